@@ -1,0 +1,1 @@
+"""OpenSoul Gateway: agents behind the API that everything already speaks."""

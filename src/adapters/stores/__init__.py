@@ -1,0 +1,1 @@
+"""Where sessions and run events are kept."""

@@ -1,0 +1,1 @@
+"""Clock, identifiers, secrets and logs of this machine."""

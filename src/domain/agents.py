@@ -1,0 +1,89 @@
+"""Agents, and the directory that finds the one a request means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from .errors import UnknownAgent
+from .model_calls import ModelTarget
+
+DEFAULT_AGENT_ID = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A named configuration, complete: a Run that holds it needs nothing else from the settings."""
+
+    id: str
+    name: str
+    instructions: str = ""
+    models: tuple[ModelTarget, ...] = ()
+    """The primary model and its fallbacks, in the order they are tried."""
+    runner: str = "native"
+    """Which AgentRunner makes it answer."""
+    workspace: str = ""
+    timeout: float | None = 600.0
+    """Seconds a Run may take once it has started; None: no limit."""
+
+
+class AgentDirectory:
+    """The agents of one configuration generation.
+
+    Raises ValueError for two agents of one id, or a default that is not among them.
+    """
+
+    def __init__(self, agents: Iterable[Agent], default_id: str) -> None:
+        by_id: dict[str, Agent] = {}
+        for agent in agents:
+            if agent.id in by_id:
+                raise ValueError(f"two agents have the id {agent.id!r}")
+            by_id[agent.id] = agent
+        if default_id not in by_id:
+            raise ValueError(f"the default agent {default_id!r} is not configured")
+        self._by_id: Mapping[str, Agent] = MappingProxyType(by_id)
+        self.default = by_id[default_id]
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(self._by_id.values())
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, agent_id: str) -> Agent | None:
+        """The agent of that id, whatever its case; None when there is none."""
+        return self._by_id.get(agent_id.strip().lower())
+
+    def find(self, agent_id: str, *, param: str) -> Agent:
+        """The agent of that id. Raises UnknownAgent naming `param`, and what there is instead."""
+        agent = self.get(agent_id)
+        if agent is None:
+            known = ", ".join(sorted(self._by_id))
+            raise UnknownAgent(f"No agent {agent_id!r} here. Agents: {known}.", param=param)
+        return agent
+
+    def named_by_model(self, model: str) -> Agent | None:
+        """The agent that a request's `model` field names; None where it names none (`opensoul`).
+
+        Raises UnknownAgent. Spellings: `opensoul:<id>`, `opensoul/<id>`, the same with
+        `openclaw`, `agent:<id>`, and a bare agent id.
+        """
+        spelled = model.strip()
+        lowered = spelled.lower()
+        if lowered in _NAMES_NO_AGENT:
+            return None
+        for prefix in _AGENT_PREFIXES:
+            if lowered.startswith(prefix):
+                return self.find(spelled[len(prefix) :], param="model")
+        return self.find(spelled, param="model")
+
+
+_PRODUCTS = ("opensoul", "openclaw")
+_NAMES_NO_AGENT = frozenset(
+    ["", *_PRODUCTS, *(f"{product}{sep}default" for product in _PRODUCTS for sep in "/:")]
+)
+_AGENT_PREFIXES = (
+    *(f"{product}{sep}" for product in _PRODUCTS for sep in "/:"),
+    "agent:",
+)

@@ -1,0 +1,150 @@
+"""Everything that can be refused or go wrong, as one tree.
+
+GatewayError
+├── Unauthenticated          no credential, or a wrong one
+│   └── LockedOut            too many wrong ones from this address
+├── Forbidden                known, but without the scope
+├── InvalidRequest           something in the request is wrong; `param` names it
+│   ├── Unsupported          known to the protocol, not to this Gateway
+│   ├── UnknownAgent         the model or header names no agent
+│   └── SessionKeyInvalid    the session key breaks the grammar or contradicts the agent
+├── SessionBusy              the session's queue is full
+├── GatewayBusy              the queue over all sessions is full
+├── ShuttingDown             the Gateway accepts no more runs
+├── UnknownRun               no run of that id is known (any more)
+├── EventsExpired            the asked-for events of a run are no longer kept
+├── StoreFailed              sessions cannot be read or written
+└── RunFailed                a run ended without an answer
+    ├── RunTimedOut          it took longer than the agent may
+    ├── RunAborted           somebody stopped it
+    └── ModelFailed          the model call failed; `kind` says how
+
+`code` is a stable slug for programs, the message is for a person. Nothing here knows an HTTP status.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Root of the tree. `code`: stable slug; `retry_after`: seconds, where waiting helps."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Unauthenticated(GatewayError):
+    code = "invalid_api_key"
+
+
+class LockedOut(Unauthenticated):
+    code = "too_many_failures"
+
+
+class Forbidden(GatewayError):
+    code = "missing_scope"
+
+
+class InvalidRequest(GatewayError):
+    """`param` is the dotted path of the field at fault, as the client spelled it."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class Unsupported(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class UnknownAgent(InvalidRequest):
+    code = "model_not_found"
+
+
+class SessionKeyInvalid(InvalidRequest):
+    code = "invalid_session_key"
+
+
+class SessionBusy(GatewayError):
+    code = "session_busy"
+
+
+class GatewayBusy(GatewayError):
+    code = "gateway_busy"
+
+
+class ShuttingDown(GatewayError):
+    code = "shutting_down"
+
+
+class UnknownRun(GatewayError):
+    code = "run_not_found"
+
+
+class EventsExpired(GatewayError):
+    code = "events_expired"
+
+
+class StoreFailed(GatewayError):
+    code = "store_failed"
+
+
+class RunFailed(GatewayError):
+    code = "run_failed"
+
+
+class RunTimedOut(RunFailed):
+    code = "run_timeout"
+
+
+class RunAborted(RunFailed):
+    code = "run_aborted"
+
+
+class FailureKind(StrEnum):
+    """Why a model call failed; the names follow what operators look for."""
+
+    AUTH = "auth"
+    RATE_LIMIT = "rate_limit"
+    BILLING = "billing"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    BAD_REQUEST = "bad_request"
+    CONTEXT_TOO_LONG = "context_too_long"
+    BAD_RESPONSE = "bad_response"
+    """The provider answered with something that is no answer: garbage, or a stream cut short."""
+    UNREACHABLE = "unreachable"
+
+
+class ModelFailed(RunFailed):
+    """A model call failed.
+
+    `kind` decides what is tried next and what the client is told; `status` is what the provider
+    said, where it spoke HTTP; `detail` is for the log only and holds no secret.
+    """
+
+    code = "model_failed"
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        param: str | None = None,
+        detail: str = "",
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.kind = kind
+        self.status = status
+        self.param = param
+        self.detail = detail

@@ -1,0 +1,57 @@
+"""A Message and its parts: what is said in a Session, by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """What a model thought aloud. Kept for readers, never sent back to a provider."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """`arguments` is the JSON text as the model wrote it; it may be no valid JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+Part = Text | Reasoning | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One utterance. `name` is the speaker's; `tool_call_id` says which call a tool answers."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts joined by line breaks, as the reference joins content parts."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+def text_message(role: Role, text: str) -> Message:
+    """A Message of one text part."""
+    return Message(role, (Text(text),))

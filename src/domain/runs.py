@@ -1,0 +1,151 @@
+"""A Run, what it is asked, and the events that tell what happened in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .agents import Agent
+from .errors import (
+    FailureKind,
+    GatewayError,
+    ModelFailed,
+    RunAborted,
+    RunFailed,
+    RunTimedOut,
+    StoreFailed,
+)
+from .messages import Message
+from .model_calls import ReasoningDelta, StopReason, TextDelta, Usage
+from .sessions import SessionKey
+
+
+class OnLeave(StrEnum):
+    """What the departure of the last follower means for a Run."""
+
+    ABORT = "abort"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a transport read from its client, before anything was looked up.
+
+    `messages` is the whole conversation as sent, system messages included; `params` are model
+    parameters under OpenAI's names, already validated.
+    """
+
+    messages: tuple[Message, ...]
+    model: str = ""
+    agent_id: str | None = None
+    session_key: str | None = None
+    user: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    on_leave: OnLeave = OnLeave.ABORT
+    door: str = "openai"
+    """Names the entry point in generated session keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One turn, accepted. Plain data: whoever executes it needs nothing from who accepted it."""
+
+    id: str
+    agent: Agent
+    session_key: SessionKey
+    principal_id: str
+    messages: tuple[Message, ...]
+    """The conversation as sent, without system messages."""
+    instructions: tuple[Message, ...] = ()
+    """The request's system messages: a layer after the agent's own instructions."""
+    params: Mapping[str, object] = field(default_factory=dict)
+    on_leave: OnLeave = OnLeave.ABORT
+    accepted_at: float = 0.0
+    """Unix time in seconds."""
+    one_off: bool = False
+    """The session key was made for this request alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The Run has left the queue and its history is read. Times are in seconds."""
+
+    queued: float
+    history: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`."""
+
+    stop: StopReason
+    usage: Usage
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Terminal: there is no (complete) answer, and nothing of the turn was stored."""
+
+    code: str
+    message: str
+    kind: FailureKind | None = None
+    retry_after: float | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """Terminal: the Run was stopped. `reason` is for a person."""
+
+    reason: str
+
+
+RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+TERMINAL = (Finished, Failed, Aborted)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEvent:
+    """A RunEvent and its place in its Run, from 1."""
+
+    seq: int
+    event: RunEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a runner's stream ends with: the messages to store, and how the model stopped."""
+
+    messages: tuple[Message, ...]
+    stop: StopReason
+    usage: Usage
+    model: str
+
+
+RunnerEvent = TextDelta | ReasoningDelta | Answered
+
+
+def failed_event(error: GatewayError) -> Failed:
+    """The event that tells of `error`."""
+    kind = error.kind if isinstance(error, ModelFailed) else None
+    param = getattr(error, "param", None)
+    return Failed(error.code, error.message, kind, error.retry_after, param)
+
+
+def error_of(event: Failed | Aborted) -> GatewayError:
+    """The error that `event` tells of, for transports that answer with errors."""
+    match event:
+        case Aborted(reason=reason):
+            return RunAborted(reason)
+        case Failed(kind=FailureKind() as kind):
+            return ModelFailed(
+                kind, event.message, retry_after=event.retry_after, param=event.param
+            )
+        case Failed(code=RunTimedOut.code):
+            return RunTimedOut(event.message)
+        case Failed(code=StoreFailed.code):
+            return StoreFailed(event.message)
+        case _:
+            return RunFailed(event.message, retry_after=event.retry_after)

@@ -1,0 +1,143 @@
+"""The settings of one configuration generation, as the domain reads them.
+
+A generation is immutable. A change of configuration makes a new one and swaps it in whole; who
+holds the old one (a Run in flight) keeps exactly what it was accepted with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+from .agents import AgentDirectory
+from .model_calls import Secret
+
+
+class AuthMode(StrEnum):
+    TOKEN = "token"
+    PASSWORD = "password"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class LockoutSettings:
+    """After `max_attempts` wrong credentials within `window` seconds: refused for `duration` s."""
+
+    max_attempts: int = 10
+    window: float = 60.0
+    duration: float = 300.0
+    max_addresses: int = 10_000
+    """How many addresses are remembered at most; the one longest silent is forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """`secret` is None only in mode `none`."""
+
+    mode: AuthMode
+    secret: Secret | None = None
+    lockout: LockoutSettings = field(default_factory=LockoutSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEndpointSettings:
+    enabled: bool = False
+    max_body_bytes: int = 20 * 1024 * 1024
+    body_timeout: float = 60.0
+    """Seconds a client may take to send its body."""
+    keepalive: float = 10.0
+    """Seconds of silence after which a stream gets a comment."""
+    write_timeout: float = 60.0
+    """Seconds a client may leave its stream unread before it counts as gone."""
+
+
+class ResetMode(StrEnum):
+    DAILY = "daily"
+    IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class ResetRule:
+    """When a Session starts over. `at_hour` is local time; `idle` is in seconds.
+
+    In mode `daily` an `idle` limit counts as well, whichever comes first.
+    """
+
+    mode: ResetMode = ResetMode.DAILY
+    at_hour: int = 4
+    idle: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    reset: ResetRule = field(default_factory=ResetRule)
+    reset_by_type: Mapping[str, ResetRule] = field(default_factory=dict)
+    """Per kind of conversation: `dm`, `group`, `thread`."""
+    reset_by_channel: Mapping[str, ResetRule] = field(default_factory=dict)
+    one_off_retention: float | None = 7 * 86_400.0
+    """Seconds a session of a stateless request is kept after its turn; None: for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSettings:
+    max_concurrent: int = 64
+    """Runs that work at the same time, over all sessions."""
+    max_waiting: int = 20
+    """Runs that may wait in one session."""
+    max_queued: int = 1_000
+    """Runs that may wait in all sessions together."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingSettings:
+    """`level`: silent, fatal, error, warn, info, debug or trace. `style`: pretty, compact or json."""
+
+    level: str = "info"
+    console_level: str | None = None
+    style: str = "pretty"
+    file: str | None = None
+    content: bool = False
+    """Write what is said into the log; off unless asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    cert_path: str
+    key_path: str
+    ca_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where the server listens; a change needs a restart. `hosts`: addresses, the first is told."""
+
+    hosts: tuple[str, ...] = ("127.0.0.1",)
+    port: int = 18_789
+    tls: TlsSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """`memory`: nothing is kept over a restart. `path`: the database file; a change needs a restart."""
+
+    memory: bool = False
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    agents: AgentDirectory
+    auth: AuthSettings
+    chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
+    sessions: SessionSettings = field(default_factory=SessionSettings)
+    lanes: LaneSettings = field(default_factory=LaneSettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
+    listen: ListenSettings = field(default_factory=ListenSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    shutdown_grace: float = 20.0
+    """Seconds that runs may go on after the Gateway was told to stop."""
+    notes: tuple[str, ...] = ()
+    """What the configuration says that has no effect (yet): one sentence each, for the operator."""
