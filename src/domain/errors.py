@@ -19,7 +19,7 @@ GatewayError
     ├── RunAborted           somebody stopped it
     └── ModelFailed          the model call failed; `kind` says how
 
-`code` is a stable slug for programs, the message is for a person. Nothing here knows an HTTP status.
+`code` is a stable slug for programs, the message is for a person. No HTTP status is known here.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Compat:
     supports_reasoning_effort: bool = True
     supports_usage_in_stream: bool = True
     max_tokens_field: str | None = None
-    """`max_tokens` or `max_completion_tokens`: rename the limit so; None: as the client spelled it."""
+    """`max_tokens` or `max_completion_tokens`: rename the limit so; None: as the client did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from .model_calls import Secret
 
 
 class AuthMode(StrEnum):
-    TOKEN = "token"
-    PASSWORD = "password"
+    TOKEN = "token"  # noqa: S105 - the name of a mode
+    PASSWORD = "password"  # noqa: S105 - the name of a mode
     NONE = "none"
 
 
@@ -92,7 +92,7 @@ class LaneSettings:
 
 @dataclass(frozen=True, slots=True)
 class LoggingSettings:
-    """`level`: silent, fatal, error, warn, info, debug or trace. `style`: pretty, compact or json."""
+    """`level`: silent, fatal, error, warn, info, debug, trace. `style`: pretty, compact, json."""
 
     level: str = "info"
     console_level: str | None = None
@@ -120,7 +120,7 @@ class ListenSettings:
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """`memory`: nothing is kept over a restart. `path`: the database file; a change needs a restart."""
+    """`memory`: nothing outlives the process. `path`: the database. A change needs a restart."""
 
     memory: bool = False
     path: str = ""

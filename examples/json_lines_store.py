@@ -1,0 +1,134 @@
+"""A store of your own: every turn is one line of JSON in one file, all sessions in memory.
+
+Put it in the place of the SQLite store where the application is made:
+
+    container = Container(store=providers.Singleton(JsonLinesStore, Path("turns.jsonl")))
+    app = create_app(container)
+
+It keeps the promises of the port `SessionStore`: a turn is one line, so it is there whole or not at
+all, and `append` returns when the line has reached the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from opensoul.adapters.stores.codec import decode, encode
+from opensoul.domain.errors import StoreFailed
+from opensoul.domain.history import newest_that_fit
+from opensoul.domain.messages import Message
+from opensoul.domain.ports import StoredSession, Transcript, Turn
+from opensoul.domain.sessions import SessionKey
+
+
+@dataclass
+class _Session:
+    session_id: str
+    updated_at: float
+    one_off: bool
+    messages: list[Message] = field(default_factory=list)
+
+
+class JsonLinesStore:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sessions: dict[SessionKey, _Session] = {}
+        self._run_ids: set[str] = set()
+        self._file: IO[bytes] | None = None
+        self._writing = asyncio.Lock()
+
+    async def open(self) -> None:
+        self._path.touch(mode=0o600)
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1  # a line cut short was never acknowledged
+        for line in content[:whole].splitlines():
+            self._remember(_turn_from(json.loads(line)))
+        self._file = self._path.open("r+b")
+        self._file.truncate(whole)
+        self._file.seek(whole)
+
+    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+        self._opened()
+        session = self._sessions.get(key)
+        if session is None:
+            return None
+        tail = newest_that_fit(session.messages, budget)
+        count = len(session.messages)
+        transcript = Transcript(tail, complete=len(tail) == count)
+        return StoredSession(key, session.session_id, session.updated_at, count, transcript)
+
+    async def append(self, turn: Turn) -> None:
+        async with self._writing:
+            file = self._opened()
+            if turn.run_id in self._run_ids:
+                return
+            line = json.dumps(_turn_as_dict(turn)).encode() + b"\n"
+            await asyncio.to_thread(_write_through, file, line)
+            self._remember(turn)
+
+    async def prune_one_off(self, before: float) -> int:
+        self._opened()
+        old = [k for k, s in self._sessions.items() if s.one_off and s.updated_at < before]
+        for key in old:
+            del self._sessions[key]
+        return len(old)
+
+    async def check(self) -> None:
+        self._opened()
+
+    async def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            raise StoreFailed(f"The store {self._path} is not open.")
+        return self._file
+
+    def _remember(self, turn: Turn) -> None:
+        session = self._sessions.get(turn.key)
+        if session is None or session.session_id != turn.session_id:
+            session = _Session(turn.session_id, turn.at, turn.one_off)
+            self._sessions[turn.key] = session
+        session.messages.extend(turn.messages)
+        session.updated_at = turn.at
+        self._run_ids.add(turn.run_id)
+
+
+def _write_through(file: IO[bytes], line: bytes) -> None:
+    try:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreFailed(f"The turn could not be written: {error}") from error
+
+
+def _turn_as_dict(turn: Turn) -> dict[str, Any]:
+    return {
+        "agent": turn.key.agent_id,
+        "rest": turn.key.rest,
+        "session": turn.session_id,
+        "run": turn.run_id,
+        "at": turn.at,
+        "one_off": turn.one_off,
+        "messages": [b64encode(encode(message)).decode() for message in turn.messages],
+    }
+
+
+def _turn_from(data: dict[str, Any]) -> Turn:
+    return Turn(
+        key=SessionKey(data["agent"], data["rest"]),
+        session_id=data["session"],
+        run_id=data["run"],
+        at=data["at"],
+        messages=tuple(decode(b64decode(encoded)) for encoded in data["messages"]),
+        one_off=data["one_off"],
+    )

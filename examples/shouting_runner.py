@@ -1,0 +1,35 @@
+"""A runner of your own: an agent that answers without any model, in capital letters.
+
+Name it in your package's metadata, and then in the configuration:
+
+    [project.entry-points."opensoul.runners"]      agents: { list: [
+    shout = "shouting_runner:ShoutingRunner"         { id: "loud", runner: "shout" } ] }
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+
+from opensoul.domain.history import estimate, estimate_all
+from opensoul.domain.messages import Role, text_message
+from opensoul.domain.model_calls import StopReason, TextDelta, Usage
+from opensoul.domain.ports import Transcript
+from opensoul.domain.runs import Answered, Run, RunnerEvent
+
+
+class ShoutingRunner:
+    """Fits the port `AgentRunner`; nothing is inherited, the shape is enough."""
+
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+        """Stream the answer in pieces, then say once what is to be stored."""
+        answer = run.messages[-1].text.upper() + "!"
+        for word in re.findall(r"\S+\s*|\s+", answer):
+            yield TextDelta(word)
+        message = text_message(Role.ASSISTANT, answer)
+        usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
+        yield Answered((message,), StopReason.STOP, usage, "shout/1")
+
+    def history_budget(self, run: Run) -> int:
+        """This agent has no use for what was said before."""
+        return 0

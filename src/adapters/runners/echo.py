@@ -1,0 +1,31 @@
+"""A runner without a model: it answers with what it was told. For tests and first steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+
+from ...domain.history import estimate, estimate_all
+from ...domain.messages import Role, text_message
+from ...domain.model_calls import StopReason, TextDelta, Usage
+from ...domain.ports import Transcript
+from ...domain.runs import Answered, Run, RunnerEvent
+
+MODEL = "echo/echo"
+
+
+class EchoRunner:
+    """Repeats the last message word by word, and says how much came before it."""
+
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+        past = len(transcript.messages)
+        answer = f"[echo after {past} messages] {run.messages[-1].text}"
+        for word in re.findall(r"\S+\s*|\s+", answer):
+            yield TextDelta(word)
+        message = text_message(Role.ASSISTANT, answer)
+        usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
+        yield Answered((message,), StopReason.STOP, usage, MODEL)
+
+    def history_budget(self, run: Run) -> int:
+        """Everything that a conversation of a usual size holds."""
+        return 100_000

@@ -1,0 +1,54 @@
+"""Whether the Gateway is fit to serve: its store answers, and its event loop is not stuck."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from ..domain.errors import StoreFailed
+from ..domain.ports import SessionStore
+
+_BEAT = 0.25
+_LATE = 1.0
+_STORE_DEADLINE = 2.0
+
+
+class Readiness:
+    """Names the parts that are not fit. `watch()` measures the event loop while it runs."""
+
+    def __init__(self, *, store: SessionStore) -> None:
+        self._store = store
+        self._beat_due: float | None = None
+        self._late = 0.0
+        self.draining = False
+
+    async def watch(self) -> None:
+        """Beat until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = self._beat_due = loop.time() + _BEAT
+            await asyncio.sleep(_BEAT)
+            self._late = loop.time() - due
+
+    async def check(self) -> Mapping[str, str]:
+        """The failing parts, each with a sentence; empty when all are fit."""
+        failing: dict[str, str] = {}
+        if self.draining:
+            failing["gateway"] = "The Gateway is shutting down."
+        if late := self._lateness():
+            failing["event loop"] = f"The event loop is {late:.1f} s behind."
+        try:
+            async with asyncio.timeout(_STORE_DEADLINE):
+                await self._store.check()
+        except StoreFailed as error:
+            failing["store"] = error.message
+        except TimeoutError:
+            failing["store"] = f"The store did not answer within {_STORE_DEADLINE:g} s."
+        return failing
+
+    def _lateness(self) -> float:
+        """Seconds by which the last beat was late, or by which the next one already is."""
+        if self._beat_due is None:
+            return 0.0
+        late = max(self._late, asyncio.get_running_loop().time() - self._beat_due)
+        return late if late > _LATE else 0.0

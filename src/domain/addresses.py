@@ -1,0 +1,84 @@
+"""Where a request really comes from, with or without reverse proxies in front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAddress:
+    """`forwarded_by_stranger`: forwarding headers came from a peer that is no trusted proxy.
+
+    They were ignored, and such a client never counts as local.
+    """
+
+    address: str
+    forwarded_by_stranger: bool = False
+
+    @property
+    def is_loopback(self) -> bool:
+        parsed = _parse(self.address)
+        return parsed is not None and parsed.is_loopback
+
+    @property
+    def is_local(self) -> bool:
+        return self.is_loopback and not self.forwarded_by_stranger
+
+
+def client_address(
+    peer: str | None,
+    *,
+    forwarded_for: Sequence[str] = (),
+    real_ip: str | None = None,
+    forwarding_headers: bool = False,
+    trusted: Sequence[Network] = (),
+) -> ClientAddress:
+    """The client's address: the right-most hop that is no trusted proxy.
+
+    `peer`: the socket's other end, None for a Unix socket. `forwarded_for`: the values of
+    X-Forwarded-For in order, each maybe a list. `forwarding_headers`: any header of that kind was
+    there. Headers of a peer that is not trusted are ignored.
+    """
+    nearest = _parse(peer or "")
+    if nearest is None:
+        return ClientAddress(peer or "local socket", forwarding_headers)
+    if not _is_trusted(nearest, trusted):
+        return ClientAddress(str(nearest), forwarding_headers)
+    hops = [hop for value in forwarded_for for hop in value.split(",") if hop.strip()]
+    if not hops and real_ip:
+        hops = [real_ip]
+    client = nearest
+    for hop in reversed(hops):
+        parsed = _parse(_without_port(hop.strip()))
+        if parsed is None:
+            break
+        client = parsed
+        if not _is_trusted(parsed, trusted):
+            break
+    return ClientAddress(str(client))
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        parsed = ip_address(text.split("%", 1)[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        return parsed.ipv4_mapped
+    return parsed
+
+
+def _is_trusted(address: IPv4Address | IPv6Address, trusted: Sequence[Network]) -> bool:
+    return any(address in network for network in trusted)
+
+
+def _without_port(hop: str) -> str:
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    if hop.count(":") == 1:
+        return hop.partition(":")[0]
+    return hop

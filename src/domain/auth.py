@@ -1,0 +1,110 @@
+"""Who is asking: a credential becomes a Principal with scopes, or is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .addresses import ClientAddress
+from .errors import Forbidden, Unauthenticated
+from .lockout import Lockout
+from .settings import AuthMode, AuthSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Scope(StrEnum):
+    """What a Principal may do; the names are the control protocol's."""
+
+    READ = "operator.read"
+    WRITE = "operator.write"
+    ADMIN = "operator.admin"
+    APPROVALS = "operator.approvals"
+    PAIRING = "operator.pairing"
+
+
+ALL_SCOPES = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking, once proven. `method` is how: token, password or none."""
+
+    id: str
+    scopes: frozenset[Scope]
+    method: str
+    address: str = ""
+
+    def may(self, scope: Scope) -> bool:
+        """Admin may everything; who may write may read."""
+        return (
+            scope in self.scopes
+            or Scope.ADMIN in self.scopes
+            or (scope is Scope.READ and Scope.WRITE in self.scopes)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a client brought. `secret` holds the bytes as they came, None when it brought none."""
+
+    client: ClientAddress
+    secret: bytes | None = None
+
+    def __repr__(self) -> str:
+        shown = "none" if self.secret is None else "***"
+        return f"Credential(client={self.client!r}, secret={shown})"
+
+
+def authorize(principal: Principal, scope: Scope) -> None:
+    """The one check of what a Principal may do. Raises Forbidden."""
+    if not principal.may(scope):
+        raise Forbidden(f"missing scope: {scope}")
+
+
+def authenticate(credential: Credential, settings: AuthSettings, lockout: Lockout) -> Principal:
+    """The Principal that the credential proves.
+
+    Raises Unauthenticated for a missing or wrong credential (a missing one does not count towards
+    the lockout), LockedOut for any credential from an address that is locked out.
+    """
+    if settings.mode is AuthMode.NONE:
+        return Principal("anonymous", ALL_SCOPES, settings.mode, credential.client.address)
+    if credential.secret is None:
+        raise Unauthenticated(
+            f"A {settings.mode} is needed: Authorization: Bearer <{settings.mode}>."
+        )
+    address = credential.client.address
+    lockout.check(address)
+    if not _matches(credential.secret, settings):
+        _note_failure(credential.client, settings, lockout)
+        raise Unauthenticated(f"This {settings.mode} is not the Gateway's.")
+    lockout.succeeded(address)
+    return Principal("operator", ALL_SCOPES, settings.mode, address)
+
+
+def _matches(presented: bytes, settings: AuthSettings) -> bool:
+    if settings.secret is None:
+        return False
+    expected = settings.secret.reveal().encode("utf-8", "surrogatepass")
+    return hmac.compare_digest(
+        hashlib.sha256(presented).digest(), hashlib.sha256(expected).digest()
+    )
+
+
+def _note_failure(client: ClientAddress, settings: AuthSettings, lockout: Lockout) -> None:
+    locked = lockout.failed(client.address, settings.lockout)
+    if client.forwarded_by_stranger and client.is_loopback:
+        logger.warning(
+            "a wrong credential came from loopback with forwarding headers: if a reverse proxy "
+            "runs here, list it in gateway.trustedProxies, or one guesser locks out everybody",
+            extra={"client": client.address},
+        )
+    if locked:
+        logger.warning(
+            "too many wrong credentials: the address is locked out",
+            extra={"client": client.address, "seconds": settings.lockout.duration},
+        )

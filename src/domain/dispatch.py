@@ -1,0 +1,181 @@
+"""Executes Runs in this process: lane, history, runner, commit, and exactly one terminal event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+
+from .errors import GatewayError, RunFailed, RunTimedOut, ShuttingDown
+from .lanes import Lanes, Place
+from .model_calls import ReasoningDelta, TextDelta
+from .ports import (
+    AgentRunner,
+    Clock,
+    CurrentSettings,
+    NewId,
+    RunLog,
+    SessionStore,
+    StoredSession,
+    Transcript,
+    Turn,
+)
+from .runs import Aborted, Answered, Failed, Finished, Run, RunEvent, Started, failed_event
+from .sessions import is_stale, unstored
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A Run that has no terminal event yet."""
+
+    run: Run
+    place: Place
+    task: asyncio.Task[Finished] | None = None
+    abort_reason: str | None = None
+    committing: bool = False
+
+
+class LocalDispatcher:
+    """RunDispatcher of one process: a task per Run, independent of who follows it."""
+
+    def __init__(
+        self,
+        *,
+        runners: Mapping[str, AgentRunner],
+        store: SessionStore,
+        run_log: RunLog,
+        lanes: Lanes,
+        settings: CurrentSettings,
+        clock: Clock,
+        new_id: NewId,
+    ) -> None:
+        self._runners = runners
+        self._store = store
+        self._run_log = run_log
+        self._lanes = lanes
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+        self._live: dict[str, _Live] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def dispatch(self, run: Run) -> None:
+        if self._draining:
+            raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
+        live = _Live(run, self._lanes.enter(str(run.session_key)))
+        self._run_log.open(run.id)
+        self._live[run.id] = live
+        self._idle.clear()
+        live.task = asyncio.create_task(self._execute(live), name=f"run {run.id}")
+        # Not in the task itself: a task cancelled before its first step never runs a line of it.
+        live.task.add_done_callback(partial(self._settle, live))
+
+    def abort(self, run_id: str, reason: str) -> bool:
+        live = self._live.get(run_id)
+        if live is None or live.task is None or live.committing or live.abort_reason is not None:
+            return False
+        live.abort_reason = reason
+        live.task.cancel()
+        return True
+
+    async def drain(self, grace: float) -> None:
+        self._draining = True
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            for run_id in list(self._live):
+                self.abort(run_id, "The Gateway is shutting down.")
+            await self._idle.wait()
+
+    async def _execute(self, live: _Live) -> Finished:
+        loop, run = asyncio.get_running_loop(), live.run
+        accepted = loop.time()
+        with live.place:
+            await live.place.turn()
+            runner = self._runners[run.agent.runner]
+            started = loop.time()
+            session, run = await self._bind_history(run, runner)
+            times = Started(queued=started - accepted, history=loop.time() - started)
+            self._run_log.append(run.id, times)
+            transcript = Transcript() if session is None else session.tail
+            answered = await self._answer(run, runner.run(run, transcript))
+            live.committing = True
+            await self._commit(run, session, answered)
+            return Finished(answered.stop, answered.usage, answered.model)
+
+    async def _bind_history(
+        self, run: Run, runner: AgentRunner
+    ) -> tuple[StoredSession | None, Run]:
+        """The session that the Run goes on with, None for a new transcript; and what it adds."""
+        if run.one_off:
+            return None, run
+        added = replace(run, messages=unstored(run.messages))
+        session = await self._store.load(run.session_key, runner.history_budget(added))
+        if session is None or is_stale(
+            run.session_key,
+            self._settings().sessions,
+            updated_at=session.updated_at,
+            now=self._clock(),
+        ):
+            return None, run
+        return session, added
+
+    async def _answer(
+        self, run: Run, events: AsyncGenerator[TextDelta | ReasoningDelta | Answered]
+    ) -> Answered:
+        limit = run.agent.timeout
+        try:
+            async with asyncio.timeout(limit) as deadline, aclosing(events):
+                async for event in events:
+                    if isinstance(event, Answered):
+                        return event
+                    self._run_log.append(run.id, event)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise RunTimedOut(f"The run took longer than the {limit:g} s it may.") from None
+        raise RunFailed("The agent ended without an answer.")
+
+    async def _commit(self, run: Run, session: StoredSession | None, answered: Answered) -> None:
+        turn = Turn(
+            key=run.session_key,
+            session_id=self._new_id() if session is None else session.session_id,
+            run_id=run.id,
+            at=self._clock(),
+            messages=(*run.messages, *answered.messages),
+            model=answered.model,
+            usage=answered.usage,
+            one_off=run.one_off,
+        )
+        await self._store.append(turn)
+
+    def _settle(self, live: _Live, task: asyncio.Task[Finished]) -> None:
+        """The outermost edge of a Run: whatever ended it becomes its one terminal event."""
+        live.place.leave()
+        del self._live[live.run.id]
+        self._run_log.append(live.run.id, _terminal(live, task))
+        if not self._live:
+            self._idle.set()
+
+
+def _terminal(live: _Live, task: asyncio.Task[Finished]) -> RunEvent:
+    if task.cancelled():
+        return Aborted(live.abort_reason or "The run was cancelled.")
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if isinstance(error, GatewayError):
+        return failed_event(error)
+    logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.run.id})
+    return Failed("internal_error", "The run failed because of an internal error.")

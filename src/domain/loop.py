@@ -1,0 +1,188 @@
+"""The native AgentRunner: one turn against the agent's model, or the fallbacks behind it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from .cooldowns import Cooldowns
+from .errors import FailureKind, ModelFailed
+from .history import estimate, estimate_all, newest_that_fit
+from .messages import Message, Part, Reasoning, Role, Text, text_message
+from .model_calls import (
+    ModelFinished,
+    ModelRequest,
+    ModelTarget,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from .ports import ModelClient, Transcript
+from .runs import Answered, Run, RunnerEvent
+
+logger = logging.getLogger(__name__)
+
+_LIMIT_PARAMS = ("max_completion_tokens", "max_tokens")
+
+
+class AgentLoop:
+    """Answers with the agent's models, in order, until one gives its first token.
+
+    After the first token there is no way back: a failure then is the run's failure. `clients` are
+    by the name of their API.
+    """
+
+    def __init__(self, *, clients: Mapping[str, ModelClient], cooldowns: Cooldowns) -> None:
+        self._clients = clients
+        self._cooldowns = cooldowns
+
+    def history_budget(self, run: Run) -> int:
+        own = _question(run)
+        return max((_room(target, run, own) for target in run.agent.models), default=0)
+
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+        failures: dict[str, ModelFailed] = {}
+        for target in self._cooldowns.order(run.agent.models):
+            attempt = _Attempt()
+            try:
+                async with aclosing(self._try(target, run, transcript, attempt)) as events:
+                    async for event in events:
+                        yield event
+            except ModelFailed as failure:
+                self._note(run, target, failure)
+                failures[target.ref] = failure
+                if attempt.spoke or failure.kind is FailureKind.BAD_REQUEST:
+                    raise
+            else:
+                self._cooldowns.succeeded(target)
+                return
+        raise _all_failed(run, failures)
+
+    async def _try(
+        self, target: ModelTarget, run: Run, transcript: Transcript, attempt: _Attempt
+    ) -> AsyncGenerator[RunnerEvent]:
+        """One candidate. A history that turns out too long is halved, at last left out."""
+        own = _question(run)
+        history = newest_that_fit(transcript.messages, _room(target, run, own))
+        while True:
+            messages = (*_system(run), *history, *run.messages)
+            request = ModelRequest(target, messages, run.params)
+            try:
+                async with aclosing(self._call(request, attempt)) as events:
+                    async for event in events:
+                        yield event
+            except ModelFailed as failure:
+                if failure.kind is not FailureKind.CONTEXT_TOO_LONG or not history or attempt.spoke:
+                    raise
+                history = newest_that_fit(history, estimate_all(history) // 2)
+            else:
+                return
+
+    async def _call(self, request: ModelRequest, attempt: _Attempt) -> AsyncGenerator[RunnerEvent]:
+        target = request.target
+        client = self._clients[target.provider.api]
+        async with aclosing(client.stream(request)) as events:
+            async for event in events:
+                match event:
+                    case TextDelta(text=text):
+                        attempt.text.append(text)
+                        yield event
+                    case ReasoningDelta(text=text):
+                        attempt.reasoning.append(text)
+                        yield event
+                    case ToolCallDelta():
+                        raise ModelFailed(
+                            FailureKind.BAD_RESPONSE,
+                            f"The model {target.ref} called a tool, but none was offered to it.",
+                        )
+                    case ModelFinished(stop=stop, usage=usage):
+                        answer = attempt.message()
+                        counted = usage or _estimated(request, answer)
+                        yield Answered((answer,), stop, counted, target.ref)
+
+    def _note(self, run: Run, target: ModelTarget, failure: ModelFailed) -> None:
+        self._cooldowns.failed(target, failure)
+        logger.warning(
+            "model call failed",
+            extra={
+                "run": run.id,
+                "agent": run.agent.id,
+                "model": target.ref,
+                "kind": failure.kind.value,
+                "status": failure.status,
+                "detail": failure.detail or failure.message,
+            },
+        )
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one candidate has said so far."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+
+    @property
+    def spoke(self) -> bool:
+        return bool(self.text or self.reasoning)
+
+    def message(self) -> Message:
+        parts: list[Part] = []
+        if self.reasoning:
+            parts.append(Reasoning("".join(self.reasoning)))
+        parts.append(Text("".join(self.text)))
+        return Message(Role.ASSISTANT, tuple(parts))
+
+
+def _system(run: Run) -> tuple[Message, ...]:
+    """The agent's instructions first, then the request's own layer, as one system message.
+
+    One, because many chat templates accept a single system message at the start only.
+    """
+    layers = [run.agent.instructions, *(message.text for message in run.instructions)]
+    text = "\n\n".join(layer for layer in layers if layer.strip())
+    return (text_message(Role.SYSTEM, text),) if text else ()
+
+
+def _question(run: Run) -> int:
+    """Tokens that the call takes whatever happens: system messages and the request's own."""
+    return estimate_all(_system(run)) + estimate_all(run.messages)
+
+
+def _room(target: ModelTarget, run: Run, own: int) -> int:
+    """Tokens left for history in the target's window, once question and answer have theirs."""
+    return max(0, target.context_window - _answer_tokens(target, run) - own)
+
+
+def _answer_tokens(target: ModelTarget, run: Run) -> int:
+    for name in _LIMIT_PARAMS:
+        asked = run.params.get(name)
+        if isinstance(asked, int):
+            return min(asked, target.context_window)
+    return min(target.max_tokens, target.context_window // 2)
+
+
+def _estimated(request: ModelRequest, answer: Message) -> Usage:
+    return Usage(estimate_all(request.messages), estimate(answer), estimated=True)
+
+
+def _all_failed(run: Run, failures: Mapping[str, ModelFailed]) -> ModelFailed:
+    """The failure to tell of: the primary model's, with the others' named."""
+    if not failures:
+        return ModelFailed(FailureKind.BAD_RESPONSE, f"The agent {run.agent.id!r} has no model.")
+    primary = failures[run.agent.models[0].ref]
+    if len(failures) == 1:
+        return primary
+    told = " | ".join(
+        f"{ref}: {failure.message} ({failure.kind})" for ref, failure in failures.items()
+    )
+    return ModelFailed(
+        primary.kind,
+        f"All models failed ({len(failures)}): {told}",
+        status=primary.status,
+        retry_after=primary.retry_after,
+        param=primary.param,
+    )
