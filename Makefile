@@ -1,0 +1,68 @@
+# What a person does here, by name. `make help` lists it.
+#
+# Everything is installed into .venv, and uv, where the machine has none, into .uv; both are
+# ignored by git, and outside this folder only the caches of pip and uv grow. See scripts/setup.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test format lint docs model pins clean
+
+BIN := .venv/bin
+STATE := $(CURDIR)/.opensoul
+
+# What a user's own settings could otherwise bring into the isolated environment.
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+
+# A .venv that was copied from another folder, or whose Python is gone, is made anew.
+ifneq ($(shell [ "`cat .venv/.place 2>/dev/null`" = "`pwd -P`" ] && $(BIN)/python -c 'print("sound")' 2>/dev/null),sound)
+.PHONY: .venv/.run .venv/.dev
+endif
+
+say = printf '\n== %s\n'
+
+help: ## List what can be made.
+	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
+	    printf 'make %-8s %s\n' "$$name" "$$text"; \
+	done
+
+# One who has the developers' tools keeps them.
+.venv/.run: pyproject.toml requirements/run.txt requirements/uv.txt scripts/setup
+	@scripts/setup $(if $(wildcard .venv/.dev),dev,run)
+
+.venv/.dev: pyproject.toml requirements/dev.txt requirements/uv.txt scripts/setup
+	@scripts/setup dev
+
+# The last command takes the place of the shell, so that a signal reaches the Gateway itself.
+run: .venv/.run model ## Start the Gateway with config/demo.json5 and a model on this machine (ARGS="--port 0").
+	@OPENSOUL_STATE_DIR="$(STATE)" exec $(BIN)/opensoul gateway run --config config/demo.json5 --print-example $(ARGS)
+
+model:
+	@OPENSOUL_STATE_DIR="$(STATE)" exec $(BIN)/opensoul models fetch
+
+test: .venv/.dev ## Run every check: format, lint, types, contracts, tests, coverage.
+	@$(say) 'Formatting (ruff format --check .)' && $(BIN)/ruff format --check .
+	@$(say) 'Lint (ruff check .)' && $(BIN)/ruff check .
+	@$(say) 'Types (mypy)' && $(BIN)/mypy
+	@$(say) 'Architecture contracts (lint-imports)' && $(BIN)/lint-imports
+	@$(say) 'The local model (opensoul models fetch)' && $(MAKE) --no-print-directory model
+	@$(say) 'Tests (pytest under coverage, subprocesses included)' && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -ra $(ARGS)
+	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+format: .venv/.dev ## Format the code and repair what lint can repair.
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: .venv/.dev ## Run the checks that need no test: format, lint, types, contracts.
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+docs: .venv/.dev ## Write docs/configuration.md from the models, and the examples into docs/extending.md.
+	@$(BIN)/opensoul config reference > .venv/configuration.md
+	@mv .venv/configuration.md docs/configuration.md
+	@$(BIN)/python scripts/embed_examples.py
+
+pins: ## Write the pins in requirements/ (ARGS=--upgrade takes newer releases).
+	@scripts/pins $(ARGS)
+
+clean: ## Remove all that was installed, built or cached here, but not the demonstration's state.
+	rm -rf .venv .uv build dist *.egg-info .coverage .coverage.* .hypothesis .*_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
