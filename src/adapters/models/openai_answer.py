@@ -1,0 +1,188 @@
+"""A chat completion as it comes over the wire, turned into ModelEvents.
+
+Read leniently where providers are known to differ and the meaning is plain, strictly where an
+answer could be taken for complete that is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from ...domain.errors import FailureKind, ModelFailed
+from ...domain.model_calls import (
+    ModelEvent,
+    ModelFinished,
+    ReasoningDelta,
+    StopReason,
+    TextDelta,
+    Usage,
+)
+from . import openai_fields as fields
+from .openai_errors import Said, read_error
+from .openai_failures import Failures
+from .openai_sse import EventStream, EventTooLong
+from .openai_tool_calls import ToolCalls
+
+_DONE = b"[DONE]"
+
+
+class Answer:
+    """The answer to one call. Every method raises ModelFailed where the provider errs.
+
+    Feed it the body's pieces, tell it of the end; `done` says that nothing more is to be read.
+    """
+
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
+        self._stream = EventStream()
+        self._calls = ToolCalls()
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self._spoken = False
+        """Text or a tool call was seen."""
+        self.done = False
+
+    def feed(self, piece: bytes) -> Iterator[ModelEvent]:
+        """The events that a piece of the event stream completes; those before a failure too."""
+        try:
+            payloads = self._stream.feed(piece)
+        except EventTooLong:
+            payloads = None
+        if payloads is None:
+            raise self._failures.unusable("one event of its stream is too long")
+        for payload in payloads:
+            if self.done:
+                return
+            yield from self._payload(payload)
+
+    def end(self) -> Iterator[ModelEvent]:
+        """The stream has ended; without a finish reason before it, it was cut."""
+        for payload in self._stream.finish():
+            yield from self._payload(payload)
+        if not self.done and self._finish_reason is None:
+            raise self._failures.unusable("its stream ended before the answer was complete")
+        self.done = True
+
+    def whole(self, body: bytes) -> Iterator[ModelEvent]:
+        """The events of an answer that came in one piece: the provider does not stream."""
+        yield from self._chunk(self._decode(body), "message")
+        self._close()
+
+    def finished(self) -> ModelFinished:
+        """The last event, once `done`."""
+        reason = (self._finish_reason or "stop").lower()
+        stop = _STOPS.get(reason, StopReason.STOP)
+        if stop in (StopReason.STOP, StopReason.TOOL_CALLS):
+            # Some say "stop" behind a tool call, and some "tool_calls" without any.
+            stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
+        return ModelFinished(stop, self._usage)
+
+    def _payload(self, payload: bytes) -> Sequence[ModelEvent]:
+        if payload[:1] == b"{":  # The usual case, told by one byte.
+            return self._chunk(self._decode(payload), "delta")
+        stripped = payload.strip()
+        if stripped == _DONE:
+            self._close()
+        elif stripped:
+            return self._chunk(self._decode(stripped), "delta")
+        return ()
+
+    def _close(self) -> None:
+        """The provider says that this is all."""
+        if self._finish_reason is None and not self._spoken:
+            raise self._failures.unusable("it ended without saying anything")
+        self.done = True
+
+    def _decode(self, payload: bytes) -> dict[str, Any]:
+        try:
+            chunk = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            raise self._malformed(payload.decode("utf-8", "replace"))
+        return chunk
+
+    def _chunk(self, chunk: dict[str, Any], body: str) -> Sequence[ModelEvent]:
+        if said := read_error(chunk):
+            raise self._failures.told(said, chunk)
+        if usage := chunk.get("usage"):
+            self._usage = fields.usage(usage) or self._usage
+        choice = self._first_choice(chunk)
+        if choice is None:
+            return ()
+        delta = choice.get(body)
+        events: Sequence[ModelEvent] = ()
+        if isinstance(delta, dict):
+            content = delta.get("content")
+            if len(delta) == 1 and content.__class__ is str and content:
+                self._spoken = True
+                events = (TextDelta(content),)  # By far the commonest: nothing else to look for.
+            else:
+                events = tuple(self._delta(delta))
+        elif delta is not None:
+            raise self._malformed(repr(chunk))
+        if reason := choice.get("finish_reason"):
+            self._finish(str(reason))
+        return events
+
+    def _first_choice(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
+        """The choice number 0; others are not asked for, and not looked at when they come."""
+        choices = chunk.get("choices") or []
+        if not isinstance(choices, list):
+            raise self._malformed(repr(chunk))
+        for choice in choices:
+            if not isinstance(choice, dict):
+                raise self._malformed(repr(chunk))
+            if not choice.get("index"):
+                return choice
+        return None
+
+    def _delta(self, delta: dict[str, Any]) -> Iterator[ModelEvent]:
+        content = delta.get("content")
+        if content is not None and not isinstance(content, str | list):
+            raise self._malformed(repr(delta))
+        if thought := fields.reasoning(delta):
+            yield ReasoningDelta(thought)
+        for text in (fields.text(content), delta.get("refusal")):
+            if text and isinstance(text, str):
+                self._spoken = True
+                yield TextDelta(text)
+        pieces = delta.get("tool_calls") or []
+        if function := delta.get("function_call"):
+            # The older form of a single call. It is not asked for, but a model that calls
+            # something must not seem to have said nothing.
+            pieces = [{"index": 0, "function": function}]
+        deltas = self._calls.read(pieces)
+        if deltas is None:
+            raise self._malformed(repr(delta))
+        self._spoken = self._spoken or self._calls.any
+        yield from deltas
+
+    def _finish(self, reason: str) -> None:
+        kind = _FAILED.get(reason.lower())
+        if kind is FailureKind.OVERLOADED:
+            raise self._failures.told(Said(slugs="overloaded"), {"finish_reason": reason})
+        if kind is not None:
+            raise self._failures.unusable(f"it broke the answer off ({reason!r})")
+        self._finish_reason = reason
+
+    def _malformed(self, excerpt: str) -> ModelFailed:
+        return self._failures.unusable("it is no chat completion", excerpt)
+
+
+_STOPS: Mapping[str, StopReason] = {
+    "length": StopReason.LENGTH,
+    "max_tokens": StopReason.LENGTH,
+    "model_length": StopReason.LENGTH,  # Mistral
+    "content_filter": StopReason.CONTENT_FILTER,
+    "tool_calls": StopReason.TOOL_CALLS,
+    "function_call": StopReason.TOOL_CALLS,
+}
+_FAILED: Mapping[str, FailureKind] = {
+    "error": FailureKind.BAD_RESPONSE,  # OpenRouter, of a provider that failed
+    "abort": FailureKind.BAD_RESPONSE,  # vLLM
+    "insufficient_system_resource": FailureKind.OVERLOADED,  # DeepSeek
+}

@@ -1,0 +1,191 @@
+"""The ModelClient for every provider that speaks OpenAI's chat completions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import time
+from collections.abc import AsyncGenerator
+
+import aiohttp
+
+from ...domain.errors import ModelFailed
+from ...domain.model_calls import ModelEvent, ModelRequest
+from ...domain.ports import Clock
+from . import openai_request
+from .openai_answer import Answer
+from .openai_failures import Failures
+
+_MAX_BODY_BYTES = 8 * 1024 * 1024
+_LONG_BODY_BYTES = 256 * 1024
+_MAX_ERROR_BYTES = 64 * 1024
+_ERROR_BODY_TIMEOUT = 5.0
+"""Seconds that the body of a refusal may take; its status is told in any case."""
+_END_TIMEOUT = 0.5
+"""Seconds to wait for the end of a body behind [DONE], which lets its connection be used again."""
+
+
+class OpenAICompletions:
+    """Calls chat completions, always as a stream, over connections that are used again.
+
+    Nothing here belongs to one provider: each request brings its own. Proxy settings and netrc in
+    the environment are not followed, redirects neither: each would send a credential to a place
+    that nobody configured for it. Cookies are not kept.
+    """
+
+    def __init__(self, *, now: Clock = time.time) -> None:
+        self._now = now
+        self._session: aiohttp.ClientSession | None = None
+        self._open: set[aiohttp.ClientResponse] = set()
+        self._closed = False
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        """Call the model, as the ModelClient port promises."""
+        failures = Failures(request.target)
+        response = await self._post(request, failures)
+        self._open.add(response)
+        complete = False
+        try:
+            if response.status != 200:
+                raise await self._refusal(response, failures)
+            reader = _Reader(response, failures, request.target.provider.idle_timeout)
+            answer = Answer(failures)
+            if reader.is_stream():
+                while not answer.done:
+                    piece = await reader.read()
+                    for event in answer.feed(piece) if piece else answer.end():
+                        yield event
+            else:
+                for event in answer.whole(await reader.read_all()):
+                    yield event
+            complete = True
+            yield answer.finished()
+        finally:
+            self._open.discard(response)
+            await _hand_back(response, complete=complete)
+
+    async def close(self) -> None:
+        """End the calls that are still open, and let go of all connections."""
+        self._closed = True
+        for response in tuple(self._open):
+            _hang_up(response)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _post(self, request: ModelRequest, failures: Failures) -> aiohttp.ClientResponse:
+        """Send the request and wait for the headers of the answer."""
+        provider = request.target.provider
+        body = openai_request.body(request, failures)
+        headers = openai_request.headers(provider)
+        address = openai_request.address(provider, headers, failures)
+        try:
+            # aiohttp's own limits begin once a connection is asked for, and once the body is
+            # sent: the one around them is for a provider that does not read what it is sent.
+            async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
+                return await self._ready_session(failures).post(
+                    address,
+                    # A long body given as bytes would be written without a pause.
+                    data=io.BytesIO(body) if len(body) > _LONG_BODY_BYTES else body,
+                    headers=headers,
+                    timeout=aiohttp.ClientTimeout(
+                        connect=provider.connect_timeout, sock_read=provider.idle_timeout
+                    ),
+                    allow_redirects=False,
+                )
+        except aiohttp.ClientResponseError as error:
+            failure = failures.unusable("it does not speak HTTP", error.message)
+        except aiohttp.InvalidURL:
+            failure = failures.bad_address()
+        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
+            failure = failures.unreachable("no connection", str(error))
+        except TimeoutError:
+            failure = failures.silent(provider.idle_timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = failures.unreachable("it closed the connection without an answer", str(error))
+        except ValueError:
+            failure = failures.bad_credentials("a key or header holds a control character")
+        raise failure
+
+    def _ready_session(self, failures: Failures) -> aiohttp.ClientSession:
+        """The session, made on first use: that takes a running event loop."""
+        if self._closed:
+            raise failures.unreachable("the Gateway is shutting down", "")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # How many calls run at a time is for the Gateway's lanes to say.
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+            )
+        return self._session
+
+    async def _refusal(self, response: aiohttp.ClientResponse, failures: Failures) -> ModelFailed:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
+                while len(body) < _MAX_ERROR_BYTES and (piece := await response.content.readany()):
+                    body += piece
+        except (aiohttp.ClientError, OSError) as error:
+            body += f" ({type(error).__name__} while this was read)".encode()
+        return failures.refused(response.status, bytes(body), response.headers, self._now())
+
+
+class _Reader:
+    """Reads the body of one answer; what goes wrong with it becomes ModelFailed."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, failures: Failures, idle_timeout: float
+    ) -> None:
+        self._response = response
+        self._failures = failures
+        self._idle_timeout = idle_timeout
+
+    def is_stream(self) -> bool:
+        """Whether the body is an event stream; False: JSON. Raises ModelFailed for all else."""
+        given = self._response.headers.get("Content-Type", "text/event-stream")
+        kind = given.partition(";")[0].strip().lower()
+        if kind not in ("text/event-stream", "application/json"):
+            raise self._failures.unusable("it is no chat completion", f"content type {given}")
+        return kind == "text/event-stream"
+
+    async def read(self) -> bytes:
+        """What has come since, at least one byte; empty at the end."""
+        try:
+            return await self._response.content.readany()
+        except TimeoutError:
+            failure = self._failures.silent(self._idle_timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = self._failures.unusable("its connection broke within the answer", str(error))
+        raise failure
+
+    async def read_all(self) -> bytes:
+        body = bytearray()
+        while piece := await self.read():
+            body += piece
+            if len(body) > _MAX_BODY_BYTES:
+                raise self._failures.unusable("it is too long")
+        return bytes(body)
+
+
+async def _hand_back(response: aiohttp.ClientResponse, *, complete: bool) -> None:
+    """Let the connection be used again when the answer is complete; else end it at once.
+
+    aiohttp takes a connection back by itself when the last byte of its body is read.
+    """
+    try:
+        if complete:
+            with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError.
+                async with asyncio.timeout(_END_TIMEOUT):
+                    while await response.content.readany():
+                        pass
+    finally:
+        _hang_up(response)
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """Close the connection, if the response still has one, without farewell (TLS would wait)."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()

@@ -1,0 +1,85 @@
+"""The pieces of a model's tool calls, put in order and told once each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ...domain.model_calls import ToolCallDelta
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call that has begun. `id` and `name` as told so far."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+
+
+class ToolCalls:
+    """The tool calls of one answer.
+
+    A provider may leave out the `index` of a piece: then its place in the list counts. Some say
+    index 0 for each of several calls: a piece with a name and another id begins a new one. Some
+    repeat id and name in every piece, or make up a new id for each: only the first is told.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, _Call] = {}
+        """The call that a wire index means now."""
+        self._begun = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether the model called anything."""
+        return self._begun > 0
+
+    def read(self, pieces: object) -> list[ToolCallDelta] | None:
+        """The deltas of a `tool_calls` field, in order; None when it has another shape."""
+        if not isinstance(pieces, list):
+            return None
+        deltas = []
+        for place, piece in enumerate(pieces):
+            if not isinstance(piece, dict) or not isinstance(piece.get("function"), dict | None):
+                return None
+            if (delta := self._delta(place, piece)) is not None:
+                deltas.append(delta)
+        return deltas
+
+    def _delta(self, place: int, piece: dict[str, Any]) -> ToolCallDelta | None:
+        """None when the piece says nothing new."""
+        function = piece.get("function") or {}
+        call_id = _word(piece.get("id"))
+        name = _word(function.get("name"))
+        index = piece.get("index")
+        call, begins = self._call(index if isinstance(index, int) else place, call_id, name)
+        call_id = None if call.id else call_id
+        name = None if call.name else name
+        call.id, call.name = call.id or call_id, call.name or name
+        arguments = _arguments(function.get("arguments"))
+        if not (begins or call_id or name or arguments):
+            return None
+        return ToolCallDelta(call.index, call_id, name, arguments)
+
+    def _call(self, index: int, call_id: str | None, name: str | None) -> tuple[_Call, bool]:
+        call = self._open.get(index)
+        another = call is not None and name and call_id and call.id and call_id != call.id
+        if call is not None and not another:
+            return call, False
+        call = self._open[index] = _Call(self._begun)
+        self._begun += 1
+        return call, True
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _arguments(value: object) -> str:
+    """The JSON text of the arguments; some send it decoded."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

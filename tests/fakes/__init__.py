@@ -1,0 +1,1 @@
+"""Small servers and doubles that work and remember, shared by the tests."""

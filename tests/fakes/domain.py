@@ -1,0 +1,300 @@
+"""What the domain needs from outside, faked: driven by events and a clock that stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from opensoul.domain.agents import Agent, AgentDirectory
+from opensoul.domain.errors import UnknownRun
+from opensoul.domain.history import newest_that_fit
+from opensoul.domain.messages import Message, Role, text_message
+from opensoul.domain.model_calls import (
+    ModelEvent,
+    ModelRequest,
+    ModelTarget,
+    Provider,
+    Secret,
+    StopReason,
+    Usage,
+)
+from opensoul.domain.ports import StoredSession, Transcript, Turn
+from opensoul.domain.runs import TERMINAL, Answered, NumberedEvent, Run, RunEvent, RunnerEvent
+from opensoul.domain.sessions import SessionKey
+from opensoul.domain.settings import AuthMode, AuthSettings, Settings
+
+
+class FakeClock:
+    """A clock that moves when it is told to. In seconds."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeIds:
+    """`id-1`, `id-2`, ..."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self) -> str:
+        self.made += 1
+        return f"id-{self.made}"
+
+
+@dataclass(slots=True, eq=False)
+class Gate:
+    """A place in a script where the fake waits: it tells that it got there, and is let on."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def pass_through(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
+
+
+class FakeModelClient:
+    """A ModelClient that plays scripts: per model, one for each call; the last one repeats."""
+
+    def __init__(self) -> None:
+        self._scripts: dict[str, list[tuple[ModelEvent | Exception | Gate, ...]]] = {}
+        self.requests: list[ModelRequest] = []
+        self.streaming = 0
+        """How many calls are open."""
+        self.closed = False
+
+    def script(self, model: str, *steps: ModelEvent | Exception | Gate) -> None:
+        """What the next call of `model` (its `provider/model`) yields, raises or waits for."""
+        self._scripts.setdefault(model, []).append(steps)
+
+    @property
+    def called(self) -> list[str]:
+        return [request.target.ref for request in self.requests]
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        scripts = self._scripts[request.target.ref]
+        steps = scripts[min(self.called.count(request.target.ref), len(scripts) - 1)]
+        self.requests.append(request)
+        self.streaming += 1
+        try:
+            for step in steps:
+                match step:
+                    case Gate():
+                        await step.pass_through()
+                    case Exception():
+                        raise step
+                    case _:
+                        yield step
+        finally:
+            self.streaming -= 1
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeRunner:
+    """An AgentRunner that plays one script for every Run, or a Run's own one."""
+
+    def __init__(self, *steps: RunnerEvent | Exception | Gate, budget: int = 10_000) -> None:
+        self._steps = steps
+        self._own: dict[str, tuple[RunnerEvent | Exception | Gate, ...]] = {}
+        self._budget = budget
+        self.seen: list[tuple[Run, Transcript]] = []
+        self.measured: list[Run] = []
+        """The Runs whose history budget was asked for."""
+        self.working = 0
+
+    def script(self, run_id: str, *steps: RunnerEvent | Exception | Gate) -> None:
+        self._own[run_id] = steps
+
+    def history_budget(self, run: Run) -> int:
+        self.measured.append(run)
+        return self._budget
+
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+        self.seen.append((run, transcript))
+        self.working += 1
+        try:
+            for step in self._own.get(run.id, self._steps):
+                match step:
+                    case Gate():
+                        await step.pass_through()
+                    case Exception():
+                        raise step
+                    case _:
+                        yield step
+        finally:
+            self.working -= 1
+
+
+class FakeStore:
+    """A SessionStore of turns in a list. What fails or waits is set from outside."""
+
+    def __init__(self) -> None:
+        self.turns: list[Turn] = []
+        self.budgets: list[int] = []
+        self.load_failure: Exception | None = None
+        self.append_failure: Exception | None = None
+        self.load_gate: Gate | None = None
+        self.append_gate: Gate | None = None
+        """Where `append` waits before it stores."""
+
+    async def open(self) -> None:
+        pass
+
+    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+        if self.load_gate is not None:
+            await self.load_gate.pass_through()
+        if self.load_failure is not None:
+            raise self.load_failure
+        self.budgets.append(budget)
+        turns = [turn for turn in self.turns if turn.key == key]
+        if not turns:
+            return None
+        session_id = turns[-1].session_id
+        current = [turn for turn in turns if turn.session_id == session_id]
+        messages = [message for turn in current for message in turn.messages]
+        tail = newest_that_fit(messages, budget)
+        complete = len(tail) == len(messages)
+        return StoredSession(
+            key, session_id, turns[-1].at, len(messages), Transcript(tail, complete)
+        )
+
+    async def append(self, turn: Turn) -> None:
+        if self.append_gate is not None:
+            await self.append_gate.pass_through()
+        if self.append_failure is not None:
+            raise self.append_failure
+        self.turns.append(turn)
+
+    async def prune_one_off(self, before: float) -> int:
+        kept = [turn for turn in self.turns if not turn.one_off or turn.at >= before]
+        pruned = len(self.turns) - len(kept)
+        self.turns = kept
+        return pruned
+
+    async def check(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeRunLog:
+    """A RunLog that keeps everything for ever."""
+
+    def __init__(self) -> None:
+        self.events: dict[str, list[RunEvent]] = {}
+        self._grown: dict[str, asyncio.Event] = {}
+        self.open_failure: Exception | None = None
+
+    def open(self, run_id: str) -> None:
+        if self.open_failure is not None:
+            raise self.open_failure
+        self.events[run_id] = []
+        self._grown[run_id] = asyncio.Event()
+
+    def append(self, run_id: str, event: RunEvent) -> int:
+        events = self.events[run_id]
+        if events and isinstance(events[-1], TERMINAL):
+            raise RuntimeError(f"run {run_id!r} has ended")
+        events.append(event)
+        self._grown[run_id].set()
+        self._grown[run_id] = asyncio.Event()
+        return len(events)
+
+    async def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+        if run_id not in self.events:
+            raise UnknownRun(f"no run {run_id!r}")
+        events, seq = self.events[run_id], after
+        while True:
+            for event in events[seq:]:
+                seq += 1
+                yield NumberedEvent(seq, event)
+            if events and isinstance(events[-1], TERMINAL):
+                return
+            await self._grown[run_id].wait()
+
+    async def end_of(self, run_id: str) -> RunEvent:
+        """The Run's terminal event, once it has come."""
+        ended = [numbered.event async for numbered in self.follow(run_id)]
+        return ended[-1]
+
+
+class FakeDispatcher:
+    """A RunDispatcher that executes nothing and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.aborted: list[tuple[str, str]] = []
+        self.drained: list[float] = []
+        self.refusal: Exception | None = None
+
+    def dispatch(self, run: Run) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.runs.append(run)
+
+    def abort(self, run_id: str, reason: str) -> bool:
+        self.aborted.append((run_id, reason))
+        return any(run.id == run_id for run in self.runs)
+
+    async def drain(self, grace: float) -> None:
+        self.drained.append(grace)
+
+
+def target(ref: str = "acme/one", **changes: Any) -> ModelTarget:
+    """A model from its `provider/model`; `api_key` goes to the provider, the rest to the target."""
+    provider_id, _, model = ref.partition("/")
+    key: str | None = changes.pop("api_key", None)
+    provider = Provider(provider_id, api="fake", api_key=None if key is None else Secret(key))
+    made = ModelTarget(provider, model)
+    return replace(made, **changes)
+
+
+def agent(agent_id: str = "main", *models: ModelTarget, **changes: Any) -> Agent:
+    return replace(Agent(agent_id, agent_id.title(), models=models), **changes)
+
+
+def run(run_id: str = "run-1", **changes: Any) -> Run:
+    """A Run of the agent `main` in a lasting session, which says "hello"."""
+    made = Run(
+        id=run_id,
+        agent=agent(),
+        session_key=SessionKey("main", "talk"),
+        principal_id="operator",
+        messages=(user("hello"),),
+    )
+    return replace(made, **changes)
+
+
+def settings(agents: Iterable[Agent] = (), **changes: Any) -> Settings:
+    """Settings with token authentication ("secret"); the agents are `main` and `beta`."""
+    directory = AgentDirectory(agents or (agent("main"), agent("beta")), "main")
+    made = Settings(directory, AuthSettings(AuthMode.TOKEN, Secret("secret")))
+    return replace(made, **changes)
+
+
+def answered(text: str = "hi", stop: StopReason = StopReason.STOP) -> Answered:
+    return Answered((assistant(text),), stop, Usage(5, 2), "acme/one")
+
+
+def user(text: str) -> Message:
+    return text_message(Role.USER, text)
+
+
+def assistant(text: str) -> Message:
+    return text_message(Role.ASSISTANT, text)
+
+
+def system(text: str) -> Message:
+    return text_message(Role.SYSTEM, text)

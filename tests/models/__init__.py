@@ -1,0 +1,1 @@
+"""The model clients, against a provider on a real socket."""
