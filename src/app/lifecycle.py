@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
 from ..domain.ports import Clock, CurrentSettings, ModelClient, SessionStore
 from .readiness import Readiness
+from .reloads import ConfigureLogging, Reloads
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +25,24 @@ class Lock(Protocol):
 
     def acquire(self) -> None: ...
 
+    def announce(self, address: str) -> None: ...
+
     def release(self) -> None: ...
 
 
-Background = Callable[[], Coroutine[Any, Any, None]]
-"""Something that runs until it is cancelled."""
+Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""Follows changes of the configuration until the event is set."""
+
+Prepare = Callable[[ModelTarget], Awaitable[None]]
+"""Makes a model ready before it is first asked. Raises ModelFailed."""
+
+_Background = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Lifecycle:
     """Starts and stops what the Gateway needs, in order; `stop` undoes what `start` did.
 
-    `prepare` makes models ready that take time to start.
+    `prepare` holds, by the name of an API, how models that take time to start are made ready.
     """
 
     def __init__(
@@ -45,10 +53,12 @@ class Lifecycle:
         lock: Lock,
         store: SessionStore,
         models: Mapping[str, ModelClient],
-        prepare: Callable[[ModelTarget], Awaitable[None]],
+        prepare: Mapping[str, Prepare],
         readiness: Readiness,
         clock: Clock,
-        background: Iterable[Background] = (),
+        configure_logging: ConfigureLogging,
+        reloads: Reloads,
+        watch: Watch,
     ) -> None:
         self._gateway = gateway
         self._settings = settings
@@ -58,7 +68,10 @@ class Lifecycle:
         self._prepare = prepare
         self._readiness = readiness
         self._clock = clock
-        self._background = (readiness.watch, self._prune, self._prepare_models, *background)
+        self._configure_logging = configure_logging
+        self._reloads = reloads
+        self._watch = watch
+        self._stop_watching = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._drain: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
@@ -75,8 +88,7 @@ class Lifecycle:
                 stack.push_async_callback(self._store.close)
                 for client in self._models.values():
                     stack.push_async_callback(client.close)
-                for run in self._background:
-                    self._tasks.append(asyncio.create_task(_guarded(run)))
+                self._begin_tasks()
                 stack.push_async_callback(self._end_tasks)
                 self._stack = stack.pop_all()
         except Exception as error:
@@ -98,7 +110,12 @@ class Lifecycle:
             await self._drain
         await self._stack.aclose()
 
+    def _begin_tasks(self) -> None:
+        for run in (self._readiness.watch, self._prune, self._keep_up, self._watch_files):
+            self._tasks.append(asyncio.create_task(_guarded(run)))
+
     async def _end_tasks(self) -> None:
+        self._stop_watching.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -121,17 +138,33 @@ class Lifecycle:
             if deleted:
                 logger.info("one-off sessions deleted", extra={"sessions": deleted})
 
+    async def _watch_files(self) -> None:
+        await self._watch(self._stop_watching)
+
+    async def _keep_up(self) -> None:
+        """Do what a configuration asks for beyond being read, now and after each change."""
+        logging_settings = self._settings().logging
+        while True:
+            await self._prepare_models()
+            await self._reloads.applied()
+            if self._settings().logging != logging_settings:
+                logging_settings = self._settings().logging
+                self._configure_logging(logging_settings)
+
     async def _prepare_models(self) -> None:
         targets = {t.ref: t for agent in self._settings().agents for t in agent.models}
         for target in targets.values():
+            prepare = self._prepare.get(target.provider.api)
+            if prepare is None:
+                continue
             try:
-                await self._prepare(target)
+                await prepare(target)
             except ModelFailed as failure:
                 extra = {"model": target.ref, "reason": failure.message}
                 logger.warning("a model is not ready", extra=extra)
 
 
-async def _guarded(run: Background) -> None:
+async def _guarded(run: _Background) -> None:
     """The outermost edge of a background task: a failure is told, and ends that task alone."""
     try:
         await run()

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
+
+from quart import Blueprint
+
+from ..domain.gateway import Gateway
+from ..domain.ports import AgentRunner
 
 TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"
+
+Find = Callable[[str], Iterable[EntryPoint]]
+"""The installed entry points of a group."""
 
 
 class PluginMissing(Exception):
     """Configuration names a plugin that is not installed; the message says which there are."""
 
 
-def load(group: str, names: Iterable[str]) -> dict[str, Any]:
-    """The objects behind the named entry points of a group. Raises PluginMissing.
+def installed(group: str) -> Iterable[EntryPoint]:
+    """What is installed for a group. Nothing is imported by asking."""
+    return entry_points(group=group)
 
-    Nothing is imported but what is named: an installed package does not run by being installed.
+
+def transports(gateway: Gateway, names: Iterable[str], find: Find = installed) -> list[Blueprint]:
+    """The blueprints of the named transports. Raises PluginMissing."""
+    return [_load(TRANSPORTS, name, find)(gateway) for name in names]
+
+
+class Runners(Mapping[str, AgentRunner]):
+    """The built-in runners by name, and behind them those that are installed.
+
+    An entry point is something to call without arguments that makes an AgentRunner; it is loaded
+    when an agent first needs it, so that a changed configuration can name another one.
     """
-    wanted = list(names)
-    if not wanted:
-        return {}
-    installed = {point.name: point for point in entry_points(group=group)}
-    missing = [name for name in wanted if name not in installed]
-    if missing:
-        there = ", ".join(sorted(installed)) or "none"
-        raise PluginMissing(
-            f"No plugin named {', '.join(map(repr, missing))} is installed for {group} "
-            f"(installed: {there})."
-        )
-    return {name: installed[name].load() for name in wanted}
+
+    def __init__(self, builtin: Mapping[str, AgentRunner], find: Find = installed) -> None:
+        self._ready = dict(builtin)
+        self._builtin = tuple(builtin)
+        self._find = find
+
+    def __getitem__(self, name: str) -> AgentRunner:
+        """Raises PluginMissing."""
+        runner = self._ready.get(name)
+        if runner is None:
+            runner = self._ready[name] = _load(RUNNERS, name, self._find)()
+        return runner
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._builtin
+        for point in self._find(RUNNERS):
+            if point.name not in self._builtin:
+                yield point.name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _load(group: str, name: str, find: Find) -> Any:
+    points = {point.name: point for point in find(group)}
+    if name not in points:
+        there = ", ".join(sorted(points)) or "none"
+        raise PluginMissing(f"No plugin {name!r} is installed for {group} (installed: {there}).")
+    return points[name].load()

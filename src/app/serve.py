@@ -1,148 +1,54 @@
-"""Serves the Gateway with hypercorn until a signal says stop."""
+"""`opensoul gateway run`: one Gateway in this process, from its options to its exit code."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-import signal
-import socket
-from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-from hypercorn.asyncio.run import worker_serve
-from hypercorn.config import Config, Sockets
-from hypercorn.utils import LifespanFailureError, wrap_app
-from quart import Quart
+import click
+from dependency_injector import providers
 
-from ..domain.settings import ListenSettings
-from .lifecycle import Lifecycle
-
-_BACKLOG = 1_024
-_KEEP_ALIVE = 75.0
-_LAST_WORDS = 5.0
-"""Seconds that connections get, after the last run, to take what is left for them."""
+from ..adapters.config import Overrides
+from ..adapters.system.logs import configure
+from ..adapters.system.token_file import TokenFile
+from ..domain.settings import Settings
+from .cli.banner import base_url, start_message
+from .container import Container
+from .hosting import host
+from .server import create_app
 
 
-class PortTaken(Exception):
-    """The address cannot be listened on; the message says which, and why."""
+def serve(overrides: Overrides, *, print_example: bool) -> int:
+    """Serve until a signal; the exit code.
 
-
-def serve(
-    app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: Callable[[], None]
-) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
-
-    `on_ready` is called when connections are taken. Raises PortTaken, and whatever keeps the
-    Gateway from starting.
+    `print_example`: the generated token may stand in the command that is printed. Raises
+    ConfigInvalid, PluginMissing, PortTaken, StateLocked, StoreFailed.
     """
-    sockets = open_sockets(listen)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, lifecycle, listen, sockets, on_ready))
+    container = Container(
+        overrides=providers.Object(overrides),
+        configure_logging=providers.Object(partial(configure, verbose=overrides.verbose)),
+    )
+    app = create_app(container)
+    settings = container.settings()()
 
-
-def open_sockets(listen: ListenSettings) -> Sockets:
-    """Listening sockets. The first host must be had; the others (as ::1 is) where they can be.
-
-    Listening starts here, so that whoever is told the address can connect from then on.
-    """
-    opened: list[socket.socket] = []
-    port = listen.port
-    for host in listen.hosts:
-        try:
-            opened.append(_listen(host, port))
-        except OSError as error:
-            if not opened:
-                raise PortTaken(
-                    f"Cannot listen on {host} port {port}: {error.strerror or error}. "
-                    "Is a Gateway running already? Choose another with --port or gateway.port."
-                ) from error
-        port = opened[0].getsockname()[1]
-    if listen.tls is not None:
-        return Sockets(opened, [], [])
-    return Sockets([], opened, [])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
-
-
-def hypercorn_config(listen: ListenSettings) -> Config:
-    """hypercorn's settings, ours where its defaults do not suit long streams."""
-    config = Config()
-    config.backlog = _BACKLOG
-    config.keep_alive_timeout = _KEEP_ALIVE
-    config.include_server_header = False
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")
-    if listen.tls is not None:
-        config.certfile = listen.tls.cert_path
-        config.keyfile = listen.tls.key_path
-        config.ca_certs = listen.tls.ca_path
-    return config
-
-
-async def _serve(
-    app: Quart,
-    lifecycle: Lifecycle,
-    listen: ListenSettings,
-    sockets: Sockets,
-    on_ready: Callable[[], None],
-) -> None:
-    told = _stop_on_signals()
-    config = hypercorn_config(listen)
-
-    async def until_told() -> None:
-        on_ready()
-        await told.wait()
-        config.graceful_timeout = lifecycle.begin_drain() + _LAST_WORDS
-
-    try:
-        await worker_serve(
-            wrap_app(app, config.wsgi_max_body_size, "asgi"),
-            config,
-            sockets=sockets,
-            shutdown_trigger=until_told,
+    def tell(port: int) -> None:
+        serving = replace(settings, listen=replace(settings.listen, port=port))
+        container.lock().announce(base_url(serving))
+        message = start_message(
+            serving,
+            token=_generated_token(settings, container.token_file()) if print_example else None,
+            config=overrides.config_path,
+            secret_from_options=overrides.token is not None or overrides.password is not None,
         )
-    except LifespanFailureError:
-        if lifecycle.failure is not None:
-            raise lifecycle.failure from None
-        raise
-    finally:
-        for listener in (*sockets.secure_sockets, *sockets.insecure_sockets):
-            listener.close()
+        click.echo(message)
+
+    host(app, container.lifecycle(), settings.listen, on_ready=tell)
+    return 0
 
 
-def _stop_on_signals() -> asyncio.Event:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: int) -> None:
-        if told.is_set():
-            # Nothing is lost: a turn is in the store whole or not at all.
-            os._exit(128 + number)
-        told.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    return told
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+def _generated_token(settings: Settings, token_file: TokenFile) -> str | None:
+    """The token in force where it is the generated one; None for a secret that somebody chose."""
+    if settings.auth.secret is None or not token_file.path.exists():
+        return None
+    token = token_file.read_or_create()
+    return token if token == settings.auth.secret.reveal() else None

@@ -136,6 +136,8 @@ class Settings:
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     listen: ListenSettings = field(default_factory=ListenSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    transports: tuple[str, ...] = ()
+    """Installed transports to serve besides our own; a change needs a restart."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     shutdown_grace: float = 20.0
     """Seconds that runs may go on after the Gateway was told to stop."""

@@ -1,0 +1,195 @@
+"""The composition root: every adapter is named here, once, beside the port that it fits.
+
+The annotation `Provider[Port]` is the proof: the type checker refuses an adapter of another
+shape at that line. Tests put their own in place by argument: `Container(store=Object(fake))`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dependency_injector.containers import DeclarativeContainer
+from dependency_injector.providers import Callable as Call
+from dependency_injector.providers import Dict, Factory, Object, Provider, Singleton
+from quart import Blueprint
+
+from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, locate
+from ..adapters.models.local import LocalModels
+from ..adapters.models.openai_completions import OpenAICompletions
+from ..adapters.models.scripted import Scripted
+from ..adapters.runners.echo import EchoRunner
+from ..adapters.stores.memory import MemoryStore
+from ..adapters.stores.run_log import MemoryRunLog
+from ..adapters.stores.sqlite import SqliteStore
+from ..adapters.system.ids import clock as system_clock
+from ..adapters.system.ids import new_id as fresh_id
+from ..adapters.system.logs import configure
+from ..adapters.system.state_lock import StateLock
+from ..adapters.system.token_file import TokenFile
+from ..adapters.transports import health, openai_chat
+from ..domain.cooldowns import Cooldowns
+from ..domain.dispatch import LocalDispatcher
+from ..domain.gateway import Gateway
+from ..domain.lanes import Lanes
+from ..domain.lockout import Lockout
+from ..domain.loop import AgentLoop
+from ..domain.ports import (
+    AgentRunner,
+    Clock,
+    CurrentSettings,
+    ModelClient,
+    NewId,
+    RunDispatcher,
+    RunLog,
+    SessionStore,
+)
+from ..domain.settings import LaneSettings
+from . import plugins
+from .lifecycle import Lifecycle, Lock, Watch
+from .readiness import Readiness
+from .reloads import ConfigureLogging, Reloads
+
+
+def _generated_token(state_dir: Path) -> str:
+    return TokenFile(state_dir).read_or_create()
+
+
+def _models_dir(locations: Locations) -> Path:
+    return locations.state_dir / "models"
+
+
+def _token_file(locations: Locations) -> TokenFile:
+    return TokenFile(locations.state_dir)
+
+
+def _source(inputs: Inputs, token_file: TokenFile, reloads: Reloads) -> ConfigSource:
+    return ConfigSource.open(inputs, on_event=reloads, watched=[token_file.path])
+
+
+def _current(source: ConfigSource) -> CurrentSettings:
+    return source.current
+
+
+def _watch(source: ConfigSource) -> Watch:
+    return source.watch
+
+
+def _store(settings: CurrentSettings) -> SessionStore:
+    chosen = settings().store
+    return MemoryStore() if chosen.memory else SqliteStore(chosen.path)
+
+
+def _lock(locations: Locations) -> Lock:
+    return StateLock(locations.state_dir)
+
+
+def _lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:
+    return lambda: settings().lanes
+
+
+def _transports(
+    gateway: Gateway, readiness: Readiness, clock: Clock, settings: CurrentSettings
+) -> list[Blueprint]:
+    return [
+        openai_chat.transport(gateway, started_at=clock()),
+        health.transport(readiness.check),
+        *plugins.transports(gateway, settings().transports),
+    ]
+
+
+class Container(DeclarativeContainer):
+    """The Gateway's parts. Each is made when it is first asked for, once per container."""
+
+    # What the process was started with.
+    overrides: Provider[Overrides] = Object(Overrides())
+    env: Provider[Mapping[str, str]] = Object(os.environ)
+    home: Provider[Path] = Call(Path.home)
+    configure_logging: Provider[ConfigureLogging] = Object(configure)
+    clock: Provider[Clock] = Object(system_clock)
+    monotonic: Provider[Clock] = Object(time.monotonic)
+    new_id: Provider[NewId] = Object(fresh_id)
+
+    # Models and runners: a new one is its own file, and one line here.
+    locations: Provider[Locations] = Call(locate, env, overrides, home)
+    openai: Provider[ModelClient] = Singleton(OpenAICompletions)
+    local: Provider[ModelClient] = Singleton(
+        LocalModels, inner=openai, models_dir=Call(_models_dir, locations)
+    )
+    scripted: Provider[ModelClient] = Singleton(Scripted)
+    MODELS: dict[str, Provider[ModelClient]] = {
+        "openai-completions": openai,
+        "local": local,
+        "scripted": scripted,
+    }
+    models: Provider[dict[Any, Any]] = Dict(MODELS)
+    native: Provider[AgentRunner] = Singleton(
+        AgentLoop, clients=models, cooldowns=Singleton(Cooldowns, monotonic)
+    )
+    echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    RUNNERS: dict[str, Provider[AgentRunner]] = {"native": native, "echo": echo}
+    runners: Provider[Mapping[str, AgentRunner]] = Singleton(plugins.Runners, Dict(RUNNERS))
+
+    # Configuration.
+    token_file: Provider[TokenFile] = Singleton(_token_file, locations)
+    reloads: Provider[Reloads] = Singleton(Reloads)
+    inputs: Provider[Inputs] = Factory(
+        Inputs,
+        env=env,
+        home=home,
+        overrides=overrides,
+        generated_token=Object(_generated_token),
+        runners=Call(tuple, runners),
+    )
+    source: Provider[ConfigSource] = Singleton(_source, inputs, token_file, reloads)
+    settings: Provider[CurrentSettings] = Singleton(_current, source)
+
+    # Where things are kept.
+    store: Provider[SessionStore] = Singleton(_store, settings)
+    run_log: Provider[RunLog] = Singleton(MemoryRunLog, clock=monotonic)
+    lock: Provider[Lock] = Singleton(_lock, locations)
+
+    # The domain.
+    lanes: Provider[Lanes] = Singleton(Lanes, Call(_lane_limits, settings))
+    dispatcher: Provider[RunDispatcher] = Singleton(
+        LocalDispatcher,
+        runners=runners,
+        store=store,
+        run_log=run_log,
+        lanes=lanes,
+        settings=settings,
+        clock=clock,
+        new_id=new_id,
+    )
+    gateway: Provider[Gateway] = Singleton(
+        Gateway,
+        settings=settings,
+        lockout=Singleton(Lockout, monotonic),
+        dispatcher=dispatcher,
+        run_log=run_log,
+        clock=clock,
+        new_id=new_id,
+    )
+
+    # The application.
+    readiness: Provider[Readiness] = Singleton(Readiness, store=store)
+    transports: Provider[list[Blueprint]] = Singleton(
+        _transports, gateway, readiness, clock, settings
+    )
+    lifecycle: Provider[Lifecycle] = Singleton(
+        Lifecycle,
+        gateway=gateway,
+        settings=settings,
+        lock=lock,
+        store=store,
+        models=models,
+        prepare=Dict(local=local.provided.prepare),
+        readiness=readiness,
+        clock=clock,
+        configure_logging=configure_logging,
+        reloads=reloads,
+        watch=Call(_watch, source),
+    )

@@ -1,0 +1,159 @@
+"""Hosts the application with hypercorn: sockets, signals, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from hypercorn.asyncio.run import worker_serve
+from hypercorn.config import Config, Sockets
+from hypercorn.utils import LifespanFailureError, wrap_app
+from quart import Quart
+
+from ..domain.settings import ListenSettings
+from .lifecycle import Lifecycle
+
+_BACKLOG = 1_024
+_KEEP_ALIVE = 75.0
+_LAST_WORDS = 5.0
+"""Seconds that connections get, after the last run, to take what is left for them."""
+
+
+class PortTaken(Exception):
+    """The address cannot be listened on; the message says which, and why."""
+
+
+def host(
+    app: Quart,
+    lifecycle: Lifecycle,
+    listen: ListenSettings,
+    *,
+    on_ready: Callable[[int], None],
+) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    `on_ready` gets the port, once connections are taken there. Raises PortTaken, and whatever
+    keeps the Gateway from starting.
+    """
+    sockets = open_sockets(listen)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_host(app, lifecycle, listen, sockets, on_ready))
+
+
+def open_sockets(listen: ListenSettings) -> Sockets:
+    """Listening sockets. The first host must be had; the others (as ::1 is) where they can be.
+
+    Listening starts here, so that whoever is told the address can connect from then on.
+    """
+    opened: list[socket.socket] = []
+    port = listen.port
+    for host in listen.hosts:
+        try:
+            opened.append(_listen(host, port))
+        except OSError as error:
+            if not opened:
+                raise PortTaken(
+                    f"Cannot listen on {host} port {port}: {error.strerror or error}. "
+                    "Is a Gateway running already? Choose another with --port or gateway.port."
+                ) from error
+        port = opened[0].getsockname()[1]
+    if listen.tls is not None:
+        return Sockets(opened, [], [])
+    return Sockets([], opened, [])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def hypercorn_config(listen: ListenSettings) -> Config:
+    """hypercorn's settings, ours where its defaults do not suit long streams."""
+    config = Config()
+    config.backlog = _BACKLOG
+    config.keep_alive_timeout = _KEEP_ALIVE
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = _quiet(logging.getLogger("hypercorn.error"))
+    if listen.tls is not None:
+        config.certfile = listen.tls.cert_path
+        config.keyfile = listen.tls.key_path
+        config.ca_certs = listen.tls.ca_path
+    return config
+
+
+def _quiet(logger: logging.Logger) -> logging.Logger:
+    """Its addresses are in the start message already; what is left is worth a warning."""
+    logger.setLevel(logging.WARNING)
+    return logger
+
+
+async def _host(
+    app: Quart,
+    lifecycle: Lifecycle,
+    listen: ListenSettings,
+    sockets: Sockets,
+    on_ready: Callable[[int], None],
+) -> None:
+    told = _stop_on_signals()
+    config = hypercorn_config(listen)
+    port = (*sockets.secure_sockets, *sockets.insecure_sockets)[0].getsockname()[1]
+
+    async def until_told() -> None:
+        on_ready(port)
+        await told.wait()
+        config.graceful_timeout = lifecycle.begin_drain() + _LAST_WORDS
+
+    try:
+        await worker_serve(
+            wrap_app(app, config.wsgi_max_body_size, "asgi"),
+            config,
+            sockets=sockets,
+            shutdown_trigger=until_told,
+        )
+    except LifespanFailureError:
+        if lifecycle.failure is not None:
+            raise lifecycle.failure from None
+        raise
+    finally:
+        for listener in (*sockets.secure_sockets, *sockets.insecure_sockets):
+            listener.close()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if told.is_set():
+            # Nothing is lost: a turn is in the store whole or not at all.
+            os._exit(128 + number)
+        told.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return told
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
