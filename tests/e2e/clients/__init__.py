@@ -1,0 +1,1 @@
+"""Programs as users write them, each run as a process of its own."""

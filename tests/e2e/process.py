@@ -1,0 +1,163 @@
+"""A Gateway as an operator runs it: the installed command in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+START_LIMIT = 30.0
+STOP_LIMIT = 30.0
+LOG_LIMIT = 20.0
+OPENSOUL = Path(sys.executable).with_name("opensoul")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class GatewayProcess:
+    """`config` is JSON5 text; the state directory is inside `home`."""
+
+    home: Path
+    config: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        self.state = self.home / "state"
+        self.config_path = self.home / "opensoul.json"
+        self.config_path.write_text(self.config)
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._told = threading.Condition()
+        self._serves = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment for the Gateway and for the command line beside it."""
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("OPENSOUL_", "OPENCLAW_", "OPENAI_"))
+        }
+        own |= {
+            "HOME": str(self.home),
+            "OPENSOUL_STATE_DIR": str(self.state),
+            "OPENSOUL_CONFIG_PATH": str(self.config_path),
+            "OPENSOUL_GATEWAY_PORT": str(self.port),
+            "PATH": f"{OPENSOUL.parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        return own | dict(self.environment)
+
+    @property
+    def token(self) -> str:
+        return self.opensoul("token", "show").strip()
+
+    def opensoul(self, *arguments: str) -> str:
+        """What the command line beside it prints. CalledProcessError when it fails."""
+        command = [OPENSOUL, *arguments]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def start(self) -> GatewayProcess:
+        """Returns when it says that it serves; AssertionError with its words when it does not."""
+        self._process = subprocess.Popen(
+            [OPENSOUL, "gateway", "run", *self.arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._ready = threading.Event()
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self.out)),
+            threading.Thread(target=self._read, args=(self._process.stderr, self.err)),
+        ]
+        for reader in self._readers:
+            reader.start()
+        if not self._ready.wait(START_LIMIT) or not self._serves:
+            self.kill()
+            raise AssertionError("the Gateway did not start:\n" + "".join(self.out + self.err))
+        return self
+
+    @property
+    def command_line(self) -> str:
+        """What the process list shows; empty where the system has no /proc."""
+        shown = Path(f"/proc/{self.pid}/cmdline")
+        return shown.read_bytes().decode() if shown.exists() else ""
+
+    def until_logged(self, text: str) -> None:
+        """Return when a line of its log holds the text. AssertionError after a while."""
+        with self._told:
+            seen = self._told.wait_for(lambda: any(text in line for line in self.err), LOG_LIMIT)
+        assert seen, f"{text!r} is not in the log:\n" + "".join(self.err)
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        code = self._process.wait(STOP_LIMIT)
+        for reader in self._readers:
+            reader.join()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
+        return code
+
+    def stop(self) -> int:
+        if self._process.poll() is None:
+            self.signal()
+        return self.wait()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.wait()
+
+    async def __aenter__(self) -> GatewayProcess:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it, whatever a test left it doing; no process outlives its test."""
+        if kind is None:
+            await asyncio.to_thread(self.stop)
+        elif self._process.poll() is None:
+            await asyncio.to_thread(self.kill)
+
+    def _read(self, stream: object, lines: list[str]) -> None:
+        for line in stream:  # type: ignore[attr-defined]
+            with self._told:
+                lines.append(line)
+                self._told.notify_all()
+            if "curl" in line or "chat endpoint" in line.lower():
+                self._serves = True
+                self._ready.set()
+        self._ready.set()
