@@ -1,1 +1,63 @@
-"""Configuration files become domain settings."""
+"""Configuration files become domain settings, and stay in step with them while serving."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .issues import ConfigInvalid, Issue, render
+from .places import Locations, Overrides, locate
+
+if TYPE_CHECKING:
+    from .changes import Applied, Rejected, ReloadEvent, Skipped
+    from .context import Inputs
+    from .loading import Loaded, load
+    from .redaction import REDACTED, redacted
+    from .reference import render_reference
+    from .schema import Root, json_schema
+    from .source import ConfigSource
+
+__all__ = [
+    "REDACTED",
+    "Applied",
+    "ConfigInvalid",
+    "ConfigSource",
+    "Inputs",
+    "Issue",
+    "Loaded",
+    "Locations",
+    "Overrides",
+    "Rejected",
+    "ReloadEvent",
+    "Root",
+    "Skipped",
+    "json_schema",
+    "load",
+    "locate",
+    "redacted",
+    "render",
+    "render_reference",
+]
+
+# pydantic takes a third of a second to import, which a command that needs no file should not pay.
+_LATER = {
+    "Applied": "changes",
+    "ConfigSource": "source",
+    "Inputs": "context",
+    "Loaded": "loading",
+    "REDACTED": "redaction",
+    "Rejected": "changes",
+    "ReloadEvent": "changes",
+    "Root": "schema",
+    "Skipped": "changes",
+    "json_schema": "schema",
+    "load": "loading",
+    "redacted": "redaction",
+    "render_reference": "reference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)

@@ -1,0 +1,150 @@
+"""`agents.*` becomes the directory of agents, each complete with its models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ...domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
+from ...domain.model_calls import ModelTarget
+from .aliases import Aliases, NoSuchAlias
+from .build_models import DEFAULT_MODEL, Models, NoSuchModel
+from .context import Building
+from .issues import KeyPath
+from .schema.agents import AgentEntry, Identity, ModelChoice
+from .sentences import guess, listing
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_DEFAULTS = ("agents", "defaults", "model")
+
+
+def build_agents(building: Building) -> AgentDirectory:
+    """The agents; one `main` where none is listed."""
+    models = Models(building, Aliases(building))
+    listed = _identified(building)
+    default_id = _default(building, listed)
+    entries = listed or [((), AgentEntry(id=DEFAULT_AGENT_ID))]
+    agents = [
+        _agent(building, models, entry, where, is_default=entry.id == default_id)
+        for where, entry in entries
+    ]
+    models.note_the_rest()
+    return AgentDirectory(agents, default_id)
+
+
+def _identified(building: Building) -> list[tuple[KeyPath, AgentEntry]]:
+    """The listed agents with a good id, lower-cased; the others are reported."""
+    kept: dict[str, tuple[KeyPath, AgentEntry]] = {}
+    for i, entry in enumerate(building.config.agents.entries):
+        where: KeyPath = ("agents", "list", i)
+        agent_id = entry.id.lower()
+        if not _ID.fullmatch(agent_id):
+            message = (
+                "must begin with a letter or digit and hold only letters, digits, `_` and `-`, "
+                "64 at most"
+            )
+            building.report(*where, "id", message=message)
+        elif agent_id in kept:
+            first = ".".join(map(str, building.origin(kept[agent_id][0])))
+            message = f"{first} has the same id, `{agent_id}` (case does not count)"
+            building.report(*where, "id", message=message)
+        else:
+            kept[agent_id] = (where, entry.model_copy(update={"id": agent_id}))
+    return list(kept.values())
+
+
+def _default(building: Building, listed: Sequence[tuple[KeyPath, AgentEntry]]) -> str:
+    marked = [entry.id for _, entry in listed if entry.default]
+    if len(marked) > 1:
+        building.note(
+            f"Several agents are marked as default ({listing(marked)}); `{marked[0]}` is the one."
+        )
+    return next(iter([*marked, *(entry.id for _, entry in listed)]), DEFAULT_AGENT_ID)
+
+
+def _agent(
+    building: Building, models: Models, entry: AgentEntry, where: KeyPath, *, is_default: bool
+) -> Agent:
+    defaults = building.config.agents.defaults
+    timeout = defaults.timeout_seconds if entry.timeout_seconds is None else entry.timeout_seconds
+    own = entry.instructions
+    _check_runner(building, entry, where)
+    _check_avatar(building, entry, where)
+    return Agent(
+        id=entry.id,
+        name=entry.name or entry.identity.name or entry.id,
+        instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
+        models=_models(models, entry.model, defaults.model, where),
+        runner=entry.runner,
+        workspace=_workspace(building, entry, is_default=is_default),
+        timeout=float(timeout) or None,
+    )
+
+
+def _instructions(identity: Identity, text: str) -> str:
+    who = f"You are {identity.name}." if identity.name else ""
+    theme = f"Your theme: {identity.theme}." if identity.theme else ""
+    line = " ".join(filter(None, (who, theme)))
+    return "\n\n".join(filter(None, (line, text.strip())))
+
+
+def _workspace(building: Building, entry: AgentEntry, *, is_default: bool) -> str:
+    shared = building.config.agents.defaults.workspace
+    if entry.workspace is not None:
+        return building.path(entry.workspace)
+    if not is_default:
+        return str(building.locations.state_dir / f"workspace-{entry.id}")
+    if shared is not None:
+        return building.path(shared)
+    return str(building.locations.state_dir / "workspace")
+
+
+def _models(
+    models: Models, own: ModelChoice | None, general: ModelChoice, where: KeyPath
+) -> tuple[ModelTarget, ...]:
+    """Primary and fallbacks, each once. Own fallbacks, even none, replace the general ones."""
+    own_path = (*where, "model")
+    names: list[tuple[str, KeyPath]] = []
+    if own is not None and own.primary is not None:
+        names.append((own.primary, (*own_path, "primary")))
+    else:
+        names.append((general.primary or DEFAULT_MODEL, (*_DEFAULTS, "primary")))
+    if own is not None and own.fallbacks is not None:
+        chosen, place = own.fallbacks, own_path
+    else:
+        chosen, place = general.fallbacks or [], _DEFAULTS
+    names += [(name, (*place, "fallbacks", i)) for i, name in enumerate(chosen)]
+    targets: dict[str, ModelTarget] = {}
+    for name, path in names:
+        target = _target(models, name, path)
+        if target is not None:
+            targets.setdefault(target.ref, target)
+    return tuple(targets.values())
+
+
+def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:
+    if models.building.broken(*path):
+        return None
+    try:
+        return models.target(name)
+    except (NoSuchAlias, NoSuchModel) as error:
+        models.building.report(*path, message=str(error))
+        return None
+
+
+def _check_runner(building: Building, entry: AgentEntry, where: KeyPath) -> None:
+    known = building.inputs.runners
+    if known is not None and entry.runner not in known:
+        message = f"there is no runner `{entry.runner}`{guess(entry.runner, known)} "
+        building.report(*where, "runner", message=f"{message}Runners: {listing(sorted(known))}")
+
+
+def _check_avatar(building: Building, entry: AgentEntry, where: KeyPath) -> None:
+    """As the reference: a URL, or a file that lies inside the workspace."""
+    avatar = entry.identity.avatar
+    if avatar is None or re.match(r"(data|https?):", avatar):
+        return
+    outside = avatar.startswith(("/", "\\", "~")) or ".." in re.split(r"[/\\]", avatar)
+    if outside:
+        message = "must be a data: or http(s): URL, or a path inside the agent's workspace"
+        building.report(*where, "identity", "avatar", message=message)

@@ -1,0 +1,158 @@
+"""`models.*` and `agents.defaults.models`: the model behind a name, complete with its provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...domain.model_calls import Compat, ModelTarget, Provider, Secret
+from .aliases import Aliases
+from .context import Building
+from .places import first_set
+from .schema.providers import APIS_WITHOUT_URL, SERVED_APIS, ModelEntry, ProviderEntry
+from .sentences import guess, listing
+
+BUILT_IN = "openai"
+DEFAULT_MODEL = "openai/gpt-5.2"
+_BUILT_IN_URL = "https://api.openai.com/v1"
+_BUILT_IN_KEY = "OPENAI_API_KEY"
+_DEFAULT_MAX_TOKENS = 8_192
+_PROVIDERS = ("models", "providers")
+
+
+class NoSuchModel(Exception):
+    """A name leads to no model that can be used; the message says why, and what there is."""
+
+
+@dataclass(slots=True)
+class Models:
+    """Finds models. What is wrong with the providers themselves is reported on making it."""
+
+    building: Building
+    aliases: Aliases
+    providers: dict[str, ProviderEntry] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        section = self.building.config.models
+        if section.mode == "merge":
+            self.providers[BUILT_IN] = ProviderEntry()
+        self.providers.update(section.providers)
+        for provider_id, entry in section.providers.items():
+            self._check(provider_id, entry)
+
+    def target(self, name: str) -> ModelTarget | None:
+        """The model that a reference or an alias names.
+
+        None where what is wrong has been reported already. Raises NoSuchModel.
+        """
+        reference = self.aliases.resolve(name)
+        if reference is None:
+            return None
+        provider_id, _, model_id = reference.partition("/")
+        if self.building.broken(*_PROVIDERS, provider_id):
+            return None
+        provider = self.providers.get(provider_id)
+        if provider is None:
+            raise NoSuchModel(
+                f"there is no provider `{provider_id}`{guess(provider_id, self.providers)} "
+                f"Providers: {listing(sorted(self.providers))}"
+            )
+        entry = _entry(provider, provider_id, model_id)
+        api = entry.api or provider.api
+        if api not in SERVED_APIS:
+            raise NoSuchModel(
+                f"`{reference}` is served by the api `{api}`, which cannot be used yet; "
+                f"these can: {listing(SERVED_APIS)}"
+            )
+        self.used.add(provider_id)
+        return self._target(provider_id, entry, api, reference)
+
+    def note_the_rest(self) -> None:
+        """Notes on providers that cannot be called, now that all agents have found their models."""
+        for provider_id, entry in self.building.config.models.providers.items():
+            apis = {entry.api, *(model.api or entry.api for model in entry.models)}
+            for api in sorted(apis - set(SERVED_APIS)):
+                self.building.note(
+                    f"models.providers.{provider_id} has the api `{api}`, which cannot be used yet."
+                )
+        if BUILT_IN in self.used and self._key(BUILT_IN) is None:
+            self.building.note(
+                f"There is no API key for the provider `{BUILT_IN}`, so its calls will fail: set "
+                f"{_BUILT_IN_KEY} or models.providers.{BUILT_IN}.apiKey."
+            )
+
+    def _check(self, provider_id: str, entry: ProviderEntry) -> None:
+        where = (*_PROVIDERS, provider_id)
+        if "/" in provider_id:
+            message = "the id of a provider has no slash: it ends where the first one stands"
+            self.building.report(*where, message=message)
+            return
+        named = entry.base_url is not None or self.building.broken(*where, "baseUrl")
+        if not named and provider_id != BUILT_IN and entry.api not in APIS_WITHOUT_URL:
+            message = f"is needed for the api `{entry.api}`: where the provider is"
+            self.building.report(*where, "baseUrl", message=message)
+        seen: set[str] = set()
+        for i, model in enumerate(entry.models):
+            if model.id in seen:
+                message = "another model of this provider has the same id"
+                self.building.report(*where, "models", i, "id", message=message)
+            seen.add(model.id)
+
+    def _target(self, provider_id: str, entry: ModelEntry, api: str, reference: str) -> ModelTarget:
+        limit = self.building.config.agents.defaults.context_tokens
+        window = min(entry.context_window, limit or entry.context_window)
+        params: dict[str, Any] = {**entry.params, **self.aliases.params(reference)}
+        compat = entry.compat
+        return ModelTarget(
+            provider=self._provider(provider_id, entry, api),
+            model=entry.id,
+            context_window=window,
+            max_tokens=min(entry.max_tokens or _DEFAULT_MAX_TOKENS, window),
+            reasoning=entry.reasoning,
+            params=tuple(params.items()),
+            compat=Compat(
+                supports_store=compat.supports_store,
+                supports_developer_role=compat.supports_developer_role,
+                supports_reasoning_effort=compat.supports_reasoning_effort,
+                supports_usage_in_stream=compat.supports_usage_in_streaming,
+                max_tokens_field=compat.max_tokens_field,
+            ),
+            file=None if entry.file is None else self.building.path(entry.file),
+        )
+
+    def _provider(self, provider_id: str, model: ModelEntry, api: str) -> Provider:
+        entry = self.providers[provider_id]
+        fallback_url = _BUILT_IN_URL if provider_id == BUILT_IN else ""
+        headers = {name.lower(): (name, text) for name, text in entry.headers.items()}
+        headers |= {name.lower(): (name, text) for name, text in model.headers.items()}
+        return Provider(
+            id=provider_id,
+            api=api,
+            base_url=entry.base_url or fallback_url,
+            api_key=self._key(provider_id),
+            headers=tuple((name, Secret(text)) for name, text in headers.values()),
+            auth_header=entry.auth_header,
+            connect_timeout=float(entry.connect_timeout_seconds),
+            idle_timeout=float(entry.idle_timeout_seconds),
+        )
+
+    def _key(self, provider_id: str) -> Secret | None:
+        key = self.providers[provider_id].api_key
+        if key is None and provider_id == BUILT_IN:
+            key = first_set(self.building.env, _BUILT_IN_KEY)
+        return None if key is None else Secret(key)
+
+
+def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEntry:
+    if not model_id:
+        raise NoSuchModel("names no model behind the slash")
+    if not provider.models:
+        return ModelEntry(id=model_id)
+    known = {entry.id: entry for entry in provider.models}
+    if model_id not in known:
+        raise NoSuchModel(
+            f"the provider `{provider_id}` has no model `{model_id}`{guess(model_id, known)} "
+            f"Its models: {listing(known)}"
+        )
+    return known[model_id]

@@ -1,0 +1,72 @@
+"""What is told about a changed configuration, and how two configurations differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .issues import Issue, KeyPath, dotted
+from .schema import Root
+from .schema.walk import Shape, below, mark
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A new generation of settings is in force.
+
+    `changed`: dotted paths; `restart_needed`: those of them that wait for a restart; `notes`:
+    those that the former generation did not have.
+    """
+
+    changed: tuple[str, ...]
+    restart_needed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The files are invalid; the last good generation stays in force."""
+
+    issues: tuple[Issue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The files changed, and `gateway.reload.mode` (`off` or `restart`) keeps them out of force."""
+
+    mode: str
+    changed: tuple[str, ...]
+
+
+ReloadEvent = Applied | Rejected | Skipped
+
+
+def differences(old: Root, new: Root) -> tuple[KeyPath, ...]:
+    """Where two configurations differ, defaults included. A list is one place, whatever changed."""
+    return tuple(_between(old.model_dump(by_alias=True), new.model_dump(by_alias=True), ()))
+
+
+def needs_restart(path: KeyPath) -> bool:
+    """Whether a change at `path` is in force only after a restart, as the schema says."""
+    shape = Shape("object", model=Root)
+    for key in path:
+        found = below(shape, key)
+        if found is None:
+            return False
+        shape, field = found
+        if field is not None and mark(field, "x-restart"):
+            return True
+    return False
+
+
+def told(paths: tuple[KeyPath, ...]) -> tuple[str, ...]:
+    """The paths as text, in order."""
+    return tuple(sorted(map(dotted, paths)))
+
+
+def _between(old: object, new: object, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _between(old.get(key), new.get(key), (*path, key))
+    elif old != new:
+        yield path

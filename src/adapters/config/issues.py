@@ -1,0 +1,74 @@
+"""What is wrong with a configuration, told so that a person can go and mend it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Signature = tuple[int, int, int]
+"""mtime in nanoseconds, size, inode: what changes when a file does."""
+
+KeyPath = tuple[str | int, ...]
+"""Where a value is: keys and list positions from the root on."""
+
+ENVIRONMENT = "environment"
+COMMAND_LINE = "command line"
+
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_$*<>/:\[\]-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing that is wrong.
+
+    `file` is the file that the value stands in (an included one, where it came from there), or
+    `environment` or `command line`; `path` is dotted, empty for the whole; `line` counts from 1.
+    """
+
+    file: str
+    path: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        """`- <file>:<line> <path or <root>>: <message>`."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"- {printable(place)} {printable(self.path) or '<root>'}: {printable(self.message)}"
+
+
+class ConfigInvalid(Exception):
+    """The configuration cannot be used. `issues`: everything found, in the order of the files.
+
+    `signatures` has each file that took part, also the missing ones (None): when one of them
+    changes, trying again makes sense.
+    """
+
+    def __init__(
+        self, issues: Iterable[Issue], signatures: Mapping[str, Signature | None] | None = None
+    ) -> None:
+        self.issues = tuple(issues)
+        self.signatures = dict(signatures or {})
+        super().__init__(render(self.issues))
+
+
+def render(issues: Iterable[Issue]) -> str:
+    """One line for each issue."""
+    return "\n".join(map(str, issues))
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """The path as text: `agents.list.0.id`; a key that holds a dot or a blank is quoted."""
+    text = ""
+    for key in path:
+        if isinstance(key, str) and not _PLAIN_KEY.fullmatch(key):
+            text += f'["{key}"]'
+        else:
+            text += f".{key}" if text else str(key)
+    return text
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without control characters or halves of surrogate pairs."""
+    escaped = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in escaped)

@@ -1,0 +1,141 @@
+"""From configuration files to the settings, or to everything that is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ...domain.settings import Settings
+from .build_agents import build_agents
+from .build_auth import build_auth
+from .build_gateway import build_chat, build_listen, build_proxies
+from .build_sessions import build_lanes, build_logging, build_sessions, build_store
+from .context import Building, Inputs
+from .documents import Files, Node, Unreadable
+from .environment import effective_environment, substitute
+from .includes import Includer
+from .issues import ConfigInvalid, Issue, Signature
+from .notes import notes_on
+from .places import Locations, locate
+from .problems import Problems
+from .schema import Root
+from .validation import validate
+
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The files of a configuration as read: includes resolved, nothing judged yet."""
+
+    tree: Node
+    files: Files
+    exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used."""
+
+    settings: Settings
+    config: Root = field(repr=False)
+    """The checked configuration, with the schema's defaults."""
+    locations: Locations
+    document: Document = field(repr=False)
+    tree: Node = field(repr=False)
+    """What is written, includes resolved and variables put in; each value knows its origin."""
+    env: Mapping[str, str] = field(repr=False)
+    """The process's variables and those of the `env` block."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file; without one, the defaults hold."""
+        return self.document.exists
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files involved: the main one first, also where it does not exist."""
+        return tuple(self.document.files.signatures)
+
+    @property
+    def signatures(self) -> Mapping[str, Signature | None]:
+        """The signature of each file, from before it was read."""
+        return self.document.files.signatures
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the main file in lower-case hexadecimal; of nothing where it is missing."""
+        return self.document.files.digests.get(str(self.locations.config_path), EMPTY_SHA256)
+
+
+def load(inputs: Inputs) -> Loaded:
+    """Find, read and check the configuration. Raises ConfigInvalid with everything found."""
+    locations = locate(inputs.env, inputs.overrides, inputs.home)
+    return build(read(locations, inputs), locations, inputs)
+
+
+def read(locations: Locations, inputs: Inputs, *, must_exist: bool = False) -> Document:
+    """Read the file and all it includes. Raises ConfigInvalid where that is not possible.
+
+    A missing main file is an empty configuration, unless it was named or `must_exist`.
+    """
+    files = Files()
+    main = str(locations.config_path)
+    tree = Node({}, main, ())
+    exists = True
+    try:
+        tree = Includer(files, inputs.home, (main,)).resolve(files.read(main))
+    except FileNotFoundError:
+        exists = False
+        if locations.explicit or must_exist:
+            files.fail(Issue(main, "", None, "there is no such file"))
+    except Unreadable as error:
+        files.fail(Issue(main, "", error.line, error.message))
+    document = Document(tree, files, exists)
+    if files.incomplete:
+        raise ConfigInvalid(files.issues, files.signatures)
+    return document
+
+
+def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
+    """Check what was read and make settings of it. Raises ConfigInvalid with everything found."""
+    files = replace(document.files, issues=list(document.files.issues))
+    problems = Problems(files, str(locations.config_path), document.tree)
+    env = effective_environment(document.tree, inputs.env, problems.report)
+    problems.tree = substitute(document.tree, env, problems.report)
+    checked = validate(problems.tree, problems)
+    building = Building(inputs, locations, env, checked, problems)
+    settings = _settings(building, document.exists)
+    if problems.any():
+        raise ConfigInvalid(problems.all(), files.signatures)
+    return Loaded(settings, checked.config, locations, document, problems.tree, env)
+
+
+def _settings(building: Building, exists: bool) -> Settings:
+    if not exists:
+        building.note(
+            f"There is no configuration file; {building.locations.config_path} would be read. The "
+            "agent `main` is served with defaults, and the chat endpoint is off."
+        )
+    for sentence in notes_on(building.config):
+        building.note(sentence)
+    if building.config.gateway.mode == "remote":
+        building.note("gateway.mode `remote` has no effect: this machine serves.")
+    listen = build_listen(building)
+    agents = build_agents(building)
+    store = build_store(building)
+    proxies = build_proxies(building)
+    return Settings(
+        agents=agents,
+        auth=build_auth(building, listen),
+        chat=build_chat(building),
+        sessions=build_sessions(building),
+        lanes=build_lanes(building),
+        logging=build_logging(building),
+        listen=listen,
+        store=store,
+        trusted_proxies=proxies,
+        shutdown_grace=float(building.config.gateway.shutdown.grace_seconds),
+        notes=tuple(building.notes),
+    )

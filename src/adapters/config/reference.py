@@ -1,0 +1,152 @@
+"""The reference page of the configuration, written by the schema itself.
+
+`python -m opensoul.adapters.config.reference` prints it.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from .reference_text import INTRODUCTION
+from .schema import Root
+from .schema.walk import Entry, entries, mark, shape_of
+
+_LARGE = 1_000_000
+"""Upper bounds from here on only keep numbers sane and are not worth a word."""
+
+
+def render_reference() -> str:
+    """The page, in Markdown."""
+    known = list(entries(Root))
+    lines = [INTRODUCTION, "## Keys with an effect", "", *_LEGEND]
+    for section in (entry for entry in known if entry.shape.kind == "object" and _is_top(entry)):
+        name = section.path[0]
+        lines += ["", f"### `{name}`", "", _meaning(section), "", *_HEAD]
+        lines += [_row(entry) for entry in known if _in(entry, name) and not entry.inert]
+    lines += ["", "## Keys without an effect", "", *_WITHOUT]
+    lines += _inert_lines(known)
+    return "\n".join(lines) + "\n"
+
+
+_LEGEND = [
+    "`*` stands for any key, or for a position in a list. *Ours*: an addition to the schema that",
+    "this one is compatible with. *Restart*: in force after the next start.",
+]
+_HEAD = ["| key | type | default | meaning |", "|---|---|---|---|"]
+_WITHOUT = [
+    "These are checked and accepted, so that an existing file can be used as it is. Each that is",
+    "given is named in a note at the start. The parts of an object are listed with it.",
+    "",
+]
+
+
+def _is_top(entry: Entry) -> bool:
+    return len(entry.path) == 1 and not entry.inert
+
+
+def _in(entry: Entry, name: str) -> bool:
+    return entry.path[0] == name and len(entry.path) > 1
+
+
+def _row(entry: Entry) -> str:
+    cells = (f"`{'.'.join(entry.path)}`", type_text(entry.field), _default(entry.field))
+    return f"| {' | '.join((*cells, _meaning(entry)))} |"
+
+
+def _meaning(entry: Entry) -> str:
+    words = [(entry.field.description or "").replace("|", "\\|")]
+    if mark(entry.field, "x-restart"):
+        words.append("*Restart.*")
+    if mark(entry.field, "x-addition"):
+        words.append("*Ours.*")
+    return " ".join(words)
+
+
+def _inert_lines(known: Iterable[Entry]) -> Iterator[str]:
+    """One line for each topmost key without effect, with the names of its parts."""
+    parts: dict[tuple[str, ...], list[str]] = {}
+    tops: list[Entry] = []
+    for entry in known:
+        if not entry.inert:
+            continue
+        top = next((top for top in tops if entry.path[: len(top.path)] == top.path), None)
+        if top is None:
+            tops.append(entry)
+            parts[entry.path] = []
+        else:
+            parts[top.path].append(".".join(entry.path[len(top.path) :]))
+    for top in tops:
+        more = (
+            f" Parts: {', '.join(f'`{part}`' for part in parts[top.path])}."
+            if parts[top.path]
+            else ""
+        )
+        note = mark(top.field, "x-note")
+        meaning = _meaning(top) + (f" Here: {note}." if note else "")
+        yield f"- `{'.'.join(top.path)}` ({type_text(top.field)}): {meaning}{more}"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or isinstance(value, BaseModel):
+        return ""
+    return f"`{json.dumps(value)}`"
+
+
+def type_text(field: FieldInfo) -> str:
+    """The type of a field, in words."""
+    return _with_bounds(_type(field.annotation, field.metadata), field.metadata)
+
+
+def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    for item in metadata:
+        if (
+            isinstance(item, BeforeValidator)
+            and item.json_schema_input_type is not PydanticUndefined
+        ):
+            return _type(item.json_schema_input_type)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _with_bounds(_type(args[0], args[1:]), args[1:])
+    if origin is Literal:
+        return ", ".join(f"`{json.dumps(value)}`" for value in args)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_type(arm) for arm in args if arm is not type(None))
+    if origin is list:
+        return f"list of {_type(args[0])}"
+    shape = shape_of(annotation)
+    if shape.kind in ("object", "record"):
+        return "object"
+    names = {bool: "true or false", int: "whole number", float: "number", str: "string"}
+    return names.get(annotation, "anything")
+
+
+def _with_bounds(text: str, metadata: Iterable[Any]) -> str:
+    found: dict[str, Any] = {}
+    for item in metadata:
+        for inner in (item, *getattr(item, "metadata", ())):
+            found |= {
+                name: getattr(inner, name) for name in ("ge", "gt", "le") if hasattr(inner, name)
+            }
+    low = found.get("ge")
+    high = found.get("le", _LARGE)
+    words = {
+        (True, True): f", {low} to {high}",
+        (True, False): f", {low} or more",
+        (False, False): f", more than {found.get('gt')}" if "gt" in found else "",
+        (False, True): f", at most {high}",
+    }
+    return text + words[low is not None, high < _LARGE]
+
+
+if __name__ == "__main__":
+    print(render_reference(), end="")

@@ -1,0 +1,106 @@
+"""The vocabulary that the schema is written in: base class, value types, and marks on fields.
+
+A mark is a key of `json_schema_extra`, so that it reaches the JSON schema too:
+
+- `x-effect: "none"`: accepted for the reference's sake, without effect; `x-note` may say more;
+  `"silent"`: the same, and not worth a note
+- `x-secret: true`: strings in it are never shown
+- `x-restart: true`: a change is in force after a restart
+- `x-addition: true`: ours, not the reference's
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+_MAX_INTEGER = 2**53 - 1
+_MAX_SECONDS = 10 * 366 * 86_400
+
+
+class Section(BaseModel):
+    """An object of the configuration: unknown keys are refused, types are not bent."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        strict=True,
+    )
+
+
+def usable_secret(value: str) -> str:
+    """A secret that a client could send. Raises ValueError, without repeating it."""
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if value != value.strip() or not value.isprintable():
+        raise ValueError(
+            "must not begin or end with white space nor hold control characters: "
+            "no client could send it"
+        )
+    return value
+
+
+def _usable_path(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("must be a path")
+    return value
+
+
+Count = Annotated[int, Field(ge=1, le=_MAX_INTEGER)]
+Whole = Annotated[int, Field(ge=0, le=_MAX_INTEGER)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+PortNumber = Annotated[int, Field(ge=1, le=65_535)]
+Hour = Annotated[int, Field(ge=0, le=23)]
+Seconds = Annotated[float, Field(ge=0, le=_MAX_SECONDS, allow_inf_nan=False)]
+SomeSeconds = Annotated[float, Field(gt=0, le=_MAX_SECONDS, allow_inf_nan=False)]
+Milliseconds = Annotated[int, Field(ge=0, le=_MAX_SECONDS * 1000)]
+SomeMilliseconds = Annotated[int, Field(ge=1, le=_MAX_SECONDS * 1000)]
+Minutes = Annotated[int, Field(ge=1, le=_MAX_SECONDS // 60)]
+Days = Annotated[float, Field(ge=0, le=36_600, allow_inf_nan=False)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+PathText = Annotated[str, AfterValidator(_usable_path)]
+SecretText = Annotated[str, AfterValidator(usable_secret)]
+Anything = dict[str, Any]
+"""An object whose keys are not looked at."""
+
+
+def setting(
+    default: object,
+    description: str,
+    *,
+    addition: bool = False,
+    restart: bool = False,
+    secret: bool = False,
+) -> Any:
+    """A key that has an effect. A default of `...`: it has to be given."""
+    marks: dict[str, Any] = {}
+    if addition:
+        marks["x-addition"] = True
+    if restart:
+        marks["x-restart"] = True
+    if secret:
+        marks["x-secret"] = True
+    return Field(default, description=description, json_schema_extra=marks, repr=not secret)
+
+
+def section(kind: type[BaseModel], description: str, *, addition: bool = False) -> Any:
+    """An object of keys that have an effect; left out, all of them have their defaults."""
+    marks: dict[str, Any] = {"x-addition": True} if addition else {}
+    return Field(default_factory=kind, description=description, json_schema_extra=marks)
+
+
+def inert(description: str, *, note: str = "") -> Any:
+    """A key of the reference that is checked and accepted, and has no effect here (yet)."""
+    marks: dict[str, Any] = {"x-effect": "none"}
+    if note:
+        marks["x-note"] = note
+    return Field(None, description=description, json_schema_extra=marks)
+
+
+def silent(description: str) -> Any:
+    """A key that is about the file itself; nobody expects an effect, so no note is made."""
+    return Field(None, description=description, json_schema_extra={"x-effect": "silent"})

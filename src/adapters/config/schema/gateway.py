@@ -1,0 +1,218 @@
+"""`gateway.*`: where the Gateway listens, whom it lets in, which endpoints it has."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .fields import (
+    Anything,
+    Count,
+    Milliseconds,
+    PathText,
+    PortNumber,
+    Seconds,
+    SecretText,
+    Section,
+    SomeMilliseconds,
+    Whole,
+    inert,
+    section,
+    setting,
+)
+
+Bind = Literal["auto", "lan", "loopback", "custom", "tailnet"]
+Mode = Literal["token", "password", "none"]
+
+
+class RateLimit(Section):
+    max_attempts: Count = setting(
+        10, "Wrong credentials from one address within `windowMs` that lock it out.", addition=True
+    )
+    window_ms: SomeMilliseconds = setting(
+        60_000, "The time in which wrong credentials are counted.", addition=True
+    )
+    lockout_ms: SomeMilliseconds = setting(
+        300_000, "How long a locked-out address is refused.", addition=True
+    )
+    max_addresses: Count = setting(
+        10_000,
+        "How many addresses are remembered at most; the longest silent one is forgotten first.",
+        addition=True,
+    )
+
+
+class Auth(Section):
+    mode: Mode | None = setting(
+        None,
+        "How clients prove themselves. Left out: `password` where a password is known, else "
+        "`token`. `none` asks for nothing and is allowed on loopback only.",
+    )
+    token: SecretText | None = setting(
+        None,
+        "The secret of mode `token`. Left out: OPENSOUL_GATEWAY_TOKEN, then a generated one "
+        "that is kept in the state directory.",
+        secret=True,
+    )
+    password: SecretText | None = setting(
+        None,
+        "The secret of mode `password`. Left out: OPENSOUL_GATEWAY_PASSWORD.",
+        secret=True,
+    )
+    rate_limit: RateLimit = section(
+        RateLimit, "What happens after wrong credentials.", addition=True
+    )
+    allow_tailscale: bool | None = inert("Accept Tailscale's identity headers.")
+
+
+class ChatCompletions(Section):
+    enabled: bool = setting(False, "Serve `/v1/chat/completions` and `/v1/models`.")
+    max_body_bytes: Count = setting(
+        20 * 1024 * 1024, "The largest request body, in bytes.", addition=True
+    )
+    body_timeout_ms: SomeMilliseconds = setting(
+        60_000, "How long a client may take to send its body.", addition=True
+    )
+    keepalive_ms: SomeMilliseconds = setting(
+        10_000, "Silence after which a stream gets a comment.", addition=True
+    )
+    write_timeout_ms: SomeMilliseconds = setting(
+        60_000, "How long a client may leave its stream unread.", addition=True
+    )
+
+
+class Pdf(Section):
+    max_pages: Count | None = None
+    max_pixels: Count | None = None
+    min_text_chars: Whole | None = None
+
+
+class UrlFetch(Section):
+    allow_url: bool | None = None
+    allowed_mimes: list[str] | None = None
+    max_bytes: Count | None = None
+    max_redirects: Whole | None = None
+    timeout_ms: Count | None = None
+
+
+class ResponseFiles(UrlFetch):
+    max_chars: Count | None = None
+    pdf: Pdf | None = None
+
+
+class Responses(Section):
+    enabled: bool | None = None
+    max_body_bytes: Count | None = None
+    files: ResponseFiles | None = None
+    images: UrlFetch | None = None
+
+
+class Endpoints(Section):
+    chat_completions: ChatCompletions = section(
+        ChatCompletions, "The OpenAI-compatible chat endpoint."
+    )
+    responses: Responses | None = inert("The endpoint `/v1/responses`.")
+
+
+class Http(Section):
+    endpoints: Endpoints = section(Endpoints, "The HTTP endpoints.")
+
+
+class Tls(Section):
+    enabled: bool = setting(False, "Serve HTTPS; needs `certPath` and `keyPath`.", restart=True)
+    cert_path: PathText | None = setting(None, "The certificate chain, PEM.", restart=True)
+    key_path: PathText | None = setting(None, "The certificate's private key, PEM.", restart=True)
+    ca_path: PathText | None = setting(
+        None, "Certificate authorities that clients must be signed by, PEM.", restart=True
+    )
+    auto_generate: bool | None = inert(
+        "Make a self-signed certificate.", note="no certificate is ever made here"
+    )
+
+
+class Reload(Section):
+    mode: Literal["off", "restart", "hot", "hybrid"] = setting(
+        "hybrid",
+        "What a changed file does: `hybrid` and `hot` apply it while serving, `restart` only "
+        "reports that a restart is needed, `off` ignores it.",
+    )
+    debounce_ms: Milliseconds = setting(
+        300, "How long a file must be left alone before its change is dealt with."
+    )
+
+
+class Shutdown(Section):
+    grace_seconds: Seconds = setting(
+        20, "How long runs may go on after the Gateway was told to stop.", addition=True
+    )
+
+
+class ControlUi(Section):
+    enabled: bool | None = None
+    public_url: str | None = None
+    base_path: str | None = None
+    root: str | None = None
+    allowed_origins: list[str] | None = None
+    allow_insecure_auth: bool | None = None
+    dangerously_disable_device_auth: bool | None = None
+    continuity: Anything | None = None
+
+
+class Remote(Section):
+    url: str | None = None
+    transport: Literal["ssh", "direct"] | None = None
+    token: str | None = setting(None, "", secret=True)
+    password: str | None = setting(None, "", secret=True)
+    tls_fingerprint: str | None = None
+    ssh_target: str | None = None
+    ssh_identity: str | None = None
+
+
+class Tailscale(Section):
+    mode: Literal["off", "serve", "funnel"] | None = None
+    reset_on_exit: bool | None = None
+
+
+class NodeBrowser(Section):
+    mode: Literal["auto", "manual", "off"] | None = None
+    node: str | None = None
+
+
+class Nodes(Section):
+    browser: NodeBrowser | None = None
+    allow_commands: list[str] | None = None
+    deny_commands: list[str] | None = None
+
+
+class GatewaySection(Section):
+    port: PortNumber = setting(
+        18_789,
+        "The one port, for HTTP and WebSocket. `--port` and OPENSOUL_GATEWAY_PORT win over it.",
+        restart=True,
+    )
+    mode: Literal["local", "remote"] | None = setting(
+        None, "`local`: this machine serves. `remote` has no effect."
+    )
+    bind: Bind = setting(
+        "loopback",
+        "Which addresses to listen on. `loopback` and `auto`: 127.0.0.1 and ::1; `lan`: all of "
+        "IPv4; `tailnet`: this machine's address in 100.64.0.0/10; `custom`: `customBindHost`.",
+        restart=True,
+    )
+    custom_bind_host: str | None = setting(
+        None, "The IP address to listen on with bind `custom`.", addition=True, restart=True
+    )
+    auth: Auth = section(Auth, "How clients prove who they are.")
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="IP addresses and networks of reverse proxies whose forwarding headers count.",
+    )
+    tls: Tls = section(Tls, "HTTPS.")
+    http: Http = section(Http, "What is served over HTTP.")
+    reload: Reload = section(Reload, "What happens when a configuration file changes.")
+    shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
+    control_ui: ControlUi | None = inert("The web page to control the Gateway with.")
+    remote: Remote | None = inert("How the CLI reaches a Gateway elsewhere.")
+    tailscale: Tailscale | None = inert("Serving through Tailscale.")
+    nodes: Nodes | None = inert("Paired devices.")

@@ -1,0 +1,165 @@
+"""`models.*`: where models are served, and what is known about each."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from .fields import (
+    Anything,
+    Count,
+    PathText,
+    SecretText,
+    Section,
+    SomeSeconds,
+    Text,
+    inert,
+    setting,
+)
+
+Api = Literal[
+    "openai-completions",
+    "openai-responses",
+    "anthropic-messages",
+    "google-generative-ai",
+    "github-copilot",
+    "bedrock-converse-stream",
+    "local",
+    "scripted",
+]
+SERVED_APIS = ("openai-completions", "local", "scripted")
+"""The values of `api` that a model client exists for."""
+APIS_WITHOUT_URL = ("local", "scripted")
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def _base_url(value: str) -> str:
+    problem = ValueError("must be an http:// or https:// URL without user name or fragment")
+    try:
+        url = urlsplit(value)
+        fit = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        raise problem from None
+    if not fit or url.username is not None or url.fragment or not value.isprintable():
+        raise problem
+    if " " in value:
+        raise problem
+    return value.rstrip("/")
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError("is not the name of a header")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not all(char.isprintable() or char == "\t" for char in value):
+        raise ValueError("must not hold control characters")
+    return value
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Headers = dict[
+    Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]
+]
+
+
+class Cost(Section):
+    input: Annotated[float, Field(ge=0)] | None = None
+    output: Annotated[float, Field(ge=0)] | None = None
+    cache_read: Annotated[float, Field(ge=0)] | None = None
+    cache_write: Annotated[float, Field(ge=0)] | None = None
+
+
+class CompatSection(Section):
+    supports_store: bool = setting(True, "The provider knows `store`.")
+    supports_developer_role: bool = setting(True, "The provider knows the role `developer`.")
+    supports_reasoning_effort: bool = setting(True, "The provider knows `reasoning_effort`.")
+    supports_usage_in_streaming: bool = setting(
+        True, "The provider knows `stream_options.include_usage`.", addition=True
+    )
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] | None = setting(
+        None, "Send the limit under this name. Left out: as the client spelled it."
+    )
+
+
+class ModelEntry(Section):
+    id: Text = setting(..., "The provider's own name for the model.")
+    name: str | None = setting(None, "A name for people.")
+    api: Api | None = setting(None, "The wire API, where it is not the provider's.")
+    reasoning: bool = setting(False, "The model thinks before it answers.")
+    context_window: Count = setting(200_000, "Tokens that fit in a call, answer included.")
+    max_tokens: Count | None = setting(
+        None, "Tokens an answer may have. Left out: 8192, or the whole window if that is smaller."
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        description="Headers sent with calls of this model, over the provider's.",
+        json_schema_extra={"x-secret": True},
+        repr=False,
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Parameters sent with every call, under OpenAI's names.",
+        json_schema_extra={"x-addition": True},
+    )
+    file: PathText | None = setting(
+        None, "The model file, for api `local`; relative to the configuration.", addition=True
+    )
+    compat: CompatSection = Field(
+        default_factory=CompatSection,
+        description="Where the provider leaves OpenAI's shape.",
+    )
+    input: list[Literal["text", "image"]] | None = inert("What the model can read.")
+    cost: Cost | None = inert("What tokens cost.")
+
+
+class ProviderEntry(Section):
+    base_url: BaseUrl | None = setting(
+        None,
+        "Where the API is, up to and without `/chat/completions`. Needed unless api is `local` "
+        "or `scripted`, or the provider is `openai`.",
+    )
+    api_key: SecretText | None = setting(
+        None, "The key. Left out for `openai`: OPENAI_API_KEY.", secret=True
+    )
+    api: Api = setting(
+        "openai-completions",
+        "The wire API. `openai-completions`, `local` and `scripted` can be used; a model of "
+        "another one cannot be an agent's.",
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        description="Headers sent with every call.",
+        json_schema_extra={"x-secret": True},
+        repr=False,
+    )
+    auth_header: bool = setting(True, "Send the key as `Authorization: Bearer`.")
+    connect_timeout_seconds: SomeSeconds = setting(
+        5, "How long reaching the provider may take.", addition=True
+    )
+    idle_timeout_seconds: SomeSeconds = setting(
+        300, "Silence after which a call counts as timed out.", addition=True
+    )
+    models: list[ModelEntry] = Field(
+        default_factory=list,
+        description="The models. An empty list means any, with the defaults below.",
+    )
+    auth: Literal["api-key", "aws-sdk", "oauth", "token"] | None = inert(
+        "The kind of credential.", note="`apiKey` and `headers` decide"
+    )
+
+
+class ModelsSection(Section):
+    mode: Literal["merge", "replace"] = setting(
+        "merge", "`merge` keeps the built-in provider `openai`, `replace` does not."
+    )
+    providers: dict[Text, ProviderEntry] = Field(
+        default_factory=dict, description="The providers by id; the id has no slash."
+    )
+    bedrock_discovery: Anything | None = inert("Finding models at AWS.")

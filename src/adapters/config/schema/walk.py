@@ -1,0 +1,117 @@
+"""Asking the schema about itself: which keys a place has, of what kind, with which marks.
+
+Notes, null checks, redaction, the reference page and the tests all read the models through this,
+so that there is no second list of keys that could drift.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ..issues import KeyPath
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a place holds. `item`: the annotation of a record's or a list's elements."""
+
+    kind: Literal["object", "record", "list", "scalar", "anything"]
+    model: type[BaseModel] | None = None
+    item: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key of the schema. `path` has `*` for a record's keys and for a list's positions."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+    shape: Shape
+    inert: bool
+    """Without effect, itself or as a part of something without effect."""
+
+
+def shape_of(annotation: Any) -> Shape:
+    """The shape of an annotation, through Annotated and `| None`."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return shape_of(args[0])
+    if origin in (Union, types.UnionType):
+        return _union_shape(args)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return Shape("object", model=annotation)
+    if origin is dict:
+        return Shape("record", item=args[1])
+    if origin is list:
+        return Shape("list", item=args[0])
+    return Shape("anything" if annotation is Any else "scalar")
+
+
+def _union_shape(args: tuple[Any, ...]) -> Shape:
+    arms = [arm for arm in args if arm is not type(None)]
+    return shape_of(arms[0]) if len(arms) == 1 else Shape("scalar")
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model under the names that files use."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def extra_of(model: type[BaseModel]) -> Any:
+    """The annotation of keys beyond the fields; None where there may be none."""
+    if model.model_config.get("extra") != "allow":
+        return None
+    return str
+
+
+def mark(field: FieldInfo, name: str) -> Any:
+    """A mark of the field (see `fields`); None where it has none."""
+    marks = field.json_schema_extra
+    return marks.get(name) if isinstance(marks, dict) else None
+
+
+def is_inert(field: FieldInfo) -> bool:
+    return bool(mark(field, "x-effect") == "none")
+
+
+def below(shape: Shape, key: str | int) -> tuple[Shape, FieldInfo | None] | None:
+    """The shape at `key` inside `shape`, with its field; None where nothing is known there."""
+    if shape.kind == "object" and shape.model is not None and isinstance(key, str):
+        field = fields_of(shape.model).get(key)
+        if field is not None:
+            return shape_of(field.annotation), field
+        extra = extra_of(shape.model)
+        return None if extra is None else (shape_of(extra), None)
+    if shape.kind in ("record", "list"):
+        return shape_of(shape.item), None
+    return None
+
+
+def shape_at(root: type[BaseModel], path: KeyPath) -> Shape | None:
+    """The shape at a path of a configuration; None where the schema ends."""
+    shape: Shape | None = Shape("object", model=root)
+    for key in path:
+        found = below(shape, key) if shape is not None else None
+        shape = found[0] if found is not None else None
+    return shape
+
+
+def entries(
+    model: type[BaseModel], path: tuple[str, ...] = (), *, inert: bool = False
+) -> Iterator[Entry]:
+    """Every key of the schema from here on, objects before what is in them."""
+    for name, field in fields_of(model).items():
+        shape = shape_of(field.annotation)
+        entry = Entry((*path, name), field, shape, inert or mark(field, "x-effect") is not None)
+        yield entry
+        at, inner = entry.path, shape
+        while inner.kind in ("record", "list"):
+            at, inner = (*at, "*"), shape_of(inner.item)
+        if inner.model is not None:
+            yield from entries(inner.model, at, inert=entry.inert)

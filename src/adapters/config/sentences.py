@@ -1,0 +1,113 @@
+"""What the schema's findings are called in plain words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from .documents import Node
+from .issues import KeyPath
+from .schema import Root
+from .schema.walk import fields_of, shape_at
+
+_TYPES = {
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "float_type": "a number",
+    "int_parsing_size": "a whole number of a sensible size",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_attributes_type": "an object",
+    "model_type": "an object",
+    "string_type": "a string",
+}
+_BOUNDS = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_MOVED: dict[KeyPath, str] = {
+    ("agent",): "it is spelled agents.defaults now",
+    ("gateway", "token"): "it is spelled gateway.auth.token now",
+    ("identity",): "it is spelled agents.list[].identity now",
+    ("routing",): "it is spelled bindings, messages or channels now, by its parts",
+}
+_LONGEST_ECHO = 40
+
+
+def sentence(details: Sequence[ErrorDetails], path: KeyPath, tree: Node) -> str:
+    """What is wrong with the value at `path`, and what is allowed there."""
+    told = dict.fromkeys(_one(detail, path, tree) for detail in details)
+    return ", or ".join(told)
+
+
+def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
+    if kind == "missing":
+        return "is missing; it has to be given"
+    if kind == "extra_forbidden":
+        return _unknown(path)
+    if kind in _TYPES:
+        fraction = isinstance(value, float) and kind == "int_type"
+        return f"must be {_TYPES[kind]}, not {'one with a point' if fraction else kind_of(value)}"
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        limit = context[bound]
+        return f"must be {words} {int(limit) if limit == int(limit) else limit}"
+    if kind == "literal_error":
+        return f"must be {context['expected']}{_echo(value, path, tree)}"
+    if kind == "string_too_short":
+        what = "the key " if detail["loc"][-1] == "[key]" else ""
+        return f"{what}must not be empty"
+    if kind == "value_error":
+        return str(context["error"])
+    return detail["msg"]
+
+
+def _unknown(path: KeyPath) -> str:
+    if path in _MOVED:
+        return f"there is no such key any more; {_MOVED[path]}"
+    shape = shape_at(Root, path[:-1])
+    allowed = sorted(fields_of(shape.model)) if shape is not None and shape.model else []
+    return f"there is no such key{guess(str(path[-1]), allowed)} Allowed here: {listing(allowed)}"
+
+
+def guess(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` where one of the known words is close, else a full stop."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"; did you mean `{by_lower[close[0]]}`?" if close else "."
+
+
+def listing(words: Iterable[str]) -> str:
+    """The words, separated by commas."""
+    return ", ".join(words) or "none"
+
+
+def kind_of(value: Any) -> str:
+    """What kind of JSON value this is."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _echo(value: Any, path: KeyPath, tree: Node) -> str:
+    """The value itself, where showing it can give nothing away."""
+    node, _ = tree.at(path)
+    if node.written is not None or not isinstance(value, str) or len(value) > _LONGEST_ECHO:
+        return f", not {kind_of(value)}" if not isinstance(value, str) else ""
+    return f", not '{value}'"

@@ -1,0 +1,1 @@
+"""What the Gateway makes of configuration files."""
