@@ -92,12 +92,16 @@ def _lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:
 
 
 def _transports(
-    gateway: Gateway, readiness: Readiness, clock: Clock, settings: CurrentSettings
+    gateway: Gateway,
+    readiness: Readiness,
+    clock: Clock,
+    settings: CurrentSettings,
+    find_plugins: plugins.Find,
 ) -> list[Blueprint]:
     return [
         openai_chat.transport(gateway, started_at=clock()),
         health.transport(readiness.check),
-        *plugins.transports(gateway, settings().transports),
+        *plugins.transports(gateway, settings().transports, find_plugins),
     ]
 
 
@@ -131,7 +135,10 @@ class Container(DeclarativeContainer):
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     RUNNERS: dict[str, Provider[AgentRunner]] = {"native": native, "echo": echo}
-    runners: Provider[Mapping[str, AgentRunner]] = Singleton(plugins.Runners, Dict(RUNNERS))
+    find_plugins: Provider[plugins.Find] = Object(plugins.installed)
+    runners: Provider[Mapping[str, AgentRunner]] = Singleton(
+        plugins.Runners, Dict(RUNNERS), find_plugins
+    )
 
     # Configuration.
     token_file: Provider[TokenFile] = Singleton(_token_file, locations)
@@ -177,8 +184,9 @@ class Container(DeclarativeContainer):
     # The application.
     readiness: Provider[Readiness] = Singleton(Readiness, store=store)
     transports: Provider[list[Blueprint]] = Singleton(
-        _transports, gateway, readiness, clock, settings
+        _transports, gateway, readiness, clock, settings, find_plugins
     )
+    prepare: Provider[dict[Any, Any]] = Dict(local=local.provided.prepare)
     lifecycle: Provider[Lifecycle] = Singleton(
         Lifecycle,
         gateway=gateway,
@@ -186,7 +194,7 @@ class Container(DeclarativeContainer):
         lock=lock,
         store=store,
         models=models,
-        prepare=Dict(local=local.provided.prepare),
+        prepare=prepare,
         readiness=readiness,
         clock=clock,
         configure_logging=configure_logging,

@@ -27,21 +27,57 @@ class PortTaken(Exception):
     """The address cannot be listened on; the message says which, and why."""
 
 
-def host(
+OnReady = Callable[[int], None]
+"""Gets the port, once connections are taken there."""
+
+
+def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: OnReady) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Raises PortTaken, and whatever keeps the Gateway from starting.
+    """
+    sockets = open_sockets(listen)
+
+    async def until_signal() -> None:
+        stop = _stop_on_signals()
+        await serve_until(stop, app, lifecycle, listen, sockets, on_ready)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(until_signal())
+
+
+async def serve_until(
+    stop: asyncio.Event,
     app: Quart,
     lifecycle: Lifecycle,
     listen: ListenSettings,
-    *,
-    on_ready: Callable[[int], None],
+    sockets: Sockets,
+    on_ready: OnReady,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+    """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain."""
+    config = hypercorn_config(listen)
+    opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
+    port = opened[0].getsockname()[1]
 
-    `on_ready` gets the port, once connections are taken there. Raises PortTaken, and whatever
-    keeps the Gateway from starting.
-    """
-    sockets = open_sockets(listen)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_host(app, lifecycle, listen, sockets, on_ready))
+    async def until_stopped() -> None:
+        on_ready(port)
+        await stop.wait()
+        config.graceful_timeout = lifecycle.begin_drain() + _LAST_WORDS
+
+    try:
+        await worker_serve(
+            wrap_app(app, config.wsgi_max_body_size, "asgi"),
+            config,
+            sockets=sockets,
+            shutdown_trigger=until_stopped,
+        )
+    except LifespanFailureError:
+        if lifecycle.failure is not None:
+            raise lifecycle.failure from None
+        raise
+    finally:
+        for listener in opened:
+            listener.close()
 
 
 def open_sockets(listen: ListenSettings) -> Sockets:
@@ -102,38 +138,6 @@ def _quiet(logger: logging.Logger) -> logging.Logger:
     """Its addresses are in the start message already; what is left is worth a warning."""
     logger.setLevel(logging.WARNING)
     return logger
-
-
-async def _host(
-    app: Quart,
-    lifecycle: Lifecycle,
-    listen: ListenSettings,
-    sockets: Sockets,
-    on_ready: Callable[[int], None],
-) -> None:
-    told = _stop_on_signals()
-    config = hypercorn_config(listen)
-    port = (*sockets.secure_sockets, *sockets.insecure_sockets)[0].getsockname()[1]
-
-    async def until_told() -> None:
-        on_ready(port)
-        await told.wait()
-        config.graceful_timeout = lifecycle.begin_drain() + _LAST_WORDS
-
-    try:
-        await worker_serve(
-            wrap_app(app, config.wsgi_max_body_size, "asgi"),
-            config,
-            sockets=sockets,
-            shutdown_trigger=until_told,
-        )
-    except LifespanFailureError:
-        if lifecycle.failure is not None:
-            raise lifecycle.failure from None
-        raise
-    finally:
-        for listener in (*sockets.secure_sockets, *sockets.insecure_sockets):
-            listener.close()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -8,16 +8,26 @@ from collections.abc import Mapping
 from ..domain.errors import StoreFailed
 from ..domain.ports import SessionStore
 
-_BEAT = 0.25
-_LATE = 1.0
-_STORE_DEADLINE = 2.0
-
 
 class Readiness:
-    """Names the parts that are not fit. `watch()` measures the event loop while it runs."""
+    """Names the parts that are not fit. `watch()` measures the event loop while it runs.
 
-    def __init__(self, *, store: SessionStore) -> None:
+    All times are in seconds: how often the loop beats, how `late` a beat may be, and how long the
+    store may take to answer.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: SessionStore,
+        beat: float = 0.25,
+        late: float = 1.0,
+        store_deadline: float = 2.0,
+    ) -> None:
         self._store = store
+        self._beat = beat
+        self._late_at = late
+        self._store_deadline = store_deadline
         self._beat_due: float | None = None
         self._late = 0.0
         self.draining = False
@@ -26,8 +36,8 @@ class Readiness:
         """Beat until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            due = self._beat_due = loop.time() + _BEAT
-            await asyncio.sleep(_BEAT)
+            due = self._beat_due = loop.time() + self._beat
+            await asyncio.sleep(self._beat)
             self._late = loop.time() - due
 
     async def check(self) -> Mapping[str, str]:
@@ -38,12 +48,12 @@ class Readiness:
         if late := self._lateness():
             failing["event loop"] = f"The event loop is {late:.1f} s behind."
         try:
-            async with asyncio.timeout(_STORE_DEADLINE):
+            async with asyncio.timeout(self._store_deadline):
                 await self._store.check()
         except StoreFailed as error:
             failing["store"] = error.message
         except TimeoutError:
-            failing["store"] = f"The store did not answer within {_STORE_DEADLINE:g} s."
+            failing["store"] = f"The store did not answer within {self._store_deadline:g} s."
         return failing
 
     def _lateness(self) -> float:
@@ -51,4 +61,4 @@ class Readiness:
         if self._beat_due is None:
             return 0.0
         late = max(self._late, asyncio.get_running_loop().time() - self._beat_due)
-        return late if late > _LATE else 0.0
+        return late if late > self._late_at else 0.0

@@ -73,7 +73,7 @@ class GatewayProcess:
 
     def opensoul(self, *arguments: str) -> str:
         """What the command line beside it prints. CalledProcessError when it fails."""
-        command = [OPENSOUL, *arguments]
+        command = [str(OPENSOUL), *arguments]
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=True)
         return done.stdout
 

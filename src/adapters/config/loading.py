@@ -135,6 +135,7 @@ def _settings(building: Building, exists: bool) -> Settings:
         logging=build_logging(building),
         listen=listen,
         store=store,
+        transports=tuple(building.config.gateway.transports),
         trusted_proxies=proxies,
         shutdown_grace=float(building.config.gateway.shutdown.grace_seconds),
         notes=tuple(building.notes),

@@ -16,6 +16,7 @@ from .fields import (
     SecretText,
     Section,
     SomeMilliseconds,
+    Text,
     Whole,
     inert,
     section,
@@ -210,6 +211,12 @@ class GatewaySection(Section):
     )
     tls: Tls = section(Tls, "HTTPS.")
     http: Http = section(Http, "What is served over HTTP.")
+    transports: list[Text] = Field(
+        default_factory=list,
+        description="Installed transports to serve besides our own, by the names of their entry "
+        "points in `opensoul.transports`.",
+        json_schema_extra={"x-addition": True, "x-restart": True},
+    )
     reload: Reload = section(Reload, "What happens when a configuration file changes.")
     shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
     control_ui: ControlUi | None = inert("The web page to control the Gateway with.")

@@ -1,0 +1,39 @@
+"""A transport of your own: `POST /plain/<agent>` takes a text and answers with one.
+
+It is served where the configuration names it: `gateway: { transports: ["plain"] }`.
+"""
+
+from __future__ import annotations
+
+from quart import Blueprint, Response, request
+
+from opensoul.adapters.transports.http import principal
+from opensoul.domain.gateway import Gateway
+from opensoul.domain.messages import Role, text_message
+from opensoul.domain.model_calls import TextDelta
+from opensoul.domain.runs import Aborted, Failed, RunRequest, error_of
+
+
+def transport(gateway: Gateway) -> Blueprint:
+    """Who comes here has been authenticated already, as on every route that is not declared open.
+
+    A GatewayError that leaves a view becomes an answer with the right status.
+    """
+    blueprint = Blueprint("plain", __name__)
+
+    @blueprint.post("/plain/<agent_id>")
+    async def say(agent_id: str) -> Response:
+        question = text_message(Role.USER, await request.get_data(as_text=True))
+        asked = RunRequest(messages=(question,), agent_id=agent_id, door="plain")
+        run = gateway.submit(principal(), asked)
+        answer: list[str] = []
+        async with gateway.follow(principal(), run) as events:
+            async for numbered in events:
+                match numbered.event:
+                    case TextDelta(text=text):
+                        answer.append(text)
+                    case Failed() | Aborted() as end:
+                        raise error_of(end)
+        return Response("".join(answer), content_type="text/plain; charset=utf-8")
+
+    return blueprint

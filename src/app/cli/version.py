@@ -1,0 +1,19 @@
+"""Which version this is."""
+
+from __future__ import annotations
+
+
+def version_line() -> str:
+    """`opensoul <version>`."""
+    return f"opensoul {version()}"
+
+
+def version() -> str:
+    """The installed version; `unknown` where the package runs without having been installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("opensoul")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,1 @@
+"""The whole application, with its real container, in this process."""

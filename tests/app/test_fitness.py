@@ -1,0 +1,86 @@
+"""Whether it is alive, whether it is fit, and what it says when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from dependency_injector import providers
+
+from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.app.readiness import Readiness
+from opensoul.domain.errors import StoreFailed
+from tests.app.serving import Served, config, serving
+
+
+class SickStore(MemoryStore):
+    """Answers a check with a failure, or not at all while `stuck`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stuck: asyncio.Event | None = None
+
+    async def check(self) -> None:
+        if self.stuck is not None:
+            await self.stuck.wait()
+        raise StoreFailed("The disk is full.")
+
+
+async def test_both_health_routes_answer_everybody(served: Served) -> None:
+    for path, status in (("/healthz", "ok"), ("/readyz", "ready")):
+        async with served.client.get(path) as response:
+            assert (response.status, await response.json()) == (200, {"status": status})
+
+
+async def test_a_failing_store_is_named(tmp_path: Path) -> None:
+    parts = {"store": providers.Object(SickStore())}
+    async with serving(tmp_path, config(), **parts) as served:
+        async with served.client.get("/readyz") as ready:
+            failing = (await ready.json())["failing"]
+        async with served.client.get("/healthz") as alive:
+            pass
+
+    assert ready.status == 503
+    assert failing == {"store": "The disk is full."}
+    assert alive.status == 200
+
+
+async def test_a_store_that_does_not_answer_is_named() -> None:
+    store = SickStore()
+    store.stuck = asyncio.Event()
+
+    failing = await Readiness(store=store, store_deadline=0.01).check()
+
+    assert "did not answer" in failing["store"]
+
+
+async def test_an_event_loop_that_was_stuck_is_named_until_it_beats_again() -> None:
+    store = MemoryStore()
+    await store.open()
+    readiness = Readiness(store=store, beat=0.01, late=0.05)
+    watching = asyncio.create_task(readiness.watch())
+    await asyncio.sleep(0)
+
+    time.sleep(0.2)  # noqa: ASYNC251 - this is what a stuck loop is
+    stuck = await readiness.check()
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+    again = await readiness.check()
+    watching.cancel()
+
+    assert "behind" in stuck["event loop"]
+    assert again == {}
+
+
+async def test_a_gateway_that_shuts_down_is_not_ready_and_takes_no_runs(served: Served) -> None:
+    served.container.lifecycle().begin_drain()
+    await asyncio.sleep(0)
+
+    async with served.client.get("/readyz") as ready:
+        failing = await ready.json()
+    async with served.ask() as refused:
+        body = await refused.json()
+
+    assert (ready.status, list(failing["failing"])) == (503, ["gateway"])
+    assert (refused.status, body["error"]["code"]) == (503, "shutting_down")
