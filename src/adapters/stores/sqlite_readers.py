@@ -1,0 +1,46 @@
+"""A few threads that read, each with its own connection, so that the event loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from ...domain.errors import StoreFailed
+from .codec import Undecodable
+from .sqlite_schema import open_reader
+
+T = TypeVar("T")
+
+
+class Readers:
+    """Reads see every turn whose append has returned. At most `count` happen at a time."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path = path
+        self._idle: list[sqlite3.Connection] = []
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="session-store-reader")
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` reads. Raises StoreFailed."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, self._with_connection, work)
+        except (OSError, sqlite3.Error, Undecodable) as error:
+            raise StoreFailed(f"The session store cannot be read: {error}.") from error
+
+    def close(self) -> None:
+        """Wait for the reads that are going on, then close the connections. Blocks."""
+        self._threads.shutdown()
+        for connection in self._idle:
+            connection.close()
+
+    def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._idle.pop() if self._idle else open_reader(self._path)
+        try:
+            return work(connection)
+        finally:
+            self._idle.append(connection)

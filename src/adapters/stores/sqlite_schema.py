@@ -1,0 +1,149 @@
+"""The SQLite file of a session store: how it is opened, recognised, laid out and migrated."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from ...domain.errors import StoreFailed
+
+APPLICATION_ID = 0x4F53_4F55
+"""`OSOU`: what tells `file` and us whose database this is."""
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for someone outside (a person with the sqlite3 shell) who holds the file."""
+
+Migration = Sequence[str]
+"""The statements that lead from one schema version to the next, run in one transaction."""
+
+# Texts that have no UTF-8 (lone surrogates) are kept as blobs: see sqlite_turns. A message's
+# number counts within its transcript, from 1. A session's current transcript is its newest.
+MIGRATIONS: Sequence[Migration] = (
+    (
+        f"PRAGMA application_id = {APPLICATION_ID}",
+        """CREATE TABLE sessions (
+            id INTEGER PRIMARY KEY,
+            key TEXT NOT NULL UNIQUE,
+            agent_id TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL,
+            one_off INTEGER NOT NULL)""",
+        "CREATE INDEX one_off_by_age ON sessions (updated_at) WHERE one_off = 1",
+        """CREATE TABLE transcripts (
+            id INTEGER PRIMARY KEY,
+            session INTEGER NOT NULL REFERENCES sessions ON DELETE CASCADE,
+            session_id TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            turn_count INTEGER NOT NULL,
+            message_count INTEGER NOT NULL)""",
+        "CREATE INDEX transcripts_of_session ON transcripts (session)",
+        """CREATE TABLE turns (
+            transcript INTEGER NOT NULL REFERENCES transcripts ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            run_id TEXT NOT NULL UNIQUE,
+            at REAL NOT NULL,
+            model TEXT NOT NULL,
+            input_tokens INTEGER,
+            output_tokens INTEGER,
+            reasoning_tokens INTEGER,
+            cached_tokens INTEGER,
+            usage_estimated INTEGER,
+            first_message INTEGER NOT NULL,
+            message_count INTEGER NOT NULL,
+            PRIMARY KEY (transcript, number)) WITHOUT ROWID""",
+        """CREATE TABLE messages (
+            transcript INTEGER NOT NULL REFERENCES transcripts ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            role TEXT NOT NULL,
+            body BLOB NOT NULL,
+            PRIMARY KEY (transcript, number)) WITHOUT ROWID""",
+    ),
+)
+
+
+def open_database(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3.Connection:
+    """The connection that writes, the schema brought up to date; the file is made when missing.
+
+    Raises StoreFailed naming the path, and then has changed nothing: a damaged file, another
+    program's database, one from a newer version, or a place where no file can be.
+    """
+    try:
+        _make_file(path)
+        connection = _connect(path)
+        try:
+            _refuse_unknown(connection, path, len(migrations))
+            _configure(connection, path)
+            _migrate(connection, migrations)
+        except BaseException:
+            connection.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        raise StoreFailed(f"The session store {path} cannot be opened: {error}.") from error
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection to a database that is open for writing already; it refuses to write."""
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def close_database(connection: sqlite3.Connection) -> None:
+    """Put the write-ahead log back into the file and let go. The log is durable either way."""
+    with closing(connection):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _make_file(path: Path) -> None:
+    """SQLite gives its -wal and -shm the mode of the file."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+    )
+
+
+def _refuse_unknown(connection: sqlite3.Connection, path: Path, newest: int) -> None:
+    application = _number(connection, "PRAGMA application_id")
+    version = _number(connection, "PRAGMA user_version")
+    if application != APPLICATION_ID:
+        if application or version or _number(connection, "SELECT count(*) FROM sqlite_master"):
+            raise StoreFailed(f"{path} is a database of another program. It was left as it is.")
+    elif version > newest:
+        raise StoreFailed(
+            f"The session store {path} has schema version {version}; this version of OpenSoul"
+            f" knows versions up to {newest}. It was left as it is: use the newer OpenSoul."
+        )
+
+
+def _configure(connection: sqlite3.Connection, path: Path) -> None:
+    """FULL: a commit has reached the disk when it returns, in WAL mode too."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreFailed(f"The file system of {path} does not allow SQLite's write-ahead log.")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
+    start = _number(connection, "PRAGMA user_version")
+    for version, statements in enumerate(migrations[start:], start + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:  # Commits, or rolls back when a statement fails.
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    (value,) = connection.execute(query).fetchone()
+    return int(value)

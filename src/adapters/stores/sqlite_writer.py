@@ -1,0 +1,137 @@
+"""One thread that writes for everybody: whatever waits is committed together, with one fsync."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Generic, TypeVar
+
+from ...domain.errors import StoreFailed
+from .sqlite_schema import close_database
+
+T = TypeVar("T")
+
+_MAX_GROUP = 128
+"""Jobs in one transaction at most, so that the first of them does not wait for all."""
+
+
+class _Job(Generic[T]):
+    """What to do inside a transaction, and whom to tell."""
+
+    __slots__ = ("_future", "_outcome", "_work", "error")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
+        self._work = work
+        self._future = future
+        self.error: Exception | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        self._outcome = self._work(connection)
+
+    def settle(self) -> None:
+        """In the event loop. Who stopped waiting is not told; the work is done all the same."""
+        if self._future.done():
+            return
+        match self.error:
+            case None:
+                self._future.set_result(self._outcome)
+            case sqlite3.Error() as error:
+                failed = StoreFailed(f"The session store cannot be written: {error}.")
+                failed.__cause__ = error
+                self._future.set_exception(failed)
+            case error:
+                self._future.set_exception(error)
+
+
+class GroupWriter:
+    """Owns the writing connection. Made in the event loop whose tasks it serves."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[_Job[object] | None] = SimpleQueue()
+        self._stopping = False
+        self._closed = False
+        self.failing = False
+        """The last job could not be committed, so that there is reason to doubt the next."""
+        # A daemon: a process that dies without close() is not kept alive by an idle thread.
+        self._thread = Thread(target=self._run, name="session-store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Have `work` done in a transaction; the future resolves once that is on the disk.
+
+        `work` may run again after a failed attempt that left no trace. The future raises
+        StoreFailed for an error of the database, and anything else that `work` raises.
+        """
+        if self._closed:
+            raise StoreFailed("The session store is closed.")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(_Job(work, future))  # type: ignore[arg-type]  # the future knows its type
+        return future
+
+    async def close(self) -> None:
+        """Commit what was submitted, then close the database. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            jobs = self._take()
+            self._commit(jobs)
+            with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
+                self._loop.call_soon_threadsafe(_settle, jobs)
+        with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.
+            close_database(self._connection)
+
+    def _take(self) -> list[_Job[object]]:
+        """Wait for a job, then take all that wait. None is the last thing ever queued."""
+        jobs = []
+        job = self._jobs.get()
+        with suppress(Empty):
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) == _MAX_GROUP:
+                    return jobs
+                job = self._jobs.get_nowait()
+            self._stopping = True
+        return jobs
+
+    def _commit(self, jobs: list[_Job[object]]) -> None:
+        """All jobs together; where that fails each on its own, so that one cannot spoil others."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:  # Locked by someone outside: waited for once, not per job.
+            self._fail(jobs, error)
+            return
+        try:
+            for job in jobs:
+                job.run(self._connection)
+            self._connection.execute("COMMIT")
+        # The edge of this thread: whatever a job raises belongs to who submitted it.
+        except Exception as error:
+            with suppress(sqlite3.Error):  # SQLite may have rolled back already.
+                self._connection.execute("ROLLBACK")
+            if len(jobs) == 1:
+                self._fail(jobs, error)
+                return
+            for job in jobs:
+                self._commit([job])
+        else:
+            self.failing = False
+
+    def _fail(self, jobs: list[_Job[object]], error: Exception) -> None:
+        self.failing = True
+        for job in jobs:
+            job.error = error
+
+
+def _settle(jobs: list[_Job[object]]) -> None:
+    for job in jobs:
+        job.settle()

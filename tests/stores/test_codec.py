@@ -1,0 +1,67 @@
+"""Messages survive being bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from opensoul.adapters.stores.codec import Undecodable, decode, encode
+from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
+
+ANY_TEXT = st.text(st.characters(codec=None, categories=None))
+PARTS = st.one_of(
+    st.builds(Text, ANY_TEXT),
+    st.builds(Reasoning, ANY_TEXT),
+    st.builds(ToolCall, ANY_TEXT, ANY_TEXT, ANY_TEXT),
+)
+MESSAGES = st.builds(
+    Message,
+    role=st.sampled_from(Role),
+    parts=st.lists(PARTS).map(tuple),
+    name=st.none() | ANY_TEXT,
+    tool_call_id=st.none() | ANY_TEXT,
+)
+
+
+@given(message=MESSAGES)
+@example(message=Message(Role.USER, (Text("\ud83d\ude00"),)))
+@example(message=Message(Role.USER, (Text("\ud800"),), name="\udfff"))
+@example(message=Message(Role.TOOL, (Text('\\ud800 "\x00'),), tool_call_id=""))
+def test_every_message_comes_back_as_it_was(message: Message) -> None:
+    assert decode(encode(message)) == message
+
+
+def test_ordinary_messages_are_readable_json() -> None:
+    message = Message(Role.ASSISTANT, (Text("caf\u00e9"), ToolCall("c1", "f", "{}")), "me")
+    assert encode(message).decode() == (
+        '{"role":"assistant","parts":[{"t":"text","text":"caf\u00e9"},'
+        '{"t":"tool_call","id":"c1","name":"f","arguments":"{}"}],"name":"me"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b'"\xed\xa0\x80"' + b"[" * 100_000, "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "not an object"),
+        (b'{"role":"user"}', "not an object"),
+        (b'{"role":"user","parts":{}}', "not an object"),
+        (b'{"parts":[]}', "unknown role None"),
+        (b'{"role":[],"parts":[]}', "unknown role"),
+        (b'{"role":"king","parts":[]}', "unknown role 'king'"),
+        (b'{"role":"user","parts":[],"name":1}', "that is no text"),
+        (b'{"role":"user","parts":[],"tool_call_id":[]}', "that is no text"),
+        (b'{"role":"user","parts":["text"]}', "unknown kind"),
+        (b'{"role":"user","parts":[{"t":"hologram"}]}', "unknown kind"),
+        (b'{"role":"user","parts":[{"t":"text"}]}', "no text in its 'text'"),
+        (b'{"role":"user","parts":[{"t":"tool_call","id":"a","name":7}]}', "in its 'name'"),
+    ],
+)
+def test_what_is_no_message_is_refused_with_a_reason(data: bytes, why: str) -> None:
+    with pytest.raises(Undecodable, match=why):
+        decode(data)

@@ -1,0 +1,1 @@
+"""What the process has around it: files, locks, logs, identifiers."""
