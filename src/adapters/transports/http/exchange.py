@@ -1,0 +1,119 @@
+"""One HTTP request and what becomes of it, from the first byte in to the last byte out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from quart import request
+
+from ....domain.addresses import ClientAddress
+from ....domain.auth import Principal
+from ....domain.errors import Unauthenticated
+from ....domain.runs import Aborted, Failed, Finished, Run, RunEvent, Started
+from .errors import Problem
+
+KEY = "opensoul.exchange"
+"""Where an ASGI scope holds its Exchange."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A request in flight. Handlers hand over here what the answer's head and the log shall tell.
+
+    What must be let go when the exchange ends, however it ends, goes onto `stack`.
+    """
+
+    request_id: str
+    client: ClientAddress
+    body_limit: int
+    """Bytes of request body that are let in."""
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    started: float = field(default_factory=time.perf_counter)
+    principal: Principal | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """Added to whatever is answered."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds, by their names in Server-Timing."""
+    facts: dict[str, object] = field(default_factory=dict)
+    """Told in the access log as they are: no content, no secret."""
+    outcome: str | None = None
+    streaming: bool = False
+    status: int | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    stalled: bool = False
+    """The client did not read its answer and counts as gone."""
+    left: bool = False
+    """The client went away before the answer was complete."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came in."""
+        return time.perf_counter() - self.started
+
+    @property
+    def asker(self) -> Principal:
+        """Who asks. Raises Unauthenticated where that was not proven."""
+        if self.principal is None:
+            raise Unauthenticated("Nobody has been authenticated.")
+        return self.principal
+
+    def adopt_task(self) -> None:
+        """Stop the current task when the exchange ends.
+
+        The framework handles a request in tasks of its own, and leaves them behind when the server
+        cancels the exchange.
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            self.stack.push_async_callback(stop, task)
+
+    def began(self, run: Run, model: str) -> None:
+        """The request has become `run`: every answer from here on names it."""
+        key = str(run.session_key)
+        self.facts |= {"run": run.id, "agent": run.agent.id, "session": key, "model": model}
+        self.headers |= {
+            "x-opensoul-session-key": key,
+            "x-opensoul-run-id": run.id,
+            "x-opensoul-agent-id": run.agent.id,
+        }
+
+    def note(self, event: RunEvent) -> None:
+        """Take from an event of the run what head and log tell."""
+        match event:
+            case Started(queued=queued, history=history):
+                self.timings |= {"queue": queued, "history": history}
+            case Finished(model=model):
+                self.outcome = "answered"
+                self.facts["answered_by"] = model
+            case Failed(code=code):
+                self.outcome = "failed"
+                self.facts["code"] = code
+            case Aborted():
+                self.outcome = "aborted"
+            case _:
+                if "first-token" not in self.timings:
+                    self.timings["first-token"] = self.elapsed
+
+    def told(self, problem: Problem) -> None:
+        """The client is told of `problem`."""
+        self.facts["code"] = problem.code
+        if self.outcome is None:
+            self.outcome = "failed" if problem.status >= 500 else "refused"
+
+
+async def stop(task: asyncio.Task[Any]) -> None:
+    """Return when `task` has ended, which it is told to do now. Its result is of no interest."""
+    if task is asyncio.current_task():
+        return
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def current() -> Exchange:
+    """The Exchange of the request being handled."""
+    return cast(Exchange, cast(dict[str, Any], request.scope)[KEY])

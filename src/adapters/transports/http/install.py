@@ -1,0 +1,102 @@
+"""Gives a Quart application what every HTTP route shares: guard, errors, middleware."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from quart import Quart, Response, request
+from quart.typing import BeforeRequestCallable
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from ....domain.auth import Scope, authorize
+from ....domain.errors import GatewayError
+from ....domain.gateway import Gateway
+from .errors import INTERNAL_ERROR, Problem, Refused, answer, problem_of
+from .exchange import current
+from .middleware import Middleware
+from .requests import credential_of
+from .routes import ROUTES, Route
+
+logger = logging.getLogger(__name__)
+
+
+def install(app: Quart, gateway: Gateway, routes: Iterable[Route] = ROUTES) -> None:
+    """Prepare `app` to serve `routes`; they may be registered before or after.
+
+    The limits of the body and of writing are ours and follow the settings, so Quart's are off.
+    """
+    app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
+    # A merged slash is answered with a redirect, which would go past the guard.
+    app.url_map.merge_slashes = False
+    guard = _guard(gateway, {route.rule: route for route in routes})
+    # In front of what blueprints ask for: authentication comes first.
+    app.before_request_funcs[None].insert(0, guard)
+    app.register_error_handler(GatewayError, _tell_gateway_error)
+    app.register_error_handler(Refused, _tell_refusal)
+    app.register_error_handler(HTTPException, _tell_http_exception)
+    app.register_error_handler(Exception, _tell_internal_error)
+    app.asgi_app = Middleware(app.asgi_app, gateway)  # type: ignore[method-assign]
+
+
+def _guard(gateway: Gateway, routes: Mapping[str, Route]) -> BeforeRequestCallable:
+    """Refuses who is not known, or lacks the scope, before anything else is looked at."""
+
+    async def guard() -> None:
+        exchange = current()
+        rule = None if request.url_rule is None else request.url_rule.rule
+        if rule is None and not _under_v1(request.path):
+            return  # No such route: nothing to guard.
+        route = None if rule is None else routes.get(rule)
+        if route is not None and route.scope is None:
+            return
+        headers = cast(dict[str, Any], request.scope)["headers"]
+        before = exchange.elapsed
+        exchange.principal = gateway.authenticate(credential_of(headers, exchange.client))
+        exchange.timings["auth"] = exchange.elapsed - before
+        if rule is not None:
+            needed = None if route is None else route.scope
+            authorize(exchange.principal, needed or Scope.ADMIN)
+
+    return guard
+
+
+def _under_v1(path: str) -> bool:
+    return path == "/v1" or path.startswith("/v1/")
+
+
+async def _tell_gateway_error(error: GatewayError) -> Response:
+    return _tell(problem_of(error))
+
+
+async def _tell_refusal(error: Refused) -> Response:
+    return _tell(error.problem)
+
+
+async def _tell_http_exception(error: HTTPException) -> Response:
+    """What the framework refuses: unknown paths and methods."""
+    status = error.code or 500
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        allowed = ", ".join(sorted(error.valid_methods))
+        message = f"{request.method} is not allowed here. Allowed: {allowed}."
+        return _tell(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
+    if status == 404:
+        message = f"There is nothing at {request.path[:200]!r}."
+        return _tell(Problem(404, message, "not_found"))
+    if status >= 500:
+        return _tell(INTERNAL_ERROR)
+    return _tell(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
+
+
+async def _tell_internal_error(error: Exception) -> Response:
+    """The outermost edge of a request: the log gets the error, the client learns no internals."""
+    logger.error(
+        "a request failed unexpectedly", exc_info=error, extra={"request": current().request_id}
+    )
+    return _tell(INTERNAL_ERROR)
+
+
+def _tell(problem: Problem) -> Response:
+    current().told(problem)
+    return answer(problem)

@@ -1,0 +1,155 @@
+"""Wraps the whole application: what every answer carries, and how an exchange ends.
+
+Raw ASGI, because only here is it known when a request has really ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from ....domain.gateway import Gateway
+from . import access_log
+from .alarm import Alarm
+from .exchange import KEY, Exchange
+from .requests import client_of, request_id_of
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
+
+_ALWAYS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+_UNLESS_SAID = {"cache-control": "no-store"}
+_LINGER = 2.0
+"""Seconds that the rest of a refused request's body is read and thrown away."""
+
+
+class ClientStalled(ConnectionError):
+    """The client has not read its answer for so long that it counts as gone."""
+
+
+class Middleware:
+    """An ASGI application around `app`. WebSockets and lifespan pass through."""
+
+    def __init__(self, app: Application, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        settings = self._gateway.settings
+        exchange = scope[KEY] = Exchange(
+            request_id=request_id_of(scope["headers"]),
+            client=client_of(scope, settings.trusted_proxies),
+            body_limit=settings.chat.max_body_bytes,
+        )
+        connection = _Connection(exchange, receive, send, settings.chat.write_timeout)
+        try:
+            async with exchange.stack:
+                await self._app(scope, connection.receive, connection.send)
+        except ClientStalled:
+            pass  # Said in the log, and nobody is there to be told.
+        finally:
+            connection.close()
+            access_log.write(scope, exchange)
+
+
+class _Connection:
+    """Both directions of one exchange, watched."""
+
+    def __init__(
+        self, exchange: Exchange, receive: Receive, send: Send, write_timeout: float
+    ) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._send = send
+        self._write_timeout = write_timeout
+        self._patience = Alarm(write_timeout, self._give_up)
+        self._writer: asyncio.Task[Any] | None = None
+        self._request_over = asyncio.Event()
+        self._answered = False
+        self._reading = False
+
+    async def receive(self) -> Message:
+        """The next message. Body past the limit is emptied: nobody wants it, nothing holds it."""
+        if not self._reading:
+            self._reading = True
+            self._exchange.adopt_task()
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._exchange.left = not self._answered
+            self._request_over.set()
+            return message
+        before = self._exchange.bytes_in
+        self._exchange.bytes_in += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            self._request_over.set()
+        if before > self._exchange.body_limit:
+            return {**message, "body": b""}
+        return message
+
+    def close(self) -> None:
+        """Let go of what watches the connection."""
+        self._patience.stop()
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on. Raises ClientStalled when the client does not take it in time."""
+        if message["type"] == "http.response.start":
+            self._exchange.status = message["status"]
+            message = {**message, "headers": _head(self._exchange, message["headers"])}
+        else:
+            self._exchange.bytes_out += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                await self._end()
+        await self._write(message)
+
+    async def _end(self) -> None:
+        """Let a client that still sends finish.
+
+        Closing with unread bytes resets the connection, and the client might never see why.
+        """
+        self._answered = True
+        # Who was too slow before is not waited for again.
+        if not self._request_over.is_set() and self._exchange.status != 408:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER):
+                    await self._request_over.wait()
+
+    async def _write(self, message: Message) -> None:
+        self._writer = asyncio.current_task()
+        self._patience.wind()
+        try:
+            await self._send(message)
+        except asyncio.CancelledError:
+            if not self._exchange.stalled:
+                raise
+            raise ClientStalled(f"nothing was read for {self._write_timeout:g} s") from None
+        finally:
+            self._patience.rest()
+
+    def _give_up(self) -> None:
+        self._exchange.stalled = True
+        if self._writer is not None:
+            self._writer.cancel()
+
+
+def _head(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    said = {name for name, _ in headers}
+    added = {"x-request-id": exchange.request_id, **_ALWAYS, **exchange.headers}
+    added |= {name: value for name, value in _UNLESS_SAID.items() if name.encode() not in said}
+    if exchange.timings:
+        added["server-timing"] = _server_timing(exchange)
+    return [*headers, *((name.encode(), value.encode()) for name, value in added.items())]
+
+
+def _server_timing(exchange: Exchange) -> str:
+    """https://www.w3.org/TR/server-timing/: durations in milliseconds."""
+    timings = dict(exchange.timings)
+    if not exchange.streaming:
+        timings["total"] = exchange.elapsed
+    return ", ".join(f"{name};dur={seconds * 1_000:.2f}" for name, seconds in timings.items())

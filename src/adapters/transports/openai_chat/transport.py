@@ -1,0 +1,109 @@
+"""`POST /v1/chat/completions` and `/v1/models`: the Gateway as OpenAI's clients know it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from quart import Blueprint, Response, request
+
+from ....domain.agents import AgentDirectory
+from ....domain.auth import Principal
+from ....domain.gateway import Gateway
+from ....domain.runs import RunRequest
+from ..http.bodies import read_object
+from ..http.errors import Problem, Refused
+from ..http.exchange import current
+from ..http.json_text import dumps
+from ..http.requests import text_header
+from ..http.routes import CHAT_COMPLETIONS, MODEL, MODELS
+from .answers import collect, completion, head_of
+from .asked import Asked, read_asked
+from .feed import Feed
+from .models import model_list, model_object
+from .sse import Frames
+from .streams import streamed
+
+_OFF = (
+    "The chat completions endpoint is switched off. To switch it on, set "
+    "gateway.http.endpoints.chatCompletions.enabled to true in the configuration."
+)
+
+
+def transport(gateway: Gateway, *, started_at: float) -> Blueprint:
+    """The routes. `started_at`: Unix seconds, told as the creation time of every model."""
+    endpoint = _Endpoint(gateway, int(started_at))
+    blueprint = Blueprint("openai_chat", __name__)
+    blueprint.before_app_request(endpoint.refuse_when_off)
+    CHAT_COMPLETIONS.serve(blueprint, "create", endpoint.create)
+    MODELS.serve(blueprint, "models", endpoint.models)
+    MODEL.serve(blueprint, "model", endpoint.model)
+    return blueprint
+
+
+class _Endpoint:
+    """The views. The settings are asked for each request: a change is in force at once."""
+
+    def __init__(self, gateway: Gateway, created: int) -> None:
+        self._gateway = gateway
+        self._created = created
+
+    async def refuse_when_off(self) -> None:
+        """For every method, and so before any route is chosen."""
+        if _ours(request.path) and not self._gateway.settings.chat.enabled:
+            raise Refused(Problem(404, _OFF, "endpoint_disabled"))
+
+    async def create(self) -> Response:
+        exchange = current()
+        settings = self._gateway.settings.chat
+        asked = read_asked(await read_object(request, settings, exchange.body_limit))
+        if asked.ignored:
+            exchange.headers["x-opensoul-ignored"] = asked.ignored
+        principal = exchange.asker
+        run = self._gateway.submit(principal, _run_request(asked))
+        # Nothing may be awaited in between: a run that nobody follows is never left.
+        events = await exchange.stack.enter_async_context(self._gateway.follow(principal, run))
+        exchange.adopt_task()
+        exchange.began(run, asked.model)
+        exchange.facts["stream"] = asked.stream
+        head = head_of(run, asked.model)
+        if not asked.stream:
+            answer = await collect(events, exchange)
+            return _json(completion(head, answer))
+        frames = Frames(head, include_usage=asked.include_usage)
+        feed = Feed(events, frames, exchange, patience=settings.keepalive)
+        exchange.stack.push_async_callback(feed.stop)
+        return await streamed(feed, exchange)
+
+    async def models(self) -> Response:
+        directory = self._directory(current().asker)
+        return _json(dumps(model_list(directory, self._created)))
+
+    async def model(self, model_id: str) -> Response:
+        directory = self._directory(current().asker)
+        agent = directory.named_by_model(model_id) or directory.default
+        return _json(dumps(model_object(model_id, agent, self._created)))
+
+    def _directory(self, principal: Principal) -> AgentDirectory:
+        """The agents that the principal may use."""
+        default = self._gateway.settings.agents.default
+        return AgentDirectory(self._gateway.agents(principal), default.id)
+
+
+def _ours(path: str) -> bool:
+    return path in (CHAT_COMPLETIONS.rule, MODELS.rule) or path.startswith(MODELS.rule + "/")
+
+
+def _run_request(asked: Asked) -> RunRequest:
+    headers = cast(dict[str, Any], request.scope)["headers"]
+    return RunRequest(
+        messages=asked.messages,
+        model=asked.model,
+        agent_id=text_header(headers, "x-opensoul-agent-id", "x-opensoul-agent"),
+        session_key=text_header(headers, "x-opensoul-session-key"),
+        user=asked.user,
+        params=asked.params,
+    )
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, content_type="application/json")

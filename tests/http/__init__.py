@@ -1,0 +1,1 @@
+"""The HTTP transports, over real sockets where it matters."""

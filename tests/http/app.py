@@ -1,0 +1,209 @@
+"""A Gateway with a model that plays a script, served as the real one is, for these tests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from quart import Quart
+
+from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.adapters.stores.run_log import MemoryRunLog
+from opensoul.adapters.system.ids import new_id
+from opensoul.adapters.transports import health, openai_chat
+from opensoul.adapters.transports.http import install
+from opensoul.domain.agents import Agent, AgentDirectory
+from opensoul.domain.auth import ALL_SCOPES, Credential, Principal
+from opensoul.domain.cooldowns import Cooldowns
+from opensoul.domain.dispatch import LocalDispatcher
+from opensoul.domain.gateway import Gateway
+from opensoul.domain.lanes import Lanes
+from opensoul.domain.lockout import Lockout
+from opensoul.domain.loop import AgentLoop
+from opensoul.domain.model_calls import (
+    ModelEvent,
+    ModelFinished,
+    ModelRequest,
+    ModelTarget,
+    Provider,
+    Secret,
+    StopReason,
+    TextDelta,
+    Usage,
+)
+from opensoul.domain.runs import Run, RunEvent, RunRequest
+from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
+
+TOKEN = "secret"
+STARTED_AT = 1_700_000_000.5
+
+Step = ModelEvent | Exception | asyncio.Event
+"""What a script holds: an event to tell, an error to raise, or an event to wait for."""
+
+HELLO: tuple[Step, ...] = (
+    TextDelta("Hel"),
+    TextDelta("lo"),
+    ModelFinished(StopReason.STOP, Usage(input=7, output=2)),
+)
+
+
+class ScriptedModel:
+    """A ModelClient that plays `script` for each call and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.script: tuple[Step, ...] = HELLO
+        self.seen: list[ModelRequest] = []
+        self.called = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        self.seen.append(request)
+        self.called.set()
+        try:
+            for step in self.script:
+                match step:
+                    case asyncio.Event():
+                        await step.wait()
+                    case Exception():
+                        raise step
+                    case _:
+                        yield step
+                        # A real model's pieces come from a socket: others get their turn.
+                        await asyncio.sleep(0)
+        finally:
+            self.closed.set()
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class WatchedGateway(Gateway):
+    """A Gateway whose principals hold only `scopes`, and that remembers what was submitted."""
+
+    scopes = ALL_SCOPES
+    submitted: tuple[tuple[Principal, Run], ...] = ()
+
+    def authenticate(self, credential: Credential) -> Principal:
+        return replace(super().authenticate(credential), scopes=self.scopes)
+
+    def submit(self, principal: Principal, request: RunRequest) -> Run:
+        run = super().submit(principal, request)
+        self.submitted += ((principal, run),)
+        return run
+
+
+class RememberedRunLog(MemoryRunLog):
+    """A RunLog that can say which Runs there were, in order, and how each ended."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=time.time, max_bytes=256 * 1024 * 1024)
+        self.runs: list[str] = []
+        self.opened = asyncio.Event()
+
+    def open(self, run_id: str) -> None:
+        super().open(run_id)
+        self.runs.append(run_id)
+        self.opened.set()
+
+    async def end_of(self, number: int = 0) -> RunEvent:
+        """The terminal event of a Run, once it is there."""
+        async with asyncio.timeout(10), aclosing(self.follow(self.runs[number])) as events:
+            *_, last = [numbered.event async for numbered in events]
+        return last
+
+
+def agent(agent_id: str, *, api: str = "test") -> Agent:
+    target = ModelTarget(Provider("fake", api), "fake-1")
+    return Agent(agent_id, agent_id.title(), models=(target,))
+
+
+def some_settings() -> Settings:
+    agents = [agent("main"), agent("beta"), agent("alpha"), agent("demo", api="scripted")]
+    return Settings(
+        agents=AgentDirectory(agents, "main"),
+        auth=AuthSettings(AuthMode.TOKEN, Secret(TOKEN)),
+        chat=ChatEndpointSettings(enabled=True),
+    )
+
+
+@dataclass
+class Harness:
+    """The served application and everything behind it that a test looks at or turns."""
+
+    settings: Settings = field(default_factory=some_settings)
+    model: ScriptedModel = field(default_factory=ScriptedModel)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    failing: dict[str, str] = field(default_factory=dict)
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self.run_log = RememberedRunLog()
+        self.lanes = Lanes(lambda: self.settings.lanes)
+        loop = AgentLoop(
+            clients={"test": self.model, "scripted": self.model},
+            cooldowns=Cooldowns(time.monotonic),
+        )
+        self.dispatcher = LocalDispatcher(
+            runners={"native": loop},
+            store=self.store,
+            run_log=self.run_log,
+            lanes=self.lanes,
+            settings=lambda: self.settings,
+            clock=time.time,
+            new_id=new_id,
+        )
+        self.gateway = WatchedGateway(
+            settings=lambda: self.settings,
+            lockout=Lockout(time.monotonic),
+            dispatcher=self.dispatcher,
+            run_log=self.run_log,
+            clock=time.time,
+            new_id=new_id,
+        )
+        self.app = self._application()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def chat(self, **changes: object) -> None:
+        """Change settings of the chat endpoint, as a reload of the configuration would."""
+        chat = replace(self.settings.chat, **changes)  # type: ignore[arg-type]
+        self.settings = replace(self.settings, chat=chat)
+
+    async def check(self) -> Mapping[str, str]:
+        return self.failing
+
+    def _application(self) -> Quart:
+        app = Quart("opensoul", static_folder=None)
+        app.register_blueprint(openai_chat.transport(self.gateway, started_at=STARTED_AT))
+        app.register_blueprint(health.transport(self.check))
+        install(app, self.gateway)
+        return app
+
+
+@asynccontextmanager
+async def served(harness: Harness) -> AsyncIterator[Harness]:
+    """The application behind a real server on a free port of this machine."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    harness.port = listening.getsockname()[1]
+    config = Config()
+    config.bind = [f"fd://{listening.detach()}"]
+    config.loglevel = "WARNING"
+    config.include_server_header = False
+    stop = asyncio.Event()
+    await harness.store.open()
+    server = asyncio.create_task(serve(harness.app, config, shutdown_trigger=stop.wait))
+    try:
+        yield harness
+    finally:
+        await harness.gateway.drain(0)
+        stop.set()
+        await server
+        await harness.store.close()

@@ -1,0 +1,319 @@
+"""Streamed answers: their shape, their status, their silence and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from opensoul.adapters.transports.http.exchange import Exchange
+from opensoul.adapters.transports.openai_chat.answers import Head, collect
+from opensoul.adapters.transports.openai_chat.feed import Feed
+from opensoul.adapters.transports.openai_chat.sse import Frames
+from opensoul.domain.addresses import ClientAddress
+from opensoul.domain.errors import FailureKind, ModelFailed, RunFailed
+from opensoul.domain.model_calls import (
+    ModelFinished,
+    ReasoningDelta,
+    StopReason,
+    TextDelta,
+    Usage,
+)
+from opensoul.domain.runs import Finished, NumberedEvent, RunEvent
+
+from .app import Harness
+from .client import Bare, Client, bare
+from .conftest import AccessLog
+
+STOP = ModelFinished(StopReason.STOP, Usage(1, 1))
+
+
+async def test_the_shape_of_a_stream(client: Client) -> None:
+    reply = await client.chat(stream=True, model="opensoul:beta")
+
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert reply.headers["Cache-Control"] == "no-cache"
+    assert reply.headers["X-Accel-Buffering"] == "no"
+    assert reply.headers["x-opensoul-agent-id"] == "beta"
+    assert "first-token;dur=" in reply.headers["Server-Timing"]
+    assert "total" not in reply.headers["Server-Timing"]
+    assert reply.frames[-1] == "[DONE]"
+    first, *_, last = reply.chunks
+    assert first["id"] == "chatcmpl_" + reply.headers["x-opensoul-run-id"]
+    assert first["model"] == "opensoul:beta"
+    for name in ("id", "created", "model", "object"):
+        assert {chunk[name] for chunk in reply.chunks} == {first[name]}
+    assert first["object"] == "chat.completion.chunk"
+    assert first["choices"] == [
+        {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+    ]
+    assert reply.said == "Hello"
+    assert last["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    finishes = [chunk["choices"][0]["finish_reason"] for chunk in reply.chunks]
+    assert finishes == [None] * (len(finishes) - 1) + ["stop"]
+    assert all("usage" not in chunk for chunk in reply.chunks)
+
+
+async def test_equal_deltas_are_all_told(gateway: Harness, client: Client) -> None:
+    gateway.model.script = (TextDelta("hi"), TextDelta("hi"), STOP)
+
+    assert (await client.chat(stream=True)).said == "hihi"
+
+
+async def test_text_of_any_kind_arrives_unchanged(gateway: Harness, client: Client) -> None:
+    texts = ['"quoted"\n', "東京 🦊", "\udc00", "\u2028</script>\x00", "data: [DONE]\n\n"]
+    gateway.model.script = (*map(TextDelta, texts), STOP)
+
+    assert (await client.chat(stream=True)).said == "".join(texts)
+
+
+async def test_usage_comes_in_a_chunk_of_its_own_when_asked_for(
+    gateway: Harness, client: Client
+) -> None:
+    usage = Usage(input=10, output=4, reasoning=3, cached=2)
+    gateway.model.script = (TextDelta("x"), ModelFinished(StopReason.LENGTH, usage))
+
+    reply = await client.chat(stream=True, stream_options={"include_usage": True})
+
+    *others, last = reply.chunks
+    assert all(chunk["usage"] is None for chunk in others)
+    assert others[-1]["choices"][0]["finish_reason"] == "length"
+    assert last["choices"] == []
+    assert last["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 4,
+        "total_tokens": 14,
+        "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_usage_that_was_estimated_says_so(
+    gateway: Harness, client: Client, stream: bool
+) -> None:
+    gateway.model.script = (TextDelta("Hello"), ModelFinished(StopReason.STOP))
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}} if stream else {}
+
+    reply = await client.chat(stream=stream, **options)
+
+    usage = reply.chunks[-1]["usage"] if stream else reply.json["usage"]
+    assert usage["estimated"] is True
+    assert usage["prompt_tokens"] > 0
+    assert usage["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("stop", [StopReason.LENGTH, StopReason.CONTENT_FILTER])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_providers_reason_to_stop_is_passed_on(
+    gateway: Harness, client: Client, stream: bool, stop: StopReason
+) -> None:
+    gateway.model.script = (TextDelta("x"), ModelFinished(stop, Usage(1, 1)))
+
+    reply = await client.chat(stream=stream)
+
+    answer = reply.chunks[-1] if stream else reply.json
+    assert answer["choices"][0]["finish_reason"] == stop.value
+
+
+async def test_thoughts_are_told_apart_from_speech(gateway: Harness, client: Client) -> None:
+    gateway.model.script = (ReasoningDelta("Hm"), ReasoningDelta("m"), TextDelta("Yes"), STOP)
+
+    streamed = await client.chat(stream=True)
+    whole = await client.chat()
+
+    deltas = [chunk["choices"][0]["delta"] for chunk in streamed.chunks]
+    assert deltas == [
+        {"role": "assistant", "content": ""},
+        {"reasoning_content": "Hm"},
+        {"reasoning_content": "m"},
+        {"content": "Yes"},
+        {},
+    ]
+    message = whole.json["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Yes", "Hmm")
+
+
+async def test_an_answer_without_a_word_is_still_a_whole_stream(
+    gateway: Harness, client: Client
+) -> None:
+    gateway.model.script = (STOP,)
+
+    reply = await client.chat(stream=True)
+
+    assert [chunk["choices"][0]["delta"] for chunk in reply.chunks] == [
+        {"role": "assistant", "content": ""},
+        {},
+    ]
+    assert reply.frames[-1] == "[DONE]"
+
+
+async def test_a_failure_in_mid_stream_is_an_error_and_no_end(
+    gateway: Harness, client: Client, access_log: AccessLog
+) -> None:
+    broken = ModelFailed(FailureKind.BAD_RESPONSE, "The provider's stream was cut.")
+    gateway.model.script = (TextDelta("Hel"), broken)
+
+    reply = await client.chat(stream=True)
+
+    assert reply.status == 200
+    assert "[DONE]" not in reply.frames
+    assert reply.said == "Hel"
+    assert reply.chunks[-1] == {
+        "error": {
+            "message": "The provider's stream was cut.",
+            "type": "server_error",
+            "param": None,
+            "code": "provider_bad_response",
+        }
+    }
+    line = await access_log.line()
+    assert (line["outcome"], line["code"], line["status"]) == (
+        "failed",
+        "provider_bad_response",
+        200,
+    )
+
+
+async def test_a_surprise_in_mid_stream_tells_no_internals(
+    gateway: Harness, client: Client
+) -> None:
+    gateway.model.script = (TextDelta("Hel"), ZeroDivisionError("secret detail"))
+
+    reply = await client.chat(stream=True)
+
+    assert "secret detail" not in reply.body.decode()
+    assert reply.chunks[-1]["error"]["type"] == "server_error"
+    assert "[DONE]" not in reply.frames
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_run_stopped_by_somebody_else_is_told_as_aborted(
+    gateway: Harness, client: Client, stream: bool
+) -> None:
+    gateway.model.script = (TextDelta("Hel"), asyncio.Event())
+    asking = asyncio.create_task(client.chat(stream=stream))
+    await gateway.model.called.wait()
+
+    gateway.dispatcher.abort(gateway.run_log.runs[0], "Stopped by the operator.")
+    reply = await asking
+
+    error = reply.chunks[-1]["error"] if reply.status == 200 else reply.error
+    assert error["code"] == "run_aborted"
+    assert error["message"] == "Stopped by the operator."
+    assert b"[DONE]" not in reply.body
+    if not stream:
+        assert reply.status == 409
+        assert reply.headers["x-should-retry"] == "false"
+        assert "x-opensoul-run-id" in reply.headers
+
+
+async def until(wire: Bare, wanted: bytes) -> bytes:
+    return await wire.reader.readuntil(wanted)
+
+
+async def test_silence_is_filled_before_and_after_the_first_token(gateway: Harness) -> None:
+    gateway.chat(keepalive=0.05)
+    first, second = asyncio.Event(), asyncio.Event()
+    gateway.model.script = (first, TextDelta("Hel"), second, TextDelta("lo"), STOP)
+    async with asyncio.timeout(20), bare(gateway.port) as wire:
+        wire.send_chat(stream=True)
+        status, head = await wire.read_head()
+        assert status == 200
+        assert b"first-token" not in head
+        for _ in range(2):
+            await until(wire, b": keepalive\n\n")
+        first.set()
+        await until(wire, b'"content":"Hel"')
+        await until(wire, b": keepalive\n\n")
+        second.set()
+        await until(wire, b"data: [DONE]\n\n")
+
+
+async def test_a_failure_after_the_first_keepalive_is_an_error_event(gateway: Harness) -> None:
+    gateway.chat(keepalive=0.05)
+    gate = asyncio.Event()
+    gateway.model.script = (gate, ModelFailed(FailureKind.OVERLOADED, "Too much."))
+    async with asyncio.timeout(20), bare(gateway.port) as wire:
+        wire.send_chat(stream=True)
+        assert (await wire.read_head())[0] == 200
+        await until(wire, b": keepalive\n\n")
+        gate.set()
+        rest = await until(wire, b"\r\n0\r\n\r\n")
+
+    assert b"provider_overloaded" in rest
+    assert b"[DONE]" not in rest
+
+
+async def test_the_head_waits_for_something_worth_telling(gateway: Harness) -> None:
+    gate = asyncio.Event()
+    gateway.model.script = (gate, TextDelta("Hi"), STOP)
+    async with asyncio.timeout(20), bare(gateway.port) as wire:
+        wire.send_chat(stream=True)
+        await gateway.model.called.wait()
+        reading = asyncio.create_task(wire.read_head())
+        await asyncio.wait([reading], timeout=0.05)
+        assert not reading.done()
+        gate.set()
+        assert (await reading)[0] == 200
+        await until(wire, b"data: [DONE]\n\n")
+
+
+async def told(*events: RunEvent) -> AsyncGenerator[NumberedEvent]:
+    for i, event in enumerate(events):
+        yield NumberedEvent(i + 1, event)
+
+
+def exchange() -> Exchange:
+    return Exchange("r", ClientAddress("127.0.0.1"), body_limit=0)
+
+
+def frames() -> Frames:
+    return Frames(Head("chatcmpl_1", 1, "opensoul"), include_usage=False)
+
+
+async def test_frames_that_gathered_are_taken_at_once() -> None:
+    end = Finished(StopReason.STOP, Usage(1, 1), "fake/fake-1")
+    feed = Feed(told(TextDelta("a"), TextDelta("b"), end), frames(), exchange(), patience=10)
+
+    taken = await feed.take()
+
+    assert taken is not None
+    assert taken.count(b"data: ") == 5
+    assert await feed.take() == b""
+
+
+async def test_a_client_that_lags_holds_a_bounded_part_of_its_stream() -> None:
+    pieces = [TextDelta("x" * 100_000) for _ in range(20)]
+    end = Finished(StopReason.STOP, Usage(1, 1), "fake/fake-1")
+    feed = Feed(told(*pieces, end), frames(), exchange(), patience=10)
+
+    sizes = []
+    while taken := await feed.take():
+        sizes.append(len(taken))
+
+    assert sum(sizes) > 2_000_000
+    assert max(sizes) < 500_000
+
+
+async def test_events_without_an_end_are_a_failure() -> None:
+    feed = Feed(told(TextDelta("a")), frames(), exchange(), patience=10)
+    assert await feed.take()
+    with pytest.raises(RunFailed):
+        await feed.take()
+    with pytest.raises(RunFailed):
+        await collect(told(TextDelta("a")), exchange())
+
+
+async def test_every_frame_is_one_line_of_json(client: Client) -> None:
+    reply = await client.chat(stream=True)
+
+    blocks = reply.body.decode().split("\n\n")
+    assert blocks.pop() == ""
+    for block in blocks[:-1]:
+        assert "\n" not in block
+        json.loads(block.removeprefix("data: "))
