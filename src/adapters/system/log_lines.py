@@ -1,0 +1,122 @@
+"""What a line of the log looks like: structlog makes text or JSON of the library's log records."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor
+
+from .log_values import masked, on_one_line, plain
+
+LEVELS = {
+    "silent": logging.CRITICAL + 10,
+    "fatal": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": 5,
+}
+"""The names of `logging.level`, gravest first."""
+
+_OWN_KEYS = frozenset({"timestamp", "level", "event", "message", "logger", "exception", "stack"})
+_SEVERAL_LINES = ("exception", "stack")
+_NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+def formatter(style: str, *, colours: bool) -> logging.Formatter:
+    """Writes records in the style `pretty`, `compact` or `json`; each extra becomes a key."""
+    last: list[Processor]
+    match style:
+        case "json":
+            last = [
+                structlog.processors.EventRenamer("message"),
+                structlog.processors.JSONRenderer(serializer=_json),
+            ]
+        case "compact":
+            last = [_short_time, _escaped, _text(colours=colours, event_width=0, pad_level=False)]
+        case _:
+            last = [_escaped, _text(colours=colours, event_width=32, pad_level=True)]
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[_fields, *last], use_get_message=False, pass_foreign_args=True
+    )
+
+
+def _text(*, colours: bool, event_width: int, pad_level: bool) -> Processor:
+    styles = structlog.dev.ConsoleRenderer.get_default_level_styles(colours)
+    ours = {"fatal": styles["critical"], "trace": styles["debug"], "warn": styles["warn"]}
+    return structlog.dev.ConsoleRenderer(
+        colors=colours,
+        level_styles={name: ours.get(name, styles.get(name, "")) for name in LEVELS},
+        sort_keys=False,
+        pad_event_to=event_width,
+        pad_level=pad_level,
+    )
+
+
+def _fields(_: object, __: str, event: EventDict) -> EventDict:
+    """A record as the keys of one line: when, how grave, what, who says so, and its extras."""
+    record: logging.LogRecord = event["_record"]
+    fields: EventDict = {
+        "timestamp": _timestamp(record.created),
+        "level": _level(record.levelno),
+        "event": _message(event["event"], event["positional_args"]),
+        "logger": record.name,
+    }
+    for key, value in record.__dict__.items():
+        if key not in _NOT_EXTRA:
+            fields[f"{key}_" if key in _OWN_KEYS else key] = plain(value, key=key)
+    if "stack_info" in event:
+        fields["stack"] = masked(str(event["stack_info"]))
+    if "exc_info" in event:
+        fields["exception"] = _traceback(event["exc_info"][1])
+    return fields
+
+
+def _level(number: int) -> str:
+    names = [name for name, value in LEVELS.items() if value <= min(number, logging.CRITICAL)]
+    return names[0] if names else "trace"
+
+
+def _timestamp(created: float) -> str:
+    moment = datetime.fromtimestamp(created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _traceback(error: BaseException | None) -> str:
+    return masked("".join(traceback.format_exception(error)).rstrip())
+
+
+def _message(template: str, args: Any) -> str:
+    if not args:
+        return masked(template)
+    try:
+        return masked(template % args)
+    except Exception:  # The edge of logging: whatever an argument does, the rest is told.
+        return masked(f"{template} {plain(args)}")
+
+
+def _short_time(_: object, __: str, event: EventDict) -> EventDict:
+    event["timestamp"] = event["timestamp"][11:19] + "Z"
+    return event
+
+
+def _escaped(_: object, __: str, event: EventDict) -> EventDict:
+    """For styles where a line break in a value would look like a line of the log."""
+    return {
+        key: _indented(value) if key in _SEVERAL_LINES else on_one_line(value)
+        for key, value in event.items()
+    }
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {on_one_line(line)}" for line in text.split("\n"))
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    return orjson.dumps(event).decode()

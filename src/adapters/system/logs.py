@@ -1,0 +1,114 @@
+"""Where the log goes: to the console and, where asked for, to a file.
+
+All code logs through the standard library: `logging.getLogger(name)` and `extra={...}`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from io import TextIOWrapper
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any
+
+from ...domain.settings import LoggingSettings
+from .log_lines import LEVELS, formatter
+from .log_values import masked
+
+_OURS = "opensoul"
+# Their own handlers would write past ours, in another form.
+_JOINING = ("asyncio", "hypercorn.error", "quart", "quart.app", "quart.serving")
+# hypercorn's access log repeats ours; watchfiles tells of every change, that of a log file too.
+_HUSHED = {"hypercorn.access": LEVELS["silent"], "watchfiles": logging.WARNING}
+
+
+def configure(settings: LoggingSettings, *, verbose: bool = False) -> None:
+    """Log from now on as `settings` say; `verbose`: the console at least at `debug`.
+
+    May be called again at any time. Raises OSError when the log file cannot be opened, and then
+    everything stays as it was. Libraries tell no more than `info`, unless the level is `trace`.
+    """
+    level = LEVELS[settings.level]
+    console_level = LEVELS[settings.console_level or settings.level]
+    if verbose:
+        console_level = min(console_level, logging.DEBUG)
+    handlers: list[logging.Handler] = [_console(settings.style, console_level)]
+    if settings.file is not None:
+        handlers.append(_file(settings.file, level))
+    lowest = min(handler.level for handler in handlers)
+    logging.addLevelName(LEVELS["trace"], "TRACE")
+    _install(handlers)
+    logging.getLogger(_OURS).setLevel(lowest)
+    chatty = lowest < logging.DEBUG
+    logging.getLogger().setLevel(lowest if chatty else max(lowest, logging.INFO))
+
+
+def _install(handlers: Iterable[logging.Handler]) -> None:
+    root = logging.getLogger()
+    for old in [handler for handler in root.handlers if isinstance(handler, _Lasting)]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    for name in _JOINING:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name, level in _HUSHED.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def _console(style: str, level: int) -> logging.Handler:
+    handler = _ConsoleHandler(sys.stderr)
+    handler.setLevel(level)
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(formatter(style, colours=coloured))
+    return handler
+
+
+def _file(path: str, level: int) -> logging.Handler:
+    handler = _PrivateFileHandler(Path(path).expanduser())
+    handler.setLevel(level)
+    handler.setFormatter(formatter("json", colours=False))
+    return handler
+
+
+class _Lasting(logging.Handler):
+    """Marks the handlers of `configure`; what goes wrong in one is told in one line, no more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        reason = masked(f"{type(sys.exception()).__name__}: {sys.exception()}")
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"opensoul: a line of the log is lost ({record.name}): {reason}\n")
+
+
+class _ConsoleHandler(_Lasting, logging.StreamHandler[Any]):
+    """Writes to standard error, as it was when the log was configured."""
+
+
+class _PrivateFileHandler(_Lasting, WatchedFileHandler):
+    """Appends to a file of mode 0600, and opens a new one when it was rotated away."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_private
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The base class looks for a rotation outside of what it guards.
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
