@@ -13,11 +13,13 @@ Network = IPv4Network | IPv6Network
 class ClientAddress:
     """`forwarded_by_stranger`: forwarding headers came from a peer that is no trusted proxy.
 
-    They were ignored, and such a client never counts as local.
+    They were ignored. `unproven`: trusted proxies told of a loopback address, or of none that can
+    be read, but not every hop was on this machine. Neither kind of client counts as local.
     """
 
     address: str
     forwarded_by_stranger: bool = False
+    unproven: bool = False
 
     @property
     def is_loopback(self) -> bool:
@@ -26,7 +28,7 @@ class ClientAddress:
 
     @property
     def is_local(self) -> bool:
-        return self.is_loopback and not self.forwarded_by_stranger
+        return self.is_loopback and not self.forwarded_by_stranger and not self.unproven
 
 
 def client_address(
@@ -48,18 +50,22 @@ def client_address(
         return ClientAddress(peer or "local socket", forwarding_headers)
     if not _is_trusted(nearest, trusted):
         return ClientAddress(str(nearest), forwarding_headers)
-    hops = [hop for value in forwarded_for for hop in value.split(",") if hop.strip()]
-    if not hops and real_ip:
-        hops = [real_ip]
-    client = nearest
+    hops = _hops(forwarded_for, real_ip)
+    client, here = nearest, nearest.is_loopback and (bool(hops) or not forwarding_headers)
     for hop in reversed(hops):
-        parsed = _parse(_without_port(hop.strip()))
+        parsed = _parse(_without_port(hop))
+        here = here and parsed is not None and parsed.is_loopback
         if parsed is None:
             break
         client = parsed
         if not _is_trusted(parsed, trusted):
             break
-    return ClientAddress(str(client))
+    return ClientAddress(str(client), unproven=client.is_loopback and not here)
+
+
+def _hops(forwarded_for: Sequence[str], real_ip: str | None) -> list[str]:
+    hops = [hop.strip() for value in forwarded_for for hop in value.split(",") if hop.strip()]
+    return hops or ([real_ip.strip()] if real_ip else [])
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:

@@ -46,8 +46,11 @@ class Cooldowns:
             return
         cooldown = self._cooling.setdefault(_key(target), _Cooldown())
         self._cooling.move_to_end(_key(target))
-        cooldown.failures += 1
-        cooldown.until = self._now() + _duration(failure, cooldown.failures)
+        now = self._now()
+        if now >= cooldown.until:
+            # Runs that fail side by side tell of one outage, not of many in a row.
+            cooldown.failures += 1
+        cooldown.until = max(cooldown.until, now + _duration(failure, cooldown.failures))
         while len(self._cooling) > _KEPT:
             self._cooling.popitem(last=False)
 
@@ -71,5 +74,6 @@ def _duration(failure: ModelFailed, failures: int) -> float:
 
 def _key(target: ModelTarget) -> tuple[str, ...]:
     credential = target.provider.api_key
-    digest = "" if credential is None else hashlib.sha256(credential.reveal().encode()).hexdigest()
+    revealed = b"" if credential is None else credential.reveal().encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(revealed).hexdigest()
     return (target.provider.id, target.provider.base_url, target.model, digest)

@@ -72,9 +72,13 @@ class LocalDispatcher:
     def dispatch(self, run: Run) -> None:
         if self._draining:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
-        live = _Live(run, self._lanes.enter(str(run.session_key)))
-        self._run_log.open(run.id)
-        self._live[run.id] = live
+        place = self._lanes.enter(str(run.session_key))
+        try:
+            self._run_log.open(run.id)
+        except BaseException:
+            place.leave()
+            raise
+        live = self._live[run.id] = _Live(run, place)
         self._idle.clear()
         live.task = asyncio.create_task(self._execute(live), name=f"run {run.id}")
         # Not in the task itself: a task cancelled before its first step never runs a line of it.
@@ -84,8 +88,9 @@ class LocalDispatcher:
         live = self._live.get(run_id)
         if live is None or live.task is None or live.committing or live.abort_reason is not None:
             return False
+        if not live.task.cancel():
+            return False  # It has ended, and its terminal event is about to be told.
         live.abort_reason = reason
-        live.task.cancel()
         return True
 
     async def drain(self, grace: float) -> None:
@@ -110,6 +115,8 @@ class LocalDispatcher:
             self._run_log.append(run.id, times)
             transcript = Transcript() if session is None else session.tail
             answered = await self._answer(run, runner.run(run, transcript))
+            if live.abort_reason is not None:
+                raise asyncio.CancelledError  # The runner swallowed it; nothing may be stored.
             live.committing = True
             await self._commit(run, session, answered)
             return Finished(answered.stop, answered.usage, answered.model)
@@ -164,9 +171,9 @@ class LocalDispatcher:
         """The outermost edge of a Run: whatever ended it becomes its one terminal event."""
         live.place.leave()
         del self._live[live.run.id]
-        self._run_log.append(live.run.id, _terminal(live, task))
         if not self._live:
             self._idle.set()
+        self._run_log.append(live.run.id, _terminal(live, task))
 
 
 def _terminal(live: _Live, task: asyncio.Task[Finished]) -> RunEvent:
@@ -175,7 +182,10 @@ def _terminal(live: _Live, task: asyncio.Task[Finished]) -> RunEvent:
     error = task.exception()
     if error is None:
         return task.result()
+    if not isinstance(error, GatewayError):
+        logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.run.id})
+    if live.abort_reason is not None:
+        return Aborted(live.abort_reason)  # What failed then is how the runner stopped.
     if isinstance(error, GatewayError):
         return failed_event(error)
-    logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.run.id})
-    return Failed("internal_error", "The run failed because of an internal error.")
+    return Failed(GatewayError.code, "The run failed because of an internal error.")

@@ -30,6 +30,7 @@ class Lanes:
     def enter(self, session: str) -> Place:
         """A place in the session's queue. Raises SessionBusy or GatewayBusy."""
         limits = self._limits()
+        self._admit()  # The limit may have been raised since.
         lane = self._sessions.get(session) or deque()
         if len(lane) > limits.max_waiting:
             raise SessionBusy(
@@ -38,7 +39,8 @@ class Lanes:
                 f"this one would be number {len(lane)} in the queue.",
                 retry_after=_SECONDS_PER_RUN_AHEAD * len(lane),
             )
-        if self.waiting >= limits.max_queued:
+        must_wait = bool(lane) or self._working >= limits.max_concurrent
+        if must_wait and self.waiting >= limits.max_queued:
             raise GatewayBusy(
                 f"The Gateway is busy: {self.waiting} runs are waiting "
                 f"(agents.defaults.maxQueued is {limits.max_queued}).",

@@ -68,6 +68,8 @@ def _group(address: str) -> str:
         parsed = ip_address(address)
     except ValueError:
         return address
-    if isinstance(parsed, IPv6Address) and not parsed.is_loopback:
-        return str(ip_network((int(parsed), 64), strict=False))
-    return address
+    if not isinstance(parsed, IPv6Address) or parsed.is_loopback:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((int(parsed), 64), strict=False))

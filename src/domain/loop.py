@@ -6,10 +6,11 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from .cooldowns import Cooldowns
 from .errors import FailureKind, ModelFailed
-from .history import estimate, estimate_all, newest_that_fit
+from .history import estimate, estimate_all, fitting, newest_that_fit
 from .messages import Message, Part, Reasoning, Role, Text, text_message
 from .model_calls import (
     ModelFinished,
@@ -50,6 +51,9 @@ class AgentLoop:
             try:
                 async with aclosing(self._try(target, run, transcript, attempt)) as events:
                     async for event in events:
+                        if isinstance(event, Answered):
+                            # Before it is told: who has the answer closes the stream.
+                            self._cooldowns.succeeded(target)
                         yield event
             except ModelFailed as failure:
                 self._note(run, target, failure)
@@ -57,7 +61,6 @@ class AgentLoop:
                 if attempt.spoke or failure.kind is FailureKind.BAD_REQUEST:
                     raise
             else:
-                self._cooldowns.succeeded(target)
                 return
         raise _all_failed(run, failures)
 
@@ -66,7 +69,7 @@ class AgentLoop:
     ) -> AsyncGenerator[RunnerEvent]:
         """One candidate. A history that turns out too long is halved, at last left out."""
         own = _question(run)
-        history = newest_that_fit(transcript.messages, _room(target, run, own))
+        history = fitting(transcript, _room(target, run, own), len(transcript.messages)).messages
         while True:
             messages = (*_system(run), *history, *run.messages)
             request = ModelRequest(target, messages, run.params)
@@ -87,6 +90,8 @@ class AgentLoop:
         async with aclosing(client.stream(request)) as events:
             async for event in events:
                 match event:
+                    case TextDelta(text="") | ReasoningDelta(text=""):
+                        pass  # No token yet: a fallback may still take over.
                     case TextDelta(text=text):
                         attempt.text.append(text)
                         yield event
@@ -102,6 +107,8 @@ class AgentLoop:
                         answer = attempt.message()
                         counted = usage or _estimated(request, answer)
                         yield Answered((answer,), stop, counted, target.ref)
+                    case _:
+                        assert_never(event)
 
     def _note(self, run: Run, target: ModelTarget, failure: ModelFailed) -> None:
         self._cooldowns.failed(target, failure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -37,7 +37,7 @@ class ToolCall:
 Part = Text | Reasoning | ToolCall
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
     """One utterance. `name` is the speaker's; `tool_call_id` says which call a tool answers."""
 
@@ -45,6 +45,8 @@ class Message:
     parts: tuple[Part, ...]
     name: str | None = None
     tool_call_id: str | None = None
+    _tokens: int = field(default=0, init=False, repr=False, compare=False)
+    """What `history.estimate` found, once it has looked; a long session is looked at every turn."""
 
     @property
     def text(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from .history import Transcript as Transcript
 from .messages import Message
 from .model_calls import ModelEvent, ModelRequest, Usage
 from .runs import NumberedEvent, Run, RunEvent, RunnerEvent
@@ -38,15 +39,6 @@ class ModelClient(Protocol):
     async def close(self) -> None:
         """Let go of everything; the client is not used afterwards. Safe to call twice."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """The newest Messages of a Session that fit a budget, oldest first."""
-
-    messages: tuple[Message, ...] = ()
-    complete: bool = True
-    """False when older messages were left out."""
 
 
 class AgentRunner(Protocol):

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from .agents import Agent
 from .errors import (
     FailureKind,
     GatewayError,
+    InvalidRequest,
     ModelFailed,
     RunAborted,
     RunFailed,
     RunTimedOut,
     StoreFailed,
+    UnknownAgent,
+    Unsupported,
 )
 from .messages import Message
 from .model_calls import ReasoningDelta, StopReason, TextDelta, Usage
@@ -143,9 +147,17 @@ def error_of(event: Failed | Aborted) -> GatewayError:
             return ModelFailed(
                 kind, event.message, retry_after=event.retry_after, param=event.param
             )
-        case Failed(code=RunTimedOut.code):
-            return RunTimedOut(event.message)
-        case Failed(code=StoreFailed.code):
-            return StoreFailed(event.message)
+        case Failed(code=code) if invalid := _REQUEST_AT_FAULT.get(code):
+            return invalid(event.message, param=event.param)
         case _:
-            return RunFailed(event.message, retry_after=event.retry_after)
+            error = _GATEWAY_AT_FAULT.get(event.code, RunFailed)
+            return error(event.message, retry_after=event.retry_after)
+
+
+# Not every error: a runner's own Unauthenticated, say, tells nothing of the client's credential.
+_REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
+    {error.code: error for error in (InvalidRequest, Unsupported, UnknownAgent)}
+)
+_GATEWAY_AT_FAULT: Mapping[str, type[GatewayError]] = MappingProxyType(
+    {error.code: error for error in (GatewayError, RunTimedOut, RunAborted, StoreFailed)}
+)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from unicodedata import category
 
 from .agents import Agent, AgentDirectory
 from .errors import SessionKeyInvalid
@@ -47,10 +48,8 @@ def parse_key(text: str, *, default_agent: str) -> tuple[SessionKey, bool]:
     key = text.strip()
     if not key:
         raise _invalid("is empty")
-    if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-        raise _invalid(f"is longer than {MAX_KEY_BYTES} bytes")
-    if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in key):
-        raise _invalid("contains control characters")
+    if any(category(char) in ("Cc", "Cs") for char in text):
+        raise _invalid("contains control characters or lone surrogates")
     named = key[:6].lower() == "agent:"
     agent_id, rest = default_agent, key
     if named:
@@ -60,7 +59,10 @@ def parse_key(text: str, *, default_agent: str) -> tuple[SessionKey, bool]:
             raise _invalid("does not have the form agent:<agentId>:<rest>")
     if rest.lower().startswith(_RESERVED):
         raise _invalid(f"uses a reserved prefix ({', '.join(_RESERVED)})")
-    return SessionKey(agent_id, rest), named
+    canonical = SessionKey(agent_id, rest)
+    if len(str(canonical).encode()) > MAX_KEY_BYTES:
+        raise _invalid(f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)")
+    return canonical, named
 
 
 def bind(
@@ -125,8 +127,9 @@ def is_stale(key: SessionKey, settings: SessionSettings, *, updated_at: float, n
 
 def rule_for(key: SessionKey, settings: SessionSettings) -> ResetRule:
     """The reset rule for a key: by channel, then by kind of conversation, then the general one."""
-    parts = key.rest.lower().split(":")
-    if parts[0] in settings.reset_by_channel and len(parts) > 1:
+    # The last part names somebody or something; only those before it say what kind it is.
+    parts = key.rest.lower().split(":")[:-1]
+    if parts and parts[0] in settings.reset_by_channel:
         return settings.reset_by_channel[parts[0]]
     if "thread" in parts or "topic" in parts:
         kind = "thread"

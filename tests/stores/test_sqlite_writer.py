@@ -117,10 +117,10 @@ async def test_a_full_database_fails_what_does_not_fit_and_then_goes_on(path: Pa
         *(writer.submit(partial(append_turn, turn=turn)) for turn in turns),
         return_exceptions=True,
     )
-    assert results[0] is None
+    assert results[0] is True
     assert isinstance(results[1], StoreFailed)
     assert "full" in results[1].message
-    assert results[2] is None
+    assert results[2] is True
     await writer.submit(lambda writing: writing.execute("PRAGMA max_page_count = 100000").close())
     await writer.submit(partial(append_turn, turn=turns[1]))
     await writer.close()

@@ -36,6 +36,7 @@ class OpenAICompletions:
 
     def __init__(self, *, now: Clock = time.time) -> None:
         self._now = now
+        self._encode = openai_request.Encoder()
         self._session: aiohttp.ClientSession | None = None
         self._open: set[aiohttp.ClientResponse] = set()
         self._closed = False
@@ -76,7 +77,7 @@ class OpenAICompletions:
     async def _post(self, request: ModelRequest, failures: Failures) -> aiohttp.ClientResponse:
         """Send the request and wait for the headers of the answer."""
         provider = request.target.provider
-        body = openai_request.body(request, failures)
+        body = openai_request.body(request, self._encode, failures)
         headers = openai_request.headers(provider)
         address = openai_request.address(provider, headers, failures)
         try:

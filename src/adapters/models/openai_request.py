@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+from weakref import ref
 
 import orjson
 
@@ -52,19 +54,50 @@ def headers(provider: Provider) -> dict[str, str]:
     return {name: value for name, value in ours.items() if name.lower() not in configured} | theirs
 
 
-def body(request: ModelRequest, failures: Failures) -> bytes:
+class Encoder:
+    """Messages as JSON, each encoded once for as long as somebody keeps it.
+
+    A session in use is sent with every turn, and most of its messages were sent before.
+    """
+
+    def __init__(self) -> None:
+        self._encoded: dict[int, tuple[ref[Message], bytes]] = {}
+
+    def __call__(self, messages: Iterable[Message]) -> orjson.Fragment:
+        """A JSON array. Raises orjson.JSONEncodeError."""
+        return orjson.Fragment(b"[" + b",".join(map(self._encode, messages)) + b"]")
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def _encode(self, message: Message) -> bytes:
+        known = self._encoded.get(id(message))
+        if known is not None:
+            return known[1]
+        encoded = orjson.dumps(_message(message))
+        # By identity: comparing by content would cost more than encoding.
+        forget = partial(self._forget, id(message))
+        self._encoded[id(message)] = (ref(message, forget), encoded)
+        return encoded
+
+    def _forget(self, key: int, gone: ref[Message]) -> None:
+        if self._encoded[key][0] is gone:
+            del self._encoded[key]
+
+
+def body(request: ModelRequest, encode: Encoder, failures: Failures) -> bytes:
     """The JSON text of the call. Raises ModelFailed (BAD_REQUEST) for what cannot be said in it."""
     target = request.target
     content: dict[str, Any] = {
         **_parameters(request, failures),
         "model": target.model,
-        "messages": [_message(message) for message in request.messages],
         "stream": True,
     }
     content.pop("stream_options", None)
     if target.compat.supports_usage_in_stream:
         content["stream_options"] = {"include_usage": True}
     try:
+        content["messages"] = encode(request.messages)
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
         problem = str(error)

@@ -16,6 +16,7 @@ from .sqlite_readers import Readers
 from .sqlite_schema import open_database
 from .sqlite_turns import append_turn, load_session, prune_batch, touch
 from .sqlite_writer import GroupWriter
+from .working_set import WorkingSet
 
 _PRUNED_AT_ONCE = 100
 """Sessions deleted in one go, so that turns do not wait long behind a big clean-up."""
@@ -31,10 +32,19 @@ class _Opened:
 class SqliteStore:
     """A SessionStore. The caller makes sure that no other process uses the file.
 
-    `check_timeout`: seconds after which `check` calls the store stuck.
+    `check_timeout`: seconds after which `check` calls the store stuck. `working_set`: about
+    how many bytes of sessions in use are kept in memory.
     """
 
-    def __init__(self, path: Path | str, *, readers: int = 2, check_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        readers: int = 2,
+        check_timeout: float = 5.0,
+        working_set: int = 64 * 1024 * 1024,
+    ) -> None:
+        self._working_set = WorkingSet(working_set)
         self._path = Path(path).absolute()  # `:memory:` would not be a file to SQLite.
         self._reader_count = readers
         self._check_timeout = check_timeout
@@ -47,17 +57,28 @@ class SqliteStore:
         self._opened = _Opened(GroupWriter(connection), readers, _identity(self._path))
 
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
-        return await self._require().readers.run(partial(load_session, key=key, budget=budget))
+        opened = self._require()
+        known = self._working_set.get(key, budget)
+        if known is not None:
+            return known
+        with self._working_set.reading(key) as put:
+            session = await opened.readers.run(partial(load_session, key=key, budget=budget))
+            put(session, budget)
+        return session
 
     async def append(self, turn: Turn) -> None:
         """A caller that is cancelled while it waits has its turn stored all the same."""
-        await self._require().writer.submit(partial(append_turn, turn=turn))
+        stored = self._require().writer.submit(partial(append_turn, turn=turn))
+        # Told by the future itself, since who waits for it may be cancelled.
+        stored.add_done_callback(partial(self._working_set.appended, turn))
+        await asyncio.shield(stored)
 
     async def prune_one_off(self, before: float) -> int:
         writer, total = self._require().writer, 0
         batch = partial(prune_batch, before=before, limit=_PRUNED_AT_ONCE)
         while pruned := await writer.submit(batch):
             total += pruned
+            self._working_set.clear()
         return total
 
     async def check(self) -> None:
@@ -79,6 +100,7 @@ class SqliteStore:
     async def close(self) -> None:
         opened, self._opened = self._opened, None
         if opened is not None:
+            self._working_set.clear()
             await asyncio.to_thread(opened.readers.close)
             await opened.writer.close()
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
-from ...domain.history import estimate, newest_that_fit
+from ...domain.history import estimate, fitting
 from ...domain.model_calls import Usage
 from ...domain.ports import StoredSession, Transcript, Turn
 from ...domain.sessions import SessionKey
@@ -41,21 +41,24 @@ def load_session(
             newest = [decode(body) for body in _within(rows, budget)]
     finally:
         connection.rollback()  # Ends the read, also where SQLite has ended it by itself.
-    tail = newest_that_fit(newest[::-1], budget)
+    read = Transcript(tuple(newest[::-1]), complete=len(newest) == count)
     return StoredSession(
         key=key,
         session_id=_text(session_id),
         updated_at=updated_at,
         message_count=count,
-        tail=Transcript(tail, complete=len(tail) == count),
+        tail=fitting(read, budget, count),
     )
 
 
-def append_turn(connection: sqlite3.Connection, turn: Turn) -> None:
-    """SessionStore.append, inside the caller's transaction. Raises sqlite3.Error."""
+def append_turn(connection: sqlite3.Connection, turn: Turn) -> bool:
+    """SessionStore.append, inside the caller's transaction; False: it was stored already.
+
+    Raises sqlite3.Error.
+    """
     run_id = _column(turn.run_id)
     if connection.execute("SELECT 1 FROM turns WHERE run_id = ?", (run_id,)).fetchone():
-        return
+        return False
     transcript, turns, messages = _transcript_for(connection, turn)
     usage = _usage_columns(turn.usage)
     at, model, added = turn.at, _column(turn.model), len(turn.messages)
@@ -74,6 +77,7 @@ def append_turn(connection: sqlite3.Connection, turn: Turn) -> None:
         "UPDATE transcripts SET turn_count = ?, message_count = ? WHERE id = ?",
         (turns + 1, messages + added, transcript),
     )
+    return True
 
 
 def prune_batch(connection: sqlite3.Connection, before: float, limit: int) -> int:

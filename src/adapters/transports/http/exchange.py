@@ -117,3 +117,8 @@ async def stop(task: asyncio.Task[Any]) -> None:
 def current() -> Exchange:
     """The Exchange of the request being handled."""
     return cast(Exchange, cast(dict[str, Any], request.scope)[KEY])
+
+
+def principal() -> Principal:
+    """Who makes the request being handled. Raises Unauthenticated where that was not proven."""
+    return current().asker
