@@ -149,7 +149,7 @@ class Container(DeclarativeContainer):
         home=home,
         overrides=overrides,
         generated_token=Object(_generated_token),
-        runners=Call(tuple, runners),
+        runners=Call(plugins.runner_names, find_plugins),
     )
     source: Provider[ConfigSource] = Singleton(_source, inputs, token_file, reloads)
     settings: Provider[CurrentSettings] = Singleton(_current, source)

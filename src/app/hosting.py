@@ -8,10 +8,11 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Config, Sockets
-from hypercorn.utils import LifespanFailureError, wrap_app
+from hypercorn.utils import wrap_app
 from quart import Quart
 
 from ..domain.settings import ListenSettings
@@ -19,6 +20,8 @@ from .lifecycle import Lifecycle
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
+_UNACKNOWLEDGED = 120_000
+"""Milliseconds that sent bytes may stay untaken before the connection is cut."""
 _LAST_WORDS = 5.0
 """Seconds that connections get, after the last run, to take what is left for them."""
 
@@ -63,21 +66,19 @@ async def serve_until(
         on_ready(port)
         await stop.wait()
         config.graceful_timeout = lifecycle.begin_drain() + _LAST_WORDS
+        config.shutdown_timeout = 2 * config.graceful_timeout
 
-    try:
+    async with AsyncExitStack() as stack:
+        for listener in opened:
+            stack.callback(listener.close)
+        await lifecycle.start()
+        stack.push_async_callback(lifecycle.stop)
         await worker_serve(
             wrap_app(app, config.wsgi_max_body_size, "asgi"),
             config,
             sockets=sockets,
             shutdown_trigger=until_stopped,
         )
-    except LifespanFailureError:
-        if lifecycle.failure is not None:
-            raise lifecycle.failure from None
-        raise
-    finally:
-        for listener in opened:
-            listener.close()
 
 
 def open_sockets(listen: ListenSettings) -> Sockets:
@@ -108,6 +109,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # hypercorn waits without end for a client that takes nothing; the system need not.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((host, port))

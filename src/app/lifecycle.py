@@ -12,6 +12,7 @@ from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
 from ..domain.ports import Clock, CurrentSettings, ModelClient, SessionStore
+from ..domain.settings import LoggingSettings
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 
@@ -75,25 +76,27 @@ class Lifecycle:
         self._tasks: list[asyncio.Task[None]] = []
         self._drain: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
-        self.failure: Exception | None = None
-        """Why `start` failed: servers tell of it in their own words only."""
+        self._started = False
 
     async def start(self) -> None:
-        """Raises what keeps the Gateway from starting, with nothing left behind."""
-        try:
-            async with AsyncExitStack() as stack:
-                self._lock.acquire()
-                stack.callback(self._lock.release)
-                await self._store.open()
-                stack.push_async_callback(self._store.close)
-                for client in self._models.values():
-                    stack.push_async_callback(client.close)
-                self._begin_tasks()
-                stack.push_async_callback(self._end_tasks)
-                self._stack = stack.pop_all()
-        except Exception as error:
-            self.failure = error
-            raise
+        """Raises what keeps the Gateway from starting, with nothing left behind.
+
+        Does nothing once it has started: who hosts the application starts it first, and can tell
+        of a failure in its own words, where a server would say that its lifespan failed.
+        """
+        if self._started:
+            return
+        self._started = True
+        async with AsyncExitStack() as stack:
+            self._lock.acquire()
+            stack.callback(self._lock.release)
+            await self._store.open()
+            stack.push_async_callback(self._store.close)
+            for client in self._models.values():
+                stack.push_async_callback(client.close)
+            self._begin_tasks()
+            stack.push_async_callback(self._end_tasks)
+            self._stack = stack.pop_all()
 
     def begin_drain(self) -> float:
         """Take no more runs, and let those there finish for the seconds that it returns."""
@@ -149,7 +152,13 @@ class Lifecycle:
             await self._reloads.applied()
             if self._settings().logging != logging_settings:
                 logging_settings = self._settings().logging
-                self._configure_logging(logging_settings)
+                self._log_as(logging_settings)
+
+    def _log_as(self, settings: LoggingSettings) -> None:
+        try:
+            self._configure_logging(settings)
+        except OSError as error:
+            logger.error("the log file cannot be opened", extra={"reason": str(error)})  # noqa: TRY400
 
     async def _prepare_models(self) -> None:
         targets = {t.ref: t for agent in self._settings().agents for t in agent.models}

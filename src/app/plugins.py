@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from quart import Blueprint
+if TYPE_CHECKING:
+    from quart import Blueprint
 
-from ..domain.gateway import Gateway
-from ..domain.ports import AgentRunner
+    from ..domain.gateway import Gateway
+    from ..domain.ports import AgentRunner
 
 TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"
+BUILT_IN_RUNNERS = ("native", "echo")
+"""The names that need no plugin; the container has an adapter for each."""
 
 Find = Callable[[str], Iterable[EntryPoint]]
 """The installed entry points of a group."""
@@ -32,7 +35,12 @@ def transports(gateway: Gateway, names: Iterable[str], find: Find = installed) -
     return [_load(TRANSPORTS, name, find)(gateway) for name in names]
 
 
-class Runners(Mapping[str, AgentRunner]):
+def runner_names(find: Find = installed) -> tuple[str, ...]:
+    """What an agent's `runner` may be. Nothing is loaded by asking."""
+    return (*BUILT_IN_RUNNERS, *(point.name for point in find(RUNNERS)))
+
+
+class Runners(Mapping[str, "AgentRunner"]):
     """The built-in runners by name, and behind them those that are installed.
 
     An entry point is something to call without arguments that makes an AgentRunner; it is loaded
@@ -41,7 +49,6 @@ class Runners(Mapping[str, AgentRunner]):
 
     def __init__(self, builtin: Mapping[str, AgentRunner], find: Find = installed) -> None:
         self._ready = dict(builtin)
-        self._builtin = tuple(builtin)
         self._find = find
 
     def __getitem__(self, name: str) -> AgentRunner:
@@ -52,10 +59,7 @@ class Runners(Mapping[str, AgentRunner]):
         return runner
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._builtin
-        for point in self._find(RUNNERS):
-            if point.name not in self._builtin:
-                yield point.name
+        return iter(runner_names(self._find))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -23,10 +23,11 @@ from .ports import (
     Transcript,
     Turn,
 )
-from .runs import Aborted, Answered, Failed, Finished, Run, RunEvent, Started, failed_event
+from .runs import CONTENT, Aborted, Answered, Failed, Finished, Run, RunEvent, Started, failed_event
 from .sessions import is_stale, unstored
 
 logger = logging.getLogger(__name__)
+content_log = logging.getLogger(CONTENT)
 
 
 @dataclass(slots=True, eq=False)
@@ -166,6 +167,9 @@ class LocalDispatcher:
             one_off=run.one_off,
         )
         await self._store.append(turn)
+        if not content_log.disabled:
+            said = [f"{message.role}: {message.text}" for message in turn.messages]
+            content_log.info("a turn was stored", extra={"run": run.id, "messages": said})
 
     def _settle(self, live: _Live, task: asyncio.Task[Finished]) -> None:
         """The outermost edge of a Run: whatever ended it becomes its one terminal event."""

@@ -22,10 +22,15 @@ from .model_calls import (
     Usage,
 )
 from .ports import ModelClient, Transcript
-from .runs import Answered, Run, RunnerEvent
+from .runs import CONTENT, Answered, Run, RunnerEvent
 
 logger = logging.getLogger(__name__)
+content_log = logging.getLogger(CONTENT)
 
+# What a provider says of these may repeat parts of the conversation.
+_MAY_QUOTE = frozenset(
+    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_TOO_LONG, FailureKind.BAD_RESPONSE}
+)
 _LIMIT_PARAMS = ("max_completion_tokens", "max_tokens")
 
 
@@ -120,9 +125,11 @@ class AgentLoop:
                 "model": target.ref,
                 "kind": failure.kind.value,
                 "status": failure.status,
-                "detail": failure.detail or failure.message,
+                "reason": "" if failure.kind in _MAY_QUOTE else failure.detail or failure.message,
             },
         )
+        said = {"run": run.id, "said": failure.message, "detail": failure.detail}
+        content_log.info("what the provider said", extra=said)
 
 
 @dataclass(slots=True)

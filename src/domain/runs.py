@@ -24,6 +24,9 @@ from .messages import Message
 from .model_calls import ReasoningDelta, StopReason, TextDelta, Usage
 from .sessions import SessionKey
 
+CONTENT = "opensoul.content"
+"""The logger for what people and agents say; it is shut unless `logging.content` is true."""
+
 
 class OnLeave(StrEnum):
     """What the departure of the last follower means for a Run."""

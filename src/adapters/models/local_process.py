@@ -16,9 +16,11 @@ import orjson
 from ...domain.model_calls import Secret
 
 _LAST_BYTES = 4_000
-_Pipe = TypeVar("_Pipe")
 _STOP_GRACE = 2.0
 """Seconds that a child has to leave by itself once its standard input is closed."""
+_STDERR_GRACE = 1.0
+"""Seconds that the rest of its standard error may take, once a child has ended."""
+_Pipe = TypeVar("_Pipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +164,8 @@ class ModelProcess:
             del self._written[:-_LAST_BYTES]
 
     async def _drained(self) -> None:
-        """Wait for the rest of standard error, unless somebody else holds it open."""
-        _, pending = await asyncio.wait([self._draining], timeout=1.0)
-        for task in pending:
-            task.cancel()
-            await asyncio.wait([task])
+        """Wait for the rest of standard error, though not for whoever else holds it open."""
+        await asyncio.wait([self._draining], timeout=_STDERR_GRACE)
 
 
 def _given(pipe: _Pipe | None) -> _Pipe:

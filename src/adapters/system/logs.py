@@ -15,6 +15,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
+from ...domain.runs import CONTENT
 from ...domain.settings import LoggingSettings
 from .log_lines import LEVELS, formatter
 from .log_values import masked
@@ -43,6 +44,8 @@ def configure(settings: LoggingSettings, *, verbose: bool = False) -> None:
     logging.addLevelName(LEVELS["trace"], "TRACE")
     _install(handlers)
     logging.getLogger(_OURS).setLevel(lowest)
+    # What people and agents say goes through a logger of its own, shut unless asked for.
+    logging.getLogger(CONTENT).disabled = not settings.content
     chatty = lowest < logging.DEBUG
     logging.getLogger().setLevel(lowest if chatty else max(lowest, logging.INFO))
 

@@ -24,12 +24,14 @@ def load_config(
     `generated_token` is asked, with the state directory, only where no secret is configured.
     """
     from ...adapters.config import ConfigInvalid, Inputs, load
+    from ..plugins import runner_names
 
     inputs = Inputs(
         env=os.environ,
         home=Path.home(),
         generated_token=generated_token,
         overrides=state.overrides(),
+        runners=runner_names(),
     )
     try:
         return load(inputs)
