@@ -18,8 +18,6 @@ from ...domain.model_calls import Secret
 _LAST_BYTES = 4_000
 _STOP_GRACE = 2.0
 """Seconds that a child has to leave by itself once its standard input is closed."""
-_STDERR_GRACE = 1.0
-"""Seconds that the rest of its standard error may take, once a child has ended."""
 _Pipe = TypeVar("_Pipe")
 
 
@@ -113,7 +111,7 @@ class ModelProcess:
     async def ended(self) -> str:
         """Wait until it has ended; a clause that says how."""
         code = await self._process.wait()
-        await self._drained()
+        await asyncio.wait([self._draining])  # Unlike `await`, it leaves the task alone.
         if code >= 0:
             return f"exit status {code}"
         with suppress(ValueError):
@@ -130,7 +128,7 @@ class ModelProcess:
             with suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
-        await self._drained()
+        await asyncio.wait([self._draining])
 
     async def _introduce(self, setup: ModelSetup) -> ServedAt:
         """Tell the child what to serve, and hear where it does."""
@@ -162,10 +160,6 @@ class ModelProcess:
         while piece := await self._stderr.read(8192):
             self._written += piece
             del self._written[:-_LAST_BYTES]
-
-    async def _drained(self) -> None:
-        """Wait for the rest of standard error, though not for whoever else holds it open."""
-        await asyncio.wait([self._draining], timeout=_STDERR_GRACE)
 
 
 def _given(pipe: _Pipe | None) -> _Pipe:

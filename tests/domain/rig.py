@@ -1,0 +1,65 @@
+"""A dispatcher with fakes all around, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from opensoul.domain.dispatch import LocalDispatcher
+from opensoul.domain.lanes import Lanes
+from opensoul.domain.ports import AgentRunner
+from opensoul.domain.runs import TERMINAL, Run, RunEvent
+from opensoul.domain.settings import Settings
+from tests.fakes.domain import (
+    FakeClock,
+    FakeIds,
+    FakeRunLog,
+    FakeRunner,
+    FakeStore,
+    answered,
+    run,
+    settings,
+)
+
+
+@dataclass
+class Rig:
+    """`runner` answers "hi" unless it is told otherwise; `settings` may be replaced at any time."""
+
+    runner: FakeRunner = field(default_factory=lambda: FakeRunner(answered()))
+    others: Mapping[str, AgentRunner] = field(default_factory=dict)
+    settings: Settings = field(default_factory=settings)
+    store: FakeStore = field(default_factory=FakeStore)
+    log: FakeRunLog = field(default_factory=FakeRunLog)
+    clock: FakeClock = field(default_factory=FakeClock)
+    new_id: FakeIds = field(default_factory=FakeIds)
+
+    def __post_init__(self) -> None:
+        self.lanes = Lanes(lambda: self.settings.lanes)
+        self.dispatcher = LocalDispatcher(
+            runners={"native": self.runner, **self.others},
+            store=self.store,
+            run_log=self.log,
+            lanes=self.lanes,
+            settings=lambda: self.settings,
+            clock=self.clock,
+            new_id=self.new_id,
+        )
+
+    async def end_of(self, run: Run) -> RunEvent:
+        """Dispatch the Run and wait for its terminal event."""
+        self.dispatcher.dispatch(run)
+        return await self.log.end_of(run.id)
+
+    async def is_at_rest(self, *run_ids: str) -> bool:
+        """Nothing is left of the Runs but one terminal event each, and their lane is free."""
+        for run_id in run_ids:
+            terminal = [e for e in self.log.events[run_id] if isinstance(e, TERMINAL)]
+            assert terminal == self.log.events[run_id][-1:]
+        assert (self.lanes.working, self.lanes.waiting) == (0, 0)
+        assert len(self.dispatcher) == 0
+        assert self.runner.working == 0
+        self.store.load_gate = self.store.load_failure = None
+        self.store.append_gate = self.store.append_failure = None
+        self.runner.script("next", answered())
+        return isinstance(await self.end_of(run("next")), TERMINAL)

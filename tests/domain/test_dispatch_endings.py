@@ -1,0 +1,260 @@
+"""However a Run ends: one terminal event, a free lane, and stored only if it finished."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import pytest
+
+from opensoul.domain.errors import FailureKind, ModelFailed, StoreFailed
+from opensoul.domain.model_calls import ReasoningDelta, TextDelta
+from opensoul.domain.ports import Transcript
+from opensoul.domain.runs import Aborted, Failed, Finished, Run, RunEvent, RunnerEvent
+from tests.domain.rig import Rig
+from tests.fakes.domain import FakeRunner, Gate, agent, answered, run
+
+GENERIC = Failed("internal_error", "The run failed because of an internal error.")
+STOPPED = Aborted("stop it")
+
+
+class StubbornRunner:
+    """Does not let itself be cancelled: answers all the same, or raises `failure`."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.gate = Gate()
+        self._failure = failure
+
+    def history_budget(self, run: Run) -> int:
+        return 0
+
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+        try:
+            await self.gate.pass_through()
+        except asyncio.CancelledError:
+            if self._failure is not None:
+                raise self._failure from None
+        yield answered()
+
+
+async def finishes(rig: Rig) -> RunEvent:
+    return await rig.end_of(run())
+
+
+async def is_refused_by_the_model(rig: Rig) -> RunEvent:
+    error = ModelFailed(FailureKind.RATE_LIMIT, "slow down", retry_after=7.0)
+    rig.runner.script("run-1", TextDelta("h"), error)
+    assert await rig.end_of(run()) == Failed(
+        "model_failed", "slow down", FailureKind.RATE_LIMIT, retry_after=7.0
+    )
+    return rig.log.events["run-1"][-1]
+
+
+async def meets_a_bug(rig: Rig) -> RunEvent:
+    rig.runner.script("run-1", TextDelta("h"), ValueError("a secret detail"))
+    assert await rig.end_of(run()) == GENERIC
+    return GENERIC
+
+
+async def meets_a_time_limit_of_the_runners_own(rig: Rig) -> RunEvent:
+    rig.runner.script("run-1", TimeoutError("of its own"))
+    assert await rig.end_of(run()) == GENERIC
+    return GENERIC
+
+
+async def has_a_runner_that_is_not_there(rig: Rig) -> RunEvent:
+    assert await rig.end_of(run(agent=agent(runner="nope"))) == GENERIC
+    return GENERIC
+
+
+async def ends_without_an_answer(rig: Rig) -> RunEvent:
+    rig.runner.script("run-1", TextDelta("h"), ReasoningDelta("m"))
+    expected = Failed("run_failed", "The agent ended without an answer.")
+    assert await rig.end_of(run()) == expected
+    return expected
+
+
+async def takes_too_long(rig: Rig) -> RunEvent:
+    rig.runner.script("run-1", TextDelta("h"), Gate(), answered())
+    event = await rig.end_of(run(agent=agent(timeout=0.001)))
+    assert event == Failed("run_timeout", "The run took longer than the 0.001 s it may.")
+    return event
+
+
+async def has_no_time_limit(rig: Rig) -> RunEvent:
+    return await rig.end_of(run(agent=agent(timeout=None)))
+
+
+async def cannot_read_its_history(rig: Rig) -> RunEvent:
+    rig.store.load_failure = StoreFailed("disk on fire")
+    assert await rig.end_of(run()) == Failed("store_failed", "disk on fire")
+    assert rig.runner.seen == []
+    return rig.log.events["run-1"][-1]
+
+
+async def cannot_be_stored(rig: Rig) -> RunEvent:
+    rig.store.append_failure = StoreFailed("disk full")
+    assert await rig.end_of(run()) == Failed("store_failed", "disk full")
+    return rig.log.events["run-1"][-1]
+
+
+async def is_aborted_before_its_first_step(rig: Rig) -> RunEvent:
+    rig.dispatcher.dispatch(run())
+    assert rig.dispatcher.abort("run-1", "stop it")
+    assert await rig.log.end_of("run-1") == STOPPED
+    assert rig.log.events["run-1"] == [STOPPED]
+    return STOPPED
+
+
+async def is_aborted_in_the_queue(rig: Rig) -> RunEvent:
+    gate = Gate()
+    rig.runner.script("ahead", gate, ValueError("no answer"))
+    rig.dispatcher.dispatch(run("ahead"))
+    rig.dispatcher.dispatch(run())
+    await gate.reached.wait()
+    assert rig.dispatcher.abort("run-1", "stop it")
+    assert await rig.log.end_of("run-1") == STOPPED
+    assert (rig.lanes.working, rig.lanes.waiting) == (1, 0)
+    gate.opened.set()
+    await rig.log.end_of("ahead")
+    return STOPPED
+
+
+async def is_aborted_while_history_is_read(rig: Rig) -> RunEvent:
+    rig.store.load_gate = gate = Gate()
+    rig.dispatcher.dispatch(run())
+    await gate.reached.wait()
+    assert rig.dispatcher.abort("run-1", "stop it")
+    assert await rig.log.end_of("run-1") == STOPPED
+    return STOPPED
+
+
+async def is_aborted_in_mid_stream(rig: Rig) -> RunEvent:
+    gate = Gate()
+    rig.runner.script("run-1", TextDelta("h"), gate, answered())
+    rig.dispatcher.dispatch(run())
+    await gate.reached.wait()
+    assert rig.dispatcher.abort("run-1", "stop it")
+    assert not rig.dispatcher.abort("run-1", "stop it again")
+    assert await rig.log.end_of("run-1") == STOPPED
+    return STOPPED
+
+
+async def is_aborted_while_it_is_stored(rig: Rig) -> RunEvent:
+    rig.store.append_gate = gate = Gate()
+    rig.dispatcher.dispatch(run())
+    await gate.reached.wait()
+    assert not rig.dispatcher.abort("run-1", "too late")
+    gate.opened.set()
+    return await rig.log.end_of("run-1")
+
+
+async def is_aborted_just_as_it_fails(rig: Rig) -> RunEvent:
+    refused: list[bool] = []
+    gate = Gate()
+    rig.runner.script("run-1", gate, RuntimeError("broken"))
+    rig.dispatcher.dispatch(run())
+    await gate.reached.wait()
+    gate.opened.set()
+    # The Run wakes and fails in the next round of the event loop. This comes right behind it,
+    # before anybody has noticed.
+    loop = asyncio.get_running_loop()
+    loop.call_soon(lambda: refused.append(rig.dispatcher.abort("run-1", "too late")))
+    assert await rig.log.end_of("run-1") == GENERIC
+    assert refused == [False]
+    return GENERIC
+
+
+async def is_cancelled_from_outside(rig: Rig) -> RunEvent:
+    rig.runner.script("run-1", gate := Gate(), answered())
+    rig.dispatcher.dispatch(run())
+    await gate.reached.wait()
+    (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "run run-1"]
+    task.cancel()
+    expected = Aborted("The run was cancelled.")
+    assert await rig.log.end_of("run-1") == expected
+    return expected
+
+
+ENDINGS: list[Callable[[Rig], Awaitable[RunEvent]]] = [
+    finishes,
+    has_no_time_limit,
+    is_refused_by_the_model,
+    meets_a_bug,
+    meets_a_time_limit_of_the_runners_own,
+    has_a_runner_that_is_not_there,
+    ends_without_an_answer,
+    takes_too_long,
+    cannot_read_its_history,
+    cannot_be_stored,
+    is_aborted_before_its_first_step,
+    is_aborted_in_the_queue,
+    is_aborted_while_history_is_read,
+    is_aborted_in_mid_stream,
+    is_aborted_while_it_is_stored,
+    is_aborted_just_as_it_fails,
+    is_cancelled_from_outside,
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.__name__)
+async def test_a_run_ends_once_and_leaves_its_lane_whatever_happens(
+    ending: Callable[[Rig], Awaitable[RunEvent]],
+) -> None:
+    rig = Rig()
+
+    event = await ending(rig)
+
+    stored = [turn.run_id for turn in rig.store.turns]
+    assert stored == (["run-1"] if isinstance(event, Finished) else [])
+    assert not rig.dispatcher.abort("run-1", "over")
+    assert await rig.is_at_rest("run-1")
+
+
+async def test_a_bug_is_logged_in_full_and_told_in_general(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bug = ValueError("a secret detail")
+    with caplog.at_level(logging.ERROR):
+        await Rig(FakeRunner(bug)).end_of(run())
+
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is bug
+    assert vars(record)["run"] == "run-1"
+
+
+async def test_an_expected_failure_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        await Rig(FakeRunner(ModelFailed(FailureKind.AUTH, "no"))).end_of(run())
+
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "failure", [None, ModelFailed(FailureKind.TIMEOUT, "cancelled"), ValueError("broken")]
+)
+async def test_an_aborted_run_is_told_as_aborted_whatever_its_runner_makes_of_it(
+    failure: Exception | None,
+) -> None:
+    runner = StubbornRunner(failure)
+    rig = Rig(others={"stubborn": runner})
+    rig.dispatcher.dispatch(run(agent=agent(runner="stubborn")))
+    await runner.gate.reached.wait()
+
+    assert rig.dispatcher.abort("run-1", "stop it")
+    assert await rig.log.end_of("run-1") == STOPPED
+    assert rig.store.turns == []
+    assert await rig.is_at_rest("run-1")
+
+
+async def test_an_unknown_run_cannot_be_aborted() -> None:
+    assert not Rig().dispatcher.abort("run-1", "stop it")
+
+
+async def test_the_runner_is_stopped_once_it_has_answered() -> None:
+    rig = Rig(FakeRunner(answered(), Gate(), TextDelta("never told")))
+
+    assert isinstance(await rig.end_of(run()), Finished)
+    assert rig.runner.working == 0

@@ -1,0 +1,330 @@
+"""The one door: what it refuses, what it accepts, and what leaving means."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from opensoul.domain.addresses import ClientAddress
+from opensoul.domain.auth import ALL_SCOPES, Credential, Principal, Scope
+from opensoul.domain.errors import (
+    Forbidden,
+    InvalidRequest,
+    SessionBusy,
+    Unauthenticated,
+    UnknownAgent,
+    UnknownRun,
+)
+from opensoul.domain.gateway import Gateway
+from opensoul.domain.lockout import Lockout
+from opensoul.domain.messages import Message, Role, text_message
+from opensoul.domain.model_calls import StopReason, TextDelta, Usage
+from opensoul.domain.runs import Finished, NumberedEvent, OnLeave, Run, RunRequest
+from opensoul.domain.sessions import SessionKey
+from tests.domain.rig import Rig
+from tests.fakes.domain import (
+    FakeClock,
+    FakeDispatcher,
+    FakeIds,
+    FakeRunLog,
+    agent,
+    assistant,
+    run,
+    settings,
+    system,
+    user,
+)
+
+OPERATOR = Principal("operator", ALL_SCOPES, "token")
+READER = Principal("reader", frozenset({Scope.READ}), "token")
+NOBODY = Principal("nobody", frozenset(), "token")
+END = Finished(StopReason.STOP, Usage(5, 2), "acme/one")
+
+
+class Door:
+    """A Gateway with fakes behind it."""
+
+    def __init__(self) -> None:
+        self.settings = settings()
+        self.dispatcher = FakeDispatcher()
+        self.log = FakeRunLog()
+        self.gateway = Gateway(
+            settings=lambda: self.settings,
+            lockout=Lockout(FakeClock()),
+            dispatcher=self.dispatcher,
+            run_log=self.log,
+            clock=FakeClock(),
+            new_id=FakeIds(),
+        )
+
+    def running(self, **changes: Any) -> Run:
+        """A Run that was accepted and has said a word."""
+        accepted = run(**changes)
+        self.dispatcher.dispatch(accepted)
+        self.log.open(accepted.id)
+        self.log.append(accepted.id, TextDelta("h"))
+        return accepted
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+def ask(*messages: Message, **changes: Any) -> RunRequest:
+    return RunRequest(messages or (user("hello"),), **changes)
+
+
+# Coming in
+
+
+def test_the_secret_in_force_decides_who_is_let_in(door: Door) -> None:
+    credential = Credential(ClientAddress("203.0.113.7"), b"secret")
+
+    assert door.gateway.authenticate(credential).id == "operator"
+    with pytest.raises(Unauthenticated):
+        door.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
+
+
+def test_changed_settings_hold_for_the_next_request(door: Door) -> None:
+    door.settings = settings([agent("main"), agent("gamma")])
+
+    assert door.gateway.settings is door.settings
+    assert [found.id for found in door.gateway.agents(READER)] == ["main", "gamma"]
+    assert door.gateway.submit(OPERATOR, ask(model="gamma")).agent.id == "gamma"
+
+
+async def test_every_door_checks_its_scope(door: Door) -> None:
+    with pytest.raises(Forbidden, match=r"operator\.read"):
+        door.gateway.agents(NOBODY)
+    for principal in (NOBODY, READER):
+        with pytest.raises(Forbidden, match=r"operator\.write"):
+            door.gateway.submit(principal, ask())
+        with pytest.raises(Forbidden, match=r"operator\.write"):
+            door.gateway.abort(principal, "run-1", "stop")
+    with pytest.raises(Forbidden, match=r"operator\.read"):
+        async with door.gateway.follow(NOBODY, door.running()):
+            pytest.fail("nobody may follow")
+    assert door.dispatcher.aborted == []
+
+
+# Accepting
+
+
+def test_an_accepted_run_holds_all_that_its_execution_needs(door: Door) -> None:
+    request = ask(
+        system("Be brief."),
+        user("hello"),
+        model="opensoul:beta",
+        session_key="talk",
+        params={"temperature": 0.5},
+        on_leave=OnLeave.CONTINUE,
+    )
+
+    accepted = door.gateway.submit(OPERATOR, request)
+
+    assert door.dispatcher.runs == [accepted]
+    assert accepted == Run(
+        id="id-1",
+        agent=agent("beta"),
+        session_key=SessionKey("beta", "talk"),
+        principal_id="operator",
+        messages=(user("hello"),),
+        instructions=(system("Be brief."),),
+        params={"temperature": 0.5},
+        on_leave=OnLeave.CONTINUE,
+        accepted_at=1_000.0,
+    )
+
+
+def test_without_key_or_user_the_session_is_the_runs_own(door: Door) -> None:
+    accepted = door.gateway.submit(OPERATOR, ask(door="ping"))
+
+    assert str(accepted.session_key) == f"agent:main:ping:{accepted.id}"
+    assert accepted.one_off
+    assert door.gateway.submit(OPERATOR, ask()).session_key != accepted.session_key
+
+
+def test_a_user_keeps_a_session(door: Door) -> None:
+    first, second = (door.gateway.submit(OPERATOR, ask(user="Anna")) for _ in range(2))
+
+    assert str(first.session_key) == "agent:main:openai-user:Anna"
+    assert first.session_key == second.session_key
+    assert first.id != second.id
+
+
+@pytest.mark.parametrize(
+    "messages", [(system("Be brief."),), (assistant("hi"),), (system("x"), assistant("hi"))]
+)
+def test_a_conversation_without_a_question_is_refused(
+    door: Door, messages: tuple[Message, ...]
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        door.gateway.submit(OPERATOR, RunRequest(messages))
+
+    assert refused.value.message == "Missing user message in `messages`."
+    assert refused.value.param == "messages"
+    assert door.dispatcher.runs == []
+
+
+def test_an_empty_conversation_is_refused(door: Door) -> None:
+    with pytest.raises(InvalidRequest, match="Missing user message"):
+        door.gateway.submit(OPERATOR, RunRequest(()))
+
+
+def test_a_tools_result_is_a_question(door: Door) -> None:
+    result = text_message(Role.TOOL, "42")
+
+    assert door.gateway.submit(OPERATOR, ask(result)).messages == (result,)
+
+
+def test_an_unknown_agent_is_refused_before_anything_happens(door: Door) -> None:
+    with pytest.raises(UnknownAgent):
+        door.gateway.submit(OPERATOR, ask(model="gpt-4"))
+    assert door.dispatcher.runs == []
+
+
+def test_what_the_dispatcher_refuses_is_refused(door: Door) -> None:
+    door.dispatcher.refusal = SessionBusy("busy", retry_after=5)
+
+    with pytest.raises(SessionBusy):
+        door.gateway.submit(OPERATOR, ask())
+
+
+# Following and leaving
+
+
+async def test_a_follower_gets_every_event_from_where_it_asks(door: Door) -> None:
+    accepted = door.running()
+    door.log.append(accepted.id, END)
+
+    async with door.gateway.follow(READER, accepted) as events:
+        assert [event async for event in events] == [
+            NumberedEvent(1, TextDelta("h")),
+            NumberedEvent(2, END),
+        ]
+    async with door.gateway.follow(READER, accepted, after=1) as events:
+        assert [event async for event in events] == [NumberedEvent(2, END)]
+    assert door.dispatcher.aborted == []
+
+
+async def test_leaving_before_the_end_stops_the_run(door: Door) -> None:
+    accepted = door.running()
+
+    async with door.gateway.follow(OPERATOR, accepted) as events:
+        await anext(events)
+        assert door.dispatcher.aborted == []
+    assert door.dispatcher.aborted == [(accepted.id, "The client left.")]
+
+
+async def test_leaving_before_the_first_event_stops_the_run(door: Door) -> None:
+    accepted = door.running()
+
+    async with door.gateway.follow(OPERATOR, accepted):
+        pass
+    assert len(door.dispatcher.aborted) == 1
+
+
+async def test_a_follower_that_is_cancelled_has_left(door: Door) -> None:
+    accepted = door.running()
+    waiting = asyncio.Event()
+
+    async def follow() -> None:
+        async with door.gateway.follow(OPERATOR, accepted) as events:
+            async for _ in events:
+                waiting.set()
+
+    following = asyncio.create_task(follow())
+    await waiting.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+    assert door.dispatcher.aborted == [(accepted.id, "The client left.")]
+
+
+async def test_only_the_last_follower_to_leave_stops_the_run(door: Door) -> None:
+    accepted = door.running()
+
+    async with door.gateway.follow(READER, accepted) as other:
+        async with door.gateway.follow(OPERATOR, accepted) as events:
+            await anext(events)
+        assert door.dispatcher.aborted == []
+        await anext(other)
+    assert len(door.dispatcher.aborted) == 1
+
+
+async def test_a_follower_who_comes_back_counts_anew(door: Door) -> None:
+    accepted = door.running(on_leave=OnLeave.ABORT)
+    for expected in (1, 2):
+        async with door.gateway.follow(OPERATOR, accepted) as events:
+            await anext(events)
+        assert len(door.dispatcher.aborted) == expected
+
+
+async def test_followers_of_another_run_do_not_keep_this_one(door: Door) -> None:
+    accepted, other = door.running(), door.running(run_id="run-2")
+
+    async with door.gateway.follow(OPERATOR, other):
+        async with door.gateway.follow(OPERATOR, accepted):
+            pass
+        assert [run_id for run_id, _ in door.dispatcher.aborted] == [accepted.id]
+
+
+async def test_leaving_a_run_that_is_to_go_on_does_not_stop_it(door: Door) -> None:
+    accepted = door.running(on_leave=OnLeave.CONTINUE)
+
+    async with door.gateway.follow(OPERATOR, accepted) as events:
+        await anext(events)
+    assert door.dispatcher.aborted == []
+
+
+async def test_leaving_after_the_end_stops_nothing(door: Door) -> None:
+    accepted = door.running()
+    door.log.append(accepted.id, END)
+
+    async with door.gateway.follow(OPERATOR, accepted) as events:
+        async for numbered in events:
+            if numbered.event == END:
+                break
+    assert door.dispatcher.aborted == []
+
+
+async def test_whoever_follows_an_unknown_run_is_told(door: Door) -> None:
+    async with door.gateway.follow(OPERATOR, run("forgotten")) as events:
+        with pytest.raises(UnknownRun):
+            await anext(events)
+
+
+async def test_a_run_is_stopped_on_request(door: Door) -> None:
+    accepted = door.running()
+
+    assert door.gateway.abort(OPERATOR, accepted.id, "enough")
+    assert not door.gateway.abort(OPERATOR, "forgotten", "enough")
+    assert door.dispatcher.aborted == [(accepted.id, "enough"), ("forgotten", "enough")]
+
+
+async def test_draining_is_the_dispatchers(door: Door) -> None:
+    await door.gateway.drain(20.0)
+
+    assert door.dispatcher.drained == [20.0]
+
+
+async def test_a_question_is_answered_from_door_to_store() -> None:
+    rig = Rig()
+    gateway = Gateway(
+        settings=lambda: rig.settings,
+        lockout=Lockout(rig.clock),
+        dispatcher=rig.dispatcher,
+        run_log=rig.log,
+        clock=rig.clock,
+        new_id=rig.new_id,
+    )
+
+    accepted = gateway.submit(OPERATOR, ask(session_key="talk"))
+    async with gateway.follow(OPERATOR, accepted) as events:
+        told = [numbered.event async for numbered in events]
+
+    assert told[-1] == END
+    assert [turn.messages for turn in rig.store.turns] == [(user("hello"), assistant("hi"))]
