@@ -31,7 +31,7 @@ class ModelClient(Protocol):
 
         Nothing is sent before the first event is asked for. Closing the stream, or cancelling
         who reads it, ends the call and closes its connection to the provider at once. It never
-        retries. Raises ModelFailed, and nothing else, for whatever goes wrong out there: a stream
+        retries what the provider has answered. Raises ModelFailed, and nothing else, for whatever goes wrong out there: a stream
         that ends early is BAD_RESPONSE, silence past the provider's limits is TIMEOUT.
         """
         ...

@@ -91,6 +91,44 @@ async def test_a_reader_that_stops_at_the_last_event_gives_the_connection_back(
     assert provider.connections == 1
 
 
+async def vanish(exchange: Exchange) -> None:
+    exchange.abort()
+
+
+async def test_a_kept_connection_that_is_closed_when_used_again_costs_no_call(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    provider.will(fake.answer("first"), vanish, fake.answer("second"))
+
+    assert text_of(await collect(client, call(provider.base_url))) == "first"
+    assert text_of(await collect(client, call(provider.base_url))) == "second"
+
+    assert [request.connection for request in provider.requests] == [1, 1, 2]
+
+
+async def test_a_new_connection_that_is_closed_unanswered_is_a_failure_at_once(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    provider.will(vanish)
+
+    _, failed = await failure(client, call(provider.base_url))
+
+    assert failed.kind is FailureKind.UNREACHABLE
+    assert len(provider.requests) == 1
+
+
+async def test_a_call_is_sent_again_only_once(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    provider.will(fake.answer("first"), vanish, vanish)
+    await collect(client, call(provider.base_url))
+
+    _, failed = await failure(client, call(provider.base_url))
+
+    assert failed.kind is FailureKind.UNREACHABLE
+    assert len(provider.requests) == 3
+
+
 async def test_a_body_that_does_not_end_behind_done_costs_only_its_connection(
     provider: FakeProvider, client: OpenAICompletions
 ) -> None:

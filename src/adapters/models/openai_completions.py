@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import time
 from collections.abc import AsyncGenerator
 
@@ -15,10 +14,10 @@ from ...domain.model_calls import ModelEvent, ModelRequest
 from ...domain.ports import Clock
 from . import openai_request
 from .openai_answer import Answer
+from .openai_connections import Connections
 from .openai_failures import Failures
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
-_LONG_BODY_BYTES = 256 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BODY_TIMEOUT = 5.0
 """Seconds that the body of a refusal may take; its status is told in any case."""
@@ -29,15 +28,13 @@ _END_TIMEOUT = 0.5
 class OpenAICompletions:
     """Calls chat completions, always as a stream, over connections that are used again.
 
-    Nothing here belongs to one provider: each request brings its own. Proxy settings and netrc in
-    the environment are not followed, redirects neither: each would send a credential to a place
-    that nobody configured for it. Cookies are not kept.
+    Nothing here belongs to one provider: each request brings its own.
     """
 
     def __init__(self, *, now: Clock = time.time) -> None:
         self._now = now
         self._encode = openai_request.Encoder()
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections()
         self._open: set[aiohttp.ClientResponse] = set()
         self._closed = False
 
@@ -71,11 +68,12 @@ class OpenAICompletions:
         self._closed = True
         for response in tuple(self._open):
             _hang_up(response)
-        if self._session is not None:
-            await self._session.close()
+        await self._connections.close()
 
     async def _post(self, request: ModelRequest, failures: Failures) -> aiohttp.ClientResponse:
         """Send the request and wait for the headers of the answer."""
+        if self._closed:
+            raise failures.unreachable("the Gateway is shutting down", "")
         provider = request.target.provider
         body = openai_request.body(request, self._encode, failures)
         headers = openai_request.headers(provider)
@@ -84,15 +82,13 @@ class OpenAICompletions:
             # aiohttp's own limits begin once a connection is asked for, and once the body is
             # sent: the one around them is for a provider that does not read what it is sent.
             async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
-                return await self._ready_session(failures).post(
+                return await self._connections.post(
                     address,
-                    # A long body given as bytes would be written without a pause.
-                    data=io.BytesIO(body) if len(body) > _LONG_BODY_BYTES else body,
+                    body=body,
                     headers=headers,
-                    timeout=aiohttp.ClientTimeout(
+                    limits=aiohttp.ClientTimeout(
                         connect=provider.connect_timeout, sock_read=provider.idle_timeout
                     ),
-                    allow_redirects=False,
                 )
         except aiohttp.ClientResponseError as error:
             failure = failures.unusable("it does not speak HTTP", error.message)
@@ -107,19 +103,6 @@ class OpenAICompletions:
         except ValueError:
             failure = failures.bad_credentials("a key or header holds a control character")
         raise failure
-
-    def _ready_session(self, failures: Failures) -> aiohttp.ClientSession:
-        """The session, made on first use: that takes a running event loop."""
-        if self._closed:
-            raise failures.unreachable("the Gateway is shutting down", "")
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # How many calls run at a time is for the Gateway's lanes to say.
-                connector=aiohttp.TCPConnector(limit=0),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            )
-        return self._session
 
     async def _refusal(self, response: aiohttp.ClientResponse, failures: Failures) -> ModelFailed:
         body = bytearray()

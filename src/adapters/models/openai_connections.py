@@ -1,0 +1,98 @@
+"""The connections to providers: kept for the next call, and replaced when one turns out stale."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import aiohttp
+
+_LONG_BODY_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class _Use:
+    """What became of one request. `kept`: its connection had served an earlier one."""
+
+    kept: bool = False
+
+
+class Connections:
+    """Sends requests, over a kept connection where there is one.
+
+    Proxy settings and netrc in the environment are not followed, redirects neither: each would
+    send a credential to a place that nobody configured for it. Cookies are not kept.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def post(
+        self,
+        address: str,
+        *,
+        body: bytes,
+        headers: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """The head of the answer. Raises what aiohttp raises.
+
+        A server may close a kept connection at the very moment it is used again (llama.cpp's does
+        so after every answer). Nothing was answered then, so the request goes out once more, on a
+        connection of its own: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+        """
+        use = _Use()
+        try:
+            return await self._send(address, body, headers, limits, use, once=False)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if not use.kept or isinstance(error, aiohttp.ClientConnectorError):
+                raise
+        return await self._send(address, body, headers, limits, use, once=True)
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+
+    async def _send(
+        self,
+        address: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        use: _Use,
+        *,
+        once: bool,
+    ) -> aiohttp.ClientResponse:
+        return await self._session(once).post(
+            address,
+            # A long body given as bytes would be written without a pause.
+            data=io.BytesIO(body) if len(body) > _LONG_BODY_BYTES else body,
+            headers=headers,
+            timeout=limits,
+            allow_redirects=False,
+            trace_request_ctx=use,
+        )
+
+    def _session(self, once: bool) -> aiohttp.ClientSession:
+        """Made on first use, which takes a running event loop; `once`: connections are not kept."""
+        if once not in self._sessions:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_reuseconn.append(_note_kept)
+            self._sessions[once] = aiohttp.ClientSession(
+                # How many calls run at a time is for the Gateway's lanes to say.
+                connector=aiohttp.TCPConnector(limit=0, force_close=once),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                trace_configs=[trace],
+            )
+        return self._sessions[once]
+
+
+async def _note_kept(
+    _: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    __: aiohttp.TraceConnectionReuseconnParams,
+) -> None:
+    context.trace_request_ctx.kept = True
