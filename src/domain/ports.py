@@ -30,9 +30,10 @@ class ModelClient(Protocol):
         """Call the model; the last event is ModelFinished, unless ModelFailed is raised.
 
         Nothing is sent before the first event is asked for. Closing the stream, or cancelling
-        who reads it, ends the call and closes its connection to the provider at once. It never
-        retries what the provider has answered. Raises ModelFailed, and nothing else, for whatever goes wrong out there: a stream
-        that ends early is BAD_RESPONSE, silence past the provider's limits is TIMEOUT.
+        who reads it, ends the call and closes its connection to the provider at once. What the
+        provider has answered is never asked for again. Raises ModelFailed, and nothing else, for
+        whatever goes wrong out there: a stream that ends early is BAD_RESPONSE, silence past the
+        provider's limits is TIMEOUT.
         """
         ...
 
