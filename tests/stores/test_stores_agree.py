@@ -39,6 +39,10 @@ def test_both_stores_tell_the_same(turns: list[Turn], budget: int, before: float
         for turn in turns:
             for store in stores:
                 await store.append(turn)
+            # Read in between, with more and with less: what is kept in memory must agree too.
+            for allowed in (budget // 2, budget):
+                plain, sqlite = [await store.load(turn.key, allowed) for store in stores]
+                assert plain == sqlite
         for _ in range(2):
             for key in KEYS:
                 plain, sqlite = [await store.load(key, budget) for store in stores]
