@@ -253,6 +253,34 @@ async def test_an_unknown_run_cannot_be_aborted() -> None:
     assert not Rig().dispatcher.abort("run-1", "stop it")
 
 
+class TidyRunner:
+    """Answers, and takes its time to clear up when its stream is closed."""
+
+    def __init__(self) -> None:
+        self.clearing_up = Gate()
+
+    def history_budget(self, run: Run) -> int:
+        return 0
+
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+        try:
+            yield answered()
+        finally:
+            await self.clearing_up.pass_through()
+
+
+async def test_the_runner_is_closed_before_its_answer_is_stored_and_its_lane_is_free() -> None:
+    runner = TidyRunner()
+    rig = Rig(others={"tidy": runner})
+    rig.dispatcher.dispatch(run(agent=agent(runner="tidy")))
+    await runner.clearing_up.reached.wait()
+    assert (rig.lanes.working, rig.store.turns) == (1, [])
+
+    runner.clearing_up.opened.set()
+    assert isinstance(await rig.log.end_of("run-1"), Finished)
+    assert await rig.is_at_rest("run-1")
+
+
 async def test_the_runner_is_stopped_once_it_has_answered() -> None:
     rig = Rig(FakeRunner(answered(), Gate(), TextDelta("never told")))
 

@@ -382,6 +382,17 @@ async def test_a_question_too_long_by_itself_goes_to_the_fallbacks(
     assert sent == [("acme/one", 4), ("acme/one", 2), ("acme/one", 0), ("acme/two", 4)]
 
 
+async def test_after_the_first_token_the_history_is_not_shortened_any_more(
+    loop: AgentLoop, client: FakeModelClient
+) -> None:
+    client.script("acme/one", TextDelta("Hel"), failure(FailureKind.CONTEXT_TOO_LONG, "cut"))
+    client.script("acme/one", TextDelta("Hello"), DONE)
+
+    with pytest.raises(ModelFailed, match=r"^cut$"):
+        await told(loop, of(ONE), Transcript(LONG))
+    assert len(client.requests) == 1
+
+
 async def test_another_failure_does_not_shorten_the_history(
     loop: AgentLoop, client: FakeModelClient
 ) -> None:
