@@ -167,7 +167,7 @@ class LocalDispatcher:
             one_off=run.one_off,
         )
         await self._store.append(turn)
-        if not content_log.disabled:
+        if content_log.isEnabledFor(logging.INFO):
             said = [f"{message.role}: {message.text}" for message in turn.messages]
             content_log.info("a turn was stored", extra={"run": run.id, "messages": said})
 

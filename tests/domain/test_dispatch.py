@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from opensoul.domain.errors import SessionBusy, ShuttingDown, UnknownRun
 from opensoul.domain.messages import Message
 from opensoul.domain.model_calls import ReasoningDelta, StopReason, TextDelta, Usage
 from opensoul.domain.ports import Transcript, Turn
-from opensoul.domain.runs import TERMINAL, Aborted, Finished, RunEvent, Started
+from opensoul.domain.runs import CONTENT, TERMINAL, Aborted, Finished, RunEvent, Started
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import LaneSettings, ResetRule, SessionSettings
 from tests.domain.rig import Rig
@@ -269,3 +270,25 @@ async def test_a_log_that_fails_is_reported_and_holds_up_neither_lane_nor_shutdo
     await rig.dispatcher.drain(60)
     assert [str(context["exception"]) for context in reported] == ["forgotten"]
     assert (rig.lanes.working, len(rig.dispatcher)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("disabled", "level", "written"),
+    [
+        (False, logging.INFO, [["user: hello", "assistant: hi"]]),
+        (True, logging.INFO, []),
+        (False, logging.WARNING, []),
+    ],
+)
+async def test_what_is_said_is_logged_only_where_that_is_switched_on(
+    disabled: bool,
+    level: int,
+    written: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(level, CONTENT):
+        monkeypatch.setattr(logging.getLogger(CONTENT), "disabled", disabled)
+        await Rig().end_of(run())
+
+    assert [vars(record)["messages"] for record in caplog.records] == written

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.domain.history import estimate, estimate_all, newest_that_fit
+from opensoul.domain.history import Transcript, estimate, estimate_all, fitting, newest_that_fit
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall, text_message
 from tests.fakes.domain import assistant, user
 
@@ -74,3 +76,33 @@ def test_what_is_kept_is_the_longest_end_that_fits_and_starts_with_a_user(
     fitting = [end for end in ends if estimate_all(end) <= budget]
 
     assert newest_that_fit(messages, budget) == (fitting[0] if fitting else ())
+
+
+def test_a_message_is_measured_once_and_stays_equal_to_one_that_was_not() -> None:
+    measured, other = user("abc"), user("abc")
+
+    assert estimate(measured) == estimate(measured)
+    assert measured == other
+    assert hash(measured) == hash(other)
+    assert repr(measured) == repr(other)
+    assert estimate(replace(measured, parts=(Text("abcdef"),))) == 6
+
+
+@given(messages=MESSAGES, budget=st.integers(0, 60), known=st.booleans(), older=st.integers(0, 1))
+def test_what_fits_of_a_transcript_is_what_fits_of_its_messages(
+    messages: list[Message], budget: int, known: bool, older: int
+) -> None:
+    tokens = estimate_all(messages) if known else None
+    told = Transcript(tuple(messages), complete=not older, tokens=tokens)
+
+    fits = fitting(told, budget, len(messages) + older)
+
+    kept = newest_that_fit(messages, budget)
+    assert fits == Transcript(kept, complete=len(kept) == len(messages) + older)
+    assert fits.tokens == estimate_all(kept)
+
+
+def test_a_transcript_that_fits_whole_is_not_measured_again() -> None:
+    told = Transcript(TALK, tokens=estimate_all(TALK))
+
+    assert fitting(told, estimate_all(TALK), len(TALK)) is told

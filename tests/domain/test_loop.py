@@ -182,6 +182,31 @@ async def test_a_fallback_takes_over_before_the_first_token(
     assert [vars(record)["model"] for record in caplog.records] == ["acme/one"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (FailureKind.OVERLOADED, "said: try later"),
+        (FailureKind.BAD_REQUEST, ""),
+        (FailureKind.CONTEXT_TOO_LONG, ""),
+        (FailureKind.BAD_RESPONSE, ""),
+    ],
+)
+async def test_the_log_does_not_repeat_what_may_quote_the_conversation(
+    loop: AgentLoop,
+    client: FakeModelClient,
+    caplog: pytest.LogCaptureFixture,
+    kind: FailureKind,
+    reason: str,
+) -> None:
+    client.script("acme/one", ModelFailed(kind, "no", detail="said: try later"))
+
+    with caplog.at_level(logging.WARNING), pytest.raises(ModelFailed):
+        await told(loop, of(ONE))
+    assert [vars(record)["reason"] for record in caplog.records] == [reason]
+    if not reason:
+        assert "try later" not in repr([vars(record) for record in caplog.records])
+
+
 async def test_an_empty_piece_is_no_token_and_is_not_told(
     loop: AgentLoop, client: FakeModelClient
 ) -> None:
