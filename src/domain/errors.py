@@ -12,11 +12,14 @@ GatewayError
 ├── GatewayBusy              the queue over all sessions is full
 ├── ShuttingDown             the Gateway accepts no more runs
 ├── UnknownRun               no run of that id is known (any more)
+├── UnknownSession           no session of that key, id or label is kept
+├── Unavailable              known to the protocol, with no meaning in this Gateway
 ├── EventsExpired            the asked-for events of a run are no longer kept
 ├── StoreFailed              sessions cannot be read or written
 └── RunFailed                a run ended without an answer
     ├── RunTimedOut          it took longer than the agent may
     ├── RunAborted           somebody stopped it
+    ├── RunInterrupted       the Gateway died while it was going on
     └── ModelFailed          the model call failed; `kind` says how
 
 `code` is a stable slug for programs, the message is for a person. No HTTP status is known here.
@@ -89,6 +92,14 @@ class UnknownRun(GatewayError):
     code = "run_not_found"
 
 
+class UnknownSession(GatewayError):
+    code = "session_not_found"
+
+
+class Unavailable(GatewayError):
+    code = "unavailable"
+
+
 class EventsExpired(GatewayError):
     code = "events_expired"
 
@@ -107,6 +118,10 @@ class RunTimedOut(RunFailed):
 
 class RunAborted(RunFailed):
     code = "run_aborted"
+
+
+class RunInterrupted(RunFailed):
+    code = "run_interrupted"
 
 
 class FailureKind(StrEnum):

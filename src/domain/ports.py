@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .history import Transcript as Transcript
 from .messages import Message
 from .model_calls import ModelEvent, ModelRequest, Usage
+from .run_records import RunPage, RunQuery, RunRecord
 from .runs import NumberedEvent, Run, RunEvent, RunnerEvent
+from .session_records import (
+    DayUsage,
+    KeptMessage,
+    KeptTranscript,
+    SessionInfo,
+    SessionPage,
+    SessionQuery,
+    SessionSettingsMap,
+)
 from .sessions import SessionKey
 from .settings import Settings
 
@@ -68,6 +78,7 @@ class StoredSession:
     message_count: int
     """Of the current transcript."""
     tail: Transcript
+    settings: SessionSettingsMap = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class SessionStore(Protocol):
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
         """The Session with the newest messages whose estimates fit `budget` tokens together.
 
-        None when the key holds no turn. Reads no more than the budget asks for.
+        None when nothing is kept under the key. Reads no more than the budget asks for.
         """
         ...
 
@@ -119,35 +130,161 @@ class SessionStore(Protocol):
         ...
 
 
-class RunLog(Protocol):
-    """The events of Runs, append-only and numbered from 1 in each. Bounded, and it expires."""
+class SessionCatalog(Protocol):
+    """What is known of the Sessions in the store besides the turn that goes on now: for lists, for
+    people who look and tidy up. A store that has none can still serve runs. Raises StoreFailed."""
 
-    def open(self, run_id: str) -> None:
-        """Begin the log of a Run."""
+    async def turn(self, run_id: str) -> Turn | None:
+        """The turn that the Run of that id stored; None when it stored none."""
+        ...
+
+    async def list(self, query: SessionQuery) -> SessionPage:
+        """The Sessions that the query means. Reads no messages."""
+        ...
+
+    async def find(self, key: SessionKey) -> SessionInfo | None:
+        """What lists tell of one Session. None when nothing is kept under the key."""
+        ...
+
+    async def find_by_id(self, session_id: str) -> tuple[SessionInfo, ...]:
+        """The Sessions whose current transcript has that id."""
+        ...
+
+    async def patch(
+        self,
+        key: SessionKey,
+        changes: Mapping[str, str | bool | int | None],
+        *,
+        at: float,
+        new_id: str,
+    ) -> SessionInfo:
+        """Set what somebody chose for a Session; None takes a setting away. All or nothing.
+
+        A Session that is not there yet begins, with `new_id` as its first transcript's id. What is
+        not named stays, and `updated_at` of a Session that was there does not move.
+        """
+        ...
+
+    async def reset(self, key: SessionKey, *, at: float, new_id: str) -> SessionInfo:
+        """Start a new, empty transcript `new_id`; the old one is kept, and so are the settings.
+
+        A Session that is not there yet begins.
+        """
+        ...
+
+    async def compact(
+        self, key: SessionKey, keep: int, *, at: float, new_id: str
+    ) -> tuple[SessionInfo, int] | None:
+        """Go on in a new transcript `new_id` that holds copies of the newest messages of the
+        current one: at most `keep`, and starting with a user's. Tells how many; the old transcript
+        is kept. None when nothing is kept under the key. Nothing changes where all would stay."""
+        ...
+
+    async def delete(self, key: SessionKey) -> bool:
+        """Forget a Session, its transcripts and its settings. False when there was none."""
+        ...
+
+    async def messages(
+        self,
+        key: SessionKey,
+        *,
+        limit: int,
+        before: int | None = None,
+        session_id: str | None = None,
+    ) -> tuple[KeptMessage, ...]:
+        """The newest messages of a transcript (the current one without `session_id`), at most
+        `limit` of those numbered below `before`, oldest first. Empty for a Session that is not
+        there."""
+        ...
+
+    async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
+        """A Session's transcripts, newest first."""
+        ...
+
+    async def usage(self, since: float) -> tuple[DayUsage, ...]:
+        """Tokens by day and model of the turns stored since that time, oldest day first."""
+        ...
+
+
+class RunLog(Protocol):
+    """The events of Runs, append-only and numbered from 1 in each. Bounded, and it expires.
+
+    Events are kept, where the adapter keeps anything, a moment after they were added, many at a
+    time. Methods that read what is kept raise StoreFailed when it cannot be read.
+    """
+
+    async def start(self) -> None:
+        """Make ready. Runs of an earlier process that have no end are told by `unfinished`."""
+        ...
+
+    async def reserve(self, record: RunRecord) -> RunRecord | None:
+        """Keep the record, unless one of its id is kept: then that one is returned as it stands
+        now, and nothing has changed. None: the id is the caller's, and on the disk; `open` or
+        `release` follows. Of callers at the same time exactly one gets None."""
+        ...
+
+    async def release(self, run_id: str) -> None:
+        """Take back a reservation whose Run was not begun."""
+        ...
+
+    def open(self, record: RunRecord) -> None:
+        """Begin the log of a Run, reserved or not. ValueError when it has one already."""
         ...
 
     def append(self, run_id: str, event: RunEvent) -> int:
-        """Add an event and tell its number. Never waits for a follower. After a terminal event
-        nothing can be added: RuntimeError."""
+        """Add an event and tell its number. Never waits for a follower or for the disk. After a
+        terminal event nothing can be added: RuntimeError."""
         ...
 
     def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
         """Every event numbered above `after`, in order, each once, then new ones as they come;
-        it ends behind the terminal event. Raises UnknownRun, and EventsExpired when events that
+        it ends behind the terminal event. Of Runs that this process holds in memory, and without
+        waiting for the disk. Raises UnknownRun, and EventsExpired when events that
         were asked for are no longer kept (a follower that fell too far behind)."""
+        ...
+
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+        """The same, but each event only once it is kept, and of Runs of earlier processes too:
+        who comes back with the number of the last event it saw misses none and sees none twice,
+        also after `kill -9`."""
+        ...
+
+    async def find(self, run_id: str) -> RunRecord | None:
+        """What is known of a Run; None when it is not known (any more)."""
+        ...
+
+    async def list(self, query: RunQuery) -> RunPage:
+        """Runs, newest first. Raises InvalidRequest (`param` cursor) for a cursor that is none."""
+        ...
+
+    async def unfinished(self) -> tuple[RunRecord, ...]:
+        """Runs of an earlier process without a terminal event; `append` can still end them."""
+        ...
+
+    async def close(self) -> None:
+        """Keep what was added, and let go. Safe to call twice."""
         ...
 
 
 class RunDispatcher(Protocol):
     """Gets each Run executed once, in the order of its Session."""
 
-    def dispatch(self, run: Run) -> None:
+    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
         """Take the Run. Raises SessionBusy, GatewayBusy or ShuttingDown, and then has not taken
         it. Returns at once; what happens is told in the RunLog."""
         ...
 
     def abort(self, run_id: str, reason: str) -> bool:
         """Stop the Run, queued or running. False when there is nothing (left) to stop."""
+        ...
+
+    def of_session(self, key: SessionKey) -> tuple[Run, ...]:
+        """The Runs in a Session's lane, in order: those that wait, and the one that works."""
+        ...
+
+    async def ended(self, run_id: str) -> None:
+        """Return once the Run has its terminal event; at once where this process has no such
+        Run."""
         ...
 
     async def drain(self, grace: float) -> None:

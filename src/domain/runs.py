@@ -15,6 +15,7 @@ from .errors import (
     ModelFailed,
     RunAborted,
     RunFailed,
+    RunInterrupted,
     RunTimedOut,
     StoreFailed,
     UnknownAgent,
@@ -51,7 +52,10 @@ class RunRequest:
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
     door: str = "openai"
-    """Names the entry point in generated session keys."""
+    """Names the entry point, also in generated session keys."""
+    timeout: float | None = None
+    """Seconds the Run may take, where the client sets it; None: what the agent's settings say,
+    0: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Run:
     """Unix time in seconds."""
     one_off: bool = False
     """The session key was made for this request alone."""
+    door: str = "openai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,5 +167,8 @@ _REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
     {error.code: error for error in (InvalidRequest, Unsupported, UnknownAgent)}
 )
 _GATEWAY_AT_FAULT: Mapping[str, type[GatewayError]] = MappingProxyType(
-    {error.code: error for error in (GatewayError, RunTimedOut, RunAborted, StoreFailed)}
+    {
+        error.code: error
+        for error in (GatewayError, RunTimedOut, RunAborted, RunInterrupted, StoreFailed)
+    }
 )
