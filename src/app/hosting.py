@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from hypercorn.asyncio.run import worker_serve
-from hypercorn.config import Config, Sockets
+from hypercorn.config import Sockets
 from hypercorn.utils import wrap_app
 from quart import Quart
 
 from ..domain.settings import ListenSettings
+from . import websocket_rules
 from .lifecycle import Lifecycle
+from .websocket_wire import TimedConfig, Timing
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
@@ -56,9 +58,13 @@ async def serve_until(
     listen: ListenSettings,
     sockets: Sockets,
     on_ready: OnReady,
+    *,
+    websockets: Timing = Timing(),  # noqa: B008 (frozen)
 ) -> None:
     """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain."""
+    websocket_rules.install()
     config = hypercorn_config(listen)
+    config.websocket_timing = websockets
     opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
     port = opened[0].getsockname()[1]
 
@@ -123,9 +129,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def hypercorn_config(listen: ListenSettings) -> Config:
+def hypercorn_config(listen: ListenSettings) -> TimedConfig:
     """hypercorn's settings, ours where its defaults do not suit long streams."""
-    config = Config()
+    config = TimedConfig()
     config.backlog = _BACKLOG
     config.keep_alive_timeout = _KEEP_ALIVE
     config.include_server_header = False

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from .addresses import ClientAddress
 from .errors import Forbidden, Unauthenticated
@@ -24,9 +26,27 @@ class Scope(StrEnum):
     ADMIN = "operator.admin"
     APPROVALS = "operator.approvals"
     PAIRING = "operator.pairing"
+    QUESTIONS = "operator.questions"
+    TALK = "operator.talk"
+    TALK_SECRETS = "operator.talk.secrets"
+    SESSIONS_READ = "operator.sessions.read"
+    SESSIONS_WRITE = "operator.sessions.write"
 
 
 ALL_SCOPES = frozenset(Scope)
+_COVERS: Mapping[Scope, frozenset[Scope]] = MappingProxyType(
+    {
+        Scope.ADMIN: ALL_SCOPES,
+        Scope.WRITE: frozenset({Scope.READ, Scope.TALK, Scope.SESSIONS_READ, Scope.SESSIONS_WRITE}),
+        Scope.READ: frozenset({Scope.SESSIONS_READ}),
+        Scope.SESSIONS_WRITE: frozenset({Scope.SESSIONS_READ}),
+    }
+)
+
+
+def covers(held: Iterable[Scope], scope: Scope) -> bool:
+    """Whether who holds `held` may do what `scope` stands for."""
+    return any(scope is one or scope in _COVERS.get(one, ()) for one in held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +60,7 @@ class Principal:
 
     def may(self, scope: Scope) -> bool:
         """Admin may everything; who may write may read."""
-        return (
-            scope in self.scopes
-            or Scope.ADMIN in self.scopes
-            or (scope is Scope.READ and Scope.WRITE in self.scopes)
-        )
+        return covers(self.scopes, scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,7 @@ class Credential:
 def authorize(principal: Principal, scope: Scope) -> None:
     """The one check of what a Principal may do. Raises Forbidden."""
     if not principal.may(scope):
-        raise Forbidden(f"missing scope: {scope}")
+        raise Forbidden(f"missing scope: {scope}", scope=scope)
 
 
 def authenticate(credential: Credential, settings: AuthSettings, lockout: Lockout) -> Principal:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from .errors import GatewayError, RunFailed, RunTimedOut, ShuttingDown
@@ -23,8 +23,11 @@ from .ports import (
     Transcript,
     Turn,
 )
+from .run_records import record_of
 from .runs import CONTENT, Aborted, Answered, Failed, Finished, Run, RunEvent, Started, failed_event
-from .sessions import is_stale, unstored
+from .send_policy import check_send
+from .session_settings import applied_to
+from .sessions import SessionKey, is_stale, unstored
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
@@ -39,6 +42,7 @@ class _Live:
     task: asyncio.Task[Finished] | None = None
     abort_reason: str | None = None
     committing: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class LocalDispatcher:
@@ -70,12 +74,12 @@ class LocalDispatcher:
     def __len__(self) -> int:
         return len(self._live)
 
-    def dispatch(self, run: Run) -> None:
+    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
         if self._draining:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
         place = self._lanes.enter(str(run.session_key))
         try:
-            self._run_log.open(run.id)
+            self._run_log.open(record_of(run, fingerprint=fingerprint))
         except BaseException:
             place.leave()
             raise
@@ -93,6 +97,15 @@ class LocalDispatcher:
             return False  # It has ended, and its terminal event is about to be told.
         live.abort_reason = reason
         return True
+
+    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
+        runs = (live.run for live in self._live.values())
+        return tuple(run for run in runs if key is None or run.session_key == key)
+
+    async def ended(self, run_id: str) -> None:
+        live = self._live.get(run_id)
+        if live is not None:
+            await live.ended.wait()
 
     async def drain(self, grace: float) -> None:
         self._draining = True
@@ -130,14 +143,20 @@ class LocalDispatcher:
             return None, run
         added = replace(run, messages=unstored(run.messages))
         session = await self._store.load(run.session_key, runner.history_budget(added))
-        if session is None or is_stale(
-            run.session_key,
-            self._settings().sessions,
-            updated_at=session.updated_at,
-            now=self._clock(),
+        if session is None:
+            return None, run
+        settings = self._settings()
+        check_send(
+            run.session_key, settings.sessions.send_policy, session.settings.get("sendPolicy")
+        )
+        run = replace(run, agent=applied_to(run.agent, session.settings, settings.models))
+        if session.message_count and is_stale(
+            run.session_key, settings.sessions, updated_at=session.updated_at, now=self._clock()
         ):
             return None, run
-        return session, added
+        if not session.message_count:
+            return session, run
+        return session, replace(run, messages=added.messages)
 
     async def _answer(
         self, run: Run, events: AsyncGenerator[TextDelta | ReasoningDelta | Answered]
@@ -178,6 +197,7 @@ class LocalDispatcher:
         if not self._live:
             self._idle.set()
         self._run_log.append(live.run.id, _terminal(live, task))
+        live.ended.set()
 
 
 def _terminal(live: _Live, task: asyncio.Task[Finished]) -> RunEvent:

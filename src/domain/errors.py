@@ -7,7 +7,9 @@ GatewayError
 ├── InvalidRequest           something in the request is wrong; `param` names it
 │   ├── Unsupported          known to the protocol, not to this Gateway
 │   ├── UnknownAgent         the model or header names no agent
-│   └── SessionKeyInvalid    the session key breaks the grammar or contradicts the agent
+│   ├── SessionKeyInvalid    the session key breaks the grammar or contradicts the agent
+│   ├── SendBlocked          a rule says that the session is not to be written to
+│   └── KeyReused            the idempotency key stands for another request already
 ├── SessionBusy              the session's queue is full
 ├── GatewayBusy              the queue over all sessions is full
 ├── ShuttingDown             the Gateway accepts no more runs
@@ -51,7 +53,13 @@ class LockedOut(Unauthenticated):
 
 
 class Forbidden(GatewayError):
+    """`scope` is the one that is missing; None where something else than a scope is."""
+
     code = "missing_scope"
+
+    def __init__(self, message: str, *, scope: str | None = None) -> None:
+        super().__init__(message)
+        self.scope = scope
 
 
 class InvalidRequest(GatewayError):
@@ -74,6 +82,14 @@ class UnknownAgent(InvalidRequest):
 
 class SessionKeyInvalid(InvalidRequest):
     code = "invalid_session_key"
+
+
+class SendBlocked(InvalidRequest):
+    code = "send_blocked"
+
+
+class KeyReused(InvalidRequest):
+    code = "idempotency_key_reused"
 
 
 class SessionBusy(GatewayError):

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from .agents import Agent
 from .auth import Credential, Principal, Scope, authenticate, authorize
-from .errors import InvalidRequest
+from .errors import UnknownRun
 from .lockout import Lockout
-from .messages import Role
+from .model_calls import ModelTarget
 from .ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog
+from .run_records import RunPage, RunQuery, RunRecord, record_of
 from .runs import TERMINAL, NumberedEvent, OnLeave, Run, RunRequest
-from .sessions import bind
+from .sessions import SessionKey, parse_key
 from .settings import Settings
+from .submissions import Submission, check_key, fingerprint, make_run, repeated
+
+MAX_RUNS_LISTED = 500
+
+OnRun = Callable[[RunRecord], None]
+"""Is told of every Run that begins, from whichever door. Must not wait."""
 
 
 class Gateway:
-    """Authenticates, authorises, accepts Runs, and lets them be followed and stopped.
+    """Authenticates, authorises, accepts Runs, and lets them be seen, followed and stopped.
 
     Every method that needs a Principal checks its scope here, so that no transport can forget to.
     """
@@ -41,6 +49,7 @@ class Gateway:
         self._clock = clock
         self._new_id = new_id
         self._followers: Counter[str] = Counter()
+        self._on_run: list[OnRun] = []
 
     @property
     def settings(self) -> Settings:
@@ -56,51 +65,64 @@ class Gateway:
         authorize(principal, Scope.READ)
         return tuple(self._settings().agents)
 
+    def models(self, principal: Principal) -> tuple[ModelTarget, ...]:
+        """The configured models, by provider and name. Raises Forbidden."""
+        authorize(principal, Scope.READ)
+        return tuple(self._settings().models)
+
+    def session_key(self, text: str, *, agent_id: str | None = None) -> SessionKey:
+        """A session key as somebody wrote it, canonical: `main` is the default agent's main
+        session. Raises SessionKeyInvalid, UnknownAgent."""
+        agents = self._settings().agents
+        default = agents.find(agent_id, param="agentId") if agent_id else agents.default
+        key, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
+        return key
+
     def submit(self, principal: Principal, request: RunRequest) -> Run:
         """Accept a Run, or refuse it before anything has happened.
 
         Raises Forbidden, InvalidRequest and its kinds, SessionBusy, GatewayBusy, ShuttingDown.
         """
         authorize(principal, Scope.WRITE)
-        spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
-        if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
-            raise InvalidRequest("Missing user message in `messages`.", param="messages")
-        run_id = self._new_id()
-        binding = bind(
-            self._settings().agents,
-            model=request.model,
-            agent_header=request.agent_id,
-            session_key=request.session_key,
-            user=request.user,
-            door=request.door,
-            new_id=run_id,
-        )
-        run = Run(
-            id=run_id,
-            agent=binding.agent,
-            session_key=binding.key,
-            principal_id=principal.id,
-            messages=spoken,
-            instructions=tuple(m for m in request.messages if m.role is Role.SYSTEM),
-            params=request.params,
-            on_leave=request.on_leave,
-            accepted_at=self._clock(),
-            one_off=binding.one_off,
-        )
+        run = self._make(principal, request, self._new_id())
         self._dispatcher.dispatch(run)
+        self._tell(record_of(run))
         return run
+
+    async def submit_once(
+        self,
+        principal: Principal,
+        request: RunRequest,
+        idempotency_key: str,
+        *,
+        accepted: OnRun | None = None,
+    ) -> Submission:
+        """Accept a Run under an id that the client chose, or find the one it has begun already.
+
+        The id is reserved, durably, before anything happens, so that a repeated request gets the
+        same Run, also after a restart. `accepted` is called the moment a Run begins by it, before
+        anybody else hears of that. Raises as `submit` does, and KeyReused.
+        """
+        authorize(principal, Scope.WRITE)
+        run = self._make(principal, request, check_key(idempotency_key))
+        asked = fingerprint(run)
+        # Who stops waiting does not leave an id reserved for a Run that never begins.
+        return await asyncio.shield(self._begin_once(run, asked, accepted))
 
     @asynccontextmanager
     async def follow(
-        self, principal: Principal, run: Run, after: int = 0
+        self, principal: Principal, run: Run | RunRecord, after: int = 0, *, kept: bool = False
     ) -> AsyncIterator[AsyncGenerator[NumberedEvent]]:
         """The Run's events numbered above `after`, to be read within the context.
 
+        `kept`: each event only once it is kept, so that a follower may come back after a crash.
         Leaving the context before the terminal event is leaving the Run: where it was asked for
-        so (`OnLeave.ABORT`), the last follower to leave stops it.
+        so (`OnLeave.ABORT`), the last follower to leave stops it. The events raise UnknownRun,
+        EventsExpired, StoreFailed.
         """
         authorize(principal, Scope.READ)
-        followed = _Followed(self._run_log.follow(run.id, after))
+        read = self._run_log.follow_kept if kept else self._run_log.follow
+        followed = _Followed(read(run.id, after))
         self._followers[run.id] += 1
         try:
             async with aclosing(followed.events()) as events:
@@ -112,14 +134,94 @@ class Gateway:
                 if run.on_leave is OnLeave.ABORT and not followed.ended:
                     self._dispatcher.abort(run.id, "The client left.")
 
+    def watch(self, principal: Principal, run_id: str) -> AsyncGenerator[NumberedEvent]:
+        """A Run's events from the first, each once it is kept, for one who only looks on: leaving
+        means nothing. Raises Forbidden."""
+        authorize(principal, Scope.READ)
+        return self._run_log.follow_kept(run_id)
+
+    async def run(self, principal: Principal, run_id: str) -> RunRecord:
+        """What is known of a Run. Raises Forbidden, UnknownRun."""
+        authorize(principal, Scope.READ)
+        record = await self._run_log.find(run_id)
+        if record is None:
+            raise UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
+        return record
+
+    async def runs(self, principal: Principal, query: RunQuery) -> RunPage:
+        """Runs, newest first. Raises Forbidden, InvalidRequest."""
+        authorize(principal, Scope.READ)
+        return await self._run_log.list(query)
+
+    async def wait(self, principal: Principal, run_id: str, seconds: float) -> RunRecord:
+        """The Run as it stands when it has ended, or when the time is over.
+
+        Raises Forbidden, UnknownRun.
+        """
+        authorize(principal, Scope.READ)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._dispatcher.ended(run_id)
+        except TimeoutError:
+            pass  # How it stands then is the answer.
+        return await self.run(principal, run_id)
+
     def abort(self, principal: Principal, run_id: str, reason: str) -> bool:
         """Stop a Run. False when there is nothing left to stop. Raises Forbidden."""
         authorize(principal, Scope.WRITE)
         return self._dispatcher.abort(run_id, reason)
 
+    def abort_session(self, principal: Principal, key: SessionKey, reason: str) -> tuple[str, ...]:
+        """Stop every Run of a Session, the waiting ones first, so that none of them begins.
+
+        Tells which were stopped. Raises Forbidden.
+        """
+        authorize(principal, Scope.WRITE)
+        runs = reversed(self._dispatcher.live(key))
+        stopped = [run.id for run in runs if self._dispatcher.abort(run.id, reason)]
+        return tuple(reversed(stopped))
+
+    def active(self, principal: Principal, key: SessionKey | None = None) -> tuple[Run, ...]:
+        """The Runs that have not ended, of a Session or all, in their order. Raises Forbidden."""
+        authorize(principal, Scope.READ)
+        return self._dispatcher.live(key)
+
+    def on_run(self, told: OnRun) -> Callable[[], None]:
+        """Have `told` called for every Run that begins; what is returned ends that."""
+        self._on_run.append(told)
+        return lambda: self._on_run.remove(told)
+
     async def drain(self, grace: float) -> None:
         """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
         await self._dispatcher.drain(grace)
+
+    def _make(self, principal: Principal, request: RunRequest, run_id: str) -> Run:
+        return make_run(
+            request,
+            self._settings(),
+            run_id=run_id,
+            principal_id=principal.id,
+            at=self._clock(),
+        )
+
+    async def _begin_once(self, run: Run, asked: str, accepted: OnRun | None) -> Submission:
+        record = record_of(run, fingerprint=asked)
+        known = await self._run_log.reserve(record)
+        if known is not None:
+            return repeated(known, asked)
+        try:
+            self._dispatcher.dispatch(run, fingerprint=asked)
+        except BaseException:
+            await self._run_log.release(run.id)
+            raise
+        if accepted is not None:
+            accepted(record)
+        self._tell(record)
+        return Submission(record, fresh=True)
+
+    def _tell(self, record: RunRecord) -> None:
+        for told in tuple(self._on_run):
+            told(record)
 
 
 @dataclass(slots=True)

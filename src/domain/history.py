@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .messages import Message, Reasoning, Role, Text
+from .messages import Image, Message, Reasoning, Role, Text
 
 _MESSAGE_OVERHEAD = 4
 _BYTES_PER_TOKEN = 3
+_TOKENS_PER_IMAGE = 1_000
+"""Providers charge for an image by its measures, which nobody here decodes: of common sizes about
+a thousand tokens, however many bytes it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class Transcript:
 def estimate(message: Message) -> int:
     """Roughly how many tokens a message takes; rather too many than too few.
 
-    Three bytes of UTF-8 to a token: English text has about four, Chinese about three. Reasoning
-    is not counted, since it is not sent back.
+    Three bytes of UTF-8 to a token: English text has about four, Chinese about three. An
+    image counts as much as any other. Reasoning is not counted, since it is not sent back.
     """
     if not message._tokens:
         # A frozen message cannot change, so neither can its size.
@@ -71,13 +74,15 @@ def _start_of_newest(messages: Sequence[Message], budget: int) -> tuple[int, int
 
 
 def _estimated(message: Message) -> int:
-    size = len(message.name or "") + len(message.tool_call_id or "")
+    size, images = len(message.name or "") + len(message.tool_call_id or ""), 0
     for part in message.parts:
         match part:
             case Text(text=text):
                 size += len(text.encode("utf-8", "surrogatepass"))
             case Reasoning():
                 pass
+            case Image():
+                images += 1
             case _:
                 size += len(part.name) + len(part.arguments.encode("utf-8", "surrogatepass"))
-    return _MESSAGE_OVERHEAD + -(-size // _BYTES_PER_TOKEN)
+    return _MESSAGE_OVERHEAD + images * _TOKENS_PER_IMAGE + -(-size // _BYTES_PER_TOKEN)

@@ -34,7 +34,15 @@ class ToolCall:
     arguments: str
 
 
-Part = Text | Reasoning | ToolCall
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture somebody shows: `data` is its bytes in base64, `mime` says what they are."""
+
+    data: str
+    mime: str
+
+
+Part = Text | Reasoning | ToolCall | Image
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -50,7 +58,10 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text parts joined by line breaks, as the reference joins content parts."""
+        """The text parts joined by line breaks, as the reference joins content parts.
+
+        It tells nothing of images.
+        """
         return "\n".join(part.text for part in self.parts if isinstance(part, Text))
 
 

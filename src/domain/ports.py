@@ -278,8 +278,8 @@ class RunDispatcher(Protocol):
         """Stop the Run, queued or running. False when there is nothing (left) to stop."""
         ...
 
-    def of_session(self, key: SessionKey) -> tuple[Run, ...]:
-        """The Runs in a Session's lane, in order: those that wait, and the one that works."""
+    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
+        """The Runs without a terminal event, of a Session or all, in the order they came."""
         ...
 
     async def ended(self, run_id: str) -> None:

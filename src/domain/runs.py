@@ -17,6 +17,7 @@ from .errors import (
     RunFailed,
     RunInterrupted,
     RunTimedOut,
+    SendBlocked,
     StoreFailed,
     UnknownAgent,
     Unsupported,
@@ -53,6 +54,8 @@ class RunRequest:
     on_leave: OnLeave = OnLeave.ABORT
     door: str = "openai"
     """Names the entry point, also in generated session keys."""
+    reserved_keys: bool = False
+    """The session key may be one of a sub-agent or a job."""
     timeout: float | None = None
     """Seconds the Run may take, where the client sets it; None: what the agent's settings say,
     0: no limit."""
@@ -164,7 +167,7 @@ def error_of(event: Failed | Aborted) -> GatewayError:
 
 # Not every error: a runner's own Unauthenticated, say, tells nothing of the client's credential.
 _REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
-    {error.code: error for error in (InvalidRequest, Unsupported, UnknownAgent)}
+    {error.code: error for error in (InvalidRequest, SendBlocked, Unsupported, UnknownAgent)}
 )
 _GATEWAY_AT_FAULT: Mapping[str, type[GatewayError]] = MappingProxyType(
     {

@@ -15,7 +15,7 @@ the control protocol's names. The domain says what is allowed; a store only keep
 
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
-    """A Session as lists tell of it. Times are Unix seconds; counts are its current transcript's."""
+    """A Session as lists tell of it. Times: Unix seconds; counts: of its current transcript."""
 
     key: SessionKey
     session_id: str

@@ -13,6 +13,8 @@ from .errors import SessionKeyInvalid
 from .messages import Message, Role
 from .settings import ResetMode, ResetRule, SessionSettings
 
+MAIN = "main"
+"""What the main session of every agent is called."""
 MAX_KEY_BYTES = 512
 MAX_USER_BYTES = 256
 _RESERVED = ("subagent:", "cron:", "acp:")
@@ -39,11 +41,13 @@ class Binding:
     one_off: bool
 
 
-def parse_key(text: str, *, default_agent: str) -> tuple[SessionKey, bool]:
+def parse_key(
+    text: str, *, default_agent: str, allow_reserved: bool = False
+) -> tuple[SessionKey, bool]:
     """A key as a client wrote it, canonical; and whether it named its agent itself.
 
-    Raises SessionKeyInvalid: empty, too long, control characters, reserved, or a broken
-    `agent:` prefix.
+    `allow_reserved`: keys of sub-agents and jobs are the caller's to use. Raises
+    SessionKeyInvalid: empty, too long, control characters, reserved, or a broken `agent:` prefix.
     """
     key = text.strip()
     if not key:
@@ -57,7 +61,7 @@ def parse_key(text: str, *, default_agent: str) -> tuple[SessionKey, bool]:
         agent_id = agent_id.lower()
         if not separator or not rest or not _AGENT_ID.fullmatch(agent_id):
             raise _invalid("does not have the form agent:<agentId>:<rest>")
-    if rest.lower().startswith(_RESERVED):
+    if rest.lower().startswith(_RESERVED) and not allow_reserved:
         raise _invalid(f"uses a reserved prefix ({', '.join(_RESERVED)})")
     canonical = SessionKey(agent_id, rest)
     if len(str(canonical).encode()) > MAX_KEY_BYTES:
@@ -74,6 +78,7 @@ def bind(
     user: str | None,
     door: str,
     new_id: str,
+    allow_reserved: bool = False,
 ) -> Binding:
     """Find the agent and the session of a request.
 
@@ -86,7 +91,9 @@ def bind(
     asked = by_header or by_model
     if session_key is not None:
         resolved = asked or directory.default
-        key, named = parse_key(session_key, default_agent=resolved.id)
+        key, named = parse_key(
+            session_key, default_agent=resolved.id, allow_reserved=allow_reserved
+        )
         if named and asked is not None and key.agent_id != asked.id:
             source = "x-opensoul-agent-id" if by_header else "model"
             raise _invalid(f"names the agent {key.agent_id!r}, but {source} asks for {asked.id!r}")

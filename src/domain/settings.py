@@ -13,6 +13,8 @@ from ipaddress import IPv4Network, IPv6Network
 
 from .agents import AgentDirectory
 from .model_calls import Secret
+from .model_directory import ModelDirectory
+from .send_policy import SendPolicy
 
 
 class AuthMode(StrEnum):
@@ -76,6 +78,7 @@ class SessionSettings:
     reset_by_type: Mapping[str, ResetRule] = field(default_factory=dict)
     """Per kind of conversation: `dm`, `group`, `thread`."""
     reset_by_channel: Mapping[str, ResetRule] = field(default_factory=dict)
+    send_policy: SendPolicy = field(default_factory=SendPolicy)
     one_off_retention: float | None = 7 * 86_400.0
     """Seconds a session of a stateless request is kept after its turn; None: for ever."""
 
@@ -131,6 +134,7 @@ class Settings:
     agents: AgentDirectory
     auth: AuthSettings
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
+    models: ModelDirectory = field(default_factory=ModelDirectory)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     lanes: LaneSettings = field(default_factory=LaneSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)

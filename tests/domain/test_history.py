@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensoul.domain.history import Transcript, estimate, estimate_all, fitting, newest_that_fit
-from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall, text_message
+from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
 from tests.fakes.domain import assistant, user
 
 TALK = (user("one"), assistant("two"), user("three"), assistant("four"))
@@ -27,6 +27,7 @@ TALK = (user("one"), assistant("two"), user("three"), assistant("four"))
         (Message(Role.ASSISTANT, (ToolCall("1", "add", '{"a":1}'),)), 8),
         (Message(Role.TOOL, (Text("abc"),), tool_call_id="abc"), 6),
         (Message(Role.USER, (Text("abc"),), name="bob"), 6),
+        (Message(Role.USER, (Text("abc"), Image("A" * 9_000, "image/png"))), 1_005),
     ],
 )
 def test_a_message_is_estimated_by_its_bytes(message: Message, tokens: int) -> None:

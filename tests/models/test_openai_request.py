@@ -6,7 +6,7 @@ import pytest
 
 from opensoul.adapters.models.openai_completions import OpenAICompletions
 from opensoul.domain.errors import FailureKind
-from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall, text_message
+from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
 from opensoul.domain.model_calls import Compat, ModelFinished, Usage
 from tests.fakes.provider import FakeProvider
 
@@ -62,6 +62,28 @@ async def test_every_kind_of_message_is_sent_as_openai_has_it(
         {"role": "assistant", "content": "so", "tool_calls": spelled[:1]},
         {"role": "assistant", "content": ""},
     ]
+
+
+async def test_what_a_user_shows_is_sent_beside_what_the_user_says(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    shown = (Text("This"), Image("aGk=", "image/png"), Text("or"), Image("eW8=", "image/webp"))
+    await collect(client, call(provider.base_url, Message(Role.USER, shown, name="ann")))
+    (sent,) = (await provider.arrival()).json["messages"]
+    assert sent["name"] == "ann"
+    assert sent["content"] == [
+        {"type": "text", "text": "This"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+        {"type": "text", "text": "or"},
+        {"type": "image_url", "image_url": {"url": "data:image/webp;base64,eW8="}},
+    ]
+
+
+async def test_only_a_user_shows_images(provider: FakeProvider, client: OpenAICompletions) -> None:
+    shown = Message(Role.ASSISTANT, (Text("Look"), Image("aGk=", "image/png")))
+    await collect(client, call(provider.base_url, shown))
+    (sent,) = (await provider.arrival()).json["messages"]
+    assert sent == {"role": "assistant", "content": "Look"}
 
 
 async def test_a_requests_parameters_win_over_the_targets(

@@ -26,6 +26,7 @@ def make_turn(
     at: float = 1_000.0,
     one_off: bool = False,
     usage: Usage | None = None,
+    model: str = "demo/parrot",
 ) -> Turn:
     """A turn of these messages, or of a question and an answer that name the run."""
     return Turn(
@@ -34,7 +35,7 @@ def make_turn(
         run_id=run_id,
         at=at,
         messages=messages or (question(f"{run_id}?"), answer(f"{run_id}!")),
-        model="demo/parrot",
+        model=model,
         usage=usage,
         one_off=one_off,
     )

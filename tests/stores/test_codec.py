@@ -6,14 +6,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opensoul.adapters.stores.codec import Undecodable, decode, encode
-from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
+from opensoul.adapters.stores.codec import (
+    Undecodable,
+    decode,
+    decode_settings,
+    encode,
+    encode_settings,
+)
+from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None))
 PARTS = st.one_of(
     st.builds(Text, ANY_TEXT),
     st.builds(Reasoning, ANY_TEXT),
     st.builds(ToolCall, ANY_TEXT, ANY_TEXT, ANY_TEXT),
+    st.builds(Image, ANY_TEXT, ANY_TEXT),
 )
 MESSAGES = st.builds(
     Message,
@@ -59,9 +66,24 @@ def test_ordinary_messages_are_readable_json() -> None:
         (b'{"role":"user","parts":["text"]}', "unknown kind"),
         (b'{"role":"user","parts":[{"t":"hologram"}]}', "unknown kind"),
         (b'{"role":"user","parts":[{"t":"text"}]}', "no text in its 'text'"),
+        (b'{"role":"user","parts":[{"t":"image","mime":"image/png"}]}', "no text in its 'data'"),
         (b'{"role":"user","parts":[{"t":"tool_call","id":"a","name":7}]}', "in its 'name'"),
     ],
 )
 def test_what_is_no_message_is_refused_with_a_reason(data: bytes, why: str) -> None:
     with pytest.raises(Undecodable, match=why):
         decode(data)
+
+
+@given(settings=st.dictionaries(ANY_TEXT, ANY_TEXT | st.booleans() | st.integers()))
+@example(settings={"label": "two halves \ud83d\ude00", "\udfff": 10**30})
+def test_settings_come_back_as_they_were(settings: dict[str, str | bool | int]) -> None:
+    decoded = decode_settings(encode_settings(settings))
+    assert decoded == settings
+    assert [type(value) for value in decoded.values()] == [*map(type, settings.values())]
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"label":null}', b'{"label":1.5}', b"\xff"])
+def test_what_are_no_settings_is_refused(data: bytes) -> None:
+    with pytest.raises(Undecodable):
+        decode_settings(data)

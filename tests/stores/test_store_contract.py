@@ -120,12 +120,15 @@ async def test_another_session_id_starts_a_new_transcript(store: SessionStore) -
     assert loaded.tail == Transcript(make_turn("r2").messages, complete=True)
 
 
-async def test_an_earlier_session_id_does_not_continue_the_old_transcript(
+async def test_a_turn_of_an_earlier_session_id_does_not_bring_its_transcript_back(
     store: SessionStore,
 ) -> None:
-    for run_id, session_id in (("r1", "first"), ("r2", "second"), ("r3", "first")):
-        await store.append(make_turn(run_id, session_id=session_id))
-    assert await tail_of(store) == make_turn("r3").messages
+    for at, run_id, session_id in ((1.0, "r1", "a"), (2.0, "r2", "b"), (3.0, "r3", "a")):
+        await store.append(make_turn(run_id, session_id=session_id, at=at))
+    loaded = await store.load(KEY, PLENTY)
+    assert loaded is not None
+    assert (loaded.session_id, loaded.updated_at, loaded.message_count) == ("b", 2.0, 2)
+    assert loaded.tail == Transcript(make_turn("r2").messages, complete=True)
 
 
 async def test_a_run_is_stored_once(store: SessionStore) -> None:

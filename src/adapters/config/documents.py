@@ -90,6 +90,8 @@ class Files:
     """Something could not be read, so that nothing can be concluded from what is missing."""
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the bytes, in hexadecimal."""
+    given: Mapping[str, bytes] = field(default_factory=dict)
+    """By file, content that counts instead of what the file holds."""
 
     def read(self, file: str) -> Node:
         """The content of a file. Raises Unreadable, and FileNotFoundError."""
@@ -116,21 +118,24 @@ class Files:
 
     def _text(self, file: str) -> str:
         self.signatures[file] = signature_of(file)
-        try:
-            with open(file, "rb") as opened:
-                self.signatures[file] = _signature(os.fstat(opened.fileno()))
-                data = opened.read()
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not a usable path"
-            raise Unreadable(f"cannot be read: {reason}") from error
+        data = self.given[file] if file in self.given else self._content(file)
         self.digests[file] = hashlib.sha256(data).hexdigest()
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
             line = line_of(data[: error.start].decode("utf-8"), error.start)
             raise Unreadable("is not UTF-8 text", line) from error
+
+    def _content(self, file: str) -> bytes:
+        try:
+            with open(file, "rb") as opened:
+                self.signatures[file] = _signature(os.fstat(opened.fileno()))
+                return opened.read()
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a usable path"
+            raise Unreadable(f"cannot be read: {reason}") from error
 
 
 def signature_of(file: str) -> Signature | None:

@@ -75,12 +75,19 @@ def load(inputs: Inputs) -> Loaded:
     return build(read(locations, inputs), locations, inputs)
 
 
-def read(locations: Locations, inputs: Inputs, *, must_exist: bool = False) -> Document:
+def read(
+    locations: Locations,
+    inputs: Inputs,
+    *,
+    must_exist: bool = False,
+    given: Mapping[str, bytes] | None = None,
+) -> Document:
     """Read the file and all it includes. Raises ConfigInvalid where that is not possible.
 
-    A missing main file is an empty configuration, unless it was named or `must_exist`.
+    A missing main file is an empty configuration, unless it was named or `must_exist`. `given`:
+    by file, content to read instead of what the file holds, to see what would become of it.
     """
-    files = Files()
+    files = Files(given=given or {})
     main = str(locations.config_path)
     tree = Node({}, main, ())
     exists = True

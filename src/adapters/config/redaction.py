@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from .documents import Node
+from .includes import INCLUDE
 from .issues import KeyPath
 from .loading import Loaded
 from .schema import Root
@@ -29,6 +30,11 @@ def redacted(loaded: Loaded) -> dict[str, Any]:
     return shown
 
 
+def redacted_value(value: object) -> object:
+    """What a configuration file holds, as it is written, with secrets replaced by REDACTED."""
+    return _shown(value, (), Shape("object", model=Root), Node({}, "", ()))
+
+
 def _shown(value: Any, path: KeyPath, shape: Shape | None, tree: Node) -> Any:
     match value:
         case dict():
@@ -48,7 +54,7 @@ def _member(value: Any, path: KeyPath, shape: Shape | None, tree: Node) -> Any:
     key = path[-1]
     found = below(shape, key) if shape is not None else None
     inner, field = found if found is not None else (None, None)
-    if (field is not None and mark(field, "x-secret")) or _sounds_secret(str(key)):
+    if (field is not None and mark(field, "x-secret")) or sounds_secret(str(key)):
         return _hidden(value)
     return _shown(value, path, inner, tree)
 
@@ -57,7 +63,8 @@ def _hidden(value: Any) -> Any:
     """Every string in `value` replaced; numbers and the like are no secrets."""
     match value:
         case dict():
-            return {key: _hidden(item) for key, item in value.items()}
+            # Where secrets are included from is none.
+            return {key: item if key == INCLUDE else _hidden(item) for key, item in value.items()}
         case list():
             return [_hidden(item) for item in value]
         case str():
@@ -66,7 +73,7 @@ def _hidden(value: Any) -> Any:
             return value
 
 
-def _sounds_secret(key: str) -> bool:
+def sounds_secret(key: str) -> bool:
     return _SECRET_NAME.fullmatch(re.sub(r"[^a-z]", "", key.lower())) is not None
 
 

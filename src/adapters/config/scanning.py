@@ -15,7 +15,7 @@ import pyjson5
 
 from .issues import KeyPath
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""
       (?P<comment> //[^\n\r\u2028\u2029]* | /\*.*?\*/ )
     | (?P<mark>    [{}\[\]:,] )
@@ -44,7 +44,7 @@ class Positions:
 
 
 @dataclass(slots=True)
-class _Container:
+class Container:
     """An object or a list that has been opened and not closed yet."""
 
     path: KeyPath
@@ -64,21 +64,21 @@ def line_of(text: str, offset: int) -> int:
 def scan(text: str) -> Positions:
     """The positions in `text`, which is valid JSON5."""
     found = Positions()
-    stack: list[_Container] = []
+    stack: list[Container] = []
     for kind, token, line in _tokens(text):
         if kind == "mark":
             _mark(found, stack, token, line)
         elif stack and stack[-1].is_object and stack[-1].key is None:
-            _key(found, stack[-1], _decoded(token), line)
+            _key(found, stack[-1], decoded(token), line)
         else:
             _element(found, stack, line)
     return found
 
 
-def _mark(found: Positions, stack: list[_Container], mark: str, line: int) -> None:
+def _mark(found: Positions, stack: list[Container], mark: str, line: int) -> None:
     if mark in "{[":
         _element(found, stack, line)
-        stack.append(_Container(stack[-1].child() if stack else (), mark == "{"))
+        stack.append(Container(stack[-1].child() if stack else (), mark == "{"))
     elif mark in "}]":
         stack.pop()
     elif mark == ",":
@@ -86,7 +86,7 @@ def _mark(found: Positions, stack: list[_Container], mark: str, line: int) -> No
         stack[-1].position += 1
 
 
-def _key(found: Positions, container: _Container, key: str, line: int) -> None:
+def _key(found: Positions, container: Container, key: str, line: int) -> None:
     container.key = key
     path = container.child()
     if path in found.lines:
@@ -94,20 +94,20 @@ def _key(found: Positions, container: _Container, key: str, line: int) -> None:
     found.lines[path] = line
 
 
-def _element(found: Positions, stack: list[_Container], line: int) -> None:
+def _element(found: Positions, stack: list[Container], line: int) -> None:
     if stack and not stack[-1].is_object:
         found.lines[stack[-1].child()] = line
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
     ends = [match.end() for match in _LINE_END.finditer(text)]
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         kind = match.lastgroup
         if kind and kind != "comment":
             yield kind, match.group(), 1 + bisect_right(ends, match.start())
 
 
-def _decoded(token: str) -> str:
+def decoded(token: str) -> str:
     """A key as it is meant: without quotes and escapes."""
     if token[0] in "\"'":
         return str(pyjson5.decode(token))

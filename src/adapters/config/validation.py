@@ -44,7 +44,7 @@ class Checked:
 def validate(tree: Node, problems: Problems) -> Checked:
     """Report everything that the schema refuses, and return what can be looked at further."""
     _report_impossible(tree, problems)
-    data: Any = _cleaned(tree.plain())
+    data: Any = cleaned(tree.plain())
     checked = Checked(Root())
     if not isinstance(data, dict):
         problems.report((), f"must be an object, not {kind_of(data)}")
@@ -68,19 +68,19 @@ def _report_impossible(tree: Node, problems: Problems) -> None:
     """What no key can hold: JSON5 can spell it, the rest of the world cannot."""
     for path, node in tree.walk():
         texts = list(node.value) if isinstance(node.value, dict) else [node.value]
-        if any(isinstance(text, str) and _cleaned(text) != text for text in texts):
+        if any(isinstance(text, str) and cleaned(text) != text for text in texts):
             problems.report(path, "holds half of a surrogate pair, which is no character")
         if isinstance(node.value, float) and not math.isfinite(node.value):
             problems.report(path, "must be a finite number")
 
 
-def _cleaned(value: Any) -> Any:
+def cleaned(value: Any) -> Any:
     """A copy without halves of surrogate pairs, which nothing further on can deal with."""
     match value:
         case dict():
-            return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+            return {cleaned(key): cleaned(item) for key, item in value.items()}
         case list():
-            return [_cleaned(item) for item in value]
+            return [cleaned(item) for item in value]
         case str():
             return value.encode("utf-8", "replace").decode("utf-8")
         case _:

@@ -10,7 +10,7 @@ from weakref import ref
 
 import orjson
 
-from ...domain.messages import Message, Role, ToolCall
+from ...domain.messages import Image, Message, Part, Role, Text, ToolCall
 from ...domain.model_calls import Compat, ModelRequest, Provider
 from .openai_failures import Failures
 
@@ -132,7 +132,7 @@ def _check(params: dict[str, object], compat: Compat, failures: Failures) -> Non
 
 
 def _message(message: Message) -> dict[str, object]:
-    content: dict[str, object] = {"role": message.role.value, "content": message.text}
+    content: dict[str, object] = {"role": message.role.value, "content": _content(message)}
     if message.name is not None:
         content["name"] = message.name
     if message.role is Role.TOOL and message.tool_call_id is not None:
@@ -142,6 +142,20 @@ def _message(message: Message) -> dict[str, object]:
         content["tool_calls"] = calls
         content["content"] = message.text or None
     return content
+
+
+def _content(message: Message) -> str | list[dict[str, object]]:
+    """A plain text wherever that says it all: not every provider understands content parts."""
+    shown = message.role is Role.USER and any(isinstance(part, Image) for part in message.parts)
+    return [said for part in message.parts for said in _said(part)] if shown else message.text
+
+
+def _said(part: Part) -> Iterable[dict[str, object]]:
+    match part:
+        case Text(text=text):
+            yield {"type": "text", "text": text}
+        case Image(data=data, mime=mime):
+            yield {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{data}"}}
 
 
 def _call(call: ToolCall) -> dict[str, object]:

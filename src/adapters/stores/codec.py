@@ -1,4 +1,5 @@
-"""A Message as bytes, and back: one closed, tagged JSON form for every store that writes bytes."""
+"""A Message as bytes, and back: one closed, tagged JSON form for every store that writes bytes.
+A Session's settings too."""
 
 from __future__ import annotations
 
@@ -6,14 +7,15 @@ import json
 
 import orjson
 
-from ...domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
+from ...domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
+from ...domain.session_records import SessionSettingsMap
 
 _Json = dict[str, object]
 _ROLES = {role.value: role for role in Role}
 
 
 class Undecodable(ValueError):
-    """Bytes that are no Message: damaged, or from a version that knows more kinds of parts."""
+    """Bytes that `encode` did not write: damaged, or of a version that knows more than this one."""
 
 
 def encode(message: Message) -> bytes:
@@ -31,8 +33,7 @@ def encode(message: Message) -> bytes:
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError:
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8", "surrogatepass")
+        return _dumps(body)
 
 
 def decode(data: bytes) -> Message:
@@ -55,12 +56,29 @@ def decode(data: bytes) -> Message:
     return Message(_ROLES[role], parts, name, tool_call_id)
 
 
+def encode_settings(settings: SessionSettingsMap) -> bytes:
+    """The settings as JSON, each text and number as it is."""
+    return _dumps(dict(settings))
+
+
+def decode_settings(data: bytes | None) -> SessionSettingsMap:
+    """What `encode_settings` made into `data`; None is none. Raises Undecodable."""
+    settings = {} if data is None else _loads_slowly(data)
+    if not isinstance(settings, dict):
+        raise Undecodable("the stored settings of a session are no object")
+    if not all(isinstance(value, (str, bool, int)) for value in settings.values()):
+        raise Undecodable("a stored setting of a session is neither text nor number nor flag")
+    return settings
+
+
 def _part(part: Part) -> _Json:
     match part:
         case Text(text=text):
             return {"t": "text", "text": text}
         case Reasoning(text=text):
             return {"t": "reasoning", "text": text}
+        case Image(data=data, mime=mime):
+            return {"t": "image", "mime": mime, "data": data}
         case _:
             return {
                 "t": "tool_call",
@@ -78,6 +96,8 @@ def _decode_part(part: _Json) -> Part:
         return Reasoning(_text_of(part, "text"))
     if kind == "tool_call":
         return ToolCall(_text_of(part, "id"), _text_of(part, "name"), _text_of(part, "arguments"))
+    if kind == "image":
+        return Image(_text_of(part, "data"), _text_of(part, "mime"))
     raise Undecodable("a stored message has a part of an unknown kind")
 
 
@@ -92,8 +112,16 @@ def _loads(data: bytes) -> object:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        pass  # Lone surrogates, or damage: the slow way tells which.
+        return _loads_slowly(data)  # Lone surrogates, or damage: the slow way tells which.
+
+
+def _loads_slowly(data: bytes) -> object:
     try:
         return json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
-        raise Undecodable(f"a stored message is not JSON: {error}") from error
+        raise Undecodable(f"what is stored is not JSON: {error}") from error
+
+
+def _dumps(body: _Json) -> bytes:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")

@@ -5,18 +5,40 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ...domain.errors import StoreFailed
 from ...domain.ports import StoredSession, Turn
+from ...domain.session_records import (
+    DayUsage,
+    KeptMessage,
+    KeptTranscript,
+    SessionInfo,
+    SessionPage,
+    SessionQuery,
+)
 from ...domain.sessions import SessionKey
+from .codec import Undecodable
+from .sqlite_catalog import find_by_id, find_session, list_sessions
+from .sqlite_changes import (
+    Changes,
+    compact_session,
+    delete_session,
+    patch_session,
+    reset_session,
+)
+from .sqlite_past import find_turn, read_messages, read_transcripts, read_usage
 from .sqlite_readers import Readers
 from .sqlite_schema import open_database
 from .sqlite_turns import append_turn, load_session, prune_batch, touch
 from .sqlite_writer import GroupWriter
 from .working_set import WorkingSet
+
+T = TypeVar("T")
 
 _PRUNED_AT_ONCE = 100
 """Sessions deleted in one go, so that turns do not wait long behind a big clean-up."""
@@ -30,7 +52,7 @@ class _Opened:
 
 
 class SqliteStore:
-    """A SessionStore. The caller makes sure that no other process uses the file.
+    """A SessionStore and SessionCatalog. The caller makes sure that no other process uses the file.
 
     `check_timeout`: seconds after which `check` calls the store stuck. `working_set`: about
     how many bytes of sessions in use are kept in memory.
@@ -67,19 +89,68 @@ class SqliteStore:
         return session
 
     async def append(self, turn: Turn) -> None:
-        """A caller that is cancelled while it waits has its turn stored all the same."""
+        """A caller that is cancelled while it waits has its turn stored all the same.
+
+        A turn whose `session_id` is that of an earlier transcript, because the session was reset
+        while it was made, goes there; the current transcript stays the current one.
+        """
         stored = self._require().writer.submit(partial(append_turn, turn=turn))
-        # Told by the future itself, since who waits for it may be cancelled.
-        stored.add_done_callback(partial(self._working_set.appended, turn))
+        self._working_set.appending(turn, stored)
         await asyncio.shield(stored)
 
     async def prune_one_off(self, before: float) -> int:
-        writer, total = self._require().writer, 0
-        batch = partial(prune_batch, before=before, limit=_PRUNED_AT_ONCE)
-        while pruned := await writer.submit(batch):
+        total = 0
+        while pruned := await self._prune_some(before):
             total += pruned
-            self._working_set.clear()
         return total
+
+    async def turn(self, run_id: str) -> Turn | None:
+        return await self._read(partial(find_turn, run_id=run_id))
+
+    async def list(self, query: SessionQuery) -> SessionPage:
+        return await self._read(partial(list_sessions, query=query))
+
+    async def find(self, key: SessionKey) -> SessionInfo | None:
+        return await self._read(partial(find_session, key=key))
+
+    async def find_by_id(self, session_id: str) -> tuple[SessionInfo, ...]:
+        return await self._read(partial(find_by_id, session_id=session_id))
+
+    async def patch(
+        self, key: SessionKey, changes: Changes, *, at: float, new_id: str
+    ) -> SessionInfo:
+        changes = dict(changes)  # Written a moment later, in another thread.
+        patch = partial(patch_session, key=key, changes=changes, at=at, new_id=new_id)
+        return await self._change(key, patch)
+
+    async def reset(self, key: SessionKey, *, at: float, new_id: str) -> SessionInfo:
+        return await self._change(key, partial(reset_session, key=key, at=at, new_id=new_id))
+
+    async def compact(
+        self, key: SessionKey, keep: int, *, at: float, new_id: str
+    ) -> tuple[SessionInfo, int] | None:
+        compact = partial(compact_session, key=key, keep=keep, at=at, new_id=new_id)
+        return await self._change(key, compact)
+
+    async def delete(self, key: SessionKey) -> bool:
+        return await self._change(key, partial(delete_session, key=key))
+
+    async def messages(
+        self,
+        key: SessionKey,
+        *,
+        limit: int,
+        before: int | None = None,
+        session_id: str | None = None,
+    ) -> tuple[KeptMessage, ...]:
+        read = partial(read_messages, key=key, limit=limit, before=before, session_id=session_id)
+        return await self._read(read)
+
+    async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
+        return await self._read(partial(read_transcripts, key=key, limit=limit))
+
+    async def usage(self, since: float) -> tuple[DayUsage, ...]:
+        return await self._read(partial(read_usage, since=since))
 
     async def check(self) -> None:
         """Read, and take the write lock; after a failed write, write for real.
@@ -103,6 +174,24 @@ class SqliteStore:
             self._working_set.clear()
             await asyncio.to_thread(opened.readers.close)
             await opened.writer.close()
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._require().readers.run(work)
+
+    async def _change(self, key: SessionKey, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Durable when it returns, and done also when the caller is cancelled."""
+        changed = self._require().writer.submit(work)
+        self._working_set.changing(key, changed)
+        try:
+            return await asyncio.shield(changed)
+        except Undecodable as error:
+            raise StoreFailed(f"The session store cannot be read: {error}.") from error
+
+    async def _prune_some(self, before: float) -> int:
+        batch = partial(prune_batch, before=before, limit=_PRUNED_AT_ONCE)
+        pruned = self._require().writer.submit(batch)
+        self._working_set.pruning(pruned)
+        return await asyncio.shield(pruned)
 
     def _require(self) -> _Opened:
         if self._opened is None:

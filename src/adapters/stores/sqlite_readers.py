@@ -17,12 +17,16 @@ T = TypeVar("T")
 
 
 class Readers:
-    """Reads see every turn whose append has returned. At most `count` happen at a time."""
+    """Reads see every write that has returned. At most `count` happen at a time.
 
-    def __init__(self, path: Path, count: int) -> None:
+    `name` is what people call the store.
+    """
+
+    def __init__(self, path: Path, count: int, name: str = "session store") -> None:
         self._path = path
+        self._name = name
         self._idle: list[sqlite3.Connection] = []
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="session-store-reader")
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"{name} reader")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` reads. Raises StoreFailed."""
@@ -30,7 +34,7 @@ class Readers:
         try:
             return await loop.run_in_executor(self._threads, self._with_connection, work)
         except (OSError, sqlite3.Error, Undecodable) as error:
-            raise StoreFailed(f"The session store cannot be read: {error}.") from error
+            raise StoreFailed(f"The {self._name} cannot be read: {error}.") from error
 
     def close(self) -> None:
         """Wait for the reads that are going on, then close the connections. Blocks."""

@@ -1,4 +1,4 @@
-"""The SQLite file of a session store: how it is opened, recognised, laid out and migrated."""
+"""The SQLite file of a store: how it is opened, recognised and migrated; a session store's layout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from ...domain.errors import StoreFailed
@@ -19,7 +20,7 @@ BUSY_TIMEOUT = 5.0
 Migration = Sequence[str]
 """The statements that lead from one schema version to the next, run in one transaction."""
 
-# Texts that have no UTF-8 (lone surrogates) are kept as blobs: see sqlite_turns. A message's
+# Texts that have no UTF-8 (lone surrogates) are kept as blobs: see sqlite_columns. A message's
 # number counts within its transcript, from 1. A session's current transcript is its newest.
 MIGRATIONS: Sequence[Migration] = (
     (
@@ -62,27 +63,76 @@ MIGRATIONS: Sequence[Migration] = (
             body BLOB NOT NULL,
             PRIMARY KEY (transcript, number)) WITHOUT ROWID""",
     ),
+    # What lists tell is kept beside each session and summed up in its transcripts. `copies` says
+    # which turns the messages come from that a compacted transcript took over from an earlier one.
+    (
+        "ALTER TABLE sessions ADD COLUMN model TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE sessions ADD COLUMN settings BLOB",
+        "ALTER TABLE sessions ADD COLUMN label TEXT",
+        "ALTER TABLE sessions ADD COLUMN spawned_by TEXT",
+        "ALTER TABLE transcripts ADD COLUMN input_tokens INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE transcripts ADD COLUMN output_tokens INTEGER NOT NULL DEFAULT 0",
+        """CREATE TABLE copies (
+            transcript INTEGER NOT NULL REFERENCES transcripts ON DELETE CASCADE,
+            first_message INTEGER NOT NULL,
+            message_count INTEGER NOT NULL,
+            run_id TEXT NOT NULL,
+            PRIMARY KEY (transcript, first_message)) WITHOUT ROWID""",
+        """UPDATE transcripts SET (input_tokens, output_tokens) = (
+            SELECT CAST(total(max(input_tokens, 0)) AS INTEGER),
+                   CAST(total(max(output_tokens, 0)) AS INTEGER)
+            FROM turns WHERE transcript = transcripts.id)""",
+        """UPDATE sessions SET model = coalesce((
+            SELECT turns.model FROM turns JOIN transcripts ON transcripts.id = turns.transcript
+            WHERE transcripts.session = sessions.id
+            ORDER BY transcripts.id DESC, turns.number DESC LIMIT 1), '')""",
+        "CREATE INDEX sessions_by_age ON sessions (updated_at)",
+        "CREATE INDEX sessions_of_agent ON sessions (agent_id, updated_at)",
+        "CREATE INDEX sessions_by_label ON sessions (label) WHERE label IS NOT NULL",
+        "CREATE INDEX sessions_by_parent ON sessions (spawned_by) WHERE spawned_by IS NOT NULL",
+        "CREATE INDEX transcripts_by_session_id ON transcripts (session_id)",
+        "CREATE INDEX turns_by_time ON turns (at)",
+    ),
 )
 
 
-def open_database(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> sqlite3.Connection:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a database is for. `name` is for people; the first migration sets `application_id`."""
+
+    name: str
+    application_id: int
+    migrations: Sequence[Migration]
+    pragmas: Sequence[str] = ()
+    """Settings of the connection that writes, after the usual ones."""
+    page_size: int = 4096
+    """Of a file that is made anew."""
+
+
+SESSIONS = Kind("session store", APPLICATION_ID, MIGRATIONS)
+
+
+def open_database(
+    path: Path, migrations: Sequence[Migration] | None = None, *, kind: Kind = SESSIONS
+) -> sqlite3.Connection:
     """The connection that writes, the schema brought up to date; the file is made when missing.
 
     Raises StoreFailed naming the path, and then has changed nothing: a damaged file, another
     program's database, one from a newer version, or a place where no file can be.
     """
+    migrations = kind.migrations if migrations is None else migrations
     try:
         _make_file(path)
         connection = _connect(path)
         try:
-            _refuse_unknown(connection, path, len(migrations))
-            _configure(connection, path)
+            _refuse_unknown(connection, path, kind, len(migrations))
+            _configure(connection, path, kind)
             _migrate(connection, migrations)
         except BaseException:
             connection.close()
             raise
     except (OSError, sqlite3.Error) as error:
-        raise StoreFailed(f"The session store {path} cannot be opened: {error}.") from error
+        raise StoreFailed(f"The {kind.name} {path} cannot be opened: {error}.") from error
     return connection
 
 
@@ -111,27 +161,30 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
 
 
-def _refuse_unknown(connection: sqlite3.Connection, path: Path, newest: int) -> None:
+def _refuse_unknown(connection: sqlite3.Connection, path: Path, kind: Kind, newest: int) -> None:
     application = _number(connection, "PRAGMA application_id")
     version = _number(connection, "PRAGMA user_version")
-    if application != APPLICATION_ID:
+    if application != kind.application_id:
         if application or version or _number(connection, "SELECT count(*) FROM sqlite_master"):
             raise StoreFailed(f"{path} is a database of another program. It was left as it is.")
     elif version > newest:
         raise StoreFailed(
-            f"The session store {path} has schema version {version}; this version of OpenSoul"
+            f"The {kind.name} {path} has schema version {version}; this version of OpenSoul"
             f" knows versions up to {newest}. It was left as it is: use the newer OpenSoul."
         )
 
 
-def _configure(connection: sqlite3.Connection, path: Path) -> None:
+def _configure(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
     """FULL: a commit has reached the disk when it returns, in WAL mode too."""
+    connection.execute(f"PRAGMA page_size = {kind.page_size}")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreFailed(f"The file system of {path} does not allow SQLite's write-ahead log.")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
+    for pragma in kind.pragmas:
+        connection.execute(pragma)
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:

@@ -10,44 +10,45 @@ from ...domain.history import estimate, fitting
 from ...domain.model_calls import Usage
 from ...domain.ports import StoredSession, Transcript, Turn
 from ...domain.sessions import SessionKey
-from .codec import decode, encode
+from .codec import decode, decode_settings, encode
+from .sqlite_columns import MAX_INTEGER, column, snapshot
+from .sqlite_transcripts import Place, begin, begin_session, find_current, find_named
 
-_CURRENT = """
-    SELECT sessions.id, sessions.updated_at, transcripts.id, transcripts.session_id,
-           transcripts.turn_count, transcripts.message_count
-    FROM sessions JOIN transcripts ON transcripts.session = sessions.id
-    WHERE sessions.key = ? ORDER BY transcripts.id DESC LIMIT 1"""
 _NEWEST_FIRST = """
     SELECT tokens, body FROM messages
     WHERE transcript = ? AND number <= ? ORDER BY number DESC"""
+_GROWN = """
+    UPDATE transcripts SET turn_count = ?, message_count = ?,
+        input_tokens = min(input_tokens + ?, ?), output_tokens = min(output_tokens + ?, ?)
+    WHERE id = ?"""
+# Who comes back to a one-off session by its key has made it a lasting one.
+_USED = """
+    UPDATE sessions SET updated_at = ?, model = ?, one_off = min(one_off, ?) WHERE id = ?"""
+_LASTING = "UPDATE sessions SET one_off = min(one_off, ?) WHERE id = ?"
 _PRUNE = """
     DELETE FROM sessions WHERE id IN (
         SELECT id FROM sessions WHERE one_off = 1 AND updated_at < ? LIMIT ?)"""
-
-_MAX_INTEGER = 2**63 - 1
 
 
 def load_session(
     connection: sqlite3.Connection, key: SessionKey, budget: int
 ) -> StoredSession | None:
-    """SessionStore.load. Raises sqlite3.Error, and Undecodable for a damaged message."""
-    connection.execute("BEGIN")  # Both queries see the same moment.
-    try:
-        row = connection.execute(_CURRENT, (_column(str(key)),)).fetchone()
-        if row is None:
+    """SessionStore.load. Raises sqlite3.Error, and Undecodable for what is damaged."""
+    with snapshot(connection):
+        current = find_current(connection, key)
+        if current is None:
             return None
-        _, updated_at, transcript, session_id, _, count = row
+        transcript, count = current.place.transcript, current.place.messages
         with closing(connection.execute(_NEWEST_FIRST, (transcript, count))) as rows:
             newest = [decode(body) for body in _within(rows, budget)]
-    finally:
-        connection.rollback()  # Ends the read, also where SQLite has ended it by itself.
     read = Transcript(tuple(newest[::-1]), complete=len(newest) == count)
     return StoredSession(
         key=key,
-        session_id=_text(session_id),
-        updated_at=updated_at,
+        session_id=current.session_id,
+        updated_at=current.updated_at,
         message_count=count,
         tail=fitting(read, budget, count),
+        settings=decode_settings(current.settings),
     )
 
 
@@ -56,27 +57,25 @@ def append_turn(connection: sqlite3.Connection, turn: Turn) -> bool:
 
     Raises sqlite3.Error.
     """
-    run_id = _column(turn.run_id)
+    run_id = column(turn.run_id)
     if connection.execute("SELECT 1 FROM turns WHERE run_id = ?", (run_id,)).fetchone():
         return False
-    transcript, turns, messages = _transcript_for(connection, turn)
+    place = _place_for(connection, turn)
     usage = _usage_columns(turn.usage)
-    at, model, added = turn.at, _column(turn.model), len(turn.messages)
+    turns, messages, added = place.turns + 1, place.messages + 1, len(turn.messages)
     connection.execute(
         "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (transcript, turns + 1, run_id, at, model, *usage, messages + 1, added),
+        (place.transcript, turns, run_id, turn.at, column(turn.model), *usage, messages, added),
     )
     connection.executemany(
         "INSERT INTO messages VALUES (?, ?, ?, ?, ?)",
         [
-            (transcript, number, estimate(message), message.role.value, encode(message))
-            for number, message in enumerate(turn.messages, messages + 1)
+            (place.transcript, number, estimate(message), message.role.value, encode(message))
+            for number, message in enumerate(turn.messages, messages)
         ],
     )
-    connection.execute(
-        "UPDATE transcripts SET turn_count = ?, message_count = ? WHERE id = ?",
-        (turns + 1, messages + added, transcript),
-    )
+    sums = [value for tokens in usage[:2] for value in (max(tokens or 0, 0), MAX_INTEGER)]
+    connection.execute(_GROWN, (turns, place.messages + added, *sums, place.transcript))
     return True
 
 
@@ -91,32 +90,24 @@ def touch(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _transcript_for(connection: sqlite3.Connection, turn: Turn) -> tuple[int, int, int]:
-    """Where the turn goes: the transcript's id, and how many turns and messages it has."""
-    key, at, one_off = _column(str(turn.key)), turn.at, int(turn.one_off)
-    row = connection.execute(_CURRENT, (key,)).fetchone()
-    if row is None:
-        session = connection.execute(
-            "INSERT INTO sessions (key, agent_id, created_at, updated_at, one_off)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (key, _column(turn.key.agent_id), at, at, one_off),
-        ).lastrowid
-    else:
-        session, _, transcript, session_id, turns, messages = row
-        # Who comes back to a one-off session by its key has made it a lasting one.
-        connection.execute(
-            "UPDATE sessions SET updated_at = ?, one_off = min(one_off, ?) WHERE id = ?",
-            (at, one_off, session),
+def _place_for(connection: sqlite3.Connection, turn: Turn) -> Place:
+    """The transcript that the turn goes to; its session is told of the turn."""
+    current = find_current(connection, turn.key)
+    if current is None:
+        current = begin_session(
+            connection, turn.key, turn.session_id, turn.at, one_off=turn.one_off
         )
-        if _text(session_id) == turn.session_id:
-            return transcript, turns, messages
-    started = connection.execute(
-        "INSERT INTO transcripts (session, session_id, created_at, turn_count, message_count)"
-        " VALUES (?, ?, ?, 0, 0)",
-        (session, _column(turn.session_id), at),
-    ).lastrowid
-    assert started is not None  # noqa: S101 - typed for statements that insert nothing
-    return started, 0, 0
+    if current.session_id == turn.session_id:
+        place = current.place
+    else:
+        late = find_named(connection, current.session, turn.session_id)
+        if late is not None:  # The session has gone on without it, and lists need not know.
+            connection.execute(_LASTING, (int(turn.one_off), current.session))
+            return late
+        place = begin(connection, current.session, turn.session_id, turn.at)
+    used = (turn.at, column(turn.model), int(turn.one_off), current.session)
+    connection.execute(_USED, used)
+    return place
 
 
 def _within(rows: Iterator[tuple[int, bytes]], budget: int) -> Iterator[bytes]:
@@ -135,17 +126,4 @@ def _usage_columns(usage: Usage | None) -> tuple[int | None, ...]:
     if usage is None:
         return (None,) * 5
     counts = (usage.input, usage.output, usage.reasoning, usage.cached)
-    return (*(max(-1, min(count, _MAX_INTEGER)) for count in counts), int(usage.estimated))
-
-
-def _column(text: str) -> str | bytes:
-    """The text, or where it has no UTF-8 (lone surrogates) bytes that stand for it alone."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def _text(column: str | bytes) -> str:
-    return column if isinstance(column, str) else column.decode("utf-8", "surrogatepass")
+    return (*(max(-1, min(count, MAX_INTEGER)) for count in counts), int(usage.estimated))

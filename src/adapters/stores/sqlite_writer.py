@@ -22,9 +22,12 @@ _MAX_GROUP = 128
 class _Job(Generic[T]):
     """What to do inside a transaction, and whom to tell."""
 
-    __slots__ = ("_future", "_outcome", "_work", "error")
+    __slots__ = ("_future", "_name", "_outcome", "_work", "error")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
+    def __init__(
+        self, name: str, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]
+    ) -> None:
+        self._name = name
         self._work = work
         self._future = future
         self.error: Exception | None = None
@@ -40,7 +43,7 @@ class _Job(Generic[T]):
             case None:
                 self._future.set_result(self._outcome)
             case sqlite3.Error() as error:
-                failed = StoreFailed(f"The session store cannot be written: {error}.")
+                failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
                 failed.__cause__ = error
                 self._future.set_exception(failed)
             case error:
@@ -48,9 +51,13 @@ class _Job(Generic[T]):
 
 
 class GroupWriter:
-    """Owns the writing connection. Made in the event loop whose tasks it serves."""
+    """Owns the writing connection. Made in the event loop whose tasks it serves.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    `name` is what people call the store.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, name: str = "session store") -> None:
+        self._name = name
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job[object] | None] = SimpleQueue()
@@ -59,7 +66,7 @@ class GroupWriter:
         self.failing = False
         """The last job could not be committed, so that there is reason to doubt the next."""
         # A daemon: a process that dies without close() is not kept alive by an idle thread.
-        self._thread = Thread(target=self._run, name="session-store-writer", daemon=True)
+        self._thread = Thread(target=self._run, name=f"{name} writer", daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
@@ -69,9 +76,10 @@ class GroupWriter:
         StoreFailed for an error of the database, and anything else that `work` raises.
         """
         if self._closed:
-            raise StoreFailed("The session store is closed.")
+            raise StoreFailed(f"The {self._name} is closed.")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, future))  # type: ignore[arg-type]  # the future knows its type
+        job = _Job(self._name, work, future)
+        self._jobs.put(job)  # type: ignore[arg-type]  # the future knows its type
         return future
 
     async def close(self) -> None:

@@ -7,12 +7,15 @@ since, is what it would read now.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from ...domain.history import estimate_all, fitting
+from ...domain.messages import Image, Message
 from ...domain.ports import StoredSession, Transcript, Turn
 from ...domain.sessions import SessionKey
 
@@ -31,11 +34,14 @@ class _Known:
 
     session: StoredSession
     budget: int
+    image_bytes: int
+    """Of the tail; a few tokens stand for many of them."""
 
     @property
     def size(self) -> int:
         tail = self.session.tail
-        return _BYTES_PER_TOKEN * (tail.tokens or 0) + _BYTES_PER_MESSAGE * len(tail.messages)
+        text = _BYTES_PER_TOKEN * (tail.tokens or 0) + _BYTES_PER_MESSAGE * len(tail.messages)
+        return text + self.image_bytes
 
 
 class WorkingSet:
@@ -49,6 +55,8 @@ class WorkingSet:
         self._known: OrderedDict[SessionKey, _Known] = OrderedDict()
         self._size = 0
         self._reading: dict[SessionKey, object] = {}
+        self._writing: Counter[SessionKey] = Counter()
+        """How many writes are on their way. What is read meanwhile may hold them or not."""
 
     def get(self, key: SessionKey, budget: int) -> StoredSession | None:
         """The session as `load` would read it, where that is known."""
@@ -63,12 +71,14 @@ class WorkingSet:
 
     @contextmanager
     def reading(self, key: SessionKey) -> Iterator[Put]:
-        """While the store reads a session: what is appended meanwhile spoils what it reads."""
-        mark = self._reading[key] = object()
+        """While the store reads a session: what is written meanwhile spoils what it reads."""
+        mark = object()
+        if key not in self._writing:
+            self._reading[key] = mark
 
         def put(session: StoredSession | None, budget: int) -> None:
             if session is not None and self._reading.get(key) is mark:
-                self._keep(_Known(session, budget))
+                self._keep(_Known(session, budget, _image_bytes(session.tail.messages)))
 
         try:
             yield put
@@ -76,17 +86,46 @@ class WorkingSet:
             if self._reading.get(key) is mark:
                 del self._reading[key]
 
-    def appended(self, turn: Turn, stored: asyncio.Future[bool]) -> None:
-        """A turn was written, or was not: `stored` tells."""
-        self._reading.pop(turn.key, None)
-        known = self._forget(turn.key)
-        if stored.cancelled() or stored.exception() is not None or known is None:
+    def appending(self, turn: Turn, stored: asyncio.Future[bool]) -> None:
+        """A turn is being written; `stored` tells whether it was."""
+        self._begin_writing(turn.key)
+        # Told by the future itself, since who waits for it may be cancelled. Futures of writes
+        # resolve in the order of the writes.
+        stored.add_done_callback(partial(self._appended, turn))
+
+    def changing(self, key: SessionKey, changed: asyncio.Future[Any]) -> None:
+        """Something else is being written about a session, after which it is read again."""
+        self._begin_writing(key)
+        changed.add_done_callback(partial(self._changed, key))
+
+    def pruning(self, pruned: asyncio.Future[int]) -> None:
+        """Sessions that nobody names are being deleted; the future tells how many."""
+        pruned.add_done_callback(self._pruned)
+
+    def _pruned(self, pruned: asyncio.Future[int]) -> None:
+        if pruned.cancelled() or pruned.exception() is not None or pruned.result():
+            self.clear()
+
+    def _begin_writing(self, key: SessionKey) -> None:
+        self._reading.pop(key, None)
+        self._writing[key] += 1
+
+    def _changed(self, key: SessionKey, changed: asyncio.Future[Any]) -> _Known | None:
+        """A write has ended. Tells what was known before it; None where it failed, too."""
+        self._writing[key] -= 1
+        if not self._writing[key]:
+            del self._writing[key]
+        known = self._forget(key)
+        return None if changed.cancelled() or changed.exception() is not None else known
+
+    def _appended(self, turn: Turn, stored: asyncio.Future[bool]) -> None:
+        known = self._changed(turn.key, stored)
+        if known is None:
             return  # What the file holds now is best read from there.
-        session = known.session
         if not stored.result():
             self._keep(known)
-        elif session.session_id == turn.session_id:
-            self._keep(replace(known, session=_extended(session, turn)))
+        elif known.session.session_id == turn.session_id:
+            self._keep(_extended(known, turn))
 
     def clear(self) -> None:
         self._known.clear()
@@ -107,13 +146,20 @@ class WorkingSet:
         return known
 
 
-def _extended(session: StoredSession, turn: Turn) -> StoredSession:
-    tail = session.tail
+def _extended(known: _Known, turn: Turn) -> _Known:
+    session, tail = known.session, known.session.tail
     messages = (*tail.messages, *turn.messages)
     tokens = None if tail.tokens is None else tail.tokens + estimate_all(turn.messages)
-    return replace(
+    extended = replace(
         session,
         updated_at=turn.at,
         message_count=session.message_count + len(turn.messages),
         tail=Transcript(messages, tail.complete, tokens),
     )
+    return _Known(extended, known.budget, known.image_bytes + _image_bytes(turn.messages))
+
+
+def _image_bytes(messages: Iterable[Message]) -> int:
+    """What images take in memory: as they are, and as a client encodes them."""
+    parts = (part for message in messages for part in message.parts)
+    return sum(2 * len(part.data) for part in parts if isinstance(part, Image))

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import orjson
 from quart import Blueprint, Response
 
-from .http.routes import HEALTH, READY
+from .routes import HEALTH, READY
 
 Check = Callable[[], Awaitable[Mapping[str, str]]]
 """Tells which parts fail: a sentence for each, by its name. Empty when all is well."""

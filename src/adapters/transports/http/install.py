@@ -13,11 +13,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from ....domain.auth import Scope, authorize
 from ....domain.errors import GatewayError
 from ....domain.gateway import Gateway
+from ..routes import ROUTES, Route
 from .errors import INTERNAL_ERROR, Problem, Refused, answer, problem_of
 from .exchange import current
 from .middleware import Middleware
 from .requests import credential_of
-from .routes import ROUTES, Route
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from ..http.errors import Problem, Refused
 from ..http.exchange import current
 from ..http.json_text import dumps
 from ..http.requests import text_header
-from ..http.routes import CHAT_COMPLETIONS, MODEL, MODELS
+from ..routes import CHAT_COMPLETIONS, MODEL, MODELS
 from .answers import collect, completion, head_of
 from .asked import Asked, read_asked
 from .feed import Feed

@@ -1,0 +1,111 @@
+"""What a session catalog changes in its SQLite database, inside the caller's transaction.
+
+All of them raise sqlite3.Error, and Undecodable for what is damaged. Whoever changes something
+about a one-off session has made it a lasting one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from ...domain.session_records import SessionInfo
+from ...domain.sessions import SessionKey
+from .codec import decode_settings, encode_settings
+from .sqlite_catalog import find_session
+from .sqlite_columns import column
+from .sqlite_transcripts import Current, begin, begin_session, find_current
+
+Changes = Mapping[str, str | bool | int | None]
+
+_SET = "UPDATE sessions SET settings = ?, label = ?, spawned_by = ?, one_off = 0 WHERE id = ?"
+_RENEWED = "UPDATE sessions SET updated_at = ?, one_off = 0 WHERE id = ?"
+_FIRST_KEPT = """
+    SELECT min(number) FROM messages
+    WHERE transcript = ? AND number > ? AND role = 'user'"""
+_COPY_MESSAGES = """
+    INSERT INTO messages SELECT :new, number - :left, tokens, role, body FROM messages
+    WHERE transcript = :old AND number > :left"""
+_COPY_ORIGINS = """
+    INSERT INTO copies
+    SELECT :new, max(first_message - :left, 1),
+           min(message_count, first_message + message_count - 1 - :left), run_id
+    FROM (SELECT first_message, message_count, run_id FROM turns WHERE transcript = :old
+          UNION ALL
+          SELECT first_message, message_count, run_id FROM copies WHERE transcript = :old)
+    WHERE message_count > 0 AND first_message + message_count - 1 > :left"""
+
+
+def patch_session(
+    connection: sqlite3.Connection, key: SessionKey, changes: Changes, at: float, new_id: str
+) -> SessionInfo:
+    """SessionCatalog.patch."""
+    current = find_current(connection, key)
+    if current is None:
+        current = begin_session(connection, key, new_id, at, one_off=False)
+    merged = {**decode_settings(current.settings), **changes}
+    settings = {name: value for name, value in merged.items() if value is not None}
+    columns = (_named(settings, "label"), _named(settings, "spawnedBy"))
+    kept = encode_settings(settings) if settings else None
+    connection.execute(_SET, (kept, *columns, current.session))
+    return _found(connection, key)
+
+
+def reset_session(
+    connection: sqlite3.Connection, key: SessionKey, at: float, new_id: str
+) -> SessionInfo:
+    """SessionCatalog.reset."""
+    current = find_current(connection, key)
+    if current is None:
+        begin_session(connection, key, new_id, at, one_off=False)
+    else:
+        begin(connection, current.session, new_id, at)
+        connection.execute(_RENEWED, (at, current.session))
+    return _found(connection, key)
+
+
+def compact_session(
+    connection: sqlite3.Connection, key: SessionKey, keep: int, at: float, new_id: str
+) -> tuple[SessionInfo, int] | None:
+    """SessionCatalog.compact."""
+    current = find_current(connection, key)
+    if current is None:
+        return None
+    count = current.place.messages
+    left = _left_behind(connection, current, keep)
+    if left:
+        new = begin(connection, current.session, new_id, at).transcript
+        span = {"new": new, "old": current.place.transcript, "left": left}
+        connection.execute(_COPY_MESSAGES, span)
+        connection.execute(_COPY_ORIGINS, span)
+        connection.execute(
+            "UPDATE transcripts SET message_count = ? WHERE id = ?", (count - left, new)
+        )
+        connection.execute(_RENEWED, (at, current.session))
+    return _found(connection, key), count - left
+
+
+def delete_session(connection: sqlite3.Connection, key: SessionKey) -> bool:
+    """SessionCatalog.delete; all that belongs to the session goes with it."""
+    deleted = connection.execute("DELETE FROM sessions WHERE key = ?", (column(str(key)),))
+    return deleted.rowcount > 0
+
+
+def _left_behind(connection: sqlite3.Connection, current: Current, keep: int) -> int:
+    """How many messages are too old, or stand before the first question that is not."""
+    count = current.place.messages
+    oldest = count - max(0, min(keep, count))
+    (first,) = connection.execute(_FIRST_KEPT, (current.place.transcript, oldest)).fetchone()
+    return count if first is None else first - 1
+
+
+def _named(settings: Mapping[str, str | bool | int], name: str) -> str | bytes | None:
+    """A setting that sessions are listed by."""
+    value = settings.get(name)
+    return column(value) if isinstance(value, str) else None
+
+
+def _found(connection: sqlite3.Connection, key: SessionKey) -> SessionInfo:
+    info = find_session(connection, key)
+    assert info is not None  # noqa: S101 - it was there, or was begun, in this transaction
+    return info

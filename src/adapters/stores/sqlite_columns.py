@@ -1,0 +1,38 @@
+"""What SQLite's columns hold, and how several queries see one moment."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MAX_INTEGER = 2**63 - 1
+
+
+def column(text: str) -> str | bytes:
+    """The text, or where it has no UTF-8 (lone surrogates) bytes that stand for it alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def text(column: str | bytes) -> str:
+    """The text that `column` made into this."""
+    return column if isinstance(column, str) else column.decode("utf-8", "surrogatepass")
+
+
+def bounded(number: int) -> int:
+    """The number within what LIMIT understands as a limit: below 0 means none to SQLite."""
+    return max(0, min(number, MAX_INTEGER))
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is read inside is of the same moment."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.rollback()  # Ends the read, also where SQLite has ended it by itself.

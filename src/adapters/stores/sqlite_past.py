@@ -1,0 +1,159 @@
+"""What was said in the sessions of a SQLite database, as functions of a connection.
+
+All of them raise sqlite3.Error, and Undecodable for what is damaged.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+
+from ...domain.messages import Message
+from ...domain.model_calls import Usage
+from ...domain.ports import Turn
+from ...domain.session_records import DayUsage, KeptMessage, KeptTranscript
+from ...domain.sessions import SessionKey
+from .codec import decode
+from .sqlite_catalog import key_of
+from .sqlite_columns import bounded, column, snapshot, text
+from .sqlite_transcripts import find_current, find_named
+
+_TURN = """
+    SELECT sessions.key, sessions.agent_id, sessions.one_off, transcripts.session_id,
+           turns.transcript, turns.at, turns.model, turns.first_message, turns.message_count,
+           turns.input_tokens, turns.output_tokens, turns.reasoning_tokens, turns.cached_tokens,
+           turns.usage_estimated
+    FROM turns JOIN transcripts ON transcripts.id = turns.transcript
+    JOIN sessions ON sessions.id = transcripts.session
+    WHERE turns.run_id = ?"""
+_OF_TURN = """
+    SELECT body FROM messages
+    WHERE transcript = ? AND number >= ? AND number < ? ORDER BY number"""
+_BEFORE = """
+    SELECT number, body FROM messages
+    WHERE transcript = ? AND number < ? ORDER BY number DESC LIMIT ?"""
+_ORIGINS = """
+    SELECT first_message, message_count, run_id, at, model FROM turns
+    WHERE transcript = :transcript
+        AND first_message <= :last AND first_message + message_count > :first
+    UNION ALL
+    SELECT copies.first_message, copies.message_count, turns.run_id, turns.at, turns.model
+    FROM copies JOIN turns ON turns.run_id = copies.run_id
+    WHERE copies.transcript = :transcript AND copies.first_message <= :last
+        AND copies.first_message + copies.message_count > :first"""
+_TRANSCRIPTS = """
+    SELECT id, session_id, created_at, message_count FROM transcripts
+    WHERE session = ? ORDER BY id DESC LIMIT ?"""
+_FIRST_QUESTION = """
+    SELECT body FROM messages WHERE transcript = ? AND role = 'user' ORDER BY number LIMIT 1"""
+# `total` where `sum` would refuse what absurd counts of a provider add up to.
+_USAGE = """
+    SELECT date(CAST(at AS INTEGER), 'unixepoch') AS day, model, count(*),
+           CAST(total(input_tokens) AS INTEGER), CAST(total(output_tokens) AS INTEGER),
+           CAST(total(cached_tokens) AS INTEGER)
+    FROM turns WHERE at >= ? GROUP BY day, model"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    run_id: str
+    at: float
+    model: str
+
+
+def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:
+    """SessionCatalog.turn."""
+    with snapshot(connection):
+        row = connection.execute(_TURN, (column(run_id),)).fetchone()
+        if row is None:
+            return None
+        key, agent_id, one_off, session_id, transcript, at, model, first, count, *usage = row
+        bodies = connection.execute(_OF_TURN, (transcript, first, first + count)).fetchall()
+    return Turn(
+        key=key_of(text(key), text(agent_id)),
+        session_id=text(session_id),
+        run_id=run_id,
+        at=at,
+        messages=tuple(decode(body) for (body,) in bodies),
+        model=text(model),
+        usage=_usage(*usage),
+        one_off=bool(one_off),
+    )
+
+
+def _usage(
+    input_: int | None, output: int, reasoning: int, cached: int, estimated: int
+) -> Usage | None:
+    """All are NULL where the provider told none."""
+    return None if input_ is None else Usage(input_, output, reasoning, cached, bool(estimated))
+
+
+def read_messages(
+    connection: sqlite3.Connection,
+    key: SessionKey,
+    limit: int,
+    before: int | None,
+    session_id: str | None,
+) -> tuple[KeptMessage, ...]:
+    """SessionCatalog.messages."""
+    with snapshot(connection):
+        current = find_current(connection, key)
+        if current is None:
+            return ()
+        place = current.place
+        if session_id is not None:
+            named = find_named(connection, current.session, session_id)
+            if named is None:
+                return ()
+            place = named
+        end = place.messages + 1 if before is None else bounded(before)
+        read = (place.transcript, end, bounded(limit))
+        rows = connection.execute(_BEFORE, read).fetchall()[::-1]
+        origins = _origins(connection, place.transcript, rows[0][0], rows[-1][0]) if rows else {}
+    return tuple(_kept(number, decode(body), origins[number]) for number, body in rows)
+
+
+def _origins(
+    connection: sqlite3.Connection, transcript: int, first: int, last: int
+) -> dict[int, _Origin]:
+    """Of which turn each message between the two is, also where it is a copy."""
+    found: dict[int, _Origin] = {}
+    span = {"transcript": transcript, "first": first, "last": last}
+    with closing(connection.execute(_ORIGINS, span)) as rows:
+        for start, count, run_id, at, model in rows:
+            origin = _Origin(text(run_id), at, text(model))
+            numbers = range(max(start, first), min(start + count, last + 1))
+            found |= dict.fromkeys(numbers, origin)
+    return found
+
+
+def _kept(number: int, message: Message, origin: _Origin) -> KeptMessage:
+    return KeptMessage(number, origin.at, message, origin.run_id, origin.model)
+
+
+def read_transcripts(
+    connection: sqlite3.Connection, key: SessionKey, limit: int
+) -> tuple[KeptTranscript, ...]:
+    """SessionCatalog.transcripts."""
+    with snapshot(connection):
+        current = find_current(connection, key)
+        if current is None:
+            return ()
+        newest = (current.session, bounded(limit))
+        return tuple(
+            KeptTranscript(text(session_id), at, count, _first_question(connection, transcript))
+            for transcript, session_id, at, count in connection.execute(_TRANSCRIPTS, newest)
+        )
+
+
+def _first_question(connection: sqlite3.Connection, transcript: int) -> str | None:
+    row = connection.execute(_FIRST_QUESTION, (transcript,)).fetchone()
+    return None if row is None else decode(row[0]).text
+
+
+def read_usage(connection: sqlite3.Connection, since: float) -> tuple[DayUsage, ...]:
+    """SessionCatalog.usage."""
+    rows = connection.execute(_USAGE, (since,)).fetchall()
+    days = (DayUsage(day, text(model), *counts) for day, model, *counts in rows)
+    return tuple(sorted(days, key=lambda usage: (usage.day, usage.model)))

@@ -1,0 +1,204 @@
+"""Brings what happens in Runs to the disk: of all Runs together, a moment later."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+from ...domain.errors import StoreFailed
+from ...domain.run_records import RunStatus
+from .run_log_live import Log, Waiters, wake, woken
+from .sqlite_run_log_writes import Batch, write_batch
+from .sqlite_writer import GroupWriter
+
+logger = logging.getLogger(__name__)
+
+_RETRY_AFTER = 1.0
+"""Seconds until what could not be written is tried again, where nobody waits for it."""
+_LEAST_APART = 0.005
+"""Seconds between two commits at least, so that many Runs share them."""
+
+
+@dataclass(slots=True, eq=False)
+class KeptLog(Log):
+    """A Log that is brought to the disk."""
+
+    number: int = 0
+    """The Run's, in the file."""
+    taken: int = 0
+    """Events up to this one were handed to the writer."""
+    kept: int = 0
+    """Events up to this one are in the file, but for those that fell out."""
+    trimmed: int = 1
+    """Events before this one are no longer in the file."""
+    known: bool = False
+    """The Run is in the file."""
+    told: RunStatus | None = None
+    """The status that was handed to the writer."""
+    dirty: bool = False
+    """There is something for the writer, and it will be fetched."""
+    claim: asyncio.Future[None] | None = None
+    """There while a reservation is being written or taken back."""
+    kept_waiters: Waiters = field(default_factory=set)
+
+    def take(self) -> Batch:
+        """What the file does not know yet."""
+        self.dirty = False
+        new = islice(reversed(self.events), self.last - self.taken)
+        changed = self.told is not self.status
+        dropped = self.first if self.first > self.trimmed else 0
+        batch = Batch(
+            self.number,
+            self.record if changed else None,
+            known=self.known,
+            events=tuple(new)[::-1],
+            drop_before=dropped,
+        )
+        self.taken, self.told = self.last, self.status
+        self.trimmed = max(self.trimmed, dropped)
+        return batch
+
+    def untake(self) -> None:
+        """What was taken has not reached the file."""
+        self.taken, self.told = self.kept, None
+
+
+class Keeper:
+    """Commits what is new of all Runs, at most every `interval` seconds; at once where somebody
+    waits for it, and soon when a Run ends.
+
+    A write that fails is tried again for as long as the Run is in memory (`held`). `on_kept` is
+    told how many bytes of events a Run has in the file once it has ended.
+    """
+
+    def __init__(
+        self,
+        writer: GroupWriter,
+        *,
+        interval: float,
+        held: Callable[[str], KeptLog | None],
+        on_kept: Callable[[int], None],
+    ) -> None:
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._interval = interval
+        self._at_end = min(interval, 0.02)
+        self._held = held
+        self._on_kept = on_kept
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._flushed_at = 0.0
+        self._writing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._failure: str | None = None
+        self._failing = False
+        self._closed = False
+        self.unkept: dict[str, KeptLog] = {}
+        """The Runs of which something is not in the file yet."""
+
+    def note(self, log: KeptLog) -> None:
+        """There is something new in the log."""
+        if not log.dirty:
+            log.dirty = True
+            self.unkept[log.run_id] = log
+        self._plan(log)
+
+    async def kept(self, log: KeptLog) -> None:
+        """Return once more of the log is in the file, or the log is gone. Raises StoreFailed."""
+        if self._closed:
+            raise StoreFailed("The run log is closed.")
+        waiting = woken(log.kept_waiters)
+        if log.taken < log.last:
+            self._loop.call_soon(self.note, log)  # By then it is seen that somebody waits.
+        await waiting
+
+    def flush(self) -> None:
+        """Hand all that is new to the writer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._flushed_at = self._loop.time()
+        for log in self.unkept.values():
+            if log.dirty:
+                batch = log.take()
+                written = self._writer.submit(partial(write_batch, batch=batch))
+                self._writing += 1
+                self._idle.clear()
+                written.add_done_callback(partial(self._written, log, batch))
+
+    async def close(self) -> None:
+        """Keep all there is, if that is possible. Who still waits is told that it is over."""
+        await self._idle.wait()
+        self.flush()
+        self._closed = True
+        await self._idle.wait()
+
+    def _plan(self, log: KeptLog) -> None:
+        """See to it that the log is flushed in time."""
+        if self._writing or self._closed:
+            return  # What happens meanwhile is seen to afterwards.
+        now = self._loop.time()
+        if log.kept_waiters:
+            due = max(now, self._flushed_at + _LEAST_APART)
+        elif self._failing:
+            due = now + _RETRY_AFTER
+        else:
+            due = now + (self._at_end if log.finished else self._interval)
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_later(due - now, self.flush)
+
+    def _written(self, log: KeptLog, batch: Batch, written: asyncio.Future[int]) -> None:
+        error = written.exception()
+        if error is None:
+            self._keep(log, batch, written.result())
+        else:
+            self._take_back(log, error)
+        self._writing -= 1
+        if not self._writing:
+            self._after_all()
+
+    def _keep(self, log: KeptLog, batch: Batch, size: int) -> None:
+        log.known = log.known or batch.record is not None
+        if batch.events:
+            log.kept = batch.events[-1].seq
+        if not log.dirty:
+            del self.unkept[log.run_id]
+        if size:
+            self._on_kept(size)
+        wake(log.kept_waiters)
+
+    def _take_back(self, log: KeptLog, error: BaseException) -> None:
+        self._failure = str(error)
+        log.untake()
+        log.dirty = self._held(log.run_id) is log
+        if not log.dirty:
+            del self.unkept[log.run_id]
+        self._disappoint(log, self._failure)
+
+    def _disappoint(self, log: KeptLog, why: str) -> None:
+        for waiter in log.kept_waiters:
+            if not waiter.done():
+                waiter.set_exception(StoreFailed(why))
+        log.kept_waiters.clear()
+
+    def _after_all(self) -> None:
+        """Told once for a stretch of failures; then go on with what has come meanwhile."""
+        failure, self._failure = self._failure, None
+        if failure is not None and not self._failing:
+            logger.error("events of runs cannot be kept", extra={"reason": failure})
+        elif failure is None and self._failing:
+            logger.warning("events of runs are kept again")
+        self._failing = failure is not None
+        self._idle.set()
+        for log in self.unkept.values():
+            if log.dirty:
+                self._plan(log)

@@ -1,0 +1,151 @@
+"""What a run log reads from its SQLite database, as functions of a connection.
+
+They raise sqlite3.Error, and Undecodable for what is damaged.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from ...domain.run_records import RunQuery, RunRecord, RunStatus
+from ...domain.runs import NumberedEvent, OnLeave
+from ...domain.sessions import SessionKey
+from .codec import Undecodable
+from .run_log_codec import decode_events
+from .run_log_pages import decode_cursor
+from .sqlite_columns import column, snapshot, text
+from .sqlite_run_log_schema import key_of, keys_of, seq_of
+
+_COLUMNS = """
+    number, id, session_key, agent_id, principal_id, door, on_leave, fingerprint,
+    status, accepted_at, started_at, ended_at, last_seq"""
+_FIND = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - no values in it
+_UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S608 - the same
+_LAST = "SELECT last_seq FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
+_ROW_WITH = "SELECT max(key) FROM events WHERE key BETWEEN ? AND ?"
+_EVENTS = "SELECT key, last_seq, body FROM events WHERE key BETWEEN ? AND ? ORDER BY key"
+_MOST_BYTES = 256 * 1024
+"""Bodies of about this size are read at a time, at least one."""
+
+Numbered = tuple[int, RunRecord]
+"""A Run with its number in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Some of a Run's events, in order, and the Run."""
+
+    record: RunRecord
+    events: Sequence[NumberedEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What there is in the file when it is opened."""
+
+    next_number: int
+    size: int
+    """Bytes of events of finished Runs."""
+    unfinished: Sequence[Numbered]
+
+
+def read_contents(connection: sqlite3.Connection) -> Contents:
+    (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM runs").fetchone()
+    (size,) = connection.execute(
+        "SELECT coalesce(sum(size), 0) FROM runs WHERE size > 0"
+    ).fetchone()
+    rows = connection.execute(_UNFINISHED).fetchall()
+    return Contents(number + 1, size, [_decode(connection, row) for row in rows])
+
+
+def find_run(connection: sqlite3.Connection, run_id: str) -> Numbered | None:
+    row = connection.execute(_FIND, (column(run_id),)).fetchone()
+    return None if row is None else _decode(connection, row)
+
+
+def read_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
+    with snapshot(connection):
+        found = find_run(connection, run_id)
+    return None if found is None else found[1]
+
+
+def read_events(connection: sqlite3.Connection, run_id: str, after: int) -> Kept | None:
+    """The next of the events behind `after`, as many as are read in one go; None: no such Run."""
+    with snapshot(connection):
+        found = find_run(connection, run_id)
+        if found is None:
+            return None
+        number, record = found
+        low, high = keys_of(number)
+        (start,) = connection.execute(_ROW_WITH, (low, key_of(number, after + 1))).fetchone()
+        events: list[NumberedEvent] = []
+        size = 0
+        with closing(connection.execute(_EVENTS, (start or low, high))) as rows:
+            for key, last, body in rows:
+                if last > after:
+                    events += decode_events(body, seq_of(key))
+                    size += len(body)
+                if size > _MOST_BYTES:
+                    break
+    return Kept(record, [event for event in events if event.seq > after])
+
+
+def list_runs(connection: sqlite3.Connection, query: RunQuery, limit: int) -> list[RunRecord]:
+    """Up to `limit` Runs that the query means, newest first."""
+    conditions, values = ["TRUE"], []
+    if query.session_key is not None:
+        conditions.append("session_key = ?")
+        values.append(column(str(query.session_key)))
+    if query.agent_id is not None:
+        conditions.append("agent_id = ?")
+        values.append(column(query.agent_id))
+    if query.status is not None:
+        conditions.append("status = ?")
+        values.append(query.status.value)
+    before = decode_cursor(query.cursor)
+    place: list[Any] = []
+    if before is not None:
+        conditions.append("(accepted_at, id) < (?, ?)")
+        place = [before[0], column(before[1])]
+    sql = (
+        f"SELECT {_COLUMNS} FROM runs WHERE {' AND '.join(conditions)}"  # noqa: S608 - fixed texts
+        " ORDER BY accepted_at DESC, id DESC LIMIT ?"
+    )
+    with snapshot(connection):
+        rows = connection.execute(sql, (*values, *place, limit)).fetchall()
+        return [_decode(connection, row)[1] for row in rows]
+
+
+def _decode(connection: sqlite3.Connection, row: Sequence[Any]) -> Numbered:
+    number, run_id, key, agent, principal, door, leave, print_, status, *times, last = row
+    accepted_at, started_at, ended_at = times
+    if ended_at is None:  # Its row does not change with every event.
+        kept = connection.execute(_LAST, keys_of(number)).fetchone()
+        last = last if kept is None else kept[0]
+    try:
+        record = RunRecord(
+            id=text(run_id),
+            session_key=_session_key(text(key)),
+            agent_id=text(agent),
+            principal_id=text(principal),
+            door=text(door),
+            on_leave=OnLeave(leave),
+            fingerprint=text(print_),
+            status=RunStatus(status),
+            accepted_at=accepted_at,
+            started_at=started_at,
+            ended_at=ended_at,
+            last_seq=last,
+        )
+    except ValueError as error:
+        raise Undecodable(f"a stored run has an unknown value: {error}") from error
+    return number, record
+
+
+def _session_key(key: str) -> SessionKey:
+    _, agent_id, rest = key.split(":", 2)
+    return SessionKey(agent_id, rest)

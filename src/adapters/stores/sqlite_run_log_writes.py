@@ -1,0 +1,140 @@
+"""What a run log writes to its SQLite database, as functions of a connection.
+
+They run inside the caller's transaction, raise sqlite3.Error, and can be repeated.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...domain.run_records import RunRecord
+from ...domain.runs import NumberedEvent
+from .run_log_codec import encode_events
+from .sqlite_columns import column
+from .sqlite_run_log_reads import find_run
+from .sqlite_run_log_schema import key_of, keys_of
+
+_INSERT = """
+    INSERT INTO runs (number, id, session_key, agent_id, principal_id, door, on_leave,
+        fingerprint, status, accepted_at, started_at, ended_at, last_seq, size)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_UPSERT = f"""{_INSERT} ON CONFLICT (number) DO UPDATE SET
+    session_key = excluded.session_key, agent_id = excluded.agent_id,
+    principal_id = excluded.principal_id, door = excluded.door, on_leave = excluded.on_leave,
+    fingerprint = excluded.fingerprint, status = excluded.status,
+    accepted_at = excluded.accepted_at, started_at = excluded.started_at,
+    ended_at = excluded.ended_at, last_seq = excluded.last_seq, size = excluded.size"""
+_UPDATE = """
+    UPDATE runs SET status = ?, started_at = ?, ended_at = ?, last_seq = ?, size = ?
+    WHERE number = ?"""
+_SIZE = "SELECT coalesce(sum(length(body)), 0) FROM events WHERE key BETWEEN ? AND ?"
+_DROP = "DELETE FROM events WHERE key BETWEEN ? AND ? AND last_seq < ?"
+_DELETE_EVENTS = "DELETE FROM events WHERE key BETWEEN ? AND ?"
+_DELETE_RUN = "DELETE FROM runs WHERE number = ?"
+_OLD = "SELECT number, size FROM runs WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
+_OLDEST_WITH_EVENTS = """
+    SELECT number, size FROM runs WHERE size > 0 ORDER BY ended_at LIMIT ?"""
+_MOST_AT_ONCE = 16 * 1024 * 1024
+"""Bytes of events that are deleted in one go, so that Runs do not wait long behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What has happened in one Run since the last batch."""
+
+    number: int
+    record: RunRecord | None
+    """The Run as it stands, where that has changed."""
+    known: bool
+    """The Run has a row already, and only its state may be another."""
+    events: Sequence[NumberedEvent]
+    drop_before: int
+    """Events before this one have fallen out; 0: none did."""
+
+
+def write_batch(connection: sqlite3.Connection, batch: Batch) -> int:
+    """Keep the batch. Tells how many bytes of events a Run that has ended has in all, else 0."""
+    number, record = batch.number, batch.record
+    if batch.events:
+        first, last = batch.events[0].seq, batch.events[-1].seq
+        body = encode_events(numbered.event for numbered in batch.events)
+        values = (key_of(number, first), last, body)
+        connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", values)
+    if batch.drop_before:
+        connection.execute(_DROP, (*keys_of(number), batch.drop_before))
+    if record is None:
+        return 0
+    size = 0
+    if record.status.final:
+        (size,) = connection.execute(_SIZE, keys_of(number)).fetchone()
+    if batch.known:
+        state = (record.status.value, record.started_at, record.ended_at, record.last_seq)
+        connection.execute(_UPDATE, (*state, size, number))
+    else:
+        connection.execute(_UPSERT, _row(number, record, size))
+    return int(size)
+
+
+def reserve_run(
+    connection: sqlite3.Connection, number: int, record: RunRecord, *, replace: bool
+) -> RunRecord | None:
+    """Insert the Run, unless one of its id is there, which is returned then.
+
+    `replace`: what is there is a reservation that was taken back.
+    """
+    known = find_run(connection, record.id)
+    if known is not None:
+        if known[0] == number:
+            return None
+        if not replace:
+            return known[1]
+        connection.execute(_DELETE_RUN, (known[0],))
+    connection.execute(_INSERT, _row(number, record, 0))
+    return None
+
+
+def delete_run(connection: sqlite3.Connection, number: int) -> None:
+    """Forget a Run and its events."""
+    connection.execute(_DELETE_EVENTS, keys_of(number))
+    connection.execute(_DELETE_RUN, (number,))
+
+
+def prune_runs(
+    connection: sqlite3.Connection, before: float, excess: int, limit: int
+) -> tuple[int, int]:
+    """Forget Runs that ended before that time, and the events (not more) of the oldest others until
+    `excess` bytes are freed: of at most `limit` Runs each. Tells how many Runs, and bytes."""
+    pruned = freed = 0
+    for number, size in connection.execute(_OLD, (before, limit)).fetchall():
+        delete_run(connection, number)
+        pruned, freed = pruned + 1, freed + size
+        if freed > _MOST_AT_ONCE:
+            return pruned, freed
+    for number, size in connection.execute(_OLDEST_WITH_EVENTS, (limit,)).fetchall():
+        if freed >= min(excess, _MOST_AT_ONCE):
+            break
+        connection.execute(_DELETE_EVENTS, keys_of(number))
+        connection.execute("UPDATE runs SET size = 0 WHERE number = ?", (number,))
+        pruned, freed = pruned + 1, freed + size
+    return pruned, freed
+
+
+def _row(number: int, record: RunRecord, size: int) -> tuple[object, ...]:
+    return (
+        number,
+        column(record.id),
+        column(str(record.session_key)),
+        column(record.agent_id),
+        column(record.principal_id),
+        column(record.door),
+        record.on_leave.value,
+        column(record.fingerprint),
+        record.status.value,
+        record.accepted_at,
+        record.started_at,
+        record.ended_at,
+        record.last_seq,
+        size,
+    )

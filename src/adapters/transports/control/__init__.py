@@ -1,0 +1,1 @@
+"""The control plane: agents, runs and the Gateway itself over a WebSocket."""

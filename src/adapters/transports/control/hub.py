@@ -1,0 +1,172 @@
+"""Everybody who is connected, and what they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from ....domain.auth import ALL_SCOPES, Principal
+from ....domain.gateway import Gateway
+from ....domain.ports import Clock
+from ....domain.run_records import RunRecord
+from ....domain.sessions import SessionKey
+from ..http.json_text import dumps
+from .audiences import Audiences
+from .connection import Connection
+from .events import EVENTS
+from .presence import Presence
+from .tellers import Source, Teller
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 30.0
+HEALTH_SECONDS = 60.0
+MAX_CONNECTIONS = 2_000
+RESTART = 1012
+
+_HUB = Principal("gateway", ALL_SCOPES, "internal")
+
+Health = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+class Hub:
+    """Knows the connections, and begins a Teller for every Run that one of them wants to see."""
+
+    def __init__(self, *, gateway: Gateway, clock: Clock, presence: Presence) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._connections: dict[str, Connection] = {}
+        self._audiences = Audiences()
+        self._tellers: dict[str, asyncio.Task[Teller]] = {}
+        self.presence = presence
+        self.health_version = 1
+        self._stopping = False
+        gateway.on_run(self._began)
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """Everybody who is connected now."""
+        return tuple(self._connections.values())
+
+    @asynccontextmanager
+    async def joined(self, connection: Connection) -> AsyncIterator[None]:
+        """While a client is connected."""
+        self._connections[connection.id] = connection
+        if self.presence.arrived(connection):
+            self.tell_presence()
+        try:
+            yield
+        finally:
+            del self._connections[connection.id]
+            self._audiences.forget(connection)
+            if self.presence.left(connection):
+                self.tell_presence()
+
+    def broadcast(self, name: str, payload: object, *, state: bool = False) -> None:
+        """Tell everybody who may know."""
+        kind, told = EVENTS[name], dumps(payload)
+        versions = self.state_version() if state else b""
+        for connection in self.connections:
+            if connection.may_see(kind.scope):
+                connection.outbox.event(name, told, may_be_lost=kind.lossy, state=versions)
+
+    def tell_session(self, key: SessionKey, name: str, payload: object) -> None:
+        """Tell everybody who wants to know what happens in a Session."""
+        told = dumps(payload)
+        for connection in self._audiences.of(key):
+            connection.outbox.event(name, told)
+
+    def tell_presence(self) -> None:
+        """Tell who is connected, which has changed."""
+        self.broadcast("presence", {"presence": self.presence.entries()}, state=True)
+
+    def state_version(self) -> bytes:
+        """What events carry beside their payload."""
+        return dumps({"presence": self.presence.version, "health": self.health_version})
+
+    def attend(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
+        """Tell a client what happens in a Session from now on. Of the Run `begun`, which was
+        accepted this very moment, that is everything."""
+        self._audiences.add(connection, key)
+        for run in self._gateway.active(_HUB, key):
+            self._tell(run.id, from_the_start=run.id == begun)
+
+    def attend_all(self, connection: Connection, agent_id: str | None = None) -> None:
+        """The same for every Session, or for every Session of an agent."""
+        self._audiences.add_to_all(connection, agent_id)
+        for run in self._gateway.active(_HUB):
+            self._tell(run.id)
+
+    def leave(self, connection: Connection, key: SessionKey | None = None) -> None:
+        """No longer tell a client of a Session, or of every one."""
+        self._audiences.remove(connection, key)
+
+    async def told(self, run_id: str) -> Teller | None:
+        """Return once everything of a Run was told; None where nobody is told of it."""
+        telling = self._tellers.get(run_id)
+        return None if telling is None else await asyncio.shield(telling)
+
+    def close_where(self, which: Callable[[Connection], bool], code: int, reason: str) -> None:
+        """End the connections that `which` picks."""
+        for connection in self.connections:
+            if which(connection):
+                connection.close(code, reason)
+
+    def begin_shutdown(self, reason: str) -> None:
+        """Tell everybody that the end is near; connections stay until the runs have ended."""
+        if not self._stopping:
+            self._stopping = True
+            self.broadcast("shutdown", {"reason": reason})
+
+    async def close(self) -> None:
+        """End every connection, once all that was to be told is told."""
+        self._stopping = True
+        await asyncio.gather(*self._tellers.values())
+        self.close_where(lambda _: True, RESTART, "service restart")
+
+    @property
+    def stopping(self) -> bool:
+        """Nobody is let in any more."""
+        return self._stopping
+
+    async def tick(self) -> None:
+        """Show everybody at intervals that their connection lives. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.broadcast("tick", {"ts": int(self._clock() * 1_000)})
+
+    async def tell_health(self, health: Health) -> None:
+        """Tell everybody at intervals how the Gateway is. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            if self._connections:
+                self.health_version += 1
+                self.broadcast("health", await health(), state=True)
+
+    def _began(self, record: RunRecord) -> None:
+        """A Run was accepted, at whichever door. Who wants to know hears of it from its start."""
+        if self._audiences.of(record.session_key):
+            self._tell(record.id, from_the_start=True)
+
+    def _tell(self, run_id: str, *, from_the_start: bool = False) -> None:
+        """Begin to tell of a Run, unless that is going on."""
+        if run_id not in self._tellers:
+            telling = self._read(run_id, from_the_start)
+            task = asyncio.create_task(telling, name=f"telling of run {run_id}")
+            self._tellers[run_id] = task
+            task.add_done_callback(lambda _: self._tellers.pop(run_id))
+
+    async def _read(self, run_id: str, from_the_start: bool) -> Teller:
+        record = await self._gateway.run(_HUB, run_id)
+        silent_until = 0 if from_the_start else record.last_seq
+        source = Source(record, self._gateway.watch(_HUB, run_id), silent_until)
+        teller = Teller(source, partial(self._audiences.of, record.session_key), self._clock)
+        await teller.run()
+        return teller

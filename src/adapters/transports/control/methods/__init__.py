@@ -1,0 +1,1 @@
+"""What answers the methods of the control protocol, one module for each family."""

@@ -1,0 +1,103 @@
+"""What waits to be sent to one client: bounded, so that a slow one costs nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import orjson
+
+from ..http.json_text import dumps
+
+MAX_BUFFERED = 16 * 1024 * 1024
+"""Bytes that may wait for a client. The longest answer, a page of history, fits several times."""
+_LOSSY_FROM = 1024 * 1024
+"""Bytes from which on events that may be lost are lost."""
+
+
+class Outbox:
+    """Frames in order. `overflow` is set once a frame found no room that had to be sent."""
+
+    def __init__(self, limit: int = MAX_BUFFERED) -> None:
+        self._limit = limit
+        self._lossy_from = min(_LOSSY_FROM, limit)
+        self._frames: deque[str] = deque()
+        self._size = 0
+        self._seq = 0
+        self._filled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.overflow = asyncio.Event()
+
+    def put(self, frame: bytes) -> None:
+        """Queue a frame that must arrive. Where there is no room the client is too slow."""
+        if self._size + len(frame) > self._limit:
+            self.overflow.set()
+        if self.overflow.is_set():
+            return
+        self._frames.append(frame.decode())
+        self._size += len(frame)
+        if self._size > self._lossy_from:
+            self._room.clear()
+        self._filled.set()
+
+    def event(
+        self, name: str, payload: bytes, *, may_be_lost: bool = False, state: bytes = b""
+    ) -> None:
+        """Queue an event. One that is lost takes a number all the same: the gap tells."""
+        self._seq += 1
+        if may_be_lost and self._size + len(payload) > self._lossy_from:
+            return
+        self.put(event_frame(name, payload, seq=self._seq, state=state))
+
+    async def take(self) -> str:
+        """The next frame, once there is one."""
+        while not self._frames:
+            self._filled.clear()
+            await self._filled.wait()
+        frame = self._frames.popleft()
+        self._size -= len(frame)
+        if self._size <= self._lossy_from:
+            self._room.set()
+        return frame
+
+    async def room(self) -> None:
+        """Return once not much waits: for those who can wait where others would lose."""
+        await self._room.wait()
+
+    def __len__(self) -> int:
+        """Frames that wait."""
+        return len(self._frames)
+
+
+def event_frame(name: str, payload: bytes, *, seq: int | None = None, state: bytes = b"") -> bytes:
+    """An event frame around a payload that is JSON already, which many clients share."""
+    numbered = b"" if seq is None else b',"seq":%d' % seq
+    versions = b',"stateVersion":' + state if state else b""
+    return b'{"type":"event","event":"%b","payload":%b%b%b}' % (
+        name.encode(),
+        payload,
+        numbered,
+        versions,
+    )
+
+
+def response_frame(request_id: str, payload: object) -> bytes:
+    """The answer to a request that went well."""
+    head = {"type": "res", "id": request_id, "ok": True}
+    return _with(head, b"payload", dumps(payload))
+
+
+def error_frame(request_id: str, error: dict[str, object], payload: object | None = None) -> bytes:
+    """The answer to a request that did not."""
+    head: dict[str, object] = {"type": "res", "id": request_id, "ok": False, "error": error}
+    return dumps(head) if payload is None else _with(head, b"payload", dumps(payload))
+
+
+def _with(head: dict[str, object], name: bytes, value: bytes) -> bytes:
+    return dumps(head)[:-1] + b',"' + name + b'":' + value + b"}"
+
+
+def loads(text: str) -> object:
+    """The value of a frame's text. Raises ValueError."""
+    return orjson.loads(text)

@@ -1,0 +1,146 @@
+"""Tells the clients that want to know what happens in a Run: one reader, however many clients."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from ....domain.errors import GatewayError
+from ....domain.model_calls import TextDelta
+from ....domain.ports import Clock
+from ....domain.run_records import RunRecord
+from ....domain.runs import TERMINAL, NumberedEvent, RunEvent
+from .connection import Connection
+from .outbox import Outbox
+from .tellings import Telling, chat_end, chat_event, message_of
+
+logger = logging.getLogger(__name__)
+
+CHAT_THROTTLE = 0.15
+"""Seconds between the deltas of a chat."""
+
+Audience = Callable[[], Iterable[Connection]]
+"""The clients that want to know, asked anew for every event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a teller reads: the Run as it was accepted, its events, and its record anew."""
+
+    record: RunRecord
+    events: AsyncGenerator[NumberedEvent]
+    silent_until: int = 0
+    """Events up to this number are read, since later ones tell of all the text, but not told."""
+
+
+class Teller:
+    """Reads one Run and tells its audience. Waits for nobody: who is slow loses or is closed."""
+
+    def __init__(self, source: Source, audience: Audience, clock: Clock) -> None:
+        self._source = source
+        self._audience = audience
+        self._clock = clock
+        self._telling = Telling(source.record)
+        self._chat = _Chat(source.record, self._telling, self._tell_chat)
+        self.ending: RunEvent | None = None
+        """The Run's last event, once it was told."""
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return self._telling.text
+
+    async def run(self) -> None:
+        """Tell everything, to the end."""
+        try:
+            async with aclosing(self._source.events) as events:
+                async for numbered in events:
+                    self._tell(numbered)
+        except GatewayError as error:
+            extra = {"run": self._source.record.id, "reason": error.message}
+            logger.warning("a run could not be told to its end", extra=extra)
+        finally:
+            self._chat.stop()
+
+    def _tell(self, numbered: NumberedEvent) -> None:
+        seq, event, now = numbered.seq, numbered.event, self._clock()
+        payload = self._telling.agent_event(seq, event, now)
+        if seq > self._source.silent_until:
+            for connection in self._audience():
+                # Who follows the run from a number on gets these events that way.
+                if self._source.record.id not in connection.following:
+                    connection.outbox.event("agent", payload)
+        if isinstance(event, TextDelta):
+            self._chat.delta(seq, event.text)
+        elif isinstance(event, TERMINAL):
+            self._chat.end(seq, event, now)
+            self.ending = event
+
+    def _tell_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
+        if seq > self._source.silent_until:
+            for connection in self._audience():
+                connection.outbox.event("chat", payload, may_be_lost=lossy)
+
+
+class _Chat:
+    """The same Run as a chat: deltas at intervals, each with all the text so far."""
+
+    def __init__(
+        self,
+        record: RunRecord,
+        telling: Telling,
+        tell: Callable[[int, bytes, bool], None],
+    ) -> None:
+        self._record = record
+        self._telling = telling
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._due = 0.0
+        self._pending: list[str] = []
+        self._seq = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def delta(self, seq: int, text: str) -> None:
+        """Tell at once, or when the interval is over."""
+        self._seq = seq
+        self._pending.append(text)
+        wait = self._due - self._loop.time()
+        if wait <= 0:
+            self._flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(wait, self._flush)
+
+    def end(self, seq: int, event: RunEvent, at: float) -> None:
+        """What waits, then the end."""
+        self._flush()
+        payload = chat_end(self._record, seq, event, self._telling.text, at)
+        self._tell(seq, payload, False)
+
+    def stop(self) -> None:
+        """Let go of the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _flush(self) -> None:
+        self.stop()
+        if not self._pending:
+            return
+        new, self._pending = "".join(self._pending), []
+        self._due = self._loop.time() + CHAT_THROTTLE
+        message = message_of(self._telling.text, self._record.accepted_at)
+        payload = chat_event(self._record, self._seq, "delta", deltaText=new, message=message)
+        self._tell(self._seq, payload, True)
+
+
+async def follow(
+    events: AsyncGenerator[NumberedEvent], telling: Telling, outbox: Outbox, clock: Clock
+) -> None:
+    """Tell one client a Run's events, each once and none left out: where it is slow, wait."""
+    async with aclosing(events):
+        async for numbered in events:
+            await outbox.room()
+            outbox.event("agent", telling.agent_event(numbered.seq, numbered.event, clock()))

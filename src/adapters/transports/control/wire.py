@@ -1,0 +1,57 @@
+"""What a connection may ask of the server beneath it: limits to move, and a way to cut it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+EXTENSION = "opensoul.websocket"
+"""The name under which a server puts the Wire into the scope's extensions."""
+
+
+class Wire(Protocol):
+    """One WebSocket's connection, below its messages."""
+
+    limit: int
+    """Bytes of one message, over all its fragments; beyond it the connection closes with 1009."""
+
+    limit_reason: str
+    """The reason in that close frame."""
+
+    def cut(self) -> None:
+        """End the TCP connection at once, also when the peer takes nothing; harmless if ended."""
+        ...
+
+    def unsent(self) -> int:
+        """Bytes sent that the system has not taken yet, because the peer does not."""
+        ...
+
+    async def ended(self) -> None:
+        """Return once no further message will arrive; the messages still queued are void."""
+        ...
+
+
+@dataclass(slots=True)
+class NoWire:
+    """Where the server offers none, as in a test client: nothing is limited, nothing is cut."""
+
+    limit: int = 0
+    limit_reason: str = ""
+
+    def cut(self) -> None:
+        """Nothing to cut."""
+
+    def unsent(self) -> int:
+        return 0
+
+    async def ended(self) -> None:
+        """Never: such a server tells the end by its disconnect message alone."""
+        await asyncio.Event().wait()
+
+
+def wire_of(scope: Mapping[str, Any]) -> Wire:
+    """The connection of an ASGI WebSocket scope."""
+    wire: Wire | None = (scope.get("extensions") or {}).get(EXTENSION)
+    return NoWire() if wire is None else wire

@@ -1,0 +1,48 @@
+"""Puts our rules for WebSockets in the place of hypercorn's."""
+
+from __future__ import annotations
+
+import inspect
+
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.protocol import h2, h11
+from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
+
+from .websocket_stream import RuledStream
+
+
+class HypercornChanged(Exception):
+    """hypercorn is not built as these rules expect; the message says where."""
+
+
+def install() -> None:
+    """Have hypercorn serve its WebSockets by these rules. Doing it again changes nothing.
+
+    Raises HypercornChanged.
+    """
+    for module in (h11, h2):
+        if getattr(module, "WSStream", None) not in (WSStream, RuledStream):
+            raise HypercornChanged(f"{module.__name__} does not make its WebSockets of WSStream")
+    for owner, names in _EXPECTED.items():
+        if absent := [name for name in names if not hasattr(owner, name)]:
+            raise HypercornChanged(f"{owner.__name__} has no {', '.join(absent)}")
+    for owner, parameters in _PARAMETERS.items():
+        if missing := parameters - inspect.signature(owner).parameters.keys():
+            raise HypercornChanged(f"{owner.__name__} takes no {', '.join(sorted(missing))}")
+    for module in (h11, h2):
+        module.WSStream = RuledStream  # type: ignore[attr-defined]
+
+
+_EXPECTED: dict[type, tuple[str, ...]] = {
+    WSStream: ("handle", "app_send", "_accept", "_handle_events", "_send_wsproto_event"),
+    h11.H11Protocol: ("stream_send",),
+    h2.H2Protocol: ("stream_send",),
+    TCPServer: ("protocol_send",),
+}
+_PARAMETERS: dict[type, set[str]] = {
+    WSStream: {"app", "config", "task_group", "send", "stream_id"},
+    h11.H11Protocol: {"send"},
+    h2.H2Protocol: {"send"},
+    TCPServer: {"writer"},
+    WebsocketBuffer: {"max_length"},
+}

@@ -1,0 +1,159 @@
+"""One WebSocket between hypercorn and the application: its limit, its end, its messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from typing import Any
+
+from hypercorn.config import Config
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
+from wsproto.events import Message, TextMessage
+
+_PREAUTH_LIMIT = 65_536
+_PREAUTH_REASON = "preauth payload too large"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: between pings, that the peer has to answer one, and that a farewell may take."""
+
+    ping_interval: float = 30.0
+    pong_deadline: float = 25.0
+    farewell: float = 2.0
+
+
+class TimedConfig(Config):
+    """hypercorn's settings with ours; a plain Config means the default timing."""
+
+    websocket_timing = Timing()
+
+
+class ServerWire:
+    """Handed to the application in the scope's extensions.
+
+    `limit` counts the bytes of one message over all its fragments. The application raises it,
+    and changes the reason, when it knows who asks.
+    """
+
+    def __init__(self, transport: asyncio.WriteTransport, inbox: Inbox) -> None:
+        self.limit = _PREAUTH_LIMIT
+        self.limit_reason = _PREAUTH_REASON
+        self.writes = 0
+        """Writes that went through so far."""
+        self._transport = transport
+        self._inbox = inbox
+
+    def cut(self) -> None:
+        """End the TCP connection at once, also when a write is blocked."""
+        self._inbox.close(1006)
+        self._transport.abort()
+
+    def unsent(self) -> int:
+        """Bytes written that the system has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    async def taken(self, write: Coroutine[Any, Any, None], patience: float) -> bool:
+        """Write; cut, and answer False, when the peer takes nothing for so many seconds.
+
+        A slow peer that does take something gets the time it needs.
+        """
+        writing = asyncio.ensure_future(write)
+        await asyncio.sleep(0)
+        progress = self._progress()
+        while not (await asyncio.wait({writing}, timeout=patience))[0]:
+            before, progress = progress, self._progress()
+            if progress <= before:
+                self.cut()
+                writing.cancel()
+                await asyncio.wait({writing})
+                return False
+        return True
+
+    def _progress(self) -> tuple[int, int]:
+        return self.writes, -self.unsent()
+
+    async def ended(self) -> None:
+        """Return once no further message will arrive."""
+        await self._inbox.ended.wait()
+
+
+class Inbox:
+    """What goes to the application, one message at a time.
+
+    hypercorn's own queue blocks for ever when the application has left; this one ends.
+    """
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+        self.held = False
+        """Whether a message waits here because the application does not take the one before."""
+        self._room = asyncio.Event()
+        self._news = asyncio.Event()
+        self._waiting: dict[str, Any] | None = {"type": "websocket.connect"}
+        self._news.set()
+        self._code = 1006
+
+    async def put(self, message: dict[str, Any]) -> None:
+        """Wait until the application took the message before this one; void after the end."""
+        self.held = True
+        await self._room.wait()
+        self.held = False
+        if not self.ended.is_set():
+            self._waiting = message
+            self._room.clear()
+            self._news.set()
+
+    async def get(self) -> Any:
+        """The application's `receive`."""
+        await self._news.wait()
+        message, self._waiting = self._waiting, None
+        if message is None:
+            return {"type": "websocket.disconnect", "code": self._code}
+        self._room.set()
+        if not self.ended.is_set():
+            self._news.clear()
+        return message
+
+    def close(self, code: int) -> None:
+        """Tell the application the end, once, and let go of whoever waits here."""
+        if not self.ended.is_set():
+            self._code = code
+            self.ended.set()
+            self._room.set()
+            self._news.set()
+
+
+class ByteCounter(WebsocketBuffer):
+    """hypercorn's buffer of one message, counting bytes, against a limit that moves."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        super().__init__(0)
+        self._limit = limit
+
+    def extend(self, event: Message[Any]) -> None:
+        """Raises FrameTooLargeError, and lets go of what was gathered."""
+        self.length += _size(event.data)
+        if self.length > self._limit():
+            self.clear()
+            raise FrameTooLargeError
+        if self.value is None:
+            self.value = StringIO() if isinstance(event, TextMessage) else BytesIO()
+        self.value.write(event.data)
+
+
+def _size(data: str | bytes) -> int:
+    if isinstance(data, str) and not data.isascii():
+        return len(data.encode())
+    return len(data)
+
+
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it came to pass in that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

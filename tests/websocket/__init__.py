@@ -1,0 +1,1 @@
+"""The WebSocket below its messages, over real sockets: frames, limits, endings."""

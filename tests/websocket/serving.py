@@ -1,0 +1,127 @@
+"""A small application served as the Gateway is, whose WebSockets show what they were given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from quart import Quart, websocket
+
+from opensoul.adapters.transports.control.inbound import BoundedConnection
+from opensoul.adapters.transports.control.wire import Wire, wire_of
+from opensoul.app.hosting import open_sockets, serve_until
+from opensoul.app.lifecycle import Lifecycle
+from opensoul.app.websocket_wire import Timing
+from opensoul.domain.settings import ListenSettings
+
+LARGER = 1_000_000
+
+
+@dataclass
+class Served:
+    port: int = 0
+    wires: list[Wire] = field(default_factory=list)
+    taken: list[str | bytes] = field(default_factory=list)
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """The handler ended, by itself or with the connection."""
+    read_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class NoLifecycle(Lifecycle):
+    """Of an application with nothing beside its requests."""
+
+    def __init__(self) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def begin_drain(self) -> float:
+        return 0.0
+
+
+def make_app(served: Served) -> Quart:
+    app = Quart(__name__)
+    app.asgi_websocket_class = BoundedConnection
+    # Or else Quart would close with 1000 what failed.
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+
+    @asynccontextmanager
+    async def watched() -> AsyncIterator[Wire]:
+        wire = wire_of(websocket.scope)
+        served.wires.append(wire)
+        served.connected.set()
+        try:
+            yield wire
+        finally:
+            served.left.set()
+
+    @app.websocket("/")
+    async def echo() -> None:
+        async with watched() as wire:
+            while True:
+                message = await websocket.receive()
+                if message == "raise the limit":
+                    wire.limit, wire.limit_reason = LARGER, "payload too large"
+                if message == "close":
+                    await websocket.close(4001, "as asked")
+                if message == "return":
+                    return
+                served.taken.append(message)
+                await websocket.send(message)
+
+    @app.websocket("/talkative")
+    async def talkative() -> None:
+        async with watched():
+            while True:
+                await websocket.send("x" * 100_000)
+
+    @app.websocket("/slow")
+    async def slow() -> None:
+        async with watched():
+            await websocket.accept()
+            await served.read_on.wait()
+            while True:
+                served.taken.append(await websocket.receive())
+                await websocket.send(str(len(served.taken)))
+
+    @app.websocket("/broken")
+    async def broken() -> None:
+        async with watched():
+            await websocket.accept()
+            raise LookupError("of the tests")
+
+    @app.websocket("/refused")
+    async def refused() -> tuple[str, int]:
+        return "Not now", 503
+
+    return app
+
+
+@asynccontextmanager
+async def serving(timing: Timing = Timing()) -> AsyncIterator[Served]:  # noqa: B008 (frozen)
+    """Serve on a free port of this machine alone."""
+    served = Served()
+    listen = ListenSettings(hosts=("127.0.0.1",), port=0)
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    server = asyncio.create_task(
+        serve_until(
+            stop,
+            make_app(served),
+            NoLifecycle(),
+            listen,
+            open_sockets(listen),
+            ready.set_result,
+            websockets=timing,
+        )
+    )
+    served.port = await ready
+    try:
+        yield served
+    finally:
+        stop.set()
+        await server

@@ -1,0 +1,184 @@
+"""Every connection ends in bounded time, whatever its client does, and the application hears."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from opensoul.adapters.transports.control.wire import NoWire, wire_of
+from opensoul.app import websocket_rules
+from opensoul.app.websocket_wire import Timing
+from tests.websocket.client import PING, PONG, TEXT, RawClient, close_frame, frame, opened
+from tests.websocket.serving import Served, serving
+
+BRISK = Timing(ping_interval=0.02, pong_deadline=0.1, farewell=0.05)
+
+
+async def test_the_application_closes_with_code_and_reason_and_waits_for_the_answer(
+    served: Served,
+) -> None:
+    async with opened(served.port) as client:
+        client.send(frame(TEXT, b"close"))
+        assert await client.closing() == (4001, "as asked")
+        client.send(frame(TEXT, b"late"), close_frame(4001))
+        await client.ended()
+        assert "late" not in served.taken
+
+
+async def test_an_application_that_returns_closes_normally(served: Served) -> None:
+    async with opened(served.port) as client:
+        client.send(frame(TEXT, b"return"))
+        assert (await client.closing())[0] == 1000
+        client.send(close_frame(1000))
+        await client.ended()
+
+
+async def test_an_application_that_fails_closes_with_1011(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.CRITICAL, "hypercorn.error"):
+        async with opened(served.port, "/broken") as client:
+            assert (await client.closing())[0] == 1011
+            client.send(close_frame(1011))
+            await client.ended()
+
+
+async def test_a_client_that_does_not_answer_a_close_frame_is_not_waited_for() -> None:
+    async with serving(BRISK) as served, opened(served.port) as client:
+        client.send(frame(TEXT, b"close"))
+        assert await until_close(client) == (4001, "as asked")
+        await client.ended()
+
+
+async def test_a_client_that_answers_pings_stays() -> None:
+    async with serving(BRISK) as served, opened(served.port) as client:
+        for _ in range(10):
+            opcode, payload = await client.frame()
+            assert opcode == PING
+            client.send(frame(PONG, payload))
+        client.send(frame(TEXT, b"still here"))
+        while (got := await client.frame())[0] == PING:
+            client.send(frame(PONG, got[1]))
+        assert got == (TEXT, b"still here")
+
+
+async def test_any_frame_counts_as_life() -> None:
+    async with serving(BRISK) as served, opened(served.port) as client:
+        for _ in range(10):
+            while (await client.frame())[0] != PING:
+                pass
+            client.send(frame(TEXT, b"busy"))
+
+
+async def test_a_client_that_does_not_answer_a_ping_is_told_and_closed() -> None:
+    async with serving(BRISK) as served, opened(served.port) as client:
+        assert await until_close(client) == (1001, "ping timeout")
+        await client.ended()
+        await served.left.wait()
+
+
+async def test_a_client_that_never_reads_is_cut_and_its_handler_ends() -> None:
+    async with serving(BRISK) as served, opened(served.port, "/talkative"):
+        await served.left.wait()
+
+
+async def test_a_client_that_reads_slowly_but_answers_is_not_cut() -> None:
+    async with serving(BRISK) as served, opened(served.port, "/talkative") as client:
+        pings = 0
+        while pings < 5:
+            opcode, payload = await client.frame()
+            if opcode == PING:
+                pings += 1
+                client.send(frame(PONG, payload))
+        assert not served.left.is_set()
+
+
+async def test_the_application_cuts_a_client_that_takes_nothing(served: Served) -> None:
+    async with opened(served.port, "/talkative"):
+        await served.connected.wait()
+        (wire,) = served.wires
+        while wire.unsent() == 0:  # noqa: ASYNC110 (a socket's buffer tells nobody)
+            await asyncio.sleep(0)
+        wire.cut()
+        wire.cut()
+        await served.left.wait()
+        await wire.ended()
+
+
+async def test_a_client_that_vanishes_ends_its_handler(served: Served) -> None:
+    async with opened(served.port) as client:
+        await served.connected.wait()
+        client.writer.transport.abort()
+        await served.left.wait()
+
+
+async def test_a_flood_is_held_back_and_nothing_of_it_lost() -> None:
+    patient = Timing(ping_interval=0.02, pong_deadline=0.02, farewell=0.05)
+    async with serving(patient) as served, opened(served.port, "/slow") as client:
+        flood = frame(TEXT, b"x" * 60_000)
+        sent = await fill(client.writer, flood, 1_000)
+        assert sent < 1_000
+        # The client's answers wait behind its flood: that is not its fault.
+        for _ in range(5):
+            assert (await client.frame())[0] == PING
+        served.read_on.set()
+        while True:
+            opcode, payload = await client.frame()
+            if opcode == PING:
+                client.send(frame(PONG, payload))
+            elif payload == str(sent).encode():
+                break
+
+
+async def test_a_client_cut_while_it_is_held_back_ends_its_handler(served: Served) -> None:
+    async with opened(served.port, "/slow") as client:
+        await fill(client.writer, frame(TEXT, b"x" * 60_000), 1_000)
+        served.wires[0].cut()
+        await served.left.wait()
+
+
+async def test_where_the_server_offers_no_wire_nothing_is_limited_or_cut() -> None:
+    wire = wire_of({"extensions": {}})
+    wire.limit, wire.limit_reason = 5, "any"
+    wire.cut()
+    assert wire == NoWire(5, "any")
+    assert wire.unsent() == 0
+    assert wire_of({}) == NoWire()
+
+
+def test_installing_twice_is_installing_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    websocket_rules.install()
+    websocket_rules.install()
+
+
+def test_a_hypercorn_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    websocket_rules.install()
+    with monkeypatch.context() as changed:
+        changed.setattr("hypercorn.protocol.h2.WSStream", object)
+        with pytest.raises(websocket_rules.HypercornChanged, match="h2 does not make"):
+            websocket_rules.install()
+    with monkeypatch.context() as changed:
+        changed.delattr("hypercorn.asyncio.tcp_server.TCPServer.protocol_send")
+        with pytest.raises(websocket_rules.HypercornChanged, match="TCPServer has no"):
+            websocket_rules.install()
+
+
+async def until_close(client: RawClient) -> tuple[int, str]:
+    """The close frame, after whatever pings, which stay unanswered."""
+    while (got := await client.frame())[0] == PING:
+        pass
+    return int.from_bytes(got[1][:2]), got[1][2:].decode()
+
+
+async def fill(writer: asyncio.StreamWriter, one: bytes, at_most: int) -> int:
+    """Send until the server takes no more; how many of them went out or wait here."""
+    for sent in range(1, at_most + 1):
+        writer.write(one)
+        try:
+            async with asyncio.timeout(0.5):
+                await writer.drain()
+        except TimeoutError:
+            return sent
+    return at_most
