@@ -177,6 +177,9 @@ class RuledStream(WSStream):
         """Send a close frame, and read on until the peer's: a reset would take ours from it."""
         patience = self._timing.farewell
         if await self._write(last, patience):
+            if self._deaf and self.handshake.http_version == "1.1":
+                # After a fault its close frame cannot be made out: end it by our end of file.
+                self.wire.stop_writing()
             await within(self._parted, patience)
         parting = asyncio.ensure_future(self._part())
         if not (await asyncio.wait({parting}, timeout=patience))[0]:

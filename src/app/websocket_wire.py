@@ -55,6 +55,11 @@ class ServerWire:
         """Bytes written that the system has not taken yet."""
         return self._transport.get_write_buffer_size()
 
+    def stop_writing(self) -> None:
+        """Tell the peer that nothing follows, and read on; TLS knows no such half."""
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+
     async def taken(self, write: Coroutine[Any, Any, None], patience: float) -> bool:
         """Write; cut, and answer False, when the peer takes nothing for so many seconds.
 

@@ -26,6 +26,7 @@ from .ports import (
 from .run_records import record_of
 from .runs import CONTENT, Aborted, Answered, Failed, Finished, Run, RunEvent, Started, failed_event
 from .send_policy import check_send
+from .session_records import SessionSettingsMap
 from .session_settings import applied_to
 from .sessions import SessionKey, is_stale, unstored
 
@@ -140,16 +141,15 @@ class LocalDispatcher:
     ) -> tuple[StoredSession | None, Run]:
         """The session that the Run goes on with, None for a new transcript; and what it adds."""
         if run.one_off:
-            return None, run
+            return None, self._set_up(run, {})
         added = replace(run, messages=unstored(run.messages))
         session = await self._store.load(run.session_key, runner.history_budget(added))
         if session is None:
-            return None, run
+            return None, self._set_up(run, {})
         settings = self._settings()
-        check_send(
-            run.session_key, settings.sessions.send_policy, session.settings.get("sendPolicy")
-        )
-        run = replace(run, agent=applied_to(run.agent, session.settings, settings.models))
+        own_policy = session.settings.get("sendPolicy")
+        check_send(run.session_key, settings.sessions.send_policy, own_policy)
+        run = self._set_up(run, session.settings)
         if session.message_count and is_stale(
             run.session_key, settings.sessions, updated_at=session.updated_at, now=self._clock()
         ):
@@ -157,6 +157,14 @@ class LocalDispatcher:
         if not session.message_count:
             return session, run
         return session, replace(run, messages=added.messages)
+
+    def _set_up(self, run: Run, chosen: SessionSettingsMap) -> Run:
+        """The Run with what was chosen for its Session, and for itself."""
+        if run.thinking is not None:
+            chosen = {**chosen, "thinkingLevel": run.thinking}
+        if not chosen:
+            return run
+        return replace(run, agent=applied_to(run.agent, chosen, self._settings().models))
 
     async def _answer(
         self, run: Run, events: AsyncGenerator[TextDelta | ReasoningDelta | Answered]

@@ -87,7 +87,8 @@ class Turn:
 
     key: SessionKey
     session_id: str
-    """Another one than the Session's current id starts a new transcript; the old one is kept."""
+    """That of an earlier transcript adds to that one, which does not become current; an id that
+    the Session does not know starts a new transcript, and the others are kept."""
     run_id: str
     at: float
     messages: tuple[Message, ...]

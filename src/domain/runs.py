@@ -56,6 +56,8 @@ class RunRequest:
     """Names the entry point, also in generated session keys."""
     reserved_keys: bool = False
     """The session key may be one of a sub-agent or a job."""
+    thinking: str | None = None
+    """How much the model is to think, in this Run alone."""
     timeout: float | None = None
     """Seconds the Run may take, where the client sets it; None: what the agent's settings say,
     0: no limit."""
@@ -80,6 +82,8 @@ class Run:
     one_off: bool = False
     """The session key was made for this request alone."""
     door: str = "openai"
+    thinking: str | None = None
+    """A level of `session_settings`, which wins over the Session's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .errors import SendBlocked
-from .sessions import SessionKey
+
+if TYPE_CHECKING:
+    from .sessions import SessionKey  # Which needs the settings, and those this policy.
 
 
 @dataclass(frozen=True, slots=True)

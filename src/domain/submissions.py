@@ -11,6 +11,7 @@ from .messages import Role
 from .run_records import RunRecord
 from .runs import Run, RunRequest
 from .send_policy import check_send
+from .session_settings import thinking_level
 from .sessions import bind
 from .settings import Settings
 
@@ -58,6 +59,7 @@ def make_run(
         accepted_at=at,
         one_off=binding.one_off,
         door=request.door,
+        thinking=None if request.thinking is None else thinking_level(request.thinking),
     )
 
 

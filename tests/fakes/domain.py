@@ -21,6 +21,7 @@ from opensoul.domain.model_calls import (
     Usage,
 )
 from opensoul.domain.ports import StoredSession, Transcript, Turn
+from opensoul.domain.run_records import RunPage, RunQuery, RunRecord, status_after
 from opensoul.domain.runs import TERMINAL, Answered, NumberedEvent, Run, RunEvent, RunnerEvent
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings
@@ -190,18 +191,48 @@ class FakeStore:
 
 
 class FakeRunLog:
-    """A RunLog that keeps everything for ever."""
+    """A RunLog that keeps everything for ever, in memory."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[RunEvent]] = {}
-        self._grown: dict[str, asyncio.Event] = {}
+        """Of the Runs that were opened."""
+        self.records: dict[str, RunRecord] = {}
+        """As they were when the Runs were reserved or opened."""
+        self.earlier: list[str] = []
+        """Runs of an earlier process: what `unfinished` tells, as long as they have no end."""
         self.open_failure: Exception | None = None
+        self.reserve_failure: Exception | None = None
+        self._grown: dict[str, asyncio.Event] = {}
 
-    def open(self, run_id: str) -> None:
+    def left_by_an_earlier_process(self, record: RunRecord, *events: RunEvent) -> None:
+        """There is a Run without an end in the log when the process starts."""
+        self.open(record)
+        self.events[record.id].extend(events)
+        self.earlier.append(record.id)
+
+    async def start(self) -> None:
+        pass
+
+    async def reserve(self, record: RunRecord) -> RunRecord | None:
+        if self.reserve_failure is not None:
+            raise self.reserve_failure
+        if record.id in self.records:
+            return self.record(record.id)
+        self.records[record.id] = record
+        return None
+
+    async def release(self, run_id: str) -> None:
+        if run_id not in self.events:
+            self.records.pop(run_id, None)
+
+    def open(self, record: RunRecord) -> None:
         if self.open_failure is not None:
             raise self.open_failure
-        self.events[run_id] = []
-        self._grown[run_id] = asyncio.Event()
+        if record.id in self.events:
+            raise ValueError(f"run {record.id!r} has a log already")
+        self.records[record.id] = record
+        self.events[record.id] = []
+        self._grown[record.id] = asyncio.Event()
 
     def append(self, run_id: str, event: RunEvent) -> int:
         events = self.events[run_id]
@@ -223,6 +254,38 @@ class FakeRunLog:
             if events and isinstance(events[-1], TERMINAL):
                 return
             await self._grown[run_id].wait()
+
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+        return self.follow(run_id, after)
+
+    async def find(self, run_id: str) -> RunRecord | None:
+        return self.record(run_id) if run_id in self.records else None
+
+    async def list(self, query: RunQuery) -> RunPage:
+        """Newest first; there is never a second page."""
+        found = [
+            record
+            for record in map(self.record, self.records)
+            if query.session_key in (None, record.session_key)
+            and query.agent_id in (None, record.agent_id)
+            and query.status in (None, record.status)
+        ]
+        found.sort(key=lambda record: (record.accepted_at, record.id), reverse=True)
+        return RunPage(tuple(found[: query.limit]))
+
+    async def unfinished(self) -> tuple[RunRecord, ...]:
+        records = map(self.record, self.earlier)
+        return tuple(record for record in records if not record.status.final)
+
+    async def close(self) -> None:
+        pass
+
+    def record(self, run_id: str) -> RunRecord:
+        """The Run as it stands."""
+        record, events = self.records[run_id], self.events.get(run_id, [])
+        for event in events:
+            record = replace(record, status=status_after(event) or record.status)
+        return replace(record, last_seq=len(events))
 
     async def end_of(self, run_id: str) -> RunEvent:
         """The Run's terminal event, once it has come."""

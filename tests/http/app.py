@@ -15,6 +15,7 @@ from quart import Quart
 
 from opensoul.adapters.stores.memory import MemoryStore
 from opensoul.adapters.stores.run_log import MemoryRunLog
+from opensoul.adapters.stores.run_log_live import Bounds
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.transports import health, openai_chat
 from opensoul.adapters.transports.http import install
@@ -37,6 +38,7 @@ from opensoul.domain.model_calls import (
     TextDelta,
     Usage,
 )
+from opensoul.domain.run_records import RunRecord
 from opensoul.domain.runs import Run, RunEvent, RunRequest
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
 
@@ -102,13 +104,13 @@ class RememberedRunLog(MemoryRunLog):
     """A RunLog that can say which Runs there were, in order, and how each ended."""
 
     def __init__(self) -> None:
-        super().__init__(clock=time.time, max_bytes=256 * 1024 * 1024)
+        super().__init__(clock=time.time, bounds=Bounds(bytes_per_run=256 * 1024 * 1024))
         self.runs: list[str] = []
         self.opened = asyncio.Event()
 
-    def open(self, run_id: str) -> None:
-        super().open(run_id)
-        self.runs.append(run_id)
+    def open(self, record: RunRecord) -> None:
+        super().open(record)
+        self.runs.append(record.id)
         self.opened.set()
 
     async def end_of(self, number: int = 0) -> RunEvent:

@@ -182,7 +182,11 @@ async def test_only_the_current_transcript_names_a_session(store: Store) -> None
 async def test_settings_are_kept_until_they_are_taken_away(store: Store) -> None:
     await store.append(make_turn("r1"))
     await store.load(KEY, PLENTY)
-    first = {"label": "\ud800 two \ud83d\ude00", "pinned": True, "turns": 10**25}
+    first: dict[str, str | bool | int] = {
+        "label": "\ud800 two \ud83d\ude00",
+        "pinned": True,
+        "turns": 10**25,
+    }
     told = await store.patch(KEY, first, at=5_000.0, new_id="unused")
     assert told == await store.find(KEY)
     assert (told.settings, told.updated_at, told.session_id) == (first, 1_000.0, "first")

@@ -6,9 +6,11 @@ import asyncio
 import logging
 
 import pytest
+from hypercorn.protocol import h2, h11
 
-from opensoul.adapters.transports.control.wire import NoWire, wire_of
+from opensoul.adapters.transports.control.wire import NoWire, Wire, wire_of
 from opensoul.app import websocket_rules
+from opensoul.app.websocket_stream import RuledStream
 from opensoul.app.websocket_wire import Timing
 from tests.websocket.client import PING, PONG, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import Served, serving
@@ -99,12 +101,25 @@ async def test_the_application_cuts_a_client_that_takes_nothing(served: Served) 
     async with opened(served.port, "/talkative"):
         await served.connected.wait()
         (wire,) = served.wires
-        while wire.unsent() == 0:  # noqa: ASYNC110 (a socket's buffer tells nobody)
-            await asyncio.sleep(0)
+        await stuck(wire)
         wire.cut()
         wire.cut()
         await served.left.wait()
         await wire.ended()
+
+
+async def test_a_client_that_never_reads_is_cut_soon_when_there_is_a_reason_to_close() -> None:
+    async with (
+        serving(Timing(farewell=0.05)) as served,
+        opened(served.port, "/talkative") as client,
+    ):
+        await served.connected.wait()
+        (wire,) = served.wires
+        await stuck(wire)
+        client.send(frame(3))
+        await served.left.wait()
+        while wire.unsent():  # noqa: ASYNC110 (a socket's buffer tells nobody)
+            await asyncio.sleep(0)
 
 
 async def test_a_client_that_vanishes_ends_its_handler(served: Served) -> None:
@@ -148,9 +163,10 @@ async def test_where_the_server_offers_no_wire_nothing_is_limited_or_cut() -> No
     assert wire_of({}) == NoWire()
 
 
-def test_installing_twice_is_installing_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installing_twice_is_installing_once() -> None:
     websocket_rules.install()
     websocket_rules.install()
+    assert h11.WSStream is h2.WSStream is RuledStream  # type: ignore[attr-defined]
 
 
 def test_a_hypercorn_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +179,16 @@ def test_a_hypercorn_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch
         changed.delattr("hypercorn.asyncio.tcp_server.TCPServer.protocol_send")
         with pytest.raises(websocket_rules.HypercornChanged, match="TCPServer has no"):
             websocket_rules.install()
+    with monkeypatch.context() as changed:
+        changed.setattr("hypercorn.asyncio.tcp_server.TCPServer.__init__", lambda self: None)
+        with pytest.raises(websocket_rules.HypercornChanged, match="TCPServer takes no writer"):
+            websocket_rules.install()
+
+
+async def stuck(wire: Wire) -> None:
+    """Until the client's system takes no more."""
+    while wire.unsent() == 0:  # noqa: ASYNC110 (a socket's buffer tells nobody)
+        await asyncio.sleep(0)
 
 
 async def until_close(client: RawClient) -> tuple[int, str]:

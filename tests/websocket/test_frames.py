@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import struct
-
 import pytest
 
 from tests.websocket.client import (
@@ -14,7 +11,6 @@ from tests.websocket.client import (
     PING,
     PONG,
     TEXT,
-    RawClient,
     close_frame,
     connected,
     frame,
@@ -102,7 +98,7 @@ async def test_a_fault_is_told_in_a_close_frame_and_ends_the_connection(
         client.send(sent)
         told, reason = await client.closing()
         assert (told, reason != "") == (code, True)
-        await leave(client)
+        await client.ended()
         await served.left.wait()
         assert served.taken == []
 
@@ -113,7 +109,7 @@ async def test_what_was_said_before_a_fault_counts_and_after_it_does_not(served:
         assert await client.text() == "before"
         client.send(frame(3), frame(TEXT, b"after"), frame(PING, b"after"))
         assert (await client.closing())[0] == 1002
-        await leave(client)
+        await client.ended()
         await served.left.wait()
         assert served.taken == ["before"]
 
@@ -170,10 +166,3 @@ async def test_an_upgrade_that_the_application_refuses_gets_its_answer(served: S
         answer = await client.reader.read()
         assert answer.startswith(b"HTTP/1.1 503")
         assert answer.endswith(b"Not now")
-
-
-async def leave(client: RawClient) -> None:
-    """As a client does that was told why: it answers, and the server closes."""
-    client.send(frame(CLOSE, struct.pack("!H", 1000)))
-    client.writer.write_eof()
-    await asyncio.wait_for(client.ended(), 10)

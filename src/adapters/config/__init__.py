@@ -11,6 +11,7 @@ from .places import Locations, Overrides, locate
 if TYPE_CHECKING:
     from .changes import Applied, Rejected, ReloadEvent, Skipped
     from .context import Inputs
+    from .editing import ConfigEditor
     from .loading import Loaded, load
     from .redaction import REDACTED, redacted
     from .reference import render_reference
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REDACTED",
     "Applied",
+    "ConfigEditor",
     "ConfigInvalid",
     "ConfigSource",
     "Inputs",
@@ -42,6 +44,7 @@ __all__ = [
 # pydantic takes a third of a second to import, which a command that needs no file should not pay.
 _LATER = {
     "Applied": "changes",
+    "ConfigEditor": "editing",
     "ConfigSource": "source",
     "Inputs": "context",
     "Loaded": "loading",

@@ -43,7 +43,12 @@ ReloadEvent = Applied | Rejected | Skipped
 
 def differences(old: Root, new: Root) -> tuple[KeyPath, ...]:
     """Where two configurations differ, defaults included. A list is one place, whatever changed."""
-    return tuple(_between(old.model_dump(by_alias=True), new.model_dump(by_alias=True), ()))
+    return differing(old.model_dump(by_alias=True), new.model_dump(by_alias=True))
+
+
+def differing(old: object, new: object) -> tuple[KeyPath, ...]:
+    """The same for their plain data."""
+    return tuple(_between(old, new, ()))
 
 
 def needs_restart(path: KeyPath) -> bool:

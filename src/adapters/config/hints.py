@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from .redaction import sounds_secret
 from .schema import Root, json_schema
 from .schema.walk import Entry, entries, mark
 
@@ -31,8 +30,8 @@ def _hint(entry: Entry, order: int) -> dict[str, object]:
         hint["help"] = entry.field.description
     if entry.inert:
         hint["advanced"] = True
-    if mark(entry.field, "x-secret") or sounds_secret(entry.path[-1]):
-        hint["sensitive"] = entry.shape.kind != "object"
+    if mark(entry.field, "x-secret"):
+        hint["sensitive"] = True
     return hint
 
 

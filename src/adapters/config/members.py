@@ -38,7 +38,7 @@ class Members:
         node, before = self._node, self._before(i)
         last = i == len(node.values) - 1
         behind = self._end() if last else self._before(i + 1)
-        gap = _closed(before, behind)
+        gap = _closed(before, behind, last=last)
         del node.values[i]
         if isinstance(node, JSONObject):
             del node.keys[i]
@@ -109,11 +109,12 @@ def _indentation(gap: Gap) -> str | None:
     return last.rpartition("\n")[2] if isinstance(last, str) and "\n" in last else None
 
 
-def _closed(before: Gap, behind: Gap) -> Gap:
-    """The gap that is left of the two around something taken out."""
-    line_end = next((i for i, item in enumerate(behind) if _breaks([item])), None)
-    if line_end is None:
-        start = 1 if behind and isinstance(behind[0], str) else 0
-        return [*before, *behind[start:]]
+def _closed(before: Gap, behind: Gap, *, last: bool) -> Gap:
+    """The gap that is left of the two around something taken out; `last`: a bracket follows."""
     kept = before[:-1] if before and isinstance(before[-1], str) else before
-    return [*kept, *behind[line_end:]]
+    line_end = next((i for i, item in enumerate(behind) if _breaks([item])), None)
+    if line_end is not None:
+        return [*kept, *behind[line_end:]]
+    if last and not (kept and isinstance(kept[-1], LineComment)):
+        return [*kept, *behind]
+    return [*before, *(behind[1:] if behind and isinstance(behind[0], str) else behind)]

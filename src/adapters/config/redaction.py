@@ -54,7 +54,7 @@ def _member(value: Any, path: KeyPath, shape: Shape | None, tree: Node) -> Any:
     key = path[-1]
     found = below(shape, key) if shape is not None else None
     inner, field = found if found is not None else (None, None)
-    if (field is not None and mark(field, "x-secret")) or sounds_secret(str(key)):
+    if (field is not None and mark(field, "x-secret")) or _sounds_secret(str(key)):
         return _hidden(value)
     return _shown(value, path, inner, tree)
 
@@ -73,7 +73,7 @@ def _hidden(value: Any) -> Any:
             return value
 
 
-def sounds_secret(key: str) -> bool:
+def _sounds_secret(key: str) -> bool:
     return _SECRET_NAME.fullmatch(re.sub(r"[^a-z]", "", key.lower())) is not None
 
 

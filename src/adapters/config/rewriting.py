@@ -67,7 +67,7 @@ class _Rewriter:
         for key, item in new.items():
             if key in places:
                 i = places[key]
-                node.values[i] = self._value(node.values[i], old[key], item, style)
+                node.values[i] = self._value(node.values[i], old.get(key), item, style)
             else:
                 self._append(members, self._wording.member(key, item, style), style)
 

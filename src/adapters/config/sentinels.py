@@ -135,7 +135,7 @@ def _hidden_spans(text: str, hidden: object, secrets: list[str]) -> Iterator[tup
             # The key is given twice, and what counts is something else.
             shown = REDACTED
         if shown != pyjson5.decode(span.text):
-            yield span, json.dumps(shown, ensure_ascii=False)
+            yield span, _quoted(shown, span.text[0])
 
 
 def _hidden_comment(comment: str, secrets: list[str]) -> str:
@@ -158,4 +158,14 @@ def _restored_spans(
         if span.path is None:
             yield span, comments.get(span.text, span.text)
         elif (source := kept.get(span.path)) is not None and source in written:
-            yield span, written[source]
+            old, quote = written[source], span.text[0]
+            # A text without single quotes may be meant for whoever reads JSON only.
+            yield span, old if old[0] == quote else _quoted(pyjson5.decode(old), quote)
+
+
+def _quoted(text: str, quote: str) -> str:
+    """A string as JSON5 has it in these quotes."""
+    written = json.dumps(text, ensure_ascii=False)
+    if quote == '"':
+        return written
+    return "'" + written[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"

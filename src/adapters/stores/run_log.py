@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord
 from ...domain.runs import NumberedEvent, RunEvent
-from .run_log_live import BOUNDS, Bounds, LiveRuns, Log, follow
+from .run_log_events import Log, follow
+from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
 
 

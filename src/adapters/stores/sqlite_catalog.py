@@ -22,7 +22,10 @@ _INFO = f"""
     FROM sessions JOIN transcripts ON transcripts.id = {_CURRENT_ID}
     WHERE {{where}} ORDER BY sessions.updated_at DESC, sessions.id DESC"""  # noqa: S608
 _ONE = _INFO.format(where="sessions.key = ?")
-_BY_ID = _INFO.format(where="transcripts.session_id = ?")
+_BY_ID = _INFO.format(
+    where="""transcripts.session_id = :id
+        AND sessions.id IN (SELECT session FROM transcripts WHERE session_id = :id)"""
+)
 # The page is found first, in an index alone where possible; only its sessions are looked up.
 _PAGE = _INFO.format(
     where="""sessions.id IN (
@@ -57,7 +60,7 @@ def find_session(connection: sqlite3.Connection, key: SessionKey) -> SessionInfo
 
 def find_by_id(connection: sqlite3.Connection, session_id: str) -> tuple[SessionInfo, ...]:
     """SessionCatalog.find_by_id."""
-    return tuple(map(_info, connection.execute(_BY_ID, (column(session_id),))))
+    return tuple(map(_info, connection.execute(_BY_ID, {"id": column(session_id)})))
 
 
 def _conditions(query: SessionQuery) -> tuple[str, tuple[str | bytes | float, ...]]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 
 from ...domain.errors import StoreFailed
-from ...domain.run_records import RunStatus
-from .run_log_live import Log, Waiters, wake, woken
+from .run_log_events import wake, woken
+from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_writes import Batch, write_batch
 from .sqlite_writer import GroupWriter
 
@@ -21,50 +19,6 @@ _RETRY_AFTER = 1.0
 """Seconds until what could not be written is tried again, where nobody waits for it."""
 _LEAST_APART = 0.005
 """Seconds between two commits at least, so that many Runs share them."""
-
-
-@dataclass(slots=True, eq=False)
-class KeptLog(Log):
-    """A Log that is brought to the disk."""
-
-    number: int = 0
-    """The Run's, in the file."""
-    taken: int = 0
-    """Events up to this one were handed to the writer."""
-    kept: int = 0
-    """Events up to this one are in the file, but for those that fell out."""
-    trimmed: int = 1
-    """Events before this one are no longer in the file."""
-    known: bool = False
-    """The Run is in the file."""
-    told: RunStatus | None = None
-    """The status that was handed to the writer."""
-    dirty: bool = False
-    """There is something for the writer, and it will be fetched."""
-    claim: asyncio.Future[None] | None = None
-    """There while a reservation is being written or taken back."""
-    kept_waiters: Waiters = field(default_factory=set)
-
-    def take(self) -> Batch:
-        """What the file does not know yet."""
-        self.dirty = False
-        new = islice(reversed(self.events), self.last - self.taken)
-        changed = self.told is not self.status
-        dropped = self.first if self.first > self.trimmed else 0
-        batch = Batch(
-            self.number,
-            self.record if changed else None,
-            known=self.known,
-            events=tuple(new)[::-1],
-            drop_before=dropped,
-        )
-        self.taken, self.told = self.last, self.status
-        self.trimmed = max(self.trimmed, dropped)
-        return batch
-
-    def untake(self) -> None:
-        """What was taken has not reached the file."""
-        self.taken, self.told = self.kept, None
 
 
 class Keeper:
@@ -132,7 +86,7 @@ class Keeper:
                 written.add_done_callback(partial(self._written, log, batch))
 
     async def close(self) -> None:
-        """Keep all there is, if that is possible. Who still waits is told that it is over."""
+        """Keep all there is, if that is possible."""
         await self._idle.wait()
         self.flush()
         self._closed = True
@@ -171,24 +125,18 @@ class Keeper:
         if batch.events:
             log.kept = batch.events[-1].seq
         if not log.dirty:
-            del self.unkept[log.run_id]
+            self.unkept.pop(log.run_id, None)
         if size:
             self._on_kept(size)
         wake(log.kept_waiters)
 
     def _take_back(self, log: KeptLog, error: BaseException) -> None:
-        self._failure = str(error)
+        self._failure = str(error) or repr(error)
         log.untake()
         log.dirty = self._held(log.run_id) is log
         if not log.dirty:
-            del self.unkept[log.run_id]
-        self._disappoint(log, self._failure)
-
-    def _disappoint(self, log: KeptLog, why: str) -> None:
-        for waiter in log.kept_waiters:
-            if not waiter.done():
-                waiter.set_exception(StoreFailed(why))
-        log.kept_waiters.clear()
+            self.unkept.pop(log.run_id, None)
+        log.disappoint(self._failure)
 
     def _after_all(self) -> None:
         """Told once for a stretch of failures; then go on with what has come meanwhile."""

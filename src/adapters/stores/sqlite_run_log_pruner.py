@@ -38,6 +38,7 @@ class Pruner:
         self._size = size
         self._looked_at = 0.0
         self._pruning: asyncio.Future[tuple[int, int]] | None = None
+        self._closed = False
 
     def add(self, size: int) -> None:
         """A Run has ended and keeps that many bytes of events."""
@@ -48,9 +49,13 @@ class Pruner:
         """Begin to prune where there may be something to prune."""
         now = self._clock()
         due = self._size > self._max_bytes or abs(now - self._looked_at) >= _EVERY
-        if due and self._pruning is None:
+        if due and self._pruning is None and not self._closed:
             self._looked_at = now
             self._prune_some()
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._closed = True
 
     def _prune_some(self) -> None:
         excess = max(0, self._size - self._max_bytes)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 
 from ...domain.run_records import RunRecord
-from .run_log_live import LiveRuns, wake
-from .sqlite_run_log_keeper import KeptLog
+from .run_log_events import wake
+from .run_log_live import LiveRuns
+from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_writes import delete_run, reserve_run
 from .sqlite_writer import GroupWriter
 

@@ -1,4 +1,4 @@
-"""The SQLite file of a store: how it is opened, recognised and migrated; a session store's layout."""
+"""The SQLite file of a store: how it is opened, known and migrated; a session store's layout."""
 
 from __future__ import annotations
 

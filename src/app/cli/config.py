@@ -1,4 +1,4 @@
-"""`opensoul config`: what is configured, whether it is valid, and what could be."""
+"""`opensoul config`: what is configured, whether it is valid, what could be; and to change it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .config_edit import COMMANDS
 from .refused import Refused
 from .state import State, common_options, print_json
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @click.group()
 @common_options
 def config() -> None:
-    """Check, show and explain the configuration."""
+    """Check, show, explain and change the configuration."""
 
 
 @config.command()
@@ -78,6 +79,10 @@ def reference() -> None:
     from ...adapters.config import render_reference
 
     click.echo(render_reference(), nl=False)
+
+
+for _command in COMMANDS:
+    config.add_command(_command)
 
 
 def _files(loaded: Loaded) -> list[str]:

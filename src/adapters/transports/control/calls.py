@@ -52,6 +52,9 @@ class Handler(Generic[P]):
 
 Handlers = Mapping[str, Handler[Any]]
 
+ANSWERED = object()
+"""What a handler returns whose first answer was the last."""
+
 
 class AnswerFailed(Exception):
     """An answer that tells of a failure and has a payload too."""

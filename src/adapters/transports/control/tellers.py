@@ -14,7 +14,6 @@ from ....domain.ports import Clock
 from ....domain.run_records import RunRecord
 from ....domain.runs import TERMINAL, NumberedEvent, RunEvent
 from .connection import Connection
-from .outbox import Outbox
 from .tellings import Telling, chat_end, chat_event, message_of
 
 logger = logging.getLogger(__name__)
@@ -134,13 +133,3 @@ class _Chat:
         message = message_of(self._telling.text, self._record.accepted_at)
         payload = chat_event(self._record, self._seq, "delta", deltaText=new, message=message)
         self._tell(self._seq, payload, True)
-
-
-async def follow(
-    events: AsyncGenerator[NumberedEvent], telling: Telling, outbox: Outbox, clock: Clock
-) -> None:
-    """Tell one client a Run's events, each once and none left out: where it is slow, wait."""
-    async with aclosing(events):
-        async for numbered in events:
-            await outbox.room()
-            outbox.event("agent", telling.agent_event(numbered.seq, numbered.event, clock()))

@@ -1,0 +1,63 @@
+"""What a Log knows of its file."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ...domain.errors import StoreFailed
+from ...domain.run_records import RunStatus
+from .run_log_events import Log, Waiters
+from .sqlite_run_log_writes import Batch
+
+
+@dataclass(slots=True, eq=False)
+class KeptLog(Log):
+    """A Log that is brought to the disk."""
+
+    number: int = 0
+    """The Run's, in the file."""
+    taken: int = 0
+    """Events up to this one were handed to the writer."""
+    kept: int = 0
+    """Events up to this one are in the file, but for those that fell out."""
+    trimmed: int = 1
+    """Events before this one are no longer in the file."""
+    known: bool = False
+    """The Run is in the file."""
+    told: RunStatus | None = None
+    """The status that was handed to the writer."""
+    dirty: bool = False
+    """There is something for the writer, and it will be fetched."""
+    claim: asyncio.Future[None] | None = None
+    """There while a reservation is being written or taken back."""
+    kept_waiters: Waiters = field(default_factory=set)
+
+    def take(self) -> Batch:
+        """What the file does not know yet."""
+        self.dirty = False
+        new = islice(reversed(self.events), self.last - self.taken)
+        changed = self.told is not self.status
+        dropped = self.first if self.first > self.trimmed else 0
+        batch = Batch(
+            self.number,
+            self.record if changed else None,
+            known=self.known,
+            events=tuple(new)[::-1],
+            drop_before=dropped,
+        )
+        self.taken, self.told = self.last, self.status
+        self.trimmed = max(self.trimmed, dropped)
+        return batch
+
+    def untake(self) -> None:
+        """What was taken has not reached the file."""
+        self.taken, self.told = self.kept, None
+
+    def disappoint(self, why: str) -> None:
+        """Who waits for the file waits in vain."""
+        for waiter in self.kept_waiters:
+            if not waiter.done():
+                waiter.set_exception(StoreFailed(why))
+        self.kept_waiters.clear()

@@ -1,0 +1,164 @@
+"""From a request's text to its answer: shape, method, scope, parameters, handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from ....domain.auth import authorize
+from ....domain.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
+from ..http.json_text import loads
+from ..routes import METHODS, Method
+from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
+from .connection import Connection
+from .frames import ErrorShape, RequestFrame
+from .outbox import error_frame, response_frame
+from .problems import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    UNAVAILABLE,
+    error_of,
+    invalid_params,
+    validation_text,
+)
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 256
+"""Requests of one connection that may be in work. A waiting `agent` is one of them."""
+_TOO_MANY_WRONG = 10
+"""Calls of methods of another role after which a connection is ended."""
+
+_BUSY = ErrorShape(
+    code=UNAVAILABLE,
+    message=f"More than {_AT_ONCE} requests of this connection are in work.",
+    retryable=True,
+    retry_after_ms=1_000,
+)
+
+
+class BadFrame(Exception):
+    """A text that is no request. `id` is what can be read of it, to answer under."""
+
+    def __init__(self, message: str, request_id: str = "invalid") -> None:
+        super().__init__(message)
+        self.message = message
+        self.request_id = request_id
+
+
+def read_frame(message: str | bytes) -> RequestFrame:
+    """The request in a message. Raises BadFrame."""
+    if isinstance(message, bytes):
+        raise BadFrame("invalid request frame: a text message is expected, not a binary one")
+    try:
+        value = loads(message.encode("utf-8", "surrogatepass"))
+    except InvalidRequest as error:
+        raise BadFrame(f"invalid request frame: {error.message}") from None
+    known = value.get("id") if isinstance(value, dict) else None
+    request_id = known if isinstance(known, str) and known else "invalid"
+    try:
+        return RequestFrame.model_validate(value)
+    except ValidationError as error:
+        text = f"invalid request frame: {validation_text(error)}"
+        raise BadFrame(text, request_id[:256]) from None
+
+
+def check_handlers(handlers: Mapping[str, object]) -> None:
+    """Raises ValueError where the route table and the handlers do not name the same methods."""
+    expected = {method.name for method in METHODS.values() if method.missing is None}
+    if expected != set(handlers):
+        difference = sorted(expected.symmetric_difference(handlers))
+        raise ValueError(f"route table and handlers differ: {', '.join(difference)}")
+
+
+@dataclass(slots=True, eq=False)
+class Requests:
+    """The requests of one connection, each in a task of its own: answers may overtake."""
+
+    connection: Connection
+    handlers: Handlers
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _wrong: int = 0
+
+    def take(self, message: str | bytes) -> None:
+        """Begin to work on a message; the answer goes into the connection's outbox."""
+        outbox = self.connection.outbox
+        try:
+            frame = read_frame(message)
+        except BadFrame as bad:
+            error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
+            outbox.put(error_frame(bad.request_id, _dumped(error)))
+            return
+        if len(self._tasks) >= _AT_ONCE:
+            outbox.put(error_frame(frame.id, _dumped(_BUSY)))
+            return
+        task = asyncio.create_task(self._answer(frame))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Give up what is in work. Runs go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _answer(self, frame: RequestFrame) -> None:
+        outbox, protocol = self.connection.outbox, self.connection.protocol
+
+        def first(payload: object) -> None:
+            outbox.put(response_frame(frame.id, payload))
+
+        try:
+            payload = await self._handle(frame, Call(frame.method, self.connection, first))
+        except AnswerFailed as failed:
+            outbox.put(error_frame(frame.id, _dumped(failed.error), failed.payload))
+        except GatewayError as error:
+            outbox.put(error_frame(frame.id, _dumped(error_of(error, protocol=protocol))))
+        except Exception:
+            # The outermost edge of a request: the log gets the error, the client no internals.
+            extra = {"connection": self.connection.id, "method": frame.method[:64]}
+            logger.exception("a request failed unexpectedly", extra=extra)
+            outbox.put(error_frame(frame.id, _dumped(INTERNAL_ERROR)))
+        else:
+            if payload is not ANSWERED:
+                outbox.put(response_frame(frame.id, payload))
+
+    async def _handle(self, frame: RequestFrame, call: Call) -> object:
+        if frame.method == "connect":
+            raise InvalidRequest("connect is only valid as the first request")
+        method = METHODS.get(frame.method)
+        if method is None:
+            raise InvalidRequest(f"unknown method: {frame.method}")
+        self._authorize(method, frame.params)
+        if method.missing is not None:
+            raise Unavailable(method.missing)
+        handler: Handler[Any] = self.handlers[method.name]
+        try:
+            params = handler.params.model_validate({} if frame.params is None else frame.params)
+        except ValidationError as error:
+            raise invalid_params(method.name, error) from None
+        return await handler.run(call, params)
+
+    def _authorize(self, method: Method, params: object) -> None:
+        """Raises Forbidden."""
+        role = self.connection.role
+        if role != method.role:
+            self._wrong += 1
+            if self._wrong > _TOO_MANY_WRONG:
+                self.connection.close(1008, "repeated unauthorized calls")
+            raise Forbidden(f"unauthorized role: {role}")
+        if method.scope is not None:
+            authorize(self.connection.principal, method.scope)
+        if method.harder is not None and isinstance(params, dict):
+            harder = method.harder(params)
+            if harder is not None:
+                authorize(self.connection.principal, harder)
+
+
+def _dumped(error: ErrorShape) -> dict[str, object]:
+    return error.model_dump(by_alias=True, exclude_none=True)

@@ -1,0 +1,302 @@
+"""`agent` and `chat.*`: starting Runs, and stopping them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from .....domain.auth import Principal
+from .....domain.errors import InvalidRequest, UnknownSession
+from .....domain.gateway import Gateway
+from .....domain.messages import Message, Role, text_message
+from .....domain.ports import Clock
+from .....domain.run_records import RunRecord, RunStatus
+from .....domain.runs import Failed, OnLeave, RunRequest
+from .....domain.session_desk import SessionDesk
+from .....domain.sessions import MAIN, SessionKey
+from ..attachments import Attachments, user_message
+from ..calls import ANSWERED, Call, Handler, Handlers, Params
+from ..frames import Name
+from ..hub import Hub
+from ..tellings import message_of
+from .outcomes import Outcomes, agent_payload, failed_answer
+
+Seconds = Annotated[int, Field(ge=0, le=86_400)]
+Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
+Key = Annotated[str, Field(min_length=1, max_length=256)]
+
+_STOP = ("/stop", "/abort")
+_START_OVER = ("/new", "/reset")
+_NO_DELIVERY = (
+    "There are no chat channels here, so an answer cannot be delivered to one: leave out deliver."
+)
+_NO_OVERRIDE = "A model is chosen for a session, with sessions.patch, not for a run."
+
+
+class AgentParams(Params):
+    """`timeout`: seconds, 0 for no limit. What belongs to chat channels is accepted and has no
+    meaning here, but `deliver` and `channel` are refused where they ask for something."""
+
+    message: Annotated[str, Field(min_length=1)]
+    idempotency_key: Key
+    agent_id: Name | None = None
+    session_key: Name | None = None
+    session_id: Name | None = None
+    thinking: Name | None = None
+    timeout: Seconds | None = None
+    attachments: Attachments = Field(default_factory=list)
+    extra_system_prompt: str | None = None
+    model: Name | None = None
+    provider: Name | None = None
+    label: Name | None = None
+    lane: Name | None = None
+    spawned_by: Name | None = None
+    task_id: Name | None = None
+    deliver: bool | None = None
+    channel: Name | None = None
+    reply_channel: Name | None = None
+    best_effort_deliver: bool | None = None
+    to: Any = None
+    reply_to: Any = None
+    account_id: Any = None
+    reply_account_id: Any = None
+    thread_id: Any = None
+    group_id: Any = None
+    group_channel: Any = None
+    group_space: Any = None
+    cwd: Any = None
+    model_run: Any = None
+    prompt_mode: Any = None
+    expected_existing_session_id: Any = None
+    bootstrap_context_mode: Any = None
+    session_effects: Any = None
+    disable_message_tool: Any = None
+
+
+class SendParams(Params):
+    """`message` may be empty where there are attachments. `timeout_ms`: milliseconds."""
+
+    session_key: Name
+    message: str
+    idempotency_key: Key
+    agent_id: Name | None = None
+    session_id: Name | None = None
+    thinking: Name | None = None
+    deliver: bool | None = None
+    attachments: Attachments = Field(default_factory=list)
+    timeout_ms: Milliseconds | None = None
+    queue_mode: Any = None
+    fast_mode: Any = None
+    reply_to_id: Any = None
+    mentions: Any = None
+    work_context: Any = None
+    expected_session_id: Any = None
+
+
+class AbortParams(Params):
+    """Without `run_id`: every run of the session."""
+
+    session_key: Name
+    run_id: Name | None = None
+    agent_id: Name | None = None
+    preserve_side_runs: bool | None = None
+
+
+class InjectParams(Params):
+    """`label` stands before the message."""
+
+    session_key: Name
+    message: Annotated[str, Field(min_length=1)]
+    label: Annotated[str, Field(max_length=100)] | None = None
+    agent_id: Name | None = None
+
+
+class ChatMethods:
+    """The handlers."""
+
+    def __init__(
+        self, gateway: Gateway, desk: SessionDesk, hub: Hub, outcomes: Outcomes, clock: Clock
+    ) -> None:
+        self._gateway = gateway
+        self._desk = desk
+        self._hub = hub
+        self._outcomes = outcomes
+        self._clock = clock
+
+    def handlers(self) -> Handlers:
+        return {
+            "agent": Handler(AgentParams, self._agent),
+            "chat.send": Handler(SendParams, self.send),
+            "chat.abort": Handler(AbortParams, self.abort),
+            "chat.inject": Handler(InjectParams, self._inject),
+        }
+
+    async def _agent(self, call: Call, params: AgentParams) -> object:
+        """Accepted at once; the last answer comes when the Run has ended."""
+        _refuse_what_is_not_done(params)
+        key = await self._session_of(call.principal, params)
+        request = RunRequest(
+            messages=_messages(params),
+            agent_id=key.agent_id,
+            session_key=str(key),
+            thinking=params.thinking,
+            on_leave=OnLeave.CONTINUE,
+            door="agent",
+            reserved_keys=True,
+            timeout=params.timeout,
+        )
+
+        def accepted(record: RunRecord) -> None:
+            self._hub.attend(call.connection, record.session_key, begun=record.id)
+            call.answer(_accepted(record))
+
+        submission = await self._gateway.submit_once(
+            call.principal, request, params.idempotency_key, accepted=accepted
+        )
+        record = submission.record
+        if not submission.fresh:
+            self._hub.attend(call.connection, record.session_key)
+            if not record.status.final:
+                call.answer(_accepted(record))
+        return agent_payload(await self._outcomes.of(call.principal, record.id))
+
+    async def send(self, call: Call, params: SendParams) -> object:
+        """Answered at once; events tell the rest."""
+        key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        word = params.message.strip().lower()
+        if word in _STOP:
+            return self._stopped(call.principal, key)
+        if word in _START_OVER:
+            info = await self._desk.reset(call.principal, key)
+            return {"ok": True, "key": str(key), "sessionId": info.session_id, "status": "ok"}
+        if not params.message.strip() and not params.attachments:
+            raise InvalidRequest("message or attachment required", param="message")
+        request = RunRequest(
+            messages=(user_message(params.message, params.attachments),),
+            agent_id=key.agent_id,
+            session_key=str(key),
+            thinking=params.thinking,
+            on_leave=OnLeave.CONTINUE,
+            door="chat",
+            reserved_keys=True,
+            timeout=None if params.timeout_ms is None else params.timeout_ms / 1_000,
+        )
+
+        def accepted(record: RunRecord) -> None:
+            self._hub.attend(call.connection, record.session_key, begun=record.id)
+            call.answer({"runId": record.id, "status": "started"})
+
+        submission = await self._gateway.submit_once(
+            call.principal, request, params.idempotency_key, accepted=accepted
+        )
+        if submission.fresh:
+            return ANSWERED
+        self._hub.attend(call.connection, submission.record.session_key)
+        return await self._repeated(call.principal, submission.record)
+
+    async def abort(self, call: Call, params: AbortParams) -> object:
+        key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        if params.run_id is None:
+            return self._stopped(call.principal, key)
+        running = [run for run in self._gateway.active(call.principal) if run.id == params.run_id]
+        if any(run.session_key != key for run in running):
+            raise InvalidRequest("runId does not match sessionKey", param="runId")
+        aborted = self._gateway.abort(call.principal, params.run_id, _by(call.principal))
+        return _aborted([params.run_id] if aborted else [])
+
+    async def _inject(self, call: Call, params: InjectParams) -> object:
+        key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        text = f"[{params.label}]\n\n{params.message}" if params.label else params.message
+        _, message_id = await self._desk.inject(call.principal, key, text)
+        told = {
+            "runId": message_id,
+            "sessionKey": str(key),
+            "agentId": key.agent_id,
+            "seq": 0,
+            "state": "final",
+            "stopReason": "injected",
+            "message": message_of(text, self._clock()),
+        }
+        self._hub.tell_session(key, "chat", told)
+        return {"ok": True, "messageId": message_id}
+
+    async def _session_of(self, principal: Principal, params: AgentParams) -> SessionKey:
+        """The session that is meant: by key, by id, or the agent's main one."""
+        if params.agent_id is not None:
+            self._gateway.settings.agents.find(params.agent_id, param="agentId")
+        if params.session_key is not None:
+            key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        elif params.session_id is not None:
+            key = await self._by_id(principal, params.session_id)
+        else:
+            key = self._gateway.session_key(MAIN, agent_id=params.agent_id)
+        if params.agent_id is not None and key.agent_id != params.agent_id.strip().lower():
+            raise InvalidRequest(
+                f'agent "{params.agent_id}" does not match session key agent "{key.agent_id}"',
+                param="agentId",
+            )
+        return key
+
+    async def _by_id(self, principal: Principal, session_id: str) -> SessionKey:
+        found = await self._desk.with_id(principal, session_id)
+        if not found:
+            raise UnknownSession(f"No session found: {session_id}")
+        if len(found) > 1:
+            keys = ", ".join(str(info.key) for info in found)
+            raise InvalidRequest(
+                f"Multiple sessions found for sessionId: {session_id} ({keys})", param="sessionId"
+            )
+        return found[0].key
+
+    def _stopped(self, principal: Principal, key: SessionKey) -> object:
+        return _aborted(list(self._gateway.abort_session(principal, key, _by(principal))))
+
+    async def _repeated(self, principal: Principal, record: RunRecord) -> object:
+        """What a request gets that was sent before."""
+        if not record.status.final:
+            return {"runId": record.id, "status": "in_flight"}
+        if record.status is RunStatus.FINISHED:
+            return {"runId": record.id, "status": "ok"}
+        if record.status is RunStatus.ABORTED:
+            return {"runId": record.id, "status": "aborted", "summary": "aborted"}
+        ending = (await self._outcomes.of(principal, record.id)).ending
+        if isinstance(ending, Failed):
+            raise failed_answer(record.id, ending.message or "The run failed.", ending)
+        return {"runId": record.id, "status": "ok"}
+
+
+def _messages(params: AgentParams) -> tuple[Message, ...]:
+    asked = user_message(params.message, params.attachments)
+    if not params.extra_system_prompt:
+        return (asked,)
+    return (text_message(Role.SYSTEM, params.extra_system_prompt), asked)
+
+
+def _refuse_what_is_not_done(params: AgentParams) -> None:
+    """Nothing that was asked for is dropped in silence."""
+    if params.model is not None or params.provider is not None:
+        raise InvalidRequest(_NO_OVERRIDE, param="model")
+    for name, channel in (("channel", params.channel), ("replyChannel", params.reply_channel)):
+        if channel is not None and channel not in ("webchat", "last"):
+            raise InvalidRequest(f"invalid agent params: unknown channel: {channel}", param=name)
+    if params.deliver and params.channel is not None:
+        raise InvalidRequest(_NO_DELIVERY, param="deliver")
+
+
+def _accepted(record: RunRecord) -> dict[str, object]:
+    return {
+        "runId": record.id,
+        "sessionKey": str(record.session_key),
+        "agentId": record.agent_id,
+        "status": "accepted",
+        "acceptedAt": int(record.accepted_at * 1_000),
+    }
+
+
+def _aborted(run_ids: list[str]) -> dict[str, object]:
+    return {"ok": True, "aborted": bool(run_ids), "runIds": run_ids}
+
+
+def _by(principal: Principal) -> str:
+    return f"Aborted by {principal.id}."

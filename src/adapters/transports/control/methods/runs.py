@@ -1,0 +1,201 @@
+"""`runs.*` and `agent.wait`: every Run, from whichever door it came."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+from pydantic import Field
+
+from .....domain.errors import GatewayError, InvalidRequest, UnknownRun
+from .....domain.gateway import MAX_RUNS_LISTED, Gateway
+from .....domain.ports import Clock
+from .....domain.run_records import RunQuery, RunRecord, RunStatus
+from .....domain.runs import Aborted, Failed, NumberedEvent
+from ...http.json_text import dumps
+from ..calls import ANSWERED, Call, Handler, Handlers, Params
+from ..frames import Count, Name
+from ..tellings import Telling
+from .outcomes import Outcomes
+
+
+class ListParams(Params):
+    """Which runs; `limit` is cut to 500."""
+
+    session_key: Name | None = None
+    agent_id: Name | None = None
+    status: Name | None = None
+    limit: Annotated[int, Field(ge=1)] = 50
+    cursor: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+
+
+class RunParams(Params):
+    """One run."""
+
+    run_id: Name
+
+
+class FollowParams(RunParams):
+    """`after_seq`: the number of the last event that the client has; 0 for none."""
+
+    after_seq: Count = 0
+
+
+class WaitParams(RunParams):
+    """`timeout_ms`: milliseconds to wait; 0: how does it stand now."""
+
+    timeout_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 30_000
+
+
+class RunMethods:
+    """The handlers."""
+
+    def __init__(self, gateway: Gateway, outcomes: Outcomes, clock: Clock) -> None:
+        self._gateway = gateway
+        self._outcomes = outcomes
+        self._clock = clock
+
+    def handlers(self) -> Handlers:
+        return {
+            "runs.list": Handler(ListParams, self._list),
+            "runs.get": Handler(RunParams, self._get),
+            "runs.follow": Handler(FollowParams, self._follow),
+            "runs.abort": Handler(RunParams, self._abort),
+            "agent.wait": Handler(WaitParams, self._wait),
+        }
+
+    async def _list(self, call: Call, params: ListParams) -> object:
+        key = None
+        if params.session_key is not None:
+            key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        query = RunQuery(
+            session_key=key,
+            agent_id=None if params.agent_id is None else params.agent_id.lower(),
+            status=_status(params.status),
+            limit=min(params.limit, MAX_RUNS_LISTED),
+            cursor=params.cursor,
+        )
+        page = await self._gateway.runs(call.principal, query)
+        told: dict[str, object] = {"runs": [run_object(record) for record in page.runs]}
+        if page.next_cursor is not None:
+            told["nextCursor"] = page.next_cursor
+        return told
+
+    async def _get(self, call: Call, params: RunParams) -> object:
+        return run_object(await self._gateway.run(call.principal, params.run_id))
+
+    async def _follow(self, call: Call, params: FollowParams) -> object:
+        """Answered before the first event; the events come as `agent` events."""
+        following = call.connection.following
+        record = await self._gateway.run(call.principal, params.run_id)
+        if params.after_seq > record.last_seq:
+            raise InvalidRequest(
+                f"afterSeq is {params.after_seq}, but the last event is {record.last_seq}",
+                param="afterSeq",
+            )
+        if record.id in following:
+            raise InvalidRequest(f"The run {record.id!r} is followed already.", param="runId")
+        following.add(record.id)
+        try:
+            async with self._gateway.follow(
+                call.principal, record, params.after_seq, kept=True
+            ) as events:
+                await self._tell(call, record, params.after_seq, events)
+        finally:
+            following.discard(record.id)
+        return ANSWERED
+
+    async def _tell(
+        self,
+        call: Call,
+        record: RunRecord,
+        after: int,
+        events: AsyncGenerator[NumberedEvent],
+    ) -> None:
+        """Every event once and none left out: where the client is slow, wait."""
+        outbox, telling = call.connection.outbox, Telling(record, cumulative=False)
+        # What is wrong with an event that should be there is the answer's to tell.
+        first = await anext(events) if after < record.last_seq else None
+        call.answer(run_object(record))
+        try:
+            if first is not None:
+                outbox.event("agent", telling.agent_event(first.seq, first.event, self._clock()))
+            async for numbered in events:
+                await outbox.room()
+                told = telling.agent_event(numbered.seq, numbered.event, self._clock())
+                outbox.event("agent", told)
+        except GatewayError as error:
+            outbox.event("agent", _broken_off(record, error))
+
+    async def _abort(self, call: Call, params: RunParams) -> object:
+        record = await self._gateway.run(call.principal, params.run_id)
+        aborted = self._gateway.abort(call.principal, record.id, f"Aborted by {call.principal.id}.")
+        return {"ok": True, "aborted": aborted, "runIds": [record.id] if aborted else []}
+
+    async def _wait(self, call: Call, params: WaitParams) -> object:
+        try:
+            record = await self._gateway.wait(
+                call.principal, params.run_id, params.timeout_ms / 1_000
+            )
+        except UnknownRun as error:
+            return {"runId": params.run_id, "status": "timeout", "error": error.message}
+        told: dict[str, object] = {"runId": record.id}
+        if record.started_at is not None:
+            told["startedAt"] = _ms(record.started_at)
+        if not record.status.final:
+            queued = record.status is RunStatus.QUEUED
+            waits = {"status": "pending", "timeoutPhase": "queue"} if queued else {}
+            return {**told, "status": "timeout", **waits}
+        told["endedAt"] = _ms(record.ended_at)
+        if record.status is RunStatus.FINISHED:
+            return {**told, "status": "ok"}
+        ending = (await self._outcomes.of(call.principal, record.id)).ending
+        match ending:
+            case Aborted(reason=reason):
+                return {**told, "status": "error", "error": reason, "stopReason": "aborted"}
+            case Failed(message=message):
+                return {**told, "status": "error", "error": message}
+            case _:
+                return {**told, "status": "ok"}
+
+
+def run_object(record: RunRecord) -> dict[str, object]:
+    """A Run as lists tell of it; times in milliseconds."""
+    told = {
+        "runId": record.id,
+        "sessionKey": str(record.session_key),
+        "agentId": record.agent_id,
+        "status": record.status.value,
+        "acceptedAt": _ms(record.accepted_at),
+        "startedAt": _ms(record.started_at),
+        "endedAt": _ms(record.ended_at),
+        "lastSeq": record.last_seq,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _broken_off(record: RunRecord, error: GatewayError) -> bytes:
+    """The last event of a following that cannot go on."""
+    return dumps(
+        {
+            "runId": record.id,
+            "stream": "error",
+            "data": {"reason": error.message, "code": error.code},
+            "sessionKey": str(record.session_key),
+            "agentId": record.agent_id,
+        }
+    )
+
+
+def _status(text: str | None) -> RunStatus | None:
+    if text is None:
+        return None
+    try:
+        return RunStatus(text)
+    except ValueError:
+        allowed = ", ".join(status.value for status in RunStatus)
+        raise InvalidRequest(f"status must be one of {allowed}", param="status") from None
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1_000)

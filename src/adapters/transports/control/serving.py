@@ -1,0 +1,80 @@
+"""The life of one connection: reading, writing, and whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from quart import websocket
+
+from ....domain.gateway import Gateway
+from ..http.alarm import Alarm
+from .calls import Handlers
+from .connection import Connection
+from .dispatcher import Requests
+
+WRITE_SECONDS = 60.0
+"""How long a client may take nothing while something waits for it."""
+
+
+class Served(Protocol):
+    """What a connection needs while it lives."""
+
+    @property
+    def gateway(self) -> Gateway: ...
+
+    @property
+    def handlers(self) -> Handlers: ...
+
+
+async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
+    """Serve until the connection is to be closed; the code and reason for that.
+
+    Cancelled when the client leaves.
+    """
+    requests = Requests(connection, parts.handlers)
+    tasks = [
+        asyncio.create_task(_write(connection)),
+        asyncio.create_task(_read(connection, requests, parts.gateway)),
+        asyncio.create_task(_overflow(connection)),
+    ]
+    try:
+        closing = asyncio.ensure_future(connection.closed())
+        tasks.append(closing)  # type: ignore[arg-type]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {closing}:
+            task.result()  # Only an error ends the others.
+        return await closing
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await requests.stop()
+
+
+async def _write(connection: Connection) -> None:
+    """Send what waits. Who takes nothing for too long is no longer waited for."""
+    patience = Alarm(WRITE_SECONDS, lambda: connection.close(1008, "slow consumer"))
+    try:
+        while True:
+            frame = await connection.outbox.take()
+            patience.wind()
+            await websocket.send(frame)
+            patience.rest()
+    finally:
+        patience.stop()
+
+
+async def _read(connection: Connection, requests: Requests, gateway: Gateway) -> None:
+    while True:
+        message = await websocket.receive()
+        if connection.auth is not None and connection.auth != gateway.settings.auth:
+            connection.close(4001, "gateway auth changed")
+        if connection.is_closing:
+            return
+        requests.take(message)
+
+
+async def _overflow(connection: Connection) -> None:
+    await connection.outbox.overflow.wait()
+    connection.close(1008, "slow consumer")

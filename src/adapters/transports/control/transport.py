@@ -1,0 +1,188 @@
+"""The control plane: WebSocket upgrades on any path, and who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from quart import Blueprint, Response, websocket
+
+from ....domain.gateway import Gateway
+from ....domain.ports import Clock, NewId
+from ..http.json_text import dumps
+from ..http.requests import client_of, header
+from .calls import Handlers
+from .connection import Connection
+from .dispatcher import BadFrame, check_handlers, read_frame
+from .frames import Challenge
+from .handshake import Admitted, Caller, Handshake
+from .hello import MAX_PAYLOAD, Hello
+from .hub import MAX_CONNECTIONS, Hub
+from .origins import check_upgrade
+from .outbox import error_frame, event_frame, response_frame
+from .problems import UNAVAILABLE, Refusal
+from .serving import serve
+from .wire import Wire, wire_of
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 10.0
+MAX_UNAUTHENTICATED = 32
+"""Connections of one address that may be in their handshake."""
+MAX_PREAUTH_BYTES = 65_536
+_LAST_WORDS = 2.0
+"""Seconds that a client gets to take the reason for its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the control plane is made of."""
+
+    gateway: Gateway
+    hub: Hub
+    handshake: Handshake
+    hello: Hello
+    handlers: Handlers
+    clock: Clock
+    new_id: NewId
+
+
+def transport(parts: Parts) -> Blueprint:
+    """The WebSocket routes. Raises ValueError where the handlers do not fit the route table."""
+    check_handlers(parts.handlers)
+    door = _Door(parts)
+    blueprint = Blueprint("control", __name__)
+    for number, rule in enumerate(("/", "/<path:path>")):
+        blueprint.add_websocket(rule, f"control-{number}", door.enter)
+    return blueprint
+
+
+class _Door:
+    """Lets clients in, or tells them why not."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._entering: Counter[str] = Counter()
+
+    async def enter(self, path: str = "") -> Response | None:
+        """One connection, from the upgrade to its end; a Response where it is not upgraded."""
+        scope: dict[str, Any] = websocket.scope  # type: ignore[assignment]
+        settings = self._parts.gateway.settings
+        caller = _caller(scope, client_of(scope, settings.trusted_proxies))
+        address = caller.address.address
+        try:
+            check_upgrade(caller, settings)
+        except Refusal as refusal:
+            logger.warning(
+                "a connection was refused", extra={"client": address, "reason": refusal.reason}
+            )
+            return _response(403, refusal.error.message)
+        if self._entering[address] >= MAX_UNAUTHENTICATED:
+            return _response(503, "Too many unauthenticated sockets")
+        if len(self._parts.hub) + self._entering.total() >= MAX_CONNECTIONS:
+            return _response(503, "maximum connections reached")
+        wire = wire_of(scope)
+        wire.limit, wire.limit_reason = MAX_PREAUTH_BYTES, "preauth payload too large"
+        with self._counted(address):
+            await websocket.accept()
+            try:
+                request_id, admitted = await self._shake_hands(caller)
+            except Refusal as refusal:
+                extra = {"client": address, "reason": refusal.reason}
+                logger.info("a connection was refused", extra=extra)
+                await _part(wire, refusal.close_code, refusal.reason)
+                return None
+        wire.limit, wire.limit_reason = MAX_PAYLOAD, "payload too large"
+        await self._serve(request_id, admitted, caller, wire)
+        return None
+
+    async def _shake_hands(self, caller: Caller) -> tuple[str, Admitted]:
+        """The id of the `connect` request, and who that let in. Raises Refusal."""
+        challenge = Challenge(nonce=caller.nonce, ts=int(self._parts.clock() * 1_000))
+        payload = dumps(challenge.model_dump(by_alias=True))
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                await websocket.send(event_frame("connect.challenge", payload).decode())
+                frame = read_frame(await websocket.receive())
+        except TimeoutError:
+            raise Refusal("handshake timeout") from None
+        except BadFrame:
+            raise Refusal("invalid request frame") from None
+        try:
+            self._refuse_when_stopping()
+            return frame.id, await self._parts.handshake.admit(frame, caller)
+        except Refusal as refusal:
+            error = refusal.error.model_dump(by_alias=True, exclude_none=True)
+            await websocket.send(error_frame(frame.id, error).decode())
+            raise
+
+    async def _serve(self, request_id: str, admitted: Admitted, caller: Caller, wire: Wire) -> None:
+        connection = self._connection(admitted, caller)
+        hello = await self._parts.hello.to(connection, admitted)
+        connection.outbox.put(response_frame(request_id, hello))
+        extra = {"connection": connection.id, "client": connection.address}
+        logger.info("connected", extra={**extra, "program": connection.client.id})
+        code, reason = 1006, "the client left"
+        try:
+            async with self._parts.hub.joined(connection):
+                code, reason = await serve(connection, self._parts)
+            await _part(wire, code, reason)
+        finally:
+            logger.info("disconnected", extra={**extra, "code": code, "reason": reason})
+
+    def _connection(self, admitted: Admitted, caller: Caller) -> Connection:
+        params = admitted.params
+        shared = admitted.method != "device-token"
+        return Connection(
+            id=self._parts.new_id(),
+            principal=admitted.principal,
+            role=admitted.role,
+            protocol=admitted.protocol,
+            client=params.client,
+            caps=frozenset(params.caps),
+            address=caller.address.address,
+            connected_at=self._parts.clock(),
+            device_id=admitted.device_id,
+            auth=self._parts.gateway.settings.auth if shared else None,
+        )
+
+    @contextmanager
+    def _counted(self, address: str) -> Iterator[None]:
+        self._entering[address] += 1
+        try:
+            yield
+        finally:
+            self._entering[address] -= 1
+            if not self._entering[address]:
+                del self._entering[address]
+
+
+async def _part(wire: Wire, code: int, reason: str) -> None:
+    """Close, and stay until the client has taken the reason; one that takes nothing is cut off."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS):
+            await websocket.close(code, reason)
+            await wire.ended()
+    wire.cut()
+
+
+def _caller(scope: dict[str, Any], address: Any) -> Caller:
+    headers = scope["headers"]
+    host, origin = header(headers, b"host"), header(headers, b"origin")
+    return Caller(
+        address=address,
+        host=(host or b"").decode("latin-1"),
+        origin=None if origin is None else origin.decode("latin-1"),
+        nonce=secrets.token_hex(16),
+        secure=scope.get("scheme") == "wss",
+    )
+
+
+def _response(status: int, message: str) -> Response:
+    return Response(message + "\n", status, content_type="text/plain; charset=utf-8")

@@ -1,0 +1,85 @@
+"""Rewriting any JSON5 text: it says what it should, and the comments around it are still there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opensoul.adapters.config.documents import parse
+from opensoul.adapters.config.merging import effective, merged, same
+from opensoul.adapters.config.rewriting import rewritten
+from opensoul.adapters.config.sentinels import hidden_text, placeholders, restored_text
+
+KEYS = st.sampled_from(["a", "b", "id", "x-y", "token", "headers"])
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-9, 9), st.sampled_from(["", "it's", 'a "b"\\', "\u2028"])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=12,
+)
+OBJECTS = st.dictionaries(KEYS, VALUES, max_size=4)
+GAPS = st.sampled_from(
+    ["", " ", "\n", "\n\n  ", " // c\n", "/* c */", "\n  // c\n  ", " /* c\n */ "]
+)
+
+
+@st.composite
+def texts(draw: st.DrawFn, value: Any) -> str:
+    """`value` as JSON5, with any white space and comments, quotes and commas."""
+    gap = lambda: draw(GAPS)  # noqa: E731 - short names keep the shape of the text visible
+    match value:
+        case dict():
+            parts = [f"{gap()}{_key(draw, k)}{gap()}:{gap()}{draw(texts(v))}{gap()}"
+                     for k, v in value.items()]  # fmt: skip
+            brackets = "{}"
+        case list():
+            parts = [f"{gap()}{draw(texts(item))}{gap()}" for item in value]
+            brackets = "[]"
+        case _:
+            return json.dumps(value)
+    comma = "," if parts and draw(st.booleans()) else ""
+    return f"{brackets[0]}{','.join(parts)}{comma}{gap()}{brackets[1]}"
+
+
+def _key(draw: st.DrawFn, key: str) -> str:
+    return key if key.isalpha() and draw(st.booleans()) else f"'{key}'"
+
+
+@given(st.data(), OBJECTS, OBJECTS)
+def test_the_new_text_says_what_the_patch_makes_of_the_old(
+    data: st.DataObject, old: dict[str, Any], patch: dict[str, Any]
+) -> None:
+    text = data.draw(texts(old))
+    new = merged(old, patch)
+    result = rewritten(text, old, new)
+    assert same(parse(result), new)
+    assert rewritten(result, new, new) == result
+    assert same(merged(old, effective(patch, old)), new)
+
+
+@given(st.data(), OBJECTS, KEYS, SCALARS.filter(lambda scalar: scalar is not None))
+def test_one_changed_value_changes_no_comment_outside_of_it(
+    data: st.DataObject, old: dict[str, Any], key: str, value: Any
+) -> None:
+    held = {**old, key: "before"}
+    text = data.draw(texts(held))
+    result = rewritten(text, held, {**held, key: value})
+    comments = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+    assert comments.findall(result) == comments.findall(text)
+
+
+@given(st.data(), OBJECTS)
+def test_a_text_without_its_secrets_gets_them_back(
+    data: st.DataObject, value: dict[str, Any]
+) -> None:
+    text = data.draw(texts(value))
+    hidden = hidden_text(text, value)
+    kept = placeholders(parse(hidden), value)
+    assert None not in kept.values()
+    assert restored_text(hidden, kept, text) == text

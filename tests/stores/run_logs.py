@@ -1,0 +1,95 @@
+"""Run logs for tests: each kind there is, and what is said in Runs and told of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from opensoul.adapters.stores.run_log import MemoryRunLog
+from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
+from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
+from opensoul.domain.model_calls import StopReason, TextDelta, Usage
+from opensoul.domain.ports import Clock, RunLog
+from opensoul.domain.run_records import RunRecord
+from opensoul.domain.runs import Finished, NumberedEvent, RunEvent
+from opensoul.domain.sessions import SessionKey
+
+END = Finished(StopReason.STOP, Usage(1, 1), "demo/parrot")
+FILE = "runs.sqlite3"
+
+LOGS: dict[str, Callable[[Path, Clock, Bounds], RunLog]] = {
+    "memory": lambda directory, clock, bounds: MemoryRunLog(clock=clock, bounds=bounds),
+    "sqlite": lambda directory, clock, bounds: SqliteRunLog(
+        directory / FILE, clock=clock, bounds=bounds
+    ),
+}
+
+
+class HandClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(run_id: str = "r", **changes: Any) -> RunRecord:
+    values: dict[str, Any] = {
+        "session_key": SessionKey("main", "somebody"),
+        "agent_id": "main",
+        "principal_id": "operator",
+        "door": "agent",
+        "accepted_at": 1_000.0,
+        **changes,
+    }
+    return RunRecord(run_id, **values)
+
+
+@asynccontextmanager
+async def started(
+    directory: Path, clock: Clock | None = None, bounds: Bounds = BOUNDS, **options: Any
+) -> AsyncIterator[SqliteRunLog]:
+    """The durable log of that directory, for as long as a process might have it."""
+    log = SqliteRunLog(directory / FILE, clock=clock or HandClock(), bounds=bounds, **options)
+    await log.start()
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def tell(log: RunLog, run_id: str, *events: RunEvent) -> None:
+    """Have these events happen in a new Run."""
+    log.open(record(run_id))
+    for event in events:
+        log.append(run_id, event)
+
+
+async def told(log: RunLog, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
+    async with aclosing(log.follow(run_id, after)) as events:
+        return [event async for event in events]
+
+
+async def told_kept(
+    log: RunLog, run_id: str = "r", after: int = 0, *, until: int | None = None
+) -> list[NumberedEvent]:
+    """What a follower of the kept events is told, up to a number or the end."""
+    events = []
+    async with aclosing(log.follow_kept(run_id, after)) as following:
+        async for event in following:
+            events.append(event)
+            if event.seq == until:
+                break
+    return events
+
+
+def numbered(events: Iterable[RunEvent], first: int = 1) -> list[NumberedEvent]:
+    return [NumberedEvent(n, event) for n, event in enumerate(events, first)]
+
+
+def texts(events: Iterable[NumberedEvent]) -> str:
+    return "".join(e.event.text for e in events if isinstance(e.event, TextDelta))

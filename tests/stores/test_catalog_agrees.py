@@ -1,0 +1,172 @@
+"""Whatever is done to sessions, the SQLite store tells what the plain one does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.domain.messages import Image, Message, Role, Text
+from opensoul.domain.model_calls import Usage
+from opensoul.domain.ports import SessionCatalog, SessionStore, Turn
+from opensoul.domain.session_records import SessionQuery
+from opensoul.domain.sessions import SessionKey
+
+
+class Store(SessionStore, SessionCatalog, Protocol):
+    pass
+
+
+Do = Callable[[Store], Awaitable[object]]
+
+KEYS = [SessionKey("main", "a"), SessionKey("main", "b"), SessionKey("beta", "a")]
+IDS = ["s1", "s2", "s3"]
+RUNS = [str(n) for n in range(40)]
+BUDGETS = (0, 20, 60, 3_000)
+QUERIES = [
+    SessionQuery(),
+    SessionQuery(limit=1, offset=1),
+    SessionQuery(agent_id="main", updated_after=300.0),
+    SessionQuery(label="x"),
+    SessionQuery(spawned_by="x", search="S2"),
+    SessionQuery(search="A"),
+]
+keys, ids, times = st.sampled_from(KEYS), st.sampled_from(IDS), st.floats(0, 1_000)
+messages = st.builds(
+    Message,
+    st.sampled_from(Role),
+    st.one_of(st.builds(Text, st.text(max_size=40)), st.just(Image("aGk=", "image/png"))).map(
+        lambda part: (part,)
+    ),
+)
+turns = st.builds(
+    Turn,
+    key=keys,
+    session_id=ids,
+    run_id=st.sampled_from(RUNS),
+    at=times,
+    messages=st.lists(messages, max_size=4).map(tuple),
+    model=st.sampled_from(["demo/owl", "demo/parrot"]),
+    usage=st.none() | st.builds(Usage, st.integers(0, 9), st.integers(0, 9)),
+    one_off=st.booleans(),
+)
+changes = st.dictionaries(
+    st.sampled_from(["label", "spawnedBy", "pinned"]), st.sampled_from(["x", "y", 1, True, None])
+)
+
+
+def _append(turn: Turn) -> Do:
+    return lambda store: store.append(turn)
+
+
+def _load(key: SessionKey, budget: int) -> Do:
+    return lambda store: store.load(key, budget)
+
+
+def _patch(key: SessionKey, changes: dict[str, str | bool | int | None], at: float, id_: str) -> Do:
+    return lambda store: store.patch(key, changes, at=at, new_id=id_)
+
+
+def _reset(key: SessionKey, at: float, id_: str) -> Do:
+    return lambda store: store.reset(key, at=at, new_id=id_)
+
+
+def _compact(key: SessionKey, keep: int, at: float, id_: str) -> Do:
+    return lambda store: store.compact(key, keep, at=at, new_id=id_)
+
+
+def _delete(key: SessionKey) -> Do:
+    return lambda store: store.delete(key)
+
+
+writes = st.one_of(
+    st.builds(_append, turns),
+    st.builds(_append, turns),
+    st.builds(_patch, keys, changes, times, ids),
+    st.builds(_reset, keys, times, ids),
+    st.builds(_compact, keys, st.integers(0, 6), times, ids),
+    st.builds(_delete, keys),
+)
+loads = st.builds(_load, keys, st.sampled_from(BUDGETS))
+
+
+async def _everything(store: Store) -> list[object]:
+    told: list[object] = [await store.list(query) for query in QUERIES]
+    for key in KEYS:
+        told += [await store.load(key, budget) for budget in BUDGETS]
+        told += [await store.find(key), await store.transcripts(key, 9)]
+        told += [await store.messages(key, limit=9), await store.messages(key, limit=2, before=3)]
+        told += [await store.messages(key, limit=9, session_id=id_) for id_ in IDS]
+    told += [await store.find_by_id(id_) for id_ in IDS]
+    told += [await store.turn(run_id) for run_id in RUNS]
+    return [*told, await store.usage(0.0), await store.usage(500.0)]
+
+
+class StoresAgree(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = TemporaryDirectory()
+        self._runner = asyncio.Runner()
+        self._plain = MemoryStore()
+        self._sqlite = SqliteStore(Path(self._directory.name) / "sessions.sqlite3")
+        self._runner.run(self._plain.open())
+        self._runner.run(self._sqlite.open())
+
+    @rule(work=st.lists(writes | loads, min_size=1, max_size=6))
+    def one_after_the_other(self, work: Sequence[Do]) -> None:
+        async def done() -> None:
+            for do in work:
+                assert await do(self._sqlite) == await do(self._plain)
+
+        self._runner.run(done())
+        self._agree()
+
+    @rule(work=st.lists(writes | loads | loads, min_size=2, max_size=8))
+    def all_at_once(self, work: Sequence[Do]) -> None:
+        """Loads may tell of any moment on the way; what they leave behind may not."""
+
+        async def done() -> None:
+            await asyncio.gather(*(do(self._sqlite) for do in work))
+            for do in work:
+                await do(self._plain)
+
+        self._runner.run(done())
+        self._agree()
+
+    @rule(before=times)
+    def prune(self, before: float) -> None:
+        plain, sqlite = self._plain, self._sqlite
+        pruned = self._runner.run(sqlite.prune_one_off(before))
+        assert pruned == self._runner.run(plain.prune_one_off(before))
+        self._agree()
+
+    @rule()
+    def restart(self) -> None:
+        self._runner.run(self._sqlite.close())
+        self._runner.run(self._sqlite.open())
+
+    def teardown(self) -> None:
+        self._runner.run(self._sqlite.close())
+        self._runner.close()
+        self._directory.cleanup()
+
+    def _agree(self) -> None:
+        told = self._runner.run(_everything(self._sqlite))
+        assert told == self._runner.run(_everything(self._plain))
+
+
+StoresAgree.TestCase.settings = settings(
+    max_examples=30,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestStoresAgree = StoresAgree.TestCase

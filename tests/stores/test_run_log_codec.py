@@ -1,0 +1,79 @@
+"""Events survive being bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from opensoul.adapters.stores.codec import Undecodable
+from opensoul.adapters.stores.run_log_codec import decode_events, encode_events
+from opensoul.domain.errors import FailureKind
+from opensoul.domain.model_calls import ReasoningDelta, StopReason, TextDelta, Usage
+from opensoul.domain.runs import Aborted, Failed, Finished, RunEvent, Started
+
+from .run_logs import END, numbered
+
+ANY_TEXT = st.text(st.characters(codec=None, categories=None))
+SECONDS = st.floats(allow_nan=False, allow_infinity=False)
+TOKENS = st.integers(-(2**53), 2**53)
+EVENTS = st.one_of(
+    st.builds(Started, SECONDS, SECONDS),
+    st.builds(TextDelta, ANY_TEXT),
+    st.builds(ReasoningDelta, ANY_TEXT),
+    st.builds(
+        Finished,
+        st.sampled_from(StopReason),
+        st.builds(Usage, TOKENS, TOKENS, TOKENS, TOKENS, st.booleans()),
+        ANY_TEXT,
+    ),
+    st.builds(
+        Failed,
+        ANY_TEXT,
+        ANY_TEXT,
+        st.none() | st.sampled_from(FailureKind),
+        st.none() | SECONDS,
+        st.none() | ANY_TEXT,
+    ),
+    st.builds(Aborted, ANY_TEXT),
+)
+
+
+@given(events=st.lists(EVENTS), first=st.integers(1, 2**28))
+@example(events=[TextDelta("\ud83d\ude00"), TextDelta("\ud83d"), TextDelta("\ude00")], first=1)
+@example(events=[Aborted('\\ud800 "\x00')], first=7)
+def test_events_come_back_as_they_were(events: list[RunEvent], first: int) -> None:
+    assert decode_events(encode_events(events), first) == numbered(events, first)
+
+
+def test_a_word_takes_few_bytes() -> None:
+    assert len(encode_events([TextDelta("word ")] * 50)) < 50 * 14
+
+
+def test_what_no_model_can_count_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = Finished(StopReason.STOP, Usage(2**80, -(2**80)), "m")
+    (kept,) = decode_events(encode_events([event]), 1)
+    assert kept.event == Finished(StopReason.STOP, Usage(2**53, -(2**53)), "m")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"{}",
+        b'["t"]',
+        b'[["t"]]',
+        b'[["t",1]]',
+        b'[["q","x"]]',
+        b'[["s",0]]',
+        b'[["f","stop",[1,2,3,4],"m"]]',
+        b'[["f","why",[1,2,3,4,true],"m"]]',
+        b'[["x","c","m","odd",null,null]]',
+        encode_events([END])[:-1],
+        b"[" * 100_000,
+    ],
+)
+def test_damage_is_told(data: bytes) -> None:
+    with pytest.raises(Undecodable, match="events? of a run"):
+        decode_events(data, 1)

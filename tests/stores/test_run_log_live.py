@@ -1,0 +1,74 @@
+"""What Runs take in memory, and that it is given back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from opensoul.adapters.stores.run_log import MemoryRunLog
+from opensoul.adapters.stores.run_log_events import EVENT_BYTES, Log
+from opensoul.adapters.stores.run_log_live import LiveRuns
+from opensoul.domain.model_calls import TextDelta
+
+from .run_logs import END, HandClock, record, tell, told
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def log(clock: HandClock) -> MemoryRunLog:
+    return MemoryRunLog(clock=clock)
+
+
+def live_runs(log: MemoryRunLog) -> LiveRuns[Log]:
+    return log._live
+
+
+def holdings(log: MemoryRunLog) -> tuple[int, int, int]:
+    """How many logs, finished runs and followers that wait the log holds on to."""
+    live = live_runs(log)
+    return len(live._logs), len(live._finished), sum(len(one.waiters) for one in live)
+
+
+async def test_memory_is_flat_over_many_runs(log: MemoryRunLog, clock: HandClock) -> None:
+    log.open(record("live"))
+    watcher = asyncio.create_task(told(log, "live"))
+    await asyncio.sleep(0)
+    for n in range(100_000):
+        clock.now += 0.001
+        tell(log, f"r{n}", TextDelta("word"), END)
+    assert holdings(log) == (257, 256, 1)
+    assert live_runs(log)._finished_bytes == 256 * (2 * EVENT_BYTES + 4)
+    clock.now += 61.0
+    log.append("live", END)
+    assert holdings(log) == (1, 1, 0)
+    assert len(await watcher) == 1
+
+
+async def test_a_follower_that_leaves_leaves_no_trace(log: MemoryRunLog) -> None:
+    tell(log, "r", TextDelta("a"))
+    followers = [asyncio.create_task(told(log, "r")) for _ in range(5)]
+    async with aclosing(log.follow("r")) as events:
+        await anext(events)
+        await asyncio.sleep(0)
+        assert holdings(log) == (1, 0, 5)
+    followers[0].cancel()
+    await asyncio.wait(followers[:1])
+    assert holdings(log) == (1, 0, 4)
+    followers[1].cancel()
+    log.append("r", END)
+    assert holdings(log) == (1, 1, 0)
+    ends = await asyncio.gather(*followers, return_exceptions=True)
+    assert [isinstance(end, asyncio.CancelledError) for end in ends] == [True] * 2 + [False] * 3
+
+
+async def test_a_forgotten_id_is_free_again(log: MemoryRunLog, clock: HandClock) -> None:
+    tell(log, "r", END)
+    clock.now += 61.0
+    tell(log, "r", END)
+    assert await log.unfinished() == ()

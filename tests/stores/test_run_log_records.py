@@ -1,0 +1,199 @@
+"""What every RunLog knows of its Runs: whose an id is, how a Run stands, which Runs there were."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opensoul.adapters.stores.run_log_live import BOUNDS
+from opensoul.domain.errors import InvalidRequest, RunInterrupted, UnknownRun
+from opensoul.domain.model_calls import TextDelta
+from opensoul.domain.ports import RunLog
+from opensoul.domain.run_records import RunQuery, RunStatus
+from opensoul.domain.runs import Aborted, Failed, OnLeave, RunEvent, Started
+from opensoul.domain.sessions import SessionKey
+
+from .run_logs import END, LOGS, HandClock, record, tell, told, told_kept
+
+STRANGE = "'; DROP TABLE runs; -- \ud83d\ude00 \udc00 \x00"
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture(params=LOGS)
+async def log(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock
+) -> AsyncIterator[RunLog]:
+    log = LOGS[request.param](tmp_path, clock, BOUNDS)
+    await log.start()
+    yield log
+    await log.close()
+
+
+async def ids(log: RunLog, **query: Any) -> list[str]:
+    return [run.id for run in (await log.list(RunQuery(**query))).runs]
+
+
+async def test_an_id_is_reserved_once(log: RunLog) -> None:
+    first = record("r", fingerprint="one")
+    assert await log.reserve(first) is None
+    assert await log.reserve(record("r", fingerprint="two")) == first
+    assert await log.find("r") == first
+
+
+async def test_of_callers_at_the_same_time_one_gets_the_id(log: RunLog) -> None:
+    asked = [record("r", fingerprint=str(n)) for n in range(20)]
+    answers = await asyncio.gather(*map(log.reserve, asked))
+    assert answers == [None, *[asked[0]] * 19]
+
+
+async def test_a_released_id_is_free(log: RunLog) -> None:
+    await log.reserve(record("r"))
+    await log.release("r")
+    await log.release("r")
+    assert await log.find("r") is None
+    with pytest.raises(UnknownRun):
+        await told_kept(log)
+    assert await log.reserve(record("r", fingerprint="new")) is None
+
+
+async def test_who_asks_while_an_id_is_released_may_have_it(log: RunLog) -> None:
+    await log.reserve(record("r"))
+    _, again = await asyncio.gather(log.release("r"), log.reserve(record("r", door="chat")))
+    assert again is None
+    assert await log.find("r") == record("r", door="chat")
+
+
+async def test_a_run_that_was_begun_is_not_released(log: RunLog) -> None:
+    await log.reserve(record("r"))
+    log.open(record("r"))
+    await log.release("r")
+    await log.release("nobody")
+    assert await log.reserve(record("r")) == record("r")
+
+
+async def test_who_follows_a_reserved_run_waits_for_it(log: RunLog) -> None:
+    await log.reserve(record("r"))
+    followers = [asyncio.ensure_future(way(log)) for way in (told, told_kept)]
+    await asyncio.sleep(0)
+    tell(log, "r", TextDelta("a"), END)
+    assert [[event.seq for event in told] for told in await asyncio.gather(*followers)] == [
+        [1, 2]
+    ] * 2
+
+
+async def test_who_follows_a_reservation_that_is_taken_back_is_told_so(log: RunLog) -> None:
+    await log.reserve(record("r"))
+    followers = [asyncio.ensure_future(way(log)) for way in (told, told_kept)]
+    await asyncio.sleep(0)
+    await log.release("r")
+    ends = await asyncio.gather(*followers, return_exceptions=True)
+    assert [type(end) for end in ends] == [UnknownRun] * 2
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (END, RunStatus.FINISHED),
+        (Failed("x", "it failed"), RunStatus.FAILED),
+        (Failed(RunInterrupted.code, "it died"), RunStatus.INTERRUPTED),
+        (Aborted("enough"), RunStatus.ABORTED),
+    ],
+)
+async def test_how_a_run_stands_is_known_at_once(
+    log: RunLog, clock: HandClock, end: RunEvent, status: RunStatus
+) -> None:
+    begun = record("r", on_leave=OnLeave.CONTINUE, fingerprint="f")
+    await log.reserve(begun)
+    begun = replace(begun, accepted_at=1_000.5)
+    log.open(begun)
+    assert await log.find("r") == begun
+    clock.now += 1.0
+    log.append("r", Started(0.0, 0.0))
+    log.append("r", TextDelta("a"))
+    running = replace(begun, status=RunStatus.RUNNING, started_at=1_001.0, last_seq=2)
+    assert await log.find("r") == running
+    assert await log.reserve(begun) == running
+    clock.now += 1.0
+    log.append("r", end)
+    ended = replace(running, status=status, ended_at=1_002.0, last_seq=3)
+    assert await log.find("r") == ended
+    assert (await log.list(RunQuery())).runs == (ended,)
+    assert await log.find("other") is None
+
+
+async def test_strange_texts_are_kept_as_they_are(log: RunLog) -> None:
+    strange = record(
+        STRANGE,
+        session_key=SessionKey("main", STRANGE),
+        principal_id=STRANGE,
+        door=STRANGE,
+        fingerprint=STRANGE,
+    )
+    await log.reserve(strange)
+    log.open(strange)
+    log.append(STRANGE, END)
+    await told_kept(log, STRANGE)
+    found = await log.list(RunQuery(session_key=strange.session_key))
+    assert [replace(run, status=RunStatus.QUEUED, ended_at=None, last_seq=0) for run in found.runs]
+    assert await ids(log, session_key=strange.session_key) == [STRANGE]
+
+
+async def test_runs_are_listed_newest_first(log: RunLog) -> None:
+    for run_id, at in (("b", 2.0), ("a", 1.0), ("d", 2.0), ("c", 3.0)):
+        log.open(record(run_id, accepted_at=at))
+    assert await ids(log) == ["c", "d", "b", "a"]
+    assert await ids(log, limit=2) == ["c", "d"]
+
+
+async def test_runs_are_listed_by_session_agent_and_status(log: RunLog) -> None:
+    key = SessionKey("beta", "x")
+    log.open(record("a"))
+    log.open(record("b", agent_id="beta", session_key=key))
+    tell(log, "c", END)
+    log.append("b", Started(0.0, 0.0))
+    assert await ids(log, agent_id="main") == ["c", "a"]
+    assert await ids(log, session_key=key) == ["b"]
+    assert await ids(log, status=RunStatus.QUEUED) == ["a"]
+    assert await ids(log, status=RunStatus.RUNNING) == ["b"]
+    assert await ids(log, status=RunStatus.FINISHED, agent_id="main") == ["c"]
+    assert await ids(log, status=RunStatus.FINISHED, agent_id="beta") == []
+
+
+async def test_pages_miss_nothing_and_repeat_nothing_while_runs_come(log: RunLog) -> None:
+    for n in range(20):
+        tell(log, f"r{n:02}", END)
+    seen, cursor = [], None
+    for page in range(10):
+        found = await log.list(RunQuery(limit=3, cursor=cursor))
+        seen += [run.id for run in found.runs]
+        cursor = found.next_cursor
+        log.open(record(f"s{page}"))
+        if cursor is None:
+            break
+    assert seen == [f"r{n:02}" for n in reversed(range(20))]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "\ud800", "bnVsbA==", "WzEsMl0=", "W10", "e30="])
+async def test_a_cursor_that_is_none_is_refused(log: RunLog, cursor: str) -> None:
+    for status in (None, RunStatus.RUNNING):
+        with pytest.raises(InvalidRequest, match="cursor") as refusal:
+            await log.list(RunQuery(cursor=cursor, status=status))
+        assert refusal.value.param == "cursor"
+
+
+async def test_a_run_of_this_process_is_not_unfinished(log: RunLog) -> None:
+    log.open(record("r"))
+    async with aclosing(log.follow_kept("r")) as events:
+        log.append("r", TextDelta("a"))
+        await anext(events)
+    assert await log.unfinished() == ()
