@@ -7,8 +7,11 @@ shape at that line. Tests put their own in place by argument: `Container(store=O
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from dependency_injector.providers import Callable as Call
 from dependency_injector.providers import Dict, Factory, Object, Provider, Singleton
 from quart import Blueprint
 
-from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, locate
+from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
 from ..adapters.models.local import LocalModels
 from ..adapters.models.openai_completions import OpenAICompletions
 from ..adapters.models.scripted import Scripted
@@ -25,13 +28,22 @@ from ..adapters.runners.echo import EchoRunner
 from ..adapters.stores.memory import MemoryStore
 from ..adapters.stores.run_log import MemoryRunLog
 from ..adapters.stores.sqlite import SqliteStore
+from ..adapters.stores.sqlite_run_log import SqliteRunLog
+from ..adapters.system.device_file import DeviceFile, MemoryDeviceBook
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
+from ..adapters.system.log_ring import LogRing
 from ..adapters.system.logs import configure
+from ..adapters.system.signatures import verify_signature
 from ..adapters.system.state_lock import StateLock
 from ..adapters.system.token_file import TokenFile
+from ..adapters.system.workspace_files import WorkspaceFiles
 from ..adapters.transports import health, openai_chat
+from ..adapters.transports.control.hello import Facts
+from ..adapters.transports.control.plane import ControlPlane, Needs
 from ..domain.cooldowns import Cooldowns
+from ..domain.configuration import ConfigFile
+from ..domain.devices import DeviceBook, Devices
 from ..domain.dispatch import LocalDispatcher
 from ..domain.gateway import Gateway
 from ..domain.lanes import Lanes
@@ -45,10 +57,14 @@ from ..domain.ports import (
     NewId,
     RunDispatcher,
     RunLog,
+    SessionCatalog,
     SessionStore,
 )
+from ..domain.session_desk import SessionDesk
 from ..domain.settings import LaneSettings
+from ..domain.workspaces import Workspaces
 from . import plugins
+from .cli.version import version
 from .lifecycle import Lifecycle, Lock, Watch
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -83,6 +99,61 @@ def _store(settings: CurrentSettings) -> SessionStore:
     return MemoryStore() if chosen.memory else SqliteStore(chosen.path)
 
 
+def _run_log(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> RunLog:
+    """Beside the sessions; in memory where those are, too."""
+    chosen = settings()
+    if chosen.store.memory:
+        return MemoryRunLog(clock=monotonic)
+    return SqliteRunLog(
+        Path(chosen.store.path).with_name("runs.sqlite3"),
+        clock=clock,
+        keep_seconds=chosen.runs.keep_seconds,
+        keep_bytes=chosen.runs.keep_bytes,
+    )
+
+
+def _device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
+    if settings().store.memory:
+        return MemoryDeviceBook()
+    return DeviceFile(locations.state_dir / "devices.json")
+
+
+def _configure_logging(overrides: Overrides, ring: LogRing) -> ConfigureLogging:
+    return partial(configure, verbose=overrides.verbose, ring=ring)
+
+
+def _stop_process() -> None:
+    """What a supervisor would do."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _facts(locations: Locations, clock: Clock) -> Facts:
+    return Facts(
+        version=version(),
+        host=socket.gethostname(),
+        config_path=str(locations.config_path),
+        state_dir=str(locations.state_dir),
+        started_at=clock(),
+    )
+
+
+def _needs(
+    *,
+    settings: CurrentSettings,
+    readiness: Readiness,
+    log_ring: LogRing,
+    **parts: Any,
+) -> Needs:
+    store = settings().store
+    return Needs(
+        check=readiness.check,
+        read_log=log_ring.tail,
+        log_file=lambda: settings().logging.file,
+        store="memory" if store.memory else store.path,
+        **parts,
+    )
+
+
 def _lock(locations: Locations) -> Lock:
     return StateLock(locations.state_dir)
 
@@ -93,6 +164,7 @@ def _lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:
 
 def _transports(
     gateway: Gateway,
+    control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
     settings: CurrentSettings,
@@ -101,6 +173,7 @@ def _transports(
     return [
         openai_chat.transport(gateway, started_at=clock()),
         health.transport(readiness.check),
+        control.blueprint(),
         *plugins.transports(gateway, settings().transports, find_plugins),
     ]
 
@@ -112,7 +185,11 @@ class Container(DeclarativeContainer):
     overrides: Provider[Overrides] = Object(Overrides())
     env: Provider[Mapping[str, str]] = Object(os.environ)
     home: Provider[Path] = Call(Path.home)
-    configure_logging: Provider[ConfigureLogging] = Object(configure)
+    log_ring: Provider[LogRing] = Singleton(LogRing)
+    configure_logging: Provider[ConfigureLogging] = Singleton(
+        _configure_logging, overrides, log_ring
+    )
+    stop_process: Provider[Callable[[], None]] = Object(_stop_process)
     clock: Provider[Clock] = Object(system_clock)
     monotonic: Provider[Clock] = Object(time.monotonic)
     new_id: Provider[NewId] = Object(fresh_id)
@@ -156,7 +233,11 @@ class Container(DeclarativeContainer):
 
     # Where things are kept.
     store: Provider[SessionStore] = Singleton(_store, settings)
-    run_log: Provider[RunLog] = Singleton(MemoryRunLog, clock=monotonic)
+    catalog: Provider[SessionCatalog] = store
+    run_log: Provider[RunLog] = Singleton(_run_log, settings, clock, monotonic)
+    device_book: Provider[DeviceBook] = Singleton(_device_book, settings, locations)
+    config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
+    workspaces: Provider[Workspaces] = Singleton(WorkspaceFiles)
     lock: Provider[Lock] = Singleton(_lock, locations)
 
     # The domain.
@@ -181,10 +262,41 @@ class Container(DeclarativeContainer):
         new_id=new_id,
     )
 
+    desk: Provider[SessionDesk] = Singleton(
+        SessionDesk,
+        settings=settings,
+        store=store,
+        catalog=catalog,
+        dispatcher=dispatcher,
+        clock=clock,
+        new_id=new_id,
+    )
+    devices: Provider[Devices] = Singleton(
+        Devices, book=device_book, clock=clock, verify=Object(verify_signature)
+    )
+
     # The application.
     readiness: Provider[Readiness] = Singleton(Readiness, store=store)
+    control: Provider[ControlPlane] = Singleton(
+        ControlPlane,
+        Singleton(
+            _needs,
+            gateway=gateway,
+            desk=desk,
+            devices=devices,
+            config=config_file,
+            workspaces=workspaces,
+            settings=settings,
+            readiness=readiness,
+            log_ring=log_ring,
+            stop=stop_process,
+            facts=Singleton(_facts, locations, clock),
+            clock=clock,
+            new_id=new_id,
+        ),
+    )
     transports: Provider[list[Blueprint]] = Singleton(
-        _transports, gateway, readiness, clock, settings, find_plugins
+        _transports, gateway, control, readiness, clock, settings, find_plugins
     )
     prepare: Provider[dict[Any, Any]] = Dict(local=local.provided.prepare)
     lifecycle: Provider[Lifecycle] = Singleton(
@@ -193,6 +305,9 @@ class Container(DeclarativeContainer):
         settings=settings,
         lock=lock,
         store=store,
+        catalog=catalog,
+        run_log=run_log,
+        control=control,
         models=models,
         prepare=prepare,
         readiness=readiness,

@@ -11,7 +11,15 @@ from typing import Any, Protocol
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
-from ..domain.ports import Clock, CurrentSettings, ModelClient, SessionStore
+from ..domain.ports import (
+    Clock,
+    CurrentSettings,
+    ModelClient,
+    RunLog,
+    SessionCatalog,
+    SessionStore,
+)
+from ..domain.recovery import recover
 from ..domain.settings import LoggingSettings
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -29,6 +37,18 @@ class Lock(Protocol):
     def announce(self, address: str) -> None: ...
 
     def release(self) -> None: ...
+
+
+class Control(Protocol):
+    """The control plane, as far as it has to be started and stopped."""
+
+    async def run(self) -> None: ...
+
+    def auth_changed(self) -> None: ...
+
+    def begin_shutdown(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
@@ -53,6 +73,9 @@ class Lifecycle:
         settings: CurrentSettings,
         lock: Lock,
         store: SessionStore,
+        catalog: SessionCatalog,
+        run_log: RunLog,
+        control: Control,
         models: Mapping[str, ModelClient],
         prepare: Mapping[str, Prepare],
         readiness: Readiness,
@@ -65,6 +88,9 @@ class Lifecycle:
         self._settings = settings
         self._lock = lock
         self._store = store
+        self._catalog = catalog
+        self._run_log = run_log
+        self._control = control
         self._models = models
         self._prepare = prepare
         self._readiness = readiness
@@ -92,6 +118,9 @@ class Lifecycle:
             stack.callback(self._lock.release)
             await self._store.open()
             stack.push_async_callback(self._store.close)
+            stack.push_async_callback(self._run_log.close)
+            await self._run_log.start()
+            await self._recover()
             for client in self._models.values():
                 stack.push_async_callback(client.close)
             self._begin_tasks()
@@ -103,7 +132,8 @@ class Lifecycle:
         grace = self._settings().shutdown_grace
         if self._drain is None:
             self._readiness.draining = True
-            self._drain = asyncio.create_task(self._gateway.drain(grace))
+            self._control.begin_shutdown()
+            self._drain = asyncio.create_task(self._drain_runs(grace))
         return grace
 
     async def stop(self) -> None:
@@ -113,8 +143,24 @@ class Lifecycle:
             await self._drain
         await self._stack.aclose()
 
+    async def _drain_runs(self, grace: float) -> None:
+        """Connections stay until the runs have ended, so that nobody misses how they did."""
+        await self._gateway.drain(grace)
+        await self._control.close()
+
+    async def _recover(self) -> None:
+        recovered = await recover(self._run_log, self._catalog)
+        if recovered:
+            logger.warning("runs were interrupted when the Gateway died", extra={"runs": recovered})
+
     def _begin_tasks(self) -> None:
-        for run in (self._readiness.watch, self._prune, self._keep_up, self._watch_files):
+        for run in (
+            self._readiness.watch,
+            self._prune,
+            self._keep_up,
+            self._watch_files,
+            self._control.run,
+        ):
             self._tasks.append(asyncio.create_task(_guarded(run)))
 
     async def _end_tasks(self) -> None:
@@ -150,6 +196,7 @@ class Lifecycle:
         while True:
             await self._prepare_models()
             await self._reloads.applied()
+            self._control.auth_changed()
             if self._settings().logging != logging_settings:
                 logging_settings = self._settings().logging
                 self._log_as(logging_settings)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import click
 from dependency_injector import providers
 
 from ..adapters.config import Overrides
-from ..adapters.system.logs import configure
 from ..adapters.system.token_file import TokenFile
 from ..domain.settings import Settings
 from .cli.banner import base_url, start_message
@@ -24,10 +22,7 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
     `print_example`: the generated token may stand in the command that is printed. Raises
     ConfigInvalid, PluginMissing, PortTaken, StateLocked, StoreFailed.
     """
-    container = Container(
-        overrides=providers.Object(overrides),
-        configure_logging=providers.Object(partial(configure, verbose=overrides.verbose)),
-    )
+    container = Container(overrides=providers.Object(overrides))
     app = create_app(container)
     settings = container.settings()()
 

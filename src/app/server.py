@@ -5,6 +5,7 @@ from __future__ import annotations
 from quart import Quart
 
 from ..adapters.transports import http
+from ..adapters.transports.control.inbound import BoundedConnection
 from .container import Container
 
 
@@ -17,6 +18,7 @@ def create_app(container: Container | None = None) -> Quart:
     settings = container.settings()()
     container.configure_logging()(settings.logging)
     app = Quart("opensoul", static_folder=None)
+    app.asgi_websocket_class = BoundedConnection
     http.install(app, container.gateway())
     for blueprint in container.transports():
         app.register_blueprint(blueprint)

@@ -60,6 +60,26 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens; all zero: not known."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cached: float = 0.0
+    """Of input that the provider had in its cache."""
+
+    @property
+    def known(self) -> bool:
+        return any((self.input, self.output, self.cached))
+
+    def of(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> float:
+        """US dollars; `cached_tokens` are part of `input_tokens`."""
+        fresh = max(0, input_tokens - cached_tokens)
+        paid = fresh * self.input + cached_tokens * self.cached + output_tokens * self.output
+        return paid / 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
 class ModelTarget:
     """One model at one provider: everything a call needs to know, as plain data."""
 
@@ -74,6 +94,9 @@ class ModelTarget:
     params: tuple[tuple[str, object], ...] = ()
     """Parameters sent with every call; a request's own win over them."""
     compat: Compat = field(default_factory=Compat)
+    price: Price = field(default_factory=Price)
+    inputs: tuple[str, ...] = ("text",)
+    """What it can look at, as the configuration says: `text`, `image`."""
     file: str | None = None
     """A model file on this machine, for clients that run the model themselves."""
 

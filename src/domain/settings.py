@@ -94,6 +94,18 @@ class LaneSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RunLogSettings:
+    """How long the events of ended Runs are kept; a change needs a restart.
+
+    `keep_seconds`: after the end, so long is an idempotency key known too. `keep_bytes`: of all
+    Runs together, roughly; the oldest go first.
+    """
+
+    keep_seconds: float = 86_400.0
+    keep_bytes: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class LoggingSettings:
     """`level`: silent, fatal, error, warn, info, debug, trace. `style`: pretty, compact, json."""
 
@@ -137,6 +149,7 @@ class Settings:
     models: ModelDirectory = field(default_factory=ModelDirectory)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     lanes: LaneSettings = field(default_factory=LaneSettings)
+    runs: RunLogSettings = field(default_factory=RunLogSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     listen: ListenSettings = field(default_factory=ListenSettings)
     store: StoreSettings = field(default_factory=StoreSettings)

@@ -32,19 +32,23 @@ GAPS = st.sampled_from(
 @st.composite
 def texts(draw: st.DrawFn, value: Any) -> str:
     """`value` as JSON5, with any white space and comments, quotes and commas."""
-    gap = lambda: draw(GAPS)  # noqa: E731 - short names keep the shape of the text visible
     match value:
         case dict():
-            parts = [f"{gap()}{_key(draw, k)}{gap()}:{gap()}{draw(texts(v))}{gap()}"
-                     for k, v in value.items()]  # fmt: skip
-            brackets = "{}"
+            pairs = [
+                f"{_key(draw, key)}{draw(GAPS)}:{draw(GAPS)}{draw(texts(item))}"
+                for key, item in value.items()
+            ]
+            return "{" + _separated(draw, pairs) + "}"
         case list():
-            parts = [f"{gap()}{draw(texts(item))}{gap()}" for item in value]
-            brackets = "[]"
+            return "[" + _separated(draw, [draw(texts(item)) for item in value]) + "]"
         case _:
             return json.dumps(value)
-    comma = "," if parts and draw(st.booleans()) else ""
-    return f"{brackets[0]}{','.join(parts)}{comma}{gap()}{brackets[1]}"
+
+
+def _separated(draw: st.DrawFn, parts: list[str]) -> str:
+    trailing = draw(st.booleans())
+    comma = "," if parts and trailing else ""
+    return ",".join(f"{draw(GAPS)}{part}{draw(GAPS)}" for part in parts) + comma + draw(GAPS)
 
 
 def _key(draw: st.DrawFn, key: str) -> str:
@@ -56,7 +60,7 @@ def test_the_new_text_says_what_the_patch_makes_of_the_old(
     data: st.DataObject, old: dict[str, Any], patch: dict[str, Any]
 ) -> None:
     text = data.draw(texts(old))
-    new = merged(old, patch)
+    new: Any = merged(old, patch)
     result = rewritten(text, old, new)
     assert same(parse(result), new)
     assert rewritten(result, new, new) == result

@@ -147,8 +147,18 @@ def test_failures_through_an_unlisted_proxy_on_loopback_are_warned_about(
 @pytest.mark.parametrize(
     ("held", "allowed"),
     [
-        ({Scope.READ}, {Scope.READ}),
-        ({Scope.WRITE}, {Scope.READ, Scope.WRITE}),
+        ({Scope.READ}, {Scope.READ, Scope.SESSIONS_READ}),
+        (
+            {Scope.WRITE},
+            {
+                Scope.READ,
+                Scope.WRITE,
+                Scope.TALK,
+                Scope.SESSIONS_READ,
+                Scope.SESSIONS_WRITE,
+            },
+        ),
+        ({Scope.SESSIONS_WRITE}, {Scope.SESSIONS_READ, Scope.SESSIONS_WRITE}),
         ({Scope.ADMIN}, set(Scope)),
         ({Scope.APPROVALS}, {Scope.APPROVALS}),
         ({Scope.PAIRING}, {Scope.PAIRING}),

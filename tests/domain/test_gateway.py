@@ -21,6 +21,7 @@ from opensoul.domain.gateway import Gateway
 from opensoul.domain.lockout import Lockout
 from opensoul.domain.messages import Message, Role, text_message
 from opensoul.domain.model_calls import StopReason, TextDelta, Usage
+from opensoul.domain.run_records import record_of
 from opensoul.domain.runs import Finished, NumberedEvent, OnLeave, Run, RunRequest
 from opensoul.domain.sessions import SessionKey
 from tests.domain.rig import Rig
@@ -63,7 +64,7 @@ class Door:
         """A Run that was accepted and has said a word."""
         accepted = run(**changes)
         self.dispatcher.dispatch(accepted)
-        self.log.open(accepted.id)
+        self.log.open(record_of(accepted))
         self.log.append(accepted.id, TextDelta("h"))
         return accepted
 

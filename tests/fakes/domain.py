@@ -302,10 +302,16 @@ class FakeDispatcher:
         self.drained: list[float] = []
         self.refusal: Exception | None = None
 
-    def dispatch(self, run: Run) -> None:
+    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
         if self.refusal is not None:
             raise self.refusal
         self.runs.append(run)
+
+    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs if key is None or run.session_key == key)
+
+    async def ended(self, run_id: str) -> None:
+        """Nothing ever runs here, so that nothing has to end."""
 
     def abort(self, run_id: str, reason: str) -> bool:
         self.aborted.append((run_id, reason))

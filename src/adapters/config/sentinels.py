@@ -100,13 +100,16 @@ def _partner(i: int, item: object, held: object) -> int | None:
     if not isinstance(held, list):
         return None
     wanted = _id(item)
-    if wanted is None:
-        return i if i < len(held) else None
-    return next((j for j, other in enumerate(held) if _id(other) == wanted), None)
+    if i < len(held) and wanted in (None, _id(held[i])):
+        return i
+    others = enumerate(held) if wanted is not None else ()
+    return next((j for j, other in others if _id(other) == wanted), None)
 
 
-def _id(item: object) -> object:
-    return item.get("id") if isinstance(item, dict) else None
+def _id(item: object) -> str | None:
+    """The id, unless it is a secret itself."""
+    found = item.get("id") if isinstance(item, dict) else None
+    return found if isinstance(found, str) and REDACTED not in found else None
 
 
 def _strings(value: object, hidden: object) -> Iterator[tuple[str, object]]:
@@ -141,7 +144,7 @@ def _hidden_spans(text: str, hidden: object, secrets: list[str]) -> Iterator[tup
 def _hidden_comment(comment: str, secrets: list[str]) -> str:
     """Without secrets, with what is assigned to their names, and with what looks like a key."""
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _WORTH_SEEKING:
+        if len(secret) >= _WORTH_SEEKING and not secret.startswith("${"):
             comment = comment.replace(secret, REDACTED)
     comment = _ASSIGNED.sub(rf'\g<1>"{REDACTED}"', comment)
     comment = _KEY_LIKE.sub(REDACTED, comment)

@@ -27,8 +27,11 @@ _JOINING = ("asyncio", "hypercorn.error", "quart", "quart.app", "quart.serving")
 _HUSHED = {"hypercorn.access": LEVELS["silent"], "watchfiles": logging.WARNING}
 
 
-def configure(settings: LoggingSettings, *, verbose: bool = False) -> None:
-    """Log from now on as `settings` say; `verbose`: the console at least at `debug`.
+def configure(
+    settings: LoggingSettings, *, verbose: bool = False, ring: logging.Handler | None = None
+) -> None:
+    """Log from now on as `settings` say; `verbose`: the console at least at `debug`; `ring` gets
+    whatever is logged anywhere.
 
     May be called again at any time. Raises OSError when the log file cannot be opened, and then
     everything stays as it was. Libraries tell no more than `info`, unless the level is `trace`.
@@ -41,6 +44,9 @@ def configure(settings: LoggingSettings, *, verbose: bool = False) -> None:
     if settings.file is not None:
         handlers.append(_file(settings.file, level))
     lowest = min(handler.level for handler in handlers)
+    if ring is not None:
+        ring.setLevel(lowest)
+        handlers.append(ring)
     logging.addLevelName(LEVELS["trace"], "TRACE")
     _install(handlers)
     logging.getLogger(_OURS).setLevel(lowest)
@@ -52,11 +58,12 @@ def configure(settings: LoggingSettings, *, verbose: bool = False) -> None:
 
 def _install(handlers: Iterable[logging.Handler]) -> None:
     root = logging.getLogger()
+    handlers = list(handlers)
     for old in [handler for handler in root.handlers if isinstance(handler, _Lasting)]:
         root.removeHandler(old)
         old.close()
     for handler in handlers:
-        root.addHandler(handler)
+        root.addHandler(handler)  # Once, however often it is added.
     for name in _JOINING:
         logger = logging.getLogger(name)
         logger.handlers.clear()

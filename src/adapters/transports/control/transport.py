@@ -122,6 +122,12 @@ class _Door:
             await websocket.send(error_frame(frame.id, error).decode())
             raise
 
+    def _refuse_when_stopping(self) -> None:
+        if self._parts.hub.stopping:
+            raise Refusal(
+                "gateway shutting down", code=UNAVAILABLE, close_code=1012, retryable=True
+            )
+
     async def _serve(self, request_id: str, admitted: Admitted, caller: Caller, wire: Wire) -> None:
         connection = self._connection(admitted, caller)
         hello = await self._parts.hello.to(connection, admitted)
@@ -132,6 +138,11 @@ class _Door:
         try:
             async with self._parts.hub.joined(connection):
                 code, reason = await serve(connection, self._parts)
+            await _part(wire, code, reason)
+        except Exception:
+            # The outermost edge of a connection: it ends, and the log gets the error.
+            code, reason = 1011, "internal error"
+            logger.exception("a connection failed unexpectedly", extra=extra)
             await _part(wire, code, reason)
         finally:
             logger.info("disconnected", extra={**extra, "code": code, "reason": reason})

@@ -9,6 +9,7 @@ from typing import Any, cast
 from quart import Quart, Response, request
 from quart.typing import BeforeRequestCallable
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing.exceptions import WebsocketMismatch
 
 from ....domain.auth import Scope, authorize
 from ....domain.errors import GatewayError
@@ -76,7 +77,8 @@ async def _tell_refusal(error: Refused) -> Response:
 
 async def _tell_http_exception(error: HTTPException) -> Response:
     """What the framework refuses: unknown paths and methods."""
-    status = error.code or 500
+    # A path that only a WebSocket upgrade is answered on is nothing to plain HTTP.
+    status = 404 if isinstance(error, WebsocketMismatch) else error.code or 500
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = ", ".join(sorted(error.valid_methods))
         message = f"{request.method} is not allowed here. Allowed: {allowed}."

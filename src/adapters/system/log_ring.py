@@ -1,0 +1,57 @@
+"""The newest lines of the log in memory, for clients that ask for them."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from .log_lines import formatter
+
+KEPT = 5_000
+"""Lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Some lines of JSON, oldest first. `cursor`: where the next call goes on.
+
+    `truncated`: lines before these were left out; `reset`: the cursor was from another process.
+    """
+
+    lines: tuple[str, ...]
+    cursor: int
+    truncated: bool = False
+    reset: bool = False
+
+
+class LogRing(logging.Handler):
+    """Keeps records, and makes text of them only when somebody asks: most are never looked at."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        super().__init__()
+        self._records: deque[logging.LogRecord | str] = deque(maxlen=kept)
+        self._count = 0
+        self.setFormatter(formatter("json", colours=False))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # An error would keep its whole stack alive.
+        self._records.append(self.format(record) if record.exc_info else record)
+        self._count += 1
+
+    def tail(self, cursor: int | None, *, limit: int, max_bytes: int) -> Tail:
+        """The lines behind `cursor`, or the newest ones; at most `limit` and about `max_bytes`."""
+        reset = cursor is not None and cursor > self._count
+        first = self._count - len(self._records)
+        start = first if cursor is None or reset else max(cursor, first)
+        chosen: list[str] = []
+        size = 0
+        # A copy, for other threads may log.
+        for record in reversed(list(self._records)[start - first :]):
+            line = record if isinstance(record, str) else self.format(record)
+            size += len(line) + 1
+            if len(chosen) == limit or (size > max_bytes and chosen):
+                break
+            chosen.append(line)
+        left_out = self._count - len(chosen) > (cursor if cursor and not reset else 0)
+        return Tail(tuple(reversed(chosen)), self._count, left_out, reset)

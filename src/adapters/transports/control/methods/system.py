@@ -1,0 +1,193 @@
+"""How the Gateway is, who is connected, what the log says, what was used."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import ConfigDict, Field
+
+from .....domain.gateway import Gateway
+from .....domain.ports import Clock
+from .....domain.session_desk import SessionDesk
+from ..calls import Call, Handler, Handlers, NoParams, Params
+from ..frames import Count, Name, Text
+from ..heartbeats import Heartbeats
+from ..hub import Hub
+from .usage import UsageMethods
+
+
+class LogTail(Protocol):
+    """Some lines of the log."""
+
+    @property
+    def lines(self) -> tuple[str, ...]: ...
+
+    @property
+    def cursor(self) -> int: ...
+
+    @property
+    def truncated(self) -> bool: ...
+
+    @property
+    def reset(self) -> bool: ...
+
+
+class ReadLog(Protocol):
+    """Reads the newest lines of the log."""
+
+    def __call__(self, cursor: int | None, *, limit: int, max_bytes: int) -> LogTail: ...
+
+
+class HealthParams(Params):
+    """`probe`: look anew; here it is always looked anew."""
+
+    probe: bool | None = None
+
+
+class StatusParams(Params):
+    """What the reference tells of channels there are none of here."""
+
+    include_channel_summary: bool | None = None
+
+
+class ChannelsParams(Params):
+    """Accepted as the reference does."""
+
+    probe: bool | None = None
+    timeout_ms: Count | None = None
+
+
+class LogParams(Params):
+    """`cursor` of an answer before: only what came since. `max_bytes`: bytes of text."""
+
+    cursor: Count | None = None
+    limit: Annotated[int, Field(ge=1, le=5_000)] = 500
+    max_bytes: Annotated[int, Field(ge=1, le=1_000_000)] = 250_000
+
+
+class HeartbeatParams(Params):
+    """Whether `wake` may start runs."""
+
+    enabled: bool
+
+
+class WakeParams(Params):
+    """`now`, or with the next one that happens."""
+
+    text: Annotated[str, Field(min_length=1)]
+    mode: Literal["now", "next-heartbeat"] = "now"
+
+
+class EventParams(Params):
+    """What a program tells of itself; further fields are taken over into its presence."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: Annotated[str, Field(min_length=1, max_length=4_096)]
+    reason: Text | None = None
+    device_id: Name | None = None
+    instance_id: Name | None = None
+
+
+class StopParams(Params):
+    """`reason` is told to everybody who is connected."""
+
+    reason: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMethods:
+    """The handlers. `health` never fails; `stop` ends the process as a signal would."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    hub: Hub
+    heartbeats: Heartbeats
+    usage: UsageMethods
+    health: Callable[[], Awaitable[Mapping[str, Any]]]
+    status: Callable[[Call], Awaitable[Mapping[str, Any]]]
+    read_log: ReadLog
+    log_file: Callable[[], str | None]
+    stop: Callable[[], None]
+    clock: Clock
+
+    def handlers(self) -> Handlers:
+        return {
+            "health": Handler(HealthParams, self._health),
+            "status": Handler(StatusParams, self._status),
+            "system-presence": Handler(NoParams, self._presence),
+            "system-event": Handler(EventParams, self._event),
+            "last-heartbeat": Handler(NoParams, self._last_heartbeat),
+            "set-heartbeats": Handler(HeartbeatParams, self._set_heartbeats),
+            "wake": Handler(WakeParams, self._wake),
+            "logs.tail": Handler(LogParams, self._logs),
+            "channels.status": Handler(ChannelsParams, self._channels),
+            "gateway.stop": Handler(StopParams, self._stop),
+            **self.usage.handlers(),
+        }
+
+    async def _health(self, call: Call, params: HealthParams) -> object:
+        return await self.health()
+
+    async def _status(self, call: Call, params: StatusParams) -> object:
+        return await self.status(call)
+
+    async def _presence(self, call: Call, params: NoParams) -> object:
+        return self.hub.presence.entries()
+
+    async def _event(self, call: Call, params: EventParams) -> object:
+        connection = call.connection
+        key = params.device_id or params.instance_id or connection.client.instance_id
+        facts = {
+            name: value
+            for name, value in params.model_dump(by_alias=True, exclude_none=True).items()
+            if isinstance(value, str | int | float | bool | list) and len(str(value)) <= 4_096
+        }
+        self.hub.presence.told(key or connection.id, {"ip": connection.address, **facts})
+        self.hub.tell_presence()
+        return {"ok": True}
+
+    async def _last_heartbeat(self, call: Call, params: NoParams) -> object:
+        return self.heartbeats.last
+
+    async def _set_heartbeats(self, call: Call, params: HeartbeatParams) -> object:
+        self.heartbeats.enabled = params.enabled
+        return {"ok": True, "enabled": params.enabled}
+
+    async def _wake(self, call: Call, params: WakeParams) -> object:
+        if params.mode == "next-heartbeat":
+            self.heartbeats.note(params.text)
+            return {"ok": True, "mode": params.mode}
+        run_id = await self.heartbeats.wake(call.principal, params.text)
+        return {"ok": True, "mode": params.mode, "runId": run_id}
+
+    async def _logs(self, call: Call, params: LogParams) -> object:
+        tail = self.read_log(params.cursor, limit=params.limit, max_bytes=params.max_bytes)
+        told: dict[str, object] = {
+            "file": self.log_file(),
+            "cursor": tail.cursor,
+            "size": tail.cursor,
+            "lines": list(tail.lines),
+        }
+        if tail.truncated:
+            told["truncated"] = True
+        if tail.reset:
+            told["reset"] = True
+        return told
+
+    async def _channels(self, call: Call, params: ChannelsParams) -> object:
+        return {
+            "ts": int(self.clock() * 1_000),
+            "channelOrder": [],
+            "channelLabels": {},
+            "channels": {},
+            "channelAccounts": {},
+            "channelDefaultAccountId": {},
+        }
+
+    async def _stop(self, call: Call, params: StopParams) -> object:
+        self.hub.begin_shutdown(params.reason or f"stopped by {call.principal.id}")
+        self.stop()
+        return {"ok": True}

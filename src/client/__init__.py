@@ -1,0 +1,87 @@
+"""A client of the Gateway's control protocol.
+
+    async with Client.connect(token="…") as client:
+        run = await client.run_agent("Say hello.")
+        async for event in run.events():
+            ...
+        print((await run.result()).text)
+
+It stands alone: nothing of the Gateway's own code is needed to use it.
+"""
+
+from __future__ import annotations
+
+from .backoff import Backoff
+from .client import Client, State
+from .device import DeviceFileInvalid, DeviceIdentity, DeviceTokens
+from .errors import (
+    CallFailed,
+    ClientError,
+    ConnectFailed,
+    ConnectionLost,
+    HandshakeRefused,
+    ReaderTooSlow,
+    TimedOut,
+)
+from .events import Events
+from .frames import Event
+from .handshake import Hello
+from .options import Options
+from .results import (
+    AgentInfo,
+    ChatMessage,
+    LogPage,
+    ModelInfo,
+    RunInfo,
+    RunPage,
+    RunResult,
+    SessionInfo,
+    SessionPage,
+)
+from .run_events import (
+    Aborted,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    RunEvent,
+    Started,
+    TextDelta,
+)
+from .runs import Run
+
+__all__ = [
+    "Aborted",
+    "AgentInfo",
+    "Backoff",
+    "CallFailed",
+    "ChatMessage",
+    "Client",
+    "ClientError",
+    "ConnectFailed",
+    "ConnectionLost",
+    "DeviceFileInvalid",
+    "DeviceIdentity",
+    "DeviceTokens",
+    "Event",
+    "Events",
+    "Failed",
+    "Finished",
+    "HandshakeRefused",
+    "Hello",
+    "LogPage",
+    "ModelInfo",
+    "Options",
+    "ReaderTooSlow",
+    "ReasoningDelta",
+    "Run",
+    "RunEvent",
+    "RunInfo",
+    "RunPage",
+    "RunResult",
+    "SessionInfo",
+    "SessionPage",
+    "Started",
+    "State",
+    "TextDelta",
+    "TimedOut",
+]

@@ -1,0 +1,327 @@
+"""The client: one Gateway, reached again when a connection is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from enum import StrEnum
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+from .errors import (
+    CallFailed,
+    ClientError,
+    ConnectFailed,
+    ConnectionLost,
+    HandshakeRefused,
+    TimedOut,
+)
+from .events import Events
+from .frames import Answer, Event
+from .handshake import Hello, connected
+from .link import Exchange, Link, OnGap
+from .options import Options
+from .queries import Queries
+from .runs import Run
+
+CALL_TIMEOUT = 30.0
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class State(StrEnum):
+    """Where a client stands."""
+
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    CLOSED = "closed"
+
+
+OnState = Callable[[State], None]
+
+
+class Client(Queries):
+    """`async with Client.connect(url=…, token=…) as client:`.
+
+    Every wait has an end: what is not answered in time raises TimedOut.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        on_gap: OnGap | None = None,
+        on_state: OnState | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.options = options
+        self._on_gap = on_gap
+        self._on_state = on_state
+        self._sleep = sleep
+        self._readers: set[Events] = set()
+        self._runs: set[Run] = set()
+        self._http: aiohttp.ClientSession | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[Link] | None = None
+        self._hello: Hello | None = None
+
+    @classmethod
+    def connect(
+        cls,
+        url: str = "ws://127.0.0.1:18789",
+        *,
+        scopes: Iterable[str] = ("operator.read", "operator.write"),
+        on_gap: OnGap | None = None,
+        on_state: OnState | None = None,
+        **options: Any,
+    ) -> Client:
+        """A client to be entered; the keywords are those of Options."""
+        return cls(
+            Options(url=url, scopes=tuple(scopes), **options), on_gap=on_gap, on_state=on_state
+        )
+
+    async def __aenter__(self) -> Client:
+        """Raises ConnectFailed, HandshakeRefused."""
+        self._http = aiohttp.ClientSession()
+        self._ready = asyncio.get_running_loop().create_future()
+        try:
+            link = await self._open()
+        except BaseException:
+            await self._http.close()
+            raise
+        self._task = asyncio.create_task(self._keep(link), name="connection to the Gateway")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def hello(self) -> Hello:
+        """What the Gateway said when it let this client in last."""
+        if self._hello is None:
+            raise ConnectionLost("The client has not been connected yet.")
+        return self._hello
+
+    async def close(self) -> None:
+        """End the connection. Runs that were begun go on."""
+        for run in tuple(self._runs):
+            await run.close()
+        self._runs.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        if self._http is not None:
+            await self._http.close()
+        self._give_up(ConnectionLost("The client is closed."))
+
+    async def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = CALL_TIMEOUT,  # noqa: ASYNC109 - part of the promise
+        expect_final: bool = False,
+    ) -> Any:
+        """The answer's payload. `expect_final`: not the one that only says `accepted`.
+
+        Raises CallFailed, ConnectionLost, TimedOut. A request whose connection is lost is not
+        sent again: it may have been carried out.
+        """
+        link = await self.link(timeout)
+        exchange = await link.ask(method, params)
+        try:
+            answer = await exchange.next(timeout)
+            while expect_final and answer.accepted:
+                answer = await exchange.next(timeout)
+        finally:
+            link.forget(exchange)
+        return answer.result()
+
+    def events(self, *names: str) -> Events:
+        """The events of these names, or all, from now on."""
+        reader = Events(frozenset(names), self._readers.discard)
+        self._readers.add(reader)
+        return reader
+
+    async def run_agent(
+        self,
+        message: str,
+        *,
+        agent_id: str | None = None,
+        session_key: str | None = None,
+        session_id: str | None = None,
+        thinking: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the Run's own
+        idempotency_key: str | None = None,
+        accept_timeout: float = CALL_TIMEOUT,
+        **more: Any,
+    ) -> Run:
+        """Ask an agent; returns once the Gateway has accepted the Run.
+
+        `timeout`: seconds the Run may take, 0 for no limit. `more`: parameters of `agent` by
+        their own names. A connection that is lost before the answer is no reason to fail: the
+        request is sent again under the same key, and the Gateway begins one Run for both.
+        """
+        asked = {
+            "message": message,
+            "agentId": agent_id,
+            "sessionKey": session_key,
+            "sessionId": session_id,
+            "thinking": thinking,
+            "timeout": None if timeout is None else int(timeout),
+            "idempotencyKey": idempotency_key or str(uuid.uuid4()),
+            **more,
+        }
+        params = {name: value for name, value in asked.items() if value is not None}
+        exchange, answer = await self._accepted(params, accept_timeout)
+        return self._run(_begun(self, str(params["idempotencyKey"]), exchange, answer))
+
+    def follow(self, run_id: str, *, after_seq: int = 0) -> Run:
+        """A Run that somebody began, from whichever door, from that event on."""
+        return self._run(Run(self, run_id, after_seq=after_seq))
+
+    async def link(self, timeout: float | None = None) -> Link:  # noqa: ASYNC109
+        """The live connection, once there is one. Raises what ended the client, TimedOut."""
+        if self._ready is None:
+            raise ConnectionLost("The client has not been connected yet.")
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self._ready)
+        except TimeoutError:
+            raise TimedOut(f"There was no connection for {timeout:g} s.") from None
+
+    async def _accepted(
+        self,
+        params: Mapping[str, Any],
+        timeout: float,  # noqa: ASYNC109
+    ) -> tuple[Exchange, Answer]:
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            link = await self.link(left)
+            try:
+                exchange = await link.ask("agent", params)
+                return exchange, await exchange.next(left)
+            except ConnectionLost:
+                if not self.options.reconnect:
+                    raise
+
+    def _run(self, run: Run) -> Run:
+        self._runs = {one for one in self._runs if not one.ended}
+        self._runs.add(run)
+        return run
+
+    async def _open(self) -> Link:
+        assert self._http is not None  # noqa: S101 - made on entering
+        options = self.options
+        try:
+            socket, hello = await connected(self._http, options)
+        except HandshakeRefused as refused:
+            self._forget_token(refused)
+            raise
+        if hello.device_token and options.device_tokens is not None:
+            options.device_tokens.put(options.url, hello.role, hello.device_token, hello.scopes)
+        self._hello = hello
+        return Link(
+            socket,
+            hello,
+            on_event=self._pass_on,
+            on_gap=self._on_gap,
+            silence=options.silence,
+        )
+
+    def _forget_token(self, refused: HandshakeRefused) -> None:
+        """A token that is refused once is refused for ever."""
+        tokens = self.options.device_tokens
+        wrong = refused.details.get("code") == "AUTH_DEVICE_TOKEN_MISMATCH"
+        if wrong and tokens is not None and self.options.device_token is not None:
+            tokens.remove(self.options.url, self.options.role)
+
+    async def _keep(self, link: Link | None) -> None:
+        """Read the connection, and get another one when it ends."""
+        while link is not None:
+            self._tell_ready(link)
+            try:
+                lost = await link.run()
+            finally:
+                await link.close()
+            link = await self._again(lost)
+
+    async def _again(self, lost: ConnectionLost) -> Link | None:
+        if not self.options.reconnect:
+            self._give_up(lost)
+            return None
+        self._ready = asyncio.get_running_loop().create_future()
+        self._say(State.RECONNECTING)
+        try:
+            return await self._reconnect(lost)
+        except ClientError as error:
+            self._give_up(error)
+            return None
+
+    async def _reconnect(self, lost: ConnectionLost) -> Link:
+        backoff, clock = self.options.backoff, asyncio.get_running_loop().time
+        begun, last = clock(), str(lost)
+        for wait in backoff.waits():
+            if backoff.give_up_after is not None and clock() - begun > backoff.give_up_after:
+                break
+            await self._sleep(wait)
+            try:
+                return await self._open()
+            except HandshakeRefused as refused:
+                if not refused.retryable:
+                    raise
+                last = refused.message
+            except ConnectFailed as failed:
+                last = failed.message
+        raise ConnectionLost(f"The Gateway did not come back: {last}")
+
+    def _tell_ready(self, link: Link) -> None:
+        if self._ready is None or self._ready.done():
+            self._ready = asyncio.get_running_loop().create_future()
+        self._ready.set_result(link)
+        self._say(State.CONNECTED)
+
+    def _give_up(self, error: ClientError) -> None:
+        """Nothing more will come: say so to everybody who waits, and to who asks later."""
+        if self._ready is not None:
+            if self._ready.done():
+                self._ready = self._ready.get_loop().create_future()
+            self._ready.set_exception(error)
+            self._ready.exception()  # It is no fault of ours if nobody asks.
+        for reader in tuple(self._readers):
+            reader.fail(error)
+        self._say(State.CLOSED)
+
+    def _pass_on(self, event: Event) -> None:
+        for reader in tuple(self._readers):
+            reader.put(event)
+
+    def _say(self, state: State) -> None:
+        if self._on_state is not None:
+            self._on_state(state)
+
+
+def _begun(client: Client, key: str, exchange: Exchange, answer: Answer) -> Run:
+    """The Run that the Gateway's first answer tells of. Raises CallFailed where there is none."""
+    payload = answer.payload if isinstance(answer.payload, dict) else {}
+    if answer.error is not None and "runId" not in payload:
+        raise answer.error
+    if answer.error is None and not payload:
+        raise CallFailed("UNAVAILABLE", "The Gateway's answer tells of no run.")
+    return Run(
+        client,
+        str(payload.get("runId") or key),
+        session_key=str(payload.get("sessionKey") or ""),
+        agent_id=str(payload.get("agentId") or ""),
+        exchange=exchange if answer.accepted else None,
+        answer=None if answer.accepted or payload.get("status") == "in_flight" else payload,
+    )

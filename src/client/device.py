@@ -1,0 +1,172 @@
+"""A device's identity, an ed25519 key pair, and the tokens that Gateways gave to it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+class DeviceFileInvalid(ValueError):
+    """The file does not hold what it should; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a device signs, beside its own id: who connects as what, when, and to which nonce."""
+
+    client_id: str
+    client_mode: str
+    role: str
+    scopes: Sequence[str]
+    signed_at: int
+    token: str
+    nonce: str
+    platform: str = ""
+    device_family: str = ""
+
+    def payload(self, device_id: str) -> bytes:
+        """The bytes of version 3 of the signature."""
+        parts = (
+            "v3",
+            device_id,
+            self.client_id,
+            self.client_mode,
+            self.role,
+            ",".join(self.scopes),
+            str(self.signed_at),
+            self.token,
+            self.nonce,
+            _plain(self.platform),
+            _plain(self.device_family),
+        )
+        return "|".join(parts).encode()
+
+
+class DeviceIdentity:
+    """The key pair of this device. `id` is the SHA-256 of the raw public key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self._public = key.public_key().public_bytes_raw()
+        self.id = hashlib.sha256(self._public).hexdigest()
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> DeviceIdentity:
+        """The identity kept at `path`, made there (0600) if there is none.
+
+        Raises DeviceFileInvalid, and OSError where the file system refuses.
+        """
+        try:
+            return cls._load(path)
+        except FileNotFoundError:
+            made = cls(Ed25519PrivateKey.generate())
+            write_private(path, made._described())
+            return cls._load(path)
+
+    def sign(self, signed: Signed) -> dict[str, Any]:
+        """The proof that `connect` carries."""
+        signature = self._key.sign(signed.payload(self.id))
+        return {
+            "id": self.id,
+            "publicKey": _base64url(self._public),
+            "signature": _base64url(signature),
+            "signedAt": signed.signed_at,
+            "nonce": signed.nonce,
+        }
+
+    @classmethod
+    def _load(cls, path: Path) -> DeviceIdentity:
+        try:
+            pem = json.loads(path.read_text("utf-8"))["privateKeyPem"]
+            key = serialization.load_pem_private_key(pem.encode(), password=None)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DeviceFileInvalid(
+                f"{path} holds no device identity. Remove it, and a new one is made; "
+                "that one has to be approved again."
+            ) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise DeviceFileInvalid(f"{path} holds a key of another kind than ed25519.")
+        return cls(key)
+
+    def _described(self) -> dict[str, Any]:
+        public = self._key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        private = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        return {
+            "version": 1,
+            "deviceId": self.id,
+            "publicKeyPem": public.decode(),
+            "privateKeyPem": private.decode(),
+            "createdAtMs": int(time.time() * 1_000),
+        }
+
+
+class DeviceTokens:
+    """The file of tokens, by Gateway and role: none is ever shown to another Gateway."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, url: str, role: str) -> str | None:
+        """The token that the Gateway at `url` gave out for the role."""
+        held = self._read().get(url, {})
+        entry = held.get(role) if isinstance(held, dict) else None
+        token = entry.get("token") if isinstance(entry, dict) else None
+        return token if isinstance(token, str) else None
+
+    def put(self, url: str, role: str, token: str, scopes: Sequence[str]) -> None:
+        """Keep a token."""
+        kept = self._read()
+        entry = {"token": token, "scopes": list(scopes), "updatedAtMs": int(time.time() * 1_000)}
+        kept[url] = {**kept.get(url, {}), role: entry}
+        write_private(self._path, {"version": 1, "gateways": kept})
+
+    def remove(self, url: str, role: str) -> None:
+        """Forget a token that is refused."""
+        kept = self._read()
+        if kept.get(url, {}).pop(role, None) is not None:
+            write_private(self._path, {"version": 1, "gateways": kept})
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            gateways = json.loads(self._path.read_text("utf-8"))["gateways"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return gateways if isinstance(gateways, dict) else {}
+
+
+def write_private(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON where only its owner can read it, whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2)
+        os.replace(draft, path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _plain(text: str) -> str:
+    """Trimmed, and ASCII letters in lower case, as both sides sign it."""
+    return "".join(c.lower() if c.isascii() else c for c in text.strip())

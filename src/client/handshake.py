@@ -1,0 +1,205 @@
+"""From an open socket to a connection that may ask: challenge, `connect`, `hello-ok`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from .device import Signed
+from .errors import ConnectFailed, HandshakeRefused
+from .frames import MAX_MESSAGE, Answer, Event, read_frame, request_text
+from .options import Options
+
+_ID = "connect"
+_DEFAULT_TICK = 30.0
+_NOT_OURS = "What answers there does not speak the Gateway's protocol."
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What the Gateway says when it lets a client in. `scopes`: what the connection may do."""
+
+    protocol: int
+    server_version: str
+    connection_id: str
+    role: str
+    scopes: tuple[str, ...]
+    methods: frozenset[str]
+    tick: float
+    """Seconds between signs of life."""
+    max_payload: int
+    device_token: str | None = field(default=None, repr=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+async def shake_hands(socket: aiohttp.ClientWebSocketResponse, options: Options) -> Hello:
+    """Raises HandshakeRefused with the Gateway's words, ConnectFailed where none answers."""
+    challenge = await _receive(socket)
+    nonce, at = _challenge(challenge)
+    await socket.send_str(request_text(_ID, "connect", connect_params(options, nonce, at)))
+    while True:
+        frame = await _receive(socket)
+        if isinstance(frame, Answer) and frame.id == _ID:
+            if frame.error is not None:
+                raise _refused(frame)
+            return read_hello(frame.payload)
+
+
+def connect_params(options: Options, nonce: str, at: int) -> dict[str, Any]:
+    """The parameters of `connect`; `at` is the challenge's time in milliseconds."""
+    client = {
+        "id": options.client_id,
+        "version": options.version,
+        "platform": options.platform,
+        "deviceFamily": options.device_family,
+        "mode": options.mode,
+    }
+    if options.display_name is not None:
+        client["displayName"] = options.display_name
+    auth = {
+        "token": options.token,
+        "password": options.password,
+        "deviceToken": options.device_token,
+    }
+    brought = {name: value for name, value in auth.items() if value}
+    params: dict[str, Any] = {
+        "minProtocol": options.min_protocol,
+        "maxProtocol": options.max_protocol,
+        "client": client,
+        "caps": list(options.caps),
+        "role": options.role,
+        "scopes": list(options.scopes),
+    }
+    if brought:
+        params["auth"] = brought
+    if options.device is not None:
+        signed = Signed(
+            client_id=options.client_id,
+            client_mode=options.mode,
+            role=options.role,
+            scopes=options.scopes,
+            signed_at=at,
+            token=brought.get("token") or brought.get("deviceToken") or "",
+            nonce=nonce,
+            platform=options.platform,
+            device_family=options.device_family,
+        )
+        params["device"] = options.device.sign(signed)
+    return params
+
+
+def read_hello(payload: object) -> Hello:
+    """`hello-ok`, with what an older server leaves out as it is meant then."""
+    whole = payload if isinstance(payload, dict) else {}
+    server, auth, policy, features = (
+        _part(whole, name) for name in ("server", "auth", "policy", "features")
+    )
+    tick = policy.get("tickIntervalMs")
+    limit = policy.get("maxPayload")
+    token = auth.get("deviceToken")
+    return Hello(
+        protocol=whole["protocol"] if isinstance(whole.get("protocol"), int) else 0,
+        server_version=str(server.get("version", "")),
+        connection_id=str(server.get("connId", "")),
+        role=str(auth.get("role", "")),
+        scopes=tuple(map(str, auth.get("scopes") or ())),
+        methods=frozenset(map(str, features.get("methods") or ())),
+        tick=tick / 1_000 if isinstance(tick, int) and tick > 0 else _DEFAULT_TICK,
+        max_payload=limit if isinstance(limit, int) and limit > 0 else 0,
+        device_token=token if isinstance(token, str) else None,
+        raw=whole,
+    )
+
+
+def _part(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
+    part = whole.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _challenge(frame: Event | Answer) -> tuple[str, int]:
+    match frame:
+        case Event("connect.challenge", {"nonce": str(nonce), "ts": int(at)}) if nonce.strip():
+            return nonce, at
+        case _:
+            raise ConnectFailed(_NOT_OURS)
+
+
+async def _receive(socket: aiohttp.ClientWebSocketResponse) -> Event | Answer:
+    message = await socket.receive()
+    if message.type is aiohttp.WSMsgType.TEXT:
+        frame = read_frame(message.data)
+        if frame is None:
+            raise ConnectFailed(_NOT_OURS)
+        return frame
+    if message.type is aiohttp.WSMsgType.CLOSE:
+        reason = message.extra or f"closed with code {message.data} and without a word"
+        retryable = message.data in (1001, 1012, 1013)
+        raise HandshakeRefused(str(reason), close_code=message.data, retryable=retryable)
+    if message.type is aiohttp.WSMsgType.BINARY:
+        raise ConnectFailed(_NOT_OURS)
+    raise ConnectFailed("The connection ended during the handshake.")
+
+
+def _refused(answer: Answer) -> HandshakeRefused:
+    error = answer.error
+    assert error is not None  # noqa: S101 - asked by who calls
+    details = error.details if isinstance(error.details, dict) else {}
+    return HandshakeRefused(
+        error.message,
+        code=error.code,
+        details=details,
+        retryable=error.retryable,
+        retry_after=error.retry_after,
+    )
+
+
+async def open_socket(
+    http: aiohttp.ClientSession, options: Options
+) -> aiohttp.ClientWebSocketResponse:
+    """A WebSocket to the address. Raises ConnectFailed, HandshakeRefused."""
+    try:
+        return await http.ws_connect(options.url, ssl=options.tls, max_msg_size=MAX_MESSAGE)
+    except aiohttp.WSServerHandshakeError as error:
+        busy = error.status == 503
+        raise HandshakeRefused(
+            f"{options.url} answers with HTTP status {error.status}: {error.message}",
+            retryable=busy,
+        ) from None
+    except aiohttp.ServerFingerprintMismatch:
+        raise ConnectFailed(
+            f"{options.url} has another certificate than the one that is expected."
+        ) from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise ConnectFailed(f"Cannot connect to {options.url}: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        return error.os_error.strerror
+    return str(error) or type(error).__name__
+
+
+async def connected(
+    http: aiohttp.ClientSession, options: Options
+) -> tuple[aiohttp.ClientWebSocketResponse, Hello]:
+    """A socket after the handshake, within the options' time. Raises what goes wrong."""
+    socket: aiohttp.ClientWebSocketResponse | None = None
+    hello: Hello | None = None
+    try:
+        async with asyncio.timeout(options.timeout):
+            socket = await open_socket(http, options)
+            hello = await shake_hands(socket, options)
+            return socket, hello
+    except TimeoutError:
+        raise ConnectFailed(
+            f"No Gateway answered at {options.url} within {options.timeout:g} s."
+        ) from None
+    except ConnectionError:
+        raise ConnectFailed("The connection ended during the handshake.") from None
+    finally:
+        if socket is not None and hello is None:
+            await socket.close()

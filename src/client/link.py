@@ -1,0 +1,193 @@
+"""One connection, from the handshake to its end: requests, their answers, and events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
+
+import aiohttp
+
+from .errors import CallFailed, ConnectionLost, TimedOut
+from .frames import Answer, Event, read_frame, request_text
+from .handshake import Hello
+
+OnEvent = Callable[[Event], None]
+OnGap = Callable[[int, int], None]
+"""Gets the number that was expected and the one that came: the events between are lost."""
+
+_TICK_TIMEOUT = 4000
+_FIRST_TICKS = 2
+
+
+class Exchange:
+    """A request and its answers."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._answers: asyncio.Queue[Answer | ConnectionLost] = asyncio.Queue()
+
+    def put(self, answer: Answer | ConnectionLost) -> None:
+        self._answers.put_nowait(answer)
+
+    async def next(self, timeout: float | None) -> Answer:  # noqa: ASYNC109 - part of the promise
+        """The next answer. Raises ConnectionLost, TimedOut."""
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self._answers.get()
+        except TimeoutError:
+            raise TimedOut(f"{self._method} was not answered within {timeout:g} s.") from None
+        if isinstance(answer, ConnectionLost):
+            raise answer
+        return answer
+
+
+class Inbox:
+    """The `agent` events of one Run."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Mapping[str, Any] | ConnectionLost] = asyncio.Queue()
+
+    def put(self, payload: Mapping[str, Any] | ConnectionLost) -> None:
+        self._queue.put_nowait(payload)
+
+    async def get(self) -> Mapping[str, Any]:
+        """The next event's payload. Raises ConnectionLost."""
+        payload = await self._queue.get()
+        if isinstance(payload, ConnectionLost):
+            raise payload
+        return payload
+
+
+class Link:
+    """A live connection. `run` reads it, until it ends."""
+
+    def __init__(
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        hello: Hello,
+        *,
+        on_event: OnEvent,
+        on_gap: OnGap | None,
+        silence: float | None = None,
+    ) -> None:
+        self.hello = hello
+        self._socket = socket
+        self._on_event = on_event
+        self._on_gap = on_gap
+        self._silence = _FIRST_TICKS * hello.tick if silence is None else silence
+        self._ids = count(1)
+        self._open: dict[str, Exchange] = {}
+        self._inboxes: dict[str, list[Inbox]] = {}
+        self._seq = 0
+        self._lost: ConnectionLost | None = None
+
+    async def run(self) -> ConnectionLost:
+        """Take what arrives until the connection ends, then tell why it did."""
+        try:
+            self._lost = await self._read()
+        finally:
+            lost = self._lost = self._lost or ConnectionLost("The connection was closed.")
+            for exchange in self._open.values():
+                exchange.put(lost)
+            for inbox in (inbox for inboxes in self._inboxes.values() for inbox in inboxes):
+                inbox.put(lost)
+        return lost
+
+    async def ask(self, method: str, params: Mapping[str, Any] | None) -> Exchange:
+        """Send a request. Raises ConnectionLost, CallFailed for one that is too large."""
+        if self._lost is not None:
+            raise self._lost
+        request_id = str(next(self._ids))
+        text = request_text(request_id, method, params)
+        if 0 < self.hello.max_payload < len(text):
+            raise CallFailed(
+                "INVALID_REQUEST",
+                f"{method} has {len(text)} bytes; the Gateway takes {self.hello.max_payload}.",
+            )
+        exchange = self._open[request_id] = Exchange(method)
+        try:
+            await self._socket.send_str(text)
+        except (ConnectionError, aiohttp.ClientError):
+            self._open.pop(request_id, None)
+            raise ConnectionLost(f"The connection ended before {method} was sent.") from None
+        return exchange
+
+    def forget(self, exchange: Exchange) -> None:
+        """Take no further answer to it."""
+        for request_id in [key for key, value in self._open.items() if value is exchange]:
+            del self._open[request_id]
+
+    @contextmanager
+    def inbox(self, run_id: str) -> Iterator[Inbox]:
+        """The `agent` events of a Run, within the context."""
+        if self._lost is not None:
+            raise self._lost
+        inbox = Inbox()
+        self._inboxes.setdefault(run_id, []).append(inbox)
+        try:
+            yield inbox
+        finally:
+            self._inboxes[run_id].remove(inbox)
+            if not self._inboxes[run_id]:
+                del self._inboxes[run_id]
+
+    async def close(self) -> None:
+        """Say goodbye."""
+        with suppress(ConnectionError, aiohttp.ClientError):
+            await self._socket.close(code=1000)
+
+    async def _read(self) -> ConnectionLost:
+        while True:
+            try:
+                message = await self._socket.receive(timeout=self._silence)
+            except TimeoutError:
+                await self._socket.close(code=_TICK_TIMEOUT, message=b"tick timeout")
+                return ConnectionLost(
+                    f"The Gateway said nothing for {self._silence:g} s.", code=_TICK_TIMEOUT
+                )
+            if message.type is aiohttp.WSMsgType.TEXT:
+                self._take(read_frame(message.data))
+            elif message.type is not aiohttp.WSMsgType.BINARY:
+                return _lost(message, self._socket.close_code)
+
+    def _take(self, frame: Event | Answer | None) -> None:
+        match frame:
+            case Answer():
+                exchange = self._open.get(frame.id)
+                if exchange is not None:
+                    exchange.put(frame)
+                    if not frame.accepted:
+                        del self._open[frame.id]
+            case Event():
+                self._count(frame.seq)
+                self._pass_on(frame)
+            case None:
+                pass  # What is no frame means nothing, in either direction of time.
+
+    def _pass_on(self, event: Event) -> None:
+        if event.name == "agent" and isinstance(event.payload, dict):
+            for inbox in self._inboxes.get(str(event.payload.get("runId")), ()):
+                inbox.put(event.payload)
+        self._on_event(event)
+
+    def _count(self, seq: int | None) -> None:
+        if seq is None:
+            return
+        expected, self._seq = self._seq + 1, seq
+        if seq > expected > 1 and self._on_gap is not None:
+            self._on_gap(expected, seq)
+
+
+def _lost(message: aiohttp.WSMessage, close_code: int | None) -> ConnectionLost:
+    if message.type is aiohttp.WSMsgType.CLOSE:
+        reason = str(message.extra or "")
+        told = f": {reason}" if reason else ""
+        return ConnectionLost(
+            f"The Gateway closed the connection ({message.data}){told}.",
+            code=message.data,
+            reason=reason,
+        )
+    return ConnectionLost("The connection was lost.", code=close_code)

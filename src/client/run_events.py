@@ -1,0 +1,95 @@
+"""The events of a Run, as a client reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The Run has left the queue."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    seq: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    seq: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Terminal: the answer is complete. `model` is `provider/model`."""
+
+    seq: int
+    stop: str = ""
+    model: str = ""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Terminal: there is no (complete) answer."""
+
+    seq: int
+    message: str
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """Terminal: somebody stopped the Run."""
+
+    seq: int
+    reason: str = ""
+
+
+RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+Ending = Finished | Failed | Aborted
+
+
+def read_run_event(payload: Mapping[str, Any]) -> RunEvent | None:
+    """The event that an `agent` payload tells of; None for one of another kind."""
+    seq = payload.get("seq")
+    data = payload.get("data")
+    if not isinstance(seq, int) or not isinstance(data, dict):
+        return None
+    match payload.get("stream"):
+        case "assistant":
+            return TextDelta(seq, str(data.get("delta") or ""))
+        case "thinking":
+            return ReasoningDelta(seq, str(data.get("delta") or ""))
+        case "lifecycle":
+            return _lifecycle(seq, data)
+        case _:
+            return None
+
+
+def _lifecycle(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
+    match data.get("phase"):
+        case "start":
+            return Started(seq)
+        case "end" if data.get("aborted"):
+            return Aborted(seq, str(data.get("reason") or ""))
+        case "end":
+            usage = data.get("usage")
+            return Finished(
+                seq,
+                str(data.get("stopReason") or ""),
+                str(data.get("model") or ""),
+                usage if isinstance(usage, dict) else {},
+            )
+        case "error":
+            message = str(data.get("error") or "The run failed.")
+            return Failed(seq, message, str(data.get("code") or ""))
+        case _:
+            return None
