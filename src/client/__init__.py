@@ -12,7 +12,7 @@ It stands alone: nothing of the Gateway's own code is needed to use it.
 from __future__ import annotations
 
 from .backoff import Backoff
-from .client import Client, State
+from .client import Client
 from .device import DeviceFileInvalid, DeviceIdentity, DeviceTokens
 from .errors import (
     CallFailed,
@@ -26,6 +26,7 @@ from .errors import (
 from .events import Events
 from .frames import Event
 from .handshake import Hello
+from .keeper import State
 from .options import Options
 from .results import (
     AgentInfo,

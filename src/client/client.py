@@ -4,42 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
-
-import aiohttp
 
 from .errors import (
     CallFailed,
     ClientError,
-    ConnectFailed,
     ConnectionLost,
-    HandshakeRefused,
-    TimedOut,
 )
 from .events import Events
 from .frames import Answer, Event
-from .handshake import Hello, connected
+from .handshake import Hello
+from .keeper import Keeper, OnState, Sleep
 from .link import Exchange, Link, OnGap
 from .options import Options
 from .queries import Queries
 from .runs import Run
 
 CALL_TIMEOUT = 30.0
-Sleep = Callable[[float], Awaitable[None]]
-
-
-class State(StrEnum):
-    """Where a client stands."""
-
-    CONNECTED = "connected"
-    RECONNECTING = "reconnecting"
-    CLOSED = "closed"
-
-
-OnState = Callable[[State], None]
 
 
 class Client(Queries):
@@ -57,15 +40,16 @@ class Client(Queries):
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self.options = options
-        self._on_gap = on_gap
-        self._on_state = on_state
-        self._sleep = sleep
         self._readers: set[Events] = set()
         self._runs: set[Run] = set()
-        self._http: aiohttp.ClientSession | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[Link] | None = None
-        self._hello: Hello | None = None
+        self._keeper = Keeper(
+            options,
+            on_event=self._pass_on,
+            on_end=self._ended,
+            on_gap=on_gap,
+            on_state=on_state,
+            sleep=sleep,
+        )
 
     @classmethod
     def connect(
@@ -84,14 +68,7 @@ class Client(Queries):
 
     async def __aenter__(self) -> Client:
         """Raises ConnectFailed, HandshakeRefused."""
-        self._http = aiohttp.ClientSession()
-        self._ready = asyncio.get_running_loop().create_future()
-        try:
-            link = await self._open()
-        except BaseException:
-            await self._http.close()
-            raise
-        self._task = asyncio.create_task(self._keep(link), name="connection to the Gateway")
+        await self._keeper.start()
         return self
 
     async def __aexit__(
@@ -105,22 +82,16 @@ class Client(Queries):
     @property
     def hello(self) -> Hello:
         """What the Gateway said when it let this client in last."""
-        if self._hello is None:
+        if self._keeper.hello is None:
             raise ConnectionLost("The client has not been connected yet.")
-        return self._hello
+        return self._keeper.hello
 
     async def close(self) -> None:
         """End the connection. Runs that were begun go on."""
         for run in tuple(self._runs):
             await run.close()
         self._runs.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-        if self._http is not None:
-            await self._http.close()
-        self._give_up(ConnectionLost("The client is closed."))
+        await self._keeper.stop()
 
     async def call(
         self,
@@ -190,13 +161,7 @@ class Client(Queries):
 
     async def link(self, timeout: float | None = None) -> Link:  # noqa: ASYNC109
         """The live connection, once there is one. Raises what ended the client, TimedOut."""
-        if self._ready is None:
-            raise ConnectionLost("The client has not been connected yet.")
-        try:
-            async with asyncio.timeout(timeout):
-                return await asyncio.shield(self._ready)
-        except TimeoutError:
-            raise TimedOut(f"There was no connection for {timeout:g} s.") from None
+        return await self._keeper.link(timeout)
 
     async def _accepted(
         self,
@@ -219,95 +184,13 @@ class Client(Queries):
         self._runs.add(run)
         return run
 
-    async def _open(self) -> Link:
-        assert self._http is not None  # noqa: S101 - made on entering
-        options = self.options
-        try:
-            socket, hello = await connected(self._http, options)
-        except HandshakeRefused as refused:
-            self._forget_token(refused)
-            raise
-        if hello.device_token and options.device_tokens is not None:
-            options.device_tokens.put(options.url, hello.role, hello.device_token, hello.scopes)
-        self._hello = hello
-        return Link(
-            socket,
-            hello,
-            on_event=self._pass_on,
-            on_gap=self._on_gap,
-            silence=options.silence,
-        )
-
-    def _forget_token(self, refused: HandshakeRefused) -> None:
-        """A token that is refused once is refused for ever."""
-        tokens = self.options.device_tokens
-        wrong = refused.details.get("code") == "AUTH_DEVICE_TOKEN_MISMATCH"
-        if wrong and tokens is not None and self.options.device_token is not None:
-            tokens.remove(self.options.url, self.options.role)
-
-    async def _keep(self, link: Link | None) -> None:
-        """Read the connection, and get another one when it ends."""
-        while link is not None:
-            self._tell_ready(link)
-            try:
-                lost = await link.run()
-            finally:
-                await link.close()
-            link = await self._again(lost)
-
-    async def _again(self, lost: ConnectionLost) -> Link | None:
-        if not self.options.reconnect:
-            self._give_up(lost)
-            return None
-        self._ready = asyncio.get_running_loop().create_future()
-        self._say(State.RECONNECTING)
-        try:
-            return await self._reconnect(lost)
-        except ClientError as error:
-            self._give_up(error)
-            return None
-
-    async def _reconnect(self, lost: ConnectionLost) -> Link:
-        backoff, clock = self.options.backoff, asyncio.get_running_loop().time
-        begun, last = clock(), str(lost)
-        for wait in backoff.waits():
-            if backoff.give_up_after is not None and clock() - begun > backoff.give_up_after:
-                break
-            await self._sleep(wait)
-            try:
-                return await self._open()
-            except HandshakeRefused as refused:
-                if not refused.retryable:
-                    raise
-                last = refused.message
-            except ConnectFailed as failed:
-                last = failed.message
-        raise ConnectionLost(f"The Gateway did not come back: {last}")
-
-    def _tell_ready(self, link: Link) -> None:
-        if self._ready is None or self._ready.done():
-            self._ready = asyncio.get_running_loop().create_future()
-        self._ready.set_result(link)
-        self._say(State.CONNECTED)
-
-    def _give_up(self, error: ClientError) -> None:
-        """Nothing more will come: say so to everybody who waits, and to who asks later."""
-        if self._ready is not None:
-            if self._ready.done():
-                self._ready = self._ready.get_loop().create_future()
-            self._ready.set_exception(error)
-            self._ready.exception()  # It is no fault of ours if nobody asks.
-        for reader in tuple(self._readers):
-            reader.fail(error)
-        self._say(State.CLOSED)
-
     def _pass_on(self, event: Event) -> None:
         for reader in tuple(self._readers):
             reader.put(event)
 
-    def _say(self, state: State) -> None:
-        if self._on_state is not None:
-            self._on_state(state)
+    def _ended(self, error: ClientError) -> None:
+        for reader in tuple(self._readers):
+            reader.fail(error)
 
 
 def _begun(client: Client, key: str, exchange: Exchange, answer: Answer) -> Run:

@@ -62,7 +62,7 @@ class Inbox:
 
 
 class Link:
-    """A live connection. `run` reads it, until it ends."""
+    """A live connection. `read` takes what arrives, until it ends."""
 
     def __init__(
         self,
@@ -84,17 +84,30 @@ class Link:
         self._seq = 0
         self._lost: ConnectionLost | None = None
 
-    async def run(self) -> ConnectionLost:
-        """Take what arrives until the connection ends, then tell why it did."""
-        try:
-            self._lost = await self._read()
-        finally:
-            lost = self._lost = self._lost or ConnectionLost("The connection was closed.")
-            for exchange in self._open.values():
-                exchange.put(lost)
-            for inbox in (inbox for inboxes in self._inboxes.values() for inbox in inboxes):
-                inbox.put(lost)
-        return lost
+    async def read(self) -> ConnectionLost:
+        """Take what arrives until the connection ends; then why it did, for `end`."""
+        while True:
+            try:
+                message = await self._socket.receive(timeout=self._silence)
+            except TimeoutError:
+                await self._socket.close(code=_TICK_TIMEOUT, message=b"tick timeout")
+                return ConnectionLost(
+                    f"The Gateway said nothing for {self._silence:g} s.", code=_TICK_TIMEOUT
+                )
+            if message.type is aiohttp.WSMsgType.TEXT:
+                self._take(read_frame(message.data))
+            elif message.type is not aiohttp.WSMsgType.BINARY:
+                return _lost(message, self._socket.close_code)
+
+    async def end(self, lost: ConnectionLost) -> None:
+        """Tell everybody who waits, and say goodbye where somebody still listens."""
+        self._lost = lost
+        for exchange in self._open.values():
+            exchange.put(lost)
+        for inbox in (inbox for inboxes in self._inboxes.values() for inbox in inboxes):
+            inbox.put(lost)
+        with suppress(ConnectionError, aiohttp.ClientError):
+            await self._socket.close(code=1000)
 
     async def ask(self, method: str, params: Mapping[str, Any] | None) -> Exchange:
         """Send a request. Raises ConnectionLost, CallFailed for one that is too large."""
@@ -133,25 +146,6 @@ class Link:
             self._inboxes[run_id].remove(inbox)
             if not self._inboxes[run_id]:
                 del self._inboxes[run_id]
-
-    async def close(self) -> None:
-        """Say goodbye."""
-        with suppress(ConnectionError, aiohttp.ClientError):
-            await self._socket.close(code=1000)
-
-    async def _read(self) -> ConnectionLost:
-        while True:
-            try:
-                message = await self._socket.receive(timeout=self._silence)
-            except TimeoutError:
-                await self._socket.close(code=_TICK_TIMEOUT, message=b"tick timeout")
-                return ConnectionLost(
-                    f"The Gateway said nothing for {self._silence:g} s.", code=_TICK_TIMEOUT
-                )
-            if message.type is aiohttp.WSMsgType.TEXT:
-                self._take(read_frame(message.data))
-            elif message.type is not aiohttp.WSMsgType.BINARY:
-                return _lost(message, self._socket.close_code)
 
     def _take(self, frame: Event | Answer | None) -> None:
         match frame:

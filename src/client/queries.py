@@ -12,7 +12,11 @@ class Queries:
     """The methods that every client has beside `call`. They raise what `call` raises."""
 
     async def call(
-        self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = 30.0
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = 30.0,  # noqa: ASYNC109 - part of the promise
     ) -> Any:
         """The answer to a request."""
         raise NotImplementedError

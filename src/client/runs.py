@@ -66,15 +66,16 @@ class Run:
         """
         at = 0
         while True:
-            async with self._news:
-                await self._news.wait_for(lambda: at < len(self._events) or self._is_over)
             while at < len(self._events):
                 yield self._events[at]
                 at += 1
             if self._failure is not None:
                 raise self._failure
-            if self._ending is not None and at == len(self._events):
+            if self._ending is not None:
                 return
+            async with self._news:
+                while at == len(self._events) and not self._is_over:
+                    await self._news.wait()
 
     async def result(self, timeout: float | None = None) -> RunResult:  # noqa: ASYNC109
         """How it ended, once it has. Raises TimedOut, and what `events` raises."""
@@ -139,7 +140,7 @@ class Run:
                 str(data.get("code", "UNAVAILABLE")), str(data.get("reason", "The run is lost."))
             )
         # Below: told already. Above: overheard, and the following brings what lies between.
-        if seq != self.last_seq + 1:
+        if not isinstance(seq, int) or seq != self.last_seq + 1:
             return
         event = read_run_event(payload)
         async with self._news:
@@ -187,24 +188,23 @@ def _told_by(answer: Mapping[str, Any], seq: int) -> tuple[str, Ending]:
 
 
 def _result(run: Run, ending: Ending | None, answer: Mapping[str, Any]) -> RunResult:
-    known = {"run_id": run.run_id, "session_key": run.session_key, "text": run.text}
+    status, error = "error", ""
+    more: dict[str, Any] = {}
     match ending:
         case Finished(stop=stop, model=model, usage=usage):
-            payload = answer or _payload(run, "ok", "completed")
-            return RunResult(
-                status="ok", stop=stop, model=model, usage=usage, payload=payload, **known
-            )
-        case Aborted(reason=reason):
-            payload = answer or _payload(run, "aborted", reason or "aborted")
-            return RunResult(status="aborted", error=reason, payload=payload, **known)
-        case Failed(message=message, code=code):
-            payload = answer or _payload(run, "error", message)
-            return RunResult(status="error", error=message, code=code, payload=payload, **known)
+            status, more = "ok", {"stop": stop, "model": model, "usage": usage}
+        case Aborted(reason=error):
+            status = "aborted"
+        case Failed(message=error, code=code):
+            more = {"code": code}
         case None:
             raise ConnectionLost("The run has no end.")
+    payload = answer or _payload(run, status, error)
+    return RunResult(run.run_id, run.session_key, status, run.text, error, payload=payload, **more)
 
 
-def _payload(run: Run, status: str, summary: str) -> dict[str, Any]:
+def _payload(run: Run, status: str, error: str) -> dict[str, Any]:
+    summary = "completed" if status == "ok" else error or status
     told: dict[str, Any] = {"runId": run.run_id, "status": status, "summary": summary}
     if status != "error":
         texts = [{"text": run.text}] if run.text else []

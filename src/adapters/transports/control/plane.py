@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from quart import Blueprint
 
@@ -91,7 +90,7 @@ class ControlPlane:
                 hub=self.hub,
                 handshake=Handshake(needs.gateway, needs.devices),
                 hello=hello,
-                handlers=self._handlers(),
+                handlers=self.handlers(),
                 clock=needs.clock,
                 new_id=needs.new_id,
             )
@@ -120,7 +119,8 @@ class ControlPlane:
         """End every connection."""
         await self.hub.close()
 
-    def _handlers(self) -> Handlers:
+    def handlers(self) -> Handlers:
+        """What answers each method."""
         needs, hub = self._needs, self.hub
         gateway, desk, clock = needs.gateway, needs.desk, needs.clock
         outcomes = Outcomes(gateway, desk, hub)

@@ -1,0 +1,33 @@
+"""Write docs/protocol.md and docs/protocol.schema.json from what the Gateway runs on."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from dependency_injector import providers
+
+from opensoul.adapters.transports.control.reference import protocol_schema, render_protocol
+from opensoul.app.container import Container
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def pages() -> dict[Path, str]:
+    """What the files should hold."""
+    with tempfile.TemporaryDirectory() as home:
+        container = Container(
+            env=providers.Object({"OPENSOUL_STATE_DIR": home}), home=providers.Object(Path(home))
+        )
+        handlers = container.control().handlers()
+    schema = json.dumps(protocol_schema(handlers), indent=2, ensure_ascii=False) + "\n"
+    return {
+        DOCS / "protocol.md": render_protocol(handlers),
+        DOCS / "protocol.schema.json": schema,
+    }
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

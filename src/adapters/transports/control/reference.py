@@ -1,0 +1,192 @@
+"""The control protocol as a reference: Markdown for people, JSON Schema for programs.
+
+Both are made from what the Gateway runs on: the frames, the route table, the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from ..routes import METHODS, ROUTES, Method
+from .calls import Handlers
+from .events import EVENTS
+from .frames import (
+    NEWEST_PROTOCOL,
+    OLDEST_PROTOCOL,
+    Challenge,
+    ConnectParams,
+    EventFrame,
+    HelloOk,
+    RequestFrame,
+    ResponseFrame,
+)
+from .hello import MAX_PAYLOAD
+from .hub import TICK_SECONDS
+from .outbox import MAX_BUFFERED
+from .transport import HANDSHAKE_SECONDS, MAX_PREAUTH_BYTES, MAX_UNAUTHENTICATED
+
+_FRAMES: tuple[type[BaseModel], ...] = (
+    RequestFrame,
+    ResponseFrame,
+    EventFrame,
+    Challenge,
+    ConnectParams,
+    HelloOk,
+)
+_INTRODUCTION = f"""# The control protocol
+
+One JSON object in each text message, over a WebSocket on the port that serves HTTP; any path will
+do. Versions {OLDEST_PROTOCOL} to {NEWEST_PROTOCOL} are spoken, and the highest that both sides know
+is taken. This page and [protocol.schema.json](protocol.schema.json) are made from the code by
+`make docs`.
+
+## A connection
+
+1. The Gateway sends the event `connect.challenge` with a `nonce`.
+2. The client asks `connect`, within {HANDSHAKE_SECONDS:g} seconds, with what it is, the scopes it
+   wants, and a secret or a device's signature over the nonce.
+3. The Gateway answers `hello-ok`. `auth.scopes` are the scopes asked for that are held too; who
+   asks for none has none. Or it answers with an error and closes, and says why in both.
+4. From then on requests may be sent at any time; their answers may overtake one another.
+
+| limit | value |
+|---|---|
+| a message before `hello-ok` | {MAX_PREAUTH_BYTES:,} bytes |
+| a message after it | {MAX_PAYLOAD:,} bytes |
+| what waits for a client that reads slowly | {MAX_BUFFERED:,} bytes, then it is closed |
+| connections of an address in their handshake | {MAX_UNAUTHENTICATED} |
+| `tick` | every {TICK_SECONDS:g} s |
+
+## Runs
+
+`agent` is answered twice under one id: `accepted` at once, and the result when the run has ended.
+`idempotencyKey` becomes the run's id. It is reserved on the disk before anything happens and known
+for a day, so the same request may be sent again after a lost connection or a restart: it gets the
+same run. The events of every run, from whichever door, are numbered from 1 and kept;
+`runs.follow {{runId, afterSeq}}` sends those above `afterSeq`, each once and in order, and then the
+new ones, also after the Gateway was killed.
+
+An event's outer `seq` counts what this connection was sent; a missing number is an event that was
+dropped because the client read too slowly. The inner `seq` of `agent` and `chat` is the run's.
+"""
+
+
+def render_protocol(handlers: Handlers) -> str:
+    """The reference, as Markdown."""
+    return "\n".join(
+        (
+            _INTRODUCTION,
+            *_frames(),
+            *_methods(handlers),
+            *_without_meaning(),
+            *_events(),
+            *_routes(),
+        )
+    )
+
+
+def protocol_schema(handlers: Handlers) -> dict[str, Any]:
+    """The JSON Schema of the frames and of every method's parameters."""
+    named: dict[str, type[BaseModel]] = {model.__name__: model for model in _FRAMES}
+    named |= {name: handlers[name].params for name in sorted(handlers)}
+    models = list(dict.fromkeys(named.values()))
+    refs, whole = models_json_schema(
+        [(model, "validation") for model in models], ref_template="#/$defs/{model}"
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The control protocol of OpenSoul Gateway",
+        "frames": {model.__name__: refs[(model, "validation")] for model in _FRAMES},
+        "methods": {
+            name: {"params": refs[(handlers[name].params, "validation")]}
+            for name in sorted(handlers)
+        },
+        "$defs": whole.get("$defs", {}),
+    }
+
+
+def _frames() -> Iterator[str]:
+    yield "## Frames\n"
+    for model in _FRAMES:
+        yield f"### {model.__name__}\n\n{_prose(model)}\n"
+        yield from _fields(model)
+
+
+def _methods(handlers: Handlers) -> Iterator[str]:
+    yield "## Methods\n"
+    for name in sorted(handlers):
+        method = METHODS[name]
+        yield f"### `{name}`\n\n{method.summary} Needs {_scope(method)}.\n"
+        params = handlers[name].params
+        if params.model_fields:
+            yield from _fields(params)
+
+
+def _fields(model: type[BaseModel]) -> Iterator[str]:
+    schema = model.model_json_schema(by_alias=True)
+    required = set(schema.get("required", ()))
+    yield "| field | type | |\n|---|---|---|"
+    for name, field in schema.get("properties", {}).items():
+        must = "required" if name in required else ""
+        yield f"| `{name}` | {_type(field)} | {must} |"
+    yield ""
+
+
+def _without_meaning() -> Iterator[str]:
+    yield "## Methods without a meaning here\n"
+    yield "They answer `UNAVAILABLE` with the sentence beside them.\n"
+    yield "| methods | why |\n|---|---|"
+    reasons: dict[str, list[str]] = {}
+    for method in METHODS.values():
+        if method.missing is not None:
+            reasons.setdefault(method.missing, []).append(f"`{method.name}`")
+    for why, names in reasons.items():
+        yield f"| {' '.join(names)} | {why} |"
+    yield ""
+
+
+def _events() -> Iterator[str]:
+    yield "## Events\n"
+    yield "| event | who is told | may be lost | |\n|---|---|---|---|"
+    for kind in EVENTS.values():
+        who = "everybody" if kind.scope is None else f"`{kind.scope.value}`"
+        yield f"| `{kind.name}` | {who} | {'yes' if kind.lossy else ''} | {kind.summary} |"
+    yield ""
+
+
+def _routes() -> Iterator[str]:
+    yield "## HTTP routes\n"
+    yield "The same scopes, from the same table.\n"
+    yield "| route | methods | needs |\n|---|---|---|"
+    for route in ROUTES:
+        need = "nothing" if route.scope is None else f"`{route.scope.value}`"
+        yield f"| `{route.rule}` | {' '.join(route.methods)} | {need} |"
+    yield ""
+
+
+def _scope(method: Method) -> str:
+    need = "nothing" if method.scope is None else f"`{method.scope.value}`"
+    return f"{need}, for some parameters `operator.admin`" if method.harder else need
+
+
+def _prose(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    if "anyOf" in field:
+        kinds = (_type(kind) for kind in field["anyOf"] if kind.get("type") != "null")
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
+    if field.get("type") == "array":
+        return f"list of {_type(field.get('items', {}))}"
+    return str(field.get("type", "anything"))
