@@ -122,7 +122,7 @@ async def test_what_is_no_request_ends_a_handshake(served: Served, text: str) ->
 
 async def test_connect_without_its_parameters_is_told_what_is_missing(served: Served) -> None:
     async with knocking(served.client) as peer:
-        with pytest.raises(Refused, match="invalid connect params: .*client"):
+        with pytest.raises(Refused, match=r"invalid connect params: .*client"):
             await peer.call("connect", {"minProtocol": 3, "maxProtocol": 4})
         code, reason = await peer.closed()
         assert code == 1008
@@ -153,7 +153,7 @@ async def test_a_second_connect_is_refused(peer: Peer) -> None:
 
 
 async def test_parameters_of_another_shape_are_named(peer: Peer) -> None:
-    with pytest.raises(Refused, match="invalid models.list params: .*unexpected property 'x'"):
+    with pytest.raises(Refused, match=r"invalid models\.list params: .*unexpected property 'x'"):
         await peer.call("models.list", {"x": 1})
 
 

@@ -69,7 +69,7 @@ async def test_some_parameters_need_more(
     enter: Enter, method: str, params: dict[str, object]
 ) -> None:
     async with enter(scopes=["operator.write"]) as peer:
-        with pytest.raises(Refused, match="^missing scope: operator.admin$"):
+        with pytest.raises(Refused, match=r"^missing scope: operator\.admin$"):
             await peer.call(method, params)
 
 

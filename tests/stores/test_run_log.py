@@ -193,9 +193,7 @@ async def test_long_texts_fall_out_sooner_but_the_newest_stays(make: Make, told_
         await told_of(log, "r", 10)
 
 
-async def test_a_finished_run_leaves_the_memory_after_a_while(
-    make: Make, clock: HandClock
-) -> None:
+async def test_a_finished_run_leaves_the_memory_after_a_while(make: Make, clock: HandClock) -> None:
     log = await make(END)
     clock.now += 60.0
     assert len(await told(log)) == 1
