@@ -26,6 +26,7 @@ from ..adapters.models.openai_completions import OpenAICompletions
 from ..adapters.models.scripted import Scripted
 from ..adapters.runners.echo import EchoRunner
 from ..adapters.stores.memory import MemoryStore
+from ..adapters.stores.no_catalog import NoCatalog
 from ..adapters.stores.run_log import MemoryRunLog
 from ..adapters.stores.sqlite import SqliteStore
 from ..adapters.stores.sqlite_run_log import SqliteRunLog
@@ -99,11 +100,16 @@ def _store(settings: CurrentSettings) -> SessionStore:
     return MemoryStore() if chosen.memory else SqliteStore(chosen.path)
 
 
-def _run_log(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> RunLog:
+def _catalog(store: SessionStore) -> SessionCatalog:
+    """The store itself, where it can tell what it holds."""
+    return store if isinstance(store, SessionCatalog) else NoCatalog()
+
+
+def _run_log(settings: CurrentSettings, clock: Clock) -> RunLog:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
     if chosen.store.memory:
-        return MemoryRunLog(clock=monotonic)
+        return MemoryRunLog(clock=clock)
     return SqliteRunLog(
         Path(chosen.store.path).with_name("runs.sqlite3"),
         clock=clock,
@@ -233,8 +239,8 @@ class Container(DeclarativeContainer):
 
     # Where things are kept.
     store: Provider[SessionStore] = Singleton(_store, settings)
-    catalog: Provider[SessionCatalog] = store
-    run_log: Provider[RunLog] = Singleton(_run_log, settings, clock, monotonic)
+    catalog: Provider[SessionCatalog] = Singleton(_catalog, store)
+    run_log: Provider[RunLog] = Singleton(_run_log, settings, clock)
     device_book: Provider[DeviceBook] = Singleton(_device_book, settings, locations)
     config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
     workspaces: Provider[Workspaces] = Singleton(WorkspaceFiles)

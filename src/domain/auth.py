@@ -87,17 +87,29 @@ def authenticate(credential: Credential, settings: AuthSettings, lockout: Lockou
     Raises Unauthenticated for a missing or wrong credential (a missing one does not count towards
     the lockout), LockedOut for any credential from an address that is locked out.
     """
-    if settings.mode is AuthMode.NONE:
-        return Principal("anonymous", ALL_SCOPES, settings.mode, credential.client.address)
-    if credential.secret is None:
+    if settings.mode is not AuthMode.NONE and credential.secret is None:
         raise Unauthenticated(
             f"A {settings.mode} is needed: Authorization: Bearer <{settings.mode}>."
         )
-    address = credential.client.address
-    lockout.check(address)
-    if not _matches(credential.secret, settings):
-        _note_failure(credential.client, settings, lockout)
+    principal = recognise(credential, settings, lockout)
+    if principal is None:
+        count_failure(credential.client, settings, lockout)
         raise Unauthenticated(f"This {settings.mode} is not the Gateway's.")
+    return principal
+
+
+def recognise(credential: Credential, settings: AuthSettings, lockout: Lockout) -> Principal | None:
+    """The Principal that the credential proves; None for a missing or wrong one.
+
+    That is not counted: who finds no other proof either calls `count_failure`. Raises LockedOut,
+    whatever was brought.
+    """
+    address = credential.client.address
+    if settings.mode is AuthMode.NONE:
+        return Principal("anonymous", ALL_SCOPES, settings.mode, address)
+    lockout.check(address)
+    if credential.secret is None or not _matches(credential.secret, settings):
+        return None
     lockout.succeeded(address)
     return Principal("operator", ALL_SCOPES, settings.mode, address)
 
@@ -112,7 +124,8 @@ def _matches(presented: bytes, settings: AuthSettings) -> bool:
     )
 
 
-def _note_failure(client: ClientAddress, settings: AuthSettings, lockout: Lockout) -> None:
+def count_failure(client: ClientAddress, settings: AuthSettings, lockout: Lockout) -> None:
+    """Count a wrong credential towards the lockout of where it came from."""
     locked = lockout.failed(client.address, settings.lockout)
     if client.forwarded_by_stranger and client.is_loopback:
         logger.warning(

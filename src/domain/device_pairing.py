@@ -60,7 +60,7 @@ class Visitor:
     public_key: str
     role: Role
     scopes: frozenset[Scope]
-    info: DeviceInfo = DeviceInfo()
+    info: DeviceInfo = field(default_factory=DeviceInfo)
 
 
 def missing(device: PairedDevice | None, visitor: Visitor) -> PairingReason | None:

@@ -108,7 +108,7 @@ class Devices:
         GatewayBusy, StoreFailed.
         """
 
-        def make(state: DeviceState, fresh: Fresh) -> Change[Entry] | Change[PendingPairing]:
+        def make(state: DeviceState, fresh: Fresh) -> Change[Entry | PendingPairing]:
             return entered(state, visitor, fresh, token=token, silent=silent)
 
         result = await self._change(make)

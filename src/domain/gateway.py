@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
+from .addresses import ClientAddress
 from .agents import Agent
-from .auth import Credential, Principal, Scope, authenticate, authorize
+from .auth import Credential, Principal, Scope, authenticate, authorize, count_failure, recognise
 from .errors import UnknownRun
 from .lockout import Lockout
 from .model_calls import ModelTarget
@@ -59,6 +60,15 @@ class Gateway:
     def authenticate(self, credential: Credential) -> Principal:
         """Who is asking. Raises Unauthenticated, LockedOut."""
         return authenticate(credential, self._settings().auth, self._lockout)
+
+    def recognise(self, credential: Credential) -> Principal | None:
+        """The same for who may prove itself in another way, too: None, and nothing counted, where
+        this credential proves nothing. Raises LockedOut."""
+        return recognise(credential, self._settings().auth, self._lockout)
+
+    def count_failure(self, client: ClientAddress) -> None:
+        """Count what `recognise` did not, once nothing else has proven the client either."""
+        count_failure(client, self._settings().auth, self._lockout)
 
     def agents(self, principal: Principal) -> tuple[Agent, ...]:
         """The agents the principal may use. Raises Forbidden."""

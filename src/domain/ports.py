@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .history import Transcript as Transcript
 from .messages import Message
@@ -131,6 +131,7 @@ class SessionStore(Protocol):
         ...
 
 
+@runtime_checkable
 class SessionCatalog(Protocol):
     """What is known of the Sessions in the store besides the turn that goes on now: for lists, for
     people who look and tidy up. A store that has none can still serve runs. Raises StoreFailed."""

@@ -216,7 +216,8 @@ def test_keys_without_effect_are_noted_once_each(place: Place) -> None:
              gateway: { tailscale: { mode: "off" }, tls: { autoGenerate: true }, mode: "remote" },
              agents: { list: [{ id: "a", skills: [] }, { id: "b", skills: ["x"] }],
                        defaults: { models: { "openai/x": { streaming: true } } } },
-             models: { providers: { openai: { apiKey: "k", models: [{ id: "gpt-5.2", cost: {} }]}}}
+             models: { providers: { openai: { apiKey: "k", models: [
+               { id: "gpt-5.2", cost: { cacheWrite: 1 } }]}}}
            }"""
     ).settings.notes
     assert sorted(notes) == [
@@ -227,7 +228,7 @@ def test_keys_without_effect_are_noted_once_each(place: Place) -> None:
         "gateway.mode `remote` has no effect: this machine serves.",
         "gateway.tailscale has no effect here yet.",
         "gateway.tls.autoGenerate has no effect here: no certificate is ever made here.",
-        "models.providers.*.models[].cost has no effect here yet.",
+        "models.providers.*.models[].cost.cacheWrite has no effect here yet.",
         "tools has no effect here yet.",
     ]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
 from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
 from opensoul.domain.model_calls import StopReason, TextDelta, Usage
 from opensoul.domain.ports import Clock, RunLog
-from opensoul.domain.run_records import RunRecord
+from opensoul.domain.run_records import RunQuery, RunRecord
 from opensoul.domain.runs import Finished, NumberedEvent, RunEvent
 from opensoul.domain.sessions import SessionKey
 
 END = Finished(StopReason.STOP, Usage(1, 1), "demo/parrot")
 FILE = "runs.sqlite3"
+FORGETFUL = Bounds(finished=0)
+"""Nothing that has ended stays in memory."""
 
 LOGS: dict[str, Callable[[Path, Clock, Bounds], RunLog]] = {
     "memory": lambda directory, clock, bounds: MemoryRunLog(clock=clock, bounds=bounds),
@@ -93,3 +97,27 @@ def numbered(events: Iterable[RunEvent], first: int = 1) -> list[NumberedEvent]:
 
 def texts(events: Iterable[NumberedEvent]) -> str:
     return "".join(e.event.text for e in events if isinstance(e.event, TextDelta))
+
+
+def words(*texts: str) -> list[RunEvent]:
+    return [TextDelta(text) for text in texts]
+
+
+async def listed(log: SqliteRunLog) -> list[str]:
+    return [run.id for run in (await log.list(RunQuery())).runs]
+
+
+def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(file.name for file in directory.iterdir())
+
+
+async def until(path: Path, sql: str, found: Callable[[Any], bool]) -> None:
+    """Look into the file until that is found: nobody is told of a write that nobody waits for."""
+    async with asyncio.timeout(10):
+        while not found(rows(path, sql)[0][0]):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.005)

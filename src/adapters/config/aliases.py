@@ -61,6 +61,16 @@ class Aliases:
                 return None
             raise
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What each short name, in lower case, stands for in the end."""
+        found: dict[str, str] = {}
+        for name in self._meaning:
+            reference = self.resolve(name)
+            if reference is not None:
+                found[name] = reference
+        return found
+
     def params(self, reference: str) -> Mapping[str, Any]:
         """The parameters given to a listed model."""
         return self._params.get(reference, {})

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from ...domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
 from ...domain.model_calls import ModelTarget
+from ...domain.model_directory import ModelDirectory
 from .aliases import Aliases, NoSuchAlias
+from .build_directory import build_directory
 from .build_models import DEFAULT_MODEL, Models, NoSuchModel
 from .context import Building
 from .issues import KeyPath
@@ -18,8 +20,8 @@ _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
 
 
-def build_agents(building: Building) -> AgentDirectory:
-    """The agents; one `main` where none is listed."""
+def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
+    """The agents, one `main` where none is listed, and all models that there are."""
     models = Models(building, Aliases(building))
     listed = _identified(building)
     default_id = _default(building, listed)
@@ -29,7 +31,7 @@ def build_agents(building: Building) -> AgentDirectory:
         for where, entry in entries
     ]
     models.note_the_rest()
-    return AgentDirectory(agents, default_id)
+    return AgentDirectory(agents, default_id), build_directory(models, agents)
 
 
 def _identified(building: Building) -> list[tuple[KeyPath, AgentEntry]]:

@@ -7,7 +7,12 @@ import os
 from ipaddress import IPv4Network, IPv6Network
 from typing import get_args
 
-from ...domain.settings import ChatEndpointSettings, ListenSettings, TlsSettings
+from ...domain.settings import (
+    ChatEndpointSettings,
+    ListenSettings,
+    RunLogSettings,
+    TlsSettings,
+)
 from .context import Building
 from .places import first_set
 from .schema.gateway import Bind
@@ -39,6 +44,11 @@ def build_chat(building: Building) -> ChatEndpointSettings:
         keepalive=chat.keepalive_ms / 1000,
         write_timeout=chat.write_timeout_ms / 1000,
     )
+
+
+def build_runs(building: Building) -> RunLogSettings:
+    runs = building.config.gateway.runs
+    return RunLogSettings(runs.keep_hours * 3_600.0, runs.keep_megabytes * 1024 * 1024)
 
 
 def build_proxies(building: Building) -> tuple[_NETWORKS, ...]:

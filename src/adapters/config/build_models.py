@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...domain.model_calls import Compat, ModelTarget, Provider, Secret
+from ...domain.model_calls import Compat, ModelTarget, Price, Provider, Secret
 from .aliases import Aliases
 from .context import Building
 from .places import first_set
-from .schema.providers import APIS_WITHOUT_URL, SERVED_APIS, ModelEntry, ProviderEntry
+from .schema.providers import APIS_WITHOUT_URL, SERVED_APIS, Cost, ModelEntry, ProviderEntry
 from .sentences import guess, listing
 
 BUILT_IN = "openai"
@@ -68,6 +69,16 @@ class Models:
         self.used.add(provider_id)
         return self._target(provider_id, entry, api, reference)
 
+    def listed(self) -> Iterator[ModelTarget]:
+        """The models that the providers list, as far as they can be called."""
+        for provider_id, provider in self.providers.items():
+            if self.building.broken(*_PROVIDERS, provider_id):
+                continue
+            for entry in provider.models:
+                api = entry.api or provider.api
+                if api in SERVED_APIS:
+                    yield self._target(provider_id, entry, api, f"{provider_id}/{entry.id}")
+
     def note_the_rest(self) -> None:
         """Notes on providers that cannot be called, now that all agents have found their models."""
         for provider_id, entry in self.building.config.models.providers.items():
@@ -118,6 +129,8 @@ class Models:
                 supports_usage_in_stream=compat.supports_usage_in_streaming,
                 max_tokens_field=compat.max_tokens_field,
             ),
+            price=_price(entry.cost),
+            inputs=tuple(entry.input),
             file=None if entry.file is None else self.building.path(entry.file),
         )
 
@@ -142,6 +155,10 @@ class Models:
         if key is None and provider_id == BUILT_IN:
             key = first_set(self.building.env, _BUILT_IN_KEY)
         return None if key is None else Secret(key)
+
+
+def _price(cost: Cost) -> Price:
+    return Price(cost.input, cost.output, cost.cache_read)
 
 
 def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEntry:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
+from ...domain.send_policy import SendPolicy, SendRule
 from ...domain.settings import (
     LaneSettings,
     LoggingSettings,
@@ -11,10 +14,11 @@ from ...domain.settings import (
     StoreSettings,
 )
 from .context import Building
-from .schema.session import Reset
+from .schema.session import Reset, SendPolicyRule
 
 _DEFAULT_IDLE_MINUTES = 60
 _VERBOSE = ("debug", "trace")
+_CHAT_TYPES = MappingProxyType({"dm": "direct", "channel": "group", "room": "group"})
 MEMORY_STORE = ":memory:"
 
 
@@ -40,7 +44,24 @@ def build_sessions(building: Building) -> SessionSettings:
             name.lower(): _rule(own, general, legacy)
             for name, own in session.reset_by_channel.items()
         },
+        send_policy=_send_policy(building),
         one_off_retention=days * 86_400.0 if days else None,
+    )
+
+
+def _send_policy(building: Building) -> SendPolicy:
+    policy = building.config.session.send_policy
+    return SendPolicy(tuple(map(_send_rule, policy.rules)), policy.default == "allow")
+
+
+def _send_rule(rule: SendPolicyRule) -> SendRule:
+    match = rule.match
+    kind = match.chat_type
+    return SendRule(
+        allow=rule.action == "allow",
+        channel=match.channel,
+        chat_type=kind and _CHAT_TYPES.get(kind, kind),
+        key_prefix=match.key_prefix,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ...domain.settings import Settings
 from .build_agents import build_agents
 from .build_auth import build_auth
-from .build_gateway import build_chat, build_listen, build_proxies
+from .build_gateway import build_chat, build_listen, build_proxies, build_runs
 from .build_sessions import build_lanes, build_logging, build_sessions, build_store
 from .context import Building, Inputs
 from .documents import Files, Node, Unreadable
@@ -130,15 +130,17 @@ def _settings(building: Building, exists: bool) -> Settings:
     if building.config.gateway.mode == "remote":
         building.note("gateway.mode `remote` has no effect: this machine serves.")
     listen = build_listen(building)
-    agents = build_agents(building)
+    agents, models = build_agents(building)
     store = build_store(building)
     proxies = build_proxies(building)
     return Settings(
         agents=agents,
         auth=build_auth(building, listen),
         chat=build_chat(building),
+        models=models,
         sessions=build_sessions(building),
         lanes=build_lanes(building),
+        runs=build_runs(building),
         logging=build_logging(building),
         listen=listen,
         store=store,

@@ -177,14 +177,14 @@ class ConfigSource:
         """Swap the generation in; what was opened at the start stays as it was opened."""
         old, new = self._loaded.settings, loaded.settings
         held: tuple[KeyPath, ...] = ()
-        if (new.listen, new.store) != (old.listen, old.store):
+        if (new.listen, new.store, new.runs) != (old.listen, old.store, old.runs):
             held = tuple(filter(needs_restart, paths))
         auth = new.auth
         if auth.mode is AuthMode.NONE and not all(map(is_loopback, old.listen.hosts)):
             # The new file binds to loopback, but the open socket does not yet.
             auth = old.auth
             held = (*held, ("gateway", "auth", "mode"))
-        settings = replace(new, listen=old.listen, store=old.store, auth=auth)
+        settings = replace(new, listen=old.listen, store=old.store, runs=old.runs, auth=auth)
         self._loaded = replace(loaded, settings=settings)
         if paths:
             notes = tuple(note for note in new.notes if note not in old.notes)

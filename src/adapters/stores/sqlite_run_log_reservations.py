@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
+from ...domain.errors import StoreFailed
 from ...domain.run_records import RunRecord
 from .run_log_events import wake
 from .run_log_live import LiveRuns
@@ -71,11 +73,12 @@ class Reservations:
 
     def _abandon(self, log: KeptLog, reserving: asyncio.Future[RunRecord | None]) -> None:
         if self._held(log.run_id) is log and not log.opened:
-            self._delete(log)
+            with suppress(StoreFailed):  # Closed meanwhile: the next start finds it unfinished.
+                self._delete(log)
 
     def _delete(self, log: KeptLog) -> asyncio.Future[None]:
-        log.claim = asyncio.get_running_loop().create_future()
         deleting = self._writer.submit(partial(delete_run, number=log.number))
+        log.claim = asyncio.get_running_loop().create_future()
         deleting.add_done_callback(partial(self._deleted, log))
         return deleting
 

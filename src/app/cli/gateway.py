@@ -1,61 +1,13 @@
-"""`opensoul gateway`: serve."""
+"""`opensoul gateway`: serve, and the commands that look at a Gateway that serves."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
+from .gateway_wire import COMMANDS
 from .refused import Refused
-from .secrets import secret_from_file
+from .secret_options import secret_options
 from .state import Command, State, common_options, remembered
-
-
-def _from_file(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
-    if path is None:
-        return
-    try:
-        secret = secret_from_file(path)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.", ctx, param) from None
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}.", ctx, param) from None
-    _keep(ctx, param, str(param.name).removesuffix("_file"), secret)
-
-
-def _given(ctx: click.Context, param: click.Parameter, secret: str | None) -> None:
-    if secret is None:
-        return
-    if not secret.strip():
-        raise click.BadParameter("must not be empty.", ctx, param)
-    _keep(ctx, param, str(param.name), secret)
-
-
-def _keep(ctx: click.Context, param: click.Parameter, name: str, secret: str) -> None:
-    options = ctx.ensure_object(State).options
-    if name in options:
-        raise click.BadParameter(f"the {name} is given twice.", ctx, param)
-    options[name] = secret
-
-
-def _secret_options(name: str) -> list[Any]:
-    return [
-        click.option(
-            f"--{name}",
-            metavar="SECRET",
-            expose_value=False,
-            callback=_given,
-            help=f"The {name} that clients send. Better: --{name}-file.",
-        ),
-        click.option(
-            f"--{name}-file",
-            metavar="FILE",
-            expose_value=False,
-            callback=_from_file,
-            help=f"Read the {name} from a file.",
-        ),
-    ]
-
 
 _OPTIONS = (
     remembered("--port", type=click.IntRange(0, 65_535), help="The port to listen on; 0: any."),
@@ -69,8 +21,8 @@ _OPTIONS = (
         type=click.Choice(["token", "password", "none"]),
         help="How clients prove who they are.",
     ),
-    *_secret_options("token"),
-    *_secret_options("password"),
+    *secret_options("token", "that clients send"),
+    *secret_options("password", "that clients send"),
     remembered(
         "--print-example",
         is_flag=True,
@@ -102,6 +54,10 @@ def run(state: State) -> int:
     Either lets runs finish first (gateway.shutdown.graceSeconds); a second one ends it at once.
     """
     return _serve(state)
+
+
+for _command in COMMANDS:
+    gateway.add_command(_command)
 
 
 def _serve(state: State) -> int:

@@ -1,4 +1,4 @@
-"""`opensoul models`: model files that run on this machine, without a provider."""
+"""`opensoul models`: what agents can use, and model files that run on this machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .reaching import READ, wire_options
 from .refused import Refused
 from .state import State, common_options, print_json
 
@@ -13,13 +14,38 @@ from .state import State, common_options, print_json
 @click.group()
 @common_options
 def models() -> None:
-    """Model files for this machine."""
+    """The models that are configured, and model files for this machine."""
 
 
 @models.command("list")
-@common_options
+@wire_options
 @click.pass_obj
 def list_models(state: State) -> None:
+    """List the models that the Gateway is configured with."""
+    from ...client.results import model_info, rows
+    from .output import print_table
+    from .wire import call
+
+    answer = call(state, "models.list", scopes=READ)
+    if state.json:
+        print_json(answer)
+        return
+    table = [
+        (
+            f"{model.provider}/{model.id}",
+            model.name,
+            model.context_window,
+            "reasoning" if model.reasoning else "",
+        )
+        for model in map(model_info, rows(answer, "models"))
+    ]
+    print_table(("model", "name", "context", ""), table, empty="No models are configured.")
+
+
+@models.command()
+@common_options
+@click.pass_obj
+def files(state: State) -> None:
     """List the models that `fetch` can get, and whether they are here."""
     from ...adapters.models.model_files import known_models
 

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .agents import agents
-from .config import config
 from .failures import report_unexpected, report_usage, tell
-from .gateway import gateway
-from .models import models
+from .lazy import LazyGroup
 from .refused import Refused
 from .state import Serve, State, common_options
-from .token import token
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
@@ -67,7 +63,31 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
         ctx.exit()
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_COMMANDS = (
+    "agent",
+    "agents",
+    "config",
+    "devices",
+    "doctor",
+    "gateway",
+    "health",
+    "logs",
+    "models",
+    "runs",
+    "sessions",
+    "status",
+    "token",
+    "tui",
+)
+"""Each is a module of this package with a command of the same name in it."""
+
+
+@click.group(
+    cls=LazyGroup,
+    modules=_COMMANDS,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -78,11 +98,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 )
 @common_options
 def opensoul() -> None:
-    """Serve agents over an OpenAI-compatible HTTP API.
+    """Serve agents over HTTP and WebSocket, and talk to them.
 
-    `opensoul gateway` starts it; `opensoul config reference` tells all that can be configured.
+    `opensoul gateway` starts it, `opensoul agent` asks an agent, `opensoul tui` is a chat;
+    `opensoul config reference` tells all that can be configured.
     """
-
-
-for _command in (gateway, config, agents, token, models):
-    opensoul.add_command(_command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -149,6 +149,21 @@ class Shutdown(Section):
     )
 
 
+class Runs(Section):
+    keep_hours: Annotated[int, Field(ge=1, le=8_760)] = setting(
+        24,
+        "How long a run and its idempotency key are known after its end.",
+        addition=True,
+        restart=True,
+    )
+    keep_megabytes: Count = setting(
+        256,
+        "How much the events of all runs may take; those of the oldest runs go first.",
+        addition=True,
+        restart=True,
+    )
+
+
 class ControlUi(Section):
     enabled: bool | None = None
     public_url: str | None = None
@@ -219,6 +234,7 @@ class GatewaySection(Section):
     )
     reload: Reload = section(Reload, "What happens when a configuration file changes.")
     shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
+    runs: Runs = section(Runs, "How long runs that have ended are kept.", addition=True)
     control_ui: ControlUi | None = inert("The web page to control the Gateway with.")
     remote: Remote | None = inert("How the CLI reaches a Gateway elsewhere.")
     tailscale: Tailscale | None = inert("Serving through Tailscale.")

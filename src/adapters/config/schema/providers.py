@@ -17,6 +17,7 @@ from .fields import (
     SomeSeconds,
     Text,
     inert,
+    section,
     setting,
 )
 
@@ -69,11 +70,14 @@ Headers = dict[
 ]
 
 
+_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Cost(Section):
-    input: Annotated[float, Field(ge=0)] | None = None
-    output: Annotated[float, Field(ge=0)] | None = None
-    cache_read: Annotated[float, Field(ge=0)] | None = None
-    cache_write: Annotated[float, Field(ge=0)] | None = None
+    input: _Dollars = setting(0, "What is sent to the model.")
+    output: _Dollars = setting(0, "What it answers.")
+    cache_read: _Dollars = setting(0, "What is sent and is in the provider's cache.")
+    cache_write: _Dollars | None = inert("What goes into the provider's cache.")
 
 
 class CompatSection(Section):
@@ -115,8 +119,12 @@ class ModelEntry(Section):
         default_factory=CompatSection,
         description="Where the provider leaves OpenAI's shape.",
     )
-    input: list[Literal["text", "image"]] | None = inert("What the model can read.")
-    cost: Cost | None = inert("What tokens cost.")
+    input: list[Literal["text", "image"]] = Field(
+        default=["text"], description="What the model can read, as lists of models tell it."
+    )
+    cost: Cost = section(
+        Cost, "What a million tokens cost, in US dollars; all zero: it is not known."
+    )
 
 
 class ProviderEntry(Section):

@@ -28,19 +28,28 @@ class ResetByType(Section):
 
 
 class SendPolicyMatch(Section):
-    channel: str | None = None
-    chat_type: str | None = None
-    key_prefix: str | None = None
+    channel: Text | None = setting(None, "The channel, the first part of the key.")
+    chat_type: Literal["direct", "dm", "group", "channel", "room", "thread"] | None = setting(
+        None, "The kind of conversation; `channel` and `room` are groups, `dm` is direct."
+    )
+    key_prefix: Text | None = setting(
+        None, "How the key begins, with `agent:<id>:` or without; case does not count."
+    )
 
 
 class SendPolicyRule(Section):
-    action: Literal["allow", "deny"] = setting(..., "")
-    match: SendPolicyMatch | None = None
+    action: Literal["allow", "deny"] = setting(..., "What becomes of a session that matches.")
+    match: SendPolicyMatch = section(
+        SendPolicyMatch, "Which sessions it is about. What is left out matches all."
+    )
 
 
 class SendPolicy(Section):
-    default: Literal["allow", "deny"] | None = None
-    rules: list[SendPolicyRule] | None = None
+    default: Literal["allow", "deny"] = setting("allow", "For sessions that no rule matches.")
+    rules: list[SendPolicyRule] = Field(
+        default_factory=list,
+        description="The rules. Of those that match one that denies wins, wherever it stands.",
+    )
 
 
 class PingPong(Section):
@@ -68,6 +77,9 @@ class SessionSection(Section):
         "How long the session of a request without session key or user is kept; 0: for ever.",
         addition=True,
     )
+    send_policy: SendPolicy = section(
+        SendPolicy, "Which sessions may be written to; a session's own `sendPolicy` wins."
+    )
     scope: Literal["per-sender", "global"] | None = inert("Who shares a session.")
     dm_scope: Literal["main", "per-peer", "per-channel-peer", "per-account-channel-peer"] | None = (
         inert("Which direct messages share a session.")
@@ -77,7 +89,6 @@ class SessionSection(Section):
     typing_interval_seconds: Whole | None = inert("How often a typing indicator is sent.")
     typing_mode: str | None = inert("When a typing indicator is sent.")
     main_key: str | None = inert("The name of the main session.", note="it is always `main`")
-    send_policy: SendPolicy | None = inert("Where answers may be sent.")
     agent_to_agent: PingPong | None = inert("Agents that talk to one another.")
 
 

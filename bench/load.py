@@ -1,0 +1,182 @@
+"""The load generator, in a process of its own: does one Job, tells what it measured as JSON.
+
+    python -m bench.load < job.json
+
+Only what happens in steady state counts: workers begin, warm up, and are measured for a while;
+the server's own figures are read from the system at both ends of that while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import uvloop
+
+from . import proc
+from .client import Answered, connected
+from .wire import FAST, long_question, question
+
+TURNS = 10
+"""A conversation of the plan `memory` has so many turns: its cost does not grow with the time
+that is measured for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to do to the server of process `pid`.
+
+    `plan`: `stateless`; `memory` (each worker is a user of its own, and another one after TURNS
+    turns); `each` (every request is another user); `one` (all are the user `name`); `slow`.
+    It ends after `seconds`, or after `requests`, whichever is given.
+    """
+
+    port: int
+    pid: int
+    token: str
+    plan: str = "stateless"
+    model: str = FAST
+    stream: bool = False
+    concurrency: int = 1
+    seconds: float = 0.0
+    requests: int = 0
+    warm: float = 0.0
+    messages: int = 0
+    """Sent along with every request, before its own."""
+    name: str = "user"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was measured so far."""
+
+    measuring: bool = False
+    stopping: bool = False
+    asked: int = 0
+    answers: list[Answered] = field(default_factory=list)
+
+
+def bodies(job: Job, worker: int) -> Iterator[bytes]:
+    """The bodies that a worker sends, without end."""
+    for turn in itertools.count():
+        user = {
+            "memory": f"{job.name}-{worker}-{turn // TURNS}",
+            "each": f"{job.name}-{worker}-{turn}",
+            "one": job.name,
+        }.get(job.plan)
+        if user is None or job.plan == "one":
+            # The same each time: made once, since making it costs more than sending it.
+            if job.messages:
+                yield from itertools.repeat(long_question(job.model, job.messages, user=user))
+            yield from itertools.repeat(question(job.model, stream=job.stream, user=user))
+        yield question(job.model, stream=job.stream, user=user)
+
+
+async def _work(job: Job, worker: int, tally: _Tally) -> None:
+    client = await connected(job.port, job.token)
+    for body in bodies(job, worker):
+        if tally.stopping or (job.requests and tally.asked >= job.requests):
+            break
+        tally.asked += 1
+        answered = await client.ask(body, stream=job.stream)
+        if tally.measuring and not tally.stopping:
+            tally.answers.append(answered)
+    client.close()
+
+
+async def measure(job: Job) -> dict[str, Any]:
+    """Do the job. Raises AnswerWrong at the first answer that is none."""
+    tally = _Tally(measuring=not job.warm)
+    before, began, own = proc.reading(job.pid), time.perf_counter(), time.process_time()
+    async with asyncio.TaskGroup() as workers:
+        for worker in range(job.concurrency):
+            workers.create_task(_work(job, worker, tally))
+        if job.warm:
+            await asyncio.sleep(job.warm)
+            before, began, own = proc.reading(job.pid), time.perf_counter(), time.process_time()
+            tally.measuring = True
+        if job.seconds:
+            await asyncio.sleep(job.seconds)
+            after, ended = proc.reading(job.pid), time.perf_counter()
+            own = time.process_time() - own
+            tally.stopping = True
+    if not job.seconds:
+        after, ended = proc.reading(job.pid), time.perf_counter()
+        own = time.process_time() - own
+    return _told(tally.answers, before, after, ended - began, own) | proc.memory(job.pid)
+
+
+def _told(
+    answers: list[Answered], before: proc.Reading, after: proc.Reading, elapsed: float, own: float
+) -> dict[str, Any]:
+    count = max(len(answers), 1)
+    firsts = [answer.first_token for answer in answers if answer.first_token is not None]
+    return {
+        "requests": len(answers),
+        "seconds": elapsed,
+        "rps": len(answers) / elapsed,
+        "cpu_ms": (after.cpu - before.cpu) / count * 1_000,
+        "busy": (after.cpu - before.cpu) / elapsed,
+        "client_busy": own / elapsed,
+        "written": (after.written - before.written) / count,
+        "latency_ms": _spread([answer.took for answer in answers]),
+        "first_token_ms": _spread(firsts),
+    }
+
+
+def _spread(seconds: list[float]) -> dict[str, float]:
+    """Percentiles, in milliseconds."""
+    if len(seconds) < 2:
+        return {}
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    at = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "max": max(seconds)}
+    return {name: value * 1_000 for name, value in at.items()}
+
+
+async def measure_slow(job: Job) -> dict[str, Any]:
+    """Many slow streams at once: how late their chunks come, and what each takes of memory."""
+    rss = proc.memory(job.pid)["rss"]
+    before, began = proc.reading(job.pid), time.perf_counter()
+    delays: list[float] = []
+    highest = rss
+
+    async def follow() -> None:
+        client = await connected(job.port, job.token, timed=True)
+        delays.extend((await client.ask(question(job.model, stream=True), stream=True)).delays)
+        client.close()
+
+    async with asyncio.TaskGroup() as streams:
+        tasks = []
+        for _ in range(job.concurrency):
+            tasks.append(streams.create_task(follow()))
+            await asyncio.sleep(1 / job.concurrency)  # Spread over the first second.
+        while not all(task.done() for task in tasks):
+            highest = max(highest, proc.memory(job.pid)["rss"])
+            await asyncio.sleep(0.25)
+    after, elapsed = proc.reading(job.pid), time.perf_counter() - began
+    return {
+        "streams": job.concurrency,
+        "chunks": len(delays),
+        "delay_ms": _spread(delays),
+        "within_100_ms": sum(delay <= 0.1 for delay in delays) / max(len(delays), 1),
+        "bytes_per_stream": (highest - rss) / job.concurrency,
+        "busy": (after.cpu - before.cpu) / elapsed,
+    } | proc.memory(job.pid)
+
+
+def main() -> None:
+    job = Job(**orjson.loads(sys.stdin.buffer.read()))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        told = runner.run(measure_slow(job) if job.plan == "slow" else measure(job))
+    sys.stdout.buffer.write(orjson.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

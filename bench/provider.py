@@ -1,0 +1,125 @@
+"""A mock of a provider of models that answers at once, in a process of its own.
+
+    python -m bench.provider --port 9000
+
+It must not be what limits a measurement: requests are not parsed beyond their length and model,
+answers are made before they are asked for. Every chunk is a write of its own, in a turn of the
+event loop of its own, as the tokens of a real model are. `slow-N` writes N chunks, one a second;
+the text of each is the moment of writing, in nanoseconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import time
+from collections.abc import Callable
+
+import uvloop
+
+from .wire import DONE, TOKEN, chunk, framed
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+_END = b"0\r\n\r\n"
+_MODEL = re.compile(rb'"model":\s?"(chunks|slow)-(\d+)"')
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+class Answers:
+    """The bytes of fast answers, piece by piece; made once for each length."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[bytes, ...]] = {}
+
+    def of(self, chunks: int) -> tuple[bytes, ...]:
+        """The writes of an answer with so many chunks; the end goes with the last of them."""
+        if chunks not in self._known:
+            model = f"chunks-{chunks}"
+            text = framed(chunk(TOKEN.decode(), model))
+            first = _HEAD + framed(chunk(None, model, first=True)) + text
+            last = framed(chunk(None, model, reason="stop")) + framed(DONE) + _END
+            self._known[chunks] = (first, *[text] * (chunks - 1), last)
+        return self._known[chunks]
+
+
+class _Connection(asyncio.Protocol):
+    """One kept connection: requests come one after another."""
+
+    def __init__(self, answers: Answers, loop: asyncio.AbstractEventLoop) -> None:
+        self._answers = answers
+        self._loop = loop
+        self._buffer = b""
+        self._pieces: tuple[bytes, ...] = ()
+        self._at = 0
+        self._timer: asyncio.Handle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer = self._buffer + data if self._buffer else data
+        head = self._buffer.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        length = _LENGTH.search(self._buffer, 0, head + 2)
+        body_end = head + 4 + (int(length[1]) if length else 0)
+        if len(self._buffer) < body_end:
+            return
+        asked = _MODEL.search(self._buffer, head)
+        self._buffer = self._buffer[body_end:]
+        kind, number = (asked[1], int(asked[2])) if asked else (b"chunks", 1)
+        if kind == b"slow":
+            self._transport.write(_HEAD)
+            self._tell_the_time(number)
+            return
+        self._pieces, self._at = self._answers.of(number), 0
+        self._write()
+
+    def _write(self) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.write(self._pieces[self._at])
+        self._at += 1
+        if self._at < len(self._pieces):
+            self._timer = self._loop.call_soon(self._write)
+
+    def _tell_the_time(self, left: int) -> None:
+        if self._transport.is_closing():
+            return
+        if left == 0:
+            stop = framed(chunk(None, "slow", reason="stop")) + framed(DONE) + _END
+            self._transport.write(stop)
+            return
+        self._transport.write(framed(chunk(f"@{time.monotonic_ns()}@", "slow")))
+        again: Callable[[int], None] = self._tell_the_time
+        self._timer = self._loop.call_later(1.0, again, left - 1)
+
+
+async def serve(port: int) -> None:
+    """Serve on loopback until cancelled."""
+    loop, answers = asyncio.get_running_loop(), Answers()
+    server = await loop.create_server(
+        lambda: _Connection(answers, loop), "127.0.0.1", port, backlog=1_024
+    )
+    async with server:
+        await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A mock provider of models for the benchmark.")
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args().port
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What the parts of the benchmark agree on: models, and the bytes of their answers."""
+
+from __future__ import annotations
+
+import orjson
+
+TOKEN = b"tok "
+"""The text of every chunk of a fast answer; a client looks for it to know the first token."""
+
+FAST = "chunks-50"
+SLOW = "slow-{}"
+"""A model of this name, with a number in it, answers with so many chunks, one a second."""
+
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(text: str | None, model: str, *, reason: str | None = None, first: bool = False) -> bytes:
+    """One event of a streamed chat completion, as a provider of models writes it."""
+    delta: dict[str, str] = {} if text is None else {"content": text}
+    if first:
+        delta = {"role": "assistant", "content": ""}
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    fields = {
+        "id": "chatcmpl-benchmark",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": model,
+        "choices": [choice],
+    }
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+def framed(piece: bytes) -> bytes:
+    """The piece as one chunk of HTTP's chunked encoding."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def question(model: str, *, stream: bool, user: str | None = None, text: str = "Hello!") -> bytes:
+    """The body of a request with one short message."""
+    fields: dict[str, object] = {
+        "model": model,
+        "stream": stream,
+        "messages": [{"role": "user", "content": text}],
+    }
+    if user is not None:
+        fields["user"] = user
+    return orjson.dumps(fields)
+
+
+def long_question(model: str, messages: int, *, user: str | None = None) -> bytes:
+    """The body of a request that carries a conversation of so many messages, and a new one."""
+    said = [
+        {"role": ("user", "assistant")[i % 2], "content": f"Message {i} of a long conversation."}
+        for i in range(messages)
+    ]
+    fields: dict[str, object] = {
+        "model": model,
+        "stream": False,
+        "messages": [*said, {"role": "user", "content": "Hello!"}],
+    }
+    if user is not None:
+        fields["user"] = user
+    return orjson.dumps(fields)

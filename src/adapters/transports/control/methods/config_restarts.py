@@ -1,0 +1,72 @@
+"""Which changes of the configuration are in force only after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .....domain.configuration import ConfigSnapshot
+
+HELD_BACK = ("off", "restart")
+"""Modes of `gateway.reload` in which a changed file is not applied while serving."""
+_MARK = "x-restart"
+
+
+def reload_mode(snapshot: ConfigSnapshot) -> str:
+    """What a changed file does."""
+    found: object = snapshot.config
+    for name in ("gateway", "reload", "mode"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else "hybrid"
+
+
+def waiting(old: object, new: object, schema: Mapping[str, Any]) -> list[str]:
+    """The dotted paths where two configurations differ in what a restart is needed for, as their
+    JSON Schema says."""
+    definitions = schema.get("$defs", {})
+    return sorted(set(_waiting(old, new, (schema,), definitions, "")))
+
+
+def _waiting(
+    old: object,
+    new: object,
+    shapes: tuple[Mapping[str, Any], ...],
+    definitions: Mapping[str, Any],
+    path: str,
+) -> Iterator[str]:
+    if old == new:
+        return
+    if any(shape.get(_MARK) for shape in shapes):
+        yield path
+        return
+    if not isinstance(old, Mapping):
+        old = {}
+    if not isinstance(new, Mapping):
+        new = {}
+    for key in {**old, **new}:
+        below = tuple(_below(shapes, key, definitions))
+        place = f"{path}.{key}" if path else str(key)
+        yield from _waiting(old.get(key), new.get(key), below, definitions, place)
+
+
+def _below(
+    shapes: tuple[Mapping[str, Any], ...], key: str, definitions: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """What the schema says of a member, wherever it says it."""
+    for shape in shapes:
+        for whole in _resolved(shape, definitions):
+            found = whole.get("properties", {}).get(key, whole.get("additionalProperties"))
+            if isinstance(found, Mapping):
+                yield found
+
+
+def _resolved(
+    shape: Mapping[str, Any], definitions: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """A shape, the one that it refers to, and those of which it is one."""
+    yield shape
+    name = str(shape.get("$ref", "")).rpartition("/")[2]
+    if name in definitions:
+        yield from _resolved(definitions[name], definitions)
+    for one in shape.get("anyOf", ()):
+        yield from _resolved(one, definitions)

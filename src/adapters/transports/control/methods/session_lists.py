@@ -1,0 +1,134 @@
+"""`sessions.list`: Sessions by the page, with what can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .....domain.auth import Principal
+from .....domain.gateway import Gateway
+from .....domain.ports import Clock
+from .....domain.session_desk import SessionDesk
+from .....domain.session_records import SessionInfo, SessionPage, SessionQuery
+from ..calls import Call, Handler, Handlers, Params
+from ..frames import Count, Name
+from .session_rows import Extras, Rows, lowered
+
+_MOST = 1_000
+_MOST_WITH_EXTRAS = 200
+_DEFAULT = 100
+_SCANNED = 10_000
+"""Sessions that are looked through for what the store cannot look for."""
+_BATCH = 500
+
+Number = Annotated[int, Field(ge=1)]
+
+
+class ListParams(Params):
+    """Which sessions. They come in the order of their last use, whatever `sort_by` calls it.
+
+    There are no sessions `global` and `unknown` here, so including them changes nothing.
+    """
+
+    limit: Number | None = None
+    offset: Count = 0
+    active_minutes: Number | None = None
+    active_only: bool | None = None
+    agent_id: Name | None = None
+    archived: bool | Literal["all"] | None = None
+    exclude_subagents: bool | None = None
+    include_derived_titles: bool | None = None
+    include_global: bool | None = None
+    include_last_message: bool | None = None
+    include_unknown: bool | None = None
+    label: Name | None = None
+    owner_first: bool | None = None
+    search: Annotated[str, Field(max_length=512)] | None = None
+    sort_by: Literal["updatedAt", "lastInteractionAt", "activity"] | None = None
+    spawned_by: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLists:
+    """The handler."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    rows: Rows
+    clock: Clock
+
+    def handlers(self) -> Handlers:
+        return {"sessions.list": Handler(ListParams, self.list)}
+
+    async def list(self, call: Call, params: ListParams) -> dict[str, Any]:
+        """A page of rows."""
+        extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
+        most = _MOST_WITH_EXTRAS if extras else _MOST
+        limit = min(params.limit or _DEFAULT, most)
+        query = self._query(params, limit)
+        page = await self._page(call.principal, query, self._filter(call.principal, params))
+        end = params.offset + len(page.sessions)
+        more = bool(page.sessions) and end < page.total
+        return {
+            "ts": int(self.clock() * 1_000),
+            "path": self.rows.path(call.principal),
+            "count": len(page.sessions),
+            "totalCount": page.total,
+            "limitApplied": limit,
+            "nextOffset": end if more else None,
+            "hasMore": more,
+            "defaults": self.rows.defaults(),
+            "sessions": [
+                await self.rows.row(call.principal, info, extras) for info in page.sessions
+            ],
+        }
+
+    def _query(self, params: ListParams, limit: int) -> SessionQuery:
+        minutes = params.active_minutes
+        return SessionQuery(
+            agent_id=lowered(params.agent_id),
+            updated_after=None if minutes is None else self.clock() - minutes * 60,
+            search=(params.search or "").strip() or None,
+            label=params.label,
+            spawned_by=params.spawned_by,
+            limit=limit,
+            offset=params.offset,
+        )
+
+    def _filter(
+        self, principal: Principal, params: ListParams
+    ) -> Callable[[SessionInfo], bool] | None:
+        """What the store is not asked for; None where it is asked for everything."""
+        active = {run.session_key for run in self.gateway.active(principal)}
+
+        def meant(info: SessionInfo) -> bool:
+            archived = info.settings.get("archived", False)
+            return (
+                (not params.active_only or info.key in active)
+                and (not params.exclude_subagents or not info.key.rest.startswith("subagent:"))
+                and (not isinstance(params.archived, bool) or archived == params.archived)
+            )
+
+        asked = isinstance(params.archived, bool) or params.active_only or params.exclude_subagents
+        return meant if asked else None
+
+    async def _page(
+        self,
+        principal: Principal,
+        query: SessionQuery,
+        meant: Callable[[SessionInfo], bool] | None,
+    ) -> SessionPage:
+        if meant is None:
+            return await self.desk.list(principal, query)
+        found: list[SessionInfo] = []
+        for start in range(0, _SCANNED, _BATCH):
+            batch = replace(query, limit=_BATCH, offset=start)
+            page = await self.desk.list(principal, batch)
+            found += filter(meant, page.sessions)
+            if start + _BATCH >= page.total:
+                break
+        shown = found[query.offset : query.offset + query.limit]
+        return SessionPage(tuple(shown), len(found))

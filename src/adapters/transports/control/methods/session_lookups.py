@@ -1,0 +1,189 @@
+"""`sessions.describe`, `.resolve`, `.preview`, `.listTranscripts`: looking at single Sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from .....domain.auth import Principal
+from .....domain.errors import GatewayError, InvalidRequest, UnknownSession
+from .....domain.gateway import Gateway
+from .....domain.messages import ToolCall
+from .....domain.ports import Clock
+from .....domain.session_desk import SessionDesk
+from .....domain.session_records import KeptMessage, SessionInfo, SessionQuery
+from ..calls import Call, Handler, Handlers, Params
+from ..frames import Name
+from .kept_messages import shortened
+from .session_rows import Extras, Rows, lowered
+
+_PREVIEWED = 64
+_MOST_ITEMS = 50
+_MOST_CHARS = 2_000
+
+Key = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class DescribeParams(Params):
+    """One session."""
+
+    key: Key
+    agent_id: Name | None = None
+    include_derived_titles: bool | None = None
+    include_last_message: bool | None = None
+
+
+class ResolveParams(Params):
+    """Exactly one of `key`, `session_id` and `label`. `allow_missing`: none is no error."""
+
+    key: Key | None = None
+    session_id: Name | None = None
+    label: Name | None = None
+    agent_id: Name | None = None
+    spawned_by: Key | None = None
+    include_global: bool | None = None
+    include_unknown: bool | None = None
+    allow_missing: bool | None = None
+
+
+class TranscriptsParams(Params):
+    """The newest `limit` transcripts of a session."""
+
+    session_key: Key
+    agent_id: Name | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class PreviewParams(Params):
+    """Of the first 64 keys the newest messages: at most 50, each of 2000 characters."""
+
+    keys: Annotated[list[Key], Field(min_length=1)]
+    limit: Annotated[int, Field(ge=1)] = 12
+    max_chars: Annotated[int, Field(ge=20)] = 240
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLookups:
+    """The handlers."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    rows: Rows
+    clock: Clock
+
+    def handlers(self) -> Handlers:
+        return {
+            "sessions.describe": Handler(DescribeParams, self._describe),
+            "sessions.resolve": Handler(ResolveParams, self._resolve),
+            "sessions.preview": Handler(PreviewParams, self._preview),
+            "sessions.listTranscripts": Handler(TranscriptsParams, self._transcripts),
+        }
+
+    async def _describe(self, call: Call, params: DescribeParams) -> object:
+        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        info = await self.desk.find(call.principal, key)
+        if info is None:
+            return {"session": None}
+        extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
+        return {"session": await self.rows.row(call.principal, info, extras)}
+
+    async def _resolve(self, call: Call, params: ResolveParams) -> object:
+        given = [params.key, params.session_id, params.label]
+        if sum(value is not None for value in given) > 1:
+            raise InvalidRequest("Provide either key, sessionId, or label (not multiple)")
+        if all(value is None for value in given):
+            raise InvalidRequest("Either key, sessionId, or label is required")
+        wanted, found = await self._found(call.principal, params)
+        if not found:
+            if params.allow_missing:
+                return {"ok": False}
+            raise UnknownSession(f"No session found{wanted}")
+        if len(found) > 1:
+            keys = ", ".join(str(info.key) for info in found)
+            raise InvalidRequest(f"Multiple sessions found{wanted} ({keys})")
+        return {"ok": True, "key": str(found[0].key), "agentId": found[0].key.agent_id}
+
+    async def _found(
+        self, principal: Principal, params: ResolveParams
+    ) -> tuple[str, list[SessionInfo]]:
+        """How errors call what was asked for, and what there is of it."""
+        agent_id = lowered(params.agent_id)
+        found: tuple[SessionInfo, ...]
+        if params.label is not None:
+            query = SessionQuery(label=params.label, limit=10)
+            wanted, found = (
+                f" with label: {params.label}",
+                (await self.desk.list(principal, query)).sessions,
+            )
+        elif params.session_id is not None:
+            found = await self.desk.with_id(principal, params.session_id)
+            several = " for sessionId" if len(found) > 1 else ""
+            wanted = f"{several}: {params.session_id}"
+        else:
+            key = self.gateway.session_key(params.key or "", agent_id=params.agent_id)
+            info = await self.desk.find(principal, key)
+            wanted, found = f": {params.key}", () if info is None else (info,)
+        meant = [
+            info
+            for info in found
+            if agent_id in (None, info.key.agent_id)
+            and params.spawned_by in (None, info.settings.get("spawnedBy"))
+        ]
+        return wanted, meant
+
+    async def _transcripts(self, call: Call, params: TranscriptsParams) -> object:
+        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        kept = await self.desk.transcripts(call.principal, key, params.limit)
+        return {
+            "ts": int(self.clock() * 1_000),
+            "sessionKey": str(key),
+            "transcripts": [
+                {
+                    "sessionId": one.session_id,
+                    "firstQuestion": one.first_question,
+                    "mtime": int(one.created_at * 1_000),
+                    "messageCount": one.message_count,
+                }
+                for one in kept
+            ],
+        }
+
+    async def _preview(self, call: Call, params: PreviewParams) -> object:
+        return {
+            "ts": int(self.clock() * 1_000),
+            "previews": [
+                await self._previewed(call.principal, key, params)
+                for key in params.keys[:_PREVIEWED]
+            ],
+        }
+
+    async def _previewed(
+        self, principal: Principal, text: str, params: PreviewParams
+    ) -> dict[str, Any]:
+        """One that fails spoils none of the others. It goes by the key that was asked for."""
+        limit = min(params.limit, _MOST_ITEMS)
+        try:
+            key = self.gateway.session_key(text)
+            missing = await self.desk.find(principal, key) is None
+            kept = await self.desk.messages(principal, key, limit=limit)
+        except GatewayError:
+            return {"key": text, "status": "error", "items": []}
+        if missing:
+            return {"key": text, "status": "missing", "items": []}
+        most = min(params.max_chars, _MOST_CHARS)
+        items = [item for one in kept for item in _items(one, most)][-limit:]
+        return {"key": text, "status": "ok" if items else "empty", "items": items}
+
+
+def _items(kept: KeptMessage, most: int) -> Iterator[dict[str, str]]:
+    """What a message says, then the tools that it calls."""
+    message = kept.message
+    text = " ".join(message.text.split())
+    if text:
+        yield {"role": message.role.value, "text": shortened(text, most)}
+    called = [part.name for part in message.parts if isinstance(part, ToolCall)]
+    if called:
+        yield {"role": "tool", "text": shortened(f"call {', '.join(called)}", most)}

@@ -1,0 +1,178 @@
+"""Asking an agent: one question, its answer as it comes, and Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from .output import clean, is_terminal
+
+if TYPE_CHECKING:
+    from ...client import Options
+
+_STOP_PATIENCE = 5.0
+"""Seconds that stopping a run may take after Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`key` is the id that the Run gets: who knows it can stop the Run whenever it began."""
+
+    message: str
+    key: str
+    agent_id: str | None = None
+    session_key: str | None = None
+    session_id: str | None = None
+    thinking: str | None = None
+    timeout: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`status`: ok, error or aborted. `payload` is for programs."""
+
+    status: str
+    text: str = ""
+    error: str = ""
+    code: str = ""
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Show:
+    """Prints an answer as it comes, where that is wanted."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._terminal = is_terminal()
+        self._open = False
+
+    def text(self, delta: str) -> None:
+        """A piece of the answer."""
+        if self._wanted and delta:
+            click.echo(clean(delta) if self._terminal else delta, nl=False)
+            self._open = not delta.endswith("\n")
+
+    def end(self) -> None:
+        """What is printed next begins on a line of its own."""
+        if self._open:
+            click.echo()
+            self._open = False
+
+
+class Asking(Protocol):
+    """A question on its way."""
+
+    async def ended(self) -> Ended:
+        """Ask, and return how it ended."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop the Run, if it has begun."""
+        ...
+
+
+async def until_ended(asking: Asking) -> Ended | None:
+    """How it ended; None where it was interrupted, and stopped because of that."""
+    with _interrupts() as interrupted:
+        answer = asyncio.create_task(asking.ended())
+        wish = asyncio.create_task(interrupted.wait())
+        try:
+            await asyncio.wait({answer, wish}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return await answer
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_PATIENCE):
+                    await asking.stop()
+                    await asyncio.wait({answer})
+            return None
+        finally:
+            for task in (answer, wish):
+                task.cancel()
+            await asyncio.gather(answer, wish, return_exceptions=True)
+
+
+def ask(connected: Callable[[], Awaitable[Ended | None]]) -> Ended | None:
+    """Run it to its end."""
+
+    async def run() -> Ended | None:
+        return await connected()
+
+    return asyncio.run(run())
+
+
+@dataclass(slots=True)
+class OverTheWire:
+    """A question to a Gateway."""
+
+    client: Any
+    question: Question
+    show: Show
+
+    async def ended(self) -> Ended:
+        from ...client import TextDelta
+
+        question = self.question
+        run = await self.client.run_agent(
+            question.message,
+            agent_id=question.agent_id,
+            session_key=question.session_key,
+            session_id=question.session_id,
+            thinking=question.thinking,
+            timeout=question.timeout,
+            idempotency_key=question.key,
+        )
+        async for event in run.events():
+            if isinstance(event, TextDelta):
+                self.show.text(event.text)
+        result = await run.result()
+        return Ended(result.status, result.text, result.error, result.code, result.payload)
+
+    async def stop(self) -> None:
+        from ...client import ClientError
+
+        # Where nothing was begun there is nothing to stop.
+        with suppress(ClientError):
+            await self.client.abort_run(self.question.key)
+
+
+def over_the_wire(
+    options: Options, question: Question, show: Show
+) -> Callable[[], Awaitable[Ended | None]]:
+    """Asks the Gateway; raises what a client raises."""
+
+    async def connected() -> Ended | None:
+        from ...client import Client
+
+        async with Client(options) as client:
+            return await until_ended(OverTheWire(client, question, show))
+
+    return connected
+
+
+@contextmanager
+def _interrupts() -> Iterator[asyncio.Event]:
+    """Set by the first Ctrl-C; a second one ends the process at once."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_interrupt() -> None:
+        if told.is_set():
+            os._exit(128 + signal.SIGINT)
+        told.set()
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, on_interrupt)
+    except (NotImplementedError, RuntimeError):
+        yield told  # Not in this thread or on this system: Ctrl-C ends it as it ends any program.
+        return
+    try:
+        yield told
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

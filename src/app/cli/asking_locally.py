@@ -1,0 +1,136 @@
+"""`opensoul agent --local`: the same road as through a Gateway, within this process."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...domain.auth import ALL_SCOPES, Principal
+from ...domain.errors import GatewayError, InvalidRequest, UnknownSession
+from ...domain.messages import Role, text_message
+from ...domain.model_calls import TextDelta
+from ...domain.runs import TERMINAL, Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
+from ...domain.session_settings import thinking_level
+from ...domain.sessions import MAIN
+from .asking import Ended, Question, Show, until_ended
+from .configuration import refusal
+from .refused import Refused
+
+if TYPE_CHECKING:
+    from ..container import Container
+    from .state import State
+
+_OPERATOR = Principal("operator", ALL_SCOPES, "local")
+
+
+def ask_locally(state: State, question: Question, show: Show) -> Ended | None:
+    """Raises Refused, also where a Gateway holds the state directory."""
+    from dependency_injector import providers
+
+    from ...adapters.config import ConfigInvalid
+    from ...adapters.system.state_lock import StateLocked
+    from ..container import Container
+    from ..plugins import PluginMissing
+
+    container = Container(
+        overrides=providers.Object(state.overrides()),
+        # A log would stand in the middle of the answer.
+        configure_logging=providers.Object(lambda settings: None),
+    )
+    try:
+        return asyncio.run(_asked(container, question, show))
+    except ConfigInvalid as invalid:
+        raise refusal(invalid) from None
+    except StateLocked as locked:
+        message = f"{locked} Or leave out --local, and ask that Gateway."
+        raise Refused(message, code="state_locked") from None
+    except PluginMissing as missing:
+        raise Refused(str(missing), code="plugin_missing") from None
+    except GatewayError as error:
+        raise Refused(error.message, code=error.code) from None
+
+
+async def _asked(container: Container, question: Question, show: Show) -> Ended | None:
+    container.settings()()
+    lifecycle = container.lifecycle()
+    await lifecycle.start()
+    try:
+        return await until_ended(_Local(container, question, show))
+    finally:
+        await lifecycle.stop()
+
+
+@dataclass(slots=True)
+class _Local:
+    """A question to the Gateway of this process."""
+
+    container: Container
+    question: Question
+    show: Show
+
+    async def ended(self) -> Ended:
+        gateway = self.container.gateway()
+        request = await self._request()
+        submission = await gateway.submit_once(_OPERATOR, request, self.question.key)
+        text: list[str] = []
+        async with aclosing(gateway.watch(_OPERATOR, submission.record.id)) as events:
+            async for numbered in events:
+                if isinstance(numbered.event, TextDelta):
+                    text.append(numbered.event.text)
+                    self.show.text(numbered.event.text)
+                elif isinstance(numbered.event, TERMINAL):
+                    return _ended(self.question.key, "".join(text), numbered.event)
+        raise GatewayError("The run ended without an end.")
+
+    async def stop(self) -> None:
+        self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
+
+    async def _request(self) -> RunRequest:
+        question, gateway = self.question, self.container.gateway()
+        key = gateway.session_key(
+            question.session_key or await self._key_of(question.session_id) or MAIN,
+            agent_id=question.agent_id,
+        )
+        if question.agent_id is not None and key.agent_id != question.agent_id.strip().lower():
+            raise InvalidRequest(
+                f'agent "{question.agent_id}" does not match session key agent "{key.agent_id}"'
+            )
+        level = "off" if question.thinking is None else thinking_level(question.thinking)
+        return RunRequest(
+            messages=(text_message(Role.USER, question.message),),
+            agent_id=key.agent_id,
+            session_key=str(key),
+            params={} if level == "off" else {"reasoning_effort": level},
+            on_leave=OnLeave.CONTINUE,
+            door="agent",
+            reserved_keys=True,
+            timeout=question.timeout,
+        )
+
+    async def _key_of(self, session_id: str | None) -> str | None:
+        if session_id is None:
+            return None
+        found = await self.container.desk().with_id(_OPERATOR, session_id)
+        if len(found) != 1:
+            raise UnknownSession(f"No session found: {session_id}")
+        return str(found[0].key)
+
+
+def _ended(run_id: str, text: str, event: RunEvent) -> Ended:
+    told: dict[str, Any] = {"runId": run_id, "status": "ok", "summary": "completed"}
+    match event:
+        case Failed(message=message, code=code):
+            return Ended("error", text, message, code)
+        case Aborted(reason=reason):
+            return Ended("aborted", text, reason)
+        case Finished(stop=stop, usage=usage, model=model):
+            provider, _, name = model.partition("/")
+            used = {"input": usage.input, "output": usage.output, "total": usage.total}
+            meta = {"provider": provider, "model": name, "usage": used}
+            told["result"] = {
+                "payloads": [{"text": text}] if text else [],
+                "meta": {"stopReason": stop.value, "agentMeta": meta},
+            }
+    return Ended("ok", text, payload=told)

@@ -1,0 +1,98 @@
+"""`opensoul doctor`: finds what is wrong with an installation, and explains it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from .refused import Refused
+from .state import State, common_options, print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...adapters.config import Loaded
+    from .findings import Finding
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Repair what is safe to repair.")
+@common_options
+@click.pass_obj
+def doctor(state: State, fix: bool) -> int:
+    """Find what is wrong: configuration, secrets, permissions, providers, port, store, lock.
+
+    The exit code is 1 where something is left to be done.
+    """
+    found = _found(state)
+    told = [(finding, fix and _repaired(finding)) for finding in found]
+    if state.json:
+        listed = [_after(finding).described(fixed=fixed) for finding, fixed in told]
+        print_json({"ok": all(fixed for _, fixed in told), "findings": listed})
+    else:
+        _print(told, fix)
+    return 0 if all(fixed for _, fixed in told) else 1
+
+
+def _found(state: State) -> list[Finding]:
+    from . import doctor_files as files
+    from .configuration import load_config, state_dir
+
+    secret = files.GeneratedToken()
+    directory = state_dir(state)
+    found = [*files.directory(directory), *files.lock(directory)]
+    loaded: Loaded | None = None
+    try:
+        loaded = load_config(state, generated_token=secret)
+    except Refused as refused:
+        found += files.configuration(refused)
+    found += secret.findings()
+    found += files.permissions(directory, list(loaded.files) if loaded is not None else [])
+    if loaded is not None:
+        found += _beyond_files(loaded, directory)
+    return found
+
+
+def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
+    from . import doctor_network as network
+    from .doctor_store import stores
+
+    return [
+        *network.keys(loaded.settings),
+        *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
+        *stores(directory, loaded.settings.store),
+    ]
+
+
+def _repaired(finding: Finding) -> bool:
+    if finding.repair is None:
+        return False
+    try:
+        finding.repair()
+    except OSError as error:
+        click.echo(f"opensoul: not repaired: {finding.message} ({error})", err=True)
+        return False
+    return True
+
+
+def _after(finding: Finding) -> Finding:
+    from .output import clean
+
+    return replace(finding, message=clean(finding.message))
+
+
+def _print(told: list[tuple[Finding, bool]], fix: bool) -> None:
+    from .output import clean
+
+    for finding, fixed in told:
+        click.echo(f"{'repaired' if fixed else 'found'}: {clean(finding.message)}")
+        if not fixed:
+            click.echo(f"  {clean(finding.advice)}")
+    repairable = [finding for finding, fixed in told if finding.repair is not None and not fixed]
+    if not told:
+        click.echo("Everything is in order.")
+    elif repairable and not fix:
+        click.echo(f"`opensoul doctor --fix` repairs {len(repairable)} of these.")

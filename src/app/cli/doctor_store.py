@@ -1,0 +1,56 @@
+"""What can be wrong with the databases. They are only read, also beside a Gateway that runs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from .findings import Finding
+
+if TYPE_CHECKING:
+    from ...domain.settings import StoreSettings
+
+_BUSY_SECONDS = 5.0
+_ADVICE = (
+    "Stop the Gateway, keep a copy of the file with its -wal and -shm, and restore a backup; "
+    "or recover what is legible with `sqlite3 FILE .recover`."
+)
+
+
+def stores(state_dir: Path, settings: StoreSettings) -> Iterator[Finding]:
+    """Every database of the Gateway that is damaged."""
+    paths = sorted(state_dir.glob("*.sqlite3"))
+    if not settings.memory and settings.path:
+        kept = Path(settings.path)
+        paths = list(dict.fromkeys([kept, *kept.parent.glob("runs.sqlite3"), *paths]))
+    for path in paths:
+        problem = _problem(path) if path.is_file() else None
+        if problem is not None:
+            yield Finding("store_damaged", f"The database {path} is damaged: {problem}", _ADVICE)
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        return _checked(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # A log that was tidied away cannot be opened read-only, but then nobody writes either.
+        if path.with_name(f"{path.name}-wal").exists():
+            return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    try:
+        return _checked(path, "mode=ro&immutable=1")
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+def _checked(path: Path, how: str) -> str | None:
+    """What SQLite finds wrong; None where all is well."""
+    address = f"file:{quote(str(path))}?{how}"
+    with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
+        found = [str(row[0]) for row in database.execute("PRAGMA quick_check(5)")]
+    return None if found == ["ok"] else "; ".join(found)

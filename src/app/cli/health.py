@@ -1,0 +1,26 @@
+"""`opensoul health`: is every part fit to serve."""
+
+from __future__ import annotations
+
+import click
+
+from .reaching import READ, wire_options
+from .state import State, print_json
+
+
+@click.command()
+@wire_options
+@click.pass_obj
+def health(state: State) -> int:
+    """Tell whether every part of the Gateway is fit; the exit code is 1 where one is not."""
+    from .output import clean
+    from .wire import call
+
+    answer = call(state, "health", scopes=READ)
+    if state.json:
+        print_json(answer)
+    elif answer.get("ok"):
+        click.echo("ok")
+    for part, why in ({} if state.json else answer.get("failing") or {}).items():
+        click.echo(f"{part}: {clean(str(why))}")
+    return 0 if answer.get("ok") else 1

@@ -1,0 +1,73 @@
+"""`opensoul logs`: what the Gateway writes down."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from .reaching import READ, wire_options
+from .state import State, print_json
+
+if TYPE_CHECKING:
+    from ...client import Client, LogPage
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("--limit", type=click.IntRange(1, 5_000), default=200, show_default=True)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look for more.",
+)
+@wire_options
+@click.pass_obj
+def logs(state: State, follow: bool, limit: int, interval: float) -> None:
+    """Print the newest lines of the Gateway's log.
+
+    With --json, one object; with --follow as well, one JSON text a line.
+    """
+    from .wire import talk
+
+    async def ask(client: Client) -> None:
+        page = await client.logs(limit=limit)
+        if state.json and not follow:
+            print_json({"lines": page.lines, "cursor": page.cursor})
+            return
+        _print(state, page)
+        while follow:
+            await asyncio.sleep(interval)
+            page = await _later(client, page, limit)
+            _print(state, page)
+
+    talk(state, ask, scopes=READ, reconnect=follow)
+
+
+async def _later(client: Client, page: LogPage, limit: int) -> LogPage:
+    """What was written after a page; a Gateway that went away may come back."""
+    from ...client import ConnectionLost
+
+    try:
+        return await client.logs(limit=limit, cursor=page.cursor)
+    except ConnectionLost:
+        # Raised here where it does not come back.
+        await client.link()
+        return type(page)((), page.cursor)
+
+
+def _print(state: State, page: LogPage) -> None:
+    import json
+
+    from .output import clean, is_terminal
+
+    terminal = is_terminal()
+    for line in page.lines:
+        if state.json:
+            click.echo(json.dumps(line, ensure_ascii=False))
+        else:
+            click.echo(clean(line) if terminal else line)

@@ -1,0 +1,152 @@
+"""`opensoul doctor`: what it finds, explains and repairs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from opensoul.adapters.system.state_lock import HOLDER_FILE
+
+from .command import Home, Outcome
+
+
+SECTIONS = """
+  agents: { defaults: { model: { primary: "scripted/echo" } } },
+  models: { providers: { scripted: { api: "scripted", models: [{ id: "echo" }] } } },
+"""
+
+
+@pytest.fixture
+def place(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """An installation with nothing wrong; no other Gateway of this machine is near its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("OPENSOUL_GATEWAY_PORT", str(free.getsockname()[1]))
+    home.state.mkdir(mode=0o700)
+    home.configure(f"{{ gateway: {{ auth: {{ token: 'x1' }} }}, {SECTIONS} }}").chmod(0o600)
+    return home
+
+
+def codes(outcome: Outcome) -> list[str]:
+    return [finding["code"] for finding in outcome.json["findings"]]
+
+
+def test_where_all_is_well_it_says_so(place: Home) -> None:
+    told = place.opensoul("doctor")
+    assert (told.code, told.out) == (0, "Everything is in order.\n")
+    assert place.opensoul("doctor", "--json").json == {"ok": True, "findings": []}
+
+
+def test_a_place_that_was_never_used_is_prepared(home: Home) -> None:
+    found = home.opensoul("doctor", "--json")
+    assert found.code == 1
+    assert codes(found)[:2] == ["state_dir_missing", "token_missing"]
+    assert not home.state.exists()
+    fixed = home.opensoul("doctor", "--fix")
+    assert "repaired: There is no token yet" in fixed.out
+    assert stat.S_IMODE(home.state.stat().st_mode) == 0o700
+    assert home.opensoul("token", "show").code == 0
+
+
+def test_what_others_can_read_is_closed(place: Home) -> None:
+    identity = place.state / "identity"
+    identity.mkdir()
+    device = identity / "device.json"
+    device.write_text("{}")
+    link = place.state / "link"
+    link.symlink_to(place.path)
+    for path, mode in ((place.config_file, 0o644), (device, 0o640), (place.state, 0o755)):
+        path.chmod(mode)
+    found = place.opensoul("doctor")
+    assert found.code == 1
+    assert f"chmod 600 {device}" in found.out
+    assert "`opensoul doctor --fix` repairs 3 of these." in found.out
+    assert place.opensoul("doctor", "--fix").code == 0
+    assert stat.S_IMODE(device.stat().st_mode) == 0o600
+    assert place.opensoul("doctor").code == 0
+
+
+def test_a_wrong_configuration_is_explained(place: Home) -> None:
+    place.configure("{ gateway: { port: 'x', nonsense: 1 } }")
+    found = place.opensoul("doctor", "--json")
+    assert codes(found) == ["config_invalid", "config_invalid"]
+    assert "gateway.port" in found.out
+    # Nothing is safe to change in what somebody wrote.
+    assert place.opensoul("doctor", "--fix").code == 1
+
+
+def test_providers_without_a_key_and_out_of_reach_are_told(place: Home) -> None:
+    models = [{"id": "m"}]
+    providers = {
+        "near": {"baseUrl": "http://127.0.0.1:9/v1", "models": models},
+        "far": {"baseUrl": "http://provider.invalid/v1", "models": models},
+    }
+    primary = {"primary": "near/m", "fallbacks": ["far/m"]}
+    config = {
+        "gateway": {"auth": {"token": "x1"}},
+        "agents": {"defaults": {"model": primary}},
+        "models": {"providers": providers},
+    }
+    place.configure(json.dumps(config))
+    found = place.opensoul("doctor", "--json")
+    assert codes(found) == [
+        "provider_key_missing",
+        "provider_unreachable",
+        "provider_unreachable",
+    ]
+    assert "models.providers.far.apiKey" in found.out
+
+
+def test_a_port_in_use_is_told(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("OPENSOUL_GATEWAY_PORT", str(port))
+        other.settimeout(0.01)
+        found = place.opensoul("doctor", "--json")
+    assert codes(found) == ["port_taken"]
+    assert f"port {port} is in use by another program" in found.out
+
+
+def test_a_damaged_store_is_told(place: Home) -> None:
+    good, bad = place.state / "runs.sqlite3", place.state / "opensoul.sqlite3"
+    for path in (good, bad):
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("CREATE TABLE t (x)")
+            database.executemany("INSERT INTO t VALUES (?)", [("y" * 500,)] * 200)
+            database.commit()
+        path.chmod(0o600)
+    before = good.read_bytes()
+    assert place.opensoul("doctor").code == 0
+    assert good.read_bytes() == before
+    content = bytearray(bad.read_bytes())
+    content[4096:12288] = b"\xff" * 8192
+    bad.write_bytes(content)
+    found = place.opensoul("doctor", "--json")
+    assert codes(found) == ["store_damaged"]
+    assert str(bad) in found.out
+
+
+def test_what_a_killed_gateway_left_is_tidied_away(place: Home) -> None:
+    note = place.state / HOLDER_FILE
+    told = {"pid": 2**22 + 1, "host": socket.gethostname(), "since": "then", "address": ""}
+    note.write_text(json.dumps(told))
+    note.chmod(0o600)
+    assert codes(place.opensoul("doctor", "--json")) == ["stale_lock"]
+    assert place.opensoul("doctor", "--fix").code == 0
+    assert not note.exists()
+
+
+def test_a_token_file_that_holds_none_is_told(place: Home) -> None:
+    place.configure(f"{{ {SECTIONS} }}")
+    file: Path = place.state / "gateway-token"
+    file.write_text("two words")
+    file.chmod(0o600)
+    found = place.opensoul("doctor", "--json")
+    assert codes(found) == ["token_invalid"]

@@ -1,0 +1,124 @@
+"""A Run that the death of the Gateway cut off gets an end, and a true one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import pytest
+
+from opensoul.domain.errors import EventsExpired, RunInterrupted
+from opensoul.domain.messages import Message, Reasoning, Role, Text
+from opensoul.domain.model_calls import ReasoningDelta, StopReason, TextDelta, Usage
+from opensoul.domain.ports import SessionCatalog, Turn
+from opensoul.domain.recovery import recover
+from opensoul.domain.run_records import RunStatus, record_of
+from opensoul.domain.runs import Failed, Finished, NumberedEvent, RunEvent, Started
+from tests.fakes.domain import FakeRunLog, assistant, run, user
+
+
+class Turns:
+    """What recovery asks of a SessionCatalog."""
+
+    def __init__(self, *turns: Turn) -> None:
+        self.turns = {turn.run_id: turn for turn in turns}
+
+    async def turn(self, run_id: str) -> Turn | None:
+        return self.turns.get(run_id)
+
+
+def turn(*messages: Message, **changes: Any) -> Turn:
+    values: dict[str, Any] = {
+        "key": run().session_key,
+        "session_id": "s",
+        "run_id": "run-1",
+        "at": 1.0,
+        "messages": messages or (user("hello"), assistant("Hello there")),
+        "model": "acme/one",
+        "usage": Usage(3, 2),
+        **changes,
+    }
+    return Turn(**values)
+
+
+async def recovered(
+    *events: RunEvent, stored: Turn | None = None, log: FakeRunLog | None = None
+) -> list[RunEvent]:
+    """What a Run that had told these events tells after recovery."""
+    log = log or FakeRunLog()
+    log.left_by_an_earlier_process(record_of(run()), *events)
+    catalog = cast(SessionCatalog, Turns(*([stored] if stored else [])))
+    assert await recover(log, catalog) == 1
+    told = list(log.events["run-1"])
+    assert await recover(log, catalog) == 0
+    assert log.events["run-1"] == told
+    return told[len(events) :]
+
+
+END = Finished(StopReason.STOP, Usage(3, 2), "acme/one")
+BEGUN = (Started(0.0, 0.0), ReasoningDelta("hm"), TextDelta("Hel"), TextDelta("lo"))
+
+
+@pytest.mark.parametrize("told", [(), BEGUN[:1], BEGUN])
+async def test_a_run_that_was_going_on_is_interrupted(told: tuple[RunEvent, ...]) -> None:
+    log = FakeRunLog()
+    (end,) = await recovered(*told, log=log)
+    assert isinstance(end, Failed)
+    assert end.code == RunInterrupted.code
+    assert "stopped while the run was going on" in end.message
+    assert log.record("run-1").status is RunStatus.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("told", "rest"),
+    [
+        ((), "Hello there"),
+        (BEGUN[:1], "Hello there"),
+        (BEGUN, " there"),
+        ((*BEGUN, TextDelta(" there")), ""),
+        ((TextDelta("Something else"),), ""),
+    ],
+)
+async def test_a_run_whose_turn_is_stored_has_finished(
+    told: tuple[RunEvent, ...], rest: str
+) -> None:
+    assert await recovered(*told, stored=turn()) == [*([TextDelta(rest)] if rest else []), END]
+
+
+async def test_thoughts_are_no_part_of_the_answer() -> None:
+    answer = Message(Role.ASSISTANT, (Reasoning("hm"), Text("Hello there")))
+    assert await recovered(*BEGUN, stored=turn(user("hello"), answer)) == [TextDelta(" there"), END]
+
+
+@pytest.mark.parametrize("messages", [(user("hello"),), (assistant(""),)])
+async def test_a_turn_without_an_answer_adds_nothing(messages: tuple[Message, ...]) -> None:
+    assert await recovered(stored=turn(*messages)) == [END]
+
+
+async def test_usage_that_nobody_counted_is_told_as_unknown() -> None:
+    *_, end = await recovered(stored=turn(usage=None))
+    assert end == Finished(StopReason.STOP, Usage(0, 0, estimated=True), "acme/one")
+
+
+class ShortLog(FakeRunLog):
+    """Has forgotten how its Runs began."""
+
+    async def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+        raise EventsExpired("gone")
+        yield
+
+
+async def test_a_run_that_told_too_much_is_ended_all_the_same() -> None:
+    assert await recovered(*BEGUN, stored=turn(), log=ShortLog()) == [END]
+
+
+async def test_each_run_gets_its_own_end() -> None:
+    log = FakeRunLog()
+    for n in range(3):
+        log.left_by_an_earlier_process(record_of(run(f"run-{n}")))
+    assert await recover(log, cast(SessionCatalog, Turns(turn()))) == 3
+    assert [log.record(f"run-{n}").status for n in range(3)] == [
+        RunStatus.INTERRUPTED,
+        RunStatus.FINISHED,
+        RunStatus.INTERRUPTED,
+    ]

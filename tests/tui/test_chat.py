@@ -1,0 +1,162 @@
+"""The chat in the terminal: history, streaming, stopping, switching, reconnecting."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from textual.pilot import Pilot
+
+from opensoul.app.tui import Chat
+from opensoul.app.tui.bubbles import Bubble, Transcript
+from opensoul.app.tui.sessions import SessionChooser
+from opensoul.client import Backoff, ConnectFailed, Options
+from tests.client.fake_gateway import (
+    SESSION,
+    TOKEN,
+    FakeGateway,
+    finished,
+    serving,
+    started,
+    text,
+)
+
+
+def message(role: str, said: str) -> dict[str, object]:
+    return {"role": role, "content": [{"type": "text", "text": said}], "timestamp": 1}
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeGateway]:
+    async with serving(FakeGateway()) as served:
+        history = [message("user", "before"), message("assistant", "an \x1b[31manswer")]
+        served.answers["chat.history"] = {"messages": history}
+        yield served
+
+
+def chat(fake: FakeGateway, **more: str) -> Chat:
+    backoff = Backoff(first=0.01, longest=0.01)
+    return Chat(Options(url=fake.url, token=TOKEN, backoff=backoff), **more)
+
+
+async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
+    """Let the application work until something is so; the test's timeout bounds it."""
+    while not true():
+        await pilot.pause()
+
+
+def said(app: Chat) -> list[str]:
+    return app.screen_stack[0].query_one(Transcript).texts
+
+
+def state(app: Chat) -> str:
+    return str(app.screen_stack[0].query_one("#state").render())
+
+
+async def test_it_shows_what_was_said_and_streams_what_is_said_now(fake: FakeGateway) -> None:
+    app = chat(fake)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        # Nothing that others wrote steers the terminal.
+        assert said(app) == ["before", "an [31manswer"]
+        assert "connected" in state(app)
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: bool(fake.runs))
+        [run] = fake.runs.values()
+        await run.tell(started(), text("Hel"))
+        await until(pilot, lambda: said(app)[-1] == "Hel")
+        assert said(app)[-2] == "hi"
+        await run.tell(text("lo [b]"), finished())
+        await until(pilot, lambda: said(app)[-1] == "Hello [b]")
+    [asked] = fake.methods("agent")
+    assert (asked["message"], asked["sessionKey"]) == ("hi", SESSION)
+    assert app.failure is None
+
+
+async def test_escape_stops_the_answer(fake: FakeGateway) -> None:
+    app = chat(fake)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: bool(fake.runs))
+        fake.answers["chat.abort"] = {"aborted": True}
+        await pilot.press("escape")
+        await until(pilot, lambda: bool(fake.methods("chat.abort")))
+        fake.answers["chat.abort"] = {"aborted": False}
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: len(fake.methods("chat.abort")) == 2)
+    assert fake.methods("chat.abort")[0] == {"sessionKey": SESSION}
+
+
+async def test_a_lost_connection_shows_and_the_answer_goes_on(fake: FakeGateway) -> None:
+    app = chat(fake)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: bool(fake.runs))
+        [run] = fake.runs.values()
+        await run.tell(started(), text("a"))
+        await until(pilot, lambda: said(app)[-1] == "a")
+        await fake.drop()
+        await until(pilot, lambda: len(fake.connects) == 2)
+        await run.tell(text("b"), finished())
+        await until(pilot, lambda: said(app)[-1] == "ab")
+        # It asks for the session anew, or nobody would tell of it.
+        await until(pilot, lambda: len(fake.methods("chat.history")) == 2)
+        assert "connected" in state(app)
+    assert len(fake.methods("agent")) == 1
+
+
+async def test_another_session_is_chosen(fake: FakeGateway) -> None:
+    fake.answers["sessions.list"] = {
+        "sessions": [{"key": SESSION, "updatedAt": 1}, {"key": "agent:main:other", "label": "x"}]
+    }
+    app = chat(fake)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, SessionChooser))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.session_key == "agent:main:other")
+        await until(pilot, lambda: len(fake.methods("chat.history")) == 2)
+        await pilot.press("ctrl+n")
+        await until(pilot, lambda: app.session_key.startswith("agent:main:tui-"))
+        await pilot.press("pageup", "pagedown", "ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, SessionChooser))
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, SessionChooser))
+    assert fake.methods("chat.history")[1]["sessionKey"] == "agent:main:other"
+
+
+async def test_what_others_ask_in_the_session_is_answered_here_too(fake: FakeGateway) -> None:
+    app = chat(fake, session_key="agent:main:x")
+    delta = {"runId": "R", "sessionKey": "agent:main:x", "state": "delta"}
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        await fake.tell("chat", delta | {"sessionKey": "agent:main:y"})
+        await fake.tell("chat", delta | {"message": message("assistant", "a")})
+        await fake.tell("chat", delta | {"message": message("assistant", "ab")})
+        await fake.tell("chat", delta | {"state": "error", "errorMessage": "gone"})
+        await until(pilot, lambda: said(app)[2:] == ["ab"])
+        bubbles = app.screen_stack[0].query(Bubble)
+        await until(pilot, lambda: "gone" in str(bubbles.last().render()))
+
+
+async def test_a_refused_question_is_told_where_the_answer_would_stand(fake: FakeGateway) -> None:
+    error = {"code": "INVALID_REQUEST", "message": "not like this"}
+    fake.answers["agent"] = {"ok": False, "error": error}
+    fake.answers["chat.history"] = {"ok": False, "error": error}
+    app = chat(fake, agent_id="pirate")
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: said(app) == ["not like this"])
+        await pilot.press("h", "enter", "enter")
+        bubbles = app.screen_stack[0].query(Bubble)
+        await until(pilot, lambda: "not like this" in str(bubbles.last().render()))
+    assert fake.methods("agent")[0]["sessionKey"] == "agent:pirate:main"
+
+
+async def test_where_nobody_answers_it_ends_and_says_why(fake: FakeGateway) -> None:
+    app = Chat(Options(url="ws://127.0.0.1:9"))
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.failure is not None)
+    assert isinstance(app.failure, ConnectFailed)
