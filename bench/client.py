@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 from .wire import DONE, TOKEN
 
@@ -16,6 +17,10 @@ _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 class AnswerWrong(Exception):
     """The server answered with something else than what was asked for."""
+
+
+class Closed(Exception):
+    """The server closed the connection instead of answering, as it may between two requests."""
 
 
 @dataclass(slots=True)
@@ -45,11 +50,12 @@ class Client(asyncio.Protocol):
         self._done: asyncio.Future[Answered] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance.
 
     async def ask(self, body: bytes, *, stream: bool) -> Answered:
-        """The answer, once it is complete. Raises AnswerWrong."""
+        """The answer, once it is complete. Raises AnswerWrong, Closed."""
+        if self._transport.is_closing():
+            raise Closed
         self._done = asyncio.get_running_loop().create_future()
         self._body.clear()
         self._begun, self._length, self._answer = False, None, Answered()
@@ -78,7 +84,9 @@ class Client(asyncio.Protocol):
             self._settle(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._settle(AnswerWrong(f"the server closed the connection: {bytes(self._body[:300])!r}"))
+        if self._begun:
+            self._settle(AnswerWrong(f"broken off: {bytes(self._body[-300:])!r}"))
+        self._settle(Closed())
 
     def _read_head(self) -> None:
         end = self._body.find(b"\r\n\r\n")
@@ -108,7 +116,5 @@ class Client(asyncio.Protocol):
 async def connected(port: int, token: str, *, timed: bool = False) -> Client:
     """A client with a connection of its own."""
     loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(
-        lambda: Client(token, timed=timed), "127.0.0.1", port
-    )
+    _, client = await loop.create_connection(lambda: Client(token, timed=timed), "127.0.0.1", port)
     return client

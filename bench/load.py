@@ -21,7 +21,7 @@ import orjson
 import uvloop
 
 from . import proc
-from .client import Answered, connected
+from .client import Answered, Closed, connected
 from .wire import FAST, long_question, question
 
 TURNS = 10
@@ -85,7 +85,11 @@ async def _work(job: Job, worker: int, tally: _Tally) -> None:
         if tally.stopping or (job.requests and tally.asked >= job.requests):
             break
         tally.asked += 1
-        answered = await client.ask(body, stream=job.stream)
+        try:
+            answered = await client.ask(body, stream=job.stream)
+        except Closed:  # hypercorn does so after 1,000 requests.
+            client = await connected(job.port, job.token)
+            answered = await client.ask(body, stream=job.stream)
         if tally.measuring and not tally.stopping:
             tally.answers.append(answered)
     client.close()

@@ -3,9 +3,13 @@
     python -m bench.provider --port 9000
 
 It must not be what limits a measurement: requests are not parsed beyond their length and model,
-answers are made before they are asked for. Every chunk is a write of its own, in a turn of the
-event loop of its own, as the tokens of a real model are. `slow-N` writes N chunks, one a second;
-the text of each is the moment of writing, in nanoseconds of the monotonic clock.
+answers are made before they are asked for. The model says what is asked for:
+
+    chunks-N   N chunks, each a write of its own, in a turn of the event loop of its own
+    paced-N    the same, with two milliseconds between them, so that a server gets them one by one
+    slow-N     N chunks, one a second; the text of each is the moment of its writing
+
+Without `"stream": true` it answers in one piece.
 """
 
 from __future__ import annotations
@@ -15,16 +19,18 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from typing import cast
 
 import uvloop
 
-from .wire import DONE, TOKEN, chunk, framed
+from .wire import DONE, TOKEN, chunk, completion, framed
 
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+_PAUSE = 0.002
 _END = b"0\r\n\r\n"
-_MODEL = re.compile(rb'"model":\s?"(chunks|slow)-(\d+)"')
+_JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+_MODEL = re.compile(rb'"model":\s?"(chunks|paced|slow)-(\d+)"')
+_STREAM = re.compile(rb'"stream":\s?true')
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -33,6 +39,9 @@ class Answers:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[bytes, ...]] = {}
+        whole = completion(TOKEN.decode())
+        self.whole = (_JSON_HEAD % len(whole) + whole,)
+        """The one write of an answer that is not streamed."""
 
     def of(self, chunks: int) -> tuple[bytes, ...]:
         """The writes of an answer with so many chunks; the end goes with the last of them."""
@@ -54,11 +63,11 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._pieces: tuple[bytes, ...] = ()
         self._at = 0
+        self._pause = 0.0
         self._timer: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance.
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -74,13 +83,15 @@ class _Connection(asyncio.Protocol):
         if len(self._buffer) < body_end:
             return
         asked = _MODEL.search(self._buffer, head)
+        streaming = _STREAM.search(self._buffer, head) is not None
         self._buffer = self._buffer[body_end:]
         kind, number = (asked[1], int(asked[2])) if asked else (b"chunks", 1)
         if kind == b"slow":
             self._transport.write(_HEAD)
             self._tell_the_time(number)
             return
-        self._pieces, self._at = self._answers.of(number), 0
+        self._pieces = self._answers.of(number) if streaming else self._answers.whole
+        self._at, self._pause = 0, _PAUSE if kind == b"paced" else 0.0
         self._write()
 
     def _write(self) -> None:
@@ -88,7 +99,11 @@ class _Connection(asyncio.Protocol):
             return
         self._transport.write(self._pieces[self._at])
         self._at += 1
-        if self._at < len(self._pieces):
+        if self._at == len(self._pieces):
+            return
+        if self._pause:
+            self._timer = self._loop.call_later(self._pause, self._write)
+        else:
             self._timer = self._loop.call_soon(self._write)
 
     def _tell_the_time(self, left: int) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 
 from .load import Job
-from .wire import FAST
+from .wire import FAST, PACED, SHORT, question
 
 ROOT = Path(__file__).parent.parent
-TOKEN = "benchmark-only"  # noqa: S105 - guards nothing
+TOKEN = "sk-benchmark-only"  # noqa: S105 - guards nothing
 _START_LIMIT = 60.0
 _STOP_LIMIT = 40.0
 _LOAD_LIMIT = 900.0
@@ -102,6 +102,18 @@ class Server:
         told: dict[str, Any] = orjson.loads(done.stdout)
         return told
 
+    def first_answer(self) -> float:
+        """Seconds from its start until a question was answered, not streamed."""
+        body = question(SHORT, stream=False)
+        request = (
+            "POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\n"
+            f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode()
+        if b" 200 " not in (answer := _answer(self.port, request + body))[:16]:
+            raise ServerFailed(f"{self.name}: {answer.decode(errors='replace')}\n{self._words()}")
+        return time.perf_counter() - self.began
+
     def _wait_until_ready(self) -> None:
         request = f"GET {self.ready} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
         while time.perf_counter() < self.began + _START_LIMIT:
@@ -163,7 +175,7 @@ def gateway(opensoul: Path) -> Make:
 
 def gateway_config(address: str) -> dict[str, object]:
     """One agent for each of the provider's models, under the model's name."""
-    models = [FAST, "chunks-1", "slow-10", "slow-30"]
+    models = [SHORT, FAST, PACED, "slow-10", "slow-30"]
     return {
         "gateway": {
             "auth": {"token": TOKEN},

@@ -7,9 +7,10 @@ import orjson
 TOKEN = b"tok "
 """The text of every chunk of a fast answer; a client looks for it to know the first token."""
 
+SHORT = "chunks-1"
 FAST = "chunks-50"
-SLOW = "slow-{}"
-"""A model of this name, with a number in it, answers with so many chunks, one a second."""
+PACED = "paced-50"
+"""Models of the mock provider, which says in its docstring what they do."""
 
 DONE = b"data: [DONE]\n\n"
 
@@ -28,6 +29,20 @@ def chunk(text: str | None, model: str, *, reason: str | None = None, first: boo
         "choices": [choice],
     }
     return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+def completion(text: str) -> bytes:
+    """An answer that is not streamed, as a provider of models writes it."""
+    message = {"role": "assistant", "content": text}
+    fields = {
+        "id": "chatcmpl-benchmark",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": SHORT,
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+    return orjson.dumps(fields)
 
 
 def framed(piece: bytes) -> bytes:

@@ -313,6 +313,7 @@ class Container(DeclarativeContainer):
         store=store,
         catalog=catalog,
         run_log=run_log,
+        devices=devices,
         control=control,
         models=models,
         prepare=prepare,

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+from ..domain.devices import Devices
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
@@ -75,6 +76,7 @@ class Lifecycle:
         store: SessionStore,
         catalog: SessionCatalog,
         run_log: RunLog,
+        devices: Devices,
         control: Control,
         models: Mapping[str, ModelClient],
         prepare: Mapping[str, Prepare],
@@ -90,6 +92,7 @@ class Lifecycle:
         self._store = store
         self._catalog = catalog
         self._run_log = run_log
+        self._devices = devices
         self._control = control
         self._models = models
         self._prepare = prepare
@@ -121,6 +124,7 @@ class Lifecycle:
             stack.push_async_callback(self._run_log.close)
             await self._run_log.start()
             await self._recover()
+            await self._devices.open()
             for client in self._models.values():
                 stack.push_async_callback(client.close)
             self._begin_tasks()
@@ -159,6 +163,7 @@ class Lifecycle:
             self._prune,
             self._keep_up,
             self._watch_files,
+            self._devices.watch,
             self._control.run,
         ):
             self._tasks.append(asyncio.create_task(_guarded(run)))

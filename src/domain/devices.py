@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -18,7 +20,9 @@ from .device_entry import Entry, PairingRequired, entered, holder, suffices
 from .device_pairing import Change, Fresh, Visitor, expired
 from .device_proofs import Claim, Proof, check_proof
 from .device_records import (
-    DeviceBook,
+    DeviceBook as DeviceBook,
+)
+from .device_records import (
     DeviceEvent,
     DeviceState,
     DeviceToken,
@@ -28,7 +32,7 @@ from .device_records import (
     PendingPairing,
     VerifySignature,
 )
-from .ports import Clock, NewId
+from .ports import Clock
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,16 @@ OnChange = Callable[[DeviceEvent], None]
 T = TypeVar("T")
 
 
+def random_id() -> str:
+    """An identifier that nobody can guess."""
+    return str(uuid.uuid4())
+
+
+def random_token() -> str:
+    """256 random bits in the letters of base64url."""
+    return secrets.token_urlsafe(32)
+
+
 class Devices:
     """Keeps the book of devices. `open` comes first."""
 
@@ -49,9 +63,9 @@ class Devices:
         *,
         book: DeviceBook,
         clock: Clock,
-        new_id: NewId,
-        new_token: NewToken,
         verify: VerifySignature,
+        new_id: Callable[[], str] = random_id,
+        new_token: NewToken = random_token,
     ) -> None:
         self._book = book
         self._clock = clock

@@ -134,6 +134,18 @@ class ListenSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """Which names the Gateway goes by, besides addresses and those of this machine.
+
+    `allowed_origins`: of web pages that may connect, as browsers write them; `allowed_hosts`: names
+    without a port. All in lower case.
+    """
+
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
     """`memory`: nothing outlives the process. `path`: the database. A change needs a restart."""
 
@@ -153,6 +165,7 @@ class Settings:
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     listen: ListenSettings = field(default_factory=ListenSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
     transports: tuple[str, ...] = ()
     """Installed transports to serve besides our own; a change needs a restart."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()

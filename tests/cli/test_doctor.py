@@ -15,7 +15,6 @@ from opensoul.adapters.system.state_lock import HOLDER_FILE
 
 from .command import Home, Outcome
 
-
 SECTIONS = """
   agents: { defaults: { model: { primary: "scripted/echo" } } },
   models: { providers: { scripted: { api: "scripted", models: [{ id: "echo" }] } } },
@@ -70,6 +69,15 @@ def test_what_others_can_read_is_closed(place: Home) -> None:
     assert place.opensoul("doctor", "--fix").code == 0
     assert stat.S_IMODE(device.stat().st_mode) == 0o600
     assert place.opensoul("doctor").code == 0
+
+
+def test_a_file_without_secrets_may_be_read_by_all(place: Home) -> None:
+    place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE}}' }} }}, {SECTIONS} }}").chmod(0o644)
+    (place.state / ".env").write_text("MINE=x1")
+    (place.state / ".env").chmod(0o600)
+    assert place.opensoul("doctor").out == "Everything is in order.\n"
+    place.config_file.chmod(0o666)
+    assert codes(place.opensoul("doctor", "--json")) == ["permissions"]
 
 
 def test_a_wrong_configuration_is_explained(place: Home) -> None:

@@ -34,7 +34,19 @@ def test_a_package_that_is_not_installed_has_no_version(
 def test_without_arguments_and_with_help_it_tells_what_there_is(home: Home) -> None:
     helped = home.opensoul("--help")
     assert helped.code == 0
-    for word in ("agents", "config", "gateway", "models", "token", "130  interrupted"):
+    for word in (
+        "agent ",
+        "agents",
+        "config",
+        "doctor",
+        "gateway",
+        "logs",
+        "models",
+        "runs",
+        "tui",
+    ):
+        assert f"\n  {word}" in helped.out
+    for word in ("devices", "health", "sessions", "status", "token", "130  interrupted"):
         assert word in helped.out
     alone = home.opensoul()
     assert alone.code == 2
@@ -53,7 +65,21 @@ def test_every_command_takes_the_common_options(home: Home) -> None:
         ["token", "show"],
         ["token", "rotate"],
         ["models", "list"],
+        ["models", "files"],
         ["models", "fetch"],
+        ["agent"],
+        ["devices", "approve"],
+        ["doctor"],
+        ["gateway", "call"],
+        ["gateway", "probe"],
+        ["gateway", "status"],
+        ["gateway", "stop"],
+        ["health"],
+        ["logs"],
+        ["runs", "follow"],
+        ["sessions", "show"],
+        ["status"],
+        ["tui"],
     ):
         helped = home.opensoul(*command, "-h")
         assert helped.code == 0
@@ -97,7 +123,18 @@ def test_a_reader_that_has_seen_enough_is_no_error_to_tell(home: Home) -> None:
     assert errors == ""
 
 
-HEAVY = ("aiohttp", "hypercorn", "pydantic", "quart", "structlog", "uvloop", "dependency_injector")
+HEAVY = (
+    "aiohttp",
+    "cryptography",
+    "dependency_injector",
+    "hypercorn",
+    "pydantic",
+    "quart",
+    "rich",
+    "structlog",
+    "textual",
+    "uvloop",
+)
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])

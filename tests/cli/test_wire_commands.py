@@ -209,7 +209,8 @@ def test_the_log_is_followed_until_an_interrupt(gateway: GatewayProcess, beside:
 
 
 def test_devices_are_listed(beside: Home) -> None:
-    assert beside.opensoul("devices").out == "No devices are paired.\n"
+    listed = beside.opensoul("devices")
+    assert (listed.err, listed.out) == ("", "No devices are paired.\n")
     assert beside.opensoul("devices", "approve").code == 1
     unknown = beside.opensoul("devices", "approve", "absent", "--json")
     assert unknown.code == 1

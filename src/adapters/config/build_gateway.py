@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from ipaddress import IPv4Network, IPv6Network
 from typing import get_args
 
 from ...domain.settings import (
     ChatEndpointSettings,
+    ControlSettings,
     ListenSettings,
     RunLogSettings,
     TlsSettings,
@@ -23,6 +25,10 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _LOOPBACK = ("127.0.0.1", "::1")
 _EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - asked for by `bind: "lan"` and refused without a secret
 _MAX_PORT = 65_535
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
+_ORIGIN = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?"
+)
 
 
 def build_listen(building: Building) -> ListenSettings:
@@ -49,6 +55,24 @@ def build_chat(building: Building) -> ChatEndpointSettings:
 def build_runs(building: Building) -> RunLogSettings:
     runs = building.config.gateway.runs
     return RunLogSettings(runs.keep_hours * 3_600.0, runs.keep_megabytes * 1024 * 1024)
+
+
+def build_control(building: Building) -> ControlSettings:
+    """Origins and host names to let in; what is none is reported."""
+    gateway = building.config.gateway
+    origins, hosts = gateway.control_ui.allowed_origins, gateway.allowed_hosts
+    for i, text in enumerate(origins):
+        if not _ORIGIN.fullmatch(text):
+            message = "must be an origin: scheme://host or scheme://host:port, and nothing behind"
+            building.report("gateway", "controlUi", "allowedOrigins", i, message=message)
+    for i, text in enumerate(hosts):
+        if not _HOST.fullmatch(text):
+            message = "must be a host name, without scheme and port"
+            building.report("gateway", "allowedHosts", i, message=message)
+    return ControlSettings(
+        tuple(origin.lower() for origin in origins),
+        tuple(host.lower().rstrip(".") for host in hosts),
+    )
 
 
 def build_proxies(building: Building) -> tuple[_NETWORKS, ...]:

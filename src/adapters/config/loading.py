@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ...domain.settings import Settings
 from .build_agents import build_agents
 from .build_auth import build_auth
-from .build_gateway import build_chat, build_listen, build_proxies, build_runs
+from .build_gateway import build_chat, build_control, build_listen, build_proxies, build_runs
 from .build_sessions import build_lanes, build_logging, build_sessions, build_store
 from .context import Building, Inputs
 from .documents import Files, Node, Unreadable
@@ -144,6 +144,7 @@ def _settings(building: Building, exists: bool) -> Settings:
         logging=build_logging(building),
         listen=listen,
         store=store,
+        control=build_control(building),
         transports=tuple(building.config.gateway.transports),
         trusted_proxies=proxies,
         shutdown_grace=float(building.config.gateway.shutdown.grace_seconds),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _STRANGERS = 0o077
 _SECRET_DIRECTORIES = ("identity",)
+_SECRET = re.compile(
+    r"""(token|password|secret|api_?key|authorization)["']?\s*:\s*["'](?!\$\{)[^"']""",
+    re.IGNORECASE,
+)
 
 
 class GeneratedToken:
@@ -115,14 +120,26 @@ def permissions(state_dir: Path, config_files: Iterable[str]) -> Iterator[Findin
         return  # Elsewhere a file's mode says nothing about who may read it.
     if state_dir.is_dir():
         yield from _open_to_strangers(state_dir, 0o700)
-    for path in dict.fromkeys([*map(Path, config_files), *_private_files(state_dir)]):
+    for path in map(Path, config_files):
+        # One without secrets may be read by all, as the ones in a repository are.
+        yield from _open_to_strangers(path, 0o600 if _holds_secret(path) else 0o644)
+    others = set(_private_files(state_dir)).difference(map(Path, config_files))
+    for path in sorted(others):
         yield from _open_to_strangers(path, 0o600)
+
+
+def _holds_secret(path: Path) -> bool:
+    """Whether a secret stands in a configuration file as itself, not as `${VARIABLE}`."""
+    try:
+        return _SECRET.search(path.read_text("utf-8", "replace")) is not None
+    except OSError:
+        return True
 
 
 def _private_files(state_dir: Path) -> Iterator[Path]:
     for folder in (state_dir, *(state_dir / name for name in _SECRET_DIRECTORIES)):
         if folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if path.is_file())
+            yield from (path for path in folder.iterdir() if path.is_file())
 
 
 def _open_to_strangers(path: Path, wanted: int) -> Iterator[Finding]:
@@ -132,7 +149,7 @@ def _open_to_strangers(path: Path, wanted: int) -> Iterator[Finding]:
     except OSError:
         return
     mode = stat.S_IMODE(found.st_mode)
-    if stat.S_ISLNK(found.st_mode) or not mode & _STRANGERS:
+    if stat.S_ISLNK(found.st_mode) or not mode & _STRANGERS & ~wanted:
         return
     own = found.st_uid == os.geteuid()
     yield Finding(

@@ -41,7 +41,7 @@ def _gateway_options(command: Command) -> Command:
 @_gateway_options
 @click.pass_context
 def gateway(ctx: click.Context) -> int | None:
-    """Serve agents over HTTP; the same as `gateway run`."""
+    """Serve agents over HTTP and WebSocket; the same as `gateway run`."""
     return _serve(ctx.ensure_object(State)) if ctx.invoked_subcommand is None else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -112,11 +113,13 @@ def stop(state: State) -> None:
 
 
 def _probe(state: State) -> dict[str, Any]:
-    from .wire import talk
+    from ...client import Client
+    from .wire import told
 
-    begun = time.monotonic()
+    target = reach(state)
+    options = target.options(READ, timeout=timeout_of(state), reconnect=False, min_protocol=3)
     found: dict[str, Any] = {
-        "url": reach(state).url,
+        "url": target.url,
         "reachable": False,
         "milliseconds": None,
         "version": None,
@@ -125,18 +128,20 @@ def _probe(state: State) -> dict[str, Any]:
         "error": None,
     }
 
-    async def ask(client: Client) -> dict[str, Any]:
-        hello = client.hello
-        return {
-            "reachable": True,
-            "milliseconds": round((time.monotonic() - begun) * 1_000),
-            "version": hello.server_version,
-            "protocol": hello.protocol,
-            "scopes": list(hello.scopes),
-        }
+    async def measured() -> dict[str, Any]:
+        begun = time.monotonic()
+        async with Client(options) as client:
+            return {
+                "reachable": True,
+                "milliseconds": round((time.monotonic() - begun) * 1_000),
+                "version": client.hello.server_version,
+                "protocol": client.hello.protocol,
+                "scopes": list(client.hello.scopes),
+            }
 
     try:
-        return found | talk(state, ask, scopes=READ, min_protocol=3)
+        with told(target):
+            return found | asyncio.run(measured())
     except Refused as refused:
         return found | {"error": refused.message}
 

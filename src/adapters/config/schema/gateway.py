@@ -165,14 +165,22 @@ class Runs(Section):
 
 
 class ControlUi(Section):
-    enabled: bool | None = None
-    public_url: str | None = None
-    base_path: str | None = None
-    root: str | None = None
-    allowed_origins: list[str] | None = None
-    allow_insecure_auth: bool | None = None
-    dangerously_disable_device_auth: bool | None = None
-    continuity: Anything | None = None
+    enabled: bool | None = inert("Serve the web page.")
+    public_url: str | None = inert("Where the web page is reached.")
+    base_path: str | None = inert("The path that the web page is served under.")
+    root: str | None = inert("The folder that the web page is served from.")
+    allowed_origins: list[Text] = Field(
+        default_factory=list,
+        description="Web pages from elsewhere that may connect, by their origins, such as "
+        "https://panel.example. A page may always that the Gateway's own host and port served.",
+    )
+    allow_insecure_auth: bool | None = inert(
+        "Let the web page in without a device.", note="it always needs a device of its own"
+    )
+    dangerously_disable_device_auth: bool | None = inert(
+        "Do not look at devices.", note="a device is always looked at"
+    )
+    continuity: Anything | None = inert("What the web page shows of tasks.")
 
 
 class Remote(Section):
@@ -235,7 +243,14 @@ class GatewaySection(Section):
     reload: Reload = section(Reload, "What happens when a configuration file changes.")
     shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
     runs: Runs = section(Runs, "How long runs that have ended are kept.", addition=True)
-    control_ui: ControlUi | None = inert("The web page to control the Gateway with.")
+    control_ui: ControlUi = section(ControlUi, "The web page to control the Gateway with.")
+    allowed_hosts: list[Text] = Field(
+        default_factory=list,
+        description="Host names that clients reach the Gateway by, without a port: of a reverse "
+        "proxy, or of this machine in its network. A WebSocket for another name is refused; IP "
+        "addresses, `localhost` and the hosts of `controlUi.allowedOrigins` need no mention.",
+        json_schema_extra={"x-addition": True},
+    )
     remote: Remote | None = inert("How the CLI reaches a Gateway elsewhere.")
     tailscale: Tailscale | None = inert("Serving through Tailscale.")
     nodes: Nodes | None = inert("Paired devices.")

@@ -137,6 +137,9 @@ class _Door:
         code, reason = 1006, "the client left"
         try:
             async with self._parts.hub.joined(connection):
+                # From here on the hub ends it when its secret or device no longer counts.
+                if not self._parts.handshake.stands(admitted):
+                    connection.close(4001, "gateway auth changed")
                 code, reason = await serve(connection, self._parts)
             await _part(wire, code, reason)
         except Exception:
@@ -149,7 +152,6 @@ class _Door:
 
     def _connection(self, admitted: Admitted, caller: Caller) -> Connection:
         params = admitted.params
-        shared = admitted.method != "device-token"
         return Connection(
             id=self._parts.new_id(),
             principal=admitted.principal,
@@ -160,7 +162,7 @@ class _Door:
             address=caller.address.address,
             connected_at=self._parts.clock(),
             device_id=admitted.device_id,
-            auth=self._parts.gateway.settings.auth if shared else None,
+            auth=admitted.auth,
         )
 
     @contextmanager

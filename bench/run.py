@@ -1,0 +1,120 @@
+"""Measures the Gateway beside the yardstick: `make bench`, or
+
+    python -m bench.run [--quick] [--only CASE]... [--long]
+
+Prints medians and ratios, and writes every round with a description of the machine to
+`bench/results/`. Both servers run at the same time and are loaded in turn, so that what else the
+machine does falls on both. On a machine with other work, trust the processor time first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from . import machine, servers
+from .cases import FULL, LOAD_CASES, QUICK, Pace, Rounds, side_by_side
+from .report import figures, load_lines, special_lines
+from .special import SPECIAL, Bench
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure(bench: Bench, names: list[str]) -> dict[str, Rounds]:
+    """The named cases, each told as soon as it is done."""
+    cases: dict[str, Rounds] = {}
+    wanted = [name for name in LOAD_CASES if name in names]
+    with ExitStack() as stack:
+        running = {name: bench.start(stack, name, "load") for name in bench.makes if wanted}
+        for server in running.values():
+            server.load(model="chunks-1", concurrency=16, seconds=0.5)
+        for name in wanted:
+            cases[name] = side_by_side(LOAD_CASES[name], running, bench.pace)
+            _say(*load_lines(name, cases[name]))
+    for name in (name for name in SPECIAL if name in names):
+        cases[name] = SPECIAL[name](bench)
+        _say(*special_lines(name, cases[name]))
+    return cases
+
+
+def save(cases: dict[str, Rounds], about: dict[str, Any], kind: str) -> Path:
+    """Write the samples; the newest file of a kind is the last by name."""
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.now(UTC)
+    path = RESULTS / f"{kind}-{now:%Y%m%d-%H%M%S}.json"
+    told = {"when": f"{now:%Y-%m-%d %H:%M} UTC", **about, "cases": cases}
+    path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
+    return path
+
+
+def parser() -> argparse.ArgumentParser:
+    """What `bench.run` and `bench.peers` take."""
+    made = argparse.ArgumentParser(description="Measure the Gateway beside a bare pass-through.")
+    made.add_argument("--quick", action="store_true", help="short rounds: about two minutes")
+    made.add_argument("--rounds", type=int, help="how many rounds")
+    made.add_argument("--seconds", type=float, help="how long each measurement takes")
+    made.add_argument(
+        "--opensoul",
+        type=Path,
+        default=Path(sys.executable).with_name("opensoul"),
+        help="the command to measure, where it is not the one of this environment",
+    )
+    made.add_argument("--label", default="", help="kept with the results")
+    made.add_argument("--dry", action="store_true", help="write no results")
+    return made
+
+
+def pace_of(given: argparse.Namespace) -> Pace:
+    """The pace that the options ask for."""
+    base = QUICK if given.quick else FULL
+    return Pace(
+        rounds=given.rounds or base.rounds,
+        seconds=given.seconds or base.seconds,
+        warm=base.warm,
+        repeats=base.repeats,
+        slow_chunks=base.slow_chunks,
+    )
+
+
+def about(given: argparse.Namespace, pace: Pace) -> dict[str, Any]:
+    """What is kept with the samples."""
+    return {
+        "label": given.label,
+        "commit": machine.commit(),
+        "machine": machine.machine(),
+        "pace": {"rounds": pace.rounds, "seconds": pace.seconds, "warm": pace.warm},
+    }
+
+
+def main() -> None:
+    options = parser()
+    options.add_argument("--only", action="append", metavar="CASE", choices=[*LOAD_CASES, *SPECIAL])
+    options.add_argument("--long", action="store_true", help="100,000 requests for the memory")
+    given = options.parse_args()
+    pace = pace_of(given)
+    told = about(given, pace)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
+        home = Path(folder)
+        address = servers.started(stack, home)
+        makes = {"yardstick": servers.yardstick, "gateway": servers.gateway(given.opensoul)}
+        bench = Bench(address, home, makes, given.opensoul, pace, given.long)
+        cases = measure(bench, given.only or [*LOAD_CASES, *SPECIAL])
+    _say("Wanted", *(figure.line for figure in figures(cases)))
+    if not given.dry:
+        _say(f"Samples: bench/results/{save(cases, told, 'run').name}")
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("\n".join(lines) + "\n\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""The cases that need more than a load: a start of their own, or something stored before."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import proc
+from .cases import Pace, Rounds
+from .servers import Make, Server
+from .wire import FAST, SHORT
+
+_STREAMS = 500
+_SESSIONS = 5_000
+_MESSAGES = 2_000
+_IDLE = 1.5
+"""Seconds after the start at which a server counts as idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What special cases work with. `makes`: how each server is made, by its name."""
+
+    address: str
+    home: Path
+    makes: Mapping[str, Make]
+    opensoul: Path
+    pace: Pace
+    long: bool = False
+    """Take the time for what needs minutes."""
+
+    def start(self, stack: ExitStack, name: str, case: str) -> Server:
+        """A server with a state of its own, which lives as long as the stack."""
+        return stack.enter_context(self.makes[name](self.address, self.home / f"{name}-{case}"))
+
+
+def slow_streams(bench: Bench) -> Rounds:
+    """500 streams at once that get a chunk a second: how late the chunks, how large a stream."""
+    rounds: Rounds = {}
+    for name in bench.makes:
+        with ExitStack() as stack:
+            server = bench.start(stack, name, "slow")
+            server.load(model=FAST, stream=True, concurrency=64, seconds=1.0)
+            model = f"slow-{bench.pace.slow_chunks}"
+            rounds[name] = [server.load(plan="slow", model=model, concurrency=_STREAMS)]
+    return rounds
+
+
+def long_session(bench: Bench) -> Rounds:
+    """Turns in a session of 2,000 messages; the yardstick gets as many in the request's body."""
+    rounds: Rounds = {name: [] for name in bench.makes}
+    with ExitStack() as stack:
+        servers = {name: bench.start(stack, name, "long") for name in bench.makes}
+        for number in range(bench.pace.rounds):
+            for name, server in servers.items():
+                server.load(model=SHORT, requests=50)
+                empty = server.load(model=SHORT, requests=400)
+                if name == "yardstick":
+                    full = server.load(model=SHORT, requests=200, messages=_MESSAGES)
+                else:
+                    full = _in_session(server, f"long-{number}")
+                rounds[name].append({"cpu_ms": full["cpu_ms"], "empty_cpu_ms": empty["cpu_ms"]})
+    return rounds
+
+
+def _in_session(server: Server, user: str) -> dict[str, Any]:
+    """A hundred turns in a session that one request has filled."""
+    job: dict[str, Any] = {"model": SHORT, "plan": "one", "name": user}
+    server.load(**job, requests=1, messages=_MESSAGES - 1)
+    return server.load(**job, requests=100)
+
+
+def many_sessions(bench: Bench) -> Rounds:
+    """What a request costs among 5,000 stored sessions, and what it cost among none."""
+    job: dict[str, Any] = {"model": SHORT, "plan": "memory", "concurrency": 16}
+    job |= {"seconds": bench.pace.seconds, "warm": bench.pace.warm}
+    rounds: Rounds = {"gateway": []}
+    for number in range(bench.pace.repeats):
+        with ExitStack() as stack:
+            server = bench.start(stack, "gateway", f"sessions-{number}")
+            server.load(model=SHORT, concurrency=16, seconds=0.5)
+            before = server.load(**job, name="before")
+            server.load(model=SHORT, plan="each", concurrency=16, requests=_SESSIONS, name="kept")
+            after = server.load(**job, name="after")
+        told = {"empty_cpu_ms": before["cpu_ms"], "cpu_ms": after["cpu_ms"]}
+        rounds["gateway"].append(told | {"written": after["written"]})
+    return rounds
+
+
+def cold_start(bench: Bench) -> Rounds:
+    """Seconds from the start of the process to ready, to an answer, and to a printed version."""
+    rounds: Rounds = {name: [] for name in bench.makes}
+    for number in range(bench.pace.repeats):
+        for name in bench.makes:
+            with ExitStack() as stack:
+                server = bench.start(stack, name, f"start-{number}")
+                told = {"ready": server.ready_after, "answer": server.first_answer()}
+            rounds[name].append(told)
+        rounds["gateway"][-1]["version"] = _version(bench.opensoul)
+    return rounds
+
+
+def _version(opensoul: Path) -> float:
+    began = time.perf_counter()
+    command = [str(opensoul), "--version"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    return time.perf_counter() - began
+
+
+def resident(bench: Bench) -> Rounds:
+    """Memory: idle, after load, and with time for it after 10,000 and 100,000 requests."""
+    rounds: Rounds = {}
+    for name in bench.makes:
+        with ExitStack() as stack:
+            server = bench.start(stack, name, "memory")
+            time.sleep(_IDLE)
+            told = {"idle": proc.memory(server.pid)["rss"]}
+            server.load(model=FAST, stream=True, concurrency=64, seconds=bench.pace.seconds)
+            server.load(model=SHORT, concurrency=16, seconds=bench.pace.seconds)
+            told["loaded"] = proc.memory(server.pid)["rss"]
+            if bench.long:
+                server.load(model=SHORT, concurrency=16, requests=10_000)
+                told["after_10000"] = proc.memory(server.pid)["rss"]
+                server.load(model=SHORT, concurrency=16, requests=90_000)
+                told["after_100000"] = proc.memory(server.pid)["rss"]
+            told["peak"] = proc.memory(server.pid)["peak_rss"]
+        rounds[name] = [told]
+    return rounds
+
+
+SPECIAL: Mapping[str, Callable[[Bench], Rounds]] = {
+    "cold-start": cold_start,
+    "resident": resident,
+    "slow-500": slow_streams,
+    "session-2000": long_session,
+    "sessions-5000": many_sessions,
+}

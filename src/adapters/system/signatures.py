@@ -1,0 +1,16 @@
+"""Signatures of devices: ed25519."""
+
+from __future__ import annotations
+
+
+def verify_signature(public_key: bytes, payload: bytes, signature: bytes) -> bool:
+    """Whether the key (its 32 bytes) made, of the payload, the signature."""
+    # Only who is asked by a device pays for the import.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, payload)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

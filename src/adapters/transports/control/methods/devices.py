@@ -1,0 +1,103 @@
+"""`device.pair.*` and `device.token.*`: who is let in with a device of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from .....domain.auth import Scope
+from .....domain.devices import Devices
+from .....domain.errors import InvalidRequest
+from ..calls import Call, Handler, Handlers, NoParams, Params
+from ..device_rows import millis, paired_row, pending_row
+from ..frames import Name
+
+
+class RequestParams(Params):
+    """A device's request to be let in."""
+
+    request_id: Name
+
+
+class DeviceParams(Params):
+    """A device that is paired."""
+
+    device_id: Name
+
+
+class TokenParams(DeviceParams):
+    """What the device holds in a role."""
+
+    role: Name
+
+
+class RotateParams(TokenParams):
+    """`scopes`: what the new token is for, of what the device may; left out: all of it."""
+
+    scopes: Annotated[list[Name], Field(max_length=64)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _DeviceMethods:
+    devices: Devices
+
+    async def list(self, call: Call, params: NoParams) -> object:
+        pending, paired = await self.devices.list(call.principal)
+        return {
+            "pending": [pending_row(pairing) for pairing in pending],
+            "paired": [paired_row(device) for device in paired],
+        }
+
+    async def approve(self, call: Call, params: RequestParams) -> object:
+        device = await self.devices.approve(call.principal, params.request_id)
+        return {"requestId": params.request_id, "device": paired_row(device)}
+
+    async def reject(self, call: Call, params: RequestParams) -> object:
+        pairing = await self.devices.reject(call.principal, params.request_id)
+        return {"requestId": params.request_id, "deviceId": pairing.device_id}
+
+    async def remove(self, call: Call, params: DeviceParams) -> object:
+        device = await self.devices.remove(call.principal, params.device_id)
+        return {"deviceId": device.id}
+
+    async def rotate(self, call: Call, params: RotateParams) -> object:
+        """The one answer that shows a token."""
+        scopes = None if params.scopes is None else frozenset(map(_scope, params.scopes))
+        minted = await self.devices.rotate(call.principal, params.device_id, params.role, scopes)
+        return {
+            "deviceId": minted.device_id,
+            "role": minted.role.value,
+            "token": minted.token,
+            "scopes": sorted(minted.scopes),
+            "rotatedAtMs": millis(minted.issued_at),
+        }
+
+    async def revoke(self, call: Call, params: TokenParams) -> object:
+        token = await self.devices.revoke(call.principal, params.device_id, params.role)
+        return {
+            "deviceId": params.device_id,
+            "role": token.role.value,
+            "revokedAtMs": millis(token.revoked_at or 0.0),
+        }
+
+
+def handlers(devices: Devices) -> Handlers:
+    """What answers the methods."""
+    methods = _DeviceMethods(devices)
+    return {
+        "device.pair.list": Handler(NoParams, methods.list),
+        "device.pair.approve": Handler(RequestParams, methods.approve),
+        "device.pair.reject": Handler(RequestParams, methods.reject),
+        "device.pair.remove": Handler(DeviceParams, methods.remove),
+        "device.token.rotate": Handler(RotateParams, methods.rotate),
+        "device.token.revoke": Handler(TokenParams, methods.revoke),
+    }
+
+
+def _scope(name: str) -> Scope:
+    for scope in Scope:
+        if scope.value == name:
+            return scope
+    raise InvalidRequest(f"unknown scope: {name}", param="scopes")

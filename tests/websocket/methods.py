@@ -1,0 +1,171 @@
+"""A bench for the methods of the control protocol: real domain, stores in memory, no socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.adapters.transports.control.calls import ANSWERED, Call, Handlers
+from opensoul.adapters.transports.control.connection import Connection
+from opensoul.adapters.transports.control.frames import ClientInfo
+from opensoul.adapters.transports.control.hub import Hub
+from opensoul.adapters.transports.control.methods.chat import ChatMethods
+from opensoul.adapters.transports.control.methods.history import handlers as history
+from opensoul.adapters.transports.control.methods.models import handlers as models
+from opensoul.adapters.transports.control.methods.outcomes import Outcomes
+from opensoul.adapters.transports.control.methods.sessions import handlers as sessions
+from opensoul.adapters.transports.control.methods.sessions import tell_changes
+from opensoul.adapters.transports.control.presence import Presence
+from opensoul.domain.auth import ALL_SCOPES, Principal, Scope
+from opensoul.domain.dispatch import LocalDispatcher
+from opensoul.domain.gateway import Gateway
+from opensoul.domain.lanes import Lanes
+from opensoul.domain.lockout import Lockout
+from opensoul.domain.messages import Message
+from opensoul.domain.model_calls import Usage
+from opensoul.domain.model_directory import ModelDirectory
+from opensoul.domain.ports import Turn
+from opensoul.domain.session_desk import SessionDesk
+from opensoul.domain.sessions import SessionKey
+from opensoul.domain.settings import Settings, StoreSettings
+from tests.fakes.domain import (
+    FakeClock,
+    FakeIds,
+    FakeRunLog,
+    FakeRunner,
+    agent,
+    answered,
+    assistant,
+    settings,
+    target,
+    user,
+)
+
+OPERATOR = Principal("operator", ALL_SCOPES, "token")
+READER = Principal("reader", frozenset({Scope.READ}), "token")
+
+
+def some_settings() -> Settings:
+    """Two agents, three models, two of which a session may choose."""
+    one, two = target("acme/one"), target("acme/two", context_window=9_000, reasoning=True)
+    directory = ModelDirectory(
+        (two, one, target("zeta/x")), aliases={"quick": "acme/two"}, selectable=[one.ref, two.ref]
+    )
+    agents = (agent("main", one, workspace="/w/main"), agent("beta", two, workspace="/w/beta"))
+    return settings(agents, models=directory, store=StoreSettings(path="/state/sessions.db"))
+
+
+@dataclass
+class Bench:
+    """`told(connection)` are the events that a connection was sent since it was last asked."""
+
+    settings: Settings = field(default_factory=some_settings)
+    clock: FakeClock = field(default_factory=lambda: FakeClock(1_000_000.0))
+    new_id: FakeIds = field(default_factory=FakeIds)
+    store: MemoryStore = field(default_factory=MemoryStore)
+    log: FakeRunLog = field(default_factory=FakeRunLog)
+    runner: FakeRunner = field(default_factory=lambda: FakeRunner(answered()))
+
+    def __post_init__(self) -> None:
+        def current() -> Settings:
+            return self.settings
+
+        times: dict[str, Any] = {"clock": self.clock, "new_id": self.new_id}
+        self.dispatcher = LocalDispatcher(
+            runners={"native": self.runner},
+            store=self.store,
+            run_log=self.log,
+            lanes=Lanes(lambda: self.settings.lanes),
+            settings=current,
+            **times,
+        )
+        self.gateway = Gateway(
+            settings=current,
+            lockout=Lockout(self.clock),
+            dispatcher=self.dispatcher,
+            run_log=self.log,
+            **times,
+        )
+        self.desk = SessionDesk(
+            settings=current,
+            store=self.store,
+            catalog=self.store,
+            dispatcher=self.dispatcher,
+            **times,
+        )
+        presence = Presence(self.clock, "1")
+        self.hub = Hub(gateway=self.gateway, clock=self.clock, presence=presence)
+        self.chat = ChatMethods(
+            self.gateway,
+            self.desk,
+            self.hub,
+            Outcomes(self.gateway, self.desk, self.hub),
+            self.clock,
+        )
+        tell_changes(self.desk, self.hub, self.clock)
+        self.handlers: Handlers = {
+            **history(self.gateway, self.desk, self.hub),
+            **sessions(self.gateway, self.desk, self.hub, self.chat, **times),
+            **models(self.gateway),
+        }
+        self.operator = connection("operator", OPERATOR)
+
+    async def ask(self, method: str, client: Connection | None = None, **params: Any) -> Any:
+        """The answer, as it would travel: the last one, or the first where that was all."""
+        answers: list[object] = []
+        handler = self.handlers[method]
+        call = Call(method, client or self.operator, answers.append)
+        answer = await handler.run(call, handler.params.model_validate(params))
+        return json.loads(json.dumps(answers[0] if answer is ANSWERED else answer))
+
+    async def turn(
+        self, key: str, *messages: Message, at: float | None = None, model: str = "acme/one"
+    ) -> None:
+        """Something was said in a session; without messages a question and an answer."""
+        parsed = self.gateway.session_key(key)
+        found = await self.store.find(parsed)
+        await self.store.append(
+            Turn(
+                key=parsed,
+                session_id=f"s-{parsed.rest}" if found is None else found.session_id,
+                run_id=f"run-{self.new_id()}",
+                at=self.clock() if at is None else at,
+                messages=messages or (user("hello"), assistant("hi")),
+                model=model,
+                usage=Usage(20, 10),
+            )
+        )
+
+    async def keys(self, **params: Any) -> list[str]:
+        """The keys that `sessions.list` lists."""
+        listed = await self.ask("sessions.list", **params)
+        return [row["key"] for row in listed["sessions"]]
+
+
+def connection(name: str, principal: Principal = OPERATOR) -> Connection:
+    """A client that is connected."""
+    client = ClientInfo.model_validate(
+        {"id": "test", "version": "1", "platform": "linux", "mode": "test"}
+    )
+    return Connection(name, principal, "operator", 4, client, frozenset(), "127.0.0.1", 0.0)
+
+
+async def events(client: Connection) -> list[dict[str, Any]]:
+    """What the connection was sent."""
+    return [json.loads(await client.outbox.take()) for _ in range(len(client.outbox))]
+
+
+def main(rest: str) -> SessionKey:
+    return SessionKey("main", rest)
+
+
+def conversation(count: int) -> Iterable[Message]:
+    """`m0`, `m1`, ...: questions and answers in turn."""
+    return tuple((user if i % 2 == 0 else assistant)(f"m{i}") for i in range(count))
+
+
+def without(held: Settings, **changes: Any) -> Settings:
+    return replace(held, **changes)
