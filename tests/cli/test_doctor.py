@@ -71,10 +71,11 @@ def test_what_others_can_read_is_closed(place: Home) -> None:
     assert place.opensoul("doctor").code == 0
 
 
-def test_a_file_without_secrets_may_be_read_by_all(place: Home) -> None:
+def test_a_file_without_secrets_may_be_read_by_all(
+    place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE}}' }} }}, {SECTIONS} }}").chmod(0o644)
-    (place.state / ".env").write_text("MINE=x1")
-    (place.state / ".env").chmod(0o600)
+    monkeypatch.setenv("MINE", "x1")
     assert place.opensoul("doctor").out == "Everything is in order.\n"
     place.config_file.chmod(0o666)
     assert codes(place.opensoul("doctor", "--json")) == ["permissions"]

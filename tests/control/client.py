@@ -147,10 +147,10 @@ def connect_params(
 
 @asynccontextmanager
 async def knocking(
-    client: aiohttp.ClientSession, path: str = "/", **options: Any
+    http: aiohttp.ClientSession, path: str = "/", **options: Any
 ) -> AsyncIterator[Peer]:
     """Connected, but not introduced."""
-    async with client.ws_connect(path, max_msg_size=64 * 1024 * 1024, **options) as socket:
+    async with http.ws_connect(path, max_msg_size=64 * 1024 * 1024, **options) as socket:
         peer = Peer(socket)
         peer.start()
         try:
@@ -161,10 +161,10 @@ async def knocking(
 
 @asynccontextmanager
 async def connected(
-    client: aiohttp.ClientSession, token: str | None, path: str = "/", **changes: Any
+    http: aiohttp.ClientSession, token: str | None, path: str = "/", **changes: Any
 ) -> AsyncIterator[Peer]:
     """Connected, and let in."""
-    async with knocking(client, path) as peer:
+    async with knocking(http, path) as peer:
         await peer.event("connect.challenge")
         peer.hello = await peer.call("connect", connect_params(token, **changes))
         yield peer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from tests.websocket.methods import READER, Bench, connection
 
 @dataclass
 class TakenOver:
-    """A real file; every change of it is in force at once."""
+    """A real file; every change of it is in force at once, unless it is to be taken over later."""
 
     place: Place
     bench: Bench
+    at_once: bool = True
+    changed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._editor = editor(self.place)
@@ -42,7 +46,9 @@ class TakenOver:
 
     def change(self, patch: Mapping[str, object] | MakePatch) -> ConfigSnapshot:
         changed = self._editor.change(patch)
-        self.take_over()
+        self.changed.set()
+        if self.at_once:
+            self.take_over()
         return changed
 
     def schema(self) -> Mapping[str, object]:
@@ -136,6 +142,22 @@ async def test_an_agent_that_is_created_can_be_used_and_the_others_stay(agents: 
     assert "// ours" in text
 
 
+async def test_the_answer_waits_until_the_agent_can_be_used(agents: Agents) -> None:
+    agents.config.at_once = False
+    asked = asyncio.create_task(agents.ask("agents.create", name="ops"))
+    await asyncio.to_thread(agents.config.changed.wait)
+    assert not asked.done()
+    agents.config.take_over()
+    assert (await asked)["workspace"] == str(agents.workspace("ops"))
+
+
+async def test_a_gateway_that_does_not_reload_says_that_the_agent_waits(agents: Agents) -> None:
+    agents.configure("{ gateway: { reload: { mode: 'off' } } }")
+    agents.config.at_once = False
+    told = await agents.ask("agents.create", name="ops", workspace="/w")
+    assert (told["applied"], told["workspace"]) == (False, "/w")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -197,10 +219,11 @@ async def test_a_workspace_is_moved_aside_and_never_deleted(agents: Agents) -> N
     await agents.ask("agents.create", name="ops")
     workspace = agents.workspace("ops")
     (workspace / "MEMORY.md").write_text("kept")
+    aside = workspace.with_name("workspace-ops.deleted.19700112T134640Z")
     told = await agents.ask("agents.delete", agentId="ops", deleteFiles=True)
-    assert told["movedTo"] == f"{workspace}.deleted.19700112T134640Z"
+    assert told["movedTo"] == str(aside)
     assert not workspace.exists()
-    assert Path(told["movedTo"], "MEMORY.md").read_text() == "kept"
+    assert (aside / "MEMORY.md").read_text() == "kept"
 
 
 async def test_a_workspace_of_two_agents_or_elsewhere_stays(agents: Agents, tmp_path: Path) -> None:
@@ -240,13 +263,13 @@ async def test_agents_of_an_included_file_are_left_alone(agents: Agents) -> None
 
 async def test_files_are_written_read_and_listed(agents: Agents) -> None:
     missing = await agents.ask("agents.files.get", agentId="main", name="SOUL.md")
-    path = str(agents.place.state / "workspace" / "SOUL.md")
-    assert missing["file"] == {"name": "SOUL.md", "path": path, "missing": True}
+    path = agents.place.state / "workspace" / "SOUL.md"
+    assert missing["file"] == {"name": "SOUL.md", "path": str(path), "missing": True}
     written = await agents.ask(
         "agents.files.set", agentId="main", name="SOUL.md", content="Kind. ä"
     )
     assert (written["ok"], written["file"]["size"]) == (True, 8)
-    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o600
     read = await agents.ask("agents.files.get", agentId="main", name="SOUL.md")
     assert read["file"]["content"] == "Kind. ä"
     assert read["workspace"] == str(agents.place.state / "workspace")

@@ -123,9 +123,9 @@ async def test_archived_sessions_and_those_at_work_can_be_told_apart(bench: Benc
 async def test_titles_and_last_messages_are_told_where_they_are_asked_for(bench: Bench) -> None:
     await bench.turn("main", user("  What\n is " + "x" * 100), assistant("It is y."))
     await bench.turn("main", Message(Role.ASSISTANT, (ToolCall("c", "weather", "{}"),)))
-    (row,) = (
-        await bench.ask("sessions.list", includeDerivedTitles=True, includeLastMessage=True)
-    )["sessions"]
+    (row,) = (await bench.ask("sessions.list", includeDerivedTitles=True, includeLastMessage=True))[
+        "sessions"
+    ]
     assert row["derivedTitle"].startswith("What is xxx")
     assert (len(row["derivedTitle"]), row["derivedTitle"][-1]) == (80, "…")
     assert row["lastMessagePreview"] == "It is y."

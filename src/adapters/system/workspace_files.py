@@ -54,23 +54,11 @@ class WorkspaceFiles:
         with _told(name), _directory(workspace) as directory:
             if directory is None:
                 return None
-            try:
-                opened = os.open(name, _READ, dir_fd=directory)
-            except FileNotFoundError:
-                return None
-            except OSError as error:
-                if error.errno == errno.ELOOP:
-                    raise _not_plain(name) from None
-                raise
-            with open(opened, "rb") as file:
+            with suppress(FileNotFoundError), _opened(directory, name) as opened:
                 found = _file(name, os.fstat(opened))
-                data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise InvalidRequest(f"{name} is longer than {MAX_FILE_BYTES} bytes.", param="name")
-        try:
-            return found, data.decode("utf-8")
-        except UnicodeDecodeError:
-            raise InvalidRequest(f"{name} is not a text in UTF-8.", param="name") from None
+                with open(opened, "rb", closefd=False) as file:
+                    return found, _decoded(name, file.read(MAX_FILE_BYTES + 1))
+        return None
 
     def write(self, workspace: str, name: str, text: str) -> WorkspaceFile:
         """See Workspaces."""
@@ -140,6 +128,21 @@ def _directory(workspace: str) -> Iterator[int | None]:
         os.close(opened)
 
 
+@contextmanager
+def _opened(directory: int, name: str) -> Iterator[int]:
+    """A file to read, whatever it is, but no link."""
+    try:
+        opened = os.open(name, _READ, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _not_plain(name) from None
+        raise
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
 def _file(name: str, found: os.stat_result) -> WorkspaceFile:
     if not stat.S_ISREG(found.st_mode):
         raise _not_plain(name)
@@ -148,6 +151,15 @@ def _file(name: str, found: os.stat_result) -> WorkspaceFile:
 
 def _not_plain(name: str) -> InvalidRequest:
     return InvalidRequest(f"{name} is not a plain file, so it is left alone.", param="name")
+
+
+def _decoded(name: str, data: bytes) -> str:
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidRequest(f"{name} is longer than {MAX_FILE_BYTES} bytes.", param="name")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{name} is not a text in UTF-8.", param="name") from None
 
 
 def _encoded(text: str) -> bytes:

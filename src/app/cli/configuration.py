@@ -60,3 +60,10 @@ def state_dir(state: State) -> Path:
     from ...adapters.config import locate
 
     return locate(os.environ, state.overrides(), Path.home()).state_dir
+
+
+def config_path(state: State) -> Path:
+    """Which configuration file is meant, whether it is there and valid or not."""
+    from ...adapters.config import locate
+
+    return locate(os.environ, state.overrides(), Path.home()).config_path

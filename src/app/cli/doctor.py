@@ -39,7 +39,7 @@ def doctor(state: State, fix: bool) -> int:
 
 def _found(state: State) -> list[Finding]:
     from . import doctor_files as files
-    from .configuration import load_config, state_dir
+    from .configuration import config_path, load_config, state_dir
 
     secret = files.GeneratedToken()
     directory = state_dir(state)
@@ -50,7 +50,8 @@ def _found(state: State) -> list[Finding]:
     except Refused as refused:
         found += files.configuration(refused)
     found += secret.findings()
-    found += files.permissions(directory, list(loaded.files) if loaded is not None else [])
+    read = [config_path(state)] if loaded is None else loaded.files
+    found += files.permissions(directory, map(str, read))
     if loaded is not None:
         found += _beyond_files(loaded, directory)
     return found

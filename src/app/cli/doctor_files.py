@@ -120,10 +120,11 @@ def permissions(state_dir: Path, config_files: Iterable[str]) -> Iterator[Findin
         return  # Elsewhere a file's mode says nothing about who may read it.
     if state_dir.is_dir():
         yield from _open_to_strangers(state_dir, 0o700)
-    for path in map(Path, config_files):
+    read = [Path(name) for name in config_files]
+    for path in read:
         # One without secrets may be read by all, as the ones in a repository are.
         yield from _open_to_strangers(path, 0o600 if _holds_secret(path) else 0o644)
-    others = set(_private_files(state_dir)).difference(map(Path, config_files))
+    others = set(_private_files(state_dir)).difference(read)
     for path in sorted(others):
         yield from _open_to_strangers(path, 0o600)
 
