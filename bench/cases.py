@@ -29,7 +29,7 @@ class Pace:
 
 
 FULL = Pace(rounds=5, seconds=4.0, warm=1.0, repeats=5, slow_chunks=30)
-QUICK = Pace(rounds=3, seconds=1.0, warm=0.3, repeats=3, slow_chunks=10)
+QUICK = Pace(rounds=2, seconds=0.8, warm=0.2, repeats=2, slow_chunks=10)
 
 
 @dataclass(frozen=True, slots=True)

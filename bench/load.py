@@ -51,6 +51,8 @@ class Job:
     messages: int = 0
     """Sent along with every request, before its own."""
     name: str = "user"
+    ramp: float = 5.0
+    """Seconds over which slow streams begin: what they cost is asked, not what a rush does."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ async def measure_slow(job: Job) -> dict[str, Any]:
         tasks = []
         for _ in range(job.concurrency):
             tasks.append(streams.create_task(follow()))
-            await asyncio.sleep(1 / job.concurrency)  # Spread over the first second.
+            await asyncio.sleep(job.ramp / job.concurrency)
         while not all(task.done() for task in tasks):
             highest = max(highest, proc.memory(job.pid)["rss"])
             await asyncio.sleep(0.25)

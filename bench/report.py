@@ -150,7 +150,7 @@ def _load_figures(cases: Cases) -> Iterator[Figure]:
 def _long(rounds: Rounds) -> float:
     """A turn in the long session, less what the yardstick needs for the longer body, to one in
     an empty session."""
-    each = [
+    each: list[float] = [
         (theirs["cpu_ms"] - (bare["cpu_ms"] - bare["empty_cpu_ms"])) / theirs["empty_cpu_ms"]
         for theirs, bare in zip(rounds["gateway"], rounds["yardstick"], strict=True)
     ]

@@ -25,6 +25,8 @@ from .report import figures, load_lines, special_lines
 from .special import SPECIAL, Bench
 
 RESULTS = Path(__file__).parent / "results"
+OPENSOUL = Path(sys.executable).with_name("opensoul")
+"""The command of this environment."""
 
 
 def measure(bench: Bench, names: list[str]) -> dict[str, Rounds]:
@@ -37,10 +39,10 @@ def measure(bench: Bench, names: list[str]) -> dict[str, Rounds]:
             server.load(model="chunks-1", concurrency=16, seconds=0.5)
         for name in wanted:
             cases[name] = side_by_side(LOAD_CASES[name], running, bench.pace)
-            _say(*load_lines(name, cases[name]))
+            say(*load_lines(name, cases[name]))
     for name in (name for name in SPECIAL if name in names):
         cases[name] = SPECIAL[name](bench)
-        _say(*special_lines(name, cases[name]))
+        say(*special_lines(name, cases[name]))
     return cases
 
 
@@ -63,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--opensoul",
         type=Path,
-        default=Path(sys.executable).with_name("opensoul"),
+        default=OPENSOUL,
         help="the command to measure, where it is not the one of this environment",
     )
     made.add_argument("--label", default="", help="kept with the results")
@@ -87,7 +89,8 @@ def about(given: argparse.Namespace, pace: Pace) -> dict[str, Any]:
     """What is kept with the samples."""
     return {
         "label": given.label,
-        "commit": machine.commit(),
+        # Of another installation it is not known.
+        "commit": machine.commit() if given.opensoul == OPENSOUL else None,
         "machine": machine.machine(),
         "pace": {"rounds": pace.rounds, "seconds": pace.seconds, "warm": pace.warm},
     }
@@ -106,12 +109,13 @@ def main() -> None:
         makes = {"yardstick": servers.yardstick, "gateway": servers.gateway(given.opensoul)}
         bench = Bench(address, home, makes, given.opensoul, pace, given.long)
         cases = measure(bench, given.only or [*LOAD_CASES, *SPECIAL])
-    _say("Wanted", *(figure.line for figure in figures(cases)))
+    say("Wanted", *(figure.line for figure in figures(cases)))
     if not given.dry:
-        _say(f"Samples: bench/results/{save(cases, told, 'run').name}")
+        say(f"Samples: bench/results/{save(cases, told, 'run').name}")
 
 
-def _say(*lines: str) -> None:
+def say(*lines: str) -> None:
+    """Print at once: what is measured takes its time."""
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()
 

@@ -62,7 +62,7 @@ class Server:
             self._process = subprocess.Popen(
                 list(self.command),
                 cwd=ROOT,
-                env=_environment() | self.environment,
+                env={**_environment(), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

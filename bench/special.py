@@ -83,7 +83,7 @@ def many_sessions(bench: Bench) -> Rounds:
     for number in range(bench.pace.repeats):
         with ExitStack() as stack:
             server = bench.start(stack, "gateway", f"sessions-{number}")
-            server.load(model=SHORT, concurrency=16, seconds=0.5)
+            server.load(model=SHORT, concurrency=16, seconds=2.0)
             before = server.load(**job, name="before")
             server.load(model=SHORT, plan="each", concurrency=16, requests=_SESSIONS, name="kept")
             after = server.load(**job, name="after")

@@ -42,8 +42,8 @@ from ..adapters.system.workspace_files import WorkspaceFiles
 from ..adapters.transports import health, openai_chat
 from ..adapters.transports.control.hello import Facts
 from ..adapters.transports.control.plane import ControlPlane, Needs
-from ..domain.cooldowns import Cooldowns
 from ..domain.configuration import ConfigFile
+from ..domain.cooldowns import Cooldowns
 from ..domain.devices import DeviceBook, Devices
 from ..domain.dispatch import LocalDispatcher
 from ..domain.gateway import Gateway
@@ -146,6 +146,7 @@ def _facts(locations: Locations, clock: Clock) -> Facts:
 def _needs(
     *,
     settings: CurrentSettings,
+    source: ConfigSource,
     readiness: Readiness,
     log_ring: LogRing,
     **parts: Any,
@@ -153,6 +154,7 @@ def _needs(
     store = settings().store
     return Needs(
         check=readiness.check,
+        applied=lambda: source.loaded.sha256,
         read_log=log_ring.tail,
         log_file=lambda: settings().logging.file,
         store="memory" if store.memory else store.path,
@@ -243,7 +245,9 @@ class Container(DeclarativeContainer):
     run_log: Provider[RunLog] = Singleton(_run_log, settings, clock)
     device_book: Provider[DeviceBook] = Singleton(_device_book, settings, locations)
     config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
-    workspaces: Provider[Workspaces] = Singleton(WorkspaceFiles)
+    workspaces: Provider[Workspaces] = Singleton(
+        WorkspaceFiles, Call(lambda locations: locations.state_dir, locations)
+    )
     lock: Provider[Lock] = Singleton(_lock, locations)
 
     # The domain.
@@ -264,6 +268,7 @@ class Container(DeclarativeContainer):
         lockout=Singleton(Lockout, monotonic),
         dispatcher=dispatcher,
         run_log=run_log,
+        catalog=catalog,
         clock=clock,
         new_id=new_id,
     )
@@ -293,6 +298,7 @@ class Container(DeclarativeContainer):
             config=config_file,
             workspaces=workspaces,
             settings=settings,
+            source=source,
             readiness=readiness,
             log_ring=log_ring,
             stop=stop_process,

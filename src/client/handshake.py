@@ -51,15 +51,6 @@ async def shake_hands(socket: aiohttp.ClientWebSocketResponse, options: Options)
 
 def connect_params(options: Options, nonce: str, at: int) -> dict[str, Any]:
     """The parameters of `connect`; `at` is the challenge's time in milliseconds."""
-    client = {
-        "id": options.client_id,
-        "version": options.version,
-        "platform": options.platform,
-        "deviceFamily": options.device_family,
-        "mode": options.mode,
-    }
-    if options.display_name is not None:
-        client["displayName"] = options.display_name
     auth = {
         "token": options.token,
         "password": options.password,
@@ -69,7 +60,7 @@ def connect_params(options: Options, nonce: str, at: int) -> dict[str, Any]:
     params: dict[str, Any] = {
         "minProtocol": options.min_protocol,
         "maxProtocol": options.max_protocol,
-        "client": client,
+        "client": _program(options),
         "caps": list(options.caps),
         "role": options.role,
         "scopes": list(options.scopes),
@@ -77,19 +68,36 @@ def connect_params(options: Options, nonce: str, at: int) -> dict[str, Any]:
     if brought:
         params["auth"] = brought
     if options.device is not None:
-        signed = Signed(
-            client_id=options.client_id,
-            client_mode=options.mode,
-            role=options.role,
-            scopes=options.scopes,
-            signed_at=at,
-            token=brought.get("token") or brought.get("deviceToken") or "",
-            nonce=nonce,
-            platform=options.platform,
-            device_family=options.device_family,
-        )
-        params["device"] = options.device.sign(signed)
+        token = brought.get("token") or brought.get("deviceToken") or ""
+        params["device"] = options.device.sign(_signed(options, token, nonce, at))
     return params
+
+
+def _program(options: Options) -> dict[str, str]:
+    told = {
+        "id": options.client_id,
+        "version": options.version,
+        "platform": options.platform,
+        "deviceFamily": options.device_family,
+        "mode": options.mode,
+    }
+    if options.display_name is not None:
+        told["displayName"] = options.display_name
+    return told
+
+
+def _signed(options: Options, token: str, nonce: str, at: int) -> Signed:
+    return Signed(
+        client_id=options.client_id,
+        client_mode=options.mode,
+        role=options.role,
+        scopes=options.scopes,
+        signed_at=at,
+        token=token,
+        nonce=nonce,
+        platform=options.platform,
+        device_family=options.device_family,
+    )
 
 
 def read_hello(payload: object) -> Hello:

@@ -146,12 +146,12 @@ class LocalDispatcher:
         session = await self._store.load(run.session_key, runner.history_budget(added))
         if session is None:
             return None, self._set_up(run, {})
-        settings = self._settings()
-        own_policy = session.settings.get("sendPolicy")
-        check_send(run.session_key, settings.sessions.send_policy, own_policy)
         run = self._set_up(run, session.settings)
         if session.message_count and is_stale(
-            run.session_key, settings.sessions, updated_at=session.updated_at, now=self._clock()
+            run.session_key,
+            self._settings().sessions,
+            updated_at=session.updated_at,
+            now=self._clock(),
         ):
             return None, run
         if not session.message_count:
@@ -159,12 +159,14 @@ class LocalDispatcher:
         return session, replace(run, messages=added.messages)
 
     def _set_up(self, run: Run, chosen: SessionSettingsMap) -> Run:
-        """The Run with what was chosen for its Session, and for itself."""
+        """The Run with what was chosen for its Session, and for itself. Raises SendBlocked."""
+        settings = self._settings()
+        check_send(run.session_key, settings.sessions.send_policy, chosen.get("sendPolicy"))
         if run.thinking is not None:
             chosen = {**chosen, "thinkingLevel": run.thinking}
         if not chosen:
             return run
-        return replace(run, agent=applied_to(run.agent, chosen, self._settings().models))
+        return replace(run, agent=applied_to(run.agent, chosen, settings.models))
 
     async def _answer(
         self, run: Run, events: AsyncGenerator[TextDelta | ReasoningDelta | Answered]

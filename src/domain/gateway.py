@@ -14,9 +14,10 @@ from .auth import Credential, Principal, Scope, authenticate, authorize, count_f
 from .errors import UnknownRun
 from .lockout import Lockout
 from .model_calls import ModelTarget
-from .ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog
+from .ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
 from .run_records import RunPage, RunQuery, RunRecord, record_of
 from .runs import TERMINAL, NumberedEvent, OnLeave, Run, RunRequest
+from .send_policy import check_send
 from .sessions import SessionKey, parse_key
 from .settings import Settings
 from .submissions import Submission, check_key, fingerprint, make_run, repeated
@@ -40,6 +41,7 @@ class Gateway:
         lockout: Lockout,
         dispatcher: RunDispatcher,
         run_log: RunLog,
+        catalog: SessionCatalog,
         clock: Clock,
         new_id: NewId,
     ) -> None:
@@ -47,6 +49,7 @@ class Gateway:
         self._lockout = lockout
         self._dispatcher = dispatcher
         self._run_log = run_log
+        self._catalog = catalog
         self._clock = clock
         self._new_id = new_id
         self._followers: Counter[str] = Counter()
@@ -115,6 +118,7 @@ class Gateway:
         """
         authorize(principal, Scope.WRITE)
         run = self._make(principal, request, check_key(idempotency_key))
+        await self._refuse_blocked(run)
         asked = fingerprint(run)
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         return await asyncio.shield(self._begin_once(run, asked, accepted))
@@ -213,6 +217,12 @@ class Gateway:
             principal_id=principal.id,
             at=self._clock(),
         )
+
+    async def _refuse_blocked(self, run: Run) -> None:
+        """Before anything happens; a Run of `submit` is looked at when its Session is read."""
+        info = await self._catalog.find(run.session_key)
+        own = None if info is None else info.settings.get("sendPolicy")
+        check_send(run.session_key, self._settings().sessions.send_policy, own)
 
     async def _begin_once(self, run: Run, asked: str, accepted: OnRun | None) -> Submission:
         record = record_of(run, fingerprint=asked)

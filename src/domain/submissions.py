@@ -10,7 +10,6 @@ from .errors import InvalidRequest, KeyReused
 from .messages import Role
 from .run_records import RunRecord
 from .runs import Run, RunRequest
-from .send_policy import check_send
 from .session_settings import thinking_level
 from .sessions import bind
 from .settings import Settings
@@ -43,7 +42,6 @@ def make_run(
         new_id=run_id,
         allow_reserved=request.reserved_keys,
     )
-    check_send(binding.key, settings.sessions.send_policy)
     agent = binding.agent
     if request.timeout is not None:
         agent = replace(agent, timeout=request.timeout or None)

@@ -150,12 +150,12 @@ def test_agents_are_listed_for_programs(home: Home) -> None:
 
 def test_known_models_are_listed_with_their_place(home: Home) -> None:
     [model] = model_files.known_models()
-    assert f"not here; opensoul models fetch {model.id}" in home.opensoul("models", "list").out
+    assert f"not here; opensoul models fetch {model.id}" in home.opensoul("models", "files").out
     path = model.path_in(home.state / "models")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    assert str(path) in home.opensoul("models", "list").out
-    [listed] = home.opensoul("models", "list", "--json").json["models"]
+    assert str(path) in home.opensoul("models", "files").out
+    [listed] = home.opensoul("models", "files", "--json").json["models"]
     assert listed["present"] is True
     assert (listed["id"], listed["file"]) == (model.id, str(path))
 

@@ -140,6 +140,15 @@ def test_a_damaged_store_is_told(place: Home) -> None:
     found = place.opensoul("doctor", "--json")
     assert codes(found) == ["store_damaged"]
     assert str(bad) in found.out
+    bad.write_bytes(b"no database" * 1_000)
+    assert "not a database" in place.opensoul("doctor").out
+    bad.unlink()
+    with closing(sqlite3.connect(good, isolation_level=None)) as writer:
+        writer.execute("PRAGMA locking_mode=EXCLUSIVE")
+        writer.execute("BEGIN EXCLUSIVE")
+        writer.execute("INSERT INTO t VALUES ('x')")
+        good.with_name("runs.sqlite3-wal").chmod(0o600)
+        assert place.opensoul("doctor").out == "Everything is in order.\n"
 
 
 def test_what_a_killed_gateway_left_is_tidied_away(place: Home) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,52 +12,7 @@ import pytest
 from tests.e2e.process import OPENSOUL, GatewayProcess
 
 from .command import Home
-
-CONFIG = json.dumps(
-    {
-        "gateway": {"http": {"endpoints": {"chatCompletions": {"enabled": True}}}},
-        "agents": {
-            "defaults": {
-                "model": {"primary": "scripted/echo"},
-                "models": {
-                    "scripted/slow": {"params": {"chunks": ["one "] * 300, "delay": 1}},
-                    "scripted/broken": {"params": {"fail": "auth"}},
-                },
-            },
-            "list": [
-                {"id": "main", "default": True},
-                {"id": "slow", "model": "scripted/slow"},
-                {"id": "broken", "model": "scripted/broken"},
-            ],
-        },
-        "models": {
-            "providers": {
-                "scripted": {
-                    "api": "scripted",
-                    "models": [{"id": "echo"}, {"id": "slow"}, {"id": "broken"}],
-                }
-            }
-        },
-    }
-)
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    started = GatewayProcess(tmp_path_factory.mktemp("gateway"), CONFIG).start()
-    try:
-        yield started
-    finally:
-        started.stop()
-
-
-@pytest.fixture
-def beside(gateway: GatewayProcess, home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A command line in the home of the Gateway that runs."""
-    for name, value in gateway.env.items():
-        if name.startswith(("OPENSOUL_", "HOME")):
-            monkeypatch.setenv(name, value)
-    return Home(gateway.home, home.capsys)
+from .scripted import CONFIG
 
 
 def begun(gateway: GatewayProcess, *arguments: str) -> subprocess.Popen[str]:
@@ -243,6 +197,13 @@ def test_the_gateway_is_probed(gateway: GatewayProcess, beside: Home) -> None:
     assert "owner" in beside.opensoul("gateway", "status").out
 
 
+def test_the_doctor_knows_another_gateway_by_its_port(
+    gateway: GatewayProcess, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENSOUL_GATEWAY_PORT", str(gateway.port))
+    assert f"port {gateway.port} is in use by another Gateway" in home.opensoul("doctor").out
+
+
 def test_a_wrong_secret_is_told_in_the_gateways_words(gateway: GatewayProcess, home: Home) -> None:
     url = f"ws://127.0.0.1:{gateway.port}"
     refused = home.opensoul("health", "--url", url, "--token", "wrong", "--json")
@@ -293,11 +254,16 @@ def test_a_local_question_needs_no_gateway(home: Home) -> None:
     assert (asked.code, asked.out) == (0, "[scripted] You said: hi\n")
     told = home.opensoul("agent", "-m", "hi", "--local", "--json").json
     assert told["result"]["payloads"] == [{"text": "[scripted] You said: hi"}]
-    failed = home.opensoul("agent", "-m", "hi", "--local", "--agent", "broken")
-    assert failed.code == 1
+    broken = ("--local", "--agent", "broken", "--thinking", "low")
+    assert home.opensoul("agent", "-m", "hi", *broken).code == 1
     unknown = home.opensoul("agent", "-m", "hi", "--local", "--session-id", "absent")
     assert "absent" in unknown.err
     assert home.opensoul("agent", "-m", "hi", "--local", "--token", "x").code == 1
+    other = ("--agent", "slow", "--session-key", "agent:main:x")
+    assert "does not match" in home.opensoul("agent", "-m", "hi", "--local", *other).err
+    home.configure("{ gateway: { port: 'x' } }")
+    refused = home.opensoul("agent", "-m", "hi", "--local", "--json")
+    assert refused.json_error["code"] == "config_invalid"
 
 
 def test_a_local_question_is_refused_beside_a_gateway(beside: Home) -> None:

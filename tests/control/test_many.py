@@ -58,14 +58,14 @@ async def test_five_hundred_connections_each_follow_a_run_and_lose_nothing(
     gate = asyncio.Event()
     provider.default = answer(*WORDS, gate=gate)
     async with AsyncExitStack() as stack:
-        peers = await enter_all(served, stack, MANY)
+        starter, *peers = await enter_all(served, stack, MANY + 1)
         for number, peer in enumerate(peers):
             asked = {
                 "message": "go",
                 "sessionKey": f"talk-{number}",
                 "idempotencyKey": f"run-{number}",
             }
-            await peer.answer(peer.send("agent", asked))
+            await starter.call("chat.send", asked)
             await peer.call("runs.follow", {"runId": f"run-{number}", "afterSeq": 0})
         following = [
             asyncio.create_task(follow_to_the_end(peer, f"run-{number}"))
@@ -82,24 +82,30 @@ async def test_five_hundred_connections_each_follow_a_run_and_lose_nothing(
 async def test_a_client_that_never_reads_is_closed_and_costs_nobody_anything(
     served: Served, enter: Enter, provider: FakeProvider
 ) -> None:
-    big = "x" * 200_000
-    provider.default = answer(*[big] * 150)
+    words = ["x" * 10_000] * 600
+    provider.default = answer(*words)
     host, port = served.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=2**16)
     await upgrade(reader, writer)
-    deaf = {"sessionKey": "loud", "message": "hi", "idempotencyKey": "K"}
-    writer.write(masked({"type": "req", "id": "2", "method": "chat.send", "params": deaf}))
+    for number in range(5):
+        deaf = {"sessionKey": f"loud-{number}", "message": "hi", "idempotencyKey": f"K{number}"}
+        frame = {"type": "req", "id": f"{number}", "method": "chat.send", "params": deaf}
+        writer.write(masked(frame))
     await writer.drain()
 
     async with enter() as peer:
         hub = served.container.control().hub
-        await peer.call("sessions.messages.subscribe", {"key": "loud"})
+        await peer.call("sessions.messages.subscribe", {"key": "loud-0"})
         final = await peer.event("chat", state="final")
-        assert len(final["payload"]["message"]["content"][0]["text"]) == 150 * len(big)
+        assert len(final["payload"]["message"]["content"][0]["text"]) == 6_000_000
         async with asyncio.timeout(20):
             while len(hub) > 1:
-                await peer.call("health")
-        assert (await peer.call("runs.get", {"runId": "K"}))["status"] == "finished"
+                await peer.call("runs.list")
+        assert (await peer.call("runs.get", {"runId": "K0"}))["status"] == "finished"
+        # Whoever else is there lives on, and the runs of the deaf one, too.
+        for number in range(1, 5):
+            ended = await peer.call("agent.wait", {"runId": f"K{number}", "timeoutMs": 20_000})
+            assert ended["status"] == "ok"
     writer.close()
 
 

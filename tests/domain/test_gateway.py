@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from opensoul.adapters.stores.no_catalog import NoCatalog
 from opensoul.domain.addresses import ClientAddress
 from opensoul.domain.auth import ALL_SCOPES, Credential, Principal, Scope
 from opensoul.domain.errors import (
@@ -52,6 +53,7 @@ class Door:
         self.dispatcher = FakeDispatcher()
         self.log = FakeRunLog()
         self.gateway = Gateway(
+            catalog=NoCatalog(),
             settings=lambda: self.settings,
             lockout=Lockout(FakeClock()),
             dispatcher=self.dispatcher,
@@ -315,6 +317,7 @@ async def test_draining_is_the_dispatchers(door: Door) -> None:
 async def test_a_question_is_answered_from_door_to_store() -> None:
     rig = Rig()
     gateway = Gateway(
+        catalog=NoCatalog(),
         settings=lambda: rig.settings,
         lockout=Lockout(rig.clock),
         dispatcher=rig.dispatcher,

@@ -14,6 +14,7 @@ from hypercorn.config import Config
 from quart import Quart
 
 from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.adapters.stores.no_catalog import NoCatalog
 from opensoul.adapters.stores.run_log import MemoryRunLog
 from opensoul.adapters.stores.run_log_live import Bounds
 from opensoul.adapters.system.ids import new_id
@@ -161,6 +162,7 @@ class Harness:
             new_id=new_id,
         )
         self.gateway = WatchedGateway(
+            catalog=NoCatalog(),
             settings=lambda: self.settings,
             lockout=Lockout(time.monotonic),
             dispatcher=self.dispatcher,

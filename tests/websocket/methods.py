@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from opensoul.adapters.stores.memory import MemoryStore
@@ -29,7 +29,6 @@ from opensoul.domain.model_calls import Usage
 from opensoul.domain.model_directory import ModelDirectory
 from opensoul.domain.ports import Turn
 from opensoul.domain.session_desk import SessionDesk
-from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import Settings, StoreSettings
 from tests.fakes.domain import (
     FakeClock,
@@ -60,7 +59,7 @@ def some_settings() -> Settings:
 
 @dataclass
 class Bench:
-    """`told(connection)` are the events that a connection was sent since it was last asked."""
+    """The settings may be replaced at any time; `operator` is a client that may do everything."""
 
     settings: Settings = field(default_factory=some_settings)
     clock: FakeClock = field(default_factory=lambda: FakeClock(1_000_000.0))
@@ -83,6 +82,7 @@ class Bench:
             **times,
         )
         self.gateway = Gateway(
+            catalog=self.store,
             settings=current,
             lockout=Lockout(self.clock),
             dispatcher=self.dispatcher,
@@ -158,14 +158,6 @@ async def events(client: Connection) -> list[dict[str, Any]]:
     return [json.loads(await client.outbox.take()) for _ in range(len(client.outbox))]
 
 
-def main(rest: str) -> SessionKey:
-    return SessionKey("main", rest)
-
-
 def conversation(count: int) -> Iterable[Message]:
     """`m0`, `m1`, ...: questions and answers in turn."""
     return tuple((user if i % 2 == 0 else assistant)(f"m{i}") for i in range(count))
-
-
-def without(held: Settings, **changes: Any) -> Settings:
-    return replace(held, **changes)

@@ -226,6 +226,17 @@ async def test_a_workspace_is_moved_aside_and_never_deleted(agents: Agents) -> N
     assert (aside / "MEMORY.md").read_text() == "kept"
 
 
+async def test_a_workspace_that_cannot_be_moved_is_no_reason_to_keep_an_agent(
+    agents: Agents,
+) -> None:
+    await agents.ask("agents.create", name="ops")
+    agents.place.state.rename(agents.place.home / "gone")
+    agents.place.state.mkdir()
+    agents.place.write((agents.place.home / "gone" / "opensoul.json").read_text())
+    told = await agents.ask("agents.delete", agentId="ops", deleteFiles=True)
+    assert (told["ok"], told["movedTo"]) == (True, None)
+
+
 async def test_a_workspace_of_two_agents_or_elsewhere_stays(agents: Agents, tmp_path: Path) -> None:
     shared, own = agents.place.state / "workspace-x", tmp_path / "elsewhere"
     agents.configure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,14 @@ class Desk:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.handlers = handlers(editor(place), lambda: "in-force")
+        self.in_force = ""
+        """The hash of what is in force; empty: that of the file."""
+        self.looked = asyncio.Event()
+        self.handlers = handlers(editor(place), self._applied)
+
+    def _applied(self) -> str:
+        self.looked.set()
+        return self.in_force or hashlib.sha256(self.place.file.read_bytes()).hexdigest()
 
     async def ask(self, method: str, client: Connection | None = None, **params: Any) -> Any:
         handler = self.handlers[method]
@@ -55,7 +64,7 @@ async def test_the_configuration_is_shown_without_its_secrets(desk: Desk) -> Non
     assert "a secret of ours" not in json.dumps(told)
     assert (told["path"], told["exists"], told["valid"]) == ("[redacted]", True, True)
     assert told["hash"] == told["configRevisionHash"]
-    assert told["appliedConfigHash"] == "in-force"
+    assert told["appliedConfigHash"] == told["hash"]
     assert told["config"]["agents"]["list"][0]["name"] == "Molty"
     assert told["parsed"]["gateway"]["reload"] == {"mode": "hybrid"}
     assert "// where" in told["raw"]
@@ -92,6 +101,17 @@ async def test_a_patch_leaves_what_it_does_not_concern(desk: Desk) -> None:
     assert "// where" in text
     assert desk.place.load().settings.lanes.max_waiting == 5
     assert told["config"]["agents"]["defaults"]["maxWaiting"] == 5
+
+
+async def test_the_answer_waits_until_the_file_is_in_force(desk: Desk) -> None:
+    given: dict[str, Any] = {"raw": "{ logging: { level: 'warn' } }", "baseHash": await desk.hash()}
+    desk.in_force = "an older one"
+    desk.looked.clear()
+    asked = asyncio.create_task(desk.ask("config.patch", **given))
+    await desk.looked.wait()
+    assert not asked.done()
+    desk.in_force = ""
+    assert (await asked)["ok"]
 
 
 async def test_what_waits_for_a_restart_is_named(desk: Desk) -> None:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from opensoul.domain.errors import Forbidden, GatewayError, InvalidRequest, UnknownAgent
 from opensoul.domain.messages import Message, Role, Text, ToolCall
-from tests.fakes.domain import Gate, answered, assistant, user
+from opensoul.domain.settings import StoreSettings
+from tests.fakes.domain import Gate, answered, assistant, settings, user
 from tests.websocket.methods import READER, Bench, connection, conversation, events
 
 MINUTE = 60.0
@@ -79,6 +80,16 @@ async def test_a_row_tells_what_a_client_shows(bench: Bench) -> None:
 async def test_the_place_where_sessions_are_kept_is_for_administrators(bench: Bench) -> None:
     reader = connection("reader", READER)
     assert (await bench.ask("sessions.list", reader))["path"] == "[redacted]"
+
+
+async def test_what_is_in_memory_says_so_and_an_agent_needs_no_model(bench: Bench) -> None:
+    bench.settings = settings(store=StoreSettings(memory=True))
+    await bench.turn("main", model="")
+    listed = await bench.ask("sessions.list")
+    assert listed["path"] == "(memory)"
+    assert listed["defaults"] == {"modelProvider": None, "model": None, "contextTokens": None}
+    (row,) = listed["sessions"]
+    assert (row["model"], row["contextTokens"]) == (None, None)
 
 
 async def test_pages_follow_one_another_newest_first(bench: Bench) -> None:

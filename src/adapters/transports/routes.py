@@ -62,7 +62,7 @@ class Method:
 
 
 def _patch_scope(params: Mapping[str, Any]) -> Scope | None:
-    changed = {name for name in params if name not in ("key", "agentId")}
+    changed = {name for name in params if name not in ("key", "agentId", "expectedSessionId")}
     return None if changed <= HARMLESS else Scope.ADMIN
 
 

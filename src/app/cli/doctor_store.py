@@ -14,7 +14,7 @@ from .findings import Finding
 if TYPE_CHECKING:
     from ...domain.settings import StoreSettings
 
-_BUSY_SECONDS = 5.0
+_BUSY_SECONDS = 2.0
 _ADVICE = (
     "Stop the Gateway, keep a copy of the file with its -wal and -shm, and restore a backup; "
     "or recover what is legible with `sqlite3 FILE .recover`."
@@ -35,22 +35,16 @@ def stores(state_dir: Path, settings: StoreSettings) -> Iterator[Finding]:
 
 def _problem(path: Path) -> str | None:
     try:
-        return _checked(path, "mode=ro")
-    except sqlite3.OperationalError:
-        # A log that was tidied away cannot be opened read-only, but then nobody writes either.
-        if path.with_name(f"{path.name}-wal").exists():
-            return None
+        return _checked(path)
     except sqlite3.DatabaseError as error:
-        return str(error)
-    try:
-        return _checked(path, "mode=ro&immutable=1")
-    except sqlite3.DatabaseError as error:
-        return str(error)
+        # Somebody at work in it says nothing about what is in it.
+        busy = error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        return None if busy else str(error)
 
 
-def _checked(path: Path, how: str) -> str | None:
+def _checked(path: Path) -> str | None:
     """What SQLite finds wrong; None where all is well."""
-    address = f"file:{quote(str(path))}?{how}"
+    address = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
         found = [str(row[0]) for row in database.execute("PRAGMA quick_check(5)")]
     return None if found == ["ok"] else "; ".join(found)

@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from ....domain.auth import Credential, Principal, Scope, covers
 from ....domain.device_entry import PairingRequired, TokenRefused
 from ....domain.device_pairing import Visitor
-from ....domain.device_proofs import Claim, Proof, ProofRefused
-from ....domain.device_records import DeviceInfo, MintedToken, Role
+from ....domain.device_proofs import ProofRefused
+from ....domain.device_records import MintedToken
 from ....domain.devices import Devices
 from ....domain.errors import GatewayError, LockedOut
 from ....domain.gateway import Gateway
 from ....domain.settings import AuthMode, AuthSettings
 from . import connect_refusals as refusals
 from .caller import Caller as Caller
-from .frames import (
-    NEWEST_PROTOCOL,
-    OLDEST_PROTOCOL,
-    ConnectAuth,
-    ConnectParams,
-    DeviceProof,
-    RequestFrame,
-)
-from .origins import check_origin, is_at_this_machine
-from .problems import Refusal, validation_text
+from .connect_request import Asked, proof_of, read
+from .frames import ConnectParams, DeviceProof, RequestFrame
+from .origins import is_at_this_machine
 
 DEVICE_TOKEN = "device-token"  # noqa: S105 - the name of a method
 
@@ -47,46 +38,6 @@ class Admitted:
     auth: AuthSettings | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A well-formed request to be let in."""
-
-    caller: Caller
-    params: ConnectParams
-    auth: ConnectAuth
-    role: Role
-    protocol: int
-    settings: AuthSettings
-
-    @property
-    def scopes(self) -> frozenset[Scope]:
-        """The scopes asked for; names that mean nothing here, and those of a node, are none."""
-        if self.role is not Role.OPERATOR:
-            return frozenset()
-        return frozenset(scope for scope in Scope if scope.value in (self.params.scopes or ()))
-
-    @property
-    def secret(self) -> str | None:
-        """What may be the Gateway's secret, in whichever of the two fields."""
-        token, password = self.auth.token or None, self.auth.password or None
-        if self.settings.mode is AuthMode.PASSWORD:
-            return password or token
-        return token or password
-
-    def refused(self) -> Refusal:
-        """Nothing that was brought proves anything."""
-        auth = self.auth
-        tried = refusals.Tried(
-            client=self.params.client,
-            has_device=self.params.device is not None,
-            token=bool(auth.token),
-            secret=self.secret is not None,
-            device_token=bool(auth.device_token),
-            bootstrap_token=bool(auth.bootstrap_token),
-        )
-        return refusals.unauthorized(tried, self.settings)
-
-
 class Handshake:
     """Answers `connect`."""
 
@@ -96,7 +47,7 @@ class Handshake:
 
     async def admit(self, frame: RequestFrame, caller: Caller) -> Admitted:
         """Who is let in by the first request of a connection. Raises Refusal."""
-        asked = self._read(frame, caller)
+        asked = read(frame, caller, self._gateway.settings)
         try:
             device = asked.params.device
             if device is None:
@@ -121,25 +72,7 @@ class Handshake:
             return True
         return self._devices.is_paired(admitted.device_id, admitted.role)
 
-    def _read(self, frame: RequestFrame, caller: Caller) -> _Asked:
-        if frame.method != "connect":
-            raise Refusal("invalid handshake: first request must be connect")
-        try:
-            params = ConnectParams.model_validate(frame.params)
-        except ValidationError as error:
-            raise Refusal(f"invalid connect params: {validation_text(error)}") from None
-        protocol = min(NEWEST_PROTOCOL, params.max_protocol)
-        if protocol < max(OLDEST_PROTOCOL, params.min_protocol):
-            raise refusals.protocol_mismatch(params)
-        if params.role not in (None, *Role):
-            raise Refusal("invalid role")
-        settings = self._gateway.settings
-        if caller.origin is not None or refusals.is_web_page(params.client):
-            check_origin(caller, settings)
-        role = Role(params.role or Role.OPERATOR)
-        return _Asked(caller, params, params.auth or ConnectAuth(), role, protocol, settings.auth)
-
-    def _without_device(self, asked: _Asked) -> Admitted:
+    def _without_device(self, asked: Asked) -> Admitted:
         """Only the Gateway's secret lets in who has no device; it stands for everything."""
         if refusals.is_control_ui(asked.params.client):
             raise refusals.control_ui_without_device()
@@ -152,7 +85,7 @@ class Handshake:
             raise asked.refused()
         return _admitted(asked, principal, granted(asked.scopes, principal.scopes))
 
-    async def _with_device(self, asked: _Asked, device: DeviceProof) -> Admitted:
+    async def _with_device(self, asked: Asked, device: DeviceProof) -> Admitted:
         visitor = self._prove(asked, device)
         principal, token = self._credential(asked, visitor)
         silent = principal is not None and is_at_this_machine(asked.caller)
@@ -162,24 +95,11 @@ class Handshake:
         known = Principal(f"device:{visitor.device_id}", entry.scopes, method, address)
         return _admitted(asked, known, entry.scopes, visitor.device_id, entry.minted)
 
-    def _prove(self, asked: _Asked, device: DeviceProof) -> Visitor:
-        client, auth = asked.params.client, asked.auth
-        proof = Proof(
-            device.id, device.public_key, device.signature, device.signed_at, device.nonce
-        )
-        claim = Claim(
-            client_id=client.id,
-            client_mode=client.mode,
-            role=asked.role.value,
-            scopes=tuple(asked.params.scopes or ()),
-            token=auth.token or auth.device_token or auth.bootstrap_token or "",
-            platform=client.platform,
-            device_family=client.device_family or "",
-        )
-        key = self._devices.check_proof(proof, claim, asked.caller.nonce)
-        return Visitor(device.id, key, asked.role, asked.scopes, _info(asked))
+    def _prove(self, asked: Asked, device: DeviceProof) -> Visitor:
+        key = self._devices.check_proof(proof_of(device), asked.claim, asked.caller.nonce)
+        return Visitor(device.id, key, asked.role, asked.scopes, asked.info)
 
-    def _credential(self, asked: _Asked, visitor: Visitor) -> tuple[Principal | None, str | None]:
+    def _credential(self, asked: Asked, visitor: Visitor) -> tuple[Principal | None, str | None]:
         """The Principal that the Gateway's secret proves, or else the device's own token.
 
         A token that is enough leaves nothing to be tried beside it: who holds one must not get to
@@ -203,7 +123,7 @@ class Handshake:
             raise asked.refused()
         return None, token
 
-    def _recognise(self, asked: _Asked, secret: str | None) -> Principal | None:
+    def _recognise(self, asked: Asked, secret: str | None) -> Principal | None:
         brought = None if secret is None else secret.encode("utf-8", "surrogatepass")
         return self._gateway.recognise(Credential(asked.caller.address, brought))
 
@@ -215,7 +135,7 @@ def granted(asked: Iterable[Scope], held: Iterable[Scope]) -> frozenset[Scope]:
 
 
 def _admitted(
-    asked: _Asked,
+    asked: Asked,
     principal: Principal,
     scopes: frozenset[Scope],
     device_id: str | None = None,
@@ -230,16 +150,4 @@ def _admitted(
         minted=minted,
         method=str(principal.method),
         auth=None if principal.method == DEVICE_TOKEN else asked.settings,
-    )
-
-
-def _info(asked: _Asked) -> DeviceInfo:
-    client = asked.params.client
-    return DeviceInfo(
-        display_name=client.display_name or "",
-        platform=client.platform,
-        device_family=client.device_family or "",
-        client_id=client.id,
-        client_mode=client.mode,
-        address=asked.caller.address.address,
     )

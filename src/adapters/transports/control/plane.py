@@ -50,6 +50,8 @@ class Needs:
     desk: SessionDesk
     devices: Devices
     config: ConfigFile
+    applied: Callable[[], str]
+    """The hash of the configuration file as it is in force."""
     workspaces: Workspaces
     check: Check
     read_log: ReadLog
@@ -146,6 +148,6 @@ class ControlPlane:
             **session_handlers(gateway, desk, hub, chat),
             **agent_handlers(gateway, needs.config, needs.workspaces),
             **model_handlers(gateway),
-            **config_handlers(needs.config),
+            **config_handlers(needs.config, needs.applied),
             **device_handlers(needs.devices),
         }

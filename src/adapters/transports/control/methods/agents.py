@@ -17,11 +17,7 @@ from ..calls import Call, Handler, Handlers, NoParams, Params
 from ..frames import Name, Text
 from .agent_entries import Removal, added, agent_id_of, changed
 from .agent_files import AgentFiles
-from .config_restarts import HELD_BACK, reload_mode
-
-_LOOKS, _PAUSE = 150, 0.02
-"""How often, and after how many seconds each, an answer looks whether the running Gateway has
-taken over what was written."""
+from .config_restarts import HELD_BACK, reload_mode, taken_over
 
 
 class IdentityParams(Params):
@@ -136,16 +132,11 @@ class _Agents:
             return None
 
     async def _change(self, patch: MakePatch) -> None:
-        """Write, and wait until it is in force, where it will be and that does not take long: who
-        asks next is to find what was done."""
+        """Write, and wait until it is in force, where it will be."""
         before, held = await asyncio.to_thread(self.config.snapshot), self.gateway.settings
         after = await asyncio.to_thread(self.config.change, patch)
-        if after.hash == before.hash or reload_mode(before) in HELD_BACK:
-            return
-        for _ in range(_LOOKS):
-            if self.gateway.settings is not held:
-                return
-            await asyncio.sleep(_PAUSE)
+        if after.hash != before.hash and reload_mode(before) not in HELD_BACK:
+            await taken_over(lambda: self.gateway.settings is not held)
 
     def _known(self, agent_id: str) -> bool:
         return self.gateway.settings.agents.get(agent_id) is not None

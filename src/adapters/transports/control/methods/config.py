@@ -13,7 +13,7 @@ from .....domain.configuration import ConfigFile, ConfigIssue, ConfigRefused, Co
 from ..calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
 from ..frames import ErrorShape, Name, Text
 from ..problems import INVALID_REQUEST
-from .config_restarts import HELD_BACK, reload_mode, waiting
+from .config_restarts import HELD_BACK, reload_mode, taken_over, waiting
 
 Edit = Callable[[str, str | None], ConfigSnapshot]
 
@@ -78,11 +78,15 @@ class _Config:
         return await self._applying(call, params, self._config.patch)
 
     async def _applying(self, call: Call, params: ApplyParams, edit: Edit) -> object:
-        """The running Gateway takes the file over by itself; what it cannot is named."""
+        """The running Gateway takes the file over by itself, which is waited for where it can be
+        seen; what it cannot take over is named."""
         async with self._turn:
             before = await asyncio.to_thread(self._config.snapshot)
             after = await self._edited(edit, params)
             schema = await asyncio.to_thread(self._config.schema)
+            applied = self._applied
+            if applied is not None and reload_mode(before) not in HELD_BACK:
+                await taken_over(lambda: applied() == after.hash)
         return {**_edited(after, call.principal), "restart": _restart(before, after, schema)}
 
     async def _edited(self, edit: Edit, params: SetParams) -> ConfigSnapshot:

@@ -1,8 +1,9 @@
-"""Which changes of the configuration are in force only after a restart."""
+"""When a changed configuration is in force: after a moment, or after a restart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .....domain.configuration import ConfigSnapshot
@@ -10,6 +11,8 @@ from .....domain.configuration import ConfigSnapshot
 HELD_BACK = ("off", "restart")
 """Modes of `gateway.reload` in which a changed file is not applied while serving."""
 _MARK = "x-restart"
+_LOOKS, _PAUSE = 150, 0.02
+"""How often, and after how many seconds each, is looked whether a file was taken over."""
 
 
 def reload_mode(snapshot: ConfigSnapshot) -> str:
@@ -18,6 +21,15 @@ def reload_mode(snapshot: ConfigSnapshot) -> str:
     for name in ("gateway", "reload", "mode"):
         found = found.get(name) if isinstance(found, Mapping) else None
     return found if isinstance(found, str) else "hybrid"
+
+
+async def taken_over(in_force: Callable[[], bool]) -> None:
+    """Return once the running Gateway has taken over what was written, or that takes too long:
+    who asks next is to find what was done."""
+    for _ in range(_LOOKS):
+        if in_force():
+            return
+        await asyncio.sleep(_PAUSE)
 
 
 def waiting(old: object, new: object, schema: Mapping[str, Any]) -> list[str]:

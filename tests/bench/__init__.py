@@ -1,0 +1,1 @@
+"""Tests of the benchmark: that it measures at all, and that it tells the truth."""

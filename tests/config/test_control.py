@@ -1,0 +1,55 @@
+"""Which pages and names the control plane is reached by."""
+
+from __future__ import annotations
+
+import pytest
+
+from opensoul.domain.settings import ControlSettings
+
+from .place import Place
+
+
+def test_nothing_is_allowed_unless_it_is_listed(place: Place) -> None:
+    assert place.load("{}").settings.control == ControlSettings()
+
+
+def test_origins_and_hosts_are_kept_in_lower_case(place: Place) -> None:
+    found = place.load(
+        """{ gateway: { allowedHosts: ["Box.Lan", "panel.example."], controlUi: {
+          allowedOrigins: ["https://Panel.example", "http://[::1]:5173", "app://x"] } } }"""
+    ).settings
+    assert found.control == ControlSettings(
+        ("https://panel.example", "http://[::1]:5173", "app://x"), ("box.lan", "panel.example")
+    )
+    assert not any("controlUi" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*", "panel.example", "https://panel.example/", "https://a b", "x://"]
+)
+def test_what_is_no_origin_is_an_error(place: Place, origin: str) -> None:
+    issue = place.issue(f'{{ gateway: {{ controlUi: {{ allowedOrigins: ["{origin}"] }} }} }}')
+    assert issue.path == "gateway.controlUi.allowedOrigins.0"
+    assert "must be an origin" in issue.message
+
+
+@pytest.mark.parametrize("host", ["*", "https://box", "box:80", "a b", "-box", "[::1]"])
+def test_what_is_no_host_name_is_an_error(place: Place, host: str) -> None:
+    issue = place.issue(f'{{ gateway: {{ allowedHosts: ["{host}"] }} }}')
+    assert issue.path == "gateway.allowedHosts.0"
+    assert "must be a host name" in issue.message
+
+
+def test_the_page_has_no_effect_yet_and_its_weak_settings_never(place: Place) -> None:
+    notes = place.load(
+        """{ gateway: { controlUi: { enabled: true, allowInsecureAuth: true,
+          dangerouslyDisableDeviceAuth: true, allowedOrigins: [] } } }"""
+    ).settings.notes
+    told = [note for note in notes if "controlUi" in note]
+    assert told == [
+        "gateway.controlUi.enabled has no effect here yet.",
+        "gateway.controlUi.allowInsecureAuth has no effect here: it always needs a device of its "
+        "own.",
+        "gateway.controlUi.dangerouslyDisableDeviceAuth has no effect here: a device is always "
+        "looked at.",
+    ]

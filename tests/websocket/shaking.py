@@ -1,0 +1,123 @@
+"""A handshake with all that it is built on, and clients that take part in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from opensoul.adapters.stores.no_catalog import NoCatalog
+from opensoul.adapters.transports.control.frames import RequestFrame
+from opensoul.adapters.transports.control.handshake import Admitted, Caller, Handshake
+from opensoul.adapters.transports.control.problems import Refusal
+from opensoul.domain.addresses import ClientAddress
+from opensoul.domain.device_proofs import Claim
+from opensoul.domain.devices import Devices
+from opensoul.domain.gateway import Gateway
+from opensoul.domain.lockout import Lockout
+from opensoul.domain.model_calls import Secret
+from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings, Settings
+from tests.fakes.devices import Desk, Device
+from tests.fakes.domain import FakeDispatcher, FakeIds, FakeRunLog, settings
+
+SECRET = "secret"
+LOCAL = Caller(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1", False)
+REMOTE = replace(LOCAL, address=ClientAddress("203.0.113.7"), host="198.51.100.1:18789")
+PAGE = replace(LOCAL, origin="http://localhost:18789")
+
+
+def auth_settings(mode: AuthMode = AuthMode.TOKEN) -> AuthSettings:
+    secret = None if mode is AuthMode.NONE else Secret(SECRET)
+    return AuthSettings(mode, secret, LockoutSettings(max_attempts=3))
+
+
+@dataclass
+class Bench:
+    """`settings` may be replaced at any time."""
+
+    desk: Desk = field(default_factory=Desk)
+    settings: Settings = field(default_factory=lambda: settings(auth=auth_settings()))
+
+    async def open(self) -> Bench:
+        self.lockout = Lockout(self.desk.clock)
+        self.gateway = Gateway(
+            catalog=NoCatalog(),
+            settings=lambda: self.settings,
+            lockout=self.lockout,
+            dispatcher=FakeDispatcher(),
+            run_log=FakeRunLog(),
+            clock=self.desk.clock,
+            new_id=FakeIds(),
+        )
+        self.devices: Devices = await self.desk.open()
+        self.handshake = Handshake(self.gateway, self.devices)
+        return self
+
+    def mode(self, mode: AuthMode) -> None:
+        self.settings = replace(self.settings, auth=auth_settings(mode))
+
+    async def admit(
+        self, params: object, caller: Caller = LOCAL, method: str = "connect"
+    ) -> Admitted:
+        frame = RequestFrame(type="req", id="1", method=method, params=params)
+        return await self.handshake.admit(frame, caller)
+
+    async def refused(
+        self, params: object, caller: Caller = LOCAL, method: str = "connect"
+    ) -> Refusal:
+        with pytest.raises(Refusal) as refused:
+            await self.admit(params, caller, method)
+        return refused.value
+
+    def signed(
+        self, device: Device, caller: Caller = LOCAL, version: int = 3, **changes: Any
+    ) -> dict[str, Any]:
+        """The parameters of a client with a device."""
+        params = connect(**changes)
+        auth, client = params.get("auth", {}), params["client"]
+        token = auth.get("token") or auth.get("deviceToken") or auth.get("bootstrapToken") or ""
+        claim = Claim(
+            client["id"],
+            client["mode"],
+            params.get("role", "operator"),
+            tuple(params.get("scopes", ())),
+            token,
+            client["platform"],
+            client.get("deviceFamily", ""),
+        )
+        at = self.desk.clock()
+        proof = device.proof(claim, nonce=caller.nonce, at=at, version=version)
+        params["device"] = {
+            "id": proof.device_id,
+            "publicKey": proof.public_key,
+            "signature": proof.signature,
+            "signedAt": proof.signed_at,
+            "nonce": proof.nonce,
+        }
+        return params
+
+
+def connect(
+    *,
+    token: str | None = None,
+    client: str = "cli",
+    mode: str = "cli",
+    auth: dict[str, str] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """The parameters of `connect`."""
+    brought = {**({} if token is None else {"token": token}), **(auth or {})}
+    return {
+        "minProtocol": 3,
+        "maxProtocol": 4,
+        "client": {"id": client, "version": "1", "platform": "Linux", "mode": mode},
+        **({"auth": brought} if brought else {}),
+        **changes,
+    }
+
+
+def details(refusal: Refusal) -> dict[str, Any]:
+    found = refusal.error.details
+    assert isinstance(found, dict)
+    return found
