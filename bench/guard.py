@@ -23,11 +23,13 @@ import gc
 import logging
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import orjson
 from dependency_injector import providers
@@ -174,55 +176,63 @@ async def _timed(work: Callable[[], Awaitable[object]]) -> float:
     return time.process_time() - began
 
 
-async def count_calls(work: Callable[[], Awaitable[object]]) -> int:
-    """How many functions `work` calls in this thread, and in those that began under
-    `counting`."""
-    _calls.clear()
-    sys.setprofile(_count)
-    try:
-        await work()
-    finally:
+class Calls:
+    """Counts the functions that are called, in this thread and in those begun while it counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Calls:
+        threading.setprofile(self._note)
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
-    return _calls.total()
+        threading.setprofile(None)
+
+    def _note(self, frame: FrameType, event: str, argument: object) -> None:
+        if event.endswith("call"):
+            self.count += 1
 
 
-async def _time_and_calls() -> tuple[float, float]:
-    async with gateway(StoreSettings(memory=True)) as served:
+async def time_and_calls(store: StoreSettings) -> tuple[float, float]:
+    """The time of a request, as a ratio, and its calls."""
+    async with gateway(store) as served:
 
         async def work() -> None:
             for _ in range(_RUNS):
                 await answer(served)
 
-        return await measure(work), await count_calls(work) / _RUNS
-
-
-async def _stored_calls(folder: str) -> float:
-    threading.setprofile(_count)
-    try:
-        async with gateway(StoreSettings(path=f"{folder}/guard.db")) as served:
-
-            async def work() -> None:
-                for _ in range(_RUNS):
-                    await answer(served)
-
+        ratio = await measure(work)
+        with Calls() as calls:
             await work()
-            return await count_calls(work) / _RUNS
-    finally:
-        threading.setprofile(None)
+    return ratio, calls.count / _RUNS
+
+
+async def stored_calls(store: StoreSettings) -> float:
+    """The calls of a request, those of the threads that store it included."""
+    with Calls() as calls:
+        async with gateway(store) as served:
+            await answer(served)
+            before = calls.count
+            for _ in range(_RUNS):
+                await answer(served)
+            return (calls.count - before) / _RUNS
 
 
 async def measured() -> dict[str, float]:
     """Every guarded figure."""
-    time_ratio, calls = await _time_and_calls()
+    ratio, calls = await time_and_calls(StoreSettings(memory=True))
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
-        stored = await _stored_calls(folder)
-    return {"time": time_ratio, "calls": calls, "stored": stored}
+        stored = await stored_calls(StoreSettings(path=f"{folder}/guard.db"))
+    return {"time": ratio, "calls": calls, "stored": stored}
 
 
 def verdicts(figures: dict[str, float], wanted: dict[str, float]) -> list[str]:
     """A line for each figure that is too dear."""
     return [
-        f"{name}: {figure:.3f} is more than {ALLOWED:g} times the baseline {wanted[name]:.3f}"
+        f"{name}: {figure:.4g} is more than {ALLOWED:g} times the baseline {wanted[name]:.4g}"
         for name, figure in figures.items()
         if name in wanted and figure > ALLOWED * wanted[name]
     ]
@@ -238,7 +248,7 @@ def main() -> int:
     if BASELINE.exists():
         known = orjson.loads(BASELINE.read_bytes())
     figures = asyncio.run(measured())
-    _say(f"Python {version}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+    _say(f"Python {version}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
     if updating:
         known[version] = {name: round(figure, 3) for name, figure in figures.items()}
         options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 
+from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.protocol import h2, h11
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
@@ -31,13 +33,28 @@ def install() -> None:
             raise HypercornChanged(f"{owner.__name__} takes no {', '.join(sorted(missing))}")
     for module in (h11, h2):
         module.WSStream = RuledStream  # type: ignore[attr-defined]
+    if getattr(run, "TCPServer", None) not in (TCPServer, PatientServer):
+        raise HypercornChanged(f"{run.__name__} does not serve connections by TCPServer")
+    run.TCPServer = PatientServer  # type: ignore[attr-defined]
+
+
+class PatientServer(TCPServer):
+    """A client that has gone is no error when its connection is closed here, too.
+
+    uvloop then says that the socket is not connected, which hypercorn takes for a failure of the
+    whole server.
+    """
+
+    async def _close(self) -> None:
+        with suppress(OSError):
+            await super()._close()
 
 
 _EXPECTED: dict[type, tuple[str, ...]] = {
     WSStream: ("handle", "app_send", "_accept", "_handle_events", "_send_wsproto_event"),
     h11.H11Protocol: ("stream_send",),
     h2.H2Protocol: ("stream_send",),
-    TCPServer: ("protocol_send",),
+    TCPServer: ("protocol_send", "_close"),
 }
 _PARAMETERS: dict[type, set[str]] = {
     WSStream: {"app", "config", "task_group", "send", "stream_id"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import orjson
 
-from bench.guard import BASELINE, answer, gateway, measure, verdicts
+from bench.guard import BASELINE, Calls, answer, gateway, measure, stored_calls, verdicts
 from opensoul.domain.settings import StoreSettings
 
 
@@ -24,13 +26,24 @@ async def test_more_work_is_a_larger_figure() -> None:
     assert much > little
 
 
+def test_calls_are_counted() -> None:
+    with Calls() as calls:
+        len(str(1))
+    assert 2 <= calls.count <= 4  # And those that end the counting.
+
+
+async def test_the_calls_of_a_stored_request_are_counted(tmp_path: Path) -> None:
+    stored = await stored_calls(StoreSettings(path=str(tmp_path / "guard.db")))
+    assert stored > 50
+
+
 def test_a_quarter_above_the_baseline_is_too_dear() -> None:
-    wanted = {"memory": 2.0, "sqlite": 4.0}
-    assert verdicts({"memory": 2.4, "sqlite": 4.9}, wanted) == []
-    (line,) = verdicts({"memory": 2.6, "sqlite": 4.9, "new": 9.0}, wanted)
-    assert line == "memory: 2.600 is more than 1.25 times the baseline 2.000"
+    wanted = {"time": 2.0, "calls": 4_000.0}
+    assert verdicts({"time": 2.4, "calls": 4_900}, wanted) == []
+    (line,) = verdicts({"time": 2.6, "calls": 4_900, "new": 9.0}, wanted)
+    assert line == "time: 2.6 is more than 1.25 times the baseline 2"
 
 
 def test_the_baseline_is_committed() -> None:
     for figures in orjson.loads(BASELINE.read_bytes()).values():
-        assert figures.keys() == {"memory", "sqlite"}
+        assert figures.keys() == {"time", "calls", "stored"}

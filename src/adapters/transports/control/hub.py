@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 30.0
 HEALTH_SECONDS = 60.0
+_PRESENCE_SECONDS = 0.05
+_PRESENCE_SECONDS_EACH = 0.005
 MAX_CONNECTIONS = 2_000
 RESTART = 1012
 
@@ -45,6 +47,7 @@ class Hub:
         self.presence = presence
         self.health_version = 1
         self._stopping = False
+        self._presence_due: asyncio.TimerHandle | None = None
         gateway.on_run(self._began)
 
     def __len__(self) -> int:
@@ -84,8 +87,15 @@ class Hub:
             connection.outbox.event(name, told)
 
     def tell_presence(self) -> None:
-        """Tell who is connected, which has changed."""
-        self.broadcast("presence", {"presence": self.presence.entries()}, state=True)
+        """Tell soon who is connected, which has changed.
+
+        Changes that follow one another are told together, the more so the more there are to be
+        told: everybody who comes would otherwise cost something for everybody who is there.
+        """
+        if self._presence_due is None:
+            wait = _PRESENCE_SECONDS + _PRESENCE_SECONDS_EACH * len(self._connections)
+            loop = asyncio.get_running_loop()
+            self._presence_due = loop.call_later(wait, self._broadcast_presence)
 
     def state_version(self) -> bytes:
         """What events carry beside their payload."""
@@ -128,6 +138,8 @@ class Hub:
     async def close(self) -> None:
         """End every connection, once all that was to be told is told."""
         self._stopping = True
+        if self._presence_due is not None:
+            self._presence_due.cancel()
         await asyncio.gather(*self._tellers.values())
         self.close_where(lambda _: True, RESTART, "service restart")
 
@@ -149,6 +161,10 @@ class Hub:
             if self._connections:
                 self.health_version += 1
                 self.broadcast("health", await health(), state=True)
+
+    def _broadcast_presence(self) -> None:
+        self._presence_due = None
+        self.broadcast("presence", {"presence": self.presence.entries()}, state=True)
 
     def _began(self, record: RunRecord) -> None:
         """A Run was accepted, at whichever door. Who wants to know hears of it from its start."""
