@@ -24,6 +24,7 @@ from tests.fakes.provider import FakeProvider
 ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "clients"
 LIMIT = 120.0
+NODE_PACKAGES = {"openai": "7", "openclaw-node": "0.14", "ws": "8"}
 
 
 def config(provider_url: str) -> str:
@@ -169,17 +170,37 @@ async def test_the_start_message_prints_a_command_that_works_as_it_is(served: Se
     assert "data: [DONE]" in answered
 
 
+async def test_a_program_for_the_sibling_gateway_works_as_it_is(served: Served) -> None:
+    packages = await asyncio.to_thread(node_packages)
+    program = str(CLIENTS / "openclaw_node.mjs")
+
+    printed = await served.program("node", program, NODE_PACKAGES=str(packages))
+
+    seen: dict[str, Any] = json.loads(printed)
+    assert seen["connected"] is True
+    assert seen["text"] == seen["whole"] == seen["again"] == "Hello!"
+    assert "text" in seen["chunks"]
+    assert "done" in seen["chunks"]
+    assert "error" not in seen["chunks"]
+    assert "agent:main:main" in seen["sessions"]
+    assert seen["stranger"] == "WebSocket closed before handshake completed"
+
+
 def node_packages() -> Path:
-    """A folder in which the npm package `openai` is installed; kept between runs."""
+    """A folder in which the npm packages that are tried are installed; kept between runs."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("there is no Node.js with npm on this machine")
     folder = ROOT / ".opensoul" / "node"
-    if not (folder / "node_modules" / "openai").is_dir():
+    installed = [(folder / "node_modules" / name).is_dir() for name in NODE_PACKAGES]
+    if not all(installed):
         folder.mkdir(parents=True, exist_ok=True)
-        install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "openai@7"]
+        wanted = [f"{name}@{version}" for name, version in NODE_PACKAGES.items()]
+        install = ["npm", "install", "--no-save", "--no-audit", "--no-fund", *wanted]
         done = subprocess.run(
             install, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            pytest.skip(f"npm could not install openai: {done.stderr.strip().splitlines()[-1:]}")
+            pytest.skip(
+                f"npm could not install the packages: {done.stderr.strip().splitlines()[-1:]}"
+            )
     return folder
