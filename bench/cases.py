@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .servers import Server
+from .process import Server
 from .wire import FAST, PACED, SHORT
 
 Round = dict[str, Any]

@@ -25,145 +25,34 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
 
 import orjson
-from dependency_injector import providers
 
-from opensoul.adapters.transports.openai_chat.answers import head_of
-from opensoul.adapters.transports.openai_chat.sse import Frames
-from opensoul.app.container import Container
-from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.agents import Agent, AgentDirectory
-from opensoul.domain.auth import Credential
-from opensoul.domain.gateway import Gateway
-from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import (
-    ModelEvent,
-    ModelFinished,
-    ModelRequest,
-    ModelTarget,
-    Provider,
-    Secret,
-    StopReason,
-    TextDelta,
-    Usage,
-)
-from opensoul.domain.runs import RunRequest
-from opensoul.domain.settings import AuthMode, AuthSettings, Settings, StoreSettings
+from opensoul.domain.settings import StoreSettings
+
+from .hotpath import answer, gateway, plain_loop
 
 BASELINE = Path(__file__).with_name("baseline.json")
 ALLOWED = 1.25
-_CHUNKS = 50
 _RUNS = 20
-"""In one timing: some thirty milliseconds."""
+"""In one timing: some ten milliseconds."""
 _PAIRS = 41
-_LOOPS = 20
-_SECRET = "guard-only"  # noqa: S105 - guards nothing
-
-
-class _Model:
-    """A ModelClient that says 50 words; others get their turn between them, as with a socket."""
-
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
-        for _ in range(_CHUNKS):
-            yield TextDelta("tok ")
-            await asyncio.sleep(0)
-        yield ModelFinished(StopReason.STOP, Usage(input=7, output=_CHUNKS))
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-
-def _settings(store: StoreSettings) -> Settings:
-    target = ModelTarget(Provider("guard", "guard"), "words")
-    return Settings(
-        agents=AgentDirectory([Agent("main", "Main", models=(target,))], "main"),
-        auth=AuthSettings(AuthMode.TOKEN, Secret(_SECRET)),
-        store=store,
-    )
-
-
-@asynccontextmanager
-async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
-    """A Gateway wired as the real one is, but for its settings and its model."""
-    settings = _settings(store)
-    container = Container(
-        settings=providers.Object(lambda: settings),
-        models=providers.Object({"guard": _Model()}),
-    )
-    async with AsyncExitStack() as stack:
-        sessions, log = container.store(), container.run_log()
-        stack.push_async_callback(sessions.close)
-        await sessions.open()
-        stack.push_async_callback(log.close)
-        await log.start()
-        made: Gateway = container.gateway()
-        stack.push_async_callback(made.drain, 10.0)
-        yield made
-
-
-async def answer(served: Gateway, user: str | None = None) -> int:
-    """One request from its credential to its last frame; the bytes of its frames."""
-    who = served.authenticate(Credential(ClientAddress("127.0.0.1"), _SECRET.encode()))
-    run = served.submit(who, RunRequest((text_message(Role.USER, "Hello!"),), user=user))
-    frames = Frames(head_of(run, "opensoul"), include_usage=True)
-    size = 0
-    async with served.follow(who, run) as events:
-        async for numbered in events:
-            size += len(frames.of(numbered.event))
-    return size
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    number: int
-    text: str
-
-
-async def _items(count: int) -> AsyncGenerator[_Item]:
-    for number in range(count):
-        yield _Item(number, "tok ")
-        await asyncio.sleep(0)
-
-
-async def _passed_on(items: AsyncGenerator[_Item]) -> AsyncGenerator[_Item]:
-    async for item in items:
-        yield item
-
-
-async def _yardstick() -> int:
-    """What the ratio is to: turns of the event loop, async generators, small objects and bytes.
-
-    It is of the same stuff as the hot path, so that whatever slows that slows this as much.
-    """
-    loop, size = asyncio.get_running_loop(), 0
-    for _ in range(_LOOPS):
-        woken: list[asyncio.Future[None]] = []
-        async for item in _passed_on(_passed_on(_items(_CHUNKS))):
-            waiter: asyncio.Future[None] = loop.create_future()
-            woken.append(waiter)
-            waiter.set_result(None)
-            await waiter
-            size += len(b'data: {"content":' + orjson.dumps(item.text) + b"}\n\n")
-    return size
 
 
 async def measure(work: Callable[[], Awaitable[object]], pairs: int = _PAIRS) -> float:
-    """The processor time of `work` as a ratio to the yardstick's, in their quiet moments."""
+    """The processor time of `work` as a ratio to the plain loop's, in their quiet moments."""
     theirs, ours = [], []
     await work()
-    await _yardstick()
+    await plain_loop()
     gc.collect()
     gc.disable()
     try:
         for _ in range(pairs):
             ours.append(await _timed(work))
-            theirs.append(await _timed(_yardstick))
+            theirs.append(await _timed(plain_loop))
             gc.collect(0)
     finally:
         gc.enable()

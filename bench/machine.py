@@ -9,7 +9,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .servers import ROOT
+from .process import ROOT
 
 _PACKAGES = ("quart", "hypercorn", "aiohttp", "uvloop", "orjson", "pydantic", "h11", "wsproto")
 

@@ -19,9 +19,9 @@ import orjson
 
 from . import servers
 from .cases import LOAD_CASES, PEER_CASES, Rounds, side_by_side
+from .process import ROOT, TOKEN, Server, free_port
 from .report import load_lines, special_lines
 from .run import about, pace_of, parser, save, say
-from .servers import ROOT, TOKEN, Server, free_port
 from .special import Bench, cold_start, resident
 from .wire import FAST, SHORT
 

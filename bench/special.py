@@ -12,7 +12,8 @@ from typing import Any
 
 from . import proc
 from .cases import Pace, Rounds
-from .servers import Make, Server
+from .process import Server
+from .servers import Make
 from .wire import FAST, SHORT
 
 _STREAMS = 500

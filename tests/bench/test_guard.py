@@ -6,7 +6,8 @@ from pathlib import Path
 
 import orjson
 
-from bench.guard import BASELINE, Calls, answer, gateway, measure, stored_calls, verdicts
+from bench.guard import BASELINE, Calls, measure, stored_calls, verdicts
+from bench.hotpath import answer, gateway
 from opensoul.domain.settings import StoreSettings
 
 
