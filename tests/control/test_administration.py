@@ -184,9 +184,11 @@ async def test_the_configuration_is_shown_redacted_and_patched(
 
 async def test_a_session_that_is_not_to_be_written_to_is_not(peer: Peer) -> None:
     await peer.call("sessions.patch", {"key": "main", "sendPolicy": "deny"})
-    await peer.call("sessions.send", {"key": "main", "message": "hi"})
-    told = await peer.event("chat", state="error")
-    assert told["payload"]["errorMessage"].startswith("send blocked by session policy")
+
+    with pytest.raises(Refused, match="send blocked by session policy"):
+        await peer.call("sessions.send", {"key": "main", "message": "hi"})
+
+    assert (await peer.call("runs.list"))["runs"] == []
 
 
 async def test_the_configuration_says_which_sessions_may_be_written_to(
