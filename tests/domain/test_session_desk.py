@@ -1,0 +1,223 @@
+"""Looking after Sessions: scopes, conflicts, and what goes on in them meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+
+from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.domain.auth import Principal, Scope
+from opensoul.domain.errors import Forbidden, InvalidRequest, SessionBusy, UnknownSession
+from opensoul.domain.messages import Role
+from opensoul.domain.ports import Turn
+from opensoul.domain.session_desk import SessionDesk
+from opensoul.domain.session_records import SessionQuery
+from opensoul.domain.sessions import SessionKey
+from tests.fakes.domain import (
+    FakeClock,
+    FakeDispatcher,
+    FakeIds,
+    agent,
+    assistant,
+    run,
+    settings,
+    user,
+)
+
+MAIN = SessionKey("main", "main")
+TRIP = SessionKey("main", "trip")
+
+
+def who(*scopes: Scope) -> Principal:
+    return Principal("somebody", frozenset(scopes), "token")
+
+
+ADMIN = who(Scope.ADMIN)
+
+
+class StuckDispatcher(FakeDispatcher):
+    """Its runs do not end until they are let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = asyncio.Event()
+
+    async def ended(self, run_id: str) -> None:
+        await self.let.wait()
+
+
+@dataclass
+class Office:
+    store: MemoryStore = field(default_factory=MemoryStore)
+    dispatcher: FakeDispatcher = field(default_factory=FakeDispatcher)
+    clock: FakeClock = field(default_factory=FakeClock)
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        whole = settings([agent("main"), agent("beta")])
+        self.desk = SessionDesk(
+            settings=lambda: whole,
+            store=self.store,
+            catalog=self.store,
+            dispatcher=self.dispatcher,
+            clock=self.clock,
+            new_id=FakeIds(),
+        )
+        self.desk.on_change(lambda key, what: self.told.append((key.rest, what)))
+
+    async def talk(self, key: SessionKey, run_id: str) -> None:
+        messages = (user("hi"), assistant("hello"))
+        await self.store.append(Turn(key, f"id of {key.rest}", run_id, self.clock(), messages))
+
+
+@pytest_asyncio.fixture
+async def office() -> AsyncIterator[Office]:
+    office = Office()
+    await office.store.open()
+    yield office
+    await office.store.close()
+
+
+async def test_reading_needs_read_and_changing_needs_admin(office: Office) -> None:
+    nobody, reader = who(), who(Scope.READ)
+    for refused in (
+        office.desk.list(nobody, SessionQuery()),
+        office.desk.find(nobody, MAIN),
+        office.desk.messages(nobody, MAIN, limit=1),
+        office.desk.transcripts(nobody, MAIN, 1),
+        office.desk.with_id(nobody, "x"),
+        office.desk.turn(nobody, "x"),
+        office.desk.usage(nobody, 0),
+        office.desk.patch(reader, MAIN, {"label": "x"}),
+        office.desk.patch(who(Scope.WRITE), MAIN, {"execHost": "node"}),
+        office.desk.reset(who(Scope.WRITE), MAIN),
+        office.desk.delete(who(Scope.WRITE), TRIP),
+        office.desk.compact(who(Scope.WRITE), TRIP, 1),
+        office.desk.inject(who(Scope.WRITE), TRIP, "x"),
+    ):
+        with pytest.raises(Forbidden, match="missing scope"):
+            await refused
+    assert office.told == []
+
+
+async def test_harmless_settings_need_write_alone(office: Office) -> None:
+    info = await office.desk.patch(who(Scope.WRITE), TRIP, {"label": "Trip", "pinned": True})
+
+    assert dict(info.settings) == {"label": "Trip", "pinned": True}
+    assert office.told == [("trip", "patched")]
+
+
+async def test_a_label_belongs_to_one_session(office: Office) -> None:
+    await office.desk.patch(ADMIN, TRIP, {"label": "Trip"})
+    await office.desk.patch(ADMIN, TRIP, {"label": "Trip", "pinned": True})
+
+    with pytest.raises(InvalidRequest, match="label already in use: Trip"):
+        await office.desk.patch(ADMIN, MAIN, {"label": "Trip"})
+
+
+async def test_of_two_who_want_one_label_one_gets_it(office: Office) -> None:
+    wanting = [office.desk.patch(ADMIN, key, {"label": "Trip"}) for key in (TRIP, MAIN)]
+
+    outcomes = await asyncio.gather(*wanting, return_exceptions=True)
+
+    assert sum(isinstance(outcome, InvalidRequest) for outcome in outcomes) == 1
+
+
+async def test_a_childs_parent_stays_who_it_was(office: Office) -> None:
+    child = SessionKey("main", "subagent:one")
+    await office.desk.patch(ADMIN, child, {"spawnedBy": "agent:main:main"})
+    await office.desk.patch(ADMIN, child, {"spawnedBy": "agent:main:main"})
+
+    for asked, verb in (("agent:main:other", "changed"), (None, "cleared")):
+        with pytest.raises(InvalidRequest, match=f"spawnedBy cannot be {verb}"):
+            await office.desk.patch(ADMIN, child, {"spawnedBy": asked})
+
+
+async def test_a_session_of_no_agent_is_not_begun(office: Office) -> None:
+    with pytest.raises(InvalidRequest, match="No agent 'nobody'"):
+        await office.desk.patch(ADMIN, SessionKey("nobody", "x"), {"label": "x"})
+    with pytest.raises(InvalidRequest, match="No agent 'nobody'"):
+        await office.desk.reset(ADMIN, SessionKey("nobody", "x"))
+
+
+async def test_resetting_stops_what_goes_on_and_keeps_the_settings(office: Office) -> None:
+    await office.talk(TRIP, "run-1")
+    await office.desk.patch(ADMIN, TRIP, {"label": "Trip"})
+    office.dispatcher.dispatch(run("first", session_key=TRIP))
+    office.dispatcher.dispatch(run("second", session_key=TRIP))
+    office.dispatcher.dispatch(run("other", session_key=MAIN))
+
+    info = await office.desk.reset(ADMIN, TRIP)
+
+    assert [run_id for run_id, _ in office.dispatcher.aborted] == ["second", "first"]
+    assert info.session_id != "id of trip"
+    assert info.settings["label"] == "Trip"
+    assert await office.desk.messages(ADMIN, TRIP, limit=9) == ()
+    older = await office.desk.transcripts(ADMIN, TRIP, 9)
+    assert [t.session_id for t in older][-1] == "id of trip"
+
+
+async def test_what_does_not_stop_is_told_and_nothing_is_changed(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opensoul.domain.session_desk._PATIENCE", 0.01)
+    stuck = Office(dispatcher=StuckDispatcher(), store=office.store)
+    await stuck.talk(TRIP, "run-1")
+    stuck.dispatcher.dispatch(run("stuck", session_key=TRIP))
+
+    with pytest.raises(SessionBusy, match="still active"):
+        await stuck.desk.delete(ADMIN, TRIP)
+
+    assert await stuck.desk.find(ADMIN, TRIP) is not None
+
+
+async def test_a_main_session_cannot_be_deleted_and_others_can(office: Office) -> None:
+    await office.talk(TRIP, "run-1")
+    with pytest.raises(InvalidRequest, match="Cannot delete the main session"):
+        await office.desk.delete(ADMIN, MAIN)
+
+    assert await office.desk.delete(ADMIN, TRIP) is True
+    assert await office.desk.delete(ADMIN, TRIP) is False
+    assert office.told == [("trip", "deleted")]
+
+
+async def test_compacting_waits_for_nobody_and_refuses_while_a_run_works(office: Office) -> None:
+    await office.talk(TRIP, "run-1")
+    await office.talk(TRIP, "run-2")
+    office.dispatcher.dispatch(run("working", session_key=TRIP))
+    with pytest.raises(SessionBusy, match="has a run"):
+        await office.desk.compact(ADMIN, TRIP, 2)
+    office.dispatcher.runs.clear()
+
+    info, kept = await office.desk.compact(ADMIN, TRIP, 2)
+
+    assert (info.message_count, kept) == (2, 2)
+    with pytest.raises(UnknownSession, match="session not found"):
+        await office.desk.compact(ADMIN, MAIN, 2)
+
+
+async def test_what_is_injected_is_the_assistants_last_word(office: Office) -> None:
+    await office.talk(TRIP, "run-1")
+
+    info, message_id = await office.desk.inject(ADMIN, TRIP, "By the way.")
+
+    *_, last = await office.desk.messages(ADMIN, TRIP, limit=9)
+    assert (last.message.role, last.message.text) == (Role.ASSISTANT, "By the way.")
+    assert last.run_id == message_id
+    assert info.key == TRIP
+    with pytest.raises(UnknownSession):
+        await office.desk.inject(ADMIN, MAIN, "x")
+
+
+async def test_who_no_longer_wants_to_know_is_not_told(office: Office) -> None:
+    told: list[str] = []
+    stop = office.desk.on_change(lambda _, what: told.append(what))
+    await office.desk.patch(ADMIN, TRIP, {"label": "a"})
+    stop()
+    await office.desk.patch(ADMIN, TRIP, {"label": "b"})
+
+    assert told == ["patched"]

@@ -1,0 +1,250 @@
+"""Runs under an id that the client chose: reserved first, begun once, seen and stopped by id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from opensoul.adapters.stores.no_catalog import NoCatalog
+from opensoul.domain.auth import Principal, Scope
+from opensoul.domain.errors import (
+    Forbidden,
+    InvalidRequest,
+    KeyReused,
+    SendBlocked,
+    SessionBusy,
+    SessionKeyInvalid,
+    UnknownRun,
+)
+from opensoul.domain.gateway import Gateway
+from opensoul.domain.lockout import Lockout
+from opensoul.domain.run_records import RunQuery, RunRecord, RunStatus, record_of, status_after
+from opensoul.domain.runs import Aborted, Failed, Run, RunRequest, Started
+from opensoul.domain.send_policy import SendPolicy
+from opensoul.domain.session_records import SessionInfo
+from opensoul.domain.sessions import SessionKey
+from opensoul.domain.settings import SessionSettings, Settings
+from tests.fakes.domain import FakeClock, FakeDispatcher, FakeIds, FakeRunLog, run, settings, user
+
+WRITER = Principal("writer", frozenset({Scope.WRITE}), "token")
+HELLO = RunRequest(messages=(user("hi"),), session_key="trip")
+
+
+class Catalog(NoCatalog):
+    """Knows what was set for sessions."""
+
+    def __init__(self, chosen: Mapping[str, str]) -> None:
+        self._chosen = chosen
+
+    async def find(self, key: SessionKey) -> SessionInfo | None:
+        return SessionInfo(key, "id", 0.0, 0.0, settings=dict(self._chosen))
+
+
+@dataclass
+class Door:
+    settings: Settings = field(default_factory=settings)
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    log: FakeRunLog = field(default_factory=FakeRunLog)
+    dispatcher: FakeDispatcher = field(default_factory=FakeDispatcher)
+
+    def __post_init__(self) -> None:
+        clock = FakeClock()
+        self.gateway = Gateway(
+            settings=lambda: self.settings,
+            lockout=Lockout(clock),
+            dispatcher=self.dispatcher,
+            run_log=self.log,
+            catalog=Catalog(self.chosen),
+            clock=clock,
+            new_id=FakeIds(),
+        )
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+async def test_the_key_becomes_the_id_and_is_reserved_before_the_run_begins(door: Door) -> None:
+    order: list[str] = []
+    door.gateway.on_run(lambda record: order.append("told"))
+
+    submission = await door.gateway.submit_once(
+        WRITER, HELLO, "K", accepted=lambda record: order.append("accepted")
+    )
+
+    assert submission.fresh
+    assert submission.record.id == "K"
+    assert str(submission.record.session_key) == "agent:main:trip"
+    assert "K" in door.log.records
+    assert [run.id for run in door.dispatcher.runs] == ["K"]
+    assert order == ["accepted", "told"]
+
+
+async def test_of_equal_requests_at_once_one_begins_the_run(door: Door) -> None:
+    asking = (door.gateway.submit_once(WRITER, HELLO, "K") for _ in range(10))
+
+    submissions = await asyncio.gather(*asking)
+
+    assert sum(submission.fresh for submission in submissions) == 1
+    assert len(door.dispatcher.runs) == 1
+
+
+async def test_another_request_under_a_used_key_is_refused(door: Door) -> None:
+    await door.gateway.submit_once(WRITER, HELLO, "K")
+    other = RunRequest(messages=(user("something else"),), session_key="trip")
+
+    with pytest.raises(KeyReused, match="another request"):
+        await door.gateway.submit_once(WRITER, other, "K")
+
+
+async def test_a_refused_run_leaves_its_key_free(door: Door) -> None:
+    door.dispatcher.refusal = SessionBusy("full")
+    with pytest.raises(SessionBusy):
+        await door.gateway.submit_once(WRITER, HELLO, "K")
+    door.dispatcher.refusal = None
+
+    assert (await door.gateway.submit_once(WRITER, HELLO, "K")).fresh
+
+
+class SlowLog(FakeRunLog):
+    """Takes its time to reserve, and tells that somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def reserve(self, record: RunRecord) -> RunRecord | None:
+        self.asked.set()
+        await self.go_on.wait()
+        return await super().reserve(record)
+
+
+class TellingDispatcher(FakeDispatcher):
+    """Tells that a Run was begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+
+    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
+        super().dispatch(run, fingerprint=fingerprint)
+        self.begun.set()
+
+
+async def test_who_stops_waiting_does_not_leave_a_key_without_a_run() -> None:
+    log, dispatcher = SlowLog(), TellingDispatcher()
+    door = Door(log=log, dispatcher=dispatcher)
+    asking = asyncio.create_task(door.gateway.submit_once(WRITER, HELLO, "K"))
+    await log.asked.wait()
+
+    asking.cancel()
+    log.go_on.set()
+
+    await asyncio.wait_for(dispatcher.begun.wait(), 5)
+    assert [run.id for run in dispatcher.runs] == ["K"]
+
+
+@pytest.mark.parametrize("key", ["", "   ", "x" * 257, "a\nb", "\ud800"])
+async def test_a_key_is_short_and_plain(door: Door, key: str) -> None:
+    with pytest.raises(InvalidRequest, match="idempotencyKey"):
+        await door.gateway.submit_once(WRITER, HELLO, key)
+
+    assert door.log.records == {}
+
+
+async def test_asking_needs_write(door: Door) -> None:
+    reader = Principal("reader", frozenset({Scope.READ}), "token")
+
+    with pytest.raises(Forbidden):
+        await door.gateway.submit_once(reader, HELLO, "K")
+
+
+@pytest.mark.parametrize(
+    ("allow", "chosen", "refused"),
+    [
+        (False, {}, True),
+        (False, {"sendPolicy": "allow"}, False),
+        (True, {"sendPolicy": "deny"}, True),
+        (True, {}, False),
+    ],
+)
+async def test_a_blocked_session_is_refused_before_anything_happens(
+    allow: bool, chosen: Mapping[str, str], refused: bool
+) -> None:
+    sessions = SessionSettings(send_policy=SendPolicy(default_allow=allow))
+    door = Door(settings=settings(sessions=sessions), chosen=chosen)
+
+    if refused:
+        with pytest.raises(SendBlocked):
+            await door.gateway.submit_once(WRITER, HELLO, "K")
+        assert door.log.records == {}
+    else:
+        assert (await door.gateway.submit_once(WRITER, HELLO, "K")).fresh
+
+
+async def test_keys_of_children_are_for_who_may_use_them(door: Door) -> None:
+    asked = RunRequest(messages=(user("hi"),), session_key="agent:main:subagent:abc")
+    with pytest.raises(SessionKeyInvalid, match="reserved"):
+        await door.gateway.submit_once(WRITER, asked, "K")
+
+    allowed = RunRequest(
+        messages=(user("hi"),), session_key="agent:main:subagent:abc", reserved_keys=True
+    )
+    assert (await door.gateway.submit_once(WRITER, allowed, "K")).fresh
+
+
+async def test_a_request_can_set_its_time_and_its_thinking(door: Door) -> None:
+    asked = RunRequest(messages=(user("hi"),), timeout=3, thinking="max")
+    await door.gateway.submit_once(WRITER, asked, "K")
+    unlimited = RunRequest(messages=(user("hi"),), timeout=0)
+    await door.gateway.submit_once(WRITER, unlimited, "L")
+
+    first, second = door.dispatcher.runs
+    assert (first.agent.timeout, first.thinking) == (3, "high")
+    assert second.agent.timeout is None
+
+
+async def test_runs_are_seen_and_stopped_by_their_id_and_by_their_session(door: Door) -> None:
+    for key in ("K", "L"):
+        await door.gateway.submit_once(WRITER, HELLO, key)
+
+    assert (await door.gateway.run(WRITER, "K")).id == "K"
+    assert {record.id for record in (await door.gateway.runs(WRITER, RunQuery())).runs} == {
+        "K",
+        "L",
+    }
+    trip = door.gateway.session_key("trip")
+    assert [run.id for run in door.gateway.active(WRITER, trip)] == ["K", "L"]
+    assert door.gateway.abort_session(WRITER, trip, "enough") == ("K", "L")
+    # Those that wait go first, so that none of them begins.
+    assert [run_id for run_id, _ in door.dispatcher.aborted] == ["L", "K"]
+    with pytest.raises(UnknownRun):
+        await door.gateway.run(WRITER, "unknown")
+    with pytest.raises(UnknownRun):
+        await door.gateway.wait(WRITER, "unknown", 0)
+    assert (await door.gateway.wait(WRITER, "K", 0)).id == "K"
+
+
+async def test_who_no_longer_wants_to_know_of_runs_is_not_told(door: Door) -> None:
+    told: list[RunRecord] = []
+    stop = door.gateway.on_run(told.append)
+    door.gateway.submit(WRITER, HELLO)
+    stop()
+    door.gateway.submit(WRITER, HELLO)
+
+    assert len(told) == 1
+
+
+def test_events_bring_a_run_from_one_status_to_the_next() -> None:
+    assert record_of(run()).status is RunStatus.QUEUED
+    assert status_after(Started(0, 0)) is RunStatus.RUNNING
+    assert status_after(Aborted("enough")) is RunStatus.ABORTED
+    assert status_after(Failed("run_failed", "no")) is RunStatus.FAILED
+    assert status_after(Failed("run_interrupted", "no")) is RunStatus.INTERRUPTED
+    assert RunStatus.INTERRUPTED.final
+    assert not RunStatus.RUNNING.final
