@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-
-import orjson
+from typing import NamedTuple
 
 from ..http.json_text import dumps
 
@@ -15,13 +14,33 @@ _LOSSY_FROM = 1024 * 1024
 """Bytes from which on events that may be lost are lost."""
 
 
+_ENVELOPE = 128
+"""Bytes of an event's frame around its payload, about."""
+
+
+class _Waiting(NamedTuple):
+    """A frame, or what an event's frame is made of when it is sent: the payload is shared by
+    everybody who is told."""
+
+    payload: bytes
+    size: int
+    name: str | None = None
+    seq: int = 0
+    state: bytes = b""
+
+    def text(self) -> str:
+        if self.name is None:
+            return self.payload.decode()
+        return event_frame(self.name, self.payload, seq=self.seq, state=self.state).decode()
+
+
 class Outbox:
     """Frames in order. `overflow` is set once a frame found no room that had to be sent."""
 
     def __init__(self, limit: int = MAX_BUFFERED) -> None:
         self._limit = limit
         self._lossy_from = min(_LOSSY_FROM, limit)
-        self._frames: deque[str] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._size = 0
         self._seq = 0
         self._filled = asyncio.Event()
@@ -31,35 +50,28 @@ class Outbox:
 
     def put(self, frame: bytes) -> None:
         """Queue a frame that must arrive. Where there is no room the client is too slow."""
-        if self._size + len(frame) > self._limit:
-            self.overflow.set()
-        if self.overflow.is_set():
-            return
-        self._frames.append(frame.decode())
-        self._size += len(frame)
-        if self._size > self._lossy_from:
-            self._room.clear()
-        self._filled.set()
+        self._add(_Waiting(frame, len(frame)))
 
     def event(
         self, name: str, payload: bytes, *, may_be_lost: bool = False, state: bytes = b""
     ) -> None:
         """Queue an event. One that is lost takes a number all the same: the gap tells."""
         self._seq += 1
-        if may_be_lost and self._size + len(payload) > self._lossy_from:
+        size = len(payload) + _ENVELOPE
+        if may_be_lost and self._size + size > self._lossy_from:
             return
-        self.put(event_frame(name, payload, seq=self._seq, state=state))
+        self._add(_Waiting(payload, size, name, self._seq, state))
 
     async def take(self) -> str:
         """The next frame, once there is one."""
-        while not self._frames:
+        while not self._waiting:
             self._filled.clear()
             await self._filled.wait()
-        frame = self._frames.popleft()
-        self._size -= len(frame)
+        waiting = self._waiting.popleft()
+        self._size -= waiting.size
         if self._size <= self._lossy_from:
             self._room.set()
-        return frame
+        return waiting.text()
 
     async def room(self) -> None:
         """Return once not much waits: for those who can wait where others would lose."""
@@ -67,7 +79,18 @@ class Outbox:
 
     def __len__(self) -> int:
         """Frames that wait."""
-        return len(self._frames)
+        return len(self._waiting)
+
+    def _add(self, waiting: _Waiting) -> None:
+        if self._size + waiting.size > self._limit:
+            self.overflow.set()
+        if self.overflow.is_set():
+            return
+        self._waiting.append(waiting)
+        self._size += waiting.size
+        if self._size > self._lossy_from:
+            self._room.clear()
+        self._filled.set()
 
 
 def event_frame(name: str, payload: bytes, *, seq: int | None = None, state: bytes = b"") -> bytes:
@@ -96,8 +119,3 @@ def error_frame(request_id: str, error: dict[str, object], payload: object | Non
 
 def _with(head: dict[str, object], name: bytes, value: bytes) -> bytes:
     return dumps(head)[:-1] + b',"' + name + b'":' + value + b"}"
-
-
-def loads(text: str) -> object:
-    """The value of a frame's text. Raises ValueError."""
-    return orjson.loads(text)
