@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test format lint docs model pins clean
+.PHONY: help run test bench bench-peers format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -22,8 +22,8 @@ endif
 say = printf '\n== %s\n'
 
 help: ## List what can be made.
-	@sed -n 's/^\([a-z]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
-	    printf 'make %-8s %s\n' "$$name" "$$text"; \
+	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' Makefile | while IFS=: read -r name text; do \
+	    printf 'make %-12s %s\n' "$$name" "$$text"; \
 	done
 
 # One who has the developers' tools keeps them.
@@ -45,9 +45,16 @@ test: .venv/.dev ## Run every check: format, lint, types, contracts, tests, cove
 	@$(say) 'Lint (ruff check .)' && $(BIN)/ruff check .
 	@$(say) 'Types (mypy)' && $(BIN)/mypy
 	@$(say) 'Architecture contracts (lint-imports)' && $(BIN)/lint-imports
+	@$(say) 'The hot path against its baseline (python -m bench.guard)' && $(BIN)/python -m bench.guard
 	@$(say) 'The local model (opensoul models fetch)' && $(MAKE) --no-print-directory model
 	@$(say) 'Tests (pytest under coverage, subprocesses included)' && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -ra $(ARGS)
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+bench: .venv/.dev ## Measure the Gateway beside a bare pass-through (ARGS=--quick for two minutes).
+	@$(BIN)/python -m bench.run $(ARGS) && $(BIN)/python -m bench.chart
+
+bench-peers: .venv/.dev ## Measure LiteLLM's proxy beside them, where it installs.
+	@$(BIN)/python -m bench.peers $(ARGS) && $(BIN)/python -m bench.chart
 
 format: .venv/.dev ## Format the code and repair what lint can repair.
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
