@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from contextlib import suppress
 
@@ -11,6 +12,9 @@ from hypercorn.protocol import h2, h11
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 
 from .websocket_stream import RuledStream
+
+FIRST_REQUEST_SECONDS = 20.0
+"""How long a new connection may take for the head of its first request."""
 
 
 class HypercornChanged(Exception):
@@ -45,6 +49,25 @@ class PatientServer(TCPServer):
     whole server.
     """
 
+    _expecting_first = True
+
+    async def _idle_timeout(self) -> None:
+        """The first request has to come sooner than further ones: who brings none is a stranger."""
+        if not self._expecting_first:
+            await super()._idle_timeout()
+            return
+        self._expecting_first = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_REQUEST_SECONDS):
+                await self.context.terminated.wait()
+        await asyncio.shield(self._initiate_server_close())
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # The client has gone, and no request will come. Without this its socket would stay open
+        # until keep-alive ends, so that opening and closing many would use up all there may be.
+        await self.idle_task.stop()
+
     async def _close(self) -> None:
         with suppress(OSError):
             await super()._close()
@@ -54,7 +77,13 @@ _EXPECTED: dict[type, tuple[str, ...]] = {
     WSStream: ("handle", "app_send", "_accept", "_handle_events", "_send_wsproto_event"),
     h11.H11Protocol: ("stream_send",),
     h2.H2Protocol: ("stream_send",),
-    TCPServer: ("protocol_send", "_close"),
+    TCPServer: (
+        "protocol_send",
+        "_close",
+        "_read_data",
+        "_idle_timeout",
+        "_initiate_server_close",
+    ),
 }
 _PARAMETERS: dict[type, set[str]] = {
     WSStream: {"app", "config", "task_group", "send", "stream_id"},

@@ -11,10 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+# cryptography is imported where it is used: most clients bring a secret and no device.
 
 
 class DeviceFileInvalid(ValueError):
@@ -67,6 +69,8 @@ class DeviceIdentity:
 
         Raises DeviceFileInvalid, and OSError where the file system refuses.
         """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         try:
             return cls._load(path)
         except FileNotFoundError:
@@ -87,6 +91,9 @@ class DeviceIdentity:
 
     @classmethod
     def _load(cls, path: Path) -> DeviceIdentity:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         try:
             pem = json.loads(path.read_text("utf-8"))["privateKeyPem"]
             key = serialization.load_pem_private_key(pem.encode(), password=None)
@@ -100,6 +107,8 @@ class DeviceIdentity:
         return cls(key)
 
     def _described(self) -> dict[str, Any]:
+        from cryptography.hazmat.primitives import serialization
+
         public = self._key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )

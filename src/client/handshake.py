@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,6 +173,10 @@ async def open_socket(
     try:
         return await http.ws_connect(options.url, ssl=options.tls, max_msg_size=MAX_MESSAGE)
     except aiohttp.WSServerHandshakeError as error:
+        if error.status < 400 or error.status == 404:  # No Gateway: that upgrades on any path.
+            raise ConnectFailed(
+                f"What answers at {options.url} is no Gateway (HTTP status {error.status})."
+            ) from None
         busy = error.status == 503
         raise HandshakeRefused(
             f"{options.url} answers with HTTP status {error.status}: {error.message}",
@@ -186,8 +191,11 @@ async def open_socket(
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return error.os_error.strerror
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+    if cause is not None and cause.errno and cause.errno > 0:
+        return os.strerror(cause.errno)  # asyncio's own words repeat the address.
+    if cause is not None and cause.strerror:
+        return cause.strerror
     return str(error) or type(error).__name__
 
 

@@ -135,7 +135,7 @@ def session_info(told: Raw) -> SessionInfo:
         agent_id=_text(told, "agentId") or (parts[1] if key.startswith("agent:") else ""),
         session_id=_text(told, "sessionId"),
         label=_text(told, "label") or _text(told, "displayName"),
-        model=_text(told, "model"),
+        model="/".join(filter(None, (_text(told, "modelProvider"), _text(told, "model")))),
         updated_at=_seconds(told, "updatedAt"),
         total_tokens=_number(told, "totalTokens"),
         running=told.get("hasActiveRun") is True,

@@ -49,6 +49,8 @@ def remove(
     """The device is forgotten, and so is what it asks for. Raises Forbidden, InvalidRequest."""
     authorize(principal, Scope.PAIRING)
     device = _paired(state, device_id)
+    for token in device.tokens.values():
+        _must_reach(principal, device_id, token)
     after = DeviceState(without(state.paired, device_id), without(state.pending, device_id))
     events: tuple[DeviceEvent, ...] = (DeviceRemoved(device_id),)
     asked = state.pending.get(device_id)
@@ -71,6 +73,7 @@ def rotate(
     had = _token(device, role)
     if had.revoked_at is not None:
         raise InvalidRequest("the token is revoked; the device has to be approved again")
+    _must_reach(principal, device_id, had)
     wanted = had.scopes if scopes is None else scopes
     _must_hold(principal, wanted)
     for scope in sorted(wanted):
@@ -90,6 +93,7 @@ def revoke(
     had = _token(device, role)
     if had.revoked_at is not None:
         return Change(state, had)
+    _must_reach(principal, device_id, had)
     revoked = replace(had, digest="", due=False, revoked_at=fresh.at)
     after = with_token(state, device, revoked)
     return Change(after, revoked, (TokenRevoked(device_id, had.role),))
@@ -118,3 +122,10 @@ def _token(device: PairedDevice, role: str) -> DeviceToken:
 def _must_hold(principal: Principal, scopes: frozenset[Scope]) -> None:
     for scope in sorted(scopes):
         authorize(principal, scope)
+
+
+def _must_reach(principal: Principal, device_id: str, token: DeviceToken) -> None:
+    """Nobody takes from another device what they do not hold themselves: who has operator.pairing
+    alone could lock out an administrator. Raises Forbidden."""
+    if token.revoked_at is None and principal.id != f"device:{device_id}":
+        _must_hold(principal, token.scopes)

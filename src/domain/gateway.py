@@ -148,11 +148,13 @@ class Gateway:
                 if run.on_leave is OnLeave.ABORT and not followed.ended:
                     self._dispatcher.abort(run.id, "The client left.")
 
-    def watch(self, principal: Principal, run_id: str) -> AsyncGenerator[NumberedEvent]:
-        """A Run's events from the first, each once it is kept, for one who only looks on: leaving
-        means nothing. Raises Forbidden."""
+    def watch(
+        self, principal: Principal, run_id: str, after: int = 0
+    ) -> AsyncGenerator[NumberedEvent]:
+        """A Run's events numbered above `after`, each once it is kept, for one who only looks on:
+        leaving means nothing. Raises Forbidden."""
         authorize(principal, Scope.READ)
-        return self._run_log.follow_kept(run_id)
+        return self._run_log.follow_kept(run_id, after)
 
     async def run(self, principal: Principal, run_id: str) -> RunRecord:
         """What is known of a Run. Raises Forbidden, UnknownRun."""

@@ -29,7 +29,7 @@ class Lockout:
 
     def check(self, address: str) -> None:
         """Raises LockedOut while the address is locked out."""
-        record = self._records.get(_group(address))
+        record = self._records.get(owner_of(address))
         if record is None:
             return
         left = record.locked_until - self._now()
@@ -40,7 +40,7 @@ class Lockout:
 
     def failed(self, address: str, limits: LockoutSettings) -> bool:
         """Count a wrong credential; True when the address is locked out by it."""
-        key, now = _group(address), self._now()
+        key, now = owner_of(address), self._now()
         record = self._records.setdefault(key, _Record())
         self._records.move_to_end(key)
         while len(self._records) > limits.max_addresses:
@@ -57,13 +57,14 @@ class Lockout:
 
     def succeeded(self, address: str) -> None:
         """A right credential forgives the wrong ones before it."""
-        self._records.pop(_group(address), None)
+        self._records.pop(owner_of(address), None)
 
     def __len__(self) -> int:
         return len(self._records)
 
 
-def _group(address: str) -> str:
+def owner_of(address: str) -> str:
+    """What counts as one client: the address, or its IPv6 network of 64 bits."""
     try:
         parsed = ip_address(address)
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 
 import pytest
 
@@ -58,10 +59,18 @@ def test_a_path_that_leads_nowhere_is_told(configured: Home, path: str) -> None:
     }
 
 
+def test_a_secret_is_set_from_standard_input(
+    configured: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("open!\n"))
+    assert configured.opensoul("config", "set", "gateway.auth.token", "-").code == 0
+    assert changed(configured, '"sesame"', '"open!"')
+
+
 @pytest.mark.parametrize("path", ["", ".a", "a..b", "a.", "a[", "a[x]", 'a["x]'])
 def test_what_is_no_path_is_refused(configured: Home, path: str) -> None:
     refused = configured.opensoul("config", "get", path)
-    assert refused.code == 1
+    assert refused.code == 2
     assert "path" in refused.err
 
 

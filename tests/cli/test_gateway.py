@@ -149,6 +149,9 @@ def test_an_interruption_is_130(home: Home) -> None:
         ("gateway --token --token --port 1", "gateway --token *** --port 1"),
         ("gateway --token-file s3", "gateway --token-file s3"),
         ("gateway --token", "gateway --token"),
+        ("gateway call m --params {}", "gateway call m --params ***"),
+        ("config set a.token s3 --json", "config set a.token *** ***"),
+        ("config get set", "config get set"),
     ],
 )
 def test_secrets_are_masked_wherever_they_stand(arguments: str, shown: str) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from opensoul.app.cli.reaching import READ, reach
+from opensoul.app.cli.refused import Refused
 from opensoul.app.cli.state import State
 from opensoul.client import DeviceTokens
-from tests.client.fake_gateway import FakeGateway
+from tests.client.fake_gateway import FakeGateway, FakeRun, finished, started, text
 from tests.e2e.process import OPENSOUL
 
 from .command import Home, Outcome
@@ -197,7 +198,10 @@ def test_a_log_is_followed_over_a_lost_connection(fake: FakeGateway, home: Home)
     following = ("logs", "--follow", "--interval", "0.1", "--json")
     running = process(home, *following, "--url", fake.url, "--token", "x")
     assert running.stdout is not None
-    assert [running.stdout.readline() for _ in range(2)] == ['"before"\n', '"after"\n']
+    assert [running.stdout.readline() for _ in range(2)] == [
+        '{"message": "before"}\n',
+        '{"message": "after"}\n',
+    ]
     running.send_signal(signal.SIGINT)
     running.communicate(timeout=60)
     assert running.returncode == 130
@@ -214,6 +218,75 @@ def test_the_configured_gateway_gets_the_configured_secret(
     for arguments in ((), ("--url", fake.url), ("--url", f"localhost:{port}")):
         assert home.opensoul("health", *arguments).code == 0
         assert fake.connects[-1]["auth"] == {"password": "of the file"}
+
+
+def test_ones_own_gateway_in_the_network_gets_the_secret_and_needs_no_device(home: Home) -> None:
+    home.configure(
+        "{ gateway: { bind: 'custom', customBindHost: '192.0.2.7', port: 4,"
+        " auth: { token: 'of the file' } } }"
+    )
+    for given in ({}, {"wire_url": "192.0.2.7:4"}):
+        options = reach(State(home.serve, dict(given))).options(READ)
+        assert (options.token, options.device) == ("of the file", None)
+    # Another program may listen at the same port of another address.
+    for url in ("127.0.0.1:4", "192.0.2.8:4", "192.0.2.7:5"):
+        with pytest.raises(Refused, match="not the configured Gateway"):
+            reach(State(home.serve, {"wire_url": url}))
+    assert not (home.state / "identity").exists()
+
+
+def test_a_machine_is_paired_once_and_needs_no_secret_then(
+    fake: FakeGateway, wire: Wire, home: Home
+) -> None:
+    fake.hello_auth = {"deviceToken": "t1"}
+    assert "Let in at" in wire("devices", "pair").out
+    assert fake.connects[-1]["auth"] == {"token": "x"}
+    assert fake.connects[-1]["device"]["id"]
+    assert "operator.admin" in wire("devices", "pair", "--json").json["scopes"]
+    kept = DeviceTokens(home.state / "identity" / "device-auth.json")
+    assert kept.get(f"{fake.url}/", "operator") == "t1"
+    wire("health")
+    assert "device" not in fake.connects[-1]
+
+
+def test_who_waits_for_a_lost_gateway_is_told_so(fake: FakeGateway, home: Home) -> None:
+    lost: list[str] = []
+
+    async def lose(socket: Any, method: str) -> bool:
+        if method == "runs.follow" and not lost:
+            lost.append(method)
+            await socket.close(code=1012)
+            return True
+        if method == "runs.follow":
+            await fake.runs["R"].tell(started(), text("Hello"), finished())
+        return False
+
+    fake.before_answer = lose
+    fake.runs["R"] = FakeRun("R")
+    told = home.opensoul("runs", "follow", "R", "--url", fake.url, "--token", "x")
+    assert (told.code, told.out) == (0, "Hello\n")
+    assert told.err.startswith("opensoul: the connection is lost; trying again")
+
+
+def test_an_interrupt_that_nobody_hears_says_that_the_run_may_go_on(
+    fake: FakeGateway, home: Home
+) -> None:
+    asked = threading.Event()
+
+    async def lose(socket: Any, method: str) -> bool:
+        if method == "runs.follow":
+            asked.set()
+        elif method == "runs.abort":
+            return True
+        return False
+
+    fake.before_answer = lose
+    running = process(home, "agent", "-m", "hi", "--url", fake.url, "--token", "x")
+    assert asked.wait(60)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "the run may go on: opensoul runs abort " in err
 
 
 def test_from_afar_a_device_says_which_one_it_is(home: Home) -> None:

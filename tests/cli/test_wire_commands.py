@@ -51,13 +51,29 @@ def test_the_message_may_come_from_standard_input(gateway: GatewayProcess) -> No
     done = subprocess.run(
         [OPENSOUL, "agent", "-m", "-"],
         env=gateway.env,
-        input="from a pipe",
+        input="from a pipe\n",
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
     assert done.stdout == "[scripted] You said: from a pipe\n"
+
+
+def test_an_interrupt_is_told_to_programs_as_json(gateway: GatewayProcess, beside: Home) -> None:
+    key = "agent:slow:interrupted-json"
+    asked = begun(gateway, "agent", "-m", "go", "--session-key", key, "--json")
+    while not beside.opensoul("runs", "list", "--session", key, "--json").json["runs"]:
+        assert asked.poll() is None
+    asked.send_signal(signal.SIGINT)
+    out, err = asked.communicate(timeout=60)
+    assert (asked.returncode, out) == (130, "")
+    assert json.loads(err)["error"] == {"code": "interrupted", "message": "aborted"}
+
+
+def test_groups_that_list_do_so_without_a_command(beside: Home) -> None:
+    for group in ("agents", "models", "sessions", "runs", "devices"):
+        assert beside.opensoul(group).out == beside.opensoul(group, "list").out != ""
 
 
 def test_what_is_wrong_with_a_question_is_told(beside: Home) -> None:
@@ -204,11 +220,14 @@ def test_the_doctor_knows_another_gateway_by_its_port(
     assert f"port {gateway.port} is in use by another Gateway" in home.opensoul("doctor").out
 
 
-def test_a_wrong_secret_is_told_in_the_gateways_words(gateway: GatewayProcess, home: Home) -> None:
+def test_a_wrong_secret_is_told_with_where_the_right_one_is(
+    gateway: GatewayProcess, home: Home
+) -> None:
     url = f"ws://127.0.0.1:{gateway.port}"
     refused = home.opensoul("health", "--url", url, "--token", "wrong", "--json")
     assert refused.code == 1
     assert "token mismatch" in refused.json_error["message"]
+    assert "`opensoul token show`" in refused.json_error["message"]
     assert refused.json_error["code"] == "auth_token_mismatch"
 
 
@@ -225,9 +244,9 @@ def test_the_configured_secret_goes_nowhere_else(home: Home) -> None:
     for url in ("ws://127.0.0.1:9", "wss://gateway.example", "gateway.example:1"):
         refused = home.opensoul("health", "--url", url, "--json")
         assert refused.json_error["code"] == "credentials_needed"
-    for url in ("ftp://x", "ws://", "ws://user@x"):
+    for url in ("ftp://x", "ws://", "ws://user@x", "ws://x:port", "ws://[::1", "ws://x:0"):
         refused = home.opensoul("health", "--url", url, "--token", "x", "--json")
-        assert refused.json_error["code"] == "usage"
+        assert (refused.code, refused.json_error["code"]) == (2, "usage")
 
 
 def test_without_a_gateway_it_is_said_how_to_start_one(
@@ -258,7 +277,7 @@ def test_a_local_question_needs_no_gateway(home: Home) -> None:
     assert home.opensoul("agent", "-m", "hi", *broken).code == 1
     unknown = home.opensoul("agent", "-m", "hi", "--local", "--session-id", "absent")
     assert "absent" in unknown.err
-    assert home.opensoul("agent", "-m", "hi", "--local", "--token", "x").code == 1
+    assert home.opensoul("agent", "-m", "hi", "--local", "--token", "x").code == 2
     other = ("--agent", "slow", "--session-key", "agent:main:x")
     assert "does not match" in home.opensoul("agent", "-m", "hi", "--local", *other).err
     home.configure("{ gateway: { port: 'x' } }")

@@ -170,6 +170,7 @@ async def test_wait_tells_how_a_run_ended(peer: Peer, provider: FakeProvider) ->
     provider.will(hang())
     request = peer.send("agent", ASKED)
     await peer.answer(request)
+    await peer.event("agent", stream="lifecycle")
 
     assert (await peer.call("agent.wait", {"runId": "K", "timeoutMs": 0}))["status"] == "timeout"
     assert (await peer.call("agent.wait", {"runId": "unknown"}))["status"] == "timeout"

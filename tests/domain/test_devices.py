@@ -184,7 +184,9 @@ async def test_nobody_rotates_to_what_they_or_the_device_do_not_hold() -> None:
 
     with pytest.raises(Forbidden, match=r"operator\.admin"):
         await devices.rotate(holding(PAIRING, READ), device.id, "operator")
-    narrow = await devices.rotate(holding(PAIRING, READ), device.id, "operator", frozenset({READ}))
+    with pytest.raises(Forbidden, match=r"operator\.admin"):
+        await devices.rotate(holding(PAIRING, READ), device.id, "operator", frozenset({READ}))
+    narrow = await devices.rotate(ADMIN, device.id, "operator", frozenset({READ}))
     assert narrow.scopes == {READ}
     with pytest.raises(InvalidRequest, match=r"not approved for operator\.write"):
         await devices.rotate(ADMIN, device.id, "operator", frozenset({WRITE}))

@@ -73,6 +73,38 @@ async def test_it_shows_what_was_said_and_streams_what_is_said_now(fake: FakeGat
     assert app.failure is None
 
 
+async def test_only_an_answer_that_goes_on_has_a_cursor(fake: FakeGateway) -> None:
+    app = chat(fake)
+
+    def cursors() -> list[bool]:
+        shown = app.screen_stack[0].query(Bubble)
+        return ["▌" in str(bubble.render()) for bubble in shown]
+
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: cursors() == [False, False, False, True])
+        await until(pilot, lambda: bool(fake.runs))
+        [run] = fake.runs.values()
+        await run.tell(started(), text("Hello"), finished())
+        await until(pilot, lambda: cursors() == [False] * 4)
+
+
+async def test_what_is_still_answered_is_there_after_looking_elsewhere(fake: FakeGateway) -> None:
+    app = chat(fake)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: bool(fake.runs))
+        [run_id] = fake.runs
+        for key in ("agent:main:other", SESSION):
+            app._switch(key)
+            await until(pilot, lambda key=key: key in state(app) and len(said(app)) == 2)  # type: ignore[misc]
+        told = {"runId": run_id, "sessionKey": SESSION, "state": "delta"}
+        await fake.tell("chat", told | {"message": message("assistant", "Hel")})
+        await until(pilot, lambda: said(app)[-1] == "Hel")
+
+
 async def test_escape_stops_the_answer(fake: FakeGateway) -> None:
     app = chat(fake)
     async with app.run_test() as pilot:

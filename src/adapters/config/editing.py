@@ -24,6 +24,7 @@ from ...domain.errors import InvalidRequest
 from ...domain.ports import Clock
 from .context import Inputs
 from .documents import Unreadable, parse
+from .guarding import check_edit
 from .hints import described_schema
 from .issues import dotted
 from .patching import patched
@@ -66,7 +67,7 @@ class ConfigEditor:
         with self._locked():
             before = content_of(self._locations)
             _check_hash(before, base_hash)
-            return self._write(before, _with_secrets(raw, given, before))
+            return self._write(before, self._guarded(before, _with_secrets(raw, given, before)))
 
     def patch(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         """See ConfigFile."""
@@ -76,7 +77,8 @@ class ConfigEditor:
         with self._locked():
             before = content_of(self._locations)
             _check_hash(before, base_hash)
-            return self._patch(before, lambda _: given)
+            text = patched(before, lambda _: given, self._locations, self._inputs)
+            return self._write(before, self._guarded(before, text))
 
     def change(self, patch: Mapping[str, object] | MakePatch) -> ConfigSnapshot:
         """See ConfigFile."""
@@ -90,6 +92,15 @@ class ConfigEditor:
 
     def _patch(self, before: Content, make: MakePatch) -> ConfigSnapshot:
         return self._write(before, patched(before, make, self._locations, self._inputs))
+
+    def _guarded(self, before: Content, text: str) -> str:
+        """The same text. Raises ConfigRefused for what only who has the file may write there."""
+        try:
+            held = before.value() if before.exists else {}
+        except Unreadable:
+            held = {}
+        check_edit(held, parse(text), str(self._locations.config_path))
+        return text
 
     def _write(self, before: Content, text: str) -> ConfigSnapshot:
         """Check the whole configuration with the new text, and save it if it is another."""

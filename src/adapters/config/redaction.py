@@ -14,9 +14,16 @@ from .schema.walk import Shape, below, mark
 
 REDACTED = "__OPENSOUL_REDACTED__"
 
-_SECRET_NAME = re.compile(r".*(token|password|passphrase|secret|apikey|authorization|cookie)s?")
+_SECRET_NAME = re.compile(
+    r".*(token|password|passwd|pwd|passphrase|secret|authorization|cookie|credential|bearer|jwt"
+    r"|(api|private|access|account|signing|encryption|master)key(id)?|webhookurl)s?"
+)
+_SECRETS_BELOW = frozenset(("env", "environment", "headers", "extraheaders"))
+"""Names of what programs and calls are given, under names of their own."""
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_KEY_IN_URL = re.compile(r"([?&][^=&\s]*(?:key|token|secret|password)=)[^&#\s]+", re.IGNORECASE)
+_KEY_IN_URL = re.compile(
+    r"([?&#;][^=&\s]*(?:key|token|secret|password|auth|sig|signature)=)[^&#\s]+", re.IGNORECASE
+)
 
 
 def redacted(loaded: Loaded) -> dict[str, Any]:
@@ -74,7 +81,8 @@ def _hidden(value: Any) -> Any:
 
 
 def _sounds_secret(key: str) -> bool:
-    return _SECRET_NAME.fullmatch(re.sub(r"[^a-z]", "", key.lower())) is not None
+    name = re.sub(r"[^a-z]", "", key.lower())
+    return name in _SECRETS_BELOW or _SECRET_NAME.fullmatch(name) is not None
 
 
 def _without_keys(text: str) -> str:

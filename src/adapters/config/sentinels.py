@@ -15,7 +15,8 @@ from .spans import Span, exchanged, spans
 _WORTH_SEEKING = 6
 """Shorter secrets are not looked for in comments, where they would be found in other words."""
 _ASSIGNED = re.compile(
-    r"""((?:token|password|passphrase|secret|api[_-]?key|authorization|cookie)s?["']?\s*[:=]\s*)"""
+    r"""((?:token|password|passwd|pwd|passphrase|secret|(?:api|private|access)[_-]?key|authorization"""
+    r"""|cookie|credential)s?["']?\s*[:=]\s*)"""
     r"""("[^"\n]*"|'[^'\n]*')""",
     re.IGNORECASE,
 )

@@ -60,6 +60,7 @@ class ConfigSource:
         self._told = loaded
         self._doubt: _Doubt | None = None
         self._rejected = ""
+        self._looked = False
         self._look_again = math.inf
         self._files: tuple[str, ...] = ()
         self._seen: tuple[Signature | None, ...] = ()
@@ -82,9 +83,26 @@ class ConfigSource:
         return self._loaded
 
     def current(self) -> Settings:
-        """The settings in force now. Looks at the files first, which costs a stat for each."""
-        self.check()
+        """The settings in force now. Looks at the files first, which costs a stat for each.
+
+        Once in a turn of the event loop: whatever is handled in one turn had arrived before it
+        began, so that a change made before a request was sent is in force for it.
+        """
+        if not self._looked:
+            self.check()
+            self._looked_in_this_turn()
         return self._loaded.settings
+
+    def _looked_in_this_turn(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # No loop, no turns: look each time.
+        self._looked = True
+        loop.call_soon(self._look_anew)
+
+    def _look_anew(self) -> None:
+        self._looked = False
 
     def check(self) -> None:
         """Load the files again if one of them has changed, and tell what is due to be told."""

@@ -156,7 +156,9 @@ _NO_WIZARD = "There is no wizard here; see docs/configuration.md, or use config.
 _NO_UPDATE = "The Gateway does not update itself; install the newer release."
 
 
-def _missing(why: str, scope: Scope, *names: str, role: str = "operator") -> tuple[Method, ...]:
+def _missing(
+    why: str, scope: Scope | None, *names: str, role: str = "operator"
+) -> tuple[Method, ...]:
     return tuple(Method(name, scope, why, missing=why, role=role) for name in names)
 
 
@@ -175,8 +177,9 @@ _WITHOUT_MEANING = (
         "node.pair.verify",
         "node.rename",
     ),
-    *_missing(_NO_NODES, _READ, "node.event", "node.invoke.result", role="node"),
-    *_missing(_NO_SKILLS, _READ, "skills.bins", role="node"),
+    # Scopes are for operators: a node has none.
+    *_missing(_NO_NODES, None, "node.event", "node.invoke.result", role="node"),
+    *_missing(_NO_SKILLS, None, "skills.bins", role="node"),
     *_missing(_NO_SKILLS, _READ, "skills.status"),
     *_missing(_NO_SKILLS, _ADMIN, "skills.install", "skills.update"),
     *_missing(_NO_CRON, _READ, "cron.list", "cron.status", "cron.runs"),

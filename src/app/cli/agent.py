@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .failures import tell
 from .reaching import address_options
 from .refused import Refused
 from .state import State, print_json
@@ -70,14 +71,14 @@ def agent(
     )
     streaming = not state.json and (sys.stdout.isatty() if stream is None else stream)
     ended = _ask(state, question, local=local, streaming=streaming)
-    if ended is None:
-        click.echo("opensoul: aborted", err=True)
+    if ended.status == "interrupted":
+        tell(Refused(ended.error, code="interrupted"), as_json=state.json)
         return _INTERRUPTED
     _print(state, ended, streamed=streaming)
     return 0
 
 
-def _ask(state: State, question: Question, *, local: bool, streaming: bool) -> Ended | None:
+def _ask(state: State, question: Question, *, local: bool, streaming: bool) -> Ended:
     from .asking import Show
 
     show = Show(streaming)
@@ -87,7 +88,7 @@ def _ask(state: State, question: Question, *, local: bool, streaming: bool) -> E
         show.end()
 
 
-def _answer(state: State, question: Question, show: Show, *, local: bool) -> Ended | None:
+def _answer(state: State, question: Question, show: Show, *, local: bool) -> Ended:
     from .asking import ask, over_the_wire
 
     if local:
@@ -97,11 +98,12 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
             raise Refused("--local asks no Gateway: leave out --url and secrets.", code="usage")
         return ask_locally(state, question, show)
     from .reaching import reach
-    from .wire import told
+    from .wire import told, told_of_loss
 
     target = reach(state)
+    options = target.options(_scopes(question))
     with told(target):
-        return ask(over_the_wire(target.options(_scopes(question)), question, show))
+        return ask(over_the_wire(options, question, show, told_of_loss(state, options)))
 
 
 def _scopes(question: Question) -> tuple[str, ...]:
@@ -113,7 +115,8 @@ def _scopes(question: Question) -> tuple[str, ...]:
 
 
 def _message(text: str) -> str:
-    message = sys.stdin.read() if text == "-" else text
+    # The line break at the end of a file or of `echo` is none of the message.
+    message = sys.stdin.read().removesuffix("\n") if text == "-" else text
     if not message.strip():
         raise click.BadParameter("must not be empty.", param_hint="--message")
     return message

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .lazy import Group
 from .state import State, common_options, print_json
 
 if TYPE_CHECKING:
     from ...domain.agents import Agent, AgentDirectory
 
 
-@click.group()
+@click.group(cls=Group, invoke_without_command=True)
 @common_options
-def agents() -> None:
-    """The configured agents."""
+@click.pass_context
+def agents(ctx: click.Context) -> None:
+    """Show the configured agents; without a command, list them."""
+    if ctx.invoked_subcommand is None:
+        _list(ctx.ensure_object(State))
 
 
 @agents.command("list")
@@ -23,6 +27,10 @@ def agents() -> None:
 @click.pass_obj
 def list_agents(state: State) -> None:
     """List the agents, and the models they use in the order they are tried."""
+    _list(state)
+
+
+def _list(state: State) -> None:
     from .configuration import load_config
 
     directory = load_config(state).settings.agents

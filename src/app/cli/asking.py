@@ -16,6 +16,7 @@ from .output import clean, is_terminal
 
 if TYPE_CHECKING:
     from ...client import Options
+    from ...client.keeper import OnState
 
 _STOP_PATIENCE = 5.0
 """Seconds that stopping a run may take after Ctrl-C."""
@@ -36,7 +37,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """`status`: ok, error or aborted. `payload` is for programs."""
+    """`status`: ok, error, aborted or interrupted. `payload` is for programs."""
 
     status: str
     text: str = ""
@@ -69,17 +70,19 @@ class Show:
 class Asking(Protocol):
     """A question on its way."""
 
+    question: Question
+
     async def ended(self) -> Ended:
         """Ask, and return how it ended."""
         ...
 
-    async def stop(self) -> None:
-        """Stop the Run, if it has begun."""
+    async def stop(self) -> bool:
+        """Stop the Run, if it has begun. False where it may go on."""
         ...
 
 
-async def until_ended(asking: Asking) -> Ended | None:
-    """How it ended; None where it was interrupted, and stopped because of that."""
+async def until_ended(asking: Asking) -> Ended:
+    """How it ended; where it was interrupted, `error` tells what became of the Run."""
     with _interrupts() as interrupted:
         answer = asyncio.create_task(asking.ended())
         wish = asyncio.create_task(interrupted.wait())
@@ -87,21 +90,33 @@ async def until_ended(asking: Asking) -> Ended | None:
             await asyncio.wait({answer, wish}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return await answer
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_STOP_PATIENCE):
-                    await asking.stop()
-                    await asyncio.wait({answer})
-            return None
+            return await _interrupted(asking, answer)
         finally:
             for task in (answer, wish):
                 task.cancel()
             await asyncio.gather(answer, wish, return_exceptions=True)
 
 
-def ask(connected: Callable[[], Awaitable[Ended | None]]) -> Ended | None:
+async def _interrupted(asking: Asking, answer: asyncio.Task[Ended]) -> Ended:
+    stopped = False
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_PATIENCE):
+            stopped = await asking.stop()
+            if stopped:
+                await asyncio.wait({answer})
+    if stopped:
+        return Ended("interrupted", error="aborted")
+    return Ended(
+        "interrupted",
+        error="interrupted; the Gateway could not be told, so the run may go on: "
+        f"opensoul runs abort {asking.question.key}",
+    )
+
+
+def ask(connected: Callable[[], Awaitable[Ended]]) -> Ended:
     """Run it to its end."""
 
-    async def run() -> Ended | None:
+    async def run() -> Ended:
         return await connected()
 
     return asyncio.run(run())
@@ -134,23 +149,27 @@ class OverTheWire:
         result = await run.result()
         return Ended(result.status, result.text, result.error, result.code, result.payload)
 
-    async def stop(self) -> None:
-        from ...client import ClientError
+    async def stop(self) -> bool:
+        from ...client import CallFailed, ClientError
 
-        # Where nothing was begun there is nothing to stop.
-        with suppress(ClientError):
+        try:
             await self.client.abort_run(self.question.key)
+        except CallFailed:
+            return True  # Where nothing was begun there is nothing to stop.
+        except ClientError:
+            return False
+        return True
 
 
 def over_the_wire(
-    options: Options, question: Question, show: Show
-) -> Callable[[], Awaitable[Ended | None]]:
+    options: Options, question: Question, show: Show, on_state: OnState | None = None
+) -> Callable[[], Awaitable[Ended]]:
     """Asks the Gateway; raises what a client raises."""
 
-    async def connected() -> Ended | None:
+    async def connected() -> Ended:
         from ...client import Client
 
-        async with Client(options) as client:
+        async with Client(options, on_state=on_state) as client:
             return await until_ended(OverTheWire(client, question, show))
 
     return connected

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _OPERATOR = Principal("operator", ALL_SCOPES, "local")
 
 
-def ask_locally(state: State, question: Question, show: Show) -> Ended | None:
+def ask_locally(state: State, question: Question, show: Show) -> Ended:
     """Raises Refused, also where a Gateway holds the state directory."""
     from dependency_injector import providers
 
@@ -52,7 +52,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended | None:
         raise Refused(error.message, code=error.code) from None
 
 
-async def _asked(container: Container, question: Question, show: Show) -> Ended | None:
+async def _asked(container: Container, question: Question, show: Show) -> Ended:
     container.settings()()
     lifecycle = container.lifecycle()
     await lifecycle.start()
@@ -84,8 +84,9 @@ class _Local:
                     return _ended(self.question.key, "".join(text), numbered.event)
         raise GatewayError("The run ended without an end.")
 
-    async def stop(self) -> None:
+    async def stop(self) -> bool:
         self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
+        return True
 
     async def _request(self) -> RunRequest:
         question, gateway = self.question, self.container.gateway()

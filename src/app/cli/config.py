@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .config_edit import COMMANDS
+from .lazy import Group
 from .refused import Refused
 from .state import State, common_options, print_json
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ...adapters.config import Loaded
 
 
-@click.group()
+@click.group(cls=Group)
 @common_options
 def config() -> None:
     """Check, show, explain and change the configuration."""

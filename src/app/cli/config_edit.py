@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,8 +50,12 @@ def get_value(state: State, path: str) -> None:
 @common_options
 @click.pass_obj
 def set_value(state: State, path: str, value: str) -> None:
-    """Set PATH to VALUE, which is JSON5 or else a text; comments and the rest stay as they are."""
-    steps, new = _steps(path), _value(value)
+    """Set PATH to VALUE, and leave comments and the rest as they are.
+
+    VALUE is JSON5, or else a text; - reads it from standard input, where no other user sees it.
+    """
+    given = sys.stdin.read().removesuffix("\n") if value == "-" else value
+    steps, new = _steps(path), _value(given)
     _edit(state, f"Updated {path}.", path, lambda held: paths.setting(held, steps, new))
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .reaching import ADMIN, PAIRING, wire_options
+from .lazy import Group
+from .reaching import ADMIN, ALL, PAIRING, wire_options
 from .refused import Refused
 from .state import State, print_json
 
+if TYPE_CHECKING:
+    from ...client import Client, Hello
 
-@click.group(invoke_without_command=True)
+
+@click.group(cls=Group, invoke_without_command=True)
 @wire_options
 @click.pass_context
 def devices(ctx: click.Context) -> None:
@@ -69,6 +73,27 @@ def reject(state: State, request: str) -> None:
     """Turn a device away."""
     answer = _call(state, "device.pair.reject", {"requestId": request})
     _tell(state, answer, "The device is turned away.")
+
+
+@devices.command()
+@wire_options
+@click.pass_obj
+def pair(state: State) -> None:
+    """Have this machine let in elsewhere with a token of its own.
+
+    Needs --url and that Gateway's secret; once it is approved there, the same command again keeps
+    a token, and from then on --url alone is enough.
+    """
+    from .wire import talk
+
+    async def ask(client: Client) -> tuple[str, Hello]:
+        return client.options.url, client.hello
+
+    url, hello = talk(state, ask, scopes=ALL, as_device=True)
+    if state.json:
+        print_json({"url": url, "role": hello.role, "scopes": hello.scopes})
+    else:
+        click.echo(f"Let in at {url}, for {', '.join(hello.scopes)}. --url needs no secret now.")
 
 
 @devices.command()

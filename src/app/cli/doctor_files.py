@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .refused import Refused
 
 _STRANGERS = 0o077
+_UNSET = "Set it where the Gateway is started, or in the `env` block of the configuration file."
 _SECRET_DIRECTORIES = ("identity",)
 _SECRET = re.compile(
     r"""(token|password|secret|api_?key|authorization)["']?\s*:\s*["'](?!\$\{)[^"']""",
@@ -69,10 +70,11 @@ def configuration(refused: Refused) -> Iterator[Finding]:
     for issue in refused.issues:
         place = ":".join(str(part) for part in (issue.get("file"), issue.get("line")) if part)
         path = f"{issue['path']}: " if issue.get("path") else ""
+        is_unset = "environment variable" in str(issue.get("message"))
         yield Finding(
             "config_invalid",
             f"{place}: {path}{issue.get('message')}",
-            "See docs/configuration.md, or `opensoul config reference`.",
+            _UNSET if is_unset else "See docs/configuration.md, or `opensoul config reference`.",
         )
 
 

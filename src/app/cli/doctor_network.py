@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from .addresses import is_loopback
 from .banner import base_url
 from .findings import Finding
 from .holder import serving_address
-from .reaching import is_loopback
 
 if TYPE_CHECKING:
     from ...domain.model_calls import Provider
@@ -58,7 +60,7 @@ async def _provider(provider: Provider) -> Finding | None:
                 parts.hostname, parts.port or (443 if secure else 80), ssl=secure or None
             )
     except (OSError, ssl.SSLError, ValueError) as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        why = "no answer in time" if isinstance(error, TimeoutError) else _why(error)
         return Finding(
             "provider_unreachable",
             f"The provider {provider.id} at {provider.base_url} cannot be reached: {why}",
@@ -66,6 +68,12 @@ async def _provider(provider: Provider) -> Finding | None:
         )
     writer.close()
     return None
+
+
+def _why(error: Exception) -> str:
+    number = (error.errno if isinstance(error, OSError) else None) or 0
+    # asyncio's own words repeat the address; those of TLS and of names are better than none.
+    return str(error) if number not in errno.errorcode else os.strerror(number)
 
 
 async def _port(settings: Settings, state_dir: Path) -> Finding | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .gateway_wire import COMMANDS
+from .lazy import Group
 from .refused import Refused
 from .secret_options import secret_options
 from .state import Command, State, common_options, remembered
@@ -37,7 +38,7 @@ def _gateway_options(command: Command) -> Command:
     return common_options(command)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @_gateway_options
 @click.pass_context
 def gateway(ctx: click.Context) -> int | None:

@@ -54,7 +54,7 @@ def probe(state: State) -> int:
         version = found["version"] or "of an unknown version"
         click.echo(f"{found['url']} answers in {found['milliseconds']} ms (OpenSoul {version}).")
     else:
-        click.echo(str(found["error"]), err=True)
+        click.echo(f"opensoul: {found['error']}", err=True)
     return 0 if found["reachable"] else 1
 
 

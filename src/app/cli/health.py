@@ -12,7 +12,10 @@ from .state import State, print_json
 @wire_options
 @click.pass_obj
 def health(state: State) -> int:
-    """Tell whether every part of the Gateway is fit; the exit code is 1 where one is not."""
+    """Tell whether every part of the Gateway is fit to serve.
+
+    The exit code is 1 where one is not.
+    """
     from .output import clean
     from .wire import call
 

@@ -1,4 +1,4 @@
-"""A group whose commands are imported when they are needed."""
+"""Groups of commands: their help in whole sentences, and one whose commands load when needed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,35 @@ from typing import Any
 import click
 
 
-class LazyGroup(click.Group):
-    """`modules`: modules of this package; each holds the command of its own name."""
+class Group(click.Group):
+    """Its help says of each command the first sentence, however long."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        rows = [(name, _sentence(self.get_command(ctx, name))) for name in names]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class LazyGroup(Group):
+    """`modules`: modules of this package, in the order of the help; each holds the command of its
+    own name."""
 
     def __init__(self, *args: Any, modules: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._modules = tuple(modules)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *self._modules})
+        return [*super().list_commands(ctx), *self._modules]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._modules:
             return super().get_command(ctx, cmd_name)
         command: click.Command = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
         return command
+
+
+def _sentence(command: click.Command | None) -> str:
+    told = "" if command is None else (command.help or "")
+    first = " ".join(told.partition("\n\n")[0].split())
+    return first.partition(". ")[0].removesuffix(".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from .state import State, print_json
 
 if TYPE_CHECKING:
     from ...client import Client, LogPage
+
+
+_HEAD = ("timestamp", "level", "message", "logger")
 
 
 @click.command()
@@ -30,14 +33,14 @@ if TYPE_CHECKING:
 def logs(state: State, follow: bool, limit: int, interval: float) -> None:
     """Print the newest lines of the Gateway's log.
 
-    With --json, one object; with --follow as well, one JSON text a line.
+    With --json, one object; with --follow as well, one JSON object a line.
     """
     from .wire import talk
 
     async def ask(client: Client) -> None:
         page = await client.logs(limit=limit)
         if state.json and not follow:
-            print_json({"lines": page.lines, "cursor": page.cursor})
+            print_json({"lines": list(map(_entry, page.lines)), "cursor": page.cursor})
             return
         _print(state, page)
         while follow:
@@ -63,11 +66,26 @@ async def _later(client: Client, page: LogPage, limit: int) -> LogPage:
 def _print(state: State, page: LogPage) -> None:
     import json
 
-    from .output import clean, is_terminal
+    from .output import clean
 
-    terminal = is_terminal()
     for line in page.lines:
-        if state.json:
-            click.echo(json.dumps(line, ensure_ascii=False))
-        else:
-            click.echo(clean(line) if terminal else line)
+        entry = _entry(line)
+        click.echo(json.dumps(entry, ensure_ascii=False) if state.json else clean(_told(entry)))
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """What a line holds; one that is no JSON is a message and nothing else."""
+    import json
+
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    return entry if isinstance(entry, dict) else {"message": line}
+
+
+def _told(entry: dict[str, Any]) -> str:
+    """The same as a person reads it."""
+    head = [str(entry[name]) for name in ("timestamp", "level", "message") if name in entry]
+    more = [f"{name}={value}" for name, value in entry.items() if name not in _HEAD]
+    return "  ".join([*head, " ".join(more)] if more else head)

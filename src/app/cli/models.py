@@ -6,15 +6,19 @@ from pathlib import Path
 
 import click
 
+from .lazy import Group
 from .reaching import READ, wire_options
 from .refused import Refused
 from .state import State, common_options, print_json
 
 
-@click.group()
-@common_options
-def models() -> None:
-    """The models that are configured, and model files for this machine."""
+@click.group(cls=Group, invoke_without_command=True)
+@wire_options
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """Show models, fetch files for local ones; without a command, list them."""
+    if ctx.invoked_subcommand is None:
+        _list(ctx.ensure_object(State))
 
 
 @models.command("list")
@@ -22,6 +26,10 @@ def models() -> None:
 @click.pass_obj
 def list_models(state: State) -> None:
     """List the models that the Gateway is configured with."""
+    _list(state)
+
+
+def _list(state: State) -> None:
     from ...client.results import model_info, rows
     from .output import print_table
     from .wire import call

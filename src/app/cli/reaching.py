@@ -7,14 +7,14 @@ on the command line has to bring its own, unless it is the same port of this mac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import click
 
+from .addresses import is_loopback, is_same, websocket_url
 from .refused import Refused
 from .secret_options import secret_options
 from .state import Command, State, common_options, remembered
@@ -31,7 +31,6 @@ PAIRING = ("operator.pairing",)
 ALL = ("operator.admin", "operator.read", "operator.write", "operator.approvals", *PAIRING)
 
 DEFAULT_TIMEOUT = 10.0
-_SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 
 _ADDRESS = (
     remembered("--url", "wire_url", metavar="URL", help="The Gateway; default: as configured."),
@@ -61,26 +60,35 @@ def wire_options(command: Command) -> Command:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Gateway, and what it gets to see. `tls`: whom to trust there."""
+    """A Gateway, and what it gets to see. `tls`: whom to trust there.
+
+    `is_own`: what it gets to see comes from the configuration.
+    """
 
     url: str
     token: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     tls: Tls = True
     state_dir: Path | None = None
+    is_own: bool = False
 
     @property
     def is_local(self) -> bool:
         """Whether it is this machine, by an address that nobody else can have."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
-    def options(self, scopes: Sequence[str], **more: Any) -> Options:
-        """How a client connects there. From afar a device has to say which one it is."""
+    def options(self, scopes: Sequence[str], *, as_device: bool = False, **more: Any) -> Options:
+        """How a client connects there: with the secret, or else as the device that this is.
+
+        Who brings the secret needs no device, and could not let one in where it is not let in
+        itself; so it is a device as well only where that is wanted.
+        """
         from ...client import DeviceFileInvalid, DeviceIdentity, DeviceTokens, Options
         from .version import version
 
         known: dict[str, Any] = {"client_id": "cli", "mode": "cli", "version": version()}
-        if not self.is_local and self.state_dir is not None:
+        has_secret = self.token is not None or self.password is not None
+        if self.state_dir is not None and (as_device or not (has_secret or self.is_local)):
             identity = self.state_dir / "identity"
             try:
                 known["device"] = DeviceIdentity.load_or_create(identity / "device.json")
@@ -110,15 +118,14 @@ def reach(state: State) -> Target:
     given = state.options.get("wire_url")
     if given is None:
         return _configured(state, token, password)
-    url = _websocket_url(given)
+    url = websocket_url(given)
     if token is not None or password is not None:
         return Target(url, token, password, state_dir=state_dir(state))
-    if is_loopback(urlsplit(url).hostname or ""):
-        own = _configured(state, None, None)
-        if _port(own.url) == _port(url):
-            return Target(url, own.token, own.password, own.tls, own.state_dir)
-    elif _has_device_token(state, url):
+    if not is_loopback(urlsplit(url).hostname or "") and _has_device_token(state, url):
         return Target(url, state_dir=state_dir(state))
+    own = _configured(state, None, None)
+    if is_same(own.url, url):
+        return replace(own, url=url)
     raise Refused(
         f"{given} is not the configured Gateway, so the configured secret is not sent there: "
         "give --token-file or --password-file (or --token, --password).",
@@ -147,12 +154,13 @@ def _configured(state: State, token: str | None, password: str | None) -> Target
 
     loaded = load_config(state, generated_token=held)
     settings, directory = loaded.settings, loaded.locations.state_dir
-    url = _websocket_url(serving_address(directory) or base_url(settings))
-    if token is None and password is None and settings.auth.secret is not None:
+    url = websocket_url(serving_address(directory) or base_url(settings))
+    is_own = token is None and password is None
+    if is_own and settings.auth.secret is not None:
         secret = settings.auth.secret.reveal()
         by_password = settings.auth.mode == "password"
         token, password = (None, secret) if by_password else (secret, None)
-    return Target(url, token, password, _trusted(settings, url), directory)
+    return Target(url, token, password, _trusted(settings, url), directory, is_own)
 
 
 def _trusted(settings: Settings, url: str) -> Tls:
@@ -172,27 +180,3 @@ def _trusted(settings: Settings, url: str) -> Tls:
     except (OSError, ValueError) as error:
         raise Refused(f"The certificate {path} cannot be read: {error}", code="tls") from None
     return aiohttp.Fingerprint(hashlib.sha256(der).digest())
-
-
-def _websocket_url(text: str) -> str:
-    parts = urlsplit(text if "://" in text else f"ws://{text}")
-    if parts.scheme not in _SCHEMES or not parts.hostname or parts.username is not None:
-        raise Refused(
-            f"{text!r} is no address of a Gateway; one looks like ws://127.0.0.1:18789",
-            code="usage",
-        )
-    scheme = _SCHEMES[parts.scheme]
-    return urlunsplit((scheme, parts.netloc, parts.path or "/", parts.query, ""))
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "wss" else 80)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address means this machine, whoever asks."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

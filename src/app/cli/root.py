@@ -15,6 +15,7 @@ from .state import Serve, State, common_options
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
 
+_USAGE = 2
 _INTERRUPTED = 130
 _EPILOG = """\b
 Exit codes:
@@ -46,7 +47,7 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
         return error.exit_code
     except Refused as error:
         tell(error, as_json=as_json)
-        return 1
+        return _USAGE if error.code == "usage" else 1
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except Exception as error:
@@ -64,22 +65,23 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 
 
 _COMMANDS = (
-    "agent",
-    "agents",
-    "config",
-    "devices",
-    "doctor",
     "gateway",
+    "agent",
+    "tui",
+    "sessions",
+    "runs",
+    "agents",
+    "models",
+    "status",
     "health",
     "logs",
-    "models",
-    "runs",
-    "sessions",
-    "status",
+    "devices",
     "token",
-    "tui",
+    "config",
+    "doctor",
 )
-"""Each is a module of this package with a command of the same name in it."""
+"""What one needs first comes first. Each is a module of this package, with a command of the same
+name in it."""
 
 
 @click.group(
@@ -100,6 +102,6 @@ _COMMANDS = (
 def opensoul() -> None:
     """Serve agents over HTTP and WebSocket, and talk to them.
 
-    `opensoul gateway` starts it, `opensoul agent` asks an agent, `opensoul tui` is a chat;
-    `opensoul config reference` tells all that can be configured.
+    `opensoul gateway run` starts it, `opensoul agent -m TEXT` asks an agent, `opensoul tui` is a
+    chat, and `opensoul doctor` finds what is wrong.
     """

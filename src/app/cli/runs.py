@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .lazy import Group
 from .reaching import READ, WRITE, wire_options
 from .refused import Refused
 from .state import State, print_json
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("run", "status", "agent", "session", "started", "ended", "events")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @wire_options
 @click.pass_context
 def runs(ctx: click.Context) -> None:

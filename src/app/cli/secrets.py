@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-_SECRET_OPTIONS = ("--token", "--password")
+_SECRET_OPTIONS = ("--token", "--password", "--params")
+"""Parameters may hold a secret, too."""
 _MASK = "***"
 
 
@@ -22,12 +24,13 @@ def hide_from_process_list(arguments: Sequence[str]) -> None:
 
 
 def masked_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the values of secret options masked."""
+    """The arguments with the values of secret options masked, and what `config set` sets."""
     shown: list[str] = []
+    path_at = _place_of_path(arguments)
     is_secret = False
     for argument in arguments:
         name, separator, _ = argument.partition("=")
-        if is_secret:
+        if is_secret or len(shown) > path_at:
             shown.append(_MASK)
         elif separator and name in _SECRET_OPTIONS:
             shown.append(f"{name}={_MASK}")
@@ -35,6 +38,14 @@ def masked_arguments(arguments: Sequence[str]) -> list[str]:
             shown.append(argument)
         is_secret = not is_secret and argument in _SECRET_OPTIONS
     return shown
+
+
+def _place_of_path(arguments: Sequence[str]) -> int:
+    """Where the path of `config set PATH VALUE` is, or what stands in its place; else the end."""
+    with suppress(ValueError):
+        set_at = arguments.index("set", arguments.index("config"))
+        return set_at + 1
+    return len(arguments)
 
 
 def secret_from_file(path: str) -> str:

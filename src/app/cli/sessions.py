@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .lazy import Group
 from .reaching import ADMIN, READ, wire_options
 from .state import State, print_json
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("key", "label", "updated", "tokens", "model", "")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @wire_options
 @click.pass_context
 def sessions(ctx: click.Context) -> None:
@@ -90,7 +91,7 @@ def show(state: State, key: str, messages: int) -> None:
     if state.json:
         print_json({"session": session, "messages": kept})
         return
-    print_fields((name, value) for name, value in session.items() if _is_plain(value))
+    print_fields(_fields(session))
     for message in map(chat_message, kept):
         click.echo(f"\n{message.role}:\n{clean(message.text)}")
 
@@ -139,5 +140,20 @@ def _change(state: State, method: str, params: dict[str, Any], done: str) -> Non
         click.echo(done)
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, str | int | float | bool)
+def _fields(session: dict[str, Any]) -> tuple[tuple[str, object], ...]:
+    from ...client.results import session_info
+    from .output import when
+
+    info = session_info(session)
+    return (
+        ("key", info.key),
+        ("label", session.get("label")),
+        ("agent", info.agent_id),
+        ("transcript", info.session_id),
+        ("model", info.model),
+        ("thinking", session.get("thinkingLevel")),
+        ("updated", when(info.updated_at)),
+        ("messages", session.get("messageCount")),
+        ("tokens", info.total_tokens),
+        ("running", "yes" if info.running else None),
+    )

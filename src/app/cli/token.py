@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .lazy import Group
 from .refused import Refused
 from .state import State, common_options, print_json
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from ...adapters.config import Loaded
 
 
-@click.group()
+@click.group(cls=Group)
 @common_options
 def token() -> None:
-    """The secret that clients send."""
+    """Print or replace the secret that clients send."""
 
 
 @token.command()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
 
 from .reaching import Target, reach, timeout_of
 from .refused import Refused
 
 if TYPE_CHECKING:
-    from ...client import Client
+    from ...client import Client, HandshakeRefused, Options
+    from ...client.keeper import OnState
     from .state import State
 
+_WRONG_SECRET = frozenset(
+    f"auth_{kind}_{why}" for kind in ("token", "password") for why in ("mismatch", "missing")
+)
 T = TypeVar("T")
 
 
@@ -22,12 +29,13 @@ def talk(
 ) -> T:
     """What `ask` gets from the Gateway. Raises Refused."""
     target = reach(state)
+    known = {"timeout": timeout_of(state), "reconnect": False}
+    connecting = target.options(scopes, **(known | options))
 
     async def connected() -> T:
         from ...client import Client
 
-        known = {"timeout": timeout_of(state), "reconnect": False}
-        async with Client(target.options(scopes, **(known | options))) as client:
+        async with Client(connecting, on_state=told_of_loss(state, connecting)) as client:
             return await ask(client)
 
     with told(target):
@@ -81,13 +89,40 @@ def told(target: Target) -> Iterator[None]:
 def _how_to_start(target: Target) -> str:
     if not target.is_local:
         return "Is a Gateway running there, and is its address reachable from here?"
-    return "Start a Gateway with `opensoul gateway`."
+    return "Start one with `opensoul gateway run`; `opensoul doctor` finds what is in its way."
 
 
-def _refused(target: Target, error: Any) -> Refused:
+def told_of_loss(state: State, options: Options) -> OnState:
+    """Tells a person that a command waits for a Gateway that went away."""
+    from ...client import State as At
+
+    def tell(at: At) -> None:
+        patience = options.backoff.give_up_after
+        if at is At.RECONNECTING and not state.json:
+            limit = "" if patience is None else f" for up to {patience:g} s"
+            message = f"opensoul: the connection is lost; trying again{limit} (Ctrl-C ends it)"
+            click.echo(message, err=True)
+
+    return tell
+
+
+def _refused(target: Target, error: HandshakeRefused) -> Refused:
     code = str(error.details.get("code") or error.code or "refused").lower()
     message = f"The Gateway at {target.url} does not let this client in: {error.message}"
-    request = error.details.get("requestId")
+    if error.retry_after:
+        message += f" Try again in {math.ceil(error.retry_after)} s."
+    advice = _advice(target, code, error.details.get("requestId"))
+    return Refused(f"{message}\n{advice}" if advice else message, code=code)
+
+
+def _advice(target: Target, code: str, request: object) -> str:
     if request:
-        message += f"\nApprove it where you are let in: opensoul devices approve {request}"
-    return Refused(message, code=code)
+        return f"Approve it where you are let in: opensoul devices approve {request}"
+    if code not in _WRONG_SECRET:
+        return ""
+    if target.is_own:
+        return (
+            "It was started with another secret than the configuration tells here: start it again,"
+            " or give that secret (--token-file or --password-file)."
+        )
+    return "Give the secret that `opensoul token show` prints on the Gateway's machine."

@@ -26,7 +26,8 @@ class Bubble(Static):
         self._role = role
         self._pieces = [clean(text)]
         self._ending = ""
-        self._running = running
+        # Not `_running`: that is textual's own, and true of everything on the screen.
+        self._is_open = running
         self._is_stale = False
 
     @property
@@ -48,7 +49,7 @@ class Bubble(Static):
 
     def end(self, ending: str = "") -> None:
         """Nothing more will be said; `ending` tells why, where that is not by itself clear."""
-        self._running, self._ending = False, clean(ending)
+        self._is_open, self._ending = False, clean(ending)
         self._redraw()
 
     def on_mount(self) -> None:
@@ -65,7 +66,7 @@ class Bubble(Static):
         if self._role in _NAMES:
             drawn.append(f"{_NAMES[self._role]}\n", style="bold")
         drawn.append(self.text)
-        if self._running:
+        if self._is_open:
             drawn.append(" ▌")
         if self._ending:
             drawn.append(f"\n[{self._ending}]", style="italic")

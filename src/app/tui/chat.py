@@ -66,7 +66,7 @@ class Chat(App[None]):
         self._line = Static(id="state", markup=False)
         self._transcript = Transcript(can_focus=False)
         self._own: set[str] = set()
-        """Runs that were begun here; their answers come as the runs' own events."""
+        """Runs that were begun on this screen; their answers come as the runs' own events."""
         self._overheard: dict[str, Bubble] = {}
         """Answers to what somebody else asked in this session."""
 
@@ -103,6 +103,8 @@ class Chat(App[None]):
         """Show a session: what was said in it, and what will be."""
         self.session_key = key
         self._overheard.clear()
+        # Their bubbles go: what is still being answered is heard like anybody's.
+        self._own.clear()
         await self._transcript.clear()
         self._show_state()
         try:

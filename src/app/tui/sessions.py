@@ -45,6 +45,7 @@ class SessionChooser(ModalScreen[str | None]):
 
     def _line(self, info: SessionInfo) -> Text:
         mark = "● " if info.key == self._current else "  "
-        name = one_line(info.label, 40) if info.label else one_line(info.key, 60)
+        # The key first: `main` is what every agent's main session is called.
+        name = "" if info.key.endswith(f":{info.label}") else f"  {one_line(info.label, 40)}"
         running = "  running" if info.running else ""
-        return Text(f"{mark}{name}  {when(info.updated_at)}{running}")
+        return Text(f"{mark}{one_line(info.key, 60)}{name}  {when(info.updated_at)}{running}")

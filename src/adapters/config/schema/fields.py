@@ -25,6 +25,8 @@ class Section(BaseModel):
 
     model_config = ConfigDict(
         alias_generator=to_camel,
+        # The whole is built once, when it is first used, instead of each part by itself too.
+        defer_build=True,
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,

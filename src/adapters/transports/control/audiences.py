@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ....domain.errors import InvalidRequest
 from ....domain.sessions import SessionKey
 from .connection import Connection
+
+MAX_SESSIONS = 2_000
+"""Sessions that one client may ask to be told of by name; `sessions.subscribe` is for more."""
+
+
+def check_room(connection: Connection, key: SessionKey) -> None:
+    """Raises InvalidRequest where the client asks to be told of too many Sessions."""
+    if key not in connection.sessions and len(connection.sessions) >= MAX_SESSIONS:
+        raise InvalidRequest(
+            f"This connection is told of {MAX_SESSIONS} sessions already; unsubscribe from some, "
+            "or use sessions.subscribe for all."
+        )
 
 
 class Audiences:

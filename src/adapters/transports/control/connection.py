@@ -12,6 +12,9 @@ from .frames import ClientInfo
 from .outbox import Outbox
 from .problems import close_reason
 
+RESTART = 1012
+"""The code to close with when the Gateway stops: what waits for the client is sent before."""
+
 
 @dataclass(slots=True, eq=False)
 class Connection:
@@ -34,6 +37,10 @@ class Connection:
     """Sessions whose content it asked for; the Hub keeps it."""
     following: set[str] = field(default_factory=set)
     """Runs whose events it gets from a number on, and so not from the general telling."""
+    heard: set[str] = field(default_factory=set)
+    """Runs that it followed to their end, while the general telling of them is not done yet."""
+    has_left: bool = False
+    """Nobody is there any more; the Hub sets it."""
     _close: tuple[int, str] | None = None
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -52,6 +59,10 @@ class Connection:
         await self._closing.wait()
         assert self._close is not None  # noqa: S101 - set before the event
         return self._close
+
+    def follows(self, run_id: str) -> bool:
+        """Whether the general telling of a Run's events would tell this client twice."""
+        return run_id in self.following or run_id in self.heard
 
     def may_see(self, scope: Scope | None) -> bool:
         """Whether events of that scope are for this client; None: for everybody."""

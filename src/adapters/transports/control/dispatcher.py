@@ -101,6 +101,11 @@ class Requests:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def done(self, patience: float) -> None:
+        """Return once all that is in work is answered, or after so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+
     async def stop(self) -> None:
         """Give up what is in work. Runs go on."""
         for task in self._tasks:

@@ -28,8 +28,10 @@ EVENTS: Mapping[str, EventKind] = MappingProxyType(
             EventKind("chat", Scope.READ, "A run as a chat shows it; deltas may be lost."),
             EventKind("presence", Scope.READ, "Who is connected.", lossy=True),
             EventKind("tick", None, "The connection lives.", lossy=True),
-            EventKind("health", None, "How the Gateway is."),
-            EventKind("heartbeat", None, "A run that nobody asked for has ended.", lossy=True),
+            EventKind("health", Scope.READ, "How the Gateway is."),
+            EventKind(
+                "heartbeat", Scope.READ, "A run that nobody asked for has ended.", lossy=True
+            ),
             EventKind("shutdown", None, "The Gateway is about to stop."),
             EventKind("sessions.changed", Scope.READ, "A session was begun or changed."),
             EventKind("session.message", Scope.READ, "A message was put into a session."),

@@ -24,11 +24,12 @@ class Frame(BaseModel):
 
     model_config = ConfigDict(
         alias_generator=to_camel,
+        # Built when first used, not when the program starts.
+        defer_build=True,
         extra="forbid",
         frozen=True,
         populate_by_name=True,
         strict=True,
-        use_attribute_docstrings=True,
     )
 
 

@@ -16,7 +16,7 @@ from ....domain.run_records import RunRecord
 from ....domain.sessions import SessionKey
 from ..http.json_text import dumps
 from .audiences import Audiences
-from .connection import Connection
+from .connection import RESTART, Connection
 from .events import EVENTS
 from .presence import Presence
 from .tellers import Source, Teller
@@ -28,7 +28,8 @@ HEALTH_SECONDS = 60.0
 _PRESENCE_SECONDS = 0.05
 _PRESENCE_SECONDS_EACH = 0.005
 MAX_CONNECTIONS = 2_000
-RESTART = 1012
+_TELLING_SECONDS = 1.0
+"""What telling may take at last, once the runs have ended."""
 
 _HUB = Principal("gateway", ALL_SCOPES, "internal")
 
@@ -67,6 +68,7 @@ class Hub:
         try:
             yield
         finally:
+            connection.has_left = True
             del self._connections[connection.id]
             self._audiences.forget(connection)
             if self.presence.left(connection):
@@ -103,7 +105,12 @@ class Hub:
 
     def attend(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
         """Tell a client what happens in a Session from now on. Of the Run `begun`, which was
-        accepted this very moment, that is everything."""
+        accepted this very moment, that is everything.
+
+        A client may have left while its request was on its way: then nobody is told.
+        """
+        if connection.has_left:
+            return
         self._audiences.add(connection, key)
         for run in self._gateway.active(_HUB, key):
             self._tell(run.id, from_the_start=run.id == begun)
@@ -123,6 +130,13 @@ class Hub:
         telling = self._tellers.get(run_id)
         return None if telling is None else await asyncio.shield(telling)
 
+    def heard(self, connection: Connection, run_id: str) -> None:
+        """A client was told all of a Run by following it; others may not be that far."""
+        telling = self._tellers.get(run_id)
+        if telling is not None:
+            connection.heard.add(run_id)
+            telling.add_done_callback(lambda _: connection.heard.discard(run_id))
+
     def close_where(self, which: Callable[[Connection], bool], code: int, reason: str) -> None:
         """End the connections that `which` picks."""
         for connection in self.connections:
@@ -136,11 +150,13 @@ class Hub:
             self.broadcast("shutdown", {"reason": reason})
 
     async def close(self) -> None:
-        """End every connection, once all that was to be told is told."""
+        """End every connection, once all that was to be told is told; a disk that does not answer
+        is not waited for."""
         self._stopping = True
         if self._presence_due is not None:
             self._presence_due.cancel()
-        await asyncio.gather(*self._tellers.values())
+        if self._tellers:
+            await asyncio.wait(self._tellers.values(), timeout=_TELLING_SECONDS)
         self.close_where(lambda _: True, RESTART, "service restart")
 
     @property
@@ -182,7 +198,7 @@ class Hub:
     async def _read(self, run_id: str, from_the_start: bool) -> Teller:
         record = await self._gateway.run(_HUB, run_id)
         silent_until = 0 if from_the_start else record.last_seq
-        source = Source(record, self._gateway.watch(_HUB, run_id), silent_until)
+        source = Source(record, partial(self._gateway.watch, _HUB, run_id), silent_until)
         teller = Teller(source, partial(self._audiences.of, record.session_key), self._clock)
         await teller.run()
         return teller

@@ -46,6 +46,7 @@ class Outbox:
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._finishing = False
         self.overflow = asyncio.Event()
 
     def put(self, frame: bytes) -> None:
@@ -62,9 +63,11 @@ class Outbox:
             return
         self._add(_Waiting(payload, size, name, self._seq, state))
 
-    async def take(self) -> str:
-        """The next frame, once there is one."""
+    async def take(self) -> str | None:
+        """The next frame, once there is one; None when nothing waits and nothing will follow."""
         while not self._waiting:
+            if self._finishing:
+                return None
             self._filled.clear()
             await self._filled.wait()
         waiting = self._waiting.popleft()
@@ -72,6 +75,11 @@ class Outbox:
         if self._size <= self._lossy_from:
             self._room.set()
         return waiting.text()
+
+    def finish(self) -> None:
+        """Nothing that counts will follow what waits."""
+        self._finishing = True
+        self._filled.set()
 
     async def room(self) -> None:
         """Return once not much waits: for those who can wait where others would lose."""

@@ -142,10 +142,10 @@ class ControlPlane:
         )
         return {
             **chat.handlers(),
-            **RunMethods(gateway, outcomes, clock).handlers(),
+            **RunMethods(gateway, hub, outcomes, clock).handlers(),
             **system.handlers(),
             **history_handlers(gateway, desk, hub),
-            **session_handlers(gateway, desk, hub, chat),
+            **session_handlers(gateway, desk, hub, chat, clock=clock, new_id=needs.new_id),
             **agent_handlers(gateway, needs.config, needs.workspaces),
             **model_handlers(gateway),
             **config_handlers(needs.config, needs.applied),

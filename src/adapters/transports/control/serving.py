@@ -10,11 +10,13 @@ from quart import websocket
 from ....domain.gateway import Gateway
 from ..http.alarm import Alarm
 from .calls import Handlers
-from .connection import Connection
+from .connection import RESTART, Connection
 from .dispatcher import Requests
 
 WRITE_SECONDS = 60.0
 """How long a client may take nothing while something waits for it."""
+LAST_SECONDS = 2.0
+"""What a client gets to take what is left for it, when the Gateway stops."""
 
 
 class Served(Protocol):
@@ -44,7 +46,10 @@ async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {closing}:
             task.result()  # Only an error ends the others.
-        return await closing
+        code, reason = await closing
+        if code == RESTART:
+            await _last_words(connection, requests, tasks[0])
+        return code, reason
     finally:
         for task in tasks:
             task.cancel()
@@ -56,13 +61,22 @@ async def _write(connection: Connection) -> None:
     """Send what waits. Who takes nothing for too long is no longer waited for."""
     patience = Alarm(WRITE_SECONDS, lambda: connection.close(1008, "slow consumer"))
     try:
-        while True:
-            frame = await connection.outbox.take()
+        while (frame := await connection.outbox.take()) is not None:
             patience.wind()
             await websocket.send(frame)
             patience.rest()
     finally:
         patience.stop()
+
+
+async def _last_words(
+    connection: Connection, requests: Requests, writing: asyncio.Task[None]
+) -> None:
+    """Let what was asked for be answered and sent: the runs have ended, so it is soon done."""
+    deadline = asyncio.get_running_loop().time() + LAST_SECONDS
+    await requests.done(LAST_SECONDS)
+    connection.outbox.finish()
+    await asyncio.wait({writing}, timeout=deadline - asyncio.get_running_loop().time())
 
 
 async def _read(connection: Connection, requests: Requests, gateway: Gateway) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ....domain.errors import GatewayError
+from ....domain.errors import EventsExpired, GatewayError
 from ....domain.model_calls import TextDelta
 from ....domain.ports import Clock
 from ....domain.run_records import RunRecord
@@ -27,10 +27,11 @@ Audience = Callable[[], Iterable[Connection]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a teller reads: the Run as it was accepted, its events, and its record anew."""
+    """Where a teller reads: the Run as it stood when that began, and its events."""
 
     record: RunRecord
-    events: AsyncGenerator[NumberedEvent]
+    events: Callable[[int], AsyncGenerator[NumberedEvent]]
+    """Those behind a number, 0 for all."""
     silent_until: int = 0
     """Events up to this number are read, since later ones tell of all the text, but not told."""
 
@@ -44,8 +45,10 @@ class Teller:
         self._clock = clock
         self._telling = Telling(source.record)
         self._chat = _Chat(source.record, self._telling, self._tell_chat)
+        self._whole = True
+        """The text is all there. Else a client has to look into the Session for it."""
         self.ending: RunEvent | None = None
-        """The Run's last event, once it was told."""
+        """The Run's last event, once all of the Run was told."""
 
     @property
     def text(self) -> str:
@@ -53,16 +56,24 @@ class Teller:
         return self._telling.text
 
     async def run(self) -> None:
-        """Tell everything, to the end."""
+        """Tell everything, to the end; of a Run whose beginning is gone, what comes now."""
+        record = self._source.record
         try:
-            async with aclosing(self._source.events) as events:
-                async for numbered in events:
-                    self._tell(numbered)
+            try:
+                await self._tell_behind(0)
+            except EventsExpired:
+                self._whole = self._telling.cumulative = False
+                await self._tell_behind(record.last_seq)
         except GatewayError as error:
-            extra = {"run": self._source.record.id, "reason": error.message}
+            extra = {"run": record.id, "reason": error.message}
             logger.warning("a run could not be told to its end", extra=extra)
         finally:
             self._chat.stop()
+
+    async def _tell_behind(self, seq: int) -> None:
+        async with aclosing(self._source.events(seq)) as events:
+            async for numbered in events:
+                self._tell(numbered)
 
     def _tell(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()
@@ -70,13 +81,13 @@ class Teller:
         if seq > self._source.silent_until:
             for connection in self._audience():
                 # Who follows the run from a number on gets these events that way.
-                if self._source.record.id not in connection.following:
+                if not connection.follows(self._source.record.id):
                     connection.outbox.event("agent", payload)
-        if isinstance(event, TextDelta):
+        if isinstance(event, TextDelta) and self._whole:
             self._chat.delta(seq, event.text)
         elif isinstance(event, TERMINAL):
-            self._chat.end(seq, event, now)
-            self.ending = event
+            self._chat.end(seq, event, self._telling.text if self._whole else "", now)
+            self.ending = event if self._whole else None
 
     def _tell_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
         if seq > self._source.silent_until:
@@ -112,10 +123,10 @@ class _Chat:
         elif self._timer is None:
             self._timer = self._loop.call_later(wait, self._flush)
 
-    def end(self, seq: int, event: RunEvent, at: float) -> None:
+    def end(self, seq: int, event: RunEvent, text: str, at: float) -> None:
         """What waits, then the end."""
         self._flush()
-        payload = chat_end(self._record, seq, event, self._telling.text, at)
+        payload = chat_end(self._record, seq, event, text, at)
         self._tell(seq, payload, False)
 
     def stop(self) -> None:

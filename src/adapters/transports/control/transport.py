@@ -14,6 +14,7 @@ from typing import Any
 from quart import Blueprint, Response, websocket
 
 from ....domain.gateway import Gateway
+from ....domain.lockout import owner_of
 from ....domain.ports import Clock, NewId
 from ..http.json_text import dumps
 from ..http.requests import client_of, header
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
 MAX_UNAUTHENTICATED = 32
-"""Connections of one address that may be in their handshake."""
+"""Connections of one address, or of one IPv6 network of 64 bits, that may be in their handshake."""
 MAX_PREAUTH_BYTES = 65_536
 _LAST_WORDS = 2.0
 """Seconds that a client gets to take the reason for its end."""
@@ -58,9 +59,17 @@ def transport(parts: Parts) -> Blueprint:
     check_handlers(parts.handlers)
     door = _Door(parts)
     blueprint = Blueprint("control", __name__)
-    for number, rule in enumerate(("/", "/<path:path>")):
-        blueprint.add_websocket(rule, f"control-{number}", door.enter)
+    blueprint.record(lambda state: _route(state.app, door))
     return blueprint
+
+
+def _route(app: Any, door: _Door) -> None:
+    """Upgrades on every path. The rules name no method: with GET, which Quart would put in,
+    plain HTTP would be told that GET is allowed where there is nothing at all."""
+    for number, rule in enumerate(("/", "/<path:path>")):
+        endpoint = f"control.enter-{number}"
+        app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
+        app.view_functions[endpoint] = door.enter
 
 
 class _Door:
@@ -83,13 +92,14 @@ class _Door:
                 "a connection was refused", extra={"client": address, "reason": refusal.reason}
             )
             return _response(403, refusal.error.message)
-        if self._entering[address] >= MAX_UNAUTHENTICATED:
+        owner = owner_of(address)
+        if self._entering[owner] >= MAX_UNAUTHENTICATED:
             return _response(503, "Too many unauthenticated sockets")
         if len(self._parts.hub) + self._entering.total() >= MAX_CONNECTIONS:
             return _response(503, "maximum connections reached")
         wire = wire_of(scope)
         wire.limit, wire.limit_reason = MAX_PREAUTH_BYTES, "preauth payload too large"
-        with self._counted(address):
+        with self._counted(owner):
             await websocket.accept()
             try:
                 request_id, admitted = await self._shake_hands(caller)
@@ -166,14 +176,14 @@ class _Door:
         )
 
     @contextmanager
-    def _counted(self, address: str) -> Iterator[None]:
-        self._entering[address] += 1
+    def _counted(self, owner: str) -> Iterator[None]:
+        self._entering[owner] += 1
         try:
             yield
         finally:
-            self._entering[address] -= 1
-            if not self._entering[address]:
-                del self._entering[address]
+            self._entering[owner] -= 1
+            if not self._entering[owner]:
+                del self._entering[owner]
 
 
 async def _part(wire: Wire, code: int, reason: str) -> None:

@@ -19,8 +19,19 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _BEARER = b"bearer"
 _FORWARDING = frozenset(
-    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"}
+    {
+        b"cf-connecting-ip",
+        b"fastly-client-ip",
+        b"forwarded",
+        b"tailscale-user-login",
+        b"true-client-ip",
+        b"via",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-real-ip",
+    }
 )
+_FORWARDED = b"x-forwarded-"
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -52,9 +63,13 @@ def client_of(scope: Mapping[str, Any], trusted: Sequence[Network]) -> ClientAdd
             value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"
         ],
         real_ip=None if real_ip is None else real_ip.decode("latin-1"),
-        forwarding_headers=any(name in _FORWARDING for name, _ in headers),
+        forwarding_headers=any(_tells_of_a_proxy(name) for name, _ in headers),
         trusted=trusted,
     )
+
+
+def _tells_of_a_proxy(name: bytes) -> bool:
+    return name in _FORWARDING or name.startswith(_FORWARDED)
 
 
 def credential_of(headers: RawHeaders, client: ClientAddress) -> Credential:

@@ -16,6 +16,7 @@ from .....domain.errors import InvalidRequest
 
 _NOT_IN_IDS = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_ID = 64
+_VARIABLE = re.compile(r"\$(\{[A-Z_][A-Z0-9_]*\})")
 
 
 def agent_id_of(name: str) -> str:
@@ -112,7 +113,11 @@ def _with_list(listed: list[dict[str, Any]]) -> dict[str, object]:
 
 
 def _merged(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with what was given; a new model keeps the fallbacks that are written."""
+    """An entry with what was given; a new model keeps the fallbacks that are written.
+
+    What is given is a text: it names no variable, whose value a list of agents would then show.
+    """
+    given = {name: _VARIABLE.sub(r"$$\1", str(text)) for name, text in given.items()}
     merged = dict(entry)
     for name in ("name", "workspace"):
         if name in given:

@@ -18,6 +18,9 @@ from ..hub import Hub
 from ..problems import UNAVAILABLE
 from ..tellings import usage_of
 
+_PATIENCE = 3_600.0
+"""Seconds to wait for a Run before looking how it stands."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -62,8 +65,10 @@ class Outcomes:
         raise RunFailed("The run ended without an end.")
 
     async def _from_session(self, principal: Principal, run_id: str) -> tuple[str, RunEvent]:
-        """Of a Run whose events are no longer kept: what it left in its Session."""
+        """Of a Run whose events are no longer kept: what it leaves in its Session."""
         record = await self._gateway.run(principal, run_id)
+        while not record.status.final:
+            record = await self._gateway.wait(principal, run_id, _PATIENCE)
         turn = await self._desk.turn(principal, run_id)
         if turn is None:
             if record.status is RunStatus.ABORTED:

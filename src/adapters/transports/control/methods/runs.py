@@ -15,6 +15,7 @@ from .....domain.runs import Aborted, Failed, NumberedEvent
 from ...http.json_text import dumps
 from ..calls import ANSWERED, Call, Handler, Handlers, Params
 from ..frames import Count, Name
+from ..hub import Hub
 from ..tellings import Telling
 from .outcomes import Outcomes
 
@@ -50,8 +51,9 @@ class WaitParams(RunParams):
 class RunMethods:
     """The handlers."""
 
-    def __init__(self, gateway: Gateway, outcomes: Outcomes, clock: Clock) -> None:
+    def __init__(self, gateway: Gateway, hub: Hub, outcomes: Outcomes, clock: Clock) -> None:
         self._gateway = gateway
+        self._hub = hub
         self._outcomes = outcomes
         self._clock = clock
 
@@ -126,6 +128,8 @@ class RunMethods:
                 outbox.event("agent", told)
         except GatewayError as error:
             outbox.event("agent", _broken_off(record, error))
+        else:
+            self._hub.heard(call.connection, record.id)
 
     async def _abort(self, call: Call, params: RunParams) -> object:
         record = await self._gateway.run(call.principal, params.run_id)

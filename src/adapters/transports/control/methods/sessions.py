@@ -14,6 +14,7 @@ from .....domain.gateway import Gateway
 from .....domain.ports import Clock, NewId
 from .....domain.session_desk import SessionDesk
 from .....domain.sessions import SessionKey
+from ..audiences import check_room
 from ..calls import Call, Handler, Handlers, Params
 from ..frames import Name
 from ..hub import Hub
@@ -103,6 +104,7 @@ class _Subscriptions:
 
     async def _attend(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        check_room(call.connection, key)
         self.hub.attend(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import ConfigDict, Field
 
+from .....domain.auth import Scope
 from .....domain.gateway import Gateway
 from .....domain.ports import Clock
 from .....domain.session_desk import SessionDesk
@@ -166,7 +167,7 @@ class SystemMethods:
     async def _logs(self, call: Call, params: LogParams) -> object:
         tail = self.read_log(params.cursor, limit=params.limit, max_bytes=params.max_bytes)
         told: dict[str, object] = {
-            "file": self.log_file(),
+            "file": self._file(call),
             "cursor": tail.cursor,
             "size": tail.cursor,
             "lines": list(tail.lines),
@@ -176,6 +177,11 @@ class SystemMethods:
         if tail.reset:
             told["reset"] = True
         return told
+
+    def _file(self, call: Call) -> str | None:
+        """Where the log is, for administrators."""
+        file = self.log_file()
+        return file if file is None or call.principal.may(Scope.ADMIN) else "[redacted]"
 
     async def _channels(self, call: Call, params: ChannelsParams) -> object:
         return {

@@ -1,0 +1,79 @@
+"""What an edit of the configuration by a client must not do: have this machine's files, variables
+or keys shown, or sent elsewhere. Whoever may edit the file itself may do all of that."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from ...domain.configuration import ConfigIssue, ConfigRefused
+from .includes import INCLUDE
+from .issues import KeyPath, dotted
+from .redaction import redacted_value
+from .sentinels import value_at
+
+_VARIABLE = re.compile(r"(?<!\$)\$\{[A-Z_][A-Z0-9_]*\}")
+_PROVIDERS: KeyPath = ("models", "providers")
+_CREDENTIALS = ("apiKey", "headers")
+
+_INCLUDE = "a file can only be included by editing the configuration file itself"
+_SHOWN = "is shown to clients, so that it may name a variable only in the file itself"
+_ELSEWHERE = "is another server than the key was given for: give apiKey and headers anew"
+
+
+def check_edit(before: object, after: object, file: str) -> None:
+    """Raises ConfigRefused. Both are what the main file has written, before the edit and after."""
+    known = set(_references(before, redacted_value(before), ()))
+    added = set(_references(after, redacted_value(after), ())) - known
+    issues = [
+        ConfigIssue(dotted(path), _INCLUDE if path[-1] == INCLUDE else _SHOWN, file)
+        for path, _ in sorted(added, key=str)
+    ]
+    issues += [ConfigIssue(dotted(path), _ELSEWHERE, file) for path in _moved(before, after)]
+    if issues:
+        raise ConfigRefused(issues)
+
+
+def _references(value: object, shown: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Includes, and texts that name variables and are shown, by their places; those in a list by
+    the list's place, as elements may move."""
+    match value:
+        case dict():
+            for key, item in value.items():
+                below = (*path, key)
+                if key == INCLUDE:
+                    yield _place(below), json.dumps(item)
+                else:
+                    yield from _references(item, value_at(shown, (key,)), below)
+        case list():
+            for i, item in enumerate(value):
+                yield from _references(item, value_at(shown, (i,)), (*path, i))
+        case str() if _VARIABLE.search(value) and shown == value:
+            yield _place(path), value
+
+
+def _place(path: KeyPath) -> KeyPath:
+    return tuple("*" if isinstance(key, int) else key for key in path)
+
+
+def _moved(before: object, after: object) -> Iterator[KeyPath]:
+    """Where a provider that is reached elsewhere would get the credentials that it had."""
+    providers = value_at(after, _PROVIDERS)
+    for name in providers if isinstance(providers, dict) else ():
+        path = (*_PROVIDERS, name)
+        old, new = value_at(before, path), value_at(after, path)
+        if not isinstance(old, dict) or not isinstance(new, dict):
+            continue
+        kept = any(new.get(key) and new.get(key) == old.get(key) for key in _CREDENTIALS)
+        if kept and _server(old.get("baseUrl")) != _server(new.get("baseUrl")):
+            yield (*path, "baseUrl")
+
+
+def _server(url: object) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+    except ValueError:
+        return "", str(url)
+    return parts.scheme.lower(), parts.netloc.lower()

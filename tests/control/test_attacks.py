@@ -1,0 +1,222 @@
+"""What a stranger, or a client with less than all scopes, tries, and does not get."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from opensoul.adapters.config.redaction import REDACTED, redacted_value
+from opensoul.adapters.transports.control.audiences import MAX_SESSIONS
+from opensoul.adapters.transports.control.transport import MAX_UNAUTHENTICATED
+from opensoul.domain.lockout import owner_of
+from tests.app.serving import SECRET, Served
+from tests.control.client import PATIENCE, Peer, Refused, connected
+from tests.control.conftest import Enter
+from tests.control.signing import connected_device
+from tests.fakes.devices import Device
+
+VARIABLE = "${OPENSOUL_STATE_DIR}"
+
+
+async def _connections(served: Served) -> int:
+    """TCP connections that the Gateway holds open, told by the tasks that serve them."""
+    names = (task.get_coro().__qualname__ for task in asyncio.all_tasks())  # type: ignore[union-attr]
+    return sum("_server_callback" in name for name in names)
+
+
+async def _config(peer: Peer) -> dict[str, Any]:
+    got: dict[str, Any] = await peer.call("config.get")
+    return got
+
+
+async def _patch(peer: Peer, **patch: Any) -> Any:
+    base = (await _config(peer))["hash"]
+    return await peer.call("config.patch", {"raw": json.dumps(patch), "baseHash": base})
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nX-Half: "])
+async def test_who_connects_and_leaves_without_a_request_costs_nothing(
+    served: Served, sent: bytes
+) -> None:
+    port = int(served.url.rpartition(":")[2])
+    before = await _connections(served)
+    for _ in range(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    async with asyncio.timeout(PATIENCE), connected(served.client, SECRET) as peer:
+        while await _connections(served) > before + 1:
+            await peer.call("health")
+
+
+def test_the_addresses_of_one_ipv6_network_are_one_stranger() -> None:
+    assert owner_of("2001:db8::1") == owner_of("2001:db8::ffff:2") != owner_of("2001:db8:1::1")
+    assert owner_of("203.0.113.1") != owner_of("203.0.113.2")
+
+
+async def test_strangers_of_one_address_do_not_get_more_than_their_share(served: Served) -> None:
+    sockets = [await served.client.ws_connect("/") for _ in range(MAX_UNAUTHENTICATED)]
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+        await served.client.ws_connect("/")
+    async with served.client.get("/healthz") as response:
+        assert response.status == 200
+    for socket in sockets:
+        await socket.close()
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-Port", "Via", "CF-Connecting-IP", "True-Client-IP", "X-Client-IP"]
+)
+async def test_a_device_behind_an_unlisted_proxy_is_not_local(served: Served, header: str) -> None:
+    async with aiohttp.ClientSession(served.url, headers={header: "198.51.100.1"}) as outside:
+        with pytest.raises(Refused, match="pairing required"):
+            async with connected_device(outside, Device(), SECRET):
+                pass
+
+
+async def test_a_connection_without_scopes_is_told_no_content(enter: Enter) -> None:
+    async with enter() as peer, enter(scopes=[]) as nobody, enter(scopes=["operator.read"]) as one:
+        await peer.call("wake", {"text": "look"})
+        assert (await one.event("heartbeat"))["payload"]["preview"] == "Hello!"
+        with pytest.raises(Refused, match=r"missing scope: operator\.read"):
+            await nobody.call("health")
+        assert not {"health", "heartbeat"} & {frame["event"] for frame in nobody.events}
+        assert not {"health", "heartbeat"} & set(nobody.hello["features"]["events"])
+
+
+async def test_where_the_log_is_is_for_administrators(served: Served, enter: Enter) -> None:
+    path = str(served.config_path.parent / "gateway.log")
+    served.configure(json.loads(served.config_path.read_text()) | {"logging": {"file": path}})
+    async with enter(scopes=["operator.read"]) as reader, enter() as admin:
+        assert (await reader.call("logs.tail"))["file"] == "[redacted]"
+        assert (await admin.call("logs.tail"))["file"] == path
+
+
+async def test_a_client_cannot_be_told_of_sessions_without_end(peer: Peer) -> None:
+    for number in range(MAX_SESSIONS):
+        peer.send("sessions.messages.subscribe", {"key": f"k{number}"})
+        if number % 200 == 0:
+            await peer.call("health")
+    with pytest.raises(Refused, match="already"):
+        await peer.call("sessions.messages.subscribe", {"key": "one more"})
+    assert (await peer.call("sessions.messages.subscribe", {"key": "k1"}))["subscribed"]
+    await peer.call("sessions.messages.unsubscribe", {"key": "k2"})
+    assert (await peer.call("chat.history", {"sessionKey": "one more"}))["messages"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("device.pair.remove", {}),
+        ("device.token.revoke", {"role": "operator"}),
+        ("device.token.rotate", {"role": "operator", "scopes": []}),
+    ],
+)
+async def test_who_may_pair_cannot_lock_out_who_may_more(
+    served: Served, enter: Enter, method: str, more: dict[str, Any]
+) -> None:
+    admin = Device()
+    async with connected_device(served.client, admin, SECRET, scopes=["operator.admin"]) as held:
+        async with enter(scopes=["operator.pairing"]) as lesser:
+            with pytest.raises(Refused, match=r"missing scope: operator\.admin"):
+                await lesser.call(method, {"deviceId": admin.id, **more})
+        assert (await held.call("health"))["ok"]
+
+
+async def test_a_device_gives_up_its_own_token_without_any_scope_but_pairing(
+    served: Served,
+) -> None:
+    device, scopes = Device(), ["operator.pairing", "operator.read"]
+    async with connected_device(served.client, device, SECRET, scopes=scopes) as peer:
+        peer.send("device.token.revoke", {"deviceId": device.id, "role": "operator"})
+        assert await peer.closed() == (4001, "device token revoked")
+
+
+async def test_a_text_that_is_shown_cannot_be_made_a_variables_value(
+    served: Served, peer: Peer
+) -> None:
+    for patch in (
+        {"agents": {"list": [{"id": "main", "name": VARIABLE}]}},
+        {"models": {"providers": {"fake": {"baseUrl": f"http://127.0.0.1/{VARIABLE}"}}}},
+    ):
+        with pytest.raises(Refused, match="may name a variable only in the file itself"):
+            await _patch(peer, **patch)
+    workspace = str(served.config_path.parent / "workspace")
+    await peer.call("agents.create", {"name": VARIABLE, "workspace": workspace})
+    await peer.call("agents.update", {"agentId": "opensoul_state_dir", "avatar": VARIABLE})
+    shown = [agent["name"] for agent in (await peer.call("agents.list"))["agents"]]
+    assert VARIABLE in shown
+
+
+async def test_a_client_cannot_have_files_included(served: Served, peer: Peer) -> None:
+    other = served.config_path.parent / "other.json"
+    other.write_text('{"private": "what is in it"}')
+    with pytest.raises(Refused, match="only be included by editing"):
+        await _patch(peer, channels={"$include": str(other)})
+    raw = json.dumps({"channels": {"x": [{"$include": [str(other)]}]}})
+    base = (await _config(peer))["hash"]
+    with pytest.raises(Refused, match="only be included by editing"):
+        await peer.call("config.set", {"raw": raw, "baseHash": base})
+
+
+async def test_an_include_that_is_written_cannot_be_moved_to_where_it_is_shown(
+    served: Served, peer: Peer
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    (served.config_path.parent / "auth.json").write_text(json.dumps({"token": SECRET}))
+    written["gateway"]["auth"] = {"$include": "auth.json"}
+    served.configure(written)
+    snapshot = await _config(peer)
+    assert SECRET not in json.dumps(snapshot)
+    with pytest.raises(Refused, match="only be included by editing"):
+        await _patch(peer, channels={"$include": "auth.json"})
+
+
+@pytest.mark.parametrize("kept", [{}, {"apiKey": REDACTED}])
+async def test_a_key_does_not_follow_its_provider_to_another_server(
+    served: Served, peer: Peer, kept: dict[str, str]
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    fake = written["models"]["providers"]["fake"]
+    served.configure(written | {"models": {"providers": {"fake": fake | {"apiKey": "a-key"}}}})
+    elsewhere = {"baseUrl": "http://127.0.0.1:1/v1"}
+    with pytest.raises(Refused, match="give apiKey and headers anew"):
+        await _patch(peer, models={"providers": {"fake": elsewhere | kept}})
+    path = {"baseUrl": f"{fake['baseUrl']}/other"}
+    await _patch(peer, models={"providers": {"fake": path}})
+    await _patch(peer, models={"providers": {"fake": elsewhere | {"apiKey": "another-key"}}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["privateKey", "passwd", "credentials", "accessKeyId", "botToken", "webhookUrl", "signing_key"],
+)
+def test_what_sounds_like_a_secret_is_not_shown(name: str) -> None:
+    assert redacted_value({"channels": {"x": {name: "s"}}}) == {"channels": {"x": {name: REDACTED}}}
+
+
+@pytest.mark.parametrize("name", ["env", "headers", "extra_headers"])
+def test_what_programs_and_calls_are_given_is_not_shown(name: str) -> None:
+    shown = redacted_value({"plugins": {"x": {name: {"ANY": "s", "on": True}}}})
+    assert shown == {"plugins": {"x": {name: {"ANY": REDACTED, "on": True}}}}
+
+
+@pytest.mark.parametrize(
+    "word", ["/new", "\n/new", "/RESET\t", "\u00a0/reset\u2028", "\x1f/new", "/neW\x85", "/new x"]
+)
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("chat.send", "sessionKey"), ("sessions.send", "key"), ("agent", "sessionKey")],
+)
+async def test_who_may_only_write_starts_no_session_over(
+    enter: Enter, method: str, name: str, word: str
+) -> None:
+    async with enter(scopes=["operator.write"]) as writer:
+        with pytest.raises(Refused, match=r"missing scope: operator\.admin"):
+            await writer.call(method, {name: "main", "message": word, "idempotencyKey": "k"})

@@ -1,0 +1,104 @@
+"""Clients that go while something of theirs is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from dependency_injector import providers
+
+from opensoul.adapters.stores.run_log import MemoryRunLog
+from opensoul.adapters.stores.run_log_live import Bounds
+from opensoul.domain.run_records import RunRecord
+from tests.app.serving import SECRET, config, serving
+from tests.control.client import PATIENCE, connected
+from tests.fakes.behaviours import Behaviour, Exchange, answer, chunk
+from tests.fakes.provider import FakeProvider
+
+ASKED = {"message": "hi", "sessionKey": "main", "idempotencyKey": "K"}
+
+
+class PatientRunLog(MemoryRunLog):
+    """Reserves an id when it may."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=time.time)
+        self.asked = asyncio.Event()
+        self.may = asyncio.Event()
+
+    async def reserve(self, record: RunRecord) -> RunRecord | None:
+        self.asked.set()
+        await self.may.wait()
+        return await super().reserve(record)
+
+
+async def test_a_run_whose_client_left_before_it_began_goes_on_and_nobody_is_told(
+    tmp_path: Path,
+) -> None:
+    async with FakeProvider(answer("Hel", "lo!")) as provider:
+        run_log = PatientRunLog()
+        parts = {"run_log": providers.Object(run_log)}
+        async with serving(tmp_path, config(provider.base_url), **parts) as served:
+            hub = served.container.control().hub
+            async with connected(served.client, SECRET) as stays:
+                async with connected(served.client, SECRET) as leaves:
+                    leaves.send("agent", ASKED)
+                    await asyncio.wait_for(run_log.asked.wait(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    while len(hub) > 1:
+                        await stays.call("health")
+                run_log.may.set()
+                ended = await stays.call("agent", ASKED)
+
+                assert ended["status"] == "accepted"
+                await stays.event("chat", runId="K", state="final")
+                [listener] = hub.connections
+                key = served.container.gateway().session_key("main")
+                assert tuple(hub._audiences.of(key)) == (listener,)
+        assert len(provider.requests) == 1
+
+
+async def test_who_comes_back_to_a_run_whose_beginning_is_gone_hears_its_end(
+    tmp_path: Path,
+) -> None:
+    words, gate = ["a", "b", "c", "d", "e", "f"], asyncio.Event()
+    async with FakeProvider(gated(words, gate)) as provider:
+        run_log = MemoryRunLog(clock=time.time, bounds=Bounds(events_per_run=3))
+        parts = {"run_log": providers.Object(run_log)}
+        async with serving(tmp_path, config(provider.base_url), **parts) as served:
+            async with connected(served.client, SECRET) as leaves:
+                await leaves.answer(leaves.send("agent", ASKED))
+            async with connected(served.client, SECRET) as looks, asyncio.timeout(PATIENCE):
+                while (await looks.call("runs.get", {"runId": "K"}))["lastSeq"] < 7:
+                    pass
+            async with connected(served.client, SECRET) as comes:
+                request = comes.send("agent", ASKED)
+                assert (await comes.answer(request))["status"] == "accepted"
+                await comes.call("health")
+                gate.set()
+                final = await comes.answer(request)
+                told = [frame for frame in comes.events if frame["event"] in ("agent", "chat")]
+
+    assert (final["status"], final["result"]["payloads"]) == ("ok", [{"text": "abcdefg"}])
+    assert [frame["payload"]["seq"] for frame in told if frame["event"] == "agent"] == [8, 9]
+    assert told[0]["payload"]["data"] == {"delta": "g"}
+    [chat] = [frame["payload"] for frame in told if frame["event"] == "chat"]
+    # A part of the answer is not told as if it were all of it.
+    assert (chat["state"], "message" in chat) == ("final", False)
+
+
+def gated(words: list[str], gate: asyncio.Event) -> Behaviour:
+    """These words, and one more when the gate opens."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.head()
+        for word in words:
+            await exchange.event(chunk({"content": word}))
+        await gate.wait()
+        await exchange.event(chunk({"content": "g"}))
+        await exchange.event(chunk({}, "stop"))
+        await exchange.piece(b"data: [DONE]\n\n")
+        await exchange.end()
+
+    return behave

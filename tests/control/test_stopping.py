@@ -1,0 +1,70 @@
+"""The Gateway stops: runs end, everybody hears how, and only then connections are closed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.app.serving import Served
+from tests.control.client import Peer, Refused
+from tests.control.conftest import Enter
+from tests.fakes.behaviours import answer, hang_after
+from tests.fakes.provider import FakeProvider
+
+RESTART = (1012, "service restart")
+WORDS = ["word "] * 2_000
+
+
+def asked(key: str, session: str = "main") -> dict[str, str]:
+    return {"message": "hi", "sessionKey": session, "idempotencyKey": key}
+
+
+async def test_what_waits_for_a_client_is_sent_before_its_connection_is_closed(
+    served: Served, enter: Enter, provider: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    provider.default = answer(*WORDS, gate=gate)
+    async with enter() as asker, enter() as follower, enter() as listener:
+        await listener.call("sessions.messages.subscribe", {"key": "main"})
+        request = asker.send("agent", asked("K"))
+        assert (await asker.answer(request))["status"] == "accepted"
+        await follower.call("runs.follow", {"runId": "K", "afterSeq": 0})
+
+        served.container.lifecycle().begin_drain()
+        with pytest.raises(Refused, match="shutting down"):
+            await follower.call("chat.send", asked("L"))
+        gate.set()
+
+        ends = [await peer.closed() for peer in (asker, follower, listener)]
+        final = await asker.answer(request)
+
+    assert ends == [RESTART] * 3
+    assert final["status"] == "ok"
+    assert numbers(follower) == list(range(1, len(WORDS) + 3))
+    for peer in (asker, listener):
+        assert numbers(peer)[-1] == len(WORDS) + 2
+        assert [f for f in peer.events if f["event"] == "chat"][-1]["payload"]["state"] == "final"
+
+
+async def test_runs_that_outlast_the_grace_are_aborted_and_everybody_hears_it(
+    served: Served, enter: Enter, provider: FakeProvider
+) -> None:
+    provider.default = hang_after("Hel")
+    async with enter() as asker:
+        requests = [asker.send("agent", asked(f"K{n}", f"talk-{n % 3}")) for n in range(9)]
+        for request in requests:
+            await asker.answer(request)
+
+        await served.container.gateway().drain(0)
+        served.container.lifecycle().begin_drain()
+
+        assert await asker.closed() == RESTART
+        finals = [await asker.answer(request) for request in requests]
+
+    assert [final["status"] for final in finals] == ["aborted"] * 9
+    assert all("shutting down" in final["summary"] for final in finals)
+
+
+def numbers(peer: Peer) -> list[int]:
+    return [frame["payload"]["seq"] for frame in peer.events if frame["event"] == "agent"]
