@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import TCPServer
@@ -51,12 +53,13 @@ class PatientServer(TCPServer):
 
     _expecting_first = True
 
-    async def _idle_timeout(self) -> None:
+    def _idle_timeout(self) -> Coroutine[Any, Any, None]:
         """The first request has to come sooner than further ones: who brings none is a stranger."""
-        if not self._expecting_first:
-            await super()._idle_timeout()
-            return
-        self._expecting_first = False
+        # Noted here: what is returned may be cancelled before it begins.
+        first, self._expecting_first = self._expecting_first, False
+        return self._first_timeout() if first else super()._idle_timeout()
+
+    async def _first_timeout(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_REQUEST_SECONDS):
                 await self.context.terminated.wait()

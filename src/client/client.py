@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from .errors import (
     CallFailed,
@@ -18,7 +18,7 @@ from .frames import Answer, Event
 from .handshake import Hello
 from .keeper import Keeper, OnState, Sleep
 from .link import Exchange, Link, OnGap
-from .options import Options
+from .options import MoreOptions, Options
 from .queries import Queries
 from .runs import Run
 
@@ -59,7 +59,7 @@ class Client(Queries):
         scopes: Iterable[str] = ("operator.read", "operator.write"),
         on_gap: OnGap | None = None,
         on_state: OnState | None = None,
-        **options: Any,
+        **options: Unpack[MoreOptions],
     ) -> Client:
         """A client to be entered; the keywords are those of Options."""
         return cls(

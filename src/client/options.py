@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import ssl
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import aiohttp
 
@@ -13,6 +14,28 @@ from .device import DeviceIdentity, DeviceTokens
 
 CLIENT_VERSION = "1"
 Tls = ssl.SSLContext | aiohttp.Fingerprint | bool
+
+
+class MoreOptions(TypedDict, total=False):
+    """What `Client.connect` takes beside an address and scopes: the other fields of Options."""
+
+    token: str | None
+    password: str | None
+    role: str
+    client_id: str
+    mode: str
+    display_name: str | None
+    version: str
+    caps: tuple[str, ...]
+    min_protocol: int
+    max_protocol: int
+    device: DeviceIdentity | None
+    device_tokens: DeviceTokens | None
+    timeout: float
+    tls: Tls
+    reconnect: bool
+    backoff: Backoff
+    silence: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import stat
 from pathlib import Path
@@ -20,8 +21,10 @@ from opensoul.client import (
     DeviceIdentity,
     DeviceTokens,
     HandshakeRefused,
+    Options,
     TimedOut,
 )
+from opensoul.client.options import MoreOptions
 
 from .conftest import Connect
 from .fake_gateway import TOKEN, FakeGateway
@@ -212,3 +215,8 @@ def test_a_damaged_identity_is_not_replaced_in_silence(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(DeviceFileInvalid, match="Remove it"):
         DeviceIdentity.load_or_create(path)
+
+
+def test_connect_takes_every_option_by_its_name() -> None:
+    fields = {field.name for field in dataclasses.fields(Options)}
+    assert MoreOptions.__optional_keys__ == fields - {"url", "scopes"}

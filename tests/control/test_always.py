@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from opensoul.domain.run_records import RunStatus
 from tests.control.client import Refused
-from tests.control.world import Witness, World, of_status
+from tests.control.truth import check
+from tests.control.witness import Witness
+from tests.control.world import World
 
 T = TypeVar("T")
 
@@ -22,7 +23,6 @@ MOST_WITNESSES = 4
 MOST_RUNS = 20
 """So many may wait in a session."""
 INDEX = st.integers(0, 1_000)
-ENDED = ("final", "aborted", "error")
 
 
 def request(method: str, session: str, key: str, words: str | None = None) -> dict[str, Any]:
@@ -179,66 +179,10 @@ class ControlMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.do(self._check())
+            self.do(check(self.world))
         finally:
             self.do(self.world.close())
             self.runner.close()
-
-    async def _check(self) -> None:
-        await self.world.rest()
-        records = await self.world.records()
-        assert [record.id for record in records] == [run.id for run in self.world.runs]
-        assert all(record.status.final for record in records)
-        last = {record.id: record.last_seq for record in records}
-        self._followers_were_told_all(last)
-        self._listeners_were_told_the_end(last)
-        self._nothing_is_left()
-        for session in ("main", "a", "b"):
-            await self._history_is_right(session, of_status(records, RunStatus.FINISHED))
-
-    def _followers_were_told_all(self, last: dict[str, int]) -> None:
-        """From where they asked to the end; and nothing of it in another way besides."""
-        for one in self.world.followings:
-            if one.witness in self.world.witnesses:
-                assert one.numbers == list(range(one.after + 1, last[one.run_id] + 1))
-
-    def _listeners_were_told_the_end(self, last: dict[str, int]) -> None:
-        for witness in self.world.witnesses:
-            followed = {f.run_id for f in self.world.followings if f.witness is witness}
-            for run_id in last.keys() - followed:
-                told = [payload["seq"] for payload in witness.told_of(run_id)]
-                assert not told or told == list(range(told[0], last[run_id] + 1))
-            for run_id in last:
-                ends = [f for f in witness.frames if is_end_of_chat(f, run_id)]
-                assert len(ends) <= 1
-                if witness.told_of(run_id) and run_id not in followed:
-                    assert len(ends) == 1
-            assert all(witness.last_answers(request_id) == 1 for request_id in witness.asked)
-
-    def _nothing_is_left(self) -> None:
-        parts = self.world.parts
-        lanes, hub = parts.lanes(), parts.control().hub
-        assert (lanes.working, lanes.waiting, len(parts.dispatcher())) == (0, 0, 0)
-        assert not lanes._sessions
-        assert not hub._tellers
-        assert not parts.gateway()._followers
-        assert len(hub) == len(self.world.witnesses)
-        assert not any(connection.following for connection in hub.connections)
-        listening = {c for there in hub._audiences._by_session.values() for c in there}
-        assert listening <= set(hub.connections)
-
-    async def _history_is_right(self, session: str, finished: set[str]) -> None:
-        told = await self.witness(0).call("chat.history", {"sessionKey": session, "limit": 1_000})
-        roles = [message["role"] for message in told["messages"]]
-        expected = [run_id for run_id in self.world.finished(session) if run_id in finished]
-        assert roles == ["user", "assistant"] * len(expected)
-        assert [message["runId"] for message in told["messages"][::2]] == expected
-
-
-def is_end_of_chat(frame: dict[str, Any], run_id: str) -> bool:
-    payload = frame.get("payload") or {}
-    told = frame.get("event") == "chat" and payload["runId"] == run_id
-    return told and payload["state"] in ENDED
 
 
 async def refusal(witness: Witness, method: str, params: dict[str, Any]) -> str:

@@ -12,12 +12,15 @@ import pytest
 from opensoul.adapters.config.redaction import REDACTED, redacted_value
 from opensoul.adapters.transports.control.audiences import MAX_SESSIONS
 from opensoul.adapters.transports.control.transport import MAX_UNAUTHENTICATED
+from opensoul.app import websocket_rules
 from opensoul.domain.lockout import owner_of
 from tests.app.serving import SECRET, Served
 from tests.control.client import PATIENCE, Peer, Refused, connected
 from tests.control.conftest import Enter
 from tests.control.signing import connected_device
-from tests.fakes.devices import Device
+from tests.fakes.devices import ADMIN, Device
+from tests.websocket.shaking import SECRET as GATEWAY
+from tests.websocket.shaking import Bench
 
 VARIABLE = "${OPENSOUL_STATE_DIR}"
 
@@ -53,6 +56,27 @@ async def test_who_connects_and_leaves_without_a_request_costs_nothing(
     async with asyncio.timeout(PATIENCE), connected(served.client, SECRET) as peer:
         while await _connections(served) > before + 1:
             await peer.call("health")
+
+
+async def test_the_head_of_a_first_request_must_come_in_time_but_not_of_further_ones(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket_rules, "FIRST_REQUEST_SECONDS", 0.1)
+    port = int(served.url.rpartition(":")[2])
+    kept, keeping = await asyncio.open_connection("127.0.0.1", port)
+    slow, slowly = await asyncio.open_connection("127.0.0.1", port)
+    slowly.write(b"GET / HTTP/1.1\r\nX-Half: ")
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(2):
+            keeping.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await kept.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            await kept.readexactly(length)
+            assert await slow.read() == b""
+    for writer in (keeping, slowly):
+        writer.close()
+        await writer.wait_closed()
 
 
 def test_the_addresses_of_one_ipv6_network_are_one_stranger() -> None:
@@ -220,3 +244,15 @@ async def test_who_may_only_write_starts_no_session_over(
     async with enter(scopes=["operator.write"]) as writer:
         with pytest.raises(Refused, match=r"missing scope: operator\.admin"):
             await writer.call(method, {name: "main", "message": word, "idempotencyKey": "k"})
+
+
+async def test_a_token_that_is_replaced_while_its_device_enters_does_not_stay() -> None:
+    bench, device = await Bench().open(), Device()
+    paired = await bench.admit(bench.signed(device, token=GATEWAY, scopes=["operator.read"]))
+    assert paired.minted is not None
+    admitted = await bench.admit(
+        bench.signed(device, auth={"deviceToken": paired.minted.token}, scopes=["operator.read"])
+    )
+    assert bench.handshake.stands(admitted)
+    await bench.devices.rotate(ADMIN, device.id, "operator")
+    assert not bench.handshake.stands(admitted)

@@ -88,6 +88,24 @@ async def test_who_comes_back_to_a_run_whose_beginning_is_gone_hears_its_end(
     assert (chat["state"], "message" in chat) == ("final", False)
 
 
+async def test_a_run_that_is_faster_than_can_be_told_is_told_to_its_end(tmp_path: Path) -> None:
+    words = [f"{number} " for number in range(300)]
+    async with FakeProvider(answer(*words)) as provider:
+        run_log = MemoryRunLog(clock=time.time, bounds=Bounds(events_per_run=2))
+        parts = {"run_log": providers.Object(run_log)}
+        async with serving(tmp_path, config(provider.base_url), **parts) as served:
+            async with connected(served.client, SECRET) as peer:
+                request = peer.send("agent", ASKED)
+                await peer.answer(request)
+                final = await peer.answer(request)
+                told = [frame["payload"] for frame in peer.events if frame["event"] == "agent"]
+
+    assert final["result"]["payloads"] == [{"text": "".join(words)}]
+    numbers = [payload["seq"] for payload in told]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == len(words) + 2
+
+
 def gated(words: list[str], gate: asyncio.Event) -> Behaviour:
     """These words, and one more when the gate opens."""
 

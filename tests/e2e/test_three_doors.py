@@ -174,13 +174,17 @@ async def test_a_command_gets_the_whole_answer_of_a_gateway_that_is_told_to_stop
     gate = asyncio.Event()
     provider.will(answer("Hel", "lo!", gate=gate))
     gateway = GatewayProcess(tmp_path, config(provider.base_url))
-    async with gateway, program(gateway, OPENSOUL, "agent", "--message", "hello") as asking:
+    question = (OPENSOUL, "--json", "agent", "--message", "hello")
+    async with gateway, program(gateway, *question) as asking:
         await asyncio.wait_for(provider.arrival(), PATIENCE)
         gateway.signal()
         gate.set()
         code, out, err = await result(asking)
         stopped = await asyncio.to_thread(gateway.wait)
 
-    assert (code, out, err) == (0, "Hello!\n", "")
+    assert (code, err) == (0, "")
+    told = json.loads(out)["result"]
+    assert told["payloads"] == [{"text": "Hello!"}]
+    assert told["meta"]["agentMeta"]["model"] == "m"  # So this is the Gateway's last answer.
     assert stopped == 0
     assert len(provider.requests) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ....domain.auth import Credential, Principal, Scope, covers
 from ....domain.device_entry import PairingRequired, TokenRefused
@@ -36,6 +36,8 @@ class Admitted:
     minted: MintedToken | None
     method: str
     auth: AuthSettings | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    """The device's token that proved it, or the one it was given in its place."""
 
 
 class Handshake:
@@ -70,6 +72,8 @@ class Handshake:
             return False
         if admitted.device_id is None:
             return True
+        if admitted.token is not None:
+            return self._devices.knows(admitted.device_id, admitted.token)
         return self._devices.is_paired(admitted.device_id, admitted.role)
 
     def _without_device(self, asked: Asked) -> Admitted:
@@ -93,7 +97,10 @@ class Handshake:
         address = asked.caller.address.address
         method = DEVICE_TOKEN if principal is None else principal.method
         known = Principal(f"device:{visitor.device_id}", entry.scopes, method, address)
-        return _admitted(asked, known, entry.scopes, visitor.device_id, entry.minted)
+        if entry.minted is not None and token is not None:
+            token = entry.minted.token
+        admitted = _admitted(asked, known, entry.scopes, visitor.device_id, entry.minted)
+        return replace(admitted, token=token)
 
     def _prove(self, asked: Asked, device: DeviceProof) -> Visitor:
         key = self._devices.check_proof(proof_of(device), asked.claim, asked.caller.nonce)

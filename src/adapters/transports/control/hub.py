@@ -196,9 +196,10 @@ class Hub:
             task.add_done_callback(lambda _: self._tellers.pop(run_id))
 
     async def _read(self, run_id: str, from_the_start: bool) -> Teller:
-        record = await self._gateway.run(_HUB, run_id)
+        now = partial(self._gateway.run, _HUB, run_id)
+        record = await now()
         silent_until = 0 if from_the_start else record.last_seq
-        source = Source(record, partial(self._gateway.watch, _HUB, run_id), silent_until)
+        source = Source(record, partial(self._gateway.watch, _HUB, run_id), now, silent_until)
         teller = Teller(source, partial(self._audiences.of, record.session_key), self._clock)
         await teller.run()
         return teller

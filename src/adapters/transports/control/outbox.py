@@ -63,11 +63,11 @@ class Outbox:
             return
         self._add(_Waiting(payload, size, name, self._seq, state))
 
-    async def take(self) -> str | None:
-        """The next frame, once there is one; None when nothing waits and nothing will follow."""
+    async def take(self) -> str:
+        """The next frame, once there is one; empty when nothing waits and nothing will follow."""
         while not self._waiting:
             if self._finishing:
-                return None
+                return ""
             self._filled.clear()
             await self._filled.wait()
         waiting = self._waiting.popleft()

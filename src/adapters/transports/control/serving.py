@@ -61,7 +61,7 @@ async def _write(connection: Connection) -> None:
     """Send what waits. Who takes nothing for too long is no longer waited for."""
     patience = Alarm(WRITE_SECONDS, lambda: connection.close(1008, "slow consumer"))
     try:
-        while (frame := await connection.outbox.take()) is not None:
+        while frame := await connection.outbox.take():
             patience.wind()
             await websocket.send(frame)
             patience.rest()

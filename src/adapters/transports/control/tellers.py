@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -32,6 +32,8 @@ class Source:
     record: RunRecord
     events: Callable[[int], AsyncGenerator[NumberedEvent]]
     """Those behind a number, 0 for all."""
+    now: Callable[[], Awaitable[RunRecord]]
+    """The Run as it stands."""
     silent_until: int = 0
     """Events up to this number are read, since later ones tell of all the text, but not told."""
 
@@ -56,24 +58,29 @@ class Teller:
         return self._telling.text
 
     async def run(self) -> None:
-        """Tell everything, to the end; of a Run whose beginning is gone, what comes now."""
-        record = self._source.record
+        """Tell everything, to the end; what is no longer kept is left out."""
+        behind = 0
         try:
-            try:
-                await self._tell_behind(0)
-            except EventsExpired:
-                self._whole = self._telling.cumulative = False
-                await self._tell_behind(record.last_seq)
+            while not await self._tell_behind(behind):
+                before, behind = behind, (await self._source.now()).last_seq - 1
+                if behind <= before:
+                    raise EventsExpired("The end of the run is no longer kept.")
         except GatewayError as error:
-            extra = {"run": record.id, "reason": error.message}
+            extra = {"run": self._source.record.id, "reason": error.message}
             logger.warning("a run could not be told to its end", extra=extra)
         finally:
             self._chat.stop()
 
-    async def _tell_behind(self, seq: int) -> None:
-        async with aclosing(self._source.events(seq)) as events:
-            async for numbered in events:
-                self._tell(numbered)
+    async def _tell_behind(self, seq: int) -> bool:
+        """False where events that should come next are no longer kept."""
+        try:
+            async with aclosing(self._source.events(seq)) as events:
+                async for numbered in events:
+                    self._tell(numbered)
+        except EventsExpired:
+            self._whole = self._telling.cumulative = False
+            return False
+        return True
 
     def _tell(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()

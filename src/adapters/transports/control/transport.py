@@ -37,6 +37,8 @@ HANDSHAKE_SECONDS = 10.0
 MAX_UNAUTHENTICATED = 32
 """Connections of one address, or of one IPv6 network of 64 bits, that may be in their handshake."""
 MAX_PREAUTH_BYTES = 65_536
+_PASSING = ("cli", "probe")
+"""Modes of clients that do one thing and leave."""
 _LAST_WORDS = 2.0
 """Seconds that a client gets to take the reason for its end."""
 
@@ -143,22 +145,25 @@ class _Door:
         hello = await self._parts.hello.to(connection, admitted)
         connection.outbox.put(response_frame(request_id, hello))
         extra = {"connection": connection.id, "client": connection.address}
-        logger.info("connected", extra={**extra, "program": connection.client.id})
-        code, reason = 1006, "the client left"
+        # Commands come and go; who stays is worth a line.
+        level = logging.DEBUG if connection.client.mode in _PASSING else logging.INFO
+        logger.log(level, "connected", extra={**extra, "program": connection.client.id})
+        ended: dict[str, object] = {"reason": "the client left"}
         try:
             async with self._parts.hub.joined(connection):
                 # From here on the hub ends it when its secret or device no longer counts.
                 if not self._parts.handshake.stands(admitted):
                     connection.close(4001, "gateway auth changed")
                 code, reason = await serve(connection, self._parts)
+            ended = {"code": code, "reason": reason}
             await _part(wire, code, reason)
         except Exception:
             # The outermost edge of a connection: it ends, and the log gets the error.
-            code, reason = 1011, "internal error"
+            ended = {"code": 1011, "reason": "internal error"}
             logger.exception("a connection failed unexpectedly", extra=extra)
-            await _part(wire, code, reason)
+            await _part(wire, 1011, "internal error")
         finally:
-            logger.info("disconnected", extra={**extra, "code": code, "reason": reason})
+            logger.log(level, "disconnected", extra={**extra, **ended})
 
     def _connection(self, admitted: Admitted, caller: Caller) -> Connection:
         params = admitted.params
