@@ -93,12 +93,14 @@ async def test_a_run_that_is_faster_than_can_be_told_is_told_to_its_end(tmp_path
     async with FakeProvider(answer(*words)) as provider:
         run_log = MemoryRunLog(clock=time.time, bounds=Bounds(events_per_run=2))
         parts = {"run_log": providers.Object(run_log)}
-        async with serving(tmp_path, config(provider.base_url), **parts) as served:
-            async with connected(served.client, SECRET) as peer:
-                request = peer.send("agent", ASKED)
-                await peer.answer(request)
-                final = await peer.answer(request)
-                told = [frame["payload"] for frame in peer.events if frame["event"] == "agent"]
+        async with (
+            serving(tmp_path, config(provider.base_url), **parts) as served,
+            connected(served.client, SECRET) as peer,
+        ):
+            request = peer.send("agent", ASKED)
+            await peer.answer(request)
+            final = await peer.answer(request)
+            told = [frame["payload"] for frame in peer.events if frame["event"] == "agent"]
 
     assert final["result"]["payloads"] == [{"text": "".join(words)}]
     numbers = [payload["seq"] for payload in told]

@@ -26,11 +26,16 @@ LEVELS = {
 
 _OWN_KEYS = frozenset({"timestamp", "level", "event", "message", "logger", "exception", "stack"})
 _SEVERAL_LINES = ("exception", "stack")
+_LEVEL_WIDTH = max(map(len, LEVELS))
+_TEXT_WIDTH = 32
+_QUOTED = frozenset(" \t=\r\n\"'")
 _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 def formatter(style: str, *, colours: bool) -> logging.Formatter:
     """Writes records in the style `pretty`, `compact` or `json`; each extra becomes a key."""
+    if not colours and style != "json":
+        return _PlainLines(short=style == "compact")
     last: list[Processor]
     match style:
         case "json":
@@ -41,10 +46,48 @@ def formatter(style: str, *, colours: bool) -> logging.Formatter:
         case "compact":
             last = [_short_time, _escaped, _text(colours=colours, event_width=0, pad_level=False)]
         case _:
-            last = [_escaped, _text(colours=colours, event_width=32, pad_level=True)]
+            last = [_escaped, _text(colours=colours, event_width=_TEXT_WIDTH, pad_level=True)]
     return structlog.stdlib.ProcessorFormatter(
         processors=[_fields, *last], use_get_message=False, pass_foreign_args=True
     )
+
+
+class _PlainLines(logging.Formatter):
+    """The same lines as with colours, without them: every request writes one, mostly to a file or
+    a pipe, and structlog's renderer takes three times as long to put one together."""
+
+    def __init__(self, *, short: bool) -> None:
+        super().__init__()
+        self._short = short
+
+    def format(self, record: logging.LogRecord) -> str:
+        event: EventDict = {
+            "_record": record,
+            "event": record.msg,
+            "positional_args": record.args,
+        }
+        if record.stack_info:
+            event["stack_info"] = record.stack_info
+        if record.exc_info and record.exc_info[1] is not None:
+            event["exc_info"] = record.exc_info
+        fields = _escaped(None, "", _fields(None, "", event))
+        when, level, text = fields.pop("timestamp"), fields.pop("level"), fields.pop("event")
+        name = fields.pop("logger")
+        below = [fields.pop(key) for key in _SEVERAL_LINES[::-1] if key in fields]
+        pairs = " ".join(f"{key}={_shown(value)}" for key, value in fields.items())
+        if self._short:
+            line = f"{when[11:19]}Z [{level}] {text} [{name}]"
+        else:
+            line = f"{when} [{level:<{_LEVEL_WIDTH}}] {text:<{_TEXT_WIDTH}} [{name}]"
+        line = f"{line} {pairs}" if pairs else line
+        return "\n".join((line, *below))
+
+
+def _shown(value: object) -> str:
+    """A value as structlog shows it: a text in quotes where it would not end otherwise."""
+    if isinstance(value, str):
+        return repr(value) if _QUOTED.intersection(value) else value
+    return repr(value)
 
 
 def _text(*, colours: bool, event_width: int, pad_level: bool) -> Processor:
