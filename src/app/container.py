@@ -28,6 +28,7 @@ from ..adapters.runners.echo import EchoRunner
 from ..adapters.stores.memory import MemoryStore
 from ..adapters.stores.no_catalog import NoCatalog
 from ..adapters.stores.run_log import MemoryRunLog
+from ..adapters.stores.run_log_live import Bounds
 from ..adapters.stores.sqlite import SqliteStore
 from ..adapters.stores.sqlite_run_log import SqliteRunLog
 from ..adapters.system.device_file import DeviceFile, MemoryDeviceBook
@@ -41,7 +42,8 @@ from ..adapters.system.token_file import TokenFile
 from ..adapters.system.workspace_files import WorkspaceFiles
 from ..adapters.transports import health, openai_chat
 from ..adapters.transports.control.hello import Facts
-from ..adapters.transports.control.plane import ControlPlane, Needs
+from ..adapters.transports.control.needs import Needs
+from ..adapters.transports.control.plane import ControlPlane
 from ..domain.configuration import ConfigFile
 from ..domain.cooldowns import Cooldowns
 from ..domain.devices import DeviceBook, Devices
@@ -109,7 +111,8 @@ def _run_log(settings: CurrentSettings, clock: Clock) -> RunLog:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
     if chosen.store.memory:
-        return MemoryRunLog(clock=clock)
+        # So long, and so many, may a client send the same request again.
+        return MemoryRunLog(clock=clock, bounds=Bounds(finished=1_000, seconds=300.0))
     return SqliteRunLog(
         Path(chosen.store.path).with_name("runs.sqlite3"),
         clock=clock,

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from hypercorn.asyncio.run import worker_serve
 from hypercorn.config import Sockets
@@ -43,6 +43,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
     Raises PortTaken, and whatever keeps the Gateway from starting.
     """
     sockets = open_sockets(listen)
+    _allow_many_connections()
 
     def ready(port: int) -> None:
         _spare_the_collector()
@@ -155,12 +156,23 @@ def _quiet(logger: logging.Logger) -> logging.Logger:
     return logger
 
 
+def _allow_many_connections() -> None:
+    """Each takes a file descriptor, and a shell's usual limit is 1,024 of them."""
+    try:
+        import resource
+    except ImportError:
+        return  # There is no such limit here.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # Not allowed: what there is has to do.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _spare_the_collector() -> None:
     """What is there by now stays for ever, so it need not be looked through for garbage again;
     and a request makes thousands of objects of which hardly any are in cycles."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+    gc.enable()  # It was off while everything was made: see the command line.
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -31,7 +31,9 @@ TEXTS = st.sampled_from(
     )
 )
 NUMBERS = st.sampled_from([0, 1, -1, 2**31, 2**53, 2**63 - 1, 2**64, 10**300, 10**4_299, 500])
-ANYTHING = st.none() | TEXTS | NUMBERS | st.lists(TEXTS, max_size=2) | st.just({"a": {"b": [[]]}})
+ANYTHING: st.SearchStrategy[Any] = (
+    st.none() | TEXTS | NUMBERS | st.lists(TEXTS, max_size=2) | st.just({"a": {"b": [[]]}})
+)
 
 
 def values(annotation: Any) -> st.SearchStrategy[Any]:

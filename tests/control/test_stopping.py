@@ -13,7 +13,7 @@ from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
 
 RESTART = (1012, "service restart")
-WORDS = ["word "] * 2_000
+WORDS = ["word " * 20] * 2_000
 
 
 def asked(key: str, session: str = "main") -> dict[str, str]:

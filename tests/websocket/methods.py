@@ -9,6 +9,7 @@ from typing import Any
 
 from opensoul.adapters.stores.memory import MemoryStore
 from opensoul.adapters.transports.control.calls import ANSWERED, Call, Handlers
+from opensoul.adapters.transports.control.changes import tell_changes
 from opensoul.adapters.transports.control.connection import Connection
 from opensoul.adapters.transports.control.frames import ClientInfo
 from opensoul.adapters.transports.control.hub import Hub
@@ -17,7 +18,6 @@ from opensoul.adapters.transports.control.methods.history import handlers as his
 from opensoul.adapters.transports.control.methods.models import handlers as models
 from opensoul.adapters.transports.control.methods.outcomes import Outcomes
 from opensoul.adapters.transports.control.methods.sessions import handlers as sessions
-from opensoul.adapters.transports.control.methods.sessions import tell_changes
 from opensoul.adapters.transports.control.presence import Presence
 from opensoul.domain.auth import ALL_SCOPES, Principal, Scope
 from opensoul.domain.dispatch import LocalDispatcher

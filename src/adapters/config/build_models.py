@@ -15,7 +15,7 @@ from .sentences import guess, listing
 
 BUILT_IN = "openai"
 DEFAULT_MODEL = "openai/gpt-5.2"
-_BUILT_IN_URL = "https://api.openai.com/v1"
+BUILT_IN_URL = "https://api.openai.com/v1"
 _BUILT_IN_KEY = "OPENAI_API_KEY"
 _DEFAULT_MAX_TOKENS = 8_192
 _PROVIDERS = ("models", "providers")
@@ -136,7 +136,7 @@ class Models:
 
     def _provider(self, provider_id: str, model: ModelEntry, api: str) -> Provider:
         entry = self.providers[provider_id]
-        fallback_url = _BUILT_IN_URL if provider_id == BUILT_IN else ""
+        fallback_url = BUILT_IN_URL if provider_id == BUILT_IN else ""
         headers = {name.lower(): (name, text) for name, text in entry.headers.items()}
         headers |= {name.lower(): (name, text) for name, text in model.headers.items()}
         return Provider(

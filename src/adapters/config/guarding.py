@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from ...domain.configuration import ConfigIssue, ConfigRefused
+from .build_models import BUILT_IN, BUILT_IN_URL
 from .includes import INCLUDE
 from .issues import KeyPath, dotted
 from .redaction import redacted_value
@@ -64,10 +65,12 @@ def _moved(before: object, after: object) -> Iterator[KeyPath]:
     for name in providers if isinstance(providers, dict) else ():
         path = (*_PROVIDERS, name)
         old, new = value_at(before, path), value_at(after, path)
-        if not isinstance(old, dict) or not isinstance(new, dict):
-            continue
+        old, new = old if isinstance(old, dict) else {}, new if isinstance(new, dict) else {}
         kept = any(new.get(key) and new.get(key) == old.get(key) for key in _CREDENTIALS)
-        if kept and _server(old.get("baseUrl")) != _server(new.get("baseUrl")):
+        # The built-in provider has a key without one being written.
+        kept = kept or (name == BUILT_IN and not new.get("apiKey"))
+        usual = BUILT_IN_URL if name == BUILT_IN else ""
+        if kept and _server(old.get("baseUrl", usual)) != _server(new.get("baseUrl", usual)):
             yield (*path, "baseUrl")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ Exit codes:
 
 
 def _serve(overrides: Overrides, print_example: bool) -> int:
+    # What is made at the start stays: looking through it for garbage, again and again, would take
+    # a seventh of the time. Serving switches it on again.
+    gc.disable()
     from ..serve import serve
 
     return serve(overrides, print_example=print_example)

@@ -81,6 +81,11 @@ class Outbox:
         self._finishing = True
         self._filled.set()
 
+    @property
+    def lags(self) -> bool:
+        """Whether much waits."""
+        return not self._room.is_set()
+
     async def room(self) -> None:
         """Return once not much waits: for those who can wait where others would lose."""
         await self._room.wait()

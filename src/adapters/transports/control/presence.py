@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from .connection import Connection
 _MOST = 200
 _KEPT = 300.0
 """Seconds that an entry of somebody who has left is shown."""
+_DEVICE_ID = re.compile(r"[0-9a-f]{64}")
 _UNTRACKED = ("cli", "probe")
 
 
@@ -71,7 +73,10 @@ class Presence:
 
 
 def _key(connection: Connection) -> str:
-    return (connection.device_id or connection.client.instance_id or connection.id).lower()
+    instance = (connection.client.instance_id or "").lower()
+    if _DEVICE_ID.fullmatch(instance):
+        instance = ""  # Only who has proven to be a device stands in its place.
+    return connection.device_id or instance or connection.id.lower()
 
 
 def _entry(connection: Connection, reason: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from quart import websocket
@@ -26,7 +27,7 @@ class Served(Protocol):
     def gateway(self) -> Gateway: ...
 
     @property
-    def handlers(self) -> Handlers: ...
+    def handlers(self) -> Callable[[], Handlers]: ...
 
 
 async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
@@ -34,7 +35,7 @@ async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
 
     Cancelled when the client leaves.
     """
-    requests = Requests(connection, parts.handlers)
+    requests = Requests(connection, parts.handlers())
     tasks = [
         asyncio.create_task(_write(connection)),
         asyncio.create_task(_read(connection, requests, parts.gateway)),

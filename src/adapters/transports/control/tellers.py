@@ -86,15 +86,25 @@ class Teller:
         seq, event, now = numbered.seq, numbered.event, self._clock()
         payload = self._telling.agent_event(seq, event, now)
         if seq > self._source.silent_until:
-            for connection in self._audience():
-                # Who follows the run from a number on gets these events that way.
-                if not connection.follows(self._source.record.id):
-                    connection.outbox.event("agent", payload)
+            self._tell_agent(numbered, payload, now)
         if isinstance(event, TextDelta) and self._whole:
             self._chat.delta(seq, event.text)
         elif isinstance(event, TERMINAL):
             self._chat.end(seq, event, self._telling.text if self._whole else "", now)
             self.ending = event if self._whole else None
+
+    def _tell_agent(self, numbered: NumberedEvent, payload: bytes, at: float) -> None:
+        brief = b""
+        for connection in self._audience():
+            # Who follows the run from a number on gets these events that way.
+            if connection.follows(self._source.record.id):
+                continue
+            if connection.outbox.lags and isinstance(numbered.event, TextDelta):
+                # All the text again with every piece would be too much for a slow client.
+                brief = brief or self._telling.brief(numbered.seq, numbered.event.text, at)
+                connection.outbox.event("agent", brief)
+            else:
+                connection.outbox.event("agent", payload)
 
     def _tell_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
         if seq > self._source.silent_until:

@@ -52,7 +52,13 @@ class Telling:
 
     def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
         """The payload for one event; `at`: Unix seconds."""
-        stream, data = self._data(event, at)
+        return self._payload(seq, *self._data(event, at), at)
+
+    def brief(self, seq: int, delta: str, at: float) -> bytes:
+        """The payload for a piece of the answer, without what came before it."""
+        return self._payload(seq, "assistant", dumps({"delta": delta}), at)
+
+    def _payload(self, seq: int, stream: str, data: bytes, at: float) -> bytes:
         return b'%b%d,"stream":"%b","data":%b,"ts":%d%b' % (
             self._head,
             seq,

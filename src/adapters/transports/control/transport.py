@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from ..http.json_text import dumps
 from ..http.requests import client_of, header
 from .calls import Handlers
 from .connection import Connection
-from .dispatcher import BadFrame, check_handlers, read_frame
+from .dispatcher import BadFrame, read_frame
 from .frames import Challenge
 from .handshake import Admitted, Caller, Handshake
 from .hello import MAX_PAYLOAD, Hello
@@ -51,14 +51,13 @@ class Parts:
     hub: Hub
     handshake: Handshake
     hello: Hello
-    handlers: Handlers
+    handlers: Callable[[], Handlers]
     clock: Clock
     new_id: NewId
 
 
 def transport(parts: Parts) -> Blueprint:
-    """The WebSocket routes. Raises ValueError where the handlers do not fit the route table."""
-    check_handlers(parts.handlers)
+    """The WebSocket routes."""
     door = _Door(parts)
     blueprint = Blueprint("control", __name__)
     blueprint.record(lambda state: _route(state.app, door))

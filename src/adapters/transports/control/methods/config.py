@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from ..calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
 from ..frames import ErrorShape, Name, Text
 from ..problems import INVALID_REQUEST
 from .config_restarts import HELD_BACK, reload_mode, taken_over, waiting
+
+_FILE = re.compile(r"(?<!\S)/\S+")
 
 Edit = Callable[[str, str | None], ConfigSnapshot]
 
@@ -123,8 +126,8 @@ def _snapshot(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
         "config": snapshot.config,
         "hash": snapshot.hash,
         "configRevisionHash": snapshot.hash,
-        "issues": [_issue(one) for one in snapshot.issues],
-        "warnings": [_issue(one) for one in snapshot.warnings],
+        "issues": [_shown(one, principal) for one in snapshot.issues],
+        "warnings": [_shown(one, principal) for one in snapshot.warnings],
         "legacyIssues": [],
     }
 
@@ -136,6 +139,14 @@ def _edited(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
 
 def _path(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
     return {"path": snapshot.path if principal.may(Scope.ADMIN) else "[redacted]"}
+
+
+def _shown(issue: ConfigIssue, principal: Principal) -> dict[str, Any]:
+    """As `_issue`, without the paths of files for who is no administrator."""
+    told = _issue(issue)
+    if not principal.may(Scope.ADMIN):
+        told["message"] = _FILE.sub("[redacted]", issue.message)
+    return told
 
 
 def _issue(issue: ConfigIssue) -> dict[str, Any]:

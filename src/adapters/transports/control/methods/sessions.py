@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import uuid4
@@ -13,7 +12,6 @@ from pydantic import Field
 from .....domain.gateway import Gateway
 from .....domain.ports import Clock, NewId
 from .....domain.session_desk import SessionDesk
-from .....domain.sessions import SessionKey
 from ..audiences import check_room
 from ..calls import Call, Handler, Handlers, Params
 from ..frames import Name
@@ -62,20 +60,6 @@ def handlers(
         **SessionUsage(gateway, desk, rows, clock).handlers(),
         **_Subscriptions(gateway, hub, lists).handlers(),
     }
-
-
-def tell_changes(desk: SessionDesk, hub: Hub, clock: Clock) -> Callable[[], None]:
-    """Have everybody told of changed Sessions, and those who want to know of a Session that a
-    message was put into it; what is returned ends that. Neither event has content."""
-
-    def changed(key: SessionKey, change: str) -> None:
-        ts = int(clock() * 1_000)
-        told = {"key": str(key), "sessionKey": str(key), "agentId": key.agent_id, "ts": ts}
-        hub.broadcast("sessions.changed", {**told, "change": change, "reason": change})
-        if change == "injected":
-            hub.tell_session(key, "session.message", told)
-
-    return desk.on_change(changed)
 
 
 @dataclass(frozen=True, slots=True)

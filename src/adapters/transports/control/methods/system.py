@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -16,29 +16,8 @@ from ..calls import Call, Handler, Handlers, NoParams, Params
 from ..frames import Count, Name, Text
 from ..heartbeats import Heartbeats
 from ..hub import Hub
+from ..needs import ReadLog
 from .usage import UsageMethods
-
-
-class LogTail(Protocol):
-    """Some lines of the log."""
-
-    @property
-    def lines(self) -> tuple[str, ...]: ...
-
-    @property
-    def cursor(self) -> int: ...
-
-    @property
-    def truncated(self) -> bool: ...
-
-    @property
-    def reset(self) -> bool: ...
-
-
-class ReadLog(Protocol):
-    """Reads the newest lines of the log."""
-
-    def __call__(self, cursor: int | None, *, limit: int, max_bytes: int) -> LogTail: ...
 
 
 class HealthParams(Params):

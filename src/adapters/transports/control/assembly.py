@@ -1,0 +1,55 @@
+"""Makes what answers the methods. Loaded with the first connection: a Gateway that is only spoken
+to over HTTP does not wait for it at its start."""
+
+from __future__ import annotations
+
+from .calls import Handlers
+from .dispatcher import check_handlers
+from .heartbeats import Heartbeats
+from .hub import Hub
+from .methods.agents import handlers as agent_handlers
+from .methods.chat import ChatMethods
+from .methods.config import handlers as config_handlers
+from .methods.devices import handlers as device_handlers
+from .methods.history import handlers as history_handlers
+from .methods.models import handlers as model_handlers
+from .methods.outcomes import Outcomes
+from .methods.runs import RunMethods
+from .methods.sessions import handlers as session_handlers
+from .methods.system import SystemMethods
+from .methods.usage import UsageMethods
+from .needs import Needs
+from .vitals import Vitals
+
+
+def handlers(needs: Needs, hub: Hub, vitals: Vitals) -> Handlers:
+    """The handlers by method. Raises ValueError where they and the route table differ."""
+    gateway, desk, clock = needs.gateway, needs.desk, needs.clock
+    outcomes = Outcomes(gateway, desk, hub)
+    chat = ChatMethods(gateway, desk, hub, outcomes, clock)
+    system = SystemMethods(
+        gateway=gateway,
+        desk=desk,
+        hub=hub,
+        heartbeats=Heartbeats(gateway, hub, outcomes, clock, needs.new_id),
+        usage=UsageMethods(gateway, desk, clock),
+        health=vitals.health,
+        status=vitals.status,
+        read_log=needs.read_log,
+        log_file=needs.log_file,
+        stop=needs.stop,
+        clock=clock,
+    )
+    made: Handlers = {
+        **chat.handlers(),
+        **RunMethods(gateway, hub, outcomes, clock).handlers(),
+        **system.handlers(),
+        **history_handlers(gateway, desk, hub),
+        **session_handlers(gateway, desk, hub, chat, clock=clock, new_id=needs.new_id),
+        **agent_handlers(gateway, needs.config, needs.workspaces),
+        **model_handlers(gateway),
+        **config_handlers(needs.config, needs.applied),
+        **device_handlers(needs.devices),
+    }
+    check_handlers(made)
+    return made

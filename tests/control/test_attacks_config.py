@@ -1,0 +1,110 @@
+"""What a client that may edit the configuration, or see it, tries, and does not get."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from opensoul.adapters.config.redaction import REDACTED, redacted_value
+from tests.app.serving import SECRET, Served
+from tests.control.client import Peer, Refused
+from tests.control.conftest import Enter
+
+VARIABLE = "${OPENSOUL_STATE_DIR}"
+
+
+async def _config(peer: Peer) -> dict[str, Any]:
+    got: dict[str, Any] = await peer.call("config.get")
+    return got
+
+
+async def _patch(peer: Peer, **patch: Any) -> Any:
+    base = (await _config(peer))["hash"]
+    return await peer.call("config.patch", {"raw": json.dumps(patch), "baseHash": base})
+
+
+async def test_a_text_that_is_shown_cannot_be_made_a_variables_value(
+    served: Served, peer: Peer
+) -> None:
+    for patch in (
+        {"agents": {"list": [{"id": "main", "name": VARIABLE}]}},
+        {"models": {"providers": {"fake": {"baseUrl": f"http://127.0.0.1/{VARIABLE}"}}}},
+    ):
+        with pytest.raises(Refused, match="may name a variable only in the file itself"):
+            await _patch(peer, **patch)
+    workspace = str(served.config_path.parent / "workspace")
+    await peer.call("agents.create", {"name": VARIABLE, "workspace": workspace})
+    await peer.call("agents.update", {"agentId": "opensoul_state_dir", "avatar": VARIABLE})
+    shown = [agent["name"] for agent in (await peer.call("agents.list"))["agents"]]
+    assert VARIABLE in shown
+
+
+async def test_a_client_cannot_have_files_included(served: Served, peer: Peer) -> None:
+    other = served.config_path.parent / "other.json"
+    other.write_text('{"private": "what is in it"}')
+    with pytest.raises(Refused, match="only be included by editing"):
+        await _patch(peer, channels={"$include": str(other)})
+    raw = json.dumps({"channels": {"x": [{"$include": [str(other)]}]}})
+    base = (await _config(peer))["hash"]
+    with pytest.raises(Refused, match="only be included by editing"):
+        await peer.call("config.set", {"raw": raw, "baseHash": base})
+
+
+async def test_an_include_that_is_written_cannot_be_moved_to_where_it_is_shown(
+    served: Served, peer: Peer
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    (served.config_path.parent / "auth.json").write_text(json.dumps({"token": SECRET}))
+    written["gateway"]["auth"] = {"$include": "auth.json"}
+    served.configure(written)
+    snapshot = await _config(peer)
+    assert SECRET not in json.dumps(snapshot)
+    with pytest.raises(Refused, match="only be included by editing"):
+        await _patch(peer, channels={"$include": "auth.json"})
+
+
+@pytest.mark.parametrize("kept", [{}, {"apiKey": REDACTED}])
+async def test_a_key_does_not_follow_its_provider_to_another_server(
+    served: Served, peer: Peer, kept: dict[str, str]
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    fake = written["models"]["providers"]["fake"]
+    served.configure(written | {"models": {"providers": {"fake": fake | {"apiKey": "a-key"}}}})
+    elsewhere = {"baseUrl": "http://127.0.0.1:1/v1"}
+    with pytest.raises(Refused, match="give apiKey and headers anew"):
+        await _patch(peer, models={"providers": {"fake": elsewhere | kept}})
+    path = {"baseUrl": f"{fake['baseUrl']}/other"}
+    await _patch(peer, models={"providers": {"fake": path}})
+    await _patch(peer, models={"providers": {"fake": elsewhere | {"apiKey": "another-key"}}})
+
+
+async def test_nor_does_the_key_of_the_built_in_provider(peer: Peer) -> None:
+    elsewhere = {"baseUrl": "http://127.0.0.1:1/v1"}
+    with pytest.raises(Refused, match="give apiKey and headers anew"):
+        await _patch(peer, models={"providers": {"openai": elsewhere}})
+    await _patch(peer, models={"providers": {"openai": elsewhere | {"apiKey": "another-key"}}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["privateKey", "passwd", "credentials", "accessKeyId", "botToken", "webhookUrl", "signing_key"],
+)
+def test_what_sounds_like_a_secret_is_not_shown(name: str) -> None:
+    assert redacted_value({"channels": {"x": {name: "s"}}}) == {"channels": {"x": {name: REDACTED}}}
+
+
+@pytest.mark.parametrize("name", ["env", "headers", "extra_headers"])
+def test_what_programs_and_calls_are_given_is_not_shown(name: str) -> None:
+    shown = redacted_value({"plugins": {"x": {name: {"ANY": "s", "on": True}}}})
+    assert shown == {"plugins": {"x": {name: {"ANY": REDACTED, "on": True}}}}
+
+
+async def test_where_files_are_is_for_administrators(served: Served, enter: Enter) -> None:
+    missing = str(served.config_path.parent / "missing.json")
+    async with enter(scopes=["operator.read"]) as reader, enter() as admin:
+        served.configure({"channels": {"$include": missing}})
+        assert missing in (await _config(admin))["issues"][0]["message"]
+        (issue,) = (await _config(reader))["issues"]
+        assert issue["message"] == "there is no file [redacted]"
