@@ -7,11 +7,8 @@ shape at that line. Tests put their own in place by argument: `Container(store=O
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +22,12 @@ from ..adapters.models.local import LocalModels
 from ..adapters.models.openai_completions import OpenAICompletions
 from ..adapters.models.scripted import Scripted
 from ..adapters.runners.echo import EchoRunner
-from ..adapters.stores.memory import MemoryStore
-from ..adapters.stores.no_catalog import NoCatalog
-from ..adapters.stores.run_log import MemoryRunLog
-from ..adapters.stores.run_log_live import Bounds
-from ..adapters.stores.sqlite import SqliteStore
-from ..adapters.stores.sqlite_run_log import SqliteRunLog
-from ..adapters.system.device_file import DeviceFile, MemoryDeviceBook
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.log_ring import LogRing
-from ..adapters.system.logs import configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.system.state_lock import StateLock
 from ..adapters.system.token_file import TokenFile
 from ..adapters.system.workspace_files import WorkspaceFiles
-from ..adapters.transports import health, openai_chat
-from ..adapters.transports.control.hello import Facts
-from ..adapters.transports.control.needs import Needs
 from ..adapters.transports.control.plane import ControlPlane
 from ..domain.configuration import ConfigFile
 from ..domain.cooldowns import Cooldowns
@@ -64,129 +49,11 @@ from ..domain.ports import (
     SessionStore,
 )
 from ..domain.session_desk import SessionDesk
-from ..domain.settings import LaneSettings
 from ..domain.workspaces import Workspaces
-from . import plugins
-from .cli.version import version
-from .lifecycle import Lifecycle, Lock, Watch
+from . import making, plugins
+from .lifecycle import Lifecycle, Lock
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
-
-
-def _generated_token(state_dir: Path) -> str:
-    return TokenFile(state_dir).read_or_create()
-
-
-def _models_dir(locations: Locations) -> Path:
-    return locations.state_dir / "models"
-
-
-def _token_file(locations: Locations) -> TokenFile:
-    return TokenFile(locations.state_dir)
-
-
-def _source(inputs: Inputs, token_file: TokenFile, reloads: Reloads) -> ConfigSource:
-    return ConfigSource.open(inputs, on_event=reloads, watched=[token_file.path])
-
-
-def _current(source: ConfigSource) -> CurrentSettings:
-    return source.current
-
-
-def _watch(source: ConfigSource) -> Watch:
-    return source.watch
-
-
-def _store(settings: CurrentSettings) -> SessionStore:
-    chosen = settings().store
-    return MemoryStore() if chosen.memory else SqliteStore(chosen.path)
-
-
-def _catalog(store: SessionStore) -> SessionCatalog:
-    """The store itself, where it can tell what it holds."""
-    return store if isinstance(store, SessionCatalog) else NoCatalog()
-
-
-def _run_log(settings: CurrentSettings, clock: Clock) -> RunLog:
-    """Beside the sessions; in memory where those are, too."""
-    chosen = settings()
-    if chosen.store.memory:
-        # So long, and so many, may a client send the same request again.
-        return MemoryRunLog(clock=clock, bounds=Bounds(finished=1_000, seconds=300.0))
-    return SqliteRunLog(
-        Path(chosen.store.path).with_name("runs.sqlite3"),
-        clock=clock,
-        keep_seconds=chosen.runs.keep_seconds,
-        keep_bytes=chosen.runs.keep_bytes,
-    )
-
-
-def _device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
-    if settings().store.memory:
-        return MemoryDeviceBook()
-    return DeviceFile(locations.state_dir / "devices.json")
-
-
-def _configure_logging(overrides: Overrides, ring: LogRing) -> ConfigureLogging:
-    return partial(configure, verbose=overrides.verbose, ring=ring)
-
-
-def _stop_process() -> None:
-    """What a supervisor would do."""
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _facts(locations: Locations, clock: Clock) -> Facts:
-    return Facts(
-        version=version(),
-        host=socket.gethostname(),
-        config_path=str(locations.config_path),
-        state_dir=str(locations.state_dir),
-        started_at=clock(),
-    )
-
-
-def _needs(
-    *,
-    settings: CurrentSettings,
-    source: ConfigSource,
-    readiness: Readiness,
-    log_ring: LogRing,
-    **parts: Any,
-) -> Needs:
-    store = settings().store
-    return Needs(
-        check=readiness.check,
-        applied=lambda: source.loaded.sha256,
-        read_log=log_ring.tail,
-        log_file=lambda: settings().logging.file,
-        store="memory" if store.memory else store.path,
-        **parts,
-    )
-
-
-def _lock(locations: Locations) -> Lock:
-    return StateLock(locations.state_dir)
-
-
-def _lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:
-    return lambda: settings().lanes
-
-
-def _transports(
-    gateway: Gateway,
-    control: ControlPlane,
-    readiness: Readiness,
-    clock: Clock,
-    settings: CurrentSettings,
-    find_plugins: plugins.Find,
-) -> list[Blueprint]:
-    return [
-        openai_chat.transport(gateway, started_at=clock()),
-        health.transport(readiness.check),
-        control.blueprint(),
-        *plugins.transports(gateway, settings().transports, find_plugins),
-    ]
 
 
 class Container(DeclarativeContainer):
@@ -198,9 +65,9 @@ class Container(DeclarativeContainer):
     home: Provider[Path] = Call(Path.home)
     log_ring: Provider[LogRing] = Singleton(LogRing)
     configure_logging: Provider[ConfigureLogging] = Singleton(
-        _configure_logging, overrides, log_ring
+        making.configure_logging, overrides, log_ring
     )
-    stop_process: Provider[Callable[[], None]] = Object(_stop_process)
+    stop_process: Provider[Callable[[], None]] = Object(making.stop_process)
     clock: Provider[Clock] = Object(system_clock)
     monotonic: Provider[Clock] = Object(time.monotonic)
     new_id: Provider[NewId] = Object(fresh_id)
@@ -209,7 +76,7 @@ class Container(DeclarativeContainer):
     locations: Provider[Locations] = Call(locate, env, overrides, home)
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
     local: Provider[ModelClient] = Singleton(
-        LocalModels, inner=openai, models_dir=Call(_models_dir, locations)
+        LocalModels, inner=openai, models_dir=Call(making.models_dir, locations)
     )
     scripted: Provider[ModelClient] = Singleton(Scripted)
     MODELS: dict[str, Provider[ModelClient]] = {
@@ -229,32 +96,32 @@ class Container(DeclarativeContainer):
     )
 
     # Configuration.
-    token_file: Provider[TokenFile] = Singleton(_token_file, locations)
+    token_file: Provider[TokenFile] = Singleton(making.token_file, locations)
     reloads: Provider[Reloads] = Singleton(Reloads)
     inputs: Provider[Inputs] = Factory(
         Inputs,
         env=env,
         home=home,
         overrides=overrides,
-        generated_token=Object(_generated_token),
+        generated_token=Object(making.generated_token),
         runners=Call(plugins.runner_names, find_plugins),
     )
-    source: Provider[ConfigSource] = Singleton(_source, inputs, token_file, reloads)
-    settings: Provider[CurrentSettings] = Singleton(_current, source)
+    source: Provider[ConfigSource] = Singleton(making.source, inputs, token_file, reloads)
+    settings: Provider[CurrentSettings] = Singleton(making.current, source)
 
     # Where things are kept.
-    store: Provider[SessionStore] = Singleton(_store, settings)
-    catalog: Provider[SessionCatalog] = Singleton(_catalog, store)
-    run_log: Provider[RunLog] = Singleton(_run_log, settings, clock)
-    device_book: Provider[DeviceBook] = Singleton(_device_book, settings, locations)
+    store: Provider[SessionStore] = Singleton(making.store, settings)
+    catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
+    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock)
+    device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
     workspaces: Provider[Workspaces] = Singleton(
         WorkspaceFiles, Call(lambda locations: locations.state_dir, locations)
     )
-    lock: Provider[Lock] = Singleton(_lock, locations)
+    lock: Provider[Lock] = Singleton(making.lock, locations)
 
     # The domain.
-    lanes: Provider[Lanes] = Singleton(Lanes, Call(_lane_limits, settings))
+    lanes: Provider[Lanes] = Singleton(Lanes, Call(making.lane_limits, settings))
     dispatcher: Provider[RunDispatcher] = Singleton(
         LocalDispatcher,
         runners=runners,
@@ -294,7 +161,7 @@ class Container(DeclarativeContainer):
     control: Provider[ControlPlane] = Singleton(
         ControlPlane,
         Singleton(
-            _needs,
+            making.needs,
             gateway=gateway,
             desk=desk,
             devices=devices,
@@ -305,13 +172,13 @@ class Container(DeclarativeContainer):
             readiness=readiness,
             log_ring=log_ring,
             stop=stop_process,
-            facts=Singleton(_facts, locations, clock),
+            facts=Singleton(making.facts, locations, clock),
             clock=clock,
             new_id=new_id,
         ),
     )
     transports: Provider[list[Blueprint]] = Singleton(
-        _transports, gateway, control, readiness, clock, settings, find_plugins
+        making.transports, gateway, control, readiness, clock, settings, find_plugins
     )
     prepare: Provider[dict[Any, Any]] = Dict(local=local.provided.prepare)
     lifecycle: Provider[Lifecycle] = Singleton(
@@ -330,5 +197,5 @@ class Container(DeclarativeContainer):
         clock=clock,
         configure_logging=configure_logging,
         reloads=reloads,
-        watch=Call(_watch, source),
+        watch=Call(making.watch, source),
     )

@@ -15,7 +15,8 @@ from .....domain.session_settings import Setting
 from ..attachments import Attachments
 from ..calls import ANSWERED, Call, Handler, Handlers, Params
 from ..frames import Name
-from .chat import AbortParams, ChatMethods, Milliseconds, SendParams
+from .chat import ChatMethods
+from .chat_params import AbortParams, Milliseconds, SendParams
 
 Key = Annotated[str, Field(min_length=1, max_length=256)]
 
