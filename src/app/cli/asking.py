@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _STOP_PATIENCE = 5.0
 """Seconds that stopping a run may take after Ctrl-C."""
+_AGAIN = 0.05
+"""Seconds until a run that is not known yet is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,17 @@ async def until_ended(asking: Asking) -> Ended:
 
 
 async def _interrupted(asking: Asking, answer: asyncio.Task[Ended]) -> Ended:
-    stopped = False
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_STOP_PATIENCE):
-            stopped = await asking.stop()
-            if stopped:
-                await asyncio.wait({answer})
-    if stopped:
-        return Ended("interrupted", error="aborted")
+    stopping = asyncio.create_task(asking.stop())
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_PATIENCE):
+                await asyncio.wait({answer, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if answer.done() or await stopping:
+                    await asyncio.wait({answer})
+                    return Ended("interrupted", error="aborted")
+    finally:
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
     return Ended(
         "interrupted",
         error="interrupted; the Gateway could not be told, so the run may go on: "
@@ -152,13 +157,18 @@ class OverTheWire:
     async def stop(self) -> bool:
         from ...client import CallFailed, ClientError
 
-        try:
-            await self.client.abort_run(self.question.key)
-        except CallFailed:
-            return True  # Where nothing was begun there is nothing to stop.
-        except ClientError:
-            return False
-        return True
+        while True:
+            try:
+                await self.client.abort_run(self.question.key)
+            except CallFailed as error:
+                if error.reason != "run_not_found":
+                    return True
+                # It may be about to begin; who waits for its answer knows when it is not.
+                await asyncio.sleep(_AGAIN)
+            except ClientError:
+                return False
+            else:
+                return True
 
 
 def over_the_wire(

@@ -193,7 +193,13 @@ class Hub:
             telling = self._read(run_id, from_the_start)
             task = asyncio.create_task(telling, name=f"telling of run {run_id}")
             self._tellers[run_id] = task
-            task.add_done_callback(lambda _: self._tellers.pop(run_id))
+            task.add_done_callback(partial(self._told_or_not, run_id))
+
+    def _told_or_not(self, run_id: str, telling: asyncio.Task[Teller]) -> None:
+        """A Run that could not be read is not told; who waits for its answer reads it anew."""
+        del self._tellers[run_id]
+        if not telling.cancelled() and (error := telling.exception()) is not None:
+            logger.warning("a run is not told", extra={"run": run_id, "reason": str(error)})
 
     async def _read(self, run_id: str, from_the_start: bool) -> Teller:
         now = partial(self._gateway.run, _HUB, run_id)
