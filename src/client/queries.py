@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 from . import results as told
 
 
-class Queries:
+class Queries(ABC):
     """The methods that every client has beside `call`. They raise what `call` raises."""
 
+    @abstractmethod
     async def call(
         self,
         method: str,
@@ -19,7 +21,7 @@ class Queries:
         timeout: float | None = 30.0,  # noqa: ASYNC109 - part of the promise
     ) -> Any:
         """The answer to a request."""
-        raise NotImplementedError
+        ...
 
     async def runs(
         self,

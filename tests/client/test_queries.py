@@ -95,9 +95,9 @@ async def test_answers_of_another_shape_are_empty(fake: FakeGateway, connect: Co
         assert await client.health() == {}
 
 
-async def test_the_queries_alone_ask_nobody() -> None:
-    with pytest.raises(NotImplementedError):
-        await Queries().call("health")
+def test_the_queries_alone_are_no_client() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Queries()  # type: ignore[abstract]
 
 
 def test_a_text_is_put_together_of_its_parts() -> None:
