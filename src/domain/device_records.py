@@ -173,6 +173,13 @@ class DeviceRemoved:
 DeviceEvent = PairingRequested | PairingResolved | TokenRotated | TokenRevoked | DeviceRemoved
 
 
+def device_of(event: DeviceEvent) -> str:
+    """The id of the device that an event is about."""
+    if isinstance(event, PairingRequested):
+        return event.pairing.device_id
+    return event.device_id
+
+
 def token_digest(token: str) -> str:
     """What is kept of a token. It is random, so that a plain digest tells nothing."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -10,8 +10,9 @@ import asyncio
 import logging
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from . import device_decisions as decisions
@@ -24,13 +25,19 @@ from .device_records import (
 )
 from .device_records import (
     DeviceEvent,
+    DeviceRemoved,
     DeviceState,
     DeviceToken,
     MintedToken,
     NewToken,
     PairedDevice,
+    PairingRequested,
+    PairingResolved,
     PendingPairing,
+    TokenRevoked,
+    TokenRotated,
     VerifySignature,
+    device_of,
 )
 from .ports import Clock
 
@@ -38,6 +45,16 @@ logger = logging.getLogger(__name__)
 
 EXPIRY_SECONDS = 15.0
 """How often it is looked for requests that nobody decided on."""
+
+_WORDS: Mapping[type[DeviceEvent], str] = MappingProxyType(
+    {
+        PairingRequested: "a device asks to be let in",
+        PairingResolved: "a device's request was decided on",
+        TokenRotated: "a device got a new token",
+        TokenRevoked: "a device's token was revoked",
+        DeviceRemoved: "a device was removed",
+    }
+)
 
 OnChange = Callable[[DeviceEvent], None]
 """Is told of every change once it is kept. Must not wait."""
@@ -216,6 +233,6 @@ class Devices:
             await self._book.save(change.state)
             self._kept = change.state
         for event in change.events:
-            logger.info("the devices have changed", extra={"change": repr(event)})
+            logger.info(_WORDS[type(event)], extra={"device": device_of(event)})
             for told in tuple(self._told):
                 told(event)
