@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from opensoul.adapters.transports.control import dispatcher
 from tests.app.serving import Served
 from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter
@@ -335,3 +336,31 @@ async def test_answers_to_one_connection_do_not_wait_for_one_another(
 
     assert (await peer.call("health"))["ok"] is True
     assert (await peer.call("runs.get", {"runId": "K"}))["status"] in ("queued", "running")
+    await peer.call("runs.abort", {"runId": "K"})
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_AT_ONCE", 3), ("_BYTES_AT_ONCE", 420)])
+async def test_what_one_connection_has_in_work_is_bounded_and_counted_down(
+    enter: Enter,
+    peer: Peer,
+    provider: FakeProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    value: int,
+) -> None:
+    monkeypatch.setattr(dispatcher, limit, value)
+    provider.default = hang_after("Hel")
+    asked = {**ASKED, "message": "x"}
+    waiting = [peer.send("agent", {**asked, "idempotencyKey": f"K{n}"}) for n in range(3)]
+    for request in waiting:
+        await peer.answer(request)
+
+    with pytest.raises(Refused, match="are in work") as refused:
+        await peer.call("agent", {**asked, "idempotencyKey": "one too many"})
+    assert refused.value.error["retryable"] is True
+
+    async with enter() as other:
+        await other.call("chat.abort", {"sessionKey": "main"})
+    for request in waiting:
+        assert (await peer.answer(request))["status"] == "aborted"
+    assert (await peer.call("health"))["ok"] is True

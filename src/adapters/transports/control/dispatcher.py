@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -31,12 +32,15 @@ logger = logging.getLogger(__name__)
 
 _AT_ONCE = 256
 """Requests of one connection that may be in work. A waiting `agent` is one of them."""
+_BYTES_AT_ONCE = 64 * 1024 * 1024
+"""Bytes of the requests of one connection that may be in work; each stays until it is answered."""
 _TOO_MANY_WRONG = 10
 """Calls of methods of another role after which a connection is ended."""
 
 _BUSY = ErrorShape(
     code=UNAVAILABLE,
-    message=f"More than {_AT_ONCE} requests of this connection are in work.",
+    message=f"More than {_AT_ONCE} requests of this connection, or {_BYTES_AT_ONCE} bytes of them, "
+    "are in work.",
     retryable=True,
     retry_after_ms=1_000,
 )
@@ -83,6 +87,7 @@ class Requests:
     connection: Connection
     handlers: Handlers
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _bytes: int = 0
     _wrong: int = 0
 
     def take(self, message: str | bytes) -> None:
@@ -94,12 +99,17 @@ class Requests:
             error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
             outbox.put(error_frame(bad.request_id, _dumped(error)))
             return
-        if len(self._tasks) >= _AT_ONCE:
+        if len(self._tasks) >= _AT_ONCE or self._bytes + len(message) > _BYTES_AT_ONCE:
             outbox.put(error_frame(frame.id, _dumped(_BUSY)))
             return
+        self._bytes += len(message)
         task = asyncio.create_task(self._answer(frame))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._answered, len(message)))
+
+    def _answered(self, size: int, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._bytes -= size
 
     async def done(self, patience: float) -> None:
         """Return once all that is in work is answered, or after so many seconds."""
