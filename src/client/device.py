@@ -162,7 +162,9 @@ class DeviceTokens:
 
 def write_private(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON where only its owner can read it, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Both are private: the mode that is asked for is not that of parents.
+    path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

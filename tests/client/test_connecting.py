@@ -172,6 +172,7 @@ async def test_a_device_proves_its_identity(
     path = tmp_path / "identity" / "device.json"
     device = DeviceIdentity.load_or_create(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert DeviceIdentity.load_or_create(path).id == device.id
     async with connect(device=device, scopes=("operator.read", "operator.write")):
         pass

