@@ -7,7 +7,7 @@ served Gateway. Beside it stands a loop of plain Python of the same stuff, to co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -45,11 +45,11 @@ _SECRET = "guard-only"  # noqa: S105 - guards nothing
 class _Model:
     """A ModelClient that says 50 words; others get their turn between them, as with a socket."""
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         for _ in range(_CHUNKS):
-            yield TextDelta("tok ")
+            yield (TextDelta("tok "),)
             await asyncio.sleep(0)
-        yield ModelFinished(StopReason.STOP, Usage(input=7, output=_CHUNKS))
+        yield (ModelFinished(StopReason.STOP, Usage(input=7, output=_CHUNKS)),)
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -90,8 +90,8 @@ async def answer(served: Gateway, user: str | None = None) -> int:
     frames = Frames(head_of(run, "opensoul"), include_usage=True)
     size = 0
     async with served.follow(who, run) as events:
-        async for numbered in events:
-            size += len(frames.of(numbered.event))
+        async for told in events:
+            size += len(frames.of(told.events))
     return size
 
 

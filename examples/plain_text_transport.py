@@ -28,12 +28,10 @@ def transport(gateway: Gateway) -> Blueprint:
         run = gateway.submit(principal(), asked)
         answer: list[str] = []
         async with gateway.follow(principal(), run) as events:
-            async for numbered in events:
-                match numbered.event:
-                    case TextDelta(text=text):
-                        answer.append(text)
-                    case Failed() | Aborted() as end:
-                        raise error_of(end)
+            async for told in events:  # One event or several: all there are at the moment.
+                answer += [event.text for event in told.events if isinstance(event, TextDelta)]
+                if isinstance(told.ending, Failed | Aborted):
+                    raise error_of(told.ending)
         return Response("".join(answer), content_type="text/plain; charset=utf-8")
 
     return blueprint

@@ -9,7 +9,7 @@ Name it in your package's metadata, and then in the configuration:
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from opensoul.domain.history import estimate, estimate_all
 from opensoul.domain.messages import Role, text_message
@@ -21,14 +21,17 @@ from opensoul.domain.runs import Answered, Run, RunnerEvent
 class ShoutingRunner:
     """Fits the port `AgentRunner`; nothing is inherited, the shape is enough."""
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
-        """Stream the answer in pieces, then say once what is to be stored."""
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+        """Stream the answer in pieces, then say once what is to be stored.
+
+        Pieces that come at the same time may be told together; here each is told alone.
+        """
         answer = run.messages[-1].text.upper() + "!"
         for word in re.findall(r"\S+\s*|\s+", answer):
-            yield TextDelta(word)
+            yield [TextDelta(word)]
         message = text_message(Role.ASSISTANT, answer)
         usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
-        yield Answered((message,), StopReason.STOP, usage, "shout/1")
+        yield [Answered((message,), StopReason.STOP, usage, "shout/1")]
 
     def history_budget(self, run: Run) -> int:
         """This agent has no use for what was said before."""

@@ -45,6 +45,8 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
     sockets = open_sockets(listen)
     _allow_many_connections()
 
+    _spare_the_log()
+
     def ready(port: int) -> None:
         _spare_the_collector()
         on_ready(port)
@@ -173,6 +175,13 @@ def _spare_the_collector() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
     gc.enable()  # It was off while everything was made: see the command line.
+
+
+def _spare_the_log() -> None:
+    """Each line would look up where in the code, and in which thread, it was written, though none
+    tells that: https://docs.python.org/3/howto/logging.html#optimization"""
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _stop_on_signals() -> asyncio.Event:

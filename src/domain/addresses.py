@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
@@ -68,6 +69,7 @@ def _hops(forwarded_for: Sequence[str], real_ip: str | None) -> list[str]:
     return hops or ([real_ip.strip()] if real_ip else [])
 
 
+@lru_cache(maxsize=1_024)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     try:
         parsed = ip_address(text.split("%", 1)[0])

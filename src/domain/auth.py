@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -44,9 +44,9 @@ _COVERS: Mapping[Scope, frozenset[Scope]] = MappingProxyType(
 )
 
 
-def covers(held: Iterable[Scope], scope: Scope) -> bool:
+def covers(held: Collection[Scope], scope: Scope) -> bool:
     """Whether who holds `held` may do what `scope` stands for."""
-    return any(scope is one or scope in _COVERS.get(one, ()) for one in held)
+    return scope in held or any(scope in _COVERS.get(one, ()) for one in held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import cast
 
 from .errors import GatewayError, RunFailed, RunTimedOut, ShuttingDown
 from .lanes import Lanes, Place
@@ -169,15 +170,18 @@ class LocalDispatcher:
         return replace(run, agent=applied_to(run.agent, chosen, settings.models))
 
     async def _answer(
-        self, run: Run, events: AsyncGenerator[TextDelta | ReasoningDelta | Answered]
+        self, run: Run, answer: AsyncGenerator[Sequence[TextDelta | ReasoningDelta | Answered]]
     ) -> Answered:
         limit = run.agent.timeout
         try:
-            async with asyncio.timeout(limit) as deadline, aclosing(events):
-                async for event in events:
-                    if isinstance(event, Answered):
-                        return event
-                    self._run_log.append(run.id, event)
+            async with asyncio.timeout(limit) as deadline, aclosing(answer):
+                async for told in answer:
+                    last = told[-1]
+                    said = told[:-1] if isinstance(last, Answered) else told
+                    if said:
+                        self._run_log.append(run.id, *cast(Sequence[RunEvent], said))
+                    if isinstance(last, Answered):
+                        return last
         except TimeoutError:
             if not deadline.expired():
                 raise

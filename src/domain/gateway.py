@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from .addresses import ClientAddress
 from .agents import Agent
@@ -16,13 +15,16 @@ from .lockout import Lockout
 from .model_calls import ModelTarget
 from .ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
 from .run_records import RunPage, RunQuery, RunRecord, record_of
-from .runs import TERMINAL, NumberedEvent, OnLeave, Run, RunRequest
+from .runs import TERMINAL, EventSpan, OnLeave, Run, RunRequest
 from .send_policy import check_send
 from .sessions import SessionKey, parse_key
 from .settings import Settings
 from .submissions import Submission, check_key, fingerprint, make_run, repeated
 
 MAX_RUNS_LISTED = 500
+
+Events = AsyncIterator[EventSpan]
+"""A Run's events as `RunLog.follow` tells them: those that are there at once, together."""
 
 OnRun = Callable[[RunRecord], None]
 """Is told of every Run that begins, from whichever door. Must not wait."""
@@ -99,7 +101,8 @@ class Gateway:
         authorize(principal, Scope.WRITE)
         run = self._make(principal, request, self._new_id())
         self._dispatcher.dispatch(run)
-        self._tell(record_of(run))
+        if self._on_run:
+            self._tell(record_of(run))
         return run
 
     async def submit_once(
@@ -126,7 +129,7 @@ class Gateway:
     @asynccontextmanager
     async def follow(
         self, principal: Principal, run: Run | RunRecord, after: int = 0, *, kept: bool = False
-    ) -> AsyncIterator[AsyncGenerator[NumberedEvent]]:
+    ) -> AsyncIterator[Events]:
         """The Run's events numbered above `after`, to be read within the context.
 
         `kept`: each event only once it is kept, so that a follower may come back after a crash.
@@ -139,8 +142,7 @@ class Gateway:
         followed = _Followed(read(run.id, after))
         self._followers[run.id] += 1
         try:
-            async with aclosing(followed.events()) as events:
-                yield events
+            yield followed
         finally:
             self._followers[run.id] -= 1
             if not self._followers[run.id]:
@@ -148,9 +150,7 @@ class Gateway:
                 if run.on_leave is OnLeave.ABORT and not followed.ended:
                     self._dispatcher.abort(run.id, "The client left.")
 
-    def watch(
-        self, principal: Principal, run_id: str, after: int = 0
-    ) -> AsyncGenerator[NumberedEvent]:
+    def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
         """A Run's events numbered above `after`, each once it is kept, for one who only looks on:
         leaving means nothing. Raises Forbidden."""
         authorize(principal, Scope.READ)
@@ -246,16 +246,17 @@ class Gateway:
             told(record)
 
 
-@dataclass(slots=True)
 class _Followed:
     """A follower's view of a Run, and whether it has seen the end."""
 
-    source: AsyncGenerator[NumberedEvent]
-    ended: bool = False
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self.ended = False
 
-    async def events(self) -> AsyncGenerator[NumberedEvent]:
-        async with aclosing(self.source) as source:
-            async for numbered in source:
-                if isinstance(numbered.event, TERMINAL):
-                    self.ended = True
-                yield numbered
+    def __aiter__(self) -> _Followed:
+        return self
+
+    async def __anext__(self) -> EventSpan:
+        told = await anext(self._events)
+        self.ended = isinstance(told.events[-1], TERMINAL)
+        return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from .errors import LockedOut
@@ -63,6 +64,7 @@ class Lockout:
         return len(self._records)
 
 
+@lru_cache(maxsize=1_024)
 def owner_of(address: str) -> str:
     """What counts as one client: the address, or its IPv6 network of 64 bits."""
     try:

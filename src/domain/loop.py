@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -13,6 +13,7 @@ from .errors import FailureKind, ModelFailed
 from .history import estimate, estimate_all, fitting, newest_that_fit
 from .messages import Message, Part, Reasoning, Role, Text, text_message
 from .model_calls import (
+    ModelEvent,
     ModelFinished,
     ModelRequest,
     ModelTarget,
@@ -49,17 +50,17 @@ class AgentLoop:
         own = _question(run)
         return max((_room(target, run, own) for target in run.agent.models), default=0)
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
         failures: dict[str, ModelFailed] = {}
         for target in self._cooldowns.order(run.agent.models):
             attempt = _Attempt()
             try:
                 async with aclosing(self._try(target, run, transcript, attempt)) as events:
-                    async for event in events:
-                        if isinstance(event, Answered):
+                    async for told in events:
+                        if attempt.answered:
                             # Before it is told: who has the answer closes the stream.
                             self._cooldowns.succeeded(target)
-                        yield event
+                        yield told
             except ModelFailed as failure:
                 self._note(run, target, failure)
                 failures[target.ref] = failure
@@ -71,49 +72,28 @@ class AgentLoop:
 
     async def _try(
         self, target: ModelTarget, run: Run, transcript: Transcript, attempt: _Attempt
-    ) -> AsyncGenerator[RunnerEvent]:
+    ) -> AsyncGenerator[Sequence[RunnerEvent]]:
         """One candidate. A history that turns out too long is halved, at last left out."""
-        own = _question(run)
-        history = fitting(transcript, _room(target, run, own), len(transcript.messages)).messages
+        history = transcript.messages
+        if history:
+            room = _room(target, run, _question(run))
+            history = fitting(transcript, room, len(history)).messages
         while True:
             messages = (*_system(run), *history, *run.messages)
             request = ModelRequest(target, messages, run.params)
             try:
-                async with aclosing(self._call(request, attempt)) as events:
-                    async for event in events:
-                        yield event
+                async with aclosing(self._clients[target.provider.api].stream(request)) as answer:
+                    async for events in answer:
+                        if told := attempt.hear(events, request):
+                            yield told
+                        if attempt.called:
+                            raise _unasked_call(target)
             except ModelFailed as failure:
                 if failure.kind is not FailureKind.CONTEXT_TOO_LONG or not history or attempt.spoke:
                     raise
                 history = newest_that_fit(history, estimate_all(history) // 2)
             else:
                 return
-
-    async def _call(self, request: ModelRequest, attempt: _Attempt) -> AsyncGenerator[RunnerEvent]:
-        target = request.target
-        client = self._clients[target.provider.api]
-        async with aclosing(client.stream(request)) as events:
-            async for event in events:
-                match event:
-                    case TextDelta(text="") | ReasoningDelta(text=""):
-                        pass  # No token yet: a fallback may still take over.
-                    case TextDelta(text=text):
-                        attempt.text.append(text)
-                        yield event
-                    case ReasoningDelta(text=text):
-                        attempt.reasoning.append(text)
-                        yield event
-                    case ToolCallDelta():
-                        raise ModelFailed(
-                            FailureKind.BAD_RESPONSE,
-                            f"The model {target.ref} called a tool, but none was offered to it.",
-                        )
-                    case ModelFinished(stop=stop, usage=usage):
-                        answer = attempt.message()
-                        counted = usage or _estimated(request, answer)
-                        yield Answered((answer,), stop, counted, target.ref)
-                    case _:
-                        assert_never(event)
 
     def _note(self, run: Run, target: ModelTarget, failure: ModelFailed) -> None:
         self._cooldowns.failed(target, failure)
@@ -138,10 +118,38 @@ class _Attempt:
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
+    called: bool = False
+    """It called a tool."""
+    answered: bool = False
 
     @property
     def spoke(self) -> bool:
         return bool(self.text or self.reasoning)
+
+    def hear(self, events: Sequence[ModelEvent], request: ModelRequest) -> list[RunnerEvent]:
+        """What is to be told of the events; nothing behind a tool's call."""
+        told: list[RunnerEvent] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    if event.text:  # Else no token yet: a fallback may still take over.
+                        self.text.append(event.text)
+                        told.append(event)
+                case ReasoningDelta():
+                    if event.text:
+                        self.reasoning.append(event.text)
+                        told.append(event)
+                case ToolCallDelta():
+                    self.called = True
+                    break
+                case ModelFinished(stop=stop, usage=usage):
+                    answer = self.message()
+                    counted = usage or _estimated(request, answer)
+                    told.append(Answered((answer,), stop, counted, request.target.ref))
+                    self.answered = True
+                case _:
+                    assert_never(event)
+        return told
 
     def message(self) -> Message:
         parts: list[Part] = []
@@ -177,6 +185,13 @@ def _answer_tokens(target: ModelTarget, run: Run) -> int:
         if isinstance(asked, int):
             return min(asked, target.context_window)
     return min(target.max_tokens, target.context_window // 2)
+
+
+def _unasked_call(target: ModelTarget) -> ModelFailed:
+    return ModelFailed(
+        FailureKind.BAD_RESPONSE,
+        f"The model {target.ref} called a tool, but none was offered to it.",
+    )
 
 
 def _estimated(request: ModelRequest, answer: Message) -> Usage:

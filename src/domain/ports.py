@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from .history import Transcript as Transcript
 from .messages import Message
 from .model_calls import ModelEvent, ModelRequest, Usage
 from .run_records import RunPage, RunQuery, RunRecord
-from .runs import NumberedEvent, Run, RunEvent, RunnerEvent
+from .runs import EventSpan, Run, RunEvent, RunnerEvent
 from .session_records import (
     DayUsage,
     KeptMessage,
@@ -36,8 +36,10 @@ CurrentSettings = Callable[[], Settings]
 class ModelClient(Protocol):
     """Speaks to models of one wire API."""
 
-    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Call the model; the last event is ModelFinished, unless ModelFailed is raised.
+
+        Events that came together are told together, one at least; none is held back for another.
 
         Nothing is sent before the first event is asked for. Closing the stream, or cancelling
         who reads it, ends the call and closes its connection to the provider at once. What the
@@ -55,8 +57,10 @@ class ModelClient(Protocol):
 class AgentRunner(Protocol):
     """Makes an Agent answer."""
 
-    def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+    def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
         """Answer `run.messages`; the last event is Answered, unless a GatewayError is raised.
+
+        Events that came together are told together, one at least; none is held back for another.
 
         `transcript` holds what came before and is not repeated in the answer. Closing the stream
         stops the work. `run.messages` are never cut; history may be.
@@ -233,19 +237,22 @@ class RunLog(Protocol):
         """Begin the log of a Run, reserved or not. ValueError when it has one already."""
         ...
 
-    def append(self, run_id: str, event: RunEvent) -> int:
-        """Add an event and tell its number. Never waits for a follower or for the disk. After a
-        terminal event nothing can be added: RuntimeError."""
+    def append(self, run_id: str, *events: RunEvent) -> int:
+        """Add events, all or none, and tell the number of the last. Never waits for a follower or
+        for the disk. After a terminal event nothing can be added: RuntimeError."""
         ...
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """Every event numbered above `after`, in order, each once, then new ones as they come;
-        it ends behind the terminal event. Of Runs that this process holds in memory, and without
-        waiting for the disk. Raises UnknownRun, and EventsExpired when events that
-        were asked for are no longer kept (a follower that fell too far behind)."""
+        it ends behind the terminal event. What is there is told together, though never very much
+        at once. Who waits for more may give that up and wait again; nothing need be closed.
+
+        Of Runs that this process holds in memory, and without waiting for the disk. Raises
+        UnknownRun, and EventsExpired when events that were asked for are no longer kept (a
+        follower that fell too far behind)."""
         ...
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """The same, but each event only once it is kept, and of Runs of earlier processes too:
         who comes back with the number of the last event it saw misses none and sees none twice,
         also after `kill -9`."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-
 from .errors import EventsExpired, RunInterrupted
 from .messages import Role
 from .model_calls import StopReason, TextDelta, Usage
 from .ports import RunLog, SessionCatalog, Turn
 from .run_records import RunRecord
-from .runs import Failed, Finished, NumberedEvent
+from .runs import Failed, Finished
 
 
 async def recover(run_log: RunLog, catalog: SessionCatalog) -> int:
@@ -50,21 +47,10 @@ async def _kept_text(run_log: RunLog, record: RunRecord) -> str | None:
         return ""
     texts: list[str] = []
     try:
-        async with aclosing(run_log.follow_kept(record.id)) as events:
-            async for event in _until(record.last_seq, events):
-                match event.event:
-                    case TextDelta(text=text):
-                        texts.append(text)
-                    case _:
-                        pass
+        async for told in run_log.follow_kept(record.id):
+            texts += [event.text for event in told.events if isinstance(event, TextDelta)]
+            if told.last >= record.last_seq:
+                break  # More will not come by itself.
     except EventsExpired:
         return None
     return "".join(texts)
-
-
-async def _until(last: int, events: AsyncGenerator[NumberedEvent]) -> AsyncGenerator[NumberedEvent]:
-    """The events up to that number: more will not come by itself."""
-    async for event in events:
-        yield event
-        if event.seq >= last:
-            return

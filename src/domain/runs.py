@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import starmap
 from types import MappingProxyType
 
 from .agents import Agent
@@ -123,6 +124,7 @@ class Aborted:
 
 RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
 TERMINAL = (Finished, Failed, Aborted)
+DELTAS = (TextDelta, ReasoningDelta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,28 @@ class NumberedEvent:
 
     seq: int
     event: RunEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpan:
+    """Events that follow one another in a Run, one at least; `first` is the number of the first."""
+
+    first: int
+    events: Sequence[RunEvent]
+
+    @property
+    def last(self) -> int:
+        """The number of the last one."""
+        return self.first + len(self.events) - 1
+
+    @property
+    def ending(self) -> Finished | Failed | Aborted | None:
+        """The terminal event, where the Run ends here."""
+        last = self.events[-1]
+        return last if isinstance(last, TERMINAL) else None
+
+    def __iter__(self) -> Iterator[NumberedEvent]:
+        return starmap(NumberedEvent, enumerate(self.events, self.first))
 
 
 @dataclass(frozen=True, slots=True)

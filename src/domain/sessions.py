@@ -6,6 +6,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from unicodedata import category
 
 from .agents import Agent, AgentDirectory
@@ -21,9 +22,11 @@ _RESERVED = ("subagent:", "cron:", "acp:")
 _AGENT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class SessionKey:
-    """`agent:<agentId>:<rest>`. The agent id is lower case; the case of the rest is kept."""
+class SessionKey(NamedTuple):
+    """`agent:<agentId>:<rest>`. The agent id is lower case; the case of the rest is kept.
+
+    (A tuple, since much is looked up by it.)
+    """
 
     agent_id: str
     rest: str

@@ -255,10 +255,10 @@ async def test_who_drains_takes_no_more_runs() -> None:
 class ForgetfulRunLog(FakeRunLog):
     """Cannot keep a terminal event."""
 
-    def append(self, run_id: str, event: RunEvent) -> int:
-        if isinstance(event, TERMINAL):
+    def append(self, run_id: str, *events: RunEvent) -> int:
+        if any(isinstance(event, TERMINAL) for event in events):
             raise UnknownRun("forgotten")
-        return super().append(run_id, event)
+        return super().append(run_id, *events)
 
 
 async def test_a_log_that_fails_is_reported_and_holds_up_neither_lane_nor_shutdown() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import pytest
 
@@ -29,13 +29,13 @@ class StubbornRunner:
     def history_budget(self, run: Run) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
             await self.gate.pass_through()
         except asyncio.CancelledError:
             if self._failure is not None:
                 raise self._failure from None
-        yield answered()
+        yield (answered(),)
 
 
 async def finishes(rig: Rig) -> RunEvent:
@@ -262,9 +262,9 @@ class TidyRunner:
     def history_budget(self, run: Run) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
-            yield answered()
+            yield (answered(),)
         finally:
             await self.clearing_up.pass_through()
 
@@ -278,6 +278,17 @@ async def test_the_runner_is_closed_before_its_answer_is_stored_and_its_lane_is_
 
     runner.clearing_up.opened.set()
     assert isinstance(await rig.log.end_of("run-1"), Finished)
+    assert await rig.is_at_rest("run-1")
+
+
+async def test_what_a_runner_tells_with_its_answer_is_told_before_the_end() -> None:
+    rig = Rig(FakeRunner((TextDelta("h"), TextDelta("h")), (ReasoningDelta("m"), answered())))
+
+    end = await rig.end_of(run())
+
+    assert isinstance(end, Finished)
+    _, *told = rig.log.events["run-1"]
+    assert told == [TextDelta("h"), TextDelta("h"), ReasoningDelta("m"), end]
     assert await rig.is_at_rest("run-1")
 
 

@@ -204,12 +204,12 @@ async def test_a_follower_gets_every_event_from_where_it_asks(door: Door) -> Non
     door.log.append(accepted.id, END)
 
     async with door.gateway.follow(READER, accepted) as events:
-        assert [event async for event in events] == [
+        assert [numbered async for told in events for numbered in told] == [
             NumberedEvent(1, TextDelta("h")),
             NumberedEvent(2, END),
         ]
     async with door.gateway.follow(READER, accepted, after=1) as events:
-        assert [event async for event in events] == [NumberedEvent(2, END)]
+        assert [numbered async for told in events for numbered in told] == [NumberedEvent(2, END)]
     assert door.dispatcher.aborted == []
 
 
@@ -288,8 +288,8 @@ async def test_leaving_after_the_end_stops_nothing(door: Door) -> None:
     door.log.append(accepted.id, END)
 
     async with door.gateway.follow(OPERATOR, accepted) as events:
-        async for numbered in events:
-            if numbered.event == END:
+        async for told in events:
+            if told.ending == END:
                 break
     assert door.dispatcher.aborted == []
 
@@ -328,7 +328,7 @@ async def test_a_question_is_answered_from_door_to_store() -> None:
 
     accepted = gateway.submit(OPERATOR, ask(session_key="talk"))
     async with gateway.follow(OPERATOR, accepted) as events:
-        told = [numbered.event async for numbered in events]
+        told = [event async for span in events for event in span.events]
 
     assert told[-1] == END
     assert [turn.messages for turn in rig.store.turns] == [(user("hello"), assistant("hi"))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -64,9 +64,10 @@ async def told(
     """What the runner tells; like the dispatcher, it closes the stream once it is answered."""
     events: list[RunnerEvent] = []
     async with aclosing(runner.run(run, transcript)) as stream:
-        async for event in stream:
-            events.append(event)
-            if isinstance(event, Answered):
+        async for told in stream:
+            assert told  # One event at least.
+            events += told
+            if isinstance(told[-1], Answered):
                 break
     return events
 
@@ -340,6 +341,52 @@ async def test_a_tool_call_nobody_offered_is_refused(
     assert failed.value.kind is FailureKind.BAD_RESPONSE
 
 
+async def test_what_was_said_before_a_tool_call_that_came_with_it_is_told_first(
+    loop: AgentLoop, client: FakeModelClient
+) -> None:
+    together = (TextDelta("Hel"), TextDelta("lo"), ToolCallDelta(0, "1", "rm", "{}"), DONE)
+    client.script("acme/one", together)
+    client.script("acme/two", DONE)
+    stream = loop.run(of(ONE, TWO), NOTHING)
+
+    assert list(await anext(stream)) == [TextDelta("Hel"), TextDelta("lo")]
+    with pytest.raises(ModelFailed, match="called a tool, but none was offered") as failed:
+        await anext(stream)
+    assert failed.value.kind is FailureKind.BAD_RESPONSE
+    assert (client.called, client.streaming) == (["acme/one"], 0)
+
+
+async def test_a_tool_call_before_the_first_token_leaves_it_to_the_fallback(
+    loop: AgentLoop, client: FakeModelClient
+) -> None:
+    client.script("acme/one", (TextDelta(""), ToolCallDelta(0, "1", "rm", "{}"), TextDelta("no")))
+    client.script("acme/two", TextDelta("hi"), DONE)
+
+    assert (await told(loop, of(ONE, TWO)))[0] == TextDelta("hi")
+
+
+async def test_what_came_together_is_told_together_in_order_and_none_is_merged(
+    loop: AgentLoop, client: FakeModelClient
+) -> None:
+    said = (ReasoningDelta("hm"), TextDelta("a"), TextDelta("a"), TextDelta(""), TextDelta("b"))
+    client.script("acme/one", (TextDelta(""),), (*said, DONE))
+
+    assert [list(events) async for events in loop.run(of(ONE), NOTHING)] == [
+        [
+            ReasoningDelta("hm"),
+            TextDelta("a"),
+            TextDelta("a"),
+            TextDelta("b"),
+            Answered(
+                (Message(Role.ASSISTANT, (Reasoning("hm"), Text("aab"))),),
+                StopReason.STOP,
+                Usage(11, 3),
+                "acme/one",
+            ),
+        ]
+    ]
+
+
 async def test_a_stream_that_just_ends_has_no_answer(
     loop: AgentLoop, client: FakeModelClient
 ) -> None:
@@ -473,8 +520,8 @@ async def test_closing_the_stream_closes_the_clients(
     loop: AgentLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta("Hel"), Gate())
-    stream: AsyncGenerator[RunnerEvent] = loop.run(of(ONE), NOTHING)
-    assert await anext(stream) == TextDelta("Hel")
+    stream: AsyncGenerator[Sequence[RunnerEvent]] = loop.run(of(ONE), NOTHING)
+    assert list(await anext(stream)) == [TextDelta("Hel")]
     assert client.streaming == 1
 
     await stream.aclose()

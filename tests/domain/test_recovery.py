@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,7 @@ from opensoul.domain.model_calls import ReasoningDelta, StopReason, TextDelta, U
 from opensoul.domain.ports import SessionCatalog, Turn
 from opensoul.domain.recovery import recover
 from opensoul.domain.run_records import RunStatus, record_of
-from opensoul.domain.runs import Failed, Finished, NumberedEvent, RunEvent, Started
+from opensoul.domain.runs import EventSpan, Failed, Finished, RunEvent, Started
 from tests.fakes.domain import FakeRunLog, assistant, run, user
 
 
@@ -103,7 +103,10 @@ async def test_usage_that_nobody_counted_is_told_as_unknown() -> None:
 class ShortLog(FakeRunLog):
     """Has forgotten how its Runs began."""
 
-    async def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+        return self._gone()
+
+    async def _gone(self) -> AsyncIterator[EventSpan]:
         raise EventsExpired("gone")
         yield
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from opensoul.domain.model_calls import (
 )
 from opensoul.domain.ports import StoredSession, Transcript, Turn
 from opensoul.domain.run_records import RunPage, RunQuery, RunRecord, status_after
-from opensoul.domain.runs import TERMINAL, Answered, NumberedEvent, Run, RunEvent, RunnerEvent
+from opensoul.domain.runs import TERMINAL, Answered, EventSpan, Run, RunEvent, RunnerEvent
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings
 
@@ -63,17 +63,22 @@ class Gate:
         await self.opened.wait()
 
 
+ModelStep = ModelEvent | Sequence[ModelEvent] | Exception | Gate
+RunnerStep = RunnerEvent | Sequence[RunnerEvent] | Exception | Gate
+"""What a script holds: an event, events that are told together, an error, or a place to wait."""
+
+
 class FakeModelClient:
     """A ModelClient that plays scripts: per model, one for each call; the last one repeats."""
 
     def __init__(self) -> None:
-        self._scripts: dict[str, list[tuple[ModelEvent | Exception | Gate, ...]]] = {}
+        self._scripts: dict[str, list[tuple[ModelStep, ...]]] = {}
         self.requests: list[ModelRequest] = []
         self.streaming = 0
         """How many calls are open."""
         self.closed = False
 
-    def script(self, model: str, *steps: ModelEvent | Exception | Gate) -> None:
+    def script(self, model: str, *steps: ModelStep) -> None:
         """What the next call of `model` (its `provider/model`) yields, raises or waits for."""
         self._scripts.setdefault(model, []).append(steps)
 
@@ -81,7 +86,7 @@ class FakeModelClient:
     def called(self) -> list[str]:
         return [request.target.ref for request in self.requests]
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         scripts = self._scripts[request.target.ref]
         steps = scripts[min(self.called.count(request.target.ref), len(scripts) - 1)]
         self.requests.append(request)
@@ -93,8 +98,10 @@ class FakeModelClient:
                         await step.pass_through()
                     case Exception():
                         raise step
-                    case _:
+                    case Sequence():
                         yield step
+                    case _:
+                        yield (step,)
         finally:
             self.streaming -= 1
 
@@ -105,23 +112,23 @@ class FakeModelClient:
 class FakeRunner:
     """An AgentRunner that plays one script for every Run, or a Run's own one."""
 
-    def __init__(self, *steps: RunnerEvent | Exception | Gate, budget: int = 10_000) -> None:
+    def __init__(self, *steps: RunnerStep, budget: int = 10_000) -> None:
         self._steps = steps
-        self._own: dict[str, tuple[RunnerEvent | Exception | Gate, ...]] = {}
+        self._own: dict[str, tuple[RunnerStep, ...]] = {}
         self._budget = budget
         self.seen: list[tuple[Run, Transcript]] = []
         self.measured: list[Run] = []
         """The Runs whose history budget was asked for."""
         self.working = 0
 
-    def script(self, run_id: str, *steps: RunnerEvent | Exception | Gate) -> None:
+    def script(self, run_id: str, *steps: RunnerStep) -> None:
         self._own[run_id] = steps
 
     def history_budget(self, run: Run) -> int:
         self.measured.append(run)
         return self._budget
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
         self.seen.append((run, transcript))
         self.working += 1
         try:
@@ -131,8 +138,10 @@ class FakeRunner:
                         await step.pass_through()
                     case Exception():
                         raise step
-                    case _:
+                    case Sequence():
                         yield step
+                    case _:
+                        yield (step,)
         finally:
             self.working -= 1
 
@@ -234,29 +243,26 @@ class FakeRunLog:
         self.events[record.id] = []
         self._grown[record.id] = asyncio.Event()
 
-    def append(self, run_id: str, event: RunEvent) -> int:
-        events = self.events[run_id]
-        if events and isinstance(events[-1], TERMINAL):
-            raise RuntimeError(f"run {run_id!r} has ended")
-        events.append(event)
-        self._grown[run_id].set()
-        self._grown[run_id] = asyncio.Event()
-        return len(events)
+    def append(self, run_id: str, *events: RunEvent) -> int:
+        told = self.events[run_id]
+        for event in events:
+            if told and isinstance(told[-1], TERMINAL):
+                raise RuntimeError(f"run {run_id!r} has ended")
+            told.append(event)
+            self._grown[run_id].set()
+            self._grown[run_id] = asyncio.Event()
+        return len(told)
 
-    async def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
-        if run_id not in self.events:
-            raise UnknownRun(f"no run {run_id!r}")
-        events, seq = self.events[run_id], after
-        while True:
-            for event in events[seq:]:
-                seq += 1
-                yield NumberedEvent(seq, event)
-            if events and isinstance(events[-1], TERMINAL):
-                return
-            await self._grown[run_id].wait()
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+        """Raises UnknownRun when the first events are asked for."""
+        return _Following(self, run_id, after)
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         return self.follow(run_id, after)
+
+    async def growth(self, run_id: str) -> None:
+        """Wait for the Run's next event."""
+        await self._grown[run_id].wait()
 
     async def find(self, run_id: str) -> RunRecord | None:
         return self.record(run_id) if run_id in self.records else None
@@ -289,8 +295,32 @@ class FakeRunLog:
 
     async def end_of(self, run_id: str) -> RunEvent:
         """The Run's terminal event, once it has come."""
-        ended = [numbered.event async for numbered in self.follow(run_id)]
+        ended = [event async for told in self.follow(run_id) for event in told.events]
         return ended[-1]
+
+
+class _Following:
+    """What FakeRunLog.follow gives: all the events there are, then those that come."""
+
+    def __init__(self, log: FakeRunLog, run_id: str, after: int) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._seq = after
+
+    def __aiter__(self) -> _Following:
+        return self
+
+    async def __anext__(self) -> EventSpan:
+        if self._run_id not in self._log.events:
+            raise UnknownRun(f"no run {self._run_id!r}")
+        events = self._log.events[self._run_id]
+        while self._seq >= len(events):
+            if events and isinstance(events[-1], TERMINAL):
+                raise StopAsyncIteration
+            await self._log.growth(self._run_id)
+        told = EventSpan(self._seq + 1, tuple(events[self._seq :]))
+        self._seq = told.last
+        return told
 
 
 class FakeDispatcher:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from hypercorn.asyncio import serve
@@ -46,8 +46,9 @@ from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSetting
 TOKEN = "secret"
 STARTED_AT = 1_700_000_000.5
 
-Step = ModelEvent | Exception | asyncio.Event
-"""What a script holds: an event to tell, an error to raise, or an event to wait for."""
+Step = ModelEvent | Sequence[ModelEvent] | Exception | asyncio.Event
+"""What a script holds: an event to tell, events to tell together, an error to raise, or an event
+to wait for."""
 
 HELLO: tuple[Step, ...] = (
     TextDelta("Hel"),
@@ -65,7 +66,7 @@ class ScriptedModel:
         self.called = asyncio.Event()
         self.closed = asyncio.Event()
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         self.seen.append(request)
         self.called.set()
         try:
@@ -76,7 +77,7 @@ class ScriptedModel:
                     case Exception():
                         raise step
                     case _:
-                        yield step
+                        yield step if isinstance(step, Sequence) else (step,)
                         # A real model's pieces come from a socket: others get their turn.
                         await asyncio.sleep(0)
         finally:
@@ -116,8 +117,8 @@ class RememberedRunLog(MemoryRunLog):
 
     async def end_of(self, number: int = 0) -> RunEvent:
         """The terminal event of a Run, once it is there."""
-        async with asyncio.timeout(10), aclosing(self.follow(self.runs[number])) as events:
-            *_, last = [numbered.event async for numbered in events]
+        async with asyncio.timeout(10):
+            *_, last = [told.events[-1] async for told in self.follow(self.runs[number])]
         return last
 
 

@@ -160,7 +160,7 @@ async def test_a_run_that_somebody_else_follows_goes_on(gateway: Harness) -> Non
         async with gateway.gateway.follow(principal, run) as events:
             wire.leave()
             gate.set()
-            *_, last = [numbered.event async for numbered in events]
+            *_, last = [told.events[-1] async for told in events]
     assert isinstance(last, Finished)
 
 

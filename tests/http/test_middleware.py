@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -135,10 +136,11 @@ def test_nobody_is_taken_for_somebody() -> None:
 class Broken(Frames):
     """Frames of which the second cannot be made."""
 
-    def of(self, event: RunEvent) -> bytes:
-        if event != TextDelta("x"):
-            raise ZeroDivisionError(f"secret detail about {event}")
-        return super().of(event)
+    def of(self, events: Iterable[RunEvent]) -> bytes:
+        told = list(events)
+        if told != [TextDelta("x")]:
+            raise ZeroDivisionError(f"secret detail about {told}")
+        return super().of(told)
 
 
 async def test_a_stream_that_breaks_inside_says_only_that_it_broke(
@@ -146,7 +148,7 @@ async def test_a_stream_that_breaks_inside_says_only_that_it_broke(
 ) -> None:
     exchange = Exchange("r", ClientAddress("127.0.0.1"), body_limit=0)
     head = Head("chatcmpl_1", 1, "opensoul")
-    events = told(TextDelta("x"), TextDelta("y"))
+    events = told([TextDelta("x")], [TextDelta("y")])
     feed = Feed(events, Broken(head, include_usage=False), exchange, patience=10)
     response = await streamed(feed, exchange)
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
+from opensoul.adapters.stores.run_log import MemoryRunLog
+from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
 from opensoul.adapters.transports.http.exchange import Exchange
 from opensoul.adapters.transports.openai_chat.answers import Head, collect
 from opensoul.adapters.transports.openai_chat.feed import Feed
 from opensoul.adapters.transports.openai_chat.sse import Frames
 from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.errors import FailureKind, ModelFailed, RunFailed
+from opensoul.domain.errors import (
+    EventsExpired,
+    FailureKind,
+    GatewayError,
+    ModelFailed,
+    RunAborted,
+    RunFailed,
+)
 from opensoul.domain.model_calls import (
     ModelFinished,
     ReasoningDelta,
@@ -22,13 +32,16 @@ from opensoul.domain.model_calls import (
     TextDelta,
     Usage,
 )
-from opensoul.domain.runs import Finished, NumberedEvent, RunEvent
+from opensoul.domain.run_records import RunRecord
+from opensoul.domain.runs import Aborted, EventSpan, Failed, Finished, RunEvent, Started
+from opensoul.domain.sessions import SessionKey
 
 from .app import Harness
 from .client import Bare, Client, bare
 from .conftest import AccessLog
 
 STOP = ModelFinished(StopReason.STOP, Usage(1, 1))
+END = Finished(StopReason.STOP, Usage(1, 1), "fake/fake-1")
 
 
 async def test_the_shape_of_a_stream(client: Client) -> None:
@@ -263,9 +276,12 @@ async def test_the_head_waits_for_something_worth_telling(gateway: Harness) -> N
         await until(wire, b"data: [DONE]\n\n")
 
 
-async def told(*events: RunEvent) -> AsyncGenerator[NumberedEvent]:
-    for i, event in enumerate(events):
-        yield NumberedEvent(i + 1, event)
+async def told(*spans: Sequence[RunEvent]) -> AsyncIterator[EventSpan]:
+    """The events of a run: what is in one sequence is told together."""
+    first = 1
+    for events in spans:
+        yield EventSpan(first, events)
+        first += len(events)
 
 
 def exchange() -> Exchange:
@@ -276,9 +292,22 @@ def frames() -> Frames:
     return Frames(Head("chatcmpl_1", 1, "opensoul"), include_usage=False)
 
 
+def running(bounds: Bounds = BOUNDS) -> MemoryRunLog:
+    """A log with the run `r` in it, which has told nothing yet."""
+    log = MemoryRunLog(clock=time.time, bounds=bounds)
+    log.open(RunRecord("r", SessionKey("main", "talk"), "main", "operator", "chat"))
+    return log
+
+
+def texts_of(taken: bytes) -> list[str]:
+    """What each chunk with text in it says, one by one."""
+    data = [block.removeprefix("data: ") for block in taken.decode().split("\n\n") if block]
+    choices = [json.loads(frame)["choices"][0] for frame in data if frame != "[DONE]"]
+    return [text for choice in choices if (text := choice["delta"].get("content"))]
+
+
 async def test_frames_that_gathered_are_taken_at_once() -> None:
-    end = Finished(StopReason.STOP, Usage(1, 1), "fake/fake-1")
-    feed = Feed(told(TextDelta("a"), TextDelta("b"), end), frames(), exchange(), patience=10)
+    feed = Feed(told([TextDelta("a"), TextDelta("b"), END]), frames(), exchange(), patience=10)
 
     taken = await feed.take()
 
@@ -288,25 +317,104 @@ async def test_frames_that_gathered_are_taken_at_once() -> None:
 
 
 async def test_a_client_that_lags_holds_a_bounded_part_of_its_stream() -> None:
-    pieces = [TextDelta("x" * 100_000) for _ in range(20)]
-    end = Finished(StopReason.STOP, Usage(1, 1), "fake/fake-1")
-    feed = Feed(told(*pieces, end), frames(), exchange(), patience=10)
+    log = running()
+    log.append("r", *[TextDelta("x" * 100)] * 15_000, END)
+    feed = Feed(log.follow("r"), frames(), exchange(), patience=10)
 
     sizes = []
     while taken := await feed.take():
         sizes.append(len(taken))
 
     assert sum(sizes) > 2_000_000
-    assert max(sizes) < 500_000
+    assert max(sizes) < 100_000
+
+
+async def test_what_a_client_has_not_taken_waits_in_the_log_and_nowhere_else() -> None:
+    log = running(Bounds(events_per_run=10))
+    feed = Feed(log.follow("r"), frames(), exchange(), patience=10)
+    log.append("r", TextDelta("a"))
+    assert await feed.take()
+    for _ in range(20):
+        log.append("r", TextDelta("b"))
+        await asyncio.sleep(0)
+    with pytest.raises(EventsExpired, match="Event 2 "):
+        await feed.take()
+
+
+async def test_silence_loses_nothing_of_what_comes_behind_it() -> None:
+    log = running()
+    feed = Feed(log.follow("r"), frames(), exchange(), patience=0.01)
+    for n in range(5):
+        assert await feed.take() is None
+        assert await feed.take() is None
+        log.append("r", TextDelta(f"<{n}>"), TextDelta("|"))
+        taken = await feed.take()
+        assert taken is not None
+        assert texts_of(taken) == [f"<{n}>", "|"]
+    log.append("r", END)
+    assert await feed.take()
+    assert await feed.take() == b""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [(Failed("run_failed", "it broke"), "run_failed"), (Aborted("enough"), "run_aborted")],
+)
+async def test_a_failure_is_told_behind_the_frames_that_came_before_it(
+    ending: RunEvent, code: str
+) -> None:
+    events = told([Started(0.0, 0.0)], [TextDelta("a"), TextDelta("b"), ending])
+    feed = Feed(events, frames(), exchange(), patience=10)
+
+    taken = await feed.take()
+
+    assert taken is not None
+    assert texts_of(taken) == ["a", "b"]
+    assert b"[DONE]" not in taken
+    with pytest.raises(GatewayError) as raised:
+        await feed.take()
+    assert raised.value.code == code
+
+
+async def test_a_failure_with_nothing_before_it_is_told_at_once() -> None:
+    feed = Feed(told([Started(0.0, 0.0), Aborted("enough")]), frames(), exchange(), patience=10)
+    with pytest.raises(RunAborted, match="enough"):
+        await feed.take()
+
+
+async def test_what_came_together_is_noted_as_if_it_had_come_one_by_one() -> None:
+    noted = exchange()
+    feed = Feed(told([Started(0.5, 0.25), TextDelta("a"), END]), frames(), noted, patience=10)
+    await feed.take()
+    assert (noted.timings["queue"], noted.timings["history"]) == (0.5, 0.25)
+    assert "first-token" in noted.timings
+    assert noted.outcome == "answered"
+    assert noted.facts["answered_by"] == "fake/fake-1"
+
+
+async def test_pieces_that_a_model_told_together_are_chunks_of_their_own_in_one_piece(
+    gateway: Harness,
+) -> None:
+    gate = asyncio.Event()
+    together = tuple(map(TextDelta, ["a", "b", "b", "c"]))
+    gateway.model.script = (TextDelta("first"), gate, together, STOP)
+    async with asyncio.timeout(20), bare(gateway.port) as wire:
+        wire.send_chat(stream=True)
+        await wire.read_head()
+        await until(wire, b'"content":"first"')
+        await until(wire, b"\r\n")
+        gate.set()
+        size = int(await until(wire, b"\r\n"), 16)
+        assert texts_of(await wire.reader.readexactly(size))[:4] == ["a", "b", "b", "c"]
 
 
 async def test_events_without_an_end_are_a_failure() -> None:
-    feed = Feed(told(TextDelta("a")), frames(), exchange(), patience=10)
+    feed = Feed(told([TextDelta("a")]), frames(), exchange(), patience=10)
     assert await feed.take()
     with pytest.raises(RunFailed):
         await feed.take()
     with pytest.raises(RunFailed):
-        await collect(told(TextDelta("a")), exchange())
+        await collect(told([TextDelta("a")]), exchange())
 
 
 async def test_every_frame_is_one_line_of_json(client: Client) -> None:

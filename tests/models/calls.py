@@ -56,7 +56,7 @@ def call(
 
 async def collect(client: ModelClient, request: ModelRequest) -> list[ModelEvent]:
     """Every event of a call that succeeds."""
-    return [event async for event in client.stream(request)]
+    return [event async for told in client.stream(request) for event in told]
 
 
 async def failure(
@@ -65,8 +65,8 @@ async def failure(
     """What came before the failure of a call, and the failure."""
     events: list[ModelEvent] = []
     try:
-        async for event in client.stream(request):
-            events.append(event)
+        async for told in client.stream(request):
+            events += told
     except ModelFailed as error:
         return events, error
     raise AssertionError(f"the call succeeded: {events}")

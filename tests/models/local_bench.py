@@ -102,7 +102,7 @@ async def bench(places: Places) -> AsyncGenerator[Bench]:
 
 async def said(models: LocalModels, asked: ModelRequest) -> str:
     """The text of the whole answer, once it is complete."""
-    events = [event async for event in models.stream(asked)]
+    events = [event async for told in models.stream(asked) for event in told]
     assert isinstance(events[-1], ModelFinished)
     return "".join(event.text for event in events if isinstance(event, TextDelta))
 

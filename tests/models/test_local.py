@@ -98,7 +98,7 @@ async def test_a_crash_before_the_first_word_is_overload_and_the_next_call_start
 async def test_a_crash_behind_the_first_word_is_a_bad_response(tmp_path: Path) -> None:
     async with bench(Places(tmp_path)) as here:
         stream = here.models.stream(request(here.target, "die halfway"))
-        assert isinstance(await anext(stream), TextDelta)
+        assert all(isinstance(event, TextDelta) for event in await anext(stream))
         error = await failure(anext(stream))
         assert error.kind is FailureKind.BAD_RESPONSE
         assert "started" not in error.message

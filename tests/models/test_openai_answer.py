@@ -35,9 +35,13 @@ def event(content: object) -> bytes:
 def read(*pieces: bytes) -> list[ModelEvent]:
     """The events of a stream of these pieces that ends properly."""
     answer = Answer(Failures(call().target))
-    events = [event for piece in pieces for event in answer.feed(piece)]
+    events: list[ModelEvent] = []
+    for piece in pieces:
+        events += answer.feed(piece)
+        answer.check()
     if not answer.done:
         events += answer.end()
+        answer.check()
     return [*events, answer.finished()]
 
 
@@ -299,9 +303,84 @@ def test_what_is_no_complete_answer_is_a_bad_response(stream: bytes) -> None:
 def test_events_before_a_failure_in_one_piece_are_told() -> None:
     answer = Answer(Failures(call().target))
     events = answer.feed(event(chunk({"content": "a"})) + b"data: garbage\n\n")
-    assert next(events) == TextDelta("a")
+    assert list(events) == [TextDelta("a")]
+    with pytest.raises(ModelFailed) as caught:
+        answer.check()
+    assert caught.value.kind is FailureKind.BAD_RESPONSE
+
+
+def test_events_before_an_error_that_the_provider_tells_are_told() -> None:
+    answer = Answer(Failures(call().target))
+    piece = event(chunk({"content": "a"})) + event(chunk({"content": "b"}))
+    events = answer.feed(piece + event({"error": {"message": "slow down", "code": 429}}))
+    assert list(events) == [TextDelta("a"), TextDelta("b")]
+    with pytest.raises(ModelFailed, match="slow down") as caught:
+        answer.check()
+    assert caught.value.kind is FailureKind.RATE_LIMIT
+
+
+def test_what_the_end_completes_is_told_before_the_cut() -> None:
+    answer = Answer(Failures(call().target))
+    assert list(answer.feed(event(chunk({"content": "a"}))[:-2])) == []
+    answer.check()
+    assert list(answer.end()) == [TextDelta("a")]
+    with pytest.raises(ModelFailed, match="before the answer was complete"):
+        answer.check()
+
+
+def test_a_failure_with_nothing_before_it_is_raised_at_once() -> None:
+    answer = Answer(Failures(call().target))
     with pytest.raises(ModelFailed):
-        next(events)
+        answer.feed(b"data: garbage\n\n" + event(chunk({"content": "a"})))
+
+
+def test_where_nothing_went_wrong_there_is_nothing_to_raise() -> None:
+    answer = Answer(Failures(call().target))
+    answer.check()
+    answer.feed(event(chunk({"content": "a"}, "stop")) + DONE)
+    answer.check()
+    assert answer.done
+
+
+def test_events_of_one_piece_are_told_together_in_order_and_none_is_merged() -> None:
+    answer = Answer(Failures(call().target))
+    deltas: list[dict[str, Any]] = [
+        {"content": "a"},
+        {"content": "a"},
+        {"reasoning": "hm"},
+        {"role": "assistant", "content": "b"},
+        {"content": ""},
+        {"content": "c"},
+    ]
+    events = answer.feed(b"".join(event(chunk(delta)) for delta in deltas))
+    assert list(events) == [
+        TextDelta("a"),
+        TextDelta("a"),
+        ReasoningDelta("hm"),
+        TextDelta("b"),
+        TextDelta("c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"error": {"message": "slow down", "code": 429}},
+        {"object": "error", "message": "slow down", "code": 429},
+    ],
+)
+def test_an_error_beside_text_is_not_overlooked(other: dict[str, Any]) -> None:
+    with pytest.raises(ModelFailed, match="slow down") as caught:
+        read(event({**chunk({"content": "a"}), **other}), event(chunk({}, "stop")))
+    assert caught.value.kind is FailureKind.RATE_LIMIT
+
+
+def test_what_a_chunk_tells_beside_its_text_is_not_overlooked() -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 2}
+    assert read(event({**chunk({"content": "a"}, "length"), "usage": usage})) == [
+        TextDelta("a"),
+        ModelFinished(StopReason.LENGTH, Usage(10, 2)),
+    ]
 
 
 KEYS = (

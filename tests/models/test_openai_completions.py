@@ -13,7 +13,7 @@ from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.model_calls import ModelFinished, StopReason, TextDelta, ToolCallDelta, Usage
 from tests.fakes import behaviours as fake
-from tests.fakes.behaviours import Behaviour
+from tests.fakes.behaviours import Behaviour, Exchange
 from tests.fakes.provider import FakeProvider
 
 from .calls import KEY, call, collect, failure, text_of, thought_of
@@ -132,6 +132,44 @@ async def test_what_is_no_answer_is_never_a_success(
     assert error.__context__ is None
 
 
+async def test_events_that_came_together_are_told_together_and_none_is_merged(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    async def burst(exchange: Exchange) -> None:
+        await exchange.head()
+        chunks = [fake.chunk({"content": text}) for text in ("a", "a", "b")]
+        await exchange.piece(b"".join(b"data: " + orjson.dumps(c) + b"\n\n" for c in chunks))
+        await heard.wait()
+        chunks = [fake.chunk({"content": "c"}), fake.chunk({}, "stop")]
+        await exchange.piece(b"".join(b"data: " + orjson.dumps(c) + b"\n\n" for c in chunks))
+        await exchange.piece(b"data: [DONE]\n\n")
+        await exchange.end()
+
+    heard = asyncio.Event()
+    provider.will(burst)
+    stream = client.stream(call(provider.base_url))
+    assert list(await anext(stream)) == [TextDelta("a"), TextDelta("a"), TextDelta("b")]
+    heard.set()
+    rest = [event async for told in stream for event in told]
+    assert rest == [TextDelta("c"), ModelFinished(StopReason.STOP)]
+
+
+async def test_what_came_before_an_error_in_the_same_piece_is_told(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    async def burst(exchange: Exchange) -> None:
+        await exchange.head()
+        said = b"data: " + orjson.dumps(fake.chunk({"content": "a"})) + b"\n\n"
+        await exchange.piece(said + b'data: {"error": {"message": "slow", "code": 429}}\n\n')
+        await exchange.end()
+
+    provider.will(burst)
+    events, error = await failure(client, call(provider.base_url))
+    assert events == [TextDelta("a")]
+    assert error.kind is FailureKind.RATE_LIMIT
+    assert error.__context__ is None
+
+
 @pytest.mark.parametrize("politely", [True, False])
 async def test_what_was_said_before_a_cut_is_told(
     provider: FakeProvider, client: OpenAICompletions, politely: bool
@@ -139,7 +177,7 @@ async def test_what_was_said_before_a_cut_is_told(
     heard = asyncio.Event()
     provider.will(fake.cut("a", politely=politely, gate=heard))
     stream = client.stream(call(provider.base_url))
-    assert await anext(stream) == TextDelta("a")
+    assert list(await anext(stream)) == [TextDelta("a")]
     heard.set()
     with pytest.raises(ModelFailed) as caught:
         await anext(stream)

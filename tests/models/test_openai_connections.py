@@ -85,8 +85,8 @@ async def test_a_reader_that_stops_at_the_last_event_gives_the_connection_back(
 ) -> None:
     for _ in range(2):
         async with aclosing(client.stream(call(provider.base_url))) as stream:
-            async for event in stream:
-                if isinstance(event, ModelFinished):
+            async for told in stream:
+                if isinstance(told[-1], ModelFinished):
                     break
     assert provider.connections == 1
 
@@ -159,7 +159,8 @@ async def test_what_comes_behind_done_is_passed_over(
         await exchange.end()
 
     provider.will(adds_a_comment)
-    async for event in client.stream(call(provider.base_url)):
+    async for told in client.stream(call(provider.base_url)):
+        (event,) = told
         assert isinstance(event, ModelFinished)
         finished.set()
     await collect(client, call(provider.base_url))
@@ -206,7 +207,7 @@ async def test_cancelling_within_the_stream_closes_the_connection(
 ) -> None:
     provider.will(fake.hang_after("a"))
     stream = client.stream(call(provider.base_url))
-    assert await anext(stream) == TextDelta("a")
+    assert list(await anext(stream)) == [TextDelta("a")]
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -220,7 +221,7 @@ async def test_closing_the_stream_closes_the_connection(
 ) -> None:
     provider.will(fake.answer("a", "b", gate=asyncio.Event()))
     stream = client.stream(call(provider.base_url))
-    assert await anext(stream) == TextDelta("a")
+    assert list(await anext(stream)) == [TextDelta("a")]
     await stream.aclose()
     await within((await provider.arrival()).disconnected)
 
@@ -300,7 +301,7 @@ async def test_closing_the_client_ends_a_stream(
 ) -> None:
     provider.will(fake.hang_after("a"))
     stream = client.stream(call(provider.base_url))
-    assert await anext(stream) == TextDelta("a")
+    assert list(await anext(stream)) == [TextDelta("a")]
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
     await client.close()

@@ -67,6 +67,85 @@ def test_what_was_written_is_read(texts: list[str], line_end: str) -> None:
     assert read([stream], limit=100_000) == [text.encode() for text in texts]
 
 
+LINE_ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])
+PARTS = st.one_of(
+    st.builds("data: {0}{1}{1}".format, st.sampled_from(["", " ", "a", "data: ", "ü"]), LINE_ENDS),
+    st.builds("data: a{0}data: b{0}{0}".format, LINE_ENDS),
+    st.builds("data:a{0}{0}".format, LINE_ENDS),
+    st.builds("data{0}{0}".format, LINE_ENDS),
+    st.builds(": ping{0}{0}".format, LINE_ENDS),
+    st.builds(": ping{0}".format, LINE_ENDS),
+    st.builds("id: 7{0}".format, LINE_ENDS),
+    st.builds("id: 7{0}data: with an id{0}{0}".format, LINE_ENDS),
+    st.builds("data: a{0}id: data: 7{0}{0}".format, LINE_ENDS),
+    st.builds("\ufeffdata: marked{0}{0}".format, LINE_ENDS),
+    LINE_ENDS,
+)
+"""Parts of a stream, most of them whole events."""
+
+
+def by_the_book(stream: str) -> list[bytes]:
+    """The events of a stream, read line by line: slow and plain."""
+    events, data = [], list[str]()
+    for line in [*stream.replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""]:
+        name, colon, value = line.removeprefix("\ufeff").partition(":")
+        if name == "data" and colon:
+            data.append(value.removeprefix(" "))
+        elif not line and data:
+            events.append("\n".join(data).encode())
+            data.clear()
+    return events
+
+
+@given(st.lists(PARTS, max_size=12), st.data())
+def test_any_parts_in_any_pieces_are_read_by_the_book(
+    parts: list[str], data: st.DataObject
+) -> None:
+    expected = by_the_book("".join(parts))
+    encoded = [part.encode() for part in parts]
+    stream = b"".join(encoded)
+    assert read([stream]) == expected
+    assert read(encoded) == expected  # Pieces that are whole events, for the most part.
+    ends = st.integers(0, len(parts))
+    groups = [0, *sorted(data.draw(st.lists(ends, max_size=6))), len(parts)]
+    assert read([b"".join(encoded[a:b]) for a, b in pairwise(groups)]) == expected
+    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8))), len(stream)]
+    assert read([stream[a:b] for a, b in pairwise(cuts)]) == expected
+
+
+@pytest.mark.parametrize(
+    ("piece", "events"),
+    [
+        (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: \n\ndata: b\n\ndata: \n\n", [b"", b"b", b""]),
+        (b"data: a\n\n: ping\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: a\n\nid: 7\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: a\nid: 7\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: a\ndata: b\n\ndata: c\n\n", [b"a\nb", b"c"]),
+        (b"data: a\r\n\r\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: a\n\ndata: b\r\n\r\ndata: c\n\n", [b"a", b"b", b"c"]),
+        (b"data: a\r\rdata: b\n\n", [b"a", b"b"]),
+        (b"data: a\n\n\n\ndata: b\n\n", [b"a", b"b"]),
+        (b"data: data: a\n\ndata: b\n\n", [b"data: a", b"b"]),
+        (b"data: a\n\ndata:b\n\n", [b"a", b"b"]),
+    ],
+)
+def test_several_events_of_one_piece_are_told_at_once(piece: bytes, events: list[bytes]) -> None:
+    stream = EventStream()
+    assert stream.feed(piece) == events
+    assert stream.feed(b"data: next\n\n") == [b"next"]
+    stream.feed(b"data: b")
+    assert stream.feed(b"egun\n\n" + piece) == [b"begun", *events]
+    assert stream.finish() == []
+
+
+def test_the_limit_is_one_of_an_event_and_not_of_a_piece() -> None:
+    piece = b"data: 12345678\n\n" * 100
+    assert len(EventStream(limit=20).feed(piece)) == 100
+    with pytest.raises(EventTooLong):
+        EventStream(limit=20).feed(piece + b"data: " + b"x" * 20 + b"\n\n")
+
+
 def test_an_event_is_told_as_soon_as_it_is_complete() -> None:
     stream = EventStream()
     assert stream.feed(b"data: a\r\n\r") == [b"a"]

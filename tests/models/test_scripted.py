@@ -115,7 +115,7 @@ async def test_limit_and_stop_texts_are_honoured(
 
 async def test_it_can_be_cancelled_between_pieces() -> None:
     stream = Scripted().stream(call("", target_params={"delay": 3600}))
-    assert await anext(stream) == TextDelta(LABEL)
+    assert list(await anext(stream)) == [TextDelta(LABEL)]
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
     waiting.cancel()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import aclosing
 from pathlib import Path
 
 from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
@@ -37,8 +36,8 @@ async def talk(log: SqliteRunLog, run_id: str, seq: int) -> None:
 
 
 async def follow(log: SqliteRunLog, run_id: str) -> None:
-    async with aclosing(log.follow_kept(run_id)) as events:
-        async for numbered in events:
+    async for told in log.follow_kept(run_id):
+        for numbered in told:
             assert numbered.event == said(run_id, numbered.seq)
             say(f"{run_id} {numbered.seq}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -74,20 +74,18 @@ def tell(log: RunLog, run_id: str, *events: RunEvent) -> None:
 
 
 async def told(log: RunLog, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
-    async with aclosing(log.follow(run_id, after)) as events:
-        return [event async for event in events]
+    return [numbered async for span in log.follow(run_id, after) for numbered in span]
 
 
 async def told_kept(
     log: RunLog, run_id: str = "r", after: int = 0, *, until: int | None = None
 ) -> list[NumberedEvent]:
     """What a follower of the kept events is told, up to a number or the end."""
-    events = []
-    async with aclosing(log.follow_kept(run_id, after)) as following:
-        async for event in following:
-            events.append(event)
-            if event.seq == until:
-                break
+    events: list[NumberedEvent] = []
+    async for span in log.follow_kept(run_id, after):
+        events += span
+        if until is not None and span.last >= until:
+            return [event for event in events if event.seq <= until]
     return events
 
 

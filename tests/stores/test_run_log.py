@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from opensoul.adapters.stores.run_log_events import EVENT_BYTES
+from opensoul.adapters.stores.run_log_events import EVENT_BYTES, MOST_AT_ONCE
 from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
 from opensoul.domain.errors import EventsExpired, UnknownRun
 from opensoul.domain.model_calls import ReasoningDelta, TextDelta
 from opensoul.domain.ports import RunLog
-from opensoul.domain.runs import Aborted, Failed, NumberedEvent, RunEvent, Started
+from opensoul.domain.runs import Aborted, EventSpan, Failed, NumberedEvent, RunEvent, Started
 
 from .run_logs import END, LOGS, HandClock, numbered, record, tell, texts, told, told_kept
 
@@ -96,18 +96,108 @@ async def test_events_are_numbered_from_one_in_each_run(make: Make) -> None:
     assert log.append("r", END) == 2
 
 
+def following(log: RunLog, way: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    return log.follow("r", after) if way == "follow" else log.follow_kept("r", after)
+
+
 @pytest.mark.parametrize("way", ["follow", "follow_kept"])
 async def test_a_follower_is_told_what_comes_until_the_end(make: Make, way: str) -> None:
     log = await make(TextDelta("a"))
-    async with aclosing(getattr(log, way)("r")) as events:
-        assert (await anext(events)).seq == 1
+    events = following(log, way)
+    assert [event.seq for event in await anext(events)] == [1]
+    waiting = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    log.append("r", TextDelta("b"))
+    assert list(await waiting) == [NumberedEvent(2, TextDelta("b"))]
+    log.append("r", END)
+    assert [event.seq async for told in events for event in told] == [3]
+    with pytest.raises(StopAsyncIteration):
+        await anext(events)
+
+
+@pytest.mark.parametrize("way", ["follow", "follow_kept"])
+async def test_who_gives_up_waiting_and_asks_again_misses_nothing(make: Make, way: str) -> None:
+    log = await make()
+    events, seen = following(log, way), list[NumberedEvent]()
+    said: list[RunEvent] = []
+    for n in range(10):
+        for _ in range(2):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    seen += await anext(events)
+                    seen += await anext(events)
+                    pytest.fail("there was nothing more to tell")
+        said += [TextDelta(f"{n}"), TextDelta("|")]
+        log.append("r", *said[-2:])
+    log.append("r", END)
+    async for span in events:
+        seen += span
+    assert seen == numbered([*said, END])
+
+
+@pytest.mark.parametrize("way", ["follow", "follow_kept"])
+async def test_who_is_cancelled_at_any_moment_misses_nothing(make: Make, way: str) -> None:
+    log = await make()
+    events, seen = following(log, way), list[NumberedEvent]()
+    for n in range(200):
         waiting = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        log.append("r", TextDelta("b"))
-        assert await waiting == NumberedEvent(2, TextDelta("b"))
-        log.append("r", END)
-        assert [event.seq async for event in events] == [3]
+        for _ in range(n % 5):
+            await asyncio.sleep(0)
+        log.append("r", TextDelta(f"{n}"))
+        for _ in range(n % 7):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            seen += await waiting
+    log.append("r", END)
+    async for span in events:
+        seen += span
+    assert [event.seq for event in seen] == list(range(1, 202))
+
+
+@pytest.mark.parametrize("way", ["follow", "follow_kept"])
+@pytest.mark.parametrize("ended", [True, False])
+async def test_not_very_much_is_told_at_once(make: Make, way: str, ended: bool) -> None:
+    said = [TextDelta(f"{n}") for n in range(1_000)]
+    log = await make(*said, *([END] if ended else []))
+    spans, seen = following(log, way), list[NumberedEvent]()
+    while len(seen) < 1_000:
+        span = await anext(spans)
+        assert 1 <= len(span.events) <= MOST_AT_ONCE == 256
+        seen += span
+    assert seen == numbered([*said, *([END] if ended else [])])
+
+
+@either_way
+async def test_events_that_are_added_together_are_numbered_in_order(
+    make: Make, told_of: Told
+) -> None:
+    log = await make(Started(0.0, 0.0))
+    said: tuple[RunEvent, ...] = (TextDelta("a"), ReasoningDelta("hm"), TextDelta("a"))
+    assert log.append("r", *said) == 4
+    assert log.append("r", TextDelta("b"), END) == 6
+    assert await told_of(log, "r", 0) == numbered([Started(0.0, 0.0), *said, TextDelta("b"), END])
+
+
+@pytest.mark.parametrize("way", ["follow", "follow_kept"])
+async def test_what_is_added_together_is_told_together(make: Make, way: str) -> None:
+    log = await make()
+    waiting = asyncio.ensure_future(anext(following(log, way)))
+    await asyncio.sleep(0)
+    log.append("r", TextDelta("a"), TextDelta("a"), TextDelta("b"))
+    assert await waiting == EventSpan(1, (TextDelta("a"), TextDelta("a"), TextDelta("b")))
+
+
+@either_way
+async def test_of_events_with_an_end_before_one_of_them_none_is_added(
+    make: Make, told_of: Told
+) -> None:
+    log = await make()
+    with pytest.raises(RuntimeError, match="'r' has ended"):
+        log.append("r", TextDelta("a"), END, TextDelta("late"))
+    log.append("r", TextDelta("b"), END)
+    assert await told_of(log, "r", 0) == numbered([TextDelta("b"), END])
 
 
 @either_way
@@ -129,7 +219,7 @@ async def test_a_burst_is_told_without_going_round_the_loop(make: Make) -> None:
     rounds: list[None] = []
     loop = asyncio.get_running_loop()
     loop.call_soon(rounds.append, None)
-    assert len([event async for event in log.follow("r")]) == 1_001
+    assert len(await told(log)) == 1_001
     assert rounds == []
     await asyncio.sleep(0)
 
@@ -168,14 +258,14 @@ async def test_the_oldest_events_fall_out_of_a_long_run(make: Make, told_of: Tol
 
 async def test_a_follower_that_falls_too_far_behind_is_told_so(make: Make) -> None:
     log = await make(*[TextDelta("x")] * 5, bounds=Bounds(events_per_run=10))
-    async with aclosing(log.follow("r")) as slow, aclosing(log.follow("r")) as quick:
-        assert (await anext(slow)).seq == 1
-        for _ in range(20):
-            await anext(quick)
-            log.append("r", TextDelta("x"))
-        assert (await anext(quick)).seq == 21
-        with pytest.raises(EventsExpired, match="Event 2"):
-            await anext(slow)
+    slow, quick = log.follow("r"), log.follow("r")
+    assert (await anext(slow)).last == 5
+    for _ in range(20):
+        await anext(quick)
+        log.append("r", TextDelta("x"))
+    assert [event.seq for event in await anext(quick)] == [25]
+    with pytest.raises(EventsExpired, match="Event 6"):
+        await anext(slow)
 
 
 @either_way
@@ -185,8 +275,7 @@ async def test_long_texts_fall_out_sooner_but_the_newest_stays(make: Make, told_
     for n in range(10):
         log.append("r", TextDelta(f"{n}" * 1_000))
     log.append("r", ReasoningDelta("x" * 10 * limit))
-    async with aclosing(log.follow("r", 10)) as events:
-        assert (await anext(events)).seq == 11
+    assert [event.seq for event in await anext(log.follow("r", 10))] == [11]
     log.append("r", END)
     assert [event.seq for event in await told_of(log, "r", 11)] == [12]
     with pytest.raises(EventsExpired):
@@ -201,7 +290,7 @@ async def test_a_finished_run_leaves_the_memory_after_a_while(make: Make, clock:
     clock.now += 0.1
     with pytest.raises(UnknownRun):
         await told(log)
-    assert [event.seq async for event in follower] == [1]
+    assert [event.seq async for told in follower for event in told] == [1]
 
 
 async def test_newer_finished_runs_push_out_older_ones_but_no_live_one(make: Make) -> None:

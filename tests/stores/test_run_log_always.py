@@ -14,11 +14,13 @@ from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
 from opensoul.domain.model_calls import TextDelta
 from opensoul.domain.runs import NumberedEvent, RunEvent
 
-from .run_logs import END, record, started, told, told_kept
+from .run_logs import END, numbered, record, started, told, told_kept
 
 RUNS = ("a", "b", "c")
 STEPS = st.one_of(
     st.tuples(st.just("append"), st.sampled_from(RUNS), st.integers(1, 5)),
+    st.tuples(st.just("append together"), st.sampled_from(RUNS), st.integers(2, 5)),
+    st.tuples(st.just("end together"), st.sampled_from(RUNS), st.integers(2, 5)),
     st.tuples(st.just("end"), st.sampled_from(RUNS), st.just(0)),
     st.tuples(st.just("follow_kept"), st.sampled_from(RUNS), st.integers(0, 8)),
     st.tuples(st.just("follow"), st.sampled_from(RUNS), st.integers(0, 8)),
@@ -43,6 +45,11 @@ class World:
             case "append", run_id, times if run_id not in self.ended:
                 for _ in range(times):
                     self.append(run_id, TextDelta(f"{len(self.truth[run_id])}"))
+            case "append together", run_id, times if run_id not in self.ended:
+                self.append(run_id, *self.words(run_id, times))
+            case "end together", run_id, times if run_id not in self.ended:
+                self.ended.add(run_id)
+                self.append(run_id, *self.words(run_id, times), END)
             case "end", run_id, _ if run_id not in self.ended:
                 self.ended.add(run_id)
                 self.append(run_id, END)
@@ -57,9 +64,13 @@ class World:
             case _:
                 pass
 
-    def append(self, run_id: str, event: RunEvent) -> None:
-        seq = self.log.append(run_id, event)
-        self.truth[run_id].append(NumberedEvent(seq, event))
+    def words(self, run_id: str, count: int) -> list[RunEvent]:
+        said = len(self.truth[run_id])
+        return [TextDelta(f"{said + n}") for n in range(count)]
+
+    def append(self, run_id: str, *events: RunEvent) -> None:
+        last = self.log.append(run_id, *events)
+        self.truth[run_id] += numbered(events, last - len(events) + 1)
 
     def leave(self) -> None:
         """Nobody follows any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from contextlib import aclosing
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,12 +53,13 @@ async def test_a_run_is_told_after_a_restart(tmp_path: Path) -> None:
 async def test_an_event_is_told_only_once_it_is_in_the_file(tmp_path: Path) -> None:
     async with started(tmp_path, interval=3_600.0) as log:
         tell(log, "r", *words("a"))
-        async with aclosing(log.follow_kept("r")) as events:
-            for n in range(1, 50):
-                assert (await anext(events)).seq == n
-                newest = rows(tmp_path / FILE, "SELECT max(last_seq) FROM events")
-                assert newest == [(n,)]
-                log.append("r", TextDelta("b"))
+        events = log.follow_kept("r")
+        for n in range(1, 50):
+            told = await anext(events)
+            assert (told.first, told.last) == (n, n)
+            newest = rows(tmp_path / FILE, "SELECT max(last_seq) FROM events")
+            assert newest == [(n,)]
+            log.append("r", TextDelta("b"))
 
 
 async def test_nobody_waits_and_yet_all_is_kept_in_a_while(tmp_path: Path) -> None:
@@ -90,8 +91,7 @@ async def test_what_memory_gave_up_before_it_was_kept_is_not_lost(tmp_path: Path
 async def test_a_long_run_is_told_from_the_file_and_then_live(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
         tell(log, "r", *words(*"abc"))
-        async with aclosing(log.follow_kept("r")) as events:
-            [await anext(events) for _ in range(3)]
+        await told_kept(log, until=3)
     async with started(tmp_path) as log:
         (left,) = await log.unfinished()
         assert (left.id, left.last_seq, left.status) == ("r", 3, RunStatus.QUEUED)
@@ -100,10 +100,10 @@ async def test_a_long_run_is_told_from_the_file_and_then_live(tmp_path: Path) ->
         with pytest.raises(EventsExpired, match="oldest kept one is 4"):
             await told(log)
         following = asyncio.create_task(told_kept(log))
-        async with aclosing(log.follow_kept("r", 2)) as events:
-            assert (await anext(events)).seq == 3
-            assert log.append("r", TextDelta("d")) == 4
-            assert (await anext(events)).seq == 4
+        events = log.follow_kept("r", 2)
+        assert [event.seq for event in await anext(events)] == [3]
+        assert log.append("r", TextDelta("d")) == 4
+        assert [event.seq for event in await anext(events)] == [4]
         assert log.append("r", END) == 5
         assert await log.unfinished() == ()
         assert [event.seq for event in await following] == [1, 2, 3, 4, 5]
@@ -111,6 +111,42 @@ async def test_a_long_run_is_told_from_the_file_and_then_live(tmp_path: Path) ->
     async with started(tmp_path) as log:
         assert await log.unfinished() == ()
         assert texts(await told_kept(log)) == "abcd"
+
+
+async def test_not_very_much_is_told_at_once_from_the_file(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        tell(log, "r", *words(*["x"] * 1_000), END)
+        tell(log, "s")
+        for _ in range(1_000):
+            await anext(log.follow_kept("s", log.append("s", TextDelta("x")) - 1))  # A row each.
+    async with started(tmp_path) as log:
+        for run_id, last in (("r", 1_001), ("s", 1_000)):
+            seq = 0
+            async for span in log.follow_kept(run_id):
+                assert span.first == seq + 1
+                assert len(span.events) <= 256
+                seq = span.last
+                if seq == last:
+                    break
+
+
+async def test_a_reader_of_the_file_that_gives_up_and_asks_again_misses_nothing(
+    tmp_path: Path,
+) -> None:
+    async with started(tmp_path) as log:
+        tell(log, "r", *words(*["x" * 10_000] * 200), END)
+    async with started(tmp_path) as log:
+        events, seqs = log.follow_kept("r"), list[int]()
+        for n in range(30):
+            waiting = asyncio.ensure_future(anext(events))
+            for _ in range(n % 4):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            with suppress(asyncio.CancelledError, StopAsyncIteration):
+                seqs += [event.seq for event in await waiting]
+        async for span in events:
+            seqs += [event.seq for event in span]
+        assert seqs == list(range(1, 202))
 
 
 async def test_a_reservation_outlives_the_process_and_is_unfinished(tmp_path: Path) -> None:

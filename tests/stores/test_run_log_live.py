@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 
 import pytest
 
 from opensoul.adapters.stores.run_log import MemoryRunLog
 from opensoul.adapters.stores.run_log_events import EVENT_BYTES, Log
-from opensoul.adapters.stores.run_log_live import LiveRuns
+from opensoul.adapters.stores.run_log_live import Bounds, LiveRuns
 from opensoul.domain.model_calls import TextDelta
 
 from .run_logs import END, HandClock, record, tell, told
@@ -53,10 +52,9 @@ async def test_memory_is_flat_over_many_runs(log: MemoryRunLog, clock: HandClock
 async def test_a_follower_that_leaves_leaves_no_trace(log: MemoryRunLog) -> None:
     tell(log, "r", TextDelta("a"))
     followers = [asyncio.create_task(told(log, "r")) for _ in range(5)]
-    async with aclosing(log.follow("r")) as events:
-        await anext(events)
-        await asyncio.sleep(0)
-        assert holdings(log) == (1, 0, 5)
+    await anext(log.follow("r"))
+    await asyncio.sleep(0)
+    assert holdings(log) == (1, 0, 5)
     followers[0].cancel()
     await asyncio.wait(followers[:1])
     assert holdings(log) == (1, 0, 4)
@@ -65,6 +63,20 @@ async def test_a_follower_that_leaves_leaves_no_trace(log: MemoryRunLog) -> None
     assert holdings(log) == (1, 1, 0)
     ends = await asyncio.gather(*followers, return_exceptions=True)
     assert [isinstance(end, asyncio.CancelledError) for end in ends] == [True] * 2 + [False] * 3
+
+
+async def test_what_long_runs_give_up_at_their_end_is_not_counted_for_ever(
+    clock: HandClock,
+) -> None:
+    log = MemoryRunLog(clock=clock, bounds=Bounds(events_per_run=3))
+    for n in range(10):
+        tell(log, f"r{n}", *[TextDelta("x" * 1_000)] * 3, END)
+        log_of = live_runs(log).find(f"r{n}")
+        assert len(log_of.events) == 3
+    assert live_runs(log)._finished_bytes == sum(one.size for one in live_runs(log))
+    clock.now += 61.0
+    tell(log, "last", END)
+    assert live_runs(log)._finished_bytes == EVENT_BYTES
 
 
 async def test_a_forgotten_id_is_free_again(log: MemoryRunLog, clock: HandClock) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,7 +190,7 @@ async def test_a_cursor_that_is_none_is_refused(log: RunLog, cursor: str) -> Non
 
 async def test_a_run_of_this_process_is_not_unfinished(log: RunLog) -> None:
     log.open(record("r"))
-    async with aclosing(log.follow_kept("r")) as events:
-        log.append("r", TextDelta("a"))
-        await anext(events)
+    events = log.follow_kept("r")
+    log.append("r", TextDelta("a"))
+    await anext(events)
     assert await log.unfinished() == ()

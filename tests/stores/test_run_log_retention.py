@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -64,8 +63,7 @@ async def test_a_long_runs_oldest_events_leave_the_file_too(tmp_path: Path) -> N
         for _ in range(20):
             log.append("r", TextDelta("x"))
             log.append("r", TextDelta("y"))
-            async with aclosing(log.follow_kept("r", log.append("r", TextDelta("z")) - 1)) as last:
-                await anext(last)
+            await anext(log.follow_kept("r", log.append("r", TextDelta("z")) - 1))
         log.append("r", END)
     (lowest,) = rows(tmp_path / FILE, "SELECT min(last_seq) FROM events")[0]
     assert isinstance(lowest, int)

@@ -58,7 +58,7 @@ class LocalModels:
         """Have the model loaded, so that its first answer is fast. Raises ModelFailed."""
         await self._keeper(target).child()
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Call the model, as the ModelClient port promises.
 
         Raises ModelFailed (OVERLOADED) when the child ends before the first event, BAD_RESPONSE
@@ -68,9 +68,9 @@ class LocalModels:
         begun, failure = False, None
         try:
             async with aclosing(self._inner.stream(_addressed(request, child))) as events:
-                async for event in events:
+                async for told in events:
                     begun = True
-                    yield event
+                    yield told
         except ModelFailed as error:
             failure = error
         if failure is None:

@@ -23,53 +23,67 @@ from ...domain.model_calls import (
 from . import openai_fields as fields
 from .openai_errors import Said, read_error
 from .openai_failures import Failures
+from .openai_repeats import Repeats
 from .openai_sse import EventStream, EventTooLong
 from .openai_tool_calls import ToolCalls
 
 _DONE = b"[DONE]"
+_NOTHING: tuple[object, ...] = (None, "", [])
 
 
 class Answer:
     """The answer to one call. Every method raises ModelFailed where the provider errs.
 
-    Feed it the body's pieces, tell it of the end; `done` says that nothing more is to be read.
+    Feed it the body's pieces, tell it of the end, and `check` after each; `done` says that nothing
+    more is to be read.
     """
 
     def __init__(self, failures: Failures) -> None:
         self._failures = failures
         self._stream = EventStream()
+        self._repeats = Repeats()
         self._calls = ToolCalls()
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._spoken = False
         """Text or a tool call was seen."""
+        self._failure: ModelFailed | None = None
         self.done = False
 
-    def feed(self, piece: bytes) -> Iterator[ModelEvent]:
-        """The events that a piece of the event stream completes; those before a failure too."""
+    def feed(self, piece: bytes) -> Sequence[ModelEvent]:
+        """The events that a piece of the event stream completes: up to a failure, where there are
+        any before it, and `check` raises it then."""
         try:
             payloads = self._stream.feed(piece)
         except EventTooLong:
             payloads = None
         if payloads is None:
             raise self._failures.unusable("one event of its stream is too long")
-        for payload in payloads:
-            if self.done:
-                return
-            yield from self._payload(payload)
+        return self._events(payloads)
 
-    def end(self) -> Iterator[ModelEvent]:
-        """The stream has ended; without a finish reason before it, it was cut."""
-        for payload in self._stream.finish():
-            yield from self._payload(payload)
-        if not self.done and self._finish_reason is None:
-            raise self._failures.unusable("its stream ended before the answer was complete")
-        self.done = True
+    def end(self) -> Sequence[ModelEvent]:
+        """The same of the end of the stream; without a finish reason before it, it was cut."""
+        events = self._events(self._stream.finish())
+        if not self.done and self._failure is None:
+            if self._finish_reason is None:
+                cut = self._failures.unusable("its stream ended before the answer was complete")
+                self._fail(cut, events)
+            self.done = True
+        return events
 
-    def whole(self, body: bytes) -> Iterator[ModelEvent]:
+    def check(self) -> None:
+        """Raises what went wrong behind the last events."""
+        if self._failure is not None:
+            raise self._failure
+
+    def whole(self, body: bytes) -> Sequence[ModelEvent]:
         """The events of an answer that came in one piece: the provider does not stream."""
-        yield from self._chunk(self._decode(body), "message")
+        chunk = _loads(body)
+        if not isinstance(chunk, dict):
+            raise self._malformed(body.decode("utf-8", "replace"))
+        events = self._chunk(chunk, "message")
         self._close()
+        return events
 
     def finished(self) -> ModelFinished:
         """The last event, once `done`."""
@@ -80,30 +94,49 @@ class Answer:
             stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
         return ModelFinished(stop, self._usage)
 
-    def _payload(self, payload: bytes) -> Sequence[ModelEvent]:
-        if payload[:1] == b"{":  # The usual case, told by one byte.
-            return self._chunk(self._decode(payload), "delta")
+    def _events(self, payloads: Sequence[bytes]) -> list[ModelEvent]:
+        events: list[ModelEvent] = []
+        try:
+            for payload in payloads:
+                if self.done:
+                    break
+                text = self._repeats.text(payload)
+                if text is not None:
+                    if text:
+                        events.append(TextDelta(text))
+                    continue
+                chunk = _loads(payload)
+                if text := _only_text(chunk):
+                    self._spoken = True
+                    self._repeats.learn(payload, text)
+                    events.append(TextDelta(text))
+                elif isinstance(chunk, dict):
+                    events += self._chunk(chunk, "delta")
+                else:
+                    self._other(payload)
+        except ModelFailed as failure:
+            self._fail(failure, events)
+        return events
+
+    def _fail(self, failure: ModelFailed, events: Sequence[ModelEvent]) -> None:
+        """Raise it now, or once the events that came before it are told."""
+        if not events:
+            raise failure
+        self._failure = failure
+
+    def _other(self, payload: bytes) -> None:
+        """What is no JSON object may be the mark of the end, or nothing."""
         stripped = payload.strip()
         if stripped == _DONE:
             self._close()
         elif stripped:
-            return self._chunk(self._decode(stripped), "delta")
-        return ()
+            raise self._malformed(payload.decode("utf-8", "replace"))
 
     def _close(self) -> None:
         """The provider says that this is all."""
         if self._finish_reason is None and not self._spoken:
             raise self._failures.unusable("it ended without saying anything")
         self.done = True
-
-    def _decode(self, payload: bytes) -> dict[str, Any]:
-        try:
-            chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            chunk = None
-        if not isinstance(chunk, dict):
-            raise self._malformed(payload.decode("utf-8", "replace"))
-        return chunk
 
     def _chunk(self, chunk: dict[str, Any], body: str) -> Sequence[ModelEvent]:
         if said := read_error(chunk):
@@ -116,11 +149,7 @@ class Answer:
         delta = choice.get(body)
         events: Sequence[ModelEvent] = ()
         if isinstance(delta, dict):
-            content = delta.get("content")
-            if len(delta) == 1 and content.__class__ is str and content:
-                self._spoken = True
-                events = (TextDelta(content),)  # By far the commonest: nothing else to look for.
-            else:
+            if any(value not in _NOTHING for name, value in delta.items() if name != "role"):
                 events = tuple(self._delta(delta))
         elif delta is not None:
             raise self._malformed(repr(chunk))
@@ -171,6 +200,27 @@ class Answer:
 
     def _malformed(self, excerpt: str) -> ModelFailed:
         return self._failures.unusable("it is no chat completion", excerpt)
+
+
+def _loads(payload: bytes) -> object:
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _only_text(chunk: Any) -> str | None:
+    """The text of a chunk that tells nothing else; None for any other, and for what is none."""
+    try:
+        (choice,) = chunk["choices"]
+        ((name, text),) = choice["delta"].items()
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    if name != "content" or not isinstance(text, str):
+        return None
+    if choice.get("finish_reason") or choice.get("index") or chunk.get("usage"):
+        return None
+    return None if "error" in chunk or chunk.get("object") == "error" else text
 
 
 _STOPS: Mapping[str, StopReason] = {

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import aiohttp
 
 from ...domain.errors import ModelFailed
-from ...domain.model_calls import ModelEvent, ModelRequest
+from ...domain.model_calls import ModelEvent, ModelRequest, Provider
 from ...domain.ports import Clock
 from . import openai_request
 from .openai_answer import Answer
-from .openai_connections import Connections
+from .openai_connections import Connections, Way
 from .openai_failures import Failures
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BODY_TIMEOUT = 5.0
 """Seconds that the body of a refusal may take; its status is told in any case."""
+_TAKEN_AT_ONCE = 32 * 1024
+"""Bytes of a body that is sent without waiting: less than the transport's buffer takes."""
+_MOST_WAYS = 64
 _END_TIMEOUT = 0.5
 """Seconds to wait for the end of a body behind [DONE], which lets its connection be used again."""
 
@@ -35,10 +38,11 @@ class OpenAICompletions:
         self._now = now
         self._encode = openai_request.Encoder()
         self._connections = Connections()
+        self._ways: dict[int, tuple[Provider, Way]] = {}
         self._open: set[aiohttp.ClientResponse] = set()
         self._closed = False
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Call the model, as the ModelClient port promises."""
         failures = Failures(request.target)
         response = await self._post(request, failures)
@@ -52,13 +56,16 @@ class OpenAICompletions:
             if reader.is_stream():
                 while not answer.done:
                     piece = await reader.read()
-                    for event in answer.feed(piece) if piece else answer.end():
-                        yield event
+                    events = answer.feed(piece) if piece else answer.end()
+                    if events:
+                        yield events
+                    answer.check()
             else:
-                for event in answer.whole(await reader.read_all()):
-                    yield event
+                events = answer.whole(await reader.read_all())
+                if events:
+                    yield events
             complete = True
-            yield answer.finished()
+            yield (answer.finished(),)
         finally:
             self._open.discard(response)
             await _hand_back(response, complete=complete)
@@ -76,20 +83,14 @@ class OpenAICompletions:
             raise failures.unreachable("the Gateway is shutting down", "")
         provider = request.target.provider
         body = openai_request.body(request, self._encode, failures)
-        headers = openai_request.headers(provider)
-        address = openai_request.address(provider, headers, failures)
+        way = self._way_to(provider, failures)
         try:
+            if len(body) <= _TAKEN_AT_ONCE:
+                return await self._connections.post(way, body)
             # aiohttp's own limits begin once a connection is asked for, and once the body is
             # sent: the one around them is for a provider that does not read what it is sent.
             async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
-                return await self._connections.post(
-                    address,
-                    body=body,
-                    headers=headers,
-                    limits=aiohttp.ClientTimeout(
-                        connect=provider.connect_timeout, sock_read=provider.idle_timeout
-                    ),
-                )
+                return await self._connections.post(way, body)
         except aiohttp.ClientResponseError as error:
             failure = failures.unusable("it does not speak HTTP", error.message)
         except aiohttp.InvalidURL:
@@ -103,6 +104,21 @@ class OpenAICompletions:
         except ValueError:
             failure = failures.bad_credentials("a key or header holds a control character")
         raise failure
+
+    def _way_to(self, provider: Provider, failures: Failures) -> Way:
+        """Worked out once for a provider as it is configured, and not for every call."""
+        known = self._ways.get(id(provider))
+        if known is not None and known[0] is provider:
+            return known[1]
+        headers = openai_request.headers(provider)
+        limits = aiohttp.ClientTimeout(
+            connect=provider.connect_timeout, sock_read=provider.idle_timeout
+        )
+        way = Way(openai_request.address(provider, headers, failures), headers, limits)
+        if len(self._ways) >= _MOST_WAYS:
+            self._ways.clear()
+        self._ways[id(provider)] = (provider, way)
+        return way
 
     async def _refusal(self, response: aiohttp.ClientResponse, failures: Failures) -> ModelFailed:
         body = bytearray()
@@ -158,7 +174,7 @@ async def _hand_back(response: aiohttp.ClientResponse, *, complete: bool) -> Non
     aiohttp takes a connection back by itself when the last byte of its body is read.
     """
     try:
-        if complete:
+        if complete and not response.content.at_eof():
             with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError.
                 async with asyncio.timeout(_END_TIMEOUT):
                     while await response.content.readany():

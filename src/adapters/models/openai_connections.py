@@ -12,6 +12,15 @@ import aiohttp
 _LONG_BODY_BYTES = 256 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a provider is reached."""
+
+    address: str
+    headers: Mapping[str, str]
+    limits: aiohttp.ClientTimeout
+
+
 @dataclass(slots=True)
 class _Use:
     """What became of one request. `kept`: its connection had served an earlier one."""
@@ -29,14 +38,7 @@ class Connections:
     def __init__(self) -> None:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
-    async def post(
-        self,
-        address: str,
-        *,
-        body: bytes,
-        headers: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
-    ) -> aiohttp.ClientResponse:
+    async def post(self, way: Way, body: bytes) -> aiohttp.ClientResponse:
         """The head of the answer. Raises what aiohttp raises.
 
         A server may close a kept connection at the very moment it is used again (llama.cpp's does
@@ -45,32 +47,25 @@ class Connections:
         """
         use = _Use()
         try:
-            return await self._send(address, body, headers, limits, use, once=False)
+            return await self._send(way, body, use, once=False)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             if not use.kept or isinstance(error, aiohttp.ClientConnectorError):
                 raise
-        return await self._send(address, body, headers, limits, use, once=True)
+        return await self._send(way, body, use, once=True)
 
     async def close(self) -> None:
         for session in self._sessions.values():
             await session.close()
 
     async def _send(
-        self,
-        address: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
-        use: _Use,
-        *,
-        once: bool,
+        self, way: Way, body: bytes, use: _Use, *, once: bool
     ) -> aiohttp.ClientResponse:
         return await self._session(once).post(
-            address,
+            way.address,
             # A long body given as bytes would be written without a pause.
             data=io.BytesIO(body) if len(body) > _LONG_BODY_BYTES else body,
-            headers=headers,
-            timeout=limits,
+            headers=way.headers,
+            timeout=way.limits,
             allow_redirects=False,
             trace_request_ctx=use,
         )

@@ -37,7 +37,7 @@ class Failures:
     def __init__(self, target: ModelTarget) -> None:
         self._ref = target.ref
         self._model = target.model
-        self._secrets = _secrets(target.provider)
+        self._provider = target.provider
 
     def refused(
         self, status: int, body: bytes, headers: Mapping[str, str], now: float
@@ -142,7 +142,7 @@ class Failures:
         )
 
     def _scrub(self, text: str) -> str:
-        for secret in self._secrets:
+        for secret in _secrets(self._provider):
             text = text.replace(secret, _HIDDEN)
         return text
 

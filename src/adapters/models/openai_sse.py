@@ -32,8 +32,8 @@ class EventStream:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of every event that `piece` completes, in order. Raises EventTooLong."""
-        if self._is_one_event(piece):
-            return [piece[6:-2]]
+        if self._is_whole_events(piece):
+            return [line[6:] for line in piece[:-2].split(b"\n\n")]
         if self._after_return and piece:
             piece = piece.removeprefix(b"\n")
             self._after_return = False
@@ -56,15 +56,15 @@ class EventStream:
         self._rest.clear()
         return self._events(lines)
 
-    def _is_one_event(self, piece: bytes) -> bool:
-        """Whether `piece` is exactly one event in the usual form: the hot path."""
-        return (
-            piece.find(b"\n") == len(piece) - 2
-            and piece.endswith(b"\n\n")
-            and piece.startswith(b"data: ")
-            and b"\r" not in piece
-            and not (self._rest or self._data or self._after_return)
-        )
+    def _is_whole_events(self, piece: bytes) -> bool:
+        """Whether `piece` is events of one `data: ` line each and nothing else: the hot path."""
+        if self._rest or self._data or self._after_return:
+            return False
+        if not (piece.startswith(b"data: ") and piece.endswith(b"\n\n")) or b"\r" in piece:
+            return False
+        # Every event is a line that begins so, and every other line is empty.
+        events = piece.count(b"\n\ndata: ") + 1
+        return piece.count(b"\n") == 2 * events and len(piece) <= self._limit
 
     def _keep(self, piece: bytes) -> None:
         self._rest += piece

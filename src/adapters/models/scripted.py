@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...domain.errors import FailureKind, ModelFailed
@@ -38,7 +38,7 @@ _WORD = re.compile(r"\S+\s*|\s+")
 class Scripted:
     """The ModelClient of the api `scripted`. It needs no connection and keeps nothing."""
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Answer by the rule or the script, word by word."""
         script = _Script.of(request)
         if script.fail is not None:
@@ -49,10 +49,10 @@ class Scripted:
         for piece in pieces:
             if spent:
                 await asyncio.sleep(script.delay)
-            yield TextDelta(piece)
+            yield (TextDelta(piece),)
             spent += len(piece.split())
         read = sum(len(message.text.split()) for message in request.messages)
-        yield ModelFinished(stop, Usage(read, spent))
+        yield (ModelFinished(stop, Usage(read, spent)),)
 
     async def close(self) -> None:
         """There is nothing to let go of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from ...domain.history import estimate, estimate_all
 from ...domain.messages import Role, text_message
@@ -17,14 +17,13 @@ MODEL = "echo/echo"
 class EchoRunner:
     """Repeats the last message word by word, and says how much came before it."""
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[RunnerEvent]:
+    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
         past = len(transcript.messages)
         answer = f"[echo after {past} messages] {run.messages[-1].text}"
-        for word in re.findall(r"\S+\s*|\s+", answer):
-            yield TextDelta(word)
+        yield [TextDelta(word) for word in re.findall(r"\S+\s*|\s+", answer)]
         message = text_message(Role.ASSISTANT, answer)
         usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
-        yield Answered((message,), StopReason.STOP, usage, MODEL)
+        yield (Answered((message,), StopReason.STOP, usage, MODEL),)
 
     def history_budget(self, run: Run) -> int:
         """Everything that a conversation of a usual size holds."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord
-from ...domain.runs import NumberedEvent, RunEvent
-from .run_log_events import Log, follow
+from ...domain.runs import EventSpan, RunEvent
+from .run_log_events import Following, Log
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
 
@@ -40,15 +40,15 @@ class MemoryRunLog:
         """Raises ValueError when the Run has a log already."""
         self._live.open(record)
 
-    def append(self, run_id: str, event: RunEvent) -> int:
+    def append(self, run_id: str, *events: RunEvent) -> int:
         """Raises UnknownRun for one that was never opened, or is forgotten."""
-        return self._live.append(run_id, event).last
+        return self._live.append(run_id, events).last
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """Raises UnknownRun at once, EventsExpired at the event that is gone."""
-        return follow(self._live.find(run_id), max(after, 0))
+        return Following(self._live.find(run_id), max(after, 0))
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         return self.follow(run_id, after)
 
     async def find(self, run_id: str) -> RunRecord | None:

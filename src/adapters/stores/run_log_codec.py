@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from itertools import starmap
 from typing import assert_never
 
 import orjson
 
 from ...domain.errors import FailureKind
 from ...domain.model_calls import ReasoningDelta, StopReason, TextDelta, Usage
-from ...domain.runs import Aborted, Failed, Finished, NumberedEvent, RunEvent, Started
+from ...domain.runs import Aborted, Failed, Finished, RunEvent, Started
 from .codec import Undecodable
 
 _MOST_TOKENS = 2**53
@@ -31,12 +30,12 @@ def encode_events(events: Iterable[RunEvent]) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def decode_events(data: bytes, first_seq: int) -> list[NumberedEvent]:
-    """The events that `encode_events` made into `data`, numbered. Raises Undecodable."""
+def decode_events(data: bytes) -> list[RunEvent]:
+    """The events that `encode_events` made into `data`. Raises Undecodable."""
     body = _loads(data)
     if not isinstance(body, list):
         raise Undecodable("stored events of a run are not a list")
-    return list(starmap(NumberedEvent, enumerate(map(_decode_event, body), first_seq)))
+    return [_decode_event(event) for event in body]
 
 
 def _event(event: RunEvent) -> list[object]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
 from ...domain.errors import EventsExpired, UnknownRun
-from ...domain.model_calls import ReasoningDelta, TextDelta
 from ...domain.run_records import RunRecord, RunStatus
-from ...domain.runs import NumberedEvent, RunEvent
+from ...domain.runs import DELTAS, EventSpan, RunEvent
 
-DELTAS = (TextDelta, ReasoningDelta)
+MOST_AT_ONCE = 256
+MOST_BYTES_AT_ONCE = 256 * 1024
+"""What is told together at most: others want their turn, and memory is not endless."""
 EVENT_BYTES = 160
 """What an event takes besides its text, roughly: the objects around it."""
 
@@ -45,7 +45,7 @@ class Log:
     """As it was when the Run was reserved or opened."""
     opened: bool = False
     """False: only reserved."""
-    events: deque[NumberedEvent] = field(default_factory=deque)
+    events: deque[RunEvent] = field(default_factory=deque)
     last: int = 0
     size: int = 0
     status: RunStatus = RunStatus.QUEUED
@@ -74,24 +74,60 @@ class Log:
             last_seq=self.last,
         )
 
-    def get(self, seq: int) -> NumberedEvent:
-        if seq < self.first:
-            raise expired(self.run_id, seq, self.first)
-        return self.events[seq - self.first]
+    def behind(self, seq: int, last: int) -> EventSpan:
+        """The events behind `seq` up to `last`, MOST_AT_ONCE of them at most.
+
+        Raises EventsExpired where the first of them is gone.
+        """
+        events = self.events
+        start = seq - self.last + len(events)
+        if start < 0:
+            raise expired(self.run_id, seq + 1, self.first)
+        end = start + last - seq
+        if end - start > MOST_AT_ONCE:
+            end = start + MOST_AT_ONCE
+        # An index into a deque is cheap near its ends, where most are.
+        told = [events[i] for i in range(start, end)]
+        if self.size > MOST_BYTES_AT_ONCE:
+            told = _first_of(told)
+        return EventSpan(seq + 1, tuple(told))
 
 
-async def follow(log: Log, seq: int) -> AsyncGenerator[NumberedEvent]:
-    """The events behind `seq`, from memory, until the end. Raises EventsExpired; and UnknownRun
-    where a reservation was taken back."""
-    while True:
-        while seq < log.last:
-            seq += 1
-            yield log.get(seq)
-        if log.finished:
-            return
-        await woken(log.waiters)
-        if not (log.opened or log.last):
-            raise unknown(log.run_id)
+def _first_of(events: list[RunEvent]) -> list[RunEvent]:
+    """The first events, at least one, of MOST_BYTES_AT_ONCE together."""
+    size = 0
+    for count, event in enumerate(events):
+        size += size_of(event)
+        if count and size > MOST_BYTES_AT_ONCE:
+            return events[:count]
+    return events
+
+
+class Following:
+    """The events of a Log behind a number, from memory, until the end.
+
+    Waiting may be given up and begun again. Raises EventsExpired; and UnknownRun where a
+    reservation was taken back.
+    """
+
+    def __init__(self, log: Log, after: int) -> None:
+        self._log = log
+        self._seq = after
+
+    def __aiter__(self) -> Following:
+        return self
+
+    async def __anext__(self) -> EventSpan:
+        log = self._log
+        while self._seq >= log.last:
+            if log.finished:
+                raise StopAsyncIteration
+            await woken(log.waiters)
+            if not (log.opened or log.last):
+                raise unknown(log.run_id)
+        told = log.behind(self._seq, log.last)
+        self._seq += len(told.events)
+        return told
 
 
 def unknown(run_id: str) -> UnknownRun:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ...domain.ports import Clock
 from ...domain.run_records import RunRecord, status_after
-from ...domain.runs import TERMINAL, NumberedEvent, RunEvent, Started
-from .run_log_events import DELTAS, Log, size_of, unknown, wake
+from ...domain.runs import DELTAS, TERMINAL, RunEvent, Started
+from .run_log_events import EVENT_BYTES, Log, size_of, unknown, wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +82,32 @@ class LiveRuns(Generic[L]):
         del self._logs[log.run_id]
         wake(log.waiters)
 
-    def append(self, run_id: str, event: RunEvent) -> L:
-        """The log that the event was added to. Raises UnknownRun, and RuntimeError behind the end.
+    def append(self, run_id: str, events: Sequence[RunEvent]) -> L:
+        """The log that the events were added to: all, or none. Raises UnknownRun, and RuntimeError
+        behind the end.
 
         Every token of every Run passes here.
         """
         log = self._logs.get(run_id)
         if log is None:
             raise unknown(run_id)
-        if log.finished:
-            raise RuntimeError(f"run {run_id!r} has ended: {event!r} cannot be added")
-        log.last = last = log.last + 1
-        log.events.append(NumberedEvent(last, event))
-        log.size += size_of(event)
+        size, others = 0, False
+        for event in events:
+            size += EVENT_BYTES
+            if isinstance(event, DELTAS):
+                size += len(event.text)
+            else:
+                others = True
+        if log.finished or (others and any(isinstance(e, TERMINAL) for e in events[:-1])):
+            raise RuntimeError(f"run {run_id!r} has ended: nothing can come behind its end")
+        log.events.extend(events)
+        log.last += len(events)
+        log.size += size
         if log.size > self._max_bytes or len(log.events) > self._max_events:
             self._drop_oldest(log)
-        if not isinstance(event, DELTAS):
-            self._change(log, event)
+        if others:
+            for event in events:
+                self._change(log, event)
         if log.waiters:
             wake(log.waiters)
         return log
@@ -107,9 +116,10 @@ class LiveRuns(Generic[L]):
         while len(log.events) > self._max_events or (
             log.size > self._max_bytes and len(log.events) > 1
         ):
-            log.size -= size_of(log.events.popleft().event)
+            log.size -= size_of(log.events.popleft())
 
     def _change(self, log: L, event: RunEvent) -> None:
+        """What an event says of its Run; deltas say nothing."""
         log.status = status_after(event) or log.status
         if isinstance(event, Started):
             log.started_at = self._clock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,12 @@ from pathlib import Path
 from ...domain.errors import StoreFailed
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord, RunStatus
-from ...domain.runs import NumberedEvent, RunEvent
-from .run_log_events import follow
+from ...domain.runs import EventSpan, RunEvent
+from .run_log_events import Following
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
 from .sqlite_readers import Readers
-from .sqlite_run_log_follow import follow_kept
+from .sqlite_run_log_follow import FollowingKept
 from .sqlite_run_log_keeper import Keeper
 from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_pruner import Pruner
@@ -115,21 +115,21 @@ class SqliteRunLog:
             log.known, log.told = False, None
             keeper.note(log)
 
-    def append(self, run_id: str, event: RunEvent) -> int:
+    def append(self, run_id: str, *events: RunEvent) -> int:
         """Raises UnknownRun for one that was never opened, or is forgotten."""
-        log = self._live.append(run_id, event)
+        log = self._live.append(run_id, events)
         if not log.dirty or log.kept_waiters or log.finished:  # Else it is waited for already.
             self._require().keeper.note(log)
         return log.last
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """Raises UnknownRun at once, EventsExpired at the event that is gone."""
-        return follow(self._live.find(run_id), max(after, 0))
+        return Following(self._live.find(run_id), max(after, 0))
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncGenerator[NumberedEvent]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """Raises StoreFailed when what was added cannot be kept."""
         opened = self._require()
-        return follow_kept(
+        return FollowingKept(
             run_id,
             max(after, 0),
             held=self._held,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import partial
 
 from ...domain.errors import StoreFailed
-from ...domain.runs import NumberedEvent
+from ...domain.runs import EventSpan
 from .run_log_events import expired, unknown
 from .sqlite_readers import Readers
 from .sqlite_run_log_keeper import Keeper
@@ -14,35 +14,55 @@ from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_reads import Kept, read_events
 
 
-async def follow_kept(
-    run_id: str,
-    seq: int,
-    *,
-    held: Callable[[str], KeptLog | None],
-    keeper: Keeper,
-    readers: Readers,
-) -> AsyncGenerator[NumberedEvent]:
+class FollowingKept:
     """RunLog.follow_kept, behind event `seq`. `held` finds a Run in memory."""
-    while True:
-        log = held(run_id)
-        if log is not None and seq + 1 >= log.first:
-            while log.first <= seq + 1 <= log.kept:
-                seq += 1
-                yield log.get(seq)
-            if log.finished and seq >= log.last:
-                return
-            if seq + 1 >= log.first and seq >= log.kept:
-                await keeper.kept(log)
-            continue
-        kept = await readers.run(partial(read_events, run_id=run_id, after=seq))
-        for numbered in kept.events if kept is not None else ():
-            if numbered.seq != seq + 1:
-                raise expired(run_id, seq + 1, numbered.seq)
-            seq += 1
-            yield numbered
-        if (kept is None or not kept.events) and held(run_id) is log:
-            _end(run_id, seq, log, kept)
-            return
+
+    def __init__(
+        self,
+        run_id: str,
+        seq: int,
+        *,
+        held: Callable[[str], KeptLog | None],
+        keeper: Keeper,
+        readers: Readers,
+    ) -> None:
+        self._run_id = run_id
+        self._seq = seq
+        self._held = held
+        self._keeper = keeper
+        self._readers = readers
+
+    def __aiter__(self) -> FollowingKept:
+        return self
+
+    async def __anext__(self) -> EventSpan:
+        while True:
+            log, seq = self._held(self._run_id), self._seq
+            if log is None or seq + 1 < log.first:
+                told = await self._read(log)
+            elif seq < log.kept:
+                told = log.behind(seq, log.kept)
+            elif log.finished and seq >= log.last:
+                raise StopAsyncIteration
+            else:
+                await self._keeper.kept(log)
+                continue
+            if told is not None:
+                self._seq = told.last
+                return told
+
+    async def _read(self, log: KeptLog | None) -> EventSpan | None:
+        """From the file. None where to look has changed meanwhile."""
+        read = partial(read_events, run_id=self._run_id, after=self._seq)
+        kept = await self._readers.run(read)
+        if kept is not None and kept.told is not None:
+            if kept.told.first != self._seq + 1:
+                raise expired(self._run_id, self._seq + 1, kept.told.first)
+            return kept.told
+        if self._held(self._run_id) is log:
+            _end(self._run_id, self._seq, log, kept)
+            raise StopAsyncIteration
+        return None
 
 
 def _end(run_id: str, seq: int, log: KeptLog | None, kept: Kept | None) -> None:

@@ -122,8 +122,8 @@ class Keeper:
 
     def _keep(self, log: KeptLog, batch: Batch, size: int) -> None:
         log.known = log.known or batch.record is not None
-        if batch.events:
-            log.kept = batch.events[-1].seq
+        if batch.told is not None:
+            log.kept = batch.told.last
         if not log.dirty:
             self.unkept.pop(log.run_id, None)
         if size:

@@ -8,6 +8,7 @@ from itertools import islice
 
 from ...domain.errors import StoreFailed
 from ...domain.run_records import RunStatus
+from ...domain.runs import EventSpan
 from .run_log_events import Log, Waiters
 from .sqlite_run_log_writes import Batch
 
@@ -37,14 +38,14 @@ class KeptLog(Log):
     def take(self) -> Batch:
         """What the file does not know yet."""
         self.dirty = False
-        new = islice(reversed(self.events), self.last - self.taken)
+        new = tuple(islice(reversed(self.events), self.last - self.taken))[::-1]
         changed = self.told is not self.status
         dropped = self.first if self.first > self.trimmed else 0
         batch = Batch(
             self.number,
             self.record if changed else None,
             known=self.known,
-            events=tuple(new)[::-1],
+            told=EventSpan(self.last - len(new) + 1, new) if new else None,
             drop_before=dropped,
         )
         self.taken, self.told = self.last, self.status

@@ -6,16 +6,17 @@ They raise sqlite3.Error, and Undecodable for what is damaged.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from ...domain.run_records import RunQuery, RunRecord, RunStatus
-from ...domain.runs import NumberedEvent, OnLeave
+from ...domain.runs import EventSpan, OnLeave, RunEvent
 from ...domain.sessions import SessionKey
 from .codec import Undecodable
 from .run_log_codec import decode_events
+from .run_log_events import MOST_AT_ONCE, MOST_BYTES_AT_ONCE
 from .run_log_pages import decode_cursor
 from .sqlite_columns import column, snapshot, text
 from .sqlite_run_log_schema import key_of, keys_of, seq_of
@@ -28,8 +29,6 @@ _UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S60
 _LAST = "SELECT last_seq FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
 _ROW_WITH = "SELECT max(key) FROM events WHERE key BETWEEN ? AND ?"
 _EVENTS = "SELECT key, last_seq, body FROM events WHERE key BETWEEN ? AND ? ORDER BY key"
-_MOST_BYTES = 256 * 1024
-"""Bodies of about this size are read at a time, at least one."""
 
 Numbered = tuple[int, RunRecord]
 """A Run with its number in the file."""
@@ -40,7 +39,7 @@ class Kept:
     """Some of a Run's events, in order, and the Run."""
 
     record: RunRecord
-    events: Sequence[NumberedEvent]
+    told: EventSpan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,8 @@ def read_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
 
 
 def read_events(connection: sqlite3.Connection, run_id: str, after: int) -> Kept | None:
-    """The next of the events behind `after`, as many as are read in one go; None: no such Run."""
+    """The next of the events behind `after`, as many as are read in one go and lack none between
+    them; None: no such Run."""
     with snapshot(connection):
         found = find_run(connection, run_id)
         if found is None:
@@ -82,16 +82,28 @@ def read_events(connection: sqlite3.Connection, run_id: str, after: int) -> Kept
         number, record = found
         low, high = keys_of(number)
         (start,) = connection.execute(_ROW_WITH, (low, key_of(number, after + 1))).fetchone()
-        events: list[NumberedEvent] = []
-        size = 0
         with closing(connection.execute(_EVENTS, (start or low, high))) as rows:
-            for key, last, body in rows:
-                if last > after:
-                    events += decode_events(body, seq_of(key))
-                    size += len(body)
-                if size > _MOST_BYTES:
-                    break
-    return Kept(record, [event for event in events if event.seq > after])
+            return Kept(record, _span(rows, after))
+
+
+def _span(rows: Iterable[tuple[int, int, bytes]], after: int) -> EventSpan | None:
+    first, size = 0, 0
+    events: list[RunEvent] = []
+    for key, last, body in rows:
+        if last <= after:
+            continue
+        seq = seq_of(key)
+        if events and seq != first + len(events):
+            break
+        decoded = decode_events(body)
+        if not events:
+            first = max(seq, after + 1)
+            decoded = decoded[first - seq :]
+        events += decoded
+        size += len(body)
+        if size > MOST_BYTES_AT_ONCE or len(events) >= MOST_AT_ONCE:
+            break
+    return EventSpan(first, events[:MOST_AT_ONCE]) if events else None
 
 
 def list_runs(connection: sqlite3.Connection, query: RunQuery, limit: int) -> list[RunRecord]:

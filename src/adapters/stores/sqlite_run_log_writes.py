@@ -6,11 +6,10 @@ They run inside the caller's transaction, raise sqlite3.Error, and can be repeat
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...domain.run_records import RunRecord
-from ...domain.runs import NumberedEvent
+from ...domain.runs import EventSpan
 from .run_log_codec import encode_events
 from .sqlite_columns import column
 from .sqlite_run_log_reads import find_run
@@ -49,7 +48,8 @@ class Batch:
     """The Run as it stands, where that has changed."""
     known: bool
     """The Run has a row already, and only its state may be another."""
-    events: Sequence[NumberedEvent]
+    told: EventSpan | None
+    """The new events, if there are any."""
     drop_before: int
     """Events before this one have fallen out; 0: none did."""
 
@@ -57,10 +57,9 @@ class Batch:
 def write_batch(connection: sqlite3.Connection, batch: Batch) -> int:
     """Keep the batch. Tells how many bytes of events a Run that has ended has in all, else 0."""
     number, record = batch.number, batch.record
-    if batch.events:
-        first, last = batch.events[0].seq, batch.events[-1].seq
-        body = encode_events(numbered.event for numbered in batch.events)
-        values = (key_of(number, first), last, body)
+    if batch.told is not None:
+        told = batch.told
+        values = (key_of(number, told.first), told.last, encode_events(told.events))
         connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", values)
     if batch.drop_before:
         connection.execute(_DROP, (*keys_of(number), batch.drop_before))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from datetime import UTC, datetime
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from .log_values import masked, on_one_line, plain
+from .log_values import masked, on_one_line, plain, tells_secret
 
 LEVELS = {
     "silent": logging.CRITICAL + 10,
@@ -29,6 +31,8 @@ _SEVERAL_LINES = ("exception", "stack")
 _LEVEL_WIDTH = max(map(len, LEVELS))
 _TEXT_WIDTH = 32
 _QUOTED = frozenset(" \t=\r\n\"'")
+_SIMPLE = re.compile(r"[\w./:@+,-]*", re.ASCII)
+"""A text of these alone is shown as it is: nothing in it to mask, to escape or to quote."""
 _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -61,33 +65,38 @@ class _PlainLines(logging.Formatter):
         self._short = short
 
     def format(self, record: logging.LogRecord) -> str:
-        event: EventDict = {
-            "_record": record,
-            "event": record.msg,
-            "positional_args": record.args,
-        }
-        if record.stack_info:
-            event["stack_info"] = record.stack_info
-        if record.exc_info and record.exc_info[1] is not None:
-            event["exc_info"] = record.exc_info
-        fields = _escaped(None, "", _fields(None, "", event))
-        when, level, text = fields.pop("timestamp"), fields.pop("level"), fields.pop("event")
-        name = fields.pop("logger")
-        below = [fields.pop(key) for key in _SEVERAL_LINES[::-1] if key in fields]
-        pairs = " ".join(f"{key}={_shown(value)}" for key, value in fields.items())
+        when, level = _timestamp(record.created), _level(record.levelno)
+        text = on_one_line(_message(record.msg, record.args))
         if self._short:
-            line = f"{when[11:19]}Z [{level}] {text} [{name}]"
+            words = [f"{when[11:19]}Z [{level}] {text} [{record.name}]"]
         else:
-            line = f"{when} [{level:<{_LEVEL_WIDTH}}] {text:<{_TEXT_WIDTH}} [{name}]"
-        line = f"{line} {pairs}" if pairs else line
-        return "\n".join((line, *below))
+            words = [f"{when} [{level:<{_LEVEL_WIDTH}}] {text:<{_TEXT_WIDTH}} [{record.name}]"]
+        for key, value in record.__dict__.items():
+            if key not in _NOT_EXTRA:
+                name, secret = _naming(key)
+                simple = isinstance(value, str) and not secret and _SIMPLE.fullmatch(value)
+                words.append(f"{name}={value if simple else _shown(key, value)}")
+        lines = [" ".join(words)]
+        if record.exc_info and record.exc_info[1] is not None:
+            lines.append(_indented(_traceback(record.exc_info[1])))
+        if record.stack_info:
+            lines.append(_indented(masked(str(record.stack_info))))
+        return "\n".join(lines)
 
 
-def _shown(value: object) -> str:
+def _shown(key: str, value: object) -> str:
     """A value as structlog shows it: a text in quotes where it would not end otherwise."""
-    if isinstance(value, str):
-        return repr(value) if _QUOTED.intersection(value) else value
-    return repr(value)
+    if isinstance(value, float):
+        return repr(value)
+    told = on_one_line(plain(value, key=key))
+    return told if isinstance(told, str) and not _QUOTED.intersection(told) else repr(told)
+
+
+@lru_cache(maxsize=1_024)
+def _naming(key: str) -> tuple[str, bool]:
+    """What an extra is called in a line, and whether its value is a secret. (Few names are in
+    use, and each is met often.)"""
+    return f"{key}_" if key in _OWN_KEYS else key, tells_secret(key)
 
 
 def _text(*, colours: bool, event_width: int, pad_level: bool) -> Processor:
@@ -113,7 +122,7 @@ def _fields(_: object, __: str, event: EventDict) -> EventDict:
     }
     for key, value in record.__dict__.items():
         if key not in _NOT_EXTRA:
-            fields[f"{key}_" if key in _OWN_KEYS else key] = plain(value, key=key)
+            fields[_naming(key)[0]] = plain(value, key=key)
     if "stack_info" in event:
         fields["stack"] = masked(str(event["stack_info"]))
     if "exc_info" in event:
@@ -121,6 +130,7 @@ def _fields(_: object, __: str, event: EventDict) -> EventDict:
     return fields
 
 
+@cache
 def _level(number: int) -> str:
     names = [name for name, value in LEVELS.items() if value <= min(number, logging.CRITICAL)]
     return names[0] if names else "trace"

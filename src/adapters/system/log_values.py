@@ -32,6 +32,11 @@ _SECRETS_IN_TEXT = (
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+def tells_secret(key: str) -> bool:
+    """Whether what has that name is a secret."""
+    return _SECRET_KEY.search(key) is not None
+
+
 def plain(value: object, *, key: str = "") -> Plain:
     """`value` as JSON knows it, short enough, and masked where it, or its `key`, tells a secret.
 
@@ -78,7 +83,7 @@ def _plain(value: object, key: str, depth: int) -> Plain:
             return int(value) if value.bit_length() < 64 else hex(value)[:MAX_TEXT]
         case float():
             return float(value) if math.isfinite(value) else repr(value)
-        case _ if _SECRET_KEY.search(key):
+        case _ if tells_secret(key):
             return MASK
         case str():
             return masked(str.__str__(value))

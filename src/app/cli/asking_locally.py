@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from ...domain.auth import ALL_SCOPES, Principal
 from ...domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ...domain.messages import Role, text_message
 from ...domain.model_calls import TextDelta
-from ...domain.runs import TERMINAL, Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
+from ...domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
 from ...domain.session_settings import thinking_level
 from ...domain.sessions import MAIN
 from .asking import Ended, Question, Show, until_ended
@@ -75,13 +74,13 @@ class _Local:
         request = await self._request()
         submission = await gateway.submit_once(_OPERATOR, request, self.question.key)
         text: list[str] = []
-        async with aclosing(gateway.watch(_OPERATOR, submission.record.id)) as events:
-            async for numbered in events:
-                if isinstance(numbered.event, TextDelta):
-                    text.append(numbered.event.text)
-                    self.show.text(numbered.event.text)
-                elif isinstance(numbered.event, TERMINAL):
-                    return _ended(self.question.key, "".join(text), numbered.event)
+        async for told in gateway.watch(_OPERATOR, submission.record.id):
+            for event in told.events:
+                if isinstance(event, TextDelta):
+                    text.append(event.text)
+                    self.show.text(event.text)
+            if told.ending is not None:
+                return _ended(self.question.key, "".join(text), told.ending)
         raise GatewayError("The run ended without an end.")
 
     async def stop(self) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from ....domain.errors import EventsExpired, GatewayError
+from ....domain.gateway import Events
 from ....domain.model_calls import TextDelta
 from ....domain.ports import Clock
 from ....domain.run_records import RunRecord
@@ -30,7 +30,7 @@ class Source:
     """Where a teller reads: the Run as it stood when that began, and its events."""
 
     record: RunRecord
-    events: Callable[[int], AsyncGenerator[NumberedEvent]]
+    events: Callable[[int], Events]
     """Those behind a number, 0 for all."""
     now: Callable[[], Awaitable[RunRecord]]
     """The Run as it stands."""
@@ -74,8 +74,8 @@ class Teller:
     async def _tell_behind(self, seq: int) -> bool:
         """False where events that should come next are no longer kept."""
         try:
-            async with aclosing(self._source.events(seq)) as events:
-                async for numbered in events:
+            async for told in self._source.events(seq):
+                for numbered in told:
                     self._tell(numbered)
         except EventsExpired:
             self._whole = self._telling.cumulative = False

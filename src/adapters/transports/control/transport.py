@@ -13,11 +13,12 @@ from typing import Any
 
 from quart import Blueprint, Response, websocket
 
+from ....domain.addresses import ClientAddress
 from ....domain.gateway import Gateway
 from ....domain.lockout import owner_of
 from ....domain.ports import Clock, NewId
 from ..http.json_text import dumps
-from ..http.requests import client_of, header
+from ..http.requests import Given, client_of, given_in
 from .calls import Handlers
 from .connection import Connection
 from .dispatcher import BadFrame, read_frame
@@ -84,7 +85,8 @@ class _Door:
         """One connection, from the upgrade to its end; a Response where it is not upgraded."""
         scope: dict[str, Any] = websocket.scope  # type: ignore[assignment]
         settings = self._parts.gateway.settings
-        caller = _caller(scope, client_of(scope, settings.trusted_proxies))
+        given = given_in(scope["headers"])
+        caller = _caller(scope, given, client_of(scope, given, settings.trusted_proxies))
         address = caller.address.address
         try:
             check_upgrade(caller, settings)
@@ -199,12 +201,11 @@ async def _part(wire: Wire, code: int, reason: str) -> None:
     wire.cut()
 
 
-def _caller(scope: dict[str, Any], address: Any) -> Caller:
-    headers = scope["headers"]
-    host, origin = header(headers, b"host"), header(headers, b"origin")
+def _caller(scope: dict[str, Any], given: Given, address: ClientAddress) -> Caller:
+    origin = given.get(b"origin")
     return Caller(
         address=address,
-        host=(host or b"").decode("latin-1"),
+        host=given.get(b"host", b"").decode("latin-1"),
         origin=None if origin is None else origin.decode("latin-1"),
         nonce=secrets.token_hex(16),
         secure=scope.get("scheme") == "wss",

@@ -16,6 +16,8 @@ _LONGEST_PATH = 256
 
 def write(scope: Mapping[str, Any], exchange: Exchange) -> None:
     """Tell of an exchange that has ended: no content, no secret, no query."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
     told: dict[str, object] = {
         "method": scope["method"],
         "path": _path(scope),
@@ -27,9 +29,12 @@ def write(scope: Mapping[str, Any], exchange: Exchange) -> None:
         "client": exchange.client.address,
         "request": exchange.request_id,
         **exchange.facts,
-        **{f"{name.replace('-', '_')}_ms": _ms(s) for name, s in exchange.timings.items()},
     }
-    logger.info("request", extra={name: v for name, v in told.items() if v is not None})
+    for name, seconds in exchange.timings.items():
+        told[f"{name.replace('-', '_')}_ms"] = _ms(seconds)
+    if exchange.status is None:
+        del told["status"]  # Nothing was answered.
+    logger.info("request", extra=told)
 
 
 def _path(scope: Mapping[str, Any]) -> str:

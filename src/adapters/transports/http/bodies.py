@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterable
 from typing import Any
-
-from quart import Request
 
 from ....domain.errors import InvalidRequest
 from ....domain.settings import ChatEndpointSettings
 from .errors import Problem, Refused
+from .exchange import Exchange
 from .json_text import loads
+from .requests import Given
 
 _JSON = re.compile(r"(application|text)/(json|[a-z0-9.!#$&^_-]+\+json)\s*(;.*)?", re.IGNORECASE)
 _KEYS = "gateway.http.endpoints.chatCompletions"
 
 
 async def read_object(
-    request: Request, settings: ChatEndpointSettings, body_limit: int
+    pieces: AsyncIterable[bytes], exchange: Exchange, settings: ChatEndpointSettings
 ) -> dict[str, Any]:
-    """The JSON object that a request carries.
+    """The JSON object that a request carries in the `pieces` of its body.
 
     Raises Refused (415, 413, 408) and InvalidRequest. The settings' keys are named in refusals.
     """
-    _require_json(request)
-    body = await _read(request, settings.body_timeout, body_limit)
+    _require_json(exchange.given)
+    if _length(exchange.given) > exchange.body_limit:
+        raise _too_large(exchange.body_limit)
+    body = await _read(pieces, settings.body_timeout, exchange.body_limit)
     if not body:
         raise InvalidRequest("The body is empty; it must be a JSON object.")
     value = loads(body)
@@ -34,9 +37,9 @@ async def read_object(
     return value
 
 
-def _require_json(request: Request) -> None:
+def _require_json(given: Given) -> None:
     """A missing content type is taken for JSON: many hand-written clients send none."""
-    content_type = request.headers.get("Content-Type", "").strip()
+    content_type = given.get(b"content-type", b"").decode("latin-1").strip()
     if content_type and not _JSON.fullmatch(content_type):
         raise Refused(
             Problem(
@@ -48,14 +51,18 @@ def _require_json(request: Request) -> None:
         )
 
 
-async def _read(request: Request, patience: float, limit: int) -> bytes:
-    if request.content_length is not None and request.content_length > limit:
-        raise _too_large(limit)
+def _length(given: Given) -> int:
+    """What the head says the body has, in bytes; 0 where it does not say."""
+    said = given.get(b"content-length", b"")
+    return int(said) if said.isdigit() else 0
+
+
+async def _read(pieces: AsyncIterable[bytes], patience: float, limit: int) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(patience):
-            async for chunk in request.body:
-                body += chunk
+            async for piece in pieces:
+                body += piece
                 if len(body) > limit:
                     raise _too_large(limit)
     except TimeoutError:

@@ -6,15 +6,16 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from quart import request
 
 from ....domain.addresses import ClientAddress
 from ....domain.auth import Principal
 from ....domain.errors import Unauthenticated
-from ....domain.runs import Aborted, Failed, Finished, Run, RunEvent, Started
+from ....domain.runs import DELTAS, Aborted, EventSpan, Failed, Finished, Run, Started
 from .errors import Problem
+from .requests import Given
 
 KEY = "opensoul.exchange"
 """Where an ASGI scope holds its Exchange."""
@@ -31,6 +32,8 @@ class Exchange:
     client: ClientAddress
     body_limit: int
     """Bytes of request body that are let in."""
+    given: Given = field(default_factory=dict)
+    """The headers of the request."""
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     started: float = field(default_factory=time.perf_counter)
     principal: Principal | None = None
@@ -49,6 +52,7 @@ class Exchange:
     """The client did not read its answer and counts as gone."""
     left: bool = False
     """The client went away before the answer was complete."""
+    _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     @property
     def elapsed(self) -> float:
@@ -63,14 +67,23 @@ class Exchange:
         return self.principal
 
     def adopt_task(self) -> None:
-        """Stop the current task when the exchange ends.
+        """Have `stop_tasks` stop the current task.
 
         The framework handles a request in tasks of its own, and leaves them behind when the server
         cancels the exchange.
         """
         task = asyncio.current_task()
         if task is not None:
-            self.stack.push_async_callback(stop, task)
+            self._tasks.append(task)
+
+    async def stop_tasks(self) -> None:
+        """Return when the adopted tasks have ended, which they are told to do now. Their results
+        are of no interest."""
+        left = [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
 
     def began(self, run: Run, model: str) -> None:
         """The request has become `run`: every answer from here on names it."""
@@ -82,22 +95,25 @@ class Exchange:
             "x-opensoul-agent-id": run.agent.id,
         }
 
-    def note(self, event: RunEvent) -> None:
-        """Take from an event of the run what head and log tell."""
-        match event:
-            case Started(queued=queued, history=history):
-                self.timings |= {"queue": queued, "history": history}
-            case Finished(model=model):
-                self.outcome = "answered"
-                self.facts["answered_by"] = model
-            case Failed(code=code):
-                self.outcome = "failed"
-                self.facts["code"] = code
-            case Aborted():
-                self.outcome = "aborted"
-            case _:
-                if "first-token" not in self.timings:
-                    self.timings["first-token"] = self.elapsed
+    def note(self, told: EventSpan) -> None:
+        """Take from events of the run what head and log tell. Only the first and the last can be
+        anything but tokens."""
+        for event in (told.events[0], told.events[-1]):
+            match event:
+                case Started(queued=queued, history=history):
+                    self.timings |= {"queue": queued, "history": history}
+                case Finished(model=model):
+                    self.outcome = "answered"
+                    self.facts["answered_by"] = model
+                case Failed(code=code):
+                    self.outcome = "failed"
+                    self.facts["code"] = code
+                case Aborted():
+                    self.outcome = "aborted"
+                case _:
+                    pass
+        if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in told.events):
+            self.timings["first-token"] = self.elapsed
 
     def told(self, problem: Problem) -> None:
         """The client is told of `problem`."""
@@ -106,17 +122,11 @@ class Exchange:
             self.outcome = "failed" if problem.status >= 500 else "refused"
 
 
-async def stop(task: asyncio.Task[Any]) -> None:
-    """Return when `task` has ended, which it is told to do now. Its result is of no interest."""
-    if task is asyncio.current_task():
-        return
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 def current() -> Exchange:
     """The Exchange of the request being handled."""
-    return cast(Exchange, cast(dict[str, Any], request.scope)[KEY])
+    scope: Any = request.scope
+    exchange: Exchange = scope[KEY]
+    return exchange
 
 
 def principal() -> Principal:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
 
 from quart import Quart, Response, request
 from quart.typing import BeforeRequestCallable
@@ -46,15 +45,15 @@ def _guard(gateway: Gateway, routes: Mapping[str, Route]) -> BeforeRequestCallab
 
     async def guard() -> None:
         exchange = current()
-        rule = None if request.url_rule is None else request.url_rule.rule
+        matched = request.url_rule
+        rule = None if matched is None else matched.rule
         if rule is None and not _under_v1(request.path):
             return  # No such route: nothing to guard.
         route = None if rule is None else routes.get(rule)
         if route is not None and route.scope is None:
             return
-        headers = cast(dict[str, Any], request.scope)["headers"]
         before = exchange.elapsed
-        exchange.principal = gateway.authenticate(credential_of(headers, exchange.client))
+        exchange.principal = gateway.authenticate(credential_of(exchange.given, exchange.client))
         exchange.timings["auth"] = exchange.elapsed - before
         if rule is not None:
             needed = None if route is None else route.scope

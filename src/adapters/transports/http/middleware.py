@@ -14,15 +14,15 @@ from ....domain.gateway import Gateway
 from . import access_log
 from .alarm import Alarm
 from .exchange import KEY, Exchange
-from .requests import client_of, request_id_of
+from .requests import client_of, given_in, request_id_of
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 
-_ALWAYS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-_UNLESS_SAID = {"cache-control": "no-store"}
+_ALWAYS = (b"x-content-type-options", b"nosniff")
+_UNLESS_SAID = (b"cache-control", b"no-store")
 _LINGER = 2.0
 """Seconds that the rest of a refused request's body is read and thrown away."""
 
@@ -43,15 +43,20 @@ class Middleware:
             await self._app(scope, receive, send)
             return
         settings = self._gateway.settings
+        given = given_in(scope["headers"])
         exchange = scope[KEY] = Exchange(
-            request_id=request_id_of(scope["headers"]),
-            client=client_of(scope, settings.trusted_proxies),
+            request_id=request_id_of(given),
+            client=client_of(scope, given, settings.trusted_proxies),
             body_limit=settings.chat.max_body_bytes,
+            given=given,
         )
         connection = _Connection(exchange, receive, send, settings.chat.write_timeout)
         try:
             async with exchange.stack:
-                await self._app(scope, connection.receive, connection.send)
+                try:
+                    await self._app(scope, connection.receive, connection.send)
+                finally:
+                    await exchange.stop_tasks()
         except ClientStalled:
             pass  # Said in the log, and nobody is there to be told.
         finally:
@@ -139,12 +144,13 @@ class _Connection:
 
 
 def _head(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    said = {name for name, _ in headers}
-    added = {"x-request-id": exchange.request_id, **_ALWAYS, **exchange.headers}
-    added |= {name: value for name, value in _UNLESS_SAID.items() if name.encode() not in said}
+    head = [*headers, (b"x-request-id", exchange.request_id.encode()), _ALWAYS]
+    head += [(name.encode(), value.encode()) for name, value in exchange.headers.items()]
+    if all(name != _UNLESS_SAID[0] for name, _ in headers):
+        head.append(_UNLESS_SAID)
     if exchange.timings:
-        added["server-timing"] = _server_timing(exchange)
-    return [*headers, *((name.encode(), value.encode()) for name, value in added.items())]
+        head.append((b"server-timing", _server_timing(exchange).encode()))
+    return head
 
 
 def _server_timing(exchange: Exchange) -> str:

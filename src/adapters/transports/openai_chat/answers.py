@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from ....domain.errors import RunFailed
+from ....domain.gateway import Events
 from ....domain.model_calls import ReasoningDelta, TextDelta, Usage
-from ....domain.runs import Aborted, Failed, Finished, NumberedEvent, Run, error_of
+from ....domain.runs import Aborted, Failed, Finished, Run, error_of
 from ..http.exchange import Exchange
 from ..http.json_text import dumps
 
@@ -35,23 +35,24 @@ class Answer:
     finished: Finished
 
 
-async def collect(events: AsyncGenerator[NumberedEvent], exchange: Exchange) -> Answer:
+async def collect(events: Events, exchange: Exchange) -> Answer:
     """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
     text: list[str] = []
     reasoning: list[str] = []
-    async for numbered in events:
-        exchange.note(numbered.event)
-        match numbered.event:
-            case TextDelta(text=piece):
-                text.append(piece)
-            case ReasoningDelta(text=piece):
-                reasoning.append(piece)
-            case Finished() as finished:
-                return Answer("".join(text), "".join(reasoning), finished)
-            case Failed() | Aborted() as ended:
-                raise error_of(ended)
-            case _:
-                pass
+    async for told in events:
+        exchange.note(told)
+        for event in told.events:
+            match event:
+                case TextDelta(text=piece):
+                    text.append(piece)
+                case ReasoningDelta(text=piece):
+                    reasoning.append(piece)
+                case Finished():
+                    return Answer("".join(text), "".join(reasoning), event)
+                case Failed() | Aborted():
+                    raise error_of(event)
+                case _:
+                    pass
     raise RunFailed("The run ended without an end.")
 
 

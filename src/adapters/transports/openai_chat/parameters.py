@@ -39,7 +39,8 @@ _KNOWN = _OURS | PASSED_ON | NEUTRAL.keys()
 def read_parameters(body: Mapping[str, Any], ignored: Ignored) -> dict[str, object]:
     """The model parameters of a body whose types are right. Raises Unsupported."""
     for name, neutral in NEUTRAL.items():
-        _require_neutral(name, body.get(name), neutral)
+        if name in body:
+            _require_neutral(name, body[name], neutral)
     ignored.note(body, _KNOWN)
     return {name: body[name] for name in body if name in PASSED_ON and body[name] is not None}
 

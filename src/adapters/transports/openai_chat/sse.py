@@ -6,8 +6,10 @@ byte strings; everything else about a chunk is written once per run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ....domain.model_calls import ReasoningDelta, TextDelta, Usage
-from ....domain.runs import Aborted, Failed, Finished, RunEvent, Started, error_of
+from ....domain.runs import Finished, RunEvent
 from ..http.errors import Problem
 from ..http.json_text import dumps
 from .answers import Head, usage_object
@@ -37,31 +39,29 @@ class Frames:
         self._last = start + b'{},"finish_reason":'
         self._last_end = b"}]" + tail
         self._begun = False
+        self.ended = False
+        """The last frame was written."""
 
-    def of(self, event: RunEvent) -> bytes:
-        """The frames that tell of `event`, empty where a client need not know.
-
-        Raises the GatewayError that a failed or aborted run ended with.
-        """
-        match event:
-            case TextDelta(text=text):
-                return self._begin() + self._text + dumps(text) + self._delta_end
-            case ReasoningDelta(text=text):
-                return self._begin() + self._reasoning + dumps(text) + self._delta_end
-            case Started():
-                return b""
-            case Finished(stop=stop, usage=usage):
-                last = self._last + dumps(stop.value) + self._last_end
-                return self._begin() + last + self._usage(usage) + _DONE
-            case Failed() | Aborted():
-                raise error_of(event)
-
-    def _begin(self) -> bytes:
-        """The role chunk, before anything else and once."""
-        if self._begun:
-            return b""
-        self._begun = True
-        return self._role
+    def of(self, events: Iterable[RunEvent]) -> bytes:
+        """The frames that tell of `events`; empty where a client need not know of any, or learns
+        in another way (failures)."""
+        frames: list[bytes] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    frames += (self._text, dumps(event.text), self._delta_end)
+                case ReasoningDelta():
+                    frames += (self._reasoning, dumps(event.text), self._delta_end)
+                case Finished():
+                    frames += (self._last, dumps(event.stop.value), self._last_end)
+                    frames += (self._usage(event.usage), _DONE)
+                    self.ended = True
+                case _:
+                    pass
+        if frames and not self._begun:
+            self._begun = True  # The role, before anything else and once.
+            frames.insert(0, self._role)
+        return b"".join(frames)
 
     def _usage(self, usage: Usage) -> bytes:
         if not self._include_usage:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from quart import Blueprint, Response, request
 
 from ....domain.agents import AgentDirectory
@@ -14,7 +12,7 @@ from ..http.bodies import read_object
 from ..http.errors import Problem, Refused
 from ..http.exchange import current
 from ..http.json_text import dumps
-from ..http.requests import text_header
+from ..http.requests import Given, text_header
 from ..routes import CHAT_COMPLETIONS, MODEL, MODELS
 from .answers import collect, completion, head_of
 from .asked import Asked, read_asked
@@ -55,11 +53,11 @@ class _Endpoint:
     async def create(self) -> Response:
         exchange = current()
         settings = self._gateway.settings.chat
-        asked = read_asked(await read_object(request, settings, exchange.body_limit))
+        asked = read_asked(await read_object(request.body, exchange, settings))
         if asked.ignored:
             exchange.headers["x-opensoul-ignored"] = asked.ignored
         principal = exchange.asker
-        run = self._gateway.submit(principal, _run_request(asked))
+        run = self._gateway.submit(principal, _run_request(asked, exchange.given))
         # Nothing may be awaited in between: a run that nobody follows is never left.
         events = await exchange.stack.enter_async_context(self._gateway.follow(principal, run))
         exchange.adopt_task()
@@ -71,7 +69,6 @@ class _Endpoint:
             return _json(completion(head, answer))
         frames = Frames(head, include_usage=asked.include_usage)
         feed = Feed(events, frames, exchange, patience=settings.keepalive)
-        exchange.stack.push_async_callback(feed.stop)
         return await streamed(feed, exchange)
 
     async def models(self) -> Response:
@@ -93,13 +90,12 @@ def _ours(path: str) -> bool:
     return path in (CHAT_COMPLETIONS.rule, MODELS.rule) or path.startswith(MODELS.rule + "/")
 
 
-def _run_request(asked: Asked) -> RunRequest:
-    headers = cast(dict[str, Any], request.scope)["headers"]
+def _run_request(asked: Asked, given: Given) -> RunRequest:
     return RunRequest(
         messages=asked.messages,
         model=asked.model,
-        agent_id=text_header(headers, "x-opensoul-agent-id", "x-opensoul-agent"),
-        session_key=text_header(headers, "x-opensoul-session-key"),
+        agent_id=text_header(given, "x-opensoul-agent-id", "x-opensoul-agent"),
+        session_key=text_header(given, "x-opensoul-session-key"),
         user=asked.user,
         params=asked.params,
     )

@@ -101,10 +101,13 @@ class Fields(_Wire):
     safety_identifier: _Hint | None = None
 
 
+_NAMES = frozenset(Fields.model_fields)
+
+
 def read_fields(body: Mapping[str, Any]) -> Fields:
     """The known fields of a body. Raises InvalidRequest that names the first one at fault."""
     try:
-        return Fields.model_validate({k: v for k, v in body.items() if k in Fields.model_fields})
+        return Fields.model_validate({k: v for k, v in body.items() if k in _NAMES})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     path = _path(first["loc"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from .....domain.auth import Principal
@@ -10,7 +9,7 @@ from .....domain.errors import EventsExpired, RunFailed
 from .....domain.gateway import Gateway
 from .....domain.model_calls import StopReason, TextDelta, Usage
 from .....domain.run_records import RunRecord, RunStatus
-from .....domain.runs import TERMINAL, Aborted, Failed, Finished, RunEvent
+from .....domain.runs import Aborted, Failed, Finished, RunEvent
 from .....domain.session_desk import SessionDesk
 from ..calls import AnswerFailed
 from ..frames import ErrorShape
@@ -54,12 +53,10 @@ class Outcomes:
     async def _read(self, principal: Principal, run_id: str) -> tuple[str, RunEvent]:
         text: list[str] = []
         try:
-            async with aclosing(self._gateway.watch(principal, run_id)) as events:
-                async for numbered in events:
-                    if isinstance(numbered.event, TextDelta):
-                        text.append(numbered.event.text)
-                    elif isinstance(numbered.event, TERMINAL):
-                        return "".join(text), numbered.event
+            async for told in self._gateway.watch(principal, run_id):
+                text += [event.text for event in told.events if isinstance(event, TextDelta)]
+                if told.ending is not None:
+                    return "".join(text), told.ending
         except EventsExpired:
             return await self._from_session(principal, run_id)
         raise RunFailed("The run ended without an end.")

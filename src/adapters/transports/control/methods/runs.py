@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from pydantic import Field
 
 from .....domain.errors import GatewayError, InvalidRequest, UnknownRun
-from .....domain.gateway import MAX_RUNS_LISTED, Gateway
+from .....domain.gateway import MAX_RUNS_LISTED, Events, Gateway
 from .....domain.ports import Clock
 from .....domain.run_records import RunQuery, RunRecord, RunStatus
-from .....domain.runs import Aborted, Failed, NumberedEvent
+from .....domain.runs import Aborted, Failed
 from ...http.json_text import dumps
 from ..calls import ANSWERED, Call, Handler, Handlers, Params
 from ..frames import Count, Name
@@ -112,20 +111,21 @@ class RunMethods:
         call: Call,
         record: RunRecord,
         after: int,
-        events: AsyncGenerator[NumberedEvent],
+        events: Events,
     ) -> None:
         """Every event once and none left out: where the client is slow, wait."""
         outbox, telling = call.connection.outbox, Telling(record, cumulative=False)
         # What is wrong with an event that should be there is the answer's to tell.
-        first = await anext(events) if after < record.last_seq else None
+        told = await anext(events) if after < record.last_seq else None
         call.answer(run_object(record))
         try:
-            if first is not None:
-                outbox.event("agent", telling.agent_event(first.seq, first.event, self._clock()))
-            async for numbered in events:
-                await outbox.room()
-                told = telling.agent_event(numbered.seq, numbered.event, self._clock())
-                outbox.event("agent", told)
+            told = told or await anext(events, None)
+            while told is not None:
+                for numbered in told:
+                    await outbox.room()
+                    event = telling.agent_event(numbered.seq, numbered.event, self._clock())
+                    outbox.event("agent", event)
+                told = await anext(events, None)
         except GatewayError as error:
             outbox.event("agent", _broken_off(record, error))
         else:
