@@ -56,10 +56,10 @@ class Batch:
 
 def write_batch(connection: sqlite3.Connection, batch: Batch) -> int:
     """Keep the batch. Tells how many bytes of events a Run that has ended has in all, else 0."""
-    number, record = batch.number, batch.record
+    number, record, body = batch.number, batch.record, b""
     if batch.told is not None:
-        told = batch.told
-        values = (key_of(number, told.first), told.last, encode_events(told.events))
+        told, body = batch.told, encode_events(batch.told.events)
+        values = (key_of(number, told.first), told.last, body)
         connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", values)
     if batch.drop_before:
         connection.execute(_DROP, (*keys_of(number), batch.drop_before))
@@ -67,12 +67,20 @@ def write_batch(connection: sqlite3.Connection, batch: Batch) -> int:
         return 0
     size = 0
     if record.status.final:
-        (size,) = connection.execute(_SIZE, keys_of(number)).fetchone()
+        size = _size(connection, batch, len(body))
     if batch.known:
         state = (record.status.value, record.started_at, record.ended_at, record.last_seq)
         connection.execute(_UPDATE, (*state, size, number))
     else:
         connection.execute(_UPSERT, _row(number, record, size))
+    return size
+
+
+def _size(connection: sqlite3.Connection, batch: Batch, added: int) -> int:
+    """The bytes of all the Run's events that are kept; `added`: of those of this batch."""
+    if batch.told is not None and batch.told.first == 1:
+        return added  # There are no others.
+    (size,) = connection.execute(_SIZE, keys_of(batch.number)).fetchone()
     return int(size)
 
 

@@ -12,7 +12,16 @@ from ...domain.ports import StoredSession, Transcript, Turn
 from ...domain.sessions import SessionKey
 from .codec import decode, decode_settings, encode
 from .sqlite_columns import MAX_INTEGER, column, snapshot
-from .sqlite_transcripts import Place, begin, begin_session, find_current, find_named
+from .sqlite_transcripts import (
+    Current,
+    Place,
+    Sums,
+    begin,
+    begin_session,
+    find_current,
+    find_for_turn,
+    find_named,
+)
 
 _NEWEST_FIRST = """
     SELECT tokens, body FROM messages
@@ -57,15 +66,17 @@ def append_turn(connection: sqlite3.Connection, turn: Turn) -> bool:
 
     Raises sqlite3.Error.
     """
-    run_id = column(turn.run_id)
-    if connection.execute("SELECT 1 FROM turns WHERE run_id = ?", (run_id,)).fetchone():
+    stored, current = find_for_turn(connection, turn.key, turn.run_id)
+    if stored:
         return False
-    place = _place_for(connection, turn)
     usage = _usage_columns(turn.usage)
-    turns, messages, added = place.turns + 1, place.messages + 1, len(turn.messages)
+    spent = [max(tokens or 0, 0) for tokens in usage[:2]]
+    place = _place_for(connection, turn, current, (1, len(turn.messages), spent[0], spent[1]))
+    messages, added = place.messages + 1, len(turn.messages)
+    run = (place.transcript, place.turns + 1, column(turn.run_id), turn.at, column(turn.model))
     connection.execute(
         "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (place.transcript, turns, run_id, turn.at, column(turn.model), *usage, messages, added),
+        (*run, *usage, messages, added),
     )
     connection.executemany(
         "INSERT INTO messages VALUES (?, ?, ?, ?, ?)",
@@ -74,8 +85,6 @@ def append_turn(connection: sqlite3.Connection, turn: Turn) -> bool:
             for number, message in enumerate(turn.messages, messages)
         ],
     )
-    sums = [value for tokens in usage[:2] for value in (max(tokens or 0, 0), MAX_INTEGER)]
-    connection.execute(_GROWN, (turns, place.messages + added, *sums, place.transcript))
     return True
 
 
@@ -90,23 +99,40 @@ def touch(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _place_for(connection: sqlite3.Connection, turn: Turn) -> Place:
-    """The transcript that the turn goes to; its session is told of the turn."""
-    current = find_current(connection, turn.key)
+def _place_for(
+    connection: sqlite3.Connection, turn: Turn, current: Current | None, sums: Sums
+) -> Place:
+    """The transcript that the turn goes to. It and its session are told of the turn, which adds
+    `sums` to it."""
     if current is None:
-        current = begin_session(
-            connection, turn.key, turn.session_id, turn.at, one_off=turn.one_off
-        )
-    if current.session_id == turn.session_id:
-        place = current.place
-    else:
+        return begin_session(
+            connection,
+            turn.key,
+            turn.session_id,
+            turn.at,
+            one_off=turn.one_off,
+            model=turn.model,
+            sums=sums,
+        ).place
+    place = current.place
+    if current.session_id != turn.session_id:
         late = find_named(connection, current.session, turn.session_id)
         if late is not None:  # The session has gone on without it, and lists need not know.
             connection.execute(_LASTING, (int(turn.one_off), current.session))
-            return late
-        place = begin(connection, current.session, turn.session_id, turn.at)
+            return _grown(connection, late, sums)
     used = (turn.at, column(turn.model), int(turn.one_off), current.session)
     connection.execute(_USED, used)
+    if current.session_id != turn.session_id:
+        return begin(connection, current.session, turn.session_id, turn.at, sums)
+    return _grown(connection, place, sums)
+
+
+def _grown(connection: sqlite3.Connection, place: Place, sums: Sums) -> Place:
+    """The place, as it was before that is added to it."""
+    turns, messages, spent, told = sums
+    counts = (place.turns + turns, place.messages + messages)
+    tokens = (spent, MAX_INTEGER, told, MAX_INTEGER)
+    connection.execute(_GROWN, (*counts, *tokens, place.transcript))
     return place
 
 
