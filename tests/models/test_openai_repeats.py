@@ -1,4 +1,4 @@
-"""A chunk that differs from an earlier one in its text alone is read without being decoded."""
+"""Chunks that differ from an earlier one in their text alone are read without being decoded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from opensoul.adapters.models.openai_repeats import Repeats
 from tests.fakes.behaviours import chunk
 
+PLAIN = st.text(st.characters(exclude_characters='"\\', exclude_categories=["Cc", "Cs"]))
+ANY = st.text(st.characters(exclude_categories=["Cs"]))
+
 
 def plain(text: str) -> bytes:
     return orjson.dumps(chunk({"content": text}))
+
+
+def events(*payloads: bytes) -> bytes:
+    return b"".join(b"data: " + payload + b"\n\n" for payload in payloads)
 
 
 def taught(payload: bytes | None = None, text: str = "tok ") -> Repeats:
@@ -23,61 +30,81 @@ def taught(payload: bytes | None = None, text: str = "tok ") -> Repeats:
     return repeats
 
 
-@given(st.text())
-def test_it_reads_what_decoding_would_read_or_nothing(text: str) -> None:
-    read = taught().text(orjson.dumps(chunk({"content": text}))) if _utf8(text) else None
-    assert read in (text, None)
+@given(st.lists(PLAIN, min_size=1))
+def test_it_reads_texts_without_an_escape(texts: list[str]) -> None:
+    assert taught().texts(events(*map(plain, texts))) == (texts, b"")
 
 
-@given(st.text(st.characters(exclude_characters='"\\', exclude_categories=["Cc", "Cs"])))
-def test_it_reads_every_text_without_an_escape(text: str) -> None:
-    assert taught().text(plain(text)) == text
+@given(st.lists(ANY, min_size=1))
+def test_it_reads_what_decoding_would_read_or_leaves_it(texts: list[str]) -> None:
+    piece = events(*map(plain, texts))
+    read, rest = taught().texts(piece)
+    assert (
+        read + [json.loads(e[6:])["choices"][0]["delta"]["content"] for e in _split(rest)] == texts
+    )
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
 def test_it_never_reads_what_is_no_such_chunk(before: bytes, behind: bytes) -> None:
     payload = before + plain("a") + behind
     if before or behind:
-        assert taught().text(payload) is None
+        assert taught().texts(events(payload)) == ([], events(payload))
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        pytest.param(orjson.dumps(chunk({"content": "a"}, "stop")), id="it ends the answer"),
-        pytest.param(orjson.dumps({**chunk({"content": "a"}), "error": {}}), id="an error"),
-        pytest.param(orjson.dumps(chunk({"reasoning": "a"})), id="another field"),
-        pytest.param(plain('a","refusal":"no'), id="an escaped quotation mark"),
-        pytest.param(plain("a").replace(b'"a"', b'"a","refusal":"no"'), id="another field behind"),
-        pytest.param(plain("\u00e9")[:-20].replace(b"\xc3", b""), id="no UTF-8, cut"),
-        pytest.param(plain("e").replace(b'"e"', b'"\xff"'), id="no UTF-8"),
-        pytest.param(plain("")[: len(plain("")) // 2], id="half a chunk"),
-        pytest.param(b"", id="nothing"),
-    ],
-)
+OTHERS = [
+    pytest.param(orjson.dumps(chunk({"content": "a"}, "stop")), id="it ends the answer"),
+    pytest.param(orjson.dumps({**chunk({"content": "a"}), "error": {}}), id="an error"),
+    pytest.param(orjson.dumps(chunk({"reasoning": "a"})), id="another field"),
+    pytest.param(plain('a","refusal":"no'), id="an escaped quotation mark"),
+    pytest.param(plain("a").replace(b'"a"', b'"a","refusal":"no"'), id="another field behind"),
+    pytest.param(plain("e").replace(b'"e"', b'"\xff"'), id="no UTF-8"),
+    pytest.param(b"[DONE]", id="the mark of the end"),
+]
+
+
+@pytest.mark.parametrize("payload", OTHERS)
 def test_what_tells_more_is_left_to_others(payload: bytes) -> None:
-    assert taught().text(payload) is None
+    assert taught().texts(events(payload)) == ([], events(payload))
+
+
+@pytest.mark.parametrize("payload", OTHERS)
+def test_nothing_is_read_behind_what_is_left(payload: bytes) -> None:
+    read, rest = taught().texts(events(plain("a"), payload, plain("b")))
+    assert (read, rest) == ([], events(plain("a"), payload, plain("b")))
+
+
+def test_what_stands_behind_the_chunks_is_left() -> None:
+    last = events(orjson.dumps(chunk({}, "stop")), b"[DONE]")
+    assert taught().texts(events(plain("a"), plain("b")) + last) == (["a", "b"], last)
+
+
+def test_a_chunk_that_is_cut_is_left() -> None:
+    whole, half = events(plain("a")), events(plain("b"))[:-7]
+    assert taught().texts(whole + half) == (["a"], half)
+    assert taught().texts(half) == ([], half)
 
 
 def test_spaces_of_a_provider_are_learnt_too() -> None:
     spaced = json.dumps(chunk({"content": "tok "})).encode()
     other = json.dumps(chunk({"content": "next"})).encode()
-    assert taught(spaced).text(other) == "next"
+    assert taught(spaced).texts(events(other)) == (["next"], b"")
 
 
 def test_a_text_that_stands_elsewhere_too_teaches_nothing() -> None:
     ambiguous = orjson.dumps({**chunk({"content": "a"}), "model": "a"})
-    assert taught(ambiguous, "a").text(ambiguous) is None
+    assert taught(ambiguous, "a").texts(events(ambiguous)) == ([], events(ambiguous))
 
 
-def test_of_chunks_that_all_differ_only_a_few_are_learnt_from() -> None:
+def test_one_event_at_a_time_is_learnt_from_until_enough_were_seen() -> None:
     repeats = Repeats()
-    padded = [orjson.dumps({**chunk({"content": "a"}), "obfuscation": "x" * n}) for n in range(9)]
-    for payload in padded:
-        repeats.learn(payload, "a")
-    assert [repeats.text(payload) is not None for payload in padded].count(True) == 1
-    assert repeats.text(padded[-1]) is None
+    two = events(b"{}", b"{}")
+    for _ in range(8):
+        assert repeats.lesson(two) == (events(b"{}"), events(b"{}"))
+        repeats.learn(b"{}", None)
+    assert repeats.lesson(two) == (two, b"")
+    repeats.learn(plain("a"), "a")
+    assert repeats.texts(events(plain("a"))) == ([], events(plain("a")))
 
 
-def _utf8(text: str) -> bool:
-    return text.encode("utf-8", "replace").decode() == text
+def _split(piece: bytes) -> list[bytes]:
+    return piece.split(b"\n\n")[:-1]

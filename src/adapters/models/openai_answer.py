@@ -53,17 +53,26 @@ class Answer:
     def feed(self, piece: bytes) -> Sequence[ModelEvent]:
         """The events that a piece of the event stream completes: up to a failure, where there are
         any before it, and `check` raises it then."""
-        try:
-            payloads = self._stream.feed(piece)
-        except EventTooLong:
-            payloads = None
-        if payloads is None:
-            raise self._failures.unusable("one event of its stream is too long")
-        return self._events(payloads)
+        events: list[ModelEvent] = []
+        while piece and self._failure is None and not self.done:
+            if self._stream.between_events:
+                texts, piece = self._repeats.texts(piece)
+                events += [TextDelta(text) for text in texts if text]
+            part, piece = self._repeats.lesson(piece)
+            try:
+                payloads = self._stream.feed(part)
+            except EventTooLong:
+                payloads = None
+            if payloads is None:
+                self._fail(self._failures.unusable("one event of its stream is too long"), events)
+            else:
+                self._read(payloads, events)
+        return events
 
     def end(self) -> Sequence[ModelEvent]:
         """The same of the end of the stream; without a finish reason before it, it was cut."""
-        events = self._events(self._stream.finish())
+        events: list[ModelEvent] = []
+        self._read(self._stream.finish(), events)
         if not self.done and self._failure is None:
             if self._finish_reason is None:
                 cut = self._failures.unusable("its stream ended before the answer was complete")
@@ -94,21 +103,17 @@ class Answer:
             stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
         return ModelFinished(stop, self._usage)
 
-    def _events(self, payloads: Sequence[bytes]) -> list[ModelEvent]:
-        events: list[ModelEvent] = []
+    def _read(self, payloads: Sequence[bytes], events: list[ModelEvent]) -> None:
+        """Add what the payloads tell to the events before them."""
         try:
             for payload in payloads:
                 if self.done:
                     break
-                text = self._repeats.text(payload)
-                if text is not None:
-                    if text:
-                        events.append(TextDelta(text))
-                    continue
                 chunk = _loads(payload)
-                if text := _only_text(chunk):
+                text = _only_text(chunk)
+                self._repeats.learn(payload, text)
+                if text:
                     self._spoken = True
-                    self._repeats.learn(payload, text)
                     events.append(TextDelta(text))
                 elif isinstance(chunk, dict):
                     events += self._chunk(chunk, "delta")
@@ -116,7 +121,6 @@ class Answer:
                     self._other(payload)
         except ModelFailed as failure:
             self._fail(failure, events)
-        return events
 
     def _fail(self, failure: ModelFailed, events: Sequence[ModelEvent]) -> None:
         """Raise it now, or once the events that came before it are told."""

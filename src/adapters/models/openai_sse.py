@@ -30,6 +30,11 @@ class EventStream:
         self._after_return = False
         """The last byte was a carriage return: a line feed that follows belongs to it."""
 
+    @property
+    def between_events(self) -> bool:
+        """Whether nothing of an event is waiting for its rest."""
+        return not (self._rest or self._data or self._after_return)
+
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of every event that `piece` completes, in order. Raises EventTooLong."""
         if self._is_whole_events(piece):
@@ -58,7 +63,7 @@ class EventStream:
 
     def _is_whole_events(self, piece: bytes) -> bool:
         """Whether `piece` is events of one `data: ` line each and nothing else: the hot path."""
-        if self._rest or self._data or self._after_return:
+        if not self.between_events:
             return False
         if not (piece.startswith(b"data: ") and piece.endswith(b"\n\n")) or b"\r" in piece:
             return False

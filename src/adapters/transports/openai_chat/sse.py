@@ -46,10 +46,15 @@ class Frames:
         """The frames that tell of `events`; empty where a client need not know of any, or learns
         in another way (failures)."""
         frames: list[bytes] = []
+        texts: list[str] = []
         for event in events:
+            if isinstance(event, TextDelta):
+                texts.append(event.text)
+                continue
+            if texts:
+                frames.append(self._deltas(texts))
+                texts = []
             match event:
-                case TextDelta():
-                    frames += (self._text, dumps(event.text), self._delta_end)
                 case ReasoningDelta():
                     frames += (self._reasoning, dumps(event.text), self._delta_end)
                 case Finished():
@@ -58,10 +63,21 @@ class Frames:
                     self.ended = True
                 case _:
                     pass
+        if texts:
+            frames.append(self._deltas(texts))
         if frames and not self._begun:
             self._begun = True  # The role, before anything else and once.
             frames.insert(0, self._role)
         return b"".join(frames)
+
+    def _deltas(self, texts: list[str]) -> bytes:
+        """A frame for each text. All are encoded together, as a list: in that, quotation marks with
+        a comma between them stand between two texts, unless there is an escaped one."""
+        encoded = dumps(texts)[1:-1]
+        if b'\\"' in encoded:
+            return b"".join([self._text + dumps(text) + self._delta_end for text in texts])
+        between = b'"' + self._delta_end + self._text + b'"'
+        return self._text + encoded.replace(b'","', between) + self._delta_end
 
     def _usage(self, usage: Usage) -> bytes:
         if not self._include_usage:
