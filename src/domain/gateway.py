@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from functools import partial
 
 from .addresses import ClientAddress
 from .agents import Agent
@@ -126,29 +126,29 @@ class Gateway:
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         return await asyncio.shield(self._begin_once(run, asked, accepted))
 
-    @asynccontextmanager
-    async def follow(
+    def follow(
         self, principal: Principal, run: Run | RunRecord, after: int = 0, *, kept: bool = False
-    ) -> AsyncIterator[Events]:
-        """The Run's events numbered above `after`, to be read within the context.
+    ) -> Following:
+        """The Run's events numbered above `after`, to be read within the context that this is.
 
         `kept`: each event only once it is kept, so that a follower may come back after a crash.
         Leaving the context before the terminal event is leaving the Run: where it was asked for
-        so (`OnLeave.ABORT`), the last follower to leave stops it. The events raise UnknownRun,
-        EventsExpired, StoreFailed.
+        so (`OnLeave.ABORT`), the last follower to leave stops it. Raises Forbidden; the events
+        raise UnknownRun, EventsExpired, StoreFailed.
         """
         authorize(principal, Scope.READ)
         read = self._run_log.follow_kept if kept else self._run_log.follow
-        followed = _Followed(read(run.id, after))
+        return Following(read(run.id, after), partial(self._enter, run), partial(self._leave, run))
+
+    def _enter(self, run: Run | RunRecord) -> None:
         self._followers[run.id] += 1
-        try:
-            yield followed
-        finally:
-            self._followers[run.id] -= 1
-            if not self._followers[run.id]:
-                del self._followers[run.id]
-                if run.on_leave is OnLeave.ABORT and not followed.ended:
-                    self._dispatcher.abort(run.id, "The client left.")
+
+    def _leave(self, run: Run | RunRecord, ended: bool) -> None:
+        self._followers[run.id] -= 1
+        if not self._followers[run.id]:
+            del self._followers[run.id]
+            if run.on_leave is OnLeave.ABORT and not ended:
+                self._dispatcher.abort(run.id, "The client left.")
 
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
         """A Run's events numbered above `after`, each once it is kept, for one who only looks on:
@@ -246,17 +246,29 @@ class Gateway:
             told(record)
 
 
-class _Followed:
-    """A follower's view of a Run, and whether it has seen the end."""
+class Following:
+    """A follower's view of a Run, as a context: its events, and what is done when it leaves."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(
+        self, events: Events, enter: Callable[[], None], leave: Callable[[bool], None]
+    ) -> None:
         self._events = events
-        self.ended = False
+        self._enter = enter
+        self._leave = leave
+        self._ended = False
+        """It has seen the end."""
 
-    def __aiter__(self) -> _Followed:
+    async def __aenter__(self) -> Events:
+        self._enter()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave(self._ended)
+
+    def __aiter__(self) -> Following:
         return self
 
     async def __anext__(self) -> EventSpan:
         told = await anext(self._events)
-        self.ended = isinstance(told.events[-1], TERMINAL)
+        self._ended = isinstance(told.events[-1], TERMINAL)
         return told

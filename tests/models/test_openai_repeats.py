@@ -97,13 +97,18 @@ def test_a_text_that_stands_elsewhere_too_teaches_nothing() -> None:
 
 def test_one_event_at_a_time_is_learnt_from_until_enough_were_seen() -> None:
     repeats = Repeats()
-    two = events(b"{}", b"{}")
+    many = events(*[b"{}"] * 10)
     for _ in range(8):
-        assert repeats.lesson(two) == (events(b"{}"), events(b"{}"))
+        assert repeats.lesson(many) == (events(b"{}"), events(*[b"{}"] * 9))
         repeats.learn(b"{}", None)
-    assert repeats.lesson(two) == (two, b"")
+    assert repeats.lesson(many) == (many, b"")
     repeats.learn(plain("a"), "a")
     assert repeats.texts(events(plain("a"))) == ([], events(plain("a")))
+
+
+def test_a_few_events_are_read_together_all_the_same() -> None:
+    few = events(b"{}", b"{}")
+    assert Repeats().lesson(few) == (few, b"")
 
 
 def _split(piece: bytes) -> list[bytes]:

@@ -6,6 +6,9 @@ _LESSONS = 8
 """Events that are looked at to learn from: of a stream whose chunks differ in more than their text
 (by a random padding, say), more would be looked at in vain."""
 
+_WORTH_IT = 8
+"""Events that come at once."""
+
 
 class Repeats:
     """Reads the texts of chunks that are, byte for byte, an earlier one with another text.
@@ -44,8 +47,8 @@ class Repeats:
 
     def lesson(self, piece: bytes) -> tuple[bytes, bytes]:
         """What of `piece` is to be read before `texts` is asked again, and the rest: one event for
-        as long as there is something to learn."""
-        if not self._lessons:
+        as long as there is something to learn, and many events to make use of it."""
+        if not self._lessons or piece.count(b"\n\n") < _WORTH_IT:
             return piece, b""
         event, end, rest = piece.partition(b"\n\n")
         return event + end, rest

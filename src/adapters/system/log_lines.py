@@ -31,6 +31,7 @@ _SEVERAL_LINES = ("exception", "stack")
 _LEVEL_WIDTH = max(map(len, LEVELS))
 _TEXT_WIDTH = 32
 _QUOTED = frozenset(" \t=\r\n\"'")
+_WIDEST = 1 << 63
 _SIMPLE = re.compile(r"[\w./:@+,-]*", re.ASCII)
 """A text of these alone is shown as it is: nothing in it to mask, to escape or to quote."""
 _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -74,8 +75,12 @@ class _PlainLines(logging.Formatter):
         for key, value in record.__dict__.items():
             if key not in _NOT_EXTRA:
                 name, secret = _naming(key)
-                simple = isinstance(value, str) and not secret and _SIMPLE.fullmatch(value)
-                words.append(f"{name}={value if simple else _shown(key, value)}")
+                kind = value.__class__
+                simple = kind is float or (kind is int and -_WIDEST < value < _WIDEST)
+                if simple or (kind is str and not secret and _SIMPLE.fullmatch(value)):
+                    words.append(f"{name}={value}")  # As _shown would have it, for most.
+                else:
+                    words.append(f"{name}={_shown(key, value)}")
         lines = [" ".join(words)]
         if record.exc_info and record.exc_info[1] is not None:
             lines.append(_indented(_traceback(record.exc_info[1])))
@@ -86,8 +91,6 @@ class _PlainLines(logging.Formatter):
 
 def _shown(key: str, value: object) -> str:
     """A value as structlog shows it: a text in quotes where it would not end otherwise."""
-    if isinstance(value, float):
-        return repr(value)
     told = on_one_line(plain(value, key=key))
     return told if isinstance(told, str) and not _QUOTED.intersection(told) else repr(told)
 
