@@ -13,8 +13,8 @@ import pytest
 from opensoul.adapters.stores.codec import encode
 from opensoul.adapters.stores.sqlite import SqliteStore
 from opensoul.adapters.stores.sqlite_catalog import find_by_id, find_session, list_sessions
+from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
 from opensoul.adapters.stores.sqlite_schema import MIGRATIONS, open_database
-from opensoul.adapters.stores.sqlite_turns import append_turn
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.ports import StoredSession, Transcript
 from opensoul.domain.session_records import DayUsage, SessionInfo, SessionQuery
@@ -73,12 +73,12 @@ async def test_a_file_of_the_first_version_has_a_catalog(path: Path) -> None:
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     path = tmp_path_factory.mktemp("crowded") / "sessions.sqlite3"
-    with closing(open_database(path)) as connection:
+    with closing(open_database(path, own=INCOMING)) as connection:
         connection.execute("BEGIN")
         for n in range(MANY):
             key = SessionKey("main" if n % 4 else "beta", f"s{n}")
             turn = make_turn(f"r{n}", question(), key=key, session_id=f"id{n}", at=float(n))
-            append_turn(connection, turn)
+            append_turns(connection, [turn])
         connection.execute("COMMIT")
         yield connection
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
 from opensoul.adapters.stores.sqlite_schema import open_database
-from opensoul.adapters.stores.sqlite_turns import append_turn, load_session, prune_batch
+from opensoul.adapters.stores.sqlite_turns import load_session, prune_batch
 from opensoul.domain.history import estimate_all
 from opensoul.domain.sessions import SessionKey
 
@@ -39,14 +40,15 @@ class Steps:
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_database(tmp_path / "sessions.sqlite3")) as connection:
+    with closing(open_database(tmp_path / "sessions.sqlite3", own=INCOMING)) as connection:
         said = [question(), answer()]
         connection.execute("BEGIN")
-        append_turn(connection, make_turn("long", *said * 5_000, key=LONG))
-        append_turn(connection, make_turn("short", *said * 5, key=SHORT))
+        append_turns(connection, [make_turn("long", *said * 5_000, key=LONG)])
+        append_turns(connection, [make_turn("short", *said * 5, key=SHORT)])
         for n in range(300):
             key = SessionKey("main", f"once-{n}")
-            append_turn(connection, make_turn(f"once-{n}", key=key, at=float(n), one_off=True))
+            turn = make_turn(f"once-{n}", key=key, at=float(n), one_off=True)
+            append_turns(connection, [turn])
         connection.execute("COMMIT")
         yield connection
 
@@ -69,9 +71,9 @@ def test_loading_reads_no_more_of_a_long_session_than_of_a_short_one(
 
 def test_adding_a_turn_costs_the_same_in_a_long_session(connection: sqlite3.Connection) -> None:
     steps = Steps(connection)
-    append_turn(connection, make_turn("s", key=SHORT))
+    append_turns(connection, [make_turn("s", key=SHORT)])
     for_short = steps.taken()
-    append_turn(connection, make_turn("l", key=LONG))
+    append_turns(connection, [make_turn("l", key=LONG)])
     assert steps.taken() <= for_short * 1.1
 
 

@@ -8,14 +8,13 @@ import resource
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
 from opensoul.adapters.stores.sqlite_schema import open_database
-from opensoul.adapters.stores.sqlite_turns import append_turn
 from opensoul.adapters.stores.sqlite_writer import GroupWriter
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.messages import Message
@@ -81,12 +80,12 @@ async def test_one_bad_turn_does_not_spoil_those_committed_with_it(store: Sqlite
 
 
 async def test_waiting_turns_share_a_commit(path: Path) -> None:
-    connection = open_database(path)
+    connection = open_database(path, own=INCOMING)
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
     writer = GroupWriter(connection)
     await asyncio.gather(
-        *(writer.submit(partial(append_turn, turn=make_turn(f"r{n}"))) for n in range(200))
+        *(writer.submit_with_others(append_turns, make_turn(f"r{n}")) for n in range(200))
     )
     await writer.close()
     assert statements.count("COMMIT") < 100
@@ -96,8 +95,8 @@ async def test_a_fault_in_the_work_itself_reaches_who_asked_for_it(path: Path) -
     def stumble(connection: sqlite3.Connection) -> None:
         raise ZeroDivisionError("a bug")
 
-    writer = GroupWriter(open_database(path))
-    good = writer.submit(partial(append_turn, turn=make_turn("r1")))
+    writer = GroupWriter(open_database(path, own=INCOMING))
+    good = writer.submit_with_others(append_turns, make_turn("r1"))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         await writer.submit(stumble)
     await good
@@ -108,13 +107,13 @@ async def test_a_fault_in_the_work_itself_reaches_who_asked_for_it(path: Path) -
 
 
 async def test_a_full_database_fails_what_does_not_fit_and_then_goes_on(path: Path) -> None:
-    connection = open_database(path)
+    connection = open_database(path, own=INCOMING)
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages + 20}")
     writer = GroupWriter(connection)
     turns = [make_turn("small-1"), big_turn("big"), make_turn("small-2")]
     results = await asyncio.gather(
-        *(writer.submit(partial(append_turn, turn=turn)) for turn in turns),
+        *(writer.submit_with_others(append_turns, turn) for turn in turns),
         return_exceptions=True,
     )
     assert results[0] is True
@@ -122,7 +121,7 @@ async def test_a_full_database_fails_what_does_not_fit_and_then_goes_on(path: Pa
     assert "full" in results[1].message
     assert results[2] is True
     await writer.submit(lambda writing: writing.execute("PRAGMA max_page_count = 100000").close())
-    await writer.submit(partial(append_turn, turn=turns[1]))
+    await writer.submit_with_others(append_turns, turns[1])
     await writer.close()
     with closing(sqlite3.connect(path)) as reading:
         stored_runs = reading.execute("SELECT run_id FROM turns ORDER BY number").fetchall()
@@ -160,18 +159,18 @@ async def test_a_file_that_someone_else_holds_makes_the_store_unfit(
 
 
 async def test_a_file_held_for_too_long_fails_all_who_wait(path: Path) -> None:
-    connection = open_database(path)
+    connection = open_database(path, own=INCOMING)
     connection.execute("PRAGMA busy_timeout = 1")
     writer = GroupWriter(connection)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         results = await asyncio.gather(
-            *(writer.submit(partial(append_turn, turn=make_turn(f"r{n}"))) for n in range(20)),
+            *(writer.submit_with_others(append_turns, make_turn(f"r{n}")) for n in range(20)),
             return_exceptions=True,
         )
     assert {type(result) for result in results} == {StoreFailed}
     assert writer.failing
-    await writer.submit(partial(append_turn, turn=make_turn("r0")))
+    await writer.submit_with_others(append_turns, make_turn("r0"))
     assert not writer.failing
     await writer.close()
 
@@ -198,9 +197,9 @@ async def test_closing_with_a_full_disk_keeps_what_was_committed(path: Path) -> 
 
 def test_a_loop_that_ended_does_not_stop_the_writer(path: Path) -> None:
     async def submit_and_leave() -> GroupWriter:
-        writer = GroupWriter(open_database(path))
+        writer = GroupWriter(open_database(path, own=INCOMING))
         holder.execute("BEGIN IMMEDIATE")
-        writer.submit(partial(append_turn, turn=make_turn("r1")))
+        writer.submit_with_others(append_turns, make_turn("r1"))
         return writer
 
     open_database(path).close()

@@ -31,10 +31,11 @@ from .sqlite_changes import (
     patch_session,
     reset_session,
 )
+from .sqlite_incoming import INCOMING, append_turns
 from .sqlite_past import find_turn, read_messages, read_transcripts, read_usage
 from .sqlite_readers import Readers
 from .sqlite_schema import open_database
-from .sqlite_turns import append_turn, load_session, prune_batch, touch
+from .sqlite_turns import load_session, prune_batch, touch
 from .sqlite_writer import GroupWriter
 from .working_set import WorkingSet
 
@@ -74,7 +75,7 @@ class SqliteStore:
 
     async def open(self) -> None:
         """Raises StoreFailed naming the file when it is damaged, not ours, or too new."""
-        connection = await asyncio.to_thread(open_database, self._path)
+        connection = await asyncio.to_thread(open_database, self._path, own=INCOMING)
         readers = Readers(self._path, self._reader_count)
         self._opened = _Opened(GroupWriter(connection), readers, _identity(self._path))
 
@@ -94,7 +95,7 @@ class SqliteStore:
         A turn whose `session_id` is that of an earlier transcript, because the session was reset
         while it was made, goes there; the current transcript stays the current one.
         """
-        stored = self._require().writer.submit(partial(append_turn, turn=turn))
+        stored = self._require().writer.submit_with_others(append_turns, turn)
         self._working_set.appending(turn, stored)
         await asyncio.shield(stored)
 

@@ -10,7 +10,7 @@ from functools import partial
 from ...domain.errors import StoreFailed
 from .run_log_events import wake, woken
 from .sqlite_run_log_kept import KeptLog
-from .sqlite_run_log_writes import Batch, write_batch
+from .sqlite_run_log_writes import Batch, write_batches
 from .sqlite_writer import GroupWriter
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Keeper:
         for log in self.unkept.values():
             if log.dirty:
                 batch = log.take()
-                written = self._writer.submit(partial(write_batch, batch=batch))
+                written = self._writer.submit_with_others(write_batches, batch)
                 self._writing += 1
                 self._idle.clear()
                 written.add_done_callback(partial(self._written, log, batch))

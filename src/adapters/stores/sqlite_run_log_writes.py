@@ -6,20 +6,22 @@ They run inside the caller's transaction, raise sqlite3.Error, and can be repeat
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...domain.run_records import RunRecord
 from ...domain.runs import EventSpan
 from .run_log_codec import encode_events
 from .sqlite_columns import column
+from .sqlite_incoming import insert_rows
 from .sqlite_run_log_reads import find_run
 from .sqlite_run_log_schema import key_of, keys_of
 
 _INSERT = """
     INSERT INTO runs (number, id, session_key, agent_id, principal_id, door, on_leave,
         fingerprint, status, accepted_at, started_at, ended_at, last_seq, size)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_UPSERT = f"""{_INSERT} ON CONFLICT (number) DO UPDATE SET
+    VALUES"""
+_UNLESS_THERE = """ON CONFLICT (number) DO UPDATE SET
     session_key = excluded.session_key, agent_id = excluded.agent_id,
     principal_id = excluded.principal_id, door = excluded.door, on_leave = excluded.on_leave,
     fingerprint = excluded.fingerprint, status = excluded.status,
@@ -54,30 +56,44 @@ class Batch:
     """Events before this one have fallen out; 0: none did."""
 
 
-def write_batch(connection: sqlite3.Connection, batch: Batch) -> int:
-    """Keep the batch. Tells how many bytes of events a Run that has ended has in all, else 0."""
-    number, record, body = batch.number, batch.record, b""
-    if batch.told is not None:
-        told, body = batch.told, encode_events(batch.told.events)
-        values = (key_of(number, told.first), told.last, body)
-        connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?)", values)
-    if batch.drop_before:
-        connection.execute(_DROP, (*keys_of(number), batch.drop_before))
-    if record is None:
-        return 0
-    size = 0
-    if record.status.final:
-        size = _size(connection, batch, len(body))
-    if batch.known:
-        state = (record.status.value, record.started_at, record.ended_at, record.last_seq)
-        connection.execute(_UPDATE, (*state, size, number))
-    else:
-        connection.execute(_UPSERT, _row(number, record, size))
-    return size
+def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
+    """Keep the batches, each of another Run. Tells of each how many bytes of events its Run has in
+    all, once it has ended, else 0. Many rows at a time: see sqlite_incoming."""
+    bodies = [encode_events(batch.told.events) if batch.told else b"" for batch in batches]
+    insert_rows(
+        connection,
+        "INSERT OR REPLACE INTO events VALUES",
+        (
+            (key_of(batch.number, batch.told.first), batch.told.last, body)
+            for batch, body in zip(batches, bodies, strict=True)
+            if batch.told is not None
+        ),
+    )
+    for batch in batches:
+        if batch.drop_before:
+            connection.execute(_DROP, (*keys_of(batch.number), batch.drop_before))
+    sizes = [
+        _size(connection, batch, len(body)) for batch, body in zip(batches, bodies, strict=True)
+    ]
+    changed = [
+        (batch, batch.record, size)
+        for batch, size in zip(batches, sizes, strict=True)
+        if batch.record is not None
+    ]
+    new = (_row(batch.number, record, size) for batch, record, size in changed if not batch.known)
+    insert_rows(connection, _INSERT, new, _UNLESS_THERE)
+    for batch, record, size in changed:
+        if batch.known:
+            state = (record.status.value, record.started_at, record.ended_at, record.last_seq)
+            connection.execute(_UPDATE, (*state, size, batch.number))
+    return sizes
 
 
 def _size(connection: sqlite3.Connection, batch: Batch, added: int) -> int:
-    """The bytes of all the Run's events that are kept; `added`: of those of this batch."""
+    """The bytes of all the events that are kept of a Run that has ended; `added`: of those of this
+    batch."""
+    if batch.record is None or not batch.record.status.final:
+        return 0
     if batch.told is not None and batch.told.first == 1:
         return added  # There are no others.
     (size,) = connection.execute(_SIZE, keys_of(batch.number)).fetchone()
@@ -98,7 +114,7 @@ def reserve_run(
         if not replace:
             return known[1]
         connection.execute(_DELETE_RUN, (known[0],))
-    connection.execute(_INSERT, _row(number, record, 0))
+    insert_rows(connection, _INSERT, [_row(number, record, 0)])
     return None
 
 

@@ -113,9 +113,14 @@ SESSIONS = Kind("session store", APPLICATION_ID, MIGRATIONS)
 
 
 def open_database(
-    path: Path, migrations: Sequence[Migration] | None = None, *, kind: Kind = SESSIONS
+    path: Path,
+    migrations: Sequence[Migration] | None = None,
+    *,
+    kind: Kind = SESSIONS,
+    own: Sequence[str] = (),
 ) -> sqlite3.Connection:
     """The connection that writes, the schema brought up to date; the file is made when missing.
+    `own`: statements that make what only this connection has.
 
     Raises StoreFailed naming the path, and then has changed nothing: a damaged file, another
     program's database, one from a newer version, or a place where no file can be.
@@ -128,6 +133,8 @@ def open_database(
             _refuse_unknown(connection, path, kind, len(migrations))
             _configure(connection, path, kind)
             _migrate(connection, migrations)
+            for statement in own:
+                connection.execute(statement)
         except BaseException:
             connection.close()
             raise

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ...domain.sessions import SessionKey
 from .sqlite_columns import column, text
@@ -15,17 +13,9 @@ _CURRENT = """
            transcripts.id, transcripts.turn_count, transcripts.message_count
     FROM sessions JOIN transcripts ON transcripts.session = sessions.id
     WHERE sessions.key = ? ORDER BY transcripts.id DESC LIMIT 1"""
-_FOR_TURN = f"""
-    SELECT EXISTS (SELECT 1 FROM turns WHERE run_id = ?), current.*
-    FROM (SELECT 1) LEFT JOIN ({_CURRENT}) AS current"""  # noqa: S608 - no values in it
 _NAMED = """
     SELECT id, turn_count, message_count FROM transcripts
     WHERE session = ? AND session_id = ? ORDER BY id DESC LIMIT 1"""
-
-
-Sums = tuple[int, int, int, int]
-"""Of a transcript: turns, messages, tokens in and out."""
-NOTHING_YET: Sums = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +41,10 @@ class Current:
 def find_current(connection: sqlite3.Connection, key: SessionKey) -> Current | None:
     """None when nothing is kept under the key. Raises sqlite3.Error, as all here."""
     row = connection.execute(_CURRENT, (column(str(key)),)).fetchone()
-    return None if row is None else _current(row)
-
-
-def find_for_turn(
-    connection: sqlite3.Connection, key: SessionKey, run_id: str
-) -> tuple[bool, Current | None]:
-    """Whether that Run has stored its turn, and what is kept under the key: in one statement,
-    since each costs the writing thread a wait for its turn in the interpreter."""
-    place = (column(run_id), column(str(key)))
-    stored, *row = connection.execute(_FOR_TURN, place).fetchone()
-    return bool(stored), None if row[0] is None else _current(row)
+    if row is None:
+        return None
+    session, updated_at, settings, session_id, *place = row
+    return Current(session, updated_at, settings, text(session_id), Place(*place))
 
 
 def find_named(connection: sqlite3.Connection, session: int, session_id: str) -> Place | None:
@@ -71,44 +54,24 @@ def find_named(connection: sqlite3.Connection, session: int, session_id: str) ->
 
 
 def begin_session(
-    connection: sqlite3.Connection,
-    key: SessionKey,
-    session_id: str,
-    at: float,
-    *,
-    one_off: bool,
-    model: str = "",
-    sums: Sums = NOTHING_YET,
+    connection: sqlite3.Connection, key: SessionKey, session_id: str, at: float, *, one_off: bool
 ) -> Current:
     """A session that was not there yet, with its first transcript."""
     session = connection.execute(
-        "INSERT INTO sessions (key, agent_id, created_at, updated_at, one_off, model)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (column(str(key)), column(key.agent_id), at, at, int(one_off), column(model)),
+        "INSERT INTO sessions (key, agent_id, created_at, updated_at, one_off)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (column(str(key)), column(key.agent_id), at, at, int(one_off)),
     ).lastrowid
     assert session is not None  # noqa: S101 - typed for statements that insert nothing
-    place = begin(connection, session, session_id, at, sums)
-    return Current(session, at, None, session_id, place)
+    return Current(session, at, None, session_id, begin(connection, session, session_id, at))
 
 
-def begin(
-    connection: sqlite3.Connection,
-    session: int,
-    session_id: str,
-    at: float,
-    sums: Sums = NOTHING_YET,
-) -> Place:
-    """A new transcript, which is the session's current one from now on: empty, but `sums` may tell
-    already of the turn that is put into it next."""
+def begin(connection: sqlite3.Connection, session: int, session_id: str, at: float) -> Place:
+    """A new transcript, empty, which is the session's current one from now on."""
     started = connection.execute(
-        "INSERT INTO transcripts (session, session_id, created_at, turn_count, message_count,"
-        " input_tokens, output_tokens) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (session, column(session_id), at, *sums),
+        "INSERT INTO transcripts (session, session_id, created_at, turn_count, message_count)"
+        " VALUES (?, ?, ?, 0, 0)",
+        (session, column(session_id), at),
     ).lastrowid
     assert started is not None  # noqa: S101 - typed for statements that insert nothing
     return Place(started)
-
-
-def _current(row: Sequence[Any]) -> Current:
-    session, updated_at, settings, session_id, *place = row
-    return Current(session, updated_at, settings, text(session_id), Place(*place))

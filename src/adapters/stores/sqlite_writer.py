@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, TypeVar
@@ -13,27 +15,31 @@ from typing import Generic, TypeVar
 from ...domain.errors import StoreFailed
 from .sqlite_schema import close_database
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _MAX_GROUP = 128
 """Jobs in one transaction at most, so that the first of them does not wait for all."""
 
 
-class _Job(Generic[T]):
+Together = Callable[[sqlite3.Connection, Sequence[A]], Sequence[T]]
+"""What does many pieces of work at once, and tells the outcome of each."""
+
+
+class _Job(Generic[A, T]):
     """What to do inside a transaction, and whom to tell."""
 
-    __slots__ = ("_future", "_name", "_outcome", "_work", "error")
+    __slots__ = ("_future", "_name", "error", "outcome", "piece", "together")
 
     def __init__(
-        self, name: str, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]
+        self, name: str, together: Together[A, T], piece: A, future: asyncio.Future[T]
     ) -> None:
         self._name = name
-        self._work = work
         self._future = future
+        self.together = together
+        self.piece = piece
+        self.outcome: T
         self.error: Exception | None = None
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        self._outcome = self._work(connection)
 
     def settle(self) -> None:
         """In the event loop. Who stopped waiting is not told; the work is done all the same."""
@@ -41,7 +47,7 @@ class _Job(Generic[T]):
             return
         match self.error:
             case None:
-                self._future.set_result(self._outcome)
+                self._future.set_result(self.outcome)
             case sqlite3.Error() as error:
                 failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
                 failed.__cause__ = error
@@ -60,7 +66,7 @@ class GroupWriter:
         self._name = name
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job[object] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job[object, object] | None] = SimpleQueue()
         self._stopping = False
         self._closed = False
         self.failing = False
@@ -75,10 +81,15 @@ class GroupWriter:
         `work` may run again after a failed attempt that left no trace. The future raises
         StoreFailed for an error of the database, and anything else that `work` raises.
         """
+        return self.submit_with_others(_each, work)
+
+    def submit_with_others(self, together: Together[A, T], piece: A) -> asyncio.Future[T]:
+        """The same for work that is done in one go with what else was submitted for `together`,
+        and waits beside it."""
         if self._closed:
             raise StoreFailed(f"The {self._name} is closed.")
         future: asyncio.Future[T] = self._loop.create_future()
-        job = _Job(self._name, work, future)
+        job = _Job(self._name, together, piece, future)
         self._jobs.put(job)  # type: ignore[arg-type]  # the future knows its type
         return future
 
@@ -98,7 +109,7 @@ class GroupWriter:
         with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.
             close_database(self._connection)
 
-    def _take(self) -> list[_Job[object]]:
+    def _take(self) -> list[_Job[object, object]]:
         """Wait for a job, then take all that wait. None is the last thing ever queued."""
         jobs = []
         job = self._jobs.get()
@@ -111,7 +122,7 @@ class GroupWriter:
             self._stopping = True
         return jobs
 
-    def _commit(self, jobs: list[_Job[object]]) -> None:
+    def _commit(self, jobs: list[_Job[object, object]]) -> None:
         """All jobs together; where that fails each on its own, so that one cannot spoil others."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -119,8 +130,11 @@ class GroupWriter:
             self._fail(jobs, error)
             return
         try:
-            for job in jobs:
-                job.run(self._connection)
+            for together, some in groupby(jobs, key=attrgetter("together")):
+                beside = list(some)
+                outcomes = together(self._connection, [job.piece for job in beside])
+                for job, outcome in zip(beside, outcomes, strict=True):
+                    job.outcome = outcome
             self._connection.execute("COMMIT")
         # The edge of this thread: whatever a job raises belongs to who submitted it.
         except Exception as error:
@@ -134,12 +148,18 @@ class GroupWriter:
         else:
             self.failing = False
 
-    def _fail(self, jobs: list[_Job[object]], error: Exception) -> None:
+    def _fail(self, jobs: list[_Job[object, object]], error: Exception) -> None:
         self.failing = True
         for job in jobs:
             job.error = error
 
 
-def _settle(jobs: list[_Job[object]]) -> None:
+def _each(
+    connection: sqlite3.Connection, works: Sequence[Callable[[sqlite3.Connection], T]]
+) -> list[T]:
+    return [work(connection) for work in works]
+
+
+def _settle(jobs: list[_Job[object, object]]) -> None:
     for job in jobs:
         job.settle()
