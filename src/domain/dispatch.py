@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -44,7 +44,8 @@ class _Live:
     task: asyncio.Task[Finished] | None = None
     abort_reason: str | None = None
     committing: bool = False
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event | None = None
+    """Made when somebody waits for it."""
 
 
 class LocalDispatcher:
@@ -107,6 +108,7 @@ class LocalDispatcher:
     async def ended(self, run_id: str) -> None:
         live = self._live.get(run_id)
         if live is not None:
+            live.ended = live.ended or asyncio.Event()
             await live.ended.wait()
 
     async def drain(self, grace: float) -> None:
@@ -211,7 +213,8 @@ class LocalDispatcher:
         if not self._live:
             self._idle.set()
         self._run_log.append(live.run.id, _terminal(live, task))
-        live.ended.set()
+        if live.ended is not None:
+            live.ended.set()
 
 
 def _terminal(live: _Live, task: asyncio.Task[Finished]) -> RunEvent:

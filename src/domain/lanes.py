@@ -22,7 +22,8 @@ class Lanes:
 
     def __init__(self, limits: Callable[[], LaneSettings]) -> None:
         self._limits = limits
-        self._sessions: dict[str, deque[Place]] = {}
+        # Lists, since most hold one Place, and a deque makes room for many.
+        self._sessions: dict[str, list[Place]] = {}
         self._heads: deque[Place] = deque()
         self._places = 0
         self._working = 0
@@ -31,7 +32,7 @@ class Lanes:
         """A place in the session's queue. Raises SessionBusy or GatewayBusy."""
         limits = self._limits()
         self._admit()  # The limit may have been raised since.
-        lane = self._sessions.get(session) or deque()
+        lane = self._sessions.get(session) or []
         if len(lane) > limits.max_waiting:
             raise SessionBusy(
                 f"The session {session!r} is busy: {len(lane)} runs are in its queue "

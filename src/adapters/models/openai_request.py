@@ -74,7 +74,8 @@ class Encoder:
         known = self._encoded.get(id(message))
         if known is not None:
             return known[1]
-        encoded = orjson.dumps(_message(message))
+        # A copy: what orjson makes takes some kilobytes more than it is long.
+        encoded = bytes(memoryview(orjson.dumps(_message(message))))
         # By identity: comparing by content would cost more than encoding.
         forget = partial(self._forget, id(message))
         self._encoded[id(message)] = (ref(message, forget), encoded)

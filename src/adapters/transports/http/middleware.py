@@ -76,7 +76,9 @@ class _Connection:
         self._write_timeout = write_timeout
         self._patience = Alarm(write_timeout, self._give_up)
         self._writer: asyncio.Task[Any] | None = None
-        self._request_over = asyncio.Event()
+        self._request_over = False
+        self._is_over: asyncio.Event | None = None
+        """Made when somebody waits for it."""
         self._answered = False
         self._reading = False
 
@@ -88,15 +90,20 @@ class _Connection:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._exchange.left = not self._answered
-            self._request_over.set()
+            self._end_request()
             return message
         before = self._exchange.bytes_in
         self._exchange.bytes_in += len(message.get("body", b""))
         if not message.get("more_body", False):
-            self._request_over.set()
+            self._end_request()
         if before > self._exchange.body_limit:
             return {**message, "body": b""}
         return message
+
+    def _end_request(self) -> None:
+        self._request_over = True
+        if self._is_over is not None:
+            self._is_over.set()
 
     def close(self) -> None:
         """Let go of what watches the connection."""
@@ -120,10 +127,11 @@ class _Connection:
         """
         self._answered = True
         # Who was too slow before is not waited for again.
-        if not self._request_over.is_set() and self._exchange.status != 408:
+        if not self._request_over and self._exchange.status != 408:
+            self._is_over = asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER):
-                    await self._request_over.wait()
+                    await self._is_over.wait()
 
     async def _write(self, message: Message) -> None:
         self._writer = asyncio.current_task()
