@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -75,12 +76,19 @@ async def test_a_servers_own_timeout_is_not_taken_for_a_client_that_stalls(
     assert (await access_log.line())["outcome"] == "answered"
 
 
-async def test_what_was_put_on_the_stack_is_let_go_however_the_exchange_ends() -> None:
+async def test_what_was_entered_is_left_however_the_exchange_ends() -> None:
     let_go = asyncio.Event()
+
+    @asynccontextmanager
+    async def held() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            let_go.set()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         exchange: Exchange = scope[KEY]
-        exchange.stack.callback(let_go.set)
+        await exchange.enter(held())
         await asyncio.Event().wait()
 
     middleware = Middleware(app, Harness().gateway)

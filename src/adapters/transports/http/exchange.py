@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from quart import request
 
@@ -17,16 +17,16 @@ from ....domain.runs import DELTAS, Aborted, EventSpan, Failed, Finished, Run, S
 from .errors import Problem
 from .requests import Given
 
+T = TypeVar("T")
+
 KEY = "opensoul.exchange"
 """Where an ASGI scope holds its Exchange."""
 
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A request in flight. Handlers hand over here what the answer's head and the log shall tell.
-
-    What must be let go when the exchange ends, however it ends, goes onto `stack`.
-    """
+    """A request in flight. Handlers hand over here what the answer's head and the log shall tell,
+    and `enter` here what must be left when the exchange ends, however it ends."""
 
     request_id: str
     client: ClientAddress
@@ -34,7 +34,6 @@ class Exchange:
     """Bytes of request body that are let in."""
     given: Given = field(default_factory=dict)
     """The headers of the request."""
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     started: float = field(default_factory=time.perf_counter)
     principal: Principal | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -52,6 +51,7 @@ class Exchange:
     """The client did not read its answer and counts as gone."""
     left: bool = False
     """The client went away before the answer was complete."""
+    _entered: list[AbstractAsyncContextManager[Any]] = field(default_factory=list)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     @property
@@ -67,7 +67,7 @@ class Exchange:
         return self.principal
 
     def adopt_task(self) -> None:
-        """Have `stop_tasks` stop the current task.
+        """Have `end` stop the current task.
 
         The framework handles a request in tasks of its own, and leaves them behind when the server
         cancels the exchange.
@@ -76,7 +76,21 @@ class Exchange:
         if task is not None:
             self._tasks.append(task)
 
-    async def stop_tasks(self) -> None:
+    async def enter(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter what is left when the exchange ends, the last first."""
+        entered = await context.__aenter__()
+        self._entered.append(context)
+        return entered
+
+    async def end(self) -> None:
+        """Stop the adopted tasks and leave what was entered."""
+        # Made now, since it takes room, and a stream may last for long.
+        async with AsyncExitStack() as stack:
+            for context in self._entered:
+                stack.push_async_exit(context)
+            await self._stop_tasks()
+
+    async def _stop_tasks(self) -> None:
         """Return when the adopted tasks have ended, which they are told to do now. Their results
         are of no interest."""
         left = [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]

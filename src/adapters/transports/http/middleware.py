@@ -52,11 +52,10 @@ class Middleware:
         )
         connection = _Connection(exchange, receive, send, settings.chat.write_timeout)
         try:
-            async with exchange.stack:
-                try:
-                    await self._app(scope, connection.receive, connection.send)
-                finally:
-                    await exchange.stop_tasks()
+            try:
+                await self._app(scope, connection.receive, connection.send)
+            finally:
+                await exchange.end()
         except ClientStalled:
             pass  # Said in the log, and nobody is there to be told.
         finally:

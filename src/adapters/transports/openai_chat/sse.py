@@ -16,6 +16,8 @@ from .answers import Head, usage_object
 
 KEEPALIVE = b": keepalive\n\n"
 _DONE = b"data: [DONE]\n\n"
+_TAIL = b"}\n\n"
+_TAIL_BEFORE_USAGE = b',"usage":null}\n\n'
 
 
 class Frames:
@@ -30,14 +32,10 @@ class Frames:
         }
         self._include_usage = include_usage
         self._head = b"data: " + dumps(fields)[:-1]
-        start = self._head + b',"choices":[{"index":0,"delta":'
-        tail = (b',"usage":null' if include_usage else b"") + b"}\n\n"
-        self._text = start + b'{"content":'
-        self._reasoning = start + b'{"reasoning_content":'
-        self._delta_end = b'},"finish_reason":null}]' + tail
-        self._role = start + b'{"role":"assistant","content":""' + self._delta_end
-        self._last = start + b'{},"finish_reason":'
-        self._last_end = b"}]" + tail
+        self._delta = self._head + b',"choices":[{"index":0,"delta":'
+        self._text = self._delta + b'{"content":'
+        self._tail = _TAIL_BEFORE_USAGE if include_usage else _TAIL
+        self._text_end = b'},"finish_reason":null}]' + self._tail
         self._begun = False
         self.ended = False
         """The last frame was written."""
@@ -56,10 +54,11 @@ class Frames:
                 texts = []
             match event:
                 case ReasoningDelta():
-                    frames += (self._reasoning, dumps(event.text), self._delta_end)
+                    thought = b'{"reasoning_content":' + dumps(event.text)
+                    frames += (self._delta, thought, self._text_end)
                 case Finished():
-                    frames += (self._last, dumps(event.stop.value), self._last_end)
-                    frames += (self._usage(event.usage), _DONE)
+                    stop = b'{},"finish_reason":' + dumps(event.stop.value) + b"}]"
+                    frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
                 case _:
                     pass
@@ -67,7 +66,8 @@ class Frames:
             frames.append(self._deltas(texts))
         if frames and not self._begun:
             self._begun = True  # The role, before anything else and once.
-            frames.insert(0, self._role)
+            role = self._delta + b'{"role":"assistant","content":""' + self._text_end
+            frames.insert(0, role)
         return b"".join(frames)
 
     def _deltas(self, texts: list[str]) -> bytes:
@@ -75,9 +75,9 @@ class Frames:
         a comma between them stand between two texts, unless there is an escaped one."""
         encoded = dumps(texts)[1:-1]
         if b'\\"' in encoded:
-            return b"".join([self._text + dumps(text) + self._delta_end for text in texts])
-        between = b'"' + self._delta_end + self._text + b'"'
-        return self._text + encoded.replace(b'","', between) + self._delta_end
+            return b"".join([self._text + dumps(text) + self._text_end for text in texts])
+        between = b'"' + self._text_end + self._text + b'"'
+        return self._text + encoded.replace(b'","', between) + self._text_end
 
     def _usage(self, usage: Usage) -> bytes:
         if not self._include_usage:

@@ -59,7 +59,7 @@ class _Endpoint:
         principal = exchange.asker
         run = self._gateway.submit(principal, _run_request(asked, exchange.given))
         # Nothing may be awaited in between: a run that nobody follows is never left.
-        events = await exchange.stack.enter_async_context(self._gateway.follow(principal, run))
+        events = await exchange.enter(self._gateway.follow(principal, run))
         exchange.adopt_task()
         exchange.began(run, asked.model)
         exchange.facts["stream"] = asked.stream
