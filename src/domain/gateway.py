@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 
 from .addresses import ClientAddress
 from .agents import Agent
@@ -138,7 +137,7 @@ class Gateway:
         """
         authorize(principal, Scope.READ)
         read = self._run_log.follow_kept if kept else self._run_log.follow
-        return Following(read(run.id, after), partial(self._enter, run), partial(self._leave, run))
+        return Following(self, run, read(run.id, after))
 
     def _enter(self, run: Run | RunRecord) -> None:
         self._followers[run.id] += 1
@@ -249,21 +248,21 @@ class Gateway:
 class Following:
     """A follower's view of a Run, as a context: its events, and what is done when it leaves."""
 
-    def __init__(
-        self, events: Events, enter: Callable[[], None], leave: Callable[[bool], None]
-    ) -> None:
+    __slots__ = ("_ended", "_events", "_gateway", "_run")
+
+    def __init__(self, gateway: Gateway, run: Run | RunRecord, events: Events) -> None:
+        self._gateway = gateway
+        self._run = run
         self._events = events
-        self._enter = enter
-        self._leave = leave
         self._ended = False
         """It has seen the end."""
 
     async def __aenter__(self) -> Events:
-        self._enter()
+        self._gateway._enter(self._run)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._leave(self._ended)
+        self._gateway._leave(self._run, self._ended)
 
     def __aiter__(self) -> Following:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from dataclasses import dataclass, field, replace
 
 from ...domain.errors import EventsExpired, UnknownRun
@@ -45,7 +44,7 @@ class Log:
     """As it was when the Run was reserved or opened."""
     opened: bool = False
     """False: only reserved."""
-    events: deque[RunEvent] = field(default_factory=deque)
+    events: list[RunEvent] = field(default_factory=list)
     last: int = 0
     size: int = 0
     status: RunStatus = RunStatus.QUEUED
@@ -86,8 +85,7 @@ class Log:
         end = start + last - seq
         if end - start > MOST_AT_ONCE:
             end = start + MOST_AT_ONCE
-        # An index into a deque is cheap near its ends, where most are.
-        told = [events[i] for i in range(start, end)]
+        told = events[start:end]
         if self.size > MOST_BYTES_AT_ONCE:
             told = _first_of(told)
         return EventSpan(seq + 1, tuple(told))
@@ -109,6 +107,8 @@ class Following:
     Waiting may be given up and begun again. Raises EventsExpired; and UnknownRun where a
     reservation was taken back.
     """
+
+    __slots__ = ("_log", "_seq")
 
     def __init__(self, log: Log, after: int) -> None:
         self._log = log

@@ -113,10 +113,11 @@ class LiveRuns(Generic[L]):
         return log
 
     def _drop_oldest(self, log: L) -> None:
-        while len(log.events) > self._max_events or (
-            log.size > self._max_bytes and len(log.events) > 1
-        ):
-            log.size -= size_of(log.events.popleft())
+        count, left = 0, len(log.events)
+        while left - count > self._max_events or (log.size > self._max_bytes and left - count > 1):
+            log.size -= size_of(log.events[count])
+            count += 1
+        del log.events[:count]
 
     def _change(self, log: L, event: RunEvent) -> None:
         """What an event says of its Run; deltas say nothing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from itertools import islice
 
 from ...domain.errors import StoreFailed
 from ...domain.run_records import RunStatus
@@ -38,7 +37,8 @@ class KeptLog(Log):
     def take(self) -> Batch:
         """What the file does not know yet."""
         self.dirty = False
-        new = tuple(islice(reversed(self.events), self.last - self.taken))[::-1]
+        count = min(self.last - self.taken, len(self.events))
+        new = tuple(self.events[len(self.events) - count :])
         changed = self.told is not self.status
         dropped = self.first if self.first > self.trimmed else 0
         batch = Batch(

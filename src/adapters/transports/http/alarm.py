@@ -12,6 +12,8 @@ class Alarm:
     One timer serves any number of windings: when it fires too early, it is set again.
     """
 
+    __slots__ = ("_due", "_loop", "_patience", "_ring", "_timer")
+
     def __init__(self, patience: float, ring: Callable[[], None]) -> None:
         self._patience = patience
         self._ring = ring

@@ -16,6 +16,8 @@ class Feed:
     pieces, and what it has not taken waits in the run's log. `patience` is in seconds.
     """
 
+    __slots__ = ("_events", "_exchange", "_failure", "_frames", "_patience")
+
     def __init__(
         self, events: Events, frames: Frames, exchange: Exchange, *, patience: float
     ) -> None:
