@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass
+from logging import makeLogRecord
+from typing import Any
 
 from .log_lines import formatter
 
@@ -25,18 +27,31 @@ class Tail:
     reset: bool = False
 
 
+_UNTOLD = frozenset(makeLogRecord({}).__dict__) - {
+    "name",
+    "levelno",
+    "created",
+    "msg",
+    "args",
+    "stack_info",
+}
+"""Of every record, and in no line: half of what a record takes."""
+
+
 class LogRing(logging.Handler):
-    """Keeps records, and makes text of them only when somebody asks: most are never looked at."""
+    """Keeps what records tell, and makes text of it only when somebody asks: most is never looked
+    at."""
 
     def __init__(self, kept: int = KEPT) -> None:
         super().__init__()
-        self._records: deque[logging.LogRecord | str] = deque(maxlen=kept)
+        self._records: deque[dict[str, Any] | str] = deque(maxlen=kept)
         self._count = 0
         self.setFormatter(formatter("json", colours=False))
 
     def emit(self, record: logging.LogRecord) -> None:
         # An error would keep its whole stack alive.
-        self._records.append(self.format(record) if record.exc_info else record)
+        told = self.format(record) if record.exc_info else _told(record)
+        self._records.append(told)
         self._count += 1
 
     def tail(self, cursor: int | None, *, limit: int, max_bytes: int) -> Tail:
@@ -48,10 +63,14 @@ class LogRing(logging.Handler):
         size = 0
         # A copy, for other threads may log.
         for record in reversed(list(self._records)[start - first :]):
-            line = record if isinstance(record, str) else self.format(record)
+            line = record if isinstance(record, str) else self.format(makeLogRecord(record))
             size += len(line) + 1
             if len(chosen) == limit or (size > max_bytes and chosen):
                 break
             chosen.append(line)
         left_out = self._count - len(chosen) > (cursor if cursor and not reset else 0)
         return Tail(tuple(reversed(chosen)), self._count, left_out, reset)
+
+
+def _told(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.__dict__.items() if name not in _UNTOLD}

@@ -34,7 +34,10 @@ def write(scope: Mapping[str, Any], exchange: Exchange) -> None:
         told[f"{name.replace('-', '_')}_ms"] = _ms(seconds)
     if exchange.status is None:
         del told["status"]  # Nothing was answered.
-    logger.info("request", extra=told)
+    # As logger.info does, which would check for each of many extras that it hides no other field.
+    record = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None)
+    record.__dict__.update(told)
+    logger.handle(record)
 
 
 def _path(scope: Mapping[str, Any]) -> str:
