@@ -1,0 +1,237 @@
+"""What the Gateway's duties cost in their barest form: the yardstick with one after another added.
+
+    python -m bench.floor [--rounds N] [--seconds S]
+
+    passed    the yardstick: bytes are passed on
+    heads     the headers that every answer carries
+    checked   a credential is compared, the request is validated and encoded anew
+    chunks    each chunk of the provider is read and written anew, under an id of ours
+    line      a line in the access log
+    kept      the turn is committed before the last chunk, and the run's events are kept
+
+Nothing has a layer here: no run that outlives its connection, no lane, no limit, nobody else who
+follows, and no error is told properly. So it is the floor below what does all this in the same
+language on the same stack, and shows how much of the Gateway's time is duty and how much structure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import hmac
+import logging
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import uvloop
+from hypercorn.asyncio import serve
+from quart import Quart, Response, request
+
+from opensoul.adapters.models.openai_answer import Answer
+from opensoul.adapters.models.openai_failures import Failures
+from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
+from opensoul.adapters.system.ids import new_id
+from opensoul.adapters.system.logs import configure
+from opensoul.adapters.transports.openai_chat.answers import Answer as Collected
+from opensoul.adapters.transports.openai_chat.answers import Head, completion
+from opensoul.adapters.transports.openai_chat.asked import Asked, read_asked
+from opensoul.adapters.transports.openai_chat.sse import Frames
+from opensoul.domain.messages import Role, text_message
+from opensoul.domain.model_calls import ModelTarget, Provider, TextDelta, Usage
+from opensoul.domain.ports import Turn
+from opensoul.domain.run_records import RunRecord
+from opensoul.domain.runs import DELTAS, Finished, Started
+from opensoul.domain.sessions import SessionKey
+from opensoul.domain.settings import LoggingSettings
+
+from . import servers
+from .cases import LOAD_CASES, Pace, side_by_side
+from .process import ROOT, TOKEN, Server, free_port
+from .report import median, ratios
+from .yardstick import server_config
+
+DUTIES = ("passed", "heads", "checked", "chunks", "line", "kept")
+_CASES = ("nonstream-16", "stream-16")
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "x-opensoul-agent-id": "main",
+    "server-timing": "auth;dur=0.01, queue;dur=0.01, history;dur=0.01, first-token;dur=1.00",
+}
+_access = logging.getLogger("opensoul.access")
+
+
+class Floor:
+    """Answers with the first `duties` of DUTIES. Made in a running event loop."""
+
+    def __init__(self, provider: str, home: Path, duties: int) -> None:
+        self._address = f"{provider}/chat/completions"
+        self._duties = set(DUTIES[: duties + 1])
+        self._failures = Failures(ModelTarget(Provider("floor", "floor"), "words"))
+        self._token = hashlib.sha256(TOKEN.encode()).digest()
+        self._store = SqliteStore(home / "sessions.sqlite3")
+        self._log = SqliteRunLog(home / "runs.sqlite3", clock=time.time)
+        self._session: aiohttp.ClientSession | None = None
+        configure(LoggingSettings())
+
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=300),
+            headers={"Content-Type": "application/json"},
+        )
+        await self._store.open()
+        await self._log.start()
+
+    async def create(self) -> Response:
+        began, run_id = time.perf_counter(), new_id()
+        body: dict[str, Any] = orjson.loads(await request.get_data())
+        asked = read_asked(body)
+        if "checked" in self._duties:
+            given = request.headers["Authorization"].removeprefix("Bearer ")
+            if not hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._token):
+                return Response(b"", 401)
+        assert self._session is not None
+        model = asked.model.removeprefix("opensoul:")
+        sent = orjson.dumps({**body, "model": model, "stream": True})
+        answer = await self._session.post(self._address, data=sent)
+        pieces = self._answered(asked, answer, run_id)
+        if asked.stream:
+            response = Response(pieces, content_type="text/event-stream; charset=utf-8")
+            response.timeout = None
+        else:
+            whole = b"".join([piece async for piece in pieces])
+            response = Response(whole, content_type="application/json")
+        if "heads" in self._duties:
+            response.headers.update(_HEADERS)
+            for name in ("x-request-id", "x-opensoul-run-id", "x-opensoul-session-key"):
+                response.headers[name] = run_id
+        if "line" in self._duties:
+            told = {"path": request.path, "ms": time.perf_counter() - began, "run": run_id}
+            _access.info("request", extra=told)
+        return response
+
+    async def _answered(
+        self, asked: Asked, answer: aiohttp.ClientResponse, run_id: str
+    ) -> AsyncGenerator[bytes]:
+        read, frames = Answer(self._failures), Frames(Head(run_id, 0, "floor"), include_usage=False)
+        key, texts = SessionKey("main", run_id), list[str]()
+        if "kept" in self._duties:
+            self._log.open(RunRecord(run_id, key, "main", "operator", "openai"))
+            self._log.append(run_id, Started(0.0, 0.0))
+        async with answer:
+            async for piece in answer.content.iter_any():
+                if "chunks" not in self._duties:
+                    yield piece
+                    continue
+                events = [event for event in read.feed(piece) if isinstance(event, DELTAS)]
+                texts += [event.text for event in events if isinstance(event, TextDelta)]
+                if "kept" in self._duties and events:
+                    self._log.append(run_id, *events)
+                if asked.stream and events:
+                    yield frames.of(events)
+        if "chunks" not in self._duties:
+            return
+        end = Finished(read.finished().stop, Usage(1, 1), "floor/floor")
+        if "kept" in self._duties:
+            said = (*asked.messages, text_message(Role.ASSISTANT, "".join(texts)))
+            await self._store.append(Turn(key, run_id, run_id, time.time(), said, one_off=True))
+            self._log.append(run_id, end)
+        if asked.stream:
+            yield frames.of([end])
+        else:
+            yield completion(Head(run_id, 0, "floor"), Collected("".join(texts), "", end))
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        await self._store.close()
+        await self._log.close()
+
+
+async def run(port: int, provider: str, home: Path, duties: int) -> None:
+    """Serve until SIGTERM."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    floor = Floor(provider, home, duties)
+    app = Quart("floor", static_folder=None)
+    app.before_serving(floor.open)
+    app.after_serving(floor.close)
+    app.post("/v1/chat/completions")(floor.create)
+
+    @app.get("/readyz")
+    async def ready() -> Response:
+        return Response(b'{"ready":true}', content_type="application/json")
+
+    config: Any = server_config(port)
+
+    async def until_told() -> None:
+        await told.wait()
+
+    await serve(app, config, shutdown_trigger=until_told)
+
+
+def server(address: str, home: Path, duties: int) -> Server:
+    """The floor with so many duties, as a process to measure."""
+    home.mkdir(parents=True, exist_ok=True)
+    port, name = free_port(), DUTIES[duties]
+    options = ("--port", str(port), "--provider", address, "--home", str(home))
+    command = (sys.executable, "-m", "bench.floor", *options, "--duties", str(duties))
+    return Server(name, command, port, home)
+
+
+def compare(pace: Pace) -> None:
+    """Print the ladder from the yardstick to the Gateway."""
+    with tempfile.TemporaryDirectory(prefix="floor-") as folder, ExitStack() as stack:
+        home = Path(folder)
+        address = servers.started(stack, home / "provider")
+        running = {"yardstick": stack.enter_context(servers.yardstick(address, home / "y"))}
+        for duties, name in list(enumerate(DUTIES))[1:]:
+            running[name] = stack.enter_context(server(address, home / name, duties))
+        opensoul = Path(sys.executable).with_name("opensoul")
+        running["gateway"] = stack.enter_context(
+            servers.gateway(opensoul)(address, home / "gateway")
+        )
+        for case in _CASES:
+            rounds = side_by_side(LOAD_CASES[case], running, pace)
+            _say(LOAD_CASES[case].title)
+            for name, told in rounds.items():
+                throughput = sorted(ratios(rounds, "rps", name))[len(told) // 2]
+                cost = sorted(ratios(rounds, "cpu_ms", name))[len(told) // 2]
+                line = f"  {name:<10}{median(told, 'rps'):8.0f} /s{median(told, 'cpu_ms'):8.2f} ms"
+                _say(f"{line}   throughput x {throughput:.2f}   processor time x {cost:.2f}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the Gateway's duties cost at the least.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--port", type=int, help="serve there, with:")
+    parser.add_argument("--provider", default="", help="base URL of the provider")
+    parser.add_argument("--home", type=Path, default=ROOT, help="where it keeps its files")
+    parser.add_argument("--duties", type=int, default=0, help="how many")
+    given = parser.parse_args()
+    if given.port is None:
+        compare(Pace(given.rounds, given.seconds, warm=0.3, repeats=1, slow_chunks=0))
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(given.port, given.provider, given.home, given.duties))
+
+
+if __name__ == "__main__":
+    main()
