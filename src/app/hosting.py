@@ -178,9 +178,8 @@ def _spare_the_collector() -> None:
 
 
 def _spare_the_log() -> None:
-    """Each line would look up where in the code, and in which thread, it was written, though none
-    tells that: https://docs.python.org/3/howto/logging.html#optimization"""
-    logging._srcfile = None
+    """Each line would look up in which thread and process it was written, though none tells that:
+    https://docs.python.org/3/howto/logging.html#optimization"""
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
+_LONGEST = 64
+"""Characters of an address, its zone included: what is longer is none, and is not remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,12 @@ def _hops(forwarded_for: Sequence[str], real_ip: str | None) -> list[str]:
     return hops or ([real_ip.strip()] if real_ip else [])
 
 
-@lru_cache(maxsize=1_024)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1_024)
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
         parsed = ip_address(text.split("%", 1)[0])
     except ValueError:

@@ -178,6 +178,8 @@ class LocalDispatcher:
         try:
             async with asyncio.timeout(limit) as deadline, aclosing(answer):
                 async for told in answer:
+                    if not told:
+                        continue
                     last = told[-1]
                     said = told[:-1] if isinstance(last, Answered) else told
                     if said:

@@ -147,6 +147,7 @@ class _Attempt:
                     counted = usage or _estimated(request, answer)
                     told.append(Answered((answer,), stop, counted, request.target.ref))
                     self.answered = True
+                    break  # Nothing may come behind it.
                 case _:
                     assert_never(event)
         return told

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from opensoul.adapters.stores.run_log import MemoryRunLog
 from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
@@ -304,6 +306,16 @@ def texts_of(taken: bytes) -> list[str]:
     data = [block.removeprefix("data: ") for block in taken.decode().split("\n\n") if block]
     choices = [json.loads(frame)["choices"][0] for frame in data if frame != "[DONE]"]
     return [text for choice in choices if (text := choice["delta"].get("content"))]
+
+
+@example([","])
+@example([",", "b", ","])
+@example(['a",', "b"])
+@given(st.lists(st.text(st.sampled_from('",\\ab\ud800\u00e9')), min_size=1))
+def test_every_text_has_a_frame_of_its_own_whatever_is_in_it(texts: list[str]) -> None:
+    told = frames().of([TextDelta(text) for text in texts])
+    chunks = [json.loads(frame[6:]) for frame in told.split(b"\n\n")[:-1]]
+    assert [c["choices"][0]["delta"]["content"] for c in chunks] == ["", *texts]
 
 
 async def test_frames_that_gathered_are_taken_at_once() -> None:

@@ -276,6 +276,21 @@ async def test_a_silent_provider_has_timed_out(
     await within((await provider.arrival()).disconnected)
 
 
+async def test_a_provider_that_answers_byte_by_byte_has_timed_out(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    async def drips(exchange: Exchange) -> None:
+        await exchange.raw(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while True:
+            await exchange.raw(b"x")
+            await asyncio.sleep(0.02)
+
+    provider.will(drips)
+    slow = call(provider.base_url, connect_timeout=0.1, idle_timeout=0.1)
+    _, error = await failure(client, slow)
+    assert error.kind is FailureKind.TIMEOUT
+
+
 async def test_a_provider_that_does_not_read_has_timed_out(client: OpenAICompletions) -> None:
     async with deaf_listener() as (base_url, _):
         request = call(base_url, LONG, connect_timeout=0.1, idle_timeout=0.1)

@@ -100,10 +100,35 @@ def test_one_event_at_a_time_is_learnt_from_until_enough_were_seen() -> None:
     many = events(*[b"{}"] * 10)
     for _ in range(8):
         assert repeats.lesson(many) == (events(b"{}"), events(*[b"{}"] * 9))
-        repeats.learn(b"{}", None)
     assert repeats.lesson(many) == (many, b"")
     repeats.learn(plain("a"), "a")
     assert repeats.texts(events(plain("a"))) == ([], events(plain("a")))
+
+
+@pytest.mark.parametrize("nothing", [b"\n\n", b": ping\n\n"])
+def test_what_is_no_event_is_not_split_off_for_ever(nothing: bytes) -> None:
+    """Each time, all of a piece is looked through: a provider could keep everybody waiting."""
+    repeats, rest, split = Repeats(), nothing * 1_000, 0
+    while rest:
+        _, rest = repeats.lesson(rest)
+        split += 1
+    assert split <= 10
+
+
+def test_a_field_of_that_name_elsewhere_is_not_taken_for_the_text() -> None:
+    elsewhere = b'{"content":"caf\xc3\xa9","choices":[{"delta":{"content":"caf\\u00e9"}}]}'
+    assert taught(elsewhere, "caf\u00e9").texts(events(elsewhere)) == ([], events(elsewhere))
+
+
+@pytest.mark.parametrize("control", ["\x00", "\t", "\r", "\n", "\x1f"])
+def test_what_is_no_json_is_left_to_be_refused(control: str) -> None:
+    broken = events(plain("a").replace(b'"a"', f'"a{control}b"'.encode()))
+    assert taught().texts(broken) == ([], broken)
+
+
+def test_one_quotation_mark_does_not_both_begin_and_end_a_text() -> None:
+    broken = events(plain("").replace(b'""', b'"'))
+    assert taught().texts(broken) == ([], broken)
 
 
 def test_a_few_events_are_read_together_all_the_same() -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ...domain.errors import FailureKind, ModelFailed
 from ...domain.model_calls import (
     ModelEvent,
@@ -87,7 +85,7 @@ class Answer:
 
     def whole(self, body: bytes) -> Sequence[ModelEvent]:
         """The events of an answer that came in one piece: the provider does not stream."""
-        chunk = _loads(body)
+        chunk = fields.loads(body)
         if not isinstance(chunk, dict):
             raise self._malformed(body.decode("utf-8", "replace"))
         events = self._chunk(chunk, "message")
@@ -109,8 +107,8 @@ class Answer:
             for payload in payloads:
                 if self.done:
                     break
-                chunk = _loads(payload)
-                text = _only_text(chunk)
+                chunk = fields.loads(payload)
+                text = fields.only_text(chunk)
                 self._repeats.learn(payload, text)
                 if text:
                     self._spoken = True
@@ -204,27 +202,6 @@ class Answer:
 
     def _malformed(self, excerpt: str) -> ModelFailed:
         return self._failures.unusable("it is no chat completion", excerpt)
-
-
-def _loads(payload: bytes) -> object:
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _only_text(chunk: Any) -> str | None:
-    """The text of a chunk that tells nothing else; None for any other, and for what is none."""
-    try:
-        (choice,) = chunk["choices"]
-        ((name, text),) = choice["delta"].items()
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
-    if name != "content" or not isinstance(text, str):
-        return None
-    if choice.get("finish_reason") or choice.get("index") or chunk.get("usage"):
-        return None
-    return None if "error" in chunk or chunk.get("object") == "error" else text
 
 
 _STOPS: Mapping[str, StopReason] = {

@@ -21,9 +21,7 @@ _MAX_BODY_BYTES = 8 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BODY_TIMEOUT = 5.0
 """Seconds that the body of a refusal may take; its status is told in any case."""
-_TAKEN_AT_ONCE = 32 * 1024
-"""Bytes of a body that is sent without waiting: less than the transport's buffer takes."""
-_MOST_WAYS = 64
+_MOST_WAYS = 16
 _END_TIMEOUT = 0.5
 """Seconds to wait for the end of a body behind [DONE], which lets its connection be used again."""
 
@@ -85,10 +83,9 @@ class OpenAICompletions:
         body = openai_request.body(request, self._encode, failures)
         way = self._way_to(provider, failures)
         try:
-            if len(body) <= _TAKEN_AT_ONCE:
-                return await self._connections.post(way, body)
             # aiohttp's own limits begin once a connection is asked for, and once the body is
-            # sent: the one around them is for a provider that does not read what it is sent.
+            # sent: the one around them is for a provider that does not read what it is sent, or
+            # that answers byte by byte.
             async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
                 return await self._connections.post(way, body)
         except aiohttp.ClientResponseError as error:
@@ -116,7 +113,7 @@ class OpenAICompletions:
         )
         way = Way(openai_request.address(provider, headers, failures), headers, limits)
         if len(self._ways) >= _MOST_WAYS:
-            self._ways.clear()
+            del self._ways[next(iter(self._ways))]
         self._ways[id(provider)] = (provider, way)
         return way
 

@@ -5,7 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
 from ...domain.model_calls import Usage
+
+
+def loads(payload: bytes) -> object:
+    """The value of a JSON text; None where it is none."""
+    try:
+        return orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def only_text(chunk: Any) -> str | None:
+    """The text of a chunk that tells nothing else; None for any other, and for what is none."""
+    try:
+        (choice,) = chunk["choices"]
+        ((name, text),) = choice["delta"].items()
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    if name != "content" or not isinstance(text, str):
+        return None
+    if choice.get("finish_reason") or choice.get("index") or chunk.get("usage"):
+        return None
+    return None if "error" in chunk or chunk.get("object") == "error" else text
 
 
 def text(content: str | list[Any] | None) -> str:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+from . import openai_fields as fields
+
 _LESSONS = 8
 """Events that are looked at to learn from: of a stream whose chunks differ in more than their text
 (by a random padding, say), more would be looked at in vain."""
 
+_PROBE = "a text that no chunk has"
+_NO_PLAIN_TEXT = re.compile(rb'["\\\x00-\x1f]')
+"""What ends a JSON string, begins an escape, or may not stand in one."""
 _WORTH_IT = 8
 """Events that come at once."""
 
@@ -29,7 +36,7 @@ class Repeats:
         if not self._start or not piece.startswith(self._start):
             return [], piece
         before, _, rest = piece.rpartition(self._end)
-        if not before:
+        if len(before) < len(self._start):
             return [], piece
         chunks = before.split(b"\n\n")
         first, last = len(self._start), len(self._end) - 2
@@ -37,8 +44,7 @@ class Repeats:
         found.append(chunks[-1][first:])
         if (self._end + self._start).join(found) != before[first:]:
             return [], piece  # With the same bytes around them it would be.
-        together = b"".join(found)
-        if b'"' in together or b"\\" in together:
+        if _NO_PLAIN_TEXT.search(b"".join(found)):
             return [], piece
         try:
             return [text.decode() for text in found], rest
@@ -50,18 +56,19 @@ class Repeats:
         as long as there is something to learn, and many events to make use of it."""
         if not self._lessons or piece.count(b"\n\n") < _WORTH_IT:
             return piece, b""
+        self._lessons -= 1
         event, end, rest = piece.partition(b"\n\n")
         return event + end, rest
 
     def learn(self, payload: bytes, text: str | None) -> None:
         """`payload`, the data of one event, was found to tell `text` and nothing else; None: more,
         or something else."""
-        if not self._lessons:
+        if not self._lessons or not text:
             return
         self._lessons -= 1
-        raw = b'"%b"' % (text or "").encode("utf-8", "surrogatepass")
-        if not text or payload.count(raw) != 1:
-            return
+        raw = b'"%b"' % text.encode("utf-8", "surrogatepass")
         before, _, behind = payload.partition(raw)
-        if before.rstrip().endswith(b'"content":'):
+        other = b'%b"%b"%b' % (before, _PROBE.encode(), behind)
+        # It may stand elsewhere in the chunk: then another text there is not the chunk's.
+        if payload.count(raw) == 1 and fields.only_text(fields.loads(other)) == _PROBE:
             self._start, self._end = b'data: %b"' % before, b'"%b\n\n' % behind

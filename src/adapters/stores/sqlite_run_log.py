@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +27,6 @@ from .sqlite_schema import open_database
 from .sqlite_writer import GroupWriter
 
 _NAME = RUNS.name
-_BOUNDS = replace(BOUNDS, finished=16)
-"""What has ended is in the file, and who asks for it mostly asks at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class SqliteRunLog:
         interval: float = 0.1,
         keep_seconds: float = 86_400.0,
         keep_bytes: int = 256 * 1024 * 1024,
-        bounds: Bounds = _BOUNDS,
+        bounds: Bounds = BOUNDS,
         readers: int = 2,
     ) -> None:
         self._path = Path(path).absolute()

@@ -32,8 +32,8 @@ _LEVEL_WIDTH = max(map(len, LEVELS))
 _TEXT_WIDTH = 32
 _QUOTED = frozenset(" \t=\r\n\"'")
 _WIDEST = 1 << 63
-_SIMPLE = re.compile(r"[\w./:@+,-]*", re.ASCII)
-"""A text of these alone is shown as it is: nothing in it to mask, to escape or to quote."""
+_SIMPLE = re.compile(r"[\w./:@+,-]{0,1024}", re.ASCII)
+"""A text of these alone is shown as it is: nothing in it to mask, to escape, to quote or to cut."""
 _NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -69,9 +69,11 @@ class _PlainLines(logging.Formatter):
         when, level = _timestamp(record.created), _level(record.levelno)
         text = on_one_line(_message(record.msg, record.args))
         if self._short:
-            words = [f"{when[11:19]}Z [{level}] {text} [{record.name}]"]
+            words = [f"{when[11:19]}Z [{level}] {text} [{_name(record.name)}]"]
         else:
-            words = [f"{when} [{level:<{_LEVEL_WIDTH}}] {text:<{_TEXT_WIDTH}} [{record.name}]"]
+            words = [
+                f"{when} [{level:<{_LEVEL_WIDTH}}] {text:<{_TEXT_WIDTH}} [{_name(record.name)}]"
+            ]
         for key, value in record.__dict__.items():
             if key not in _NOT_EXTRA:
                 name, secret = _naming(key)
@@ -82,10 +84,10 @@ class _PlainLines(logging.Formatter):
                 else:
                     words.append(f"{name}={_shown(key, value)}")
         lines = [" ".join(words)]
-        if record.exc_info and record.exc_info[1] is not None:
-            lines.append(_indented(_traceback(record.exc_info[1])))
         if record.stack_info:
             lines.append(_indented(masked(str(record.stack_info))))
+        if record.exc_info and record.exc_info[1] is not None:
+            lines.append(_indented(_traceback(record.exc_info[1])))
         return "\n".join(lines)
 
 
@@ -93,6 +95,11 @@ def _shown(key: str, value: object) -> str:
     """A value as structlog shows it: a text in quotes where it would not end otherwise."""
     told = on_one_line(plain(value, key=key))
     return told if isinstance(told, str) and not _QUOTED.intersection(told) else repr(told)
+
+
+@lru_cache(maxsize=1_024)
+def _name(logger: str) -> str:
+    return str(on_one_line(logger))
 
 
 @lru_cache(maxsize=1_024)

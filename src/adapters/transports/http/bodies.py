@@ -15,6 +15,7 @@ from .json_text import loads
 from .requests import Given
 
 _JSON = re.compile(r"(application|text)/(json|[a-z0-9.!#$&^_-]+\+json)\s*(;.*)?", re.IGNORECASE)
+_MOST_DIGITS = 18
 _KEYS = "gateway.http.endpoints.chatCompletions"
 
 
@@ -52,9 +53,12 @@ def _require_json(given: Given) -> None:
 
 
 def _length(given: Given) -> int:
-    """What the head says the body has, in bytes; 0 where it does not say."""
+    """What the head says the body has, in bytes; 0 where it does not say. (A body in chunks ends
+    with its last, whatever else is said: https://www.rfc-editor.org/rfc/rfc9112#section-6.3)"""
     said = given.get(b"content-length", b"")
-    return int(said) if said.isdigit() else 0
+    if b"transfer-encoding" in given or not said.isdigit():
+        return 0
+    return int(said[:_MOST_DIGITS])
 
 
 async def _read(pieces: AsyncIterable[bytes], patience: float, limit: int) -> bytes:

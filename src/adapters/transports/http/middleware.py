@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 
-_ALWAYS = (b"x-content-type-options", b"nosniff")
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _UNLESS_SAID = (b"cache-control", b"no-store")
 _LINGER = 2.0
 """Seconds that the rest of a refused request's body is read and thrown away."""
@@ -151,7 +151,7 @@ class _Connection:
 
 
 def _head(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    head = [*headers, (b"x-request-id", exchange.request_id.encode()), _ALWAYS]
+    head = [*headers, (b"x-request-id", exchange.request_id.encode()), *_ALWAYS]
     head += [(name.encode(), value.encode()) for name, value in exchange.headers.items()]
     if all(name != _UNLESS_SAID[0] for name, _ in headers):
         head.append(_UNLESS_SAID)

@@ -71,13 +71,14 @@ class Frames:
         return b"".join(frames)
 
     def _deltas(self, texts: list[str]) -> bytes:
-        """A frame for each text. All are encoded together, as a list: in that, quotation marks with
-        a comma between them stand between two texts, unless there is an escaped one."""
-        encoded = dumps(texts)[1:-1]
+        """A frame for each text. All are encoded together, as a list. Behind its first quotation
+        mark, one with a comma and another behind it stands between two texts, unless there is an
+        escaped one: whoever reads on from there meets those that end and begin texts in turn."""
+        encoded = dumps(texts)[2:-1]
         if b'\\"' in encoded:
             return b"".join([self._text + dumps(text) + self._text_end for text in texts])
         between = b'"' + self._text_end + self._text + b'"'
-        return self._text + encoded.replace(b'","', between) + self._text_end
+        return self._text + b'"' + encoded.replace(b'","', between) + self._text_end
 
     def _usage(self, usage: Usage) -> bytes:
         if not self._include_usage:
