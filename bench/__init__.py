@@ -1,4 +1,5 @@
 """How fast the Gateway is, measured beside the limit of its stack. Not part of the package.
 
-`python -m bench.run` measures, `python -m bench.chart` draws, `python -m bench.guard` guards.
+`python -m bench.run` measures, `python -m bench.chart` draws, `python -m bench.guard` guards,
+`python -m bench.floor` tells what the duties cost by themselves.
 """

@@ -74,6 +74,8 @@ class Frames:
         """A frame for each text. All are encoded together, as a list. Behind its first quotation
         mark, one with a comma and another behind it stands between two texts, unless there is an
         escaped one: whoever reads on from there meets those that end and begin texts in turn."""
+        if len(texts) == 1:
+            return self._text + dumps(texts[0]) + self._text_end
         encoded = dumps(texts)[2:-1]
         if b'\\"' in encoded:
             return b"".join([self._text + dumps(text) + self._text_end for text in texts])
