@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -18,6 +19,8 @@ from .sqlite_schema import close_database
 A = TypeVar("A")
 T = TypeVar("T")
 
+_GATHERING = 0.0007
+"""Seconds that jobs wait for others, where others are likely: a commit costs the same for many."""
 _MAX_GROUP = 128
 """Jobs in one transaction at most, so that the first of them does not wait for all."""
 
@@ -68,6 +71,8 @@ class GroupWriter:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job[object, object] | None] = SimpleQueue()
         self._stopping = False
+        self._several = False
+        """The last commit was of more than one job, so that others are likely to come."""
         self._closed = False
         self.failing = False
         """The last job could not be committed, so that there is reason to doubt the next."""
@@ -103,6 +108,7 @@ class GroupWriter:
     def _run(self) -> None:
         while not self._stopping:
             jobs = self._take()
+            self._several = len(jobs) > 1
             self._commit(jobs)
             with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
                 self._loop.call_soon_threadsafe(_settle, jobs)
@@ -113,6 +119,8 @@ class GroupWriter:
         """Wait for a job, then take all that wait. None is the last thing ever queued."""
         jobs = []
         job = self._jobs.get()
+        if self._several:
+            time.sleep(_GATHERING)
         with suppress(Empty):
             while job is not None:
                 jobs.append(job)
