@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,9 @@ async def until_refused(port: int) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                continue  # It waited to be accepted when the listener was closed.
             writer.close()
-            await writer.wait_closed()
+            with suppress(ConnectionResetError):  # The same, a moment later.
+                await writer.wait_closed()
             await asyncio.sleep(0)
