@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord
 from ...domain.runs import EventSpan, RunEvent
-from .run_log_events import Following, Log
+from .run_log_events import HeldEvents, Log
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
 
@@ -46,7 +46,7 @@ class MemoryRunLog:
 
     def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """Raises UnknownRun at once, EventsExpired at the event that is gone."""
-        return Following(self._live.find(run_id), max(after, 0))
+        return HeldEvents(self._live.find(run_id), max(after, 0))
 
     def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         return self.follow(run_id, after)

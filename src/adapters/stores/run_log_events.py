@@ -101,7 +101,7 @@ def _first_of(events: list[RunEvent]) -> list[RunEvent]:
     return events
 
 
-class Following:
+class HeldEvents:
     """The events of a Log behind a number, from memory, until the end.
 
     Waiting may be given up and begun again. Raises EventsExpired; and UnknownRun where a
@@ -114,7 +114,7 @@ class Following:
         self._log = log
         self._seq = after
 
-    def __aiter__(self) -> Following:
+    def __aiter__(self) -> HeldEvents:
         return self
 
     async def __anext__(self) -> EventSpan:

@@ -1,25 +1,22 @@
 """Takes turns into a session store's SQLite database: any number of them in three statements.
 
-Python gives its interpreter away at every statement and has to wait to get it back, behind an
-event loop that is busy. So the rows of many turns go into a view at once, and triggers, which
-SQLite runs by itself, put what they hold into the tables. View and triggers are the connection's
-own: there is nothing of them in the file.
+Few, for the reason that sqlite_rows tells. The rows of many turns go into a view at once, and
+triggers, which SQLite runs by itself, put what they hold into the tables. View and triggers are the
+connection's own: there is nothing of them in the file.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from ...domain.history import estimate
 from ...domain.model_calls import Usage
 from ...domain.ports import Turn
 from .codec import encode
 from .sqlite_columns import MAX_INTEGER, column
-
-_AT_ONCE = 32
-"""Rows of one statement at most: SQLite keeps the statements that it was given, a few dozens."""
+from .sqlite_rows import AT_ONCE, insert_rows
 
 _TURN = """
     key, agent_id, session_id, at, one_off, run_id, model, input_tokens, output_tokens,
@@ -90,25 +87,11 @@ def append_turns(connection: sqlite3.Connection, turns: Sequence[Turn]) -> list[
     return fresh
 
 
-def insert_rows(
-    connection: sqlite3.Connection,
-    insert: str,
-    rows: Iterable[Sequence[object]],
-    behind: str = "",
-) -> None:
-    """Run `INSERT ... VALUES` with many rows at a time; `behind` follows the rows."""
-    left = iter(rows)
-    while some := list(islice(left, _AT_ONCE)):
-        row = f"({', '.join('?' * len(some[0]))})"
-        sql = f"{insert} {', '.join([row] * len(some))} {behind}"
-        connection.execute(sql, tuple(chain.from_iterable(some)))
-
-
 def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> set[str]:
     """Those of the Runs that have stored their turn."""
     found: set[str] = set()
-    for start in range(0, len(run_ids), _AT_ONCE):
-        some = run_ids[start : start + _AT_ONCE]
+    for start in range(0, len(run_ids), AT_ONCE):
+        some = run_ids[start : start + AT_ONCE]
         marks = ", ".join("?" * len(some))
         sql = f"SELECT run_id FROM turns WHERE run_id IN ({marks})"  # noqa: S608 - only marks
         rows = connection.execute(sql, [column(run_id) for run_id in some]).fetchall()

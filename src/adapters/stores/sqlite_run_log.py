@@ -12,11 +12,11 @@ from ...domain.errors import StoreFailed
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord, RunStatus
 from ...domain.runs import EventSpan, RunEvent
-from .run_log_events import Following
+from .run_log_events import HeldEvents
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
 from .sqlite_readers import Readers
-from .sqlite_run_log_follow import FollowingKept
+from .sqlite_run_log_follow import KeptEvents
 from .sqlite_run_log_keeper import Keeper
 from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_pruner import Pruner
@@ -124,12 +124,12 @@ class SqliteRunLog:
 
     def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """Raises UnknownRun at once, EventsExpired at the event that is gone."""
-        return Following(self._live.find(run_id), max(after, 0))
+        return HeldEvents(self._live.find(run_id), max(after, 0))
 
     def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
         """Raises StoreFailed when what was added cannot be kept."""
         opened = self._require()
-        return FollowingKept(
+        return KeptEvents(
             run_id,
             max(after, 0),
             held=self._held,

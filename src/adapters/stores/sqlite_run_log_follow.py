@@ -14,7 +14,7 @@ from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_reads import Kept, read_events
 
 
-class FollowingKept:
+class KeptEvents:
     """RunLog.follow_kept, behind event `seq`. `held` finds a Run in memory."""
 
     def __init__(
@@ -32,7 +32,7 @@ class FollowingKept:
         self._keeper = keeper
         self._readers = readers
 
-    def __aiter__(self) -> FollowingKept:
+    def __aiter__(self) -> KeptEvents:
         return self
 
     async def __anext__(self) -> EventSpan:

@@ -13,7 +13,7 @@ from ...domain.run_records import RunRecord
 from ...domain.runs import EventSpan
 from .run_log_codec import encode_events
 from .sqlite_columns import column
-from .sqlite_incoming import insert_rows
+from .sqlite_rows import insert_rows
 from .sqlite_run_log_reads import find_run
 from .sqlite_run_log_schema import key_of, keys_of
 
@@ -58,7 +58,7 @@ class Batch:
 
 def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
     """Keep the batches, each of another Run. Tells of each how many bytes of events its Run has in
-    all, once it has ended, else 0. Many rows at a time: see sqlite_incoming."""
+    all, once it has ended, else 0."""
     bodies = [encode_events(batch.told.events) if batch.told else b"" for batch in batches]
     insert_rows(
         connection,

@@ -57,8 +57,6 @@ def client_of(scope: Mapping[str, Any], given: Given, trusted: Sequence[Network]
     """Where the request of an ASGI scope comes from; `trusted` are the proxies to believe."""
     client = scope.get("client")
     peer = client[0] if client else None
-    if _FORWARDING.isdisjoint(given) and _FORWARDED not in b" ".join(given):
-        return client_address(peer, trusted=trusted)
     real_ip = given.get(b"x-real-ip")
     return client_address(
         peer,
