@@ -23,6 +23,7 @@ from .model_calls import (
     Usage,
 )
 from .ports import ModelClient, Transcript
+from .repair import repaired
 from .runs import CONTENT, Answered, Run, RunnerEvent
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class AgentLoop:
             room = _room(target, run, _question(run))
             history = fitting(transcript, room, len(history)).messages
         while True:
-            messages = (*_system(run), *history, *run.messages)
+            messages = (*_system(run), *repaired((*history, *run.messages)))
             request = ModelRequest(target, messages, run.params)
             try:
                 async with aclosing(self._clients[target.provider.api].stream(request)) as answer:

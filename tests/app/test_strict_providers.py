@@ -1,0 +1,134 @@
+"""Providers that check a conversation strictly, and answers that are empty by a provider's word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dependency_injector import providers
+
+from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall, text_message
+from opensoul.domain.ports import Turn
+from opensoul.domain.sessions import SessionKey
+from tests.app.serving import Served, config, serving
+from tests.app.serving import provider as fake
+from tests.fakes import behaviours
+from tests.fakes.behaviours import Behaviour, Exchange
+from tests.fakes.provider import FakeProvider
+
+
+def strict(then: Behaviour) -> Behaviour:
+    """Refuse with 400 what Anthropic, Mistral and Perplexity refuse, or go on with `then`."""
+
+    async def behave(exchange: Exchange) -> None:
+        problem = fault(exchange.request.json["messages"])
+        await (then if problem is None else behaviours.fail(400, problem))(exchange)
+
+    return behave
+
+
+def fault(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    calls: list[str] = []
+    last = "assistant"
+    for message in messages:
+        role = message["role"]
+        if role == "tool":
+            if message["tool_call_id"] not in calls:
+                return "a result without its call"
+            calls.remove(message["tool_call_id"])
+            last = "user"
+            continue
+        if calls:
+            return "a call without its result"
+        calls = [call["id"] for call in message.get("tool_calls", ())]
+        if not (message["content"] or calls):
+            return "all messages must have non-empty content"
+        if role == last:
+            return "roles must alternate"
+        last = role
+    return "a call without its result" if calls else None
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+async def test_an_empty_answer_is_a_200_and_the_session_goes_on(
+    tmp_path: Path, reason: str
+) -> None:
+    nothing = behaviours.answer(finish_reason=reason, reasoning=["hm"])
+    both = {"agents": {"defaults": {"model": {"primary": "fake/m", "fallbacks": ["fake/n"]}}}}
+    async with FakeProvider(strict(behaviours.answer("Fine."))) as provider:
+        content = config(provider.base_url, **both) | {
+            "models": {"providers": {"fake": fake(provider.base_url, "m", "n")}}
+        }
+        async with serving(tmp_path, content) as served:
+            await served.text(user="alice", messages=[user("one")])
+            provider.will(strict(nothing))
+            async with served.ask(user="alice", messages=[user("two")]) as response:
+                (choice,) = (await response.json())["choices"]
+            third = await served.text(user="alice", messages=[user("three")])
+
+    assert (response.status, choice["finish_reason"]) == (200, reason)
+    assert choice["message"]["content"] == ""
+    assert third == "Fine."
+    # No cooldown: the fallback was never called.
+    assert [request.json["model"] for request in provider.requests] == ["m"] * 3
+    assert provider.requests[-1].json["messages"] == [
+        user("one"),
+        {"role": "assistant", "content": "Fine."},
+        user("two\nthree"),
+    ]
+
+
+async def test_an_empty_answer_is_streamed_with_its_finish_reason(
+    served: Served, provider: FakeProvider
+) -> None:
+    provider.will(behaviours.answer(finish_reason="length"))
+    async with served.ask(stream=True) as response:
+        body = await response.text()
+
+    assert response.status == 200
+    assert '"finish_reason":"length"' in body
+    assert "error" not in body
+
+
+async def test_a_session_that_was_stored_with_faults_goes_on(tmp_path: Path) -> None:
+    key = SessionKey("main", "openai:old")
+    old = (
+        text_message(Role.USER, "one"),
+        Message(Role.ASSISTANT, (Reasoning("hm"), Text(""))),
+        text_message(Role.USER, "two"),
+        Message(Role.ASSISTANT, (ToolCall("1", "add", "{}"),)),
+        text_message(Role.USER, "three"),
+        Message(Role.TOOL, (Text("42"),), tool_call_id="2"),
+        text_message(Role.ASSISTANT, "yes"),
+    )
+    store = SqliteStore(tmp_path / "sessions.sqlite3")
+    await store.open()
+    await store.append(Turn(key, "id-1", "run-1", 1.0, old))
+    async with (
+        FakeProvider(strict(behaviours.answer("Fine."))) as provider,
+        serving(tmp_path, config(provider.base_url), store=providers.Object(store)) as served,
+    ):
+        session = {"x-opensoul-session-key": str(key)}
+        assert await served.text(session, messages=[user("four")]) == "Fine."
+
+    assert provider.requests[0].json["messages"] == [
+        user("one\ntwo\nthree"),
+        {"role": "assistant", "content": "yes"},
+        user("four"),
+    ]
+
+
+async def test_a_resent_conversation_with_faults_is_answered(tmp_path: Path) -> None:
+    conversation = [user("one"), {"role": "assistant", "content": ""}, user("two")]
+    async with (
+        FakeProvider(strict(behaviours.answer("Fine."))) as provider,
+        serving(tmp_path, config(provider.base_url)) as served,
+    ):
+        assert await served.text(messages=conversation) == "Fine."
