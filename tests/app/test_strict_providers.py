@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -110,7 +111,8 @@ async def test_a_session_that_was_stored_with_faults_goes_on(tmp_path: Path) -> 
     )
     store = SqliteStore(tmp_path / "sessions.sqlite3")
     await store.open()
-    await store.append(Turn(key, "id-1", "run-1", 1.0, old))
+    await store.append(Turn(key, "id-1", "run-1", time(), old))
+    await store.close()
     async with (
         FakeProvider(strict(behaviours.answer("Fine."))) as provider,
         serving(tmp_path, config(provider.base_url), store=providers.Object(store)) as served,
