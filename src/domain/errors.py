@@ -158,8 +158,10 @@ class FailureKind(StrEnum):
 class ModelFailed(RunFailed):
     """A model call failed.
 
-    `kind` decides what is tried next and what the client is told; `status` is what the provider
-    said, where it spoke HTTP; `detail` is for the log only and holds no secret.
+    `kind` decides what is tried next and what the client is told; `status` is that of the
+    provider's HTTP answer. `reason` is the message without what it quotes from the provider, so it
+    repeats no part of a conversation. `detail` is for the log only; it may quote, and holds no
+    secret.
     """
 
     code = "model_failed"
@@ -172,10 +174,12 @@ class ModelFailed(RunFailed):
         status: int | None = None,
         retry_after: float | None = None,
         param: str | None = None,
+        reason: str = "",
         detail: str = "",
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.kind = kind
+        self.reason = reason or message
         self.status = status
         self.param = param
         self.detail = detail

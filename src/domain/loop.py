@@ -29,7 +29,7 @@ from .runs import CONTENT, Answered, Run, RunnerEvent
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
 
-# What a provider says of these may repeat parts of the conversation.
+# What a provider says of these may repeat parts of the conversation; it goes to the content log.
 _MAY_QUOTE = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_TOO_LONG, FailureKind.BAD_RESPONSE}
 )
@@ -98,17 +98,17 @@ class AgentLoop:
 
     def _note(self, run: Run, target: ModelTarget, failure: ModelFailed) -> None:
         self._cooldowns.failed(target, failure)
-        logger.warning(
-            "model call failed",
-            extra={
-                "run": run.id,
-                "agent": run.agent.id,
-                "model": target.ref,
-                "kind": failure.kind.value,
-                "status": failure.status,
-                "reason": "" if failure.kind in _MAY_QUOTE else failure.detail or failure.message,
-            },
-        )
+        facts = {
+            "run": run.id,
+            "agent": run.agent.id,
+            "model": target.ref,
+            "kind": failure.kind.value,
+            "status": failure.status,
+            "reason": failure.reason,
+        }
+        if failure.detail and failure.kind not in _MAY_QUOTE:
+            facts["detail"] = failure.detail
+        logger.warning("model call failed", extra=facts)
         said = {"run": run.id, "said": failure.message, "detail": failure.detail}
         content_log.info("what the provider said", extra=said)
 

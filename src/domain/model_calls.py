@@ -57,6 +57,8 @@ class Provider:
     """Seconds to reach the provider; past it the call has failed as unreachable."""
     idle_timeout: float = 300.0
     """Seconds of silence, before or within an answer, after which the call has timed out."""
+    proxy: Secret | None = None
+    """The URL of the proxy to reach it through; secret since it may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from opensoul.domain.model_calls import (
     Usage,
 )
 from opensoul.domain.ports import AgentRunner, Transcript
-from opensoul.domain.runs import Answered, Run, RunnerEvent
+from opensoul.domain.runs import CONTENT, Answered, Run, RunnerEvent
 from tests.fakes.domain import FakeClock, FakeModelClient, Gate, agent, assistant, system, user
 from tests.fakes.domain import run as a_run
 from tests.fakes.domain import target as model
@@ -184,28 +184,51 @@ async def test_a_fallback_takes_over_before_the_first_token(
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("kind", "detail"),
     [
         (FailureKind.OVERLOADED, "said: try later"),
-        (FailureKind.BAD_REQUEST, ""),
-        (FailureKind.CONTEXT_TOO_LONG, ""),
-        (FailureKind.BAD_RESPONSE, ""),
+        (FailureKind.UNREACHABLE, "said: try later"),
+        (FailureKind.BAD_REQUEST, None),
+        (FailureKind.CONTEXT_TOO_LONG, None),
+        (FailureKind.BAD_RESPONSE, None),
     ],
 )
-async def test_the_log_does_not_repeat_what_may_quote_the_conversation(
+async def test_the_log_has_our_own_words_and_not_what_may_quote_the_conversation(
     loop: AgentLoop,
     client: FakeModelClient,
     caplog: pytest.LogCaptureFixture,
     kind: FailureKind,
-    reason: str,
+    detail: str | None,
 ) -> None:
-    client.script("acme/one", ModelFailed(kind, "no", detail="said: try later"))
+    failed = ModelFailed(kind, "no: a quote", reason="no", detail="said: try later")
+    client.script("acme/one", failed)
 
     with caplog.at_level(logging.WARNING), pytest.raises(ModelFailed):
         await told(loop, of(ONE))
-    assert [vars(record)["reason"] for record in caplog.records] == [reason]
-    if not reason:
-        assert "try later" not in repr([vars(record) for record in caplog.records])
+    (logged,) = [vars(record) for record in caplog.records]
+    assert (logged["reason"], logged.get("detail")) == ("no", detail)
+    assert "a quote" not in repr(logged)
+    assert detail or "try later" not in repr(logged)
+
+
+async def test_a_message_without_a_quote_is_logged_as_it_is(
+    loop: AgentLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.script("acme/one", failure(FailureKind.BAD_RESPONSE, "it ended early"))
+
+    with caplog.at_level(logging.WARNING), pytest.raises(ModelFailed):
+        await told(loop, of(ONE))
+    assert [vars(record)["reason"] for record in caplog.records] == ["it ended early"]
+
+
+async def test_what_was_quoted_is_in_the_content_log(
+    loop: AgentLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.script("acme/one", ModelFailed(FailureKind.BAD_REQUEST, "no: a quote", reason="no"))
+
+    with caplog.at_level(logging.INFO, CONTENT), pytest.raises(ModelFailed):
+        await told(loop, of(ONE))
+    assert "no: a quote" in [vars(record).get("said") for record in caplog.records]
 
 
 async def test_an_empty_piece_is_no_token_and_is_not_told(

@@ -12,6 +12,7 @@ default one when none is queued. The behaviours are in `tests.fakes.behaviours`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from types import TracebackType
 
@@ -27,10 +28,14 @@ PATIENCE = 5.0
 class FakeProvider:
     """An OpenAI-shaped provider on a port of its own, used as an async context manager.
 
-    A Behaviour is any async function of an Exchange, so a test can write its own.
+    A Behaviour is any async function of an Exchange, so a test can write its own. With `tls`, it
+    serves https.
     """
 
-    def __init__(self, default: Behaviour | None = None) -> None:
+    def __init__(
+        self, default: Behaviour | None = None, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.default = default or answer("Hello", " there")
         self.requests: list[Received] = []
         """Every request so far, oldest first."""
@@ -59,7 +64,7 @@ class FakeProvider:
 
     async def __aenter__(self) -> FakeProvider:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connection, "127.0.0.1", 0)
+        self._server = await loop.create_server(self._connection, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -33,6 +33,7 @@ def call(
     connect_timeout: float = 5.0,
     idle_timeout: float = 5.0,
     api: str = "openai-completions",
+    proxy: str | None = None,
 ) -> ModelRequest:
     """A call of the model `tiny` at the provider `acme`; without messages, a user says "Hi"."""
     provider = Provider(
@@ -44,6 +45,7 @@ def call(
         auth_header=auth_header,
         connect_timeout=connect_timeout,
         idle_timeout=idle_timeout,
+        proxy=None if proxy is None else Secret(proxy),
     )
     target = ModelTarget(
         provider,

@@ -297,14 +297,6 @@ async def test_cookies_are_not_kept(provider: FakeProvider, client: OpenAIComple
     assert "cookie" not in provider.requests[1].headers
 
 
-async def test_the_environment_names_no_proxy_for_it(
-    provider: FakeProvider, client: OpenAICompletions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert text_of(await collect(client, call(provider.base_url))) == "Hello there"
-
-
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
 async def test_secrets_never_show(
     provider: FakeProvider, client: OpenAICompletions, status: int

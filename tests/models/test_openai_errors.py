@@ -143,8 +143,27 @@ def test_an_unknown_model_is_a_fault_of_the_configuration(body: object) -> None:
     assert error.message == "The provider of acme/tiny does not know the model 'tiny'."
 
 
-def test_nothing_at_an_address_hints_at_the_base_url() -> None:
-    assert "base URL" in refused(404, {"detail": "Not Found"}).message
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize(
+    ("base_url", "asked", "advice"),
+    [
+        ("http://h:8080", "http://h:8080/chat/completions", "try adding /v1 to"),
+        ("http://h:8080/", "http://h:8080/chat/completions", "try adding /v1 to"),
+        ("https://h/api?key=secret", "https://h/api/chat/completions", "try adding /v1 to"),
+        ("http://u:secret@h/v1", "http://h/v1/chat/completions", "check"),
+        ("http://h/v1beta/openai", "http://h/v1beta/openai/chat/completions", "check"),
+    ],
+)
+def test_nothing_at_an_address_names_it_and_what_to_do(
+    status: int, base_url: str, asked: str, advice: str
+) -> None:
+    body = b'{"detail":"Not Found"}'
+    error = Failures(call(base_url).target).refused(status, body, {}, NOW)
+    assert error.message == (
+        f"The provider of acme/tiny gave an unusable answer: status {status}, so there is no chat "
+        f"completions API at {asked}: {advice} models.providers.acme.baseUrl."
+    )
+    assert error.reason == error.message
 
 
 @pytest.mark.parametrize(
@@ -170,6 +189,13 @@ def test_the_parameter_at_fault_is_passed_on() -> None:
     assert refused(400, openai("wrong", param="stop")).param == "stop"
     assert refused(400, openai("wrong", param=None)).param is None
     assert refused(429, openai("wrong", param="stop")).param is None
+
+
+@given(st.integers(300, 599))
+def test_the_reason_is_never_empty_and_quotes_nothing(status: int) -> None:
+    error = refused(status, openai("You said: my secret.", code="x", param="my secret"))
+    assert "acme/tiny" in error.reason
+    assert "my secret" not in error.reason
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from ...domain.model_calls import Compat, ModelTarget, Price, Provider, Secret
+from ...domain.proxies import proxy_from_environment
 from .aliases import Aliases
 from .context import Building
 from .places import first_set
-from .schema.providers import APIS_WITHOUT_URL, SERVED_APIS, Cost, ModelEntry, ProviderEntry
+from .schema.providers import (
+    APIS_WITHOUT_URL,
+    CALLED,
+    SERVED_APIS,
+    Cost,
+    ModelEntry,
+    ProviderEntry,
+)
 from .sentences import guess, listing
 
 BUILT_IN = "openai"
@@ -19,6 +28,7 @@ BUILT_IN_URL = "https://api.openai.com/v1"
 _BUILT_IN_KEY = "OPENAI_API_KEY"
 _DEFAULT_MAX_TOKENS = 8_192
 _PROVIDERS = ("models", "providers")
+_OTHER_ENDPOINTS = ("/responses", "/completions", "/messages", "/embeddings")
 
 
 class NoSuchModel(Exception):
@@ -103,6 +113,9 @@ class Models:
         if not named and provider_id != BUILT_IN and entry.api not in APIS_WITHOUT_URL:
             message = f"is needed for the api `{entry.api}`: where the provider is"
             self.building.report(*where, "baseUrl", message=message)
+        if entry.api == "openai-completions" and (wrong := _other_endpoint(entry.base_url)):
+            message = f"must end before `{wrong}`: the Gateway adds `{CALLED}`, all that it calls"
+            self.building.report(*where, "baseUrl", message=message)
         seen: set[str] = set()
         for i, model in enumerate(entry.models):
             if model.id in seen:
@@ -136,18 +149,22 @@ class Models:
 
     def _provider(self, provider_id: str, model: ModelEntry, api: str) -> Provider:
         entry = self.providers[provider_id]
-        fallback_url = BUILT_IN_URL if provider_id == BUILT_IN else ""
+        base_url = entry.base_url or (BUILT_IN_URL if provider_id == BUILT_IN else "")
+        proxy = entry.proxy
+        if proxy is None:
+            proxy = proxy_from_environment(base_url, self.building.env)
         headers = {name.lower(): (name, text) for name, text in entry.headers.items()}
         headers |= {name.lower(): (name, text) for name, text in model.headers.items()}
         return Provider(
             id=provider_id,
             api=api,
-            base_url=entry.base_url or fallback_url,
+            base_url=base_url,
             api_key=self._key(provider_id),
             headers=tuple((name, Secret(text)) for name, text in headers.values()),
             auth_header=entry.auth_header,
             connect_timeout=float(entry.connect_timeout_seconds),
             idle_timeout=float(entry.idle_timeout_seconds),
+            proxy=Secret(proxy) if proxy else None,
         )
 
     def _key(self, provider_id: str) -> Secret | None:
@@ -155,6 +172,12 @@ class Models:
         if key is None and provider_id == BUILT_IN:
             key = first_set(self.building.env, _BUILT_IN_KEY)
         return None if key is None else Secret(key)
+
+
+def _other_endpoint(base_url: str | None) -> str:
+    """The end of a base URL that is the path of another endpoint of the API; empty for none."""
+    path = urlsplit(base_url or "").path
+    return next((end for end in _OTHER_ENDPOINTS if path.endswith(end)), "")
 
 
 def _price(cost: Cost) -> Price:

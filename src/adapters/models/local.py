@@ -135,6 +135,7 @@ def _addressed(request: ModelRequest, child: ModelProcess) -> ModelRequest:
         api_key=at.api_key,
         headers=_HEADERS,
         auth_header=True,
+        proxy=None,
     )
     addressed = replace(target, provider=provider, params=defaults, compat=compat)
     return replace(request, target=addressed, params=params)

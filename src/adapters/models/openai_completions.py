@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import aiohttp
 
 from ...domain.errors import ModelFailed
 from ...domain.model_calls import ModelEvent, ModelRequest, Provider
 from ...domain.ports import Clock
-from . import openai_request
+from . import openai_proxy, openai_request
 from .openai_answer import Answer
 from .openai_connections import Connections, Way
 from .openai_failures import Failures
+from .openai_http import why_broken, why_undecoded, why_unreadable
+from .openai_proxy import Proxy
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
@@ -50,6 +53,8 @@ class OpenAICompletions:
             if response.status != 200:
                 raise await self._refusal(response, failures)
             reader = _Reader(response, failures, request.target.provider.idle_timeout)
+            if problem := why_undecoded(response.headers.get("Content-Encoding", "")):
+                raise failures.unusable(problem)
             answer = Answer(failures)
             if reader.is_stream():
                 while not answer.done:
@@ -88,10 +93,14 @@ class OpenAICompletions:
             # that answers byte by byte.
             async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
                 return await self._connections.post(way, body)
+        except aiohttp.ClientHttpProxyError as error:
+            failure = failures.unreachable(openai_proxy.refusal(error.status), error.message)
         except aiohttp.ClientResponseError as error:
-            failure = failures.unusable("it does not speak HTTP", error.message)
+            failure = failures.unusable(why_unreadable(error.message), error.message)
         except aiohttp.InvalidURL:
             failure = failures.bad_address()
+        except aiohttp.ClientProxyConnectionError as error:
+            failure = failures.unreachable("its proxy could not be reached", str(error))
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
             failure = failures.unreachable("no connection", str(error))
         except TimeoutError:
@@ -112,6 +121,8 @@ class OpenAICompletions:
             connect=provider.connect_timeout, sock_read=provider.idle_timeout
         )
         way = Way(openai_request.address(provider, headers, failures), headers, limits)
+        if provider.proxy is not None:
+            way = _through(provider.proxy.reveal(), way, failures)
         if len(self._ways) >= _MOST_WAYS:
             del self._ways[next(iter(self._ways))]
         self._ways[id(provider)] = (provider, way)
@@ -126,6 +137,18 @@ class OpenAICompletions:
         except (aiohttp.ClientError, OSError) as error:
             body += f" ({type(error).__name__} while this was read)".encode()
         return failures.refused(response.status, bytes(body), response.headers, self._now())
+
+
+def _through(proxy_url: str, way: Way, failures: Failures) -> Way:
+    try:
+        proxy = Proxy.read(proxy_url)
+    except ValueError as error:
+        problem = f"the proxy that is configured for it, or set in the environment, {error}"
+    else:
+        if proxy.tunnels_to(way.address):
+            return replace(way, proxy=proxy.url, proxy_headers=proxy.headers)
+        return replace(way, proxy=proxy.url, headers={**way.headers, **proxy.headers})
+    raise failures.unreachable(problem, "")
 
 
 class _Reader:
@@ -153,7 +176,7 @@ class _Reader:
         except TimeoutError:
             failure = self._failures.silent(self._idle_timeout)
         except (aiohttp.ClientError, OSError) as error:
-            failure = self._failures.unusable("its connection broke within the answer", str(error))
+            failure = self._failures.unusable(why_broken(error), str(error))
         raise failure
 
     async def read_all(self) -> bytes:

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import aiohttp
 
 _LONG_BODY_BYTES = 256 * 1024
+LONGEST_HEADER = 64 * 1024
+"""Bytes. Providers behind several layers of a cloud do exceed the 8 kB that are usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,10 @@ class Way:
     address: str
     headers: Mapping[str, str]
     limits: aiohttp.ClientTimeout
+    proxy: str | None = None
+    """Its URL, without credentials."""
+    proxy_headers: Mapping[str, str] | None = None
+    """For the proxy alone, when it opens a tunnel."""
 
 
 @dataclass(slots=True)
@@ -31,8 +37,8 @@ class _Use:
 class Connections:
     """Sends requests, over a kept connection where there is one.
 
-    Proxy settings and netrc in the environment are not followed, redirects neither: each would
-    send a credential to a place that nobody configured for it. Cookies are not kept.
+    Redirects are not followed, and netrc and the proxies of the environment are not looked up here:
+    each would send a credential to a place that nobody configured for it. Cookies are not kept.
     """
 
     def __init__(self) -> None:
@@ -68,6 +74,8 @@ class Connections:
             timeout=way.limits,
             allow_redirects=False,
             trace_request_ctx=use,
+            proxy=way.proxy,
+            proxy_headers=way.proxy_headers,
         )
 
     def _session(self, once: bool) -> aiohttp.ClientSession:
@@ -79,6 +87,8 @@ class Connections:
                 # How many calls run at a time is for the Gateway's lanes to say.
                 connector=aiohttp.TCPConnector(limit=0, force_close=once),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=LONGEST_HEADER,
+                max_field_size=LONGEST_HEADER,
                 trust_env=False,
                 trace_configs=[trace],
             )

@@ -6,6 +6,7 @@ too early), and nothing of it where it is about the Gateway's own account.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,6 +14,7 @@ import orjson
 
 from ...domain.errors import FailureKind, ModelFailed
 from ...domain.model_calls import ModelTarget, Provider
+from . import openai_proxy
 from .openai_errors import (
     Said,
     kind_of,
@@ -23,6 +25,8 @@ from .openai_errors import (
 )
 
 _HIDDEN = "***"
+_VERSION = re.compile(r"/v\d")
+"""A base URL that has its version, such as `/v1` or `/v1beta/openai`."""
 _SHORTEST_SECRET_HEADER = 4
 """Shorter header values ("1", "on") are no secrets, and hiding them would garble every text."""
 
@@ -92,15 +96,46 @@ class Failures:
     def _told(self, said: Said, status: int | None, wait: float | None, raw: str) -> ModelFailed:
         kind = kind_of(said, status)
         status = status or said.status
+        reason = ""
         if names_unknown_model(said, status) and kind is FailureKind.BAD_RESPONSE:
             message = f"The provider of {self._ref} does not know the model {self._model!r}."
         elif kind is FailureKind.BAD_RESPONSE:
-            message = f"The provider of {self._ref} gave an unusable answer: {_meaning(status)}."
+            meaning = self._meaning(status)
+            message = f"The provider of {self._ref} gave an unusable answer: {meaning}."
         else:
             message = self._sentence(kind, shorten(self._scrub(said.message)))
+            reason = self._sentence(kind, "")
         param = said.param if kind is FailureKind.BAD_REQUEST else None
         detail = f"status {status}: {raw}" if status else raw
-        return self._make(kind, message, status=status, wait=wait, param=param, detail=detail)
+        return self._make(
+            kind, message, status=status, wait=wait, param=param, reason=reason, detail=detail
+        )
+
+    def _meaning(self, status: int | None) -> str:
+        match status:
+            case None:
+                return "an error without a known meaning"
+            case 404 | 405:
+                return f"status {status}, {self._misdirected()}"
+            case 407:
+                return openai_proxy.refusal(status)
+            case _ if 300 <= status < 400:
+                return f"status {status}, a redirect, which is not followed"
+            case _:
+                return f"status {status}"
+
+    def _misdirected(self) -> str:
+        """Where nothing was found, and what to do about it."""
+        setting = f"models.providers.{self._provider.id}.baseUrl"
+        try:
+            url = urlsplit(self._provider.base_url)
+        except ValueError:
+            return f"so its base URL may be wrong: check {setting}"
+        host, path = url.netloc.rpartition("@")[2], url.path.rstrip("/")
+        asked = self._scrub(f"{url.scheme}://{host}{path}/chat/completions")
+        if _VERSION.search(path):
+            return f"so there is no chat completions API at {asked}: check {setting}"
+        return f"so there is no chat completions API at {asked}: try adding /v1 to {setting}"
 
     def _sentence(self, kind: FailureKind, words: str) -> str:
         quote = f": {words}" if words else "."
@@ -129,6 +164,7 @@ class Failures:
         status: int | None = None,
         wait: float | None = None,
         param: str | None = None,
+        reason: str = "",
         detail: str = "",
     ) -> ModelFailed:
         return ModelFailed(
@@ -137,6 +173,7 @@ class Failures:
             status=status,
             retry_after=wait,
             param=None if param is None else self._scrub(param)[:100],
+            reason=reason,
             # Scrubbed before it is cut: half a secret would not be found.
             detail=shorten(self._scrub(detail)),
         )
@@ -145,18 +182,6 @@ class Failures:
         for secret in _secrets(self._provider):
             text = text.replace(secret, _HIDDEN)
         return text
-
-
-def _meaning(status: int | None) -> str:
-    match status:
-        case None:
-            return "an error without a known meaning"
-        case 404:
-            return "status 404, so its base URL may be wrong"
-        case _ if 300 <= status < 400:
-            return f"status {status}, a redirect, which is not followed"
-        case _:
-            return f"status {status}"
 
 
 def _secrets(provider: Provider) -> tuple[str, ...]:
@@ -170,6 +195,8 @@ def _secrets(provider: Provider) -> tuple[str, ...]:
             if len(part) >= _SHORTEST_SECRET_HEADER and part.lower() not in ("basic", "bearer")
         )
     found.update(_in_address(provider.base_url))
+    if provider.proxy is not None:
+        found.update(_in_address(provider.proxy.reveal()))
     found = {form for secret in found for form in (secret, _in_json(secret), secret.strip())}
     return tuple(sorted(found - {""}, key=len, reverse=True))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
 
+from ....domain.proxies import read_proxy
 from .fields import (
     Anything,
     Count,
@@ -35,6 +36,10 @@ SERVED_APIS = ("openai-completions", "local", "scripted")
 """The values of `api` that a model client exists for."""
 APIS_WITHOUT_URL = ("local", "scripted")
 
+CALLED = "/chat/completions"
+"""What the Gateway itself adds to a base URL."""
+_SLASHES = re.compile(r"(?<!:)/{2,}")
+"""Not those of a URL within the path, as some forwarding services have it."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -49,7 +54,14 @@ def _base_url(value: str) -> str:
         raise problem
     if " " in value:
         raise problem
-    return value.rstrip("/")
+    path = _SLASHES.sub("/", url.path).rstrip("/").removesuffix(CALLED).rstrip("/")
+    return urlunsplit((url.scheme, url.netloc, path, url.query, ""))
+
+
+def _proxy(value: str) -> str:
+    if value:
+        read_proxy(value)
+    return value
 
 
 def _header_name(value: str) -> str:
@@ -153,6 +165,14 @@ class ProviderEntry(Section):
     )
     idle_timeout_seconds: SomeSeconds = setting(
         300, "Silence after which a call counts as timed out.", addition=True
+    )
+    proxy: Annotated[str, AfterValidator(_proxy)] | None = setting(
+        None,
+        "The http:// or https:// proxy to reach the provider through, with user name and password "
+        'if it needs them; `""`: none. Left out: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY '
+        "decide, but no proxy of theirs is used for this machine.",
+        addition=True,
+        secret=True,
     )
     models: list[ModelEntry] = Field(
         default_factory=list,
