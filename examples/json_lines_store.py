@@ -79,6 +79,9 @@ class JsonLinesStore:
             del self._sessions[key]
         return len(old)
 
+    async def check_writable(self) -> None:
+        self._opened()
+
     async def check(self) -> None:
         self._opened()
 

@@ -128,6 +128,7 @@ class LocalDispatcher:
             await live.place.turn()
             runner = self._runners[run.agent.runner]
             started = loop.time()
+            await self._store.check_writable()
             session, run = await self._bind_history(run, runner)
             times = Started(queued=started - accepted, history=loop.time() - started)
             self._run_log.append(run.id, times)

@@ -126,6 +126,12 @@ class SessionStore(Protocol):
         """Delete sessions of stateless requests last used before that time; tells how many."""
         ...
 
+    async def check_writable(self) -> None:
+        """Return when a turn can probably be stored now. Called before each Run starts its work, so
+        that no model is paid for an answer that is lost; while nothing is wrong it must cost
+        next to nothing."""
+        ...
+
     async def check(self) -> None:
         """Return when the store can be read and written."""
         ...

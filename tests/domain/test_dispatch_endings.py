@@ -93,6 +93,14 @@ async def cannot_read_its_history(rig: Rig) -> RunEvent:
     return rig.log.events["run-1"][-1]
 
 
+async def knows_that_it_cannot_be_stored(rig: Rig) -> RunEvent:
+    rig.store.write_failure = StoreFailed("disk full")
+    assert await rig.end_of(run()) == Failed("store_failed", "disk full")
+    assert (rig.runner.seen, rig.store.budgets) == ([], [])
+    rig.store.write_failure = None
+    return rig.log.events["run-1"][-1]
+
+
 async def cannot_be_stored(rig: Rig) -> RunEvent:
     rig.store.append_failure = StoreFailed("disk full")
     assert await rig.end_of(run()) == Failed("store_failed", "disk full")
@@ -187,6 +195,7 @@ ENDINGS: list[Callable[[Rig], Awaitable[RunEvent]]] = [
     ends_without_an_answer,
     takes_too_long,
     cannot_read_its_history,
+    knows_that_it_cannot_be_stored,
     cannot_be_stored,
     is_aborted_before_its_first_step,
     is_aborted_in_the_queue,

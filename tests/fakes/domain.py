@@ -154,6 +154,8 @@ class FakeStore:
         self.budgets: list[int] = []
         self.load_failure: Exception | None = None
         self.append_failure: Exception | None = None
+        self.write_failure: Exception | None = None
+        """Known before anything is written."""
         self.load_gate: Gate | None = None
         self.append_gate: Gate | None = None
         """Where `append` waits before it stores."""
@@ -191,6 +193,10 @@ class FakeStore:
         pruned = len(self.turns) - len(kept)
         self.turns = kept
         return pruned
+
+    async def check_writable(self) -> None:
+        if self.write_failure is not None:
+            raise self.write_failure
 
     async def check(self) -> None:
         pass

@@ -15,19 +15,23 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.models.local import LocalModels
+from opensoul.adapters.models.local_keeper import Keeper
+from opensoul.adapters.models.local_process import ModelProcess, ModelSetup
 from opensoul.adapters.models.openai_completions import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import TextDelta
+from opensoul.domain.model_calls import Secret, TextDelta
 
 from .local_bench import (
     PATIENCE,
     PROJECT,
     STAND_IN,
     Places,
+    Seconds,
     bench,
     gone,
     is_there,
     request,
+    said,
     target,
 )
 
@@ -203,6 +207,52 @@ async def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None
     assert str(tmp_path / "nothing") in error.message
     await models.close()
     await inner.close()
+
+
+async def test_an_unexpected_error_of_a_start_fails_that_start_alone(tmp_path: Path) -> None:
+    errors = [RuntimeError("odd")]
+
+    async def launch() -> ModelProcess:
+        if errors:
+            raise errors.pop()
+        command = (sys.executable, str(STAND_IN), "serves", str(tmp_path / "diary"))
+        return await ModelProcess.start(command, ModelSetup(tmp_path, 4096), patience=PATIENCE)
+
+    keeper = Keeper("local/m", launch, now=Seconds())
+    both = await asyncio.gather(keeper.child(), keeper.child(), return_exceptions=True)
+    for error in both:
+        assert isinstance(error, ModelFailed)
+        assert error.kind is FailureKind.UNREACHABLE
+        assert "cannot be started. An internal error: RuntimeError." in error.message
+
+    assert (await keeper.child()).alive
+    await keeper.close()
+
+
+async def test_unexpected_errors_in_a_row_are_counted_as_failures(tmp_path: Path) -> None:
+    async def launch() -> ModelProcess:
+        raise RuntimeError("odd")
+
+    keeper = Keeper("local/m", launch, now=Seconds())
+    for _ in range(3):
+        assert (await failure(keeper.child())).retry_after is None
+    error = await failure(keeper.child())
+    assert error.retry_after == pytest.approx(5.0)
+    await keeper.close()
+
+
+async def test_a_model_file_may_have_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"m\xff.gguf")
+    file.touch()
+    async with bench(Places(tmp_path)) as here:
+        assert await said(here.models, request(target(file), "hello"))
+
+
+async def test_a_child_is_never_behind_a_proxy(tmp_path: Path) -> None:
+    async with bench(Places(tmp_path)) as here:
+        provider = replace(here.target.provider, proxy=Secret("http://127.0.0.1:9"))
+        behind = replace(here.target, provider=provider)
+        assert await said(here.models, request(behind, "hello"))
 
 
 async def test_closing_ends_the_child_and_refuses_calls(tmp_path: Path) -> None:

@@ -140,6 +140,9 @@ async def test_a_full_disk_is_told_until_there_is_room_again(store: SqliteStore)
             await store.append(make_turn("r3"))
         with pytest.raises(StoreFailed, match="cannot be written"):
             await store.check()
+        with pytest.raises(StoreFailed, match="cannot be written"):
+            await store.check_writable()
+    await store.check_writable()
     await store.check()
     await store.append(make_turn("r4"))
     assert await stored(store) == make_turn("r1").messages + make_turn("r4").messages

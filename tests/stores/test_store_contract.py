@@ -216,9 +216,10 @@ async def test_a_one_off_session_that_is_returned_to_lasts(store: SessionStore) 
 
 
 async def test_an_open_store_is_fit(store: SessionStore) -> None:
-    await store.check()
-    await store.append(make_turn("r1"))
-    await store.check()
+    for run_id in ("r1", "r2"):
+        await store.check()
+        await store.check_writable()
+        await store.append(make_turn(run_id))
 
 
 async def refusals(store: SessionStore) -> list[str]:
@@ -229,6 +230,7 @@ async def refusals(store: SessionStore) -> list[str]:
         store.append(make_turn("r1")),
         store.prune_one_off(0.0),
         store.check(),
+        store.check_writable(),
     ):
         with pytest.raises(StoreFailed) as failure:
             await call
@@ -241,7 +243,7 @@ async def test_a_store_that_is_not_open_refuses_everything(closed_store: Session
     await closed_store.open()
     await closed_store.close()
     await closed_store.close()
-    assert await refusals(closed_store) == never_opened == ["The session store is not open."] * 4
+    assert await refusals(closed_store) == never_opened == ["The session store is not open."] * 5
 
 
 async def test_closing_finishes_what_was_asked_for(closed_store: SessionStore) -> None:

@@ -26,6 +26,7 @@ class Keeper:
 
     def __init__(self, name: str, launch: Launch, *, now: Callable[[], float]) -> None:
         self._name = name
+        self._named = {"model": name}
         self._launch = launch
         self._now = now
         self._child: ModelProcess | None = None
@@ -111,10 +112,17 @@ class Keeper:
             return problem
         except asyncio.CancelledError:  # By `close`: whoever waits here is not cancelled.
             return ChildFailed("The Gateway is shutting down.")
+        # The edge of the task. A start that fails unexpectedly is one that failed: the next call
+        # starts again, instead of getting the error of this one.
+        except Exception as error:
+            logger.exception("starting a local model failed unexpectedly", extra=self._named)
+            return ChildFailed(f"An internal error: {type(error).__name__}.")
 
     async def _watch(self, child: ModelProcess, began: float) -> None:
-        how = await child.ended()
-        self._watching = None
+        try:
+            how = await child.ended()
+        finally:
+            self._watching = None
         if self._now() - began >= _STABLE:
             self._failures = 0
         self._count(ChildFailed(f"It ended by itself ({how}).", child.last_words))

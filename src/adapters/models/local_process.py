@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import signal
 from collections.abc import Sequence
@@ -135,7 +136,8 @@ class ModelProcess:
         api_key = secrets.token_urlsafe(32)
         settings = {"file": str(setup.file), "context": setup.context, "apiKey": api_key}
         with suppress(BrokenPipeError, ConnectionResetError):  # It has ended: read why.
-            self._stdin.write(orjson.dumps(settings) + b"\n")
+            # Unlike orjson, json can express a file name that is not UTF-8.
+            self._stdin.write(json.dumps(settings).encode() + b"\n")
             await self._stdin.drain()
         with suppress(ValueError):  # A line without end.
             return self._read_report(await self._stdout.readline(), api_key)

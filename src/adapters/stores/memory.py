@@ -50,6 +50,9 @@ class MemoryStore(MemoryCatalog):
         ]
         return sum(map(self._forget, stale))
 
+    async def check_writable(self) -> None:
+        self._require_open()
+
     async def check(self) -> None:
         self._require_open()
 

@@ -23,6 +23,7 @@ from ...domain.session_records import (
 )
 from ...domain.sessions import SessionKey
 from .codec import Undecodable
+from .disk_room import is_short, try_to_write
 from .sqlite_catalog import find_by_id, find_session, list_sessions
 from .sqlite_changes import (
     Changes,
@@ -153,8 +154,29 @@ class SqliteStore:
     async def usage(self, since: float) -> tuple[DayUsage, ...]:
         return await self._read(partial(read_usage, since=since))
 
+    async def check_writable(self) -> None:
+        """After a failed write, or with little room on the disk, write for real; else ask for the
+        room only. It gets well by itself: the next check finds room again."""
+        opened = self._require()
+        directory = self._path.parent
+        if not opened.writer.failing and not is_short(directory):
+            return
+        try:
+            async with asyncio.timeout(self._check_timeout):
+                await asyncio.to_thread(try_to_write, directory)
+                if opened.writer.failing:
+                    await opened.writer.submit(touch)
+        except TimeoutError as error:
+            raise self._stuck() from error
+        except OSError as error:
+            raise StoreFailed(
+                f"The session store cannot be written: {error.strerror}. Nothing was sent to a "
+                "model; the Gateway goes on by itself once there is room."
+            ) from error
+
     async def check(self) -> None:
-        """Read, and take the write lock; after a failed write, write for real.
+        """Read, and take the write lock; after a failed write, or with little room on the disk,
+        write for real.
 
         An ordinary check thus costs no fsync. Raises StoreFailed, also when the file at the path
         is not the one that was opened: what is written to a deleted file is lost.
@@ -163,11 +185,11 @@ class SqliteStore:
         try:
             async with asyncio.timeout(self._check_timeout):
                 await opened.readers.run(partial(_probe, self._path, opened.identity))
-                await opened.writer.submit(touch if opened.writer.failing else _nothing)
+                if not opened.writer.failing:
+                    await opened.writer.submit(_nothing)
         except TimeoutError as error:
-            raise StoreFailed(
-                f"The session store did not answer within {self._check_timeout:g} s."
-            ) from error
+            raise self._stuck() from error
+        await self.check_writable()
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
@@ -175,6 +197,9 @@ class SqliteStore:
             self._working_set.clear()
             await asyncio.to_thread(opened.readers.close)
             await opened.writer.close()
+
+    def _stuck(self) -> StoreFailed:
+        return StoreFailed(f"The session store did not answer within {self._check_timeout:g} s.")
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._require().readers.run(work)

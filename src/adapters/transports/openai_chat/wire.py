@@ -23,7 +23,6 @@ from ....domain.errors import InvalidRequest
 from .fields import kind_of
 
 _I64 = 2**63
-_MOST_STOPS = 4
 _MOST_METADATA = 16
 _Penalty = Annotated[float | None, Field(ge=-2, le=2)]
 _TokenLimit = Annotated[int | None, Field(ge=1, lt=_I64)]
@@ -36,10 +35,10 @@ def _stop(value: Any) -> Any:
     match value:
         case None | str():
             return value
-        case list() if len(value) <= _MOST_STOPS and all(isinstance(s, str) for s in value):
-            return value
+        case list() if all(isinstance(s, str) for s in value):
+            return value  # How many there may be is for the provider to say.
         case _:
-            raise PydanticCustomError("stop", f"must be a string or at most {_MOST_STOPS} strings")
+            raise PydanticCustomError("stop", "must be a string or a list of strings")
 
 
 class _Wire(BaseModel):
@@ -85,16 +84,15 @@ class Fields(_Wire):
     presence_penalty: _Penalty = None
     frequency_penalty: _Penalty = None
     response_format: ResponseFormat | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
+    # Providers have levels of their own, and new ones every few months.
+    reasoning_effort: str | None = None
     parallel_tool_calls: bool | None = None
     metadata: Annotated[
         dict[_MetadataKey, _MetadataValue] | None, Field(max_length=_MOST_METADATA)
     ] = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     service_tier: _Hint | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
+    verbosity: str | None = None
     prompt_cache_key: _Hint | None = None
     prompt_cache_retention: _Hint | None = None
     prompt_cache_options: dict[str, Any] | None = None
