@@ -95,8 +95,14 @@ def test_providers_without_a_key_and_out_of_reach_are_told(place: Home) -> None:
     providers = {
         "near": {"baseUrl": "http://127.0.0.1:9/v1", "models": models},
         "far": {"baseUrl": "http://provider.invalid/v1", "models": models},
+        "behind": {
+            "baseUrl": "http://provider.invalid/v1",
+            "apiKey": "k",
+            "proxy": "http://ann:sesame@127.0.0.1:9",
+            "models": models,
+        },
     }
-    primary = {"primary": "near/m", "fallbacks": ["far/m"]}
+    primary = {"primary": "near/m", "fallbacks": ["far/m", "behind/m"]}
     config = {
         "gateway": {"auth": {"token": "x1"}},
         "agents": {"defaults": {"model": primary}},
@@ -108,8 +114,11 @@ def test_providers_without_a_key_and_out_of_reach_are_told(place: Home) -> None:
         "provider_key_missing",
         "provider_unreachable",
         "provider_unreachable",
+        "proxy_unreachable",
     ]
     assert "models.providers.far.apiKey" in found.out
+    assert "models.providers.behind.proxy" in found.out
+    assert "sesame" not in found.out
 
 
 def test_a_port_in_use_is_told(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:

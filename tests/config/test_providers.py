@@ -94,6 +94,13 @@ def test_the_built_in_provider_has_the_proxy_of_the_environment(place: Place) ->
     assert secret.reveal() == "http://env:1"
 
 
+def test_the_proxy_of_the_env_block_counts_as_that_of_the_environment(place: Place) -> None:
+    loaded = place.load('{ env: { vars: { HTTPS_PROXY: "http://env:1" } } }')
+    secret = loaded.settings.agents.default.models[0].provider.proxy
+    assert secret is not None
+    assert secret.reveal() == "http://env:1"
+
+
 @pytest.mark.parametrize(
     ("proxy", "problem"),
     [

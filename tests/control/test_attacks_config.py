@@ -80,6 +80,27 @@ async def test_a_key_does_not_follow_its_provider_to_another_server(
     await _patch(peer, models={"providers": {"fake": elsewhere | {"apiKey": "another-key"}}})
 
 
+async def test_a_key_is_not_sent_through_a_proxy_that_a_client_chose(
+    served: Served, peer: Peer
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    fake = written["models"]["providers"]["fake"]
+    safe = {"baseUrl": "https://127.0.0.1:1/v1", "apiKey": "a-key", "models": []}
+    providers = {"fake": fake | {"apiKey": "a-key"}, "safe": safe}
+    served.configure(written | {"models": {"providers": providers}})
+    proxy = {"proxy": "http://127.0.0.1:1"}
+    with pytest.raises(Refused, match="give apiKey and headers anew"):
+        await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": REDACTED}}})
+    for env in ({"HTTP_PROXY": "http://127.0.0.1:1"}, {"vars": {"all_proxy": "127.0.0.1:1"}}):
+        with pytest.raises(Refused, match="can be set only in the file itself"):
+            await _patch(peer, env=env)
+    await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": "another-key"}}})
+    await _patch(peer, models={"providers": {"safe": proxy}})  # It sees no key of https.
+    shown = json.dumps(await _config(peer))
+    assert "127.0.0.1:1/v1" in shown
+    assert '"http://127.0.0.1:1"' not in shown
+
+
 async def test_nor_does_the_key_of_the_built_in_provider(peer: Peer) -> None:
     elsewhere = {"baseUrl": "http://127.0.0.1:1/v1"}
     with pytest.raises(Refused, match="give apiKey and headers anew"):

@@ -23,6 +23,8 @@ _INCLUDE = "a file can only be included by editing the configuration file itself
 _SHOWN = "is shown to clients, so that it may name a variable only in the file itself"
 _ELSEWHERE = "is another server than the key was given for: give apiKey and headers anew"
 
+_PROXY = "names a proxy for calls with keys, so that it can be set only in the file itself"
+
 
 def check_edit(before: object, after: object, file: str) -> None:
     """Raises ConfigRefused. Both are what the main file has written, before the edit and after."""
@@ -33,6 +35,9 @@ def check_edit(before: object, after: object, file: str) -> None:
         for path, _ in sorted(added, key=str)
     ]
     issues += [ConfigIssue(dotted(path), _ELSEWHERE, file) for path in _moved(before, after)]
+    old = _proxy_variables(before)
+    proxies = [path for path, text in _proxy_variables(after).items() if old.get(path) != text]
+    issues += [ConfigIssue(dotted(path), _PROXY, file) for path in proxies]
     if issues:
         raise ConfigRefused(issues)
 
@@ -70,8 +75,23 @@ def _moved(before: object, after: object) -> Iterator[KeyPath]:
         # The built-in provider has a key without one being written.
         kept = kept or (name == BUILT_IN and not new.get("apiKey"))
         usual = BUILT_IN_URL if name == BUILT_IN else ""
-        if kept and _server(old.get("baseUrl", usual)) != _server(new.get("baseUrl", usual)):
+        was, now = _server(old.get("baseUrl", usual)), _server(new.get("baseUrl", usual))
+        if kept and was != now:
             yield (*path, "baseUrl")
+        # A proxy for https only sees where a request goes.
+        elif kept and now[0] != "https" and old.get("proxy") != new.get("proxy"):
+            yield (*path, "proxy")
+
+
+def _proxy_variables(value: object) -> dict[KeyPath, object]:
+    """The proxies that the `env` block sets for all providers."""
+    found: dict[KeyPath, object] = {}
+    for path in (("env",), ("env", "vars")):
+        block = value_at(value, path)
+        for name, text in block.items() if isinstance(block, dict) else ():
+            if str(name).lower().endswith("_proxy"):
+                found[(*path, name)] = text
+    return found
 
 
 def _server(url: object) -> tuple[str, str]:

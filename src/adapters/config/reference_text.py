@@ -37,6 +37,7 @@ the agent `main` is there and the chat endpoint is off.
 | token | `--token`, `gateway.auth.token`, `OPENSOUL_GATEWAY_TOKEN` (`OPENCLAW_...`), generated |
 | password | `--password`, `gateway.auth.password`, then the same two with `_PASSWORD` |
 | bind, mode | `--bind`, `--auth`, then the file |
+| proxy | `models.providers.*.proxy`, `NO_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, `ALL_PROXY` |
 
 ## When a file changes
 

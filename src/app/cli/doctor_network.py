@@ -9,10 +9,11 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 
+from ...domain.proxies import read_proxy
 from .addresses import is_loopback
 from .banner import base_url
 from .findings import Finding
@@ -52,20 +53,42 @@ def _providers(settings: Settings) -> list[Provider]:
 
 
 async def _provider(provider: Provider) -> Finding | None:
-    parts = urlsplit(provider.base_url)
-    secure = parts.scheme == "https"
+    try:
+        where = urlsplit(provider.base_url)
+        proxy = None if provider.proxy is None else read_proxy(provider.proxy.reveal())
+    except ValueError as error:
+        return Finding(
+            "proxy_unusable",
+            f"What the environment names as the proxy of the provider {provider.id} {error}.",
+            f"Change the variable, or set models.providers.{provider.id}.proxy.",
+        )
+    why = await _why_unreachable(proxy or where)
+    if why is None:
+        return None
+    if proxy is not None:
+        return Finding(
+            "proxy_unreachable",
+            f"The proxy {proxy.hostname} of the provider {provider.id} cannot be reached: {why}",
+            f"Check models.providers.{provider.id}.proxy; without it, HTTPS_PROXY, HTTP_PROXY and "
+            "ALL_PROXY in the environment.",
+        )
+    return Finding(
+        "provider_unreachable",
+        f"The provider {provider.id} at {provider.base_url} cannot be reached: {why}",
+        f"Check models.providers.{provider.id}.baseUrl, the network, and the provider.",
+    )
+
+
+async def _why_unreachable(url: SplitResult) -> str | None:
+    """Tries to connect; None where that succeeds."""
+    secure = url.scheme == "https"
     try:
         async with asyncio.timeout(_PATIENCE):
             _, writer = await asyncio.open_connection(
-                parts.hostname, parts.port or (443 if secure else 80), ssl=secure or None
+                url.hostname, url.port or (443 if secure else 80), ssl=secure or None
             )
     except (OSError, ssl.SSLError, ValueError) as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else _why(error)
-        return Finding(
-            "provider_unreachable",
-            f"The provider {provider.id} at {provider.base_url} cannot be reached: {why}",
-            f"Check models.providers.{provider.id}.baseUrl, the network, and the provider.",
-        )
+        return "no answer in time" if isinstance(error, TimeoutError) else _why(error)
     writer.close()
     return None
 
