@@ -15,17 +15,18 @@ _Slot = Message | None
 def repaired(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation without the faults for which providers refuse a request.
 
-    Messages without content are removed, except the last one if it is a user's. So are tool calls
-    without a result and results without their call; a result that is separated from its call moves
-    behind it. Providers may also require that roles alternate: two messages of one role are merged
-    where a removed message had separated them, and answers that have lost their question at the
-    start are removed. Everything else stays as it is, and faultless messages stay the same objects.
+    Messages without content are removed. So are tool calls without a result and results without
+    their call; a result that is separated from its call moves behind it. Providers may also require
+    that roles alternate: two messages of one role are merged where a removed message had separated
+    them, and answers that have lost their question at the start are removed.
+
+    Everything else stays as it is, and faultless messages stay the same objects. What stands behind
+    the last answer is asked now, so none of it is removed: a fault there is the client's to mend.
     """
     if not any(map(_suspicious, messages)):
         return tuple(messages)
-    slots = [None if slot is None or _blank(slot) else slot for slot in _paired(messages)]
-    if messages[-1].role is Role.USER:
-        slots[-1] = messages[-1]  # The question. Its fault, if any, is the client's.
+    answers = (i for i, one in enumerate(messages) if one.role is Role.ASSISTANT)
+    slots = list(_slots(messages, asked_from=max(answers, default=-1) + 1))
     return tuple(_joined(_from_first_question(slots)))
 
 
@@ -57,20 +58,21 @@ def _calls(message: Message) -> list[ToolCall]:
     return [part for part in message.parts if isinstance(part, ToolCall)]
 
 
-def _paired(messages: Sequence[Message]) -> Iterator[_Slot]:
-    """Each tool call directly before its result."""
+def _slots(messages: Sequence[Message], *, asked_from: int) -> Iterator[_Slot]:
+    """The messages with content, each tool call directly before its result."""
     placed: set[int] = set()
     """The numbers of the results that are behind their calls already."""
     for number, message in enumerate(messages):
         if _calls(message):
             parts, results = _answered(message, _results_behind(number, messages))
             placed.update(results)
-            yield message if len(parts) == len(message.parts) else replace(message, parts=parts)
+            if len(parts) < len(message.parts):
+                message = replace(message, parts=parts)
+            yield None if _blank(message) else message
             yield from (messages[result] for result in results)
-        elif message.role is not Role.TOOL:
-            yield message
         elif number not in placed:
-            yield None
+            orphan = message.role is Role.TOOL
+            yield None if (orphan or _blank(message)) and number < asked_from else message
 
 
 def _results_behind(number: int, messages: Sequence[Message]) -> dict[str, deque[int]]:
