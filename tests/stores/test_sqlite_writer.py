@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import resource
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
@@ -213,3 +214,14 @@ def test_a_loop_that_ended_does_not_stop_the_writer(path: Path) -> None:
     asyncio.run(writer.close())
     with closing(sqlite3.connect(path)) as reading:
         assert reading.execute("SELECT run_id FROM turns").fetchall() == [("r1",)]
+
+
+async def test_a_directory_that_is_gone_is_known_before_a_turn(path: Path) -> None:
+    place = path.parent / "place"
+    store = SqliteStore(place / "sessions.sqlite3")
+    await store.open()
+    await store.check_writable()
+    shutil.rmtree(place)
+    with pytest.raises(StoreFailed, match="cannot be written: No such file"):
+        await store.check_writable()
+    await store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,10 +15,9 @@ _TRIED = 256 * 1024
 def is_short(directory: Path) -> bool:
     """Whether the disk is nearly full. One system call, so that it can be asked for every run."""
     try:
-        disk = os.statvfs(directory)
+        return shutil.disk_usage(directory).free < _PLENTY
     except OSError:
         return True  # It is found out what is wrong by trying.
-    return disk.f_bavail * disk.f_frsize < _PLENTY
 
 
 def try_to_write(directory: Path) -> None:
