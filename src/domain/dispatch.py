@@ -48,7 +48,7 @@ content_log = logging.getLogger(CONTENT)
 
 _PATIENCE = 10.0
 """Seconds that a runner gets to end."""
-_LAST_PATIENCE = 3.0
+_LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVarTuple, Unpack
+from typing import TypeVarTuple
 
 from .errors import GatewayError
 from .lanes import Place
@@ -32,9 +32,7 @@ class LiveRun:
     """Made for the first caller that waits for the end."""
     _timer: asyncio.TimerHandle | None = None
 
-    def set_timer(
-        self, seconds: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts]
-    ) -> None:
+    def set_timer(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """One timer at a time: the time limit, or the patience with a runner that has to end."""
         self.clear_timer()
         self._timer = asyncio.get_running_loop().call_later(seconds, callback, *args)
