@@ -23,8 +23,8 @@ from opensoul.domain.errors import (
 )
 from opensoul.domain.gateway import Gateway
 from opensoul.domain.lockout import Lockout
-from opensoul.domain.run_records import RunQuery, RunRecord, RunStatus, record_of, status_after
 from opensoul.domain.messages import Image, Message, Role, Text
+from opensoul.domain.run_records import RunQuery, RunRecord, RunStatus, record_of, status_after
 from opensoul.domain.runs import Aborted, Failed, OnLeave, Run, RunRequest, Started
 from opensoul.domain.send_policy import SendPolicy
 from opensoul.domain.session_records import SessionInfo
