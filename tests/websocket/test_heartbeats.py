@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -103,7 +104,7 @@ async def test_texts_wait_on_where_the_run_is_refused(
 
 async def test_texts_wait_on_where_the_session_is_busy(bell: Bell) -> None:
     bell.bench.settings = replace(bell.bench.settings, lanes=LaneSettings(max_waiting=0))
-    busy = {"message": "hi", "idempotencyKey": "busy", "sessionKey": "main"}
+    busy: dict[str, Any] = {"message": "hi", "idempotencyKey": "busy", "sessionKey": "main"}
     bell.bench.runner.script("busy", gate := Gate(), answered())
     await bell.bench.ask("chat.send", **busy)
     bell.heartbeats.note("one")

@@ -20,9 +20,11 @@ from opensoul.domain.settings import LaneSettings, Settings
 from tests.fakes.domain import Gate, agent, answered, settings, target
 from tests.websocket.methods import Bench, connection
 
-AGENT = "agent", {"message": "hi", "idempotencyKey": "K", "sessionKey": "talk"}
-SEND = "chat.send", {"message": "hi", "idempotencyKey": "K", "sessionKey": "talk"}
-BY_KEY = "sessions.send", {"message": "hi", "idempotencyKey": "K", "key": "talk"}
+Door = tuple[str, dict[str, Any]]
+
+AGENT: Door = "agent", {"message": "hi", "idempotencyKey": "K", "sessionKey": "talk"}
+SEND: Door = "chat.send", {"message": "hi", "idempotencyKey": "K", "sessionKey": "talk"}
+BY_KEY: Door = "sessions.send", {"message": "hi", "idempotencyKey": "K", "key": "talk"}
 DOORS = {"agent": AGENT, "chat.send": SEND, "sessions.send": BY_KEY}
 
 
@@ -83,12 +85,12 @@ async def test_no_time_is_no_limit_where_none_is_configured(bench: Bench, door: 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 86_401_000, "5", True])
 @pytest.mark.parametrize("door", DOORS)
-async def test_what_is_no_time_is_refused_by_name(bench: Bench, door: str, value: object) -> None:
+async def test_what_is_no_time_is_refused_by_name(bench: Bench, door: str, value: Any) -> None:
     method, params = DOORS[door]
     name = "timeout" if door == "agent" else "timeoutMs"
 
     with pytest.raises(ValidationError, match=name):
-        await bench.ask(method, **params, **{name: value})
+        await bench.ask(method, **{**params, name: value})
 
     assert bench.log.records == {}
 
@@ -142,7 +144,7 @@ async def test_a_client_that_is_told_of_all_sessions_may_begin_runs_in_any(
     bench: Bench, agent_id: str | None
 ) -> None:
     await fill(bench)
-    of_an_agent = {} if agent_id is None else {"agentId": agent_id}
+    of_an_agent: dict[str, Any] = {} if agent_id is None else {"agentId": agent_id}
     await bench.ask("sessions.subscribe", **of_an_agent)
 
     method, params = SEND
@@ -173,7 +175,7 @@ async def test_a_refused_run_takes_no_room(bench: Bench) -> None:
     bench.settings = replace(bench.settings, lanes=LaneSettings(max_waiting=0))
     bench.runner.script("busy", gate := Gate(), answered())
     other = connection("other")
-    sent = {"message": "hi", "sessionKey": "talk"}
+    sent: dict[str, Any] = {"message": "hi", "sessionKey": "talk"}
     await bench.ask("chat.send", other, **sent, idempotencyKey="busy")
 
     with pytest.raises(SessionBusy):
