@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .auth import Principal, Scope, authorize
 from .errors import InvalidRequest, UnknownSession
 from .messages import Role, text_message
 from .ports import Clock, CurrentSettings, NewId, RunDispatcher, SessionCatalog, SessionStore, Turn
+from .session_changes import ANYTHING, Compacted, Expected
 from .session_records import (
     DayUsage,
     KeptMessage,
@@ -32,39 +32,6 @@ OnChange = Callable[[SessionKey, str], None]
 T = TypeVar("T")
 
 Work = Callable[[], Coroutine[Any, Any, T]]
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What must hold of a Session at the moment it is changed.
-
-    `session_id`: of its current transcript. `archived`: it is archived, or is not there.
-    """
-
-    session_id: str | None = None
-    archived: bool = False
-
-    def check(self, key: SessionKey, info: SessionInfo | None) -> None:
-        """Raises InvalidRequest."""
-        if self.session_id is not None and (info is None or info.session_id != self.session_id):
-            raise InvalidRequest(
-                f"The session {key} is not at {self.session_id} any more.",
-                param="expectedSessionId",
-            )
-        if self.archived and info is not None and info.settings.get("archived") is not True:
-            raise InvalidRequest(f"The session {key} is not archived.", param="archivedOnly")
-
-
-ANYTHING = Expected()
-
-
-@dataclass(frozen=True, slots=True)
-class Compacted:
-    """`kept`: messages of the transcript that is current now; `changed`: it is a new one."""
-
-    info: SessionInfo
-    kept: int
-    changed: bool
 
 
 class SessionDesk:

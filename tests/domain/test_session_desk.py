@@ -15,7 +15,8 @@ from opensoul.domain.auth import Principal, Scope
 from opensoul.domain.errors import Forbidden, InvalidRequest, UnknownSession
 from opensoul.domain.messages import Role
 from opensoul.domain.ports import Turn
-from opensoul.domain.session_desk import Expected, SessionDesk
+from opensoul.domain.session_changes import Expected
+from opensoul.domain.session_desk import SessionDesk
 from opensoul.domain.session_records import SessionQuery
 from opensoul.domain.sessions import SessionKey
 from tests.fakes.domain import (

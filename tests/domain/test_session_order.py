@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from opensoul.domain.errors import InvalidRequest, SessionBusy
 from opensoul.domain.runs import Aborted, Finished
-from opensoul.domain.session_desk import Expected
+from opensoul.domain.session_changes import Expected
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.domain.slow_store import ADMIN, TALK, SlowOffice

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from .....domain.errors import InvalidRequest, UnknownSession
 from .....domain.gateway import Gateway
-from .....domain.session_desk import Expected, SessionDesk
+from .....domain.session_changes import Expected
+from .....domain.session_desk import SessionDesk
 from .....domain.session_settings import SETTINGS
 from .....domain.sessions import SessionKey
 from ..calls import Call, Handler, Handlers, Params
