@@ -17,7 +17,7 @@ from hypercorn.utils import wrap_app
 from quart import Quart
 
 from ..domain.settings import ListenSettings
-from . import websocket_rules
+from . import event_loop, websocket_rules
 from .lifecycle import Lifecycle
 from .websocket_wire import TimedConfig, Timing
 
@@ -55,8 +55,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
         stop = _stop_on_signals()
         await serve_until(stop, app, lifecycle, listen, sockets, ready)
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(until_signal())
+    event_loop.run(until_signal(), loop_factory=_loop_factory())
 
 
 async def serve_until(

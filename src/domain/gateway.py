@@ -121,7 +121,7 @@ class Gateway:
         authorize(principal, Scope.WRITE)
         run = self._make(principal, request, check_key(idempotency_key))
         await self._refuse_blocked(run)
-        asked = fingerprint(run)
+        asked = fingerprint(request, run)
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         return await asyncio.shield(self._begin_once(run, asked, accepted))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ...domain.model_calls import TextDelta
 from ...domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
 from ...domain.session_settings import thinking_level
 from ...domain.sessions import MAIN
+from .. import event_loop
 from .asking import Ended, Question, Show, until_ended
 from .configuration import refusal
 from .refused import Refused
@@ -39,7 +39,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         configure_logging=providers.Object(lambda settings: None),
     )
     try:
-        return asyncio.run(_asked(container, question, show))
+        return event_loop.run(_asked(container, question, show))
     except ConfigInvalid as invalid:
         raise refusal(invalid) from None
     except StateLocked as locked:
