@@ -16,13 +16,19 @@ _LONGEST = 64
 class ClientAddress:
     """`forwarded_by_stranger`: forwarding headers came from a peer that is no trusted proxy.
 
-    They were ignored. `unproven`: trusted proxies told of a loopback address, or of none that can
+    They were ignored. `through_proxy`: they came from a trusted proxy. `unproven`: trusted proxies told of a loopback address, or of none that can
     be read, but not every hop was on this machine. Neither kind of client counts as local.
     """
 
     address: str
     forwarded_by_stranger: bool = False
     unproven: bool = False
+    through_proxy: bool = False
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether the request has forwarding headers, from whichever peer."""
+        return self.forwarded_by_stranger or self.through_proxy
 
     @property
     def is_loopback(self) -> bool:
@@ -63,7 +69,8 @@ def client_address(
         client = parsed
         if not _is_trusted(parsed, trusted):
             break
-    return ClientAddress(str(client), unproven=client.is_loopback and not here)
+    unproven = client.is_loopback and not here
+    return ClientAddress(str(client), unproven=unproven, through_proxy=forwarding_headers)
 
 
 def _hops(forwarded_for: Sequence[str], real_ip: str | None) -> list[str]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from io import BytesIO
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 import pytest
 
@@ -95,8 +95,12 @@ async def test_too_many_wrong_guesses_lock_the_address_out(
     limits = LockoutSettings(max_attempts=3, duration=120)
     auth = replace(gateway.settings.auth, lockout=limits)
     gateway.settings = replace(gateway.settings, auth=auth)
-    for _ in range(3):
+    for _ in range(10):  # One and the same: a program that polls with a stale secret.
         assert (await client.get("/v1/models", headers=WRONG)).status == 401
+    assert (await client.get("/v1/models")).status == 200
+    for number in range(3):
+        headers = {"Authorization": f"Bearer wrong {number}"}
+        assert (await client.get("/v1/models", headers=headers)).status == 401
 
     reply = await client.get("/v1/models")
 
@@ -104,6 +108,57 @@ async def test_too_many_wrong_guesses_lock_the_address_out(
     assert reply.error["type"] == "rate_limit_error"
     assert 110 <= int(reply.headers["Retry-After"]) <= 120
     assert reply.headers["x-should-retry"] == "false"
+
+
+@pytest.fixture
+def open_door(gateway: Harness) -> Harness:
+    gateway.settings = replace(gateway.settings, auth=AuthSettings(AuthMode.NONE))
+    return gateway
+
+
+@pytest.mark.parametrize("proxies", [(), (ip_network("127.0.0.1/32"),)])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "x-forwarded-anything",
+        "Forwarded",
+        "Via",
+        "X-Real-IP",
+        "X-Client-IP",
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "CF-Ray",
+        "CDN-Loop",
+        "Tailscale-User-Login",
+        "Tailscale-Funnel-Request",
+        "X-Original-Host",
+        "Fly-Client-IP",
+        "Remote-User",
+    ],
+)
+async def test_without_authentication_what_a_proxy_passes_on_is_refused(
+    open_door: Harness, client: Client, header: str, proxies: tuple[IPv4Network, ...]
+) -> None:
+    open_door.settings = replace(open_door.settings, trusted_proxies=proxies)
+
+    reply = await client.chat(headers={header: "127.0.0.1"})
+
+    assert (reply.status, reply.error["code"]) == (403, "authentication_required")
+    assert "forwarding headers" in reply.error["message"]
+    assert "Set gateway.auth.mode to `token` or `password`" in reply.error["message"]
+    assert (await client.get("/v1/models", headers={header: ""})).status == 403
+    assert (await client.get("/healthz", headers={header: "127.0.0.1"})).status == 200
+    assert (await client.get("/readyz", headers={header: "127.0.0.1"})).status == 200
+
+
+async def test_without_authentication_a_program_of_this_machine_is_served(
+    open_door: Harness, client: Client
+) -> None:
+    for headers in ({}, {"Authorization": "Bearer whatever"}, {"X-Request-Id": "1"}):
+        assert (await client.get("/v1/models", headers=headers)).status == 200
 
 
 async def test_the_lockout_follows_the_address_that_a_trusted_proxy_tells(

@@ -21,18 +21,45 @@ Given = Mapping[bytes, bytes]
 _BEARER = b"bearer"
 _FORWARDING = frozenset(
     {
-        b"cf-connecting-ip",
-        b"fastly-client-ip",
+        b"cdn-loop",
+        b"client-ip",
+        b"do-connecting-ip",
         b"forwarded",
-        b"tailscale-user-login",
+        b"forwarded-for",
+        b"proxy-client-ip",
+        b"remote-user",
         b"true-client-ip",
         b"via",
+        b"wl-proxy-client-ip",
+        b"x-appengine-user-ip",
+        b"x-azure-clientip",
+        b"x-azure-socketip",
         b"x-client-ip",
         b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-forwarded",
+        b"x-nf-client-connection-ip",
+        b"x-originating-ip",
+        b"x-proxyuser-ip",
         b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+        b"x-remote-user",
     }
 )
-_FORWARDED = b"x-forwarded-"
+"""Headers that proxies add to what they pass on, and that no client sends by itself."""
+_FORWARDING_PREFIXES = (
+    b"cf-",  # Cloudflare, its tunnels included
+    b"fastly-",
+    b"fly-",
+    b"tailscale-",
+    b"x-auth-request-",  # oauth2-proxy
+    b"x-forwarded-",
+    b"x-goog-iap-",
+    b"x-ms-client-principal",
+    b"x-original-",
+    b"x-vercel-",
+)
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -67,7 +94,7 @@ def client_of(scope: Mapping[str, Any], given: Given, trusted: Sequence[Network]
         ],
         real_ip=None if real_ip is None else real_ip.decode("latin-1"),
         forwarding_headers=any(
-            name in _FORWARDING or name.startswith(_FORWARDED) for name in given
+            name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES) for name in given
         ),
         trusted=trusted,
     )
