@@ -16,8 +16,9 @@ _LONGEST = 64
 class ClientAddress:
     """`forwarded_by_stranger`: forwarding headers came from a peer that is no trusted proxy.
 
-    They were ignored. `through_proxy`: they came from a trusted proxy. `unproven`: trusted proxies told of a loopback address, or of none that can
-    be read, but not every hop was on this machine. Neither kind of client counts as local.
+    They were ignored. `through_proxy`: they came from a trusted proxy. `unproven`: trusted proxies
+    reported a loopback address, or none that can be read, but not every hop was on this machine.
+    A client of the first or the last kind does not count as local.
     """
 
     address: str

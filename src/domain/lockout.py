@@ -33,7 +33,7 @@ class Lockout:
     The addresses of one IPv6 network of 64 bits count as one, since one client owns them all.
     A program that polls with a stale secret guesses nothing: the same wrong credential counts once
     a minute, or once in the window where that is longer, so that it never locks an address out.
-    Credentials are remembered as digests under a random key of this object; their number is bounded.
+    Credentials are remembered as digests under a random key of this object, a bounded number.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:

@@ -263,6 +263,8 @@ async def test_an_empty_body_is_refused(client: Client) -> None:
         (b'{"a": "\\ud800"', "line 1"),
         (b'{"a": "\xff"}', "UTF-8"),
         (b'{"a": "\xff\\ud800"}', "utf-8"),
+        (b'{"a": "\xed\xa0"}', "utf-8"),
+        (b'["\\ud800",' + b"[" * 700 + b"]" * 701, "deep"),
         (b"[" * 100_000, "depth"),
         (b'"\\ud800"' + b"[" * 100_000, "Extra data"),
         (b'["\\ud800",' + b"[" * 100_000, "deep"),
@@ -290,21 +292,52 @@ async def test_of_two_equal_keys_the_last_counts(client: Client) -> None:
     assert reply.json["model"] == "beta"
 
 
-async def test_a_lone_surrogate_survives(gateway: Harness, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (rb"\udfff!", "\ufffd!"),
+        (rb"wait \ud83d", "wait \ufffd"),
+        (rb"\uD83D \uDE00", "\ufffd \ufffd"),
+        (rb"\ud83d\ud83d\ude00\ude00", "\ufffd\U0001f600\ufffd"),
+        (rb"\\ud83d \ud83d \u00e9", "\\ud83d \ufffd \xe9"),
+        (b"\xed\xa0\xbd alone", "\ufffd alone"),
+        (b"\xed\xa0\xbd\xed\xb8\x80", "\U0001f600"),
+    ],
+)
+async def test_half_a_surrogate_pair_in_a_message_is_replaced_and_the_rest_untouched(
+    gateway: Harness, client: Client, sent: bytes, text: str
+) -> None:
+    part = b'[{"type":"text","text":"%b"}]' % sent
+    metadata = b'{"\\ud83d":"\\ud83d"}'
+    for content in (b'"%b"' % sent, part):
+        body = b'{"messages":[{"role":"user","content":%b}],"metadata":%b}' % (content, metadata)
+        reply = await client.post(body)
+
+        assert reply.status == 200
+        assert gateway.model.seen[-1].messages[-1].text == text
+        assert gateway.model.seen[-1].params["metadata"] == {"\ufffd": "\ufffd"}
+
+
+@pytest.mark.parametrize("name", ["model", "user"])
+@pytest.mark.parametrize("value", [rb"\ud800", rb"opensoul\udc00"])
+async def test_half_a_surrogate_pair_is_refused_in_an_identifier(
+    client: Client, name: str, value: bytes
+) -> None:
+    body = b'{"%b":"%b","messages":[{"role":"user","content":"x"}]}' % (name.encode(), value)
+
+    reply = await client.post(body)
+
+    assert (reply.status, reply.error["param"]) == (400, name)
+
+
+async def test_half_a_surrogate_pair_of_the_model_is_told_as_it_is(
+    gateway: Harness, client: Client
+) -> None:
     gateway.model.script = (TextDelta("\udcff?"), *gateway.model.script)
 
-    reply = await client.post(
-        b'{"user":"\\ud800","messages":[{"role":"user","content":"\\udfff!"}]}'
-    )
+    reply = await client.chat()
 
-    assert gateway.model.seen[-1].messages[-1].text == "\udfff!"
     assert reply.json["choices"][0]["message"]["content"] == "\udcff?Hello"
-
-
-async def test_a_lone_surrogate_names_no_model(client: Client) -> None:
-    reply = await client.post(b'{"model":"\\ud800","messages":[{"role":"user","content":"x"}]}')
-
-    assert (reply.status, reply.error["param"]) == (400, "model")
 
 
 async def chunks(size: int, count: int) -> AsyncIterator[bytes]:
