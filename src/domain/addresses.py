@@ -74,6 +74,13 @@ def client_address(
     return ClientAddress(str(client), unproven=unproven, through_proxy=forwarding_headers)
 
 
+def stands_for_many(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether many clients can connect through the peer: a trusted proxy, or a program on this
+    machine, which may be a proxy or a tunnel."""
+    parsed = _parse(peer)
+    return parsed is None or parsed.is_loopback or _is_trusted(parsed, trusted)
+
+
 def _hops(forwarded_for: Sequence[str], real_ip: str | None) -> list[str]:
     hops = [hop.strip() for value in forwarded_for for hop in value.split(",") if hop.strip()]
     return hops or ([real_ip.strip()] if real_ip else [])

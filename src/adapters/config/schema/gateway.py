@@ -232,6 +232,12 @@ class GatewaySection(Section):
         default_factory=list,
         description="IP addresses and networks of reverse proxies whose forwarding headers count.",
     )
+    max_connections_per_address: Count = setting(
+        256,
+        "How many connections one address may have at the same time. Loopback and "
+        "`trustedProxies`, through which many clients come, may have any number.",
+        addition=True,
+    )
     tls: Tls = section(Tls, "HTTPS.")
     http: Http = section(Http, "What is served over HTTP.")
     transports: list[Text] = Field(
