@@ -51,7 +51,8 @@ def by_method(routes: Iterable[Route]) -> Mapping[tuple[str, str], Route]:
     """
     table: dict[tuple[str, str], Route] = {}
     for route in routes:
-        for method in {*route.methods, *(("HEAD",) if "GET" in route.methods else ())}:
+        head = ("HEAD",) if "GET" in route.methods else ()
+        for method in dict.fromkeys((*route.methods, *head)):
             if (route.rule, method) in table:
                 raise ValueError(f"two routes answer {method} {route.rule}")
             table[route.rule, method] = route
