@@ -14,7 +14,13 @@ import pytest
 from opensoul.domain.auth import Scope
 from opensoul.domain.lanes import Lanes
 from opensoul.domain.model_calls import Secret, TextDelta
-from opensoul.domain.settings import AuthMode, AuthSettings, LaneSettings, LockoutSettings
+from opensoul.domain.settings import (
+    AuthMode,
+    AuthSettings,
+    ControlSettings,
+    LaneSettings,
+    LockoutSettings,
+)
 
 from .app import TOKEN, Harness
 from .client import BEARER, CHAT, HI, Client, bare
@@ -159,6 +165,33 @@ async def test_without_authentication_a_program_of_this_machine_is_served(
 ) -> None:
     for headers in ({}, {"Authorization": "Bearer whatever"}, {"X-Request-Id": "1"}):
         assert (await client.get("/v1/models", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:18789", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:18789", 200),
+        ("192.0.2.7:80", 200),
+        ("listed.example", 200),
+        ("evil.example:18789", 403),
+        ("localhost.evil.example", 403),
+        ("a b", 403),
+    ],
+)
+async def test_without_authentication_a_name_that_leads_here_is_refused(
+    open_door: Harness, client: Client, host: str, status: int
+) -> None:
+    control = ControlSettings(allowed_hosts=("listed.example",))
+    open_door.settings = replace(open_door.settings, control=control)
+
+    reply = await client.get("/v1/models", headers={"Host": host})
+
+    assert reply.status == status
+    if status == 403:
+        assert repr(host) in reply.error["message"]
+        assert "gateway.allowedHosts" in reply.error["message"]
 
 
 async def test_the_lockout_follows_the_address_that_a_trusted_proxy_tells(
