@@ -11,6 +11,7 @@ import pytest
 
 from opensoul.app.peers import PeerConnections
 from opensoul.domain.addresses import stands_for_many
+from tests.fakes.domain import settings
 from tests.websocket.client import connected, opened
 from tests.websocket.serving import serving
 
@@ -92,3 +93,18 @@ def test_the_addresses_of_one_ipv6_network_count_as_one() -> None:
     assert peers.enter("2001:db8:1:3::1")
     peers.leave("2001:db8:1:2::1")
     assert peers.enter("2001:db8:1:2::2")
+
+
+def test_the_limit_and_the_proxies_are_those_in_force() -> None:
+    in_force = settings(max_connections_per_address=1)
+    peers = PeerConnections.by(lambda: in_force)
+    assert peers.enter("203.0.113.7")
+    assert not peers.enter("203.0.113.7")
+
+    in_force = settings(max_connections_per_address=2)
+    assert peers.enter("203.0.113.7")
+    assert not peers.enter("203.0.113.7")
+
+    in_force = settings(trusted_proxies=(ip_network("203.0.113.0/24"),))
+    assert peers.enter("203.0.113.7")
+    assert peers.enter("127.0.0.1")
