@@ -19,6 +19,7 @@ from quart import Quart
 from ..domain.settings import ListenSettings
 from . import event_loop, websocket_rules
 from .lifecycle import Lifecycle
+from .peers import PeerConnections
 from .websocket_wire import TimedConfig, Timing
 
 _BACKLOG = 1_024
@@ -67,11 +68,16 @@ async def serve_until(
     on_ready: OnReady,
     *,
     websockets: Timing = Timing(),  # noqa: B008 (frozen)
+    peers: PeerConnections | None = None,
 ) -> None:
-    """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain."""
+    """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain.
+
+    `peers` limits the connections of one address; left out: by the settings in force.
+    """
     websocket_rules.install()
     config = hypercorn_config(listen)
     config.websocket_timing = websockets
+    config.peers = peers or PeerConnections.by(lambda: lifecycle.settings)
     opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
     port = opened[0].getsockname()[1]
 

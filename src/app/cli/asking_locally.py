@@ -10,7 +10,6 @@ from ...domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ...domain.messages import Role, text_message
 from ...domain.model_calls import TextDelta
 from ...domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
-from ...domain.session_settings import thinking_level
 from ...domain.sessions import MAIN
 from .. import event_loop
 from .asking import Ended, Question, Show, until_ended
@@ -97,12 +96,11 @@ class _Local:
             raise InvalidRequest(
                 f'agent "{question.agent_id}" does not match session key agent "{key.agent_id}"'
             )
-        level = "off" if question.thinking is None else thinking_level(question.thinking)
         return RunRequest(
             messages=(text_message(Role.USER, question.message),),
             agent_id=key.agent_id,
             session_key=str(key),
-            params={} if level == "off" else {"reasoning_effort": level},
+            thinking=question.thinking,
             on_leave=OnLeave.CONTINUE,
             door="agent",
             reserved_keys=True,

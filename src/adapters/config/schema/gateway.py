@@ -29,7 +29,10 @@ Mode = Literal["token", "password", "none"]
 
 class RateLimit(Section):
     max_attempts: Count = setting(
-        10, "Wrong credentials from one address within `windowMs` that lock it out.", addition=True
+        10,
+        "Wrong credentials from one address within `windowMs` that lock it out. The same one "
+        "counts once a minute, or once in `windowMs` where that is longer.",
+        addition=True,
     )
     window_ms: SomeMilliseconds = setting(
         60_000, "The time in which wrong credentials are counted.", addition=True
@@ -48,7 +51,8 @@ class Auth(Section):
     mode: Mode | None = setting(
         None,
         "How clients prove themselves. Left out: `password` where a password is known, else "
-        "`token`. `none` asks for nothing and is allowed on loopback only.",
+        "`token`. `none` asks for nothing, is allowed on loopback only, and refuses what a proxy "
+        "passes on.",
     )
     token: SecretText | None = setting(
         None,
@@ -70,7 +74,9 @@ class Auth(Section):
 class ChatCompletions(Section):
     enabled: bool = setting(False, "Serve `/v1/chat/completions` and `/v1/models`.")
     max_body_bytes: Count = setting(
-        20 * 1024 * 1024, "The largest request body, in bytes.", addition=True
+        20 * 1024 * 1024,
+        "The largest request body, in bytes: as it arrives, and unpacked.",
+        addition=True,
     )
     body_timeout_ms: SomeMilliseconds = setting(
         60_000, "How long a client may take to send its body.", addition=True
@@ -232,6 +238,12 @@ class GatewaySection(Section):
         default_factory=list,
         description="IP addresses and networks of reverse proxies whose forwarding headers count.",
     )
+    max_connections_per_address: Count = setting(
+        256,
+        "How many connections one address may have at the same time. Loopback and "
+        "`trustedProxies`, through which many clients come, may have any number.",
+        addition=True,
+    )
     tls: Tls = section(Tls, "HTTPS.")
     http: Http = section(Http, "What is served over HTTP.")
     transports: list[Text] = Field(
@@ -247,7 +259,8 @@ class GatewaySection(Section):
     allowed_hosts: list[Text] = Field(
         default_factory=list,
         description="Host names that clients reach the Gateway by, without a port: of a reverse "
-        "proxy, or of this machine in its network. A WebSocket for another name is refused; IP "
+        "proxy, or of this machine in its network. A WebSocket for another name is refused, and "
+        "without authentication every request; IP "
         "addresses, `localhost` and the hosts of `controlUi.allowedOrigins` need no mention.",
         json_schema_extra={"x-addition": True},
     )
