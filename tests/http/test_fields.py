@@ -116,7 +116,6 @@ def test_messages_say_what_is_allowed_and_what_was_given() -> None:
         ("reasoning_effort", "ultra"),
         ("reasoning_effort", ""),
         ("stop", ["a"] * 16),
-        ("stop", []),
         ("stop", ""),
         ("verbosity", "loud"),
     ],
