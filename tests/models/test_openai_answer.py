@@ -237,7 +237,7 @@ def test_the_last_usage_counts() -> None:
     assert usage_of(first, last, None) == Usage(10, 2)
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}, {"prompt_tokens": "7"}, [1], 7])
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}, {"prompt_tokens": "?"}, [1], 7])
 def test_usage_that_says_nothing_is_none(usage: object) -> None:
     assert usage_of(usage) is None
 

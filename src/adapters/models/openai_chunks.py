@@ -1,0 +1,251 @@
+"""The decoded chunks of one answer, turned into ModelEvents.
+
+Read leniently where providers are known to differ and the meaning is plain. What is in no known
+form is noted, so that an answer of which nothing was understood is not taken for an empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ...domain.errors import FailureKind
+from ...domain.model_calls import (
+    ModelEvent,
+    ModelFinished,
+    ReasoningDelta,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+)
+from . import openai_fields as fields
+from .openai_errors import Said, read_error
+from .openai_failures import Failures
+from .openai_json import PairJoiner
+from .openai_tool_calls import ToolCalls
+from .openai_usage import UsageCounts
+
+STREAMED = ("delta", "message", "text")
+"""The fields of a choice that may hold its content, the usual one first."""
+WHOLE = ("message", "delta", "text")
+
+_BESIDE_CHOICES = frozenset(
+    (
+        *("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type"),
+        *("service_tier", "provider", "obfuscation", "prompt_filter_results"),
+        *("x_groq", "error", "base_resp"),
+    )
+)
+_BESIDE_CONTENT = frozenset(
+    (
+        *("index", "finish_reason", "native_finish_reason", "stop_reason", "matched_stop"),
+        *("role", "seed", "usage", "logprobs", "content_filter_results"),
+    )
+)
+
+
+class Malformed(Exception):
+    """A chunk has another shape than a chat completion's; the text is an excerpt for the log."""
+
+
+class Chunks:
+    """What was read of one answer so far. `wait`: seconds that its headers advise after an error.
+
+    `read` raises Malformed, or ModelFailed where the provider reports an error.
+    """
+
+    def __init__(self, failures: Failures, wait: float | None = None) -> None:
+        self._failures = failures
+        self._wait = wait
+        self._pairs = PairJoiner()
+        self.halves = self._pairs.held
+        """Not empty while half a surrogate pair waits for the next piece of its text."""
+        self._calls = ToolCalls(self._pairs)
+        self._usage = UsageCounts()
+        self._index: int | None = None
+        """Of the choice that counts, in an answer that was seen to hold several."""
+        self.source: str | None = None
+        """The field of the choices that text or a tool call was first seen in."""
+        self._reasoned = False
+        self.finish_reason: str | None = None
+        self.unread = ""
+        """The first thing that came in no known form."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no text, no tool call and no reasoning was seen."""
+        return self.source is None and not self._reasoned
+
+    def read(self, chunk: dict[str, Any], names: Sequence[str] = STREAMED) -> list[ModelEvent]:
+        """The events of a chunk. `names`: where its choices hold their content."""
+        self.check(chunk)
+        choices = self._choices(chunk)
+        self._usage.read(chunk, choices)
+        if not choices:
+            self._note(fields.unknown(chunk, _BESIDE_CHOICES))
+        events: list[ModelEvent] = []
+        for choice in choices:
+            events += self._choice(choice, names)
+        return events
+
+    def check(self, document: object, *, named: bool = False) -> None:
+        """Raise ModelFailed if the document holds an error; see `read_error` for `named`."""
+        if said := read_error(document, named=named):
+            raise self._failures.told(said, document, self._wait)
+
+    def end(self) -> list[ModelEvent]:
+        """The events of what was held back until the end."""
+        return [_delta(key, text) for key, text in self._pairs.end()]
+
+    @property
+    def announces_calls(self) -> bool:
+        """Whether the finish reason is a tool call."""
+        return _stop(self.finish_reason) is StopReason.TOOL_CALLS
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether the finish reason explains an answer without content."""
+        return _stop(self.finish_reason) in (StopReason.LENGTH, StopReason.CONTENT_FILTER)
+
+    def finished(self) -> ModelFinished:
+        """The last event of the answer."""
+        stop = _stop(self.finish_reason)
+        if stop in (StopReason.STOP, StopReason.TOOL_CALLS):
+            # Some say "stop" behind a tool call, and some "tool_calls" without any.
+            stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
+        return ModelFinished(stop, self._usage.total())
+
+    def _choices(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
+        """The choices of a chunk that count.
+
+        One choice in a chunk counts whatever its index, since some providers number the chunks
+        there. Where a chunk holds several, the lowest index counts, from then on.
+        """
+        choices = chunk.get("choices") or []
+        if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+            raise Malformed(repr(chunk))
+        if self._index is None:
+            indexes = set(map(_index, choices))
+            if len(indexes) < 2:
+                return choices
+            self._index = min(indexes)
+        return [choice for choice in choices if _index(choice) == self._index]
+
+    def _choice(self, choice: dict[str, Any], names: Sequence[str]) -> list[ModelEvent]:
+        events: list[ModelEvent] = []
+        found = self._content(choice, names)
+        if found is not None:
+            name, delta = found
+            events = list(self._delta(delta, name))
+        elif not any(choice.get(name) for name in names):
+            self._note(fields.unknown(choice, _BESIDE_CONTENT))
+        reason = choice.get("finish_reason")
+        if reason and str(reason).lower() not in ("null", "none"):
+            self._finish(str(reason))
+        return events
+
+    def _content(
+        self, choice: dict[str, Any], names: Sequence[str]
+    ) -> tuple[str, dict[str, Any]] | None:
+        """The first field of a choice that holds something, and its name.
+
+        Some providers repeat in the other fields what stood in the first one, so another field
+        counts only as long as the first one held nothing.
+        """
+        for name in names:
+            delta = choice.get(name)
+            if name == "text" and isinstance(delta, str):
+                delta = {"content": delta}
+            if not delta or (name != names[0] and self.source not in (None, name)):
+                continue
+            if not isinstance(delta, dict):
+                raise Malformed(repr(choice))
+            if fields.says_something(delta):
+                return name, delta
+        return None
+
+    def _delta(self, delta: dict[str, Any], name: str) -> Iterator[ModelEvent]:
+        content = delta.get("content")
+        if not fields.is_content(content):
+            raise Malformed(repr(delta))
+        if thought := self._pairs.join(ReasoningDelta, fields.reasoning(delta)):
+            self._reasoned = True
+            yield ReasoningDelta(thought)
+        for text in (fields.text(content), delta.get("refusal")):
+            if text and isinstance(text, str):
+                self.source = self.source or name
+                if joined := self._pairs.join(TextDelta, text):
+                    yield TextDelta(joined)
+        yield from self._called(delta, name)
+        if self.is_empty:
+            self._note(fields.odd_parts(content))
+            if content is None:
+                self._note(fields.unknown(delta))
+
+    def _called(self, delta: dict[str, Any], name: str) -> Iterator[ModelEvent]:
+        pieces = delta.get("tool_calls") or []
+        if function := delta.get("function_call"):
+            # The older form of a single call. It is not asked for, but a model that calls
+            # something must not seem to have said nothing.
+            pieces = [{"index": 0, "function": function}]
+        deltas = self._calls.read(pieces)
+        if deltas is None:
+            raise Malformed(repr(delta))
+        if self._calls.any:
+            self.source = self.source or name
+        yield from deltas
+
+    def _finish(self, reason: str) -> None:
+        kind = _FAILED.get(reason.lower())
+        if kind is FailureKind.OVERLOADED:
+            raise self._failures.told(
+                Said(slugs="overloaded"), {"finish_reason": reason}, self._wait
+            )
+        if kind is not None:
+            raise self._failures.unusable(f"it broke the answer off ({reason!r})")
+        self.finish_reason = reason
+
+    def _note(self, unread: Sequence[str]) -> None:
+        if unread and not self.unread:
+            self.unread = ", ".join(unread[:5])[:200]
+
+
+def _index(choice: dict[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _delta(key: object, text: str) -> ModelEvent:
+    """A piece of the text with that key of the PairJoiner."""
+    if isinstance(key, int):
+        return ToolCallDelta(key, None, None, text)
+    return TextDelta(text) if key is TextDelta else ReasoningDelta(text)
+
+
+def _stop(finish_reason: str | None) -> StopReason:
+    return _STOPS.get((finish_reason or "stop").lower(), StopReason.STOP)
+
+
+_STOPS: Mapping[str, StopReason] = {
+    "length": StopReason.LENGTH,
+    "max_tokens": StopReason.LENGTH,
+    "max_output_tokens": StopReason.LENGTH,
+    "model_length": StopReason.LENGTH,  # Mistral
+    "model_context_window_exceeded": StopReason.LENGTH,  # Anthropic, Zhipu
+    "content_filter": StopReason.CONTENT_FILTER,
+    "sensitive": StopReason.CONTENT_FILTER,  # Zhipu
+    "safety": StopReason.CONTENT_FILTER,  # Gemini, as the next three
+    "recitation": StopReason.CONTENT_FILTER,
+    "blocklist": StopReason.CONTENT_FILTER,
+    "prohibited_content": StopReason.CONTENT_FILTER,
+    "refusal": StopReason.CONTENT_FILTER,  # Anthropic
+    "tool_calls": StopReason.TOOL_CALLS,
+    "function_call": StopReason.TOOL_CALLS,
+    "tool_use": StopReason.TOOL_CALLS,  # Anthropic
+}
+_FAILED: Mapping[str, FailureKind] = {
+    "error": FailureKind.BAD_RESPONSE,  # OpenRouter, of a provider that failed
+    "abort": FailureKind.BAD_RESPONSE,  # vLLM
+    "insufficient_system_resource": FailureKind.OVERLOADED,  # DeepSeek
+    "network_error": FailureKind.OVERLOADED,  # Zhipu
+}
