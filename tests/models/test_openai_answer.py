@@ -153,7 +153,7 @@ def tool_piece(name: str | None, arguments: Any = "", **fields: object) -> dict[
         ),
         pytest.param(
             [[{"index": 0, "id": "c1"}], [tool_piece("f", None, index=0)]],
-            [ToolCallDelta(0, "c1", None, ""), ToolCallDelta(0, None, "f", "")],
+            [ToolCallDelta(0, "c1", "f", "")],
             id="the name later",
         ),
         pytest.param(

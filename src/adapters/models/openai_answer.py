@@ -53,6 +53,8 @@ class Answer:
             if self._stream.between_events and not self._halves:
                 texts, piece = self._repeats.texts(piece)
                 events += [TextDelta(text) for text in texts if text]
+                if not piece:
+                    break
             part, piece = self._repeats.lesson(piece)
             try:
                 payloads = self._stream.feed(part)
@@ -68,14 +70,7 @@ class Answer:
         """The same of the end of the stream; without a finish reason before it, it was cut.
         `cut`: what went wrong with the connection."""
         events: list[ModelEvent] = []
-        self._read(list(filter(_is_whole, self._stream.finish())), events)
-        if not self.done and self._failure is None:
-            if self.has_finished:
-                self._close(events)
-            else:
-                cut = cut or self._unusable("its stream ended before the answer was complete")
-                self._fail(cut, events)
-            self.done = True
+        self._end(events, cut)
         return events
 
     def check(self) -> None:
@@ -86,15 +81,16 @@ class Answer:
     def whole(self, body: bytes, cut: ModelFailed | None = None) -> Sequence[ModelEvent]:
         """The events of an answer that came in one piece: the provider does not stream. Chunks as
         lines of JSON are read as well. `cut`: what went wrong with the connection."""
-        if openai_json.loads(body) is None and b"\n" in body.strip():
-            return [*self.feed(body), *(() if self.done or self._failure else self.end(cut))]
         events: list[ModelEvent] = []
-        if cut is None or _is_whole(body):
-            self._read([body], events, WHOLE)
+        if openai_json.loads(body) is None and b"\n" in body.strip():
+            events += self.feed(body)
+            self._end(events, cut)
+        elif cut is not None and not _is_whole(body):
+            raise cut
         else:
-            self._fail(cut, events)
-        if not self.done and self._failure is None:
-            self._close(events)
+            self._read([body], events, WHOLE)
+            if not self.done and self._failure is None:
+                self._close(events)
         return events
 
     def finished(self) -> ModelFinished:
@@ -123,6 +119,16 @@ class Answer:
             else:
                 self._read_other(payload, chunk, events, names)
 
+    def _end(self, events: list[ModelEvent], cut: ModelFailed | None) -> None:
+        self._read(list(filter(_is_whole, self._stream.finish())), events)
+        if not self.done and self._failure is None:
+            if self.has_finished:
+                self._close(events)
+            else:
+                cut = cut or self._unusable("its stream ended before the answer was complete")
+                self._fail(cut, events)
+            self.done = True
+
     def _read_other(
         self, payload: bytes, chunk: object, events: list[ModelEvent], names: Sequence[str]
     ) -> None:
@@ -142,6 +148,9 @@ class Answer:
         self, payload: bytes, chunk: object, events: list[ModelEvent], names: Sequence[str]
     ) -> None:
         if chunk is None:
+            if payload.strip() == DONE:
+                self._close(events)
+                return
             chunk = openai_json.lenient(payload)
         is_error = isinstance(payload, ErrorEvent)
         if is_error:
@@ -152,8 +161,6 @@ class Answer:
         elif isinstance(chunk, list) and chunk and all(isinstance(c, dict) for c in chunk):
             for part in chunk:
                 events += self._chunks.read(part, names)
-        elif payload.strip() == DONE:
-            self._close(events)
         elif payload.strip() and not is_error and not isinstance(payload, StrayLine):
             raise Malformed(payload.decode("utf-8", "replace"))
 
@@ -180,6 +187,8 @@ class Answer:
     def _unusable(self, problem: str, excerpt: str = "") -> ModelFailed:
         """Where nothing was understood at all, the message says what came."""
         if self._chunks.is_empty:
+            if (remark := self._chunks.remark) is not None:
+                return remark
             if unread := self._chunks.unread:
                 problem = f"it is no chat completion; it holds {unread}"
             problem += f" (content type: {self._content_type or 'none'})"

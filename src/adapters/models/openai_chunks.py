@@ -6,10 +6,10 @@ form is noted, so that an answer of which nothing was understood is not taken fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ...domain.errors import FailureKind
+from ...domain.errors import FailureKind, ModelFailed
 from ...domain.model_calls import (
     ModelEvent,
     ModelFinished,
@@ -19,9 +19,10 @@ from ...domain.model_calls import (
     ToolCallDelta,
 )
 from . import openai_fields as fields
-from .openai_errors import Said, read_error
+from .openai_errors import Said, read_error, read_remark
 from .openai_failures import Failures
 from .openai_json import PairJoiner
+from .openai_stops import failure_of, is_reason, stop_of
 from .openai_tool_calls import ToolCalls
 from .openai_usage import UsageCounts
 
@@ -70,6 +71,8 @@ class Chunks:
         self.finish_reason: str | None = None
         self.unread = ""
         """The first thing that came in no known form."""
+        self.remark: ModelFailed | None = None
+        """What the provider said in a chunk without choices, should nothing else come."""
 
     @property
     def is_empty(self) -> bool:
@@ -81,8 +84,10 @@ class Chunks:
         self.check(chunk)
         choices = self._choices(chunk)
         self._usage.read(chunk, choices)
-        if not choices:
+        if not choices and self.is_empty:
             self._note(fields.unknown(chunk, _BESIDE_CHOICES))
+            if self.remark is None and (said := read_remark(chunk)):
+                self.remark = self._failures.told(said, chunk, self._wait)
         events: list[ModelEvent] = []
         for choice in choices:
             events += self._choice(choice, names)
@@ -100,16 +105,16 @@ class Chunks:
     @property
     def announces_calls(self) -> bool:
         """Whether the finish reason is a tool call."""
-        return _stop(self.finish_reason) is StopReason.TOOL_CALLS
+        return stop_of(self.finish_reason) is StopReason.TOOL_CALLS
 
     @property
     def may_be_empty(self) -> bool:
         """Whether the finish reason explains an answer without content."""
-        return _stop(self.finish_reason) in (StopReason.LENGTH, StopReason.CONTENT_FILTER)
+        return stop_of(self.finish_reason) in (StopReason.LENGTH, StopReason.CONTENT_FILTER)
 
     def finished(self) -> ModelFinished:
         """The last event of the answer."""
-        stop = _stop(self.finish_reason)
+        stop = stop_of(self.finish_reason)
         if stop in (StopReason.STOP, StopReason.TOOL_CALLS):
             # Some say "stop" behind a tool call, and some "tool_calls" without any.
             stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
@@ -125,6 +130,8 @@ class Chunks:
         if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
             raise Malformed(repr(chunk))
         if self._index is None:
+            if len(choices) < 2:
+                return choices
             indexes = set(map(_index, choices))
             if len(indexes) < 2:
                 return choices
@@ -137,10 +144,9 @@ class Chunks:
         if found is not None:
             name, delta = found
             events = list(self._delta(delta, name))
-        elif not any(choice.get(name) for name in names):
+        elif self.is_empty and not any(choice.get(name) for name in names):
             self._note(fields.unknown(choice, _BESIDE_CONTENT))
-        reason = choice.get("finish_reason")
-        if reason and str(reason).lower() not in ("null", "none"):
+        if is_reason(reason := choice.get("finish_reason")):
             self._finish(str(reason))
         return events
 
@@ -196,7 +202,7 @@ class Chunks:
         yield from deltas
 
     def _finish(self, reason: str) -> None:
-        kind = _FAILED.get(reason.lower())
+        kind = failure_of(reason)
         if kind is FailureKind.OVERLOADED:
             raise self._failures.told(
                 Said(slugs="overloaded"), {"finish_reason": reason}, self._wait
@@ -220,32 +226,3 @@ def _delta(key: object, text: str) -> ModelEvent:
     if isinstance(key, int):
         return ToolCallDelta(key, None, None, text)
     return TextDelta(text) if key is TextDelta else ReasoningDelta(text)
-
-
-def _stop(finish_reason: str | None) -> StopReason:
-    return _STOPS.get((finish_reason or "stop").lower(), StopReason.STOP)
-
-
-_STOPS: Mapping[str, StopReason] = {
-    "length": StopReason.LENGTH,
-    "max_tokens": StopReason.LENGTH,
-    "max_output_tokens": StopReason.LENGTH,
-    "model_length": StopReason.LENGTH,  # Mistral
-    "model_context_window_exceeded": StopReason.LENGTH,  # Anthropic, Zhipu
-    "content_filter": StopReason.CONTENT_FILTER,
-    "sensitive": StopReason.CONTENT_FILTER,  # Zhipu
-    "safety": StopReason.CONTENT_FILTER,  # Gemini, as the next three
-    "recitation": StopReason.CONTENT_FILTER,
-    "blocklist": StopReason.CONTENT_FILTER,
-    "prohibited_content": StopReason.CONTENT_FILTER,
-    "refusal": StopReason.CONTENT_FILTER,  # Anthropic
-    "tool_calls": StopReason.TOOL_CALLS,
-    "function_call": StopReason.TOOL_CALLS,
-    "tool_use": StopReason.TOOL_CALLS,  # Anthropic
-}
-_FAILED: Mapping[str, FailureKind] = {
-    "error": FailureKind.BAD_RESPONSE,  # OpenRouter, of a provider that failed
-    "abort": FailureKind.BAD_RESPONSE,  # vLLM
-    "insufficient_system_resource": FailureKind.OVERLOADED,  # DeepSeek
-    "network_error": FailureKind.OVERLOADED,  # Zhipu
-}

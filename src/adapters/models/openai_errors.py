@@ -16,6 +16,8 @@ _NO_ERROR_STATUSES = range(300)
 _NO_ERROR_WORDS = frozenset({"", "0", "200", "none", "null", "ok", "success"})
 _CODES = ("code", "type", "status", "error_code", "errcode", "status_code", "statusCode")
 _MESSAGES = ("message", "msg", "error_msg", "errmsg", "error_message", "status_msg", "detail")
+_SIGNS = frozenset({"error", "x_groq", "base_resp", "type", *_MESSAGES})
+"""Fields of which each document with an error has one, unless its `object` is "error"."""
 _STATUS_OF_MINIMAX: Mapping[int, int] = {
     1000: 500,
     1001: 504,
@@ -65,6 +67,8 @@ def read_error(document: object, *, named: bool = False) -> Said | None:
         return Said(message=_words(document))
     if not isinstance(document, dict):
         return None
+    if _SIGNS.isdisjoint(document) and document.get("object") != "error" and not named:
+        return None
     for holder in (document, document.get("x_groq")):
         error = holder.get("error") if isinstance(holder, dict) else None
         if not _is_quiet(error):
@@ -87,6 +91,13 @@ def read_body(body: bytes) -> Said:
     return said or Said()
 
 
+def read_remark(document: dict[str, Any]) -> Said | None:
+    """What a document says that is no answer, and that names no error either."""
+    if any(isinstance(text := document.get(name), str) and text for name in _MESSAGES):
+        return _from_object(document)
+    return None
+
+
 def _is_quiet(value: object) -> bool:
     """Whether a value in the place of an error or of its code says that there is no error."""
     if isinstance(value, dict):
@@ -100,8 +111,8 @@ def _is_bare_error(document: dict[str, Any], named: bool) -> bool:
     """Whether the document itself is an error object."""
     if named:
         return not _is_quiet(document)
-    kinds = (document.get("object"), document.get("type"))
-    if any(isinstance(kind, str) and kind.lower().endswith("error") for kind in kinds):
+    kind = document.get("type")
+    if document.get("object") == "error" or str(kind).lower().endswith("error"):
         return True
     if all(_is_quiet(document.get(name)) for name in _MESSAGES):
         return False

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-_NOT_ONLY_TEXT = frozenset({"error", "x_groq", "base_resp", "code"})
-"""Fields of a chunk that may hold an error or the usage."""
 _THOUGHTS = ("thinking", "reasoning")
 """The types of the content parts that hold reasoning, and their fields."""
 _BESIDE_CONTENT = frozenset({"role", "id", "name", "type", "object", "usage", "token_id"})
@@ -24,9 +22,12 @@ def only_text(chunk: Any) -> str | None:
         return None
     if choice.get("finish_reason") or choice.get("index") or choice.get("usage"):
         return None
-    if chunk.get("usage") or not _NOT_ONLY_TEXT.isdisjoint(chunk):
+    if chunk.get("usage") or chunk.get("object") == "error":
         return None
-    return None if chunk.get("object") == "error" else text
+    # Fields that may hold an error or the usage.
+    if "error" in chunk or "code" in chunk or "x_groq" in chunk or "base_resp" in chunk:
+        return None
+    return text
 
 
 def says_something(delta: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ class ToolCalls:
     A provider may leave out the `index` of a piece: then its place in the list counts. Some say
     index 0 for each of several calls: a piece with a name and another id begins a new one. Some
     repeat id and name in every piece, or make up a new id for each: only the first is passed on.
-    A piece without an id, a name and arguments is a stub that begins no call.
+    A piece without a name and arguments begins no call: some end each answer with such a stub.
     """
 
     def __init__(self, pairs: PairJoiner) -> None:
@@ -35,6 +35,8 @@ class ToolCalls:
         """Repairs the arguments; their keys are the indexes of the calls."""
         self._open: dict[int, _Call] = {}
         """The call that a wire index means now."""
+        self._ids: dict[int, str] = {}
+        """The ids of calls that have not begun yet, by wire index."""
         self._begun = 0
 
     @property
@@ -64,8 +66,10 @@ class ToolCalls:
         arguments = _arguments(function.get("arguments"))
         index = piece.get("index")
         index = index if isinstance(index, int) else place
-        if not name and index not in self._open and _is_stub(piece, arguments):
-            return None
+        if index not in self._open:
+            call_id = self._ids.setdefault(index, call_id) if call_id else self._ids.get(index)
+            if not name and arguments.strip() in _NO_ARGUMENTS:
+                return None
         call, begins = self._call(index, call_id, name)
         call_id = None if call.id else call_id
         name = None if call.name else name
@@ -83,15 +87,6 @@ class ToolCalls:
         call = self._open[index] = _Call(self._begun)
         self._begun += 1
         return call, True
-
-
-def _is_stub(piece: dict[str, Any], arguments: str) -> bool:
-    """Whether a piece without a name begins no call: some providers end each answer with one.
-
-    An id alone begins one, whose name follows; an empty name beside the id says that none does.
-    """
-    named = "name" in (piece.get("function") or {})
-    return arguments.strip() in _NO_ARGUMENTS and (named or not piece.get("id"))
 
 
 def _word(value: object) -> str | None:
