@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,26 +22,8 @@ from opensoul.domain.model_calls import (
 )
 from tests.fakes.behaviours import chunk
 
+from .answers import DONE, event, read
 from .calls import call, text_of
-
-DONE = b"data: [DONE]\n\n"
-
-
-def event(content: object) -> bytes:
-    return b"data: " + orjson.dumps(content) + b"\n\n"
-
-
-def read(*pieces: bytes) -> list[ModelEvent]:
-    """The events of a stream of these pieces that ends properly."""
-    answer = Answer(Failures(call().target))
-    events: list[ModelEvent] = []
-    for piece in pieces:
-        events += answer.feed(piece)
-        answer.check()
-    if not answer.done:
-        events += answer.end()
-        answer.check()
-    return [*events, answer.finished()]
 
 
 def read_delta(delta: dict[str, Any]) -> list[ModelEvent]:

@@ -129,13 +129,12 @@ class Chunks:
         choices = chunk.get("choices") or []
         if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
             raise Malformed(repr(chunk))
-        if self._index is None:
-            if len(choices) < 2:
-                return choices
-            indexes = set(map(_index, choices))
-            if len(indexes) < 2:
-                return choices
-            self._index = min(indexes)
+        if self._index is None and len(choices) < 2:
+            return choices
+        indexes = set(map(_index, choices))
+        if self._index is None and len(indexes) == 1:
+            return choices
+        self._index = min(indexes if self._index is None else {self._index, *indexes})
         return [choice for choice in choices if _index(choice) == self._index]
 
     def _choice(self, choice: dict[str, Any], names: Sequence[str]) -> list[ModelEvent]:
