@@ -21,15 +21,20 @@ def event(content: object) -> bytes:
 
 def read(*pieces: bytes, content_type: str = "") -> list[ModelEvent]:
     """The events of a stream of these pieces that ends properly."""
+    return read_into([], *pieces, content_type=content_type)
+
+
+def read_into(events: list[ModelEvent], *pieces: bytes, content_type: str = "") -> list[ModelEvent]:
+    """The same, added to `events`, which hold what came before a failure."""
     answer = Answer(Failures(call().target), content_type)
-    events: list[ModelEvent] = []
     for piece in pieces:
         events += answer.feed(piece)
         answer.check()
     if not answer.done:
         events += answer.end()
         answer.check()
-    return [*events, answer.finished()]
+    events.append(answer.finished())
+    return events
 
 
 def read_whole(body: bytes) -> list[ModelEvent]:

@@ -13,7 +13,7 @@ from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.model_calls import ModelEvent
 from tests.fakes.behaviours import chunk
 
-from .answers import DONE, event, read, read_whole, refusal
+from .answers import DONE, event, read, read_into, read_whole, refusal
 from .calls import KEY, call, text_of
 
 STOP = event(chunk({}, "stop"))
@@ -71,14 +71,9 @@ def test_an_error_is_understood_in_each_form(error: bytes) -> None:
 def test_an_error_is_understood_however_it_is_cut(error: bytes) -> None:
     stream = TEXT + error
     for cut in range(1, len(stream)):
-        answer = Answer(Failures(call().target))
         events: list[ModelEvent] = []
         with pytest.raises(ModelFailed, match=r"Slow down\.$") as caught:
-            for piece in (stream[:cut], stream[cut:]):
-                events += answer.feed(piece)
-                answer.check()
-            events += answer.end()
-            answer.check()
+            read_into(events, stream[:cut], stream[cut:])
         assert (text_of(events), caught.value.kind) == ("a", FailureKind.RATE_LIMIT)
 
 
@@ -241,7 +236,7 @@ def test_a_stray_line_that_is_no_json_does_no_harm() -> None:
 
 @pytest.mark.parametrize("mark", [b"data: [DONE]\n", b"data:[DONE]", b"[DONE]\n", b"data: [DONE]"])
 def test_the_mark_of_the_end_needs_nothing_behind_it(mark: bytes) -> None:
-    for cut in range(len(mark)):
+    for cut in range(len(mark.rstrip())):
         answer = Answer(Failures(call().target))
         events = list(answer.feed(TEXT + mark[:cut]))
         assert not answer.done

@@ -13,7 +13,7 @@ _SECONDS = ("retry_after", "retry_after_seconds", "retryAfter", "retryDelay")
 _UNITS = {"ms": 0.001, "m": 60.0, "h": 3600.0, "s": 1.0}
 _WORDS = re.compile(
     r"(?:try again|retry|wait)(?: (?:in|after|for))? "
-    r"(?P<time>(?:\d+(?:\.\d+)? ?(?:ms|h|m|s)\w* ?)+)"
+    r"(?P<time>(?:\d+(?:\.\d+)? ?(?:ms|h|m|s)[a-z]* ?)+)"
 )
 _TIME = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)")
 
