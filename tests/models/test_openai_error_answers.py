@@ -160,7 +160,11 @@ def test_words_decide_where_there_is_no_code(message: str, kind: FailureKind) ->
 
 @pytest.mark.parametrize("secret", [KEY])
 def test_the_providers_words_show_no_secret(secret: str) -> None:
-    for error in ({"message": f"{secret} broke"}, {"message": f"{secret}", "code": 503}):
+    errors: list[dict[str, Any]] = [
+        {"message": f"{secret} broke"},
+        {"message": secret, "code": 503},
+    ]
+    for error in errors:
         failure = refusal(named(error))
         assert secret not in failure.message + failure.detail
 
