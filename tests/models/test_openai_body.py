@@ -153,6 +153,14 @@ async def test_half_a_body_is_no_answer(provider: FakeProvider, client: OpenAICo
     assert (events, failed.kind) == ([], FailureKind.BAD_RESPONSE)
 
 
+async def test_a_body_of_any_length_is_read_within_bounds(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    provider.will(fake.raw(b"{" + b" " * 9 * 1024 * 1024))
+    _, failed = await failure(client, call(provider.base_url))
+    assert (failed.kind, "too long" in failed.message) == (FailureKind.BAD_RESPONSE, True)
+
+
 TYPES = [
     *("text/event-stream", "application/json", "text/plain; charset=utf-8"),
     *("application/octet-stream", "text/html", "application/x-ndjson", "odd", ""),

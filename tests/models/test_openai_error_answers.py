@@ -196,14 +196,12 @@ def test_the_time_to_wait_is_read_from_the_error(
     assert refused.retry_after == seconds
 
 
-QUIET: list[dict[str, Any]] = [
-    {"error": error}
-    for error in (
-        *({}, None, "", [], False, 0, {"code": 0}, {"code": "0", "message": ""}),
-        *({"message": None, "type": None, "code": None}, {"code": 200, "message": "OK"}),
-        *({"code": 0, "message": "success"}, {"error": {}}),
-    )
+_NO_ERRORS: list[object] = [
+    *({}, None, "", [], False, 0, {"code": 0}, {"code": "0", "message": ""}),
+    *({"message": None, "type": None, "code": None}, {"code": 200, "message": "OK"}),
+    *({"code": 0, "message": "success"}, {"error": {}}),
 ]
+QUIET: list[dict[str, Any]] = [{"error": error} for error in _NO_ERRORS]
 QUIET += [
     *({"code": 0}, {"code": 0, "msg": "ok"}, {"code": 200, "message": "success"}, {"code": "0"}),
     *({"base_resp": {"status_code": 0, "status_msg": ""}}, {"base_resp": None}),

@@ -101,6 +101,12 @@ def test_what_other_fields_repeat_is_not_read_twice() -> None:
     assert text_of(events) == "ab"
 
 
+def test_a_message_that_came_first_is_not_read_again_behind_deltas() -> None:
+    first = {"delta": {"content": ""}, "message": {"content": "a"}}
+    end = {"delta": {"content": ""}, "message": {"content": "ab"}, "finish_reason": "stop"}
+    assert text_of(read(choices(first), choices(choice(0, "b")), choices(end), DONE)) == "ab"
+
+
 def test_a_message_behind_thoughts_alone_is_read() -> None:
     thought = event(chunk({"reasoning_content": "hm"}))
     events = read(thought, choices({"message": {"content": "a"}, "finish_reason": "stop"}))

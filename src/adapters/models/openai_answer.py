@@ -67,8 +67,8 @@ class Answer:
         return events
 
     def end(self, cut: ModelFailed | None = None) -> Sequence[ModelEvent]:
-        """The same of the end of the stream; without a finish reason before it, it was cut.
-        `cut`: what went wrong with the connection."""
+        """The events that the end of the stream completes. Without a finish reason before it, the
+        stream was cut; `cut` is what went wrong with the connection."""
         events: list[ModelEvent] = []
         self._end(events, cut)
         return events

@@ -66,7 +66,8 @@ class Chunks:
         self._index: int | None = None
         """Of the choice that counts, in an answer that was seen to hold several."""
         self.source: str | None = None
-        """The field of the choices that text or a tool call was first seen in."""
+        """The field of the choices that text or a tool call was seen in: the usual one, if it was
+        seen there."""
         self._reasoned = False
         self.finish_reason: str | None = None
         self.unread = ""
@@ -178,7 +179,7 @@ class Chunks:
             yield ReasoningDelta(thought)
         for text in (fields.text(content), delta.get("refusal")):
             if text and isinstance(text, str):
-                self.source = self.source or name
+                self.source = name if name == STREAMED[0] else self.source or name
                 if joined := self._pairs.join(TextDelta, text):
                     yield TextDelta(joined)
         yield from self._called(delta, name)
@@ -197,7 +198,7 @@ class Chunks:
         if deltas is None:
             raise Malformed(repr(delta))
         if self._calls.any:
-            self.source = self.source or name
+            self.source = name if name == STREAMED[0] else self.source or name
         yield from deltas
 
     def _finish(self, reason: str) -> None:
