@@ -139,7 +139,7 @@ def test_set_makes_the_file(home: Home) -> None:
     ("path", "value", "words"),
     [
         ("gateway.port", "x", "gateway.port"),
-        ("nonsense", "1", "nonsense"),
+        ("loging", "1", "loging"),
         ("gateway.port", "null", "config unset"),
         ("gateway.auth", "{ token: null }", "config unset"),
         ("agents.list[5]", "{}", "no place `5`"),

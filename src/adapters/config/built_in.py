@@ -41,7 +41,7 @@ UNSERVED_APIS: Mapping[str, str] = MappingProxyType(
     {
         "anthropic-messages": "use `openai-completions`; Anthropic answers it below "
         "https://api.anthropic.com/v1",
-        "azure-openai-responses": "use `openai-completions`, which Azure answers below `/openai/v1`",
+        "azure-openai-responses": "use `openai-completions`; Azure answers it below `/openai/v1`",
         "bedrock-converse-stream": "put a proxy that answers `openai-completions` before Bedrock",
         "github-copilot": "use a provider that answers `openai-completions`",
         "google-generative-ai": "use `openai-completions`; Google answers it below "

@@ -41,11 +41,11 @@ the agent `main` is there and the chat endpoint is off.
 Wherever a secret is a string (`apiKey`, the value of a header, `token`, `password`) there may be an
 object instead:
 
-| reference | is |
-|---|---|
-| `{ source: "env", id: "NAME" }` | the environment variable |
-| `{ source: "file", id: "/run/secrets/key" }` | the content of that file, without the end of its last line |
-| `{ source: "file", provider: "keys", id: "/openai/key" }` | read from the file of `secrets.providers.keys`; the id is a JSON pointer, or `value` with mode `singleValue` |
+- `{ source: "env", id: "NAME" }` is the environment variable.
+- `{ source: "file", id: "/run/secrets/key" }` is the content of that file, without the end of its
+  last line.
+- `{ source: "file", provider: "keys", id: "/openai/key" }` is read from the file of
+  `secrets.providers.keys`; the id is a JSON pointer, or `value` with mode `singleValue`.
 
 A file must be UTF-8 text that not every user can change, of at most 1 MiB. It is watched like the
 configuration. `source: "exec"` is refused: no program is run to get a secret.
@@ -59,8 +59,8 @@ The files of the family have many keys that mean nothing here, and each of its r
 - A key that is close to one with an effect in the same object, such as `prot` beside `port`, is an
   error: it was meant to have that effect.
 - `gateway.auth`, `gateway.tls`, `gateway.shutdown`, `gateway.runs` and `match` in
-  `session.sendPolicy` are our own sections: no other program has more keys there, or leaving one out
-  would open a door. There, each unknown key is an error.
+  `session.sendPolicy` are our own sections: no other program has more keys there, or leaving one
+  out would open a door. There, each unknown key is an error.
 
 ## What wins
 

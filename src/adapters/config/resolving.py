@@ -22,9 +22,9 @@ from .secret_refs import SecretRefs
 class _Place:
     """Where a value stands, and what for. `shape`: None where the schema ends."""
 
-    path: KeyPath = ()
-    stars: StarPath = ()
-    shape: Shape | None = Shape("object", model=Root)
+    path: KeyPath
+    stars: StarPath
+    shape: Shape | None
     kind: Kind = Kind.SETTING
     secret: bool = False
 
@@ -33,14 +33,15 @@ class _Place:
         shape, field = None, None
         if self.shape is not None:
             shape, field = below(self.shape, key) or (None, None)
-        star = "*" if self.shape is not None and self.shape.kind in ("record", "list") else str(key)
+        many = self.shape is not None and self.shape.kind in ("record", "list")
+        star = "*" if many else str(key)
         kind, secret = self.kind, self.secret
         if field is not None and mark(field, "x-secret"):
             secret = True
             kind = Kind.SECRET if shape is not None and shape.kind == "scalar" else kind
-        elif field is not None and mark(field, "x-text"):
-            kind = Kind.TEXT
-        elif shape is not None and shape.kind == "anything":
+        elif (field is not None and mark(field, "x-text")) or (
+            shape is not None and shape.kind == "anything"
+        ):
             kind = Kind.TEXT
         return _Place((*self.path, key), (*self.stars, star), shape, kind, secret)
 
@@ -53,7 +54,8 @@ class _Place:
 
 def resolved(root: Node, env: Mapping[str, str], secrets: SecretRefs, report: Report) -> Node:
     """The tree with variables and secrets. Reports what cannot be found; it stays as it is."""
-    return _Resolver(env, secrets, report).node(root, _Place())
+    whole = _Place((), (), Shape("object", model=Root))
+    return _Resolver(env, secrets, report).node(root, whole)
 
 
 @dataclass(frozen=True, slots=True)

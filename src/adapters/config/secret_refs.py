@@ -34,7 +34,7 @@ class NoSecret(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SecretRefs:
-    """Follows references. Files that are read become files of the configuration, which are watched."""
+    """Follows references. A file that is read is watched as a file of the configuration."""
 
     env: Mapping[str, str]
     files: Files
@@ -74,9 +74,9 @@ class SecretRefs:
         name = reference.get("id", "")
         if not _NAME.fullmatch(name):
             raise NoSecret("the id must be the name of an environment variable")
-        if provider is not None and provider.allowlist is not None:
-            if name not in provider.allowlist:
-                raise NoSecret(f"the allowlist of its provider does not have {name}")
+        allowed = None if provider is None else provider.allowlist
+        if allowed is not None and name not in allowed:
+            raise NoSecret(f"the allowlist of its provider does not have {name}")
         if not self.env.get(name):
             state = "empty" if name in self.env else "not set"
             raise NoSecret(f"the environment variable {name} is {state}")
@@ -131,7 +131,7 @@ class SecretRefs:
 
 
 def providers_of(root: Node) -> SecretsSection:
-    """The section `secrets`; the defaults where it does not fit the schema, as is reported later."""
+    """The section `secrets`; its defaults where it does not fit the schema."""
     members = root.value if isinstance(root.value, dict) else {}
     try:
         written = members["secrets"].plain() if "secrets" in members else {}

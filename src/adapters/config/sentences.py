@@ -34,7 +34,7 @@ TRUSTED_PROXY = (
     "proxy; use `token` or `password`, have the proxy send `Authorization: Bearer <secret>`, and "
     "list the proxy in gateway.trustedProxies"
 )
-_NOT_SERVED: Mapping[tuple[KeyPath, object], str] = MappingProxyType(
+_NOT_SERVED: Mapping[tuple[KeyPath, str], str] = MappingProxyType(
     {(("gateway", "auth", "mode"), "trusted-proxy"): TRUSTED_PROXY}
 )
 """Values of the family that mean something which is done otherwise here."""
@@ -58,7 +58,7 @@ def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
         words, bound = _BOUNDS[kind]
         limit = context[bound]
         return f"must be {words} {int(limit) if limit == int(limit) else limit}"
-    if kind == "literal_error" and (path, value) in _NOT_SERVED:
+    if kind == "literal_error" and isinstance(value, str) and (path, value) in _NOT_SERVED:
         return _NOT_SERVED[path, value]
     if kind == "literal_error":
         return f"must be {context['expected']}{_echo(value, path, tree)}"

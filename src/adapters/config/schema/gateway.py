@@ -16,7 +16,6 @@ from .fields import (
     Section,
     SomeMilliseconds,
     Text,
-    Whole,
     section,
     setting,
 )

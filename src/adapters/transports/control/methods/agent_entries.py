@@ -1,6 +1,6 @@
 """Agents in the configuration file: adding, changing and removing one.
 
-A file has them in `agents.entries`, by their ids, or in `agents.list`; the form that is there stays.
+A file has them in `agents.entries`, by their ids, or in `agents.list`, and keeps its form.
 
 Each function returns a patch to be made on the file as it is at that moment; what it refuses it
 refuses then.
