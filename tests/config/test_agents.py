@@ -326,7 +326,9 @@ def test_an_api_that_is_not_available_is_noted_and_refused_for_agents(
 
 def test_a_misspelt_api_is_an_error(place: Place) -> None:
     place.env["OPENAI_API_KEY"] = "k"
-    issue = place.issue(PROVIDER % ('p: { baseUrl: "http://h", api: "openai-completion" }', "o/x"))
+    issue = place.issue(
+        PROVIDER % ('p: { baseUrl: "http://h", api: "openai-completion" }', "openai/x")
+    )
     assert issue.path == "models.providers.p.api"
     assert issue.message.endswith("did you mean `openai-completions`?")
 

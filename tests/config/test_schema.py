@@ -79,8 +79,7 @@ def test_an_unknown_key_is_told_with_the_nearest_and_all_others(place: Place) ->
     issue = place.issue("{ gateway: {\n  auth: { Tokn: 'sesame' } } }")
     assert issue.line == 2
     assert issue.message == (
-        "there is no such key; did you mean `token`? "
-        "Allowed here: mode, password, rateLimit, token"
+        "there is no such key; did you mean `token`? Allowed here: mode, password, rateLimit, token"
     )
 
 
@@ -216,7 +215,22 @@ VALUES = st.recursive(
     | st.integers()
     | st.floats()
     | st.text()
-    | st.sampled_from(["${X}", "${x:-y}", "$X", "%XYZ%", "${", "<x>", "openai/x", ":memory:", "main", "a\0b", "~", "\ud800"]),
+    | st.sampled_from(
+        [
+            "${X}",
+            "${x:-y}",
+            "$X",
+            "%XYZ%",
+            "${",
+            "<x>",
+            "openai/x",
+            ":memory:",
+            "main",
+            "a\0b",
+            "~",
+            "\ud800",
+        ]
+    ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=8,
 )

@@ -86,12 +86,12 @@ def _default(building: Building, found: Sequence[_Entry]) -> str:
             f"Several agents are marked as default ({listing(marked)}); `{marked[0]}` is the one."
         )
     named = building.config.agents.defaults.system_agent.agent_id
-    known = {entry.id: entry for entry in found} or {DEFAULT_AGENT_ID: None}
+    known = [entry.id for entry in found] or [DEFAULT_AGENT_ID]
     if named is not None and named.lower() not in known and not building.broken("agents"):
         where = ("agents", "defaults", "systemAgent", "agentId")
         message = f"there is no agent `{named}`{guess(named, known)} Agents: {listing(known)}"
         building.report(*where, message=message)
-    chosen = [named.lower()] if named is not None else []
+    chosen = [entry_id for entry_id in known if named is not None and entry_id == named.lower()]
     return next(iter([*marked, *chosen, *known]))
 
 

@@ -62,6 +62,7 @@ def _send_rule(rule: SendPolicyRule) -> SendRule:
         channel=match.channel,
         chat_type=kind and _CHAT_TYPES.get(kind, kind),
         key_prefix=match.key_prefix,
+        raw_key_prefix=match.raw_key_prefix,
     )
 
 

@@ -23,9 +23,9 @@ _MOVED: dict[KeyPath, str] = {
     ("identity",): "it is spelled agents.list[].identity now",
     ("routing",): "it is spelled bindings, messages or channels now, by its parts",
 }
-_SHORT = 5
-"""Up to this length a key that differs in two places is another one."""
 _LONGEST = 64
+_SLIPS = ((5, 1), (11, 2), (_LONGEST, 3))
+"""How many slips a key may have and still be the one that was meant, by its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +103,19 @@ def _unknown(place: _Place, model: Any) -> UnknownKey:
 
 
 def nearest(word: str, known: list[str]) -> str | None:
-    """The known word that was probably meant: one slip away, or two in a long one."""
+    """The known word that was probably meant; None where none is close."""
     if len(word) > _LONGEST:
         return None
     plain = _plain(word)
     slips = {name: _distance(plain, _plain(name)) for name in known}
     best = min(slips, key=lambda name: slips[name], default=None)
-    if best is None or slips[best] > (1 if min(len(word), len(best)) <= _SHORT else 2):
+    if best is None or slips[best] > _allowed(min(len(plain), len(best))):
         return None
     return best
+
+
+def _allowed(length: int) -> int:
+    return next(slips for longest, slips in _SLIPS if length <= longest)
 
 
 def _plain(word: str) -> str:

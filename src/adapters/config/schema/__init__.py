@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
-
 from .agents import AgentsSection
 from .fields import Section, section
 from .gateway import GatewaySection
@@ -26,12 +24,7 @@ class Root(Section):
     models: ModelsSection = section(ModelsSection, "Where models are served.")
     session: SessionSection = section(SessionSection, "How long conversations last.")
     logging: LoggingSection = section(LoggingSection, "What is logged.")
-    env: EnvSection = Field(
-        default_factory=EnvSection,
-        description="Variables for `${NAME}`.",
-        json_schema_extra={"x-secret": True},
-        repr=False,
-    )
+    env: EnvSection = section(EnvSection, "Variables for `${NAME}`.", secret=True)
     secrets: SecretsSection = section(SecretsSection, "Where references to secrets lead.")
 
 

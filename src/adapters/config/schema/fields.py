@@ -96,7 +96,13 @@ def setting(
     return Field(default, description=description, json_schema_extra=marks, repr=not secret)
 
 
-def section(kind: type[BaseModel], description: str, *, addition: bool = False) -> Any:
+def section(
+    kind: type[BaseModel], description: str, *, addition: bool = False, secret: bool = False
+) -> Any:
     """An object of keys that have an effect; left out, all of them have their defaults."""
     marks: dict[str, Any] = {"x-addition": True} if addition else {}
-    return Field(default_factory=kind, description=description, json_schema_extra=marks)
+    if secret:
+        marks["x-secret"] = True
+    return Field(
+        default_factory=kind, description=description, json_schema_extra=marks, repr=not secret
+    )

@@ -56,7 +56,7 @@ _ROOT: Mapping[str, str | Inert] = {
     "ui": "The looks of user interfaces.",
     "update": "Updating the program.",
     "web": "The web chat channel.",
-    "wizard": "What the setup dialogue remembers.",
+    "wizard": Inert("What the setup dialogue remembers.", silent=True),
 }
 _GATEWAY: Mapping[str, str | Inert] = {
     "allowRealIpFallback": Inert(

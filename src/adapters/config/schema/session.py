@@ -39,6 +39,9 @@ class SendPolicyMatch(Section):
     key_prefix: Text | None = setting(
         None, "How the key begins, with `agent:<id>:` or without; case does not count."
     )
+    raw_key_prefix: Text | None = setting(
+        None, "The same for the whole key, which begins with `agent:<id>:`."
+    )
 
 
 class SendPolicyRule(Section):

@@ -41,8 +41,8 @@ def added(agent_id: str, given: Mapping[str, Any]) -> MakePatch:
         agents = _Written.of(held)
         if agents.find(agent_id) is not None:
             raise InvalidRequest(f'agent "{agent_id}" already exists', param="name")
-        first = {} if agents.entries else {DEFAULT_AGENT_ID: {}}
-        return agents.patch({**first, agent_id: _merged({}, given)})
+        new = {agent_id: _merged({}, given)}
+        return agents.patch(new if agents.entries else {DEFAULT_AGENT_ID: {}, **new})
 
     return patch
 
