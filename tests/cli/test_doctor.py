@@ -77,6 +77,9 @@ def test_a_file_without_secrets_may_be_read_by_all(
     place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE}}' }} }}, {SECTIONS} }}").chmod(0o644)
     monkeypatch.setenv("MINE", "x1")
     assert place.opensoul("doctor").out == "Everything is in order.\n"
+    place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE:-x2}}' }} }}, {SECTIONS} }}")
+    assert codes(place.opensoul("doctor", "--json")) == ["permissions"]
+    place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE}}' }} }}, {SECTIONS} }}")
     place.config_file.chmod(0o666)
     assert codes(place.opensoul("doctor", "--json")) == ["permissions"]
 

@@ -36,7 +36,7 @@ def setup_wizard(loaded: Loaded) -> None:
     assert (settings.auth.mode, secret_of(loaded)) == (AuthMode.TOKEN, "5f2d0c8e4b6a7991")
     assert settings.listen.port == 18789
     assert settings.lanes.max_concurrent == 4
-    assert dict(settings.models.aliases) == {"gpt": "openai/gpt-5.2"}
+    assert settings.models.choose("GPT").ref == "openai/gpt-5.2"
 
 
 def chat_bot(loaded: Loaded) -> None:
@@ -66,10 +66,10 @@ def local_models(loaded: Loaded) -> None:
 def openrouter(loaded: Loaded) -> None:
     first, second = agent(loaded).models
     assert first.provider.base_url == "https://openrouter.ai/api/v1"
-    assert first.id == "anthropic/claude-sonnet-4-5"
+    assert first.model == "anthropic/claude-sonnet-4-5"
     assert first.provider.api_key is not None
     assert first.provider.api_key.reveal() == "sk-or-0123"
-    assert second.id == "google/gemini-3-flash-preview"
+    assert second.model == "google/gemini-3-flash-preview"
 
 
 def anthropic_only(loaded: Loaded) -> None:

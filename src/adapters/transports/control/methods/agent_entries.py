@@ -34,11 +34,19 @@ def agent_id_of(name: str) -> str:
     return agent_id
 
 
-def added(agent_id: str, given: Mapping[str, Any]) -> MakePatch:
-    """The agent comes last; `main`, where it was not listed because it was the only one, stays."""
+def has_entries(config: object) -> bool:
+    """Whether a configuration in force has its agents in `agents.entries`."""
+    return bool(_object(_object(config).get("agents")).get("entries"))
+
+
+def added(agent_id: str, given: Mapping[str, Any], keyed: bool) -> MakePatch:
+    """The agent comes last; `main`, where it was not listed because it was the only one, stays.
+
+    `keyed`: agents are in force by their ids, be it in an included file.
+    """
 
     def patch(held: Mapping[str, object]) -> Mapping[str, object]:
-        agents = _Written.of(held)
+        agents = _Written.of(held, keyed)
         if agents.find(agent_id) is not None:
             raise InvalidRequest(f'agent "{agent_id}" already exists', param="name")
         new = {agent_id: _merged({}, given)}
@@ -47,11 +55,11 @@ def added(agent_id: str, given: Mapping[str, Any]) -> MakePatch:
     return patch
 
 
-def changed(agent_id: str, given: Mapping[str, Any], known: bool) -> MakePatch:
-    """`known`: the agent is in force, so it is written, be it in an included file."""
+def changed(agent_id: str, given: Mapping[str, Any], known: bool, keyed: bool) -> MakePatch:
+    """`known`: the agent is in force, so it is written, be it in an included file. `keyed` as above."""
 
     def patch(held: Mapping[str, object]) -> Mapping[str, object]:
-        agents = _Written.of(held)
+        agents = _Written.of(held, keyed)
         entry = agents.find(agent_id)
         if entry is None and not known:
             raise InvalidRequest(f'agent "{agent_id}" not found', param="agentId")
@@ -62,15 +70,16 @@ def changed(agent_id: str, given: Mapping[str, Any], known: bool) -> MakePatch:
 
 class Removal:
     """A patch without the agent and without what is bound to it. `bindings`: how many these were,
-    once it was made. `known` as above."""
+    once it was made. `known` and `keyed` as above."""
 
-    def __init__(self, agent_id: str, known: bool) -> None:
+    def __init__(self, agent_id: str, known: bool, keyed: bool) -> None:
         self._agent_id = agent_id
         self._known = known
+        self._keyed = keyed
         self.bindings = 0
 
     def __call__(self, held: Mapping[str, object]) -> Mapping[str, object]:
-        agents = _Written.of(held)
+        agents = _Written.of(held, self._keyed)
         if agents.find(self._agent_id) is None and not self._known:
             raise InvalidRequest(f'agent "{self._agent_id}" not found', param="agentId")
         # The only one there is where none is listed.
@@ -104,16 +113,18 @@ class _Written:
     system_agent: str | None
 
     @classmethod
-    def of(cls, held: Mapping[str, object]) -> _Written:
+    def of(cls, held: Mapping[str, object], keyed: bool) -> _Written:
         agents = _object(held.get("agents"))
         system = _object(_object(agents.get("defaults")).get("systemAgent")).get("agentId")
         named = system.lower() if isinstance(system, str) else None
-        by_id = agents.get("entries")
-        listed = agents.get("list")
-        if isinstance(by_id, Mapping) and (by_id or not listed):
-            return cls([(name, dict(_object(one))) for name, one in by_id.items()], True, named)
-        found = [dict(one) for one in _list(listed) if isinstance(one, Mapping)]
-        return cls([(str(one.get("id", "")), one) for one in found], False, named)
+        by_id, listed = _object(agents.get("entries")), agents.get("list")
+        if keyed or ("entries" in agents and not listed):
+            found = [
+                (name, dict(_object(one))) for name, one in by_id.items() if name != "$include"
+            ]
+            return cls(found, True, named)
+        rows = [dict(one) for one in _list(listed) if isinstance(one, Mapping)]
+        return cls([(str(one.get("id", "")), one) for one in rows], False, named)
 
     @property
     def default(self) -> str:
