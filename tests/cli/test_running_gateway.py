@@ -77,6 +77,6 @@ def test_a_file_as_the_setup_dialogue_leaves_it_starts(home: Home) -> None:
         assert status(printed, "5f2d0c8e4b6a7991") == 200
         assert status(printed, "another") == 401
         gateway.send_signal(signal.SIGTERM)
-        rest, _ = gateway.communicate(timeout=60)
-        assert gateway.returncode == 0
-        assert "  - commands has no effect here yet.\n" in rest
+        assert gateway.wait(60) == 0
+        assert gateway.stdout is not None
+        assert "  - commands has no effect here yet.\n" in gateway.stdout.read()

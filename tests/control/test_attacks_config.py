@@ -113,7 +113,7 @@ async def test_a_client_cannot_lead_a_reference_elsewhere(served: Served, peer: 
         None,
     ):
         with pytest.raises(
-            Refused, match="only be changed in the file itself|only be read from a file"
+            Refused, match=r"only be changed in the file itself|only be read from a file"
         ):
             await _patch(peer, secrets=secrets)
     with pytest.raises(Refused, match="give apiKey and headers anew"):

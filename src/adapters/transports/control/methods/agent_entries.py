@@ -56,7 +56,10 @@ def added(agent_id: str, given: Mapping[str, Any], keyed: bool) -> MakePatch:
 
 
 def changed(agent_id: str, given: Mapping[str, Any], known: bool, keyed: bool) -> MakePatch:
-    """`known`: the agent is in force, so it is written, be it in an included file. `keyed` as above."""
+    """`known`: the agent is in force, so it is written, be it in an included file.
+
+    `keyed` as above.
+    """
 
     def patch(held: Mapping[str, object]) -> Mapping[str, object]:
         agents = _Written.of(held, keyed)
