@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from opensoul.domain.device_entry import PairingRequired
 from opensoul.domain.devices import EXPIRY_SECONDS
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.session_records import SessionPage, SessionQuery
-from tests.app.serving import SECRET, Served, config, serving
+from tests.app.serving import SECRET, Served, config, hurried, serving
 from tests.control.client import Peer, connected
 from tests.fakes.devices import Desk, Device
+from tests.fakes.provider import FakeProvider
 
 
 class Pauses:
@@ -232,7 +234,7 @@ async def failing(
     """A Gateway with one client, whose health event fails as soon as it is due."""
     store = FailingCatalog()
     pauses = HurriedPauses(store)
-    parts = {
+    parts: dict[str, Any] = {
         "store": providers.Object(store),
         "supervisor": providers.Singleton(Supervisor, sleep=pauses),
     }
@@ -269,6 +271,30 @@ async def test_ticks_go_on_while_health_events_fail_and_readiness_names_them(
         served.container.store().failures = 0  # type: ignore[attr-defined]
         await peer.event("health", ok=True)
         await peer.until(lambda: not supervisor.degraded())
+        assert await readiness(served.client) == (200, {"status": "ready"})
+
+
+async def test_a_damaged_settings_cell_ends_neither_ticks_nor_lists(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with (
+        serving(tmp_path, config(provider.base_url), supervisor=hurried()) as served,
+        connected(served.client, SECRET) as peer,
+    ):
+        for name in ("sound", "damaged"):
+            await served.text({"x-opensoul-session-key": f"agent:main:{name}"})
+        path = served.container.settings()().store.path
+        with closing(sqlite3.connect(path)) as file, file:
+            file.execute("UPDATE sessions SET settings = x'7b' WHERE key LIKE '%damaged'")
+
+        await peer.event("health", ok=True, sessions__count=2)
+        await peer.event("tick")
+        listed = await peer.call("sessions.list", {"includeDerivedTitles": True})
+        assert {row["key"] for row in listed["sessions"]} == {
+            "agent:main:sound",
+            "agent:main:damaged",
+        }
+        assert (await peer.call("status"))["sessions"]["count"] == 2
         assert await readiness(served.client) == (200, {"status": "ready"})
 
 
