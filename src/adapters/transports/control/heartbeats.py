@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +17,6 @@ from ....domain.runs import OnLeave, RunRequest
 from ....domain.sessions import MAIN
 from .hub import Hub
 from .methods.outcomes import Outcomes
-
-logger = logging.getLogger(__name__)
 
 _MOST = 20
 """Texts that wait for the next heartbeat."""
@@ -65,13 +62,8 @@ class Heartbeats:
         submission = await self._gateway.submit_once(principal, request, self._new_id())
         task = asyncio.create_task(self._report(principal, submission.record.id))
         self._tasks.add(task)
-        task.add_done_callback(self._reported)
+        task.add_done_callback(self._tasks.discard)
         return submission.record.id
-
-    def _reported(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a heartbeat's end could not be reported", exc_info=error)
 
     async def _report(self, principal: Principal, run_id: str) -> None:
         told: dict[str, Any] = {"runId": run_id, "reason": "wake"}
