@@ -6,9 +6,10 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -29,89 +30,109 @@ from tests.fakes.provider import FakeProvider
 SESSIONS, LONG_TURNS, LOG_LINES, PRESENCES, MODELS, AGENTS = 5_000, 200, 6_000, 500, 300, 100
 RUN = "run-of-60-kb"
 PIECES = ["words "] * 10_000
-"""What the provider answers to everything, before it waits for `ends`."""
+"""What the provider answers to everything, before it waits for its leave to end."""
 END = "end"
 
 
+Report = Queue[Any]
+"""Gets what a thread serves, or why it does not."""
+
+
 @dataclass
-class LargeGateway:
-    """`url` is for clients in any thread; everything else belongs to the Gateway's own thread."""
+class InThread:
+    """Something that is served in another thread; `url` is for clients in any thread."""
 
     url: str
-    watch: LoopWatch
     loop: asyncio.AbstractEventLoop
-    ends: asyncio.Event
-    """Until it is set, no answer of the provider has an end."""
-    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event = field(default_factory=asyncio.Event, kw_only=True)
 
     def do(self, work: Callable[[], object] = lambda: None) -> None:
-        """Call something in the Gateway's loop, behind all that is due there now."""
+        """Call something in the loop of that thread, behind all that is due there now."""
 
         async def run() -> None:
             work()
 
         asyncio.run_coroutine_threadsafe(run(), self.loop).result(60)
 
-    async def until_stopped(self) -> None:
-        await self._stop.wait()
 
-    def stop(self) -> None:
-        self.do(self._stop.set)
+@dataclass
+class LargeProvider(InThread):
+    """Until `ends` is set, no answer has an end."""
+
+    ends: asyncio.Event = field(default_factory=asyncio.Event, kw_only=True)
+
+    def answers_end(self, *, ever: bool = True) -> None:
+        self.do(self.ends.set if ever else self.ends.clear)
+
+
+@dataclass
+class LargeGateway(InThread):
+    watch: LoopWatch
+    provider: LargeProvider
 
 
 @contextmanager
 def large_gateway(home: Path) -> Iterator[LargeGateway]:
-    """Serve until the context ends."""
-    started: Queue[LargeGateway | BaseException] = Queue()
+    """Serve until the context ends. The provider has a thread of its own: it is not watched."""
+    with _in_thread(_provide) as provider, _in_thread(partial(_serve, home, provider)) as gateway:
+        yield gateway
+        provider.answers_end()
+
+
+@contextmanager
+def _in_thread(serve: Callable[[Report], Coroutine[Any, Any, None]]) -> Iterator[Any]:
+    """Run `serve` until the context ends: it tells what it serves, and waits for that to stop."""
+    started: Report = Queue()
 
     def run() -> None:
         try:
-            asyncio.run(_serve(home, started))
-        except BaseException as error:  # To be raised where the test waits.
+            asyncio.run(serve(started))
+        except BaseException as error:
             started.put(error)
 
-    thread = threading.Thread(target=run, name="large gateway")
+    thread = threading.Thread(target=run)
     thread.start()
-    gateway = started.get(timeout=60)
-    if isinstance(gateway, BaseException):
-        raise gateway
+    served = started.get(timeout=60)
+    if isinstance(served, BaseException):
+        raise served
     try:
-        yield gateway
+        yield served
     finally:
-        gateway.stop()
+        served.do(served.stop.set)
         thread.join()
     while not started.empty():
-        raise AssertionError("the Gateway failed") from started.get()  # type: ignore[misc]
+        raise AssertionError("the thread failed") from started.get()
 
 
-async def _serve(home: Path, started: Queue[Any]) -> None:
-    ends = asyncio.Event()
-    parts: dict[str, Any] = {"stop_process": providers.Object(lambda: None)}
+async def _provide(started: Report) -> None:
+    provider = LargeProvider("", asyncio.get_running_loop())
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head()
-        for n, piece in enumerate(PIECES):
+        for piece in PIECES:
             await exchange.event(chunk({"content": piece}))
-            if n % 100 == 99:
-                await asyncio.sleep(0)  # The provider shares the loop that is watched.
-        await ends.wait()
+        await provider.ends.wait()
         await exchange.event(chunk({"content": END}, "stop"))
         await exchange.piece(b"data: [DONE]\n\n")
         await exchange.end()
 
-    async with (
-        FakeProvider(behave) as fake,
-        serving(home, _content(fake.base_url), **parts) as served,
-    ):
+    async with FakeProvider(behave) as fake:
+        provider.url = fake.base_url
+        started.put(provider)
+        await provider.stop.wait()
+
+
+async def _serve(home: Path, provider: LargeProvider, started: Report) -> None:
+    parts: dict[str, Any] = {"stop_process": providers.Object(lambda: None)}
+    async with serving(home, _content(provider.url), **parts) as served:
         await _fill(served)
         gc.collect()
         gc.freeze()  # As the Gateway does once it serves: what is there is not looked through.
         try:
             with watched() as watch:
-                gateway = LargeGateway(served.url, watch, asyncio.get_running_loop(), ends)
+                gateway = LargeGateway(served.url, asyncio.get_running_loop(), watch, provider)
                 started.put(gateway)
-                await gateway.until_stopped()
-                ends.set()
+                await gateway.stop.wait()
         finally:
             gc.unfreeze()
 
