@@ -29,7 +29,7 @@ from tests.fakes.provider import FakeProvider
 
 SESSIONS, LONG_TURNS, LOG_LINES, PRESENCES, MODELS, AGENTS = 5_000, 200, 6_000, 500, 300, 100
 RUN = "run-of-60-kb"
-PIECES = ["words "] * 10_000
+PIECES = ["ab "] * 20_000
 """What the provider answers to everything, before it waits for its leave to end."""
 END = "end"
 
@@ -158,7 +158,7 @@ async def _fill(served: Served) -> None:
     log.append(RUN, Finished(StopReason.STOP, Usage(20, 10), "fake/m"))
     for n in range(LOG_LINES):
         line = logging.LogRecord("opensoul.tests", logging.INFO, "f", 1, f"line {n}", None, None)
-        line.__dict__.update(client="127.0.0.1", run=f"r{n}", reason="word " * 30)
+        line.__dict__.update({f"count{i}": n * i for i in range(12)}, client="127.0.0.1")
         ring.handle(line)
     for n in range(PRESENCES):
         container.control().hub.presence.told(f"device-{n}", {"text": "word " * 20})

@@ -147,7 +147,7 @@ async def test_to_connect_does_not_hold_the_loop(
     await check_is_brief(gateway, connect)
 
 
-@pytest.mark.parametrize("pictures", [1, 3])
+@pytest.mark.parametrize("pictures", [1, 4])
 async def test_a_frame_full_of_pictures_does_not_hold_the_loop(
     gateway: LargeGateway, peer: Peer, pictures: int
 ) -> None:
