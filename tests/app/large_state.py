@@ -29,7 +29,7 @@ from tests.fakes.provider import FakeProvider
 
 SESSIONS, LONG_TURNS, LOG_LINES, PRESENCES, MODELS, AGENTS = 5_000, 200, 6_000, 500, 300, 100
 RUN = "run-of-60-kb"
-PIECES = ["ab "] * 20_000
+PIECES = ["aé "] * 19_000
 """What the provider answers to everything, before it waits for its leave to end."""
 END = "end"
 
