@@ -18,12 +18,22 @@ LARGE = 256 * 1024
 """Bytes of input from which on work goes to a thread; below, the way there costs more."""
 
 
+_MANY = 64
+
+
 async def off_loop(size: int, work: Callable[[], T]) -> T:
     """What `work` returns or raises, at once where `size` is small.
 
     The loop's default executor has few threads, which bounds how much of this happens at once.
     """
     return work() if size < LARGE else await asyncio.to_thread(work)
+
+
+async def take_turns(done: int) -> None:
+    """Let the loop go round where many things were `done` at once, for more may be there already:
+    to read a log that is in memory never waits."""
+    if done >= _MANY:
+        await asyncio.sleep(0)
 
 
 def image_bytes(messages: Iterable[Message]) -> int:

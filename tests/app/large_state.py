@@ -30,8 +30,8 @@ from tests.fakes.provider import FakeProvider
 SESSIONS, LONG_TURNS, LOG_LINES, PRESENCES, MODELS, AGENTS = 5_000, 200, 6_000, 500, 300, 100
 RUN = "run-of-60-kb"
 PIECES = ["aé "] * 19_000
-"""What the provider answers to everything, before it waits for its leave to end."""
-END = "end"
+"""What the provider answers to AT_LENGTH, before END; to everything else it answers END."""
+AT_LENGTH, END = "Tell me all.", "end"
 
 
 Report = Queue[Any]
@@ -109,8 +109,9 @@ async def _provide(started: Report) -> None:
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head()
-        for piece in PIECES:
-            await exchange.event(chunk({"content": piece}))
+        if exchange.request.json["messages"][-1]["content"] == AT_LENGTH:
+            for piece in PIECES:
+                await exchange.event(chunk({"content": piece}))
         await provider.ends.wait()
         await exchange.event(chunk({"content": END}, "stop"))
         await exchange.piece(b"data: [DONE]\n\n")

@@ -39,8 +39,9 @@ def _name(handle: asyncio.Handle) -> str:
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
         return repr(callback)
-    names, awaited = [], task.get_coro()
-    while awaited is not None and (code := getattr(awaited, "cr_code", None)) is not None:
+    names: list[str] = []
+    awaited: Any = task.get_coro()
+    while (code := getattr(awaited, "cr_code", None)) is not None:
         names.append(code.co_qualname)
         awaited = awaited.cr_await
     return " > ".join(names)
@@ -63,7 +64,7 @@ def watched(thread: int | None = None) -> Iterator[LoopWatch]:
         original(handle)
         watch.note(handle, time.thread_time() - began)
 
-    asyncio.Handle._run = run  # type: ignore[method-assign]
+    asyncio.Handle._run = run  # type: ignore[method-assign, assignment]
     try:
         yield watch
     finally:

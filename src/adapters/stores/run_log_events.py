@@ -108,21 +108,17 @@ class HeldEvents:
     reservation was taken back.
     """
 
-    __slots__ = ("_log", "_more", "_seq")
+    __slots__ = ("_log", "_seq")
 
     def __init__(self, log: Log, after: int) -> None:
         self._log = log
         self._seq = after
-        self._more = False
-        """There was more behind what was told last."""
 
     def __aiter__(self) -> HeldEvents:
         return self
 
     async def __anext__(self) -> EventSpan:
         log = self._log
-        if self._more:
-            await asyncio.sleep(0)  # A long log is not read in one turn of the loop.
         while self._seq >= log.last:
             if log.finished:
                 raise StopAsyncIteration
@@ -131,7 +127,6 @@ class HeldEvents:
                 raise unknown(log.run_id)
         told = log.behind(self._seq, log.last)
         self._seq += len(told.events)
-        self._more = self._seq < log.last
         return told
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -32,15 +31,11 @@ class KeptEvents:
         self._held = held
         self._keeper = keeper
         self._readers = readers
-        self._more = False
-        """There was more in memory behind what was told last."""
 
     def __aiter__(self) -> KeptEvents:
         return self
 
     async def __anext__(self) -> EventSpan:
-        if self._more:
-            await asyncio.sleep(0)  # A long log is not read in one turn of the loop.
         while True:
             log, seq = self._held(self._run_id), self._seq
             if log is None or seq + 1 < log.first:
@@ -54,7 +49,6 @@ class KeptEvents:
                 continue
             if told is not None:
                 self._seq = told.last
-                self._more = log is not None and told.last < log.kept
                 return told
 
     async def _read(self, log: KeptLog | None) -> EventSpan | None:

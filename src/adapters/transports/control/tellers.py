@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ....domain.errors import EventsExpired, GatewayError
 from ....domain.gateway import Events
 from ....domain.model_calls import TextDelta
+from ....domain.off_loop import take_turns
 from ....domain.ports import Clock
 from ....domain.run_records import RunRecord
 from ....domain.runs import TERMINAL, NumberedEvent, RunEvent
@@ -77,6 +78,7 @@ class Teller:
             async for told in self._source.events(seq):
                 for numbered in told:
                     self._tell(numbered)
+                await take_turns(len(told.events))
         except EventsExpired:
             self._whole = self._telling.cumulative = False
             return False
