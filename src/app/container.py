@@ -54,6 +54,7 @@ from . import making, plugins
 from .lifecycle import Lifecycle, Lock
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .supervisor import Supervisor
 
 
 class Container(DeclarativeContainer):
@@ -157,7 +158,8 @@ class Container(DeclarativeContainer):
     )
 
     # The application.
-    readiness: Provider[Readiness] = Singleton(Readiness, store=store)
+    supervisor: Provider[Supervisor] = Singleton(Supervisor)
+    readiness: Provider[Readiness] = Singleton(Readiness, store=store, supervisor=supervisor)
     control: Provider[ControlPlane] = Singleton(
         ControlPlane,
         Singleton(
@@ -194,6 +196,7 @@ class Container(DeclarativeContainer):
         models=models,
         prepare=prepare,
         readiness=readiness,
+        supervisor=supervisor,
         clock=clock,
         configure_logging=configure_logging,
         reloads=reloads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from .addresses import ClientAddress
 from .agents import Agent
@@ -12,6 +13,7 @@ from .auth import Credential, Principal, Scope, authenticate, authorize, count_f
 from .errors import UnknownRun
 from .lockout import Lockout
 from .model_calls import ModelTarget
+from .off_loop import image_bytes, off_loop
 from .ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
 from .run_records import RunPage, RunQuery, RunRecord, record_of
 from .runs import TERMINAL, EventSpan, OnLeave, Run, RunRequest
@@ -121,7 +123,7 @@ class Gateway:
         authorize(principal, Scope.WRITE)
         run = self._make(principal, request, check_key(idempotency_key))
         await self._refuse_blocked(run)
-        asked = fingerprint(request, run)
+        asked = await off_loop(image_bytes(run.messages), partial(fingerprint, request, run))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         return await asyncio.shield(self._begin_once(run, asked, accepted))
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from ....domain.auth import authorize
 from ....domain.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
+from ....domain.off_loop import LARGE, off_loop
 from ..http.json_text import loads
 from ..routes import METHODS, Method
 from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
@@ -109,7 +110,11 @@ def check_handlers(handlers: Mapping[str, object]) -> None:
 
 @dataclass(slots=True, eq=False)
 class Requests:
-    """The requests of one connection, each in a task of its own: answers may overtake."""
+    """The requests of one connection, each in a task of its own: answers may overtake.
+
+    Of a large request some steps are done in threads. The next request waits until it has its
+    first answer, so that it does not overtake the large one on the way to a session's lane.
+    """
 
     connection: Connection
     handlers: Handlers
@@ -117,11 +122,11 @@ class Requests:
     _bytes: int = 0
     _wrong: int = 0
 
-    def take(self, message: str | bytes) -> None:
+    async def take(self, message: str | bytes) -> None:
         """Begin to work on a message; the answer goes into the connection's outbox."""
         outbox = self.connection.outbox
         try:
-            frame = read_frame(message)
+            frame = await off_loop(len(message), partial(read_frame, message))
         except BadFrame as bad:
             error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
             outbox.put(error_frame(bad.request_id, _dumped(error)))
@@ -130,9 +135,12 @@ class Requests:
             outbox.put(error_frame(frame.id, _dumped(_BUSY)))
             return
         self._bytes += len(message)
-        task = asyncio.create_task(self._answer(frame))
+        answered = asyncio.Event()
+        task = asyncio.create_task(self._answer(frame, answered))
         self._tasks.add(task)
         task.add_done_callback(partial(self._answered, len(message)))
+        if len(message) >= LARGE:
+            await answered.wait()
 
     def _answered(self, size: int, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -149,11 +157,18 @@ class Requests:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(self, frame: RequestFrame) -> None:
+    async def _answer(self, frame: RequestFrame, answered: asyncio.Event) -> None:
+        try:
+            await self._answer_to(frame, answered)
+        finally:
+            answered.set()
+
+    async def _answer_to(self, frame: RequestFrame, answered: asyncio.Event) -> None:
         outbox, protocol = self.connection.outbox, self.connection.protocol
 
         def first(payload: object) -> None:
             outbox.put(response_frame(frame.id, payload))
+            answered.set()
 
         try:
             payload = await self._handle(frame, Call(frame.method, self.connection, first))

@@ -87,7 +87,7 @@ async def _read(connection: Connection, requests: Requests, gateway: Gateway) ->
             connection.close(4001, "gateway auth changed")
         if connection.is_closing:
             return
-        requests.take(message)
+        await requests.take(message)
 
 
 async def _overflow(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ....domain.errors import EventsExpired, GatewayError
 from ....domain.gateway import Events
 from ....domain.model_calls import TextDelta
+from ....domain.off_loop import take_turns
 from ....domain.ports import Clock
 from ....domain.run_records import RunRecord
 from ....domain.runs import TERMINAL, NumberedEvent, RunEvent
@@ -77,6 +78,7 @@ class Teller:
             async for told in self._source.events(seq):
                 for numbered in told:
                     self._tell(numbered)
+                await take_turns(len(told.events))
         except EventsExpired:
             self._whole = self._telling.cumulative = False
             return False
@@ -84,17 +86,21 @@ class Teller:
 
     def _tell(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()
-        payload = self._telling.agent_event(seq, event, now)
-        if seq > self._source.silent_until:
-            self._tell_agent(numbered, payload, now)
+        self._telling.note(event, now)
+        told = seq > self._source.silent_until
+        if told:
+            self._tell_agent(numbered, now)
         if isinstance(event, TextDelta) and self._whole:
-            self._chat.delta(seq, event.text)
+            if told:
+                self._chat.delta(seq, event.text)
         elif isinstance(event, TERMINAL):
             self._chat.end(seq, event, self._telling.text if self._whole else "", now)
             self.ending = event if self._whole else None
 
-    def _tell_agent(self, numbered: NumberedEvent, payload: bytes, at: float) -> None:
-        brief = b""
+    def _tell_agent(self, numbered: NumberedEvent, at: float) -> None:
+        """Each form of the event is made once, and only where a client gets it: all the text with
+        each piece of a long answer costs the square of its length."""
+        whole = brief = b""
         for connection in self._audience():
             # Who follows the run from a number on gets these events that way.
             if connection.follows(self._source.record.id):
@@ -104,7 +110,8 @@ class Teller:
                 brief = brief or self._telling.brief(numbered.seq, numbered.event.text, at)
                 connection.outbox.event("agent", brief)
             else:
-                connection.outbox.event("agent", payload)
+                whole = whole or self._telling.payload(numbered.seq, numbered.event, at)
+                connection.outbox.event("agent", whole)
 
     def _tell_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
         if seq > self._source.silent_until:

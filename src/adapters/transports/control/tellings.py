@@ -51,7 +51,20 @@ class Telling:
         return self._text[0] if self._text else ""
 
     def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload for one event; `at`: Unix seconds."""
+        """The payload for the next event; `at`: Unix seconds."""
+        self.note(event, at)
+        return self.payload(seq, event, at)
+
+    def note(self, event: RunEvent, at: float) -> None:
+        """Take the next event into account, whether or not its payload is asked for."""
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+            self._length += len(event.text)
+        elif isinstance(event, Started):
+            self._started_at = at
+
+    def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
+        """The payload for the event that was noted last."""
         return self._payload(seq, *self._data(event, at), at)
 
     def brief(self, seq: int, delta: str, at: float) -> bytes:
@@ -71,8 +84,6 @@ class Telling:
     def _data(self, event: RunEvent, at: float) -> tuple[str, bytes]:
         match event:
             case TextDelta(text=delta):
-                self._text.append(delta)
-                self._length += len(delta)
                 if self.cumulative and self._length <= _CUMULATIVE:
                     return "assistant", dumps({"text": self.text, "delta": delta})
                 return "assistant", dumps({"delta": delta})
@@ -83,8 +94,6 @@ class Telling:
 
     def _lifecycle(self, event: RunEvent, at: float) -> dict[str, object]:
         record = self.record
-        if isinstance(event, Started):
-            self._started_at = at
         started = record.started_at or self._started_at or record.accepted_at
         told: dict[str, object] = {"startedAt": _ms(started)}
         ended = {"endedAt": _ms(record.ended_at or at)}

@@ -51,7 +51,7 @@ class ChatMethods:
         _refuse_what_is_not_done(params)
         key = await self._session_of(call.principal, params)
         request = RunRequest(
-            messages=_messages(params),
+            messages=await _messages(params),
             agent_id=key.agent_id,
             session_key=str(key),
             thinking=params.thinking,
@@ -88,7 +88,7 @@ class ChatMethods:
         if not params.message.strip() and not params.attachments:
             raise InvalidRequest("message or attachment required", param="message")
         request = RunRequest(
-            messages=(user_message(params.message, params.attachments),),
+            messages=(await user_message(params.message, params.attachments),),
             agent_id=key.agent_id,
             session_key=str(key),
             thinking=params.thinking,
@@ -182,8 +182,8 @@ class ChatMethods:
         return {"runId": record.id, "status": "ok"}
 
 
-def _messages(params: AgentParams) -> tuple[Message, ...]:
-    asked = user_message(params.message, params.attachments)
+async def _messages(params: AgentParams) -> tuple[Message, ...]:
+    asked = await user_message(params.message, params.attachments)
     if not params.extra_system_prompt:
         return (asked,)
     return (text_message(Role.SYSTEM, params.extra_system_prompt), asked)
