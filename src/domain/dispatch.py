@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -41,6 +42,7 @@ from .send_policy import check_send
 from .session_records import SessionSettingsMap
 from .session_settings import applied_to
 from .sessions import SessionKey, is_stale, unstored
+from .tracebacks import drop_traceback_of
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
@@ -314,7 +316,8 @@ class LocalDispatcher:
         return True
 
     def _begin(self, live: LiveRun, execution: Coroutine[Any, Any, Finished]) -> None:
-        live.task = asyncio.create_task(execution, name=f"run {live.run.id}")
+        # In a context of its own: a Run and what it starts do not keep the request that began it.
+        live.task = asyncio.create_task(execution, name=f"run {live.run.id}", context=Context())
         # Not in the task itself: a task cancelled before its first step never runs a line of it.
         live.task.add_done_callback(partial(self._settle, live))
 
@@ -327,10 +330,12 @@ class LocalDispatcher:
             logger.warning("an abandoned runner has ended", exc_info=error, extra=extra)
         else:
             self._end(live, terminal_event(live, task))
+        drop_traceback_of(task)
 
     def _end(self, live: LiveRun, event: RunEvent) -> None:
         live.place.leave()
         live.clear_timer()
+        live.task = None
         del self._live[live.run.id]
         if not self._live:
             self._idle.set()

@@ -112,8 +112,10 @@ class _Connection:
             self._is_over.set()
 
     def close(self) -> None:
-        """Let go of what watches the connection."""
+        """Let go of what watches the connection, and of the task that wrote to it: what refers to
+        this would otherwise keep the request until the garbage collector comes."""
         self._patience.stop()
+        self._writer = None
 
     async def send(self, message: Message) -> None:
         """Pass a message on. Raises ClientStalled when the client does not take it in time."""
