@@ -67,6 +67,12 @@ class Rig:
         }
         return (peer or self.peer).send("agent", asked | params)
 
+    async def begun(self, known: int) -> None:
+        """Return when the provider has begun to answer one more than `known` requests."""
+        while len(self.provider.requests) == known:
+            await self.provider.arrival()
+        await self.provider.requests[-1].started.wait()
+
     @property
     def port(self) -> int:
         return int(self.served.url.rpartition(":")[2])
@@ -176,9 +182,7 @@ async def _leave(rig: Rig, *, stream: bool) -> None:
     known = len(rig.provider.requests)
     with suppress(aiohttp.ClientError, asyncio.CancelledError):
         asking = asyncio.ensure_future(rig.served.ask(stream=stream).__aenter__())
-        while len(rig.provider.requests) == known:
-            await asyncio.sleep(0.001)
-        await rig.provider.requests[-1].started.wait()
+        await rig.begun(known)
         if stream:
             (await asking).close()
         asking.cancel()
@@ -205,9 +209,7 @@ async def _abort(rig: Rig, *, stream: bool) -> None:
             await response.read()
 
     asking = asyncio.create_task(ask())
-    while len(rig.provider.requests) == known:
-        await asyncio.sleep(0.001)
-    await rig.provider.requests[-1].started.wait()
+    await rig.begun(known)
     await rig.peer.call("chat.abort", {"sessionKey": session})
     await asking
 
@@ -306,7 +308,7 @@ async def left_after(case: Case, rig: Rig) -> list[str]:
         await case(rig)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while held():
+                while held():  # noqa: ASYNC110  # Nothing tells when an object is gone.
                     await asyncio.sleep(0.01)
         return held()
 
