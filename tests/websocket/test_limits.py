@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.websocket.client import CONTINUATION, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import LARGER, Served
+
+pytestmark = pytest.mark.both_loops
 
 PREAUTH = 65_536
 
