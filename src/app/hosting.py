@@ -1,12 +1,10 @@
-"""Hosts the application with hypercorn: sockets, signals, and how it ends."""
+"""Hosts the application with hypercorn: sockets, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import os
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -19,6 +17,7 @@ from quart import Quart
 from ..domain.settings import ListenSettings
 from . import websocket_rules
 from .lifecycle import Lifecycle
+from .signals import stop_on_signals
 from .websocket_wire import TimedConfig, Timing
 
 _BACKLOG = 1_024
@@ -38,7 +37,7 @@ OnReady = Callable[[int], None]
 
 
 def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: OnReady) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+    """Run until a signal to stop, then drain; a second one ends the process at once.
 
     Raises PortTaken, and whatever keeps the Gateway from starting.
     """
@@ -52,7 +51,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
         on_ready(port)
 
     async def until_signal() -> None:
-        stop = _stop_on_signals()
+        stop = stop_on_signals()
         await serve_until(stop, app, lifecycle, listen, sockets, ready)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -181,21 +180,6 @@ def _spare_the_log() -> None:
     """Each line would look up in which thread and process it was written, though none tells that:
     https://docs.python.org/3/howto/logging.html#optimization"""
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-
-
-def _stop_on_signals() -> asyncio.Event:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: int) -> None:
-        if told.is_set():
-            # Nothing is lost: a turn is in the store whole or not at all.
-            os._exit(128 + number)
-        told.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    return told
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

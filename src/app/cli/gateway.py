@@ -50,9 +50,10 @@ def gateway(ctx: click.Context) -> int | None:
 @_gateway_options
 @click.pass_obj
 def run(state: State) -> int:
-    """Serve in the foreground until SIGTERM or SIGINT.
+    """Serve in the foreground until SIGTERM, SIGINT, SIGQUIT or SIGHUP.
 
-    Either lets runs finish first (gateway.shutdown.graceSeconds); a second one ends it at once.
+    Each of them lets runs finish first (gateway.shutdown.graceSeconds); a second one, other than
+    SIGHUP, ends it at once.
     """
     return _serve(state)
 
