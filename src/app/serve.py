@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import click
@@ -14,6 +15,8 @@ from .cli.banner import base_url, start_message
 from .container import Container
 from .hosting import host
 from .server import create_app
+
+logger = logging.getLogger(__name__)
 
 
 def serve(overrides: Overrides, *, print_example: bool) -> int:
@@ -35,7 +38,12 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
             config=overrides.config_path,
             secret_from_options=overrides.token is not None or overrides.password is not None,
         )
-        click.echo(message)
+        try:
+            click.echo(message)
+        except OSError as error:
+            # Nobody reads it, or the disk is full: no reason not to serve.
+            reason = error.strerror or str(error)
+            logger.warning("the start message is not printed", extra={"reason": reason})
 
     host(app, container.lifecycle(), settings.listen, on_ready=tell)
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from .documents import Node
 from .issues import KeyPath
+from .places import is_text
 
 Report = Callable[[KeyPath, str], None]
 
@@ -61,6 +62,9 @@ def _text(text: str, env: Mapping[str, str], path: KeyPath, report: Report) -> s
         if not env.get(name):
             state = "empty" if name in env else "not set"
             report(path, f"the environment variable {name} is {state}")
+            return match.group()
+        if not is_text(env[name]):
+            report(path, f"the environment variable {name} is not UTF-8 text")
             return match.group()
         return env[name]
 

@@ -12,6 +12,7 @@ from .failures import report_unexpected, report_usage, tell
 from .lazy import LazyGroup
 from .refused import Refused
 from .state import Serve, State, common_options
+from .streams import reader_is_gone
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
@@ -43,6 +44,7 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
     as_json = "--json" in arguments
     verbose = "--verbose" in arguments
     try:
+        _check_text(arguments)
         outcome = opensoul.main(
             list(arguments), prog_name="opensoul", standalone_mode=False, obj=State(serve)
         )
@@ -55,9 +57,20 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except Exception as error:
+        if reader_is_gone(error):
+            return 1
         report_unexpected(error, as_json=as_json, verbose=verbose)
         return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises Refused. The argument is not repeated: it may be a secret."""
+    from ...adapters.config import is_text
+
+    for number, argument in enumerate(arguments, start=1):
+        if not is_text(argument):
+            raise Refused(f"Argument {number} is not UTF-8 text.", code="usage")
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
