@@ -12,6 +12,7 @@ from ..adapters.config import Overrides
 from ..adapters.system.token_file import TokenFile
 from ..domain.settings import Settings
 from .cli.banner import base_url, start_message
+from .cli.streams import discard_output
 from .container import Container
 from .hosting import host
 from .server import create_app
@@ -44,6 +45,7 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
             # Nobody reads it, or the disk is full: no reason not to serve.
             reason = error.strerror or str(error)
             logger.warning("the start message is not printed", extra={"reason": reason})
+            discard_output()
 
     host(app, container.lifecycle(), settings.listen, on_ready=tell)
     return 0

@@ -15,7 +15,7 @@ STATE_DIR_NAMES = (".opensoul", ".openclaw", ".clawdbot", ".moltbot", ".moldbot"
 STORE_NAME = "opensoul.sqlite3"
 _HOMELESS = (
     "{}, and the user has none: HOME is not set and there is no passwd entry. "
-    "Set HOME, or OPENSOUL_STATE_DIR and OPENSOUL_CONFIG_PATH to absolute paths."
+    "Set HOME, or set OPENSOUL_STATE_DIR to an absolute path."
 )
 
 

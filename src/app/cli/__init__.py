@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         streams.open_all()
         arguments = sys.argv[1:]
         hide_from_process_list(arguments)
-        return streams.close_all(_run(arguments))
+        return streams.exit_code(lambda: _run(arguments))
     except KeyboardInterrupt:
         # While modules are loaded, or between a command's end and the process's.
         return 130

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...adapters.config import NoPlace, is_text
 from .failures import report_unexpected, report_usage, tell
 from .lazy import LazyGroup
 from .refused import Refused
 from .state import Serve, State, common_options
-from .streams import reader_is_gone
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
@@ -56,9 +56,10 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
         return _USAGE if error.code == "usage" else 1
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
+    except NoPlace as error:
+        tell(Refused(str(error.strerror), code="no_place"), as_json=as_json)
+        return 1
     except Exception as error:
-        if reader_is_gone(error):
-            return 1
         report_unexpected(error, as_json=as_json, verbose=verbose)
         return 1
     return outcome if isinstance(outcome, int) else 0
@@ -66,8 +67,6 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
 
 def _check_text(arguments: Sequence[str]) -> None:
     """Raises Refused. The argument is not repeated: it may be a secret."""
-    from ...adapters.config import is_text
-
     for number, argument in enumerate(arguments, start=1):
         if not is_text(argument):
             raise Refused(f"Argument {number} is not UTF-8 text.", code="usage")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
@@ -36,36 +38,40 @@ def open_all() -> None:
     )
 
 
-def close_all(code: int) -> int:
-    """Write out what was printed; the exit code, which is 1 where that could not be written."""
+def exit_code(run: Callable[[], int]) -> int:
+    """Run a command and write out what it printed; its exit code, 1 where that was not possible."""
+    code = 0
     try:
+        code = run()
         sys.stdout.flush()
     except OSError as error:
-        if code == 0:
-            code = 1
-            if not isinstance(error, BrokenPipeError):
-                click.echo(f"opensoul: standard output: {error.strerror}", err=True)
-        # Python would try once more at its end, and exit with 120.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        if code == 0 and not _reader_is_gone(error):
+            click.echo(f"opensoul: standard output: {error.strerror}", err=True)
+        discard_output()
+        return code or 1
     return code
 
 
-def reader_is_gone(error: Exception) -> bool:
+def discard_output() -> None:
+    """Standard output cannot be written. What is left of it goes to the null device: Python would
+    try once more at its end, and exit with 120."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, _OUT)
+    os.close(null)
+
+
+def _reader_is_gone(error: Exception) -> bool:
     """Whether it was raised because whoever read standard output, as `head` does, has ended."""
-    if not isinstance(error, BrokenPipeError):
+    if not isinstance(error, BrokenPipeError) or not hasattr(select, "poll"):
         return False
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
+    poll = select.poll()
+    poll.register(_OUT, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def read_text() -> str:
     """Standard input to its end. Raises ValueError, with a message, where it is not UTF-8 text."""
-    data = click.get_binary_stream("stdin").read()
+    data = sys.stdin.buffer.read()
     try:
         return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
