@@ -32,6 +32,10 @@ class PortTaken(Exception):
     """The address cannot be listened on; the message says which, and why."""
 
 
+class TlsUnusable(Exception):
+    """The certificate or its key cannot be used; the message says which files, and why."""
+
+
 OnReady = Callable[[int], None]
 """Gets the port, once connections are taken there."""
 
@@ -39,7 +43,7 @@ OnReady = Callable[[int], None]
 def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: OnReady) -> None:
     """Run until a signal to stop, then drain; a second one ends the process at once.
 
-    Raises PortTaken, and whatever keeps the Gateway from starting.
+    Raises PortTaken, TlsUnusable, and whatever keeps the Gateway from starting.
     """
     sockets = open_sockets(listen)
     _allow_many_connections()
@@ -69,11 +73,10 @@ async def serve_until(
     websockets: Timing = Timing(),  # noqa: B008 (frozen)
 ) -> None:
     """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain."""
-    websocket_rules.install()
-    config = hypercorn_config(listen)
-    config.websocket_timing = websockets
     opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
     port = opened[0].getsockname()[1]
+    config = hypercorn_config(listen)
+    config.websocket_timing = websockets
 
     async def until_stopped() -> None:
         on_ready(port)
@@ -84,6 +87,8 @@ async def serve_until(
     async with AsyncExitStack() as stack:
         for listener in opened:
             stack.callback(listener.close)
+        websocket_rules.install()
+        _check_certificate(config)
         await lifecycle.start()
         stack.push_async_callback(lifecycle.stop)
         await worker_serve(
@@ -92,6 +97,18 @@ async def serve_until(
             sockets=sockets,
             shutdown_trigger=until_stopped,
         )
+
+
+def _check_certificate(config: TimedConfig) -> None:
+    """hypercorn loads it once the Gateway has started, and reports less. Raises TlsUnusable."""
+    try:
+        config.create_ssl_context()
+    except OSError as error:  # An SSLError is one, too.
+        reason = error.strerror or str(error)
+        raise TlsUnusable(
+            f"The certificate {config.certfile} with the key {config.keyfile} cannot be used: "
+            f"{reason}. Both have to be readable PEM files that belong together (gateway.tls)."
+        ) from error
 
 
 def open_sockets(listen: ListenSettings) -> Sockets:

@@ -24,7 +24,7 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
     """Serve until a signal; the exit code.
 
     `print_example`: the generated token may stand in the command that is printed. Raises
-    ConfigInvalid, PluginMissing, PortTaken, StateLocked, StoreFailed.
+    ConfigInvalid, PluginMissing, PortTaken, TlsUnusable, StateLocked, StoreFailed.
     """
     container = Container(overrides=providers.Object(overrides))
     app = create_app(container)

@@ -66,7 +66,7 @@ def _serve(state: State) -> int:
     from ...adapters.config import ConfigInvalid
     from ...adapters.system.state_lock import StateLocked
     from ...domain.errors import GatewayError
-    from ..hosting import PortTaken
+    from ..hosting import PortTaken, TlsUnusable
     from ..plugins import PluginMissing
     from .configuration import refusal
 
@@ -78,6 +78,8 @@ def _serve(state: State) -> int:
         raise Refused(str(locked), code="state_locked") from None
     except PortTaken as taken:
         raise Refused(str(taken), code="port_taken") from None
+    except TlsUnusable as unusable:
+        raise Refused(str(unusable), code="tls_unusable") from None
     except PluginMissing as missing:
         raise Refused(str(missing), code="plugin_missing") from None
     except GatewayError as error:
