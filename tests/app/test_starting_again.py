@@ -100,11 +100,12 @@ async def served_once(container: Container, app: Any) -> int:
             stop, app, container.lifecycle(), listen, open_sockets(listen), ready.set_result
         )
     )
-    await asyncio.wait({server, ready}, return_when=asyncio.FIRST_COMPLETED)
-    if not ready.done():
+    server.add_done_callback(lambda _: ready.done() or ready.cancel())
+    await asyncio.wait({ready})
+    if ready.cancelled():
         await server
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {SECRET}"}) as client:
-        answer = await client.get(f"http://127.0.0.1:{await ready}/v1/models")
+        answer = await client.get(f"http://127.0.0.1:{ready.result()}/v1/models")
         await answer.read()
     stop.set()
     await server

@@ -160,7 +160,7 @@ def test_an_argument_that_is_not_text_is_refused_and_not_repeated(
 
 
 def test_a_secret_of_other_bytes_ends_no_process_in_a_traceback(home: Home) -> None:
-    command = [*OPENSOUL, "gateway", "--token", b"s3cret\xff"]
+    command = [*map(os.fsencode, OPENSOUL), b"gateway", b"--token", b"s3cret\xff"]
     refused = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     assert (refused.returncode, refused.stdout) == (2, b"")
     assert refused.stderr == b"opensoul: Argument 3 is not UTF-8 text.\n"

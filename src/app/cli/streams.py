@@ -34,7 +34,7 @@ def open_all() -> None:
         encoding=_encoding(sys.stderr),
         errors="backslashreplace",
         line_buffering=True,
-        write_through=True,
+        write_through=getattr(sys.stderr, "write_through", False),
     )
 
 
