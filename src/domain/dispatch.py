@@ -94,7 +94,9 @@ class LocalDispatcher:
     def __len__(self) -> int:
         return len(self._live)
 
-    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
+    def dispatch(
+        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+    ) -> None:
         if self._draining:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
         place = self._lanes.enter(str(run.session_key))
@@ -103,7 +105,7 @@ class LocalDispatcher:
         except BaseException:
             place.leave()
             raise
-        live = self._live[run.id] = LiveRun(run, place)
+        live = self._live[run.id] = LiveRun(run, place, on_end)
         self._idle.clear()
         self._begin(live, self._execute(live))
 
@@ -339,6 +341,8 @@ class LocalDispatcher:
         del self._live[live.run.id]
         if not self._live:
             self._idle.set()
+        if live.on_end is not None:
+            live.on_end()
         self._run_log.append(live.run.id, event)
         if live.ended is not None:
             live.ended.set()

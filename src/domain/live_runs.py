@@ -24,6 +24,7 @@ class LiveRun:
 
     run: Run
     place: Place
+    on_end: Callable[[], None] | None = None
     task: asyncio.Task[Finished] | None = None
     stopping: Aborted | Failed | None = None
     """The terminal event of a Run that is being stopped."""

@@ -35,7 +35,7 @@ async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
 
     Cancelled when the client leaves.
     """
-    requests = Requests(connection, parts.handlers())
+    requests = Requests(connection, parts.handlers(), parts.gateway.in_flight)
     tasks = [
         asyncio.create_task(_write(connection)),
         asyncio.create_task(_read(connection, requests, parts.gateway)),

@@ -13,6 +13,7 @@ from quart import request
 from ....domain.addresses import ClientAddress
 from ....domain.auth import Principal
 from ....domain.errors import Unauthenticated
+from ....domain.in_flight import NO_CHARGE, Charge
 from ....domain.runs import DELTAS, Aborted, EventSpan, Failed, Finished, Run, Started
 from ....domain.tracebacks import drop_traceback_of
 from .errors import Problem
@@ -54,6 +55,8 @@ class Exchange:
     """The client did not read its answer and counts as gone."""
     left: bool = False
     """The client went away before the answer was complete."""
+    charge: Charge = NO_CHARGE
+    """For the bytes of its body."""
     _entered: list[AbstractAsyncContextManager[Any]] = field(default_factory=list)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 

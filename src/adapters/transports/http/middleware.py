@@ -51,6 +51,7 @@ class Middleware:
             client=client_of(scope, given, settings.trusted_proxies),
             body_limit=settings.chat.max_body_bytes,
             given=given,
+            charge=self._gateway.in_flight.charge(),
         )
         connection = _Connection(exchange, receive, send, settings.chat.write_timeout)
         try:
@@ -62,6 +63,7 @@ class Middleware:
             pass  # Said in the log, and nobody is there to be told.
         finally:
             connection.close()
+            exchange.charge.release()
             access_log.write(scope, exchange)
 
 
