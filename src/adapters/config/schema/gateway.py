@@ -39,7 +39,8 @@ class RateLimit(Section):
     )
     max_addresses: Count = setting(
         10_000,
-        "How many addresses are remembered at most; the longest silent one is forgotten first.",
+        "How many addresses are remembered at most: the one longest silent is forgotten first, a "
+        "locked one never. When all are locked, further addresses are counted together.",
         addition=True,
     )
 
