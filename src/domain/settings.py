@@ -31,8 +31,8 @@ class LockoutSettings:
     window: float = 60.0
     duration: float = 300.0
     max_addresses: int = 10_000
-    """How many addresses are remembered at most: the one longest silent is forgotten first, a locked
-    one never."""
+    """How many addresses are remembered at most: the one longest silent is forgotten first, one
+    that is locked never."""
 
 
 @dataclass(frozen=True, slots=True)
