@@ -6,13 +6,16 @@ import asyncio
 import inspect
 from collections.abc import Coroutine
 from contextlib import suppress
+from ssl import SSLError
 from typing import Any
 
 from hypercorn.asyncio import run
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.events import Closed, RawData
 from hypercorn.protocol import h2, h11
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 
+from .half_closed import HalfClosed
 from .peers import PeerConnections
 from .websocket_stream import RuledStream
 
@@ -97,10 +100,24 @@ class PatientServer(TCPServer):
         await asyncio.shield(self._initiate_server_close())
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        await self._read_to_end()
+        await self.protocol.handle(Closed())
         # The client has gone, and no request will come. Without this its socket would stay open
         # until keep-alive ends, so that opening and closing many would use up all there may be.
         await self.idle_task.stop()
+
+    async def _read_to_end(self) -> None:
+        """As hypercorn does, except that the end of the data is not yet the client's departure."""
+        try:
+            data: bytes | None = None
+            while data != b"":
+                # The empty piece at the end, too: with it a request is complete, or cut off.
+                data = await self.reader.read(MAX_RECV)
+                await self.protocol.handle(RawData(data))
+        except (OSError, SSLError):
+            return
+        if (answer := HalfClosed.of(self)) is not None:
+            await answer.outlast()
 
     async def _close(self) -> None:
         with suppress(OSError):
@@ -109,7 +126,7 @@ class PatientServer(TCPServer):
 
 _EXPECTED: dict[type, tuple[str, ...]] = {
     WSStream: ("handle", "app_send", "_accept", "_handle_events", "_send_wsproto_event"),
-    h11.H11Protocol: ("stream_send",),
+    h11.H11Protocol: ("stream_send", "_send_h11_event"),
     h2.H2Protocol: ("stream_send",),
     TCPServer: (
         "protocol_send",
