@@ -23,6 +23,7 @@ from ..domain.ports import (
 )
 from ..domain.recovery import recover
 from ..domain.settings import LoggingSettings, Settings
+from . import descriptors
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 from .supervisor import Supervisor
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY = 3_600.0
 _SUMMARISE_EVERY = 60.0
+_DESCRIPTORS_EVERY = 5.0
 
 
 class Lock(Protocol):
@@ -181,6 +183,7 @@ class Lifecycle:
         supervisor.every("pruning", _PRUNE_EVERY, self._prune, at_once=True)
         supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
+        supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
 

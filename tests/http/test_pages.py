@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 
 from opensoul.adapters.transports.http.hosts import origin_of_url
-from opensoul.domain.auth import AuthMode
-from opensoul.domain.settings import AuthSettings, ControlSettings
+from opensoul.domain.settings import AuthMode, AuthSettings, ControlSettings
 
 from .app import Harness, served
 from .client import BEARER, CHAT, HI, Client, Reply

@@ -39,23 +39,23 @@ class LogFile(logging.FileHandler):
         # The base class opens the file outside of what it guards.
         try:
             if self.stream is not None:
-                self._renew()
+                self._renew(self.stream)
             super().emit(record)
         except OSError:
             self.handleError(record)
 
-    def _renew(self) -> None:
+    def _renew(self, present: TextIOWrapper) -> None:
         """Go on in a new file if the present one is full, or is no longer at its path."""
-        held = os.fstat(self.stream.fileno())
+        held = os.fstat(present.fileno())
         if self._is_at_its_path(held):
             if held.st_size < self._max_bytes or not stat.S_ISREG(held.st_mode):
                 return
             if not self._make_room():
                 return
         # The new file first: without it, the old one stays in use.
-        before, self.stream = self.stream, self._open()
+        self.stream = self._open()
         with suppress(OSError):  # What could not be written has been reported already.
-            before.close()
+            present.close()
 
     def _is_at_its_path(self, held: os.stat_result) -> bool:
         try:
