@@ -17,7 +17,15 @@ from dependency_injector.providers import Callable as Call
 from dependency_injector.providers import Dict, Factory, Object, Provider, Singleton
 from quart import Blueprint
 
-from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
+from ..adapters.config import (
+    ConfigEditor,
+    ConfigSource,
+    Inputs,
+    Locations,
+    Overrides,
+    home_directory,
+    locate,
+)
 from ..adapters.models.local import LocalModels
 from ..adapters.models.openai_completions import OpenAICompletions
 from ..adapters.models.scripted import Scripted
@@ -64,7 +72,7 @@ class Container(DeclarativeContainer):
     # What the process was started with.
     overrides: Provider[Overrides] = Object(Overrides())
     env: Provider[Mapping[str, str]] = Object(os.environ)
-    home: Provider[Path] = Call(Path.home)
+    home: Provider[Path | None] = Call(home_directory)
     log_ring: Provider[LogRing] = Singleton(LogRing)
     monotonic: Provider[Clock] = Object(time.monotonic)
     log_bounds: Provider[LogBounds] = Singleton(LogBounds, monotonic)

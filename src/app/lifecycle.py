@@ -122,14 +122,24 @@ class Lifecycle:
         return self._settings()
 
     async def start(self) -> None:
-        """Raises what keeps the Gateway from starting, with nothing left behind.
+        """Raises what keeps the Gateway from starting; it may be started again once that is mended.
 
-        Does nothing once it has started: who hosts the application starts it first, and can tell
-        of a failure in its own words, where a server would say that its lifespan failed.
+        Does nothing once it has started: the host of the application starts it first, because it
+        can report a failure in a sentence, where a server reports that the lifespan failed.
+        Raises RuntimeError after `stop`: parts that were closed are not opened again.
         """
+        if self._drain is not None:
+            raise RuntimeError("This Gateway was stopped: make another one of a new container.")
         if self._started:
             return
         self._started = True
+        try:
+            await self._start()
+        except BaseException:
+            self._started = False
+            raise
+
+    async def _start(self) -> None:
         async with AsyncExitStack() as stack:
             self._lock.acquire()
             stack.callback(self._lock.release)
@@ -156,7 +166,9 @@ class Lifecycle:
         return grace
 
     async def stop(self) -> None:
-        """Drain, then let go of everything in the opposite order of `start`."""
+        """Drain, then close everything in the opposite order of `start`; nothing if not started."""
+        if not self._started:
+            return
         self.begin_drain()
         try:
             if self._drain is not None:

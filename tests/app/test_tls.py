@@ -16,6 +16,8 @@ from opensoul.app import websocket_rules
 from tests.app.serving import Served, config, serving
 from tests.fakes.provider import FakeProvider
 
+pytestmark = pytest.mark.both_loops
+
 LIMIT = 0.4
 """Seconds for the first request in these tests, the handshake included."""
 HANG_GUARD = 10.0
