@@ -5,7 +5,7 @@ Both are made from what the Gateway runs on: the frames, the route table, the pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -139,11 +139,17 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
 def _without_meaning() -> Iterator[str]:
     yield "## Methods without a meaning here\n"
     yield "They answer `UNAVAILABLE` with the sentence beside them.\n"
+    yield from _by_reason(method for method in METHODS.values() if method.missing is not None)
+    yield "These answer an empty list. An answer that clients read as an open object has the"
+    yield "sentence as its `note`.\n"
+    yield from _by_reason(method for method in METHODS.values() if method.empty is not None)
+
+
+def _by_reason(methods: Iterable[Method]) -> Iterator[str]:
     yield "| methods | why |\n|---|---|"
     reasons: dict[str, list[str]] = {}
-    for method in METHODS.values():
-        if method.missing is not None:
-            reasons.setdefault(method.missing, []).append(f"`{method.name}`")
+    for method in methods:
+        reasons.setdefault(method.summary, []).append(f"`{method.name}`")
     for why, names in reasons.items():
         yield f"| {' '.join(names)} | {why} |"
     yield ""

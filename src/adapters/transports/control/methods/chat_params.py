@@ -56,7 +56,8 @@ class AgentParams(Params):
 
 
 class SendParams(Params):
-    """`message` may be empty where there are attachments. `timeout_ms`: milliseconds."""
+    """`message` may be empty where there are attachments. `timeout_ms`: milliseconds.
+    `suppress_command_interpretation`: a command such as `/status` goes to the model, too."""
 
     session_key: Name
     message: str
@@ -73,6 +74,8 @@ class SendParams(Params):
     mentions: Any = None
     work_context: Any = None
     expected_session_id: Any = None
+    suppress_command_interpretation: bool | None = None
+    control_ui_reconnect_resume: Annotated[Any, Field(alias="__controlUiReconnectResume")] = None
 
 
 class AbortParams(Params):

@@ -9,6 +9,7 @@ from .....domain.errors import InvalidRequest
 from .....domain.messages import Image, Part, Reasoning, Role, Text, ToolCall
 from .....domain.session_records import KeptMessage
 from ...http.json_text import dumps, loads
+from ..tellings import message_ids, sender_key
 
 CUT = "\n[… cut here: the message is too long to be shown whole]"
 """Stands behind what is left of a text that was cut."""
@@ -27,7 +28,10 @@ def message_object(kept: KeptMessage, max_chars: int | None = None) -> dict[str,
         "timestamp": int(kept.at * 1_000),
         "runId": kept.run_id,
         "seq": kept.number,
+        **message_ids(kept),
     }
+    if message.role is Role.USER:
+        told["idempotencyKey"] = sender_key(kept.run_id)
     if message.tool_call_id is not None:
         told["toolCallId"] = message.tool_call_id
     if message.name is not None:

@@ -34,10 +34,11 @@ class UnsubscribeParams(Params):
 
 
 class MessagesParams(Params):
-    """One session."""
+    """One session. There are no approvals here, so including them changes nothing."""
 
     key: Annotated[str, Field(min_length=1, max_length=512)]
     agent_id: Name | None = None
+    include_approvals: bool | None = None
 
 
 def handlers(
