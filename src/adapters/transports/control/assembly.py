@@ -13,6 +13,7 @@ from .methods.commands import Commands
 from .methods.config import handlers as config_handlers
 from .methods.devices import handlers as device_handlers
 from .methods.history import handlers as history_handlers
+from .methods.machine import MachineMethods
 from .methods.models import ModelMethods
 from .methods.outcomes import Outcomes
 from .methods.runs import RunMethods
@@ -51,6 +52,7 @@ def handlers(needs: Needs, hub: Hub, vitals: Vitals) -> Handlers:
         **session_handlers(gateway, desk, hub, chat, clock=clock, new_id=needs.new_id),
         **agent_handlers(gateway, needs.config, needs.workspaces),
         **models.handlers(),
+        **MachineMethods(gateway, needs.facts, clock).handlers(),
         **config_handlers(needs.config, needs.applied),
         **device_handlers(needs.devices),
     }

@@ -75,8 +75,7 @@ class SessionLists:
         extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
         most = _MOST_WITH_EXTRAS if extras else _MOST
         limit = min(params.limit or _DEFAULT, most)
-        query = self._query(params, limit)
-        page = await self._page(call.principal, query, self._filter(call.principal, params))
+        page = await self.page(call.principal, params, limit)
         end = params.offset + len(page.sessions)
         more = bool(page.sessions) and end < page.total
         return {
@@ -92,6 +91,11 @@ class SessionLists:
                 await self.rows.row(call.principal, info, extras) for info in page.sessions
             ],
         }
+
+    async def page(self, principal: Principal, params: ListParams, limit: int) -> SessionPage:
+        """The Sessions that are meant, at most `limit`."""
+        query = self._query(params, limit)
+        return await self._page(principal, query, self._filter(principal, params))
 
     def _query(self, params: ListParams, limit: int) -> SessionQuery:
         minutes = params.active_minutes

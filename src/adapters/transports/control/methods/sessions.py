@@ -21,6 +21,7 @@ from .session_changes import SessionChanges
 from .session_lists import ListParams, SessionLists
 from .session_lookups import SessionLookups
 from .session_rows import Rows, lowered
+from .session_search import SessionSearch
 from .session_talk import SessionTalk
 from .session_usage import SessionUsage
 
@@ -58,6 +59,7 @@ def handlers(
         **SessionLookups(gateway, desk, rows, clock).handlers(),
         **SessionChanges(gateway, desk, rows).handlers(),
         **SessionTalk(gateway, desk, chat, new_id).handlers(),
+        **SessionSearch(gateway, desk, rows, lists).handlers(),
         **SessionUsage(gateway, desk, rows, clock).handlers(),
         **_Subscriptions(gateway, hub, lists).handlers(),
     }

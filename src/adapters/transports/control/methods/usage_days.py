@@ -68,7 +68,10 @@ class Days:
 
 
 def days_of(params: DayParams, now: float, days: int | None = None) -> Days:
-    """The days of a report; `days`: how many, where the client names none. Raises InvalidRequest."""
+    """The days of a report; `days`: how many, where the client names none.
+
+    Raises InvalidRequest.
+    """
     zone = _zone(params)
     last = _day(params.end_date, "endDate") or datetime.fromtimestamp(now, zone).date()
     first = _day(params.start_date, "startDate")
