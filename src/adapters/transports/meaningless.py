@@ -26,6 +26,7 @@ _NO_VOICE = "There is no speech here; agents read and write text."
 _NO_WIZARD = "There is no wizard here; see docs/configuration.md, or use config.patch."
 _NO_UPDATE = "The Gateway does not update itself; install the newer release."
 _NO_BRANCHES = "A session has one line of messages here; there are no branches."
+_NO_SIDE_CHAT = "There is no side chat, observer or progress card of a session here."
 _NO_GROUPS = "Sessions are not put into groups here; they have labels and can be pinned."
 _NO_PEOPLE = "There are no user profiles here; whoever holds the secret or a device is an operator."
 
@@ -91,6 +92,7 @@ _REFUSED: tuple[tuple[str, Scope | None, tuple[str, ...]], ...] = (
         ("wizard.start", "wizard.next", "wizard.cancel", "wizard.status"),
     ),
     (_NO_UPDATE, _ADMIN, ("update.run",)),
+    (_NO_SIDE_CHAT, _READ, ("sessions.companion.state", "sessions.observer.visibility")),
 )
 
 _OF_NODES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -140,6 +142,7 @@ _EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
     ("tools.effective", _NO_TOOLS, _READ, {"groups": []}),
     ("sessions.branches.list", _NO_BRANCHES, _READ, {"branches": []}),
     ("sessions.groups.list", _NO_GROUPS, _READ, {"groups": [], "sectionOrder": []}),
+    ("progressCard.get", _NO_SIDE_CHAT, _READ, {"card": None}),
     ("users.list", _NO_PEOPLE, _READ, {"profiles": []}),
     (
         "channels.pairing.list",

@@ -99,9 +99,9 @@ class SessionLookups:
     async def _resolve(self, call: Call, params: ResolveParams) -> object:
         given = [params.key, params.session_id, params.label, params.short_id]
         if sum(value is not None for value in given) > 1:
-            raise InvalidRequest("Provide either key, sessionId, label, or shortId (not multiple)")
+            raise InvalidRequest("Provide either key, sessionId, or label (not multiple)")
         if all(value is None for value in given):
-            raise InvalidRequest("Either key, sessionId, label, or shortId is required")
+            raise InvalidRequest("Either key, sessionId, or label is required")
         wanted, found = await self._found(call.principal, params)
         if not found:
             if params.allow_missing:
@@ -112,7 +112,7 @@ class SessionLookups:
                 return {"ok": False, "candidates": [_named(info) for info in found[:_CANDIDATES]]}
             keys = ", ".join(str(info.key) for info in found)
             raise InvalidRequest(f"Multiple sessions found{wanted} ({keys})")
-        return {"ok": True, "key": str(found[0].key), "agentId": found[0].key.agent_id}
+        return {"ok": True, **_named(found[0])}
 
     async def _found(
         self, principal: Principal, params: ResolveParams
@@ -192,9 +192,10 @@ class SessionLookups:
 
 
 def _named(info: SessionInfo) -> dict[str, str]:
-    """One of several sessions that may be meant."""
-    name = str(info.settings.get("label", info.key.rest))
-    return {"key": str(info.key), "agentId": info.key.agent_id, "displayName": name}
+    """A session that is meant."""
+    told = {"key": str(info.key), "agentId": info.key.agent_id}
+    label = info.settings.get("label")
+    return told if label is None else {**told, "displayName": str(label)}
 
 
 def _items(kept: KeptMessage, most: int) -> Iterator[dict[str, str]]:

@@ -84,8 +84,10 @@ class Rows:
             "pinned": False,
             "unread": False,
             **settings,
-            "displayName": settings.get("label", info.key.rest),
         }
+        if "label" in settings:
+            # Only then: clients make links of it, and a name made up here would differ from theirs.
+            entry["displayName"] = settings["label"]
         if chosen is not None:
             provider, _, model = str(chosen).partition("/")
             entry |= {"providerOverride": provider, "modelOverride": model}
