@@ -14,7 +14,7 @@ from .....domain.sessions import MAIN, SessionKey
 from ..attachments import user_message
 from ..calls import ANSWERED, Call, Handler, Handlers
 from ..hub import Hub
-from ..tellings import message_of
+from ..tellings import message_ids, message_of
 from .chat_params import AbortParams, AgentParams, InjectParams, SendParams
 from .commands import Commands
 from .outcomes import Outcomes, agent_payload, failed_answer
@@ -142,6 +142,8 @@ class ChatMethods:
         key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
         text = f"[{params.label}]\n\n{params.message}" if params.label else params.message
         _, message_id = await self._desk.inject(call.principal, key, text)
+        kept = await self._gateway.answer(call.principal, key, message_id)
+        ids = {} if kept is None else message_ids(kept)
         told = {
             "runId": message_id,
             "sessionKey": str(key),
@@ -149,7 +151,7 @@ class ChatMethods:
             "seq": 0,
             "state": "final",
             "stopReason": "injected",
-            "message": message_of(text, self._clock()),
+            "message": {**message_of(text, self._clock()), **ids},
         }
         self._hub.tell_session(key, "chat", told)
         return {"ok": True, "messageId": message_id}

@@ -187,7 +187,7 @@ class Commands:
         if info is not None:
             told = self._rows.resolved(info)
         else:
-            agent = self._gateway.settings.agents.find(key.agent_id)
+            agent = self._gateway.settings.agents.find(key.agent_id, param="sessionKey")
             target = next(iter(agent.models), None)
             return "none" if target is None else target.ref
         return f"{told['modelProvider']}/{told['model']}" if told["model"] else "none"
