@@ -21,7 +21,8 @@ MAIN = "agent:main:main"
 async def say(peer: Peer, text: str, key: str, session: str = MAIN) -> dict[str, Any]:
     """The event that ends the run."""
     await peer.call("chat.send", {"sessionKey": session, "message": text, "idempotencyKey": key})
-    return (await peer.event("chat", state="final", runId=key))["payload"]
+    payload: dict[str, Any] = (await peer.event("chat", state="final", runId=key))["payload"]
+    return payload
 
 
 ASKED: list[tuple[str, dict[str, Any]]] = [

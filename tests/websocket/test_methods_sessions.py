@@ -158,11 +158,11 @@ async def test_describing_tells_of_one_session_or_of_none(bench: Bench) -> None:
 async def test_a_session_is_found_by_key_id_or_label(bench: Bench) -> None:
     await bench.turn("discord:group:dev")
     await bench.ask("sessions.patch", key="main", label="Mine")
-    main = {"ok": True, "key": "agent:main:main", "agentId": "main"}
+    main = {"ok": True, "key": "agent:main:main", "agentId": "main", "displayName": "Mine"}
     assert await bench.ask("sessions.resolve", key="main") == main
     assert await bench.ask("sessions.resolve", label="Mine", agentId="main") == main
     found = await bench.ask("sessions.resolve", sessionId="s-discord:group:dev")
-    assert found["key"] == "agent:main:discord:group:dev"
+    assert found == {"ok": True, "key": "agent:main:discord:group:dev", "agentId": "main"}
 
 
 @pytest.mark.parametrize(

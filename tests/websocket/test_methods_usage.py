@@ -80,9 +80,9 @@ async def test_a_turn_is_of_the_day_that_it_is_where_the_client_is(
     assert [one["date"] for one in cost["daily"]] == [day]
     sessions = await bench.ask("sessions.usage", **zone)
     assert [one["date"] for one in sessions["aggregates"]["costDaily"]] == [day]
-    alone = {"startDate": day, "endDate": day}
+    alone: dict[str, Any] = {"startDate": day, "endDate": day}
     assert (await bench.ask("usage.cost", **zone, **alone))["totals"]["turns"] == 1
-    other = {"startDate": "2026-03-28", "endDate": "2026-03-28"}
+    other: dict[str, Any] = {"startDate": "2026-03-28", "endDate": "2026-03-28"}
     assert (await bench.ask("usage.cost", **zone, **other))["totals"]["turns"] == 0
 
 
@@ -108,7 +108,7 @@ async def test_the_gateways_own_days_are_those_of_its_machine(bench: Bench) -> N
 async def test_the_first_and_the_last_day_are_included(bench: Bench) -> None:
     for day in ("27", "28", "29", "30"):
         await bench.turn("main", at=at(f"2026-03-{day}T00:00"))
-    asked = {"startDate": "2026-03-28", "endDate": "2026-03-29"}
+    asked: dict[str, Any] = {"startDate": "2026-03-28", "endDate": "2026-03-29"}
     cost = await bench.ask("usage.cost", **asked)
     assert [one["date"] for one in cost["daily"]] == ["2026-03-28", "2026-03-29"]
     assert (cost["days"], cost["startDate"], cost["endDate"]) == (2, *asked.values())

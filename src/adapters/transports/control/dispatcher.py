@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from ....domain.auth import authorize
 from ....domain.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
 from ..http.json_text import loads
-from ..routes import METHODS, Method
+from ..method import Method
+from ..routes import METHODS
 from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
 from .connection import Connection
 from .frames import ErrorShape, RequestFrame

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ..routes import METHODS, ROUTES, Method
+from ..method import Method
+from ..routes import METHODS, ROUTES
 from .calls import Handlers
 from .events import EVENTS
 from .frames import (
@@ -69,6 +70,24 @@ for a day, so the same request may be sent again after a lost connection or a re
 same run. The events of every run, from whichever door, are numbered from 1 and kept;
 `runs.follow {{runId, afterSeq}}` sends those above `afterSeq`, each once and in order, and then the
 new ones, also after the Gateway was killed.
+
+## Properties that the Gateway does not know
+
+Methods that only read ignore them, at any depth, so that a newer client gets an answer; each is
+named once in the log. Methods that change something refuse them: what a client asks for is not
+left out in silence.
+
+## Chats of the family's clients
+
+Entries of `chat.history` and the message in the last `chat` event of a run carry the same
+`messageId` and `__openclaw: {{id, seq}}`, by which a client knows them as one message. With
+`inputRunIds`, the answer's `inputReceipts` and `inputConsumptions` name the runs that were
+accepted, also those that were aborted or failed. A message that is nothing but `/status`, `/help`,
+`/model`, `/think` or `/compact`, with its argument, is answered by the Gateway: with
+`{{runId, status: "started"}}` and a `chat` event of state `final`. It is not stored, and the model
+does not see it; `suppressCommandInterpretation` sends it to the model.
+
+## Numbers of events
 
 An event's outer `seq` counts what this connection was sent; a missing number is an event that was
 dropped because the client read too slowly. The inner `seq` of `agent` and `chat` is the run's.

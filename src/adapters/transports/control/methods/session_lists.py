@@ -118,12 +118,12 @@ class SessionLists:
 
         def meant(info: SessionInfo) -> bool:
             archived = info.settings.get("archived", False)
-            return (
+            return bool(
                 (not params.active_only or info.key in active)
                 and (not params.exclude_subagents or not info.key.rest.startswith("subagent:"))
                 and (not isinstance(params.archived, bool) or archived == params.archived)
                 and (params.pinned is None or info.settings.get("pinned", False) == params.pinned)
-                and (not params.configured_agents_only or configured(info.key.agent_id))
+                and (not params.configured_agents_only or configured(info.key.agent_id) is not None)
                 and not params.has_board
             )
 
