@@ -72,6 +72,18 @@ async def test_a_history_can_be_read_up_to_a_message_by_its_id(peer: Peer) -> No
     assert [message["messageId"] for message in around["messages"]] == [first["messageId"]]
 
 
+async def test_a_message_can_be_read_by_its_id(peer: Peer) -> None:
+    for key in ("one", "two"):
+        await send(peer, key, key)
+    messages = (await history(peer))["messages"]
+    for message in messages:
+        asked = {"sessionKey": MAIN, "messageId": message["messageId"]}
+        assert await peer.call("chat.message.get", asked) == {"ok": True, "message": message}
+    for nobody in ("one:4", "one:9", "9"):
+        told = await peer.call("chat.message.get", {"sessionKey": MAIN, "messageId": nobody})
+        assert told == {"ok": False, "unavailableReason": "not_found"}
+
+
 async def test_older_messages_are_paged_to_as_the_answer_says(peer: Peer) -> None:
     for key in ("one", "two"):
         await send(peer, key, key)
@@ -100,7 +112,9 @@ async def test_inputs_whose_message_is_not_stored_are_consumed_all_the_same(
     )
     await peer.event("chat", state="delta", runId="aborted")
     running = await history(peer, inputRunIds=["aborted"])
-    assert running["inputReceipts"][0]["state"] == "consumed"
+    assert running["inputReceipts"] == [{"runId": "aborted", "state": "pending"}]
+    (pending,) = running["pendingInputs"]["items"]
+    assert (pending["runId"], pending["state"], text_of(pending)) == ("aborted", "queued", "long")
     await peer.call("chat.abort", {"sessionKey": MAIN, "runId": "aborted"})
     assert (await ending(peer, "aborted"))["state"] == "aborted"
     assert (await send(peer, "bad", "failed"))["state"] == "error"
@@ -233,6 +247,8 @@ async def test_commands_need_what_their_methods_need(enter: Enter) -> None:
                     "chat.send",
                     {"sessionKey": MAIN, "message": message, "idempotencyKey": message},
                 )
+        with pytest.raises(Refused, match=r"missing scope: operator\.admin"):
+            await writer.call("sessions.create", {"key": MAIN, "message": "/compact"})
     async with enter(scopes=["operator.read"]) as reader:
         with pytest.raises(Refused, match=r"missing scope: operator\.write"):
             await reader.call(

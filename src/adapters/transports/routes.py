@@ -74,6 +74,7 @@ _IMPLEMENTED = (
     Method("chat.startup", _READ, "A session's newest messages, and what a chat offers."),
     Method("chat.metadata", _READ, "The commands and models that a chat offers."),
     Method("chat.history", _READ, "A session's newest messages."),
+    Method("chat.message.get", _READ, "One message of a session, whole."),
     Method("chat.abort", _WRITE, "Stop every run of a session, or one."),
     Method("chat.inject", _ADMIN, "Put an assistant's message into a session."),
     Method("runs.list", _READ, "Runs, newest first, from whichever door."),

@@ -1,16 +1,16 @@
-"""`chat.history` and `chat.startup`: what was said in a Session, page by page from its end."""
+"""`chat.history`, `.startup` and `.message.get`: what was said in a Session."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from .....domain.auth import Principal
-from .....domain.errors import InvalidRequest, UnknownRun, UnknownSession
+from .....domain.errors import InvalidRequest, UnknownSession
 from .....domain.gateway import Gateway
 from .....domain.session_desk import SessionDesk
 from .....domain.session_records import KeptMessage
@@ -20,8 +20,8 @@ from ..audiences import check_room
 from ..calls import Call, Handler, Handlers, Params
 from ..frames import Count, Name
 from ..hub import Hub
-from ..tellings import sender_key
 from .commands import Commands
+from .inputs import Inputs
 from .kept_messages import message_object, shrunk
 from .session_rows import Extras, Rows
 from .short_ids import with_short_id
@@ -33,6 +33,7 @@ _AT_ONCE = 50
 """Messages read at once: a long answer is never whole in memory twice."""
 
 Number = Annotated[int, Field(ge=1)]
+MessageId = Annotated[str, Field(pattern=r"^(.{1,256}:)?[1-9][0-9]{0,14}$")]
 RunIds = Annotated[list[Name], Field(min_length=1, max_length=50)]
 
 
@@ -48,7 +49,7 @@ class HistoryParams(Params):
     limit: Annotated[int, Field(ge=1, le=1_000)] = 200
     offset: Count | None = None
     cursor: Number | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,14}$")] | None = None
-    message_id: Annotated[str, Field(pattern=r"^(.{1,256}:)?[1-9][0-9]{0,14}$")] | None = None
+    message_id: MessageId | None = None
     max_bytes: Annotated[int, Field(ge=_LEAST_BYTES)] = MAX_BYTES
     max_chars: Number | None = None
     input_run_ids: RunIds | None = None
@@ -63,6 +64,15 @@ class StartupParams(HistoryParams):
     slug_hint: Name | None = None
 
 
+class MessageParams(Params):
+    """One message, by its id. `max_chars`: of each text."""
+
+    session_key: Name
+    agent_id: Name | None = None
+    message_id: MessageId
+    max_chars: Number | None = None
+
+
 def handlers(
     gateway: Gateway, desk: SessionDesk, hub: Hub, commands: Commands, metadata: Metadata
 ) -> Handlers:
@@ -70,6 +80,7 @@ def handlers(
     return {
         "chat.history": Handler(HistoryParams, history.history),
         "chat.startup": Handler(StartupParams, history.startup),
+        "chat.message.get": Handler(MessageParams, history.message),
     }
 
 
@@ -100,6 +111,18 @@ class _History:
         key = self.gateway.session_key(told["sessionKey"])
         return {**told, "metadata": self.metadata(call, key.agent_id)}
 
+    async def message(self, call: Call, params: MessageParams) -> object:
+        """The message whole, as far as it fits an answer; a history may have cut it."""
+        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        number = _number(params.message_id)
+        kept = await self.desk.messages(call.principal, key, limit=1, before=number + 1)
+        told = message_object(kept[0], params.max_chars) if kept else {"seq": 0, "messageId": ""}
+        if told["seq"] != number or params.message_id not in (str(number), told["messageId"]):
+            return {"ok": False, "unavailableReason": "not_found"}
+        if len(dumps(told)) > MAX_BYTES:
+            told = shrunk(told, MAX_BYTES)
+        return {"ok": True, "message": told}
+
     async def history(self, call: Call, params: HistoryParams) -> dict[str, Any]:
         """From now on the client is told of the Session as well, beginning before the reading:
         what happens meanwhile is told twice rather than not at all."""
@@ -110,14 +133,14 @@ class _History:
         # By its id, so that a session that starts over in between is not mixed with itself.
         session_id = params.session_id or (None if info is None else info.session_id)
         messages = await self._read(call.principal, key, session_id, params)
-        rows = Rows(self.gateway, self.desk)
+        rows, inputs = Rows(self.gateway, self.desk), Inputs(self.gateway, self.commands)
         told: dict[str, Any] = {
             "sessionKey": str(key),
             "messages": messages,
             "defaults": rows.defaults(),
             "sessionInfo": rows.activity(call.principal, key),
             "hasMore": bool(messages) and messages[0]["seq"] > 1,
-            "pendingInputs": {"items": [], "total": 0},
+            "pendingInputs": inputs.pending(call.principal, key),
         }
         if info is not None:
             told["sessionInfo"] = await rows.row(call.principal, info, Extras(titles=True))
@@ -126,39 +149,11 @@ class _History:
         if told["hasMore"]:
             told["nextCursor"] = told["nextOffset"] = messages[0]["seq"]
         if params.input_run_ids is not None:
-            told |= await self._receipts(call.principal, key, params.input_run_ids, messages)
+            told |= await inputs.receipts(call.principal, key, params.input_run_ids, messages)
         for name in ("thinkingLevel", "verboseLevel"):
             if info is not None and name in info.settings:
                 told[name] = info.settings[name]
         return told
-
-    async def _receipts(
-        self,
-        principal: Principal,
-        key: SessionKey,
-        run_ids: Sequence[str],
-        messages: Sequence[Mapping[str, Any]],
-    ) -> dict[str, Any]:
-        """Which of these runs the session has accepted, however they ended: clients hold every
-        later message back until they know. A run that is not stored has no message to be named."""
-        stored = {one["runId"]: one["messageId"] for one in messages if one["role"] == "user"}
-        consumed = [
-            {"runId": run_id, "consumedByEventId": stored.get(run_id, sender_key(run_id))}
-            for run_id in dict.fromkeys(run_ids)
-            if run_id in stored or await self._accepted(principal, key, run_id)
-        ]
-        return {
-            "inputReceipts": [{**one, "state": "consumed"} for one in consumed],
-            "inputConsumptions": consumed,
-        }
-
-    async def _accepted(self, principal: Principal, key: SessionKey, run_id: str) -> bool:
-        if self.commands.answered(key, run_id):
-            return True
-        try:
-            return (await self.gateway.run(principal, run_id)).session_key == key
-        except UnknownRun:
-            return False
 
     async def _read(
         self, principal: Principal, key: SessionKey, session_id: str | None, params: HistoryParams
@@ -205,7 +200,7 @@ def _before(params: HistoryParams) -> int | None:
     given = {
         "cursor": None if params.cursor is None else int(params.cursor),
         "offset": params.offset or None,
-        "messageId": None if message_id is None else int(message_id.rpartition(":")[2]) + 1,
+        "messageId": None if message_id is None else _number(message_id) + 1,
     }
     named = {name: number for name, number in given.items() if number is not None}
     if len(named) > 1:
@@ -214,3 +209,8 @@ def _before(params: HistoryParams) -> int | None:
             param=next(iter(named)),
         )
     return next(iter(named.values()), None)
+
+
+def _number(message_id: str) -> int:
+    """The number that a message's id ends with."""
+    return int(message_id.rpartition(":")[2])
