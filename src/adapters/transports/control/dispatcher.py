@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,11 @@ _BYTES_AT_ONCE = 64 * 1024 * 1024
 MAX_VALUES = 20_000
 """Keys and values in one message. No method takes more than a few hundred; texts, configuration
 files and pictures are strings."""
+_ID = re.compile(
+    rb'\s*\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
+)
+"""The id of a message that is not read as a whole, where only short texts stand before it."""
+_LONGEST_BEGINNING = 2_048
 _IDENTIFIERS = frozenset(
     [
         "agentId",
@@ -94,11 +100,13 @@ def read_frame(message: str | bytes) -> RequestFrame:
     """The request in a message. Raises BadFrame."""
     if isinstance(message, bytes):
         raise BadFrame("invalid request frame: a text message is expected, not a binary one")
+    text = message.encode("utf-8", "surrogatepass")
     try:
-        text = message.encode("utf-8", "surrogatepass")
         value = read_bounded(text, identifiers=_IDENTIFIERS, most=MAX_VALUES)
     except InvalidRequest as error:
-        raise BadFrame(f"invalid request frame: {error.message}") from None
+        begun = _ID.match(text[:_LONGEST_BEGINNING])
+        request_id = begun[1].decode("utf-8", "replace") if begun else "invalid"
+        raise BadFrame(f"invalid request frame: {error.message}", request_id[:256]) from None
     known = value.get("id") if isinstance(value, dict) else None
     request_id = known if isinstance(known, str) and known else "invalid"
     try:
