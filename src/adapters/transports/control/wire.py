@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ....domain.in_flight import Charge
+
 EXTENSION = "opensoul.websocket"
 """The name under which a server puts the Wire into the scope's extensions."""
 
@@ -19,6 +21,15 @@ class Wire(Protocol):
 
     limit_reason: str
     """The reason in that close frame."""
+
+    def charge_to(self, charge: Charge) -> None:
+        """Charge for what is received from now on, also of a message that is not complete. Where
+        that is refused, the connection closes with 1013."""
+        ...
+
+    def let_go(self) -> None:
+        """Charge no longer for the oldest message, which the caller has taken."""
+        ...
 
     def cut(self) -> None:
         """End the TCP connection at once, also when the peer takes nothing; harmless if ended."""
@@ -39,6 +50,12 @@ class NoWire:
 
     limit: int = 0
     limit_reason: str = ""
+
+    def charge_to(self, charge: Charge) -> None:
+        """Nothing is known here of a message before it is complete."""
+
+    def let_go(self) -> None:
+        """Nothing was charged."""
 
     def cut(self) -> None:
         """Nothing to cut."""
