@@ -32,12 +32,10 @@ from wsproto.events import Event as Frame
 from wsproto.frame_protocol import CloseReason
 
 from ..adapters.transports.control.wire import EXTENSION
-from ..domain.errors import GatewayBusy
 from .websocket_heads import is_readable, without_extensions
 from .websocket_wire import ByteCounter, Inbox, ServerWire, TimedConfig, size_of, within
 
 PING_TIMEOUT = "ping timeout"
-BUSY = "too many bytes in flight"
 
 
 class RuledStream(WSStream):
@@ -114,14 +112,12 @@ class RuledStream(WSStream):
         if self._leaving:
             return
         try:
-            self.wire.hold(size_of(event.data), finished=event.message_finished)
             self.buffer.extend(event)
         except FrameTooLargeError:
             self._fail(CloseReason.MESSAGE_TOO_BIG, self.wire.limit_reason)
             return
-        except GatewayBusy:
-            self._fail(CloseReason.TRY_AGAIN_LATER, BUSY)
-            return
+        if not self.wire.hold(size_of(event.data), finished=event.message_finished):
+            self.buffer.cut()
         if event.message_finished:
             message = self.buffer.to_message()
             self.buffer.clear()
