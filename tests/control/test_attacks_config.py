@@ -37,7 +37,7 @@ async def test_a_text_that_is_shown_cannot_be_made_a_variables_value(
         ):
             with pytest.raises(Refused, match="may name a variable only in the file itself"):
                 await _patch(peer, **patch)
-    workspace = str(served.config_path.parent / "workspace")
+    workspace = str(served.config_path.parent / "state" / "workspace")
     await peer.call("agents.create", {"name": VARIABLE, "workspace": workspace})
     await peer.call("agents.update", {"agentId": "opensoul_state_dir", "avatar": VARIABLE})
     shown = [agent["name"] for agent in (await peer.call("agents.list"))["agents"]]
@@ -61,7 +61,7 @@ async def test_a_name_that_looks_like_a_variable_is_a_name(
 ) -> None:
     written = json.loads(served.config_path.read_text())
     served.configure(written | {"agents": {**written["agents"], "entries": {"main": {}}}})
-    workspace = str(served.config_path.parent / "workspace")
+    workspace = str(served.config_path.parent / "state" / "workspace")
     await peer.call("agents.create", {"name": form, "workspace": workspace})
     shown = [agent["name"] for agent in (await peer.call("agents.list"))["agents"]]
     assert form in shown
@@ -165,7 +165,7 @@ async def test_a_key_is_not_sent_through_a_proxy_that_a_client_chose(
     with pytest.raises(Refused, match="give apiKey and headers anew"):
         await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": REDACTED}}})
     for env in ({"HTTP_PROXY": "http://127.0.0.1:1"}, {"vars": {"all_proxy": "127.0.0.1:1"}}):
-        with pytest.raises(Refused, match="can be set only in the file itself"):
+        with pytest.raises(Refused, match="may set programs"):
             await _patch(peer, env=env)
     await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": "another-key"}}})
     await _patch(peer, models={"providers": {"safe": proxy}})  # It sees no key of https.

@@ -154,8 +154,9 @@ async def test_the_answer_waits_until_the_agent_can_be_used(agents: Agents) -> N
 async def test_a_gateway_that_does_not_reload_says_that_the_agent_waits(agents: Agents) -> None:
     agents.configure("{ gateway: { reload: { mode: 'off' } } }")
     agents.config.at_once = False
-    told = await agents.ask("agents.create", name="ops", workspace="/w")
-    assert (told["applied"], told["workspace"]) == (False, "/w")
+    workspace = str(agents.place.state / "w")
+    told = await agents.ask("agents.create", name="ops", workspace=workspace)
+    assert (told["applied"], told["workspace"]) == (False, workspace)
 
 
 @pytest.mark.parametrize(

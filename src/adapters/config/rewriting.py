@@ -109,7 +109,12 @@ class _Rewriter:
 
 def _parsed(text: str) -> JSONObject | JSONArray:
     """A text in brackets, holding the one thing that is wanted."""
-    node = loads(text, loader=ModelLoader()).value
+    try:
+        node = loads(text, loader=ModelLoader()).value
+    except (ValueError, AssertionError, LookupError) as error:
+        raise Unwritable(
+            "a new value has a spelling that the library that keeps comments cannot read"
+        ) from error
     if not isinstance(node, JSONObject | JSONArray):
         raise TypeError("not in brackets")
     return node
