@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.config.redaction import REDACTED, redacted_value
+from opensoul.adapters.config.redaction import redacted_value
+from opensoul.adapters.config.secret_texts import REDACTED
 from tests.app.serving import SECRET, Served
 from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter

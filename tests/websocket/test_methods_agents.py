@@ -35,8 +35,8 @@ class TakenOver:
     def __post_init__(self) -> None:
         self._editor = editor(self.place)
 
-    def snapshot(self) -> ConfigSnapshot:
-        return self._editor.snapshot()
+    def snapshot(self, *, reader: bool = False) -> ConfigSnapshot:
+        return self._editor.snapshot(reader=reader)
 
     def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         return self._editor.replace(raw, base_hash)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from .context import Inputs
     from .editing import ConfigEditor
     from .loading import Loaded, load
-    from .redaction import REDACTED, redacted
+    from .redaction import redacted
     from .reference import render_reference
     from .schema import Root, json_schema
+    from .secret_texts import REDACTED
     from .source import ConfigSource
 
 __all__ = [
@@ -48,7 +49,7 @@ _LATER = {
     "ConfigSource": "source",
     "Inputs": "context",
     "Loaded": "loading",
-    "REDACTED": "redaction",
+    "REDACTED": "secret_texts",
     "Rejected": "changes",
     "ReloadEvent": "changes",
     "Root": "schema",

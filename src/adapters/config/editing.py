@@ -29,8 +29,8 @@ from .hints import described_schema
 from .issues import dotted
 from .patching import patched
 from .places import Locations
-from .redaction import REDACTED
 from .saving import save
+from .secret_texts import REDACTED
 from .sentinels import placeholders, restored_text
 from .snapshots import Content, content_of, snapshot_of
 
@@ -63,9 +63,10 @@ class ConfigEditor:
         self._on_machine = on_machine
         self._turn = threading.Lock()
 
-    def snapshot(self) -> ConfigSnapshot:
+    def snapshot(self, *, reader: bool = False) -> ConfigSnapshot:
         """See ConfigFile."""
-        return snapshot_of(content_of(self._locations), self._locations, self._inputs)
+        content = content_of(self._locations)
+        return snapshot_of(content, self._locations, self._inputs, reader=reader)
 
     def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         """See ConfigFile."""
