@@ -17,13 +17,12 @@ from .documents import Unreadable
 from .includes import INCLUDE
 from .issues import KeyPath, dotted
 from .machine import new_inert_values, new_names, tree_of
+from .partners import value_at
 from .places import Locations
 from .redaction import redacted_value
-from .sentinels import value_at
 from .snapshots import Content
 
 _PROVIDERS: KeyPath = ("models", "providers")
-_CREDENTIALS = ("apiKey", "headers")
 _SECRETS = "secrets"
 _READS = ("file", "exec")
 
@@ -123,7 +122,7 @@ def _moved(before: object, after: object) -> Iterator[KeyPath]:
         path = (*_PROVIDERS, name)
         old, new = value_at(before, path), value_at(after, path)
         old, new = old if isinstance(old, dict) else {}, new if isinstance(new, dict) else {}
-        kept = any(new.get(key) and new.get(key) == old.get(key) for key in _CREDENTIALS)
+        kept = bool(_credentials(before, name) & _credentials(after, name))
         # A built-in provider may have a key without one being written.
         built_in = BUILT_IN.get(name)
         kept = kept or (built_in is not None and bool(built_in.variables) and not new.get("apiKey"))
@@ -134,6 +133,33 @@ def _moved(before: object, after: object) -> Iterator[KeyPath]:
         # A proxy for https only sees where a request goes.
         elif kept and now[0] != "https" and old.get("proxy") != new.get("proxy"):
             yield (*path, "proxy")
+
+
+def _credentials(value: object, provider: str) -> set[str]:
+    """What the calls of a provider carry and is hidden: its key, headers and parameters."""
+    models = value_at(value, ("agents", "defaults", "models"))
+    names = models if isinstance(models, dict) else {}
+    places = [("agents", "defaults", "models", name) for name in names]
+    own = [place for place in places if str(place[-1]).startswith(f"{provider}/")]
+    shown, found = redacted_value(value), set[str]()
+    for place in ((*_PROVIDERS, provider), *own):
+        found.update(_hidden_parts(value_at(value, place), value_at(shown, place)))
+    return found
+
+
+def _hidden_parts(value: object, shown: object) -> Iterator[str]:
+    match value:
+        case {"source": str()}:
+            yield json.dumps(value, sort_keys=True)
+        case dict():
+            for key, item in value.items():
+                if key not in ("baseUrl", "proxy"):
+                    yield from _hidden_parts(item, value_at(shown, (key,)))
+        case list():
+            for i, item in enumerate(value):
+                yield from _hidden_parts(item, value_at(shown, (i,)))
+        case str() | int() | float() if shown != value:
+            yield json.dumps(value)
 
 
 def _steering_variables(value: object) -> dict[KeyPath, object]:

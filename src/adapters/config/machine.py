@@ -25,12 +25,12 @@ from .context import Inputs, absolute_path
 from .environment import effective_environment
 from .issues import ConfigInvalid, KeyPath, dotted
 from .loading import Document, read
+from .partners import value_at
 from .places import Locations
 from .resolving import resolved
 from .schema import INERT, Root, StarPath
 from .schema.walk import Shape, below, entries, mark
 from .secret_refs import SecretRefs, providers_of
-from .sentinels import value_at
 from .snapshots import Content
 
 _LOCALLY = "set it on the Gateway's machine, with `opensoul config set` or in the file itself"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .documents import Files, Node
-from .issues import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, dotted
+from .issues import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, bounded, dotted
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class Problems:
     main_file: str
     tree: Node
     found: list[Issue] = field(default_factory=list)
-    paths: list[KeyPath] = field(default_factory=list)
+    paths: dict[KeyPath, None] = field(default_factory=dict)
 
     def report(self, path: KeyPath, message: str) -> None:
         """Something is wrong at `path`. A second message for it counts as an echo of the first."""
@@ -28,8 +28,8 @@ class Problems:
             return
         local = (*node.path, *rest)
         line = self.files.line(node.file, local)
-        self.paths.append(path)
-        self.found.append(Issue(node.file, dotted(path), line, message))
+        self.paths[path] = None
+        self.found.append(Issue(node.file, dotted(path), line, bounded(message)))
 
     def variable(self, name: str, message: str) -> None:
         """Something is wrong with an environment variable."""

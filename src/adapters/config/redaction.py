@@ -7,8 +7,9 @@ schema every string is hidden, and so is where files are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator
@@ -28,6 +29,7 @@ _PLACES = ("directory", "file", "log", "store")
 _TELLING = 4
 """A number of that many digits may be a secret, such as a PIN; a smaller one is none."""
 _LONGEST_KEY = 64
+_PLAIN_KEY = re.compile(r"[A-Za-z$*][A-Za-z_.*-]*")
 _NAMES, _VALUES = ("name", "key", "header", "field", "id"), ("value", "val", "content", "text")
 """Members of an object that is a name with its value."""
 
@@ -91,7 +93,7 @@ class _View:
     """`tree`: where the values come from, if it is known."""
 
     reader: bool
-    tree: Node = Node({}, "", ())
+    tree: Node = field(default_factory=lambda: Node({}, "", ()))
 
     def shown(self, value: Any, place: _Place) -> Any:
         match value:
@@ -182,8 +184,7 @@ def _is_odd(key: Any, place: _Place) -> bool:
     """Whether a key may be a secret itself: somebody's name or number, or a token."""
     if not place.is_free or not isinstance(key, str):
         return False
-    plain = key.replace("-", "").replace("_", "").replace("$", "").replace(".", "").isalnum()
-    return len(key) > _LONGEST_KEY or not plain or key[0].isdigit() or masked(key) != key
+    return len(key) > _LONGEST_KEY or _PLAIN_KEY.fullmatch(key) is None
 
 
 def _names_secret(members: dict[Any, Any]) -> bool:

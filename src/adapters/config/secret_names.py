@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _WHOLE = frozenset(
     (
         "apihash", "auth", "code", "env", "environment", "extraheaders", "headers", "jwk", "jwks",
@@ -18,6 +20,9 @@ _ENDS = (
     "signature", "token", "totp", "webhook",
 )  # fmt: skip
 _HOLDS = ("password", "passphrase", "secret", "privatekey", "credential", "apikey", "accesstoken")
+_LAST = frozenset(("code", "mnemonic", "nonce", "pass", "pem", "pin", "salt", "sas", "seed", "sig"))
+"""Names that are secrets only as a word of their own: `devicePin` is one, `spin` is not."""
+_WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])")
 _KEYS = "key"
 _NO_SECRET_KEYS = ("hotkey", "mainkey", "primarykey", "publickey", "sessionkey", "shortcutkey")
 _LONGEST = 256
@@ -29,7 +34,9 @@ def sounds_secret(name: str) -> bool:
     if len(name) > _LONGEST:
         return True
     plain = "".join(filter(str.isalpha, name.lower()))
-    return any(map(_is_secret, (plain, plain.removesuffix("s"))))
+    words = _WORD.findall(name)
+    last = words[-1].lower() if words else ""
+    return last in _LAST or any(map(_is_secret, (plain, plain.removesuffix("s"))))
 
 
 def _is_secret(name: str) -> bool:

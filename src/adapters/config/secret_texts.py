@@ -18,7 +18,8 @@ _PARAMETER = re.compile(r"[^&;?#]++")
 _PLAIN_VALUE = re.compile(r".{0,3}|v?\d{1,4}(?:[.-]\d{1,4}){0,3}(?:-preview)?")
 """A number, a version or a date."""
 _ASSIGNED = re.compile(
-    r"(?<![\w.-])(?P<name>[A-Za-z_][\w.-]{0,63}+)(?P<between>[\"']?[ \t]{0,8}+[:=]{1,2}[ \t]{0,8}+)"
+    r"(?<![\w.-])-{0,2}(?P<name>[A-Za-z_][\w.-]{0,63}+)"
+    r"(?P<between>[\"']?[ \t]{0,8}+[:=]{1,2}[ \t]{0,8}+)"
     r"(?P<value>\"[^\"\n]*+\"?|'[^'\n]*+'?|[^\s,;&\"'<>]++)"
 )
 _OPTION = re.compile(
