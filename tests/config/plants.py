@@ -21,7 +21,8 @@ NAMED = (
     "connStr", "dsn", "databaseUrl", "privateKeyPem", "keyPem", "pem", "webhook", "webhookUrl",
     "incoming_webhook", "hookUrl", "apiHash", "signature", "sig", "hmac", "salt", "seed",
     "mnemonic", "cookie", "sessionCookies", "bearer", "authorization", "auth", "jwt",
-    "clientSecret", "CLIENT_SECRET", "access-key", "accessKeyId", "encryptKey", "verificationToken", "appToken",
+    "clientSecret", "CLIENT_SECRET", "access-key", "accessKeyId", "encryptKey", "verificationToken",
+    "appToken",
     "key", "keys", "licenseKey", "serviceAccount", "credentials", "recoveryCode", "pairingCode",
     "passwort", "sas", "nonce", "ticket",
 )  # fmt: skip

@@ -36,6 +36,8 @@ from .snapshots import Content, content_of, snapshot_of
 
 HASH_REQUIRED = "config base hash required; re-run config.get and retry"
 HASH_STALE = "config changed since last load; re-run config.get and retry"
+MAX_TEXT = 1_000_000
+"""Characters of an edit. Comparing what is larger would take a processor for minutes."""
 _NOTHING_KEPT = "holds the placeholder of a secret, and the file has none there"
 
 
@@ -154,6 +156,8 @@ def _check_hash(before: Content, base_hash: str | None) -> None:
 
 
 def _parsed(raw: str, name: str) -> object:
+    if len(raw) > MAX_TEXT:
+        raise InvalidRequest(f"{name} is longer than {MAX_TEXT} characters", param="raw")
     _encoded(raw)
     try:
         return parse(raw)

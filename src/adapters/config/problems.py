@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from .documents import Files, Node
 from .issues import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, bounded, dotted
 
+MAX_ISSUES = 500
+"""Each further one would be compared with all, and nobody reads so many."""
+
 
 @dataclass(slots=True)
 class Problems:
@@ -24,7 +27,7 @@ class Problems:
         node, rest = self.tree.at(path)
         if rest and not isinstance(node.value, dict):
             path, rest = path[: -len(rest)], ()
-        if path in self.paths:
+        if path in self.paths or len(self.paths) >= MAX_ISSUES:
             return
         local = (*node.path, *rest)
         line = self.files.line(node.file, local)
