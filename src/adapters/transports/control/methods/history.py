@@ -16,7 +16,7 @@ from .....domain.session_records import KeptMessage
 from .....domain.sessions import SessionKey
 from ...http.json_text import dumps
 from ..calls import Call, Handler, Handlers, Params
-from ..frames import Count, Name
+from ..frames import Count, Name, SessionKeyText
 from ..hub import Hub
 from .kept_messages import message_object, shrunk
 
@@ -34,7 +34,7 @@ class HistoryParams(Params):
     `nextCursor` of an answer before says. `message_id`: of those up to that number. `max_bytes`:
     of all messages as JSON; `max_chars`: of each text."""
 
-    session_key: Name
+    session_key: SessionKeyText
     session_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = None
     agent_id: Name | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 200
