@@ -118,7 +118,7 @@ class Container(DeclarativeContainer):
     workspaces: Provider[Workspaces] = Singleton(
         WorkspaceFiles, Call(lambda locations: locations.state_dir, locations)
     )
-    lock: Provider[Lock] = Singleton(making.lock, locations)
+    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
 
     # The domain.
     lanes: Provider[Lanes] = Singleton(Lanes, Call(making.lane_limits, settings))

@@ -137,8 +137,12 @@ def needs(
     )
 
 
-def lock(locations: Locations) -> Lock:
-    return StateLock(locations.state_dir)
+def lock(locations: Locations, settings: CurrentSettings) -> Lock:
+    chosen = settings().store
+    path = Path(chosen.path)
+    # Beside the path is the run log; beside what it may be a link to, the write-ahead log.
+    directories = () if chosen.memory or not chosen.path else (path.parent, path.resolve().parent)
+    return StateLock(locations.state_dir, store_dirs=directories)
 
 
 def lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:
