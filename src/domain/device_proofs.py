@@ -18,8 +18,8 @@ MAX_SKEW = 120.0
 _KEY_BYTES = 32
 # What stands before the key in the PEM form: SubjectPublicKeyInfo of the algorithm ed25519.
 _SPKI = bytes.fromhex("302a300506032b6570032100")
-# Points are 255 bits of y and the sign of x. Below: the y of the eight points whose order divides 8;
-# signatures by these can be made without a private key.
+# Points are 255 bits of y and the sign of x. Below: the y of the eight points whose order divides
+# 8; signatures by these can be made without a private key.
 _FIELD = 2**255 - 19
 _ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 _SMALL_ORDER = frozenset((0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,10 +31,12 @@ from .sqlite_changes import (
     patch_session,
     reset_session,
 )
+from .sqlite_damage import is_damage
+from .sqlite_files import DatabaseFiles, FileLost
 from .sqlite_incoming import INCOMING, append_turns
 from .sqlite_past import find_turn, read_messages, read_transcripts, read_usage
 from .sqlite_readers import Readers
-from .sqlite_schema import open_database
+from .sqlite_schema import SESSIONS, open_database
 from .sqlite_turns import load_session, prune_batch, touch
 from .sqlite_writer import GroupWriter
 from .working_set import WorkingSet
@@ -50,7 +51,7 @@ _PRUNED_AT_ONCE = 100
 class _Opened:
     writer: GroupWriter
     readers: Readers
-    identity: tuple[int, int]
+    files: DatabaseFiles
 
 
 class SqliteStore:
@@ -77,8 +78,9 @@ class SqliteStore:
     async def open(self) -> None:
         """Raises StoreFailed naming the file when it is damaged, not ours, or too new."""
         connection = await asyncio.to_thread(open_database, self._path, own=INCOMING)
-        readers = Readers(self._path, self._reader_count)
-        self._opened = _Opened(GroupWriter(connection), readers, _identity(self._path))
+        files = DatabaseFiles(self._path)
+        readers = Readers(self._path, self._reader_count, files=files)
+        self._opened = _Opened(GroupWriter(connection, files=files), readers, files)
 
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
         opened = self._require()
@@ -155,24 +157,27 @@ class SqliteStore:
         return await self._read(partial(read_usage, since=since))
 
     async def check_writable(self) -> None:
-        """After a failed write, or with little room on the disk, write for real; else ask for the
-        room only. It gets well by itself: the next check finds room again."""
+        """After a failed write, with little room on the disk, or with another file at the path,
+        write for real; else ask the system only, twice. It gets well by itself: the next check
+        finds room again."""
         opened = self._require()
         directory = self._path.parent
-        if not opened.writer.failing and not is_short(directory):
+        writer = opened.writer
+        if writer.damage is not None:
+            raise StoreFailed(_refusal(writer.damage))
+        if not writer.failing and opened.files.seem_in_place() and not is_short(directory):
             return
         try:
             async with asyncio.timeout(self._check_timeout):
+                await asyncio.to_thread(opened.files.check)
                 await asyncio.to_thread(try_to_write, directory)
-                if opened.writer.failing:
-                    await opened.writer.submit(touch)
+                if writer.failing:
+                    await writer.submit(touch)
         except TimeoutError as error:
             raise self._stuck() from error
-        except OSError as error:
-            raise StoreFailed(
-                f"The session store cannot be written: {error.strerror}. Nothing was sent to a "
-                "model; the Gateway goes on by itself once there is room."
-            ) from error
+        except (OSError, sqlite3.Error) as error:
+            writer.failures.failed(error)
+            raise StoreFailed(_refusal(error)) from error
 
     async def check(self) -> None:
         """Read, and take the write lock; after a failed write, or with little room on the disk,
@@ -184,7 +189,7 @@ class SqliteStore:
         opened = self._require()
         try:
             async with asyncio.timeout(self._check_timeout):
-                await opened.readers.run(partial(_probe, self._path, opened.identity))
+                await opened.readers.run(partial(_probe, opened.files))
                 if not opened.writer.failing:
                     await opened.writer.submit(_nothing)
         except TimeoutError as error:
@@ -225,15 +230,19 @@ class SqliteStore:
         return self._opened
 
 
-def _probe(path: Path, identity: tuple[int, int], connection: sqlite3.Connection) -> None:
-    if _identity(path) != identity:
-        raise FileNotFoundError("its file was replaced while it was in use")
+def _probe(files: DatabaseFiles, connection: sqlite3.Connection) -> None:
+    files.check()
     connection.execute("SELECT 1 FROM sessions LIMIT 1").fetchone()
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    stat = os.stat(path)
-    return stat.st_dev, stat.st_ino
+def _refusal(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    refusal = f"The session store cannot be written: {reason}. Nothing was sent to a model"
+    if isinstance(error, FileLost):
+        return f"{refusal}: put the file back, or restart the Gateway to begin with what is there."
+    if is_damage(error):
+        return f"{refusal}. {SESSIONS.advice}"
+    return f"{refusal}; the Gateway goes on by itself once there is room."
 
 
 def _nothing(connection: sqlite3.Connection) -> None:

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from ...domain.errors import StoreFailed
 from .codec import Undecodable
+from .failure_log import FailureLog
+from .sqlite_files import DatabaseFiles
 from .sqlite_schema import open_reader
 
 T = TypeVar("T")
@@ -19,22 +21,35 @@ T = TypeVar("T")
 class Readers:
     """Reads see every write that has returned. At most `count` happen at a time.
 
-    `name` is what people call the store.
+    `name` is what people call the store. `files` are checked before a connection is opened: the
+    path may name another database by now.
     """
 
-    def __init__(self, path: Path, count: int, name: str = "session store") -> None:
+    def __init__(
+        self,
+        path: Path,
+        count: int,
+        name: str = "session store",
+        *,
+        files: DatabaseFiles | None = None,
+    ) -> None:
+        self._files = files
         self._path = path
         self._name = name
         self._idle: list[sqlite3.Connection] = []
+        self._failures = FailureLog(f"the {name} cannot be read")
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"{name} reader")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` reads. Raises StoreFailed."""
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._with_connection, work)
+            result = await loop.run_in_executor(self._threads, self._with_connection, work)
         except (OSError, sqlite3.Error, Undecodable) as error:
+            self._failures.failed(error)
             raise StoreFailed(f"The {self._name} cannot be read: {error}.") from error
+        self._failures.succeeded()
+        return result
 
     def close(self) -> None:
         """Wait for the reads that are going on, then close the connections. Blocks."""
@@ -43,8 +58,13 @@ class Readers:
             connection.close()
 
     def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._idle.pop() if self._idle else open_reader(self._path)
+        connection = self._idle.pop() if self._idle else self._open()
         try:
             return work(connection)
         finally:
             self._idle.append(connection)
+
+    def _open(self) -> sqlite3.Connection:
+        if self._files is not None:
+            self._files.check()
+        return open_reader(self._path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -12,8 +11,6 @@ from .run_log_events import wake, woken
 from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_writes import Batch, write_batches
 from .sqlite_writer import GroupWriter
-
-logger = logging.getLogger(__name__)
 
 _RETRY_AFTER = 1.0
 """Seconds until what could not be written is tried again, where nobody waits for it."""
@@ -139,12 +136,8 @@ class Keeper:
         log.disappoint(self._failure)
 
     def _after_all(self) -> None:
-        """Told once for a stretch of failures; then go on with what has come meanwhile."""
+        """Go on with what has come meanwhile."""
         failure, self._failure = self._failure, None
-        if failure is not None and not self._failing:
-            logger.error("events of runs cannot be kept", extra={"reason": failure})
-        elif failure is None and self._failing:
-            logger.warning("events of runs are kept again")
         self._failing = failure is not None
         self._idle.set()
         for log in self.unkept.values():

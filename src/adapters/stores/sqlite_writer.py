@@ -14,6 +14,9 @@ from threading import Thread
 from typing import Generic, TypeVar
 
 from ...domain.errors import StoreFailed
+from .failure_log import FailureLog
+from .sqlite_damage import is_damage
+from .sqlite_files import DatabaseFiles, FileLost
 from .sqlite_schema import close_database
 
 A = TypeVar("A")
@@ -51,7 +54,7 @@ class _Job(Generic[A, T]):
         match self.error:
             case None:
                 self._future.set_result(self.outcome)
-            case sqlite3.Error() as error:
+            case (sqlite3.Error() | OSError()) as error:
                 failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
                 failed.__cause__ = error
                 self._future.set_exception(failed)
@@ -62,12 +65,21 @@ class _Job(Generic[A, T]):
 class GroupWriter:
     """Owns the writing connection. Made in the event loop whose tasks it serves.
 
-    `name` is what people call the store.
+    `name` is what people call the store. `files`: what is committed counts only where they are
+    still in place afterwards.
     """
 
-    def __init__(self, connection: sqlite3.Connection, name: str = "session store") -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        name: str = "session store",
+        *,
+        files: DatabaseFiles | None = None,
+    ) -> None:
         self._name = name
         self._connection = connection
+        self._files = files
+        self.failures = FailureLog(f"the {name} cannot be written")
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job[object, object] | None] = SimpleQueue()
         self._stopping = False
@@ -76,6 +88,8 @@ class GroupWriter:
         self._closed = False
         self.failing = False
         """The last job could not be committed, so that there is reason to doubt the next."""
+        self.damage: Exception | None = None
+        """What showed that the database is damaged: nothing is written to it any more."""
         # A daemon: a process that dies without close() is not kept alive by an idle thread.
         self._thread = Thread(target=self._run, name=f"{name} writer", daemon=True)
         self._thread.start()
@@ -133,8 +147,10 @@ class GroupWriter:
     def _commit(self, jobs: list[_Job[object, object]]) -> None:
         """All jobs together; where that fails each on its own, so that one cannot spoil others."""
         try:
+            self._check_before()
             self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:  # Locked by someone outside: waited for once, not per job.
+        # Locked by someone outside, or lost: found out once, not per job.
+        except (sqlite3.Error, OSError) as error:
             self._fail(jobs, error)
             return
         try:
@@ -154,10 +170,39 @@ class GroupWriter:
             for job in jobs:
                 self._commit([job])
         else:
+            self._check_after(jobs)
+
+    def _check_before(self) -> None:
+        """Costs nothing while all is well."""
+        if self.damage is not None:
+            raise self.damage
+        if self.failing and self._files is not None:
+            self._files.check()
+
+    def _check_after(self, jobs: list[_Job[object, object]]) -> None:
+        """What was committed to a file that has lost its name is gone with the process."""
+        try:
+            if self._files is not None:
+                self._files.check()
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, FileLost):
+                self._empty_log()
+            self._fail(jobs, error)
+        else:
             self.failing = False
+            self.failures.succeeded()
+
+    def _empty_log(self) -> None:
+        """Put the write-ahead log into the database that it belongs to, wherever that is now. Else
+        the next start may apply it to the file that has taken its place, or miss it."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _fail(self, jobs: list[_Job[object, object]], error: Exception) -> None:
         self.failing = True
+        if is_damage(error):
+            self.damage = error
+        self.failures.failed(error, len(jobs))
         for job in jobs:
             job.error = error
 

@@ -64,8 +64,8 @@ class StateLock:
     deleted. `store_dirs`: directories elsewhere that hold databases, locked in the same way, since
     two Gateways with state directories of their own must not share them.
 
-    The note beside the lock file only serves the message: it grants nothing, and one that was left behind
-    by a killed process keeps nobody out.
+    The note beside the lock file only serves the message: it grants nothing, and one that was left
+    behind by a killed process keeps nobody out.
     """
 
     def __init__(
