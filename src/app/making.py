@@ -140,8 +140,8 @@ def needs(
 def lock(locations: Locations, settings: CurrentSettings) -> Lock:
     chosen = settings().store
     path = Path(chosen.path)
-    # Beside the path is the run log; beside what it may be a link to, the write-ahead log.
-    directories = () if chosen.memory or not chosen.path else (path.parent, path.resolve().parent)
+    # The database may be a link into a directory that another state directory links to as well.
+    directories = () if chosen.memory or not chosen.path else (path.resolve().parent,)
     return StateLock(locations.state_dir, store_dirs=directories)
 
 

@@ -43,14 +43,17 @@ async def test_a_lost_database_costs_no_call_and_acknowledges_no_turn(
         await served.text(user="alice")
 
 
-async def test_two_state_directories_cannot_share_a_store(
+async def test_two_state_directories_cannot_share_a_database(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
-    shared = config(provider.base_url, session={"store": str(tmp_path / "shared" / "s.sqlite3")})
-    async with serving(tmp_path, shared) as served:
-        other = {"OPENSOUL_STATE_DIR": str(tmp_path / "other")}
-        with pytest.raises(StateLocked, match=r"of the session store is in use.*session\.store"):
-            async with serving(tmp_path, shared, env=providers.Object(other)):
+    shared = tmp_path / "shared.sqlite3"
+    for name in ("state", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "opensoul.sqlite3").symlink_to(shared)
+    async with serving(tmp_path, config(provider.base_url)) as served:
+        other = providers.Object({"OPENSOUL_STATE_DIR": str(tmp_path / "other")})
+        with pytest.raises(StateLocked, match="which holds the database of .* is in use"):
+            async with serving(tmp_path, config(provider.base_url), env=other):
                 pass
         await served.text()
 

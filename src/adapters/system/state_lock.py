@@ -47,12 +47,12 @@ class StateLocked(Exception):
         self, state_dir: Path, holder: Holder | None, *, store_dir: Path | None = None
     ) -> None:
         who = "another process" if holder is None else str(holder)
-        what, other = f"state directory {state_dir}", "OPENSOUL_STATE_DIR"
+        where = f"state directory {state_dir}"
         if store_dir is not None:
-            what, other = f"directory {store_dir} of the session store", "session.store"
+            where = f"directory {store_dir}, which holds the database of {state_dir},"
         super().__init__(
-            f"The {what} is in use by {who}."
-            f" Stop that one first, or use another directory ({other})."
+            f"The {where} is in use by {who}."
+            " Stop that one first, or use another directory (OPENSOUL_STATE_DIR)."
         )
         self.holder = holder
 
@@ -62,7 +62,7 @@ class StateLock:
 
     It is a lock on a file in the directory, and one on the directory itself, since the file can be
     deleted. `store_dirs`: directories elsewhere that hold databases, locked in the same way, since
-    two Gateways with state directories of their own must not share them.
+    two state directories may hold links to one database.
 
     The note beside the lock file only serves the message: it grants nothing, and one that was left
     behind by a killed process keeps nobody out.
