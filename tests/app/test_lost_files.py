@@ -52,7 +52,7 @@ async def test_two_state_directories_cannot_share_a_database(
         (tmp_path / name / "opensoul.sqlite3").symlink_to(shared)
     async with serving(tmp_path, config(provider.base_url)) as served:
         other = providers.Object({"OPENSOUL_STATE_DIR": str(tmp_path / "other")})
-        with pytest.raises(StateLocked, match="which holds the database of .* is in use"):
+        with pytest.raises(StateLocked, match=r"which holds the database of .* is in use"):
             async with serving(tmp_path, config(provider.base_url), env=other):
                 pass
         await served.text()

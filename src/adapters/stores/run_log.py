@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 from ...domain.ports import Clock
@@ -13,13 +14,16 @@ from .run_log_pages import page_of
 
 
 class MemoryRunLog:
-    """A RunLog for one process and one event loop. To be kept is to be in memory.
+    """A RunLog for one process and one event loop. To be kept is to be in memory, for a time that
+    `steady` measures.
 
     Every Run that is opened must get its terminal event, or it is never forgotten.
     """
 
-    def __init__(self, *, clock: Clock, bounds: Bounds = BOUNDS) -> None:
-        self._live = LiveRuns(Log, clock, bounds)
+    def __init__(
+        self, *, clock: Clock, bounds: Bounds = BOUNDS, steady: Clock = time.monotonic
+    ) -> None:
+        self._live = LiveRuns(Log, clock, bounds, steady=steady)
 
     async def start(self) -> None:
         """There is nothing to make ready."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +46,8 @@ class SqliteRunLog:
     for it; it then survives `kill -9`. `bounds` is for memory, and for the events of one Run also
     in the file. A Run is known for `keep_seconds` after its end (`clock` tells Unix time); its
     events may go sooner where all of them take more than about `keep_bytes` in the file. What
-    cannot be written stays in memory, is tried again, and is logged.
+    cannot be written is tried again and logged: how a Run ended is never given up, its other events
+    may be where they take too much memory.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SqliteRunLog:
         keep_bytes: int = 256 * 1024 * 1024,
         bounds: Bounds = BOUNDS,
         readers: int = 2,
+        steady: Clock = time.monotonic,
     ) -> None:
         self._path = Path(path).absolute()
         self._clock = clock
@@ -65,7 +68,8 @@ class SqliteRunLog:
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self._reader_count = readers
-        self._live = LiveRuns(self._make_log, clock, bounds)
+        self._live = LiveRuns(self._make_log, clock, bounds, steady=steady, on_forget=self._give_up)
+        self._bytes_waiting = bounds.finished_bytes
         self._next_number = 1
         self._earlier: tuple[KeptLog, ...] = ()
         self._opened: _Opened | None = None
@@ -90,13 +94,24 @@ class SqliteRunLog:
             max_bytes=self._keep_bytes,
             size=contents.size,
         )
-        keeper = Keeper(writer, interval=self._interval, held=self._live.get, on_kept=pruner.add)
+        keeper = Keeper(
+            writer,
+            interval=self._interval,
+            held=self._live.get,
+            on_kept=pruner.add,
+            bytes_waiting=self._bytes_waiting,
+        )
         reservations = Reservations(self._live, writer, self._held)
         self._opened = _Opened(writer, readers, keeper, pruner, reservations)
         pruner.prune()
 
     async def reserve(self, record: RunRecord) -> RunRecord | None:
-        return await self._require().reservations.reserve(record)
+        opened = self._require()
+        known = await opened.reservations.settled(record.id)
+        if known is not None:
+            return known.record
+        opened.keeper.check_room()
+        return await opened.reservations.reserve(record)
 
     async def release(self, run_id: str) -> None:
         """Nothing happens where the Run was begun."""
@@ -106,8 +121,9 @@ class SqliteRunLog:
             await reservations.release(log)
 
     def open(self, record: RunRecord) -> None:
-        """Raises ValueError when the Run has a log already."""
+        """Raises ValueError when the Run has a log already, StoreFailed when too many wait."""
         keeper = self._require().keeper
+        keeper.check_room()
         reserved = self._live.get(record.id)
         as_kept = reserved is not None and reserved.begun == record
         log = self._live.open(record)
@@ -142,19 +158,26 @@ class SqliteRunLog:
         log = await opened.reservations.settled(run_id)
         if log is not None:
             return log.record
+        if run_id in opened.reservations.leftover:
+            return None
         return await opened.readers.run(partial(read_run, run_id=run_id))
 
     async def list(self, query: RunQuery) -> RunPage:
         """A Run that has not ended is in memory; of those there, the file may know less."""
         opened = self._require()
-        held = {log.run_id: log for log in [*opened.keeper.unkept.values(), *self._live]}
-        known = {run_id: log.record for run_id, log in held.items() if log.claim is None}
+        known, leftover = self._known(opened), opened.reservations.leftover
         kept: list[RunRecord] = []
         if query.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
-            limit = query.limit + 1 + len(held)
+            limit = query.limit + 1 + len(known) + len(leftover)
             kept = await opened.readers.run(partial(list_runs, query=query, limit=limit))
-        others = [record for record in kept if record.id not in known]
+            known |= self._known(opened)  # Some have gone on meanwhile.
+        others = [record for record in kept if record.id not in known.keys() | leftover]
         return page_of([*known.values(), *others], query)
+
+    def _known(self, opened: _Opened) -> dict[str, RunRecord]:
+        """What memory knows, which is never behind the file."""
+        held = {log.run_id: log for log in [*opened.keeper.unkept.values(), *self._live]}
+        return {run_id: log.record for run_id, log in held.items() if log.claim is None}
 
     async def unfinished(self) -> tuple[RunRecord, ...]:
         return tuple(log.record for log in self._earlier if not log.finished)
@@ -168,6 +191,10 @@ class SqliteRunLog:
                 log.disappoint("The run log is closed.")
             await asyncio.to_thread(opened.readers.close)
             await opened.writer.close()
+
+    def _give_up(self, log: KeptLog) -> None:
+        if self._opened is not None:
+            self._opened.keeper.give_up(log)
 
     def _make_log(self, record: RunRecord) -> KeptLog:
         self._next_number += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...domain.errors import StoreFailed
 from ...domain.run_records import RunStatus
 from ...domain.runs import EventSpan
-from .run_log_events import Log, Waiters
+from .run_log_events import Log, Waiters, size_of
 from .sqlite_run_log_writes import Batch
 
 
@@ -51,6 +51,11 @@ class KeptLog(Log):
         self.taken, self.told = self.last, self.status
         self.trimmed = max(self.trimmed, dropped)
         return batch
+
+    def shrink(self) -> None:
+        """Let the events go but for the terminal one. Who asks for them finds them expired."""
+        del self.events[:-1]
+        self.size = size_of(self.events[0])
 
     def untake(self) -> None:
         """What was taken has not reached the file."""

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _GATHERING = 0.0007
 """Seconds that jobs wait for others, where others are likely: a commit costs the same for many."""
-_MAX_GROUP = 128
+MAX_GROUP = 128
 """Jobs in one transaction at most, so that the first of them does not wait for all."""
 
 
@@ -138,7 +138,7 @@ class GroupWriter:
         with suppress(Empty):
             while job is not None:
                 jobs.append(job)
-                if len(jobs) == _MAX_GROUP:
+                if len(jobs) == MAX_GROUP:
                     return jobs
                 job = self._jobs.get_nowait()
             self._stopping = True
