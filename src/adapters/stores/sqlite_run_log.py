@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from ...domain.runs import EventSpan, RunEvent
 from .run_log_events import HeldEvents
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
+from .sqlite_damage import check_all
+from .sqlite_files import DatabaseFiles
 from .sqlite_readers import Readers
 from .sqlite_run_log_follow import KeptEvents
 from .sqlite_run_log_keeper import Keeper
 from .sqlite_run_log_kept import KeptLog
+from .sqlite_run_log_opening import begin_anew, open_run_log
 from .sqlite_run_log_pruner import Pruner
-from .sqlite_run_log_reads import list_runs, read_contents, read_run
+from .sqlite_run_log_reads import list_runs, read_run
 from .sqlite_run_log_reservations import Reservations
 from .sqlite_run_log_schema import RUNS
-from .sqlite_schema import open_database
 from .sqlite_writer import GroupWriter
 
 _NAME = RUNS.name
@@ -75,18 +78,26 @@ class SqliteRunLog:
         self._opened: _Opened | None = None
 
     async def start(self) -> None:
-        """Raises StoreFailed naming the file when it is damaged, not ours, or too new."""
-        connection = await asyncio.to_thread(open_database, self._path, kind=RUNS)
-        readers = Readers(self._path, self._reader_count, _NAME)
-        try:
-            contents = await readers.run(read_contents)
-        except BaseException:
-            readers.close()
-            connection.close()
-            raise
+        """A damaged file is put aside. Raises StoreFailed naming one that is not ours, or too
+        new."""
+        opened = await asyncio.to_thread(open_run_log, self._path, self._clock)
+        contents = opened.contents
         self._next_number = contents.next_number
         self._earlier = tuple(self._restore(*numbered) for numbered in contents.unfinished)
-        writer = GroupWriter(connection, _NAME)
+        writer = GroupWriter(
+            opened.connection,
+            _NAME,
+            files=opened.files,
+            renew=self._renew,
+            on_renewed=self._renewed,
+        )
+        readers = Readers(
+            self._path,
+            self._reader_count,
+            _NAME,
+            files=opened.files,
+            on_damage=self._look_into_damage,
+        )
         pruner = Pruner(
             writer,
             self._clock,
@@ -191,6 +202,32 @@ class SqliteRunLog:
                 log.disappoint("The run log is closed.")
             await asyncio.to_thread(opened.readers.close)
             await opened.writer.close()
+
+    def _look_into_damage(self) -> None:
+        """A read has found damage. Where all of the file shows it, the writer begins anew."""
+        if self._opened is not None:
+            checked = self._opened.writer.submit(check_all)
+            checked.add_done_callback(asyncio.Future.exception)  # The writer logs it.
+
+    def _renew(self, reason: Exception) -> tuple[sqlite3.Connection, DatabaseFiles] | None:
+        """In the writer's thread."""
+        if not self._path.parent.is_dir():
+            return None  # All is well again where the directory is moved back.
+        begun = begin_anew(self._path, self._clock, reason)
+        return begun.connection, begun.files
+
+    def _renewed(self, files: DatabaseFiles) -> None:
+        """All that memory has of Runs is written anew."""
+        opened = self._opened
+        if opened is None:
+            return
+        opened.readers.renew(files)
+        opened.pruner.begin_anew()
+        opened.reservations.leftover.clear()
+        for log in {*self._live, *opened.keeper.unkept.values()}:
+            log.renew()
+            if log.opened:
+                opened.keeper.note(log)
 
     def _give_up(self, log: KeptLog) -> None:
         if self._opened is not None:

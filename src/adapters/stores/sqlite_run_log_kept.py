@@ -61,6 +61,12 @@ class KeptLog(Log):
         """What was taken has not reached the file."""
         self.taken, self.told = self.kept, None
 
+    def renew(self) -> None:
+        """The file is another one, which has nothing of this log."""
+        self.known, self.told = False, None
+        self.taken = self.kept = self.first - 1
+        self.trimmed = self.first
+
     def disappoint(self, why: str) -> None:
         """Who waits for the file waits in vain."""
         for waiter in self.kept_waiters:

@@ -53,6 +53,10 @@ class Pruner:
             self._looked_at = now
             self._prune_some()
 
+    def begin_anew(self) -> None:
+        """The file is another one, and empty."""
+        self._size = 0
+
     def close(self) -> None:
         """Begin nothing more."""
         self._closed = True

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from ...domain.errors import StoreFailed
 from .failure_log import FailureLog
-from .sqlite_damage import is_damage
+from .sqlite_damage import Damaged, is_damage
 from .sqlite_files import DatabaseFiles, FileLost
 from .sqlite_schema import close_database
 
@@ -35,12 +35,18 @@ Together = Callable[[sqlite3.Connection, Sequence[A]], Sequence[T]]
 class _Job(Generic[A, T]):
     """What to do inside a transaction, and whom to tell."""
 
-    __slots__ = ("_future", "_name", "error", "outcome", "piece", "together")
+    __slots__ = ("_future", "_name", "error", "outcome", "piece", "renewal", "together")
 
     def __init__(
-        self, name: str, together: Together[A, T], piece: A, future: asyncio.Future[T]
+        self,
+        name: str,
+        together: Together[A, T],
+        piece: A,
+        future: asyncio.Future[T],
+        renewal: int,
     ) -> None:
         self._name = name
+        self.renewal = renewal
         self._future = future
         self.together = together
         self.piece = piece
@@ -62,11 +68,18 @@ class _Job(Generic[A, T]):
                 self._future.set_exception(error)
 
 
+Renew = Callable[[Exception], tuple[sqlite3.Connection, DatabaseFiles] | None]
+"""Opens a new database in the place of one that was damaged or lost; None: not now. Called in the
+writer's thread. Raises StoreFailed."""
+
+
 class GroupWriter:
     """Owns the writing connection. Made in the event loop whose tasks it serves.
 
     `name` is what people call the store. `files`: what is committed counts only where they are
-    still in place afterwards.
+    still in place afterwards. `renew`: a database that is damaged or lost is replaced; what was
+    submitted before `on_renewed` was called (in the event loop) fails, since it was made for the
+    old one.
     """
 
     def __init__(
@@ -75,10 +88,19 @@ class GroupWriter:
         name: str = "session store",
         *,
         files: DatabaseFiles | None = None,
+        renew: Renew | None = None,
+        on_renewed: Callable[[DatabaseFiles], None] = lambda _: None,
     ) -> None:
         self._name = name
         self._connection = connection
         self._files = files
+        self._renew = renew
+        self._on_renewed = on_renewed
+        self._renewals = 0
+        """Of the connection, known in the writer's thread at once."""
+        self._renewals_seen = 0
+        """The same in the event loop, once `on_renewed` was called."""
+        self._lost: Exception | None = None
         self.failures = FailureLog(f"the {name} cannot be written")
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job[object, object] | None] = SimpleQueue()
@@ -108,7 +130,7 @@ class GroupWriter:
         if self._closed:
             raise StoreFailed(f"The {self._name} is closed.")
         future: asyncio.Future[T] = self._loop.create_future()
-        job = _Job(self._name, together, piece, future)
+        job = _Job(self._name, together, piece, future, self._renewals_seen)
         self._jobs.put(job)  # type: ignore[arg-type]  # the future knows its type
         return future
 
@@ -123,7 +145,11 @@ class GroupWriter:
         while not self._stopping:
             jobs = self._take()
             self._several = len(jobs) > 1
-            self._commit(jobs)
+            fresh = self._without_outdated(jobs)
+            if fresh:
+                self._commit(fresh)
+            if self._lost is not None and self._renew is not None:
+                self._begin_anew(self._renew, self._lost)
             with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
                 self._loop.call_soon_threadsafe(_settle, jobs)
         with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.
@@ -143,6 +169,36 @@ class GroupWriter:
                 job = self._jobs.get_nowait()
             self._stopping = True
         return jobs
+
+    def _without_outdated(self, jobs: list[_Job[object, object]]) -> list[_Job[object, object]]:
+        """The jobs that are for this database; the others fail."""
+        fresh = [job for job in jobs if job.renewal == self._renewals]
+        if len(fresh) < len(jobs):
+            for job in jobs:
+                if job.renewal != self._renewals:
+                    job.error = Damaged("it was damaged or lost, and begins anew")
+        return fresh
+
+    def _begin_anew(self, renew: Renew, lost: Exception) -> None:
+        """Where that fails, the next job fails too, and it is tried again."""
+        try:
+            renewed = renew(lost)
+        except StoreFailed as error:
+            self.failures.failed(error.message)
+            return
+        if renewed is None:
+            return
+        outdated, (self._connection, self._files) = self._connection, renewed
+        with suppress(sqlite3.Error):
+            outdated.close()
+        self._lost = self.damage = None
+        self._renewals += 1
+        with suppress(RuntimeError):  # The loop was closed.
+            self._loop.call_soon_threadsafe(self._see_renewal, self._renewals, self._files)
+
+    def _see_renewal(self, renewals: int, files: DatabaseFiles) -> None:
+        self._renewals_seen = renewals
+        self._on_renewed(files)
 
     def _commit(self, jobs: list[_Job[object, object]]) -> None:
         """All jobs together; where that fails each on its own, so that one cannot spoil others."""
@@ -189,7 +245,7 @@ class GroupWriter:
                 self._empty_log()
             self._fail(jobs, error)
         else:
-            self.failing = False
+            self.failing, self._lost = False, None
             self.failures.succeeded()
 
     def _empty_log(self) -> None:
@@ -202,6 +258,8 @@ class GroupWriter:
         self.failing = True
         if is_damage(error):
             self.damage = error
+        if is_damage(error) or isinstance(error, FileLost):
+            self._lost = error
         self.failures.failed(error, len(jobs))
         for job in jobs:
             job.error = error
