@@ -110,9 +110,9 @@ class Container(DeclarativeContainer):
     settings: Provider[CurrentSettings] = Singleton(making.current, source)
 
     # Where things are kept.
-    store: Provider[SessionStore] = Singleton(making.store, settings)
+    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock)
+    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock, monotonic)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
     workspaces: Provider[Workspaces] = Singleton(
@@ -194,7 +194,6 @@ class Container(DeclarativeContainer):
         models=models,
         prepare=prepare,
         readiness=readiness,
-        clock=clock,
         configure_logging=configure_logging,
         reloads=reloads,
         watch=Call(making.watch, source),

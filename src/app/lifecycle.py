@@ -13,7 +13,6 @@ from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
 from ..domain.ports import (
-    Clock,
     CurrentSettings,
     ModelClient,
     RunLog,
@@ -81,7 +80,6 @@ class Lifecycle:
         models: Mapping[str, ModelClient],
         prepare: Mapping[str, Prepare],
         readiness: Readiness,
-        clock: Clock,
         configure_logging: ConfigureLogging,
         reloads: Reloads,
         watch: Watch,
@@ -97,7 +95,6 @@ class Lifecycle:
         self._models = models
         self._prepare = prepare
         self._readiness = readiness
-        self._clock = clock
         self._configure_logging = configure_logging
         self._reloads = reloads
         self._watch = watch
@@ -181,16 +178,16 @@ class Lifecycle:
         self._tasks.clear()
 
     async def _prune(self) -> None:
-        """Delete the sessions of stateless requests once their time is over."""
+        """Delete the sessions of stateless requests once their time is over, or they are too
+        much."""
         while True:
-            keep = self._settings().sessions.one_off_retention
-            if keep is not None:
-                await self._prune_older_than(keep)
+            sessions = self._settings().sessions
+            await self._prune_beyond(sessions.one_off_retention, sessions.one_off_max_bytes)
             await asyncio.sleep(_PRUNE_EVERY)
 
-    async def _prune_older_than(self, keep: float) -> None:
+    async def _prune_beyond(self, keep: float | None, max_bytes: int | None) -> None:
         try:
-            deleted = await self._store.prune_one_off(self._clock() - keep)
+            deleted = await self._store.prune_one_off(keep, max_bytes)
         except StoreFailed as error:
             logger.warning("one-off sessions not deleted", extra={"reason": error.message})
         else:

@@ -69,9 +69,11 @@ def watch(source: ConfigSource) -> Watch:
     return source.watch
 
 
-def store(settings: CurrentSettings) -> SessionStore:
+def store(settings: CurrentSettings, clock: Clock, steady: Clock) -> SessionStore:
     chosen = settings().store
-    return MemoryStore() if chosen.memory else SqliteStore(chosen.path)
+    if chosen.memory:
+        return MemoryStore(steady=steady)
+    return SqliteStore(chosen.path, clock=clock, steady=steady)
 
 
 def catalog(store: SessionStore) -> SessionCatalog:
@@ -79,15 +81,17 @@ def catalog(store: SessionStore) -> SessionCatalog:
     return store if isinstance(store, SessionCatalog) else NoCatalog()
 
 
-def run_log(settings: CurrentSettings, clock: Clock) -> RunLog:
+def run_log(settings: CurrentSettings, clock: Clock, steady: Clock) -> RunLog:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
     if chosen.store.memory:
         # So long, and so many, may a client send the same request again.
-        return MemoryRunLog(clock=clock, bounds=Bounds(finished=1_000, seconds=300.0))
+        bounds = Bounds(finished=1_000, seconds=300.0)
+        return MemoryRunLog(clock=clock, bounds=bounds, steady=steady)
     return SqliteRunLog(
         Path(chosen.store.path).with_name("runs.sqlite3"),
         clock=clock,
+        steady=steady,
         keep_seconds=chosen.runs.keep_seconds,
         keep_bytes=chosen.runs.keep_bytes,
     )

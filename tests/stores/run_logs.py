@@ -36,8 +36,8 @@ LOGS: dict[str, Callable[[Path, Clock, Bounds], RunLog]] = {
 class HandClock:
     """A clock that stands still until it is moved."""
 
-    def __init__(self) -> None:
-        self.now = 1_000.0
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
 
     def __call__(self) -> float:
         return self.now

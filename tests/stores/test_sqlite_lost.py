@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.stores.sqlite_files import DatabaseFiles
+from opensoul.adapters.stores.sqlite_readers import Readers
 from opensoul.domain.errors import StoreFailed
 
-from .building import KEY, make_turn
+from .building import make_turn
 
 Loss = Callable[[Path], None]
 WAL = "-wal"
@@ -133,11 +135,14 @@ async def test_it_is_known_before_the_first_turn(path: Path, lose: Loss) -> None
 
 async def test_reading_makes_no_new_file_where_the_old_one_was(path: Path) -> None:
     store = await opened(path, in_file=False)
+    readers = Readers(path, 1, files=DatabaseFiles(path))
     delete_all(path)
-    with pytest.raises(StoreFailed):
-        await store.load(KEY, 1_000)
+    for _ in range(2):
+        with pytest.raises(StoreFailed, match="was deleted or moved"):
+            await readers.run(lambda _: None)
     assert path.name not in os.listdir(path.parent)
     await store.close()
+    readers.close()
 
 
 async def test_a_file_that_is_put_back_is_gone_on_with(

@@ -117,10 +117,10 @@ async def test_a_full_database_fails_what_does_not_fit_and_then_goes_on(path: Pa
         *(writer.submit_with_others(append_turns, turn) for turn in turns),
         return_exceptions=True,
     )
-    assert results[0] is True
+    assert results[0]
     assert isinstance(results[1], StoreFailed)
     assert "full" in results[1].message
-    assert results[2] is True
+    assert results[2]
     await writer.submit(lambda writing: writing.execute("PRAGMA max_page_count = 100000").close())
     await writer.submit_with_others(append_turns, turns[1])
     await writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...domain.errors import StoreFailed
-from ...domain.ports import StoredSession, Turn
+from ...domain.ports import Clock, StoredSession, Turn
 from ...domain.session_records import (
     DayUsage,
     KeptMessage,
@@ -23,6 +24,7 @@ from ...domain.session_records import (
 from ...domain.sessions import SessionKey
 from .codec import Undecodable
 from .disk_room import is_short, try_to_write
+from .expiry_clock import ExpiryClock
 from .sqlite_catalog import find_by_id, find_session, list_sessions
 from .sqlite_changes import (
     Changes,
@@ -33,18 +35,16 @@ from .sqlite_changes import (
 )
 from .sqlite_damage import is_damage
 from .sqlite_files import DatabaseFiles, FileLost
-from .sqlite_incoming import INCOMING, append_turns
+from .sqlite_incoming import INCOMING
+from .sqlite_one_offs import OneOffs, newest_stamp
 from .sqlite_past import find_turn, read_messages, read_transcripts, read_usage
 from .sqlite_readers import Readers
 from .sqlite_schema import SESSIONS, open_database
-from .sqlite_turns import load_session, prune_batch, touch
-from .sqlite_writer import GroupWriter
+from .sqlite_turns import load_session, touch
+from .sqlite_writer import GroupWriter, Together
 from .working_set import WorkingSet
 
 T = TypeVar("T")
-
-_PRUNED_AT_ONCE = 100
-"""Sessions deleted in one go, so that turns do not wait long behind a big clean-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class SqliteStore:
     """A SessionStore and SessionCatalog. The caller makes sure that no other process uses the file.
 
     `check_timeout`: seconds after which `check` calls the store stuck. `working_set`: about
-    how many bytes of sessions in use are kept in memory.
+    how many bytes of sessions in use are kept in memory. `clock` is Unix time; `steady` never
+    jumps.
     """
 
     def __init__(
@@ -68,7 +69,11 @@ class SqliteStore:
         readers: int = 2,
         check_timeout: float = 5.0,
         working_set: int = 64 * 1024 * 1024,
+        clock: Clock = time.time,
+        steady: Clock = time.monotonic,
     ) -> None:
+        self._expiry = ExpiryClock(clock, steady)
+        self._one_offs = OneOffs(self._expiry, read=self._read, prune=self._prune)
         self._working_set = WorkingSet(working_set)
         self._path = Path(path).absolute()  # `:memory:` would not be a file to SQLite.
         self._reader_count = readers
@@ -80,6 +85,7 @@ class SqliteStore:
         connection = await asyncio.to_thread(open_database, self._path, own=INCOMING)
         files = DatabaseFiles(self._path)
         readers = Readers(self._path, self._reader_count, files=files)
+        self._expiry.begin(await readers.run(newest_stamp))
         self._opened = _Opened(GroupWriter(connection, files=files), readers, files)
 
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
@@ -98,15 +104,16 @@ class SqliteStore:
         A turn whose `session_id` is that of an earlier transcript, because the session was reset
         while it was made, goes there; the current transcript stays the current one.
         """
-        stored = self._require().writer.submit_with_others(append_turns, turn)
+        append: Together[Turn, int] = self._one_offs.append_turns
+        stored = self._require().writer.submit_with_others(append, turn)
         self._working_set.appending(turn, stored)
+        if turn.one_off:
+            stored.add_done_callback(self._one_offs.count)
         await asyncio.shield(stored)
 
-    async def prune_one_off(self, before: float) -> int:
-        total = 0
-        while pruned := await self._prune_some(before):
-            total += pruned
-        return total
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        self._require()
+        return await self._one_offs.prune(keep, max_bytes)
 
     async def turn(self, run_id: str) -> Turn | None:
         return await self._read(partial(find_turn, run_id=run_id))
@@ -198,6 +205,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
+        await self._one_offs.close()
         if opened is not None:
             self._working_set.clear()
             await asyncio.to_thread(opened.readers.close)
@@ -218,9 +226,8 @@ class SqliteStore:
         except Undecodable as error:
             raise StoreFailed(f"The session store cannot be read: {error}.") from error
 
-    async def _prune_some(self, before: float) -> int:
-        batch = partial(prune_batch, before=before, limit=_PRUNED_AT_ONCE)
-        pruned = self._require().writer.submit(batch)
+    async def _prune(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        pruned = self._require().writer.submit(work)
         self._working_set.pruning(pruned)
         return await asyncio.shield(pruned)
 

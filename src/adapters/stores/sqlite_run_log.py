@@ -14,6 +14,7 @@ from ...domain.errors import StoreFailed
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord, RunStatus
 from ...domain.runs import EventSpan, RunEvent
+from .expiry_clock import ExpiryClock
 from .run_log_events import HeldEvents
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
@@ -47,10 +48,10 @@ class SqliteRunLog:
 
     What was added is on the disk after about `interval` seconds, and sooner where somebody waits
     for it; it then survives `kill -9`. `bounds` is for memory, and for the events of one Run also
-    in the file. A Run is known for `keep_seconds` after its end (`clock` tells Unix time); its
-    events may go sooner where all of them take more than about `keep_bytes` in the file. What
-    cannot be written is tried again and logged: how a Run ended is never given up, its other events
-    may be where they take too much memory.
+    in the file. A Run is known for `keep_seconds` after its end, which `steady` measures, since
+    `clock` (Unix time) may jump; its events may go sooner where all of them take more than about
+    `keep_bytes` in the file. What cannot be written is tried again and logged: how a Run ended is
+    never given up, its other events may be where they take too much memory.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class SqliteRunLog:
     ) -> None:
         self._path = Path(path).absolute()
         self._clock = clock
+        self._steady = steady
         self._interval = interval
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
@@ -98,9 +100,12 @@ class SqliteRunLog:
             files=opened.files,
             on_damage=self._look_into_damage,
         )
+        expiry = ExpiryClock(self._clock, self._steady)
+        expiry.begin(contents.newest)
+        expiry.count_away(self._keep_seconds / 2)
         pruner = Pruner(
             writer,
-            self._clock,
+            expiry,
             keep_seconds=self._keep_seconds,
             max_bytes=self._keep_bytes,
             size=contents.size,
@@ -111,6 +116,7 @@ class SqliteRunLog:
             held=self._live.get,
             on_kept=pruner.add,
             bytes_waiting=self._bytes_waiting,
+            expiry=expiry,
         )
         reservations = Reservations(self._live, writer, self._held)
         self._opened = _Opened(writer, readers, keeper, pruner, reservations)

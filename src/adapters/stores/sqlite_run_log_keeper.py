@@ -9,6 +9,7 @@ from functools import partial
 from itertools import islice
 
 from ...domain.errors import StoreFailed
+from ...domain.ports import Clock
 from .run_log_events import wake, woken
 from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_writes import Batch, write_batches
@@ -28,7 +29,8 @@ class Keeper:
 
     A write that fails is tried again until it succeeds, also where memory has given the Run up
     (`held` finds those that it has not). Of those that it has given up, about `bytes_waiting` bytes
-    of events wait for the file; of the others only the record and the terminal event. `on_kept`
+    of events wait for the file; of the others only the record and the terminal event. Runs are
+    kept from the time that `expiry` says at their end. `on_kept`
     gets the number of bytes of events that a Run has in the file once it has ended.
     """
 
@@ -40,7 +42,9 @@ class Keeper:
         held: Callable[[str], KeptLog | None],
         on_kept: Callable[[int], None],
         bytes_waiting: int,
+        expiry: Clock,
     ) -> None:
+        self._expiry = expiry
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._interval = interval
@@ -67,6 +71,8 @@ class Keeper:
 
     def note(self, log: KeptLog) -> None:
         """There is something new in the log."""
+        if log.finished and log.kept_from is None:
+            log.kept_from = self._expiry()
         if not log.dirty:
             log.dirty = True
             self.unkept[log.run_id] = log

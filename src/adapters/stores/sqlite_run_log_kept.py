@@ -30,6 +30,8 @@ class KeptLog(Log):
     """The status that was handed to the writer."""
     dirty: bool = False
     """There is something for the writer, and it will be fetched."""
+    kept_from: float | None = None
+    """When the Run ended, by the clock of what expires."""
     claim: asyncio.Future[None] | None = None
     """There while a reservation is being written or taken back."""
     kept_waiters: Waiters = field(default_factory=set)
@@ -47,6 +49,7 @@ class KeptLog(Log):
             known=self.known,
             told=EventSpan(self.last - len(new) + 1, new) if new else None,
             drop_before=dropped,
+            kept_from=self.kept_from,
         )
         self.taken, self.told = self.last, self.status
         self.trimmed = max(self.trimmed, dropped)

@@ -15,6 +15,7 @@ from ...domain.run_records import RunQuery, RunRecord, RunStatus
 from ...domain.runs import EventSpan, OnLeave, RunEvent
 from ...domain.sessions import SessionKey
 from .codec import Undecodable
+from .expiry_clock import Stamp
 from .run_log_codec import decode_events
 from .run_log_events import MOST_AT_ONCE, MOST_BYTES_AT_ONCE
 from .run_log_pages import decode_cursor
@@ -26,6 +27,9 @@ _COLUMNS = """
     status, accepted_at, started_at, ended_at, last_seq"""
 _FIND = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - no values in it
 _UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S608 - the same
+_NEWEST = """
+    SELECT kept_from, ended_at FROM runs WHERE kept_from IS NOT NULL
+    ORDER BY kept_from DESC LIMIT 1"""
 _LAST = "SELECT last_seq FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
 _ROW_WITH = "SELECT max(key) FROM events WHERE key BETWEEN ? AND ?"
 _EVENTS = "SELECT key, last_seq, body FROM events WHERE key BETWEEN ? AND ? ORDER BY key"
@@ -50,6 +54,8 @@ class Contents:
     size: int
     """Bytes of events of finished Runs."""
     unfinished: Sequence[Numbered]
+    newest: Stamp | None
+    """Of the Runs that have ended."""
 
 
 def read_contents(connection: sqlite3.Connection) -> Contents:
@@ -58,7 +64,13 @@ def read_contents(connection: sqlite3.Connection) -> Contents:
         "SELECT coalesce(sum(size), 0) FROM runs WHERE size > 0"
     ).fetchone()
     rows = connection.execute(_UNFINISHED).fetchall()
-    return Contents(number + 1, size, [_decode(connection, row) for row in rows])
+    newest = connection.execute(_NEWEST).fetchone()
+    return Contents(
+        number + 1,
+        size,
+        [_decode(connection, row) for row in rows],
+        None if newest is None else Stamp(*newest),
+    )
 
 
 def find_run(connection: sqlite3.Connection, run_id: str) -> Numbered | None:

@@ -95,6 +95,20 @@ MIGRATIONS: Sequence[Migration] = (
         "CREATE INDEX transcripts_by_session_id ON transcripts (session_id)",
         "CREATE INDEX turns_by_time ON turns (at)",
     ),
+    # `kept_from` is of the clock in expiry_clock, `size` the bytes of a session's first turn; both
+    # count for one-off sessions only, which have no second one. `expiry` has one row: that clock at
+    # the last deletion of what has expired.
+    (
+        "CREATE TABLE expiry (stamp REAL NOT NULL, unix REAL NOT NULL)",
+        "ALTER TABLE sessions ADD COLUMN kept_from REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
+        """UPDATE sessions SET kept_from = updated_at, size = coalesce((
+            SELECT sum(length(messages.body)) FROM transcripts
+            JOIN messages ON messages.transcript = transcripts.id
+            WHERE transcripts.session = sessions.id), 0) WHERE one_off = 1""",
+        "DROP INDEX one_off_by_age",
+        "CREATE INDEX one_off_by_age ON sessions (kept_from, size) WHERE one_off = 1",
+    ),
 )
 
 

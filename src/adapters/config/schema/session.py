@@ -77,6 +77,12 @@ class SessionSection(Section):
         "How long the session of a request without session key or user is kept; 0: for ever.",
         addition=True,
     )
+    one_off_max_bytes: Whole = setting(
+        1024**3,
+        "The most bytes that these sessions take together; beyond it the oldest are deleted. "
+        "0: no bound.",
+        addition=True,
+    )
     send_policy: SendPolicy = section(
         SendPolicy, "Which sessions may be written to; a session's own `sendPolicy` wins."
     )
