@@ -101,10 +101,10 @@ async def test_a_run_log_of_the_first_version_is_brought_up_to_date(
     path = tmp_path / FILE
     with closing(open_database(path, RUNS.migrations[:1], kind=RUNS)) as old:
         for number, ended in enumerate((500.0, 90_000.0), 1):
+            row = (number, f"r{number}", "agent:main:x", "main", "o", "agent", "abort", "")
             old.execute(
-                "INSERT INTO runs VALUES"
-                f" ({number}, 'r{number}', 'agent:main:x', 'main', 'o', 'agent', 'abort', '',"
-                f" 'finished', 0, 0, {ended}, 1, 0)"
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'finished', 0, 0, ?, 1, 0)",
+                (*row, ended),
             )
     clock.now = 90_000.0
     async with started(tmp_path, clock) as log:
