@@ -58,6 +58,7 @@ class ChatEndpointSettings:
 class ResetMode(StrEnum):
     DAILY = "daily"
     IDLE = "idle"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)

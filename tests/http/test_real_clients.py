@@ -141,10 +141,10 @@ async def test_numbers_reach_the_provider_as_integers_and_what_is_empty_does_not
     assert gateway.model.seen[-1].params == {}
 
 
-async def test_an_empty_answer_keeps_its_place_in_the_conversation(
+async def test_an_empty_answer_of_the_client_is_taken_and_left_out_of_the_model_call(
     gateway: Harness, client: Client
 ) -> None:
     await client.chat(**SHAPES["an empty answer: null and no calls"])
 
     said = [(m.role.value, m.text) for m in gateway.model.seen[-1].messages]
-    assert said == [("user", "Hi"), ("assistant", ""), ("user", "And now?")]
+    assert said == [("user", "Hi\nAnd now?")]

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from .sqlite_damage import Damaged, check_all
+from .sqlite_integrity import Damaged, check_all
 from .sqlite_schema import open_reader
 
 

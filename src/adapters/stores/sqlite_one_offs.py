@@ -32,6 +32,7 @@ _NEWEST = """
     UNION ALL
     SELECT * FROM (
         SELECT kept_from, created_at FROM sessions WHERE one_off = 1
+            AND kept_from BETWEEN -1e11 AND 1e11 AND created_at BETWEEN -1e11 AND 1e11
         ORDER BY kept_from DESC LIMIT 1)
     ORDER BY 1 DESC LIMIT 1"""
 _BYTES = "SELECT coalesce(sum(size), 0) FROM sessions WHERE one_off = 1"

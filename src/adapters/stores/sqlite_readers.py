@@ -12,8 +12,8 @@ from typing import TypeVar
 from ...domain.errors import StoreFailed
 from .codec import Undecodable
 from .failure_log import FailureLog
-from .sqlite_damage import is_damage
 from .sqlite_files import DatabaseFiles
+from .sqlite_integrity import is_damage
 from .sqlite_schema import open_reader
 
 T = TypeVar("T")

@@ -18,8 +18,9 @@ from .expiry_clock import ExpiryClock
 from .run_log_events import HeldEvents
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
-from .sqlite_damage import check_all
+from .sqlite_damage import DamageLog
 from .sqlite_files import DatabaseFiles
+from .sqlite_integrity import check_all
 from .sqlite_readers import Readers
 from .sqlite_run_log_follow import KeptEvents
 from .sqlite_run_log_keeper import Keeper
@@ -73,6 +74,7 @@ class SqliteRunLog:
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self._reader_count = readers
+        self._damage = DamageLog()
         self._live = LiveRuns(self._make_log, clock, bounds, steady=steady, on_forget=self._give_up)
         self._bytes_waiting = bounds.finished_bytes
         self._next_number = 1
@@ -82,7 +84,7 @@ class SqliteRunLog:
     async def start(self) -> None:
         """A damaged file is put aside. Raises StoreFailed naming one that is not ours, or too
         new."""
-        opened = await asyncio.to_thread(open_run_log, self._path, self._clock)
+        opened = await asyncio.to_thread(open_run_log, self._path, self._clock, self._damage)
         contents = opened.contents
         self._next_number = contents.next_number
         self._earlier = tuple(self._restore(*numbered) for numbered in contents.unfinished)
@@ -177,7 +179,7 @@ class SqliteRunLog:
             return log.record
         if run_id in opened.reservations.leftover:
             return None
-        return await opened.readers.run(partial(read_run, run_id=run_id))
+        return await opened.readers.run(partial(read_run, run_id=run_id, damage=self._damage))
 
     async def list(self, query: RunQuery) -> RunPage:
         """A Run that has not ended is in memory; of those there, the file may know less."""
@@ -186,7 +188,8 @@ class SqliteRunLog:
         kept: list[RunRecord] = []
         if query.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
             limit = query.limit + 1 + len(known) + len(leftover)
-            kept = await opened.readers.run(partial(list_runs, query=query, limit=limit))
+            listing = partial(list_runs, query=query, limit=limit, damage=self._damage)
+            kept = await opened.readers.run(listing)
             known |= self._known(opened)  # Some have gone on meanwhile.
         others = [record for record in kept if record.id not in known.keys() | leftover]
         return page_of([*known.values(), *others], query)
@@ -219,7 +222,7 @@ class SqliteRunLog:
         """In the writer's thread."""
         if not self._path.parent.is_dir():
             return None  # All is well again where the directory is moved back.
-        begun = begin_anew(self._path, self._clock, reason)
+        begun = begin_anew(self._path, self._clock, self._damage, reason)
         return begun.connection, begun.files
 
     def _renewed(self, files: DatabaseFiles) -> None:

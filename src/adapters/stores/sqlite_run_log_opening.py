@@ -13,8 +13,9 @@ from pathlib import Path
 from ...domain.errors import StoreFailed
 from ...domain.ports import Clock
 from .codec import Undecodable
-from .sqlite_damage import StoreDamaged, is_damage
+from .sqlite_damage import DamageLog
 from .sqlite_files import DatabaseFiles
+from .sqlite_integrity import StoreDamaged, is_damage
 from .sqlite_run_log_reads import Contents, read_contents
 from .sqlite_run_log_schema import RUNS
 from .sqlite_schema import open_database
@@ -30,15 +31,15 @@ class OpenedFile:
     contents: Contents
 
 
-def open_run_log(path: Path, clock: Clock) -> OpenedFile:
+def open_run_log(path: Path, clock: Clock, damage: DamageLog) -> OpenedFile:
     """Raises StoreFailed naming the file when it is not ours, too new, or cannot be made."""
     try:
-        return _open(path)
+        return _open(path, damage)
     except StoreDamaged as damaged:
-        return begin_anew(path, clock, damaged)
+        return begin_anew(path, clock, damage, damaged)
 
 
-def begin_anew(path: Path, clock: Clock, reason: Exception) -> OpenedFile:
+def begin_anew(path: Path, clock: Clock, damage: DamageLog, reason: Exception) -> OpenedFile:
     """A new file in the place of one that is damaged, or that is not there any more.
 
     Raises StoreFailed.
@@ -47,16 +48,16 @@ def begin_anew(path: Path, clock: Clock, reason: Exception) -> OpenedFile:
         aside = set_aside(path, clock())
     except OSError as error:
         raise StoreFailed(f"The run log {path} cannot be put aside: {error}.") from error
-    begun = _open(path)
+    begun = _open(path, damage)
     extra = {"reason": str(reason), "file": str(path), "kept_as": str(aside) if aside else None}
     logger.error("the run log was damaged or lost, and a new one has begun", extra=extra)
     return begun
 
 
-def _open(path: Path) -> OpenedFile:
+def _open(path: Path, damage: DamageLog) -> OpenedFile:
     connection = open_database(path, kind=RUNS)
     try:
-        contents = read_contents(connection)
+        contents = read_contents(connection, damage)
         files = DatabaseFiles(path)
     except (sqlite3.Error, Undecodable, OSError) as error:
         connection.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...domain.errors import StoreFailed
-from .sqlite_damage import StoreDamaged, check_tables, is_damage
+from .sqlite_columns import text_or_bytes
+from .sqlite_integrity import StoreDamaged, check_tables, is_damage
 
 APPLICATION_ID = 0x4F53_4F55
 """`OSOU`: what tells `file` and us whose database this is."""
@@ -197,9 +198,11 @@ def _make_file(path: Path) -> None:
 
 
 def _connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=uri
     )
+    connection.text_factory = text_or_bytes
+    return connection
 
 
 def _refuse_unknown(connection: sqlite3.Connection, path: Path, kind: Kind, newest: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ from typing import Generic, TypeVar
 
 from ...domain.errors import StoreFailed
 from .failure_log import FailureLog
-from .sqlite_damage import Damaged, is_damage
 from .sqlite_files import DatabaseFiles, FileLost
+from .sqlite_integrity import Damaged, is_damage
 from .sqlite_schema import close_database
+
+logger = logging.getLogger(__name__)
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -64,6 +67,8 @@ class _Job(Generic[A, T]):
                 failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
                 failed.__cause__ = error
                 self._future.set_exception(failed)
+            case StopIteration():  # A future refuses it, and the jobs behind would never settle.
+                self._future.set_exception(RuntimeError(f"the work raised {self.error!r}"))
             case error:
                 self._future.set_exception(error)
 
@@ -145,11 +150,14 @@ class GroupWriter:
         while not self._stopping:
             jobs = self._take()
             self._several = len(jobs) > 1
-            fresh = self._without_outdated(jobs)
-            if fresh:
-                self._commit(fresh)
-            if self._lost is not None and self._renew is not None:
-                self._begin_anew(self._renew, self._lost)
+            try:
+                self._work(jobs)
+            # The outermost edge of this thread: without it every later write would wait for ever.
+            except Exception as error:
+                logger.exception("the writer failed unexpectedly", extra={"store": self._name})
+                with suppress(sqlite3.Error):
+                    self._connection.rollback()
+                self._fail(jobs, error)
             with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
                 self._loop.call_soon_threadsafe(_settle, jobs)
         with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.
@@ -169,6 +177,13 @@ class GroupWriter:
                 job = self._jobs.get_nowait()
             self._stopping = True
         return jobs
+
+    def _work(self, jobs: list[_Job[object, object]]) -> None:
+        fresh = self._without_outdated(jobs)
+        if fresh:
+            self._commit(fresh)
+        if self._lost is not None and self._renew is not None:
+            self._begin_anew(self._renew, self._lost)
 
     def _without_outdated(self, jobs: list[_Job[object, object]]) -> list[_Job[object, object]]:
         """The jobs that are for this database; the others fail."""
@@ -260,7 +275,8 @@ class GroupWriter:
             self.damage = error
         if is_damage(error) or isinstance(error, FileLost):
             self._lost = error
-        self.failures.failed(error, len(jobs))
+        if isinstance(error, sqlite3.Error | OSError):  # Anything else is a fault of the work.
+            self.failures.failed(error, len(jobs))
         for job in jobs:
             job.error = error
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from .fields import (
-    Anything,
     Count,
     Milliseconds,
     PathText,
@@ -17,8 +16,6 @@ from .fields import (
     Section,
     SomeMilliseconds,
     Text,
-    Whole,
-    inert,
     section,
     setting,
 )
@@ -48,6 +45,7 @@ class RateLimit(Section):
 
 
 class Auth(Section):
+    ours: ClassVar[bool] = True
     mode: Mode | None = setting(
         None,
         "How clients prove themselves. Left out: `password` where a password is known, else "
@@ -68,7 +66,6 @@ class Auth(Section):
     rate_limit: RateLimit = section(
         RateLimit, "What happens after wrong credentials.", addition=True
     )
-    allow_tailscale: bool | None = inert("Accept Tailscale's identity headers.")
 
 
 class ChatCompletions(Section):
@@ -89,37 +86,10 @@ class ChatCompletions(Section):
     )
 
 
-class Pdf(Section):
-    max_pages: Count | None = None
-    max_pixels: Count | None = None
-    min_text_chars: Whole | None = None
-
-
-class UrlFetch(Section):
-    allow_url: bool | None = None
-    allowed_mimes: list[str] | None = None
-    max_bytes: Count | None = None
-    max_redirects: Whole | None = None
-    timeout_ms: Count | None = None
-
-
-class ResponseFiles(UrlFetch):
-    max_chars: Count | None = None
-    pdf: Pdf | None = None
-
-
-class Responses(Section):
-    enabled: bool | None = None
-    max_body_bytes: Count | None = None
-    files: ResponseFiles | None = None
-    images: UrlFetch | None = None
-
-
 class Endpoints(Section):
     chat_completions: ChatCompletions = section(
         ChatCompletions, "The OpenAI-compatible chat endpoint."
     )
-    responses: Responses | None = inert("The endpoint `/v1/responses`.")
 
 
 class Http(Section):
@@ -127,14 +97,12 @@ class Http(Section):
 
 
 class Tls(Section):
+    ours: ClassVar[bool] = True
     enabled: bool = setting(False, "Serve HTTPS; needs `certPath` and `keyPath`.", restart=True)
     cert_path: PathText | None = setting(None, "The certificate chain, PEM.", restart=True)
     key_path: PathText | None = setting(None, "The certificate's private key, PEM.", restart=True)
     ca_path: PathText | None = setting(
         None, "Certificate authorities that clients must be signed by, PEM.", restart=True
-    )
-    auto_generate: bool | None = inert(
-        "Make a self-signed certificate.", note="no certificate is ever made here"
     )
 
 
@@ -150,12 +118,14 @@ class Reload(Section):
 
 
 class Shutdown(Section):
+    ours: ClassVar[bool] = True
     grace_seconds: Seconds = setting(
         20, "How long runs may go on after the Gateway was told to stop.", addition=True
     )
 
 
 class Runs(Section):
+    ours: ClassVar[bool] = True
     keep_hours: Annotated[int, Field(ge=1, le=8_760)] = setting(
         24,
         "How long a run and its idempotency key are known after its end.",
@@ -171,48 +141,11 @@ class Runs(Section):
 
 
 class ControlUi(Section):
-    enabled: bool | None = inert("Serve the web page.")
-    public_url: str | None = inert("Where the web page is reached.")
-    base_path: str | None = inert("The path that the web page is served under.")
-    root: str | None = inert("The folder that the web page is served from.")
     allowed_origins: list[Text] = Field(
         default_factory=list,
         description="Web pages from elsewhere that may connect, by their origins, such as "
         "https://panel.example. A page may always that the Gateway's own host and port served.",
     )
-    allow_insecure_auth: bool | None = inert(
-        "Let the web page in without a device.", note="it always needs a device of its own"
-    )
-    dangerously_disable_device_auth: bool | None = inert(
-        "Do not look at devices.", note="a device is always looked at"
-    )
-    continuity: Anything | None = inert("What the web page shows of tasks.")
-
-
-class Remote(Section):
-    url: str | None = None
-    transport: Literal["ssh", "direct"] | None = None
-    token: str | None = setting(None, "", secret=True)
-    password: str | None = setting(None, "", secret=True)
-    tls_fingerprint: str | None = None
-    ssh_target: str | None = None
-    ssh_identity: str | None = None
-
-
-class Tailscale(Section):
-    mode: Literal["off", "serve", "funnel"] | None = None
-    reset_on_exit: bool | None = None
-
-
-class NodeBrowser(Section):
-    mode: Literal["auto", "manual", "off"] | None = None
-    node: str | None = None
-
-
-class Nodes(Section):
-    browser: NodeBrowser | None = None
-    allow_commands: list[str] | None = None
-    deny_commands: list[str] | None = None
 
 
 class GatewaySection(Section):
@@ -264,6 +197,3 @@ class GatewaySection(Section):
         "addresses, `localhost` and the hosts of `controlUi.allowedOrigins` need no mention.",
         json_schema_extra={"x-addition": True},
     )
-    remote: Remote | None = inert("How the CLI reaches a Gateway elsewhere.")
-    tailscale: Tailscale | None = inert("Serving through Tailscale.")
-    nodes: Nodes | None = inert("Paired devices.")
