@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from itertools import count
 
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord
@@ -23,7 +24,8 @@ class MemoryRunLog:
     def __init__(
         self, *, clock: Clock, bounds: Bounds = BOUNDS, steady: Clock = time.monotonic
     ) -> None:
-        self._live = LiveRuns(Log, clock, bounds, steady=steady)
+        self._live = LiveRuns(self._make_log, clock, bounds, steady=steady)
+        self._numbers = count(1)
 
     async def start(self) -> None:
         """There is nothing to make ready."""
@@ -60,11 +62,14 @@ class MemoryRunLog:
         return None if log is None else log.record
 
     async def list(self, query: RunQuery) -> RunPage:
-        return page_of([log.record for log in self._live], query)
+        return page_of([(log.number, log.record) for log in self._live], query)
 
     async def unfinished(self) -> tuple[RunRecord, ...]:
         """There are none: what an earlier process had in memory is gone."""
         return ()
+
+    def _make_log(self, record: RunRecord) -> Log:
+        return Log(record, number=next(self._numbers))
 
     async def close(self) -> None:
         """There is nothing to let go of."""

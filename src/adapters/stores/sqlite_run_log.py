@@ -17,7 +17,7 @@ from ...domain.runs import EventSpan, RunEvent
 from .expiry_clock import ExpiryClock
 from .run_log_events import HeldEvents
 from .run_log_live import BOUNDS, Bounds, LiveRuns
-from .run_log_pages import page_of
+from .run_log_pages import Numbered, page_of
 from .sqlite_damage import DamageLog
 from .sqlite_files import DatabaseFiles
 from .sqlite_integrity import check_all
@@ -185,19 +185,20 @@ class SqliteRunLog:
         """A Run that has not ended is in memory; of those there, the file may know less."""
         opened = self._require()
         known, leftover = self._known(opened), opened.reservations.leftover
-        kept: list[RunRecord] = []
+        kept: list[Numbered] = []
         if query.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
             limit = query.limit + 1 + len(known) + len(leftover)
             listing = partial(list_runs, query=query, limit=limit, damage=self._damage)
             kept = await opened.readers.run(listing)
             known |= self._known(opened)  # Some have gone on meanwhile.
-        others = [record for record in kept if record.id not in known.keys() | leftover]
+        others = [run for run in kept if run[1].id not in known.keys() | leftover]
         return page_of([*known.values(), *others], query)
 
-    def _known(self, opened: _Opened) -> dict[str, RunRecord]:
+    def _known(self, opened: _Opened) -> dict[str, Numbered]:
         """What memory knows, which is never behind the file."""
         held = {log.run_id: log for log in [*opened.keeper.unkept.values(), *self._live]}
-        return {run_id: log.record for run_id, log in held.items() if log.claim is None}
+        settled = {run_id: log for run_id, log in held.items() if log.claim is None}
+        return {run_id: (log.number, log.record) for run_id, log in settled.items()}
 
     async def unfinished(self) -> tuple[RunRecord, ...]:
         return tuple(log.record for log in self._earlier if not log.finished)

@@ -16,8 +16,6 @@ from .sqlite_run_log_writes import Batch
 class KeptLog(Log):
     """A Log that is brought to the disk."""
 
-    number: int = 0
-    """The Run's, in the file."""
     taken: int = 0
     """Events up to this one were handed to the writer."""
     kept: int = 0

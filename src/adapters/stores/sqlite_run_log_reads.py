@@ -18,7 +18,7 @@ from ...domain.sessions import SessionKey
 from .expiry_clock import Stamp
 from .run_log_codec import decode_events
 from .run_log_events import MOST_AT_ONCE, MOST_BYTES_AT_ONCE
-from .run_log_pages import decode_cursor
+from .run_log_pages import Numbered, decode_cursor
 from .sqlite_columns import column, snapshot
 from .sqlite_damage import Cells, DamageLog
 from .sqlite_run_log_schema import key_of, keys_of, seq_of
@@ -35,9 +35,6 @@ _NEWEST = """
 _LAST = "SELECT last_seq FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
 _ROW_WITH = "SELECT max(key) FROM events WHERE key BETWEEN ? AND ?"
 _EVENTS = "SELECT key, last_seq, body FROM events WHERE key BETWEEN ? AND ? ORDER BY key"
-
-Numbered = tuple[int, RunRecord]
-"""A Run with its number in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +122,10 @@ def _span(rows: Iterable[tuple[int, int, bytes]], after: int) -> EventSpan | Non
 
 def list_runs(
     connection: sqlite3.Connection, query: RunQuery, limit: int, damage: DamageLog
-) -> list[RunRecord]:
+) -> list[Numbered]:
     """Up to `limit` Runs that the query means, newest first."""
-    conditions, values = ["TRUE"], []
+    conditions: list[str] = ["TRUE"]
+    values: list[Any] = []
     if query.session_key is not None:
         conditions.append("session_key = ?")
         values.append(column(str(query.session_key)))
@@ -138,17 +136,16 @@ def list_runs(
         conditions.append("status = ?")
         values.append(query.status.value)
     before = decode_cursor(query.cursor)
-    place: list[Any] = []
     if before is not None:
-        conditions.append("(accepted_at, id) < (?, ?)")
-        place = [before[0], column(before[1])]
+        conditions.append("number < ?")
+        values.append(before)
     sql = (
         f"SELECT {_COLUMNS} FROM runs WHERE {' AND '.join(conditions)}"  # noqa: S608 - fixed texts
-        " ORDER BY accepted_at DESC, id DESC LIMIT ?"
+        " ORDER BY number DESC LIMIT ?"
     )
     with snapshot(connection):
-        rows = connection.execute(sql, (*values, *place, limit)).fetchall()
-        return [_decode(connection, row, damage)[1] for row in rows]
+        rows = connection.execute(sql, (*values, limit)).fetchall()
+        return [_decode(connection, row, damage) for row in rows]
 
 
 def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLog) -> Numbered:

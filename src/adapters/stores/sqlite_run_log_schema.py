@@ -44,8 +44,12 @@ RUNS = Kind(
                 last_seq INTEGER NOT NULL,
                 body BLOB NOT NULL)""",
         ),
-        # `kept_from` is when a Run ended, by the clock in expiry_clock.
+        # `kept_from` is when a Run ended, by the clock in expiry_clock. Runs are listed by their
+        # numbers, since times jump with the system's clock; every index ends with the number.
         (
+            "DROP INDEX runs_by_time",
+            "DROP INDEX runs_of_session",
+            "CREATE INDEX runs_of_session ON runs (session_key)",
             "ALTER TABLE runs ADD COLUMN kept_from REAL",
             "UPDATE runs SET kept_from = ended_at",
             "DROP INDEX runs_by_end",
