@@ -38,13 +38,14 @@ from .sqlite_damage import DamageLog
 from .sqlite_files import DatabaseFiles, FileLost
 from .sqlite_incoming import INCOMING
 from .sqlite_integrity import is_damage
+from .sqlite_jobs import Together
 from .sqlite_one_offs import OneOffs, newest_stamp
 from .sqlite_past import find_turn, read_messages, read_transcripts
 from .sqlite_readers import Readers
 from .sqlite_schema import SESSIONS, open_database
 from .sqlite_turns import load_session, touch
 from .sqlite_usage import read_usage
-from .sqlite_writer import GroupWriter, Together
+from .sqlite_writer import GroupWriter
 from .working_set import WorkingSet
 
 T = TypeVar("T")

@@ -6,18 +6,19 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from ...domain.errors import StoreFailed
 from .failure_log import FailureLog
 from .sqlite_files import DatabaseFiles, FileLost
 from .sqlite_integrity import Damaged, is_damage
+from .sqlite_jobs import Job, Together, each, settle_all
 from .sqlite_schema import close_database
 
 logger = logging.getLogger(__name__)
@@ -29,48 +30,6 @@ _GATHERING = 0.0007
 """Seconds that jobs wait for others, where others are likely: a commit costs the same for many."""
 MAX_GROUP = 128
 """Jobs in one transaction at most, so that the first of them does not wait for all."""
-
-
-Together = Callable[[sqlite3.Connection, Sequence[A]], Sequence[T]]
-"""What does many pieces of work at once, and tells the outcome of each."""
-
-
-class _Job(Generic[A, T]):
-    """What to do inside a transaction, and whom to tell."""
-
-    __slots__ = ("_future", "_name", "error", "outcome", "piece", "renewal", "together")
-
-    def __init__(
-        self,
-        name: str,
-        together: Together[A, T],
-        piece: A,
-        future: asyncio.Future[T],
-        renewal: int,
-    ) -> None:
-        self._name = name
-        self.renewal = renewal
-        self._future = future
-        self.together = together
-        self.piece = piece
-        self.outcome: T
-        self.error: Exception | None = None
-
-    def settle(self) -> None:
-        """In the event loop. Who stopped waiting is not told; the work is done all the same."""
-        if self._future.done():
-            return
-        match self.error:
-            case None:
-                self._future.set_result(self.outcome)
-            case (sqlite3.Error() | OSError()) as error:
-                failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
-                failed.__cause__ = error
-                self._future.set_exception(failed)
-            case StopIteration():  # A future refuses it, and the jobs behind would never settle.
-                self._future.set_exception(RuntimeError(f"the work raised {self.error!r}"))
-            case error:
-                self._future.set_exception(error)
 
 
 Renew = Callable[[Exception], tuple[sqlite3.Connection, DatabaseFiles] | None]
@@ -108,7 +67,7 @@ class GroupWriter:
         self._lost: Exception | None = None
         self.failures = FailureLog(f"the {name} cannot be written")
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job[object, object] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job[object, object] | None] = SimpleQueue()
         self._stopping = False
         self._several = False
         """The last commit was of more than one job, so that others are likely to come."""
@@ -127,7 +86,7 @@ class GroupWriter:
         `work` may run again after a failed attempt that left no trace. The future raises
         StoreFailed for an error of the database, and anything else that `work` raises.
         """
-        return self.submit_with_others(_each, work)
+        return self.submit_with_others(each, work)
 
     def submit_with_others(self, together: Together[A, T], piece: A) -> asyncio.Future[T]:
         """The same for work that is done in one go with what else was submitted for `together`,
@@ -135,7 +94,7 @@ class GroupWriter:
         if self._closed:
             raise StoreFailed(f"The {self._name} is closed.")
         future: asyncio.Future[T] = self._loop.create_future()
-        job = _Job(self._name, together, piece, future, self._renewals_seen)
+        job = Job(self._name, together, piece, future, self._renewals_seen)
         self._jobs.put(job)  # type: ignore[arg-type]  # the future knows its type
         return future
 
@@ -159,11 +118,11 @@ class GroupWriter:
                     self._connection.rollback()
                 self._fail(jobs, error)
             with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
-                self._loop.call_soon_threadsafe(_settle, jobs)
+                self._loop.call_soon_threadsafe(settle_all, jobs)
         with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.
             close_database(self._connection)
 
-    def _take(self) -> list[_Job[object, object]]:
+    def _take(self) -> list[Job[object, object]]:
         """Wait for a job, then take all that wait. None is the last thing ever queued."""
         jobs = []
         job = self._jobs.get()
@@ -178,14 +137,14 @@ class GroupWriter:
             self._stopping = True
         return jobs
 
-    def _work(self, jobs: list[_Job[object, object]]) -> None:
+    def _work(self, jobs: list[Job[object, object]]) -> None:
         fresh = self._without_outdated(jobs)
         if fresh:
             self._commit(fresh)
         if self._lost is not None and self._renew is not None:
             self._begin_anew(self._renew, self._lost)
 
-    def _without_outdated(self, jobs: list[_Job[object, object]]) -> list[_Job[object, object]]:
+    def _without_outdated(self, jobs: list[Job[object, object]]) -> list[Job[object, object]]:
         """The jobs that are for this database; the others fail."""
         fresh = [job for job in jobs if job.renewal == self._renewals]
         if len(fresh) < len(jobs):
@@ -215,7 +174,7 @@ class GroupWriter:
         self._renewals_seen = renewals
         self._on_renewed(files)
 
-    def _commit(self, jobs: list[_Job[object, object]]) -> None:
+    def _commit(self, jobs: list[Job[object, object]]) -> None:
         """All jobs together; where that fails each on its own, so that one cannot spoil others."""
         try:
             self._check_before()
@@ -250,7 +209,7 @@ class GroupWriter:
         if self.failing and self._files is not None:
             self._files.check()
 
-    def _check_after(self, jobs: list[_Job[object, object]]) -> None:
+    def _check_after(self, jobs: list[Job[object, object]]) -> None:
         """What was committed to a file that has lost its name is gone with the process."""
         try:
             if self._files is not None:
@@ -269,7 +228,7 @@ class GroupWriter:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def _fail(self, jobs: list[_Job[object, object]], error: Exception) -> None:
+    def _fail(self, jobs: list[Job[object, object]], error: Exception) -> None:
         self.failing = True
         if is_damage(error):
             self.damage = error
@@ -279,14 +238,3 @@ class GroupWriter:
             self.failures.failed(error, len(jobs))
         for job in jobs:
             job.error = error
-
-
-def _each(
-    connection: sqlite3.Connection, works: Sequence[Callable[[sqlite3.Connection], T]]
-) -> list[T]:
-    return [work(connection) for work in works]
-
-
-def _settle(jobs: list[_Job[object, object]]) -> None:
-    for job in jobs:
-        job.settle()
