@@ -12,13 +12,14 @@ from .model_calls import ModelEvent, ModelRequest, Usage
 from .run_records import RunPage, RunQuery, RunRecord
 from .runs import EventSpan, Run, RunEvent, RunnerEvent
 from .session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionPage,
     SessionQuery,
     SessionSettingsMap,
+    UsageQuery,
 )
 from .sessions import SessionKey
 from .settings import Settings
@@ -124,8 +125,13 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def prune_one_off(self, before: float) -> int:
-        """Delete sessions of stateless requests last used before that time; tells how many."""
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        """Delete the sessions of stateless requests that were kept for more than `keep` seconds,
+        whatever the system's clock was set to meanwhile; then the oldest of the others, until what
+        is said in them takes at most `max_bytes`. None: no bound. Returns how many.
+
+        The store sees to `max_bytes` by itself from then on. Called at the start, and then often.
+        """
         ...
 
     async def check_writable(self) -> None:
@@ -215,8 +221,8 @@ class SessionCatalog(Protocol):
         """A Session's transcripts, newest first."""
         ...
 
-    async def usage(self, since: float) -> tuple[DayUsage, ...]:
-        """Tokens by day and model of the turns stored since that time, oldest day first."""
+    async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
+        """Tokens by period, agent and model, in that order."""
         ...
 
 

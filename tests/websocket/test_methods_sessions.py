@@ -54,7 +54,6 @@ async def test_a_row_tells_what_a_client_shows(bench: Bench) -> None:
         "agentId": "main",
         "kind": "direct",
         "isMain": True,
-        "displayName": "main",
         "sessionId": "s-main",
         "createdAt": 999_995_000,
         "updatedAt": 999_995_000,
@@ -159,11 +158,11 @@ async def test_describing_tells_of_one_session_or_of_none(bench: Bench) -> None:
 async def test_a_session_is_found_by_key_id_or_label(bench: Bench) -> None:
     await bench.turn("discord:group:dev")
     await bench.ask("sessions.patch", key="main", label="Mine")
-    main = {"ok": True, "key": "agent:main:main", "agentId": "main"}
+    main = {"ok": True, "key": "agent:main:main", "agentId": "main", "displayName": "Mine"}
     assert await bench.ask("sessions.resolve", key="main") == main
     assert await bench.ask("sessions.resolve", label="Mine", agentId="main") == main
     found = await bench.ask("sessions.resolve", sessionId="s-discord:group:dev")
-    assert found["key"] == "agent:main:discord:group:dev"
+    assert found == {"ok": True, "key": "agent:main:discord:group:dev", "agentId": "main"}
 
 
 @pytest.mark.parametrize(
@@ -396,6 +395,35 @@ async def test_a_session_can_be_begun_with_a_message(bench: Bench) -> None:
     assert [one["content"][0]["text"] for one in history["messages"]] == ["hello", "hi"]
 
 
+@pytest.mark.parametrize("size", [250, 501])
+async def test_a_key_of_any_length_that_the_grammar_allows_is_of_use_everywhere(
+    bench: Bench, size: int
+) -> None:
+    key = "k" * size
+    whole = f"agent:main:{key}"
+    for spelling in (key, whole):
+        gate, run_id = Gate(), f"K-{len(spelling)}"
+        bench.runner.script(run_id, gate, answered())
+        told = await bench.ask(
+            "sessions.create", key=spelling, message="hello", idempotencyKey=run_id
+        )
+        assert (told["key"], told["runId"]) == (whole, run_id)
+        await gate.reached.wait()
+        assert (await bench.ask("sessions.abort", runId=run_id))["aborted"]
+        await bench.log.end_of(run_id)
+    sent = await bench.ask("sessions.send", key=whole, message="again")
+    await bench.log.end_of(sent["runId"])
+    assert (await bench.ask("chat.history", sessionKey=whole))["sessionKey"] == whole
+
+
+@pytest.mark.parametrize("key", ["k" * 502, "é" * 251])
+async def test_a_key_beyond_the_grammars_limit_is_refused_with_the_limit(
+    bench: Bench, key: str
+) -> None:
+    for method in ("sessions.create", "sessions.send"):
+        assert "is longer than 512 bytes" in await refusal(bench, method, key=key, message="hi")
+
+
 async def test_sending_and_aborting_by_key(bench: Bench) -> None:
     gate = Gate()
     bench.runner.script("K", gate, answered())
@@ -423,7 +451,9 @@ async def test_usage_by_session_and_by_day(bench: Bench) -> None:
     told = await bench.ask("sessions.usage", startDate="1971-01-01", endDate="1971-01-02")
     assert (told["daily"], told["sessions"]) == ([], [])
     told = await bench.ask("sessions.usage", key="main")
-    assert told["sessions"][0]["usage"] == {"input": 40, "output": 20, "totalTokens": 60}
+    usage = told["sessions"][0]["usage"]
+    assert (usage["input"], usage["output"], usage["totalTokens"]) == (40, 20, 60)
+    assert [day["date"] for day in usage["dailyBreakdown"]] == ["1970-01-06", "1970-01-07"]
     assert told["totals"]["totalTokens"] == 60
 
 
@@ -433,8 +463,10 @@ async def test_usage_of_the_last_days(bench: Bench) -> None:
     await bench.turn("agent:beta:x", at=bench.clock() - 86_400.0)
     told = await bench.ask("sessions.usage", agentId="beta")
     assert [row["key"] for row in told["sessions"]] == ["agent:beta:x"]
+    assert [day["totalTokens"] for day in told["daily"]] == [30]
+    told = await bench.ask("sessions.usage", agentScope="all")
     assert [day["totalTokens"] for day in told["daily"]] == [30, 30]
-    assert told["totals"] == {"input": 40, "output": 20, "totalTokens": 60}
+    assert told["totals"]["totalTokens"] == 60
 
 
 @pytest.mark.parametrize("day", ["2026-02-30", "0001-01-01"])

@@ -1,7 +1,7 @@
 """The frames of the control protocol, versions 3 and 4, as they travel: one JSON object each.
 
-Every model is closed: an unknown key is an error that names it. docs/protocol.md and the JSON
-Schema beside it are generated from these models.
+Every model is closed: an unknown key is an error that names it, save in the parameters of methods
+that only read. docs/protocol.md and the JSON Schema beside it are generated from these models.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ OLDEST_PROTOCOL = 3
 NEWEST_PROTOCOL = 4
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+SessionKeyText = Annotated[str, Field(min_length=1, max_length=512)]
+"""A session key as a client wrote it; the grammar allows 512 bytes of the canonical form."""
 Text = Annotated[str, Field(max_length=4_096)]
 Count = Annotated[int, Field(ge=0)]
 

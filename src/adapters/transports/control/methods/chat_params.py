@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..attachments import Attachments
 from ..calls import Params
-from ..frames import Name
+from ..frames import Name, SessionKeyText
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -23,7 +23,7 @@ class AgentParams(Params):
     message: Annotated[str, Field(min_length=1)]
     idempotency_key: Key
     agent_id: Name | None = None
-    session_key: Name | None = None
+    session_key: SessionKeyText | None = None
     session_id: Name | None = None
     thinking: Name | None = None
     timeout: Seconds | None = None
@@ -58,9 +58,10 @@ class AgentParams(Params):
 
 class SendParams(Params):
     """`message` may be empty where there are attachments. `timeout_ms`: milliseconds; it shortens
-    the agent's limit and never lengthens it, and 0 sets none."""
+    the agent's limit and never lengthens it, and 0 sets none. `suppress_command_interpretation`: a
+    command such as `/status` goes to the model, too."""
 
-    session_key: Name
+    session_key: SessionKeyText
     message: str
     idempotency_key: Key
     agent_id: Name | None = None
@@ -75,12 +76,14 @@ class SendParams(Params):
     mentions: Any = None
     work_context: Any = None
     expected_session_id: Any = None
+    suppress_command_interpretation: bool | None = None
+    control_ui_reconnect_resume: Annotated[Any, Field(alias="__controlUiReconnectResume")] = None
 
 
 class AbortParams(Params):
     """Without `run_id`: every run of the session."""
 
-    session_key: Name
+    session_key: SessionKeyText
     run_id: Name | None = None
     agent_id: Name | None = None
     preserve_side_runs: bool | None = None
@@ -89,7 +92,7 @@ class AbortParams(Params):
 class InjectParams(Params):
     """`label` stands before the message."""
 
-    session_key: Name
+    session_key: SessionKeyText
     message: Annotated[str, Field(min_length=1)]
     label: Annotated[str, Field(max_length=100)] | None = None
     agent_id: Name | None = None

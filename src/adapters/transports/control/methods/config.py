@@ -13,8 +13,9 @@ from pydantic import Field
 from .....domain.auth import Principal, Scope
 from .....domain.configuration import ConfigFile, ConfigIssue, ConfigRefused, ConfigSnapshot
 from ..calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
-from ..frames import ErrorShape, Name, Text
+from ..frames import ErrorShape, Name, SessionKeyText, Text
 from ..problems import INVALID_REQUEST
+from .config_lookup import LookupParams, looked_up
 from .config_restarts import HELD_BACK, reload_mode, taken_over, waiting
 
 _FILE = re.compile(r"(?<!\S)/\S+")
@@ -33,7 +34,7 @@ class SetParams(Params):
 class ApplyParams(SetParams):
     """What tells a session of the restart is accepted: there is none here."""
 
-    session_key: Name | None = None
+    session_key: SessionKeyText | None = None
     note: Text | None = None
     restart_delay_ms: Annotated[int, Field(ge=0, le=60_000)] | None = None
     delivery_context: Any = None
@@ -45,6 +46,7 @@ def handlers(config: ConfigFile, applied: Callable[[], str] | None = None) -> Ha
     return {
         "config.get": Handler(NoParams, methods.get),
         "config.schema": Handler(NoParams, methods.schema),
+        "config.schema.lookup": Handler(LookupParams, methods.lookup),
         "config.set": Handler(SetParams, methods.set),
         "config.apply": Handler(ApplyParams, methods.apply),
         "config.patch": Handler(ApplyParams, methods.patch),
@@ -70,6 +72,9 @@ class _Config:
 
     async def schema(self, call: Call, params: NoParams) -> object:
         return dict(await asyncio.to_thread(self._config.schema))
+
+    async def lookup(self, call: Call, params: LookupParams) -> object:
+        return looked_up(await asyncio.to_thread(self._config.schema), params.path)
 
     async def set(self, call: Call, params: SetParams) -> object:
         async with self._turn:

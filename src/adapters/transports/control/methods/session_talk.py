@@ -14,7 +14,7 @@ from .....domain.session_desk import SessionDesk
 from .....domain.session_settings import Setting
 from ..attachments import Attachments
 from ..calls import ANSWERED, Call, Handler, Handlers, Params
-from ..frames import Name
+from ..frames import Name, SessionKeyText
 from .chat import ChatMethods
 from .chat_params import AbortParams, Milliseconds, SendParams
 
@@ -24,7 +24,7 @@ Key = Annotated[str, Field(min_length=1, max_length=256)]
 class SendByKeyParams(Params):
     """As `chat.send`. Without an idempotency key the request must not be repeated."""
 
-    key: Key
+    key: SessionKeyText
     message: str
     agent_id: Name | None = None
     idempotency_key: Key | None = None
@@ -36,16 +36,20 @@ class SendByKeyParams(Params):
 class AbortByKeyParams(Params):
     """The runs of a session, or one run."""
 
-    key: Key | None = None
+    key: SessionKeyText | None = None
     run_id: Name | None = None
     agent_id: Name | None = None
     clear_queued: bool | None = None
 
 
 class CreateParams(Params):
-    """`key`: left out, a new one is made. `message`: what to begin with."""
+    """`key`: left out, a new one is made. `message`: what to begin with.
 
-    key: Key | None = None
+    `parent_session_key` must be a session's key, which is all it means here: sessions have no
+    lineage and no hooks, so `emit_command_hooks` and `succeeds_parent` change nothing.
+    """
+
+    key: SessionKeyText | None = None
     agent_id: Name | None = None
     label: Name | None = None
     model: Name | None = None
@@ -53,6 +57,9 @@ class CreateParams(Params):
     message: str | None = None
     attachments: Attachments = Field(default_factory=list)
     idempotency_key: Key | None = None
+    parent_session_key: Key | None = None
+    emit_command_hooks: bool | None = None
+    succeeds_parent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class SessionTalk:
         """A session of that key that is there already gets the settings, and stays."""
         text = params.key or f"chat:{self.new_id()}"
         key = self.gateway.session_key(text, agent_id=params.agent_id)
+        if params.parent_session_key is not None:
+            self.gateway.session_key(params.parent_session_key)
         asked: dict[str, Setting] = {
             "label": params.label,
             "model": params.model,
