@@ -10,6 +10,7 @@ import pytest
 from opensoul.adapters.config.redaction import redacted_value
 from opensoul.adapters.config.secret_texts import REDACTED
 from tests.app.serving import SECRET, Served
+from tests.config import plants
 from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter
 
@@ -204,3 +205,67 @@ async def test_where_files_are_is_for_administrators(served: Served, enter: Ente
         assert missing in (await _config(admin))["issues"][0]["message"]
         (issue,) = (await _config(reader))["issues"]
         assert issue["message"] == "there is no file [redacted]"
+
+
+@pytest.mark.parametrize("method", ["config.set", "config.apply", "config.patch"])
+async def test_a_client_cannot_have_the_log_written_elsewhere(
+    served: Served, peer: Peer, method: str
+) -> None:
+    target = served.config_path.parent / ".bashrc"
+    target.write_text("# ours\n")
+    written = json.loads(served.config_path.read_text())
+    for file in (str(target), "~/.bashrc", "state/../.bashrc"):
+        raw = json.dumps(written | {"logging": {"file": file}})
+        given = {"raw": raw, "baseHash": (await _config(peer))["hash"]}
+        with pytest.raises(Refused, match="set it on the Gateway's machine"):
+            await peer.call(method, given)
+    assert json.loads(served.config_path.read_text()) == written
+    assert target.read_text() == "# ours\n"
+
+
+async def test_a_client_cannot_have_an_agent_work_elsewhere(served: Served, peer: Peer) -> None:
+    outside = str(served.config_path.parent / "elsewhere")
+    await peer.call("agents.create", {"name": "Ops"})
+    for method, params in (
+        ("agents.create", {"name": "Other", "workspace": outside}),
+        ("agents.update", {"agentId": "ops", "workspace": outside}),
+        ("agents.update", {"agentId": "ops", "workspace": "~/elsewhere"}),
+    ):
+        with pytest.raises(Refused, match="a directory only inside the state directory"):
+            await peer.call(method, params)
+    assert not (served.config_path.parent / "elsewhere").exists()
+    inside = str(served.config_path.parent / "state" / "elsewhere")
+    await peer.call("agents.update", {"agentId": "ops", "workspace": inside})
+
+
+async def test_what_is_planted_is_shown_to_no_reader(served: Served, enter: Enter) -> None:
+    written = json.loads(served.config_path.read_text())
+    text = plants.COMMENTS + json.dumps(plants.WHOLE | written | {"env": plants.WHOLE["env"]})
+    served.config_path.write_text(text)
+    async with enter(scopes=["operator.read"]) as reader:
+        shown = json.dumps([await _config(reader), await reader.call("logs.tail")])
+    assert [what for what, secret in plants.PLANTED.items() if secret in shown] == []
+
+
+async def test_a_long_text_of_question_marks_is_shown_at_once(served: Served, peer: Peer) -> None:
+    written = json.loads(served.config_path.read_text())
+    served.configure(written | {"channels": {"x": "?" * 200_000, "url": "http://h?" + "&" * 9_999}})
+    assert (await _config(peer))["valid"]
+
+
+@pytest.mark.parametrize("place", ["header", "model", "parameter"])
+async def test_nothing_that_is_sent_to_a_provider_follows_it_to_another_server(
+    served: Served, peer: Peer, place: str
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    fake = written["models"]["providers"]["fake"]
+    match place:
+        case "header":
+            fake["models"][0]["headers"] = {"X-Key": "a-key"}
+        case "model":
+            fake["models"][0]["params"] = {"api_key": "a-key"}
+        case _:
+            written["agents"]["defaults"]["models"] = {"fake/m": {"params": {"api_key": "a-key"}}}
+    served.configure(written)
+    with pytest.raises(Refused, match="is another server than the key was given for"):
+        await _patch(peer, models={"providers": {"fake": {"baseUrl": "http://127.0.0.1:1/v1"}}})

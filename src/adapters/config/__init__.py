@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .redaction import redacted
     from .reference import render_reference
     from .schema import Root, json_schema
-    from .secret_texts import REDACTED
+    from .secret_texts import REDACTED, masked
     from .source import ConfigSource
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "json_schema",
     "load",
     "locate",
+    "masked",
     "redacted",
     "render",
     "render_reference",
@@ -59,6 +60,7 @@ _LATER = {
     "Skipped": "changes",
     "json_schema": "schema",
     "load": "loading",
+    "masked": "secret_texts",
     "redacted": "redaction",
     "render_reference": "reference",
 }
