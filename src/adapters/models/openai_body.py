@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 
 from ...domain.errors import ModelFailed
+from ...domain.tracebacks import drop_tracebacks
 from . import openai_json
 from .openai_failures import Failures
 from .openai_http import why_broken
@@ -79,6 +80,7 @@ class Body:
             self.failure = self._failures.silent(self._idle_timeout)
         except (aiohttp.ClientError, OSError) as error:
             self.failure = self._failures.unusable(why_broken(error), str(error))
+            drop_tracebacks(error)  # The response keeps the error, and its frames refer to this.
         self.abandoned = True
         return _left_in(content)
 
