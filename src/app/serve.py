@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import click
 from dependency_injector import providers
 
 from ..adapters.config import Overrides
 from ..adapters.system.token_file import TokenFile
 from ..domain.settings import Settings
 from .cli.banner import base_url, start_message
+from .cli.output import echo
 from .container import Container
 from .hosting import host
 from .server import create_app
@@ -35,7 +35,7 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
             config=overrides.config_path,
             secret_from_options=overrides.token is not None or overrides.password is not None,
         )
-        click.echo(message)
+        echo(message)
 
     host(app, container.lifecycle(), settings.listen, on_ready=tell)
     return 0

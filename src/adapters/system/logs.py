@@ -17,6 +17,7 @@ from typing import Any
 
 from ...domain.runs import CONTENT
 from ...domain.settings import LoggingSettings
+from ...domain.terminal_text import escape_line
 from .log_lines import LEVELS, formatter
 from .log_values import masked
 
@@ -93,7 +94,8 @@ class _Lasting(logging.Handler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         reason = masked(f"{type(sys.exception()).__name__}: {sys.exception()}")
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"opensoul: a line of the log is lost ({record.name}): {reason}\n")
+            lost = f"opensoul: a line of the log is lost ({record.name}): {reason}"
+            sys.stderr.write(f"{escape_line(lost)}\n")
 
 
 class _ConsoleHandler(_Lasting, logging.StreamHandler[Any]):

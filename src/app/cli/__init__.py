@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Asked by scripts, often: not worth loading all commands for.
         from .version import version_line
 
-        print(version_line())
+        print(version_line())  # noqa: T201 - our own text, and no time to load click
         return 0
     from .root import run
 

@@ -10,6 +10,7 @@ import click
 
 from .failures import report_unexpected, report_usage, tell
 from .lazy import LazyGroup
+from .output import cleaned_warnings, echo
 from .refused import Refused
 from .state import Serve, State, common_options
 
@@ -43,9 +44,10 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
     as_json = "--json" in arguments
     verbose = "--verbose" in arguments
     try:
-        outcome = opensoul.main(
-            list(arguments), prog_name="opensoul", standalone_mode=False, obj=State(serve)
-        )
+        with cleaned_warnings():
+            outcome = opensoul.main(
+                list(arguments), prog_name="opensoul", standalone_mode=False, obj=State(serve)
+            )
     except click.UsageError as error:
         report_usage(error, as_json=as_json)
         return error.exit_code
@@ -64,7 +66,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         from .version import version_line
 
-        click.echo(version_line())
+        echo(version_line())
         ctx.exit()
 
 
