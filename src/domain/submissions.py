@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from unicodedata import category
 
 from .errors import InvalidRequest, KeyReused
 from .messages import Role
@@ -13,6 +12,7 @@ from .runs import Run, RunRequest
 from .session_settings import thinking_level
 from .sessions import bind
 from .settings import Settings
+from .terminal_text import check_name
 
 MAX_IDEMPOTENCY_KEY = 256
 
@@ -68,11 +68,7 @@ def check_key(key: str) -> str:
             f"idempotencyKey must have 1 to {MAX_IDEMPOTENCY_KEY} characters",
             param="idempotencyKey",
         )
-    if any(category(char) in ("Cc", "Cs") for char in key):
-        raise InvalidRequest(
-            "idempotencyKey contains control characters or lone surrogates", param="idempotencyKey"
-        )
-    return key
+    return check_name(key, "idempotencyKey")
 
 
 def fingerprint(run: Run) -> str:

@@ -90,8 +90,8 @@ def unsafe_in_name(text: str) -> str:
     if name(char, ""):
         described += f" {name(char)}"
     return (
-        f"contains the character {described} at position {found.start() + 1}: "
-        "control and format characters are not allowed"
+        "contains control characters, format characters or lone surrogates: "
+        f"{described} at position {found.start() + 1}"
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ....domain.errors import InvalidRequest
 from ....domain.messages import Image, Message, Part, Role, Text
-from .frames import Frame
+from .frames import NAMING, Frame
 
 MAX_BYTES = 5_000_000
 """Of one attachment, decoded."""
@@ -31,7 +31,7 @@ class Attachment(Frame):
 
     type: Annotated[str, Field(max_length=64)] | None = None
     mime_type: Annotated[str, Field(max_length=128)] | None = None
-    file_name: Annotated[str, Field(max_length=255)] | None = None
+    file_name: Annotated[str, Field(max_length=255), NAMING] | None = None
     content: str
 
 

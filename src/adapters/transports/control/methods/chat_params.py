@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..attachments import Attachments
 from ..calls import Params
-from ..frames import Name
+from ..frames import NAMING, Name
 
 Seconds = Annotated[int, Field(ge=0, le=86_400)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -89,5 +89,5 @@ class InjectParams(Params):
 
     session_key: Name
     message: Annotated[str, Field(min_length=1)]
-    label: Annotated[str, Field(max_length=100)] | None = None
+    label: Annotated[str, Field(max_length=100), NAMING] | None = None
     agent_id: Name | None = None
