@@ -17,8 +17,9 @@ from hypercorn.utils import wrap_app
 from quart import Quart
 
 from ..domain.settings import ListenSettings
-from . import websocket_rules
+from . import event_loop, websocket_rules
 from .lifecycle import Lifecycle
+from .peers import PeerConnections
 from .websocket_wire import TimedConfig, Timing
 
 _BACKLOG = 1_024
@@ -55,8 +56,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
         stop = _stop_on_signals()
         await serve_until(stop, app, lifecycle, listen, sockets, ready)
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(until_signal())
+    event_loop.run(until_signal(), loop_factory=_loop_factory())
 
 
 async def serve_until(
@@ -68,11 +68,16 @@ async def serve_until(
     on_ready: OnReady,
     *,
     websockets: Timing = Timing(),  # noqa: B008 (frozen)
+    peers: PeerConnections | None = None,
 ) -> None:
-    """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain."""
+    """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain.
+
+    `peers` limits the connections of one address; left out: by the settings in force.
+    """
     websocket_rules.install()
     config = hypercorn_config(listen)
     config.websocket_timing = websockets
+    config.peers = peers or PeerConnections.by(lambda: lifecycle.settings)
     opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
     port = opened[0].getsockname()[1]
 

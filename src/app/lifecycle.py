@@ -21,7 +21,7 @@ from ..domain.ports import (
     SessionStore,
 )
 from ..domain.recovery import recover
-from ..domain.settings import LoggingSettings
+from ..domain.settings import LoggingSettings, Settings
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 
@@ -106,6 +106,11 @@ class Lifecycle:
         self._drain: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
         self._started = False
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force now."""
+        return self._settings()
 
     async def start(self) -> None:
         """Raises what keeps the Gateway from starting, with nothing left behind.

@@ -13,8 +13,18 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.protocol import h2, h11
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 
+from .peers import PeerConnections
 from .websocket_stream import RuledStream
 
+_TOO_MANY_BODY = (
+    b'{"error":{"message":"This address has too many connections '
+    b'(gateway.maxConnectionsPerAddress).","type":"server_error","param":null,'
+    b'"code":"too_many_connections"}}'
+)
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Retry-After: 5\r\nContent-Length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
+)
 FIRST_REQUEST_SECONDS = 20.0
 """How long a new connection may take for the head of its first request."""
 
@@ -53,6 +63,27 @@ class PatientServer(TCPServer):
 
     _expecting_first = True
 
+    async def run(self) -> None:
+        """Serve the connection, unless its address has too many."""
+        peers: PeerConnections | None = getattr(self.config, "peers", None)
+        name = self.writer.get_extra_info("peername")
+        if peers is None or not isinstance(name, tuple):
+            await super().run()
+        elif peers.enter(name[0]):
+            try:
+                await super().run()
+            finally:
+                peers.leave(name[0])
+        else:
+            await self._turn_away()
+
+    async def _turn_away(self) -> None:
+        """An answer, as far as the client still takes one, and the end."""
+        tls = self.writer.get_extra_info("ssl_object")
+        if tls is None or tls.selected_alpn_protocol() != "h2":
+            self.writer.write(_TOO_MANY)
+        await self._close()
+
     def _idle_timeout(self) -> Coroutine[Any, Any, None]:
         """The first request has to come sooner than further ones: who brings none is a stranger."""
         # Noted here: what is returned may be cancelled before it begins.
@@ -86,6 +117,7 @@ _EXPECTED: dict[type, tuple[str, ...]] = {
         "_read_data",
         "_idle_timeout",
         "_initiate_server_close",
+        "run",
     ),
 }
 _PARAMETERS: dict[type, set[str]] = {

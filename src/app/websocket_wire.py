@@ -12,6 +12,8 @@ from hypercorn.config import Config
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
 from wsproto.events import Message, TextMessage
 
+from .peers import PeerConnections
+
 _PREAUTH_LIMIT = 65_536
 _PREAUTH_REASON = "preauth payload too large"
 
@@ -26,9 +28,10 @@ class Timing:
 
 
 class TimedConfig(Config):
-    """hypercorn's settings with ours; a plain Config means the default timing."""
+    """hypercorn's settings with ours; a plain Config means the default timing, and no limit."""
 
     websocket_timing = Timing()
+    peers: PeerConnections | None = None
 
 
 class ServerWire:

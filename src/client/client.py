@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -137,9 +138,11 @@ class Client(Queries):
     ) -> Run:
         """Ask an agent; returns once the Gateway has accepted the Run.
 
-        `timeout`: seconds the Run may take, 0 for no limit. `more`: parameters of `agent` by
-        their own names. A connection that is lost before the answer is no reason to fail: the
-        request is sent again under the same key, and the Gateway begins one Run for both.
+        `timeout`: seconds the Run may take, also fractions of one; it shortens the limit that the
+        Gateway has for the agent, and 0 sets none. ValueError for what is no duration. `more`:
+        parameters of `agent` by their own names. A connection that is lost before the answer is no
+        reason to fail: the request is sent again under the same key, and the Gateway begins one
+        Run for both.
         """
         asked = {
             "message": message,
@@ -147,7 +150,7 @@ class Client(Queries):
             "sessionKey": session_key,
             "sessionId": session_id,
             "thinking": thinking,
-            "timeout": None if timeout is None else int(timeout),
+            "timeout": None if timeout is None else _seconds(timeout),
             "idempotencyKey": idempotency_key or str(uuid.uuid4()),
             **more,
         }
@@ -191,6 +194,13 @@ class Client(Queries):
     def _ended(self, error: ClientError) -> None:
         for reader in tuple(self._readers):
             reader.fail(error)
+
+
+def _seconds(timeout: float) -> float:
+    """As it goes over the wire: whole seconds as an integer, which every Gateway understands."""
+    if not math.isfinite(timeout) or timeout < 0:
+        raise ValueError(f"timeout must be a number of seconds from 0 up, not {timeout}")
+    return int(timeout) if timeout == int(timeout) else timeout
 
 
 def _begun(client: Client, key: str, exchange: Exchange, answer: Answer) -> Run:

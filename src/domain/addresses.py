@@ -16,13 +16,20 @@ _LONGEST = 64
 class ClientAddress:
     """`forwarded_by_stranger`: forwarding headers came from a peer that is no trusted proxy.
 
-    They were ignored. `unproven`: trusted proxies told of a loopback address, or of none that can
-    be read, but not every hop was on this machine. Neither kind of client counts as local.
+    They were ignored. `through_proxy`: they came from a trusted proxy. `unproven`: trusted proxies
+    reported a loopback address, or none that can be read, but not every hop was on this machine.
+    A client of the first or the last kind does not count as local.
     """
 
     address: str
     forwarded_by_stranger: bool = False
     unproven: bool = False
+    through_proxy: bool = False
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether the request has forwarding headers, from whichever peer."""
+        return self.forwarded_by_stranger or self.through_proxy
 
     @property
     def is_loopback(self) -> bool:
@@ -63,7 +70,15 @@ def client_address(
         client = parsed
         if not _is_trusted(parsed, trusted):
             break
-    return ClientAddress(str(client), unproven=client.is_loopback and not here)
+    unproven = client.is_loopback and not here
+    return ClientAddress(str(client), unproven=unproven, through_proxy=forwarding_headers)
+
+
+def stands_for_many(peer: str, trusted: Sequence[Network]) -> bool:
+    """Whether many clients can connect through the peer: a trusted proxy, or a program on this
+    machine, which may be a proxy or a tunnel."""
+    parsed = _parse(peer)
+    return parsed is None or parsed.is_loopback or _is_trusted(parsed, trusted)
 
 
 def _hops(forwarded_for: Sequence[str], real_ip: str | None) -> list[str]:

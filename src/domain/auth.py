@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from .addresses import ClientAddress
-from .errors import Forbidden, Unauthenticated
+from .errors import Forbidden, NotLocal, Unauthenticated
 from .lockout import Lockout
 from .settings import AuthMode, AuthSettings
 
@@ -85,7 +85,8 @@ def authenticate(credential: Credential, settings: AuthSettings, lockout: Lockou
     """The Principal that the credential proves.
 
     Raises Unauthenticated for a missing or wrong credential (a missing one does not count towards
-    the lockout), LockedOut for any credential from an address that is locked out.
+    the lockout), LockedOut for any credential from an address that is locked out, NotLocal where
+    no authentication is configured and the client is not on this machine.
     """
     if settings.mode is not AuthMode.NONE and credential.secret is None:
         raise Unauthenticated(
@@ -93,7 +94,7 @@ def authenticate(credential: Credential, settings: AuthSettings, lockout: Lockou
         )
     principal = recognise(credential, settings, lockout)
     if principal is None:
-        count_failure(credential.client, settings, lockout)
+        count_failure(credential.client, settings, lockout, credential.secret)
         raise Unauthenticated(f"This {settings.mode} is not the Gateway's.")
     return principal
 
@@ -101,11 +102,12 @@ def authenticate(credential: Credential, settings: AuthSettings, lockout: Lockou
 def recognise(credential: Credential, settings: AuthSettings, lockout: Lockout) -> Principal | None:
     """The Principal that the credential proves; None for a missing or wrong one.
 
-    That is not counted: who finds no other proof either calls `count_failure`. Raises LockedOut,
-    whatever was brought.
+    A wrong one is not counted here: a caller that finds no other proof calls `count_failure`.
+    Raises LockedOut and NotLocal, whatever the credential is.
     """
     address = credential.client.address
     if settings.mode is AuthMode.NONE:
+        _require_local(credential.client)
         return Principal("anonymous", ALL_SCOPES, settings.mode, address)
     lockout.check(address)
     if credential.secret is None or not _matches(credential.secret, settings):
@@ -124,9 +126,25 @@ def _matches(presented: bytes, settings: AuthSettings) -> bool:
     )
 
 
-def count_failure(client: ClientAddress, settings: AuthSettings, lockout: Lockout) -> None:
-    """Count a wrong credential towards the lockout of where it came from."""
-    locked = lockout.failed(client.address, settings.lockout)
+def _require_local(client: ClientAddress) -> None:
+    """Raises NotLocal. A proxy on this machine connects from loopback, whoever its client is."""
+    if client.is_local and not client.is_forwarded:
+        return
+    cause = "the request has forwarding headers, so a proxy passed it on"
+    if not client.is_forwarded:
+        cause = f"the request came from {client.address}"
+    raise NotLocal(
+        "Without authentication (gateway.auth.mode `none`) only programs on the Gateway's own "
+        f"machine are served, and {cause}. Set gateway.auth.mode to `token` or `password`, and "
+        "send that secret as `Authorization: Bearer <secret>`."
+    )
+
+
+def count_failure(
+    client: ClientAddress, settings: AuthSettings, lockout: Lockout, *secrets: bytes | None
+) -> None:
+    """Count the wrong `secrets` of one attempt towards the lockout of the client's address."""
+    locked = lockout.failed(client.address, settings.lockout, secrets)
     if client.forwarded_by_stranger and client.is_loopback:
         logger.warning(
             "a wrong credential came from loopback with forwarding headers: if a reverse proxy "

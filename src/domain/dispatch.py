@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import cast
+from typing import Any, TypeVar, cast
 
-from .errors import GatewayError, RunFailed, RunTimedOut, ShuttingDown
-from .lanes import Lanes, Place
+from .errors import RunFailed, RunTimedOut, SessionBusy, ShuttingDown
+from .lanes import Lanes
+from .live_runs import LiveRun, abandoned_event, terminal_event
 from .model_calls import ReasoningDelta, TextDelta
 from .ports import (
     AgentRunner,
@@ -25,7 +26,17 @@ from .ports import (
     Turn,
 )
 from .run_records import record_of
-from .runs import CONTENT, Aborted, Answered, Failed, Finished, Run, RunEvent, Started, failed_event
+from .runs import (
+    CONTENT,
+    Aborted,
+    Answered,
+    Failed,
+    Finished,
+    Run,
+    RunEvent,
+    Started,
+    failed_event,
+)
 from .send_policy import check_send
 from .session_records import SessionSettingsMap
 from .session_settings import applied_to
@@ -35,21 +46,21 @@ logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
 
 
-@dataclass(slots=True, eq=False)
-class _Live:
-    """A Run that has no terminal event yet."""
+_PATIENCE = 10.0
+"""Seconds that a runner gets to end."""
+_LAST_PATIENCE = 2.0
+"""The same while the Gateway shuts down, at most."""
 
-    run: Run
-    place: Place
-    task: asyncio.Task[Finished] | None = None
-    abort_reason: str | None = None
-    committing: bool = False
-    ended: asyncio.Event | None = None
-    """Made when somebody waits for it."""
+T = TypeVar("T")
 
 
 class LocalDispatcher:
-    """RunDispatcher of one process: a task per Run, independent of who follows it."""
+    """RunDispatcher of one process: a task per Run, independent of its followers.
+
+    `patience`: seconds that a runner gets to end once its Run is stopped or its answer is complete.
+    After that it is abandoned: the Run ends without it, and nothing that it does counts any more.
+    A runner that blocks the event loop itself cannot be abandoned, since nothing else runs then.
+    """
 
     def __init__(
         self,
@@ -61,6 +72,7 @@ class LocalDispatcher:
         settings: CurrentSettings,
         clock: Clock,
         new_id: NewId,
+        patience: float = _PATIENCE,
     ) -> None:
         self._runners = runners
         self._store = store
@@ -69,7 +81,10 @@ class LocalDispatcher:
         self._settings = settings
         self._clock = clock
         self._new_id = new_id
-        self._live: dict[str, _Live] = {}
+        self._patience = patience
+        self._live: dict[str, LiveRun] = {}
+        self._abandoned: set[asyncio.Task[Finished]] = set()
+        self._changes: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -86,20 +101,13 @@ class LocalDispatcher:
         except BaseException:
             place.leave()
             raise
-        live = self._live[run.id] = _Live(run, place)
+        live = self._live[run.id] = LiveRun(run, place)
         self._idle.clear()
-        live.task = asyncio.create_task(self._execute(live), name=f"run {run.id}")
-        # Not in the task itself: a task cancelled before its first step never runs a line of it.
-        live.task.add_done_callback(partial(self._settle, live))
+        self._begin(live, self._execute(live))
 
     def abort(self, run_id: str, reason: str) -> bool:
         live = self._live.get(run_id)
-        if live is None or live.task is None or live.committing or live.abort_reason is not None:
-            return False
-        if not live.task.cancel():
-            return False  # It has ended, and its terminal event is about to be told.
-        live.abort_reason = reason
-        return True
+        return live is not None and self._stop(live, Aborted(reason))
 
     def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
         runs = (live.run for live in self._live.values())
@@ -111,34 +119,71 @@ class LocalDispatcher:
             live.ended = live.ended or asyncio.Event()
             await live.ended.wait()
 
+    async def change(
+        self,
+        key: SessionKey,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        patience: float,
+        stop: str | None = None,
+    ) -> T:
+        place = self._lanes.enter_to_change(str(key))
+        try:
+            if stop is not None:
+                for run in reversed(self.live(key)):
+                    self.abort(run.id, stop)
+            async with asyncio.timeout(patience):
+                await place.turn()
+            task = asyncio.create_task(work(), name=f"change of session {key}")
+        except TimeoutError:
+            place.leave()
+            raise SessionBusy(
+                f"Session {key} is still active; try again in a moment.", retry_after=patience
+            ) from None
+        except BaseException:
+            place.leave()
+            raise
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        # The lane is free once the work is done, not when its caller has stopped waiting.
+        task.add_done_callback(lambda _: place.leave())
+        return await asyncio.shield(task)
+
     async def drain(self, grace: float) -> None:
         self._draining = True
+        if await self._is_idle_within(grace):
+            return
+        for run_id in list(self._live):
+            self.abort(run_id, "The Gateway is shutting down.")
+        patience = min(self._patience, _LAST_PATIENCE)
+        if not await self._is_idle_within(patience):
+            for live in list(self._live.values()):
+                self._abandon(live, patience)
+            await self._idle.wait()  # What is left are turns on their way into the store.
+
+    async def _is_idle_within(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
-            for run_id in list(self._live):
-                self.abort(run_id, "The Gateway is shutting down.")
-            await self._idle.wait()
+            return False
+        return True
 
-    async def _execute(self, live: _Live) -> Finished:
+    async def _execute(self, live: LiveRun) -> Finished:
         loop, run = asyncio.get_running_loop(), live.run
         accepted = loop.time()
-        with live.place:
-            await live.place.turn()
-            runner = self._runners[run.agent.runner]
-            started = loop.time()
-            await self._store.check_writable()
-            session, run = await self._bind_history(run, runner)
-            times = Started(queued=started - accepted, history=loop.time() - started)
-            self._run_log.append(run.id, times)
-            transcript = Transcript() if session is None else session.tail
-            answered = await self._answer(run, runner.run(run, transcript))
-            if live.abort_reason is not None:
-                raise asyncio.CancelledError  # The runner swallowed it; nothing may be stored.
-            live.committing = True
-            await self._commit(run, session, answered)
-            return Finished(answered.stop, answered.usage, answered.model)
+        await live.place.turn()
+        runner = self._runners[run.agent.runner]
+        started = loop.time()
+        await self._store.check_writable()
+        session, run = await self._bind_history(run, runner)
+        times = Started(queued=started - accepted, history=loop.time() - started)
+        self._run_log.append(run.id, times)
+        transcript = Transcript() if session is None else session.tail
+        if run.agent.timeout is not None:
+            live.set_timer(run.agent.timeout, self._run_out_of_time, live, run.agent.timeout)
+        answered = await self._answer(live, run, session, runner.run(run, transcript))
+        return await self._conclude(live, run, session, answered)
 
     async def _bind_history(
         self, run: Run, runner: AgentRunner
@@ -173,25 +218,43 @@ class LocalDispatcher:
         return replace(run, agent=applied_to(run.agent, chosen, settings.models))
 
     async def _answer(
-        self, run: Run, answer: AsyncGenerator[Sequence[TextDelta | ReasoningDelta | Answered]]
+        self,
+        live: LiveRun,
+        run: Run,
+        session: StoredSession | None,
+        answer: AsyncGenerator[Sequence[TextDelta | ReasoningDelta | Answered]],
     ) -> Answered:
-        limit = run.agent.timeout
-        try:
-            async with asyncio.timeout(limit) as deadline, aclosing(answer):
-                async for told in answer:
-                    if not told:
-                        continue
-                    last = told[-1]
-                    said = told[:-1] if isinstance(last, Answered) else told
-                    if said:
-                        self._run_log.append(run.id, *cast(Sequence[RunEvent], said))
-                    if isinstance(last, Answered):
-                        return last
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise RunTimedOut(f"The run took longer than the {limit:g} s it may.") from None
-        raise RunFailed("The agent ended without an answer.")
+        answered: Answered | None = None
+        task = live.task
+        async with aclosing(answer):
+            async for told in answer:
+                if live.stopping is not None:
+                    break  # The runner swallowed its cancellation; what it does is void.
+                if not told:
+                    continue
+                last = told[-1]
+                said = told[:-1] if isinstance(last, Answered) else told
+                if said:
+                    self._run_log.append(run.id, *cast(Sequence[RunEvent], said))
+                if isinstance(last, Answered):
+                    answered = last
+                    live.set_timer(
+                        self._patience, self._conclude_without_runner, live, run, session, last
+                    )
+                    break
+        if live.stopping is not None or live.task is not task:
+            raise asyncio.CancelledError
+        live.clear_timer()
+        if answered is None:
+            raise RunFailed("The agent ended without an answer.")
+        return answered
+
+    async def _conclude(
+        self, live: LiveRun, run: Run, session: StoredSession | None, answered: Answered
+    ) -> Finished:
+        live.committing = True
+        await self._commit(run, session, answered)
+        return Finished(answered.stop, answered.usage, answered.model)
 
     async def _commit(self, run: Run, session: StoredSession | None, answered: Answered) -> None:
         turn = Turn(
@@ -209,27 +272,68 @@ class LocalDispatcher:
             said = [f"{message.role}: {message.text}" for message in turn.messages]
             content_log.info("a turn was stored", extra={"run": run.id, "messages": said})
 
-    def _settle(self, live: _Live, task: asyncio.Task[Finished]) -> None:
+    def _run_out_of_time(self, live: LiveRun, limit: float) -> None:
+        error = RunTimedOut(f"The run took longer than the {limit:g} s it may.")
+        self._stop(live, failed_event(error))
+
+    def _stop(self, live: LiveRun, ending: Aborted | Failed) -> bool:
+        """Cancel the Run, to end with that event. False when it is ending already."""
+        if live.task is None or live.committing or live.stopping is not None:
+            return False
+        if not live.task.cancel():
+            return False  # It has ended, and its terminal event is about to be appended.
+        live.stopping = ending
+        live.set_timer(self._patience, self._abandon, live, self._patience)
+        return True
+
+    def _abandon(self, live: LiveRun, patience: float) -> None:
+        """End a Run that was stopped without waiting for its runner any longer."""
+        if live.stopping is not None and self._disown(live, patience):
+            self._end(live, abandoned_event(live.stopping, patience))
+
+    def _conclude_without_runner(
+        self, live: LiveRun, run: Run, session: StoredSession | None, answered: Answered
+    ) -> None:
+        """The answer is complete, but its runner does not end: store the answer all the same."""
+        if self._disown(live, self._patience):
+            live.committing = True
+            self._begin(live, self._conclude(live, run, session, answered))
+
+    def _disown(self, live: LiveRun, patience: float) -> bool:
+        """Take the Run from its task, which goes on. False when the task has just ended."""
+        task = live.task
+        if task is None or task.done():
+            return False
+        live.task = None
+        self._abandoned.add(task)
+        task.cancel()
+        logger.error(
+            "a runner did not stop and was abandoned",
+            extra={"run": live.run.id, "runner": live.run.agent.runner, "seconds": patience},
+        )
+        return True
+
+    def _begin(self, live: LiveRun, execution: Coroutine[Any, Any, Finished]) -> None:
+        live.task = asyncio.create_task(execution, name=f"run {live.run.id}")
+        # Not in the task itself: a task cancelled before its first step never runs a line of it.
+        live.task.add_done_callback(partial(self._settle, live))
+
+    def _settle(self, live: LiveRun, task: asyncio.Task[Finished]) -> None:
         """The outermost edge of a Run: whatever ended it becomes its one terminal event."""
+        if task in self._abandoned:
+            self._abandoned.discard(task)
+            error = None if task.cancelled() else task.exception()
+            extra = {"run": live.run.id, "runner": live.run.agent.runner}
+            logger.warning("an abandoned runner has ended", exc_info=error, extra=extra)
+        else:
+            self._end(live, terminal_event(live, task))
+
+    def _end(self, live: LiveRun, event: RunEvent) -> None:
         live.place.leave()
+        live.clear_timer()
         del self._live[live.run.id]
         if not self._live:
             self._idle.set()
-        self._run_log.append(live.run.id, _terminal(live, task))
+        self._run_log.append(live.run.id, event)
         if live.ended is not None:
             live.ended.set()
-
-
-def _terminal(live: _Live, task: asyncio.Task[Finished]) -> RunEvent:
-    if task.cancelled():
-        return Aborted(live.abort_reason or "The run was cancelled.")
-    error = task.exception()
-    if error is None:
-        return task.result()
-    if not isinstance(error, GatewayError):
-        logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.run.id})
-    if live.abort_reason is not None:
-        return Aborted(live.abort_reason)  # What failed then is how the runner stopped.
-    if isinstance(error, GatewayError):
-        return failed_event(error)
-    return Failed(GatewayError.code, "The run failed because of an internal error.")

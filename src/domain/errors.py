@@ -4,6 +4,7 @@ GatewayError
 ├── Unauthenticated          no credential, or a wrong one
 │   └── LockedOut            too many wrong ones from this address
 ├── Forbidden                known, but without the scope
+│   └── NotLocal             without authentication only this machine is served
 ├── InvalidRequest           something in the request is wrong; `param` names it
 │   ├── Unsupported          known to the protocol, not to this Gateway
 │   ├── UnknownAgent         the model or header names no agent
@@ -60,6 +61,12 @@ class Forbidden(GatewayError):
     def __init__(self, message: str, *, scope: str | None = None) -> None:
         super().__init__(message)
         self.scope = scope
+
+
+class NotLocal(Forbidden):
+    """Without authentication, the client is not on this machine, or not provably."""
+
+    code = "authentication_required"
 
 
 class InvalidRequest(GatewayError):

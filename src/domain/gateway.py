@@ -62,17 +62,17 @@ class Gateway:
         return self._settings()
 
     def authenticate(self, credential: Credential) -> Principal:
-        """Who is asking. Raises Unauthenticated, LockedOut."""
+        """The Principal that the credential proves. Raises Unauthenticated, LockedOut, NotLocal."""
         return authenticate(credential, self._settings().auth, self._lockout)
 
     def recognise(self, credential: Credential) -> Principal | None:
         """The same for who may prove itself in another way, too: None, and nothing counted, where
-        this credential proves nothing. Raises LockedOut."""
+        this credential proves nothing. Raises LockedOut, NotLocal."""
         return recognise(credential, self._settings().auth, self._lockout)
 
-    def count_failure(self, client: ClientAddress) -> None:
-        """Count what `recognise` did not, once nothing else has proven the client either."""
-        count_failure(client, self._settings().auth, self._lockout)
+    def count_failure(self, client: ClientAddress, *secrets: bytes | None) -> None:
+        """Count the wrong `secrets` of one attempt, which `recognise` does not."""
+        count_failure(client, self._settings().auth, self._lockout, *secrets)
 
     def agents(self, principal: Principal) -> tuple[Agent, ...]:
         """The agents the principal may use. Raises Forbidden."""
@@ -121,7 +121,7 @@ class Gateway:
         authorize(principal, Scope.WRITE)
         run = self._make(principal, request, check_key(idempotency_key))
         await self._refuse_blocked(run)
-        asked = fingerprint(run)
+        asked = fingerprint(request, run)
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         return await asyncio.shield(self._begin_once(run, asked, accepted))
 

@@ -16,8 +16,8 @@ _SECONDS_PER_RUN_AHEAD = 5
 class Lanes:
     """Queues in front of Sessions, first come, first served; `limits` is asked at each entry.
 
-    A Place that reaches the head of its Session waits for one of the slots over all Sessions.
-    Both queues are left at once by who gives up.
+    A Place of a Run that reaches the head of its Session waits for one of the slots over all
+    Sessions. A Place of a change takes no slot. Giving a Place up leaves both queues at once.
     """
 
     def __init__(self, limits: Callable[[], LaneSettings]) -> None:
@@ -34,12 +34,7 @@ class Lanes:
         self._admit()  # The limit may have been raised since.
         lane = self._sessions.get(session) or []
         if len(lane) > limits.max_waiting:
-            raise SessionBusy(
-                f"The session {session!r} is busy: {len(lane)} runs are in its queue "
-                f"(agents.defaults.maxWaiting is {limits.max_waiting}); "
-                f"this one would be number {len(lane)} in the queue.",
-                retry_after=_SECONDS_PER_RUN_AHEAD * len(lane),
-            )
+            self._check_room(session, lane, limits)
         must_wait = bool(lane) or self._working >= limits.max_concurrent
         if must_wait and self.waiting >= limits.max_queued:
             raise GatewayBusy(
@@ -56,6 +51,28 @@ class Lanes:
             self._admit()
         return place
 
+    def enter_to_change(self, session: str) -> Place:
+        """A place for a change of the session itself, in order with its Runs.
+
+        It takes no slot and is not counted as work: a short write must not wait for long Runs of
+        other sessions. Raises SessionBusy when `max_waiting` changes wait already.
+        """
+        limits = self._limits()
+        lane = self._sessions.get(session) or []
+        changes = sum(not place.is_run for place in lane)
+        if changes > limits.max_waiting:
+            raise SessionBusy(
+                f"The session {session!r} is busy: {changes} changes of it are waiting "
+                f"(agents.defaults.maxWaiting is {limits.max_waiting}).",
+                retry_after=_SECONDS_PER_RUN_AHEAD,
+            )
+        self._sessions[session] = lane
+        place = Place(self, session, is_run=False)
+        lane.append(place)
+        if lane[0] is place:
+            place._grant()
+        return place
+
     @property
     def working(self) -> int:
         return self._working
@@ -63,6 +80,17 @@ class Lanes:
     @property
     def waiting(self) -> int:
         return self._places - self._working
+
+    def _check_room(self, session: str, lane: list[Place], limits: LaneSettings) -> None:
+        """Raises SessionBusy when too many Runs are in the lane; changes do not count."""
+        runs = sum(place.is_run for place in lane)
+        if runs > limits.max_waiting:
+            raise SessionBusy(
+                f"The session {session!r} is busy: {runs} runs are in its queue "
+                f"(agents.defaults.maxWaiting is {limits.max_waiting}); "
+                f"this one would be number {runs} in the queue.",
+                retry_after=_SECONDS_PER_RUN_AHEAD * runs,
+            )
 
     def _admit(self) -> None:
         limit = self._limits().max_concurrent
@@ -74,29 +102,37 @@ class Lanes:
         lane = self._sessions[place.session]
         was_head = lane[0] is place
         lane.remove(place)
-        self._places -= 1
-        if place.granted:
-            self._working -= 1
-        elif was_head:
-            self._heads.remove(place)
+        if place.is_run:
+            self._places -= 1
+            if place.granted:
+                self._working -= 1
+            elif was_head:
+                self._heads.remove(place)
         if not lane:
             del self._sessions[place.session]
         elif was_head:
-            self._heads.append(lane[0])
+            self._reach_head(lane[0])
         self._admit()
+
+    def _reach_head(self, place: Place) -> None:
+        if place.is_run:
+            self._heads.append(place)
+        else:
+            place._grant()
 
 
 class Place:
-    """A place in a Lane. Entering it waits for its turn; leaving it frees the lane."""
+    """A place in a Lane, of a Run or of a change. `turn` waits for it; `leave` frees the lane."""
 
-    __slots__ = ("_lanes", "_left", "_turn", "granted", "session")
+    __slots__ = ("_lanes", "_left", "_turn", "granted", "is_run", "session")
 
-    def __init__(self, lanes: Lanes, session: str) -> None:
+    def __init__(self, lanes: Lanes, session: str, *, is_run: bool = True) -> None:
         self._lanes = lanes
         self._turn: asyncio.Future[None] | None = None
         self._left = False
         self.session = session
         self.granted = False
+        self.is_run = is_run
 
     async def turn(self) -> None:
         """Wait until it is this place's turn."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from .history import Transcript as Transcript
 from .messages import Message
@@ -22,6 +22,8 @@ from .session_records import (
 )
 from .sessions import SessionKey
 from .settings import Settings
+
+T = TypeVar("T")
 
 Clock = Callable[[], float]
 """Unix time in seconds."""
@@ -302,6 +304,24 @@ class RunDispatcher(Protocol):
         Run."""
         ...
 
+    async def change(
+        self,
+        key: SessionKey,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        patience: float,
+        stop: str | None = None,
+    ) -> T:
+        """Do `work`, which changes the Session's transcript, in the order of its Runs: behind the
+        Runs that were dispatched before, ahead of the later ones, and beside none of them.
+
+        `stop`: first stop those before, for that reason. Work that has begun is done to its end,
+        also when the caller is cancelled, and only then does the next Run begin. Raises
+        SessionBusy when the turn does not come within `patience` seconds: nothing was done then.
+        """
+        ...
+
     async def drain(self, grace: float) -> None:
-        """Take no more Runs, let those there finish for `grace` seconds, abort the rest."""
+        """Take no more Runs, let those there finish for `grace` seconds, abort the rest. Runs
+        whose runners do not stop are not waited for."""
         ...

@@ -60,8 +60,8 @@ class RunRequest:
     thinking: str | None = None
     """How much the model is to think, in this Run alone."""
     timeout: float | None = None
-    """Seconds the Run may take, where the client sets it; None: what the agent's settings say,
-    0: no limit."""
+    """Seconds that the client gives the Run, which shorten the agent's limit and never lengthen it.
+    None and 0: the agent's limit alone."""
 
 
 @dataclass(frozen=True, slots=True)

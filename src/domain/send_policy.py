@@ -17,13 +17,14 @@ class SendRule:
     """Allows or denies Sessions. What is None matches everything.
 
     `chat_type`: direct, group or thread; `key_prefix`: how the key begins, with or without
-    `agent:<id>:`.
+    `agent:<id>:`; `raw_key_prefix`: how the whole key begins.
     """
 
     allow: bool
     channel: str | None = None
     chat_type: str | None = None
     key_prefix: str | None = None
+    raw_key_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,11 @@ def _matches(rule: SendRule, key: SessionKey) -> bool:
         return False
     if rule.chat_type is not None and _chat_type(rest) != rule.chat_type.lower():
         return False
+    whole = str(key).lower()
+    if not whole.startswith((rule.raw_key_prefix or "").lower()):
+        return False
     prefix = (rule.key_prefix or "").lower()
-    return rest.startswith(prefix) or str(key).lower().startswith(prefix)
+    return rest.startswith(prefix) or whole.startswith(prefix)
 
 
 def _chat_type(rest: str) -> str:

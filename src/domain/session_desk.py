@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 from .auth import Principal, Scope, authorize
-from .errors import InvalidRequest, SessionBusy, UnknownSession
+from .errors import InvalidRequest, UnknownSession
 from .messages import Role, text_message
 from .ports import Clock, CurrentSettings, NewId, RunDispatcher, SessionCatalog, SessionStore, Turn
+from .session_changes import ANYTHING, Compacted, Expected
 from .session_records import (
     DayUsage,
     KeptMessage,
@@ -21,14 +23,23 @@ from .session_settings import HARMLESS, Setting, checked
 from .sessions import MAIN, SessionKey
 
 _PATIENCE = 15.0
-"""Seconds that the runs of a session get to stop before it is changed under them."""
+"""Seconds that a change of a session waits for the runs before it to end."""
 
 OnChange = Callable[[SessionKey, str], None]
 """Is told of a Session and what was done to it: patched, reset, deleted, compacted, injected."""
 
 
+T = TypeVar("T")
+
+Work = Callable[[], Coroutine[Any, Any, T]]
+
+
 class SessionDesk:
-    """Every method takes a Principal and checks its scope; keys are canonical."""
+    """Every method takes a Principal and checks its scope; keys are canonical.
+
+    Whatever changes a Session's transcript does so in the order of its Runs and beside none of
+    them, and is done to its end once it has begun.
+    """
 
     def __init__(
         self,
@@ -48,6 +59,7 @@ class SessionDesk:
         self._new_id = new_id
         self._on_change: list[OnChange] = []
         self._labelling = asyncio.Lock()
+        self._patching: set[asyncio.Task[SessionInfo]] = set()
 
     def on_change(self, told: OnChange) -> Callable[[], None]:
         """Have `told` called after each change; what is returned ends that."""
@@ -97,81 +109,140 @@ class SessionDesk:
         return await self._catalog.usage(since)
 
     async def patch(
-        self, principal: Principal, key: SessionKey, asked: Mapping[str, Setting]
+        self,
+        principal: Principal,
+        key: SessionKey,
+        asked: Mapping[str, Setting],
+        *,
+        expected: Expected = ANYTHING,
     ) -> SessionInfo:
         """Change a Session's settings; one that is not there yet begins.
 
-        Raises Forbidden (operator.admin for what is not harmless), InvalidRequest.
+        Settings are no part of the transcript and are merged in one step, so that this does not
+        wait for Runs. Raises Forbidden (operator.admin for what is not harmless), InvalidRequest.
         """
         authorize(principal, Scope.WRITE if HARMLESS.issuperset(asked) else Scope.ADMIN)
         settings = self._settings()
         settings.agents.find(key.agent_id, param="key")
         changes = checked(key, asked, settings.models)
-        # Two at once would both find a label free.
-        async with self._labelling:
-            await self._refuse_conflicts(key, changes)
-            info = await self._catalog.patch(key, changes, at=self._clock(), new_id=self._new_id())
-        self._tell(key, "patched")
-        return info
+        task = asyncio.create_task(self._patch(key, changes, expected))
+        self._patching.add(task)
+        task.add_done_callback(self._patching.discard)
+        # A caller that is cancelled must not let go of the lock before the write is done.
+        return await asyncio.shield(task)
 
-    async def reset(self, principal: Principal, key: SessionKey) -> SessionInfo:
-        """Stop what goes on in the Session and start a new, empty transcript; settings stay."""
+    async def reset(
+        self, principal: Principal, key: SessionKey, *, expected: Expected = ANYTHING
+    ) -> SessionInfo:
+        """Stop the Session's Runs and start a new, empty transcript; settings stay.
+
+        Raises InvalidRequest, SessionBusy.
+        """
         authorize(principal, Scope.ADMIN)
         self._settings().agents.find(key.agent_id, param="key")
-        await self._quiet(key, "The session was reset.")
-        info = await self._catalog.reset(key, at=self._clock(), new_id=self._new_id())
-        self._tell(key, "reset")
-        return info
 
-    async def delete(self, principal: Principal, key: SessionKey) -> bool:
-        """Stop what goes on in the Session and forget it. Raises InvalidRequest for a main one."""
+        async def work() -> SessionInfo:
+            await self._check(key, expected)
+            info = await self._catalog.reset(key, at=self._clock(), new_id=self._new_id())
+            self._tell(key, "reset")
+            return info
+
+        await self._check(key, expected)  # Before any Run is stopped for nothing.
+        return await self._alone(key, work, stop="The session was reset.")
+
+    async def delete(
+        self, principal: Principal, key: SessionKey, *, expected: Expected = ANYTHING
+    ) -> bool:
+        """Stop the Session's Runs and forget it. Raises InvalidRequest (also for a main one),
+        SessionBusy."""
         authorize(principal, Scope.ADMIN)
         if key.rest == MAIN:
             raise InvalidRequest(f"Cannot delete the main session ({key}).", param="key")
-        await self._quiet(key, "The session was deleted.")
-        deleted = await self._catalog.delete(key)
-        if deleted:
-            self._tell(key, "deleted")
-        return deleted
+
+        async def work() -> bool:
+            await self._check(key, expected)
+            deleted = await self._catalog.delete(key)
+            if deleted:
+                self._tell(key, "deleted")
+            return deleted
+
+        await self._check(key, expected)
+        return await self._alone(key, work, stop="The session was deleted.")
 
     async def compact(
-        self, principal: Principal, key: SessionKey, keep: int
-    ) -> tuple[SessionInfo, int]:
+        self,
+        principal: Principal,
+        key: SessionKey,
+        keep: int,
+        *,
+        expected: Expected = ANYTHING,
+    ) -> Compacted:
         """Go on with at most the `keep` newest messages; the whole transcript is kept as an
-        earlier one. Raises UnknownSession, SessionBusy while a run works in it."""
+        earlier one. Waits for the Runs before it. Raises UnknownSession, InvalidRequest,
+        SessionBusy."""
         authorize(principal, Scope.ADMIN)
-        if self._dispatcher.live(key):
-            raise SessionBusy(f"The session {key} has a run; compact it when that has ended.")
-        compacted = await self._catalog.compact(key, keep, at=self._clock(), new_id=self._new_id())
-        if compacted is None:
-            raise UnknownSession(f"session not found: {key}")
-        self._tell(key, "compacted")
-        return compacted
+
+        async def work() -> Compacted:
+            before = await self._catalog.find(key)
+            expected.check(key, before)
+            compacted = await self._catalog.compact(
+                key, keep, at=self._clock(), new_id=self._new_id()
+            )
+            if compacted is None:
+                raise UnknownSession(f"session not found: {key}")
+            info, kept = compacted
+            self._tell(key, "compacted")
+            return Compacted(info, kept, before is None or before.session_id != info.session_id)
+
+        return await self._alone(key, work)
 
     async def inject(
         self, principal: Principal, key: SessionKey, text: str
     ) -> tuple[SessionInfo, str]:
         """Put a message of the assistant's into the Session; tells its id too.
 
-        Raises UnknownSession.
+        Waits for the Runs before it. Raises UnknownSession, SessionBusy.
         """
         authorize(principal, Scope.ADMIN)
-        info = await self._catalog.find(key)
-        if info is None:
-            raise UnknownSession(f"session not found: {key}")
-        message_id = f"inject-{self._new_id()}"
-        await self._store.append(
-            Turn(
-                key=key,
-                session_id=info.session_id,
-                run_id=message_id,
-                at=self._clock(),
-                messages=(text_message(Role.ASSISTANT, text),),
-                model=info.model,
-            )
+
+        async def work() -> tuple[SessionInfo, str]:
+            info = await self._catalog.find(key)
+            if info is None:
+                raise UnknownSession(f"session not found: {key}")
+            turn = self._injected(info, text)
+            await self._store.append(turn)
+            self._tell(key, "injected")
+            return info, turn.run_id
+
+        return await self._alone(key, work)
+
+    async def _alone(self, key: SessionKey, work: Work[T], *, stop: str | None = None) -> T:
+        return await self._dispatcher.change(key, work, patience=_PATIENCE, stop=stop)
+
+    async def _check(self, key: SessionKey, expected: Expected) -> None:
+        if expected != ANYTHING:
+            expected.check(key, await self._catalog.find(key))
+
+    async def _patch(
+        self, key: SessionKey, changes: Mapping[str, Setting], expected: Expected
+    ) -> SessionInfo:
+        # Two at once would both find a label free.
+        async with self._labelling:
+            await self._check(key, expected)
+            await self._refuse_conflicts(key, changes)
+            info = await self._catalog.patch(key, changes, at=self._clock(), new_id=self._new_id())
+        self._tell(key, "patched")
+        return info
+
+    def _injected(self, info: SessionInfo, text: str) -> Turn:
+        return Turn(
+            key=info.key,
+            session_id=info.session_id,
+            run_id=f"inject-{self._new_id()}",
+            at=self._clock(),
+            messages=(text_message(Role.ASSISTANT, text),),
+            model=info.model,
         )
-        self._tell(key, "injected")
-        return info, message_id
 
     async def _refuse_conflicts(self, key: SessionKey, changes: Mapping[str, Setting]) -> None:
         label = changes.get("label")
@@ -185,20 +256,6 @@ class SessionDesk:
             if had is not None and changes["spawnedBy"] != had:
                 verb = "cleared" if changes["spawnedBy"] is None else "changed"
                 raise InvalidRequest(f"spawnedBy cannot be {verb} once set", param="spawnedBy")
-
-    async def _quiet(self, key: SessionKey, reason: str) -> None:
-        """Stop the Session's Runs and wait until they have ended. Raises SessionBusy."""
-        runs = self._dispatcher.live(key)
-        for run in reversed(runs):
-            self._dispatcher.abort(run.id, reason)
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                for run in runs:
-                    await self._dispatcher.ended(run.id)
-        except TimeoutError:
-            raise SessionBusy(
-                f"Session {key} is still active; try again in a moment.", retry_after=_PATIENCE
-            ) from None
 
     def _tell(self, key: SessionKey, what: str) -> None:
         for told in tuple(self._on_change):

@@ -58,6 +58,7 @@ class ChatEndpointSettings:
 class ResetMode(StrEnum):
     DAILY = "daily"
     IDLE = "idle"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,8 @@ class Settings:
     transports: tuple[str, ...] = ()
     """Installed transports to serve besides our own; a change needs a restart."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    max_connections_per_address: int = 256
+    """TCP connections of one address; loopback and trusted proxies may have more."""
     shutdown_grace: float = 20.0
     """Seconds that runs may go on after the Gateway was told to stop."""
     notes: tuple[str, ...] = ()

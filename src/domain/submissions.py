@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from dataclasses import dataclass, replace
 
+from .digests import digest
 from .errors import InvalidRequest, KeyReused
 from .messages import Role
 from .run_records import RunRecord
@@ -15,6 +16,8 @@ from .settings import Settings
 from .terminal_text import check_name
 
 MAX_IDEMPOTENCY_KEY = 256
+_VERSION = "v2:"
+"""Of the digests that `fingerprint` makes: to be raised with every change of what goes into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def make_run(
     )
     agent = binding.agent
     if request.timeout is not None:
-        agent = replace(agent, timeout=request.timeout or None)
+        agent = replace(agent, timeout=_shorter(request.timeout, agent.timeout))
     return Run(
         id=run_id,
         agent=agent,
@@ -71,19 +74,56 @@ def check_key(key: str) -> str:
     return check_name(key, "idempotencyKey")
 
 
-def fingerprint(run: Run) -> str:
-    """A digest of what is asked: the same for a request that is sent once more."""
-    asked = (run.door, str(run.session_key), run.messages, run.instructions, sorted(run.params))
-    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()
+def fingerprint(request: RunRequest, run: Run) -> str:
+    """A digest of all that was asked: the same for a request that is sent once more.
+
+    It is of the request as it was understood, so that two spellings of one session, or of one
+    level of thinking, are the same. Who is asking does not count, nor does the configuration.
+    """
+    return _VERSION + digest(
+        {
+            "door": run.door,
+            # It holds what the request's agent, model and user came to.
+            "session": str(run.session_key),
+            "messages": request.messages,
+            "params": request.params,
+            "thinking": run.thinking,
+            "timeout": request.timeout or None,
+            "on_leave": run.on_leave,
+        }
+    )
 
 
 def repeated(record: RunRecord, asked: str) -> Submission:
     """The Run that an earlier request under the same key began. Raises KeyReused when that one
-    asked for something else."""
-    if record.fingerprint != asked:
+    asked for something else.
+
+    A record that another version of the Gateway made cannot be compared. It is taken for the same
+    request, since refusing would begin a second Run for one that is merely sent again.
+    """
+    if record.fingerprint != asked and _is_comparable(record.fingerprint):
         raise KeyReused(
             f"The idempotency key {record.id!r} stands for another request already; "
             "a new request needs a new key.",
             param="idempotencyKey",
         )
     return Submission(record, fresh=False)
+
+
+def _is_comparable(stored: str) -> bool:
+    """A Run that was begun without an idempotency key has no digest, and equals no request."""
+    return not stored or stored.startswith(_VERSION)
+
+
+def _shorter(asked: float, limit: float | None) -> float | None:
+    """The time limit of a Run: a client may only shorten its agent's. 0: it sets none itself.
+
+    Raises InvalidRequest.
+    """
+    if not math.isfinite(asked) or asked < 0:
+        raise InvalidRequest(
+            f"timeout must be a number of seconds from 0 up, not {asked}", param="timeout"
+        )
+    if not asked:
+        return limit
+    return asked if limit is None else min(asked, limit)

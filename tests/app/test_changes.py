@@ -93,8 +93,8 @@ async def test_ten_wrong_guesses_lock_the_address_out_whatever_comes_then(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
     async with serving(tmp_path, config(provider.base_url)) as served:
-        for _ in range(10):
-            async with served.ask({"Authorization": "Bearer guess"}) as response:
+        for number in range(10):
+            async with served.ask({"Authorization": f"Bearer guess {number}"}) as response:
                 assert response.status == 401
         async with served.ask() as right:
             body = await right.json()

@@ -44,29 +44,29 @@ def test_a_valid_file_is_named_with_its_agents_and_notes(home: Home) -> None:
 
 
 def test_every_error_is_told_at_once_with_its_place(home: Home) -> None:
-    file = home.configure('{\n  gateway: { port: "x" },\n  nonsense: 1,\n}')
+    file = home.configure('{\n  gateway: { port: "x" },\n  loging: 1,\n}')
     checked = home.opensoul("config", "check")
     assert (checked.code, checked.out) == (1, "")
     assert checked.err.startswith("opensoul: The configuration is not valid, 2 findings:\n")
     assert f"{file}:2 gateway.port" in checked.err
-    assert f"{file}:3 nonsense" in checked.err
+    assert f"{file}:3 loging" in checked.err
     answer = home.opensoul("--json", "config", "check")
     assert (answer.code, answer.err) == (1, "")
     assert answer.json["valid"] is False
-    assert [issue["path"] for issue in answer.json["issues"]] == ["gateway.port", "nonsense"]
+    assert [issue["path"] for issue in answer.json["issues"]] == ["gateway.port", "loging"]
     assert {issue["line"] for issue in answer.json["issues"]} == {2, 3}
     assert set(answer.json["issues"][0]) == {"file", "path", "line", "message"}
 
 
 def test_other_commands_refuse_an_invalid_file_in_the_same_words(home: Home) -> None:
-    home.configure("{ nonsense: 1 }")
+    home.configure("{ loging: 1 }")
     for command in (["config", "show"], ["agents", "list"], ["token", "show"], ["token", "rotate"]):
         refused = home.opensoul(*command)
         assert (refused.code, refused.out) == (1, "")
-        assert "nonsense" in refused.err
+        assert "loging" in refused.err
         error = home.opensoul(*command, "--json").json_error
         assert error["code"] == "config_invalid"
-        assert error["issues"][0]["path"] == "nonsense"
+        assert error["issues"][0]["path"] == "loging"
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_set_makes_the_file(home: Home) -> None:
     ("path", "value", "words"),
     [
         ("gateway.port", "x", "gateway.port"),
-        ("nonsense", "1", "nonsense"),
+        ("loging", "1", "loging"),
         ("gateway.port", "null", "config unset"),
         ("gateway.auth", "{ token: null }", "config unset"),
         ("agents.list[5]", "{}", "no place `5`"),
@@ -180,3 +180,15 @@ def test_a_number_in_a_path_is_a_key_where_no_list_is() -> None:
     assert paths.setting({}, ("a", "0"), 1) == {"a": {"0": 1}}
     assert paths.setting({}, ("a", 0), 1) == {"a": [1]}
     assert paths.setting({"a": {"0": 2}}, ("a", 0), 1) == {"a": {"0": 1}}
+
+
+def test_agents_by_their_ids_are_listed_and_edited(home: Home) -> None:
+    home.configure('{ agents: { entries: { main: {}, ops: { model: "openai/x" } } } } // ours')
+    assert home.opensoul("config", "set", "agents.entries.ops.name", "Operations").code == 0
+    listed = home.opensoul("agents", "list", "--json").json
+    assert [(agent["id"], agent["name"]) for agent in listed["agents"]] == [
+        ("main", "main"),
+        ("ops", "Operations"),
+    ]
+    assert home.opensoul("config", "get", "agents.entries.ops.name").out == "Operations\n"
+    assert "// ours" in home.config_file.read_text()

@@ -39,7 +39,7 @@ def codes(outcome: Outcome) -> list[str]:
 def test_where_all_is_well_it_says_so(place: Home) -> None:
     told = place.opensoul("doctor")
     assert (told.code, told.out) == (0, "Everything is in order.\n")
-    assert place.opensoul("doctor", "--json").json == {"ok": True, "findings": []}
+    assert place.opensoul("doctor", "--json").json == {"ok": True, "findings": [], "notes": []}
 
 
 def test_a_place_that_was_never_used_is_prepared(home: Home) -> None:
@@ -77,17 +77,37 @@ def test_a_file_without_secrets_may_be_read_by_all(
     place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE}}' }} }}, {SECTIONS} }}").chmod(0o644)
     monkeypatch.setenv("MINE", "x1")
     assert place.opensoul("doctor").out == "Everything is in order.\n"
+    place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE:-x2}}' }} }}, {SECTIONS} }}")
+    assert codes(place.opensoul("doctor", "--json")) == ["permissions"]
+    place.configure(f"{{ gateway: {{ auth: {{ token: '${{MINE}}' }} }}, {SECTIONS} }}")
     place.config_file.chmod(0o666)
     assert codes(place.opensoul("doctor", "--json")) == ["permissions"]
 
 
 def test_a_wrong_configuration_is_explained(place: Home) -> None:
-    place.configure("{ gateway: { port: 'x', nonsense: 1 } }")
+    place.configure("{ gateway: { port: 'x', prot: 1 } }")
     found = place.opensoul("doctor", "--json")
     assert codes(found) == ["config_invalid", "config_invalid"]
     assert "gateway.port" in found.out
     # Nothing is safe to change in what somebody wrote.
     assert place.opensoul("doctor", "--fix").code == 1
+
+
+def test_keys_without_an_effect_are_listed_and_leave_nothing_to_do(place: Home) -> None:
+    place.configure(
+        f"{{ commands: {{ ownerDisplay: 'raw' }}, gateway: {{ auth: {{ token: 'x1' }}, zzz: 1 }}, "
+        f"{SECTIONS} }}"
+    ).chmod(0o600)
+    notes = [
+        "commands has no effect here yet.",
+        "gateway.zzz is not known here and has no effect.",
+    ]
+    found = place.opensoul("doctor")
+    assert (found.code, found.out.splitlines()) == (
+        0,
+        ["Everything is in order.", *(f"note: {note}" for note in notes)],
+    )
+    assert place.opensoul("doctor", "--json").json["notes"] == notes
 
 
 def test_providers_without_a_key_and_out_of_reach_are_told(place: Home) -> None:

@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from .command import Home, process
 
-CHAT_ON = "{ gateway: { http: { endpoints: { chatCompletions: { enabled: true } } } } }"
+CHAT_ENABLED = '"http": { "endpoints": { "chatCompletions": { "enabled": true } } }'
+CHAT_ON = f"{{ gateway: {{ {CHAT_ENABLED} }} }}"
+FILES = Path(__file__).parents[1] / "config" / "files"
 
 
 @contextmanager
@@ -65,3 +68,15 @@ def test_the_printed_example_holds_the_generated_token_and_no_chosen_one(home: H
         assert "chosen" not in printed
         assert "Bearer YOUR_TOKEN" in printed
         assert status(printed, "chosen") == 200
+
+
+def test_a_file_as_the_setup_dialogue_leaves_it_starts(home: Home) -> None:
+    text = (FILES / "setup-wizard.json5").read_text("utf-8")
+    home.configure(text.replace('"gateway": {', f'"gateway": {{ {CHAT_ENABLED},'))
+    with running() as (gateway, printed):
+        assert status(printed, "5f2d0c8e4b6a7991") == 200
+        assert status(printed, "another") == 401
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.wait(60) == 0
+        assert gateway.stdout is not None
+        assert "  - commands has no effect here yet.\n" in gateway.stdout.read()

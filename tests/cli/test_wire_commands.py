@@ -47,6 +47,22 @@ def test_the_final_answer_is_there_for_programs(beside: Home) -> None:
     assert (run["status"], run["sessionKey"]) == ("finished", key)
 
 
+def test_a_run_may_be_given_less_than_a_second(beside: Home) -> None:
+    asked = beside.opensoul("agent", "-m", "hi", "--agent", "slow", "--timeout", "0.2")
+    assert asked.code == 1
+    assert "longer than the 0.2 s it may" in asked.err
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "-1", "soon"])
+@pytest.mark.parametrize("command", [("agent", "-m", "hi"), ("gateway", "status")])
+def test_what_is_no_number_of_seconds_is_a_usage_error(
+    home: Home, command: tuple[str, ...], seconds: str
+) -> None:
+    refused = home.opensoul(*command, "--timeout", seconds)
+    assert refused.code == 2
+    assert "--timeout" in refused.err
+
+
 def test_the_message_may_come_from_standard_input(gateway: GatewayProcess) -> None:
     done = subprocess.run(
         [OPENSOUL, "agent", "-m", "-"],
@@ -278,6 +294,8 @@ def test_a_local_question_needs_no_gateway(home: Home) -> None:
     unknown = home.opensoul("agent", "-m", "hi", "--local", "--session-id", "absent")
     assert "absent" in unknown.err
     assert home.opensoul("agent", "-m", "hi", "--local", "--token", "x").code == 2
+    hurried = ("--agent", "slow", "--timeout", "0.05")
+    assert "longer than the 0.05 s" in home.opensoul("agent", "-m", "hi", "--local", *hurried).err
     other = ("--agent", "slow", "--session-key", "agent:main:x")
     assert "does not match" in home.opensoul("agent", "-m", "hi", "--local", *other).err
     home.configure("{ gateway: { port: 'x' } }")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 
 import pytest
 
@@ -42,6 +44,28 @@ async def test_a_run_is_followed_to_its_end(fake: FakeGateway, connect: Connect)
     [asked] = fake.methods("agent")
     assert asked["idempotencyKey"] == run.run_id
     assert (asked["thinking"], asked["timeout"]) == ("low", 5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sent"), [(0.9, "0.9"), (0.0004, "0.0004"), (2.0, "2"), (90, "90"), (0, "0")]
+)
+async def test_a_runs_time_is_sent_as_it_is(
+    fake: FakeGateway, connect: Connect, seconds: float, sent: str
+) -> None:
+    async with connect() as client:
+        await client.run_agent("hi", timeout=seconds)
+    [asked] = fake.methods("agent")
+    assert json.dumps(asked["timeout"]) == sent
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.1, math.nan, math.inf])
+async def test_a_time_that_is_none_is_refused_before_anything_is_sent(
+    fake: FakeGateway, connect: Connect, seconds: float
+) -> None:
+    async with connect() as client:
+        with pytest.raises(ValueError, match="timeout must be a number of seconds"):
+            await client.run_agent("hi", timeout=seconds)
+    assert fake.methods("agent") == []
 
 
 async def test_after_a_lost_connection_it_goes_on_where_it_was(

@@ -171,9 +171,8 @@ PROVIDER = """{ models: { providers: { %s } }, agents: { defaults: { model: "%s"
 
 def test_an_unknown_provider_is_an_error_with_the_nearest(place: Place) -> None:
     issue = place.issue("{ agents: { list: [{ id: 'a', model: 'opena/x' }] } }")
-    assert issue.message == (
-        "there is no provider `opena`; did you mean `openai`? Providers: openai"
-    )
+    assert issue.message.startswith("there is no provider `opena`; did you mean `openai`? Prov")
+    assert "anthropic, " in issue.message
 
 
 def test_a_model_that_its_provider_does_not_list_is_an_error(place: Place) -> None:
@@ -302,15 +301,65 @@ def test_mode_replace_leaves_the_built_in_provider_out(place: Place) -> None:
     assert issue.message == "there is no provider `openai`. Providers: none"
 
 
-def test_an_api_that_cannot_be_used_is_noted_and_refused_for_agents(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("api", "instead"),
+    [
+        ("ollama", "use `openai-completions`, which Ollama answers below `/v1`"),
+        ("anthropic-messages", "use `openai-completions`; Anthropic answers it below"),
+        ("openai-responses", "use `openai-completions`, which the same providers mostly answer"),
+        ("next-years-api", "use one of these: openai-completions, local, scripted"),
+    ],
+)
+def test_an_api_that_is_not_available_is_noted_and_refused_for_agents(
+    place: Place, api: str, instead: str
+) -> None:
     place.env["OPENAI_API_KEY"] = "k"
-    other = 'p: { baseUrl: "http://h", api: "anthropic-messages" }'
-    loaded = place.load(PROVIDER % (other, "openai/x"))
-    assert loaded.settings.notes == (
-        "models.providers.p has the api `anthropic-messages`, which cannot be used yet.",
+    other = f'p: {{ baseUrl: "http://h", api: "{api}" }}'
+    (note,) = place.load(PROVIDER % (other, "openai/x")).settings.notes
+    assert note.startswith(
+        f"models.providers.p has the api `{api}`, which is not available here; {instead}"
     )
     issue = place.issue(PROVIDER % (other, "p/x"))
-    assert "`p/x` is served by the api `anthropic-messages`" in issue.message
+    assert f"`p/x` is served by the api `{api}`" in issue.message
+    assert instead in issue.message
+
+
+def test_a_misspelt_api_is_an_error(place: Place) -> None:
+    place.env["OPENAI_API_KEY"] = "k"
+    issue = place.issue(
+        PROVIDER % ('p: { baseUrl: "http://h", api: "openai-completion" }', "openai/x")
+    )
+    assert issue.path == "models.providers.p.api"
+    assert issue.message.endswith("did you mean `openai-completions`?")
+
+
+@pytest.mark.parametrize(
+    ("model", "variable", "base_url"),
+    [
+        ("anthropic/claude-opus-4-6", "ANTHROPIC_API_KEY", "https://api.anthropic.com/v1"),
+        ("openrouter/auto", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1"),
+        ("google/gemini-3-flash-preview", "GOOGLE_API_KEY", "https://generativelanguage."),
+    ],
+)
+def test_a_built_in_provider_needs_its_variable_only(
+    place: Place, model: str, variable: str, base_url: str
+) -> None:
+    text = f"{{ agents: {{ defaults: {{ model: '{model}' }} }} }}"
+    (note,) = place.load(text).settings.notes
+    assert note.startswith(f"There is no API key for the provider `{model.partition('/')[0]}`")
+    place.env[variable] = "the-key"
+    loaded = place.load(text)
+    assert loaded.settings.notes == ()
+    (target,) = agent(loaded).models
+    assert target.provider.base_url.startswith(base_url)
+    assert target.provider.api_key is not None
+    assert target.provider.api_key.reveal() == "the-key"
+
+
+def test_ollama_needs_no_key(place: Place) -> None:
+    loaded = place.load("{ agents: { defaults: { model: 'ollama/llama3.2' } } }")
+    assert loaded.settings.notes == ()
+    assert agent(loaded).models[0].provider.base_url == "http://127.0.0.1:11434/v1"
 
 
 def test_a_runner_that_is_not_there_is_an_error(place: Place) -> None:

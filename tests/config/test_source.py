@@ -154,7 +154,7 @@ def test_a_half_written_file_is_never_told(follower: Follower) -> None:
 def test_the_same_fault_is_told_again_after_it_was_mended(follower: Follower) -> None:
     follower.start(token("one"))
     for _ in range(2):
-        follower.place.write("{ wrong: 1 }")
+        follower.place.write("{ loging: 1 }")
         assert follower.look() == []
         assert isinstance(follower.look(after=1)[0], Rejected)
         follower.place.write(token("one"))
@@ -284,7 +284,7 @@ def test_opening_a_source_loads_and_refuses_what_is_invalid(place: Place) -> Non
     heard: list[ReloadEvent] = []
     source = ConfigSource.open(place.inputs(), on_event=heard.append)
     assert source.current().auth.secret == Secret("one")
-    place.write("{ wrong: 1 }")
+    place.write("{ loging: 1 }")
     with pytest.raises(ConfigInvalid):
         ConfigSource.open(place.inputs(), on_event=heard.append)
 
@@ -344,7 +344,7 @@ async def test_an_editors_rename_in_a_new_includes_directory_is_seen(follower: F
 async def test_an_invalid_file_is_told_while_nobody_asks(follower: Follower) -> None:
     follower.place.write(f"{{ gateway: {{ {QUICK} }} }}")
     async with watching(follower):
-        event = await heard(follower, lambda: follower.place.write("{ wrong: 1 }"))
+        event = await heard(follower, lambda: follower.place.write("{ loging: 1 }"))
     assert isinstance(event, Rejected)
     assert len(follower.events) == 1
 

@@ -13,6 +13,7 @@ from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter
 
 VARIABLE = "${OPENSOUL_STATE_DIR}"
+FORMS = (VARIABLE, "${OPENSOUL_STATE_DIR:-x}", "${opensoul_state_dir:-x}", "x${OPENSOUL_STATE_DIR}")
 
 
 async def _config(peer: Peer) -> dict[str, Any]:
@@ -28,12 +29,14 @@ async def _patch(peer: Peer, **patch: Any) -> Any:
 async def test_a_text_that_is_shown_cannot_be_made_a_variables_value(
     served: Served, peer: Peer
 ) -> None:
-    for patch in (
-        {"agents": {"list": [{"id": "main", "name": VARIABLE}]}},
-        {"models": {"providers": {"fake": {"baseUrl": f"http://127.0.0.1/{VARIABLE}"}}}},
-    ):
-        with pytest.raises(Refused, match="may name a variable only in the file itself"):
-            await _patch(peer, **patch)
+    for form in FORMS:
+        for patch in (
+            {"agents": {"list": [{"id": "main", "name": form}]}},
+            {"agents": {"entries": {"main": {"name": form}}}},
+            {"models": {"providers": {"fake": {"baseUrl": f"http://127.0.0.1/{form}"}}}},
+        ):
+            with pytest.raises(Refused, match="may name a variable only in the file itself"):
+                await _patch(peer, **patch)
     workspace = str(served.config_path.parent / "workspace")
     await peer.call("agents.create", {"name": VARIABLE, "workspace": workspace})
     await peer.call("agents.update", {"agentId": "opensoul_state_dir", "avatar": VARIABLE})
@@ -50,6 +53,76 @@ async def test_a_client_cannot_have_files_included(served: Served, peer: Peer) -
     base = (await _config(peer))["hash"]
     with pytest.raises(Refused, match="only be included by editing"):
         await peer.call("config.set", {"raw": raw, "baseHash": base})
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_name_that_looks_like_a_variable_is_a_name(
+    served: Served, peer: Peer, form: str
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    served.configure(written | {"agents": {**written["agents"], "entries": {"main": {}}}})
+    workspace = str(served.config_path.parent / "workspace")
+    await peer.call("agents.create", {"name": form, "workspace": workspace})
+    shown = [agent["name"] for agent in (await peer.call("agents.list"))["agents"]]
+    assert form in shown
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        {"source": "file", "id": "/etc/passwd"},
+        {"source": "file", "path": "/etc/passwd"},
+        {"source": "file", "provider": "keys", "id": "/other"},
+        {"source": "exec", "id": "x"},
+    ],
+)
+async def test_a_client_cannot_have_a_file_read_as_a_secret(
+    served: Served, peer: Peer, reference: dict[str, str]
+) -> None:
+    for patch in (
+        {"models": {"providers": {"fake": {"apiKey": reference}}}},
+        {"models": {"providers": {"fake": {"headers": {"X": reference}}}}},
+        {"models": {"providers": {"new": {"baseUrl": "http://127.0.0.1:1", "apiKey": reference}}}},
+        {"gateway": {"auth": {"token": reference}}},
+    ):
+        with pytest.raises(Refused, match="can only be read from a file, or by a program, by edit"):
+            await _patch(peer, **patch)
+    written = json.loads(served.config_path.read_text())
+    written["models"]["providers"]["fake"]["apiKey"] = reference
+    base = (await _config(peer))["hash"]
+    with pytest.raises(Refused, match="can only be read from a file"):
+        await peer.call("config.set", {"raw": json.dumps(written), "baseHash": base})
+
+
+async def test_a_client_cannot_lead_a_reference_elsewhere(served: Served, peer: Peer) -> None:
+    keys, other = (served.config_path.parent / name for name in ("keys.json", "other.json"))
+    keys.write_text('{"k": "a-key"}')
+    other.write_text('{"k": "not for anybody"}')
+    written = json.loads(served.config_path.read_text())
+    reference = {"source": "file", "provider": "keys", "id": "/k"}
+    written["secrets"] = {"providers": {"keys": {"source": "file", "path": str(keys)}}}
+    written["models"]["providers"]["fake"]["apiKey"] = reference
+    served.configure(written)
+    snapshot = await _config(peer)
+    assert snapshot["valid"]
+    assert "a-key" not in json.dumps(snapshot)
+    for secrets in (
+        {"providers": {"keys": {"path": str(other)}}},
+        {"providers": {"more": {"source": "env"}}},
+        {"defaults": {"file": "keys"}},
+        None,
+    ):
+        with pytest.raises(
+            Refused, match=r"only be changed in the file itself|only be read from a file"
+        ):
+            await _patch(peer, secrets=secrets)
+    with pytest.raises(Refused, match="give apiKey and headers anew"):
+        await _patch(peer, models={"providers": {"fake": {"baseUrl": "http://127.0.0.1:1/v1"}}})
+    # What is not touched stays as it is written, also where the whole text is sent back.
+    raw = snapshot["raw"].replace('"enabled": true', '"enabled": false')
+    await peer.call("config.set", {"raw": raw, "baseHash": snapshot["hash"]})
+    kept = json.loads(served.config_path.read_text())
+    assert kept["models"]["providers"]["fake"]["apiKey"] == reference
 
 
 async def test_an_include_that_is_written_cannot_be_moved_to_where_it_is_shown(
@@ -101,11 +174,12 @@ async def test_a_key_is_not_sent_through_a_proxy_that_a_client_chose(
     assert '"http://127.0.0.1:1"' not in shown
 
 
-async def test_nor_does_the_key_of_the_built_in_provider(peer: Peer) -> None:
+@pytest.mark.parametrize("name", ["openai", "anthropic", "openrouter"])
+async def test_nor_does_the_key_of_a_built_in_provider(peer: Peer, name: str) -> None:
     elsewhere = {"baseUrl": "http://127.0.0.1:1/v1"}
     with pytest.raises(Refused, match="give apiKey and headers anew"):
-        await _patch(peer, models={"providers": {"openai": elsewhere}})
-    await _patch(peer, models={"providers": {"openai": elsewhere | {"apiKey": "another-key"}}})
+        await _patch(peer, models={"providers": {name: elsewhere}})
+    await _patch(peer, models={"providers": {name: elsewhere | {"apiKey": "another-key"}}})
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ async def test_wait_tells_why_a_run_failed(peer: Peer, provider: FakeProvider) -
     assert "boom" in told["error"]
 
 
-async def test_a_time_limit_of_nought_is_none(peer: Peer) -> None:
+async def test_a_time_limit_of_nought_sets_none(peer: Peer) -> None:
     _, final = await turn(peer, asked(timeout=0))
     assert final["status"] == "ok"
 

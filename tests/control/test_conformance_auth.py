@@ -78,6 +78,18 @@ async def test_a_gateway_without_authentication_lets_in_who_is_here(tmp_path: Pa
         assert (await peer.call("health"))["ok"] is True
 
 
+@pytest.mark.parametrize("proxies", [[], ["127.0.0.1"]])
+async def test_a_gateway_without_authentication_refuses_what_a_proxy_passes_on(
+    tmp_path: Path, proxies: list[str]
+) -> None:
+    async with guarded(tmp_path, auth={"mode": "none"}, trustedProxies=proxies) as served:
+        for header in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "CF-Ray", "Via"):
+            async with knocking(served.client, headers={header: "127.0.0.1"}) as peer:
+                error = await refused(peer, connect_params(None))
+            assert error["details"]["code"] == "AUTH_REQUIRED"
+            assert "gateway.auth.mode to `token` or `password`" in error["message"]
+
+
 async def test_a_web_page_without_a_token_is_told_where_to_paste_it(served: Served) -> None:
     async with knocking(served.client, headers={"Origin": served.url}) as peer:
         params = signed(Device(), await challenged(peer), None, client=PAGE)
@@ -232,9 +244,9 @@ async def test_behind_a_proxy_a_device_waits_for_approval_and_then_gets_in(tmp_p
 async def test_who_guesses_is_told_when_to_try_again(tmp_path: Path) -> None:
     auth = {"token": SECRET, "rateLimit": {"maxAttempts": 3}}
     async with guarded(tmp_path, auth=auth) as served:
-        for _ in range(3):
+        for wrong in ("stale", "stale", "stale", "wrong", "false"):
             async with knocking(served.client) as peer:
-                error = await refused(peer, connect_params("wrong"))
+                error = await refused(peer, connect_params(wrong))
             assert error["details"]["code"] == "AUTH_TOKEN_MISMATCH"
         async with knocking(served.client) as peer:
             error = await refused(peer, connect_params(SECRET))

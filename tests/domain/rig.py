@@ -33,6 +33,7 @@ class Rig:
     log: FakeRunLog = field(default_factory=FakeRunLog)
     clock: FakeClock = field(default_factory=FakeClock)
     new_id: FakeIds = field(default_factory=FakeIds)
+    patience: float = 10.0
 
     def __post_init__(self) -> None:
         self.lanes = Lanes(lambda: self.settings.lanes)
@@ -44,6 +45,7 @@ class Rig:
             settings=lambda: self.settings,
             clock=self.clock,
             new_id=self.new_id,
+            patience=self.patience,
         )
 
     async def end_of(self, run: Run) -> RunEvent:

@@ -94,7 +94,8 @@ def test_the_client_is_the_right_most_hop_that_is_no_trusted_proxy(
         "10.0.0.2", forwarded_for=forwarded_for, forwarding_headers=True, trusted=PROXIES
     )
 
-    assert client == ClientAddress(expected)
+    assert client == ClientAddress(expected, through_proxy=True)
+    assert client.is_forwarded
 
 
 @pytest.mark.parametrize("hop", ["unknown", "_hidden", "999.1.1.1", "[::1", "1.2.3.4.5:1", "%"])
@@ -146,7 +147,7 @@ def test_a_local_proxy_that_does_not_say_for_whom_makes_nobody_local(
         "127.0.0.1", forwarded_for=forwarded_for, forwarding_headers=True, trusted=LOCAL_PROXY
     )
 
-    assert client == ClientAddress("127.0.0.1", unproven=True)
+    assert client == ClientAddress("127.0.0.1", unproven=True, through_proxy=True)
     assert not client.is_local
 
 

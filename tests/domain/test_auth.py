@@ -8,7 +8,7 @@ import pytest
 
 from opensoul.domain.addresses import ClientAddress
 from opensoul.domain.auth import ALL_SCOPES, Credential, Principal, Scope, authenticate, authorize
-from opensoul.domain.errors import Forbidden, LockedOut, Unauthenticated
+from opensoul.domain.errors import Forbidden, LockedOut, NotLocal, Unauthenticated
 from opensoul.domain.lockout import Lockout
 from opensoul.domain.model_calls import Secret
 from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings
@@ -81,9 +81,9 @@ def test_a_missing_credential_is_refused_but_does_not_count(lockout: Lockout) ->
 def test_too_many_wrong_secrets_lock_the_right_one_out_too(
     lockout: Lockout, clock: FakeClock
 ) -> None:
-    for _ in range(3):
+    for wrong in (b"wrong", b"false", b"untrue"):
         with pytest.raises(Unauthenticated):
-            authenticate(Credential(HERE, b"wrong"), TOKEN, lockout)
+            authenticate(Credential(HERE, wrong), TOKEN, lockout)
 
     with pytest.raises(LockedOut) as refused:
         authenticate(Credential(HERE, b"right"), TOKEN, lockout)
@@ -93,9 +93,9 @@ def test_too_many_wrong_secrets_lock_the_right_one_out_too(
 
 
 def test_a_locked_address_does_not_lock_out_another(lockout: Lockout) -> None:
-    for _ in range(3):
+    for wrong in (b"wrong", b"false", b"untrue"):
         with pytest.raises(Unauthenticated):
-            authenticate(Credential(HERE, b"wrong"), TOKEN, lockout)
+            authenticate(Credential(HERE, wrong), TOKEN, lockout)
 
     other = Credential(ClientAddress("203.0.113.8"), b"right")
     assert authenticate(other, TOKEN, lockout).address == "203.0.113.8"
@@ -103,29 +103,50 @@ def test_a_locked_address_does_not_lock_out_another(lockout: Lockout) -> None:
 
 def test_a_right_secret_forgives_the_wrong_ones_before_it(lockout: Lockout) -> None:
     for _ in range(3):
-        for _ in range(2):
+        for wrong in (b"wrong", b"false"):
             with pytest.raises(Unauthenticated):
-                authenticate(Credential(HERE, b"wrong"), TOKEN, lockout)
+                authenticate(Credential(HERE, wrong), TOKEN, lockout)
         assert authenticate(Credential(HERE, b"right"), TOKEN, lockout).id == "operator"
 
 
-def test_without_authentication_everybody_is_anonymous_and_may_everything(
+def test_without_authentication_every_program_of_this_machine_may_do_everything(
     lockout: Lockout,
 ) -> None:
     settings = AuthSettings(AuthMode.NONE)
 
     for secret in (None, b"whatever"):
-        principal = authenticate(Credential(HERE, secret), settings, lockout)
-        assert principal == Principal("anonymous", ALL_SCOPES, "none", "203.0.113.7")
+        principal = authenticate(Credential(ClientAddress("::1"), secret), settings, lockout)
+        assert principal == Principal("anonymous", ALL_SCOPES, "none", "::1")
+
+
+@pytest.mark.parametrize("secret", [None, b"whatever"])
+@pytest.mark.parametrize(
+    ("client", "cause"),
+    [
+        (HERE, "the request came from 203.0.113.7"),
+        (ClientAddress("local socket"), "the request came from local socket"),
+        (ClientAddress("127.0.0.1", forwarded_by_stranger=True), "forwarding headers"),
+        (ClientAddress("127.0.0.1", through_proxy=True), "forwarding headers"),
+        (ClientAddress("127.0.0.1", unproven=True, through_proxy=True), "forwarding headers"),
+        (ClientAddress("203.0.113.7", through_proxy=True), "forwarding headers"),
+    ],
+)
+def test_without_authentication_only_this_machine_is_served(
+    lockout: Lockout, client: ClientAddress, cause: str, secret: bytes | None
+) -> None:
+    with pytest.raises(NotLocal, match=cause) as refused:
+        authenticate(Credential(client, secret), AuthSettings(AuthMode.NONE), lockout)
+
+    assert "Set gateway.auth.mode to `token` or `password`" in refused.value.message
 
 
 def test_a_lockout_is_logged_without_the_secret(
     lockout: Lockout, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        for _ in range(3):
+        for number in range(3):
             with pytest.raises(Unauthenticated):
-                authenticate(Credential(HERE, b"guess"), TOKEN, lockout)
+                authenticate(Credential(HERE, b"guess %d" % number), TOKEN, lockout)
 
     assert [record.message for record in caplog.records] == [
         "too many wrong credentials: the address is locked out"

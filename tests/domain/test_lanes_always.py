@@ -27,8 +27,13 @@ class LanesMachine(RuleBasedStateMachine):
         """At the head of their session without a slot, in the order in which they got there."""
 
     @property
-    def places(self) -> list[Place]:
+    def everybody(self) -> list[Place]:
         return [place for queue in self.queues.values() for place in queue]
+
+    @property
+    def places(self) -> list[Place]:
+        """Of Runs; changes are not counted."""
+        return [place for place in self.everybody if place.is_run]
 
     @rule(
         concurrent=st.integers(1, MOST),
@@ -47,12 +52,12 @@ class LanesMachine(RuleBasedStateMachine):
         try:
             place = self.lanes.enter(session)
         except SessionBusy:
-            assert len(queue) > self.limits.max_waiting
+            assert sum(place.is_run for place in queue) > self.limits.max_waiting
         except GatewayBusy:
             assert must_wait
             assert waiting >= self.limits.max_queued
         else:
-            assert len(queue) <= self.limits.max_waiting
+            assert sum(place.is_run for place in queue) <= self.limits.max_waiting
             assert not must_wait or waiting < self.limits.max_queued
             queue.append(place)
             if queue[0] is place:
@@ -60,10 +65,23 @@ class LanesMachine(RuleBasedStateMachine):
             self._free_slots_go_to_the_heads()
         self._the_right_ones_work()
 
-    @precondition(lambda self: self.places)
+    @rule(session=st.sampled_from(SESSIONS))
+    def enter_to_change(self, session: str) -> None:
+        queue = self.queues[session]
+        changes = sum(not place.is_run for place in queue)
+        try:
+            place = self.lanes.enter_to_change(session)
+        except SessionBusy:
+            assert changes > self.limits.max_waiting
+        else:
+            assert changes <= self.limits.max_waiting
+            queue.append(place)
+        self._the_right_ones_work()
+
+    @precondition(lambda self: self.everybody)
     @rule(data=st.data(), again=st.booleans())
     def leave(self, data: st.DataObject, again: bool) -> None:
-        place = data.draw(st.sampled_from(self.places), "who leaves")
+        place = data.draw(st.sampled_from(self.everybody), "who leaves")
         self._leave(place)
         if again:
             place.leave()
@@ -76,7 +94,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.working.discard(place)
         if place in self.heads:
             self.heads.remove(place)
-        if was_head and queue:
+        if was_head and queue and queue[0].is_run:
             self.heads.append(queue[0])
         self._free_slots_go_to_the_heads()
         place.leave()
@@ -88,6 +106,9 @@ class LanesMachine(RuleBasedStateMachine):
 
     def _the_right_ones_work(self) -> None:
         assert {place for place in self.places if place.granted} == self.working
+        for queue in self.queues.values():
+            for i, place in enumerate(queue):
+                assert place.is_run or place.granted == (i == 0)  # A change needs no slot.
 
     @invariant()
     def at_most_the_first_of_a_session_works(self) -> None:
@@ -103,9 +124,10 @@ class LanesMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nobody starves: whoever waits gets a turn once those before it are done."""
-        while self.places:
-            assert self.working, "somebody waits, and nobody works"
-            self._leave(next(place for place in self.places if place.granted))
+        while self.everybody:
+            granted = [place for place in self.everybody if place.granted]
+            assert granted, "somebody waits, and nobody works"
+            self._leave(granted[0])
         assert (self.lanes.working, self.lanes.waiting) == (0, 0)
         assert not self.lanes._sessions, "a session without places is remembered"
 

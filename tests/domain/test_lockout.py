@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from itertools import count
+
 import pytest
 
 from opensoul.domain.errors import LockedOut
@@ -23,8 +26,16 @@ def lockout(clock: FakeClock) -> Lockout:
     return Lockout(clock)
 
 
+_NUMBERS = count()
+
+
+def guess(lockout: Lockout, limits: LockoutSettings = LIMITS, *, address: str = GUESSER) -> bool:
+    """A wrong credential that was never tried before."""
+    return lockout.failed(address, limits, [b"guess %d" % next(_NUMBERS)])
+
+
 def lock_out(lockout: Lockout, address: str = GUESSER) -> None:
-    locked = [lockout.failed(address, LIMITS) for _ in range(LIMITS.max_attempts)]
+    locked = [guess(lockout, address=address) for _ in range(LIMITS.max_attempts)]
     assert locked == [False] * (LIMITS.max_attempts - 1) + [True]
 
 
@@ -45,7 +56,7 @@ def test_the_tenth_failure_within_a_minute_locks_for_five_minutes(
 
 
 def test_nine_failures_do_not_lock(lockout: Lockout) -> None:
-    assert not any(lockout.failed(GUESSER, LIMITS) for _ in range(9))
+    assert not any(guess(lockout) for _ in range(9))
     lockout.check(GUESSER)
 
 
@@ -55,21 +66,21 @@ def test_an_address_never_seen_is_not_locked(lockout: Lockout) -> None:
 
 def test_the_window_slides(lockout: Lockout, clock: FakeClock) -> None:
     for _ in range(50):
-        assert not lockout.failed(GUESSER, LIMITS)
+        assert not guess(lockout)
         clock.advance(60 / 9)  # Nine in every minute, for ever.
 
     for _ in range(9):
-        lockout.failed(GUESSER, LIMITS)
+        guess(lockout)
     with pytest.raises(LockedOut):
         lockout.check(GUESSER)
 
 
 def test_failures_a_window_old_do_not_count(lockout: Lockout, clock: FakeClock) -> None:
     for _ in range(9):
-        lockout.failed(GUESSER, LIMITS)
+        guess(lockout)
     clock.advance(60)
 
-    assert not lockout.failed(GUESSER, LIMITS)
+    assert not guess(lockout)
 
 
 def test_after_a_lockout_counting_starts_over(lockout: Lockout, clock: FakeClock) -> None:
@@ -81,11 +92,11 @@ def test_after_a_lockout_counting_starts_over(lockout: Lockout, clock: FakeClock
 
 def test_success_forgives(lockout: Lockout) -> None:
     for _ in range(9):
-        lockout.failed(GUESSER, LIMITS)
+        guess(lockout)
     lockout.succeeded(GUESSER)
 
     assert len(lockout) == 0
-    assert not lockout.failed(GUESSER, LIMITS)
+    assert not guess(lockout)
     lockout.succeeded("198.51.100.1")
 
 
@@ -94,19 +105,19 @@ def test_what_is_remembered_is_bounded_and_the_longest_silent_goes_first(
 ) -> None:
     limits = LockoutSettings(max_attempts=2, max_addresses=3)
     for last in (1, 2, 3, 1, 4):
-        lockout.failed(f"198.51.100.{last}", limits)
+        guess(lockout, limits, address=f"198.51.100.{last}")
 
     assert len(lockout) == 3
     with pytest.raises(LockedOut):
         lockout.check("198.51.100.1")
-    assert not lockout.failed("198.51.100.2", limits)
+    assert not guess(lockout, limits, address="198.51.100.2")
 
 
 def test_lowered_limits_hold_at_once(lockout: Lockout) -> None:
     for _ in range(4):
-        lockout.failed(GUESSER, LIMITS)
+        guess(lockout)
 
-    assert lockout.failed(GUESSER, LockoutSettings(max_attempts=3))
+    assert guess(lockout, LockoutSettings(max_attempts=3))
 
 
 @pytest.mark.parametrize(
@@ -140,3 +151,65 @@ def test_addresses_of_different_clients_count_apart(lockout: Lockout, one: str, 
     lock_out(lockout, one)
 
     lockout.check(other)
+
+
+def test_the_same_wrong_credential_counts_once_a_minute(lockout: Lockout) -> None:
+    for _ in range(50):
+        assert not lockout.failed(GUESSER, LIMITS, [b"stale"])
+
+    assert not any(guess(lockout) for _ in range(8))
+    assert guess(lockout)  # The tenth of different ones.
+
+
+def test_a_wrong_credential_counts_again_when_its_minute_is_over(
+    lockout: Lockout, clock: FakeClock
+) -> None:
+    lockout.failed(GUESSER, LIMITS, [b"stale"])
+    clock.advance(60)
+
+    assert not any(guess(lockout) for _ in range(8))
+    assert not lockout.failed(GUESSER, LIMITS, [b"stale"])
+    assert guess(lockout)
+
+
+@pytest.mark.parametrize("window", [1.0, 60.0, 600.0])
+def test_a_program_that_polls_with_stale_secrets_locks_nobody_out(
+    lockout: Lockout, clock: FakeClock, window: float
+) -> None:
+    limits = LockoutSettings(max_attempts=3, window=window)
+    for _ in range(2_000):
+        for stale in (b"stale", b"older"):
+            assert not lockout.failed(GUESSER, limits, [stale])
+        clock.advance(0.7)
+
+
+@pytest.mark.parametrize(
+    "other", [[b"stalf"], [b"stal"], [b"stale", None], [b"sta", b"le"], [None, b"stale"], []]
+)
+def test_credentials_that_differ_anywhere_count_apart(
+    lockout: Lockout, other: list[bytes | None]
+) -> None:
+    limits = LockoutSettings(max_attempts=2)
+    assert not lockout.failed(GUESSER, limits, [b"stale"])
+
+    assert lockout.failed(GUESSER, limits, other)
+
+
+def test_every_address_counts_one_and_the_same_credential_for_itself(lockout: Lockout) -> None:
+    limits = LockoutSettings(max_attempts=1)
+
+    assert lockout.failed(GUESSER, limits, [b"stale"])
+    assert lockout.failed("198.51.100.1", limits, [b"stale"])
+
+
+def test_credentials_are_not_kept_and_their_digests_are_bounded(lockout: Lockout) -> None:
+    limits = LockoutSettings(max_attempts=1_000_000)
+    tracemalloc.start()
+    try:
+        for number in range(2_000):
+            lockout.failed(GUESSER, limits, [b"%d" % number * 10_000])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < 400_000  # Kept, the credentials would be 75 MB.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from opensoul.adapters.stores.memory import MemoryStore
 from opensoul.domain.auth import Principal, Scope
-from opensoul.domain.errors import Forbidden, InvalidRequest, SessionBusy, UnknownSession
+from opensoul.domain.errors import Forbidden, InvalidRequest, UnknownSession
 from opensoul.domain.messages import Role
 from opensoul.domain.ports import Turn
+from opensoul.domain.session_changes import Expected
 from opensoul.domain.session_desk import SessionDesk
 from opensoul.domain.session_records import SessionQuery
 from opensoul.domain.sessions import SessionKey
@@ -37,17 +39,6 @@ def who(*scopes: Scope) -> Principal:
 
 
 ADMIN = who(Scope.ADMIN)
-
-
-class StuckDispatcher(FakeDispatcher):
-    """Its runs do not end until they are let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.let = asyncio.Event()
-
-    async def ended(self, run_id: str) -> None:
-        await self.let.wait()
 
 
 @dataclass
@@ -161,20 +152,6 @@ async def test_resetting_stops_what_goes_on_and_keeps_the_settings(office: Offic
     assert [t.session_id for t in older][-1] == "id of trip"
 
 
-async def test_what_does_not_stop_is_told_and_nothing_is_changed(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("opensoul.domain.session_desk._PATIENCE", 0.01)
-    stuck = Office(dispatcher=StuckDispatcher(), store=office.store)
-    await stuck.talk(TRIP, "run-1")
-    stuck.dispatcher.dispatch(run("stuck", session_key=TRIP))
-
-    with pytest.raises(SessionBusy, match="still active"):
-        await stuck.desk.delete(ADMIN, TRIP)
-
-    assert await stuck.desk.find(ADMIN, TRIP) is not None
-
-
 async def test_a_main_session_cannot_be_deleted_and_others_can(office: Office) -> None:
     await office.talk(TRIP, "run-1")
     with pytest.raises(InvalidRequest, match="Cannot delete the main session"):
@@ -185,19 +162,29 @@ async def test_a_main_session_cannot_be_deleted_and_others_can(office: Office) -
     assert office.told == [("trip", "deleted")]
 
 
-async def test_compacting_waits_for_nobody_and_refuses_while_a_run_works(office: Office) -> None:
+async def test_compacting_keeps_the_newest_messages(office: Office) -> None:
     await office.talk(TRIP, "run-1")
     await office.talk(TRIP, "run-2")
-    office.dispatcher.dispatch(run("working", session_key=TRIP))
-    with pytest.raises(SessionBusy, match="has a run"):
-        await office.desk.compact(ADMIN, TRIP, 2)
-    office.dispatcher.runs.clear()
 
-    info, kept = await office.desk.compact(ADMIN, TRIP, 2)
+    compacted = await office.desk.compact(ADMIN, TRIP, 2)
+    again = await office.desk.compact(ADMIN, TRIP, 2)
 
-    assert (info.message_count, kept) == (2, 2)
+    assert (compacted.info.message_count, compacted.kept, compacted.changed) == (2, 2, True)
+    assert (again.info.session_id, again.changed) == (compacted.info.session_id, False)
     with pytest.raises(UnknownSession, match="session not found"):
         await office.desk.compact(ADMIN, MAIN, 2)
+
+
+@pytest.mark.parametrize("change", ["patch", "reset", "delete", "compact"])
+async def test_a_session_that_is_not_as_expected_is_left_alone(office: Office, change: str) -> None:
+    await office.talk(TRIP, "run-1")
+    office.dispatcher.dispatch(run("going on", session_key=TRIP))
+    more: tuple[Any, ...] = {"patch": ({"label": "x"},), "compact": (1,)}.get(change, ())
+
+    with pytest.raises(InvalidRequest, match="is not at another id any more"):
+        await getattr(office.desk, change)(ADMIN, TRIP, *more, expected=Expected("another id"))
+
+    assert (office.told, office.dispatcher.aborted) == ([], [])
 
 
 async def test_what_is_injected_is_the_assistants_last_word(office: Office) -> None:

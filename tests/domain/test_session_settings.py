@@ -115,6 +115,8 @@ DENY_GROUPS = SendPolicy([SendRule(allow=False, channel="discord", chat_type="gr
         ("discord:dm:me", DENY_GROUPS, "deny", False),
         ("cron:job-1", SendPolicy([SendRule(allow=False, key_prefix="cron:")]), None, False),
         ("x", SendPolicy([SendRule(allow=False, key_prefix="agent:main:")]), None, False),
+        ("x", SendPolicy([SendRule(allow=False, raw_key_prefix="Agent:main:")]), None, False),
+        ("x", SendPolicy([SendRule(allow=False, raw_key_prefix="x")]), None, True),
         ("x", SendPolicy(default_allow=False), None, False),
         ("x", SendPolicy([SendRule(allow=True)], default_allow=False), None, True),
         ("x", SendPolicy([SendRule(allow=True), SendRule(allow=False)]), None, False),

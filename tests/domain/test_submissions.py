@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import pytest
 
@@ -21,13 +23,25 @@ from opensoul.domain.errors import (
 )
 from opensoul.domain.gateway import Gateway
 from opensoul.domain.lockout import Lockout
+from opensoul.domain.messages import Image, Message, Role, Text
 from opensoul.domain.run_records import RunQuery, RunRecord, RunStatus, record_of, status_after
-from opensoul.domain.runs import Aborted, Failed, Run, RunRequest, Started
+from opensoul.domain.runs import Aborted, Failed, OnLeave, Run, RunRequest, Started
 from opensoul.domain.send_policy import SendPolicy
 from opensoul.domain.session_records import SessionInfo
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import SessionSettings, Settings
-from tests.fakes.domain import FakeClock, FakeDispatcher, FakeIds, FakeRunLog, run, settings, user
+from tests.fakes.domain import (
+    FakeClock,
+    FakeDispatcher,
+    FakeIds,
+    FakeRunLog,
+    agent,
+    assistant,
+    run,
+    settings,
+    system,
+    user,
+)
 
 WRITER = Principal("writer", frozenset({Scope.WRITE}), "token")
 HELLO = RunRequest(messages=(user("hi"),), session_key="trip")
@@ -93,12 +107,128 @@ async def test_of_equal_requests_at_once_one_begins_the_run(door: Door) -> None:
     assert len(door.dispatcher.runs) == 1
 
 
-async def test_another_request_under_a_used_key_is_refused(door: Door) -> None:
-    await door.gateway.submit_once(WRITER, HELLO, "K")
-    other = RunRequest(messages=(user("something else"),), session_key="trip")
+BASE = RunRequest(
+    messages=(system("Be brief."), user("hi")),
+    session_key="trip",
+    params={"temperature": 0.5, "stop": ["a", "b"], "metadata": {"a": 1, "b": None}},
+    thinking="low",
+    timeout=30,
+)
+PICTURE = Message(Role.USER, (Text("hi"), Image("AAAA", "image/png")))
+DIFFERENT: Mapping[str, Sequence[object]] = {
+    "messages": [
+        (system("Be brief."), user("hi!")),
+        (system("Be long."), user("hi")),
+        (user("hi"),),
+        (system("Be brief."), user("hi"), user("hi")),
+        (system("Be brief."), PICTURE),
+        (system("Be brief."), replace(PICTURE, parts=(Text("hi"), Image("AAAB", "image/png")))),
+        (system("Be brief."), replace(PICTURE, parts=(Text("hi"), Image("AAAA", "image/gif")))),
+        (system("Be brief."), replace(user("hi"), name="Ann")),
+        (system("Be brief."), assistant("hi"), user("hi")),
+    ],
+    "params": [
+        {},
+        dict(BASE.params) | {"temperature": 0.6},
+        dict(BASE.params) | {"temperature": "0.5"},
+        dict(BASE.params) | {"stop": ["ab"]},
+        dict(BASE.params) | {"stop": ["b", "a"]},
+        dict(BASE.params) | {"metadata": {"a": 1}},
+        dict(BASE.params) | {"metadata": {"a": True, "b": None}},
+    ],
+    "model": ["opensoul/beta"],
+    "agent_id": ["beta"],
+    "session_key": ["other", None],
+    "on_leave": [OnLeave.CONTINUE],
+    "door": ["chat"],
+    "thinking": [None, "high"],
+    "timeout": [None, 31, 0.3],
+}
+"""By the name of each field of a request: values that make another request of `BASE`."""
+SAME: Mapping[str, Sequence[object]] = {
+    "messages": [tuple(replace(message) for message in BASE.messages)],
+    "params": [
+        {"metadata": {"b": None, "a": 1.0}, "stop": ("a", "b"), "temperature": 0.5},
+    ],
+    "model": ["opensoul", "opensoul/main", "main"],
+    "agent_id": ["main", "MAIN"],
+    "session_key": ["agent:main:trip", " trip "],
+    # A session key wins over the user.
+    "user": ["ann"],
+    # What the door may ask for is no part of what is asked.
+    "reserved_keys": [True],
+    "thinking": [" LOW", "on"],
+    "timeout": [30.0],
+}
+"""The same for values that do not."""
+
+
+def test_every_field_of_a_request_is_decided_on() -> None:
+    assert {*DIFFERENT, *SAME} == {field.name for field in fields(RunRequest)}
+
+
+def changed(values: Mapping[str, Sequence[object]]) -> list[Any]:
+    """Each a request with one field changed."""
+    return [
+        pytest.param(replace(BASE, **{name: value}), id=f"{name} {number}")  # type: ignore[arg-type]
+        for name, others in values.items()
+        for number, value in enumerate(others)
+    ]
+
+
+@pytest.mark.parametrize("other", changed(DIFFERENT))
+async def test_another_request_under_a_used_key_is_refused(door: Door, other: RunRequest) -> None:
+    await door.gateway.submit_once(WRITER, BASE, "K")
 
     with pytest.raises(KeyReused, match="another request"):
         await door.gateway.submit_once(WRITER, other, "K")
+
+    assert len(door.dispatcher.runs) == 1
+
+
+@pytest.mark.parametrize("same", changed(SAME))
+async def test_a_request_that_is_spelled_in_another_way_is_the_same(
+    door: Door, same: RunRequest
+) -> None:
+    await door.gateway.submit_once(WRITER, BASE, "K")
+
+    assert not (await door.gateway.submit_once(WRITER, same, "K")).fresh
+
+
+async def test_another_user_is_another_session(door: Door) -> None:
+    await door.gateway.submit_once(WRITER, replace(BASE, session_key=None, user="ann"), "K")
+
+    with pytest.raises(KeyReused):
+        await door.gateway.submit_once(WRITER, replace(BASE, session_key=None, user="bob"), "K")
+
+
+async def test_a_digest_is_the_same_in_every_version_of_that_number(door: Door) -> None:
+    """Where this fails, digests have changed: raise the version, and put in the new digest."""
+    await door.gateway.submit_once(WRITER, replace(BASE, messages=(PICTURE,)), "K")
+
+    assert door.log.records["K"].fingerprint == (
+        "v2:0b0179b44859e29b4a7156af367ad26cb43bd9cb5d2588807b700c964b2a3e3d"
+    )
+
+
+@pytest.mark.parametrize(
+    "stored",
+    ["3ab5e2c1" * 8, "v1:" + "3ab5e2c1" * 8, "v3:" + "3ab5e2c1" * 8],
+)
+async def test_a_key_that_another_version_of_the_gateway_kept_still_gets_its_run(
+    door: Door, stored: str
+) -> None:
+    await door.log.reserve(record_of(run("K"), fingerprint=stored))
+
+    assert not (await door.gateway.submit_once(WRITER, BASE, "K")).fresh
+    assert door.dispatcher.runs == []
+
+
+async def test_the_id_of_a_run_that_was_begun_without_a_key_is_no_key(door: Door) -> None:
+    await door.log.reserve(record_of(run("K")))
+
+    with pytest.raises(KeyReused):
+        await door.gateway.submit_once(WRITER, BASE, "K")
 
 
 async def test_a_refused_run_leaves_its_key_free(door: Door) -> None:
@@ -198,15 +328,43 @@ async def test_keys_of_children_are_for_who_may_use_them(door: Door) -> None:
     assert (await door.gateway.submit_once(WRITER, allowed, "K")).fresh
 
 
-async def test_a_request_can_set_its_time_and_its_thinking(door: Door) -> None:
-    asked = RunRequest(messages=(user("hi"),), timeout=3, thinking="max")
-    await door.gateway.submit_once(WRITER, asked, "K")
-    unlimited = RunRequest(messages=(user("hi"),), timeout=0)
-    await door.gateway.submit_once(WRITER, unlimited, "L")
+async def test_a_request_can_set_how_much_is_thought(door: Door) -> None:
+    await door.gateway.submit_once(WRITER, replace(HELLO, thinking="max"), "K")
 
-    first, second = door.dispatcher.runs
-    assert (first.agent.timeout, first.thinking) == (3, "high")
-    assert second.agent.timeout is None
+    assert door.dispatcher.runs[0].thinking == "high"
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "limit"),
+    [
+        (600.0, None, 600.0),
+        (600.0, 0, 600.0),
+        (600.0, 3, 3.0),
+        (600.0, 0.9, 0.9),
+        (600.0, 0.0004, 0.0004),
+        (600.0, 601, 600.0),
+        (None, None, None),
+        (None, 0, None),
+        (None, 3, 3.0),
+    ],
+)
+async def test_a_request_can_shorten_its_time_and_not_lengthen_it(
+    configured: float | None, asked: float | None, limit: float | None
+) -> None:
+    door = Door(settings=settings([agent(timeout=configured)]))
+
+    door.gateway.submit(WRITER, replace(HELLO, timeout=asked))
+
+    assert door.dispatcher.runs[0].agent.timeout == limit
+
+
+@pytest.mark.parametrize("asked", [-1, -0.001, math.nan, math.inf, -math.inf])
+async def test_a_time_that_is_none_is_refused(door: Door, asked: float) -> None:
+    with pytest.raises(InvalidRequest, match="timeout must be a number of seconds") as refused:
+        door.gateway.submit(WRITER, replace(HELLO, timeout=asked))
+
+    assert refused.value.param == "timeout"
+    assert door.dispatcher.runs == []
 
 
 async def test_runs_are_seen_and_stopped_by_their_id_and_by_their_session(door: Door) -> None:

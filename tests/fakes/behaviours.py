@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,10 +50,11 @@ class Exchange:
         self.request.started.set()
         await self._writer.drain()
 
-    async def head(self, content_type: str = EVENT_STREAM) -> None:
-        """Begin an answer with status 200 whose body follows in chunks."""
-        lines = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked"
-        await self.raw(lines.encode() + b"\r\n\r\n")
+    async def head(self, content_type: str = EVENT_STREAM, status: int = 200) -> None:
+        """Begin an answer whose body follows in chunks; "": without a content type."""
+        lines = [f"HTTP/1.1 {status} Status", "Transfer-Encoding: chunked"]
+        lines += [f"Content-Type: {content_type}"] if content_type else []
+        await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n")
 
     async def piece(self, data: bytes) -> None:
         """Send a piece of the body, as one HTTP chunk."""
@@ -79,6 +82,12 @@ class Exchange:
     def abort(self) -> None:
         """Break the connection off."""
         self._writer.transport.abort()
+
+    def reset(self) -> None:
+        """Break the connection off, so that the caller's system reports a reset."""
+        connection = self._writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
 
 
 Behaviour = Callable[[Exchange], Awaitable[None]]
@@ -247,11 +256,11 @@ def json_instead_of_sse(content: object) -> Behaviour:
     return behave
 
 
-def raw(*pieces: bytes, content_type: str = EVENT_STREAM) -> Behaviour:
+def raw(*pieces: bytes, content_type: str = EVENT_STREAM, status: int = 200) -> Behaviour:
     """Send a body of these pieces, each as a packet of its own, completed properly."""
 
     async def behave(exchange: Exchange) -> None:
-        await exchange.head(content_type)
+        await exchange.head(content_type, status)
         for piece in pieces:
             await exchange.piece(piece)
         await exchange.end()

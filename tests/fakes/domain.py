@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.errors import UnknownRun
@@ -25,6 +25,8 @@ from opensoul.domain.run_records import RunPage, RunQuery, RunRecord, status_aft
 from opensoul.domain.runs import TERMINAL, Answered, EventSpan, Run, RunEvent, RunnerEvent
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings
+
+T = TypeVar("T")
 
 
 class FakeClock:
@@ -352,6 +354,20 @@ class FakeDispatcher:
     def abort(self, run_id: str, reason: str) -> bool:
         self.aborted.append((run_id, reason))
         return any(run.id == run_id for run in self.runs)
+
+    async def change(
+        self,
+        key: SessionKey,
+        work: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        patience: float,
+        stop: str | None = None,
+    ) -> T:
+        """At once, since nothing ever runs here."""
+        if stop is not None:
+            for run in reversed(self.live(key)):
+                self.abort(run.id, stop)
+        return await work()
 
     async def drain(self, grace: float) -> None:
         self.drained.append(grace)

@@ -7,14 +7,20 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from io import BytesIO
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 
 import pytest
 
 from opensoul.domain.auth import Scope
 from opensoul.domain.lanes import Lanes
 from opensoul.domain.model_calls import Secret, TextDelta
-from opensoul.domain.settings import AuthMode, AuthSettings, LaneSettings, LockoutSettings
+from opensoul.domain.settings import (
+    AuthMode,
+    AuthSettings,
+    ControlSettings,
+    LaneSettings,
+    LockoutSettings,
+)
 
 from .app import TOKEN, Harness
 from .client import BEARER, CHAT, HI, Client, bare
@@ -95,8 +101,12 @@ async def test_too_many_wrong_guesses_lock_the_address_out(
     limits = LockoutSettings(max_attempts=3, duration=120)
     auth = replace(gateway.settings.auth, lockout=limits)
     gateway.settings = replace(gateway.settings, auth=auth)
-    for _ in range(3):
+    for _ in range(10):  # One and the same: a program that polls with a stale secret.
         assert (await client.get("/v1/models", headers=WRONG)).status == 401
+    assert (await client.get("/v1/models")).status == 200
+    for number in range(3):
+        headers = {"Authorization": f"Bearer wrong {number}"}
+        assert (await client.get("/v1/models", headers=headers)).status == 401
 
     reply = await client.get("/v1/models")
 
@@ -104,6 +114,84 @@ async def test_too_many_wrong_guesses_lock_the_address_out(
     assert reply.error["type"] == "rate_limit_error"
     assert 110 <= int(reply.headers["Retry-After"]) <= 120
     assert reply.headers["x-should-retry"] == "false"
+
+
+@pytest.fixture
+def open_door(gateway: Harness) -> Harness:
+    gateway.settings = replace(gateway.settings, auth=AuthSettings(AuthMode.NONE))
+    return gateway
+
+
+@pytest.mark.parametrize("proxies", [(), (ip_network("127.0.0.1/32"),)])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Proto",
+        "x-forwarded-anything",
+        "Forwarded",
+        "Via",
+        "X-Real-IP",
+        "X-Client-IP",
+        "True-Client-IP",
+        "CF-Connecting-IP",
+        "CF-Ray",
+        "CDN-Loop",
+        "Tailscale-User-Login",
+        "Tailscale-Funnel-Request",
+        "X-Original-Host",
+        "Fly-Client-IP",
+        "Remote-User",
+    ],
+)
+async def test_without_authentication_what_a_proxy_passes_on_is_refused(
+    open_door: Harness, client: Client, header: str, proxies: tuple[IPv4Network, ...]
+) -> None:
+    open_door.settings = replace(open_door.settings, trusted_proxies=proxies)
+
+    reply = await client.chat(headers={header: "127.0.0.1"})
+
+    assert (reply.status, reply.error["code"]) == (403, "authentication_required")
+    assert "forwarding headers" in reply.error["message"]
+    assert "Set gateway.auth.mode to `token` or `password`" in reply.error["message"]
+    assert (await client.get("/v1/models", headers={header: ""})).status == 403
+    assert (await client.get("/healthz", headers={header: "127.0.0.1"})).status == 200
+    assert (await client.get("/readyz", headers={header: "127.0.0.1"})).status == 200
+
+
+async def test_without_authentication_a_program_of_this_machine_is_served(
+    open_door: Harness, client: Client
+) -> None:
+    for headers in ({}, {"Authorization": "Bearer whatever"}, {"X-Request-Id": "1"}):
+        assert (await client.get("/v1/models", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:18789", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:18789", 200),
+        ("192.0.2.7:80", 200),
+        ("listed.example", 200),
+        ("evil.example:18789", 403),
+        ("localhost.evil.example", 403),
+        ("a b", 403),
+    ],
+)
+async def test_without_authentication_a_name_that_leads_here_is_refused(
+    open_door: Harness, client: Client, host: str, status: int
+) -> None:
+    control = ControlSettings(allowed_hosts=("listed.example",))
+    open_door.settings = replace(open_door.settings, control=control)
+
+    reply = await client.get("/v1/models", headers={"Host": host})
+
+    assert reply.status == status
+    if status == 403:
+        assert repr(host) in reply.error["message"]
+        assert "gateway.allowedHosts" in reply.error["message"]
 
 
 async def test_the_lockout_follows_the_address_that_a_trusted_proxy_tells(
@@ -208,6 +296,8 @@ async def test_an_empty_body_is_refused(client: Client) -> None:
         (b'{"a": "\\ud800"', "line 1"),
         (b'{"a": "\xff"}', "UTF-8"),
         (b'{"a": "\xff\\ud800"}', "utf-8"),
+        (b'{"a": "\xed\xa0"}', "utf-8"),
+        (b'["\\ud800",' + b"[" * 700 + b"]" * 701, "deep"),
         (b"[" * 100_000, "depth"),
         (b'"\\ud800"' + b"[" * 100_000, "Extra data"),
         (b'["\\ud800",' + b"[" * 100_000, "deep"),
@@ -235,21 +325,52 @@ async def test_of_two_equal_keys_the_last_counts(client: Client) -> None:
     assert reply.json["model"] == "beta"
 
 
-async def test_a_lone_surrogate_survives(gateway: Harness, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (rb"\udfff!", "\ufffd!"),
+        (rb"wait \ud83d", "wait \ufffd"),
+        (rb"\uD83D \uDE00", "\ufffd \ufffd"),
+        (rb"\ud83d\ud83d\ude00\ude00", "\ufffd\U0001f600\ufffd"),
+        (rb"\\ud83d \ud83d \u00e9", "\\ud83d \ufffd \xe9"),
+        (b"\xed\xa0\xbd alone", "\ufffd alone"),
+        (b"\xed\xa0\xbd\xed\xb8\x80", "\U0001f600"),
+    ],
+)
+async def test_half_a_surrogate_pair_in_a_message_is_replaced_and_the_rest_untouched(
+    gateway: Harness, client: Client, sent: bytes, text: str
+) -> None:
+    part = b'[{"type":"text","text":"%b"}]' % sent
+    metadata = b'{"\\ud83d":"\\ud83d"}'
+    for content in (b'"%b"' % sent, part):
+        body = b'{"messages":[{"role":"user","content":%b}],"metadata":%b}' % (content, metadata)
+        reply = await client.post(body)
+
+        assert reply.status == 200
+        assert gateway.model.seen[-1].messages[-1].text == text
+        assert gateway.model.seen[-1].params["metadata"] == {"\ufffd": "\ufffd"}
+
+
+@pytest.mark.parametrize("name", ["model", "user"])
+@pytest.mark.parametrize("value", [rb"\ud800", rb"opensoul\udc00"])
+async def test_half_a_surrogate_pair_is_refused_in_an_identifier(
+    client: Client, name: str, value: bytes
+) -> None:
+    body = b'{"%b":"%b","messages":[{"role":"user","content":"x"}]}' % (name.encode(), value)
+
+    reply = await client.post(body)
+
+    assert (reply.status, reply.error["param"]) == (400, name)
+
+
+async def test_half_a_surrogate_pair_of_the_model_is_told_as_it_is(
+    gateway: Harness, client: Client
+) -> None:
     gateway.model.script = (TextDelta("\udcff?"), *gateway.model.script)
 
-    reply = await client.post(
-        b'{"user":"\\ud800","messages":[{"role":"user","content":"\\udfff!"}]}'
-    )
+    reply = await client.chat()
 
-    assert gateway.model.seen[-1].messages[-1].text == "\udfff!"
     assert reply.json["choices"][0]["message"]["content"] == "\udcff?Hello"
-
-
-async def test_a_lone_surrogate_names_no_model(client: Client) -> None:
-    reply = await client.post(b'{"model":"\\ud800","messages":[{"role":"user","content":"x"}]}')
-
-    assert (reply.status, reply.error["param"]) == (400, "model")
 
 
 async def chunks(size: int, count: int) -> AsyncIterator[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,26 +22,8 @@ from opensoul.domain.model_calls import (
 )
 from tests.fakes.behaviours import chunk
 
+from .answers import DONE, event, read
 from .calls import call, text_of
-
-DONE = b"data: [DONE]\n\n"
-
-
-def event(content: object) -> bytes:
-    return b"data: " + orjson.dumps(content) + b"\n\n"
-
-
-def read(*pieces: bytes) -> list[ModelEvent]:
-    """The events of a stream of these pieces that ends properly."""
-    answer = Answer(Failures(call().target))
-    events: list[ModelEvent] = []
-    for piece in pieces:
-        events += answer.feed(piece)
-        answer.check()
-    if not answer.done:
-        events += answer.end()
-        answer.check()
-    return [*events, answer.finished()]
 
 
 def read_delta(delta: dict[str, Any]) -> list[ModelEvent]:
@@ -153,7 +134,7 @@ def tool_piece(name: str | None, arguments: Any = "", **fields: object) -> dict[
         ),
         pytest.param(
             [[{"index": 0, "id": "c1"}], [tool_piece("f", None, index=0)]],
-            [ToolCallDelta(0, "c1", None, ""), ToolCallDelta(0, None, "f", "")],
+            [ToolCallDelta(0, "c1", "f", "")],
             id="the name later",
         ),
         pytest.param(
@@ -237,7 +218,7 @@ def test_the_last_usage_counts() -> None:
     assert usage_of(first, last, None) == Usage(10, 2)
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}, {"prompt_tokens": "7"}, [1], 7])
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0}, {"prompt_tokens": "?"}, [1], 7])
 def test_usage_that_says_nothing_is_none(usage: object) -> None:
     assert usage_of(usage) is None
 

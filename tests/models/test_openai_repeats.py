@@ -47,7 +47,7 @@ def test_it_reads_what_decoding_would_read_or_leaves_it(texts: list[str]) -> Non
 @given(st.binary(max_size=20), st.binary(max_size=20))
 def test_it_never_reads_what_is_no_such_chunk(before: bytes, behind: bytes) -> None:
     payload = before + plain("a") + behind
-    if before or behind:
+    if (before or behind) and (before or not behind.startswith(b"\n")):  # A line end ends it too.
         assert taught().texts(events(payload)) == ([], events(payload))
 
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.models.openai_sse import EventStream, EventTooLong
+from opensoul.adapters.models.openai_sse import (
+    DONE,
+    ErrorEvent,
+    EventStream,
+    EventTooLong,
+    StrayLine,
+)
 
 STREAM = (
     "\ufeffdata: first\n\n"
@@ -65,6 +71,31 @@ def test_no_bytes_upset_it_and_pieces_make_no_difference(pieces: list[bytes]) ->
 def test_what_was_written_is_read(texts: list[str], line_end: str) -> None:
     stream = "".join(f"data: {text}{line_end}{line_end}" for text in texts).encode()
     assert read([stream], limit=100_000) == [text.encode() for text in texts]
+
+
+UNUSUAL = (
+    b"data: a\nevent: error\n\ndata: b\nerror: c\r\n{d}\r\n\r\nevent: error\n\ndata: e\n\n"
+    b"{f}\nevent: Stream_Error\rdata: g\r\rdata: [DONE]\n"
+)
+UNUSUAL_EVENTS = [
+    ErrorEvent(b"a"),
+    b"b",
+    ErrorEvent(b"c"),
+    StrayLine(b"{d}"),
+    b"e",
+    StrayLine(b"{f}"),
+    ErrorEvent(b"g"),
+    DONE,
+]
+
+
+def test_what_the_standard_does_not_know_reads_the_same_however_it_is_cut() -> None:
+    expected = [(type(event), event) for event in UNUSUAL_EVENTS]
+    for cut in range(len(UNUSUAL) + 1):
+        events = read([UNUSUAL[:cut], UNUSUAL[cut:]])
+        assert [(type(event), event) for event in events] == expected, cut
+    single = read([UNUSUAL[i : i + 1] for i in range(len(UNUSUAL))])
+    assert [(type(event), event) for event in single] == expected
 
 
 LINE_ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])

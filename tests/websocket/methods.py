@@ -110,6 +110,7 @@ class Bench:
             **history(self.gateway, self.desk, self.hub),
             **sessions(self.gateway, self.desk, self.hub, self.chat, **times),
             **models(self.gateway),
+            **self.chat.handlers(),
         }
         self.operator = connection("operator", OPERATOR)
 

@@ -13,8 +13,10 @@ from opensoul.adapters.transports.control.inbound import BoundedConnection
 from opensoul.adapters.transports.control.wire import Wire, wire_of
 from opensoul.app.hosting import open_sockets, serve_until
 from opensoul.app.lifecycle import Lifecycle
+from opensoul.app.peers import PeerConnections
 from opensoul.app.websocket_wire import Timing
-from opensoul.domain.settings import ListenSettings
+from opensoul.domain.settings import ListenSettings, Settings
+from tests.fakes.domain import settings
 
 LARGER = 1_000_000
 
@@ -41,6 +43,10 @@ class NoLifecycle(Lifecycle):
 
     def begin_drain(self) -> float:
         return 0.0
+
+    @property
+    def settings(self) -> Settings:
+        return settings()
 
 
 def make_app(served: Served) -> Quart:
@@ -102,7 +108,10 @@ def make_app(served: Served) -> Quart:
 
 
 @asynccontextmanager
-async def serving(timing: Timing = Timing()) -> AsyncIterator[Served]:  # noqa: B008 (frozen)
+async def serving(
+    timing: Timing = Timing(),  # noqa: B008 (frozen)
+    peers: PeerConnections | None = None,
+) -> AsyncIterator[Served]:
     """Serve on a free port of this machine alone."""
     served = Served()
     listen = ListenSettings(hosts=("127.0.0.1",), port=0)
@@ -117,6 +126,7 @@ async def serving(timing: Timing = Timing()) -> AsyncIterator[Served]:  # noqa: 
             open_sockets(listen),
             ready.set_result,
             websockets=timing,
+            peers=peers,
         )
     )
     served.port = await ready

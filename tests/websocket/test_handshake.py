@@ -16,7 +16,7 @@ from opensoul.domain.auth import Scope, covers
 from opensoul.domain.model_calls import Secret
 from opensoul.domain.settings import AuthMode, AuthSettings
 
-from .shaking import LOCAL, PAGE, REMOTE, SECRET, Bench, connect, details
+from .shaking import FORWARDED, LOCAL, PAGE, REMOTE, SECRET, Bench, connect, details
 
 MODES = [AuthMode.TOKEN, AuthMode.PASSWORD]
 
@@ -125,12 +125,17 @@ async def test_a_node_has_no_scopes_of_operators(bench: Bench) -> None:
     assert (admitted.role, admitted.principal.scopes) == ("node", frozenset())
 
 
-async def test_without_authentication_everybody_gets_what_they_ask_for(bench: Bench) -> None:
+async def test_without_authentication_programs_of_this_machine_get_what_they_ask_for(
+    bench: Bench,
+) -> None:
     bench.mode(AuthMode.NONE)
     for auth in ({}, {"token": "whatever"}):
         admitted = await bench.admit(connect(auth=auth, scopes=["operator.admin"]))
         assert admitted.principal.scopes == {Scope.ADMIN}
         assert (admitted.method, admitted.principal.id) == ("none", "anonymous")
+        for caller in (REMOTE, FORWARDED):
+            refusal = await bench.refused(connect(auth=auth), caller)
+            assert details(refusal)["code"] == "AUTH_REQUIRED"
 
 
 @pytest.mark.parametrize("auth", [{}, {"token": ""}, {"deviceToken": "x"}])
@@ -175,8 +180,10 @@ async def test_a_gateway_without_a_secret_says_so(bench: Bench) -> None:
 
 
 async def test_who_guesses_is_locked_out_as_on_http(bench: Bench) -> None:
-    for _ in range(3):
-        await bench.refused(connect(token="wrong"), REMOTE)
+    for _ in range(20):
+        await bench.refused(connect(token="stale"), REMOTE)
+    for wrong in ("wrong", "false"):
+        await bench.refused(connect(token=wrong), REMOTE)
     refusal = await bench.refused(connect(token=SECRET), REMOTE)
     text = "unauthorized: too many failed authentication attempts (retry later)"
     assert refusal.error.message == text

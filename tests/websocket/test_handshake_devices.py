@@ -18,7 +18,7 @@ from opensoul.domain.errors import StoreFailed
 from opensoul.domain.settings import AuthMode
 from tests.fakes.devices import ADMIN, Device
 
-from .shaking import LOCAL, PAGE, REMOTE, SECRET, Bench, details
+from .shaking import FORWARDED, LOCAL, PAGE, REMOTE, SECRET, Bench, details
 
 READ = ["operator.read"]
 WRITE = ["operator.write"]
@@ -243,8 +243,10 @@ async def test_other_tokens_that_prove_nothing_are_named(
 async def test_wrong_device_tokens_count_and_lock_out(bench: Bench) -> None:
     device = Device()
     token = await paired(bench, device)
-    for _ in range(3):
-        await bench.refused(bench.signed(device, auth={"deviceToken": "wrong"}))
+    for _ in range(20):
+        await bench.refused(bench.signed(device, auth={"deviceToken": "stale"}))
+    for wrong in ("wrong", "false"):
+        await bench.refused(bench.signed(device, auth={"deviceToken": wrong}))
     for auth in ({"token": token}, {"deviceToken": token}, {"token": SECRET}):
         refusal = await bench.refused(bench.signed(device, auth=auth))
         assert details(refusal)["code"] == "AUTH_RATE_LIMITED"
@@ -260,8 +262,8 @@ async def test_a_device_token_is_no_cover_for_guessing_at_the_secret(bench: Benc
     right = bench.signed(device, auth={"token": SECRET, "deviceToken": token}, scopes=READ)
     assert (await bench.admit(right)).method == "device-token"
     # Not enough: then the guess counts, and being a known device forgives nothing.
-    for _ in range(3):
-        auth = {"token": "guess", "deviceToken": token}
+    for number in range(3):
+        auth = {"token": f"guess {number}", "deviceToken": token}
         more = bench.signed(device, auth=auth, scopes=["operator.admin"])
         assert details(await bench.refused(more))["code"] == "PAIRING_REQUIRED"
         if len(bench.lockout) == 0:
@@ -284,7 +286,11 @@ async def test_without_authentication_a_local_device_is_paired_without_asking(
     admitted = await bench.admit(bench.signed(Device(), scopes=READ))
     assert admitted.minted is not None
     assert (admitted.method, *admitted.principal.scopes) == ("none", Scope.READ)
-    assert details(await bench.refused(bench.signed(Device(), REMOTE), REMOTE))["requestId"]
+    for caller in (REMOTE, FORWARDED):
+        refusal = await bench.refused(bench.signed(Device(), caller), caller)
+        assert details(refusal)["code"] == "AUTH_REQUIRED"
+        assert "Set gateway.auth.mode to `token` or `password`" in refusal.error.message
+        assert (refusal.close_code, refusal.error.retryable) == (1008, None)
 
 
 async def test_a_node_is_paired_as_one_and_has_no_scopes(bench: Bench) -> None:

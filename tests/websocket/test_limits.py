@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from quart import Quart
+
+from opensoul.adapters.transports.control.inbound import BoundedConnection
+from opensoul.adapters.transports.control.wire import EXTENSION, NoWire
 from tests.websocket.client import CONTINUATION, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import LARGER, Served
 
@@ -60,3 +66,17 @@ async def test_the_application_moves_the_limit_and_its_reason(served: Served) ->
 async def answered(client: RawClient) -> None:
     client.send(close_frame(1009))
     await client.ended()
+
+
+async def test_messages_of_an_unknown_client_do_not_pile_up() -> None:
+    wire = NoWire(limit=PREAUTH)
+    scope: Any = {"type": "websocket", "extensions": {EXTENSION: wire}}
+    queue = BoundedConnection(Quart(__name__), scope).queue
+
+    queue.put_nowait("x" * 40_000)
+    assert not queue.full()
+    queue.put_nowait("x" * 40_000)
+    assert queue.full()
+
+    wire.limit = LARGER
+    assert not queue.full()

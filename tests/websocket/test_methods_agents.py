@@ -260,6 +260,77 @@ async def test_the_default_agent_cannot_be_deleted(agents: Agents, text: str) ->
     assert await agents.refusal("agents.delete", agentId="x") == 'agent "x" not found'
 
 
+ENTRIES = """{
+  agents: {
+    ownership: "explicit",
+    defaults: { systemAgent: { agentId: "main" } },
+    entries: {
+      main: {}, // ours
+      Ops: { name: "Ops", model: { primary: "openai/x", fallbacks: ["openai/y"] } },
+    },
+  },
+  bindings: [{ agentId: "ops", match: { channel: "x" } }],
+}
+"""
+
+
+async def test_a_file_that_has_agents_by_their_ids_keeps_that_form(agents: Agents) -> None:
+    agents.configure(ENTRIES)
+    assert (await agents.ask("agents.list"))["defaultId"] == "main"
+    await agents.ask("agents.create", name="New One", model="openai/z")
+    await agents.ask("agents.update", agentId="ops", name="Operations", model="openai/z")
+    text = agents.place.file.read_text()
+    assert "main: {}, // ours" in text
+    assert "list:" not in text
+    assert agents.agent_ids() == ["main", "ops", "new-one"]
+    ops = agents.bench.settings.agents.find("ops", param="")
+    assert (ops.name, [target.model for target in ops.models]) == ("Operations", ["z", "y"])
+    told = await agents.ask("agents.delete", agentId="OPS")
+    assert told["removedBindings"] == 1
+    assert agents.agent_ids() == ["main", "new-one"]
+    assert "Ops" not in agents.place.file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "default"),
+    [
+        (ENTRIES, "main"),
+        ("{ agents: { entries: { a: {}, b: {} } } }", "a"),
+        ("{ agents: { entries: { a: {}, B: { default: true } } } }", "b"),
+        ("{ agents: { defaults: { systemAgent: { agentId: 'B' } },"
+         "            list: [{ id: 'a' }, { id: 'b' }] } }", "b"),
+    ],
+)  # fmt: skip
+async def test_the_default_agent_cannot_be_deleted_however_it_is_named(
+    agents: Agents, text: str, default: str
+) -> None:
+    agents.configure(text)
+    message = f'default agent "{default}" cannot be deleted'
+    assert await agents.refusal("agents.delete", agentId=default) == message
+    assert await agents.refusal("agents.create", name=f"{default}!") in (
+        f'agent "{default}" already exists',
+        '"main" is reserved',
+    )
+
+
+async def test_the_first_of_no_entries_is_main(agents: Agents) -> None:
+    agents.configure("{ agents: { entries: {} } }")
+    await agents.ask("agents.create", name="ops")
+    assert agents.agent_ids() == ["main", "ops"]
+    assert "list:" not in agents.place.file.read_text()
+
+
+async def test_entries_of_an_included_file_are_left_alone(agents: Agents) -> None:
+    agents.place.write("{ entries: { a: {}, b: {} } }", "agents.json5")
+    agents.configure('{ agents: { $include: "./agents.json5" } }')
+    for method, params in (
+        ("agents.update", {"agentId": "b", "name": "Bee"}),
+        ("agents.delete", {"agentId": "b"}),
+    ):
+        assert "agents.json5" in await agents.refusal(method, **params)
+    assert agents.agent_ids() == ["a", "b"]
+
+
 async def test_agents_of_an_included_file_are_left_alone(agents: Agents) -> None:
     agents.place.write('{ list: [{ id: "a" }, { id: "b" }] }', "agents.json5")
     agents.configure('{ agents: { $include: "./agents.json5" } }')

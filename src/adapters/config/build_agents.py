@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ...domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
 from ...domain.model_calls import ModelTarget
@@ -13,7 +14,7 @@ from .build_directory import build_directory
 from .build_models import DEFAULT_MODEL, Models, NoSuchModel
 from .context import Building
 from .issues import KeyPath
-from .schema.agents import AgentEntry, Identity, ModelChoice
+from .schema.agents import AgentSettings, Identity, ModelChoice
 from .sentences import guess, listing
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -23,62 +24,91 @@ _DEFAULTS = ("agents", "defaults", "model")
 def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
     """The agents, one `main` where none is listed, and all models that there are."""
     models = Models(building, Aliases(building))
-    listed = _identified(building)
-    default_id = _default(building, listed)
-    entries = listed or [((), AgentEntry(id=DEFAULT_AGENT_ID))]
+    found = _identified(building)
+    default_id = _default(building, found)
+    entries = found or [_Entry(DEFAULT_AGENT_ID, AgentSettings(), ())]
     agents = [
-        _agent(building, models, entry, where, is_default=entry.id == default_id)
-        for where, entry in entries
+        _agent(building, models, entry, is_default=entry.id == default_id) for entry in entries
     ]
     models.note_the_rest()
     return AgentDirectory(agents, default_id), build_directory(models, agents)
 
 
-def _identified(building: Building) -> list[tuple[KeyPath, AgentEntry]]:
-    """The listed agents with a good id, lower-cased; the others are reported."""
-    kept: dict[str, tuple[KeyPath, AgentEntry]] = {}
-    for i, entry in enumerate(building.config.agents.entries):
-        where: KeyPath = ("agents", "list", i)
-        agent_id = entry.id.lower()
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A configured agent, its id in lower case, and where it stands."""
+
+    id: str
+    settings: AgentSettings
+    where: KeyPath
+
+
+def _identified(building: Building) -> list[_Entry]:
+    """The agents with a good id; the others are reported."""
+    kept: dict[str, _Entry] = {}
+    for name, place, entry in _written(building):
+        agent_id = name.lower()
         if not _ID.fullmatch(agent_id):
             message = (
                 "must begin with a letter or digit and hold only letters, digits, `_` and `-`, "
                 "64 at most"
             )
-            building.report(*where, "id", message=message)
+            building.report(*place, message=message)
         elif agent_id in kept:
-            first = ".".join(map(str, building.origin(kept[agent_id][0])))
+            first = ".".join(map(str, building.origin(kept[agent_id].where)))
             message = f"{first} has the same id, `{agent_id}` (case does not count)"
-            building.report(*where, "id", message=message)
+            building.report(*place, message=message)
         else:
-            kept[agent_id] = (where, entry.model_copy(update={"id": agent_id}))
+            kept[agent_id] = _Entry(agent_id, entry, place[:3])
     return list(kept.values())
 
 
-def _default(building: Building, listed: Sequence[tuple[KeyPath, AgentEntry]]) -> str:
-    marked = [entry.id for _, entry in listed if entry.default]
+def _written(building: Building) -> Iterator[tuple[str, KeyPath, AgentSettings]]:
+    """The agents of `agents.entries`, or else of `agents.list`: the id, its place, the rest."""
+    agents = building.config.agents
+    if agents.entries and agents.listed:
+        building.note("agents.list has no effect beside agents.entries.")
+    for name, named in agents.entries.items():
+        where: KeyPath = ("agents", "entries", name)
+        if named.id is not None and named.id.lower() != name.lower():
+            message = f"must be the key, `{name}`, or be left out"
+            building.report(*where, "id", message=message)
+        yield name, where, named
+    for i, listed in enumerate(agents.listed if not agents.entries else ()):
+        yield listed.id, ("agents", "list", i, "id"), listed
+
+
+def _default(building: Building, found: Sequence[_Entry]) -> str:
+    """The agent that is marked, the system's agent, or the first."""
+    marked = [entry.id for entry in found if entry.settings.default]
     if len(marked) > 1:
         building.note(
             f"Several agents are marked as default ({listing(marked)}); `{marked[0]}` is the one."
         )
-    return next(iter([*marked, *(entry.id for _, entry in listed)]), DEFAULT_AGENT_ID)
+    named = building.config.agents.defaults.system_agent.agent_id
+    known = [entry.id for entry in found] or [DEFAULT_AGENT_ID]
+    if named is not None and named.lower() not in known and not building.broken("agents"):
+        where = ("agents", "defaults", "systemAgent", "agentId")
+        message = f"there is no agent `{named}`{guess(named, known)} Agents: {listing(known)}"
+        building.report(*where, message=message)
+    chosen = [entry_id for entry_id in known if named is not None and entry_id == named.lower()]
+    return next(iter([*marked, *chosen, *known]))
 
 
-def _agent(
-    building: Building, models: Models, entry: AgentEntry, where: KeyPath, *, is_default: bool
-) -> Agent:
+def _agent(building: Building, models: Models, found: _Entry, *, is_default: bool) -> Agent:
     defaults = building.config.agents.defaults
+    entry, where = found.settings, found.where
     timeout = defaults.timeout_seconds if entry.timeout_seconds is None else entry.timeout_seconds
     own = entry.instructions
     _check_runner(building, entry, where)
     _check_avatar(building, entry, where)
     return Agent(
-        id=entry.id,
-        name=entry.name or entry.identity.name or entry.id,
+        id=found.id,
+        name=entry.name or entry.identity.name or found.id,
         instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
         models=_models(models, entry.model, defaults.model, where),
         runner=entry.runner,
-        workspace=_workspace(building, entry, is_default=is_default),
+        workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
     )
 
@@ -90,10 +120,10 @@ def _instructions(identity: Identity, text: str) -> str:
     return "\n\n".join(filter(None, (line, text.strip())))
 
 
-def _workspace(building: Building, entry: AgentEntry, *, is_default: bool) -> str:
+def _workspace(building: Building, entry: _Entry, *, is_default: bool) -> str:
     shared = building.config.agents.defaults.workspace
-    if entry.workspace is not None:
-        return building.path(entry.workspace)
+    if entry.settings.workspace is not None:
+        return building.path(entry.settings.workspace)
     if not is_default:
         return str(building.locations.state_dir / f"workspace-{entry.id}")
     if shared is not None:
@@ -134,17 +164,17 @@ def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:
         return None
 
 
-def _check_runner(building: Building, entry: AgentEntry, where: KeyPath) -> None:
+def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> None:
     known = building.inputs.runners
     if known is not None and entry.runner not in known:
         message = f"there is no runner `{entry.runner}`{guess(entry.runner, known)} "
         building.report(*where, "runner", message=f"{message}Runners: {listing(sorted(known))}")
 
 
-def _check_avatar(building: Building, entry: AgentEntry, where: KeyPath) -> None:
+def _check_avatar(building: Building, entry: AgentSettings, where: KeyPath) -> None:
     """As the reference: a URL, or a file that lies inside the workspace."""
-    avatar = entry.identity.avatar
-    if avatar is None or re.match(r"(data|https?):", avatar):
+    avatar = (entry.identity.model_extra or {}).get("avatar")
+    if not isinstance(avatar, str) or re.match(r"(data|https?):", avatar):
         return
     outside = avatar.startswith(("/", "\\", "~")) or ".." in re.split(r"[/\\]", avatar)
     if outside:

@@ -12,7 +12,7 @@ from .build_gateway import is_loopback
 from .context import Building
 from .schema.fields import usable_secret
 from .schema.gateway import Mode
-from .sentences import listing
+from .sentences import TRUSTED_PROXY, listing
 
 _Kind = Literal["token", "password"]
 _NOBODY_KNOWS = Secret("")
@@ -47,7 +47,10 @@ def _mode(building: Building) -> AuthMode:
     if overrides.auth_mode is not None:
         if overrides.auth_mode in get_args(Mode):
             return AuthMode(overrides.auth_mode)
-        building.problems.option("--auth", f"must be one of {listing(get_args(Mode))}")
+        message = f"must be one of {listing(get_args(Mode))}"
+        if overrides.auth_mode == "trusted-proxy":
+            message = TRUSTED_PROXY
+        building.problems.option("--auth", message)
     if written is not None:
         return AuthMode(written)
     # A token given with the command is meant to be used, whatever else is lying about.

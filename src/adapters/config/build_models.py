@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 from ...domain.model_calls import Compat, ModelTarget, Price, Provider, Secret
 from ...domain.proxies import proxy_from_environment
 from .aliases import Aliases
+from .built_in import BUILT_IN, UNSERVED_APIS
 from .context import Building
+from .issues import KeyPath
+from .keys import nearest
 from .places import first_set
 from .schema.providers import (
     APIS_WITHOUT_URL,
@@ -22,10 +25,8 @@ from .schema.providers import (
 )
 from .sentences import guess, listing
 
-BUILT_IN = "openai"
 DEFAULT_MODEL = "openai/gpt-5.2"
-BUILT_IN_URL = "https://api.openai.com/v1"
-_BUILT_IN_KEY = "OPENAI_API_KEY"
+_INPUTS = ("text", "image")
 _DEFAULT_MAX_TOKENS = 8_192
 _PROVIDERS = ("models", "providers")
 _OTHER_ENDPOINTS = ("/responses", "/completions", "/messages", "/embeddings")
@@ -47,7 +48,7 @@ class Models:
     def __post_init__(self) -> None:
         section = self.building.config.models
         if section.mode == "merge":
-            self.providers[BUILT_IN] = ProviderEntry()
+            self.providers.update({name: ProviderEntry() for name in BUILT_IN})
         self.providers.update(section.providers)
         for provider_id, entry in section.providers.items():
             self._check(provider_id, entry)
@@ -72,10 +73,7 @@ class Models:
         entry = _entry(provider, provider_id, model_id)
         api = entry.api or provider.api
         if api not in SERVED_APIS:
-            raise NoSuchModel(
-                f"`{reference}` is served by the api `{api}`, which cannot be used yet; "
-                f"these can: {listing(SERVED_APIS)}"
-            )
+            raise NoSuchModel(f"`{reference}` is served by the api `{api}`, {_unserved(api)}")
         self.used.add(provider_id)
         return self._target(provider_id, entry, api, reference)
 
@@ -95,13 +93,15 @@ class Models:
             apis = {entry.api, *(model.api or entry.api for model in entry.models)}
             for api in sorted(apis - set(SERVED_APIS)):
                 self.building.note(
-                    f"models.providers.{provider_id} has the api `{api}`, which cannot be used yet."
+                    f"models.providers.{provider_id} has the api `{api}`, {_unserved(api)}."
                 )
-        if BUILT_IN in self.used and self._key(BUILT_IN) is None:
-            self.building.note(
-                f"There is no API key for the provider `{BUILT_IN}`, so its calls will fail: set "
-                f"{_BUILT_IN_KEY} or models.providers.{BUILT_IN}.apiKey."
-            )
+        for name in sorted(self.used & set(BUILT_IN)):
+            variables = BUILT_IN[name].variables
+            if variables and not self._has_credential(name):
+                self.building.note(
+                    f"There is no API key for the provider `{name}`, so its calls will fail: set "
+                    f"{variables[0]} or models.providers.{name}.apiKey."
+                )
 
     def _check(self, provider_id: str, entry: ProviderEntry) -> None:
         where = (*_PROVIDERS, provider_id)
@@ -109,8 +109,9 @@ class Models:
             message = "the id of a provider has no slash: it ends where the first one stands"
             self.building.report(*where, message=message)
             return
+        self._check_api(entry.api, (*where, "api"))
         named = entry.base_url is not None or self.building.broken(*where, "baseUrl")
-        if not named and provider_id != BUILT_IN and entry.api not in APIS_WITHOUT_URL:
+        if not named and provider_id not in BUILT_IN and entry.api not in APIS_WITHOUT_URL:
             message = f"is needed for the api `{entry.api}`: where the provider is"
             self.building.report(*where, "baseUrl", message=message)
         if entry.api == "openai-completions" and (wrong := _other_endpoint(entry.base_url)):
@@ -118,6 +119,8 @@ class Models:
             self.building.report(*where, "baseUrl", message=message)
         seen: set[str] = set()
         for i, model in enumerate(entry.models):
+            if model.api is not None:
+                self._check_api(model.api, (*where, "models", i, "api"))
             if model.id in seen:
                 message = "another model of this provider has the same id"
                 self.building.report(*where, "models", i, "id", message=message)
@@ -143,13 +146,14 @@ class Models:
                 max_tokens_field=compat.max_tokens_field,
             ),
             price=_price(entry.cost),
-            inputs=tuple(entry.input),
+            inputs=tuple(kind for kind in entry.input if kind in _INPUTS),
             file=None if entry.file is None else self.building.path(entry.file),
         )
 
     def _provider(self, provider_id: str, model: ModelEntry, api: str) -> Provider:
         entry = self.providers[provider_id]
-        base_url = entry.base_url or (BUILT_IN_URL if provider_id == BUILT_IN else "")
+        fallback_url = BUILT_IN[provider_id].base_url if provider_id in BUILT_IN else ""
+        base_url = entry.base_url or fallback_url
         proxy = entry.proxy
         if proxy is None:
             proxy = proxy_from_environment(base_url, self.building.env)
@@ -167,10 +171,20 @@ class Models:
             proxy=Secret(proxy) if proxy else None,
         )
 
+    def _check_api(self, api: str, where: KeyPath) -> None:
+        """Another program's api is noted; a misspelt one of ours is an error."""
+        near = None if api in (*SERVED_APIS, *UNSERVED_APIS) else nearest(api, [*SERVED_APIS])
+        if near is not None:
+            self.building.report(*where, message=f"there is no api `{api}`; did you mean `{near}`?")
+
+    def _has_credential(self, provider_id: str) -> bool:
+        headers = {name.lower() for name in self.providers[provider_id].headers}
+        return self._key(provider_id) is not None or bool(headers & {"authorization", "x-api-key"})
+
     def _key(self, provider_id: str) -> Secret | None:
         key = self.providers[provider_id].api_key
-        if key is None and provider_id == BUILT_IN:
-            key = first_set(self.building.env, _BUILT_IN_KEY)
+        if key is None and provider_id in BUILT_IN:
+            key = first_set(self.building.env, *BUILT_IN[provider_id].variables)
         return None if key is None else Secret(key)
 
 
@@ -178,6 +192,12 @@ def _other_endpoint(base_url: str | None) -> str:
     """The end of a base URL that is the path of another endpoint of the API; empty for none."""
     path = urlsplit(base_url or "").path
     return next((end for end in _OTHER_ENDPOINTS if path.endswith(end)), "")
+
+
+def _unserved(api: str) -> str:
+    """What is said about an api that no model client exists for."""
+    other = f"use one of these: {listing(SERVED_APIS)}"
+    return f"which is not available here; {UNSERVED_APIS.get(api, other)}"
 
 
 def _price(cost: Cost) -> Price:

@@ -29,7 +29,7 @@ def build_sessions(building: Building) -> SessionSettings:
     if session.reset is None and session.idle_minutes is not None:
         general = Reset(mode="idle")
     kinds = {
-        "dm": session.reset_by_type.dm,
+        "dm": session.reset_by_type.dm or session.reset_by_type.direct,
         "group": session.reset_by_type.group,
         "thread": session.reset_by_type.thread,
     }
@@ -62,11 +62,14 @@ def _send_rule(rule: SendPolicyRule) -> SendRule:
         channel=match.channel,
         chat_type=kind and _CHAT_TYPES.get(kind, kind),
         key_prefix=match.key_prefix,
+        raw_key_prefix=match.raw_key_prefix,
     )
 
 
 def _rule(own: Reset, general: Reset, legacy: int | None) -> ResetRule:
     mode = ResetMode(own.mode or general.mode or "daily")
+    if mode is ResetMode.NONE:
+        return ResetRule(mode)
     hour = next((hour for hour in (own.at_hour, general.at_hour) if hour is not None), 4)
     minutes = own.idle_minutes or general.idle_minutes or legacy
     if minutes is None and mode is ResetMode.IDLE:

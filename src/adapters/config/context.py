@@ -77,9 +77,13 @@ class Building:
             self.notes.append(sentence)
 
     def path(self, text: str) -> str:
-        """A path from the configuration: `~` expanded, relative ones from the main file's place."""
-        base = self.locations.config_path.parent
-        return str(absolute(text, home=self.inputs.home, base=base))
+        """A path from the configuration, as `absolute_path` has it."""
+        return absolute_path(self.inputs, self.locations, text)
 
     def origin(self, path: KeyPath) -> KeyPath:
         return self.checked.original(*path)
+
+
+def absolute_path(inputs: Inputs, locations: Locations, text: str) -> str:
+    """A path from the configuration: `~` expanded, relative ones from the main file's place."""
+    return str(absolute(text, home=inputs.home, base=locations.config_path.parent))

@@ -1,23 +1,25 @@
-"""`${NAME}` in strings, and the `env` block that gives variables a value."""
+"""The variables that placeholders name: those of the process, and those of the `env` block."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
+from ...domain.placeholders import Kind, replaced
 from .documents import Node
-from .issues import KeyPath
+from .issues import KeyPath, dotted
 
 Report = Callable[[KeyPath, str], None]
 
-_REFERENCE = re.compile(r"\$(\$?)\{([A-Z_][A-Z0-9_]*)\}")
 _NO_VARIABLE = ("shellEnv", "vars")
 
 
-def effective_environment(root: Node, env: Mapping[str, str], report: Report) -> dict[str, str]:
+def effective_environment(
+    root: Node, env: Mapping[str, str], report: Report, note: Callable[[str], None]
+) -> dict[str, str]:
     """The process's variables, and those of the `env` block where the process has none (or blank).
 
-    `env.vars` comes before `env` itself. Their values may name the process's variables.
+    `env.vars` comes before `env` itself. Their values may name the process's variables. One that
+    names itself only asks for what the process has, and is left out where that is nothing.
     """
     block = _member(root, "env")
     merged = dict(env)
@@ -26,45 +28,38 @@ def effective_environment(root: Node, env: Mapping[str, str], report: Report) ->
             skipped = path == ("env",) and name in _NO_VARIABLE
             if skipped or not isinstance(node.value, str) or merged.get(name, "").strip():
                 continue
-            value = _text(node.value, env, (*path, name), report)
+            if node.value == f"${{{name}}}":
+                note(f"{dotted((*path, name))} has no value: the variable {name} is not set.")
+                continue
+            value = with_variables(node.value, Kind.SETTING, env, (*path, name), report)
             if value.strip():
                 merged[name] = value
     return merged
 
 
-def substitute(node: Node, env: Mapping[str, str], report: Report, path: KeyPath = ()) -> Node:
-    """The tree with `${NAME}` replaced in every string; `$${NAME}` becomes `${NAME}`.
+def with_variables(
+    text: str, kind: Kind, env: Mapping[str, str], path: KeyPath, report: Report
+) -> str:
+    """The text with its placeholders replaced. Reports those that cannot be; they stay."""
 
-    Reports a variable that is unset or empty; the text then stays as it is.
-    """
-    match node.value:
-        case dict():
-            members = {
-                key: substitute(item, env, report, (*path, key)) for key, item in node.value.items()
-            }
-            return Node(members, node.file, node.path)
-        case list():
-            items = [substitute(item, env, report, (*path, i)) for i, item in enumerate(node.value)]
-            return Node(items, node.file, node.path)
-        case str() if _REFERENCE.search(node.value):
-            text = _text(node.value, env, path, report)
-            return Node(text, node.file, node.path, written=node.value)
-        case _:
-            return node
-
-
-def _text(text: str, env: Mapping[str, str], path: KeyPath, report: Report) -> str:
-    def value(match: re.Match[str]) -> str:
-        escaped, name = match.groups()
-        if escaped:
-            return f"${{{name}}}"
-        if not env.get(name):
+    def value_of(name: str, default: str | None) -> str | None:
+        if env.get(name):
+            return env[name]
+        if default is None:
             state = "empty" if name in env else "not set"
             report(path, f"the environment variable {name} is {state}")
-            return match.group()
-        return env[name]
+        return default
 
-    return _REFERENCE.sub(value, text)
+    def foreign(placeholder: str) -> None:
+        shown = placeholder if placeholder.isprintable() else "this"
+        report(
+            path,
+            f"`{shown}` looks like a placeholder, and none of that form is replaced; write "
+            "`${NAME}` or `${NAME:-default}` for an environment variable, or put a `$` in front "
+            "of it where that text itself is meant",
+        )
+
+    return replaced(text, kind, value_of, foreign)
 
 
 def _member(node: Node, key: str) -> Node:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ...domain.settings import Settings
 from .build_agents import build_agents
 from .build_auth import build_auth
 from .build_gateway import build_chat, build_control, build_listen, build_proxies, build_runs
 from .build_sessions import build_lanes, build_logging, build_sessions, build_store
-from .context import Building, Inputs
+from .context import Building, Inputs, absolute_path
 from .documents import Files, Node, Unreadable
-from .environment import effective_environment, substitute
+from .environment import effective_environment
 from .includes import Includer
 from .issues import ConfigInvalid, Issue, Signature
-from .notes import notes_on
 from .places import Locations, locate
 from .problems import Problems
+from .resolving import resolved
 from .schema import Root
+from .secret_refs import SecretRefs, providers_of
 from .validation import validate
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -109,10 +111,13 @@ def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
     """Check what was read and make settings of it. Raises ConfigInvalid with everything found."""
     files = replace(document.files, issues=list(document.files.issues))
     problems = Problems(files, str(locations.config_path), document.tree)
-    env = effective_environment(document.tree, inputs.env, problems.report)
-    problems.tree = substitute(document.tree, env, problems.report)
+    notes: list[str] = []
+    env = effective_environment(document.tree, inputs.env, problems.report, notes.append)
+    absolute = partial(absolute_path, inputs, locations)
+    secrets = SecretRefs(env, files, absolute, providers_of(document.tree))
+    problems.tree = resolved(document.tree, env, secrets, problems.report)
     checked = validate(problems.tree, problems)
-    building = Building(inputs, locations, env, checked, problems)
+    building = Building(inputs, locations, env, checked, problems, notes)
     settings = _settings(building, document.exists)
     if problems.any():
         raise ConfigInvalid(problems.all(), files.signatures)
@@ -125,7 +130,7 @@ def _settings(building: Building, exists: bool) -> Settings:
             f"There is no configuration file; {building.locations.config_path} would be read. The "
             "agent `main` is served with defaults, and the chat endpoint is off."
         )
-    for sentence in notes_on(building.config):
+    for sentence in building.checked.notes:
         building.note(sentence)
     if building.config.gateway.mode == "remote":
         building.note("gateway.mode `remote` has no effect: this machine serves.")
@@ -147,6 +152,7 @@ def _settings(building: Building, exists: bool) -> Settings:
         control=build_control(building),
         transports=tuple(building.config.gateway.transports),
         trusted_proxies=proxies,
+        max_connections_per_address=building.config.gateway.max_connections_per_address,
         shutdown_grace=float(building.config.gateway.shutdown.grace_seconds),
         notes=tuple(building.notes),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from .reference_text import INTRODUCTION
-from .schema import Root
+from .schema import INERT, Root, StarPath
 from .schema.walk import Entry, entries, mark, shape_of
 
 _LARGE = 1_000_000
@@ -29,9 +29,9 @@ def render_reference() -> str:
     for section in (entry for entry in known if entry.shape.kind == "object" and _is_top(entry)):
         name = section.path[0]
         lines += ["", f"### `{name}`", "", _meaning(section), "", *_HEAD]
-        lines += [_row(entry) for entry in known if _in(entry, name) and not entry.inert]
+        lines += [_row(entry) for entry in known if _in(entry, name)]
     lines += ["", "## Keys without an effect", "", *_WITHOUT]
-    lines += _inert_lines(known)
+    lines += [_inert_line(path) for path in sorted(INERT) if path[:2] != _ALIKE]
     return "\n".join(lines) + "\n"
 
 
@@ -41,14 +41,16 @@ _LEGEND = [
 ]
 _HEAD = ["| key | type | default | meaning |", "|---|---|---|---|"]
 _WITHOUT = [
-    "These are checked and accepted, so that an existing file can be used as it is. Each that is",
-    "given is named in a note at the start. The parts of an object are listed with it.",
+    "These are known from the family's files, which can so be used as they are. Their values are",
+    "not checked, and variables in them are not replaced. Each that is given is named in a note at",
+    "the start and by `opensoul doctor`. Those of `agents.list` are the same in `agents.entries`.",
     "",
 ]
+_ALIKE = ("agents", "entries")
 
 
 def _is_top(entry: Entry) -> bool:
-    return len(entry.path) == 1 and not entry.inert
+    return len(entry.path) == 1
 
 
 def _in(entry: Entry, name: str) -> bool:
@@ -69,28 +71,9 @@ def _meaning(entry: Entry) -> str:
     return " ".join(words)
 
 
-def _inert_lines(known: Iterable[Entry]) -> Iterator[str]:
-    """One line for each topmost key without effect, with the names of its parts."""
-    parts: dict[tuple[str, ...], list[str]] = {}
-    tops: list[Entry] = []
-    for entry in known:
-        if not entry.inert:
-            continue
-        top = next((top for top in tops if entry.path[: len(top.path)] == top.path), None)
-        if top is None:
-            tops.append(entry)
-            parts[entry.path] = []
-        else:
-            parts[top.path].append(".".join(entry.path[len(top.path) :]))
-    for top in tops:
-        more = (
-            f" Parts: {', '.join(f'`{part}`' for part in parts[top.path])}."
-            if parts[top.path]
-            else ""
-        )
-        note = mark(top.field, "x-note")
-        meaning = _meaning(top) + (f" Here: {note}." if note else "")
-        yield f"- `{'.'.join(top.path)}` ({type_text(top.field)}): {meaning}{more}"
+def _inert_line(path: StarPath) -> str:
+    row = INERT[path]
+    return f"- `{'.'.join(path)}`: {row.meaning}{f' Here: {row.note}.' if row.note else ''}"
 
 
 def _default(field: FieldInfo) -> str:

@@ -24,10 +24,43 @@ the agent `main` is there and the chat endpoint is off.
 - `{ $include: "./agents.json5" }` is replaced by that file's content; a list of paths merges
   several. Keys beside `$include` win over the included ones; objects are merged, lists are joined.
   Relative paths start at the including file. Files may include one another ten deep.
-- `"${NAME}"` in a string is replaced by the environment variable (capital letters, digits, `_`);
-  unset or empty is an error. `"$${NAME}"` stands for `${NAME}` itself.
+- `"${NAME}"` in a string is replaced by the environment variable; unset or empty is an error.
+  `"${NAME:-text}"` is replaced by the text in that case. `"$${NAME}"` stands for `${NAME}` itself.
+- Other things that look like a placeholder, such as `$NAME`, `${env:NAME}`, `%NAME%`, `{{NAME}}`,
+  `$(command)` or `<NAME>`, are an error where a placeholder must have been meant: anywhere in URLs,
+  paths, headers and ids, and as the whole of a key, a token or a password. A `$` in front says that
+  the text itself is meant: `"$$NAME"`, `"$%NAME%"`.
+- In free text (`instructions`, `name`, `theme`, and all of `params`) only `${NAME}` and
+  `${NAME:-text}` with a name in capital letters are replaced; everything else is text.
+- Nothing is replaced in keys that have no effect.
 - `env` gives variables a value, where the process has none of that name.
 - Paths may begin with `~`; relative ones start at the directory of the main file.
+
+## References to secrets
+
+Wherever a secret is a string (`apiKey`, the value of a header, `token`, `password`) there may be an
+object instead:
+
+- `{ source: "env", id: "NAME" }` is the environment variable.
+- `{ source: "file", id: "/run/secrets/key" }` is the content of that file, without the end of its
+  last line.
+- `{ source: "file", provider: "keys", id: "/openai/key" }` is read from the file of
+  `secrets.providers.keys`; the id is a JSON pointer, or `value` with mode `singleValue`.
+
+A file must be UTF-8 text that not every user can change, of at most 1 MiB. It is watched like the
+configuration. `source: "exec"` is refused: no program is run to get a secret.
+
+## Keys that are not known
+
+The files of the family have many keys that mean nothing here, and each of its releases has more:
+
+- A key of the list at the end of this page, and one that is not known at all, is named in a note at
+  the start and by `opensoul doctor`. It does not stop the Gateway.
+- A key that is close to one with an effect in the same object, such as `prot` beside `port`, is an
+  error: it was meant to have that effect.
+- `gateway.auth`, `gateway.tls`, `gateway.shutdown`, `gateway.runs` and `match` in
+  `session.sendPolicy` are our own sections: no other program has more keys there, or leaving one
+  out would open a door. There, each unknown key is an error.
 
 ## What wins
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pydantic_core import ErrorDetails
 
 from .documents import Node
 from .issues import KeyPath
-from .schema import Root
-from .schema.walk import fields_of, shape_at
 
 _TYPES = {
     "bool_type": "true or false",
@@ -30,12 +29,15 @@ _BOUNDS = {
     "less_than": ("less than", "lt"),
     "less_than_equal": ("at most", "le"),
 }
-_MOVED: dict[KeyPath, str] = {
-    ("agent",): "it is spelled agents.defaults now",
-    ("gateway", "token"): "it is spelled gateway.auth.token now",
-    ("identity",): "it is spelled agents.list[].identity now",
-    ("routing",): "it is spelled bindings, messages or channels now, by its parts",
-}
+TRUSTED_PROXY = (
+    "the mode `trusted-proxy` is not available: no user's name is taken from the header of a "
+    "proxy; use `token` or `password`, have the proxy send `Authorization: Bearer <secret>`, and "
+    "list the proxy in gateway.trustedProxies"
+)
+_NOT_SERVED: Mapping[tuple[KeyPath, str], str] = MappingProxyType(
+    {(("gateway", "auth", "mode"), "trusted-proxy"): TRUSTED_PROXY}
+)
+"""Values of the family that mean something which is done otherwise here."""
 _LONGEST_ECHO = 40
 
 
@@ -49,8 +51,6 @@ def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing; it has to be given"
-    if kind == "extra_forbidden":
-        return _unknown(path)
     if kind in _TYPES:
         fraction = isinstance(value, float) and kind == "int_type"
         return f"must be {_TYPES[kind]}, not {'one with a point' if fraction else kind_of(value)}"
@@ -58,6 +58,8 @@ def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
         words, bound = _BOUNDS[kind]
         limit = context[bound]
         return f"must be {words} {int(limit) if limit == int(limit) else limit}"
+    if kind == "literal_error" and isinstance(value, str) and (path, value) in _NOT_SERVED:
+        return _NOT_SERVED[path, value]
     if kind == "literal_error":
         return f"must be {context['expected']}{_echo(value, path, tree)}"
     if kind == "string_too_short":
@@ -66,14 +68,6 @@ def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
     if kind == "value_error":
         return str(context["error"])
     return detail["msg"]
-
-
-def _unknown(path: KeyPath) -> str:
-    if path in _MOVED:
-        return f"there is no such key any more; {_MOVED[path]}"
-    shape = shape_at(Root, path[:-1])
-    allowed = sorted(fields_of(shape.model)) if shape is not None and shape.model else []
-    return f"there is no such key{guess(str(path[-1]), allowed)} Allowed here: {listing(allowed)}"
 
 
 def guess(word: str, known: Iterable[str]) -> str:

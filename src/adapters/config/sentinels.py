@@ -115,6 +115,8 @@ def _id(item: object) -> str | None:
 
 def _strings(value: object, hidden: object) -> Iterator[tuple[str, object]]:
     match value:
+        case {"source": "env" | "file" | "exec"}:
+            return  # It says where a secret is, and holds none.
         case dict():
             for key, item in value.items():
                 yield from _strings(item, value_at(hidden, (key,)))

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from .documents import Node
 from .issues import KeyPath
+from .keys import unknown_keys
 from .problems import Problems
 from .schema import Root
 from .schema.walk import Shape, below
@@ -28,6 +29,8 @@ class Checked:
     """
 
     config: Root
+    notes: list[str] = field(default_factory=list)
+    """One for each key that has no effect."""
     removed: dict[KeyPath, list[int]] = field(default_factory=dict)
 
     def original(self, *path: str | int) -> KeyPath:
@@ -49,6 +52,11 @@ def validate(tree: Node, problems: Problems) -> Checked:
     if not isinstance(data, dict):
         problems.report((), f"must be an object, not {kind_of(data)}")
         return checked
+    for unknown in unknown_keys(data):
+        if unknown.error is not None:
+            problems.report(unknown.path, unknown.error)
+        elif unknown.note is not None and unknown.note not in checked.notes:
+            checked.notes.append(unknown.note)
     _take_out_nulls(data, Shape("object", model=Root), (), problems)
     for _ in range(_MAX_ROUNDS):
         try:

@@ -1,61 +1,60 @@
 """A chat completion as it comes over the wire, turned into ModelEvents.
 
-Read leniently where providers are known to differ and the meaning is plain, strictly where an
-answer could be taken for complete that is not.
+Strict where an answer could be taken for complete that is not; `openai_chunks` reads what the
+chunks of the answer hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from ...domain.errors import FailureKind, ModelFailed
-from ...domain.model_calls import (
-    ModelEvent,
-    ModelFinished,
-    ReasoningDelta,
-    StopReason,
-    TextDelta,
-    Usage,
-)
+import orjson
+
+from ...domain.errors import ModelFailed
+from ...domain.model_calls import ModelEvent, ModelFinished, TextDelta
 from . import openai_fields as fields
-from .openai_errors import Said, read_error
+from . import openai_json
+from .openai_chunks import STREAMED, WHOLE, Chunks, Malformed
 from .openai_failures import Failures
 from .openai_repeats import Repeats
-from .openai_sse import EventStream, EventTooLong
-from .openai_tool_calls import ToolCalls
-
-_DONE = b"[DONE]"
-_NOTHING: tuple[object, ...] = (None, "", [])
+from .openai_sse import DONE, ErrorEvent, EventStream, EventTooLong, StrayLine
 
 
 class Answer:
     """The answer to one call. Every method raises ModelFailed where the provider errs.
 
-    Feed it the body's pieces, tell it of the end, and `check` after each; `done` says that nothing
-    more is to be read.
+    Feed it the body's pieces, call `end` behind the last, and `check` after each; `done` says that
+    nothing more is to be read. `content_type` is the body's, for error messages; `wait` is the
+    number of seconds that its headers advise after an error.
     """
 
-    def __init__(self, failures: Failures) -> None:
+    def __init__(
+        self, failures: Failures, content_type: str = "", wait: float | None = None
+    ) -> None:
         self._failures = failures
+        self._content_type = content_type
         self._stream = EventStream()
         self._repeats = Repeats()
-        self._calls = ToolCalls()
-        self._finish_reason: str | None = None
-        self._usage: Usage | None = None
-        self._spoken = False
-        """Text or a tool call was seen."""
+        self._chunks = Chunks(failures, wait)
+        self._halves = self._chunks.halves
         self._failure: ModelFailed | None = None
         self.done = False
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether a finish reason came: only usage and the mark of the end may follow."""
+        return self._chunks.finish_reason is not None
 
     def feed(self, piece: bytes) -> Sequence[ModelEvent]:
         """The events that a piece of the event stream completes: up to a failure, where there are
         any before it, and `check` raises it then."""
         events: list[ModelEvent] = []
         while piece and self._failure is None and not self.done:
-            if self._stream.between_events:
+            if self._stream.between_events and not self._halves:
                 texts, piece = self._repeats.texts(piece)
                 events += [TextDelta(text) for text in texts if text]
+                if not piece:
+                    break
             part, piece = self._repeats.lesson(piece)
             try:
                 payloads = self._stream.feed(part)
@@ -67,15 +66,11 @@ class Answer:
                 self._read(payloads, events)
         return events
 
-    def end(self) -> Sequence[ModelEvent]:
-        """The same of the end of the stream; without a finish reason before it, it was cut."""
+    def end(self, cut: ModelFailed | None = None) -> Sequence[ModelEvent]:
+        """The events that the end of the stream completes. Without a finish reason before it, the
+        stream was cut; `cut` is what went wrong with the connection."""
         events: list[ModelEvent] = []
-        self._read(self._stream.finish(), events)
-        if not self.done and self._failure is None:
-            if self._finish_reason is None:
-                cut = self._failures.unusable("its stream ended before the answer was complete")
-                self._fail(cut, events)
-            self.done = True
+        self._end(events, cut)
         return events
 
     def check(self) -> None:
@@ -83,137 +78,125 @@ class Answer:
         if self._failure is not None:
             raise self._failure
 
-    def whole(self, body: bytes) -> Sequence[ModelEvent]:
-        """The events of an answer that came in one piece: the provider does not stream."""
-        chunk = fields.loads(body)
-        if not isinstance(chunk, dict):
-            raise self._malformed(body.decode("utf-8", "replace"))
-        events = self._chunk(chunk, "message")
-        self._close()
+    def whole(self, body: bytes, cut: ModelFailed | None = None) -> Sequence[ModelEvent]:
+        """The events of an answer that came in one piece: the provider does not stream. Chunks as
+        lines of JSON are read as well. `cut`: what went wrong with the connection."""
+        events: list[ModelEvent] = []
+        if openai_json.loads(body) is None and b"\n" in body.strip():
+            events += self.feed(body)
+            self._end(events, cut)
+        elif cut is not None and not _is_whole(body):
+            raise cut
+        else:
+            self._read([body], events, WHOLE)
+            if not self.done and self._failure is None:
+                self._close(events)
         return events
 
     def finished(self) -> ModelFinished:
         """The last event, once `done`."""
-        reason = (self._finish_reason or "stop").lower()
-        stop = _STOPS.get(reason, StopReason.STOP)
-        if stop in (StopReason.STOP, StopReason.TOOL_CALLS):
-            # Some say "stop" behind a tool call, and some "tool_calls" without any.
-            stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
-        return ModelFinished(stop, self._usage)
+        return self._chunks.finished()
 
-    def _read(self, payloads: Sequence[bytes], events: list[ModelEvent]) -> None:
-        """Add what the payloads tell to the events before them."""
+    def _read(
+        self,
+        payloads: Sequence[bytes],
+        events: list[ModelEvent],
+        names: Sequence[str] = STREAMED,
+    ) -> None:
+        """Add the events of the payloads to those before them."""
+        for payload in payloads:
+            if self.done or self._failure is not None:
+                break
+            try:
+                chunk = orjson.loads(payload)
+            except orjson.JSONDecodeError:
+                chunk = None
+            text = fields.only_text(chunk)
+            self._repeats.learn(payload, text)
+            if text and not self._halves:
+                self._chunks.source = "delta"
+                events.append(TextDelta(text))
+            else:
+                self._read_other(payload, chunk, events, names)
+
+    def _end(self, events: list[ModelEvent], cut: ModelFailed | None) -> None:
+        self._read(list(filter(_is_whole, self._stream.finish())), events)
+        if not self.done and self._failure is None:
+            if self.has_finished:
+                self._close(events)
+            else:
+                cut = cut or self._unusable("its stream ended before the answer was complete")
+                self._fail(cut, events)
+            self.done = True
+
+    def _read_other(
+        self, payload: bytes, chunk: object, events: list[ModelEvent], names: Sequence[str]
+    ) -> None:
+        """Add the events of a payload that is no chunk of text alone."""
+        failure: ModelFailed | None = None
         try:
-            for payload in payloads:
-                if self.done:
-                    break
-                chunk = fields.loads(payload)
-                text = fields.only_text(chunk)
-                self._repeats.learn(payload, text)
-                if text:
-                    self._spoken = True
-                    events.append(TextDelta(text))
-                elif isinstance(chunk, dict):
-                    events += self._chunk(chunk, "delta")
-                else:
-                    self._other(payload)
-        except ModelFailed as failure:
+            self._decode(payload, chunk, events, names)
+        except ModelFailed as error:
+            failure = error
+        except Malformed as error:
+            if not self.has_finished:
+                failure = self._unusable("it is no chat completion", str(error))
+        if failure is not None:
             self._fail(failure, events)
 
+    def _decode(
+        self, payload: bytes, chunk: object, events: list[ModelEvent], names: Sequence[str]
+    ) -> None:
+        if chunk is None:
+            if payload.strip() == DONE:
+                self._close(events)
+                return
+            chunk = openai_json.lenient(payload)
+        is_error = isinstance(payload, ErrorEvent)
+        if is_error:
+            text = payload.decode("utf-8", "replace")
+            self._chunks.check(text if chunk is None else chunk, named=True)
+        if isinstance(chunk, dict):
+            events += self._chunks.read(chunk, names)
+        elif isinstance(chunk, list) and chunk and all(isinstance(c, dict) for c in chunk):
+            for part in chunk:
+                events += self._chunks.read(part, names)
+        elif payload.strip() and not is_error and not isinstance(payload, StrayLine):
+            raise Malformed(payload.decode("utf-8", "replace"))
+
     def _fail(self, failure: ModelFailed, events: Sequence[ModelEvent]) -> None:
-        """Raise it now, or once the events that came before it are told."""
+        """Raise it now, or in `check` once the events before it were passed on."""
         if not events:
             raise failure
         self._failure = failure
 
-    def _other(self, payload: bytes) -> None:
-        """What is no JSON object may be the mark of the end, or nothing."""
-        stripped = payload.strip()
-        if stripped == _DONE:
-            self._close()
-        elif stripped:
-            raise self._malformed(payload.decode("utf-8", "replace"))
+    def _close(self, events: list[ModelEvent]) -> None:
+        """Complete the answer, unless it is empty and nothing explains that."""
+        chunks = self._chunks
+        if self.has_finished:
+            explained = chunks.may_be_empty or not (chunks.unread or chunks.announces_calls)
+            incomplete = chunks.is_empty and not explained
+        else:
+            incomplete = chunks.source is None
+        if incomplete:
+            self._fail(self._unusable("it ended without saying anything"), events)
+        else:
+            events += chunks.end()
+            self.done = True
 
-    def _close(self) -> None:
-        """The provider says that this is all."""
-        if self._finish_reason is None and not self._spoken:
-            raise self._failures.unusable("it ended without saying anything")
-        self.done = True
-
-    def _chunk(self, chunk: dict[str, Any], body: str) -> Sequence[ModelEvent]:
-        if said := read_error(chunk):
-            raise self._failures.told(said, chunk)
-        if usage := chunk.get("usage"):
-            self._usage = fields.usage(usage) or self._usage
-        choice = self._first_choice(chunk)
-        if choice is None:
-            return ()
-        delta = choice.get(body)
-        events: Sequence[ModelEvent] = ()
-        if isinstance(delta, dict):
-            if any(value not in _NOTHING for name, value in delta.items() if name != "role"):
-                events = tuple(self._delta(delta))
-        elif delta is not None:
-            raise self._malformed(repr(chunk))
-        if reason := choice.get("finish_reason"):
-            self._finish(str(reason))
-        return events
-
-    def _first_choice(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
-        """The choice number 0; others are not asked for, and not looked at when they come."""
-        choices = chunk.get("choices") or []
-        if not isinstance(choices, list):
-            raise self._malformed(repr(chunk))
-        for choice in choices:
-            if not isinstance(choice, dict):
-                raise self._malformed(repr(chunk))
-            if not choice.get("index"):
-                return choice
-        return None
-
-    def _delta(self, delta: dict[str, Any]) -> Iterator[ModelEvent]:
-        content = delta.get("content")
-        if content is not None and not isinstance(content, str | list):
-            raise self._malformed(repr(delta))
-        if thought := fields.reasoning(delta):
-            yield ReasoningDelta(thought)
-        for text in (fields.text(content), delta.get("refusal")):
-            if text and isinstance(text, str):
-                self._spoken = True
-                yield TextDelta(text)
-        pieces = delta.get("tool_calls") or []
-        if function := delta.get("function_call"):
-            # The older form of a single call. It is not asked for, but a model that calls
-            # something must not seem to have said nothing.
-            pieces = [{"index": 0, "function": function}]
-        deltas = self._calls.read(pieces)
-        if deltas is None:
-            raise self._malformed(repr(delta))
-        self._spoken = self._spoken or self._calls.any
-        yield from deltas
-
-    def _finish(self, reason: str) -> None:
-        kind = _FAILED.get(reason.lower())
-        if kind is FailureKind.OVERLOADED:
-            raise self._failures.told(Said(slugs="overloaded"), {"finish_reason": reason})
-        if kind is not None:
-            raise self._failures.unusable(f"it broke the answer off ({reason!r})")
-        self._finish_reason = reason
-
-    def _malformed(self, excerpt: str) -> ModelFailed:
-        return self._failures.unusable("it is no chat completion", excerpt)
+    def _unusable(self, problem: str, excerpt: str = "") -> ModelFailed:
+        """Where nothing was understood at all, the message says what came."""
+        if self._chunks.is_empty:
+            if (remark := self._chunks.remark) is not None:
+                return remark
+            if unread := self._chunks.unread:
+                problem = f"it is no chat completion; it holds {unread}"
+            problem += f" (content type: {self._content_type or 'none'})"
+        return self._failures.unusable(problem, excerpt)
 
 
-_STOPS: Mapping[str, StopReason] = {
-    "length": StopReason.LENGTH,
-    "max_tokens": StopReason.LENGTH,
-    "model_length": StopReason.LENGTH,  # Mistral
-    "content_filter": StopReason.CONTENT_FILTER,
-    "tool_calls": StopReason.TOOL_CALLS,
-    "function_call": StopReason.TOOL_CALLS,
-}
-_FAILED: Mapping[str, FailureKind] = {
-    "error": FailureKind.BAD_RESPONSE,  # OpenRouter, of a provider that failed
-    "abort": FailureKind.BAD_RESPONSE,  # vLLM
-    "insufficient_system_resource": FailureKind.OVERLOADED,  # DeepSeek
-}
+def _is_whole(payload: bytes) -> bool:
+    """Whether the last payload of a stream was not cut."""
+    if isinstance(payload, ErrorEvent) or not payload.strip() or payload.strip() == DONE:
+        return True
+    return openai_json.loads(payload) is not None

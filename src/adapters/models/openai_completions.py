@@ -15,28 +15,33 @@ from ...domain.model_calls import ModelEvent, ModelRequest, Provider
 from ...domain.ports import Clock
 from . import openai_proxy, openai_request
 from .openai_answer import Answer
+from .openai_body import Body
 from .openai_connections import Connections, Way
 from .openai_failures import Failures
-from .openai_http import why_broken, why_undecoded, why_unreadable
+from .openai_http import why_undecoded, why_unreadable
 from .openai_proxy import Proxy
+from .openai_retry import retry_after
 
-_MAX_BODY_BYTES = 8 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BODY_TIMEOUT = 5.0
 """Seconds that the body of a refusal may take; its status is told in any case."""
 _MOST_WAYS = 16
-_END_TIMEOUT = 0.5
+_END_TIMEOUT = 2.0
+"""Seconds that usage and [DONE] may take behind the finish reason."""
+_REUSE_TIMEOUT = 0.5
 """Seconds to wait for the end of a body behind [DONE], which lets its connection be used again."""
 
 
 class OpenAICompletions:
     """Calls chat completions, always as a stream, over connections that are used again.
 
-    Nothing here belongs to one provider: each request brings its own.
+    Nothing here belongs to one provider: each request brings its own. `end_timeout`: seconds to
+    wait for the end of an answer whose finish reason came.
     """
 
-    def __init__(self, *, now: Clock = time.time) -> None:
+    def __init__(self, *, now: Clock = time.time, end_timeout: float = _END_TIMEOUT) -> None:
         self._now = now
+        self._end_timeout = end_timeout
         self._encode = openai_request.Encoder()
         self._connections = Connections()
         self._ways: dict[int, tuple[Provider, Way]] = {}
@@ -50,24 +55,27 @@ class OpenAICompletions:
         self._open.add(response)
         complete = False
         try:
-            if response.status != 200:
+            if not 200 <= response.status < 300:
                 raise await self._refusal(response, failures)
-            reader = _Reader(response, failures, request.target.provider.idle_timeout)
             if problem := why_undecoded(response.headers.get("Content-Encoding", "")):
                 raise failures.unusable(problem)
-            answer = Answer(failures)
-            if reader.is_stream():
-                while not answer.done:
-                    piece = await reader.read()
-                    events = answer.feed(piece) if piece else answer.end()
-                    if events:
-                        yield events
-                    answer.check()
-            else:
-                events = answer.whole(await reader.read_all())
+            idle_timeout = request.target.provider.idle_timeout
+            body = Body(response, failures, idle_timeout, self._end_timeout)
+            answer = Answer(failures, body.content_type, self._wait(response))
+            if await body.is_json():
+                events = answer.whole(await body.read_all(), body.failure)
                 if events:
                     yield events
-            complete = True
+                answer.check()
+            while not answer.done:
+                piece = await body.read()
+                events = answer.feed(piece) if piece else answer.end(body.failure)
+                if events:
+                    yield events
+                answer.check()
+                if answer.has_finished:
+                    body.expect_end(again=bool(events))
+            complete = not body.abandoned
             yield (answer.finished(),)
         finally:
             self._open.discard(response)
@@ -128,6 +136,13 @@ class OpenAICompletions:
         self._ways[id(provider)] = (provider, way)
         return way
 
+    def _wait(self, response: aiohttp.ClientResponse) -> float | None:
+        """Seconds that the headers of an answer advise, in case that it holds an error."""
+        if "Retry-After" in response.headers or "Retry-After-Ms" in response.headers:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return retry_after(headers, self._now())
+        return None
+
     async def _refusal(self, response: aiohttp.ClientResponse, failures: Failures) -> ModelFailed:
         body = bytearray()
         try:
@@ -151,43 +166,6 @@ def _through(proxy_url: str, way: Way, failures: Failures) -> Way:
     raise failures.unreachable(problem, "")
 
 
-class _Reader:
-    """Reads the body of one answer; what goes wrong with it becomes ModelFailed."""
-
-    def __init__(
-        self, response: aiohttp.ClientResponse, failures: Failures, idle_timeout: float
-    ) -> None:
-        self._response = response
-        self._failures = failures
-        self._idle_timeout = idle_timeout
-
-    def is_stream(self) -> bool:
-        """Whether the body is an event stream; False: JSON. Raises ModelFailed for all else."""
-        given = self._response.headers.get("Content-Type", "text/event-stream")
-        kind = given.partition(";")[0].strip().lower()
-        if kind not in ("text/event-stream", "application/json"):
-            raise self._failures.unusable("it is no chat completion", f"content type {given}")
-        return kind == "text/event-stream"
-
-    async def read(self) -> bytes:
-        """What has come since, at least one byte; empty at the end."""
-        try:
-            return await self._response.content.readany()
-        except TimeoutError:
-            failure = self._failures.silent(self._idle_timeout)
-        except (aiohttp.ClientError, OSError) as error:
-            failure = self._failures.unusable(why_broken(error), str(error))
-        raise failure
-
-    async def read_all(self) -> bytes:
-        body = bytearray()
-        while piece := await self.read():
-            body += piece
-            if len(body) > _MAX_BODY_BYTES:
-                raise self._failures.unusable("it is too long")
-        return bytes(body)
-
-
 async def _hand_back(response: aiohttp.ClientResponse, *, complete: bool) -> None:
     """Let the connection be used again when the answer is complete; else end it at once.
 
@@ -196,7 +174,7 @@ async def _hand_back(response: aiohttp.ClientResponse, *, complete: bool) -> Non
     try:
         if complete and not response.content.at_eof():
             with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError.
-                async with asyncio.timeout(_END_TIMEOUT):
+                async with asyncio.timeout(_REUSE_TIMEOUT):
                     while await response.content.readany():
                         pass
     finally:

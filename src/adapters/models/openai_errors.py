@@ -1,25 +1,41 @@
-"""What a provider's refusal says, and which kind of failure that is.
-
-Providers of one API agree on little here: the kind is read from the HTTP status, the error object
-and, where those are vague, from the words of its message.
-"""
+"""What a provider says in a refusal, or in an error within an answer, whatever its shape."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import isfinite
+from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
-from ...domain.errors import FailureKind
+from . import openai_json
+from .openai_retry import advice
 
 _MAX_WORDS = 600
 _STATUSES = range(100, 600)
+_NO_ERROR_STATUSES = range(300)
+"""Numbers that mean success as the code of a document."""
+_NO_ERROR_WORDS = frozenset({"", "0", "200", "none", "null", "ok", "success"})
+_CODES = ("code", "type", "status", "error_code", "errcode", "status_code", "statusCode")
+_MESSAGES = ("message", "msg", "error_msg", "errmsg", "error_message", "status_msg", "detail")
+_SIGNS = frozenset({"error", "x_groq", "base_resp", "type", *_MESSAGES})
+"""Fields of which each document with an error has one, unless its `object` is "error"."""
+_STATUS_OF_MINIMAX: Mapping[int, int] = {
+    1000: 500,
+    1001: 504,
+    1002: 429,
+    1004: 401,
+    1008: 402,
+    1013: 500,
+    1024: 500,
+    1026: 400,
+    1027: 400,
+    1033: 500,
+    1039: 429,
+    1041: 429,
+    2013: 400,
+    2049: 401,
+    2056: 429,
+}
+"""The HTTP statuses that the codes of MiniMax correspond to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,106 +48,130 @@ class Said:
     param: str | None = None
     status: int | None = None
     """An HTTP status named inside the error object (errors within a stream have no other)."""
+    retry_after: float | None = None
+    """Seconds to wait, as the error object or its message says."""
 
 
-def read_error(document: object) -> Said | None:
-    """The error that a decoded body or chunk tells of; None when it tells of none.
+def read_error(document: object, *, named: bool = False) -> Said | None:
+    """The error in a decoded body or chunk; None when there is none.
+
+    `named`: the event or the line was called an error, so that a bare error object counts.
 
     Shapes: OpenAI's `{"error": {...}}`, the same in a list (Gemini), `{"error": "text"}` (Ollama),
-    `{"object": "error", ...}` (vLLM, Mistral), `{"detail": ...}` (FastAPI).
+    `{"object": "error", ...}` (vLLM, Mistral), `{"code": 400, "msg": ...}`, and the `base_resp` of
+    MiniMax. An `error` without content, and a code that means success, are no error.
     """
     if isinstance(document, list) and document:
         document = document[0]
+    if named and isinstance(document, str) and not _is_quiet(document):
+        return Said(message=_words(document))
     if not isinstance(document, dict):
         return None
-    error = document.get("error")
-    if isinstance(error, dict):
-        return _from_object(error)
-    if error:
-        return Said(message=_words(error))
-    if document.get("object") == "error":
+    if _SIGNS.isdisjoint(document) and document.get("object") != "error" and not named:
+        return None
+    for holder in (document, document.get("x_groq")):
+        error = holder.get("error") if isinstance(holder, dict) else None
+        if not _is_quiet(error):
+            return _from_object(error if isinstance(error, dict) else _flat(document, error))
+    base = document.get("base_resp")
+    if isinstance(base, dict) and not _is_quiet(base.get("status_code")):
+        return _from_minimax(base)
+    return _from_object(document) if _is_bare_error(document, named) else None
+
+
+def read_body(body: bytes) -> Said:
+    """The error in the body of a refusal, whatever its shape."""
+    document = openai_json.loads(body)
+    if document is None:
+        text = body.decode("utf-8", "replace").strip()
+        return Said() if text.startswith("<") or text == "null" else Said(message=_words(text))
+    said = read_error(document)
+    if said is None and isinstance(document, dict):
+        said = _from_object(document)
+    return said or Said()
+
+
+def read_remark(document: dict[str, Any]) -> Said | None:
+    """What a document says that is no answer, and that names no error either."""
+    if any(isinstance(text := document.get(name), str) and text for name in _MESSAGES):
         return _from_object(document)
     return None
 
 
-def read_body(body: bytes) -> Said:
-    """The error that the body of a refusal tells of, whatever its shape."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        text = body.decode("utf-8", "replace").strip()
-        return Said() if text.startswith("<") else Said(message=_words(text))
-    said = read_error(document)
-    if said is None and isinstance(document, dict):
-        said = _from_object({"message": document.get("detail"), **document})
-    return said or Said()
+def _is_quiet(value: object) -> bool:
+    """Whether a value in the place of an error or of its code says that there is no error."""
+    if isinstance(value, dict):
+        return all(map(_is_quiet, value.values()))
+    if isinstance(value, str):
+        return value.strip().lower() in _NO_ERROR_WORDS
+    return not value or value == 200
 
 
-def kind_of(said: Said, status: int | None) -> FailureKind:
-    """The kind of failure. `status` is the answer's own, None for an error within a stream."""
-    status = status or said.status
-    words = f"{said.slugs} {said.message.lower()}"
-    if status == 402 or _BILLING.search(words) or (status == 403 and _MONEY.search(words)):
-        return FailureKind.BILLING
-    if status == 429 or "rate_limit" in said.slugs:
-        return FailureKind.RATE_LIMIT
-    if status in (401, 403):
-        return FailureKind.AUTH
-    if _TOO_LONG.search(words):
-        return FailureKind.CONTEXT_TOO_LONG
-    if status in (None, 400) and _WRONG_KEY.search(words):
-        return FailureKind.AUTH
-    if names_unknown_model(said, status):
-        return FailureKind.BAD_RESPONSE
-    if status is not None:
-        return _BY_STATUS.get(status, FailureKind.BAD_RESPONSE)
-    matches = (kind for pattern, kind in _BY_SLUG if pattern.search(said.slugs))
-    return next(matches, FailureKind.BAD_RESPONSE)
-
-
-def names_unknown_model(said: Said, status: int | None) -> bool:
-    """Whether the provider says that it has no such model: a fault of configuration."""
-    if "model_not_found" in said.slugs:
+def _is_bare_error(document: dict[str, Any], named: bool) -> bool:
+    """Whether the document itself is an error object."""
+    if named:
+        return not _is_quiet(document)
+    kind = document.get("type")
+    if document.get("object") == "error" or str(kind).lower().endswith("error"):
         return True
-    return status == 404 and "model" in said.message.lower()
+    if all(_is_quiet(document.get(name)) for name in _MESSAGES):
+        return False
+    codes = [document.get(name) for name in _CODES if name != "type"]
+    if document.get("choices"):
+        return any((_status(code) or 0) >= 400 for code in codes)
+    return any(map(_is_error_code, codes[:1] + codes[2:])) or (_status(codes[1]) or 0) >= 400
 
 
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `Retry-After` (RFC 9110: seconds or a date).
-
-    `headers` are looked up by lower-case names; `now` is Unix time. None: nothing usable is said.
-    """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after", "")
-    seconds = _number(value)
-    if seconds is not None:
-        return seconds
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.fromtimestamp(now, UTC)).total_seconds())
+def _is_error_code(code: object) -> bool:
+    if isinstance(code, str) and code.strip().isdecimal():
+        code = int(code.strip()[:9])
+    if isinstance(code, int):
+        return code not in _NO_ERROR_STATUSES
+    return isinstance(code, str) and not _is_quiet(code)
 
 
 def _from_object(error: dict[str, Any]) -> Said:
-    slugs = [error.get(name) for name in ("code", "type", "status")]
+    slugs = [error.get(name) for name in _CODES]
     param = error.get("param")
     return Said(
-        message=_words(error.get("message")),
+        message=_message(error),
         slugs=" ".join(str(slug) for slug in slugs if isinstance(slug, str | int)).lower(),
-        param=param if isinstance(param, str) and param else None,
+        param=openai_json.repaired(param) if isinstance(param, str) and param else None,
         status=next((number for slug in slugs if (number := _status(slug))), None),
+        retry_after=advice(error, _message(error)),
     )
+
+
+def _flat(document: dict[str, Any], error: object) -> dict[str, Any]:
+    """An error object of a document whose `error` is a text, a number or true."""
+    if any(document.get(name) for name in _MESSAGES):
+        fields = {name: document.get(name) for name in (*_CODES, *_MESSAGES)}
+        return {**fields, "type": error, "error_code": document.get("error_code") or error}
+    return {**document, "message": error}
+
+
+def _from_minimax(base: dict[str, Any]) -> Said:
+    said = _from_object(base)
+    code = base.get("status_code")
+    number = int(code) if isinstance(code, str) and code.isdecimal() else code
+    status = _STATUS_OF_MINIMAX.get(number) if isinstance(number, int) else None
+    return replace(said, status=status or said.status)
+
+
+def _message(error: dict[str, Any]) -> str:
+    values = (error.get(name) for name in _MESSAGES)
+    words = _words(next((value for value in values if value not in (None, "")), None))
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if isinstance(raw, str) and raw:  # OpenRouter: the words of the provider behind it.
+        return f"{words}: {_words(raw)}" if words else _words(raw)
+    return words
 
 
 def _words(value: object) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    text = openai_json.repaired(value) if isinstance(value, str) else openai_json.shown(value)
     return " ".join(text.split())
 
 
@@ -144,50 +184,3 @@ def _status(slug: object) -> int | None:
     if isinstance(slug, str) and slug.isdecimal():
         slug = int(slug[:4])
     return slug if isinstance(slug, int) and slug in _STATUSES else None
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return max(0.0, number) if isfinite(number) else None
-
-
-_BILLING = re.compile(
-    r"insufficient[ _](?:quota|credit|balance|fund)|billing_(?:hard_limit|not_active)"
-    r"|billing hard limit|credit balance|out of credits|payment[ _]required"
-)
-_MONEY = re.compile(r"billing|credit|payment|quota|balance")
-_WRONG_KEY = re.compile(
-    r"(?:invalid|incorrect)[ _]api[ _]key|api key not valid|authentication_?error|unauthorized"
-)
-_TOO_LONG = re.compile(
-    r"context_length_exceeded|exceed_context_size|maximum (?:context|prompt) length"
-    r"|exceed[a-z]*[^.]{0,60} context[ _](?:length|window|size|limit)"
-    r"|context[ _](?:length|window|size|limit)[^.]{0,60} exceed"
-    r"|(?:prompt|input) is too long|prompt too long|too many input tokens"
-    r"|input token count[^.]{0,60} exceed|reduce the length of the (?:messages|prompt|input)"
-)
-_BY_STATUS: Mapping[int, FailureKind] = {
-    400: FailureKind.BAD_REQUEST,
-    413: FailureKind.BAD_REQUEST,
-    422: FailureKind.BAD_REQUEST,
-    408: FailureKind.TIMEOUT,
-    504: FailureKind.TIMEOUT,
-    522: FailureKind.TIMEOUT,  # 52x: what Cloudflare says of the server behind it
-    524: FailureKind.TIMEOUT,
-    500: FailureKind.OVERLOADED,
-    502: FailureKind.OVERLOADED,
-    503: FailureKind.OVERLOADED,
-    520: FailureKind.OVERLOADED,
-    521: FailureKind.OVERLOADED,
-    523: FailureKind.OVERLOADED,
-    529: FailureKind.OVERLOADED,  # Anthropic's "overloaded"
-}
-_BY_SLUG = (
-    (re.compile("timeout"), FailureKind.TIMEOUT),
-    (re.compile("overload|server|internal|unavailable|api_error"), FailureKind.OVERLOADED),
-    (re.compile("auth|permission"), FailureKind.AUTH),
-    (re.compile("invalid|badrequest|bad_request"), FailureKind.BAD_REQUEST),
-)

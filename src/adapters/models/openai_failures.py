@@ -14,15 +14,10 @@ import orjson
 
 from ...domain.errors import FailureKind, ModelFailed
 from ...domain.model_calls import ModelTarget, Provider
-from . import openai_proxy
-from .openai_errors import (
-    Said,
-    kind_of,
-    names_unknown_model,
-    read_body,
-    retry_after,
-    shorten,
-)
+from . import openai_json, openai_proxy
+from .openai_error_kinds import kind_of, names_unknown_model
+from .openai_errors import Said, read_body, shorten
+from .openai_retry import retry_after
 
 _HIDDEN = "***"
 _VERSION = re.compile(r"/v\d")
@@ -46,7 +41,7 @@ class Failures:
     def refused(
         self, status: int, body: bytes, headers: Mapping[str, str], now: float
     ) -> ModelFailed:
-        """The provider answered with another status than 200. `now` is Unix time."""
+        """The provider answered with a status that is no success. `now` is Unix time."""
         said = read_body(body)
         excerpt = body.decode("utf-8", "replace")
         if 300 <= status < 400:
@@ -54,15 +49,15 @@ class Failures:
         wait = retry_after({name.lower(): value for name, value in headers.items()}, now)
         return self._told(said, status, wait, excerpt)
 
-    def told(self, said: Said, document: object) -> ModelFailed:
-        """The provider told of an error within an answer that had begun with status 200."""
-        return self._told(said, None, None, orjson.dumps(document).decode())
+    def told(self, said: Said, document: object, wait: float | None = None) -> ModelFailed:
+        """An answer with a status of success holds an error. `wait`: what its headers advise."""
+        return self._told(said, None, wait, openai_json.shown(document))
 
     def unusable(self, problem: str, detail: str = "") -> ModelFailed:
         """The provider answered with something that is no answer; `problem` is a clause."""
         return self._make(
             FailureKind.BAD_RESPONSE,
-            f"The provider of {self._ref} gave an unusable answer: {problem}.",
+            f"The provider of {self._ref} gave an unusable answer: {self._scrub(problem)}.",
             detail=detail,
         )
 
@@ -95,15 +90,18 @@ class Failures:
 
     def _told(self, said: Said, status: int | None, wait: float | None, raw: str) -> ModelFailed:
         kind = kind_of(said, status)
+        words = shorten(self._scrub(said.message))
+        wait = said.retry_after if wait is None else wait
         status = status or said.status
         reason = ""
         if names_unknown_model(said, status) and kind is FailureKind.BAD_RESPONSE:
             message = f"The provider of {self._ref} does not know the model {self._model!r}."
         elif kind is FailureKind.BAD_RESPONSE:
-            meaning = self._meaning(status)
-            message = f"The provider of {self._ref} gave an unusable answer: {meaning}."
+            quote = "" if status else _quote(words)
+            failed = f"The provider of {self._ref} gave an unusable answer: {self._meaning(status)}"
+            message, reason = f"{failed}{quote or '.'}", f"{failed}."
         else:
-            message = self._sentence(kind, shorten(self._scrub(said.message)))
+            message = self._sentence(kind, words)
             reason = self._sentence(kind, "")
         param = said.param if kind is FailureKind.BAD_REQUEST else None
         detail = f"status {status}: {raw}" if status else raw
@@ -138,7 +136,7 @@ class Failures:
         return f"so there is no chat completions API at {asked}: try adding /v1 to {setting}"
 
     def _sentence(self, kind: FailureKind, words: str) -> str:
-        quote = f": {words}" if words else "."
+        quote = _quote(words) or "."
         who = f"The provider of {self._ref}"
         match kind:
             case FailureKind.AUTH:
@@ -152,9 +150,9 @@ class Failures:
             case FailureKind.BAD_REQUEST:
                 return f"{who} refused the request{quote}"
             case FailureKind.TIMEOUT:
-                return f"{who} reported a timeout."
+                return f"{who} reported a timeout{quote}"
             case _:
-                return f"{who} is overloaded or failing."
+                return f"{who} is overloaded or failing{quote}"
 
     def _make(
         self,
@@ -182,6 +180,10 @@ class Failures:
         for secret in _secrets(self._provider):
             text = text.replace(secret, _HIDDEN)
         return text
+
+
+def _quote(words: str) -> str:
+    return f": {words}" if words else ""
 
 
 def _secrets(provider: Provider) -> tuple[str, ...]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
-
-from ...domain.model_calls import Usage
-
-
-def loads(payload: bytes) -> object:
-    """The value of a JSON text; None where it is none."""
-    try:
-        return orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return None
+_THOUGHTS = ("thinking", "reasoning")
+"""The types of the content parts that hold reasoning, and their fields."""
+_BESIDE_CONTENT = frozenset({"role", "id", "name", "type", "object", "usage", "token_id"})
+_NOTHING: tuple[object, ...] = (None, "", [], {})
 
 
 def only_text(chunk: Any) -> str | None:
-    """The text of a chunk that tells nothing else; None for any other, and for what is none."""
+    """The text of a chunk that holds nothing else; None for any other, and for what is no chunk."""
     try:
         (choice,) = chunk["choices"]
         ((name, text),) = choice["delta"].items()
@@ -27,33 +20,97 @@ def only_text(chunk: Any) -> str | None:
         return None
     if name != "content" or not isinstance(text, str):
         return None
-    if choice.get("finish_reason") or choice.get("index") or chunk.get("usage"):
+    if choice.get("finish_reason") or choice.get("index") or choice.get("usage"):
         return None
-    return None if "error" in chunk or chunk.get("object") == "error" else text
+    if chunk.get("usage") or chunk.get("object") == "error":
+        return None
+    # Fields that may hold an error or the usage.
+    if "error" in chunk or "code" in chunk or "x_groq" in chunk or "base_resp" in chunk:
+        return None
+    return text
 
 
-def text(content: str | list[Any] | None) -> str:
-    """The text of a content field, which Mistral sends as a list of parts."""
-    if not isinstance(content, list):
-        return content or ""
-    return "".join(_texts(content, "text"))
+def says_something(delta: dict[str, Any]) -> bool:
+    """Whether a delta or message holds more than a role and empty fields."""
+    return any(value not in _NOTHING for name, value in delta.items() if name != "role")
+
+
+def unknown(fields: dict[str, Any], known: Iterable[str] = _BESIDE_CONTENT) -> list[str]:
+    """The names of the fields that may hold content in a form that is not known."""
+    return [
+        name
+        for name, value in fields.items()
+        if name not in known and isinstance(value, str | list | dict) and value not in _NOTHING
+    ]
+
+
+def is_content(content: object) -> bool:
+    """Whether a content field has a form that `text` and `reasoning` understand."""
+    if isinstance(content, dict):
+        return any(isinstance(content.get(name), str) for name in ("type", "text"))
+    return content is None or isinstance(content, str | list)
+
+
+def text(content: object) -> str:
+    """The text of a content field: a string, a part, or a list of strings and parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(filter(None, map(_part_text, _parts(content))))
+
+
+def odd_parts(content: object) -> list[str]:
+    """What the parts of a content field are that hold neither text nor reasoning."""
+    return [
+        f"a content part of type {part.get('type')!r}"
+        if isinstance(part, dict)
+        else f"a content part {part!r}"
+        for part in _parts(content)
+        if _part_text(part) is None and not _is_thought(part) and part is not None
+    ]
 
 
 def reasoning(delta: dict[str, Any]) -> str:
-    """What the model thought: three fields in use, of which the last repeats the second."""
+    """The model's reasoning: three fields in use, of which the last repeats the second."""
     for name in ("reasoning_content", "reasoning"):
         if (thought := delta.get(name)) and isinstance(thought, str):
             return thought
     details = delta.get("reasoning_details")
     if isinstance(details, list):
         return "".join([*_texts(details, "text"), *_texts(details, "summary")])
-    content = delta.get("content")
-    if isinstance(content, list):
-        return "".join(
-            "".join(_texts(part["thinking"], "text"))
-            for part in content
-            if isinstance(part, dict) and isinstance(part.get("thinking"), list)
-        )
+    return "".join(map(_part_thought, filter(_is_thought, _parts(delta.get("content")))))
+
+
+def _parts(content: object) -> list[Any]:
+    if isinstance(content, dict):
+        return [content]
+    return content if isinstance(content, list) else []
+
+
+def _is_thought(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") in _THOUGHTS
+
+
+def _part_text(part: object) -> str | None:
+    """The text of a content part; None when it is no part with a text."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or _is_thought(part):
+        return None
+    for name in ("text", "refusal", "content"):
+        value = part.get(name)
+        if isinstance(value, dict):
+            value = value.get("value")
+        if isinstance(value, str):
+            return value
+    return None
+
+
+def _part_thought(part: dict[str, Any]) -> str:
+    """Mistral's holds a list of text parts, others a string."""
+    for name in (*_THOUGHTS, "text"):
+        value = part.get(name)
+        if isinstance(value, str | list) and value:
+            return value if isinstance(value, str) else "".join(_texts(value, "text"))
     return ""
 
 
@@ -61,21 +118,3 @@ def _texts(parts: list[Any], name: str) -> Iterator[str]:
     for part in parts:
         if isinstance(part, dict) and isinstance(text := part.get(name), str):
             yield text
-
-
-def usage(usage: object) -> Usage | None:
-    """What is reported, or None where it says nothing: no call takes zero tokens."""
-    if not isinstance(usage, dict):
-        return None
-    spent = Usage(
-        input=_count(usage, "prompt_tokens"),
-        output=_count(usage, "completion_tokens"),
-        reasoning=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        cached=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-    )
-    return spent if spent.total else None
-
-
-def _count(counts: object, name: str) -> int:
-    number = counts.get(name) if isinstance(counts, dict) else None
-    return number if isinstance(number, int) and number > 0 else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from . import openai_fields as fields
+from . import openai_json
 
 _LESSONS = 8
 """Events that are looked at to learn from: of a stream whose chunks differ in more than their text
@@ -70,5 +71,5 @@ class Repeats:
         before, _, behind = payload.partition(raw)
         other = b'%b"%b"%b' % (before, _PROBE.encode(), behind)
         # It may stand elsewhere in the chunk: then another text there is not the chunk's.
-        if payload.count(raw) == 1 and fields.only_text(fields.loads(other)) == _PROBE:
+        if payload.count(raw) == 1 and fields.only_text(openai_json.loads(other)) == _PROBE:
             self._start, self._end = b'data: %b"' % before, b'"%b\n\n' % behind

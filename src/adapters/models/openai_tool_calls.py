@@ -1,18 +1,20 @@
-"""The pieces of a model's tool calls, put in order and told once each."""
+"""The pieces of a model's tool calls, put in order and passed on once each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from ...domain.model_calls import ToolCallDelta
+from . import openai_json
+from .openai_json import PairJoiner
+
+_NO_ARGUMENTS = ("", "{}", "null")
 
 
 @dataclass(slots=True)
 class _Call:
-    """A call that has begun. `id` and `name` as told so far."""
+    """A call that has begun. `id` and `name` as known so far."""
 
     index: int
     id: str | None = None
@@ -24,12 +26,17 @@ class ToolCalls:
 
     A provider may leave out the `index` of a piece: then its place in the list counts. Some say
     index 0 for each of several calls: a piece with a name and another id begins a new one. Some
-    repeat id and name in every piece, or make up a new id for each: only the first is told.
+    repeat id and name in every piece, or make up a new id for each: only the first is passed on.
+    A piece without a name and arguments begins no call: some end each answer with such a stub.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pairs: PairJoiner) -> None:
+        self._pairs = pairs
+        """Repairs the arguments; their keys are the indexes of the calls."""
         self._open: dict[int, _Call] = {}
         """The call that a wire index means now."""
+        self._ids: dict[int, str] = {}
+        """The ids of calls that have not begun yet, by wire index."""
         self._begun = 0
 
     @property
@@ -43,6 +50,8 @@ class ToolCalls:
             return None
         deltas = []
         for place, piece in enumerate(pieces):
+            if piece is None:
+                continue
             if not isinstance(piece, dict) or not isinstance(piece.get("function"), dict | None):
                 return None
             if (delta := self._delta(place, piece)) is not None:
@@ -54,12 +63,18 @@ class ToolCalls:
         function = piece.get("function") or {}
         call_id = _word(piece.get("id"))
         name = _word(function.get("name"))
+        arguments = _arguments(function.get("arguments"))
         index = piece.get("index")
-        call, begins = self._call(index if isinstance(index, int) else place, call_id, name)
+        index = index if isinstance(index, int) else place
+        if index not in self._open:
+            call_id = self._ids.setdefault(index, call_id) if call_id else self._ids.get(index)
+            if not name and arguments.strip() in _NO_ARGUMENTS:
+                return None
+        call, begins = self._call(index, call_id, name)
         call_id = None if call.id else call_id
         name = None if call.name else name
         call.id, call.name = call.id or call_id, call.name or name
-        arguments = _arguments(function.get("arguments"))
+        arguments = self._pairs.join(call.index, arguments)
         if not (begins or call_id or name or arguments):
             return None
         return ToolCallDelta(call.index, call_id, name, arguments)
@@ -75,11 +90,11 @@ class ToolCalls:
 
 
 def _word(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return openai_json.repaired(value) if isinstance(value, str) and value else None
 
 
 def _arguments(value: object) -> str:
     """The JSON text of the arguments; some send it decoded."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    return value if isinstance(value, str) else openai_json.shown(value)

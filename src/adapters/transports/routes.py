@@ -7,7 +7,7 @@ opens one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -42,6 +42,21 @@ HEALTH = Route("/healthz", ("GET",), None)
 READY = Route("/readyz", ("GET",), None)
 
 ROUTES = (CHAT_COMPLETIONS, MODELS, MODEL, HEALTH, READY)
+
+
+def by_method(routes: Iterable[Route]) -> Mapping[tuple[str, str], Route]:
+    """The routes by rule and method: two methods of one rule may need different scopes.
+
+    HEAD needs what GET needs. Raises ValueError where two routes have the same rule and method.
+    """
+    table: dict[tuple[str, str], Route] = {}
+    for route in routes:
+        head = ("HEAD",) if "GET" in route.methods else ()
+        for method in dict.fromkeys((*route.methods, *head)):
+            if (route.rule, method) in table:
+                raise ValueError(f"two routes answer {method} {route.rule}")
+            table[route.rule, method] = route
+    return MappingProxyType(table)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from .failures import tell
 from .output import echo
 from .reaching import address_options
 from .refused import Refused
+from .seconds import Seconds
 from .state import State, print_json
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ _INTERRUPTED = 130
 @click.option(
     "--timeout",
     "run_timeout",
-    type=click.IntRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
-    help="How long the run may take; 0: no limit. Default: as configured.",
+    help="How long the run may take, at most as long as configured. 0 or none: as configured.",
 )
 @click.option(
     "--stream/--no-stream",
@@ -50,7 +51,7 @@ def agent(
     session_key: str | None,
     session_id: str | None,
     thinking: str | None,
-    run_timeout: int | None,
+    run_timeout: float | None,
     stream: bool | None,
     local: bool,
 ) -> int:

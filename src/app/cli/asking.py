@@ -32,7 +32,7 @@ class Question:
     session_key: str | None = None
     session_id: str | None = None
     thinking: str | None = None
-    timeout: int | None = None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

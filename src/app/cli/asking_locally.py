@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ from ...domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ...domain.messages import Role, text_message
 from ...domain.model_calls import TextDelta
 from ...domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
-from ...domain.session_settings import thinking_level
 from ...domain.sessions import MAIN
+from .. import event_loop
 from .asking import Ended, Question, Show, until_ended
 from .configuration import refusal
 from .refused import Refused
@@ -39,7 +38,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         configure_logging=providers.Object(lambda settings: None),
     )
     try:
-        return asyncio.run(_asked(container, question, show))
+        return event_loop.run(_asked(container, question, show))
     except ConfigInvalid as invalid:
         raise refusal(invalid) from None
     except StateLocked as locked:
@@ -97,12 +96,11 @@ class _Local:
             raise InvalidRequest(
                 f'agent "{question.agent_id}" does not match session key agent "{key.agent_id}"'
             )
-        level = "off" if question.thinking is None else thinking_level(question.thinking)
         return RunRequest(
             messages=(text_message(Role.USER, question.message),),
             agent_id=key.agent_id,
             session_key=str(key),
-            params={} if level == "off" else {"reasoning_effort": level},
+            thinking=question.thinking,
             on_leave=OnLeave.CONTINUE,
             door="agent",
             reserved_keys=True,

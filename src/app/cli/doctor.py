@@ -12,6 +12,7 @@ from .refused import Refused
 from .state import State, common_options, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ...adapters.config import Loaded
@@ -25,19 +26,22 @@ if TYPE_CHECKING:
 def doctor(state: State, fix: bool) -> int:
     """Find what is wrong: configuration, secrets, permissions, providers, port, store, lock.
 
-    The exit code is 1 where something is left to be done.
+    Keys that have no effect are listed as notes. The exit code is 1 where something is left to be
+    done; a note is not.
     """
-    found = _found(state)
+    found, notes = _found(state)
     told = [(finding, fix and _repaired(finding)) for finding in found]
     if state.json:
         listed = [finding.described(fixed=fixed) for finding, fixed in told]
-        print_json({"ok": all(fixed for _, fixed in told), "findings": listed})
+        print_json({"ok": all(fixed for _, fixed in told), "findings": listed, "notes": notes})
     else:
         _print(told, fix)
+        _print_notes(notes)
     return 0 if all(fixed for _, fixed in told) else 1
 
 
-def _found(state: State) -> list[Finding]:
+def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
+    """What is wrong, and the notes of the configuration where it can be used."""
     from . import doctor_files as files
     from .configuration import config_path, load_config, state_dir
 
@@ -52,9 +56,9 @@ def _found(state: State) -> list[Finding]:
     found += secret.findings()
     read = [config_path(state)] if loaded is None else loaded.files
     found += files.permissions(directory, map(str, read))
-    if loaded is not None:
-        found += _beyond_files(loaded, directory)
-    return found
+    if loaded is None:
+        return found, ()
+    return [*found, *_beyond_files(loaded, directory)], loaded.settings.notes
 
 
 def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
@@ -89,3 +93,8 @@ def _print(told: list[tuple[Finding, bool]], fix: bool) -> None:
         echo("Everything is in order.")
     elif repairable and not fix:
         echo(f"`opensoul doctor --fix` repairs {len(repairable)} of these.")
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        echo(f"note: {note}")

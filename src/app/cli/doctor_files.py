@@ -21,7 +21,7 @@ _STRANGERS = 0o077
 _UNSET = "Set it where the Gateway is started, or in the `env` block of the configuration file."
 _SECRET_DIRECTORIES = ("identity",)
 _SECRET = re.compile(
-    r"""(token|password|secret|api_?key|authorization)["']?\s*:\s*["'](?!\$\{)[^"']""",
+    r"""(token|password|secret|api_?key|authorization)["']?\s*:\s*["'](?!\$\{\w+\})[^"']""",
     re.IGNORECASE,
 )
 
@@ -132,7 +132,7 @@ def permissions(state_dir: Path, config_files: Iterable[str]) -> Iterator[Findin
 
 
 def _holds_secret(path: Path) -> bool:
-    """Whether a secret stands in a configuration file as itself, not as `${VARIABLE}`."""
+    """Whether a secret stands in a configuration file as itself, and be it as a default."""
     try:
         return _SECRET.search(path.read_text("utf-8", "replace")) is not None
     except OSError:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import click
-
 from .addresses import is_loopback, is_same, websocket_url
 from .refused import Refused
+from .seconds import Seconds
 from .secret_options import secret_options
 from .state import Command, State, common_options, remembered
 
@@ -40,7 +39,7 @@ _ADDRESS = (
 _TIMEOUT = remembered(
     "--timeout",
     "wire_timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help=f"How long to wait for the Gateway (default {DEFAULT_TIMEOUT:g}).",
 )

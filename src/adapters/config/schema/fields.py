@@ -2,16 +2,15 @@
 
 A mark is a key of `json_schema_extra`, so that it reaches the JSON schema too:
 
-- `x-effect: "none"`: accepted for the reference's sake, without effect; `x-note` may say more;
-  `"silent"`: the same, and not worth a note
-- `x-secret: true`: strings in it are never shown
+- `x-secret: true`: strings in it are never shown; an object there is a reference to a secret
+- `x-text: true`: text for people or models, in which a `$` or a `%` usually is just that
 - `x-restart: true`: a change is in force after a restart
 - `x-addition: true`: ours, not the reference's
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -21,13 +20,18 @@ _MAX_SECONDS = 10 * 366 * 86_400
 
 
 class Section(BaseModel):
-    """An object of the configuration: unknown keys are refused, types are not bent."""
+    """An object of the configuration: types are not bent.
 
+    Keys without a field are kept as they are; `keys` decides which of them are errors. `ours`:
+    no other program has keys here, or an unknown one could open a door, so that all are.
+    """
+
+    ours: ClassVar[bool] = False
     model_config = ConfigDict(
         alias_generator=to_camel,
         # The whole is built once, when it is first used, instead of each part by itself too.
         defer_build=True,
-        extra="forbid",
+        extra="allow",
         frozen=True,
         hide_input_in_errors=True,
         strict=True,
@@ -77,6 +81,7 @@ def setting(
     addition: bool = False,
     restart: bool = False,
     secret: bool = False,
+    free_text: bool = False,
 ) -> Any:
     """A key that has an effect. A default of `...`: it has to be given."""
     marks: dict[str, Any] = {}
@@ -86,23 +91,18 @@ def setting(
         marks["x-restart"] = True
     if secret:
         marks["x-secret"] = True
+    if free_text:
+        marks["x-text"] = True
     return Field(default, description=description, json_schema_extra=marks, repr=not secret)
 
 
-def section(kind: type[BaseModel], description: str, *, addition: bool = False) -> Any:
+def section(
+    kind: type[BaseModel], description: str, *, addition: bool = False, secret: bool = False
+) -> Any:
     """An object of keys that have an effect; left out, all of them have their defaults."""
     marks: dict[str, Any] = {"x-addition": True} if addition else {}
-    return Field(default_factory=kind, description=description, json_schema_extra=marks)
-
-
-def inert(description: str, *, note: str = "") -> Any:
-    """A key of the reference that is checked and accepted, and has no effect here (yet)."""
-    marks: dict[str, Any] = {"x-effect": "none"}
-    if note:
-        marks["x-note"] = note
-    return Field(None, description=description, json_schema_extra=marks)
-
-
-def silent(description: str) -> Any:
-    """A key that is about the file itself; nobody expects an effect, so no note is made."""
-    return Field(None, description=description, json_schema_extra={"x-effect": "silent"})
+    if secret:
+        marks["x-secret"] = True
+    return Field(
+        default_factory=kind, description=description, json_schema_extra=marks, repr=not secret
+    )

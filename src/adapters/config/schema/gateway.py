@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from .fields import (
-    Anything,
     Count,
     Milliseconds,
     PathText,
@@ -17,8 +16,6 @@ from .fields import (
     Section,
     SomeMilliseconds,
     Text,
-    Whole,
-    inert,
     section,
     setting,
 )
@@ -29,7 +26,10 @@ Mode = Literal["token", "password", "none"]
 
 class RateLimit(Section):
     max_attempts: Count = setting(
-        10, "Wrong credentials from one address within `windowMs` that lock it out.", addition=True
+        10,
+        "Wrong credentials from one address within `windowMs` that lock it out. The same one "
+        "counts once a minute, or once in `windowMs` where that is longer.",
+        addition=True,
     )
     window_ms: SomeMilliseconds = setting(
         60_000, "The time in which wrong credentials are counted.", addition=True
@@ -45,10 +45,12 @@ class RateLimit(Section):
 
 
 class Auth(Section):
+    ours: ClassVar[bool] = True
     mode: Mode | None = setting(
         None,
         "How clients prove themselves. Left out: `password` where a password is known, else "
-        "`token`. `none` asks for nothing and is allowed on loopback only.",
+        "`token`. `none` asks for nothing, is allowed on loopback only, and refuses what a proxy "
+        "passes on.",
     )
     token: SecretText | None = setting(
         None,
@@ -64,13 +66,14 @@ class Auth(Section):
     rate_limit: RateLimit = section(
         RateLimit, "What happens after wrong credentials.", addition=True
     )
-    allow_tailscale: bool | None = inert("Accept Tailscale's identity headers.")
 
 
 class ChatCompletions(Section):
     enabled: bool = setting(False, "Serve `/v1/chat/completions` and `/v1/models`.")
     max_body_bytes: Count = setting(
-        20 * 1024 * 1024, "The largest request body, in bytes.", addition=True
+        20 * 1024 * 1024,
+        "The largest request body, in bytes: as it arrives, and unpacked.",
+        addition=True,
     )
     body_timeout_ms: SomeMilliseconds = setting(
         60_000, "How long a client may take to send its body.", addition=True
@@ -83,37 +86,10 @@ class ChatCompletions(Section):
     )
 
 
-class Pdf(Section):
-    max_pages: Count | None = None
-    max_pixels: Count | None = None
-    min_text_chars: Whole | None = None
-
-
-class UrlFetch(Section):
-    allow_url: bool | None = None
-    allowed_mimes: list[str] | None = None
-    max_bytes: Count | None = None
-    max_redirects: Whole | None = None
-    timeout_ms: Count | None = None
-
-
-class ResponseFiles(UrlFetch):
-    max_chars: Count | None = None
-    pdf: Pdf | None = None
-
-
-class Responses(Section):
-    enabled: bool | None = None
-    max_body_bytes: Count | None = None
-    files: ResponseFiles | None = None
-    images: UrlFetch | None = None
-
-
 class Endpoints(Section):
     chat_completions: ChatCompletions = section(
         ChatCompletions, "The OpenAI-compatible chat endpoint."
     )
-    responses: Responses | None = inert("The endpoint `/v1/responses`.")
 
 
 class Http(Section):
@@ -121,14 +97,12 @@ class Http(Section):
 
 
 class Tls(Section):
+    ours: ClassVar[bool] = True
     enabled: bool = setting(False, "Serve HTTPS; needs `certPath` and `keyPath`.", restart=True)
     cert_path: PathText | None = setting(None, "The certificate chain, PEM.", restart=True)
     key_path: PathText | None = setting(None, "The certificate's private key, PEM.", restart=True)
     ca_path: PathText | None = setting(
         None, "Certificate authorities that clients must be signed by, PEM.", restart=True
-    )
-    auto_generate: bool | None = inert(
-        "Make a self-signed certificate.", note="no certificate is ever made here"
     )
 
 
@@ -144,12 +118,14 @@ class Reload(Section):
 
 
 class Shutdown(Section):
+    ours: ClassVar[bool] = True
     grace_seconds: Seconds = setting(
         20, "How long runs may go on after the Gateway was told to stop.", addition=True
     )
 
 
 class Runs(Section):
+    ours: ClassVar[bool] = True
     keep_hours: Annotated[int, Field(ge=1, le=8_760)] = setting(
         24,
         "How long a run and its idempotency key are known after its end.",
@@ -165,48 +141,11 @@ class Runs(Section):
 
 
 class ControlUi(Section):
-    enabled: bool | None = inert("Serve the web page.")
-    public_url: str | None = inert("Where the web page is reached.")
-    base_path: str | None = inert("The path that the web page is served under.")
-    root: str | None = inert("The folder that the web page is served from.")
     allowed_origins: list[Text] = Field(
         default_factory=list,
         description="Web pages from elsewhere that may connect, by their origins, such as "
         "https://panel.example. A page may always that the Gateway's own host and port served.",
     )
-    allow_insecure_auth: bool | None = inert(
-        "Let the web page in without a device.", note="it always needs a device of its own"
-    )
-    dangerously_disable_device_auth: bool | None = inert(
-        "Do not look at devices.", note="a device is always looked at"
-    )
-    continuity: Anything | None = inert("What the web page shows of tasks.")
-
-
-class Remote(Section):
-    url: str | None = None
-    transport: Literal["ssh", "direct"] | None = None
-    token: str | None = setting(None, "", secret=True)
-    password: str | None = setting(None, "", secret=True)
-    tls_fingerprint: str | None = None
-    ssh_target: str | None = None
-    ssh_identity: str | None = None
-
-
-class Tailscale(Section):
-    mode: Literal["off", "serve", "funnel"] | None = None
-    reset_on_exit: bool | None = None
-
-
-class NodeBrowser(Section):
-    mode: Literal["auto", "manual", "off"] | None = None
-    node: str | None = None
-
-
-class Nodes(Section):
-    browser: NodeBrowser | None = None
-    allow_commands: list[str] | None = None
-    deny_commands: list[str] | None = None
 
 
 class GatewaySection(Section):
@@ -232,6 +171,12 @@ class GatewaySection(Section):
         default_factory=list,
         description="IP addresses and networks of reverse proxies whose forwarding headers count.",
     )
+    max_connections_per_address: Count = setting(
+        256,
+        "How many connections one address may have at the same time. Loopback and "
+        "`trustedProxies`, through which many clients come, may have any number.",
+        addition=True,
+    )
     tls: Tls = section(Tls, "HTTPS.")
     http: Http = section(Http, "What is served over HTTP.")
     transports: list[Text] = Field(
@@ -247,10 +192,8 @@ class GatewaySection(Section):
     allowed_hosts: list[Text] = Field(
         default_factory=list,
         description="Host names that clients reach the Gateway by, without a port: of a reverse "
-        "proxy, or of this machine in its network. A WebSocket for another name is refused; IP "
+        "proxy, or of this machine in its network. A WebSocket for another name is refused, and "
+        "without authentication every request; IP "
         "addresses, `localhost` and the hosts of `controlUi.allowedOrigins` need no mention.",
         json_schema_extra={"x-addition": True},
     )
-    remote: Remote | None = inert("How the CLI reaches a Gateway elsewhere.")
-    tailscale: Tailscale | None = inert("Serving through Tailscale.")
-    nodes: Nodes | None = inert("Paired devices.")

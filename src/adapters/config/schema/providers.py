@@ -10,28 +10,16 @@ from pydantic import AfterValidator, Field
 
 from ....domain.proxies import read_proxy
 from .fields import (
-    Anything,
     Count,
     PathText,
     SecretText,
     Section,
     SomeSeconds,
     Text,
-    inert,
     section,
     setting,
 )
 
-Api = Literal[
-    "openai-completions",
-    "openai-responses",
-    "anthropic-messages",
-    "google-generative-ai",
-    "github-copilot",
-    "bedrock-converse-stream",
-    "local",
-    "scripted",
-]
 SERVED_APIS = ("openai-completions", "local", "scripted")
 """The values of `api` that a model client exists for."""
 APIS_WITHOUT_URL = ("local", "scripted")
@@ -89,7 +77,6 @@ class Cost(Section):
     input: _Dollars = setting(0, "What is sent to the model.")
     output: _Dollars = setting(0, "What it answers.")
     cache_read: _Dollars = setting(0, "What is sent and is in the provider's cache.")
-    cache_write: _Dollars | None = inert("What goes into the provider's cache.")
 
 
 class CompatSection(Section):
@@ -106,8 +93,8 @@ class CompatSection(Section):
 
 class ModelEntry(Section):
     id: Text = setting(..., "The provider's own name for the model.")
-    name: str | None = setting(None, "A name for people.")
-    api: Api | None = setting(None, "The wire API, where it is not the provider's.")
+    name: str | None = setting(None, "A name for people.", free_text=True)
+    api: Text | None = setting(None, "The wire API, where it is not the provider's.")
     reasoning: bool = setting(False, "The model thinks before it answers.")
     context_window: Count = setting(200_000, "Tokens that fit in a call, answer included.")
     max_tokens: Count | None = setting(
@@ -131,8 +118,10 @@ class ModelEntry(Section):
         default_factory=CompatSection,
         description="Where the provider leaves OpenAI's shape.",
     )
-    input: list[Literal["text", "image"]] = Field(
-        default=["text"], description="What the model can read, as lists of models tell it."
+    input: list[Text] = Field(
+        default=["text"],
+        description="What the model can read, as lists of models show it: `text`, `image`; others "
+        "do not count.",
     )
     cost: Cost = section(
         Cost, "What a million tokens cost, in US dollars; all zero: it is not known."
@@ -143,12 +132,12 @@ class ProviderEntry(Section):
     base_url: BaseUrl | None = setting(
         None,
         "Where the API is, up to and without `/chat/completions`. Needed unless api is `local` "
-        "or `scripted`, or the provider is `openai`.",
+        "or `scripted`, or the provider is built in.",
     )
     api_key: SecretText | None = setting(
-        None, "The key. Left out for `openai`: OPENAI_API_KEY.", secret=True
+        None, "The key. Left out for a built-in provider: its variable.", secret=True
     )
-    api: Api = setting(
+    api: Text = setting(
         "openai-completions",
         "The wire API. `openai-completions`, `local` and `scripted` can be used; a model of "
         "another one cannot be an agent's.",
@@ -178,16 +167,12 @@ class ProviderEntry(Section):
         default_factory=list,
         description="The models. An empty list means any, with the defaults below.",
     )
-    auth: Literal["api-key", "aws-sdk", "oauth", "token"] | None = inert(
-        "The kind of credential.", note="`apiKey` and `headers` decide"
-    )
 
 
 class ModelsSection(Section):
     mode: Literal["merge", "replace"] = setting(
-        "merge", "`merge` keeps the built-in provider `openai`, `replace` does not."
+        "merge", "`merge` keeps the built-in providers, `replace` does not."
     )
     providers: dict[Text, ProviderEntry] = Field(
         default_factory=dict, description="The providers by id; the id has no slash."
     )
-    bedrock_discovery: Anything | None = inert("Finding models at AWS.")

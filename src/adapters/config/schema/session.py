@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from .fields import Days, Hour, Minutes, PathText, Section, Text, Whole, inert, section, setting
+from .fields import Days, Hour, Minutes, PathText, Section, Text, section, setting
 
 _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
 
 
 class Reset(Section):
-    mode: Literal["daily", "idle"] | None = setting(
-        None, "`daily`: start over once a day; `idle`: after a silence. Left out: `daily`."
+    mode: Literal["daily", "idle", "none"] | None = setting(
+        None,
+        "`daily`: start over once a day; `idle`: after a silence; `none`: never. Left out: "
+        "`daily`.",
     )
     at_hour: Hour | None = setting(None, "The hour of the daily reset, local time; 4 if left out.")
     idle_minutes: Minutes | None = setting(
@@ -23,17 +25,22 @@ class Reset(Section):
 
 class ResetByType(Section):
     dm: Reset | None = setting(None, "Conversations of two.")
+    direct: Reset | None = setting(None, "Another spelling of `dm`, which wins over it.")
     group: Reset | None = setting(None, "Groups and channels.")
     thread: Reset | None = setting(None, "Threads and topics.")
 
 
 class SendPolicyMatch(Section):
+    ours: ClassVar[bool] = True
     channel: Text | None = setting(None, "The channel, the first part of the key.")
     chat_type: Literal["direct", "dm", "group", "channel", "room", "thread"] | None = setting(
         None, "The kind of conversation; `channel` and `room` are groups, `dm` is direct."
     )
     key_prefix: Text | None = setting(
         None, "How the key begins, with `agent:<id>:` or without; case does not count."
+    )
+    raw_key_prefix: Text | None = setting(
+        None, "The same for the whole key, which begins with `agent:<id>:`."
     )
 
 
@@ -50,10 +57,6 @@ class SendPolicy(Section):
         default_factory=list,
         description="The rules. Of those that match one that denies wins, wherever it stands.",
     )
-
-
-class PingPong(Section):
-    max_ping_pong_turns: Annotated[int, Field(ge=0, le=5)] | None = None
 
 
 class SessionSection(Section):
@@ -80,16 +83,6 @@ class SessionSection(Section):
     send_policy: SendPolicy = section(
         SendPolicy, "Which sessions may be written to; a session's own `sendPolicy` wins."
     )
-    scope: Literal["per-sender", "global"] | None = inert("Who shares a session.")
-    dm_scope: Literal["main", "per-peer", "per-channel-peer", "per-account-channel-peer"] | None = (
-        inert("Which direct messages share a session.")
-    )
-    identity_links: dict[str, list[str]] | None = inert("Names of one person in many channels.")
-    reset_triggers: list[str] | None = inert("Messages that start a session over.")
-    typing_interval_seconds: Whole | None = inert("How often a typing indicator is sent.")
-    typing_mode: str | None = inert("When a typing indicator is sent.")
-    main_key: str | None = inert("The name of the main session.", note="it is always `main`")
-    agent_to_agent: PingPong | None = inert("Agents that talk to one another.")
 
 
 class LoggingSection(Section):
@@ -98,9 +91,3 @@ class LoggingSection(Section):
     console_style: Literal["pretty", "compact", "json"] = setting("pretty", "How it looks.")
     file: Text | None = setting(None, "Log to this file as well, as JSON.")
     content: bool = setting(False, "Write what people and agents say into the log.", addition=True)
-    redact_sensitive: Literal["off", "tools"] | None = inert(
-        "Hide secrets in the log.", note="secrets never reach the log"
-    )
-    redact_patterns: list[str] | None = inert(
-        "What counts as a secret in the log.", note="content is logged only if `content` is true"
-    )

@@ -1,6 +1,6 @@
 """Asking the schema about itself: which keys a place has, of what kind, with which marks.
 
-Notes, null checks, redaction, the reference page and the tests all read the models through this,
+Null checks, redaction, the reference page and the tests all read the models through this,
 so that there is no second list of keys that could drift.
 """
 
@@ -28,13 +28,11 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key of the schema. `path` has `*` for a record's keys and for a list's positions."""
+    """A key that has an effect. `path` has `*` for a record's keys and for a list's positions."""
 
     path: tuple[str, ...]
     field: FieldInfo
     shape: Shape
-    inert: bool
-    """Without effect, itself or as a part of something without effect."""
 
 
 def shape_of(annotation: Any) -> Shape:
@@ -59,25 +57,23 @@ def _union_shape(args: tuple[Any, ...]) -> Shape:
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a model under the names that files use."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
+    """The fields of a model under the names that files use; those that have an effect."""
+    return {
+        field.alias or name: field
+        for name, field in model.model_fields.items()
+        if not mark(field, "x-inert")
+    }
 
 
 def extra_of(model: type[BaseModel]) -> Any:
-    """The annotation of keys beyond the fields; None where there may be none."""
-    if model.model_config.get("extra") != "allow":
-        return None
-    return str
+    """The annotation of keys beyond the fields; None where these mean nothing."""
+    return str if "__pydantic_extra__" in model.__annotations__ else None
 
 
 def mark(field: FieldInfo, name: str) -> Any:
     """A mark of the field (see `fields`); None where it has none."""
     marks = field.json_schema_extra
     return marks.get(name) if isinstance(marks, dict) else None
-
-
-def is_inert(field: FieldInfo) -> bool:
-    return bool(mark(field, "x-effect") == "none")
 
 
 def below(shape: Shape, key: str | int) -> tuple[Shape, FieldInfo | None] | None:
@@ -102,16 +98,14 @@ def shape_at(root: type[BaseModel], path: KeyPath) -> Shape | None:
     return shape
 
 
-def entries(
-    model: type[BaseModel], path: tuple[str, ...] = (), *, inert: bool = False
-) -> Iterator[Entry]:
-    """Every key of the schema from here on, objects before what is in them."""
+def entries(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Entry]:
+    """Every key that has an effect, from here on, objects before what is in them."""
     for name, field in fields_of(model).items():
         shape = shape_of(field.annotation)
-        entry = Entry((*path, name), field, shape, inert or mark(field, "x-effect") is not None)
+        entry = Entry((*path, name), field, shape)
         yield entry
         at, inner = entry.path, shape
         while inner.kind in ("record", "list"):
             at, inner = (*at, "*"), shape_of(inner.item)
         if inner.model is not None:
-            yield from entries(inner.model, at, inert=entry.inert)
+            yield from entries(inner.model, at)

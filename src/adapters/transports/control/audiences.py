@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from ....domain.errors import InvalidRequest
 from ....domain.sessions import SessionKey
@@ -12,15 +13,6 @@ MAX_SESSIONS = 2_000
 """Sessions that one client may ask to be told of by name; `sessions.subscribe` is for more."""
 
 
-def check_room(connection: Connection, key: SessionKey) -> None:
-    """Raises InvalidRequest where the client asks to be told of too many Sessions."""
-    if key not in connection.sessions and len(connection.sessions) >= MAX_SESSIONS:
-        raise InvalidRequest(
-            f"This connection is told of {MAX_SESSIONS} sessions already; unsubscribe from some, "
-            "or use sessions.subscribe for all."
-        )
-
-
 class Audiences:
     """An index, asked for every event: its cost does not grow with who is not concerned."""
 
@@ -28,8 +20,42 @@ class Audiences:
         self._by_session: dict[SessionKey, dict[Connection, None]] = {}
         self._of_all: dict[Connection, str | None] = {}
 
+    @contextmanager
+    def room(self, connection: Connection, key: SessionKey) -> Iterator[None]:
+        """Keep room for a Session until the client is added to it, or is not.
+
+        Raises InvalidRequest where the client is subscribed to too many, unless it is subscribed to
+        all of them besides.
+        """
+        entering = connection.entering
+        if self._is_full(connection, key) and not self._is_told_of_all(connection, key):
+            raise InvalidRequest(
+                f"This connection is told of {MAX_SESSIONS} sessions already; unsubscribe from "
+                "some, or use sessions.subscribe for all."
+            )
+        entering[key] += 1
+        try:
+            yield
+        finally:
+            entering[key] -= 1
+            if not entering[key]:
+                del entering[key]
+
+    def _is_full(self, connection: Connection, key: SessionKey) -> bool:
+        there = connection.sessions
+        if key in there:
+            return False
+        others = sum(other not in there and other != key for other in connection.entering)
+        return len(there) + others >= MAX_SESSIONS
+
+    def _is_told_of_all(self, connection: Connection, key: SessionKey) -> bool:
+        return self._of_all.get(connection, "") in (None, key.agent_id)
+
     def add(self, connection: Connection, key: SessionKey) -> None:
-        """The client wants to know of a Session."""
+        """The client wants to know of a Session; within `room`. A full client that is subscribed to
+        all Sessions is told by that alone."""
+        if self._is_full(connection, key):
+            return
         connection.sessions.add(key)
         self._by_session.setdefault(key, {})[connection] = None
 

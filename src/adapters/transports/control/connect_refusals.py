@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ....domain.device_entry import PairingRequired
 from ....domain.device_proofs import ProofFault, ProofRefused
 from ....domain.device_records import PairingReason
-from ....domain.errors import GatewayError, LockedOut
+from ....domain.errors import GatewayError, LockedOut, NotLocal
 from ....domain.settings import AuthMode, AuthSettings
 from .frames import NEWEST_PROTOCOL, OLDEST_PROTOCOL, ClientInfo, ConnectParams
 from .problems import NOT_PAIRED, Refusal, error_of
@@ -103,6 +103,18 @@ def locked_out(error: LockedOut) -> Refusal:
         },
         retryable=True,
         retry_after_ms=math.ceil((error.retry_after or 0.0) * 1_000),
+    )
+
+
+def not_local(error: NotLocal) -> Refusal:
+    return Refusal(
+        error.message,
+        details={
+            "code": "AUTH_REQUIRED",
+            "authReason": "auth_mode_none_is_local_only",
+            "canRetryWithDeviceToken": False,
+            "recommendedNextStep": _CONFIGURE,
+        },
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 
 from ....domain.auth import Principal, Scope
@@ -35,6 +36,8 @@ class Connection:
     outbox: Outbox = field(default_factory=Outbox)
     sessions: set[SessionKey] = field(default_factory=set)
     """Sessions whose content it asked for; the Hub keeps it."""
+    entering: Counter[SessionKey] = field(default_factory=Counter)
+    """Sessions that it is about to be told of: how many of its requests are on their way there."""
     following: set[str] = field(default_factory=set)
     """Runs whose events it gets from a number on, and so not from the general telling."""
     heard: set[str] = field(default_factory=set)

@@ -34,6 +34,33 @@ _AT_ONCE = 256
 """Requests of one connection that may be in work. A waiting `agent` is one of them."""
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 """Bytes of the requests of one connection that may be in work; each stays until it is answered."""
+_IDENTIFIERS = frozenset(
+    [
+        "agentId",
+        "auth",
+        "baseHash",
+        "cursor",
+        "device",
+        "deviceId",
+        "expectedSessionId",
+        "id",
+        "idempotencyKey",
+        "instanceId",
+        "key",
+        "keys",
+        "messageId",
+        "method",
+        "model",
+        "parentSessionKey",
+        "provider",
+        "requestId",
+        "runId",
+        "sessionId",
+        "sessionKey",
+        "spawnedBy",
+    ]
+)
+"""Fields of frames and parameters that are compared, so that nothing in them is replaced."""
 _TOO_MANY_WRONG = 10
 """Calls of methods of another role after which a connection is ended."""
 
@@ -60,7 +87,7 @@ def read_frame(message: str | bytes) -> RequestFrame:
     if isinstance(message, bytes):
         raise BadFrame("invalid request frame: a text message is expected, not a binary one")
     try:
-        value = loads(message.encode("utf-8", "surrogatepass"))
+        value = loads(message.encode("utf-8", "surrogatepass"), identifiers=_IDENTIFIERS)
     except InvalidRequest as error:
         raise BadFrame(f"invalid request frame: {error.message}") from None
     known = value.get("id") if isinstance(value, dict) else None

@@ -11,7 +11,7 @@ from ....domain.device_pairing import Visitor
 from ....domain.device_proofs import ProofRefused
 from ....domain.device_records import MintedToken
 from ....domain.devices import Devices
-from ....domain.errors import GatewayError, LockedOut
+from ....domain.errors import GatewayError, LockedOut, NotLocal
 from ....domain.gateway import Gateway
 from ....domain.settings import AuthMode, AuthSettings
 from . import connect_refusals as refusals
@@ -57,6 +57,8 @@ class Handshake:
             return await self._with_device(asked, device)
         except LockedOut as error:
             raise refusals.locked_out(error) from None
+        except NotLocal as error:
+            raise refusals.not_local(error) from None
         except ProofRefused as error:
             raise refusals.bad_proof(error) from None
         except PairingRequired as error:
@@ -85,7 +87,7 @@ class Handshake:
             raise refusals.no_device()
         principal = self._recognise(asked, secret)
         if principal is None:
-            self._gateway.count_failure(asked.caller.address)
+            self._gateway.count_failure(asked.caller.address, _bytes(secret))
             raise asked.refused()
         return _admitted(asked, principal, granted(asked.scopes, principal.scopes))
 
@@ -125,20 +127,23 @@ class Handshake:
             return principal, None
         known = token is not None and self._devices.knows(visitor.device_id, token)
         if not known or secret not in (None, token):
-            self._gateway.count_failure(asked.caller.address)
+            self._gateway.count_failure(asked.caller.address, _bytes(secret), _bytes(token))
         if not known:
             raise asked.refused()
         return None, token
 
     def _recognise(self, asked: Asked, secret: str | None) -> Principal | None:
-        brought = None if secret is None else secret.encode("utf-8", "surrogatepass")
-        return self._gateway.recognise(Credential(asked.caller.address, brought))
+        return self._gateway.recognise(Credential(asked.caller.address, _bytes(secret)))
 
 
 def granted(asked: Iterable[Scope], held: Iterable[Scope]) -> frozenset[Scope]:
     """What was asked for, as far as it is held."""
     held = frozenset(held)
     return frozenset(scope for scope in asked if covers(held, scope))
+
+
+def _bytes(secret: str | None) -> bytes | None:
+    return None if secret is None else secret.encode("utf-8", "surrogatepass")
 
 
 def _admitted(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from ....domain.auth import Principal
-from ....domain.errors import GatewayError, Unavailable
+from ....domain.errors import GatewayBusy, GatewayError, Unavailable
 from ....domain.gateway import Gateway
 from ....domain.messages import Role, text_message
 from ....domain.ports import Clock, NewId
@@ -22,6 +22,8 @@ _MOST = 20
 """Texts that wait for the next heartbeat."""
 _PREVIEW = 200
 
+T = TypeVar("T")
+
 
 class Heartbeats:
     """`last` is the payload of the last `heartbeat` event."""
@@ -34,24 +36,35 @@ class Heartbeats:
         self._outcomes = outcomes
         self._clock = clock
         self._new_id = new_id
-        self._waiting: deque[str] = deque(maxlen=_MOST)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: deque[str] = deque()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.enabled = True
         self.last: Mapping[str, Any] | None = None
 
     def note(self, text: str) -> None:
-        """To be looked at with the next heartbeat."""
+        """To be looked at with the next heartbeat. Raises GatewayBusy when too many wait."""
+        if len(self._waiting) >= _MOST:
+            raise GatewayBusy(
+                f"{_MOST} texts wait for the next heartbeat already; wake with mode now to have "
+                "the agent look at them."
+            )
         self._waiting.append(text)
 
     async def wake(self, principal: Principal, text: str) -> str:
         """Have the default agent look at `text` now, in its main session; tells the run's id.
 
-        Raises Unavailable while heartbeats are switched off, and as Gateway.submit_once does.
+        Texts that wait are looked at too, and wait on where the run is refused. Raises Unavailable
+        while heartbeats are switched off, and as Gateway.submit_once does.
         """
         if not self.enabled:
             raise Unavailable("Heartbeats are switched off; set-heartbeats switches them on.")
-        texts = [*self._waiting, text]
+        # A task of its own: a client that leaves must not take the waiting texts with it.
+        return await asyncio.shield(self._task(self._begin(principal, text)))
+
+    async def _begin(self, principal: Principal, text: str) -> str:
+        waited = tuple(self._waiting)
         self._waiting.clear()
+        texts = (*waited, text)
         request = RunRequest(
             messages=(text_message(Role.USER, "\n".join(f"System: {t}" for t in texts)),),
             session_key=MAIN,
@@ -59,11 +72,19 @@ class Heartbeats:
             door="wake",
             reserved_keys=True,
         )
-        submission = await self._gateway.submit_once(principal, request, self._new_id())
-        task = asyncio.create_task(self._report(principal, submission.record.id))
+        try:
+            submission = await self._gateway.submit_once(principal, request, self._new_id())
+        except BaseException:
+            self._waiting.extendleft(reversed(waited))
+            raise
+        self._task(self._report(principal, submission.record.id))
+        return submission.record.id
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return submission.record.id
+        return task
 
     async def _report(self, principal: Principal, run_id: str) -> None:
         told: dict[str, Any] = {"runId": run_id, "reason": "wake"}

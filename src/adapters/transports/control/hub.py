@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -102,6 +102,11 @@ class Hub:
     def state_version(self) -> bytes:
         """What events carry beside their payload."""
         return dumps({"presence": self.presence.version, "health": self.health_version})
+
+    def room(self, connection: Connection, key: SessionKey) -> AbstractContextManager[None]:
+        """Within it the client can `attend` the Session. Raises InvalidRequest where it attends too
+        many."""
+        return self._audiences.room(connection, key)
 
     def attend(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
         """Tell a client what happens in a Session from now on. Of the Run `begun`, which was

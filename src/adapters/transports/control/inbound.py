@@ -9,7 +9,7 @@ from hypercorn.typing import ASGIReceiveCallable, WebsocketScope
 from quart.asgi import ASGIWebsocketConnection
 from quart.signals import websocket_received
 
-from .wire import wire_of
+from .wire import Wire, wire_of
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -27,8 +27,8 @@ class BoundedConnection(ASGIWebsocketConnection):
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
         super().__init__(app, scope)
-        self.queue = _BoundedQueue()
         self._wire = wire_of(scope)
+        self.queue = _BoundedQueue(self._wire)
 
     async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
         """Queue what arrives; return when nothing more will."""
@@ -53,14 +53,22 @@ class BoundedConnection(ASGIWebsocketConnection):
 
 
 class _BoundedQueue(asyncio.Queue[Any]):
-    """Full with a number of messages, or with fewer large ones; a single one always fits."""
+    """Full with a number of messages, or with fewer large ones; a single one always fits.
+
+    While the client is unknown, and its messages are limited, no more than one such waits.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)
         self._sizes = 0
 
     def full(self) -> bool:
-        return self.qsize() >= _MESSAGES or self._sizes >= _BYTES
+        most = min(_BYTES, self._wire.limit) if self._wire.limit else _BYTES
+        return self.qsize() >= _MESSAGES or self._sizes >= most
 
     def _put(self, item: Any) -> None:
         super()._put(item)

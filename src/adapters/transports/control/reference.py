@@ -70,6 +70,22 @@ same run. The events of every run, from whichever door, are numbered from 1 and 
 `runs.follow {{runId, afterSeq}}` sends those above `afterSeq`, each once and in order, and then the
 new ones, also after the Gateway was killed.
 
+A request is the same when all that was asked is the same: door, session, messages with their
+pictures, parameters, `thinking` and the time limit. Anything else under a used key is refused. Keys
+that another version of the Gateway kept get their run without that comparison.
+
+`timeout` (`agent`, in seconds, also fractions) and `timeoutMs` (`chat.send`, `sessions.send`) give
+a run less time than the agent's `timeoutSeconds`, never more; 0 sets no limit of the client's own.
+A negative number is an error. `agent.wait` bounds the waiting with its `timeoutMs`, not the run.
+
+`sessions.compact` and `chat.inject` take place behind the runs that the session has, and before
+those that come later; `sessions.reset` and `sessions.delete` first stop those that it has. When the
+session is still busy after 15 seconds, nothing is changed and the error is retryable.
+`sessions.patch` waits for nothing.
+
+A run that is aborted, or has used up its time, is waited for 10 seconds: then its runner is
+abandoned, the run ends as aborted or failed and says so, and the session goes on.
+
 An event's outer `seq` counts what this connection was sent; a missing number is an event that was
 dropped because the client read too slowly. The inner `seq` of `agent` and `chat` is the run's.
 """

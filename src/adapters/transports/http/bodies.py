@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from ....domain.errors import InvalidRequest
@@ -13,9 +13,11 @@ from .errors import Problem, Refused
 from .exchange import Exchange
 from .json_text import loads
 from .requests import Given
+from .unpacking import Unpacker, unpacker_for
 
 _JSON = re.compile(r"(application|text)/(json|[a-z0-9.!#$&^_-]+\+json)\s*(;.*)?", re.IGNORECASE)
 _MOST_DIGITS = 18
+_IDENTIFIERS = frozenset({"model", "user"})
 _KEYS = "gateway.http.endpoints.chatCompletions"
 
 
@@ -27,15 +29,25 @@ async def read_object(
     Raises Refused (415, 413, 408) and InvalidRequest. The settings' keys are named in refusals.
     """
     _require_json(exchange.given)
+    unpacker = unpacker_for(exchange.given.get(b"content-encoding", b"").decode("latin-1"))
     if _length(exchange.given) > exchange.body_limit:
         raise _too_large(exchange.body_limit)
-    body = await _read(pieces, settings.body_timeout, exchange.body_limit)
+    plain = pieces if unpacker is None else _unpacked(pieces, unpacker)
+    body = await _read(plain, settings.body_timeout, exchange.body_limit)
     if not body:
         raise InvalidRequest("The body is empty; it must be a JSON object.")
-    value = loads(body)
+    value = loads(body, identifiers=_IDENTIFIERS)
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return value
+
+
+async def _unpacked(pieces: AsyncIterable[bytes], unpacker: Unpacker) -> AsyncIterator[bytes]:
+    async for packed in pieces:
+        for plain in unpacker.feed(packed):
+            yield plain
+            await asyncio.sleep(0)  # Others get their turn: a small piece can unpack to a lot.
+    unpacker.finish()
 
 
 def _require_json(given: Given) -> None:

@@ -1,6 +1,7 @@
-"""One table from errors to HTTP, and the one envelope that every error travels in.
+"""One table from errors to HTTP, and the envelope that errors are sent in.
 
-The envelope is OpenAI's: `{"error": {"message", "type", "param", "code"}}`.
+The envelope is OpenAI's: `{"error": {"message", "type", "param", "code"}}`. Clients of Anthropic's
+Messages API, which is not served, get that API's envelope.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from quart import Response
 
+from ....domain.configuration import ConfigConflict, ConfigUnwritable
 from ....domain.errors import (
     EventsExpired,
     FailureKind,
@@ -21,14 +23,19 @@ from ....domain.errors import (
     LockedOut,
     ModelFailed,
     RunAborted,
+    RunFailed,
+    RunInterrupted,
     RunTimedOut,
     SessionBusy,
     ShuttingDown,
     StoreFailed,
     Unauthenticated,
+    Unavailable,
     UnknownAgent,
     UnknownRun,
+    UnknownSession,
 )
+from ....domain.workspaces import WorkspaceFailed
 from .json_text import dumps
 
 _STATUS: Mapping[type[GatewayError], int] = {
@@ -41,12 +48,21 @@ _STATUS: Mapping[type[GatewayError], int] = {
     GatewayBusy: 503,
     ShuttingDown: 503,
     UnknownRun: 404,
+    UnknownSession: 404,
+    Unavailable: 501,
+    ConfigConflict: 409,
+    ConfigUnwritable: 503,
+    WorkspaceFailed: 503,
     EventsExpired: 503,
     StoreFailed: 503,
     RunTimedOut: 504,
     RunAborted: 409,
+    RunInterrupted: 503,
+    RunFailed: 500,
     GatewayError: 500,
 }
+"""The status of an error is that of its nearest class in here; only the root itself has the last.
+A failed model call has one for each of its kinds instead."""
 
 _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
     FailureKind.AUTH: (502, "provider_auth"),
@@ -62,7 +78,7 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
 
 # OpenAI's clients try again after 408, 409, 429 and 5xx unless told not to. These do not pass by
 # themselves, or would cost the same again.
-_RETRY_IS_NO_USE = (LockedOut, RunAborted, RunTimedOut)
+_RETRY_IS_NO_USE = (LockedOut, RunAborted, RunTimedOut, Unavailable, ConfigConflict)
 _RETRY_IS_NO_USE_KINDS = frozenset({FailureKind.AUTH, FailureKind.BILLING})
 
 _TYPES: Mapping[int, str] = {
@@ -70,6 +86,14 @@ _TYPES: Mapping[int, str] = {
     403: "permission_error",
     409: "conflict_error",
     429: "rate_limit_error",
+}
+_ANTHROPIC_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
 }
 
 
@@ -103,6 +127,14 @@ class Problem:
             }
         }
 
+    @property
+    def anthropic_envelope(self) -> dict[str, object]:
+        """https://docs.anthropic.com/en/api/errors"""
+        kind = _ANTHROPIC_TYPES.get(
+            self.status, "invalid_request_error" if self.status < 500 else "api_error"
+        )
+        return {"type": "error", "error": {"type": kind, "message": self.message}}
+
 
 class Refused(Exception):
     """A request that HTTP itself refuses, before the Gateway is asked: no route, too large, ..."""
@@ -128,9 +160,10 @@ def problem_of(error: GatewayError) -> Problem:
     return Problem(status, error.message, error.code, param, error.retry_after, retry, headers)
 
 
-def answer(problem: Problem) -> Response:
-    """The response that tells of `problem`."""
-    response = Response(dumps(problem.envelope), problem.status, content_type="application/json")
+def answer(problem: Problem, *, anthropic: bool = False) -> Response:
+    """The response that reports `problem`. `anthropic`: in the envelope of that API."""
+    envelope = problem.anthropic_envelope if anthropic else problem.envelope
+    response = Response(dumps(envelope), problem.status, content_type="application/json")
     response.headers.update(problem.headers)
     if problem.retry_after is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))

@@ -44,6 +44,8 @@ class Exchange:
     """Told in the access log as they are: no content, no secret."""
     outcome: str | None = None
     streaming: bool = False
+    discarding: bool = False
+    """Nobody will read what still arrives of the request's body."""
     status: int | None = None
     bytes_in: int = 0
     bytes_out: int = 0

@@ -11,11 +11,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from ....domain.auth import Scope, authorize
-from ....domain.errors import GatewayError
+from ....domain.errors import GatewayError, NotLocal
 from ....domain.gateway import Gateway
-from ..routes import ROUTES, Route
+from ....domain.settings import AuthMode, Settings
+from ..routes import ROUTES, Route, by_method
 from .errors import INTERNAL_ERROR, Problem, Refused, answer, problem_of
-from .exchange import current
+from .exchange import Exchange, current
+from .hints import hint_for, hint_for_method, speaks_anthropic
+from .hosts import is_ours, named
 from .middleware import Middleware
 from .requests import credential_of
 
@@ -30,7 +33,7 @@ def install(app: Quart, gateway: Gateway, routes: Iterable[Route] = ROUTES) -> N
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
     # A merged slash is answered with a redirect, which would go past the guard.
     app.url_map.merge_slashes = False
-    guard = _guard(gateway, {route.rule: route for route in routes})
+    guard = _guard(gateway, by_method(routes))
     # In front of what blueprints ask for: authentication comes first.
     app.before_request_funcs[None].insert(0, guard)
     app.register_error_handler(GatewayError, _tell_gateway_error)
@@ -40,8 +43,8 @@ def install(app: Quart, gateway: Gateway, routes: Iterable[Route] = ROUTES) -> N
     app.asgi_app = Middleware(app.asgi_app, gateway)  # type: ignore[method-assign]
 
 
-def _guard(gateway: Gateway, routes: Mapping[str, Route]) -> BeforeRequestCallable:
-    """Refuses who is not known, or lacks the scope, before anything else is looked at."""
+def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeRequestCallable:
+    """Refuses a stranger, and a client without the scope, before anything else is looked at."""
 
     async def guard() -> None:
         exchange = current()
@@ -49,10 +52,12 @@ def _guard(gateway: Gateway, routes: Mapping[str, Route]) -> BeforeRequestCallab
         rule = None if matched is None else matched.rule
         if rule is None and not _under_v1(request.path):
             return  # No such route: nothing to guard.
-        route = None if rule is None else routes.get(rule)
+        route = None if rule is None else routes.get((rule, request.method))
         if route is not None and route.scope is None:
             return
         before = exchange.elapsed
+        if gateway.settings.auth.mode is AuthMode.NONE:
+            _check_host(exchange, gateway.settings)
         exchange.principal = gateway.authenticate(credential_of(exchange.given, exchange.client))
         exchange.timings["auth"] = exchange.elapsed - before
         if rule is not None:
@@ -60,6 +65,21 @@ def _guard(gateway: Gateway, routes: Mapping[str, Route]) -> BeforeRequestCallab
             authorize(exchange.principal, needed or Scope.ADMIN)
 
     return guard
+
+
+def _check_host(exchange: Exchange, settings: Settings) -> None:
+    """Without authentication, a page whose name leads to this machine could do everything here.
+
+    Raises NotLocal. Browsers always send the Host.
+    """
+    host = exchange.given.get(b"host", b"").decode("latin-1")
+    name = named(host)
+    if host and (name is None or not is_ours(name, exchange.client, settings)):
+        raise NotLocal(
+            f"Without authentication (gateway.auth.mode `none`) the host {host[:100]!r} is not "
+            "served: reach the Gateway by its IP address or as localhost, or list the name in "
+            "gateway.allowedHosts."
+        )
 
 
 def _under_v1(path: str) -> bool:
@@ -81,13 +101,21 @@ async def _tell_http_exception(error: HTTPException) -> Response:
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = ", ".join(sorted(error.valid_methods))
         message = f"{request.method} is not allowed here. Allowed: {allowed}."
+        message = f"{message} {hint_for_method(request.path)}".rstrip()
         return _tell(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
     if status == 404:
-        message = f"There is nothing at {request.path[:200]!r}."
+        path = _path_as_sent()
+        message = f"There is nothing at {path[:200]!r}. {hint_for(path)}".rstrip()
         return _tell(Problem(404, message, "not_found"))
     if status >= 500:
         return _tell(INTERNAL_ERROR)
     return _tell(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
+
+
+def _path_as_sent() -> str:
+    """With all its slashes, of which the framework's own has lost some."""
+    path: str = request.scope["path"]
+    return path
 
 
 async def _tell_internal_error(error: Exception) -> Response:
@@ -99,5 +127,8 @@ async def _tell_internal_error(error: Exception) -> Response:
 
 
 def _tell(problem: Problem) -> Response:
-    current().told(problem)
-    return answer(problem)
+    exchange = current()
+    exchange.told(problem)
+    exchange.discarding = True
+    request.body.clear()
+    return answer(problem, anthropic=speaks_anthropic(request.path))

@@ -24,7 +24,9 @@ Application = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _UNLESS_SAID = (b"cache-control", b"no-store")
 _LINGER = 2.0
-"""Seconds that the rest of a refused request's body is read and thrown away."""
+"""Seconds in which the rest of a request's body is still read, and discarded, after the answer."""
+_LINGER_BYTES = 32 * 1024 * 1024
+"""Bytes of it that are read at most; then the connection is closed."""
 
 
 class ClientStalled(ConnectionError):
@@ -80,9 +82,11 @@ class _Connection:
         """Made when somebody waits for it."""
         self._answered = False
         self._reading = False
+        self._discarded = 0
 
     async def receive(self) -> Message:
-        """The next message. Body past the limit is emptied: nobody wants it, nothing holds it."""
+        """The next message. A body that nobody will read, and what is past the limit, is emptied:
+        otherwise the framework would collect it, whoever sent it."""
         if not self._reading:
             self._reading = True
             self._exchange.adopt_task()
@@ -91,11 +95,14 @@ class _Connection:
             self._exchange.left = not self._answered
             self._end_request()
             return message
-        before = self._exchange.bytes_in
-        self._exchange.bytes_in += len(message.get("body", b""))
-        if not message.get("more_body", False):
+        exchange, size = self._exchange, len(message.get("body", b""))
+        before = exchange.bytes_in
+        exchange.bytes_in += size
+        if self._answered:
+            self._discarded += size
+        if not message.get("more_body", False) or self._discarded > _LINGER_BYTES:
             self._end_request()
-        if before > self._exchange.body_limit:
+        if exchange.discarding or before > exchange.body_limit:
             return {**message, "body": b""}
         return message
 
@@ -124,8 +131,8 @@ class _Connection:
 
         Closing with unread bytes resets the connection, and the client might never see why.
         """
-        self._answered = True
-        # Who was too slow before is not waited for again.
+        self._answered = self._exchange.discarding = True
+        # A client that was too slow before is not waited for again.
         if not self._request_over and self._exchange.status != 408:
             self._is_over = asyncio.Event()
             with suppress(TimeoutError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from ....domain.addresses import ClientAddress, Network, client_address
@@ -19,20 +19,49 @@ Given = Mapping[bytes, bytes]
 """The headers of a request by their names, in lower case as ASGI has them."""
 
 _BEARER = b"bearer"
+_OURS, _ALIAS = "x-opensoul-", "x-openclaw-"
+_FAMILY = (_OURS.encode(), _ALIAS.encode())
 _FORWARDING = frozenset(
     {
-        b"cf-connecting-ip",
-        b"fastly-client-ip",
+        b"cdn-loop",
+        b"client-ip",
+        b"do-connecting-ip",
         b"forwarded",
-        b"tailscale-user-login",
+        b"forwarded-for",
+        b"proxy-client-ip",
+        b"remote-user",
         b"true-client-ip",
         b"via",
+        b"wl-proxy-client-ip",
+        b"x-appengine-user-ip",
+        b"x-azure-clientip",
+        b"x-azure-socketip",
         b"x-client-ip",
         b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-forwarded",
+        b"x-nf-client-connection-ip",
+        b"x-originating-ip",
+        b"x-proxyuser-ip",
         b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+        b"x-remote-user",
     }
 )
-_FORWARDED = b"x-forwarded-"
+"""Headers that proxies add to what they pass on, and that no client sends by itself."""
+_FORWARDING_PREFIXES = (
+    b"cf-",  # Cloudflare, its tunnels included
+    b"fastly-",
+    b"fly-",
+    b"tailscale-",
+    b"x-auth-request-",  # oauth2-proxy
+    b"x-forwarded-",
+    b"x-goog-iap-",
+    b"x-ms-client-principal",
+    b"x-original-",
+    b"x-vercel-",
+)
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -41,15 +70,34 @@ def given_in(headers: Iterable[tuple[bytes, bytes]]) -> Given:
     return dict(reversed(tuple(headers)))
 
 
-def text_header(given: Given, *names: str) -> str | None:
-    """The value of the first of `names` that is there, read as UTF-8. Raises InvalidRequest."""
+def family_header(given: Given, *names: str) -> str | None:
+    """The value of the first of `names` that is there, read as UTF-8: of `x-opensoul-<name>`, or of
+    `x-openclaw-<name>`, which means the same. Raises InvalidRequest, also where the two differ."""
+    ours = _first_text(given, _OURS, names)
+    theirs = _first_text(given, _ALIAS, names)
+    if ours is not None and theirs is not None and ours[1].strip() != theirs[1].strip():
+        message = f"The headers {ours[0]} and {theirs[0]} have different values; send one of them."
+        raise InvalidRequest(message, param=theirs[0])
+    found = ours or theirs
+    return None if found is None else found[1]
+
+
+def unread_headers(given: Given, known: Set[str]) -> list[str]:
+    """The headers of the family that are not among the `known` names, and so have no effect."""
+    names = [name.decode("latin-1") for name in given if name.startswith(_FAMILY)]
+    return sorted(name for name in names if name.split("-", 2)[2] not in known)
+
+
+def _first_text(given: Given, prefix: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """The name and the value of the first header that is there."""
     for name in names:
-        value = given.get(name.encode())
+        header = prefix + name
+        value = given.get(header.encode())
         if value is not None:
             try:
-                return value.decode("utf-8")
+                return header, value.decode("utf-8")
             except UnicodeDecodeError:
-                raise InvalidRequest(f"The header {name} is not UTF-8.", param=name) from None
+                raise InvalidRequest(f"The header {header} is not UTF-8.", param=header) from None
     return None
 
 
@@ -67,18 +115,19 @@ def client_of(scope: Mapping[str, Any], given: Given, trusted: Sequence[Network]
         ],
         real_ip=None if real_ip is None else real_ip.decode("latin-1"),
         forwarding_headers=any(
-            name in _FORWARDING or name.startswith(_FORWARDED) for name in given
+            name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES) for name in given
         ),
         trusted=trusted,
     )
 
 
 def credential_of(given: Given, client: ClientAddress) -> Credential:
-    """What the client brought as `Authorization: Bearer <secret>` (RFC 6750, section 2.1)."""
+    """The secret of `Authorization: Bearer <secret>` (RFC 6750, section 2.1), or else of
+    `x-api-key`. Where both are sent the second is not looked at: one request is one guess."""
     scheme, _, secret = given.get(b"authorization", b"").strip().partition(b" ")
     if scheme.lower() != _BEARER or not secret.strip():
-        return Credential(client)
-    return Credential(client, secret.strip())
+        secret = given.get(b"x-api-key", b"")
+    return Credential(client, secret.strip() or None)
 
 
 def request_id_of(given: Given) -> str:

@@ -47,6 +47,11 @@ def a_list(value: object, path: str) -> list[object]:
     return value
 
 
+def integral(value: Any) -> Any:
+    """`value`, but an int for a float such as 16.0: languages without integers write that."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 @overload
 def a_string(fields: Mapping[str, Any], name: str, path: str) -> str: ...
 @overload
@@ -74,16 +79,16 @@ class Ignored:
         self._names: dict[str, None] = {}
 
     def note(self, fields: Mapping[str, Any], known: frozenset[str], place: str = "") -> None:
-        """Remember the fields that are not among those `known` at `place`."""
+        """Remember the fields that are not `known` at `place`, unless they are null or empty."""
         for name in fields.keys() - known:
-            if fields[name] is not None:
+            if fields[name] is not None and fields[name] not in ([], {}):
                 self._names.setdefault(f"{place}{name}")
 
     @property
     def header(self) -> str:
         """The names as a header's value: sorted, plain ASCII, bounded."""
         names = sorted(self._names)
-        shown = [_plain(name) for name in names[:_MOST_NAMES]]
+        shown = [plain(name) for name in names[:_MOST_NAMES]]
         if len(names) > _MOST_NAMES:
             shown.append(f"and {len(names) - _MOST_NAMES} more")
         return ", ".join(shown)
@@ -93,6 +98,7 @@ _MOST_NAMES = 20
 _LONGEST_NAME = 64
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name that a client chose, as a part of a header's value."""
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-[]") else "?" for c in name)
     return plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME] + "..."

@@ -86,8 +86,9 @@ class _Reader:
     def _parts(self, fields: dict[str, Any], role: Role, path: str) -> tuple[Part, ...]:
         extra = self._assistants_own(fields, path) if role is Role.ASSISTANT else []
         content = fields.get("content")
-        if content is None and extra:
-            return tuple(extra)
+        if content is None and role is Role.ASSISTANT:
+            # Without calls and without text: an empty answer, as some libraries send it back.
+            return tuple(extra) or (Text(""),)
         if isinstance(content, str):
             said: list[Part] = [Text(content)]
         elif isinstance(content, list):
@@ -99,7 +100,7 @@ class _Reader:
 
     def _content(self, parts: Sequence[object], role: Role, path: str) -> list[Part]:
         if not parts:
-            raise InvalidRequest(f"`{path}` must have at least one part.", param=path)
+            return [Text("")]
         return [self._part(part, role, f"{path}[{i}]") for i, part in enumerate(parts)]
 
     def _part(self, value: object, role: Role, path: str) -> Text:
@@ -156,5 +157,5 @@ def _function_call_id(number: int) -> str:
 def _no_content(content: object, role: Role, path: str) -> InvalidRequest:
     expected = "a string or a list of parts"
     if role is Role.ASSISTANT:
-        expected += " (or null beside tool_calls or a refusal)"
+        expected += " or null"
     return wrong(f"{path}.content", expected, content)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ....domain.errors import InvalidRequest, Unsupported
+from ....domain.errors import Unsupported
 from ..http.json_text import dumps
-from .fields import Ignored
+from .fields import Ignored, integral
 from .wire import Fields
 
 _OURS = frozenset({"messages", "model", "stream", "stream_options", "user"})
@@ -33,6 +33,10 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
 }
 """Known, but not honoured: null and these values ask for nothing; any other is refused."""
 
+_INTEGERS = ("max_tokens", "max_completion_tokens", "seed")
+_EMPTY: tuple[object, ...] = (None, [], {})
+"""Values of any parameter that ask for nothing; some providers refuse them."""
+
 _KNOWN = _OURS | PASSED_ON | NEUTRAL.keys()
 
 
@@ -42,18 +46,18 @@ def read_parameters(body: Mapping[str, Any], ignored: Ignored) -> dict[str, obje
         if name in body:
             _require_neutral(name, body[name], neutral)
     ignored.note(body, _KNOWN)
-    return {name: body[name] for name in body if name in PASSED_ON and body[name] is not None}
+    params = {name: body[name] for name in body if name in PASSED_ON and body[name] not in _EMPTY}
+    for name in _INTEGERS:
+        if name in params:
+            params[name] = integral(params[name])
+    return params
 
 
 def wants_usage(body: Mapping[str, Any], fields: Fields, ignored: Ignored) -> bool:
-    """Whether the stream shall end with a usage chunk. Raises InvalidRequest, Unsupported."""
+    """Whether the stream shall end with a usage chunk. Raises Unsupported."""
     options = fields.stream_options
-    if options is None:
-        return False
-    if not fields.stream:
-        raise InvalidRequest(
-            "`stream_options` is allowed only with `stream: true`.", param="stream_options"
-        )
+    if options is None or not fields.stream:
+        return False  # Some libraries send the options with every request.
     if options.include_obfuscation:
         path = "stream_options.include_obfuscation"
         raise Unsupported(f"`{path}` is not supported. Leave it out, or send false.", param=path)
@@ -62,7 +66,8 @@ def wants_usage(body: Mapping[str, Any], fields: Fields, ignored: Ignored) -> bo
 
 
 def _require_neutral(name: str, value: object, neutral: tuple[object, ...]) -> None:
-    # With the type: to Python 1, 1.0 and true are equal.
+    # With the type: to Python 1 and true are equal.
+    value = integral(value)
     if value is None or any(type(value) is type(v) and value == v for v in neutral):
         return
     allowed = " or ".join(["null", *(dumps(v).decode() for v in neutral)])

@@ -6,17 +6,19 @@ from quart import Blueprint, Response, request
 
 from ....domain.agents import AgentDirectory
 from ....domain.auth import Principal
+from ....domain.errors import Unsupported
 from ....domain.gateway import Gateway
 from ....domain.runs import RunRequest
 from ..http.bodies import read_object
 from ..http.errors import Problem, Refused
 from ..http.exchange import current
 from ..http.json_text import dumps
-from ..http.requests import Given, text_header
+from ..http.requests import Given, family_header, unread_headers
 from ..routes import CHAT_COMPLETIONS, MODEL, MODELS
 from .answers import collect, completion, head_of
 from .asked import Asked, read_asked
 from .feed import Feed
+from .fields import plain
 from .models import model_list, model_object
 from .sse import Frames
 from .streams import streamed
@@ -25,6 +27,11 @@ _OFF = (
     "The chat completions endpoint is switched off. To switch it on, set "
     "gateway.http.endpoints.chatCompletions.enabled to true in the configuration."
 )
+
+
+_HEADERS = frozenset({"agent-id", "agent", "session-key", "model"})
+"""Headers of the family that are read, without their prefix."""
+_MOST_HEADERS = 20
 
 
 def transport(gateway: Gateway, *, started_at: float) -> Blueprint:
@@ -54,8 +61,9 @@ class _Endpoint:
         exchange = current()
         settings = self._gateway.settings.chat
         asked = read_asked(await read_object(request.body, exchange, settings))
-        if asked.ignored:
-            exchange.headers["x-opensoul-ignored"] = asked.ignored
+        _refuse_model_header(exchange.given)
+        if ignored := _ignored(asked, exchange.given):
+            exchange.headers["x-opensoul-ignored"] = ignored
         principal = exchange.asker
         run = self._gateway.submit(principal, _run_request(asked, exchange.given))
         # Nothing may be awaited in between: a run that nobody follows is never left.
@@ -90,12 +98,30 @@ def _ours(path: str) -> bool:
     return path in (CHAT_COMPLETIONS.rule, MODELS.rule) or path.startswith(MODELS.rule + "/")
 
 
+def _refuse_model_header(given: Given) -> None:
+    """A request must not be answered by another model than it asks for. Raises Unsupported."""
+    if model := family_header(given, "model"):
+        names = ("x-opensoul-model", "x-openclaw-model")
+        name = next(name for name in names if name.encode() in given)
+        raise Unsupported(
+            f"The header {name} ({model[:100]!r}) is not supported: an agent's model is configured "
+            "(agents.list[].model). Leave the header out, or name an agent in x-opensoul-agent-id.",
+            param=name,
+        )
+
+
+def _ignored(asked: Asked, given: Given) -> str:
+    """The names of fields and headers that nobody here knows, as a header's value."""
+    names = [plain(name) for name in unread_headers(given, _HEADERS)]
+    return ", ".join(filter(None, (asked.ignored, *names[:_MOST_HEADERS])))
+
+
 def _run_request(asked: Asked, given: Given) -> RunRequest:
     return RunRequest(
         messages=asked.messages,
         model=asked.model,
-        agent_id=text_header(given, "x-opensoul-agent-id", "x-opensoul-agent"),
-        session_key=text_header(given, "x-opensoul-session-key"),
+        agent_id=family_header(given, "agent-id", "agent"),
+        session_key=family_header(given, "session-key"),
         user=asked.user,
         params=asked.params,
     )

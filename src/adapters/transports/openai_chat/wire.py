@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -20,12 +21,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ....domain.errors import InvalidRequest
-from .fields import kind_of
+from .fields import integral, kind_of
 
 _I64 = 2**63
 _MOST_METADATA = 16
 _Penalty = Annotated[float | None, Field(ge=-2, le=2)]
-_TokenLimit = Annotated[int | None, Field(ge=1, lt=_I64)]
+_TokenLimit = Annotated[Annotated[int, Field(ge=1, lt=_I64)] | None, BeforeValidator(integral)]
 _Hint = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 _MetadataKey = Annotated[str, StringConstraints(max_length=64)]
 _MetadataValue = Annotated[str, StringConstraints(max_length=512)]
@@ -39,6 +40,13 @@ def _stop(value: Any) -> Any:
             return value  # How many there may be is for the provider to say.
         case _:
             raise PydanticCustomError("stop", "must be a string or a list of strings")
+
+
+def _whole(text: str) -> str:
+    """An identifier is compared, so that half a surrogate pair in it cannot be replaced."""
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise PydanticCustomError("half", "must be Unicode text without halves of surrogate pairs")
+    return text
 
 
 class _Wire(BaseModel):
@@ -74,13 +82,15 @@ class Fields(_Wire):
     model: Annotated[str, StringConstraints(max_length=512)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
+    user: Annotated[str, AfterValidator(_whole)] | None = None
     temperature: Annotated[float | None, Field(ge=0, le=2)] = None
     top_p: Annotated[float | None, Field(ge=0, le=1)] = None
     max_tokens: _TokenLimit = None
     max_completion_tokens: _TokenLimit = None
     stop: Annotated[Any, AfterValidator(_stop)] = None
-    seed: Annotated[int | None, Field(ge=-_I64, lt=_I64)] = None
+    seed: Annotated[Annotated[int, Field(ge=-_I64, lt=_I64)] | None, BeforeValidator(integral)] = (
+        None
+    )
     presence_penalty: _Penalty = None
     frequency_penalty: _Penalty = None
     response_format: ResponseFormat | None = None

@@ -1,4 +1,6 @@
-"""Entries of `agents.list` in the configuration file: adding, changing and removing one.
+"""Agents in the configuration file: adding, changing and removing one.
+
+A file has them in `agents.entries`, by their ids, or in `agents.list`, and keeps its form.
 
 Each function returns a patch to be made on the file as it is at that moment; what it refuses it
 refuses then.
@@ -8,15 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .....domain.agents import DEFAULT_AGENT_ID
 from .....domain.configuration import MakePatch
 from .....domain.errors import InvalidRequest
+from .....domain.placeholders import Kind, literal
 
 _NOT_IN_IDS = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_ID = 64
-_VARIABLE = re.compile(r"\$(\{[A-Z_][A-Z0-9_]*\})")
+_KINDS = {"name": Kind.TEXT, "workspace": Kind.SETTING, "model": Kind.SETTING}
+"""What the texts are that have an effect; in others no variable is ever put in."""
 
 
 def agent_id_of(name: str) -> str:
@@ -29,54 +34,63 @@ def agent_id_of(name: str) -> str:
     return agent_id
 
 
-def added(agent_id: str, given: Mapping[str, Any]) -> MakePatch:
-    """The agent comes last; `main`, where it was not listed because it was the only one, stays."""
+def has_entries(config: object) -> bool:
+    """Whether a configuration in force has its agents in `agents.entries`."""
+    return bool(_object(_object(config).get("agents")).get("entries"))
+
+
+def added(agent_id: str, given: Mapping[str, Any], keyed: bool) -> MakePatch:
+    """The agent comes last; `main`, where it was not listed because it was the only one, stays.
+
+    `keyed`: agents are in force by their ids, be it in an included file.
+    """
 
     def patch(held: Mapping[str, object]) -> Mapping[str, object]:
-        listed = _listed(held) or [{"id": DEFAULT_AGENT_ID}]
-        if _index(listed, agent_id) is not None:
+        agents = _Written.of(held, keyed)
+        if agents.find(agent_id) is not None:
             raise InvalidRequest(f'agent "{agent_id}" already exists', param="name")
-        return _with_list([*listed, _merged({"id": agent_id}, given)])
+        new = {agent_id: _merged({}, given)}
+        return agents.patch(new if agents.entries else {DEFAULT_AGENT_ID: {}, **new})
 
     return patch
 
 
-def changed(agent_id: str, given: Mapping[str, Any], known: bool) -> MakePatch:
-    """`known`: the agent is in force, so it is listed, be it in an included file."""
+def changed(agent_id: str, given: Mapping[str, Any], known: bool, keyed: bool) -> MakePatch:
+    """`known`: the agent is in force, so it is written, be it in an included file.
+
+    `keyed` as above.
+    """
 
     def patch(held: Mapping[str, object]) -> Mapping[str, object]:
-        listed = _listed(held)
-        index = _index(listed, agent_id)
-        if index is None:
-            if not known:
-                raise InvalidRequest(f'agent "{agent_id}" not found', param="agentId")
-            return _with_list([*listed, _merged({"id": agent_id}, given)])
-        listed[index] = _merged(listed[index], given)
-        return _with_list(listed)
+        agents = _Written.of(held, keyed)
+        entry = agents.find(agent_id)
+        if entry is None and not known:
+            raise InvalidRequest(f'agent "{agent_id}" not found', param="agentId")
+        return agents.patch({agent_id: _merged(entry or {}, given)})
 
     return patch
 
 
 class Removal:
     """A patch without the agent and without what is bound to it. `bindings`: how many these were,
-    once it was made. `known` as above."""
+    once it was made. `known` and `keyed` as above."""
 
-    def __init__(self, agent_id: str, known: bool) -> None:
+    def __init__(self, agent_id: str, known: bool, keyed: bool) -> None:
         self._agent_id = agent_id
         self._known = known
+        self._keyed = keyed
         self.bindings = 0
 
     def __call__(self, held: Mapping[str, object]) -> Mapping[str, object]:
-        listed = _listed(held)
-        index = _index(listed, self._agent_id)
-        if index is None and not self._known:
+        agents = _Written.of(held, self._keyed)
+        if agents.find(self._agent_id) is None and not self._known:
             raise InvalidRequest(f'agent "{self._agent_id}" not found', param="agentId")
         # The only one there is where none is listed.
-        if self._agent_id == (_default(listed) if listed else DEFAULT_AGENT_ID):
+        if self._agent_id == agents.default:
             raise InvalidRequest(
                 f'default agent "{self._agent_id}" cannot be deleted', param="agentId"
             )
-        patch = _with_list([one for i, one in enumerate(listed) if i != index])
+        patch = agents.patch({self._agent_id: None})
         bindings = held.get("bindings")
         if isinstance(bindings, list):
             kept = [one for one in bindings if not self._bound(one)]
@@ -90,26 +104,60 @@ class Removal:
         return str(named).lower() == self._agent_id
 
 
-def _default(listed: list[dict[str, Any]]) -> str:
-    marked = (one for one in listed if one.get("default") is True)
-    return str(next(marked, listed[0]).get("id", "")).lower()
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The agents as the main file has them. `keyed`: by id in `agents.entries`.
+
+    `entries`: the id as it is written, and the entry.
+    """
+
+    entries: list[tuple[str, dict[str, Any]]]
+    keyed: bool
+    system_agent: str | None
+
+    @classmethod
+    def of(cls, held: Mapping[str, object], keyed: bool) -> _Written:
+        agents = _object(held.get("agents"))
+        system = _object(_object(agents.get("defaults")).get("systemAgent")).get("agentId")
+        named = system.lower() if isinstance(system, str) else None
+        by_id, listed = _object(agents.get("entries")), agents.get("list")
+        if keyed or ("entries" in agents and not listed):
+            found = [
+                (name, dict(_object(one))) for name, one in by_id.items() if name != "$include"
+            ]
+            return cls(found, True, named)
+        rows = [dict(one) for one in _list(listed) if isinstance(one, Mapping)]
+        return cls([(str(one.get("id", "")), one) for one in rows], False, named)
+
+    @property
+    def default(self) -> str:
+        """Who answers requests that name no agent."""
+        marked = [name for name, one in self.entries if one.get("default") is True]
+        chosen = [] if self.system_agent is None else [self.system_agent]
+        every = [name for name, _ in self.entries]
+        return next(iter((*marked, *chosen, *every, DEFAULT_AGENT_ID))).lower()
+
+    def find(self, agent_id: str) -> dict[str, Any] | None:
+        return next((one for name, one in self.entries if name.lower() == agent_id), None)
+
+    def patch(self, new: Mapping[str, dict[str, Any] | None]) -> dict[str, object]:
+        """The merge patch that puts in these agents, by their ids; None takes one out."""
+        spelled = {name.lower(): name for name, _ in self.entries}
+        if self.keyed:
+            return {"agents": {"entries": {spelled.get(id_, id_): one for id_, one in new.items()}}}
+        kept = [new.get(name.lower(), entry) for name, entry in self.entries]
+        fresh = [
+            {"id": id_, **one} for id_, one in new.items() if one is not None and id_ not in spelled
+        ]
+        return {"agents": {"list": [*(one for one in kept if one is not None), *fresh]}}
 
 
-def _listed(held: Mapping[str, object]) -> list[dict[str, Any]]:
-    """The entries as the main file has them."""
-    agents = held.get("agents")
-    listed = agents.get("list") if isinstance(agents, Mapping) else None
-    entries = listed if isinstance(listed, list) else []
-    return [dict(one) for one in entries if isinstance(one, Mapping)]
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _index(listed: list[dict[str, Any]], agent_id: str) -> int | None:
-    ids = [str(one.get("id", "")).lower() for one in listed]
-    return ids.index(agent_id) if agent_id in ids else None
-
-
-def _with_list(listed: list[dict[str, Any]]) -> dict[str, object]:
-    return {"agents": {"list": listed}}
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _merged(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +165,10 @@ def _merged(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 
     What is given is a text: it names no variable, whose value a list of agents would then show.
     """
-    given = {name: _VARIABLE.sub(r"$$\1", str(text)) for name, text in given.items()}
+    given = {
+        name: literal(str(text), _KINDS[name]) if name in _KINDS else text
+        for name, text in given.items()
+    }
     merged = dict(entry)
     for name in ("name", "workspace"):
         if name in given:

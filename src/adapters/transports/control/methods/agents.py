@@ -8,14 +8,14 @@ from typing import Any
 
 from .....domain.agents import Agent
 from .....domain.auth import Principal, Scope
-from .....domain.configuration import ConfigFile, MakePatch
+from .....domain.configuration import ConfigFile, ConfigSnapshot, MakePatch
 from .....domain.errors import GatewayError
 from .....domain.gateway import Gateway
 from .....domain.sessions import MAIN
 from .....domain.workspaces import Workspaces
 from ..calls import Call, Handler, Handlers, NoParams, Params
 from ..frames import Name, Text
-from .agent_entries import Removal, added, agent_id_of, changed
+from .agent_entries import Removal, added, agent_id_of, changed, has_entries
 from .agent_files import AgentFiles
 from .config_restarts import HELD_BACK, reload_mode, taken_over
 
@@ -98,7 +98,9 @@ class _Agents:
     async def create(self, call: Call, params: CreateParams) -> object:
         """Answered once the agent can be used, and has its workspace."""
         agent_id = agent_id_of(params.name)
-        await self._change(added(agent_id, params.model_dump(exclude_none=True)))
+        before = await self._snapshot()
+        given = params.model_dump(exclude_none=True)
+        await self._change(before, added(agent_id, given, has_entries(before.config)))
         agent = self.gateway.settings.agents.get(agent_id)
         told: dict[str, Any] = {"ok": True, "agentId": agent_id, "name": params.name}
         if agent is None:
@@ -109,15 +111,18 @@ class _Agents:
     async def update(self, call: Call, params: UpdateParams) -> object:
         agent_id = params.agent_id.strip().lower()
         given = params.model_dump(exclude_none=True, exclude={"agent_id"})
-        await self._change(changed(agent_id, given, self._known(agent_id)))
+        before = await self._snapshot()
+        keyed = has_entries(before.config)
+        await self._change(before, changed(agent_id, given, self._known(agent_id), keyed))
         return {"ok": True, "agentId": agent_id}
 
     async def delete(self, call: Call, params: DeleteParams) -> object:
         """Its sessions stay, to be read. Runs that go on end with what they began with."""
         agent_id = params.agent_id.strip().lower()
         agent = self.gateway.settings.agents.get(agent_id)
-        removal = Removal(agent_id, self._known(agent_id))
-        await self._change(removal)
+        before = await self._snapshot()
+        removal = Removal(agent_id, self._known(agent_id), has_entries(before.config))
+        await self._change(before, removal)
         told: dict[str, Any] = {"ok": True, "agentId": agent_id}
         told["removedBindings"] = removal.bindings
         if params.delete_files and agent is not None and not self._shared(agent):
@@ -131,9 +136,12 @@ class _Agents:
         except GatewayError:
             return None
 
-    async def _change(self, patch: MakePatch) -> None:
+    async def _snapshot(self) -> ConfigSnapshot:
+        return await asyncio.to_thread(self.config.snapshot)
+
+    async def _change(self, before: ConfigSnapshot, patch: MakePatch) -> None:
         """Write, and wait until it is in force, where it will be."""
-        before, held = await asyncio.to_thread(self.config.snapshot), self.gateway.settings
+        held = self.gateway.settings
         after = await asyncio.to_thread(self.config.change, patch)
         if after.hash != before.hash and reload_mode(before) not in HELD_BACK:
             await taken_over(lambda: self.gateway.settings is not held)

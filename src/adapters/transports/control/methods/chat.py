@@ -65,14 +65,15 @@ class ChatMethods:
             self._hub.attend(call.connection, record.session_key, begun=record.id)
             call.answer(_accepted(record))
 
-        submission = await self._gateway.submit_once(
-            call.principal, request, params.idempotency_key, accepted=accepted
-        )
-        record = submission.record
-        if not submission.fresh:
-            self._hub.attend(call.connection, record.session_key)
-            if not record.status.final:
-                call.answer(_accepted(record))
+        with self._hub.room(call.connection, key):
+            submission = await self._gateway.submit_once(
+                call.principal, request, params.idempotency_key, accepted=accepted
+            )
+            record = submission.record
+            if not submission.fresh:
+                self._hub.attend(call.connection, record.session_key)
+                if not record.status.final:
+                    call.answer(_accepted(record))
         return agent_payload(await self._outcomes.of(call.principal, record.id))
 
     async def send(self, call: Call, params: SendParams) -> object:
@@ -101,12 +102,13 @@ class ChatMethods:
             self._hub.attend(call.connection, record.session_key, begun=record.id)
             call.answer({"runId": record.id, "status": "started"})
 
-        submission = await self._gateway.submit_once(
-            call.principal, request, params.idempotency_key, accepted=accepted
-        )
-        if submission.fresh:
-            return ANSWERED
-        self._hub.attend(call.connection, submission.record.session_key)
+        with self._hub.room(call.connection, key):
+            submission = await self._gateway.submit_once(
+                call.principal, request, params.idempotency_key, accepted=accepted
+            )
+            if submission.fresh:
+                return ANSWERED
+            self._hub.attend(call.connection, submission.record.session_key)
         return await self._repeated(call.principal, submission.record)
 
     async def abort(self, call: Call, params: AbortParams) -> object:

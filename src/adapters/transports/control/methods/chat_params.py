@@ -10,14 +10,15 @@ from ..attachments import Attachments
 from ..calls import Params
 from ..frames import NAMING, Name
 
-Seconds = Annotated[int, Field(ge=0, le=86_400)]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
 Key = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class AgentParams(Params):
-    """`timeout`: seconds, 0 for no limit. What belongs to chat channels is accepted and has no
-    meaning here, but `deliver` and `channel` are refused where they ask for something."""
+    """`timeout`: seconds, also fractions of one; it shortens the agent's limit and never lengthens
+    it, and 0 sets none. What belongs to chat channels is accepted and has no meaning here, but
+    `deliver` and `channel` are refused where they ask for something."""
 
     message: Annotated[str, Field(min_length=1)]
     idempotency_key: Key
@@ -56,7 +57,8 @@ class AgentParams(Params):
 
 
 class SendParams(Params):
-    """`message` may be empty where there are attachments. `timeout_ms`: milliseconds."""
+    """`message` may be empty where there are attachments. `timeout_ms`: milliseconds; it shortens
+    the agent's limit and never lengthens it, and 0 sets none."""
 
     session_key: Name
     message: str

@@ -15,7 +15,6 @@ from .....domain.session_desk import SessionDesk
 from .....domain.session_records import KeptMessage
 from .....domain.sessions import SessionKey
 from ...http.json_text import dumps
-from ..audiences import check_room
 from ..calls import Call, Handler, Handlers, Params
 from ..frames import Count, Name
 from ..hub import Hub
@@ -60,8 +59,8 @@ class _History:
         """From now on the client is told of the Session as well, beginning before the reading:
         what happens meanwhile is told twice rather than not at all."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
-        check_room(call.connection, key)
-        self.hub.attend(call.connection, key)
+        with self.hub.room(call.connection, key):
+            self.hub.attend(call.connection, key)
         info = await self.desk.find(call.principal, key)
         # By its id, so that a session that starts over in between is not mixed with itself.
         session_id = params.session_id or (None if info is None else info.session_id)

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .....domain.auth import Principal
 from .....domain.errors import InvalidRequest, UnknownSession
 from .....domain.gateway import Gateway
+from .....domain.session_changes import Expected
 from .....domain.session_desk import SessionDesk
 from .....domain.session_settings import SETTINGS
 from .....domain.sessions import SessionKey
@@ -94,10 +94,10 @@ class SessionChanges:
         }
 
     async def _patch(self, call: Call, params: PatchParams) -> object:
-        key = await self._key(call.principal, params)
+        key = self._key(params)
         given = params.model_dump(by_alias=True, exclude_unset=True)
         asked = {name: value for name, value in given.items() if name in SETTINGS}
-        info = await self.desk.patch(call.principal, key, asked)
+        info = await self.desk.patch(call.principal, key, asked, expected=_expected(params))
         return {
             "ok": True,
             "path": self.rows.path(call.principal),
@@ -107,41 +107,38 @@ class SessionChanges:
         }
 
     async def _reset(self, call: Call, params: ResetParams) -> object:
-        key = await self._key(call.principal, params)
-        info = await self.desk.reset(call.principal, key)
+        key = self._key(params)
+        info = await self.desk.reset(call.principal, key, expected=_expected(params))
         return {"ok": True, "key": str(key), "entry": self.rows.entry(info)}
 
     async def _delete(self, call: Call, params: DeleteParams) -> object:
         """A session that is not there is no error: it is gone, as was wanted."""
         if params.delete_transcript is False:
             raise InvalidRequest(_KEPT_TRANSCRIPT, param="deleteTranscript")
-        key = await self._key(call.principal, params)
-        if params.archived_only:
-            info = await self.desk.find(call.principal, key)
-            if info is not None and info.settings.get("archived") is not True:
-                raise InvalidRequest(f"The session {key} is not archived.", param="archivedOnly")
-        deleted = await self.desk.delete(call.principal, key)
+        key = self._key(params)
+        expected = Expected(params.expected_session_id, archived=params.archived_only is True)
+        deleted = await self.desk.delete(call.principal, key, expected=expected)
         return {"ok": True, "key": str(key), "deleted": deleted, "archived": []}
 
     async def _compact(self, call: Call, params: CompactParams) -> object:
-        key = await self._key(call.principal, params)
-        before = await self.desk.find(call.principal, key)
-        told: dict[str, Any] = {"ok": True, "key": str(key)}
+        key = self._key(params)
+        payload: dict[str, Any] = {"ok": True, "key": str(key)}
         try:
-            info, kept = await self.desk.compact(call.principal, key, params.max_lines)
+            compacted = await self.desk.compact(
+                call.principal, key, params.max_lines, expected=_expected(params)
+            )
         except UnknownSession:
-            return {**told, "compacted": False, "reason": "no transcript"}
-        changed = before is None or before.session_id != info.session_id
-        return {**told, "compacted": changed, "kept": kept, "entry": self.rows.entry(info)}
+            return {**payload, "compacted": False, "reason": "no transcript"}
+        return {
+            **payload,
+            "compacted": compacted.changed,
+            "kept": compacted.kept,
+            "entry": self.rows.entry(compacted.info),
+        }
 
-    async def _key(self, principal: Principal, params: KeyParams) -> SessionKey:
-        """The canonical key. Raises InvalidRequest for a session that is not as expected."""
-        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        if params.expected_session_id is not None:
-            info = await self.desk.find(principal, key)
-            if info is None or info.session_id != params.expected_session_id:
-                raise InvalidRequest(
-                    f"The session {key} is not at {params.expected_session_id} any more.",
-                    param="expectedSessionId",
-                )
-        return key
+    def _key(self, params: KeyParams) -> SessionKey:
+        return self.gateway.session_key(params.key, agent_id=params.agent_id)
+
+
+def _expected(params: KeyParams) -> Expected:
+    return Expected(params.expected_session_id)

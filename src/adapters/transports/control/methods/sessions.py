@@ -12,7 +12,6 @@ from pydantic import Field
 from .....domain.gateway import Gateway
 from .....domain.ports import Clock, NewId
 from .....domain.session_desk import SessionDesk
-from ..audiences import check_room
 from ..calls import Call, Handler, Handlers, Params
 from ..frames import Name
 from ..hub import Hub
@@ -88,8 +87,8 @@ class _Subscriptions:
 
     async def _attend(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        check_room(call.connection, key)
-        self.hub.attend(call.connection, key)
+        with self.hub.room(call.connection, key):
+            self.hub.attend(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 
     async def _leave(self, call: Call, params: MessagesParams) -> object:

@@ -1,0 +1,137 @@
+"""The body of one answer, read from its connection; its format is recognised by its first bytes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+from ...domain.errors import ModelFailed
+from . import openai_json
+from .openai_failures import Failures
+from .openai_http import why_broken
+
+_MAX_BODY_BYTES = 8 * 1024 * 1024
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_EXCERPT_BYTES = 200
+
+
+class Body:
+    """Reads a body. What goes wrong with the connection is kept in `failure`, and ends the body.
+
+    `end_timeout` is in seconds: how long the rest of an answer may take once it is complete.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        failures: Failures,
+        idle_timeout: float,
+        end_timeout: float,
+    ) -> None:
+        self._response = response
+        self._failures = failures
+        self._idle_timeout = idle_timeout
+        self._end_timeout = end_timeout
+        self._start = b""
+        """What was read to recognise the format."""
+        self._deadline: float | None = None
+        self.failure: ModelFailed | None = None
+        self.abandoned = False
+        """The rest was not waited for: the connection cannot be used again."""
+
+    @property
+    def content_type(self) -> str:
+        """As the provider labels the body; many labels are wrong."""
+        return self._response.headers.get("Content-Type", "")[:100]
+
+    async def is_json(self) -> bool:
+        """Whether the body is JSON; False: an event stream. Raises ModelFailed for a web page, and
+        for a body without content."""
+        start = b""
+        while not (start := _without_blanks(start)) or _BYTE_ORDER_MARK.startswith(start):
+            piece = await self.read()
+            if not piece:
+                break
+            start += piece
+        if not start:
+            raise self.failure or self._unusable("its body is empty")
+        if start.startswith(b"<"):
+            excerpt = start[:_EXCERPT_BYTES].decode("utf-8", "replace")
+            raise self._unusable("it is no chat completion", excerpt)
+        self._start = start
+        return start.startswith((b"{", b"["))
+
+    async def read(self) -> bytes:
+        """What has come since the last call, at least one byte; empty at the end of the body, and
+        when it is not waited for any longer."""
+        if self._start:
+            start, self._start = self._start, b""
+            return start
+        if self.failure is not None:
+            return b""
+        content = self._response.content
+        try:
+            if self._deadline is None:
+                return await content.readany()
+            return await self._read_until(self._deadline)
+        except TimeoutError:
+            self.failure = self._failures.silent(self._idle_timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            self.failure = self._failures.unusable(why_broken(error), str(error))
+        self.abandoned = True
+        return _left_in(content)
+
+    def expect_end(self, *, again: bool) -> None:
+        """Wait no longer than `end_timeout` for all that follows. `again`: count from now, also
+        when the end was expected before."""
+        if again or self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._end_timeout
+
+    async def read_all(self) -> bytes:
+        """The whole body, or what came of it before the connection broke. A JSON text that is
+        complete is one, also if the provider does not end the body behind it."""
+        body = bytearray()
+        while True:
+            piece = await self.read()
+            body += piece
+            if len(body) > _MAX_BODY_BYTES:
+                raise self._failures.unusable("it is too long")
+            if not piece:
+                if not self.abandoned or self.failure or openai_json.loads(bytes(body)) is not None:
+                    return bytes(body)
+                # It only looked complete.
+                self.abandoned = False
+            self._deadline = None
+            if piece.rstrip().endswith((b"}", b"]")):
+                self.expect_end(again=True)
+
+    async def _read_until(self, deadline: float) -> bytes:
+        """The same as `readany`; empty past the deadline, also if the provider goes on sending."""
+        loop = asyncio.get_running_loop()
+        waiting = asyncio.timeout_at(deadline)
+        try:
+            async with waiting:
+                if loop.time() < deadline:
+                    return await self._response.content.readany()
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+        self.abandoned = True
+        return b""
+
+    def _unusable(self, problem: str, excerpt: str = "") -> ModelFailed:
+        status = self._response.status
+        problem = f"{problem} (content type: {self.content_type or 'none'}, status {status})"
+        return self._failures.unusable(problem, excerpt)
+
+
+def _without_blanks(start: bytes) -> bytes:
+    return start.lstrip().removeprefix(_BYTE_ORDER_MARK).lstrip()
+
+
+def _left_in(content: aiohttp.StreamReader) -> bytes:
+    """What had come before the connection broke and was not read yet: aiohttp would rather raise
+    the error again, but the end of an answer may be in it."""
+    content.set_exception(None)  # type: ignore[arg-type]  # There is no other public way.
+    return content.read_nowait()

@@ -1,0 +1,127 @@
+"""What a 404 or a 405 adds for a client that expects another API or has another base URL.
+
+The names of settings are those of the clients' own documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+_CHAT = "POST /v1/chat/completions"
+_BASE_URL = (
+    "Set the client's base URL to the Gateway's address with `/v1` at its end, once and with "
+    "nothing after it."
+)
+_RESPONSES = (
+    f"The Responses API is not served; use chat completions ({_CHAT}). AI SDK: "
+    '`provider.chat("opensoul")`; OpenAI Agents SDK: `set_default_openai_api("chat_completions")`; '
+    "LangChain: `ChatOpenAI(use_responses_api=False)`; Pydantic AI: `OpenAIChatModel`; promptfoo: "
+    "`openai:chat:opensoul`; OpenAI's libraries: `client.chat.completions.create`."
+)
+_MESSAGES = (
+    "Anthropic's Messages API is not served; use an OpenAI client with chat completions "
+    f"({_CHAT}). AI SDK: `createOpenAICompatible`; LangChain: `ChatOpenAI`; promptfoo: "
+    "`openai:chat:opensoul`; LiteLLM: model `openai/opensoul`."
+)
+_COMPLETIONS = (
+    f"Completions of a plain prompt are not served; use chat completions ({_CHAT}). LangChain: "
+    "`ChatOpenAI` in place of `OpenAI`; LlamaIndex: `OpenAILike(is_chat_model=True)`; LiteLLM: "
+    "model `openai/opensoul`; promptfoo: `openai:chat:opensoul`."
+)
+_EMBEDDINGS = (
+    "Embeddings are not served: agents answer with text. Configure another provider for the "
+    f"client's embedding model; chat completions are at {_CHAT}."
+)
+_OTHER_OPENAI = f"Of OpenAI's API only {_CHAT} and GET /v1/models are served."
+_OLLAMA = (
+    "Ollama's API is not served. Choose the client's OpenAI-compatible provider: chat completions "
+    f"are at {_CHAT}. {_BASE_URL}"
+)
+_GEMINI = (
+    "Gemini's API is not served. Choose the client's OpenAI-compatible provider: chat completions "
+    f"are at {_CHAT}. {_BASE_URL}"
+)
+_OVERVIEW = (
+    f"The Gateway serves {_CHAT}, GET /v1/models, GET /healthz and GET /readyz, and WebSocket "
+    "connections on every path."
+)
+_HEALTH = "GET /healthz and GET /readyz are the health checks."
+
+_BY_FIRST: Mapping[str, str] = {
+    "responses": _RESPONSES,
+    "conversations": _RESPONSES,
+    "messages": _MESSAGES,
+    "complete": _MESSAGES,
+    "completions": _COMPLETIONS,
+    "embeddings": _EMBEDDINGS,
+    "rerank": _EMBEDDINGS,
+    "v1beta": _GEMINI,
+    "health": _HEALTH,
+    "healthcheck": _HEALTH,
+    "livez": _HEALTH,
+    "ping": _HEALTH,
+    "ready": _HEALTH,
+    "status": _HEALTH,
+    **dict.fromkeys(
+        (
+            "assistants",
+            "audio",
+            "batches",
+            "containers",
+            "evals",
+            "files",
+            "fine_tuning",
+            "images",
+            "moderations",
+            "realtime",
+            "threads",
+            "uploads",
+            "vector_stores",
+            "videos",
+        ),
+        _OTHER_OPENAI,
+    ),
+}
+_OLLAMA_CALLS = frozenset({"chat", "embed", "embeddings", "generate", "ps", "show", "tags"})
+
+
+def hint_for(path: str) -> str:
+    """A sentence for a path where nothing is; empty where nothing is known about the path."""
+    steps = [step for step in path.lower().split("/") if step]
+    if _contains(steps, ("chat", "completions")):
+        return f"Chat completions are at {_CHAT}. {_BASE_URL}"
+    if steps[:1] == ["api"] and steps[1:2] and steps[1] in _OLLAMA_CALLS:
+        return _OLLAMA
+    rest = _without_base(steps)
+    if not rest:
+        return _OVERVIEW
+    if rest[0] in _BY_FIRST:
+        return _BY_FIRST[rest[0]]
+    if "models" in steps:
+        return f"The agents are listed at GET /v1/models. {_BASE_URL}"
+    return ""
+
+
+def hint_for_method(path: str) -> str:
+    """A sentence for a path where other methods are served."""
+    if path.startswith("/v1/"):
+        return f"Chat completions are at {_CHAT}; GET /v1/models lists the agents."
+    return ""
+
+
+def speaks_anthropic(path: str) -> bool:
+    """Whether a client that asks for this path expects the errors of Anthropic's API."""
+    return _without_base(path.split("/"))[:1] == ["messages"]
+
+
+def _without_base(steps: Sequence[str]) -> list[str]:
+    """The steps behind what base URLs begin with."""
+    rest = list(steps)
+    while rest and rest[0] in ("", "api", "openai", "v1"):
+        del rest[0]
+    return rest
+
+
+def _contains(steps: Sequence[str], wanted: tuple[str, str]) -> bool:
+    return wanted in pairwise(steps)

@@ -1,0 +1,64 @@
+"""Which names the Gateway goes by: the page of a stranger can have its own name lead here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ....domain.addresses import ClientAddress
+from ....domain.settings import Settings
+
+_HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
+_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://(?:{_HOST.pattern})", re.IGNORECASE)
+_TAILNET = ".ts.net"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A host as a header names it: in lower case, without brackets."""
+
+    host: str
+    port: int | None
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address | None:
+        try:
+            return ip_address(self.host)
+        except ValueError:
+            return None
+
+    @property
+    def is_loopback(self) -> bool:
+        address = self.address
+        return self.host == "localhost" if address is None else address.is_loopback
+
+
+def is_ours(name: Name, client: ClientAddress, settings: Settings) -> bool:
+    """Whether the client may reach the Gateway by that name."""
+    if name.is_loopback or name.host.endswith(_TAILNET):
+        return client.is_loopback or _is_listed(name, settings)
+    return name.address is not None or _is_listed(name, settings)
+
+
+def _is_listed(name: Name, settings: Settings) -> bool:
+    control = settings.control
+    origins = (origin_of(text) for text in control.allowed_origins)
+    listed = {found.host for found in origins if found is not None}
+    return name.host in listed.union(control.allowed_hosts, settings.listen.hosts)
+
+
+def origin_of(text: str) -> Name | None:
+    """The host of an origin; None where the text is no origin."""
+    found = _ORIGIN.fullmatch(text)
+    return None if found is None else _name(found[2], found[3])
+
+
+def named(text: str) -> Name | None:
+    """The host of a Host header; None where the text is no host."""
+    found = _HOST.fullmatch(text)
+    return None if found is None else _name(found[1], found[2])
+
+
+def _name(host: str, port: str | None) -> Name:
+    return Name(host.strip("[]").lower().rstrip("."), None if port is None else int(port))

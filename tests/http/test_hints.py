@@ -1,0 +1,105 @@
+"""What a client is told that asks for another API, or under another address."""
+
+from __future__ import annotations
+
+import pytest
+
+from .app import Harness
+from .client import CHAT, Client
+
+RESPONSES = (
+    'provider.chat("opensoul")',
+    'set_default_openai_api("chat_completions")',
+    "use_responses_api=False",
+    "openai:chat:opensoul",
+)
+BASE_URL = ("POST /v1/chat/completions", "base URL", "`/v1` at its end")
+MODELS = ("GET /v1/models", "base URL")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("POST", "/v1/responses", RESPONSES),
+        ("GET", "/v1/responses/resp_1", RESPONSES),
+        ("POST", "/responses", RESPONSES),
+        ("POST", "/v1/conversations", RESPONSES),
+        ("POST", "/v1/completions", ("chat completions", "ChatOpenAI", "is_chat_model=True")),
+        ("POST", "/completions", ("chat completions",)),
+        ("POST", "/v1/embeddings", ("Embeddings are not served",)),
+        ("POST", "/v1/images/generations", ("only POST /v1/chat/completions",)),
+        ("POST", "/v1/audio/speech", ("only POST /v1/chat/completions",)),
+        ("POST", "/v1/moderations", ("only POST /v1/chat/completions",)),
+        ("POST", "/api/chat", ("Ollama", *BASE_URL)),
+        ("GET", "/api/tags", ("Ollama", *BASE_URL)),
+        ("POST", "/v1beta/models/x:generateContent", ("Gemini", *BASE_URL)),
+        ("POST", "/chat/completions", BASE_URL),
+        ("POST", "/v1/chat/completions/", BASE_URL),
+        ("POST", "/v1/v1/chat/completions", BASE_URL),
+        ("POST", "/v1//chat/completions", BASE_URL),
+        ("POST", "/v1/chat/completions/chat/completions", BASE_URL),
+        ("POST", "/api/v1/chat/completions", BASE_URL),
+        ("POST", "/V1/Chat/Completions", BASE_URL),
+        ("POST", "/openai/deployments/opensoul/chat/completions", BASE_URL),
+        ("GET", "/v1/chat/completions/models", BASE_URL),
+        ("GET", "/models", MODELS),
+        ("GET", "/v1/models/", MODELS),
+        ("GET", "/v1/v1/models", MODELS),
+        ("GET", "/", ("GET /v1/models", "WebSocket")),
+        ("GET", "/v1", ("GET /v1/models", "WebSocket")),
+        ("GET", "/health", ("GET /healthz",)),
+    ],
+)
+async def test_the_404_says_what_there_is_instead(
+    client: Client, method: str, path: str, says: tuple[str, ...]
+) -> None:
+    reply = await client.ask(method, path)
+
+    assert (reply.status, reply.error["code"]) == (404, "not_found")
+    assert reply.error["message"].startswith(f"There is nothing at {path!r}. ")
+    assert [text for text in says if text not in reply.error["message"]] == []
+
+
+async def test_a_doubled_slash_in_front_does_no_harm(client: Client) -> None:
+    assert (await client.get("//v1/models")).status == 200
+    assert (await client.get("//v1/models", headers={})).status == 401
+
+
+@pytest.mark.parametrize("path", ["/favicon.ico", "/v1/nothing", "/wp-login.php"])
+async def test_of_an_unknown_path_nothing_more_is_said(client: Client, path: str) -> None:
+    reply = await client.get(path)
+
+    assert reply.error["message"] == f"There is nothing at {path!r}."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", CHAT, "POST"), ("POST", "/v1/models", "GET, HEAD"), ("PUT", CHAT, "POST")],
+)
+async def test_the_405_says_which_request_is_served(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    reply = await client.ask(method, path)
+
+    assert (reply.status, reply.headers["Allow"]) == (405, allowed)
+    assert reply.error["message"] == (
+        f"{method} is not allowed here. Allowed: {allowed}. Chat completions are at "
+        "POST /v1/chat/completions; GET /v1/models lists the agents."
+    )
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/messages"])
+async def test_clients_of_anthropic_get_the_error_in_their_own_envelope(
+    gateway: Harness, client: Client, path: str
+) -> None:
+    reply = await client.ask("POST", path, data=b'{"model":"claude"}')
+
+    assert reply.status == 404
+    assert list(reply.json) == ["type", "error"]
+    assert reply.json["type"] == "error"
+    assert list(reply.json["error"]) == ["type", "message"]
+    assert reply.json["error"]["type"] == "not_found_error"
+    assert "chat completions (POST /v1/chat/completions)" in reply.json["error"]["message"]
+    if path.startswith("/v1"):
+        reply = await client.ask("POST", path, headers={"x-api-key": "wrong"})
+        assert (reply.status, reply.json["error"]["type"]) == (401, "authentication_error")

@@ -1,0 +1,147 @@
+"""Texts that wait for the next heartbeat: none is lost in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from opensoul.adapters.transports.control.heartbeats import Heartbeats
+from opensoul.adapters.transports.control.methods.outcomes import Outcomes
+from opensoul.domain.errors import GatewayBusy, SendBlocked, SessionBusy, StoreFailed, Unavailable
+from opensoul.domain.run_records import RunRecord
+from opensoul.domain.send_policy import SendPolicy
+from opensoul.domain.settings import LaneSettings, SessionSettings
+from tests.fakes.domain import FakeRunLog, Gate, answered
+from tests.websocket.methods import OPERATOR, Bench
+
+
+class GatedLog(FakeRunLog):
+    """Waits before it reserves, where it has a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate: Gate | None = None
+
+    async def reserve(self, record: RunRecord) -> RunRecord | None:
+        if self.gate is not None:
+            await self.gate.pass_through()
+        return await super().reserve(record)
+
+
+class Bell:
+    """A bench with heartbeats, and what its agent was asked."""
+
+    def __init__(self) -> None:
+        self.log = GatedLog()
+        self.bench = Bench(log=self.log)
+        bench = self.bench
+        outcomes = Outcomes(bench.gateway, bench.desk, bench.hub)
+        self.heartbeats = Heartbeats(bench.gateway, bench.hub, outcomes, bench.clock, bench.new_id)
+
+    async def wake(self, text: str) -> None:
+        await self.log.end_of(await self.heartbeats.wake(OPERATOR, text))
+
+    @property
+    def asked(self) -> list[list[str]]:
+        return [run.messages[-1].text.split("\n") for run, _ in self.bench.runner.seen]
+
+
+@pytest_asyncio.fixture
+async def bell() -> AsyncIterator[Bell]:
+    bell = Bell()
+    await bell.bench.store.open()
+    yield bell
+    await bell.bench.store.close()
+
+
+async def test_texts_wait_for_the_next_heartbeat_and_are_told_once(bell: Bell) -> None:
+    bell.heartbeats.note("one")
+    bell.heartbeats.note("two")
+
+    await bell.wake("look")
+    await bell.wake("again")
+
+    assert bell.asked == [["System: one", "System: two", "System: look"], ["System: again"]]
+
+
+def switched_off(bell: Bell) -> type[Exception]:
+    bell.heartbeats.enabled = False
+    return Unavailable
+
+
+def blocked(bell: Bell) -> type[Exception]:
+    sessions = SessionSettings(send_policy=SendPolicy(default_allow=False))
+    bell.bench.settings = replace(bell.bench.settings, sessions=sessions)
+    return SendBlocked
+
+
+def unreserved(bell: Bell) -> type[Exception]:
+    bell.log.reserve_failure = StoreFailed("the disk is full")
+    return StoreFailed
+
+
+@pytest.mark.parametrize("refuse", [switched_off, blocked, unreserved])
+async def test_texts_wait_on_where_the_run_is_refused(
+    bell: Bell, refuse: Callable[[Bell], type[Exception]]
+) -> None:
+    before = bell.bench.settings
+    bell.heartbeats.note("one")
+    with pytest.raises(refuse(bell)):
+        await bell.heartbeats.wake(OPERATOR, "look")
+    bell.heartbeats.note("two")
+    bell.bench.settings, bell.heartbeats.enabled = before, True
+    bell.log.reserve_failure = None
+
+    await bell.wake("look again")
+
+    assert bell.asked == [["System: one", "System: two", "System: look again"]]
+
+
+async def test_texts_wait_on_where_the_session_is_busy(bell: Bell) -> None:
+    bell.bench.settings = replace(bell.bench.settings, lanes=LaneSettings(max_waiting=0))
+    busy: dict[str, Any] = {"message": "hi", "idempotencyKey": "busy", "sessionKey": "main"}
+    bell.bench.runner.script("busy", gate := Gate(), answered())
+    await bell.bench.ask("chat.send", **busy)
+    bell.heartbeats.note("one")
+    with pytest.raises(SessionBusy):
+        await bell.heartbeats.wake(OPERATOR, "look")
+    gate.opened.set()
+    await bell.log.end_of("busy")
+
+    await bell.wake("look again")
+
+    assert bell.asked[-1] == ["System: one", "System: look again"]
+
+
+async def test_a_client_that_leaves_does_not_take_texts_with_it(bell: Bell) -> None:
+    bell.heartbeats.note("one")
+    bell.log.gate = gate = Gate()
+    waking = asyncio.create_task(bell.heartbeats.wake(OPERATOR, "look"))
+    await gate.reached.wait()
+    bell.heartbeats.note("two")
+    waking.cancel()
+    await asyncio.gather(waking, return_exceptions=True)
+    bell.log.reserve_failure = StoreFailed("the disk is full")
+    gate.opened.set()
+    await asyncio.gather(*bell.heartbeats._tasks, return_exceptions=True)
+    bell.log.reserve_failure = bell.log.gate = None
+
+    await bell.wake("look again")
+
+    assert bell.asked == [["System: one", "System: two", "System: look again"]]
+
+
+async def test_one_text_too_many_is_refused_and_the_others_stay(bell: Bell) -> None:
+    for number in range(20):
+        bell.heartbeats.note(str(number))
+
+    with pytest.raises(GatewayBusy, match="20 texts wait"):
+        bell.heartbeats.note("one too many")
+
+    await bell.wake("look")
+    assert bell.asked == [[*(f"System: {number}" for number in range(20)), "System: look"]]
