@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
+_LONGEST = 86_400.0
+"""Seconds. A provider that asks for more is asked again after a day."""
 _SECONDS = ("retry_after", "retry_after_seconds", "retryAfter", "retryDelay")
 _UNITS = {"ms": 0.001, "m": 60.0, "h": 3600.0, "s": 1.0}
 _WORDS = re.compile(
@@ -36,7 +38,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.fromtimestamp(now, UTC)).total_seconds())
+    seconds = (date - datetime.fromtimestamp(now, UTC)).total_seconds()
+    return min(max(0.0, seconds), _LONGEST)
 
 
 def advice(error: dict[str, Any], message: str) -> float | None:
@@ -66,7 +69,8 @@ def _from_fields(holder: dict[str, Any]) -> float | None:
 
 
 def _from_time(text: str) -> float:
-    return sum(float(number) * _UNITS[unit] for number, unit in _TIME.findall(text))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _TIME.findall(text))
+    return min(seconds, _LONGEST)
 
 
 def _number(text: str) -> float | None:
@@ -74,4 +78,4 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return max(0.0, number) if isfinite(number) else None
+    return min(max(0.0, number), _LONGEST) if isfinite(number) else None
