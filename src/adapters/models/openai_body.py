@@ -16,6 +16,9 @@ _MAX_BODY_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 16 * 1024
 """What is read at once. Between two such pieces the event loop gets to its other tasks, however
 fast the provider sends."""
+_SMALL_PIECE_BYTES = 2 * 1024
+_MANY_LINES = 1_024
+"""Events of a few bytes take longer than their size tells: then smaller pieces are read."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXCERPT_BYTES = 200
 
@@ -154,6 +157,8 @@ class Body:
 def _piece_end(received: bytes, start: int) -> int:
     """Where the piece that begins at `start` ends: behind a whole event, if it can be."""
     end = start + _PIECE_BYTES
+    if received.count(b"\n", start, end) + received.count(b"\r", start, end) > _MANY_LINES:
+        end = start + _SMALL_PIECE_BYTES
     if len(received) <= end:
         return len(received)
     event_end = received.rfind(b"\n\n", start, end)

@@ -25,6 +25,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     `headers` are looked up by lower-case names; `now` is Unix time. None: nothing usable is said.
     """
+    return _bounded(_from_headers(headers, now))
+
+
+def _from_headers(headers: Mapping[str, str], now: float) -> float | None:
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -38,12 +42,19 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
-    seconds = (date - datetime.fromtimestamp(now, UTC)).total_seconds()
-    return min(max(0.0, seconds), _LONGEST)
+    return max(0.0, (date - datetime.fromtimestamp(now, UTC)).total_seconds())
 
 
 def advice(error: dict[str, Any], message: str) -> float | None:
     """Seconds to wait, from the fields of an error object or the words of its message."""
+    return _bounded(_from_error(error, message))
+
+
+def _bounded(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, _LONGEST)
+
+
+def _from_error(error: dict[str, Any], message: str) -> float | None:
     details = error.get("details")
     metadata = error.get("metadata")
     holders = [error, metadata, *(details if isinstance(details, list) else ())]
@@ -69,8 +80,7 @@ def _from_fields(holder: dict[str, Any]) -> float | None:
 
 
 def _from_time(text: str) -> float:
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _TIME.findall(text))
-    return min(seconds, _LONGEST)
+    return sum(float(number) * _UNITS[unit] for number, unit in _TIME.findall(text))
 
 
 def _number(text: str) -> float | None:
@@ -78,4 +88,4 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return min(max(0.0, number), _LONGEST) if isfinite(number) else None
+    return max(0.0, number) if isfinite(number) else None

@@ -15,8 +15,8 @@ DONE = b"[DONE]"
 """The data of the event behind the answer."""
 _LONGEST_DONE = 16
 """Bytes of a line with `[DONE]` and spaces."""
-_LINE_COST = 64
-"""Bytes that each further line of an event counts besides its own, for the memory it takes."""
+_MOST_LINES = 100_000
+"""Of one event. An empty line takes more memory than its bytes."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CARRIAGE_RETURN = 13
 
@@ -138,7 +138,7 @@ class EventStream:
         if len(value) <= _LONGEST_DONE and value.strip() == DONE and not self._data:
             events.append(value)
             return
-        self._size += len(value) + (_LINE_COST if self._data else 1)
         self._data.append(value)
-        if self._size > self._limit:
+        self._size += len(value) + 1
+        if self._size > self._limit or len(self._data) > _MOST_LINES:
             raise EventTooLong
