@@ -11,6 +11,7 @@ from ...domain.model_calls import Provider
 from . import openai_json
 from .openai_failures import Failures
 from .openai_http import why_broken
+from .openai_protocol import AnswerTooLong
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 16 * 1024
@@ -105,6 +106,8 @@ class Body:
             return await self._read_until(self._deadline)
         except TimeoutError:
             self.failure = self._failures.silent(self._idle_timeout)
+        except AnswerTooLong:
+            self.failure = self._failures.too_long()
         except (aiohttp.ClientError, OSError) as error:
             self.failure = self._failures.unusable(why_broken(error), str(error))
         self.abandoned = True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import aiohttp
+
+from .openai_protocol import BoundedConnection
 
 _LONG_BODY_BYTES = 256 * 1024
 LONGEST_HEADER = 64 * 1024
@@ -21,6 +24,8 @@ class Way:
     address: str
     headers: Mapping[str, str]
     limits: aiohttp.ClientTimeout
+    max_bytes: int
+    """Of one answer's body, as it comes over the connection."""
     proxy: str | None = None
     """Its URL, without credentials."""
     proxy_headers: Mapping[str, str] | None = None
@@ -32,6 +37,15 @@ class _Use:
     """What became of one request. `kept`: its connection had served an earlier one."""
 
     kept: bool = False
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connects as the library does, with connections that are bounded."""
+
+    def __init__(self, *, limit: int, force_close: bool) -> None:
+        super().__init__(limit=limit, force_close=force_close)
+        # The library has no public way to choose the class of its connections.
+        self._factory = partial(BoundedConnection, loop=self._loop)
 
 
 class Connections:
@@ -66,7 +80,7 @@ class Connections:
     async def _send(
         self, way: Way, body: bytes, use: _Use, *, once: bool
     ) -> aiohttp.ClientResponse:
-        return await self._session(once).post(
+        response = await self._session(once).post(
             way.address,
             # A long body given as bytes would be written without a pause.
             data=io.BytesIO(body) if len(body) > _LONG_BODY_BYTES else body,
@@ -77,6 +91,11 @@ class Connections:
             proxy=way.proxy,
             proxy_headers=way.proxy_headers,
         )
+        connection = response.connection
+        # None where the whole body came together with the head.
+        if connection is not None and isinstance(connection.protocol, BoundedConnection):
+            connection.protocol.allow_body(way.max_bytes)
+        return response
 
     def _session(self, once: bool) -> aiohttp.ClientSession:
         """Made on first use, which takes a running event loop; `once`: connections are not kept."""
@@ -85,7 +104,7 @@ class Connections:
             trace.on_connection_reuseconn.append(_note_kept)
             self._sessions[once] = aiohttp.ClientSession(
                 # How many calls run at a time is for the Gateway's lanes to say.
-                connector=aiohttp.TCPConnector(limit=0, force_close=once),
+                connector=_Connector(limit=0, force_close=once),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 max_line_size=LONGEST_HEADER,
                 max_field_size=LONGEST_HEADER,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from .openai_connections import LONGEST_HEADER
+from .openai_protocol import EXCESS_BEFORE_HEAD, MAX_HEAD_BYTES, MAX_INTERIM
 
 _FAULTS = (
     (
@@ -21,6 +22,10 @@ _FAULTS = (
     (
         re.compile("Got more than"),
         f"one of its headers, or its status line, is longer than {LONGEST_HEADER // 1024} kB",
+    ),
+    (
+        re.compile(EXCESS_BEFORE_HEAD),
+        f"more than {MAX_HEAD_BYTES // 1024} kB or {MAX_INTERIM} interim responses came before it",
     ),
     (re.compile("Too many headers"), "it has too many headers"),
     (
