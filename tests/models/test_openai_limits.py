@@ -233,6 +233,67 @@ async def test_the_body_of_a_refusal_is_read_no_further_than_it_is_told(
     await gone(await provider.arrival())
 
 
+def http(first: bytes, block: bytes) -> Behaviour:
+    """Sends `first` instead of an answer, and then `block` for as long as it is read."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.raw(first)
+        while True:
+            await exchange.raw(block)
+
+    return behave
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+AROUND = [
+    pytest.param(http(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"), "32 interim", id="hints"),
+    pytest.param(http(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 9_000), "32 interim", id="continue"),
+    pytest.param(http(b"", b"\r\n" * 10_000), "1024 kB", id="empty lines"),
+    pytest.param(http(CHUNKED + b"1;", b"x" * 10_000), "longer than 200000", id="extension"),
+    pytest.param(http(CHUNKED + b"0\r\n", b"X: y\r\n" * 1_000), "too many headers", id="trailers"),
+    pytest.param(http(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"), "too many headers", id="headers"),
+    pytest.param(http(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 9_999), "longer than 64", id="header"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "problem"), AROUND)
+async def test_what_stands_around_a_body_is_bounded(
+    provider: FakeProvider, client: OpenAICompletions, behaviour: Behaviour, problem: str
+) -> None:
+    provider.will(behaviour)
+    _, error = await failure(client, limited(provider))
+    assert (error.kind, problem in error.message) == (FailureKind.BAD_RESPONSE, True), error.message
+    await gone(await provider.arrival())
+
+
+async def test_a_few_interim_responses_are_read_over(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 32
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(DELTA + STOP)
+    provider.will(fake.raw_http(hints + head + DELTA + STOP))
+    assert text_of(await collect(client, call(provider.base_url))) == "x"
+
+
+async def test_what_comes_behind_an_answer_on_a_kept_connection_ends_it(
+    provider: FakeProvider, client: OpenAICompletions
+) -> None:
+    asked = asyncio.Event()
+
+    async def behave(exchange: Exchange) -> None:
+        await fake.raw(DELTA, STOP)(exchange)
+        await asked.wait()
+        while True:
+            await exchange.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 100)
+
+    provider.will(behave, fake.answer("again"))
+    assert text_of(await collect(client, call(provider.base_url))) == "x"
+    asked.set()
+    await gone(await provider.arrival())
+    assert text_of(await collect(client, call(provider.base_url))) == "again"
+    assert (await provider.arrival()).connection == 2
+
+
 @pytest.mark.parametrize("said", ["1e300", "9" * 300, "Fri, 31 Dec 9999 23:59:59 GMT", "86401"])
 def test_no_provider_is_left_alone_for_longer_than_a_day(said: str) -> None:
     assert retry_after({"retry-after": said}, 0.0) == 86_400
