@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test bench bench-peers format lint docs model pins clean
+.PHONY: help run test test-loops bench bench-peers format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -49,6 +49,9 @@ test: .venv/.dev ## Run every check: format, lint, types, contracts, tests, cove
 	@$(say) 'The local model (opensoul models fetch)' && $(MAKE) --no-print-directory model
 	@$(say) 'Tests (pytest under coverage, subprocesses included)' && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -ra $(ARGS)
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
+	@$(BIN)/pytest -ra --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
 
 bench: .venv/.dev ## Measure the Gateway beside a bare pass-through (ARGS=--quick for two minutes).
 	@$(BIN)/python -m bench.run $(ARGS) && $(BIN)/python -m bench.chart

@@ -17,7 +17,15 @@ from dependency_injector.providers import Callable as Call
 from dependency_injector.providers import Dict, Factory, Object, Provider, Singleton
 from quart import Blueprint
 
-from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
+from ..adapters.config import (
+    ConfigEditor,
+    ConfigSource,
+    Inputs,
+    Locations,
+    Overrides,
+    home_directory,
+    locate,
+)
 from ..adapters.models.local import LocalModels
 from ..adapters.models.openai_completions import OpenAICompletions
 from ..adapters.models.scripted import Scripted
@@ -54,6 +62,7 @@ from . import making, plugins
 from .lifecycle import Lifecycle, Lock
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .supervisor import Supervisor
 
 
 class Container(DeclarativeContainer):
@@ -62,7 +71,7 @@ class Container(DeclarativeContainer):
     # What the process was started with.
     overrides: Provider[Overrides] = Object(Overrides())
     env: Provider[Mapping[str, str]] = Object(os.environ)
-    home: Provider[Path] = Call(Path.home)
+    home: Provider[Path | None] = Call(home_directory)
     log_ring: Provider[LogRing] = Singleton(LogRing)
     configure_logging: Provider[ConfigureLogging] = Singleton(
         making.configure_logging, overrides, log_ring
@@ -157,7 +166,8 @@ class Container(DeclarativeContainer):
     )
 
     # The application.
-    readiness: Provider[Readiness] = Singleton(Readiness, store=store)
+    supervisor: Provider[Supervisor] = Singleton(Supervisor)
+    readiness: Provider[Readiness] = Singleton(Readiness, store=store, supervisor=supervisor)
     control: Provider[ControlPlane] = Singleton(
         ControlPlane,
         Singleton(
@@ -194,6 +204,7 @@ class Container(DeclarativeContainer):
         models=models,
         prepare=prepare,
         readiness=readiness,
+        supervisor=supervisor,
         clock=clock,
         configure_logging=configure_logging,
         reloads=reloads,

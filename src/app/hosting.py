@@ -1,12 +1,10 @@
-"""Hosts the application with hypercorn: sockets, signals, and how it ends."""
+"""Hosts the application with hypercorn: sockets, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import os
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -20,6 +18,7 @@ from ..domain.settings import ListenSettings
 from . import event_loop, websocket_rules
 from .lifecycle import Lifecycle
 from .peers import PeerConnections
+from .signals import stop_on_signals
 from .websocket_wire import TimedConfig, Timing
 
 _BACKLOG = 1_024
@@ -34,14 +33,18 @@ class PortTaken(Exception):
     """The address cannot be listened on; the message says which, and why."""
 
 
+class TlsUnusable(Exception):
+    """The certificate or its key cannot be used; the message says which files, and why."""
+
+
 OnReady = Callable[[int], None]
 """Gets the port, once connections are taken there."""
 
 
 def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: OnReady) -> None:
-    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+    """Run until a signal to stop, then drain; a second one ends the process at once.
 
-    Raises PortTaken, and whatever keeps the Gateway from starting.
+    Raises PortTaken, TlsUnusable, and whatever keeps the Gateway from starting.
     """
     sockets = open_sockets(listen)
     _allow_many_connections()
@@ -53,7 +56,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
         on_ready(port)
 
     async def until_signal() -> None:
-        stop = _stop_on_signals()
+        stop = stop_on_signals()
         await serve_until(stop, app, lifecycle, listen, sockets, ready)
 
     event_loop.run(until_signal(), loop_factory=_loop_factory())
@@ -74,12 +77,11 @@ async def serve_until(
 
     `peers` limits the connections of one address; left out: by the settings in force.
     """
-    websocket_rules.install()
+    opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
+    port = opened[0].getsockname()[1]
     config = hypercorn_config(listen)
     config.websocket_timing = websockets
     config.peers = peers or PeerConnections.by(lambda: lifecycle.settings)
-    opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
-    port = opened[0].getsockname()[1]
 
     async def until_stopped() -> None:
         on_ready(port)
@@ -90,6 +92,8 @@ async def serve_until(
     async with AsyncExitStack() as stack:
         for listener in opened:
             stack.callback(listener.close)
+        websocket_rules.install()
+        _check_certificate(config)
         await lifecycle.start()
         stack.push_async_callback(lifecycle.stop)
         await worker_serve(
@@ -98,6 +102,18 @@ async def serve_until(
             sockets=sockets,
             shutdown_trigger=until_stopped,
         )
+
+
+def _check_certificate(config: TimedConfig) -> None:
+    """hypercorn loads it once the Gateway has started, and reports less. Raises TlsUnusable."""
+    try:
+        config.create_ssl_context()
+    except OSError as error:  # An SSLError is one, too.
+        reason = error.strerror or str(error)
+        raise TlsUnusable(
+            f"The certificate {config.certfile} with the key {config.keyfile} cannot be used: "
+            f"{reason}. Both have to be readable PEM files that belong together (gateway.tls)."
+        ) from error
 
 
 def open_sockets(listen: ListenSettings) -> Sockets:
@@ -186,21 +202,6 @@ def _spare_the_log() -> None:
     """Each line would look up in which thread and process it was written, though none tells that:
     https://docs.python.org/3/howto/logging.html#optimization"""
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-
-
-def _stop_on_signals() -> asyncio.Event:
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: int) -> None:
-        if told.is_set():
-            # Nothing is lost: a turn is in the store whole or not at all.
-            os._exit(128 + number)
-        told.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
-    return told
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

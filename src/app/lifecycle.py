@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from ..domain.devices import Devices
+from ..adapters.transports.control.hub import HEALTH_SECONDS, TICK_SECONDS
+from ..domain.devices import EXPIRY_SECONDS, Devices
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
@@ -24,6 +25,7 @@ from ..domain.recovery import recover
 from ..domain.settings import LoggingSettings, Settings
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,9 @@ class Lock(Protocol):
 class Control(Protocol):
     """The control plane, as far as it has to be started and stopped."""
 
-    async def run(self) -> None: ...
+    async def tick(self) -> None: ...
+
+    async def broadcast_health(self) -> None: ...
 
     def auth_changed(self) -> None: ...
 
@@ -57,8 +61,6 @@ Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 Prepare = Callable[[ModelTarget], Awaitable[None]]
 """Makes a model ready before it is first asked. Raises ModelFailed."""
-
-_Background = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Lifecycle:
@@ -81,6 +83,7 @@ class Lifecycle:
         models: Mapping[str, ModelClient],
         prepare: Mapping[str, Prepare],
         readiness: Readiness,
+        supervisor: Supervisor,
         clock: Clock,
         configure_logging: ConfigureLogging,
         reloads: Reloads,
@@ -97,12 +100,13 @@ class Lifecycle:
         self._models = models
         self._prepare = prepare
         self._readiness = readiness
+        self._supervisor = supervisor
         self._clock = clock
         self._configure_logging = configure_logging
         self._reloads = reloads
         self._watch = watch
         self._stop_watching = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
         self._started = False
@@ -113,14 +117,24 @@ class Lifecycle:
         return self._settings()
 
     async def start(self) -> None:
-        """Raises what keeps the Gateway from starting, with nothing left behind.
+        """Raises what keeps the Gateway from starting; it may be started again once that is mended.
 
-        Does nothing once it has started: who hosts the application starts it first, and can tell
-        of a failure in its own words, where a server would say that its lifespan failed.
+        Does nothing once it has started: the host of the application starts it first, because it
+        can report a failure in a sentence, where a server reports that the lifespan failed.
+        Raises RuntimeError after `stop`: parts that were closed are not opened again.
         """
+        if self._drain is not None:
+            raise RuntimeError("This Gateway was stopped: make another one of a new container.")
         if self._started:
             return
         self._started = True
+        try:
+            await self._start()
+        except BaseException:
+            self._started = False
+            raise
+
+    async def _start(self) -> None:
         async with AsyncExitStack() as stack:
             self._lock.acquire()
             stack.callback(self._lock.release)
@@ -146,11 +160,15 @@ class Lifecycle:
         return grace
 
     async def stop(self) -> None:
-        """Drain, then let go of everything in the opposite order of `start`."""
+        """Drain, then close everything in the opposite order of `start`; nothing if not started."""
+        if not self._started:
+            return
         self.begin_drain()
-        if self._drain is not None:
-            await self._drain
-        await self._stack.aclose()
+        try:
+            if self._drain is not None:
+                await self._drain
+        finally:
+            await self._stack.aclose()
 
     async def _drain_runs(self, grace: float) -> None:
         """Connections stay until the runs have ended, so that nobody misses how they did."""
@@ -163,30 +181,25 @@ class Lifecycle:
             logger.warning("runs were interrupted when the Gateway died", extra={"runs": recovered})
 
     def _begin_tasks(self) -> None:
-        for run in (
-            self._readiness.watch,
-            self._prune,
-            self._keep_up,
-            self._watch_files,
-            self._devices.watch,
-            self._control.run,
-        ):
-            self._tasks.append(asyncio.create_task(_guarded(run)))
+        supervisor, control = self._supervisor, self._control
+        self._logged_as = self._settings().logging
+        supervisor.run("event loop watch", self._readiness.watch)
+        supervisor.run("configuration files", self._watch_files)
+        supervisor.run("configuration changes", self._keep_up)
+        supervisor.every("pruning", _PRUNE_EVERY, self._prune, at_once=True)
+        supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
+        supervisor.every("ticks", TICK_SECONDS, control.tick)
+        supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
 
     async def _end_tasks(self) -> None:
         self._stop_watching.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await self._supervisor.close()
 
     async def _prune(self) -> None:
         """Delete the sessions of stateless requests once their time is over."""
-        while True:
-            keep = self._settings().sessions.one_off_retention
-            if keep is not None:
-                await self._prune_older_than(keep)
-            await asyncio.sleep(_PRUNE_EVERY)
+        keep = self._settings().sessions.one_off_retention
+        if keep is not None:
+            await self._prune_older_than(keep)
 
     async def _prune_older_than(self, keep: float) -> None:
         try:
@@ -201,15 +214,17 @@ class Lifecycle:
         await self._watch(self._stop_watching)
 
     async def _keep_up(self) -> None:
-        """Do what a configuration asks for beyond being read, now and after each change."""
-        logging_settings = self._settings().logging
+        """Do what a configuration asks for beyond being read, now and after each change.
+
+        All of it each time, so that a failure on the way loses nothing of a change.
+        """
         while True:
+            self._control.auth_changed()
+            if self._settings().logging != self._logged_as:
+                self._logged_as = self._settings().logging
+                self._log_as(self._logged_as)
             await self._prepare_models()
             await self._reloads.applied()
-            self._control.auth_changed()
-            if self._settings().logging != logging_settings:
-                logging_settings = self._settings().logging
-                self._log_as(logging_settings)
 
     def _log_as(self, settings: LoggingSettings) -> None:
         try:
@@ -228,11 +243,3 @@ class Lifecycle:
             except ModelFailed as failure:
                 extra = {"model": target.ref, "reason": failure.message}
                 logger.warning("a model is not ready", extra=extra)
-
-
-async def _guarded(run: _Background) -> None:
-    """The outermost edge of a background task: a failure is told, and ends that task alone."""
-    try:
-        await run()
-    except Exception:
-        logger.exception("a background task failed", extra={"task": run.__qualname__})

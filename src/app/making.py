@@ -155,7 +155,7 @@ def transports(
 ) -> list[Blueprint]:
     return [
         openai_chat.transport(gateway, started_at=clock()),
-        health.transport(readiness.check),
+        health.transport(readiness.check, readiness.degraded),
         control.blueprint(),
         *plugins.transports(gateway, settings().transports, find_plugins),
     ]

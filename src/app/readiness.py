@@ -1,4 +1,4 @@
-"""Whether the Gateway is fit to serve: its store answers, and its event loop is not stuck."""
+"""Whether the Gateway is fit to serve: store, event loop, background tasks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ..domain.errors import StoreFailed
 from ..domain.ports import SessionStore
+from .supervisor import Supervisor
 
 
 class Readiness:
@@ -20,11 +21,13 @@ class Readiness:
         self,
         *,
         store: SessionStore,
+        supervisor: Supervisor,
         beat: float = 0.25,
         late: float = 1.0,
         store_deadline: float = 2.0,
     ) -> None:
         self._store = store
+        self._supervisor = supervisor
         self._beat = beat
         self._late_at = late
         self._store_deadline = store_deadline
@@ -42,7 +45,7 @@ class Readiness:
 
     async def check(self) -> Mapping[str, str]:
         """The failing parts, each with a sentence; empty when all are fit."""
-        failing: dict[str, str] = {}
+        failing: dict[str, str] = dict(self._supervisor.failing())
         if self.draining:
             failing["gateway"] = "The Gateway is shutting down."
         if late := self._lateness():
@@ -55,6 +58,11 @@ class Readiness:
         except TimeoutError:
             failing["store"] = f"The store did not answer within {self._store_deadline:g} s."
         return failing
+
+    def degraded(self) -> Mapping[str, str]:
+        """The parts that failed once and may be well again at the next attempt."""
+        failing = self._supervisor.failing()
+        return {k: v for k, v in self._supervisor.degraded().items() if k not in failing}
 
     def _lateness(self) -> float:
         """Seconds by which the last beat was late, or by which the next one already is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from dependency_injector import providers
@@ -11,16 +12,19 @@ from ..adapters.system.token_file import TokenFile
 from ..domain.settings import Settings
 from .cli.banner import base_url, start_message
 from .cli.output import echo
+from .cli.streams import discard_output
 from .container import Container
 from .hosting import host
 from .server import create_app
+
+logger = logging.getLogger(__name__)
 
 
 def serve(overrides: Overrides, *, print_example: bool) -> int:
     """Serve until a signal; the exit code.
 
     `print_example`: the generated token may stand in the command that is printed. Raises
-    ConfigInvalid, PluginMissing, PortTaken, StateLocked, StoreFailed.
+    ConfigInvalid, PluginMissing, PortTaken, TlsUnusable, StateLocked, StoreFailed.
     """
     container = Container(overrides=providers.Object(overrides))
     app = create_app(container)
@@ -35,7 +39,13 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
             config=overrides.config_path,
             secret_from_options=overrides.token is not None or overrides.password is not None,
         )
-        echo(message)
+        try:
+            echo(message)
+        except OSError as error:
+            # Nobody reads it, or the disk is full: no reason not to serve.
+            reason = error.strerror or str(error)
+            logger.warning("the start message is not printed", extra={"reason": reason})
+            discard_output()
 
     host(app, container.lifecycle(), settings.listen, on_ready=tell)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
@@ -59,9 +60,16 @@ class ServerWire:
         return self._transport.get_write_buffer_size()
 
     def stop_writing(self) -> None:
-        """Tell the peer that nothing follows, and read on; TLS knows no such half."""
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
+        """Send the peer our end of file, and read on; TLS has no such half-close.
+
+        Does nothing while bytes are unsent: asyncio would shut the socket down later, in a callback
+        of the loop, where a peer that has gone meanwhile is an error that nobody catches.
+        """
+        transport = self._transport
+        if transport.can_write_eof() and not transport.is_closing() and self.unsent() == 0:
+            # asyncio, unlike uvloop, raises when the peer has closed its socket already.
+            with suppress(OSError):
+                transport.write_eof()
 
     async def taken(self, write: Coroutine[Any, Any, None], patience: float) -> bool:
         """Write; cut, and answer False, when the peer takes nothing for so many seconds.

@@ -44,7 +44,7 @@ from .ports import Clock
 logger = logging.getLogger(__name__)
 
 EXPIRY_SECONDS = 15.0
-"""How often it is looked for requests that nobody decided on."""
+"""Seconds between two calls of `expire`, so that requests expire also while nobody comes."""
 
 _WORDS: Mapping[type[DeviceEvent], str] = MappingProxyType(
     {
@@ -96,12 +96,6 @@ class Devices:
     async def open(self) -> None:
         """Read the book. Raises StoreFailed."""
         self._kept = await self._book.load()
-
-    async def watch(self) -> None:
-        """Have requests expire also while nobody comes. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(EXPIRY_SECONDS)
-            await self.expire()
 
     async def expire(self) -> None:
         """Let go of requests that nobody has decided on in time. Raises StoreFailed."""

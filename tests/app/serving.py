@@ -17,6 +17,7 @@ from opensoul.adapters.config import Overrides
 from opensoul.app.container import Container
 from opensoul.app.hosting import open_sockets, serve_until
 from opensoul.app.server import create_app
+from opensoul.app.supervisor import Supervisor
 
 SECRET = "a secret of the tests"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -37,6 +38,15 @@ def config(provider_url: str = "http://127.0.0.1:9/v1", **sections: Any) -> dict
 
 def provider(url: str, *models: str, **more: Any) -> dict[str, Any]:
     return {"baseUrl": url, "models": [{"id": model} for model in models or ("m",)], **more}
+
+
+def hurried() -> providers.Provider[Any]:
+    """A Supervisor for `serving` whose pauses take a thousandth of their time."""
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds / 1_000)
+
+    return providers.Singleton(Supervisor, sleep=sleep)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dependency_injector import providers
 
 from opensoul.adapters.stores.memory import MemoryStore
 from opensoul.app.readiness import Readiness
+from opensoul.app.supervisor import Supervisor
 from opensoul.domain.errors import StoreFailed
 from tests.app.serving import Served, config, serving
 
@@ -50,7 +51,7 @@ async def test_a_store_that_does_not_answer_is_named() -> None:
     store = SickStore()
     store.stuck = asyncio.Event()
 
-    failing = await Readiness(store=store, store_deadline=0.01).check()
+    failing = await Readiness(store=store, supervisor=Supervisor(), store_deadline=0.01).check()
 
     assert "did not answer" in failing["store"]
 
@@ -58,7 +59,7 @@ async def test_a_store_that_does_not_answer_is_named() -> None:
 async def test_an_event_loop_that_was_stuck_is_named_until_it_beats_again() -> None:
     store = MemoryStore()
     await store.open()
-    readiness = Readiness(store=store, beat=0.01, late=0.05)
+    readiness = Readiness(store=store, supervisor=Supervisor(), beat=0.01, late=0.05)
     watching = asyncio.create_task(readiness.watch())
     await asyncio.sleep(0)
 

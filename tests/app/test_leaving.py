@@ -12,6 +12,8 @@ from tests.app.serving import Served
 from tests.fakes.behaviours import answer, hang, hang_after
 from tests.fakes.provider import FakeProvider
 
+pytestmark = pytest.mark.both_loops
+
 AT_ONCE = 1.0
 PATIENCE = 10.0
 

@@ -21,6 +21,8 @@ from opensoul.domain.model_calls import ModelTarget
 from opensoul.domain.settings import ListenSettings, LoggingSettings
 from tests.app.serving import config, serving
 
+pytestmark = pytest.mark.both_loops
+
 
 class BrokenStore(MemoryStore):
     """`open` and `prune_one_off` fail on demand; remembers when it was closed and pruned."""

@@ -6,10 +6,13 @@ import ssl
 from pathlib import Path
 
 import aiohttp
+import pytest
 import trustme
 
 from tests.app.serving import config, serving
 from tests.fakes.provider import FakeProvider
+
+pytestmark = pytest.mark.both_loops
 
 
 async def test_with_certificate_and_key_it_speaks_https(

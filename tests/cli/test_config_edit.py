@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_a_path_that_leads_nowhere_is_told(configured: Home, path: str) -> None:
 def test_a_secret_is_set_from_standard_input(
     configured: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", StringIO("open!\n"))
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"open!\n")))
     assert configured.opensoul("config", "set", "gateway.auth.token", "-").code == 0
     assert changed(configured, '"sesame"', '"open!"')
 

@@ -12,7 +12,7 @@ import pytest
 from opensoul.adapters.config import ConfigInvalid, Issue, Overrides
 from opensoul.adapters.system.state_lock import StateLocked
 from opensoul.app.cli.secrets import masked_arguments
-from opensoul.app.hosting import PortTaken
+from opensoul.app.hosting import PortTaken, TlsUnusable
 from opensoul.app.plugins import PluginMissing
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.model_calls import Secret
@@ -95,6 +95,7 @@ def test_options_that_cannot_be_meant_are_usage_errors(
     ("failure", "code", "told"),
     [
         (PortTaken("Cannot listen on 127.0.0.1 port 1: taken."), "port_taken", "Cannot listen"),
+        (TlsUnusable("The certificate c.pem is none."), "tls_unusable", "The certificate c.pem"),
         (PluginMissing("No runner `x`."), "plugin_missing", "No runner `x`."),
         (StateLocked(Path("/state"), None), "state_locked", "/state is in use by another process"),
         (StoreFailed("The store is from a newer version."), "store_failed", "newer version"),

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import trustme
 
 from tests.e2e.process import OPENSOUL, GatewayProcess
@@ -27,6 +28,8 @@ class Terminal:
 
     gateway: GatewayProcess
     arguments: tuple[str, ...]
+    kind: str | None = "xterm-256color"
+    """The value of TERM; None: not set."""
     shown: bytes = b""
     _master: int = field(default=-1)
 
@@ -34,7 +37,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
             [OPENSOUL, *self.arguments],
-            env=self.gateway.env | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"},
+            env=self._env(),
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -48,6 +51,11 @@ class Terminal:
             self._process.kill()
         self._process.wait()
         os.close(self._master)
+
+    def _env(self) -> dict[str, str]:
+        env = self.gateway.env | {"COLUMNS": "100", "LINES": "30"}
+        env.pop("TERM", None)
+        return env if self.kind is None else env | {"TERM": self.kind}
 
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
@@ -104,8 +112,10 @@ def test_deleting_asks_back(gateway: GatewayProcess) -> None:
         assert terminal.ended() == 130
 
 
-def test_the_chat_opens_and_is_left(gateway: GatewayProcess) -> None:
-    with Terminal(gateway, ("tui", "--session", "agent:main:terminal")) as terminal:
+@pytest.mark.parametrize("kind", ["xterm-256color", None])
+def test_the_chat_opens_and_is_left(gateway: GatewayProcess, kind: str | None) -> None:
+    arguments = ("tui", "--session", "agent:main:terminal")
+    with Terminal(gateway, arguments, kind) as terminal:
         terminal.until(b"connected")
         terminal.type(b"\x11")
         assert terminal.ended() == 0

@@ -29,6 +29,8 @@ from opensoul.client.options import MoreOptions
 from .conftest import Connect
 from .fake_gateway import TOKEN, FakeGateway
 
+pytestmark = pytest.mark.both_loops
+
 
 async def test_it_says_who_it_is_and_learns_what_it_may(
     fake: FakeGateway, connect: Connect

@@ -25,6 +25,8 @@ from opensoul.client import (
 from .conftest import Connect
 from .fake_gateway import FakeGateway, FakeRun, failed, finished, send, started, text
 
+pytestmark = pytest.mark.both_loops
+
 
 async def test_a_run_is_followed_to_its_end(fake: FakeGateway, connect: Connect) -> None:
     async with connect() as client:

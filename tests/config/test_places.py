@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.config import Overrides, locate
+from opensoul.adapters.config import NoPlace, Overrides, locate
 
 from .place import Place
 
@@ -75,6 +75,23 @@ def test_a_relative_state_directory_starts_here(
 
 def test_a_tilde_alone_is_the_home_directory(tmp_path: Path) -> None:
     assert locate({"OPENSOUL_STATE_DIR": "~"}, Overrides(), tmp_path).state_dir == tmp_path
+
+
+def test_without_a_home_the_state_directory_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(NoPlace, match="HOME is not set"):
+        locate({}, Overrides(), None)
+    env = {"OPENSOUL_STATE_DIR": str(tmp_path)}
+    assert locate(env, Overrides(), None).config_path == tmp_path / "opensoul.json"
+    with pytest.raises(NoPlace, match=r"~/x\.json is in the home directory"):
+        locate(env, Overrides(config_path="~/x.json"), None)
+
+
+def test_a_home_that_is_not_utf8_is_refused_where_it_is_used() -> None:
+    home = Path("/home/caf\udce9")
+    with pytest.raises(NoPlace, match=r"/home/caf\\xe9/\.opensoul is not UTF-8 text"):
+        locate({}, Overrides(), home)
+    env = {"OPENSOUL_STATE_DIR": "/state"}
+    assert locate(env, Overrides(), home).state_dir == Path("/state")
 
 
 def test_the_option_wins_over_both_variables(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.transports.control import hub
 from opensoul.adapters.transports.control.problems import INTERNAL_ERROR
-from tests.app.serving import SECRET, Served, config, serving
+from tests.app.serving import SECRET, Served, config, hurried, serving
 from tests.app.serving import provider as provider_section
 from tests.control.client import Peer, Refused, connect_params, connected, knocking
 from tests.control.conftest import Enter
@@ -104,12 +103,9 @@ async def test_heartbeats_are_told_and_can_be_switched_off(enter: Enter) -> None
     assert "look" in asked
 
 
-async def test_a_tick_shows_that_the_connection_lives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub, "TICK_SECONDS", 0.05)
+async def test_a_tick_shows_that_the_connection_lives(tmp_path: Path) -> None:
     async with (
-        serving(tmp_path, config()) as served,
+        serving(tmp_path, config(), supervisor=hurried()) as served,
         connected(served.client, SECRET, scopes=[]) as peer,
     ):
         first, second = await peer.event("tick"), await peer.event("tick")
@@ -172,12 +168,9 @@ def _has_bobs_final(peer: Peer) -> bool:
     return any(payload.get("state") == "final" for payload in told)
 
 
-async def test_health_is_told_at_intervals_with_its_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub, "HEALTH_SECONDS", 0.05)
+async def test_health_is_told_at_intervals_with_its_version(tmp_path: Path) -> None:
     async with (
-        serving(tmp_path, config()) as served,
+        serving(tmp_path, config(), supervisor=hurried()) as served,
         connected(served.client, SECRET, scopes=READ) as peer,
     ):
         first, second = await peer.event("health"), await peer.event("health")
@@ -237,7 +230,7 @@ async def test_models_are_listed_by_provider_and_name(
             ("zeta", "a"),
             ("zeta", "b"),
         ]
-        error = await refusal(peer, "models.list", {"extra": True})
+        error = await refusal(peer, "models.list", {"provider": True})
         assert error["message"].startswith("invalid models.list params")
     assert provider.requests == []
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from dependency_injector import providers
 
 from opensoul.adapters.stores.run_log import MemoryRunLog
@@ -15,6 +16,8 @@ from tests.app.serving import SECRET, config, serving
 from tests.control.client import PATIENCE, connected
 from tests.fakes.behaviours import Behaviour, Exchange, answer, chunk
 from tests.fakes.provider import FakeProvider
+
+pytestmark = pytest.mark.both_loops
 
 ASKED = {"message": "hi", "sessionKey": "main", "idempotencyKey": "K"}
 

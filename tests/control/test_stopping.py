@@ -12,6 +12,8 @@ from tests.control.conftest import Enter
 from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
 
+pytestmark = pytest.mark.both_loops
+
 RESTART = (1012, "service restart")
 WORDS = ["word " * 20] * 2_000
 

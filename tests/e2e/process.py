@@ -17,6 +17,8 @@ from types import TracebackType
 START_LIMIT = 30.0
 STOP_LIMIT = 30.0
 LOG_LIMIT = 20.0
+UNEXPECTED = ("Traceback", "never retrieved", "Exception in callback", "was destroyed but")
+"""What Python and event loops write about errors that nothing handles."""
 OPENSOUL = Path(sys.executable).with_name("opensoul")
 
 
@@ -119,13 +121,15 @@ class GatewayProcess:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Its exit code. AssertionError when it logged an error that it did not expect itself."""
         code = self._process.wait(STOP_LIMIT)
         for reader in self._readers:
             reader.join()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
+        log = "".join(self.err)
+        assert not any(sign in log for sign in UNEXPECTED), log
         return code
 
     def stop(self) -> int:

@@ -16,6 +16,8 @@ from .app import TOKEN, Harness
 from .client import CHAT, HI, Bare, Client, bare
 from .conftest import AccessLog
 
+pytestmark = pytest.mark.both_loops
+
 STOP = ModelFinished(StopReason.STOP, Usage(1, 1))
 LEFT = Aborted("The client left.")
 PROMPTLY = 1.0

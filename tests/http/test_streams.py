@@ -42,6 +42,8 @@ from .app import Harness
 from .client import Bare, Client, bare
 from .conftest import AccessLog
 
+pytestmark = pytest.mark.both_loops
+
 STOP = ModelFinished(StopReason.STOP, Usage(1, 1))
 END = Finished(StopReason.STOP, Usage(1, 1), "fake/fake-1")
 

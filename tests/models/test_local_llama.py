@@ -189,11 +189,14 @@ async def test_a_child_ends_with_its_parent_even_when_its_pipe_stays_open(
     os.close(write)
 
 
-async def test_a_child_is_deaf_to_the_terminal(model_file: Path) -> None:
+async def test_a_child_ignores_signals_of_a_terminal_and_of_a_service_manager(
+    model_file: Path,
+) -> None:
     setup = ModelSetup(model_file, 256)
     child = await ModelProcess.start(CHILD_COMMAND, setup, patience=PATIENCE)
     assert os.getsid(child.pid) != os.getsid(0)
-    os.kill(child.pid, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(child.pid, number)
     health = child.served_at.address + "/health"
     async with aiohttp.ClientSession() as client, client.get(health) as answer:
         assert answer.status == 200

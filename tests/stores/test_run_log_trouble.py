@@ -137,19 +137,50 @@ async def test_the_file_of_another_store_is_refused(tmp_path: Path) -> None:
         await SqliteRunLog(tmp_path / FILE, clock=HandClock()).start()
 
 
-async def test_damage_is_told(tmp_path: Path) -> None:
+async def test_damaged_events_are_told_to_who_follows_them(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        tell(log, "r", *words("a"), END)
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+        connection.execute("UPDATE events SET body = '[[7]]' WHERE last_seq = 2")
+    async with started(tmp_path) as log:
+        with pytest.raises(StoreFailed, match="The run log cannot be read: a stored event"):
+            await told_kept(log)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "status = 'odd'",
+        "status = x'ff'",
+        "on_leave = 'odd'",
+        "session_key = 'no key'",
+        "session_key = x'ff'",
+        "agent_id = CAST(x'ff' AS TEXT)",
+        "fingerprint = x'ff'",
+        "door = x'ff'",
+        "accepted_at = 'yesterday'",
+        "started_at = 9e999",
+        "ended_at = 'yesterday'",
+        "last_seq = 'many'",
+        "ended_at = NULL, status = 'odd'",
+        "ended_at = NULL, session_key = x'ff'",
+    ],
+)
+async def test_a_damaged_run_keeps_no_other_from_being_listed_nor_the_log_from_starting(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with started(tmp_path) as log:
         tell(log, "r", *words("a"), END)
         tell(log, "s", END)
     with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
-        connection.execute("UPDATE events SET body = '[[7]]' WHERE last_seq = 2")
-        connection.execute("UPDATE runs SET status = 'odd' WHERE id = 's'")
+        connection.execute(f"UPDATE runs SET {damage} WHERE id = 's'")  # noqa: S608
     async with started(tmp_path) as log:
-        with pytest.raises(StoreFailed, match="The run log cannot be read: a stored event"):
-            await told_kept(log)
-        with pytest.raises(StoreFailed, match="cannot be read: a stored run has an unknown value"):
-            await log.find("s")
-    with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
-        connection.execute("UPDATE runs SET ended_at = NULL")
-    with pytest.raises(StoreFailed, match="cannot be read"):
-        await SqliteRunLog(tmp_path / FILE, clock=HandClock()).start()
+        for _ in range(2):
+            listed = await log.list(RunQuery())
+            assert {run.id for run in listed.runs} == {"r", "s"}
+        found = await log.find("s")
+
+    assert found is not None
+    assert [(r.__dict__["place"], r.__dict__["cell"]) for r in caplog.records] == [
+        ("s", damage.rpartition(", ")[2].partition(" ")[0])
+    ]

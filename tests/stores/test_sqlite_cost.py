@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.stores.sqlite_damage import DamageLog
 from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
 from opensoul.adapters.stores.sqlite_schema import open_database
 from opensoul.adapters.stores.sqlite_turns import load_session, prune_batch
@@ -57,9 +58,9 @@ def test_loading_reads_no_more_of_a_long_session_than_of_a_short_one(
     connection: sqlite3.Connection,
 ) -> None:
     steps = Steps(connection)
-    short = load_session(connection, SHORT, BUDGET)
+    short = load_session(connection, SHORT, BUDGET, DamageLog())
     for_short = steps.taken()
-    long = load_session(connection, LONG, BUDGET)
+    long = load_session(connection, LONG, BUDGET, DamageLog())
     for_long = steps.taken()
     assert short is not None
     assert long is not None

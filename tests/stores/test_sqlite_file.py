@@ -174,15 +174,3 @@ async def test_damage_inside_the_file_is_told_not_mended(tmp_path: Path) -> None
     with pytest.raises(StoreFailed):
         await store.check()
     await store.close()
-
-
-async def test_a_message_that_cannot_be_decoded_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "sessions.sqlite3"
-    store = SqliteStore(path)
-    await store.open()
-    await store.append(make_turn("r1"))
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("""UPDATE messages SET body = '{"role":"user"}'""")
-    with pytest.raises(StoreFailed, match="cannot be read: a stored message"):
-        await store.load(KEY, 1_000)
-    await store.close()

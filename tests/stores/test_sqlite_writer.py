@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,56 @@ async def test_a_fault_in_the_work_itself_reaches_who_asked_for_it(path: Path) -
     await writer.close()
     with pytest.raises(StoreFailed, match="closed"):
         writer.submit(stumble)
+
+
+async def test_work_that_raises_what_no_future_takes_does_not_hold_up_the_others(
+    path: Path,
+) -> None:
+    def stop(connection: sqlite3.Connection) -> None:
+        raise StopIteration
+
+    writer = GroupWriter(open_database(path, own=INCOMING))
+    results = await asyncio.wait_for(
+        asyncio.gather(
+            writer.submit(stop),
+            writer.submit_with_others(append_turns, make_turn("r1")),
+            return_exceptions=True,
+        ),
+        10,
+    )
+    await writer.close()
+
+    assert isinstance(results[0], RuntimeError)
+    assert results[1] is True
+
+
+class ForgetfulConnection(sqlite3.Connection):
+    """Runs out of memory at the first transaction that it is asked for."""
+
+    ran_out = False
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "BEGIN IMMEDIATE" and not self.ran_out:
+            self.ran_out = True
+            raise MemoryError
+        return super().execute(sql, *parameters)
+
+
+async def test_a_fault_of_the_writer_itself_fails_one_group_and_not_the_later_ones(
+    path: Path,
+) -> None:
+    open_database(path, own=INCOMING).close()
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, factory=ForgetfulConnection
+    )
+    for statement in INCOMING:
+        connection.execute(statement)
+    writer = GroupWriter(connection)
+
+    with pytest.raises(MemoryError):
+        await asyncio.wait_for(writer.submit_with_others(append_turns, make_turn("r1")), 10)
+    assert await asyncio.wait_for(writer.submit_with_others(append_turns, make_turn("r2")), 10)
+    await writer.close()
 
 
 async def test_a_full_database_fails_what_does_not_fit_and_then_goes_on(path: Path) -> None:

@@ -235,6 +235,16 @@ def test_a_console_that_is_gone_costs_the_line_not_the_caller(
     logger.info("nobody reads this")
 
 
+def test_without_standard_error_the_log_goes_elsewhere_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a process that was started with it closed, under another server's command."""
+    monkeypatch.setattr("sys.stderr", None)
+    configure(LoggingSettings(file=str(tmp_path / "log")))
+    logging.getLogger("opensoul.test").info("served")
+    assert json.loads((tmp_path / "log").read_text())["message"] == "served"
+
+
 def test_an_exception_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         fail("two\nlines, Bearer abc.def")

@@ -26,24 +26,24 @@ def encoded(data: bytes) -> str:
         (b"RIFF....WEBPVP8 ", "image/webp"),
     ],
 )
-def test_what_a_picture_is_shows_in_its_bytes(data: bytes, mime: str) -> None:
+async def test_what_a_picture_is_shows_in_its_bytes(data: bytes, mime: str) -> None:
     item = Attachment(content=encoded(data), mime_type="application/pdf")
 
-    assert user_message("look", [item]).parts == (Text("look"), Image(encoded(data), mime))
+    assert (await user_message("look", [item])).parts == (Text("look"), Image(encoded(data), mime))
 
 
-def test_a_picture_may_come_as_a_data_url_and_alone() -> None:
+async def test_a_picture_may_come_as_a_data_url_and_alone() -> None:
     svg = encoded(b"<svg/>")
 
-    message = user_message("", [Attachment(content=f"data:image/svg+xml;base64,{svg}")])
+    message = await user_message("", [Attachment(content=f"data:image/svg+xml;base64,{svg}")])
 
     assert message.parts == (Image(svg, "image/svg+xml"),)
 
 
-def test_line_breaks_in_base64_do_not_matter() -> None:
+async def test_line_breaks_in_base64_do_not_matter() -> None:
     wrapped = "\n".join(encoded(PNG + bytes(30))[i : i + 16] for i in range(0, 52, 16))
 
-    (image,) = user_message("", [Attachment(content=wrapped)]).parts
+    (image,) = (await user_message("", [Attachment(content=wrapped)])).parts
 
     assert image == Image(encoded(PNG + bytes(30)), "image/png")
 
@@ -59,8 +59,8 @@ def test_line_breaks_in_base64_do_not_matter() -> None:
         (Attachment(content="A" * (2 * MAX_BYTES)), "exceeds size limit"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_its_name(item: Attachment, problem: str) -> None:
+async def test_what_is_no_picture_is_refused_by_its_name(item: Attachment, problem: str) -> None:
     with pytest.raises(InvalidRequest, match=problem) as refused:
-        user_message("look", [item])
+        await user_message("look", [item])
 
     assert refused.value.param == "attachments"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
+from collections.abc import Callable
 
 import pytest
 from hypercorn.protocol import h2, h11
@@ -12,8 +15,10 @@ from opensoul.adapters.transports.control.wire import NoWire, Wire, wire_of
 from opensoul.app import websocket_rules
 from opensoul.app.websocket_stream import RuledStream
 from opensoul.app.websocket_wire import Timing
-from tests.websocket.client import PING, PONG, TEXT, RawClient, close_frame, frame, opened
+from tests.websocket.client import CLOSE, PING, PONG, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import Served, serving
+
+pytestmark = pytest.mark.both_loops
 
 BRISK = Timing(ping_interval=0.02, pong_deadline=0.1, farewell=0.05)
 
@@ -126,6 +131,44 @@ async def test_a_client_that_vanishes_ends_its_handler(served: Served) -> None:
     async with opened(served.port) as client:
         await served.connected.wait()
         client.writer.transport.abort()
+        await served.left.wait()
+
+
+def close_at_once(client: RawClient) -> None:
+    client.writer.close()
+
+
+def close_half(client: RawClient) -> None:
+    client.writer.write_eof()
+
+
+def reset(client: RawClient) -> None:
+    linger = struct.pack("ii", 1, 0)
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    client.writer.transport.abort()
+
+
+LAST_FRAMES = {
+    "none": b"",
+    "close": close_frame(1000),
+    "close-without-code": frame(CLOSE),
+    "reserved-opcode": frame(3),
+    "half-a-frame": b"\x81\xfe\xff",
+    "message": frame(TEXT, b"x" * 50_000),
+    "asks-to-be-closed": frame(TEXT, b"close"),
+}
+
+
+@pytest.mark.parametrize("leave", [close_at_once, close_half, reset])
+@pytest.mark.parametrize("last", LAST_FRAMES.values(), ids=LAST_FRAMES)
+async def test_no_departure_is_an_error_in_the_server(
+    served: Served, last: bytes, leave: Callable[[RawClient], None]
+) -> None:
+    """What a loop reports fails the test: see tests/conftest.py."""
+    async with opened(served.port) as client:
+        await served.connected.wait()
+        client.send(last)
+        leave(client)
         await served.left.wait()
 
 

@@ -19,6 +19,8 @@ from tests.websocket.client import (
 )
 from tests.websocket.serving import Served
 
+pytestmark = pytest.mark.both_loops
+
 
 async def test_a_message_in_fragments_is_one_message_with_control_frames_in_between(
     served: Served,

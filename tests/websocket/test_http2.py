@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager
 import h2.config
 import h2.connection
 import h2.events
+import pytest
 
 from opensoul.app.websocket_wire import Timing
 from tests.websocket.client import CLOSE, PING, TEXT, RawClient, close_frame, connected, frame
 from tests.websocket.serving import Served, serving
+
+pytestmark = pytest.mark.both_loops
 
 _UPGRADE = [
     (":method", "CONNECT"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from quart import Quart
 
 from opensoul.adapters.transports.control.inbound import BoundedConnection
 from opensoul.adapters.transports.control.wire import EXTENSION, NoWire
 from tests.websocket.client import CONTINUATION, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import LARGER, Served
+
+pytestmark = pytest.mark.both_loops
 
 PREAUTH = 65_536
 

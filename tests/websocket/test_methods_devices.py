@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -189,16 +188,9 @@ async def test_connections_of_another_role_stay_unless_the_device_is_removed(roo
     assert await room.phone.closed() == (4001, "device removed")
 
 
-async def test_requests_expire_while_nobody_comes(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("opensoul.domain.devices.EXPIRY_SECONDS", 0.0)
+async def test_requests_expire_while_nobody_comes(room: Room) -> None:
     await room.request(Scope.READ)
     await room.told(room.approver)
     room.bench.clock.advance(300)
-    expired = asyncio.Event()
-    room.devices.on_change(lambda _: expired.set())
-    watching = asyncio.create_task(room.devices.watch())
-    await expired.wait()
-    watching.cancel()
+    await room.devices.expire()
     assert (await room.told(room.approver))[-1][1]["decision"] == "expired"

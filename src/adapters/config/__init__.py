@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .issues import ConfigInvalid, Issue, render
-from .places import Locations, Overrides, locate
+from .places import Locations, NoPlace, Overrides, home_directory, is_text, locate
 
 if TYPE_CHECKING:
     from .changes import Applied, Rejected, ReloadEvent, Skipped
@@ -28,11 +28,14 @@ __all__ = [
     "Issue",
     "Loaded",
     "Locations",
+    "NoPlace",
     "Overrides",
     "Rejected",
     "ReloadEvent",
     "Root",
     "Skipped",
+    "home_directory",
+    "is_text",
     "json_schema",
     "load",
     "locate",

@@ -42,7 +42,7 @@ class Inputs:
     """
 
     env: Mapping[str, str]
-    home: Path
+    home: Path | None
     generated_token: Callable[[Path], str]
     overrides: Overrides = field(default_factory=Overrides)
     tailnet_address: Callable[[], str | None] = find_tailnet_address

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from ...domain.placeholders import Kind, replaced
 from .documents import Node
 from .issues import KeyPath, dotted
+from .places import is_text
 
 Report = Callable[[KeyPath, str], None]
 
@@ -43,12 +44,15 @@ def with_variables(
     """The text with its placeholders replaced. Reports those that cannot be; they stay."""
 
     def value_of(name: str, default: str | None) -> str | None:
-        if env.get(name):
-            return env[name]
-        if default is None:
-            state = "empty" if name in env else "not set"
-            report(path, f"the environment variable {name} is {state}")
-        return default
+        if not env.get(name):
+            if default is None:
+                state = "empty" if name in env else "not set"
+                report(path, f"the environment variable {name} is {state}")
+            return default
+        if not is_text(env[name]):
+            report(path, f"the environment variable {name} is not UTF-8 text")
+            return None
+        return env[name]
 
     def foreign(placeholder: str) -> None:
         shown = placeholder if placeholder.isprintable() else "this"

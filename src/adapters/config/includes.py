@@ -25,7 +25,7 @@ class Includer:
     """
 
     files: Files
-    home: Path
+    home: Path | None
     chain: tuple[str, ...]
 
     def resolve(self, node: Node) -> Node:

@@ -67,7 +67,7 @@ Leave = Callable[[int], object]
 
 def main() -> None:
     """Run as a child of the Gateway."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the Gateway's; it ends us when done.
+    ignore_signals()
     die_with_parent()
     # Read when OpenMP is loaded. Its threads otherwise wait for one another in a busy loop, which
     # makes a model on a machine with other work to do some ten times slower.
@@ -155,6 +155,17 @@ def fitting_context(settings: ChildSettings) -> int:
 def slots_for(context: int) -> int:
     """How many calls may run at a time; more wait for their turn inside llama.cpp."""
     return max(1, min(_MAX_SLOTS, _CACHED_TOKENS // context))
+
+
+def ignore_signals() -> None:
+    """Leave the signals that stop a Gateway to it; it ends this process when it has drained.
+
+    A session of its own keeps those of the terminal away, but a service manager sends SIGTERM, and
+    perhaps SIGHUP, to every process of the service, while runs still need the model.
+    """
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"):
+        if name in signal.Signals.__members__:
+            signal.signal(signal.Signals[name], signal.SIG_IGN)
 
 
 def die_with_parent() -> None:

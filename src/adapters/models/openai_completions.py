@@ -7,11 +7,13 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import aiohttp
 
 from ...domain.errors import ModelFailed
 from ...domain.model_calls import ModelEvent, ModelRequest, Provider
+from ...domain.off_loop import image_bytes, off_loop
 from ...domain.ports import Clock
 from . import openai_proxy, openai_request
 from .openai_answer import Answer
@@ -96,7 +98,8 @@ class OpenAICompletions:
         if self._closed:
             raise failures.unreachable("the Gateway is shutting down", "")
         provider = request.target.provider
-        body = openai_request.body(request, self._encode, failures)
+        encode = partial(openai_request.body, request, self._encode, failures)
+        body = await off_loop(image_bytes(request.messages), encode)
         way = self._way_to(provider, failures)
         try:
             # aiohttp's own limits begin once a connection is asked for, and once the body is

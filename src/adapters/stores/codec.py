@@ -61,7 +61,7 @@ def encode_settings(settings: SessionSettingsMap) -> bytes:
     return _dumps(dict(settings))
 
 
-def decode_settings(data: bytes | None) -> SessionSettingsMap:
+def decode_settings(data: bytes | str | None) -> SessionSettingsMap:
     """What `encode_settings` made into `data`; None is none. Raises Undecodable."""
     settings = {} if data is None else _loads_slowly(data)
     if not isinstance(settings, dict):
@@ -69,6 +69,25 @@ def decode_settings(data: bytes | None) -> SessionSettingsMap:
     if not all(isinstance(value, (str, bool, int)) for value in settings.values()):
         raise Undecodable("a stored setting of a session is neither text nor number nor flag")
     return settings
+
+
+def readable_settings(data: object) -> tuple[SessionSettingsMap, str]:
+    """What can be read of settings that may be damaged, and a problem where not all can be."""
+    if data is None or isinstance(data, bytes | str):
+        try:
+            return decode_settings(data), ""
+        except Undecodable as error:
+            return _readable(data), str(error)
+    return {}, "the stored settings of a session are no JSON text"
+
+
+def _readable(data: bytes | str | None) -> SessionSettingsMap:
+    try:
+        settings = {} if data is None else _loads_slowly(data)
+    except Undecodable:
+        return {}
+    pairs = settings.items() if isinstance(settings, dict) else ()
+    return {name: value for name, value in pairs if isinstance(value, (str, bool, int))}
 
 
 def _part(part: Part) -> _Json:
@@ -115,9 +134,14 @@ def _loads(data: bytes) -> object:
         return _loads_slowly(data)  # Lone surrogates, or damage: the slow way tells which.
 
 
-def _loads_slowly(data: bytes) -> object:
+def _loads_slowly(data: object) -> object:
+    """SQLite gives back what is in the column, which need not be what was written."""
+    if not isinstance(data, bytes | str):
+        raise Undecodable("what is stored is neither text nor bytes")
     try:
-        return json.loads(data.decode("utf-8", "surrogatepass"))
+        return json.loads(
+            data.decode("utf-8", "surrogatepass") if isinstance(data, bytes) else data
+        )
     except (ValueError, RecursionError) as error:
         raise Undecodable(f"what is stored is not JSON: {error}") from error
 

@@ -14,12 +14,13 @@ from typing import TypeVar
 from ...domain.errors import StoreFailed
 from ...domain.ports import StoredSession, Turn
 from ...domain.session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionPage,
     SessionQuery,
+    UsageQuery,
 )
 from ...domain.sessions import SessionKey
 from .codec import Undecodable
@@ -32,11 +33,13 @@ from .sqlite_changes import (
     patch_session,
     reset_session,
 )
+from .sqlite_damage import DamageLog
 from .sqlite_incoming import INCOMING, append_turns
-from .sqlite_past import find_turn, read_messages, read_transcripts, read_usage
+from .sqlite_past import find_turn, read_messages, read_transcripts
 from .sqlite_readers import Readers
 from .sqlite_schema import open_database
 from .sqlite_turns import load_session, prune_batch, touch
+from .sqlite_usage import read_usage
 from .sqlite_writer import GroupWriter
 from .working_set import WorkingSet
 
@@ -73,6 +76,7 @@ class SqliteStore:
         self._reader_count = readers
         self._check_timeout = check_timeout
         self._opened: _Opened | None = None
+        self._damage = DamageLog()
 
     async def open(self) -> None:
         """Raises StoreFailed naming the file when it is damaged, not ours, or too new."""
@@ -86,7 +90,9 @@ class SqliteStore:
         if known is not None:
             return known
         with self._working_set.reading(key) as put:
-            session = await opened.readers.run(partial(load_session, key=key, budget=budget))
+            session = await opened.readers.run(
+                partial(load_session, key=key, budget=budget, damage=self._damage)
+            )
             put(session, budget)
         return session
 
@@ -110,29 +116,30 @@ class SqliteStore:
         return await self._read(partial(find_turn, run_id=run_id))
 
     async def list(self, query: SessionQuery) -> SessionPage:
-        return await self._read(partial(list_sessions, query=query))
+        return await self._read(partial(list_sessions, query=query, damage=self._damage))
 
     async def find(self, key: SessionKey) -> SessionInfo | None:
-        return await self._read(partial(find_session, key=key))
+        return await self._read(partial(find_session, key=key, damage=self._damage))
 
     async def find_by_id(self, session_id: str) -> tuple[SessionInfo, ...]:
-        return await self._read(partial(find_by_id, session_id=session_id))
+        return await self._read(partial(find_by_id, session_id=session_id, damage=self._damage))
 
     async def patch(
         self, key: SessionKey, changes: Changes, *, at: float, new_id: str
     ) -> SessionInfo:
         changes = dict(changes)  # Written a moment later, in another thread.
         patch = partial(patch_session, key=key, changes=changes, at=at, new_id=new_id)
-        return await self._change(key, patch)
+        return await self._change(key, partial(patch, damage=self._damage))
 
     async def reset(self, key: SessionKey, *, at: float, new_id: str) -> SessionInfo:
-        return await self._change(key, partial(reset_session, key=key, at=at, new_id=new_id))
+        reset = partial(reset_session, key=key, at=at, new_id=new_id, damage=self._damage)
+        return await self._change(key, reset)
 
     async def compact(
         self, key: SessionKey, keep: int, *, at: float, new_id: str
     ) -> tuple[SessionInfo, int] | None:
         compact = partial(compact_session, key=key, keep=keep, at=at, new_id=new_id)
-        return await self._change(key, compact)
+        return await self._change(key, partial(compact, damage=self._damage))
 
     async def delete(self, key: SessionKey) -> bool:
         return await self._change(key, partial(delete_session, key=key))
@@ -146,13 +153,15 @@ class SqliteStore:
         session_id: str | None = None,
     ) -> tuple[KeptMessage, ...]:
         read = partial(read_messages, key=key, limit=limit, before=before, session_id=session_id)
-        return await self._read(read)
+        return await self._read(partial(read, damage=self._damage))
 
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
-        return await self._read(partial(read_transcripts, key=key, limit=limit))
+        return await self._read(
+            partial(read_transcripts, key=key, limit=limit, damage=self._damage)
+        )
 
-    async def usage(self, since: float) -> tuple[DayUsage, ...]:
-        return await self._read(partial(read_usage, since=since))
+    async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
+        return await self._read(partial(read_usage, query=query, damage=self._damage))
 
     async def check_writable(self) -> None:
         """After a failed write, or with little room on the disk, write for real; else ask for the

@@ -1,6 +1,6 @@
 """What a session catalog reads from its SQLite database, as functions of a connection.
 
-All of them raise sqlite3.Error, and Undecodable for what is damaged.
+All of them raise sqlite3.Error. A damaged cell is left out of what they return, and logged.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from functools import partial
 
 from ...domain.session_records import SessionInfo, SessionPage, SessionQuery
 from ...domain.sessions import SessionKey
-from .codec import decode_settings
 from .searching import found
-from .sqlite_columns import bounded, column, snapshot, text
+from .sqlite_columns import bounded, column, snapshot
+from .sqlite_damage import Cells, DamageLog
 
 _CURRENT_ID = "(SELECT max(id) FROM transcripts AS other WHERE other.session = sessions.id)"
 _INFO = f"""
@@ -32,15 +32,17 @@ _PAGE = _INFO.format(
         SELECT id FROM sessions WHERE {where} ORDER BY updated_at DESC, id DESC LIMIT ? OFFSET ?)"""
 )
 _TOTAL = "SELECT count(*) FROM sessions WHERE {where}"
-_FOUND = """is_found(key, label, (
-    SELECT session_id FROM transcripts WHERE session = sessions.id ORDER BY id DESC LIMIT 1))"""
+# As blobs: Python's sqlite3 fails the query where a text that is no UTF-8 goes into a function.
+_FOUND = """is_found(CAST(key AS BLOB), CAST(label AS BLOB), CAST((
+    SELECT session_id FROM transcripts WHERE session = sessions.id ORDER BY id DESC LIMIT 1
+    ) AS BLOB))"""
 
-_Row = tuple[
-    str | bytes, str | bytes, str | bytes, float, float, int, int, int, str | bytes, int, bytes
-]
+_Row = tuple[object, ...]
 
 
-def list_sessions(connection: sqlite3.Connection, query: SessionQuery) -> SessionPage:
+def list_sessions(
+    connection: sqlite3.Connection, query: SessionQuery, damage: DamageLog
+) -> SessionPage:
     """SessionCatalog.list."""
     where, values = _conditions(query)
     if query.search is not None:
@@ -49,18 +51,23 @@ def list_sessions(connection: sqlite3.Connection, query: SessionQuery) -> Sessio
     with snapshot(connection):
         (total,) = connection.execute(_TOTAL.format(where=where), values).fetchone()
         rows = connection.execute(_PAGE.format(where=where), page).fetchall()
-    return SessionPage(tuple(map(_info, rows)), total)
+    return SessionPage(tuple(_info(row, damage) for row in rows), total)
 
 
-def find_session(connection: sqlite3.Connection, key: SessionKey) -> SessionInfo | None:
+def find_session(
+    connection: sqlite3.Connection, key: SessionKey, damage: DamageLog
+) -> SessionInfo | None:
     """SessionCatalog.find; inside a transaction, as the transaction has it."""
     row = connection.execute(_ONE, (column(str(key)),)).fetchone()
-    return None if row is None else _info(row)
+    return None if row is None else _info(row, damage)
 
 
-def find_by_id(connection: sqlite3.Connection, session_id: str) -> tuple[SessionInfo, ...]:
+def find_by_id(
+    connection: sqlite3.Connection, session_id: str, damage: DamageLog
+) -> tuple[SessionInfo, ...]:
     """SessionCatalog.find_by_id."""
-    return tuple(map(_info, connection.execute(_BY_ID, {"id": column(session_id)})))
+    rows = connection.execute(_BY_ID, {"id": column(session_id)})
+    return tuple(_info(row, damage) for row in rows)
 
 
 def _conditions(query: SessionQuery) -> tuple[str, tuple[str | bytes | float, ...]]:
@@ -80,24 +87,33 @@ def _conditions(query: SessionQuery) -> tuple[str, tuple[str | bytes | float, ..
     return " AND ".join(conditions) or "TRUE", tuple(values)
 
 
-def _is_found(search: str, *columns: str | bytes | None) -> bool:
-    return found(search, *(None if value is None else text(value) for value in columns))
+def _is_found(search: str, *columns: bytes | None) -> bool:
+    """SQLite calls this for each row; to raise here would fail the whole query."""
+    return found(search, *(None if value is None else _readable(value) for value in columns))
 
 
-def _info(row: _Row) -> SessionInfo:
+def _readable(value: bytes) -> str:
+    try:
+        return value.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return value.decode("utf-8", "replace")
+
+
+def _info(row: _Row, damage: DamageLog) -> SessionInfo:
     key, agent_id, session_id, created_at, updated_at, *counts, model, one_off, settings = row
     messages, input_tokens, output_tokens = counts
+    cells = Cells(str(key), damage)
     return SessionInfo(
-        key=key_of(text(key), text(agent_id)),
-        session_id=text(session_id),
-        created_at=created_at,
-        updated_at=updated_at,
-        message_count=messages,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        model=text(model),
+        key=key_of(cells.text("key", key), cells.text("agent_id", agent_id)),
+        session_id=cells.text("session_id", session_id),
+        created_at=cells.time("created_at", created_at),
+        updated_at=cells.time("updated_at", updated_at),
+        message_count=cells.count("message_count", messages),
+        input_tokens=cells.count("input_tokens", input_tokens),
+        output_tokens=cells.count("output_tokens", output_tokens),
+        model=cells.text("model", model),
         one_off=bool(one_off),
-        settings=decode_settings(settings),
+        settings=cells.settings("settings", settings),
     )
 
 

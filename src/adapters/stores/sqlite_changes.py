@@ -1,6 +1,6 @@
 """What a session catalog changes in its SQLite database, inside the caller's transaction.
 
-All of them raise sqlite3.Error, and Undecodable for what is damaged. Whoever changes something
+All of them raise sqlite3.Error, and Undecodable for a damaged message. Whoever changes something
 about a one-off session has made it a lasting one.
 """
 
@@ -11,9 +11,10 @@ from collections.abc import Mapping
 
 from ...domain.session_records import SessionInfo
 from ...domain.sessions import SessionKey
-from .codec import decode_settings, encode_settings
+from .codec import encode_settings
 from .sqlite_catalog import find_session
 from .sqlite_columns import column
+from .sqlite_damage import Cells, DamageLog
 from .sqlite_transcripts import Current, begin, begin_session, find_current
 
 Changes = Mapping[str, str | bool | int | None]
@@ -37,22 +38,29 @@ _COPY_ORIGINS = """
 
 
 def patch_session(
-    connection: sqlite3.Connection, key: SessionKey, changes: Changes, at: float, new_id: str
+    connection: sqlite3.Connection,
+    key: SessionKey,
+    changes: Changes,
+    at: float,
+    new_id: str,
+    damage: DamageLog,
 ) -> SessionInfo:
     """SessionCatalog.patch."""
     current = find_current(connection, key)
     if current is None:
         current = begin_session(connection, key, new_id, at, one_off=False)
-    merged = {**decode_settings(current.settings), **changes}
+    # What cannot be read of the settings is gone with this, and the row is whole again.
+    had = Cells(str(key), damage).settings("settings", current.settings)
+    merged = {**had, **changes}
     settings = {name: value for name, value in merged.items() if value is not None}
     columns = (_named(settings, "label"), _named(settings, "spawnedBy"))
     kept = encode_settings(settings) if settings else None
     connection.execute(_SET, (kept, *columns, current.session))
-    return _found(connection, key)
+    return _found(connection, key, damage)
 
 
 def reset_session(
-    connection: sqlite3.Connection, key: SessionKey, at: float, new_id: str
+    connection: sqlite3.Connection, key: SessionKey, at: float, new_id: str, damage: DamageLog
 ) -> SessionInfo:
     """SessionCatalog.reset."""
     current = find_current(connection, key)
@@ -61,11 +69,16 @@ def reset_session(
     else:
         begin(connection, current.session, new_id, at)
         connection.execute(_RENEWED, (at, current.session))
-    return _found(connection, key)
+    return _found(connection, key, damage)
 
 
 def compact_session(
-    connection: sqlite3.Connection, key: SessionKey, keep: int, at: float, new_id: str
+    connection: sqlite3.Connection,
+    key: SessionKey,
+    keep: int,
+    at: float,
+    new_id: str,
+    damage: DamageLog,
 ) -> tuple[SessionInfo, int] | None:
     """SessionCatalog.compact."""
     current = find_current(connection, key)
@@ -82,7 +95,7 @@ def compact_session(
             "UPDATE transcripts SET message_count = ? WHERE id = ?", (count - left, new)
         )
         connection.execute(_RENEWED, (at, current.session))
-    return _found(connection, key), count - left
+    return _found(connection, key, damage), count - left
 
 
 def delete_session(connection: sqlite3.Connection, key: SessionKey) -> bool:
@@ -105,7 +118,7 @@ def _named(settings: Mapping[str, str | bool | int], name: str) -> str | bytes |
     return column(value) if isinstance(value, str) else None
 
 
-def _found(connection: sqlite3.Connection, key: SessionKey) -> SessionInfo:
-    info = find_session(connection, key)
+def _found(connection: sqlite3.Connection, key: SessionKey, damage: DamageLog) -> SessionInfo:
+    info = find_session(connection, key, damage)
     assert info is not None  # noqa: S101 - it was there, or was begun, in this transaction
     return info

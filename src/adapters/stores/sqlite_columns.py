@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .codec import Undecodable
+
 MAX_INTEGER = 2**63 - 1
 
 
@@ -19,8 +21,21 @@ def column(text: str) -> str | bytes:
 
 
 def text(column: str | bytes) -> str:
-    """The text that `column` made into this."""
-    return column if isinstance(column, str) else column.decode("utf-8", "surrogatepass")
+    """The text that `column` made into this. Raises Undecodable."""
+    if isinstance(column, str):
+        return column
+    try:
+        return column.decode("utf-8", "surrogatepass")
+    except (AttributeError, UnicodeDecodeError):
+        raise Undecodable("a stored text is not UTF-8") from None
+
+
+def text_or_bytes(value: bytes) -> str | bytes:
+    """For `Connection.text_factory`: a text that is no UTF-8 would fail the whole query."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def bounded(number: int) -> int:

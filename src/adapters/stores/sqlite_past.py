@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from ...domain.messages import Message
 from ...domain.model_calls import Usage
 from ...domain.ports import Turn
-from ...domain.session_records import DayUsage, KeptMessage, KeptTranscript
+from ...domain.session_records import KeptMessage, KeptTranscript
 from ...domain.sessions import SessionKey
 from .codec import decode
 from .sqlite_catalog import key_of
 from .sqlite_columns import bounded, column, snapshot, text
+from .sqlite_damage import Cells, DamageLog
 from .sqlite_transcripts import find_current, find_named
 
 _TURN = """
@@ -31,7 +32,7 @@ _OF_TURN = """
     SELECT body FROM messages
     WHERE transcript = ? AND number >= ? AND number < ? ORDER BY number"""
 _BEFORE = """
-    SELECT number, body FROM messages
+    SELECT number, role, body FROM messages
     WHERE transcript = ? AND number < ? ORDER BY number DESC LIMIT ?"""
 _ORIGINS = """
     SELECT first_message, message_count, run_id, at, model FROM turns
@@ -46,13 +47,8 @@ _TRANSCRIPTS = """
     SELECT id, session_id, created_at, message_count FROM transcripts
     WHERE session = ? ORDER BY id DESC LIMIT ?"""
 _FIRST_QUESTION = """
-    SELECT body FROM messages WHERE transcript = ? AND role = 'user' ORDER BY number LIMIT 1"""
-# `total` where `sum` would refuse what absurd counts of a provider add up to.
-_USAGE = """
-    SELECT date(CAST(at AS INTEGER), 'unixepoch') AS day, model, count(*),
-           CAST(total(input_tokens) AS INTEGER), CAST(total(output_tokens) AS INTEGER),
-           CAST(total(cached_tokens) AS INTEGER)
-    FROM turns WHERE at >= ? GROUP BY day, model"""
+    SELECT number, body FROM messages
+    WHERE transcript = ? AND role = 'user' ORDER BY number LIMIT 1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,10 @@ class _Origin:
     run_id: str
     at: float
     model: str
+
+
+_UNKNOWN = _Origin("", 0.0, "")
+"""Of a message that no turn claims: then its turn's row is damaged."""
 
 
 def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:
@@ -95,6 +95,7 @@ def read_messages(
     limit: int,
     before: int | None,
     session_id: str | None,
+    damage: DamageLog,
 ) -> tuple[KeptMessage, ...]:
     """SessionCatalog.messages."""
     with snapshot(connection):
@@ -110,19 +111,26 @@ def read_messages(
         end = place.messages + 1 if before is None else bounded(before)
         read = (place.transcript, end, bounded(limit))
         rows = connection.execute(_BEFORE, read).fetchall()[::-1]
-        origins = _origins(connection, place.transcript, rows[0][0], rows[-1][0]) if rows else {}
-    return tuple(_kept(number, decode(body), origins[number]) for number, body in rows)
+        cells = Cells(str(key), damage)
+        span = (place.transcript, rows[0][0], rows[-1][0]) if rows else None
+        origins = {} if span is None else _origins(connection, *span, cells)
+    return tuple(
+        _kept(number, cells.message(number, role, body), origins.get(number, _UNKNOWN))
+        for number, role, body in rows
+    )
 
 
 def _origins(
-    connection: sqlite3.Connection, transcript: int, first: int, last: int
+    connection: sqlite3.Connection, transcript: int, first: int, last: int, cells: Cells
 ) -> dict[int, _Origin]:
     """Of which turn each message between the two is, also where it is a copy."""
     found: dict[int, _Origin] = {}
     span = {"transcript": transcript, "first": first, "last": last}
     with closing(connection.execute(_ORIGINS, span)) as rows:
         for start, count, run_id, at, model in rows:
-            origin = _Origin(text(run_id), at, text(model))
+            origin = _Origin(
+                cells.text("run_id", run_id), cells.time("at", at), cells.text("model", model)
+            )
             numbers = range(max(start, first), min(start + count, last + 1))
             found |= dict.fromkeys(numbers, origin)
     return found
@@ -133,7 +141,7 @@ def _kept(number: int, message: Message, origin: _Origin) -> KeptMessage:
 
 
 def read_transcripts(
-    connection: sqlite3.Connection, key: SessionKey, limit: int
+    connection: sqlite3.Connection, key: SessionKey, limit: int, damage: DamageLog
 ) -> tuple[KeptTranscript, ...]:
     """SessionCatalog.transcripts."""
     with snapshot(connection):
@@ -141,19 +149,18 @@ def read_transcripts(
         if current is None:
             return ()
         newest = (current.session, bounded(limit))
+        cells = Cells(str(key), damage)
         return tuple(
-            KeptTranscript(text(session_id), at, count, _first_question(connection, transcript))
+            KeptTranscript(
+                cells.text("session_id", session_id),
+                cells.time("created_at", at),
+                cells.count("message_count", count),
+                _first_question(connection, transcript, cells),
+            )
             for transcript, session_id, at, count in connection.execute(_TRANSCRIPTS, newest)
         )
 
 
-def _first_question(connection: sqlite3.Connection, transcript: int) -> str | None:
+def _first_question(connection: sqlite3.Connection, transcript: int, cells: Cells) -> str | None:
     row = connection.execute(_FIRST_QUESTION, (transcript,)).fetchone()
-    return None if row is None else decode(row[0]).text
-
-
-def read_usage(connection: sqlite3.Connection, since: float) -> tuple[DayUsage, ...]:
-    """SessionCatalog.usage."""
-    rows = connection.execute(_USAGE, (since,)).fetchall()
-    days = (DayUsage(day, text(model), *counts) for day, model, *counts in rows)
-    return tuple(sorted(days, key=lambda usage: (usage.day, usage.model)))
+    return None if row is None else cells.message(row[0], "user", row[1]).text

@@ -15,6 +15,7 @@ from ...domain.runs import EventSpan, RunEvent
 from .run_log_events import HeldEvents
 from .run_log_live import BOUNDS, Bounds, LiveRuns
 from .run_log_pages import page_of
+from .sqlite_damage import DamageLog
 from .sqlite_readers import Readers
 from .sqlite_run_log_follow import KeptEvents
 from .sqlite_run_log_keeper import Keeper
@@ -65,6 +66,7 @@ class SqliteRunLog:
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self._reader_count = readers
+        self._damage = DamageLog()
         self._live = LiveRuns(self._make_log, clock, bounds)
         self._next_number = 1
         self._earlier: tuple[KeptLog, ...] = ()
@@ -75,7 +77,7 @@ class SqliteRunLog:
         connection = await asyncio.to_thread(open_database, self._path, kind=RUNS)
         readers = Readers(self._path, self._reader_count, _NAME)
         try:
-            contents = await readers.run(read_contents)
+            contents = await readers.run(partial(read_contents, damage=self._damage))
         except BaseException:
             readers.close()
             connection.close()
@@ -142,7 +144,7 @@ class SqliteRunLog:
         log = await opened.reservations.settled(run_id)
         if log is not None:
             return log.record
-        return await opened.readers.run(partial(read_run, run_id=run_id))
+        return await opened.readers.run(partial(read_run, run_id=run_id, damage=self._damage))
 
     async def list(self, query: RunQuery) -> RunPage:
         """A Run that has not ended is in memory; of those there, the file may know less."""
@@ -152,7 +154,8 @@ class SqliteRunLog:
         kept: list[RunRecord] = []
         if query.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
             limit = query.limit + 1 + len(held)
-            kept = await opened.readers.run(partial(list_runs, query=query, limit=limit))
+            listing = partial(list_runs, query=query, limit=limit, damage=self._damage)
+            kept = await opened.readers.run(listing)
         others = [record for record in kept if record.id not in known]
         return page_of([*known.values(), *others], query)
 

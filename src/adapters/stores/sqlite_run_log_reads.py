@@ -1,6 +1,7 @@
 """What a run log reads from its SQLite database, as functions of a connection.
 
-They raise sqlite3.Error, and Undecodable for what is damaged.
+They raise sqlite3.Error, and Undecodable for damaged events. A damaged cell of a run is replaced
+by what is likely, and logged: one run must not hide the others, nor keep the Gateway from starting.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any
 from ...domain.run_records import RunQuery, RunRecord, RunStatus
 from ...domain.runs import EventSpan, OnLeave, RunEvent
 from ...domain.sessions import SessionKey
-from .codec import Undecodable
 from .run_log_codec import decode_events
 from .run_log_events import MOST_AT_ONCE, MOST_BYTES_AT_ONCE
 from .run_log_pages import decode_cursor
-from .sqlite_columns import column, snapshot, text
+from .sqlite_columns import column, snapshot
+from .sqlite_damage import Cells, DamageLog
 from .sqlite_run_log_schema import key_of, keys_of, seq_of
 
 _COLUMNS = """
@@ -52,23 +53,26 @@ class Contents:
     unfinished: Sequence[Numbered]
 
 
-def read_contents(connection: sqlite3.Connection) -> Contents:
+def read_contents(connection: sqlite3.Connection, damage: DamageLog) -> Contents:
     (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM runs").fetchone()
     (size,) = connection.execute(
         "SELECT coalesce(sum(size), 0) FROM runs WHERE size > 0"
     ).fetchone()
     rows = connection.execute(_UNFINISHED).fetchall()
-    return Contents(number + 1, size, [_decode(connection, row) for row in rows])
+    return Contents(number + 1, size, [_decode(connection, row, damage) for row in rows])
 
 
-def find_run(connection: sqlite3.Connection, run_id: str) -> Numbered | None:
+def find_run(
+    connection: sqlite3.Connection, run_id: str, damage: DamageLog | None = None
+) -> Numbered | None:
+    """`damage`: where to log what is damaged once, for those who read the same Run often."""
     row = connection.execute(_FIND, (column(run_id),)).fetchone()
-    return None if row is None else _decode(connection, row)
+    return None if row is None else _decode(connection, row, damage or DamageLog())
 
 
-def read_run(connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
+def read_run(connection: sqlite3.Connection, run_id: str, damage: DamageLog) -> RunRecord | None:
     with snapshot(connection):
-        found = find_run(connection, run_id)
+        found = find_run(connection, run_id, damage)
     return None if found is None else found[1]
 
 
@@ -106,7 +110,9 @@ def _span(rows: Iterable[tuple[int, int, bytes]], after: int) -> EventSpan | Non
     return EventSpan(first, events[:MOST_AT_ONCE]) if events else None
 
 
-def list_runs(connection: sqlite3.Connection, query: RunQuery, limit: int) -> list[RunRecord]:
+def list_runs(
+    connection: sqlite3.Connection, query: RunQuery, limit: int, damage: DamageLog
+) -> list[RunRecord]:
     """Up to `limit` Runs that the query means, newest first."""
     conditions, values = ["TRUE"], []
     if query.session_key is not None:
@@ -129,35 +135,36 @@ def list_runs(connection: sqlite3.Connection, query: RunQuery, limit: int) -> li
     )
     with snapshot(connection):
         rows = connection.execute(sql, (*values, *place, limit)).fetchall()
-        return [_decode(connection, row)[1] for row in rows]
+        return [_decode(connection, row, damage)[1] for row in rows]
 
 
-def _decode(connection: sqlite3.Connection, row: Sequence[Any]) -> Numbered:
+def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLog) -> Numbered:
     number, run_id, key, agent, principal, door, leave, print_, status, *times, last = row
     accepted_at, started_at, ended_at = times
     if ended_at is None:  # Its row does not change with every event.
         kept = connection.execute(_LAST, keys_of(number)).fetchone()
         last = last if kept is None else kept[0]
-    try:
-        record = RunRecord(
-            id=text(run_id),
-            session_key=_session_key(text(key)),
-            agent_id=text(agent),
-            principal_id=text(principal),
-            door=text(door),
-            on_leave=OnLeave(leave),
-            fingerprint=text(print_),
-            status=RunStatus(status),
-            accepted_at=accepted_at,
-            started_at=started_at,
-            ended_at=ended_at,
-            last_seq=last,
-        )
-    except ValueError as error:
-        raise Undecodable(f"a stored run has an unknown value: {error}") from error
-    return number, record
+    cells = Cells(str(run_id), damage)
+    agent_id = cells.text("agent_id", agent)
+    return number, RunRecord(
+        id=cells.text("id", run_id),
+        session_key=_session_key(cells.text("session_key", key), agent_id, cells),
+        agent_id=agent_id,
+        principal_id=cells.text("principal_id", principal),
+        door=cells.text("door", door),
+        on_leave=cells.member("on_leave", leave, OnLeave, OnLeave.CONTINUE),
+        fingerprint=cells.text("fingerprint", print_),
+        status=cells.member("status", status, RunStatus, RunStatus.FAILED),
+        accepted_at=cells.time("accepted_at", accepted_at),
+        started_at=None if started_at is None else cells.time("started_at", started_at),
+        ended_at=None if ended_at is None else cells.time("ended_at", ended_at),
+        last_seq=cells.count("last_seq", last),
+    )
 
 
-def _session_key(key: str) -> SessionKey:
-    _, agent_id, rest = key.split(":", 2)
-    return SessionKey(agent_id, rest)
+def _session_key(key: str, agent_id: str, cells: Cells) -> SessionKey:
+    parts = key.split(":", 2)
+    if len(parts) < 3:
+        cells.log.note(cells.place, "session_key", "it is not a session key")
+        return SessionKey(agent_id, key)
+    return SessionKey(parts[1], parts[2])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...domain.errors import StoreFailed
+from .sqlite_columns import text_or_bytes
 
 APPLICATION_ID = 0x4F53_4F55
 """`OSOU`: what tells `file` and us whose database this is."""
@@ -163,9 +164,11 @@ def _make_file(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
+    connection.text_factory = text_or_bytes
+    return connection
 
 
 def _refuse_unknown(connection: sqlite3.Connection, path: Path, kind: Kind, newest: int) -> None:

@@ -9,14 +9,14 @@ from contextlib import closing
 from ...domain.history import fitting
 from ...domain.ports import StoredSession, Transcript
 from ...domain.sessions import SessionKey
-from .codec import decode, decode_settings
 from .sqlite_columns import snapshot
+from .sqlite_damage import Cells, DamageLog
 from .sqlite_transcripts import (
     find_current,
 )
 
 _NEWEST_FIRST = """
-    SELECT tokens, body FROM messages
+    SELECT tokens, number, role, body FROM messages
     WHERE transcript = ? AND number <= ? ORDER BY number DESC"""
 _PRUNE = """
     DELETE FROM sessions WHERE id IN (
@@ -24,24 +24,25 @@ _PRUNE = """
 
 
 def load_session(
-    connection: sqlite3.Connection, key: SessionKey, budget: int
+    connection: sqlite3.Connection, key: SessionKey, budget: int, damage: DamageLog
 ) -> StoredSession | None:
-    """SessionStore.load. Raises sqlite3.Error, and Undecodable for what is damaged."""
+    """SessionStore.load. Raises sqlite3.Error, and Undecodable for a damaged session id."""
+    cells = Cells(str(key), damage)
     with snapshot(connection):
         current = find_current(connection, key)
         if current is None:
             return None
         transcript, count = current.place.transcript, current.place.messages
         with closing(connection.execute(_NEWEST_FIRST, (transcript, count))) as rows:
-            newest = [decode(body) for body in _within(rows, budget)]
+            newest = [cells.message(*message) for message in _within(rows, budget)]
     read = Transcript(tuple(newest[::-1]), complete=len(newest) == count)
     return StoredSession(
         key=key,
         session_id=current.session_id,
-        updated_at=current.updated_at,
+        updated_at=cells.time("updated_at", current.updated_at),
         message_count=count,
         tail=fitting(read, budget, count),
-        settings=decode_settings(current.settings),
+        settings=cells.settings("settings", current.settings),
     )
 
 
@@ -56,12 +57,16 @@ def touch(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def _within(rows: Iterator[tuple[int, bytes]], budget: int) -> Iterator[bytes]:
-    """The bodies, newest first, for as long as the budget lasts; nothing behind that is read."""
+_Stored = tuple[int, str, bytes]
+"""A message's number, role and body."""
+
+
+def _within(rows: Iterator[tuple[int, int, str, bytes]], budget: int) -> Iterator[_Stored]:
+    """The messages, newest first, for as long as the budget lasts; nothing behind that is read."""
     if budget <= 0:
         return
-    for tokens, body in rows:
+    for tokens, *message in rows:
         budget -= tokens
         if budget < 0:
             return
-        yield body
+        yield tuple(message)  # type: ignore[misc]  # three are left of four

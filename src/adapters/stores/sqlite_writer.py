@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from typing import Generic, TypeVar
 
 from ...domain.errors import StoreFailed
 from .sqlite_schema import close_database
+
+logger = logging.getLogger(__name__)
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -55,6 +58,8 @@ class _Job(Generic[A, T]):
                 failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
                 failed.__cause__ = error
                 self._future.set_exception(failed)
+            case StopIteration():  # A future refuses it, and the jobs behind would never settle.
+                self._future.set_exception(RuntimeError(f"the work raised {self.error!r}"))
             case error:
                 self._future.set_exception(error)
 
@@ -109,7 +114,14 @@ class GroupWriter:
         while not self._stopping:
             jobs = self._take()
             self._several = len(jobs) > 1
-            self._commit(jobs)
+            try:
+                self._commit(jobs)
+            # The outermost edge of this thread: without it every later write would wait for ever.
+            except Exception as error:
+                logger.exception("the writer failed unexpectedly", extra={"store": self._name})
+                with suppress(sqlite3.Error):
+                    self._connection.rollback()
+                self._fail(jobs, error)
             with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
                 self._loop.call_soon_threadsafe(_settle, jobs)
         with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.

@@ -46,7 +46,7 @@ class LogRing(logging.Handler):
         super().__init__()
         self._records: deque[dict[str, Any] | str] = deque(maxlen=kept)
         self._count = 0
-        self.setFormatter(formatter("json", colours=False))
+        self.setFormatter(formatter("wire", colours=False))
 
     def emit(self, record: logging.LogRecord) -> None:
         # An error would keep its whole stack alive.
@@ -55,21 +55,28 @@ class LogRing(logging.Handler):
         self._count += 1
 
     def tail(self, cursor: int | None, *, limit: int, max_bytes: int) -> Tail:
-        """The lines behind `cursor`, or the newest ones; at most `limit` and about `max_bytes`."""
-        reset = cursor is not None and cursor > self._count
-        first = self._count - len(self._records)
+        """The lines behind `cursor`, or the newest ones; at most `limit` and about `max_bytes`.
+
+        May be called in any thread, while others log.
+        """
+        self.acquire()
+        try:
+            records, count = list(self._records), self._count
+        finally:
+            self.release()
+        reset = cursor is not None and cursor > count
+        first = count - len(records)
         start = first if cursor is None or reset else max(cursor, first)
         chosen: list[str] = []
         size = 0
-        # A copy, for other threads may log.
-        for record in reversed(list(self._records)[start - first :]):
+        for record in reversed(records[start - first :]):
             line = record if isinstance(record, str) else self.format(makeLogRecord(record))
             size += len(line) + 1
             if len(chosen) == limit or (size > max_bytes and chosen):
                 break
             chosen.append(line)
-        left_out = self._count - len(chosen) > (cursor if cursor and not reset else 0)
-        return Tail(tuple(reversed(chosen)), self._count, left_out, reset)
+        left_out = count - len(chosen) > (cursor if cursor and not reset else 0)
+        return Tail(tuple(reversed(chosen)), count, left_out, reset)
 
 
 def _told(record: logging.LogRecord) -> dict[str, Any]:

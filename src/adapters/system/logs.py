@@ -74,6 +74,8 @@ def _install(handlers: Iterable[logging.Handler]) -> None:
 
 
 def _console(style: str, level: int) -> logging.Handler:
+    if sys.stderr is None:  # It was closed before the start.
+        return _NoConsoleHandler(level)
     handler = _ConsoleHandler(sys.stderr)
     handler.setLevel(level)
     coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
@@ -93,9 +95,15 @@ class _Lasting(logging.Handler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         reason = masked(f"{type(sys.exception()).__name__}: {sys.exception()}")
+        if sys.stderr is None:
+            return
         with suppress(OSError, ValueError):
             lost = f"opensoul: a line of the log is lost ({record.name}): {reason}"
             sys.stderr.write(f"{escape_line(lost)}\n")
+
+
+class _NoConsoleHandler(_Lasting, logging.NullHandler):
+    """Stands in for a console that is not there."""
 
 
 class _ConsoleHandler(_Lasting, logging.StreamHandler[Any]):

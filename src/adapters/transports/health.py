@@ -12,9 +12,13 @@ from .routes import HEALTH, READY
 Check = Callable[[], Awaitable[Mapping[str, str]]]
 """Tells which parts fail: a sentence for each, by its name. Empty when all is well."""
 
+Degraded = Callable[[], Mapping[str, str]]
+"""The same for parts that work less well than they should, while requests are served."""
 
-def transport(check: Check) -> Blueprint:
-    """The health routes. They need no authentication, so `check` must not tell secrets."""
+
+def transport(check: Check, degraded: Degraded = dict) -> Blueprint:
+    """The health routes. They need no authentication, so neither `check` nor
+    `degraded` may name a secret."""
     blueprint = Blueprint("health", __name__)
 
     async def health() -> Response:
@@ -24,7 +28,8 @@ def transport(check: Check) -> Blueprint:
         failing = dict(await check())
         if failing:
             return _json(503, {"status": "not ready", "failing": failing})
-        return _json(200, {"status": "ready"})
+        noticed = dict(degraded())
+        return _json(200, {"status": "ready"} | ({"degraded": noticed} if noticed else {}))
 
     HEALTH.serve(blueprint, "health", health)
     READY.serve(blueprint, "ready", ready)

@@ -8,11 +8,22 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; without `argv`, the process's own arguments."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if argv is None:
-        from .secrets import hide_from_process_list
+    if argv is not None:
+        return _run(list(argv))
+    from . import streams
+    from .secrets import hide_from_process_list
 
+    try:
+        streams.open_all()
+        arguments = sys.argv[1:]
         hide_from_process_list(arguments)
+        return streams.exit_code(lambda: _run(arguments))
+    except KeyboardInterrupt:
+        # While modules are loaded, or between a command's end and the process's.
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         # Asked by scripts, often: not worth loading all commands for.
         from .version import version_line

@@ -14,6 +14,7 @@ from .reaching import address_options
 from .refused import Refused
 from .seconds import Seconds
 from .state import State, print_json
+from .streams import read_text
 
 if TYPE_CHECKING:
     from .asking import Ended, Question, Show
@@ -118,7 +119,10 @@ def _scopes(question: Question) -> tuple[str, ...]:
 
 def _message(text: str) -> str:
     # The line break at the end of a file or of `echo` is none of the message.
-    message = sys.stdin.read().removesuffix("\n") if text == "-" else text
+    try:
+        message = read_text().removesuffix("\n") if text == "-" else text
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--message") from None
     if not message.strip():
         raise click.BadParameter("must not be empty.", param_hint="--message")
     return message

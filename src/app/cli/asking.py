@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,9 +77,12 @@ class Asking(Protocol):
         ...
 
 
-async def until_ended(asking: Asking) -> Ended:
-    """How it ended; where it was interrupted, `error` tells what became of the Run."""
-    with _interrupts() as interrupted:
+async def until_ended(asking: Asking, *, interrupts: Sequence[str] = ("SIGINT",)) -> Ended:
+    """How it ended; where it was interrupted, `error` tells what became of the Run.
+
+    `interrupts`: the names of the signals that interrupt it.
+    """
+    with _interrupts(interrupts) as interrupted:
         answer = asyncio.create_task(asking.ended())
         wish = asyncio.create_task(interrupted.wait())
         try:
@@ -180,22 +183,32 @@ def over_the_wire(
 
 
 @contextmanager
-def _interrupts() -> Iterator[asyncio.Event]:
-    """Set by the first Ctrl-C; a second one ends the process at once."""
-    told = asyncio.Event()
+def _interrupts(names: Sequence[str]) -> Iterator[asyncio.Event]:
+    """Set by the first of these signals; a second one ends the process at once."""
+    interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
+    known = [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+    # Whoever ignores SIGHUP before the start, as nohup does, wants the command to go on.
+    numbers = [
+        number
+        for number in known
+        if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
-    def on_interrupt() -> None:
-        if told.is_set():
-            os._exit(128 + signal.SIGINT)
-        told.set()
+    def on_interrupt(number: int) -> None:
+        if interrupted.is_set():
+            os._exit(128 + number)
+        interrupted.set()
 
     try:
-        loop.add_signal_handler(signal.SIGINT, on_interrupt)
+        for number in numbers:
+            loop.add_signal_handler(number, on_interrupt, number)
     except (NotImplementedError, RuntimeError):
-        yield told  # Not in this thread or on this system: Ctrl-C ends it as it ends any program.
+        # Not in this thread or on this system: Ctrl-C ends it as it ends any program.
+        yield interrupted
         return
     try:
-        yield told
+        yield interrupted
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..container import Container
     from .state import State
 
+_INTERRUPTS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP")
+"""The Run is in this process and would end with it: it is stopped and recorded first."""
 _OPERATOR = Principal("operator", ALL_SCOPES, "local")
 
 
@@ -55,7 +57,7 @@ async def _asked(container: Container, question: Question, show: Show) -> Ended:
     lifecycle = container.lifecycle()
     await lifecycle.start()
     try:
-        return await until_ended(_Local(container, question, show))
+        return await until_ended(_Local(container, question, show), interrupts=_INTERRUPTS)
     finally:
         await lifecycle.stop()
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +13,7 @@ from . import config_paths as paths
 from .output import echo
 from .refused import Refused
 from .state import State, common_options, print_json
+from .streams import read_text
 
 if TYPE_CHECKING:
     from ...adapters.config import ConfigEditor
@@ -55,7 +54,10 @@ def set_value(state: State, path: str, value: str) -> None:
 
     VALUE is JSON5, or else a text; - reads it from standard input, where no other user sees it.
     """
-    given = sys.stdin.read().removesuffix("\n") if value == "-" else value
+    try:
+        given = read_text().removesuffix("\n") if value == "-" else value
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="VALUE") from None
     steps, new = _steps(path), _value(given)
     _edit(state, f"Updated {path}.", path, lambda held: paths.setting(held, steps, new))
 
@@ -128,12 +130,12 @@ def _edit(
 
 
 def _editor(state: State) -> ConfigEditor:
-    from ...adapters.config import ConfigEditor, Inputs, locate
+    from ...adapters.config import ConfigEditor, Inputs, home_directory, locate
     from ..plugins import runner_names
 
     inputs = Inputs(
         env=os.environ,
-        home=Path.home(),
+        home=home_directory(),
         generated_token=lambda _: "",
         overrides=state.overrides(),
         runners=runner_names(),

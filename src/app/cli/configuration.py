@@ -23,12 +23,12 @@ def load_config(
 
     `generated_token` is asked, with the state directory, only where no secret is configured.
     """
-    from ...adapters.config import ConfigInvalid, Inputs, load
+    from ...adapters.config import ConfigInvalid, Inputs, home_directory, load
     from ..plugins import runner_names
 
     inputs = Inputs(
         env=os.environ,
-        home=Path.home(),
+        home=home_directory(),
         generated_token=generated_token,
         overrides=state.overrides(),
         runners=runner_names(),
@@ -57,13 +57,13 @@ def refusal(invalid: ConfigInvalid) -> Refused:
 
 def state_dir(state: State) -> Path:
     """Where state is kept, whether the configuration is valid or not."""
-    from ...adapters.config import locate
+    from ...adapters.config import home_directory, locate
 
-    return locate(os.environ, state.overrides(), Path.home()).state_dir
+    return locate(os.environ, state.overrides(), home_directory()).state_dir
 
 
 def config_path(state: State) -> Path:
     """Which configuration file is meant, whether it is there and valid or not."""
-    from ...adapters.config import locate
+    from ...adapters.config import home_directory, locate
 
-    return locate(os.environ, state.overrides(), Path.home()).config_path
+    return locate(os.environ, state.overrides(), home_directory()).config_path

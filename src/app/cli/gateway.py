@@ -50,9 +50,10 @@ def gateway(ctx: click.Context) -> int | None:
 @_gateway_options
 @click.pass_obj
 def run(state: State) -> int:
-    """Serve in the foreground until SIGTERM or SIGINT.
+    """Serve in the foreground until SIGTERM, SIGINT, SIGQUIT or SIGHUP.
 
-    Either lets runs finish first (gateway.shutdown.graceSeconds); a second one ends it at once.
+    Each of them lets runs finish first (gateway.shutdown.graceSeconds); a second one, other than
+    SIGHUP, ends it at once.
     """
     return _serve(state)
 
@@ -65,7 +66,7 @@ def _serve(state: State) -> int:
     from ...adapters.config import ConfigInvalid
     from ...adapters.system.state_lock import StateLocked
     from ...domain.errors import GatewayError
-    from ..hosting import PortTaken
+    from ..hosting import PortTaken, TlsUnusable
     from ..plugins import PluginMissing
     from .configuration import refusal
 
@@ -77,6 +78,8 @@ def _serve(state: State) -> int:
         raise Refused(str(locked), code="state_locked") from None
     except PortTaken as taken:
         raise Refused(str(taken), code="port_taken") from None
+    except TlsUnusable as unusable:
+        raise Refused(str(unusable), code="tls_unusable") from None
     except PluginMissing as missing:
         raise Refused(str(missing), code="plugin_missing") from None
     except GatewayError as error:

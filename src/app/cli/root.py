@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...adapters.config import NoPlace, is_text
 from .failures import report_unexpected, report_usage, tell
 from .lazy import LazyGroup
 from .output import cleaned_warnings, echo
@@ -44,6 +45,7 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
     as_json = "--json" in arguments
     verbose = "--verbose" in arguments
     try:
+        _check_text(arguments)
         with cleaned_warnings():
             outcome = opensoul.main(
                 list(arguments), prog_name="opensoul", standalone_mode=False, obj=State(serve)
@@ -56,10 +58,20 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
         return _USAGE if error.code == "usage" else 1
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
+    except NoPlace as error:
+        tell(Refused(str(error.strerror), code="no_place"), as_json=as_json)
+        return 1
     except Exception as error:
         report_unexpected(error, as_json=as_json, verbose=verbose)
         return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises Refused. The argument is not repeated: it may be a secret."""
+    for number, argument in enumerate(arguments, start=1):
+        if not is_text(argument):
+            raise Refused(f"Argument {number} is not UTF-8 text.", code="usage")
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

@@ -20,7 +20,9 @@ def hide_from_process_list(arguments: Sequence[str]) -> None:
     if shown != list(arguments):
         from setproctitle import setproctitle
 
-        setproctitle(" ".join(["opensoul", *shown]))
+        title = " ".join(["opensoul", *shown])
+        # It takes UTF-8 alone; a command line of other bytes is refused a moment later.
+        setproctitle(title.encode(errors="backslashreplace").decode())
 
 
 def masked_arguments(arguments: Sequence[str]) -> list[str]:

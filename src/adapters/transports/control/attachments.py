@@ -6,12 +6,14 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 
 from ....domain.errors import InvalidRequest
 from ....domain.messages import Image, Message, Part, Role, Text
+from ....domain.off_loop import off_loop
 from .frames import NAMING, Frame
 
 MAX_BYTES = 5_000_000
@@ -27,19 +29,30 @@ _SIGNATURES = (
 
 
 class Attachment(Frame):
-    """One attachment. `content`: base64, or a whole data URL."""
+    """One attachment. `content`: base64, or a whole data URL. What clients tell of it besides is
+    not used: its type and size are read off the content."""
 
     type: Annotated[str, Field(max_length=64)] | None = None
     mime_type: Annotated[str, Field(max_length=128)] | None = None
     file_name: Annotated[str, Field(max_length=255), NAMING] | None = None
     content: str
+    origin: Annotated[str, Field(max_length=64)] | None = None
+    size_bytes: float | None = None
+    duration_ms: float | None = None
+    width: float | None = None
+    height: float | None = None
 
 
 Attachments = Annotated[list[Attachment], Field(max_length=_MOST)]
 
 
-def user_message(text: str, attachments: Sequence[Attachment]) -> Message:
+async def user_message(text: str, attachments: Sequence[Attachment]) -> Message:
     """A user's message with its pictures. Raises InvalidRequest for what is none."""
+    size = sum(len(item.content) for item in attachments)
+    return await off_loop(size, partial(_user_message, text, attachments))
+
+
+def _user_message(text: str, attachments: Sequence[Attachment]) -> Message:
     pictures = [_image(item, number) for number, item in enumerate(attachments, 1)]
     spoken: list[Part] = [Text(text)] if text or not pictures else []
     return Message(Role.USER, (*spoken, *pictures))

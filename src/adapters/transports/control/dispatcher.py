@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ....domain.auth import authorize
 from ....domain.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
+from ....domain.off_loop import LARGE, off_loop
 from ..http.json_text import loads
-from ..routes import METHODS, Method
+from ..method import Method
+from ..routes import METHODS
 from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
 from .connection import Connection
 from .frames import ErrorShape, RequestFrame
@@ -27,6 +29,7 @@ from .problems import (
     invalid_params,
     validation_text,
 )
+from .unknown_properties import UnknownProperties
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +104,7 @@ def read_frame(message: str | bytes) -> RequestFrame:
 
 def check_handlers(handlers: Mapping[str, object]) -> None:
     """Raises ValueError where the route table and the handlers do not name the same methods."""
-    expected = {method.name for method in METHODS.values() if method.missing is None}
+    expected = {method.name for method in METHODS.values() if method.implemented}
     if expected != set(handlers):
         difference = sorted(expected.symmetric_difference(handlers))
         raise ValueError(f"route table and handlers differ: {', '.join(difference)}")
@@ -109,19 +112,24 @@ def check_handlers(handlers: Mapping[str, object]) -> None:
 
 @dataclass(slots=True, eq=False)
 class Requests:
-    """The requests of one connection, each in a task of its own: answers may overtake."""
+    """The requests of one connection, each in a task of its own: answers may overtake.
+
+    Of a large request some steps are done in threads. The next request waits until it has its
+    first answer, so that it does not overtake the large one on the way to a session's lane.
+    """
 
     connection: Connection
     handlers: Handlers
+    unknown: UnknownProperties = field(default_factory=UnknownProperties)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _bytes: int = 0
     _wrong: int = 0
 
-    def take(self, message: str | bytes) -> None:
+    async def take(self, message: str | bytes) -> None:
         """Begin to work on a message; the answer goes into the connection's outbox."""
         outbox = self.connection.outbox
         try:
-            frame = read_frame(message)
+            frame = await off_loop(len(message), partial(read_frame, message))
         except BadFrame as bad:
             error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
             outbox.put(error_frame(bad.request_id, _dumped(error)))
@@ -130,9 +138,12 @@ class Requests:
             outbox.put(error_frame(frame.id, _dumped(_BUSY)))
             return
         self._bytes += len(message)
-        task = asyncio.create_task(self._answer(frame))
+        answered = asyncio.Event()
+        task = asyncio.create_task(self._answer(frame, answered))
         self._tasks.add(task)
         task.add_done_callback(partial(self._answered, len(message)))
+        if len(message) >= LARGE:
+            await answered.wait()
 
     def _answered(self, size: int, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -149,11 +160,18 @@ class Requests:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(self, frame: RequestFrame) -> None:
+    async def _answer(self, frame: RequestFrame, answered: asyncio.Event) -> None:
+        try:
+            await self._answer_to(frame, answered)
+        finally:
+            answered.set()
+
+    async def _answer_to(self, frame: RequestFrame, answered: asyncio.Event) -> None:
         outbox, protocol = self.connection.outbox, self.connection.protocol
 
         def first(payload: object) -> None:
             outbox.put(response_frame(frame.id, payload))
+            answered.set()
 
         try:
             payload = await self._handle(frame, Call(frame.method, self.connection, first))
@@ -179,12 +197,20 @@ class Requests:
         self._authorize(method, frame.params)
         if method.missing is not None:
             raise Unavailable(method.missing)
+        if method.empty is not None:
+            return method.empty
         handler: Handler[Any] = self.handlers[method.name]
+        return await handler.run(call, self._params(method, handler.params, frame.params))
+
+    def _params(self, method: Method, model: type[BaseModel], params: object) -> BaseModel:
+        """Raises InvalidRequest."""
+        params = {} if params is None else params
         try:
-            params = handler.params.model_validate({} if frame.params is None else frame.params)
+            if method.reads:
+                return self.unknown.lenient(method.name, model, params)
+            return model.model_validate(params)
         except ValidationError as error:
             raise invalid_params(method.name, error) from None
-        return await handler.run(call, params)
 
     def _authorize(self, method: Method, params: object) -> None:
         """Raises Forbidden."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from ....domain.auth import ALL_SCOPES, Principal
+from ....domain.errors import GatewayError
 from ....domain.gateway import Gateway
 from ....domain.ports import Clock
 from ....domain.run_records import RunRecord
@@ -169,19 +170,15 @@ class Hub:
         """Nobody is let in any more."""
         return self._stopping
 
-    async def tick(self) -> None:
-        """Show everybody at intervals that their connection lives. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self.broadcast("tick", {"ts": int(self._clock() * 1_000)})
+    def tick(self) -> None:
+        """Show every client that its connection lives."""
+        self.broadcast("tick", {"ts": int(self._clock() * 1_000)})
 
-    async def tell_health(self, health: Health) -> None:
-        """Tell everybody at intervals how the Gateway is. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(HEALTH_SECONDS)
-            if self._connections:
-                self.health_version += 1
-                self.broadcast("health", await health(), state=True)
+    async def broadcast_health(self, health: Health) -> None:
+        """Send every client the state of the Gateway, where there is a client."""
+        if self._connections:
+            self.health_version += 1
+            self.broadcast("health", await health(), state=True)
 
     def _broadcast_presence(self) -> None:
         self._presence_due = None
@@ -204,13 +201,17 @@ class Hub:
         """A Run that could not be read is not told; who waits for its answer reads it anew."""
         del self._tellers[run_id]
         if not telling.cancelled() and (error := telling.exception()) is not None:
-            logger.warning("a run is not told", extra={"run": run_id, "reason": str(error)})
+            extra = {"run": run_id, "reason": str(error)}
+            expected = isinstance(error, GatewayError)
+            logger.warning("a run is not told", exc_info=None if expected else error, extra=extra)
 
     async def _read(self, run_id: str, from_the_start: bool) -> Teller:
         now = partial(self._gateway.run, _HUB, run_id)
         record = await now()
         silent_until = 0 if from_the_start else record.last_seq
-        source = Source(record, partial(self._gateway.watch, _HUB, run_id), now, silent_until)
+        events = partial(self._gateway.watch, _HUB, run_id)
+        answer = partial(self._gateway.answer, _HUB, record.session_key, run_id)
+        source = Source(record, events, now, answer, silent_until)
         teller = Teller(source, partial(self._audiences.of, record.session_key), self._clock)
         await teller.run()
         return teller

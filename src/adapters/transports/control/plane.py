@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from quart import Blueprint
 
 from .calls import Handlers
@@ -21,7 +19,8 @@ AUTH_CHANGED = 4001
 
 
 class ControlPlane:
-    """The WebSocket half of the Gateway. `run` and `close` belong to who hosts it."""
+    """The WebSocket half of the Gateway. `tick`, `broadcast_health` and `close` are called by
+    whoever hosts it."""
 
     def __init__(self, needs: Needs) -> None:
         self._needs = needs
@@ -56,11 +55,13 @@ class ControlPlane:
             )
         )
 
-    async def run(self) -> None:
-        """Tick, and tell how the Gateway is. Runs until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.hub.tick())
-            tasks.create_task(self.hub.tell_health(self._vitals.health))
+    async def tick(self) -> None:
+        """Send one tick to every client. Due every TICK_SECONDS."""
+        self.hub.tick()
+
+    async def broadcast_health(self) -> None:
+        """Send one health event to every client. Due every HEALTH_SECONDS."""
+        await self.hub.broadcast_health(self._vitals.health)
 
     def auth_changed(self) -> None:
         """End the connections that were let in by a secret that no longer counts."""

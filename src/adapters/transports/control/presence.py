@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....domain.ports import Clock
@@ -18,12 +18,15 @@ _UNTRACKED = ("cli", "probe")
 
 
 class Presence:
-    """Entries by device, instance or connection. `version` grows with every change."""
+    """One entry for each device, instance or connection, the first of these that is known: two
+    windows of one device are one entry, until both are closed. `version` grows with every change.
+    """
 
     def __init__(self, clock: Clock, version: str) -> None:
         self._clock = clock
         self._entries: dict[str, dict[str, Any]] = {}
-        self._here: set[str] = set()
+        self._here: dict[str, list[Connection]] = {}
+        """The open connections behind an entry, the newest last."""
         self._self = {
             "host": socket.gethostname(),
             "version": version,
@@ -34,13 +37,29 @@ class Presence:
         self.version = 1
 
     def arrived(self, connection: Connection) -> bool:
-        """Somebody has come; False for programs that come and go unnoticed."""
-        return self._note(connection, "connect")
+        """A client has connected; False for programs that are not shown."""
+        if _is_untracked(connection):
+            return False
+        key = _key(connection)
+        here = self._here.setdefault(key, [])
+        here.append(connection)
+        self._put(key, _entry(here, "connect"))
+        return True
 
     def left(self, connection: Connection) -> bool:
-        """Somebody has gone; the entry stays for a while and says so."""
-        self._here.discard(_key(connection))
-        return self._note(connection, "disconnect")
+        """A client has disconnected. Its entry stays for a while and says so, or goes on to show
+        the other connections of the same device."""
+        if _is_untracked(connection):
+            return False
+        key = _key(connection)
+        here = self._here.get(key, [])
+        here.remove(connection)
+        if here:
+            self._put(key, {**self._entries.get(key, {}), **_entry(here, "connect")})
+        else:
+            del self._here[key]
+            self._put(key, _entry([connection], "disconnect"))
+        return True
 
     def told(self, key: str, facts: Mapping[str, Any]) -> None:
         """Somebody tells something of itself."""
@@ -56,20 +75,16 @@ class Presence:
         newest = sorted(self._entries.values(), key=lambda entry: -entry["ts"])
         return [{**self._self, "ts": int(now * 1_000)}, *newest[: _MOST - 1]]
 
-    def _note(self, connection: Connection, reason: str) -> bool:
-        if connection.client.mode in _UNTRACKED or connection.client.id == "cli":
-            return False
-        if reason == "connect":
-            self._here.add(_key(connection))
-        self._put(_key(connection), _entry(connection, reason))
-        return True
-
     def _put(self, key: str, entry: dict[str, Any]) -> None:
         self._entries.pop(key, None)
         self._entries[key] = {**entry, "ts": int(self._clock() * 1_000)}
         while len(self._entries) > _MOST:
             del self._entries[next(iter(self._entries))]
         self.version += 1
+
+
+def _is_untracked(connection: Connection) -> bool:
+    return connection.client.mode in _UNTRACKED or connection.client.id == "cli"
 
 
 def _key(connection: Connection) -> str:
@@ -79,7 +94,9 @@ def _key(connection: Connection) -> str:
     return connection.device_id or instance or connection.id.lower()
 
 
-def _entry(connection: Connection, reason: str) -> dict[str, Any]:
+def _entry(connections: Sequence[Connection], reason: str) -> dict[str, Any]:
+    """What the newest of the connections is, and what all of them together may do."""
+    connection = connections[-1]
     client = connection.client
     told = {
         "host": client.display_name or client.id,
@@ -91,8 +108,8 @@ def _entry(connection: Connection, reason: str) -> dict[str, Any]:
         "mode": client.mode,
         "reason": reason,
         "deviceId": connection.device_id,
-        "roles": [connection.role],
-        "scopes": sorted(connection.principal.scopes),
+        "roles": sorted({one.role for one in connections}),
+        "scopes": sorted({scope for one in connections for scope in one.principal.scopes}),
         "instanceId": client.instance_id,
         "text": f"{client.display_name or client.id} {client.version}: {reason}",
     }

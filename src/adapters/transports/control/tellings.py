@@ -9,6 +9,7 @@ from ....domain.errors import FailureKind
 from ....domain.model_calls import ReasoningDelta, TextDelta, Usage
 from ....domain.run_records import RunRecord
 from ....domain.runs import Aborted, Failed, Finished, RunEvent, Started
+from ....domain.session_records import KeptMessage
 from ..http.json_text import dumps
 
 _CUMULATIVE = 64 * 1024
@@ -51,7 +52,20 @@ class Telling:
         return self._text[0] if self._text else ""
 
     def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload for one event; `at`: Unix seconds."""
+        """The payload for the next event; `at`: Unix seconds."""
+        self.note(event, at)
+        return self.payload(seq, event, at)
+
+    def note(self, event: RunEvent, at: float) -> None:
+        """Take the next event into account, whether or not its payload is asked for."""
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+            self._length += len(event.text)
+        elif isinstance(event, Started):
+            self._started_at = at
+
+    def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
+        """The payload for the event that was noted last."""
         return self._payload(seq, *self._data(event, at), at)
 
     def brief(self, seq: int, delta: str, at: float) -> bytes:
@@ -71,8 +85,6 @@ class Telling:
     def _data(self, event: RunEvent, at: float) -> tuple[str, bytes]:
         match event:
             case TextDelta(text=delta):
-                self._text.append(delta)
-                self._length += len(delta)
                 if self.cumulative and self._length <= _CUMULATIVE:
                     return "assistant", dumps({"text": self.text, "delta": delta})
                 return "assistant", dumps({"delta": delta})
@@ -83,8 +95,6 @@ class Telling:
 
     def _lifecycle(self, event: RunEvent, at: float) -> dict[str, object]:
         record = self.record
-        if isinstance(event, Started):
-            self._started_at = at
         started = record.started_at or self._started_at or record.accepted_at
         told: dict[str, object] = {"startedAt": _ms(started)}
         ended = {"endedAt": _ms(record.ended_at or at)}
@@ -121,9 +131,18 @@ def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes
     )
 
 
-def chat_end(record: RunRecord, seq: int, event: RunEvent, text: str, at: float) -> bytes:
-    """The payload of the last `chat` event of a Run."""
-    message = {"message": message_of(text, at)} if text else {}
+def chat_end(
+    record: RunRecord,
+    seq: int,
+    event: RunEvent,
+    text: str,
+    at: float,
+    *,
+    kept: KeptMessage | None = None,
+) -> bytes:
+    """The payload of the last `chat` event of a Run. `kept`: the answer as the Session has it."""
+    ids = {} if kept is None else message_ids(kept)
+    message = {"message": {**message_of(text, at), **ids}} if text else {}
     match event:
         case Finished(stop=stop, usage=usage):
             told = {"stopReason": stop.value, "usage": usage_of(usage)}
@@ -145,6 +164,21 @@ def message_of(text: str, at: float) -> dict[str, object]:
         "content": [{"type": "text", "text": text}],
         "timestamp": _ms(at),
     }
+
+
+def message_ids(kept: KeptMessage) -> dict[str, object]:
+    """What names a message, in the history and in the event that ends its Run: clients of the
+    family take two messages for one by `__openclaw`."""
+    message_id = f"{kept.run_id}:{kept.number}"
+    return {
+        "messageId": message_id,
+        "__openclaw": {"id": message_id, "seq": kept.number},
+    }
+
+
+def sender_key(run_id: str) -> str:
+    """The name under which clients of the family find a message that they sent in the history."""
+    return f"{run_id}:user"
 
 
 def usage_of(usage: Usage) -> dict[str, object]:

@@ -8,7 +8,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quart import Blueprint, Response, websocket
@@ -30,6 +30,7 @@ from .origins import check_upgrade
 from .outbox import error_frame, event_frame, response_frame
 from .problems import UNAVAILABLE, Refusal
 from .serving import serve
+from .unknown_properties import UnknownProperties
 from .wire import Wire, wire_of
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Parts:
     handlers: Callable[[], Handlers]
     clock: Clock
     new_id: NewId
+    unknown: UnknownProperties = field(default_factory=UnknownProperties)
 
 
 def transport(parts: Parts) -> Blueprint:

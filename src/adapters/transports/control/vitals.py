@@ -8,6 +8,7 @@ from typing import Any
 
 from ....domain.agents import Agent
 from ....domain.auth import ALL_SCOPES, Principal, Scope
+from ....domain.errors import StoreFailed
 from ....domain.gateway import Gateway
 from ....domain.ports import Clock
 from ....domain.session_desk import SessionDesk
@@ -41,12 +42,16 @@ class Vitals:
     """Where sessions are kept; told to administrators only."""
 
     async def health(self) -> dict[str, Any]:
-        """Whether every part is fit; counts what is there."""
+        """Whether every part is fit; counts what is there. Sessions that cannot be read are
+        reported as a failing store, for whoever asks about health asks because of a failure."""
         began = self.clock()
         failing = dict(await self.check())
         agents = self.gateway.settings.agents
-        stores = "store" in failing
-        told = [await self._agent(agent, readable=not stores) for agent in agents]
+        try:
+            told, sessions = await self._listed("store" not in failing)
+        except StoreFailed as error:
+            failing["store"] = error.message
+            told, sessions = await self._listed(False)
         return {
             "ok": not failing,
             "failing": failing,
@@ -58,7 +63,7 @@ class Vitals:
             "heartbeatSeconds": 0,
             "defaultAgentId": agents.default.id,
             "agents": told,
-            "sessions": await self._sessions(None, readable=not stores),
+            "sessions": sessions,
             "runs": {"active": len(self.gateway.active(_VITALS))},
         }
 
@@ -95,6 +100,12 @@ class Vitals:
                 "byAgent": by_agent,
             },
         }
+
+    async def _listed(self, readable: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The agents, and the sessions of all of them."""
+        agents = self.gateway.settings.agents
+        told = [await self._agent(agent, readable=readable) for agent in agents]
+        return told, await self._sessions(None, readable=readable)
 
     async def _agent(self, agent: Agent, *, readable: bool) -> dict[str, Any]:
         return {

@@ -8,6 +8,7 @@ from .....domain.auth import Principal
 from .....domain.errors import EventsExpired, RunFailed
 from .....domain.gateway import Gateway
 from .....domain.model_calls import StopReason, TextDelta, Usage
+from .....domain.off_loop import take_turns
 from .....domain.run_records import RunRecord, RunStatus
 from .....domain.runs import Aborted, Failed, Finished, RunEvent
 from .....domain.session_desk import SessionDesk
@@ -57,6 +58,7 @@ class Outcomes:
                 text += [event.text for event in told.events if isinstance(event, TextDelta)]
                 if told.ending is not None:
                     return "".join(text), told.ending
+                await take_turns(len(told.events))
         except EventsExpired:
             return await self._from_session(principal, run_id)
         raise RunFailed("The run ended without an end.")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .....domain.errors import GatewayError, InvalidRequest, UnknownRun
 from .....domain.gateway import MAX_RUNS_LISTED, Events, Gateway
+from .....domain.off_loop import take_turns
 from .....domain.ports import Clock
 from .....domain.run_records import RunQuery, RunRecord, RunStatus
 from .....domain.runs import Aborted, Failed
@@ -125,6 +126,7 @@ class RunMethods:
                     await outbox.room()
                     event = telling.agent_event(numbered.seq, numbered.event, self._clock())
                     outbox.event("agent", event)
+                await take_turns(len(told.events))
                 told = await anext(events, None)
         except GatewayError as error:
             outbox.event("agent", _broken_off(record, error))

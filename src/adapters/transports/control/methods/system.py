@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -148,7 +150,8 @@ class SystemMethods:
         return {"ok": True, "mode": params.mode, "runId": run_id}
 
     async def _logs(self, call: Call, params: LogParams) -> object:
-        tail = self.read_log(params.cursor, limit=params.limit, max_bytes=params.max_bytes)
+        read = partial(self.read_log, params.cursor, limit=params.limit, max_bytes=params.max_bytes)
+        tail = await asyncio.to_thread(read)  # Making thousands of lines of text takes a while.
         told: dict[str, object] = {
             "file": self._file(call),
             "cursor": tail.cursor,
