@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -329,13 +328,12 @@ def test_a_model_asked_without_a_gateway_steers_nothing(home: Home, more: tuple[
 def test_a_warning_of_a_library_is_one_clean_line(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    library = logging.getLogger("a library")
     # As outside of the tests, where nobody listens to the root logger.
-    monkeypatch.setattr(logging.getLogger("asyncio"), "propagate", False)
+    monkeypatch.setattr(library, "propagate", False)
 
     def warn(*_: Any) -> int:
-        loop = asyncio.new_event_loop()
-        loop.call_exception_handler({"message": EVIL, "exception": ValueError(f"{EVIL}\nx")})
-        loop.close()
+        library.error("%s", EVIL, exc_info=ValueError(f"{EVIL}\nx"))
         return 0
 
     home.capsys.readouterr()

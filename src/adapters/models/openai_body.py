@@ -92,10 +92,8 @@ class Body:
                 self.failure = self._failures.too_long()
                 self.abandoned = True
             self._left -= len(self._received)
-        start, self._place = self._place, _piece_end(self._received, self._place)
-        if start == 0 and self._place == len(self._received):
-            return self._received
-        return self._received[start : self._place]
+        place, self._place = self._place, _piece_end(self._received, self._place)
+        return self._received[place : self._place]
 
     async def _receive(self) -> bytes:
         """What has come since the last call."""

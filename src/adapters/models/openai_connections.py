@@ -45,7 +45,8 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self, *, limit: int, force_close: bool) -> None:
         super().__init__(limit=limit, force_close=force_close)
         # The library has no public way to choose the class of its connections.
-        self._factory = partial(BoundedConnection, loop=self._loop)
+        factory = partial(BoundedConnection, loop=self._loop)
+        self._factory = factory  # type: ignore[assignment]  # A partial is invariant in its class.
 
 
 class Connections:
