@@ -11,15 +11,14 @@ from ...domain.model_calls import Provider
 from . import openai_json
 from .openai_failures import Failures
 from .openai_http import why_broken
-from .openai_protocol import AnswerTooLong
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 16 * 1024
 """What is read at once. Between two such pieces the event loop gets to its other tasks, however
 fast the provider sends."""
-_SMALL_PIECE_BYTES = 2 * 1024
-_MANY_LINES = 1_024
-"""Events of a few bytes take longer than their size tells: then smaller pieces are read."""
+_LEAST_PIECE_BYTES = 256
+_MOST_LINES = 256
+"""About as many lines are in one piece: events of a few bytes take longer than their size tells."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXCERPT_BYTES = 200
 
@@ -104,8 +103,6 @@ class Body:
             return await self._read_until(self._deadline)
         except TimeoutError:
             self.failure = self._failures.silent(self._idle_timeout)
-        except AnswerTooLong:
-            self.failure = self._failures.too_long()
         except (aiohttp.ClientError, OSError) as error:
             self.failure = self._failures.unusable(why_broken(error), str(error))
         self.abandoned = True
@@ -158,8 +155,9 @@ class Body:
 def _piece_end(received: bytes, start: int) -> int:
     """Where the piece that begins at `start` ends: behind a whole event, if it can be."""
     end = start + _PIECE_BYTES
-    if received.count(b"\n", start, end) + received.count(b"\r", start, end) > _MANY_LINES:
-        end = start + _SMALL_PIECE_BYTES
+    lines = received.count(b"\n", start, end) + received.count(b"\r", start, end)
+    if lines > _MOST_LINES:
+        end = start + max(_LEAST_PIECE_BYTES, _PIECE_BYTES * _MOST_LINES // lines)
     if len(received) <= end:
         return len(received)
     event_end = received.rfind(b"\n\n", start, end)

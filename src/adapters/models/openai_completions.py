@@ -21,7 +21,6 @@ from .openai_body import Body
 from .openai_connections import Connections, Way
 from .openai_failures import Failures
 from .openai_http import why_undecoded, why_unreadable
-from .openai_protocol import MAX_HEAD_BYTES
 from .openai_proxy import Proxy
 from .openai_retry import retry_after
 
@@ -29,9 +28,6 @@ _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BODY_TIMEOUT = 5.0
 """Seconds that the body of a refusal may take; its status is told in any case."""
 _MOST_WAYS = 16
-_FRAMING = 8
-"""An answer's bytes on its connection for each byte of its body, at most: a chunk of one byte has
-five bytes around it."""
 _END_TIMEOUT = 2.0
 """Seconds that usage and [DONE] may take behind the finish reason."""
 _REUSE_TIMEOUT = 0.5
@@ -134,8 +130,7 @@ class OpenAICompletions:
         limits = aiohttp.ClientTimeout(
             connect=provider.connect_timeout, sock_read=provider.idle_timeout
         )
-        address = openai_request.address(provider, headers, failures)
-        way = Way(address, headers, limits, _FRAMING * provider.max_answer_bytes + MAX_HEAD_BYTES)
+        way = Way(openai_request.address(provider, headers, failures), headers, limits)
         if provider.proxy is not None:
             way = _through(provider.proxy.reveal(), way, failures)
         if len(self._ways) >= _MOST_WAYS:

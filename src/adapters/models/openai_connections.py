@@ -24,8 +24,6 @@ class Way:
     address: str
     headers: Mapping[str, str]
     limits: aiohttp.ClientTimeout
-    max_bytes: int
-    """Of one answer's body, as it comes over the connection."""
     proxy: str | None = None
     """Its URL, without credentials."""
     proxy_headers: Mapping[str, str] | None = None
@@ -81,7 +79,7 @@ class Connections:
     async def _send(
         self, way: Way, body: bytes, use: _Use, *, once: bool
     ) -> aiohttp.ClientResponse:
-        response = await self._session(once).post(
+        return await self._session(once).post(
             way.address,
             # A long body given as bytes would be written without a pause.
             data=io.BytesIO(body) if len(body) > _LONG_BODY_BYTES else body,
@@ -92,11 +90,6 @@ class Connections:
             proxy=way.proxy,
             proxy_headers=way.proxy_headers,
         )
-        connection = response.connection
-        # None where the whole body came together with the head.
-        if connection is not None and isinstance(connection.protocol, BoundedConnection):
-            connection.protocol.allow_body(way.max_bytes)
-        return response
 
     def _session(self, once: bool) -> aiohttp.ClientSession:
         """Made on first use, which takes a running event loop; `once`: connections are not kept."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from .openai_connections import LONGEST_HEADER
-from .openai_protocol import EXCESS_BEFORE_HEAD, MAX_HEAD_BYTES, MAX_INTERIM
+from .openai_protocol import EXCESS_BEFORE_HEAD, MAX_HEAD_BYTES, MAX_INTERIM, EmptyFraming
 
 _FAULTS = (
     (
@@ -58,6 +58,8 @@ def why_undecoded(content_encoding: str) -> str:
 
 def why_broken(error: Exception) -> str:
     """The body could not be read to its end."""
+    if isinstance(error, EmptyFraming):
+        return "it holds little but the framing of its chunks"
     if encoding := re.search("Can not decode content-encoding: ([a-z]+)", str(error)):
         return f"its {encoding[1]} compression is damaged"
     return "its connection broke within the answer"

@@ -15,14 +15,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 MAX_HEAD_BYTES = 1024 * 1024
 """All headers of an answer and of the interim responses before it."""
+MAX_FRAMING_BYTES = 1024 * 1024
+"""What the chunks of an answer may have around the body, beyond as much as the body itself."""
+_SHARE = 2
 MAX_INTERIM = 32
 """Interim responses (1xx) before an answer."""
 EXCESS_BEFORE_HEAD = "Too much before the head of the answer"
 _HEAD = b"\nHTTP/1."
 
 
-class AnswerTooLong(aiohttp.ClientPayloadError):
-    """The body and its framing have more bytes than an answer may have."""
+class EmptyFraming(aiohttp.ClientPayloadError):
+    """An answer holds little but the framing of its chunks."""
 
 
 class BoundedConnection(ResponseHandler):
@@ -31,13 +34,8 @@ class BoundedConnection(ResponseHandler):
     def set_response_params(self, **settings: Any) -> None:
         """The next answer on this connection is expected."""
         self._received = self._heads = 0
-        self._most = MAX_HEAD_BYTES
         self._former = self._payload
         super().set_response_params(**settings)
-
-    def allow_body(self, most: int) -> None:
-        """The head is read: from now on the answer may have `most` bytes, framing included."""
-        self._most = self._received + most
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the provider; empty when the library goes on with what it kept."""
@@ -49,7 +47,7 @@ class BoundedConnection(ResponseHandler):
         self._received += len(data)
         if before_head:
             self._heads += data.count(_HEAD)
-            if self._received > self._most or self._heads > MAX_INTERIM:
+            if self._received > MAX_HEAD_BYTES or self._heads > MAX_INTERIM:
                 self.set_exception(HttpProcessingError(code=400, message=EXCESS_BEFORE_HEAD))
                 self._end()
                 return
@@ -57,13 +55,16 @@ class BoundedConnection(ResponseHandler):
             # Nobody asked for more: what comes now belongs to no request.
             self._end()
             return
-        elif self._received > self._most:
-            payload.set_exception(AnswerTooLong("The answer has too many bytes."))
+        elif self._received - _SHARE * payload.total_bytes > MAX_FRAMING_BYTES:
+            # The body itself is counted by its reader, and waits for it.
+            payload.set_exception(EmptyFraming("The answer holds little but framing."))
             self._end()
             return
         super().data_received(data)
 
     def _end(self) -> None:
+        # The library would replace the error of the body by that of a lost connection.
+        self._payload = None
         self.force_close()
         if self.transport is not None:
             self.transport.abort()
