@@ -104,8 +104,8 @@ def read_frame(message: str | bytes) -> RequestFrame:
     try:
         return RequestFrame.model_validate(value)
     except ValidationError as error:
-        text = f"invalid request frame: {validation_text(error)}"
-        raise BadFrame(text, request_id[:256]) from None
+        problem = f"invalid request frame: {validation_text(error)}"
+        raise BadFrame(problem, request_id[:256]) from None
 
 
 def check_handlers(handlers: Mapping[str, object]) -> None:
