@@ -292,9 +292,12 @@ class RunLog(Protocol):
 class RunDispatcher(Protocol):
     """Gets each Run executed once, in the order of its Session."""
 
-    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
+    def dispatch(
+        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+    ) -> None:
         """Take the Run. Raises SessionBusy, GatewayBusy or ShuttingDown, and then has not taken
-        it. Returns at once; what happens is told in the RunLog."""
+        it. Returns at once; what happens is told in the RunLog. `on_end` is called once the Run,
+        if it was taken, has ended."""
         ...
 
     def abort(self, run_id: str, reason: str) -> bool:

@@ -13,6 +13,7 @@ from .agents import Agent, AgentDirectory
 from .errors import SessionKeyInvalid
 from .messages import Message, Role
 from .settings import ResetMode, ResetRule, SessionSettings
+from .terminal_text import unsafe_in_name
 
 MAIN = "main"
 """What the main session of every agent is called."""
@@ -56,13 +57,14 @@ def parse_key(
     """A key as a client wrote it, canonical; and whether it named its agent itself.
 
     `allow_reserved`: keys of sub-agents and jobs are the caller's to use. Raises
-    SessionKeyInvalid: empty, too long, control characters, reserved, or a broken `agent:` prefix.
+    SessionKeyInvalid: empty, too long, control or format characters, reserved, or a broken
+    `agent:` prefix.
     """
     key = text.strip()
     if not key:
         raise _invalid("is empty")
-    if any(category(char) in ("Cc", "Cs") for char in text):
-        raise _invalid("contains control characters or lone surrogates")
+    if problem := unsafe_in_name(text):
+        raise _invalid(problem)
     named = key[:6].lower() == "agent:"
     agent_id, rest = default_agent, key
     if named:

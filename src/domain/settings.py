@@ -177,6 +177,8 @@ class Settings:
     transports: tuple[str, ...] = ()
     """Installed transports to serve besides our own; a change needs a restart."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    max_bytes_in_flight: int = 512 * 1024 * 1024
+    """Bytes of requests that are being read or in work, over all connections."""
     max_connections_per_address: int = 256
     """TCP connections of one address; loopback and trusted proxies may have more."""
     shutdown_grace: float = 20.0

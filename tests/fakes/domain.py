@@ -337,7 +337,9 @@ class FakeDispatcher:
         self.drained: list[float] = []
         self.refusal: Exception | None = None
 
-    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
+    def dispatch(
+        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+    ) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.runs.append(run)

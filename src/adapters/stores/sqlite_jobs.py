@@ -64,3 +64,4 @@ def each(
 def settle_all(jobs: list[Job[object, object]]) -> None:
     for job in jobs:
         job.settle()
+        job.error = None  # Its traceback refers to the job, and both would keep what was written.

@@ -107,20 +107,25 @@ class GroupWriter:
 
     def _run(self) -> None:
         while not self._stopping:
-            jobs = self._take()
-            self._several = len(jobs) > 1
-            try:
-                self._work(jobs)
-            # The outermost edge of this thread: without it every later write would wait for ever.
-            except Exception as error:
-                logger.exception("the writer failed unexpectedly", extra={"store": self._name})
-                with suppress(sqlite3.Error):
-                    self._connection.rollback()
-                self._fail(jobs, error)
-            with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
-                self._loop.call_soon_threadsafe(settle_all, jobs)
+            self._write()
         with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.
             close_database(self._connection)
+
+    def _write(self) -> None:
+        """Wait for jobs, and do them. A function of its own, so that no job, and no turn in it, is
+        kept while this thread waits for the next."""
+        jobs = self._take()
+        self._several = len(jobs) > 1
+        try:
+            self._work(jobs)
+        # The outermost edge of this thread: without it every later write would wait for ever.
+        except Exception as error:
+            logger.exception("the writer failed unexpectedly", extra={"store": self._name})
+            with suppress(sqlite3.Error):
+                self._connection.rollback()
+            self._fail(jobs, error)
+        with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
+            self._loop.call_soon_threadsafe(settle_all, jobs)
 
     def _take(self) -> list[Job[object, object]]:
         """Wait for a job, then take all that wait. None is the last thing ever queued."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..attachments import Attachments
 from ..calls import Params
-from ..frames import Name, SessionKeyText
+from ..frames import NAMING, Name, SessionKeyText
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -94,5 +94,5 @@ class InjectParams(Params):
 
     session_key: SessionKeyText
     message: Annotated[str, Field(min_length=1)]
-    label: Annotated[str, Field(max_length=100)] | None = None
+    label: Annotated[str, Field(max_length=100), NAMING] | None = None
     agent_id: Name | None = None
