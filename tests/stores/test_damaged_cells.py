@@ -13,6 +13,8 @@ import pytest_asyncio
 
 from opensoul.adapters.stores.sqlite import SqliteStore
 from opensoul.adapters.stores.sqlite_damage import UNREADABLE
+from opensoul.domain.errors import SendBlocked
+from opensoul.domain.send_policy import SendPolicy, check_send
 from opensoul.domain.session_records import SessionInfo, SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
 
@@ -141,6 +143,31 @@ async def test_the_readable_settings_of_a_damaged_cell_stay(store: SqliteStore, 
     assert (await listed(store))["damaged"].settings == {"label": "mine"}
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ["x'7b'", "x'ff00'", "'[1, 2]'", "17", "'{\"sendPolicy\": []}'", f"x'{'5b' * 100_000}'"],
+)
+async def test_a_lost_send_policy_denies_until_it_is_set_anew(
+    store: SqliteStore, path: Path, cell: str
+) -> None:
+    damage(path, "sessions", f"settings = {cell}")
+    unread = {"unread": False}  # As programs send it by themselves for a session that is looked at.
+    for changes in ({}, unread):
+        if changes:
+            await store.patch(DAMAGED, changes, at=2.0, new_id="unused")
+        info, loaded = await store.find(DAMAGED), await store.load(DAMAGED, 1_000)
+        assert info is not None
+        assert loaded is not None
+        for settings in (info.settings, loaded.settings, (await listed(store))["damaged"].settings):
+            with pytest.raises(SendBlocked, match=r"cannot be read .*sessions\.patch"):
+                check_send(DAMAGED, SendPolicy(), settings.get("sendPolicy"))
+
+    await store.patch(DAMAGED, {"sendPolicy": None}, at=3.0, new_id="unused")
+    mended = await store.load(DAMAGED, 1_000)
+    assert mended is not None
+    check_send(DAMAGED, SendPolicy(), mended.settings.get("sendPolicy"))
+
+
 async def test_a_change_of_settings_mends_the_row(
     store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,7 +178,8 @@ async def test_a_change_of_settings_mends_the_row(
     again = SqliteStore(path)
     await again.open()
     try:
-        assert (await listed(again, label="new"))["damaged"].settings == {"label": "new"}
+        settings = (await listed(again, label="new"))["damaged"].settings
+        assert settings == {"label": "new", "sendPolicy": "unreadable"}
     finally:
         await again.close()
     assert not caplog.messages
