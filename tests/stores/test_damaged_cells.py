@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest_asyncio
 
 from opensoul.adapters.stores.sqlite import SqliteStore
 from opensoul.adapters.stores.sqlite_damage import UNREADABLE
-from opensoul.domain.errors import SendBlocked
+from opensoul.domain.errors import SendBlocked, StoreFailed
 from opensoul.domain.send_policy import SendPolicy, check_send
 from opensoul.domain.session_records import SessionInfo, SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
@@ -121,6 +122,49 @@ async def test_a_damaged_cell_spoils_nothing_but_itself(
         assert loaded is not None
         assert len(loaded.tail.messages) == 2
     await store.check()
+
+
+NO_COUNTS = ["'many'", "x'ff00'", "9e99", str(2**63 - 1)]
+COUNTS = [
+    *[("transcripts", f"message_count = {damaged}") for damaged in NO_COUNTS],
+    *[("transcripts", f"turn_count = {damaged}") for damaged in NO_COUNTS],
+    *[("turns", f"first_message = {damaged}") for damaged in NO_COUNTS],
+    *[("turns", f"message_count = {damaged}") for damaged in NO_COUNTS],
+    *[("messages", f"tokens = {damaged}") for damaged in NO_COUNTS[:2]],
+    ("turns", f"model = {NOT_UTF8}"),
+]
+
+
+@pytest.mark.parametrize(("table", "assignment"), COUNTS)
+async def test_a_damaged_count_loses_no_message_and_no_later_turn(
+    store: SqliteStore, path: Path, table: str, assignment: str
+) -> None:
+    damage(path, table, assignment)
+
+    assert [one.number for one in await store.messages(DAMAGED, limit=10)] == [1, 2]
+    assert await store.transcripts(DAMAGED, 10)
+    if table == "turns":
+        with pytest.raises(StoreFailed, match=r"does not say which messages|not UTF-8"):
+            await store.turn("run-damaged")
+    assert await store.usage(UsageQuery((0.0, 4e9)))
+    later = make_turn("later", question(), answer(), key=DAMAGED, session_id="damaged")
+    last = make_turn("last", question(), answer(), key=DAMAGED, session_id="damaged")
+    await asyncio.gather(store.append(later), store.append(last))
+
+    kept = await store.messages(DAMAGED, limit=10)
+    assert [one.number for one in kept] == [1, 2, 3, 4, 5, 6]
+    loaded = await store.load(DAMAGED, 1_000_000)
+    assert loaded is not None
+    assert len(loaded.tail.messages) == 6
+
+
+async def test_a_damaged_transcript_id_is_listed_and_shown(store: SqliteStore, path: Path) -> None:
+    damage(path, "transcripts", "session_id = x'ff'")
+
+    assert set(await listed(store)) == {"damaged", "sound"}
+    assert len(await store.messages(DAMAGED, limit=10)) == 2
+    assert len(await store.transcripts(DAMAGED, 10)) == 1
+    assert (await store.reset(DAMAGED, at=9.0, new_id="new")).session_id == "new"
 
 
 async def test_damage_is_logged_once_with_its_place(
