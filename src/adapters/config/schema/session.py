@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .fields import Days, Hour, Minutes, PathText, Section, Text, section, setting
+from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, Whole, section, setting
 
 _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
 
@@ -80,6 +80,12 @@ class SessionSection(Section):
         "How long the session of a request without session key or user is kept; 0: for ever.",
         addition=True,
     )
+    one_off_max_bytes: Whole = setting(
+        1024**3,
+        "The most bytes that these sessions take together; beyond it the oldest are deleted. "
+        "0: no bound.",
+        addition=True,
+    )
     send_policy: SendPolicy = section(
         SendPolicy, "Which sessions may be written to; a session's own `sendPolicy` wins."
     )
@@ -90,4 +96,12 @@ class LoggingSection(Section):
     console_level: _LEVEL | None = setting(None, "The same for the console. Left out: `level`.")
     console_style: Literal["pretty", "compact", "json"] = setting("pretty", "How it looks.")
     file: Text | None = setting(None, "Log to this file as well, as JSON.")
+    max_file_bytes: Count = setting(
+        100 * 1024 * 1024,
+        "Size from which on `file` is renamed to `file.1` (and that to `file.2`) and a new one "
+        "is begun.",
+    )
+    keep_files: Annotated[int, Field(ge=0, le=1_000)] = setting(
+        5, "How many renamed log files are kept; 0: none.", addition=True
+    )
     content: bool = setting(False, "Write what people and agents say into the log.", addition=True)

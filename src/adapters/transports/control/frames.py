@@ -15,6 +15,8 @@ OLDEST_PROTOCOL = 3
 NEWEST_PROTOCOL = 4
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+SessionKeyText = Annotated[str, Field(min_length=1, max_length=512)]
+"""A session key as a client wrote it; the grammar allows 512 bytes of the canonical form."""
 Text = Annotated[str, Field(max_length=4_096)]
 Count = Annotated[int, Field(ge=0)]
 
