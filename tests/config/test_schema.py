@@ -110,7 +110,7 @@ def test_keys_of_older_versions_are_told_with_their_new_place(
 
 def test_a_wrong_choice_is_told_with_the_right_ones(place: Place) -> None:
     issue = place.issue("{ gateway: { bind: 'lann' } }")
-    expected = "must be 'auto', 'lan', 'loopback', 'custom' or 'tailnet', not 'lann'"
+    expected = "must be 'auto', 'lan', 'loopback', 'custom' or 'tailnet'; did you mean `lan`?"
     assert issue.message == expected
 
 

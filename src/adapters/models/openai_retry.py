@@ -17,7 +17,7 @@ _WORDS = re.compile(
     r"(?:try again|retry|wait)(?: (?:in|after|for))? "
     r"(?P<time>(?:\d+(?:\.\d+)? ?(?:ms|h|m|s)[a-z]* ?)+)"
 )
-_TIME = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)")
+_TIME = re.compile(r"(?<![\d.])(\d++(?:\.\d++)?) ?(ms|h|m|s)")
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

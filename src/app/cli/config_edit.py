@@ -140,7 +140,8 @@ def _editor(state: State) -> ConfigEditor:
         overrides=state.overrides(),
         runners=runner_names(),
     )
-    return ConfigEditor(inputs, locate(inputs.env, inputs.overrides, inputs.home))
+    locations = locate(inputs.env, inputs.overrides, inputs.home)
+    return ConfigEditor(inputs, locations, on_machine=True)
 
 
 @contextmanager

@@ -74,6 +74,8 @@ class SessionSection(Section):
         '`":memory:"` keeps sessions in memory only. Left out, or any other value: '
         "`opensoul.sqlite3` in the state directory.",
         restart=True,
+        machine="store",
+        free=(":memory:",),
     )
     one_off_retention_days: Days = setting(
         7,
@@ -95,7 +97,7 @@ class LoggingSection(Section):
     level: _LEVEL = setting("info", "The least severe level that is logged.")
     console_level: _LEVEL | None = setting(None, "The same for the console. Left out: `level`.")
     console_style: Literal["pretty", "compact", "json"] = setting("pretty", "How it looks.")
-    file: Text | None = setting(None, "Log to this file as well, as JSON.")
+    file: Text | None = setting(None, "Log to this file as well, as JSON.", machine="log")
     max_file_bytes: Count = setting(
         100 * 1024 * 1024,
         "Size from which on `file` is renamed to `file.1` (and that to `file.2`) and a new one "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -62,7 +63,8 @@ class _Config:
 
     async def get(self, call: Call, params: NoParams) -> object:
         """The configuration without its secrets; where the file is, for administrators."""
-        snapshot = await asyncio.to_thread(self._config.snapshot)
+        reader = not call.principal.may(Scope.ADMIN)
+        snapshot = await asyncio.to_thread(partial(self._config.snapshot, reader=reader))
         told = _snapshot(snapshot, call.principal)
         if self._applied is not None:
             told["appliedConfigHash"] = self._applied()
