@@ -72,6 +72,7 @@ def make_app(served: Served) -> Quart:
                 message = await websocket.receive()
                 if message == "raise the limit":
                     wire.limit, wire.limit_reason = LARGER, "payload too large"
+                    wire.authenticated = True
                 if message == "close":
                     await websocket.close(4001, "as asked")
                 if message == "return":
@@ -87,7 +88,8 @@ def make_app(served: Served) -> Quart:
 
     @app.websocket("/slow")
     async def slow() -> None:
-        async with watched():
+        async with watched() as wire:
+            wire.authenticated = True
             await websocket.accept()
             await served.read_on.wait()
             while True:
@@ -111,10 +113,12 @@ def make_app(served: Served) -> Quart:
 async def serving(
     timing: Timing = Timing(),  # noqa: B008 (frozen)
     peers: PeerConnections | None = None,
+    *,
+    http2: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve on a free port of this machine alone."""
     served = Served()
-    listen = ListenSettings(hosts=("127.0.0.1",), port=0)
+    listen = ListenSettings(hosts=("127.0.0.1",), port=0, http2=http2)
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     server = asyncio.create_task(
