@@ -253,7 +253,7 @@ def test_a_hypercorn_without_what_is_overridden_is_refused(
     monkeypatch: pytest.MonkeyPatch, owner: str, name: str
 ) -> None:
     websocket_rules.install()
-    monkeypatch.delattr(f"hypercorn.{owner}", name)
+    monkeypatch.delattr(f"hypercorn.{owner}.{name}")
     message = f"{owner.rpartition('.')[2]} has no {name}"
     with pytest.raises(websocket_rules.HypercornChanged, match=message):
         websocket_rules.install()
