@@ -1,4 +1,4 @@
-"""One client that floods a Gateway, as a program: `python -m tests.floods.attack NAME PORT SECONDS`.
+"""One client that floods a Gateway: `python -m tests.floods.attack KIND NAME PORT SECONDS`.
 
 It reconnects whenever the Gateway closes its connection, and prints how often that was.
 """

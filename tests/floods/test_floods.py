@@ -61,7 +61,7 @@ def with_http2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProc
 def longest_wait(gateway: GatewayProcess, kind: str, name: str, limit: float) -> float:
     """Seconds that the slowest of the witness's requests took, in the best of the rounds."""
     best = float("inf")
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         command = [sys.executable, "-m", "tests.floods.attack", kind, name]
         with subprocess.Popen(
             [*command, str(gateway.port), str(SECONDS)], cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from quart import Quart, websocket
+from quart import Quart, request, websocket
 
 from opensoul.adapters.transports.control.inbound import BoundedConnection
 from opensoul.adapters.transports.control.wire import Wire, wire_of
@@ -101,6 +101,10 @@ def make_app(served: Served) -> Quart:
         async with watched():
             await websocket.accept()
             raise LookupError("of the tests")
+
+    @app.post("/body")
+    async def body() -> str:
+        return str(len(await request.get_data()))
 
     @app.websocket("/refused")
     async def refused() -> tuple[str, int]:

@@ -44,8 +44,9 @@ _PASSING = ("cli", "probe")
 """Modes of clients that do one thing and leave."""
 _LAST_WORDS = 2.0
 """Seconds that a client gets to take the reason for its end."""
-_REPLACED_WORDS = 0.2
-"""The same for a connection that is replaced, since many may be at once."""
+_REPLACED_SECONDS = 1.0
+"""How long a connection that is replaced stays as it is: closed at once, it would be opened again
+at once, and the Gateway would do nothing else."""
 _REPLACED = "replaced by a newer connection"
 _TRY_AGAIN_LATER = 1013
 
@@ -135,7 +136,6 @@ class _Door:
         self, caller: Caller, wire: Wire, half_open: HalfOpen | None
     ) -> tuple[str, Admitted] | None:
         """The id of the `connect` request, and who that let in; None where it was refused."""
-        patience = _LAST_WORDS
         try:
             frame = await self._first_frame(caller, half_open)
             return frame.id, await self._admit(frame, caller)
@@ -143,14 +143,14 @@ class _Door:
             refusal = Refusal("handshake timeout")
             if half_open is not None and half_open.is_replaced:
                 refusal = Refusal(_REPLACED, close_code=_TRY_AGAIN_LATER)
-                patience = _REPLACED_WORDS
+                await asyncio.sleep(_REPLACED_SECONDS)
         except Refusal as raised:
             refusal = raised
         if half_open is not None:
             self._half_open.release(half_open)
         extra = {"client": caller.address.address, "reason": refusal.reason}
         logger.info("a connection was refused", extra=extra)
-        await _part(wire, refusal.close_code, refusal.reason, patience)
+        await _part(wire, refusal.close_code, refusal.reason)
         return None
 
     async def _first_frame(self, caller: Caller, half_open: HalfOpen | None) -> RequestFrame:
@@ -240,10 +240,10 @@ class _Door:
         )
 
 
-async def _part(wire: Wire, code: int, reason: str, patience: float = _LAST_WORDS) -> None:
+async def _part(wire: Wire, code: int, reason: str) -> None:
     """Close, and stay until the client has taken the reason; one that takes nothing is cut off."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(_LAST_WORDS):
             await websocket.close(code, reason)
             await wire.ended()
     wire.cut()
