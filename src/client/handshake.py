@@ -199,8 +199,9 @@ def upgrade_headers(options: Options) -> dict[str, str]:
     secrets = [secret for secret in (options.token, options.password) if secret]
     if len(secrets) != 1 or "@" in options.url:
         return {}
-    fits = secrets[0].isascii() and secrets[0].isprintable() and " " not in secrets[0]
-    return {"Authorization": f"Bearer {secrets[0]}"} if fits else {}
+    [secret] = secrets
+    fits = secret.isascii() and secret.isprintable() and secret == secret.strip()
+    return {"Authorization": f"Bearer {secret}"} if fits else {}
 
 
 def _why(error: Exception) -> str:

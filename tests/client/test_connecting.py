@@ -24,6 +24,7 @@ from opensoul.client import (
     Options,
     TimedOut,
 )
+from opensoul.client.handshake import upgrade_headers
 from opensoul.client.options import MoreOptions
 
 from .conftest import Connect
@@ -49,6 +50,25 @@ async def test_it_says_who_it_is_and_learns_what_it_may(
     assert params["client"]["displayName"] == "d"
     assert params["caps"] == ["tool-events"]
     assert "device" not in params
+
+
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({"token": TOKEN}, {"Authorization": f"Bearer {TOKEN}"}),
+        ({"password": TOKEN}, {"Authorization": f"Bearer {TOKEN}"}),
+        ({}, {}),
+        ({"token": "a", "password": "b"}, {}),
+        ({"token": "schlüssel"}, {}),
+        ({"token": " spaces "}, {}),
+        ({"token": "line\nbreak"}, {}),
+        ({"url": "ws://name:word@127.0.0.1:1", "token": TOKEN}, {}),
+    ],
+)
+def test_the_secret_is_a_header_of_the_upgrade_too_where_it_fits(
+    options: dict[str, str], sent: dict[str, str]
+) -> None:
+    assert upgrade_headers(Options(**{"url": "ws://127.0.0.1:1", **options})) == sent
 
 
 async def test_the_short_form_connects_too(fake: FakeGateway) -> None:

@@ -86,7 +86,7 @@ STRANGERS: Mapping[str, Flood] = {
     "unmasked frames": Flood(upgrade(), frame(PING, masked=False)),
     "reserved frames": Flood(upgrade(), frame(3)),
     "fragmented pings": Flood(upgrade(), frame(PING, fin=False)),
-    "upgrades, half-open": Flood(b"", upgrade(), at_once=len(upgrade())),
+    "upgrades and no frames": Flood(upgrade(), upgrade(), at_once=len(upgrade())),
     "frames before the upgrade": Flood(b"", frame(PING)),
     "header bytes": Flood(_HEAD + b"X: ", b"x"),
     "header lines": Flood(_HEAD, b"a:\r\n"),
@@ -156,6 +156,9 @@ ALL: Mapping[str, Mapping[str, Flood]] = {
 }
 
 
+HALF_OPEN = "half-open"
+
+
 def attack(flood: Flood, port: int, until: float) -> int:
     """Flood until that moment, by the monotonic clock; how many connections were closed."""
     repeated = flood.again * max(1, flood.at_once // len(flood.again))
@@ -173,6 +176,37 @@ def attack(flood: Flood, port: int, until: float) -> int:
     return closed
 
 
+def half_open(port: int, until: float, count: int = 40) -> int:
+    """Keep so many upgraded connections without `connect`, reopening those that are closed; how
+    many were closed."""
+    peers: set[socket.socket] = set()
+    closed = 0
+    try:
+        while time.monotonic() < until:
+            while len(peers) < count:
+                peer = socket.create_connection(("127.0.0.1", port))
+                peers.add(peer)
+                peer.sendall(upgrade())
+            for peer in select.select(list(peers), [], [], 0.05)[0]:
+                if _is_closing(peer):
+                    peer.close()
+                    peers.remove(peer)
+                    closed += 1
+    finally:
+        for peer in peers:
+            peer.close()
+    return closed
+
+
+def _is_closing(peer: socket.socket) -> bool:
+    """Whether the Gateway ended it, or says that it does (1013)."""
+    try:
+        data = peer.recv(_CHUNK)
+    except OSError:
+        return True
+    return not data or (1013).to_bytes(2) in data
+
+
 def _send(peer: socket.socket, repeated: bytes, reads: bool, until: float) -> None:
     """Send without end. Raises OSError when the connection is reset; returns when it ends."""
     rest = memoryview(repeated)
@@ -186,4 +220,8 @@ def _send(peer: socket.socket, repeated: bytes, reads: bool, until: float) -> No
 
 if __name__ == "__main__":
     kind, name, port, seconds = sys.argv[1:]
-    print(attack(ALL[kind][name], int(port), time.monotonic() + float(seconds)))
+    end = time.monotonic() + float(seconds)
+    if kind == HALF_OPEN:
+        print(half_open(int(port), end, int(name)))
+    else:
+        print(attack(ALL[kind][name], int(port), end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import subprocess
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from tests.control.client import connected
 from tests.e2e.process import UNEXPECTED, GatewayProcess
-from tests.floods.attack import CLIENTS, OVER_HTTP2, SECRET, STRANGERS
+from tests.floods.attack import CLIENTS, HALF_OPEN, OVER_HTTP2, SECRET, STRANGERS
 
 pytestmark = pytest.mark.slow
 
@@ -23,11 +26,11 @@ SECONDS = 3.0
 EVERY = 0.05
 ROUNDS = 3
 """A machine that is busy with something else is late once, a Gateway that is blocked always."""
-CONFIG = {
-    "gateway": {
-        "auth": {"token": SECRET},
-        "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
-    },
+GATEWAY: dict[str, object] = {
+    "auth": {"token": SECRET},
+    "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
+}
+AGENTS: dict[str, object] = {
     "agents": {"defaults": {"model": {"primary": "fake/m"}}},
     "models": {
         "providers": {"fake": {"baseUrl": "http://127.0.0.1:9/v1", "models": [{"id": "m"}]}}
@@ -37,7 +40,7 @@ CONFIG = {
 
 @contextmanager
 def running(home: Path, **gateway: object) -> Iterator[GatewayProcess]:
-    config = CONFIG | {"gateway": {**CONFIG["gateway"], **gateway}}
+    config = AGENTS | {"gateway": GATEWAY | gateway}
     started = GatewayProcess(home, json.dumps(config)).start()
     try:
         yield started
@@ -118,3 +121,27 @@ def test_a_permitted_client_does_not_keep_others_waiting(
     gateway: GatewayProcess, name: str
 ) -> None:
     assert longest_wait(gateway, "clients", name, 0.25) <= 0.25
+
+
+@pytest.mark.parametrize("count", ["40", "200"])
+def test_half_open_connections_do_not_keep_others_waiting(
+    gateway: GatewayProcess, count: str
+) -> None:
+    assert longest_wait(gateway, HALF_OPEN, count, 0.1) <= 0.1
+
+
+async def test_half_open_connections_do_not_keep_clients_out(gateway: GatewayProcess) -> None:
+    command = [sys.executable, "-m", "tests.floods.attack", HALF_OPEN, "40"]
+    attacker = await asyncio.create_subprocess_exec(
+        *command, str(gateway.port), str(SECONDS), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    over = asyncio.create_task(attacker.communicate())
+    let_in = 0
+    async with aiohttp.ClientSession(gateway.url) as http:
+        while not over.done():
+            async with connected(http, SECRET):
+                let_in += 1
+            await asyncio.sleep(EVERY)
+    print(f"{let_in} clients were let in, none was kept out")
+    assert let_in > 0
+    assert (await over)[0].strip() != b"0"

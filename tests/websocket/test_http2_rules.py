@@ -32,7 +32,7 @@ class Peer:
     """A client of HTTP/2, with what it has got of each stream."""
 
     def __init__(self, tcp: RawClient) -> None:
-        config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+        config = h2.config.H2Configuration(client_side=True)
         self.h2 = h2.connection.H2Connection(config)
         self.h2.initiate_connection()
         self._tcp = tcp
@@ -53,7 +53,7 @@ class Peer:
     async def status(self, stream: int) -> str:
         event = await self.until(h2.events.ResponseReceived, stream)
         assert isinstance(event, h2.events.ResponseReceived)
-        return dict(event.headers)[":status"]  # type: ignore[arg-type]
+        return dict(event.headers)[b":status"].decode()
 
 
 @asynccontextmanager
