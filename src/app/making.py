@@ -20,6 +20,7 @@ from ..adapters.stores.run_log_live import Bounds
 from ..adapters.stores.sqlite import SqliteStore
 from ..adapters.stores.sqlite_run_log import SqliteRunLog
 from ..adapters.system.device_file import DeviceFile, MemoryDeviceBook
+from ..adapters.system.log_bounds import LogBounds
 from ..adapters.system.log_ring import LogRing
 from ..adapters.system.logs import configure
 from ..adapters.system.state_lock import StateLock
@@ -99,8 +100,8 @@ def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
     return DeviceFile(locations.state_dir / "devices.json")
 
 
-def configure_logging(overrides: Overrides, ring: LogRing) -> ConfigureLogging:
-    return partial(configure, verbose=overrides.verbose, ring=ring)
+def configure_logging(overrides: Overrides, ring: LogRing, bounds: LogBounds) -> ConfigureLogging:
+    return partial(configure, verbose=overrides.verbose, ring=ring, bounds=bounds)
 
 
 def stop_process() -> None:

@@ -12,17 +12,21 @@ from .agents import Agent
 from .auth import Credential, Principal, Scope, authenticate, authorize, count_failure, recognise
 from .errors import UnknownRun
 from .lockout import Lockout
+from .messages import Role
 from .model_calls import ModelTarget
 from .off_loop import image_bytes, off_loop
 from .ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
 from .run_records import RunPage, RunQuery, RunRecord, record_of
 from .runs import TERMINAL, EventSpan, OnLeave, Run, RunRequest
 from .send_policy import check_send
+from .session_records import KeptMessage
 from .sessions import SessionKey, parse_key
 from .settings import Settings
 from .submissions import Submission, check_key, fingerprint, make_run, repeated
 
 MAX_RUNS_LISTED = 500
+_NEWEST = 20
+"""Messages among which a Run's answer is looked for, right after the Run has ended."""
 
 Events = AsyncIterator[EventSpan]
 """A Run's events as `RunLog.follow` tells them: those that are there at once, together."""
@@ -164,6 +168,22 @@ class Gateway:
         if record is None:
             raise UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
         return record
+
+    async def answer(
+        self, principal: Principal, key: SessionKey, run_id: str
+    ) -> KeptMessage | None:
+        """The last message of the assistant's that a Run stored, where it is among the Session's
+        newest. Raises Forbidden, StoreFailed."""
+        authorize(principal, Scope.SESSIONS_READ)
+        newest = await self._catalog.messages(key, limit=_NEWEST)
+        return next(
+            (
+                kept
+                for kept in reversed(newest)
+                if kept.run_id == run_id and kept.message.role is Role.ASSISTANT
+            ),
+            None,
+        )
 
     async def runs(self, principal: Principal, query: RunQuery) -> RunPage:
         """Runs, newest first. Raises Forbidden, InvalidRequest."""

@@ -12,13 +12,14 @@ from .model_calls import ModelEvent, ModelRequest, Usage
 from .run_records import RunPage, RunQuery, RunRecord
 from .runs import EventSpan, Run, RunEvent, RunnerEvent
 from .session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionPage,
     SessionQuery,
     SessionSettingsMap,
+    UsageQuery,
 )
 from .sessions import SessionKey
 from .settings import Settings
@@ -215,8 +216,8 @@ class SessionCatalog(Protocol):
         """A Session's transcripts, newest first."""
         ...
 
-    async def usage(self, since: float) -> tuple[DayUsage, ...]:
-        """Tokens by day and model of the turns stored since that time, oldest day first."""
+    async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
+        """Tokens by period, agent and model, in that order."""
         ...
 
 

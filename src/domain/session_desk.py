@@ -12,12 +12,13 @@ from .messages import Role, text_message
 from .ports import Clock, CurrentSettings, NewId, RunDispatcher, SessionCatalog, SessionStore, Turn
 from .session_changes import ANYTHING, Compacted, Expected
 from .session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionPage,
     SessionQuery,
+    UsageQuery,
 )
 from .session_settings import HARMLESS, Setting, checked
 from .sessions import MAIN, SessionKey
@@ -103,10 +104,10 @@ class SessionDesk:
         authorize(principal, Scope.SESSIONS_READ)
         return await self._catalog.turn(run_id)
 
-    async def usage(self, principal: Principal, since: float) -> tuple[DayUsage, ...]:
-        """Tokens by day and model since that time in Unix seconds."""
+    async def usage(self, principal: Principal, query: UsageQuery) -> tuple[PeriodUsage, ...]:
+        """Tokens by period, agent and model."""
         authorize(principal, Scope.READ)
-        return await self._catalog.usage(since)
+        return await self._catalog.usage(query)
 
     async def patch(
         self,

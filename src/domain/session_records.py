@@ -66,15 +66,33 @@ class KeptMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class DayUsage:
-    """Tokens of the turns of one day. `day`: `YYYY-MM-DD` in UTC; `model`: `provider/model`."""
+class UsageQuery:
+    """Which turns to sum up. `bounds`: Unix seconds, ascending, two at least: a period lies
+    between each two that follow one another and does not include its end."""
 
-    day: str
+    bounds: tuple[float, ...]
+    agent_id: str | None = None
+    key: SessionKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodUsage:
+    """Tokens of the turns of one period, agent and model.
+
+    `period` counts from 0; `model`: `provider/model`; `first` and `last`: when the first and the
+    last of the turns were stored, in Unix seconds.
+    """
+
+    period: int
+    agent_id: str
     model: str
     turns: int
+    messages: int
     input: int
     output: int
     cached: int
+    first: float
+    last: float
 
 
 @dataclass(frozen=True, slots=True)

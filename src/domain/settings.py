@@ -31,7 +31,8 @@ class LockoutSettings:
     window: float = 60.0
     duration: float = 300.0
     max_addresses: int = 10_000
-    """How many addresses are remembered at most; the one longest silent is forgotten first."""
+    """How many addresses are remembered at most: the one longest silent is forgotten first, one
+    that is locked never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,10 @@ class LoggingSettings:
     file: str | None = None
     content: bool = False
     """Write what is said into the log; off unless asked for."""
+    max_file_bytes: int = 100 * 1024 * 1024
+    """Size from which on `file` is renamed and a new one begun."""
+    keep_files: int = 5
+    """How many renamed files are kept."""
 
 
 @dataclass(frozen=True, slots=True)

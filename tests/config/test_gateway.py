@@ -27,14 +27,17 @@ LOOPBACK = ("127.0.0.1", "::1")
 def test_the_defaults_are_loopback_the_known_port_and_a_generated_token(place: Place) -> None:
     found = place.load("{}").settings
     assert (found.listen.hosts, found.listen.port, found.listen.tls) == (LOOPBACK, 18789, None)
-    assert found.listen.http2 is False
-    assert place.load("{ gateway: { http2: true } }").settings.listen.http2 is True
     assert (found.auth.mode, found.auth.secret) == (AuthMode.TOKEN, Secret(GENERATED))
     assert place.tokens_made == [place.state]
     assert found.auth.lockout == LockoutSettings()
     assert found.chat == ChatEndpointSettings()
     assert found.lanes == LaneSettings()
     assert found.shutdown_grace == 20
+
+
+def test_http2_is_off_unless_it_is_switched_on(place: Place) -> None:
+    assert place.load("{}").settings.listen.http2 is False
+    assert place.load("{ gateway: { http2: true } }").settings.listen.http2 is True
 
 
 def test_option_then_variables_then_file_give_the_port(place: Place) -> None:

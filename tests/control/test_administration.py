@@ -122,8 +122,8 @@ async def test_what_a_writer_may_set_and_what_only_an_administrator(enter: Enter
             assert (error["code"], error["details"]["code"]) == ("FORBIDDEN", "MISSING_SCOPE")
 
 
-async def test_unknown_parameters_are_named(peer: Peer) -> None:
-    for method in ("models.list", "sessions.list", "agents.list", "config.get", "chat.history"):
+async def test_unknown_parameters_of_what_changes_something_are_named(peer: Peer) -> None:
+    for method in ("agent", "chat.send", "sessions.patch", "sessions.create", "config.patch"):
         error = await refusal(peer, method, {"nope": 1})
         assert error["message"].startswith(f"invalid {method} params: ")
         assert "unexpected property 'nope'" in error["message"]

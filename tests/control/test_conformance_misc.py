@@ -230,7 +230,7 @@ async def test_models_are_listed_by_provider_and_name(
             ("zeta", "a"),
             ("zeta", "b"),
         ]
-        error = await refusal(peer, "models.list", {"extra": True})
+        error = await refusal(peer, "models.list", {"provider": True})
         assert error["message"].startswith("invalid models.list params")
     assert provider.requests == []
 

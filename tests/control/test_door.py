@@ -152,8 +152,10 @@ async def test_a_second_connect_is_refused(peer: Peer) -> None:
 
 
 async def test_parameters_of_another_shape_are_named(peer: Peer) -> None:
-    with pytest.raises(Refused, match=r"invalid models\.list params: .*unexpected property 'x'"):
-        await peer.call("models.list", {"x": 1})
+    with pytest.raises(Refused, match=r"invalid wake params: .*unexpected property 'x'"):
+        await peer.call("wake", {"text": "look", "x": 1})
+    with pytest.raises(Refused, match=r"invalid models\.list params: at /view"):
+        await peer.call("models.list", {"view": 1})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from opensoul.domain.messages import Role
 from opensoul.domain.ports import Turn
 from opensoul.domain.session_changes import Expected
 from opensoul.domain.session_desk import SessionDesk
-from opensoul.domain.session_records import SessionQuery
+from opensoul.domain.session_records import SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
 from tests.fakes.domain import (
     FakeClock,
@@ -82,7 +82,7 @@ async def test_reading_needs_read_and_changing_needs_admin(office: Office) -> No
         office.desk.transcripts(nobody, MAIN, 1),
         office.desk.with_id(nobody, "x"),
         office.desk.turn(nobody, "x"),
-        office.desk.usage(nobody, 0),
+        office.desk.usage(nobody, UsageQuery((0.0, 1.0))),
         office.desk.patch(reader, MAIN, {"label": "x"}),
         office.desk.patch(who(Scope.WRITE), MAIN, {"execHost": "node"}),
         office.desk.reset(who(Scope.WRITE), MAIN),

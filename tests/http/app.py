@@ -20,6 +20,7 @@ from opensoul.adapters.stores.run_log_live import Bounds
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.transports import health, openai_chat
 from opensoul.adapters.transports.http import install
+from opensoul.app import websocket_rules
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.auth import ALL_SCOPES, Credential, Principal
 from opensoul.domain.cooldowns import Cooldowns
@@ -196,6 +197,7 @@ class Harness:
 @asynccontextmanager
 async def served(harness: Harness) -> AsyncIterator[Harness]:
     """The application behind a real server on a free port of this machine."""
+    websocket_rules.install()
     listening = socket.create_server(("127.0.0.1", 0))
     harness.port = listening.getsockname()[1]
     config = Config()

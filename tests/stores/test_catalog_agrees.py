@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -17,7 +18,7 @@ from opensoul.adapters.stores.sqlite import SqliteStore
 from opensoul.domain.messages import Image, Message, Role, Text
 from opensoul.domain.model_calls import Usage
 from opensoul.domain.ports import SessionCatalog, SessionStore, Turn
-from opensoul.domain.session_records import SessionQuery
+from opensoul.domain.session_records import SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
 
 
@@ -38,6 +39,11 @@ QUERIES = [
     SessionQuery(label="x"),
     SessionQuery(spawned_by="x", search="S2"),
     SessionQuery(search="A"),
+]
+USAGE = [
+    UsageQuery((0.0, inf)),
+    UsageQuery((500.0, 600.0, 1_000.0), agent_id="main"),
+    UsageQuery((0.0, 500.0), key=KEYS[1]),
 ]
 keys, ids, times = st.sampled_from(KEYS), st.sampled_from(IDS), st.floats(0, 1_000)
 messages = st.builds(
@@ -107,7 +113,7 @@ async def _everything(store: Store) -> list[object]:
         told += [await store.messages(key, limit=9, session_id=id_) for id_ in IDS]
     told += [await store.find_by_id(id_) for id_ in IDS]
     told += [await store.turn(run_id) for run_id in RUNS]
-    return [*told, await store.usage(0.0), await store.usage(500.0)]
+    return [*told, *[await store.usage(query) for query in USAGE]]
 
 
 class StoresAgree(RuleBasedStateMachine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -15,11 +16,12 @@ from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, Tool
 from opensoul.domain.model_calls import Usage
 from opensoul.domain.ports import SessionCatalog, SessionStore, StoredSession, Transcript
 from opensoul.domain.session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionQuery,
+    UsageQuery,
 )
 from opensoul.domain.sessions import SessionKey
 
@@ -27,6 +29,7 @@ from .building import KEY, answer, make_turn, question
 
 PLENTY = 1_000_000
 OTHER = SessionKey("beta", "Somebody Else")
+ALL = UsageQuery((0.0, inf))
 
 
 class Store(SessionStore, SessionCatalog, Protocol):
@@ -71,7 +74,7 @@ async def test_nothing_is_told_of_what_is_not_there(store: Store) -> None:
     assert await store.delete(KEY) is False
     assert await store.messages(KEY, limit=10) == ()
     assert await store.transcripts(KEY, 10) == ()
-    assert await store.usage(0.0) == ()
+    assert await store.usage(ALL) == ()
     assert (await store.list(SessionQuery())).total == 0
 
 
@@ -252,7 +255,7 @@ async def test_a_turn_begun_before_a_reset_stays_in_the_old_transcript(store: St
     assert loaded == StoredSession(KEY, "second", 2.0, 0, Transcript())
     assert await said_in(store, "first") == ["r1?", "r1!", "late?", "late!"]
     assert [kept.session_id for kept in await store.transcripts(KEY, 9)] == ["second", "first"]
-    assert (await store.usage(3.0))[0].turns == 1
+    assert (await store.usage(UsageQuery((3.0, inf))))[0].turns == 1
 
 
 async def test_a_late_turn_goes_to_the_newest_transcript_of_its_id(store: Store) -> None:
@@ -285,7 +288,7 @@ async def test_compacting_goes_on_with_copies_of_the_newest(store: Store) -> Non
     ]
     assert await said_in(store, "first") == ["r1?", "r1!", "r2?", "r2!", "r3?", "r3!"]
     assert await store.turn("r3") == make_turn("r3", at=3.0, model="demo/3", usage=Usage(1, 1))
-    assert sum(day.turns for day in await store.usage(0.0)) == 4
+    assert sum(used.turns for used in await store.usage(ALL)) == 4
 
 
 async def test_what_was_compacted_can_be_compacted_again(store: Store) -> None:
@@ -331,7 +334,7 @@ async def test_what_is_deleted_is_gone(store: Store) -> None:
     assert await store.find(KEY) is None
     assert await store.turn("r1") is None
     assert await store.find_by_id("second") == ()
-    assert [day.turns for day in await store.usage(0.0)] == [1]
+    assert [used.turns for used in await store.usage(ALL)] == [1]
     assert await found_keys(store, SessionQuery()) == [OTHER.rest]
     await store.append(make_turn("r1", session_id="third"))
     loaded = await store.load(KEY, PLENTY)
@@ -380,13 +383,20 @@ async def test_usage_is_told_by_day_and_model(store: Store) -> None:
     await store.append(make_turn("r3", at=day, usage=Usage(10, 20), model="demo/owl"))
     await store.append(make_turn("r4", at=2 * day - 0.0001, usage=Usage(3, 4), one_off=True))
     await store.append(make_turn("r5", at=2 * day, key=OTHER))
-    assert await store.usage(day) == (
-        DayUsage("1970-01-02", "demo/owl", 1, 10, 20, 0),
-        DayUsage("1970-01-02", "demo/parrot", 2, 4, 6, 1),
-        DayUsage("1970-01-03", "demo/parrot", 1, 0, 0, 0),
+    late = 2 * day - 0.0001
+    second_day = (
+        PeriodUsage(0, "main", "demo/owl", 1, 2, 10, 20, 0, day, day),
+        PeriodUsage(0, "main", "demo/parrot", 2, 4, 4, 6, 1, day, late),
     )
-    assert len(await store.usage(0.0)) == 4
-    assert await store.usage(3 * day) == ()
+    third_day = PeriodUsage(1, OTHER.agent_id, "demo/parrot", 1, 2, 0, 0, 0, 2 * day, 2 * day)
+    bounds = (day, 2 * day, 3 * day)
+    assert await store.usage(UsageQuery(bounds)) == (*second_day, third_day)
+    assert await store.usage(UsageQuery(bounds[:2])) == second_day
+    assert await store.usage(UsageQuery(bounds, key=OTHER)) == (third_day,)
+    assert await store.usage(UsageQuery(bounds, agent_id="nobody")) == ()
+    assert await store.usage(UsageQuery(bounds, agent_id="main"))
+    assert len(await store.usage(UsageQuery((0.0, *bounds)))) == 4
+    assert await store.usage(UsageQuery((3 * day, inf))) == ()
 
 
 async def test_absurd_token_counts_do_not_spoil_the_sums(store: Store) -> None:
@@ -395,8 +405,8 @@ async def test_absurd_token_counts_do_not_spoil_the_sums(store: Store) -> None:
     info = await store.find(KEY)
     assert info is not None
     assert info.input_tokens >= 2**62
-    (day,) = await store.usage(0.0)
-    assert (day.input >= 2**62, day.output) == (True, 3)
+    (used,) = await store.usage(ALL)
+    assert (used.input >= 2**62, used.output) == (True, 3)
 
 
 @pytest.mark.parametrize("way", ["patch", "reset", "compact"])
@@ -435,7 +445,7 @@ async def test_a_catalog_that_is_not_open_refuses_everything(closed_store: Store
         store.delete(KEY),
         store.messages(KEY, limit=1),
         store.transcripts(KEY, 1),
-        store.usage(0.0),
+        store.usage(ALL),
     ):
         with pytest.raises(StoreFailed, match="is not open"):
             await call

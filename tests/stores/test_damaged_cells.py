@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from opensoul.adapters.stores.sqlite import SqliteStore
 from opensoul.adapters.stores.sqlite_damage import UNREADABLE
-from opensoul.domain.session_records import SessionInfo, SessionQuery
+from opensoul.domain.session_records import SessionInfo, SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
 
 from .building import answer, make_turn, question
@@ -108,7 +108,7 @@ async def test_a_damaged_cell_spoils_nothing_but_itself(
     assert await store.find(SOUND) == before
     assert await store.find(DAMAGED) == sessions["damaged"]
     assert await store.find_by_id("sound") == (before,)
-    days = await store.usage(0.0)
+    days = await store.usage(UsageQuery((0.0, 4e9)))
     assert sum(day.turns for day in days) in (1, 2)
     for key in (SOUND, DAMAGED):
         kept = await store.messages(key, limit=10)

@@ -10,7 +10,7 @@ from opensoul.adapters.stores.memory import MemoryStore
 from opensoul.adapters.stores.no_catalog import NoCatalog
 from opensoul.app.making import catalog
 from opensoul.domain.errors import Unavailable
-from opensoul.domain.session_records import SessionQuery
+from opensoul.domain.session_records import SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
 
 KEY = SessionKey("main", "trip")
@@ -34,7 +34,7 @@ async def test_there_is_nothing_to_be_seen() -> None:
     assert await nothing.turn("x") is None
     assert await nothing.messages(KEY, limit=1) == ()
     assert await nothing.transcripts(KEY, 1) == ()
-    assert await nothing.usage(0) == ()
+    assert await nothing.usage(UsageQuery((0.0, 1.0))) == ()
 
 
 async def test_nothing_can_be_changed() -> None:

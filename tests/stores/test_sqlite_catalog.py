@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
 from opensoul.adapters.stores.sqlite_schema import MIGRATIONS, open_database
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.ports import StoredSession, Transcript
-from opensoul.domain.session_records import DayUsage, SessionInfo, SessionQuery
+from opensoul.domain.session_records import PeriodUsage, SessionInfo, SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
 
 from .building import KEY, answer, make_turn, question
@@ -60,9 +61,9 @@ async def test_a_file_of_the_first_version_has_a_catalog(path: Path) -> None:
     info = SessionInfo(KEY, "first", 1.0, 9.0, 2, 3, 4, "demo/2")
     assert (await store.list(SessionQuery(search="FIRST"))).sessions == (info,)
     assert [kept.run_id for kept in await store.messages(KEY, limit=9)] == ["r31", "r32"]
-    assert await store.usage(0.0) == (
-        DayUsage("1970-01-01", "demo/1", 3, 9, 12, 3),
-        DayUsage("1970-01-01", "demo/2", 3, 0, 0, 0),
+    assert await store.usage(UsageQuery((0.0, inf))) == (
+        PeriodUsage(0, "main", "demo/1", 3, 3, 9, 12, 3, 5.0, 5.0),
+        PeriodUsage(0, "main", "demo/2", 3, 3, 0, 0, 0, 5.0, 5.0),
     )
     await store.append(make_turn("late", session_id="second"))
     await store.append(make_turn("next", session_id="first", at=10.0))

@@ -14,8 +14,9 @@ from opensoul.adapters.transports.control.connection import Connection
 from opensoul.adapters.transports.control.frames import ClientInfo
 from opensoul.adapters.transports.control.hub import Hub
 from opensoul.adapters.transports.control.methods.chat import ChatMethods
+from opensoul.adapters.transports.control.methods.commands import Commands
 from opensoul.adapters.transports.control.methods.history import handlers as history
-from opensoul.adapters.transports.control.methods.models import handlers as models
+from opensoul.adapters.transports.control.methods.models import ModelMethods
 from opensoul.adapters.transports.control.methods.outcomes import Outcomes
 from opensoul.adapters.transports.control.methods.sessions import handlers as sessions
 from opensoul.adapters.transports.control.presence import Presence
@@ -98,19 +99,22 @@ class Bench:
         )
         presence = Presence(self.clock, "1")
         self.hub = Hub(gateway=self.gateway, clock=self.clock, presence=presence)
+        commands = Commands(self.gateway, self.desk, self.hub, self.clock, "1")
+        choices = ModelMethods(self.gateway, self.clock)
         self.chat = ChatMethods(
             self.gateway,
             self.desk,
             self.hub,
             Outcomes(self.gateway, self.desk, self.hub),
+            commands,
             self.clock,
         )
         tell_changes(self.desk, self.hub, self.clock)
         self.handlers: Handlers = {
-            **history(self.gateway, self.desk, self.hub),
+            **history(self.gateway, self.desk, self.hub, commands, choices.metadata),
             **sessions(self.gateway, self.desk, self.hub, self.chat, **times),
-            **models(self.gateway),
             **self.chat.handlers(),
+            **choices.handlers(),
         }
         self.operator = connection("operator", OPERATOR)
 

@@ -35,7 +35,10 @@ async def test_a_session_that_nobody_has_used_has_an_empty_history(bench: Bench)
     assert await bench.ask("chat.history", sessionKey="main") == {
         "sessionKey": "agent:main:main",
         "messages": [],
-        "sessionInfo": {"hasActiveRun": False, "activeRunIds": []},
+        "defaults": {"modelProvider": "acme", "model": "one", "contextTokens": 200_000},
+        "sessionInfo": {"hasActiveRun": False, "activeRunIds": [], "status": "done"},
+        "hasMore": False,
+        "pendingInputs": {"items": [], "total": 0},
     }
 
 
@@ -50,6 +53,9 @@ async def test_messages_come_oldest_first_with_time_run_model_and_number(bench: 
             "timestamp": 5_000,
             "runId": "run-id-1",
             "seq": 1,
+            "messageId": "run-id-1:1",
+            "__openclaw": {"id": "run-id-1:1", "seq": 1},
+            "idempotencyKey": "run-id-1:user",
         },
         {
             "role": "assistant",
@@ -57,6 +63,8 @@ async def test_messages_come_oldest_first_with_time_run_model_and_number(bench: 
             "timestamp": 5_000,
             "runId": "run-id-1",
             "seq": 2,
+            "messageId": "run-id-1:2",
+            "__openclaw": {"id": "run-id-1:2", "seq": 2},
             "provider": "acme",
             "model": "one",
         },
@@ -189,7 +197,8 @@ async def test_who_asks_for_history_is_told_what_happens_and_what_runs(bench: Be
     run = bench.gateway.submit(OPERATOR, request)
     await gate.reached.wait()
     told = await bench.ask("chat.history", sessionKey="main")
-    assert told["sessionInfo"] == {"hasActiveRun": True, "activeRunIds": [run.id]}
+    info = {"hasActiveRun": True, "activeRunIds": [run.id], "status": "running"}
+    assert told["sessionInfo"] == info
     gate.opened.set()
     await bench.log.end_of(run.id)
     await bench.hub.told(run.id)

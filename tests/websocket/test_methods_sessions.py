@@ -54,7 +54,6 @@ async def test_a_row_tells_what_a_client_shows(bench: Bench) -> None:
         "agentId": "main",
         "kind": "direct",
         "isMain": True,
-        "displayName": "main",
         "sessionId": "s-main",
         "createdAt": 999_995_000,
         "updatedAt": 999_995_000,
@@ -159,11 +158,11 @@ async def test_describing_tells_of_one_session_or_of_none(bench: Bench) -> None:
 async def test_a_session_is_found_by_key_id_or_label(bench: Bench) -> None:
     await bench.turn("discord:group:dev")
     await bench.ask("sessions.patch", key="main", label="Mine")
-    main = {"ok": True, "key": "agent:main:main", "agentId": "main"}
+    main = {"ok": True, "key": "agent:main:main", "agentId": "main", "displayName": "Mine"}
     assert await bench.ask("sessions.resolve", key="main") == main
     assert await bench.ask("sessions.resolve", label="Mine", agentId="main") == main
     found = await bench.ask("sessions.resolve", sessionId="s-discord:group:dev")
-    assert found["key"] == "agent:main:discord:group:dev"
+    assert found == {"ok": True, "key": "agent:main:discord:group:dev", "agentId": "main"}
 
 
 @pytest.mark.parametrize(
@@ -423,7 +422,9 @@ async def test_usage_by_session_and_by_day(bench: Bench) -> None:
     told = await bench.ask("sessions.usage", startDate="1971-01-01", endDate="1971-01-02")
     assert (told["daily"], told["sessions"]) == ([], [])
     told = await bench.ask("sessions.usage", key="main")
-    assert told["sessions"][0]["usage"] == {"input": 40, "output": 20, "totalTokens": 60}
+    usage = told["sessions"][0]["usage"]
+    assert (usage["input"], usage["output"], usage["totalTokens"]) == (40, 20, 60)
+    assert [day["date"] for day in usage["dailyBreakdown"]] == ["1970-01-06", "1970-01-07"]
     assert told["totals"]["totalTokens"] == 60
 
 
@@ -433,8 +434,10 @@ async def test_usage_of_the_last_days(bench: Bench) -> None:
     await bench.turn("agent:beta:x", at=bench.clock() - 86_400.0)
     told = await bench.ask("sessions.usage", agentId="beta")
     assert [row["key"] for row in told["sessions"]] == ["agent:beta:x"]
+    assert [day["totalTokens"] for day in told["daily"]] == [30]
+    told = await bench.ask("sessions.usage", agentScope="all")
     assert [day["totalTokens"] for day in told["daily"]] == [30, 30]
-    assert told["totals"] == {"input": 40, "output": 20, "totalTokens": 60}
+    assert told["totals"]["totalTokens"] == 60
 
 
 @pytest.mark.parametrize("day", ["2026-02-30", "0001-01-01"])

@@ -106,4 +106,6 @@ def build_logging(building: Building) -> LoggingSettings:
         style=log.console_style,
         file=None if log.file is None else building.path(log.file),
         content=log.content,
+        max_file_bytes=log.max_file_bytes,
+        keep_files=log.keep_files,
     )

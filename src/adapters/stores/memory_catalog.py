@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from ...domain.errors import StoreFailed
 from ...domain.messages import Role
 from ...domain.model_calls import Usage
 from ...domain.ports import Turn
 from ...domain.session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionPage,
     SessionQuery,
+    UsageQuery,
 )
 from ...domain.sessions import SessionKey
 from .memory_sessions import HeldSession, HeldTranscript
@@ -117,14 +118,16 @@ class MemoryCatalog:
         newest = [] if session is None else session.transcripts[::-1]
         return tuple(transcript.told() for transcript in newest[: max(0, limit)])
 
-    async def usage(self, since: float) -> tuple[DayUsage, ...]:
+    async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
         self._require_open()
-        turns: dict[tuple[str, str], list[Usage]] = defaultdict(list)
+        bounds = query.bounds
+        turns: dict[tuple[int, str, str], list[Turn]] = defaultdict(list)
         for turn in self._turns.values():
-            if turn.at >= since:
-                day = datetime.fromtimestamp(int(turn.at), UTC).date().isoformat()
-                turns[day, turn.model].append(turn.usage or Usage(0, 0))
-        return tuple(_summed(day, model, turns[day, model]) for day, model in sorted(turns))
+            meant = query.agent_id in (None, turn.key.agent_id) and query.key in (None, turn.key)
+            if meant and bounds[0] <= turn.at < bounds[-1]:
+                period = bisect_right(bounds, turn.at) - 1
+                turns[period, turn.key.agent_id, turn.model].append(turn)
+        return tuple(_summed(*found, turns[found]) for found in sorted(turns))
 
     def _begin(self, key: SessionKey, at: float, session_id: str) -> HeldSession:
         session = self._sessions[key] = HeldSession(key, at, at)
@@ -161,12 +164,17 @@ def _means(query: SessionQuery, session: HeldSession) -> bool:
     return query.search is None or found(query.search, *texts)
 
 
-def _summed(day: str, model: str, usages: list[Usage]) -> DayUsage:
-    return DayUsage(
-        day=day,
+def _summed(period: int, agent_id: str, model: str, turns: list[Turn]) -> PeriodUsage:
+    usages = [turn.usage or Usage(0, 0) for turn in turns]
+    return PeriodUsage(
+        period=period,
+        agent_id=agent_id,
         model=model,
-        turns=len(usages),
+        turns=len(turns),
+        messages=sum(len(turn.messages) for turn in turns),
         input=sum(usage.input for usage in usages),
         output=sum(usage.output for usage in usages),
         cached=sum(usage.cached for usage in usages),
+        first=min(turn.at for turn in turns),
+        last=max(turn.at for turn in turns),
     )

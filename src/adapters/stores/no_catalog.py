@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from ...domain.errors import Unavailable
 from ...domain.ports import Turn
 from ...domain.session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionPage,
     SessionQuery,
+    UsageQuery,
 )
 from ...domain.sessions import SessionKey
 
@@ -68,5 +69,5 @@ class NoCatalog:
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
         return ()
 
-    async def usage(self, since: float) -> tuple[DayUsage, ...]:
+    async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
         return ()

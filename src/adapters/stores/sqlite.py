@@ -14,12 +14,13 @@ from typing import TypeVar
 from ...domain.errors import StoreFailed
 from ...domain.ports import StoredSession, Turn
 from ...domain.session_records import (
-    DayUsage,
     KeptMessage,
     KeptTranscript,
+    PeriodUsage,
     SessionInfo,
     SessionPage,
     SessionQuery,
+    UsageQuery,
 )
 from ...domain.sessions import SessionKey
 from .codec import Undecodable
@@ -34,10 +35,11 @@ from .sqlite_changes import (
 )
 from .sqlite_damage import DamageLog
 from .sqlite_incoming import INCOMING, append_turns
-from .sqlite_past import find_turn, read_messages, read_transcripts, read_usage
+from .sqlite_past import find_turn, read_messages, read_transcripts
 from .sqlite_readers import Readers
 from .sqlite_schema import open_database
 from .sqlite_turns import load_session, prune_batch, touch
+from .sqlite_usage import read_usage
 from .sqlite_writer import GroupWriter
 from .working_set import WorkingSet
 
@@ -158,8 +160,8 @@ class SqliteStore:
             partial(read_transcripts, key=key, limit=limit, damage=self._damage)
         )
 
-    async def usage(self, since: float) -> tuple[DayUsage, ...]:
-        return await self._read(partial(read_usage, since=since, damage=self._damage))
+    async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
+        return await self._read(partial(read_usage, query=query, damage=self._damage))
 
     async def check_writable(self) -> None:
         """After a failed write, or with little room on the disk, write for real; else ask for the

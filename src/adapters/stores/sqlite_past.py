@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...domain.messages import Message
 from ...domain.model_calls import Usage
 from ...domain.ports import Turn
-from ...domain.session_records import DayUsage, KeptMessage, KeptTranscript
+from ...domain.session_records import KeptMessage, KeptTranscript
 from ...domain.sessions import SessionKey
 from .codec import decode
 from .sqlite_catalog import key_of
@@ -49,12 +49,6 @@ _TRANSCRIPTS = """
 _FIRST_QUESTION = """
     SELECT number, body FROM messages
     WHERE transcript = ? AND role = 'user' ORDER BY number LIMIT 1"""
-# `total` where `sum` would refuse what absurd counts of a provider add up to.
-_USAGE = """
-    SELECT date(CAST(at AS INTEGER), 'unixepoch') AS day, model, count(*),
-           CAST(total(input_tokens) AS INTEGER), CAST(total(output_tokens) AS INTEGER),
-           CAST(total(cached_tokens) AS INTEGER)
-    FROM turns WHERE at >= ? GROUP BY day, model"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +164,3 @@ def read_transcripts(
 def _first_question(connection: sqlite3.Connection, transcript: int, cells: Cells) -> str | None:
     row = connection.execute(_FIRST_QUESTION, (transcript,)).fetchone()
     return None if row is None else cells.message(row[0], "user", row[1]).text
-
-
-def read_usage(
-    connection: sqlite3.Connection, since: float, damage: DamageLog
-) -> tuple[DayUsage, ...]:
-    """SessionCatalog.usage. Turns whose time has no day are left out."""
-    rows = connection.execute(_USAGE, (since,)).fetchall()
-    cells = Cells("turns", damage)
-    days = [
-        DayUsage(day, cells.text("model", model), *counts)
-        for day, model, *counts in rows
-        if isinstance(day, str)
-    ]
-    if len(days) < len(rows):
-        damage.note("turns", "at", "it is not a time")
-    return tuple(sorted(days, key=lambda usage: (usage.day, usage.model)))

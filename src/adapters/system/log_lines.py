@@ -13,6 +13,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from . import log_bounds
 from .log_values import masked, on_one_line, plain, tells_secret
 
 LEVELS = {
@@ -27,6 +28,8 @@ LEVELS = {
 """The names of `logging.level`, gravest first."""
 
 _OWN_KEYS = frozenset({"timestamp", "level", "event", "message", "logger", "exception", "stack"})
+_WIRE_NAMES = {"timestamp": "time", "logger": "subsystem", "event": "message"}
+"""What clients of the control protocol call these keys."""
 _SEVERAL_LINES = ("exception", "stack")
 _LEVEL_WIDTH = max(map(len, LEVELS))
 _TEXT_WIDTH = 32
@@ -34,12 +37,17 @@ _QUOTED = frozenset(" \t=\r\n\"'")
 _WIDEST = 1 << 63
 _SIMPLE = re.compile(r"[\w./:@+,-]{0,1024}", re.ASCII)
 """A text of these alone is shown as it is: nothing in it to mask, to escape, to quote or to cut."""
-_NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_NOT_EXTRA = (
+    frozenset(logging.makeLogRecord({}).__dict__)
+    | {"message", "asctime", "taskName"}
+    | log_bounds.ATTRIBUTES
+)
 
 
 def formatter(style: str, *, colours: bool) -> logging.Formatter:
-    """Writes records in the style `pretty`, `compact` or `json`; each extra becomes a key."""
-    if not colours and style != "json":
+    """Writes records in the style `pretty`, `compact`, `json` or `wire`, which is JSON with the
+    names of the control protocol; each extra becomes a key."""
+    if not colours and style not in ("json", "wire"):
         return _PlainLines(short=style == "compact")
     last: list[Processor]
     match style:
@@ -48,6 +56,8 @@ def formatter(style: str, *, colours: bool) -> logging.Formatter:
                 structlog.processors.EventRenamer("message"),
                 structlog.processors.JSONRenderer(serializer=_json),
             ]
+        case "wire":
+            last = [_wire_names, structlog.processors.JSONRenderer(serializer=_json)]
         case "compact":
             last = [_short_time, _escaped, _text(colours=colours, event_width=0, pad_level=False)]
         case _:
@@ -162,6 +172,15 @@ def _message(template: str, args: Any) -> str:
         return masked(template % args)
     except Exception:  # The edge of logging: whatever an argument does, the rest is told.
         return masked(f"{template} {plain(args)}")
+
+
+def _wire_names(_: object, __: str, event: EventDict) -> EventDict:
+    # An extra may have one of the new names: it steps back, as those of the old names do.
+    taken = _WIRE_NAMES.values()
+    return {
+        _WIRE_NAMES.get(key, f"{key}_" if key in taken else key): value
+        for key, value in event.items()
+    }
 
 
 def _short_time(_: object, __: str, event: EventDict) -> EventDict:

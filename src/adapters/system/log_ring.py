@@ -46,7 +46,7 @@ class LogRing(logging.Handler):
         super().__init__()
         self._records: deque[dict[str, Any] | str] = deque(maxlen=kept)
         self._count = 0
-        self.setFormatter(formatter("json", colours=False))
+        self.setFormatter(formatter("wire", colours=False))
 
     def emit(self, record: logging.LogRecord) -> None:
         # An error would keep its whole stack alive.

@@ -16,6 +16,8 @@ from quart import Blueprint, Response
 
 from ...domain.auth import Scope
 from ...domain.session_settings import HARMLESS
+from .meaningless import WITHOUT_MEANING
+from .method import Method
 
 View = Callable[..., Awaitable[Response]]
 
@@ -59,23 +61,6 @@ def by_method(routes: Iterable[Route]) -> Mapping[tuple[str, str], Route]:
     return MappingProxyType(table)
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One method of the control protocol.
-
-    `scope`: the least that is needed, None for whoever is connected. `harder`: from the
-    parameters, the scope that some calls need beyond that. `missing`: why the method has no
-    meaning here; it answers UNAVAILABLE with that sentence. `role`: who may call it.
-    """
-
-    name: str
-    scope: Scope | None
-    summary: str
-    harder: Callable[[Mapping[str, Any]], Scope | None] | None = None
-    missing: str | None = None
-    role: str = "operator"
-
-
 def _patch_scope(params: Mapping[str, Any]) -> Scope | None:
     changed = {name for name in params if name not in ("key", "agentId", "expectedSessionId")}
     return None if changed <= HARMLESS else Scope.ADMIN
@@ -90,7 +75,7 @@ def _agent_scope(params: Mapping[str, Any]) -> Scope | None:
 
 def _send_scope(params: Mapping[str, Any]) -> Scope | None:
     text = str(params.get("message", "")).strip().lower()
-    return Scope.ADMIN if text.partition(" ")[0] in ("/new", "/reset") else None
+    return Scope.ADMIN if text.partition(" ")[0] in ("/new", "/reset", "/compact") else None
 
 
 _READ, _WRITE, _ADMIN = Scope.READ, Scope.WRITE, Scope.ADMIN
@@ -98,10 +83,13 @@ _PAIRING, _APPROVALS = Scope.PAIRING, Scope.APPROVALS
 
 _IMPLEMENTED = (
     Method("agent", _WRITE, "Run a turn: accepted at once, answered when done.", _agent_scope),
-    Method("agent.wait", _WRITE, "Wait for a run's end."),
+    Method("agent.wait", _WRITE, "Wait for a run's end.", looks=True),
     Method("agent.identity.get", _READ, "An agent's name, picture and emoji."),
     Method("chat.send", _WRITE, "Say something in a session; events tell the rest.", _send_scope),
+    Method("chat.startup", _READ, "A session's newest messages, and what a chat offers."),
+    Method("chat.metadata", _READ, "The commands and models that a chat offers."),
     Method("chat.history", _READ, "A session's newest messages."),
+    Method("chat.message.get", _READ, "One message of a session, whole."),
     Method("chat.abort", _WRITE, "Stop every run of a session, or one."),
     Method("chat.inject", _ADMIN, "Put an assistant's message into a session."),
     Method("runs.list", _READ, "Runs, newest first, from whichever door."),
@@ -113,6 +101,7 @@ _IMPLEMENTED = (
     Method("sessions.describe", _READ, "One session."),
     Method("sessions.preview", _READ, "The last messages of several sessions, shortened."),
     Method("sessions.resolve", _READ, "The canonical key of a key, an id or a label."),
+    Method("sessions.search", _READ, "Messages that hold some words."),
     Method("sessions.subscribe", _READ, "Be told of every session."),
     Method("sessions.unsubscribe", _READ, "No longer be told of every session."),
     Method("sessions.messages.subscribe", _READ, "Be told what happens in one session."),
@@ -134,14 +123,18 @@ _IMPLEMENTED = (
     Method("agents.files.set", _ADMIN, "Write one of these files."),
     Method("agents.workspace.ensure", _ADMIN, "Make an agent's workspace directory."),
     Method("models.list", _READ, "The configured models."),
+    Method("models.authStatus", _READ, "How providers are authenticated."),
     Method("commands.list", _READ, "What can be typed with a slash."),
     Method("config.get", _READ, "The configuration, secrets hidden."),
     Method("config.schema", _READ, "The configuration's JSON Schema."),
+    Method("config.schema.lookup", _READ, "What the configuration's schema says of one path."),
     Method("config.set", _ADMIN, "Replace the configuration file."),
     Method("config.apply", _ADMIN, "Replace the configuration file and take it over."),
     Method("config.patch", _ADMIN, "Merge into the configuration file."),
     Method("status", _READ, "Sessions, agents and runs at a glance."),
     Method("health", _READ, "Whether every part is fit to serve."),
+    Method("system.info", _READ, "The machine that the Gateway runs on."),
+    Method("diagnostics.lanes", _READ, "How many runs work and wait."),
     Method("system-presence", _READ, "Who is connected."),
     Method("system-event", _ADMIN, "Tell of oneself, or of something, to everybody."),
     Method("last-heartbeat", _READ, "The last heartbeat, null before the first."),
@@ -152,7 +145,7 @@ _IMPLEMENTED = (
     Method("usage.cost", _READ, "Tokens and cost by day."),
     Method("channels.status", _READ, "The chat channels: none."),
     Method("gateway.stop", _ADMIN, "Finish what runs, then end the process."),
-    Method("device.pair.list", _PAIRING, "Devices that are paired, or ask to be."),
+    Method("device.pair.list", _PAIRING, "Devices that are paired, or ask to be.", looks=True),
     Method("device.pair.approve", _PAIRING, "Let a device in."),
     Method("device.pair.reject", _PAIRING, "Turn a device away."),
     Method("device.pair.remove", _PAIRING, "Forget a device and close its connections."),
@@ -160,90 +153,6 @@ _IMPLEMENTED = (
     Method("device.token.revoke", _PAIRING, "Take a device's token away."),
 )
 
-_NO_CHANNELS = "There are no chat channels here; clients talk to agents over HTTP and WebSocket."
-_NO_NODES = "There are no nodes here: agents run in the Gateway itself."
-_NO_CRON = "There is no scheduler here; let cron call `opensoul agent`."
-_NO_SKILLS = "There are no skills here; an agent is its instructions and its model."
-_NO_TOOLS = "No tools run here, so there is nothing to approve."
-_NO_TASKS = "Tasks and commitments are not kept here; sessions and runs are."
-_NO_VOICE = "There is no speech here; agents read and write text."
-_NO_WIZARD = "There is no wizard here; see docs/configuration.md, or use config.patch."
-_NO_UPDATE = "The Gateway does not update itself; install the newer release."
-
-
-def _missing(
-    why: str, scope: Scope | None, *names: str, role: str = "operator"
-) -> tuple[Method, ...]:
-    return tuple(Method(name, scope, why, missing=why, role=role) for name in names)
-
-
-_WITHOUT_MEANING = (
-    *_missing(_NO_CHANNELS, _WRITE, "send", "poll"),
-    *_missing(_NO_CHANNELS, _ADMIN, "channels.logout", "web.login.start", "web.login.wait"),
-    *_missing(_NO_NODES, _READ, "node.list", "node.describe"),
-    *_missing(_NO_NODES, _WRITE, "node.invoke", "browser.request"),
-    *_missing(
-        _NO_NODES,
-        _PAIRING,
-        "node.pair.request",
-        "node.pair.list",
-        "node.pair.approve",
-        "node.pair.reject",
-        "node.pair.verify",
-        "node.rename",
-    ),
-    # Scopes are for operators: a node has none.
-    *_missing(_NO_NODES, None, "node.event", "node.invoke.result", role="node"),
-    *_missing(_NO_SKILLS, None, "skills.bins", role="node"),
-    *_missing(_NO_SKILLS, _READ, "skills.status"),
-    *_missing(_NO_SKILLS, _ADMIN, "skills.install", "skills.update"),
-    *_missing(_NO_CRON, _READ, "cron.list", "cron.status", "cron.runs"),
-    *_missing(_NO_CRON, _ADMIN, "cron.add", "cron.update", "cron.remove", "cron.run"),
-    *_missing(
-        _NO_TOOLS,
-        _APPROVALS,
-        "exec.approval.request",
-        "exec.approval.resolve",
-        "plugin.approval.list",
-    ),
-    *_missing(
-        _NO_TOOLS,
-        _ADMIN,
-        "exec.approvals.get",
-        "exec.approvals.set",
-        "exec.approvals.node.get",
-        "exec.approvals.node.set",
-    ),
-    *_missing(_NO_TOOLS, Scope.QUESTIONS, "question.list"),
-    *_missing(_NO_TOOLS, _READ, "tools.catalog", "tools.effective"),
-    *_missing(_NO_TOOLS, _WRITE, "tools.invoke"),
-    *_missing(_NO_TASKS, _READ, "tasks.list", "tasks.get", "tasks.events", "tasks.commitments"),
-    *_missing(
-        _NO_TASKS,
-        _WRITE,
-        "tasks.cancel",
-        "tasks.commitments.update",
-        "tasks.task.patch",
-        "tasks.repair.relink",
-        "tasks.repair.merge",
-        "tasks.repair.markTaskOrphan",
-        "tasks.repair.markCommitmentOrphan",
-    ),
-    *_missing(_NO_VOICE, _READ, "tts.status", "tts.providers", "voicewake.get"),
-    *_missing(
-        _NO_VOICE,
-        _WRITE,
-        "tts.enable",
-        "tts.disable",
-        "tts.convert",
-        "tts.setProvider",
-        "talk.mode",
-        "voicewake.set",
-    ),
-    *_missing(_NO_WIZARD, _ADMIN, "wizard.start", "wizard.next", "wizard.cancel", "wizard.status"),
-    *_missing(_NO_UPDATE, _ADMIN, "update.run"),
-)
-
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (*_IMPLEMENTED, *_WITHOUT_MEANING)}
+    {method.name: method for method in (*_IMPLEMENTED, *WITHOUT_MEANING)}
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ...client import Client, LogPage
 
 
-_HEAD = ("timestamp", "level", "message", "logger")
+_HEAD = ("time", "level", "message")
 
 
 @click.command()
@@ -86,6 +86,6 @@ def _entry(line: str) -> dict[str, Any]:
 
 def _told(entry: dict[str, Any]) -> str:
     """The same as a person reads it."""
-    head = [str(entry[name]) for name in ("timestamp", "level", "message") if name in entry]
-    more = [f"{name}={value}" for name, value in entry.items() if name not in _HEAD]
+    head = [str(entry[name]) for name in _HEAD if name in entry]
+    more = [f"{name}={value}" for name, value in entry.items() if name not in (*_HEAD, "subsystem")]
     return "  ".join([*head, " ".join(more)] if more else head)

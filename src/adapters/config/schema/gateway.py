@@ -39,7 +39,8 @@ class RateLimit(Section):
     )
     max_addresses: Count = setting(
         10_000,
-        "How many addresses are remembered at most; the longest silent one is forgotten first.",
+        "How many addresses are remembered at most: the one longest silent is forgotten first, a "
+        "locked one never. When all are locked, further addresses are counted together.",
         addition=True,
     )
 
@@ -144,7 +145,9 @@ class ControlUi(Section):
     allowed_origins: list[Text] = Field(
         default_factory=list,
         description="Web pages from elsewhere that may connect, by their origins, such as "
-        "https://panel.example. A page may always that the Gateway's own host and port served.",
+        "https://panel.example. A page may always that the Gateway's own host and port served; a "
+        "page of another server on this machine may where a secret is needed. In mode `none` the "
+        "list holds for HTTP requests as well.",
     )
 
 

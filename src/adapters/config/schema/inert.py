@@ -176,7 +176,6 @@ _OTHERS: Mapping[str, str | Inert] = {
         "Who answers where no agent is named.", "`agents.defaults.systemAgent` or the first does"
     ),
     "env.shellEnv": "Taking variables from a login shell.",
-    "logging.maxFileBytes": "The largest log file.",
     "logging.redactPatterns": Inert(
         "What counts as a secret in the log.", "content is logged only if `content` is true"
     ),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .fields import Days, Hour, Minutes, PathText, Section, Text, section, setting
+from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, section, setting
 
 _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
 
@@ -90,4 +90,12 @@ class LoggingSection(Section):
     console_level: _LEVEL | None = setting(None, "The same for the console. Left out: `level`.")
     console_style: Literal["pretty", "compact", "json"] = setting("pretty", "How it looks.")
     file: Text | None = setting(None, "Log to this file as well, as JSON.")
+    max_file_bytes: Count = setting(
+        100 * 1024 * 1024,
+        "Size from which on `file` is renamed to `file.1` (and that to `file.2`) and a new one "
+        "is begun.",
+    )
+    keep_files: Annotated[int, Field(ge=0, le=1_000)] = setting(
+        5, "How many renamed log files are kept; 0: none.", addition=True
+    )
     content: bool = setting(False, "Write what people and agents say into the log.", addition=True)

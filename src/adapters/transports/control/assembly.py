@@ -9,10 +9,12 @@ from .heartbeats import Heartbeats
 from .hub import Hub
 from .methods.agents import handlers as agent_handlers
 from .methods.chat import ChatMethods
+from .methods.commands import Commands
 from .methods.config import handlers as config_handlers
 from .methods.devices import handlers as device_handlers
 from .methods.history import handlers as history_handlers
-from .methods.models import handlers as model_handlers
+from .methods.machine import MachineMethods
+from .methods.models import ModelMethods
 from .methods.outcomes import Outcomes
 from .methods.runs import RunMethods
 from .methods.sessions import handlers as session_handlers
@@ -26,7 +28,9 @@ def handlers(needs: Needs, hub: Hub, vitals: Vitals) -> Handlers:
     """The handlers by method. Raises ValueError where they and the route table differ."""
     gateway, desk, clock = needs.gateway, needs.desk, needs.clock
     outcomes = Outcomes(gateway, desk, hub)
-    chat = ChatMethods(gateway, desk, hub, outcomes, clock)
+    commands = Commands(gateway, desk, hub, clock, needs.facts.version)
+    chat = ChatMethods(gateway, desk, hub, outcomes, commands, clock)
+    models = ModelMethods(gateway, clock)
     system = SystemMethods(
         gateway=gateway,
         desk=desk,
@@ -44,10 +48,11 @@ def handlers(needs: Needs, hub: Hub, vitals: Vitals) -> Handlers:
         **chat.handlers(),
         **RunMethods(gateway, hub, outcomes, clock).handlers(),
         **system.handlers(),
-        **history_handlers(gateway, desk, hub),
+        **history_handlers(gateway, desk, hub, commands, models.metadata),
         **session_handlers(gateway, desk, hub, chat, clock=clock, new_id=needs.new_id),
         **agent_handlers(gateway, needs.config, needs.workspaces),
-        **model_handlers(gateway),
+        **models.handlers(),
+        **MachineMethods(gateway, needs.facts, clock).handlers(),
         **config_handlers(needs.config, needs.applied),
         **device_handlers(needs.devices),
     }

@@ -29,12 +29,18 @@ _SIGNATURES = (
 
 
 class Attachment(Frame):
-    """One attachment. `content`: base64, or a whole data URL."""
+    """One attachment. `content`: base64, or a whole data URL. What clients tell of it besides is
+    not used: its type and size are read off the content."""
 
     type: Annotated[str, Field(max_length=64)] | None = None
     mime_type: Annotated[str, Field(max_length=128)] | None = None
     file_name: Annotated[str, Field(max_length=255)] | None = None
     content: str
+    origin: Annotated[str, Field(max_length=64)] | None = None
+    size_bytes: float | None = None
+    duration_ms: float | None = None
+    width: float | None = None
+    height: float | None = None
 
 
 Attachments = Annotated[list[Attachment], Field(max_length=_MOST)]

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ....domain.auth import authorize
 from ....domain.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
 from ....domain.off_loop import LARGE, off_loop
 from ..http.json_text import loads
-from ..routes import METHODS, Method
+from ..method import Method
+from ..routes import METHODS
 from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
 from .connection import Connection
 from .frames import ErrorShape, RequestFrame
@@ -28,6 +29,7 @@ from .problems import (
     invalid_params,
     validation_text,
 )
+from .unknown_properties import UnknownProperties
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +104,7 @@ def read_frame(message: str | bytes) -> RequestFrame:
 
 def check_handlers(handlers: Mapping[str, object]) -> None:
     """Raises ValueError where the route table and the handlers do not name the same methods."""
-    expected = {method.name for method in METHODS.values() if method.missing is None}
+    expected = {method.name for method in METHODS.values() if method.implemented}
     if expected != set(handlers):
         difference = sorted(expected.symmetric_difference(handlers))
         raise ValueError(f"route table and handlers differ: {', '.join(difference)}")
@@ -118,6 +120,7 @@ class Requests:
 
     connection: Connection
     handlers: Handlers
+    unknown: UnknownProperties = field(default_factory=UnknownProperties)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _bytes: int = 0
     _wrong: int = 0
@@ -194,12 +197,20 @@ class Requests:
         self._authorize(method, frame.params)
         if method.missing is not None:
             raise Unavailable(method.missing)
+        if method.empty is not None:
+            return method.empty
         handler: Handler[Any] = self.handlers[method.name]
+        return await handler.run(call, self._params(method, handler.params, frame.params))
+
+    def _params(self, method: Method, model: type[BaseModel], params: object) -> BaseModel:
+        """Raises InvalidRequest."""
+        params = {} if params is None else params
         try:
-            params = handler.params.model_validate({} if frame.params is None else frame.params)
+            if method.reads:
+                return self.unknown.lenient(method.name, model, params)
+            return model.model_validate(params)
         except ValidationError as error:
             raise invalid_params(method.name, error) from None
-        return await handler.run(call, params)
 
     def _authorize(self, method: Method, params: object) -> None:
         """Raises Forbidden."""

@@ -1,7 +1,7 @@
 """The frames of the control protocol, versions 3 and 4, as they travel: one JSON object each.
 
-Every model is closed: an unknown key is an error that names it. docs/protocol.md and the JSON
-Schema beside it are generated from these models.
+Every model is closed: an unknown key is an error that names it, save in the parameters of methods
+that only read. docs/protocol.md and the JSON Schema beside it are generated from these models.
 """
 
 from __future__ import annotations

@@ -209,7 +209,9 @@ class Hub:
         now = partial(self._gateway.run, _HUB, run_id)
         record = await now()
         silent_until = 0 if from_the_start else record.last_seq
-        source = Source(record, partial(self._gateway.watch, _HUB, run_id), now, silent_until)
+        events = partial(self._gateway.watch, _HUB, run_id)
+        answer = partial(self._gateway.answer, _HUB, record.session_key, run_id)
+        source = Source(record, events, now, answer, silent_until)
         teller = Teller(source, partial(self._audiences.of, record.session_key), self._clock)
         await teller.run()
         return teller

@@ -5,13 +5,14 @@ Both are made from what the Gateway runs on: the frames, the route table, the pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ..routes import METHODS, ROUTES, Method
+from ..method import Method
+from ..routes import METHODS, ROUTES
 from .calls import Handlers
 from .events import EVENTS
 from .frames import (
@@ -98,6 +99,24 @@ session is still busy after 15 seconds, nothing is changed and the error is retr
 A run that is aborted, or has used up its time, is waited for 10 seconds: then its runner is
 abandoned, the run ends as aborted or failed and says so, and the session goes on.
 
+## Properties that the Gateway does not know
+
+Methods that only read ignore them, at any depth, so that a newer client gets an answer; each is
+named once in the log. Methods that change something refuse them: what a client asks for is not
+left out in silence.
+
+## Chats of the family's clients
+
+Entries of `chat.history` and the message in the last `chat` event of a run carry the same
+`messageId` and `__openclaw: {{id, seq}}`, by which a client knows them as one message. With
+`inputRunIds`, the answer's `inputReceipts` and `inputConsumptions` name the runs that were
+accepted, also those that were aborted or failed. A message that is nothing but `/status`, `/help`,
+`/model`, `/think` or `/compact`, with its argument, is answered by the Gateway: with
+`{{runId, status: "started"}}` and a `chat` event of state `final`. It is not stored, and the model
+does not see it; `suppressCommandInterpretation` sends it to the model.
+
+## Numbers of events
+
 An event's outer `seq` counts what this connection was sent; a missing number is an event that was
 dropped because the client read too slowly. The inner `seq` of `agent` and `chat` is the run's.
 """
@@ -167,11 +186,17 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
 def _without_meaning() -> Iterator[str]:
     yield "## Methods without a meaning here\n"
     yield "They answer `UNAVAILABLE` with the sentence beside them.\n"
+    yield from _by_reason(method for method in METHODS.values() if method.missing is not None)
+    yield "These answer an empty list. An answer that clients read as an open object has the"
+    yield "sentence as its `note`.\n"
+    yield from _by_reason(method for method in METHODS.values() if method.empty is not None)
+
+
+def _by_reason(methods: Iterable[Method]) -> Iterator[str]:
     yield "| methods | why |\n|---|---|"
     reasons: dict[str, list[str]] = {}
-    for method in METHODS.values():
-        if method.missing is not None:
-            reasons.setdefault(method.missing, []).append(f"`{method.name}`")
+    for method in methods:
+        reasons.setdefault(method.summary, []).append(f"`{method.name}`")
     for why, names in reasons.items():
         yield f"| {' '.join(names)} | {why} |"
     yield ""

@@ -13,6 +13,7 @@ from ..http.alarm import Alarm
 from .calls import Handlers
 from .connection import RESTART, Connection
 from .dispatcher import Requests
+from .unknown_properties import UnknownProperties
 
 WRITE_SECONDS = 60.0
 """How long a client may take nothing while something waits for it."""
@@ -29,13 +30,16 @@ class Served(Protocol):
     @property
     def handlers(self) -> Callable[[], Handlers]: ...
 
+    @property
+    def unknown(self) -> UnknownProperties: ...
+
 
 async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
     """Serve until the connection is to be closed; the code and reason for that.
 
     Cancelled when the client leaves.
     """
-    requests = Requests(connection, parts.handlers())
+    requests = Requests(connection, parts.handlers(), parts.unknown)
     tasks = [
         asyncio.create_task(_write(connection)),
         asyncio.create_task(_read(connection, requests, parts.gateway)),

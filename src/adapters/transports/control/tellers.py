@@ -13,7 +13,8 @@ from ....domain.model_calls import TextDelta
 from ....domain.off_loop import take_turns
 from ....domain.ports import Clock
 from ....domain.run_records import RunRecord
-from ....domain.runs import TERMINAL, NumberedEvent, RunEvent
+from ....domain.runs import TERMINAL, Finished, NumberedEvent, RunEvent
+from ....domain.session_records import KeptMessage
 from .connection import Connection
 from .tellings import Telling, chat_end, chat_event, message_of
 
@@ -35,6 +36,8 @@ class Source:
     """Those behind a number, 0 for all."""
     now: Callable[[], Awaitable[RunRecord]]
     """The Run as it stands."""
+    answer: Callable[[], Awaitable[KeptMessage | None]]
+    """The Run's answer as its Session has it, once the Run has finished."""
     silent_until: int = 0
     """Events up to this number are read, since later ones tell of all the text, but not told."""
 
@@ -48,6 +51,7 @@ class Teller:
         self._clock = clock
         self._telling = Telling(source.record)
         self._chat = _Chat(source.record, self._telling, self._tell_chat)
+        self._kept: KeptMessage | None = None
         self._whole = True
         """The text is all there. Else a client has to look into the Session for it."""
         self.ending: RunEvent | None = None
@@ -76,6 +80,8 @@ class Teller:
         """False where events that should come next are no longer kept."""
         try:
             async for told in self._source.events(seq):
+                if isinstance(told.ending, Finished):
+                    self._kept = await self._answer()
                 for numbered in told:
                     self._tell(numbered)
                 await take_turns(len(told.events))
@@ -83,6 +89,15 @@ class Teller:
             self._whole = self._telling.cumulative = False
             return False
         return True
+
+    async def _answer(self) -> KeptMessage | None:
+        """None where it cannot be read: then the last event names no message."""
+        try:
+            return await self._source.answer()
+        except GatewayError as error:
+            extra = {"run": self._source.record.id, "reason": error.message}
+            logger.warning("the message of a run's answer is not named", extra=extra)
+            return None
 
     def _tell(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()
@@ -94,7 +109,8 @@ class Teller:
             if told:
                 self._chat.delta(seq, event.text)
         elif isinstance(event, TERMINAL):
-            self._chat.end(seq, event, self._telling.text if self._whole else "", now)
+            text = self._telling.text if self._whole else ""
+            self._chat.end(seq, event, text, now, self._kept)
             self.ending = event if self._whole else None
 
     def _tell_agent(self, numbered: NumberedEvent, at: float) -> None:
@@ -147,10 +163,12 @@ class _Chat:
         elif self._timer is None:
             self._timer = self._loop.call_later(wait, self._flush)
 
-    def end(self, seq: int, event: RunEvent, text: str, at: float) -> None:
+    def end(
+        self, seq: int, event: RunEvent, text: str, at: float, kept: KeptMessage | None
+    ) -> None:
         """What waits, then the end."""
         self._flush()
-        payload = chat_end(self._record, seq, event, text, at)
+        payload = chat_end(self._record, seq, event, text, at, kept=kept)
         self._tell(seq, payload, False)
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ from ....domain.errors import FailureKind
 from ....domain.model_calls import ReasoningDelta, TextDelta, Usage
 from ....domain.run_records import RunRecord
 from ....domain.runs import Aborted, Failed, Finished, RunEvent, Started
+from ....domain.session_records import KeptMessage
 from ..http.json_text import dumps
 
 _CUMULATIVE = 64 * 1024
@@ -130,9 +131,18 @@ def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes
     )
 
 
-def chat_end(record: RunRecord, seq: int, event: RunEvent, text: str, at: float) -> bytes:
-    """The payload of the last `chat` event of a Run."""
-    message = {"message": message_of(text, at)} if text else {}
+def chat_end(
+    record: RunRecord,
+    seq: int,
+    event: RunEvent,
+    text: str,
+    at: float,
+    *,
+    kept: KeptMessage | None = None,
+) -> bytes:
+    """The payload of the last `chat` event of a Run. `kept`: the answer as the Session has it."""
+    ids = {} if kept is None else message_ids(kept)
+    message = {"message": {**message_of(text, at), **ids}} if text else {}
     match event:
         case Finished(stop=stop, usage=usage):
             told = {"stopReason": stop.value, "usage": usage_of(usage)}
@@ -154,6 +164,21 @@ def message_of(text: str, at: float) -> dict[str, object]:
         "content": [{"type": "text", "text": text}],
         "timestamp": _ms(at),
     }
+
+
+def message_ids(kept: KeptMessage) -> dict[str, object]:
+    """What names a message, in the history and in the event that ends its Run: clients of the
+    family take two messages for one by `__openclaw`."""
+    message_id = f"{kept.run_id}:{kept.number}"
+    return {
+        "messageId": message_id,
+        "__openclaw": {"id": message_id, "seq": kept.number},
+    }
+
+
+def sender_key(run_id: str) -> str:
+    """The name under which clients of the family find a message that they sent in the history."""
+    return f"{run_id}:user"
 
 
 def usage_of(usage: Usage) -> dict[str, object]:

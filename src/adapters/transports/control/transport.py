@@ -7,12 +7,13 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quart import Blueprint, Response, websocket
 
 from ....domain.addresses import ClientAddress
+from ....domain.bounded_logs import KIND
 from ....domain.errors import GatewayError
 from ....domain.gateway import Gateway
 from ....domain.lockout import owner_of
@@ -32,6 +33,7 @@ from .origins import check_upgrade
 from .outbox import error_frame, event_frame, response_frame
 from .problems import UNAVAILABLE, Refusal
 from .serving import serve
+from .unknown_properties import UnknownProperties
 from .wire import Wire, wire_of
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ _REPLACED_SECONDS = 1.0
 """How long a connection that is replaced stays as it is: closed at once, it would be opened again
 at once, and the Gateway would do nothing else."""
 _REPLACED = "replaced by a newer connection"
+_FULL = "maximum connections reached"
 _TRY_AGAIN_LATER = 1013
 
 
@@ -62,6 +65,7 @@ class Parts:
     handlers: Callable[[], Handlers]
     clock: Clock
     new_id: NewId
+    unknown: UnknownProperties = field(default_factory=UnknownProperties)
 
 
 def transport(parts: Parts) -> Blueprint:
@@ -98,12 +102,11 @@ class _Door:
         try:
             check_upgrade(caller, settings)
         except Refusal as refusal:
-            logger.warning(
-                "a connection was refused", extra={"client": address, "reason": refusal.reason}
-            )
+            logger.warning("a connection was refused", extra=_told(address, refusal.reason))
             return _response(403, refusal.error.message)
         if len(self._parts.hub) >= MAX_CONNECTIONS:
-            return _response(503, "maximum connections reached")
+            logger.warning("a connection was refused", extra=_told(address, _FULL))
+            return _response(503, _FULL)
         wire = wire_of(scope)
         wire.limit, wire.limit_reason = MAX_PREAUTH_BYTES, "preauth payload too large"
         if self._is_authenticated(given, caller):
@@ -148,7 +151,7 @@ class _Door:
             refusal = raised
         if half_open is not None:
             self._half_open.release(half_open)
-        extra = {"client": caller.address.address, "reason": refusal.reason}
+        extra = _told(caller.address.address, refusal.reason)
         logger.info("a connection was refused", extra=extra)
         await _part(wire, refusal.close_code, refusal.reason)
         return None
@@ -247,6 +250,10 @@ async def _part(wire: Wire, code: int, reason: str) -> None:
             await websocket.close(code, reason)
             await wire.ended()
     wire.cut()
+
+
+def _told(address: str, reason: str) -> dict[str, object]:
+    return {"client": address, "reason": reason, KIND: "handshakes refused"}
 
 
 def _caller(scope: dict[str, Any], given: Given, address: ClientAddress) -> Caller:

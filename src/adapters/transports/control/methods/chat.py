@@ -14,8 +14,9 @@ from .....domain.sessions import MAIN, SessionKey
 from ..attachments import user_message
 from ..calls import ANSWERED, Call, Handler, Handlers
 from ..hub import Hub
-from ..tellings import message_of
+from ..tellings import message_ids, message_of
 from .chat_params import AbortParams, AgentParams, InjectParams, SendParams
+from .commands import Commands
 from .outcomes import Outcomes, agent_payload, failed_answer
 
 _STOP = ("/stop", "/abort")
@@ -30,12 +31,19 @@ class ChatMethods:
     """The handlers."""
 
     def __init__(
-        self, gateway: Gateway, desk: SessionDesk, hub: Hub, outcomes: Outcomes, clock: Clock
+        self,
+        gateway: Gateway,
+        desk: SessionDesk,
+        hub: Hub,
+        outcomes: Outcomes,
+        commands: Commands,
+        clock: Clock,
     ) -> None:
         self._gateway = gateway
         self._desk = desk
         self._hub = hub
         self._outcomes = outcomes
+        self._commands = commands
         self._clock = clock
 
     def handlers(self) -> Handlers:
@@ -79,12 +87,10 @@ class ChatMethods:
     async def send(self, call: Call, params: SendParams) -> object:
         """Answered at once; events tell the rest."""
         key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
-        word = params.message.strip().lower()
-        if word in _STOP:
-            return self._stopped(call.principal, key)
-        if word in _START_OVER:
-            info = await self._desk.reset(call.principal, key)
-            return {"ok": True, "key": str(key), "sessionId": info.session_id, "status": "ok"}
+        if not params.attachments and not params.suppress_command_interpretation:
+            answer = await self._command(call, key, params)
+            if answer is not None:
+                return answer
         if not params.message.strip() and not params.attachments:
             raise InvalidRequest("message or attachment required", param="message")
         request = RunRequest(
@@ -111,6 +117,19 @@ class ChatMethods:
             self._hub.attend(call.connection, submission.record.session_key)
         return await self._repeated(call.principal, submission.record)
 
+    async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
+        """The answer to a command; None for a message to the model."""
+        word, run_id = params.message.strip().lower(), params.idempotency_key
+        if word in _STOP:
+            self._commands.note(key, run_id)
+            return self._stopped(call.principal, key)
+        if word in _START_OVER:
+            info = await self._desk.reset(call.principal, key)
+            self._commands.note(key, run_id)
+            return {"ok": True, "key": str(key), "sessionId": info.session_id, "status": "ok"}
+        found = self._commands.find(params.message)
+        return None if found is None else await self._commands.run(call, key, run_id, found)
+
     async def abort(self, call: Call, params: AbortParams) -> object:
         key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
         if params.run_id is None:
@@ -125,6 +144,8 @@ class ChatMethods:
         key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
         text = f"[{params.label}]\n\n{params.message}" if params.label else params.message
         _, message_id = await self._desk.inject(call.principal, key, text)
+        kept = await self._gateway.answer(call.principal, key, message_id)
+        ids = {} if kept is None else message_ids(kept)
         told = {
             "runId": message_id,
             "sessionKey": str(key),
@@ -132,7 +153,7 @@ class ChatMethods:
             "seq": 0,
             "state": "final",
             "stopReason": "injected",
-            "message": message_of(text, self._clock()),
+            "message": {**message_of(text, self._clock()), **ids},
         }
         self._hub.tell_session(key, "chat", told)
         return {"ok": True, "messageId": message_id}

@@ -58,7 +58,8 @@ class AgentParams(Params):
 
 class SendParams(Params):
     """`message` may be empty where there are attachments. `timeout_ms`: milliseconds; it shortens
-    the agent's limit and never lengthens it, and 0 sets none."""
+    the agent's limit and never lengthens it, and 0 sets none. `suppress_command_interpretation`: a
+    command such as `/status` goes to the model, too."""
 
     session_key: Name
     message: str
@@ -75,6 +76,8 @@ class SendParams(Params):
     mentions: Any = None
     work_context: Any = None
     expected_session_id: Any = None
+    suppress_command_interpretation: bool | None = None
+    control_ui_reconnect_resume: Annotated[Any, Field(alias="__controlUiReconnectResume")] = None
 
 
 class AbortParams(Params):

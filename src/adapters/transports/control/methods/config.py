@@ -14,6 +14,7 @@ from .....domain.configuration import ConfigFile, ConfigIssue, ConfigRefused, Co
 from ..calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
 from ..frames import ErrorShape, Name, Text
 from ..problems import INVALID_REQUEST
+from .config_lookup import LookupParams, looked_up
 from .config_restarts import HELD_BACK, reload_mode, taken_over, waiting
 
 _FILE = re.compile(r"(?<!\S)/\S+")
@@ -44,6 +45,7 @@ def handlers(config: ConfigFile, applied: Callable[[], str] | None = None) -> Ha
     return {
         "config.get": Handler(NoParams, methods.get),
         "config.schema": Handler(NoParams, methods.schema),
+        "config.schema.lookup": Handler(LookupParams, methods.lookup),
         "config.set": Handler(SetParams, methods.set),
         "config.apply": Handler(ApplyParams, methods.apply),
         "config.patch": Handler(ApplyParams, methods.patch),
@@ -68,6 +70,9 @@ class _Config:
 
     async def schema(self, call: Call, params: NoParams) -> object:
         return dict(await asyncio.to_thread(self._config.schema))
+
+    async def lookup(self, call: Call, params: LookupParams) -> object:
+        return looked_up(await asyncio.to_thread(self._config.schema), params.path)
 
     async def set(self, call: Call, params: SetParams) -> object:
         async with self._turn:

@@ -10,7 +10,7 @@ from .....domain.configuration import ConfigSnapshot
 
 HELD_BACK = ("off", "restart")
 """Modes of `gateway.reload` in which a changed file is not applied while serving."""
-_MARK = "x-restart"
+MARK = "x-restart"
 _LOOKS, _PAUSE = 150, 0.02
 """How often, and after how many seconds each, is looked whether a file was taken over."""
 
@@ -48,7 +48,7 @@ def _waiting(
 ) -> Iterator[str]:
     if old == new:
         return
-    if any(shape.get(_MARK) for shape in shapes):
+    if any(shape.get(MARK) for shape in shapes):
         yield path
         return
     if not isinstance(old, Mapping):
@@ -56,29 +56,29 @@ def _waiting(
     if not isinstance(new, Mapping):
         new = {}
     for key in {**old, **new}:
-        below = tuple(_below(shapes, key, definitions))
+        inner = tuple(below(shapes, key, definitions))
         place = f"{path}.{key}" if path else str(key)
-        yield from _waiting(old.get(key), new.get(key), below, definitions, place)
+        yield from _waiting(old.get(key), new.get(key), inner, definitions, place)
 
 
-def _below(
+def below(
     shapes: tuple[Mapping[str, Any], ...], key: str, definitions: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
     """What the schema says of a member, wherever it says it."""
     for shape in shapes:
-        for whole in _resolved(shape, definitions):
+        for whole in resolved(shape, definitions):
             found = whole.get("properties", {}).get(key, whole.get("additionalProperties"))
             if isinstance(found, Mapping):
                 yield found
 
 
-def _resolved(
+def resolved(
     shape: Mapping[str, Any], definitions: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
     """A shape, the one that it refers to, and those of which it is one."""
     yield shape
     name = str(shape.get("$ref", "")).rpartition("/")[2]
     if name in definitions:
-        yield from _resolved(definitions[name], definitions)
+        yield from resolved(definitions[name], definitions)
     for one in shape.get("anyOf", ()):
-        yield from _resolved(one, definitions)
+        yield from resolved(one, definitions)

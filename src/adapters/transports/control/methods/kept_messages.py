@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .....domain.errors import InvalidRequest
-from .....domain.messages import Image, Part, Reasoning, Role, Text, ToolCall
+from .....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
 from .....domain.session_records import KeptMessage
 from ...http.json_text import dumps, loads
+from ..tellings import message_ids, sender_key
 
 CUT = "\n[… cut here: the message is too long to be shown whole]"
 """Stands behind what is left of a text that was cut."""
@@ -23,11 +24,14 @@ def message_object(kept: KeptMessage, max_chars: int | None = None) -> dict[str,
     message = kept.message
     told: dict[str, Any] = {
         "role": _ROLES.get(message.role, message.role.value),
-        "content": [_part(part, max_chars) for part in message.parts],
+        "content": content(message, max_chars),
         "timestamp": int(kept.at * 1_000),
         "runId": kept.run_id,
         "seq": kept.number,
+        **message_ids(kept),
     }
+    if message.role is Role.USER:
+        told["idempotencyKey"] = sender_key(kept.run_id)
     if message.tool_call_id is not None:
         told["toolCallId"] = message.tool_call_id
     if message.name is not None:
@@ -38,13 +42,18 @@ def message_object(kept: KeptMessage, max_chars: int | None = None) -> dict[str,
     return told
 
 
+def content(message: Message, max_chars: int | None = None) -> list[dict[str, Any]]:
+    """The parts of a message."""
+    return [_part(part, max_chars) for part in message.parts]
+
+
 def shrunk(told: dict[str, Any], max_bytes: int) -> dict[str, Any]:
     """A message that alone has more than `max_bytes` as JSON, made to fit: without the data of
     its pictures, and with its texts cut, the first ones kept."""
-    content = [_without_data(part) for part in told["content"]]
+    parts = [_without_data(part) for part in told["content"]]
     left = max(0, max_bytes - len(dumps({**told, "content": []})) - _ROOM)
     kept: list[dict[str, Any]] = []
-    for part in content:
+    for part in parts:
         size = len(dumps(part)) + 1
         if size <= left:
             kept.append(part)

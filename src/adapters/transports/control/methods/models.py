@@ -1,21 +1,20 @@
-"""`models.list` and `commands.list`: what there is to choose from, and to type."""
+"""`models.*`, `commands.list` and `chat.metadata`: what there is to choose from, and to type."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from .....domain.gateway import Gateway
 from .....domain.model_calls import ModelTarget
+from .....domain.ports import Clock
 from ..calls import Call, Handler, Handlers, Params
 from ..frames import Name
+from .commands import COMMANDS, Command
 
-_COMMANDS = (
-    ("new", "Start the session over; the old transcript is kept."),
-    ("reset", "The same as /new."),
-    ("stop", "Stop every run of the session."),
-    ("abort", "The same as /stop."),
-)
+Key = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class ModelsParams(Params):
@@ -23,10 +22,26 @@ class ModelsParams(Params):
     configured, in every view, and nobody out there is asked."""
 
     agent_id: Name | None = None
+    session_key: Key | None = None
     provider: Name | None = None
     view: Literal["default", "configured", "provider-config", "all"] | None = None
     include_details: bool | None = None
     prepared_only: bool | None = None
+    refresh: bool | None = None
+
+
+class MetadataParams(Params):
+    """The agent, or the session whose agent is meant."""
+
+    agent_id: Name | None = None
+    session_key: Key | None = None
+    auth_profile_id: Name | None = None
+
+
+class AuthStatusParams(Params):
+    """Nobody is asked anew, whatever `refresh` says: keys stand in the configuration."""
+
+    agent_id: Name | None = None
     refresh: bool | None = None
 
 
@@ -40,13 +55,61 @@ class CommandsParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
-class _Models:
-    gateway: Gateway
+class ModelMethods:
+    """The handlers."""
 
-    async def models(self, call: Call, params: ModelsParams) -> object:
+    gateway: Gateway
+    clock: Clock
+
+    def handlers(self) -> Handlers:
+        return {
+            "models.list": Handler(ModelsParams, self._models),
+            "models.authStatus": Handler(AuthStatusParams, self._auth_status),
+            "commands.list": Handler(CommandsParams, self._commands),
+            "chat.metadata": Handler(MetadataParams, self._metadata),
+        }
+
+    def metadata(self, call: Call, agent_id: str) -> dict[str, Any]:
+        """What a chat with the agent offers: the commands and the models."""
+        models = [_model(target) for target in self.gateway.models(call.principal)]
+        return {
+            "agentId": agent_id,
+            "commands": [_command(command) for command in COMMANDS],
+            "models": models,
+        }
+
+    async def _metadata(self, call: Call, params: MetadataParams) -> object:
+        return self.metadata(call, self._agent(params.agent_id, params.session_key))
+
+    async def _auth_status(self, call: Call, params: AuthStatusParams) -> object:
+        """Keys do not expire here, and nobody logs in: every provider is `static`."""
+        self._agent(params.agent_id, None)
+        targets = self.gateway.models(call.principal)
+        providers = dict.fromkeys(target.provider.id for target in targets)
+        return {
+            "ts": int(self.clock() * 1_000),
+            "providers": [
+                {
+                    "provider": provider,
+                    "authProvider": provider,
+                    "displayName": provider,
+                    "status": "static",
+                    "profiles": [],
+                }
+                for provider in providers
+            ],
+        }
+
+    def _agent(self, agent_id: str | None, session_key: str | None) -> str:
+        """The agent that is meant. Raises UnknownAgent, SessionKeyInvalid."""
+        agents = self.gateway.settings.agents
+        if session_key is not None:
+            return self.gateway.session_key(session_key, agent_id=agent_id).agent_id
+        return agents.find(agent_id, param="agentId").id if agent_id else agents.default.id
+
+    async def _models(self, call: Call, params: ModelsParams) -> object:
         """By provider, then by name."""
-        if params.agent_id is not None:
-            self.gateway.settings.agents.find(params.agent_id, param="agentId")
+        self._agent(params.agent_id, params.session_key)
         provider = params.provider
         return {
             "models": [
@@ -56,16 +119,8 @@ class _Models:
             ]
         }
 
-    async def commands(self, call: Call, params: CommandsParams) -> object:
-        return {"commands": [_command(name, told) for name, told in _COMMANDS]}
-
-
-def handlers(gateway: Gateway) -> Handlers:
-    models = _Models(gateway)
-    return {
-        "models.list": Handler(ModelsParams, models.models),
-        "commands.list": Handler(CommandsParams, models.commands),
-    }
+    async def _commands(self, call: Call, params: CommandsParams) -> object:
+        return {"commands": [_command(command) for command in COMMANDS]}
 
 
 def _model(target: ModelTarget) -> dict[str, Any]:
@@ -80,12 +135,12 @@ def _model(target: ModelTarget) -> dict[str, Any]:
     }
 
 
-def _command(name: str, description: str) -> dict[str, Any]:
+def _command(command: Command) -> dict[str, Any]:
     return {
-        "name": name,
-        "textAliases": [f"/{name}"],
-        "description": description,
+        "name": command.name,
+        "textAliases": [f"/{name}" for name in (command.name, *command.aliases)],
+        "description": command.description,
         "source": "native",
         "scope": "text",
-        "acceptsArgs": False,
+        "acceptsArgs": command.argument is not None,
     }

@@ -30,7 +30,9 @@ Number = Annotated[int, Field(ge=1)]
 class ListParams(Params):
     """Which sessions. They come in the order of their last use, whatever `sort_by` calls it.
 
-    There are no sessions `global` and `unknown` here, so including them changes nothing.
+    There are no sessions `global` and `unknown` here, no boards and no people, so including them
+    changes nothing. `has_board`: true finds nothing. `configured_agents_only`: those of agents
+    that are in the configuration now.
     """
 
     limit: Number | None = None
@@ -39,13 +41,18 @@ class ListParams(Params):
     active_only: bool | None = None
     agent_id: Name | None = None
     archived: bool | Literal["all"] | None = None
+    configured_agents_only: bool | None = None
     exclude_subagents: bool | None = None
+    has_board: bool | None = None
+    include_activity_summary: bool | None = None
     include_derived_titles: bool | None = None
     include_global: bool | None = None
     include_last_message: bool | None = None
+    include_people: bool | None = None
     include_unknown: bool | None = None
     label: Name | None = None
     owner_first: bool | None = None
+    pinned: bool | None = None
     search: Annotated[str, Field(max_length=512)] | None = None
     sort_by: Literal["updatedAt", "lastInteractionAt", "activity"] | None = None
     spawned_by: Annotated[str, Field(min_length=1, max_length=512)] | None = None
@@ -68,8 +75,7 @@ class SessionLists:
         extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
         most = _MOST_WITH_EXTRAS if extras else _MOST
         limit = min(params.limit or _DEFAULT, most)
-        query = self._query(params, limit)
-        page = await self._page(call.principal, query, self._filter(call.principal, params))
+        page = await self.page(call.principal, params, limit)
         end = params.offset + len(page.sessions)
         more = bool(page.sessions) and end < page.total
         return {
@@ -85,6 +91,11 @@ class SessionLists:
                 await self.rows.row(call.principal, info, extras) for info in page.sessions
             ],
         }
+
+    async def page(self, principal: Principal, params: ListParams, limit: int) -> SessionPage:
+        """The Sessions that are meant, at most `limit`."""
+        query = self._query(params, limit)
+        return await self._page(principal, query, self._filter(principal, params))
 
     def _query(self, params: ListParams, limit: int) -> SessionQuery:
         minutes = params.active_minutes
@@ -103,16 +114,28 @@ class SessionLists:
     ) -> Callable[[SessionInfo], bool] | None:
         """What the store is not asked for; None where it is asked for everything."""
         active = {run.session_key for run in self.gateway.active(principal)}
+        configured = self.gateway.settings.agents.get
 
         def meant(info: SessionInfo) -> bool:
             archived = info.settings.get("archived", False)
-            return (
+            return bool(
                 (not params.active_only or info.key in active)
                 and (not params.exclude_subagents or not info.key.rest.startswith("subagent:"))
                 and (not isinstance(params.archived, bool) or archived == params.archived)
+                and (params.pinned is None or info.settings.get("pinned", False) == params.pinned)
+                and (not params.configured_agents_only or configured(info.key.agent_id) is not None)
+                and not params.has_board
             )
 
-        asked = isinstance(params.archived, bool) or params.active_only or params.exclude_subagents
+        asked = (
+            isinstance(params.archived, bool)
+            or params.active_only
+            or params.exclude_subagents
+            or params.pinned is not None
+            or params.has_board
+            # Deleted agents are rare, so most lists need no filter for them.
+            or (params.configured_agents_only and params.agent_id is None)
+        )
         return meant if asked else None
 
     async def _page(

@@ -19,10 +19,12 @@ from ..calls import Call, Handler, Handlers, Params
 from ..frames import Name
 from .kept_messages import shortened
 from .session_rows import Extras, Rows, lowered
+from .short_ids import with_short_id
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50
 _MOST_CHARS = 2_000
+_CANDIDATES = 10
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -37,11 +39,15 @@ class DescribeParams(Params):
 
 
 class ResolveParams(Params):
-    """Exactly one of `key`, `session_id` and `label`. `allow_missing`: none is no error."""
+    """Exactly one of `key`, `session_id`, `label` and `short_id`: 8 or more digits of the UUID
+    that a key ends with, with words of the label in `slug_hint`. `allow_missing`: none is no
+    error."""
 
     key: Key | None = None
     session_id: Name | None = None
     label: Name | None = None
+    short_id: Name | None = None
+    slug_hint: Name | None = None
     agent_id: Name | None = None
     spawned_by: Key | None = None
     include_global: bool | None = None
@@ -91,7 +97,7 @@ class SessionLookups:
         return {"session": await self.rows.row(call.principal, info, extras)}
 
     async def _resolve(self, call: Call, params: ResolveParams) -> object:
-        given = [params.key, params.session_id, params.label]
+        given = [params.key, params.session_id, params.label, params.short_id]
         if sum(value is not None for value in given) > 1:
             raise InvalidRequest("Provide either key, sessionId, or label (not multiple)")
         if all(value is None for value in given):
@@ -102,9 +108,11 @@ class SessionLookups:
                 return {"ok": False}
             raise UnknownSession(f"No session found{wanted}")
         if len(found) > 1:
+            if params.short_id is not None:
+                return {"ok": False, "candidates": [_named(info) for info in found[:_CANDIDATES]]}
             keys = ", ".join(str(info.key) for info in found)
             raise InvalidRequest(f"Multiple sessions found{wanted} ({keys})")
-        return {"ok": True, "key": str(found[0].key), "agentId": found[0].key.agent_id}
+        return {"ok": True, **_named(found[0])}
 
     async def _found(
         self, principal: Principal, params: ResolveParams
@@ -118,6 +126,11 @@ class SessionLookups:
                 f" with label: {params.label}",
                 (await self.desk.list(principal, query)).sessions,
             )
+        elif params.short_id is not None:
+            found = await with_short_id(
+                self.desk, principal, params.short_id, params.slug_hint, params.agent_id
+            )
+            wanted = f": {params.short_id}"
         elif params.session_id is not None:
             found = await self.desk.with_id(principal, params.session_id)
             several = " for sessionId" if len(found) > 1 else ""
@@ -176,6 +189,13 @@ class SessionLookups:
         most = min(params.max_chars, _MOST_CHARS)
         items = [item for one in kept for item in _items(one, most)][-limit:]
         return {"key": text, "status": "ok" if items else "empty", "items": items}
+
+
+def _named(info: SessionInfo) -> dict[str, str]:
+    """A session that is meant."""
+    told = {"key": str(info.key), "agentId": info.key.agent_id}
+    label = info.settings.get("label")
+    return told if label is None else {**told, "displayName": str(label)}
 
 
 def _items(kept: KeptMessage, most: int) -> Iterator[dict[str, str]]:

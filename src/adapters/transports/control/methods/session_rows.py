@@ -41,7 +41,6 @@ class Rows:
         self, principal: Principal, info: SessionInfo, extras: Extras = Extras()
     ) -> dict[str, Any]:
         """What lists tell of a Session; times in milliseconds."""
-        active = [run.id for run in self.gateway.active(principal, info.key)]
         row = {
             "key": str(info.key),
             "agentId": info.key.agent_id,
@@ -50,9 +49,7 @@ class Rows:
             "lastActivityAt": _ms(info.updated_at),
             "lastInteractionAt": _ms(info.updated_at),
             "totalTokensFresh": True,
-            "hasActiveRun": bool(active),
-            "activeRunIds": active,
-            "status": "running" if active else "done",
+            **self.activity(principal, info.key),
             **self.entry(info),
             **self._facts(info),
         }
@@ -61,6 +58,15 @@ class Rows:
         if extras.last_messages:
             row |= _known(lastMessagePreview=await self._last(principal, info))
         return row
+
+    def activity(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
+        """What goes on in a Session, which need not have begun yet."""
+        active = [run.id for run in self.gateway.active(principal, key)]
+        return {
+            "hasActiveRun": bool(active),
+            "activeRunIds": active,
+            "status": "running" if active else "done",
+        }
 
     def entry(self, info: SessionInfo) -> dict[str, Any]:
         """What is kept of a Session. Its chosen model is told as an override of the agent's."""
@@ -78,8 +84,10 @@ class Rows:
             "pinned": False,
             "unread": False,
             **settings,
-            "displayName": settings.get("label", info.key.rest),
         }
+        if "label" in settings:
+            # Only then: clients make links of it, and a name made up here would differ from theirs.
+            entry["displayName"] = settings["label"]
         if chosen is not None:
             provider, _, model = str(chosen).partition("/")
             entry |= {"providerOverride": provider, "modelOverride": model}

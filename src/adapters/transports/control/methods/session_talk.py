@@ -43,7 +43,11 @@ class AbortByKeyParams(Params):
 
 
 class CreateParams(Params):
-    """`key`: left out, a new one is made. `message`: what to begin with."""
+    """`key`: left out, a new one is made. `message`: what to begin with.
+
+    `parent_session_key` must be a session's key, which is all it means here: sessions have no
+    lineage and no hooks, so `emit_command_hooks` and `succeeds_parent` change nothing.
+    """
 
     key: Key | None = None
     agent_id: Name | None = None
@@ -53,6 +57,9 @@ class CreateParams(Params):
     message: str | None = None
     attachments: Attachments = Field(default_factory=list)
     idempotency_key: Key | None = None
+    parent_session_key: Key | None = None
+    emit_command_hooks: bool | None = None
+    succeeds_parent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class SessionTalk:
         """A session of that key that is there already gets the settings, and stays."""
         text = params.key or f"chat:{self.new_id()}"
         key = self.gateway.session_key(text, agent_id=params.agent_id)
+        if params.parent_session_key is not None:
+            self.gateway.session_key(params.parent_session_key)
         asked: dict[str, Setting] = {
             "label": params.label,
             "model": params.model,

@@ -1,11 +1,10 @@
-"""`sessions.usage`: tokens by session and by day."""
+"""`sessions.usage`: tokens by session, by day, and by whatever reports group them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,29 +12,29 @@ from .....domain.errors import InvalidRequest
 from .....domain.gateway import Gateway
 from .....domain.ports import Clock
 from .....domain.session_desk import SessionDesk
-from .....domain.session_records import DayUsage, SessionInfo, SessionQuery
-from ..calls import Call, Handler, Handlers, Params
+from .....domain.session_records import PeriodUsage, SessionInfo, SessionQuery, UsageQuery
+from .....domain.sessions import SessionKey
+from ..calls import Call, Handler, Handlers
 from ..frames import Name
 from .session_rows import Rows
-
-_DAYS = 30
-_DAY = timedelta(days=1)
-
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+from .usage_days import DayParams, days_of
+from .usage_sums import Sums, grouped, messages
 
 
-class SessionUsageParams(Params):
-    """Days are UTC and both included; left out, the last 30. With a `key`: that session alone.
+class SessionUsageParams(DayParams):
+    """With a `key`: that session alone.
 
-    `include_context_weight` is accepted and changes nothing: what fills a context is not kept.
+    A session's usage is that of all its transcripts, which is what `group_by: "family"` and
+    `include_historical` ask for. `include_context_weight` and `creator_key` change nothing: what
+    fills a context, and who began a session, are not kept.
     """
 
     key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    agent_id: Name | None = None
-    start_date: Day | None = None
-    end_date: Day | None = None
+    group_by: Literal["instance", "family"] | None = None
+    include_historical: bool | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 50
     include_context_weight: bool | None = None
+    creator_key: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,40 +50,45 @@ class SessionUsage:
         return {"sessions.usage": Handler(SessionUsageParams, self._usage)}
 
     async def _usage(self, call: Call, params: SessionUsageParams) -> object:
-        """Of sessions: all of the current transcript; of days: all sessions together."""
+        """All figures are of the days asked for."""
         now = self.clock()
-        last = _day(params.end_date, "endDate") or datetime.fromtimestamp(now, UTC).date()
-        first = _day(params.start_date, "startDate") or last - (_DAYS - 1) * _DAY
-        since = datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp()
-        told: dict[str, Any] = {
+        days = days_of(params, now)
+        key = self._key(params)
+        query = UsageQuery(days.bounds, agent_id=params.only_agent, key=key)
+        used = await self.desk.usage(call.principal, query)
+        sums = Sums(self.gateway, days)
+        sessions = await self._sessions(call, params, key, days.bounds[0])
+        rows = [await self._row(call, info, sums) for info in sessions]
+        aggregates = sums.aggregates(used)
+        return {
             "updatedAt": int(now * 1_000),
-            "startDate": first.isoformat(),
-            "endDate": last.isoformat(),
+            **days.dates,
+            "sessions": rows,
+            "daily": aggregates["costDaily"],
+            "costDaily": aggregates["costDaily"],
+            "totals": sums.totals(used),
+            "aggregates": {"sessionCount": len(rows), **aggregates},
         }
-        sessions = await self._sessions(call, params, since)
-        told["sessions"] = [self._row(info) for info in sessions]
+
+    def _key(self, params: SessionUsageParams) -> SessionKey | None:
         if params.key is None:
-            until = last.isoformat()
-            used = [u for u in await self.desk.usage(call.principal, since) if u.day <= until]
-            told["daily"] = _by_day(used)
-            told["totals"] = _tokens(sum(u.input for u in used), sum(u.output for u in used))
-        else:
-            tokens = [(info.input_tokens, info.output_tokens) for info in sessions]
-            told["totals"] = _tokens(sum(i for i, _ in tokens), sum(o for _, o in tokens))
-        return told
+            return None
+        if params.agent_scope is not None:
+            raise InvalidRequest("agentScope=all cannot be combined with key", param="key")
+        return self.gateway.session_key(params.key, agent_id=params.agent_id)
 
     async def _sessions(
-        self, call: Call, params: SessionUsageParams, since: float
-    ) -> Iterable[SessionInfo]:
-        if params.key is not None:
-            key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        self, call: Call, params: SessionUsageParams, key: SessionKey | None, since: float
+    ) -> Sequence[SessionInfo]:
+        if key is not None:
             info = await self.desk.find(call.principal, key)
             return () if info is None else (info,)
-        agent_id = None if params.agent_id is None else params.agent_id.lower()
-        query = SessionQuery(agent_id=agent_id, updated_after=since, limit=params.limit)
+        query = SessionQuery(agent_id=params.only_agent, updated_after=since, limit=params.limit)
         return (await self.desk.list(call.principal, query)).sessions
 
-    def _row(self, info: SessionInfo) -> dict[str, Any]:
+    async def _row(self, call: Call, info: SessionInfo, sums: Sums) -> dict[str, Any]:
+        query = UsageQuery(sums.days.bounds, key=info.key)
+        used = await self.desk.usage(call.principal, query)
         return {
             "key": str(info.key),
             "agentId": info.key.agent_id,
@@ -92,30 +96,23 @@ class SessionUsage:
             "label": info.settings.get("label"),
             "updatedAt": int(info.updated_at * 1_000),
             **self.rows.resolved(info),
-            "usage": _tokens(info.input_tokens, info.output_tokens),
+            "usage": {**sums.totals(used), **_details(used, sums)},
         }
 
 
-def _day(text: str | None, param: str) -> date | None:
-    if text is None:
-        return None
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest(f"{param} is no day: {text}", param=param) from None
-    if not 1971 <= day.year <= 9998:
-        raise InvalidRequest(f"{param} is out of range: {text}", param=param)
-    return day
-
-
-def _by_day(used: Iterable[DayUsage]) -> list[dict[str, Any]]:
-    days: dict[str, list[int]] = {}
-    for usage in used:
-        sums = days.setdefault(usage.day, [0, 0])
-        sums[0] += usage.input
-        sums[1] += usage.output
-    return [{"date": day, **_tokens(*days[day])} for day in sorted(days)]
-
-
-def _tokens(sent: int, answered: int) -> dict[str, int]:
-    return {"input": sent, "output": answered, "totalTokens": sent + answered}
+def _details(used: Sequence[PeriodUsage], sums: Sums) -> dict[str, Any]:
+    """What a session's row tells besides its totals."""
+    told: dict[str, Any] = {
+        "messageCounts": messages(used),
+        "dailyBreakdown": [
+            {**day, "tokens": day["totalTokens"], "cost": day["totalCost"]}
+            for day in sums.daily(used)
+        ],
+        "activityDates": [sums.days.name(day) for day in grouped(used, lambda one: one.period)],
+        "modelUsage": sums.aggregates(used)["byModel"],
+    }
+    if used:
+        first, last = min(one.first for one in used), max(one.last for one in used)
+        told |= {"firstActivity": int(first * 1_000), "lastActivity": int(last * 1_000)}
+        told["durationMs"] = int((last - first) * 1_000)
+    return told

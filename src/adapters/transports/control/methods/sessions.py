@@ -20,6 +20,7 @@ from .session_changes import SessionChanges
 from .session_lists import ListParams, SessionLists
 from .session_lookups import SessionLookups
 from .session_rows import Rows, lowered
+from .session_search import SessionSearch
 from .session_talk import SessionTalk
 from .session_usage import SessionUsage
 
@@ -33,10 +34,11 @@ class UnsubscribeParams(Params):
 
 
 class MessagesParams(Params):
-    """One session."""
+    """One session. There are no approvals here, so including them changes nothing."""
 
     key: Annotated[str, Field(min_length=1, max_length=512)]
     agent_id: Name | None = None
+    include_approvals: bool | None = None
 
 
 def handlers(
@@ -56,6 +58,7 @@ def handlers(
         **SessionLookups(gateway, desk, rows, clock).handlers(),
         **SessionChanges(gateway, desk, rows).handlers(),
         **SessionTalk(gateway, desk, chat, new_id).handlers(),
+        **SessionSearch(gateway, desk, rows, lists).handlers(),
         **SessionUsage(gateway, desk, rows, clock).handlers(),
         **_Subscriptions(gateway, hub, lists).handlers(),
     }
