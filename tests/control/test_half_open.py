@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack, ExitStack
 
 import aiohttp
@@ -17,6 +18,9 @@ from opensoul.adapters.transports.control.half_open import (
 )
 from tests.app.serving import SECRET, Served
 from tests.control.client import PATIENCE, Peer, Refused, connect_params, knocking
+from tests.websocket.client import TEXT, RawClient, frame, opened
+
+pytestmark = pytest.mark.both_loops
 
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 
@@ -107,6 +111,26 @@ async def test_a_stranger_has_less_time_to_speak_than_who_brings_the_secret(
     monkeypatch.setattr(transport, "HANDSHAKE_SECONDS", 0.05)
     async with knocking(served.client, headers=BEARER) as known:
         assert await known.closed() == (1008, "handshake timeout")
+
+
+async def test_the_time_to_speak_is_over_also_while_bytes_arrive(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "CONNECT_SECONDS", 0.05)
+    port = int(served.url.rpartition(":")[2])
+    async with asyncio.timeout(PATIENCE), opened(port) as client:
+        # One frame of a message that is never complete, as fast as it is taken.
+        whole = frame(TEXT, b"x" * 60_000)
+        drip = asyncio.create_task(_drip(client, whole[:-1]))
+        assert json.loads(await client.text())["event"] == "connect.challenge"
+        assert await client.closing() == (1008, "handshake timeout")
+        drip.cancel()
+
+
+async def _drip(client: RawClient, data: bytes) -> None:
+    for byte in data:
+        client.send(bytes([byte]))
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("headers", [BEARER, {"x-api-key": SECRET}])
