@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from opensoul.adapters.transports.control import transport
 from opensoul.adapters.transports.control.audiences import MAX_SESSIONS
 from opensoul.adapters.transports.control.half_open import MAX_PER_ADDRESS
 from opensoul.app import websocket_rules
@@ -71,7 +72,10 @@ def test_the_addresses_of_one_ipv6_network_are_one_stranger() -> None:
     assert owner_of("203.0.113.1") != owner_of("203.0.113.2")
 
 
-async def test_strangers_of_one_address_replace_their_own_oldest(served: Served) -> None:
+async def test_strangers_of_one_address_replace_their_own_oldest(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_REPLACED_SECONDS", 0)
     sockets = [await served.client.ws_connect("/") for _ in range(MAX_PER_ADDRESS)]
     async with asyncio.timeout(PATIENCE), connected(served.client, SECRET) as peer:
         assert (await sockets[0].receive()).type is aiohttp.WSMsgType.TEXT  # the challenge

@@ -55,7 +55,7 @@ def test_where_the_world_has_its_share_the_address_with_the_most_gives_way(
 ) -> None:
     budget = HalfOpenConnections()
     quiet = entered(stack, budget, "198.51.100.1", 1)
-    floods = [entered(stack, budget, f"203.0.113.{n}", MAX_PER_ADDRESS) for n in range(16)]
+    floods = [entered(stack, budget, f"203.0.113.{n}", MAX_PER_ADDRESS) for n in range(8)]
     latest = entered(stack, budget, "198.51.100.2", 1)
     assert len(budget) == MAX_HALF_OPEN
     assert (replaced(quiet), replaced(latest)) == ([], [])
@@ -73,15 +73,19 @@ def test_who_has_introduced_itself_is_not_replaced(stack: ExitStack) -> None:
 
 
 async def test_clients_get_in_while_one_address_reopens_its_half_open_connections(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Served,
 ) -> None:
-    monkeypatch.setattr(transport, "_REPLACED_SECONDS", 0.01)
     let_in = asyncio.Event()
+    begun = asyncio.Barrier(MAX_PER_ADDRESS + 8 + 1)
 
     async def reopen() -> None:
+        is_first = True
         while not let_in.is_set():
             async with served.client.ws_connect("/") as socket:
                 await socket.receive()  # the challenge
+                if is_first:
+                    await begun.wait()
+                is_first = False
                 await asyncio.wait(
                     {asyncio.ensure_future(socket.receive()), asyncio.ensure_future(let_in.wait())},
                     return_when=asyncio.FIRST_COMPLETED,
@@ -90,6 +94,7 @@ async def test_clients_get_in_while_one_address_reopens_its_half_open_connection
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as flood:
         for _ in range(MAX_PER_ADDRESS + 8):
             flood.create_task(reopen())
+        await begun.wait()
         for _ in range(10):
             async with knocking(served.client) as peer:
                 await peer.event("connect.challenge")

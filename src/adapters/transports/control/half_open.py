@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-MAX_PER_ADDRESS = 32
-"""Of one address, or of one IPv6 network of 64 bits."""
+MAX_PER_ADDRESS = 64
+"""Of one address, or of one IPv6 network of 64 bits. The more there are, the longer has each."""
 MAX_HALF_OPEN = 512
 """Of all addresses together."""
 
