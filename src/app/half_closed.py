@@ -57,11 +57,15 @@ class HalfClosed:
     async def outlast(self) -> None:
         """Return when the answer is complete, or when the client proves to have left."""
         probes = 0
-        while True:
-            await self._probe()
-            if await self._ends_within(_PAUSES[min(probes, len(_PAUSES) - 1)]):
-                return
-            probes += 1
+        try:
+            while True:
+                await self._probe()
+                if await self._ends_within(_PAUSES[min(probes, len(_PAUSES) - 1)]):
+                    return
+                probes += 1
+        finally:
+            # The protocol refers to this from now on, and the stream refers to the request.
+            del self._stream
 
     async def _probe(self) -> None:
         state = self._http.connection.our_state

@@ -55,6 +55,11 @@ from .place import Place
             "models.providers.openai.idleTimeoutSeconds",
             "must be greater than 0",
         ),
+        (
+            "{ models: { providers: { openai: { maxAnswerBytes: 0 } } } }",
+            "models.providers.openai.maxAnswerBytes",
+            "must be at least 1",
+        ),
         ("{ logging: { file: '' } }", "logging.file", "must not be empty"),
         ("{ agents: { defaults: { workspace: ' ' } } }", None, "must be a path"),
         ("{ models: { providers: { '': {} } } }", None, "the key must not be empty"),

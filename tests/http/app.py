@@ -26,6 +26,7 @@ from opensoul.domain.auth import ALL_SCOPES, Credential, Principal
 from opensoul.domain.cooldowns import Cooldowns
 from opensoul.domain.dispatch import LocalDispatcher
 from opensoul.domain.gateway import Gateway
+from opensoul.domain.in_flight import NO_CHARGE, Charge
 from opensoul.domain.lanes import Lanes
 from opensoul.domain.lockout import Lockout
 from opensoul.domain.loop import AgentLoop
@@ -97,8 +98,10 @@ class WatchedGateway(Gateway):
     def authenticate(self, credential: Credential) -> Principal:
         return replace(super().authenticate(credential), scopes=self.scopes)
 
-    def submit(self, principal: Principal, request: RunRequest) -> Run:
-        run = super().submit(principal, request)
+    def submit(
+        self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
+    ) -> Run:
+        run = super().submit(principal, request, charge=charge)
         self.submitted += ((principal, run),)
         return run
 

@@ -132,4 +132,4 @@ def _with_bounds(text: str, metadata: Iterable[Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(render_reference(), end="")
+    print(render_reference(), end="")  # noqa: T201 - for `make docs`

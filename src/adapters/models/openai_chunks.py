@@ -23,13 +23,15 @@ from .openai_errors import Said, read_error, read_remark
 from .openai_failures import Failures
 from .openai_json import PairJoiner
 from .openai_stops import failure_of, is_reason, stop_of
-from .openai_tool_calls import ToolCalls
+from .openai_tool_calls import ToolCalls, TooMany
 from .openai_usage import UsageCounts
 
 STREAMED = ("delta", "message", "text")
 """The fields of a choice that may hold its content, the usual one first."""
 WHOLE = ("message", "delta", "text")
 
+_MAX_CHOICES = 128
+"""The most that `n` may ask for."""
 _BESIDE_CHOICES = frozenset(
     (
         *("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type"),
@@ -132,6 +134,8 @@ class Chunks:
             raise Malformed(repr(chunk))
         if self._index is None and len(choices) < 2:
             return choices
+        if len(choices) > _MAX_CHOICES:
+            raise self._failures.unusable(f"one chunk holds more than {_MAX_CHOICES} choices")
         indexes = set(map(_index, choices))
         if self._index is None and len(indexes) == 1:
             return choices
@@ -194,7 +198,13 @@ class Chunks:
             # The older form of a single call. It is not asked for, but a model that calls
             # something must not seem to have said nothing.
             pieces = [{"index": 0, "function": function}]
-        deltas = self._calls.read(pieces)
+        excess, deltas = "", None
+        try:
+            deltas = self._calls.read(pieces)
+        except TooMany as error:
+            excess = str(error)
+        if excess:
+            raise self._failures.unusable(excess)
         if deltas is None:
             raise Malformed(repr(delta))
         if self._calls.any:

@@ -18,9 +18,6 @@ from .sqlite_transcripts import (
 _NEWEST_FIRST = """
     SELECT tokens, number, role, body FROM messages
     WHERE transcript = ? AND number <= ? ORDER BY number DESC"""
-_PRUNE = """
-    DELETE FROM sessions WHERE id IN (
-        SELECT id FROM sessions WHERE one_off = 1 AND updated_at < ? LIMIT ?)"""
 
 
 def load_session(
@@ -44,11 +41,6 @@ def load_session(
         tail=fitting(read, budget, count),
         settings=cells.settings("settings", current.settings),
     )
-
-
-def prune_batch(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    """Delete at most `limit` one-off sessions last used before that time; tells how many."""
-    return connection.execute(_PRUNE, (before, limit)).rowcount
 
 
 def touch(connection: sqlite3.Connection) -> None:

@@ -95,6 +95,13 @@ class Endpoints(Section):
 
 class Http(Section):
     endpoints: Endpoints = section(Endpoints, "The HTTP endpoints.")
+    max_bytes_in_flight: Count = setting(
+        512 * 1024 * 1024,
+        "Bytes of requests that are being read or in work at the same time, over HTTP and "
+        "WebSocket together; a run that waits for its turn is in work. Beyond it a request is "
+        "refused as busy. What is made of a request takes up to three times as much memory.",
+        addition=True,
+    )
 
 
 class Tls(Section):

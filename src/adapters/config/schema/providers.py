@@ -155,6 +155,12 @@ class ProviderEntry(Section):
     idle_timeout_seconds: SomeSeconds = setting(
         300, "Silence after which a call counts as timed out.", addition=True
     )
+    max_answer_bytes: Count = setting(
+        32 * 1024 * 1024,
+        "Bytes of one answer as the provider sends it, decompressed. A longer one is cut off, and "
+        "the call has failed.",
+        addition=True,
+    )
     proxy: Annotated[str, AfterValidator(_proxy)] | None = setting(
         None,
         "The http:// or https:// proxy to reach the provider through, with user name and password "

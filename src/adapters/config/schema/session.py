@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, section, setting
+from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, Whole, section, setting
 
 _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
 
@@ -78,6 +78,12 @@ class SessionSection(Section):
     one_off_retention_days: Days = setting(
         7,
         "How long the session of a request without session key or user is kept; 0: for ever.",
+        addition=True,
+    )
+    one_off_max_bytes: Whole = setting(
+        1024**3,
+        "The most bytes that these sessions take together; beyond it the oldest are deleted. "
+        "0: no bound.",
         addition=True,
     )
     send_policy: SendPolicy = section(

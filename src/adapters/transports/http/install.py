@@ -14,6 +14,7 @@ from ....domain.auth import Scope, authorize
 from ....domain.errors import GatewayError
 from ....domain.gateway import Gateway
 from ....domain.settings import AuthMode
+from ....domain.tracebacks import drop_tracebacks
 from ..routes import ROUTES, Route, by_method
 from .errors import INTERNAL_ERROR, Problem, Refused, answer, problem_of
 from .exchange import current
@@ -72,15 +73,18 @@ def _under_v1(path: str) -> bool:
 
 
 async def _tell_gateway_error(error: GatewayError) -> Response:
+    drop_tracebacks(error)
     return _tell(problem_of(error))
 
 
 async def _tell_refusal(error: Refused) -> Response:
+    drop_tracebacks(error)
     return _tell(error.problem)
 
 
 async def _tell_http_exception(error: HTTPException) -> Response:
     """What the framework refuses: unknown paths and methods."""
+    drop_tracebacks(error)
     # A path that only a WebSocket upgrade is answered on is nothing to plain HTTP.
     status = 404 if isinstance(error, WebsocketMismatch) else error.code or 500
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
@@ -108,6 +112,7 @@ async def _tell_internal_error(error: Exception) -> Response:
     logger.error(
         "a request failed unexpectedly", exc_info=error, extra={"request": current().request_id}
     )
+    drop_tracebacks(error)
     return _tell(INTERNAL_ERROR)
 
 

@@ -62,6 +62,7 @@ class Middleware:
             client=client_of(scope, given, settings.trusted_proxies),
             body_limit=settings.chat.max_body_bytes,
             given=given,
+            charge=self._gateway.in_flight.charge(),
         )
         if b"content-length" in given and b"transfer-encoding" in given:
             # A proxy in front may have read the other one: nothing that follows is a request.
@@ -80,6 +81,7 @@ class Middleware:
             pass  # Said in the log, and nobody is there to be told.
         finally:
             connection.close()
+            exchange.charge.release()
             access_log.write(scope, exchange)
 
 
@@ -130,8 +132,10 @@ class _Connection:
             self._is_over.set()
 
     def close(self) -> None:
-        """Let go of what watches the connection."""
+        """Let go of what watches the connection, and of the task that wrote to it: what refers to
+        this would otherwise keep the request until the garbage collector comes."""
         self._patience.stop()
+        self._writer = None
 
     async def send(self, message: Message) -> None:
         """Pass a message on. Raises ClientStalled when the client does not take it in time."""

@@ -75,7 +75,11 @@ class ChatMethods:
 
         with self._hub.room(call.connection, key):
             submission = await self._gateway.submit_once(
-                call.principal, request, params.idempotency_key, accepted=accepted
+                call.principal,
+                request,
+                params.idempotency_key,
+                accepted=accepted,
+                charge=call.charge,
             )
             record = submission.record
             if not submission.fresh:
@@ -110,7 +114,11 @@ class ChatMethods:
 
         with self._hub.room(call.connection, key):
             submission = await self._gateway.submit_once(
-                call.principal, request, params.idempotency_key, accepted=accepted
+                call.principal,
+                request,
+                params.idempotency_key,
+                accepted=accepted,
+                charge=call.charge,
             )
             if submission.fresh:
                 return ANSWERED

@@ -12,7 +12,7 @@ from pydantic import Field
 from .....domain.auth import Principal, Scope
 from .....domain.configuration import ConfigFile, ConfigIssue, ConfigRefused, ConfigSnapshot
 from ..calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
-from ..frames import ErrorShape, Name, Text
+from ..frames import ErrorShape, Name, SessionKeyText, Text
 from ..problems import INVALID_REQUEST
 from .config_lookup import LookupParams, looked_up
 from .config_restarts import HELD_BACK, reload_mode, taken_over, waiting
@@ -33,7 +33,7 @@ class SetParams(Params):
 class ApplyParams(SetParams):
     """What tells a session of the restart is accepted: there is none here."""
 
-    session_key: Name | None = None
+    session_key: SessionKeyText | None = None
     note: Text | None = None
     restart_delay_ms: Annotated[int, Field(ge=0, le=60_000)] | None = None
     delivery_context: Any = None
