@@ -9,6 +9,13 @@ from typing import Any, Protocol
 
 EXTENSION = "opensoul.websocket"
 """The name under which a server puts the Wire into the scope's extensions."""
+MAX_FRAMES_BEFORE_HELLO = 64
+"""Frames that a peer may send before it has proven itself."""
+SMALL_FRAME = 256
+"""Payload bytes below which a frame costs more than the transfer of its payload."""
+FRAME_RATE = 100.0
+FRAME_BURST = 1_000
+"""Control frames and small fragments that a proven peer may send a second, and at once."""
 
 
 class Wire(Protocol):
@@ -19,6 +26,10 @@ class Wire(Protocol):
 
     limit_reason: str
     """The reason in that close frame."""
+
+    authenticated: bool
+    """Whether the peer has proven itself: until then its frames are limited to a number, after
+    that to a rate. Beyond it the connection closes with 1008."""
 
     def cut(self) -> None:
         """End the TCP connection at once, also when the peer takes nothing; harmless if ended."""
@@ -39,6 +50,7 @@ class NoWire:
 
     limit: int = 0
     limit_reason: str = ""
+    authenticated: bool = False
 
     def cut(self) -> None:
         """Nothing to cut."""
