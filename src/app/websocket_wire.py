@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from hypercorn.config import Config
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
 from wsproto.events import Message, TextMessage
 
+from ..domain.in_flight import NO_CHARGE, Charge
 from .peers import PeerConnections
 
 _PREAUTH_LIMIT = 65_536
@@ -53,6 +55,28 @@ class ServerWire:
         """Writes that went through so far."""
         self._transport = transport
         self._inbox = inbox
+        self._charge: Charge = NO_CHARGE
+        self._incomplete = 0
+        self._complete: deque[int] = deque()
+        """Bytes of the messages that the application has not taken yet."""
+
+    def charge_to(self, charge: Charge) -> None:
+        """Charge for what is received from now on."""
+        self._charge, self._incomplete = charge, 0
+        self._complete.clear()
+
+    def hold(self, size: int, *, finished: bool) -> None:
+        """Charge for a piece of a message; `finished`: the last one. Raises GatewayBusy."""
+        self._charge.add(size)
+        self._incomplete += size
+        if finished:
+            self._complete.append(self._incomplete)
+            self._incomplete = 0
+
+    def let_go(self) -> None:
+        """Charge no longer for the oldest message."""
+        if self._complete:
+            self._charge.reduce(self._complete.popleft())
 
     def cut(self) -> None:
         """End the TCP connection at once, also when a write is blocked."""
@@ -159,7 +183,7 @@ class ByteCounter(WebsocketBuffer):
 
         A fragment counts at least `_LEAST_FRAGMENT` bytes.
         """
-        size = _size(event.data)
+        size = size_of(event.data)
         self.length += size
         self._frame += size
         if event.frame_finished:
@@ -174,7 +198,8 @@ class ByteCounter(WebsocketBuffer):
         self.value.write(event.data)
 
 
-def _size(data: str | bytes) -> int:
+def size_of(data: str | bytes) -> int:
+    """Bytes on the wire."""
     if isinstance(data, str) and not data.isascii():
         return len(data.encode())
     return len(data)

@@ -16,6 +16,7 @@ from ....domain.addresses import ClientAddress
 from ....domain.bounded_logs import KIND
 from ....domain.errors import GatewayError
 from ....domain.gateway import Gateway
+from ....domain.in_flight import NO_CHARGE
 from ....domain.lockout import owner_of
 from ....domain.ports import Clock, NewId
 from ....domain.settings import AuthMode
@@ -211,12 +212,14 @@ class _Door:
         level = logging.DEBUG if connection.client.mode in _PASSING else logging.INFO
         logger.log(level, "connected", extra={**extra, "program": connection.client.id})
         ended: dict[str, object] = {"reason": "the client left"}
+        received = self._parts.gateway.in_flight.charge()
         try:
             async with self._parts.hub.joined(connection):
                 # From here on the hub ends it when its secret or device no longer counts.
                 if not self._parts.handshake.stands(admitted):
                     connection.close(4001, "gateway auth changed")
-                code, reason = await serve(connection, self._parts)
+                wire.charge_to(received)
+                code, reason = await serve(connection, self._parts, wire.let_go)
             ended = {"code": code, "reason": reason}
             await _part(wire, code, reason)
         except Exception:
@@ -225,6 +228,8 @@ class _Door:
             logger.exception("a connection failed unexpectedly", extra=extra)
             await _part(wire, 1011, "internal error")
         finally:
+            wire.charge_to(NO_CHARGE)
+            received.release()
             logger.log(level, "disconnected", extra={**extra, **ended})
 
     def _connection(self, admitted: Admitted, caller: Caller) -> Connection:

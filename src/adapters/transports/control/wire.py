@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ....domain.in_flight import Charge
+
 EXTENSION = "opensoul.websocket"
 """The name under which a server puts the Wire into the scope's extensions."""
 MAX_FRAMES_BEFORE_HELLO = 64
@@ -31,6 +33,15 @@ class Wire(Protocol):
     """Whether the peer has proven itself: until then its frames are limited to a number, after
     that to a rate. Beyond it the connection closes with 1008."""
 
+    def charge_to(self, charge: Charge) -> None:
+        """Charge for what is received from now on, also of a message that is not complete. Where
+        that is refused, the connection closes with 1013."""
+        ...
+
+    def let_go(self) -> None:
+        """Charge no longer for the oldest message, which the caller has taken."""
+        ...
+
     def cut(self) -> None:
         """End the TCP connection at once, also when the peer takes nothing; harmless if ended."""
         ...
@@ -51,6 +62,12 @@ class NoWire:
     limit: int = 0
     limit_reason: str = ""
     authenticated: bool = False
+
+    def charge_to(self, charge: Charge) -> None:
+        """Nothing is known here of a message before it is complete."""
+
+    def let_go(self) -> None:
+        """Nothing was charged."""
 
     def cut(self) -> None:
         """Nothing to cut."""
