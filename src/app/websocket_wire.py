@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from hypercorn.config import Config
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
 from wsproto.events import Message, TextMessage
 
+from ..domain.in_flight import NO_CHARGE, Charge
 from .peers import PeerConnections
 
 _PREAUTH_LIMIT = 65_536
 _PREAUTH_REASON = "preauth payload too large"
+_LEAST_FRAGMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +32,51 @@ class Timing:
 
 
 class TimedConfig(Config):
-    """hypercorn's settings with ours; a plain Config means the default timing, and no limit."""
+    """hypercorn's settings with ours; a plain Config means the default timing, no
+    limit and no HTTP/2."""
 
     websocket_timing = Timing()
     peers: PeerConnections | None = None
+    http2 = False
 
 
 class ServerWire:
     """Handed to the application in the scope's extensions.
 
     `limit` counts the bytes of one message over all its fragments. The application raises it,
-    and changes the reason, when it knows who asks.
+    changes the reason, and sets `authenticated`, when it knows who asks.
     """
 
     def __init__(self, transport: asyncio.WriteTransport, inbox: Inbox) -> None:
         self.limit = _PREAUTH_LIMIT
         self.limit_reason = _PREAUTH_REASON
+        self.authenticated = False
         self.writes = 0
         """Writes that went through so far."""
         self._transport = transport
         self._inbox = inbox
+        self._charge: Charge = NO_CHARGE
+        self._incomplete = 0
+        self._complete: deque[int] = deque()
+        """Bytes of the messages that the application has not taken yet."""
+
+    def charge_to(self, charge: Charge) -> None:
+        """Charge for what is received from now on."""
+        self._charge, self._incomplete = charge, 0
+        self._complete.clear()
+
+    def hold(self, size: int, *, finished: bool) -> None:
+        """Charge for a piece of a message; `finished`: the last one. Raises GatewayBusy."""
+        self._charge.add(size)
+        self._incomplete += size
+        if finished:
+            self._complete.append(self._incomplete)
+            self._incomplete = 0
+
+    def let_go(self) -> None:
+        """Charge no longer for the oldest message."""
+        if self._complete:
+            self._charge.reduce(self._complete.popleft())
 
     def cut(self) -> None:
         """End the TCP connection at once, also when a write is blocked."""
@@ -148,11 +176,21 @@ class ByteCounter(WebsocketBuffer):
     def __init__(self, limit: Callable[[], int]) -> None:
         super().__init__(0)
         self._limit = limit
+        self._frame = 0
 
     def extend(self, event: Message[Any]) -> None:
-        """Raises FrameTooLargeError, and lets go of what was gathered."""
-        self.length += _size(event.data)
+        """Raises FrameTooLargeError, and lets go of what was gathered.
+
+        A fragment counts at least `_LEAST_FRAGMENT` bytes.
+        """
+        size = size_of(event.data)
+        self.length += size
+        self._frame += size
+        if event.frame_finished:
+            self.length += 0 if event.message_finished else max(0, _LEAST_FRAGMENT - self._frame)
+            self._frame = 0
         if self.length > self._limit():
+            self._frame = 0
             self.clear()
             raise FrameTooLargeError
         if self.value is None:
@@ -160,7 +198,8 @@ class ByteCounter(WebsocketBuffer):
         self.value.write(event.data)
 
 
-def _size(data: str | bytes) -> int:
+def size_of(data: str | bytes) -> int:
+    """Bytes on the wire."""
     if isinstance(data, str) and not data.isascii():
         return len(data.encode())
     return len(data)

@@ -26,6 +26,10 @@ class Charge(Protocol):
         """Charge for `size` bytes in all, where fewer are charged so far. Raises GatewayBusy."""
         ...
 
+    def reduce(self, size: int) -> None:
+        """Give back so many of the bytes that were added."""
+        ...
+
     def keep(self) -> None:
         """Have one more holder."""
         ...
@@ -85,6 +89,11 @@ class _Charge:
         if size > self._size:
             self.add(size - self._size)
 
+    def reduce(self, size: int) -> None:
+        size = min(size, self._size)
+        self._size -= size
+        self._budget._give_back(size)
+
     def keep(self) -> None:
         self._holders += 1
 
@@ -103,6 +112,9 @@ class NoCharge:
 
     def raise_to(self, size: int) -> None:
         """Nothing to count."""
+
+    def reduce(self, size: int) -> None:
+        """Nothing to give back."""
 
     def keep(self) -> None:
         """Nobody to count."""

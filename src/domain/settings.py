@@ -139,6 +139,7 @@ class ListenSettings:
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 18_789
     tls: TlsSettings | None = None
+    http2: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ _ORIGIN = re.compile(
 
 def build_listen(building: Building) -> ListenSettings:
     """Addresses, port and TLS; what is wrong with them is reported."""
-    return ListenSettings(_hosts(building), _port(building), _tls(building))
+    http2 = building.config.gateway.http2
+    return ListenSettings(_hosts(building), _port(building), _tls(building), http2)
 
 
 def is_loopback(host: str) -> bool:

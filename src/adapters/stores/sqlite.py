@@ -23,6 +23,7 @@ from ...domain.session_records import (
     UsageQuery,
 )
 from ...domain.sessions import SessionKey
+from ...domain.shielding import shielded
 from .codec import Undecodable
 from .disk_room import is_short, try_to_write
 from .expiry_clock import ExpiryClock
@@ -116,7 +117,7 @@ class SqliteStore:
         self._working_set.appending(turn, stored)
         if turn.one_off:
             stored.add_done_callback(self._one_offs.count)
-        await asyncio.shield(stored)
+        await shielded(stored)
 
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
         self._require()
@@ -232,14 +233,14 @@ class SqliteStore:
         changed = self._require().writer.submit(work)
         self._working_set.changing(key, changed)
         try:
-            return await asyncio.shield(changed)
+            return await shielded(changed)
         except Undecodable as error:
             raise StoreFailed(f"The session store cannot be read: {error}.") from error
 
     async def _prune(self, work: Callable[[sqlite3.Connection], T]) -> T:
         pruned = self._require().writer.submit(work)
         self._working_set.pruning(pruned)
-        return await asyncio.shield(pruned)
+        return await shielded(pruned)
 
     def _require(self) -> _Opened:
         if self._opened is None:

@@ -17,6 +17,7 @@ from ...domain.ports import Turn
 from .codec import encode
 from .sqlite_columns import MAX_INTEGER, column
 from .sqlite_rows import AT_ONCE, insert_rows
+from .sqlite_transcripts import IS_COUNTED, MESSAGES, TURNS
 
 _TURN = """
     key, agent_id, session_id, at, one_off, run_id, model, input_tokens, output_tokens,
@@ -34,7 +35,7 @@ INCOMING: Sequence[str] = (
     f"CREATE TEMP VIEW incoming_turns AS SELECT {_NULLS}",
     # A session that is not there yet begins, and so does a transcript. Who comes back to a one-off
     # session by its key has made it a lasting one. A turn that goes to an earlier transcript is
-    # none that lists tell of.
+    # none that lists tell of. Counts that are damaged are counted again first.
     f"""CREATE TEMP TRIGGER take_turn INSTEAD OF INSERT ON incoming_turns BEGIN
         INSERT INTO sessions
             (key, agent_id, created_at, updated_at, one_off, model, kept_from, size)
@@ -44,6 +45,8 @@ INCOMING: Sequence[str] = (
         INSERT INTO transcripts (session, session_id, created_at, turn_count, message_count)
             SELECT id, NEW.session_id, NEW.at, 0, 0 FROM sessions
             WHERE key = NEW.key AND NOT EXISTS ({_PLACE});
+        UPDATE transcripts SET turn_count = {TURNS}, message_count = {MESSAGES}
+            WHERE id = ({_PLACE}) AND NOT ({IS_COUNTED});
         UPDATE sessions SET updated_at = NEW.at, model = NEW.model
             WHERE key = NEW.key AND (updated_at <> NEW.at OR model <> NEW.model)
                 AND NEW.session_id = ({_CURRENT});

@@ -10,6 +10,7 @@ from functools import partial
 
 from ...domain.errors import StoreFailed
 from ...domain.run_records import RunRecord
+from ...domain.shielding import shielded
 from .run_log_events import wake
 from .run_log_live import LiveRuns
 from .sqlite_run_log_kept import KeptLog
@@ -52,7 +53,7 @@ class Reservations:
         reserving = self._writer.submit(work)
         reserving.add_done_callback(partial(self._reserved, log))
         try:
-            return await asyncio.shield(reserving)
+            return await shielded(reserving)
         except asyncio.CancelledError:
             # Nobody knows of this reservation: it must not keep others from the id.
             reserving.add_done_callback(partial(self._abandon, log))

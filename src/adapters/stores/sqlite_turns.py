@@ -9,7 +9,7 @@ from contextlib import closing
 from ...domain.history import fitting
 from ...domain.ports import StoredSession, Transcript
 from ...domain.sessions import SessionKey
-from .sqlite_columns import snapshot
+from .sqlite_columns import snapshot, text
 from .sqlite_damage import Cells, DamageLog
 from .sqlite_transcripts import (
     find_current,
@@ -35,7 +35,7 @@ def load_session(
     read = Transcript(tuple(newest[::-1]), complete=len(newest) == count)
     return StoredSession(
         key=key,
-        session_id=current.session_id,
+        session_id=text(current.session_id),
         updated_at=cells.time("updated_at", current.updated_at),
         message_count=count,
         tail=fitting(read, budget, count),
@@ -58,7 +58,7 @@ def _within(rows: Iterator[tuple[int, int, str, bytes]], budget: int) -> Iterato
     if budget <= 0:
         return
     for tokens, *message in rows:
-        budget -= tokens
+        budget -= tokens if isinstance(tokens, int) else 0
         if budget < 0:
             return
         yield tuple(message)  # type: ignore[misc]  # three are left of four

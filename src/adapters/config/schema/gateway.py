@@ -211,6 +211,13 @@ class GatewaySection(Section):
         "`trustedProxies`, through which many clients come, may have any number.",
         addition=True,
     )
+    http2: bool = setting(
+        False,
+        "Serve HTTP/2 as well, over TLS and by prior knowledge. Off, HTTP/1.1 is the only protocol "
+        "offered, and connections that begin with HTTP/2 are refused.",
+        addition=True,
+        restart=True,
+    )
     tls: Tls = section(Tls, "HTTPS.")
     http: Http = section(Http, "What is served over HTTP.")
     transports: list[Text] = Field(

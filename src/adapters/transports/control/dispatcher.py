@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,11 @@ _BYTES_AT_ONCE = 64 * 1024 * 1024
 MAX_VALUES = 20_000
 """Keys and values in one message. No method takes more than a few hundred; texts, configuration
 files and pictures are strings."""
+_ID = re.compile(
+    rb'\s*\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
+)
+"""The id of a message that is not read as a whole, where only short texts stand before it."""
+_LONGEST_BEGINNING = 2_048
 _IDENTIFIERS = frozenset(
     [
         "agentId",
@@ -94,11 +100,13 @@ def read_frame(message: str | bytes) -> RequestFrame:
     """The request in a message. Raises BadFrame."""
     if isinstance(message, bytes):
         raise BadFrame("invalid request frame: a text message is expected, not a binary one")
+    text = message.encode("utf-8", "surrogatepass")
     try:
-        text = message.encode("utf-8", "surrogatepass")
         value = read_bounded(text, identifiers=_IDENTIFIERS, most=MAX_VALUES)
     except InvalidRequest as error:
-        raise BadFrame(f"invalid request frame: {error.message}") from None
+        begun = _ID.match(text[:_LONGEST_BEGINNING])
+        request_id = begun[1].decode("utf-8", "replace") if begun else "invalid"
+        raise BadFrame(f"invalid request frame: {error.message}", request_id[:256]) from None
     known = value.get("id") if isinstance(value, dict) else None
     request_id = known if isinstance(known, str) and known else "invalid"
     try:
@@ -134,30 +142,38 @@ class Requests:
 
     async def take(self, message: str | bytes) -> None:
         """Begin to work on a message; the answer goes into the connection's outbox."""
-        outbox = self.connection.outbox
-        try:
-            frame = await off_loop(len(message), partial(read_frame, message))
-        except BadFrame as bad:
-            error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
-            outbox.put(error_frame(bad.request_id, _dumped(error)))
-            return
-        if len(self._tasks) >= _AT_ONCE or self._bytes + len(message) > _BYTES_AT_ONCE:
-            outbox.put(error_frame(frame.id, _dumped(_BUSY)))
-            return
         charge = self.in_flight.charge()
+        refusal: ErrorShape | None = None
         try:
             charge.add(sys.getsizeof(message))
         except GatewayBusy as busy:
-            error = error_of(busy, protocol=self.connection.protocol)
-            outbox.put(error_frame(frame.id, _dumped(error)))
+            refusal = error_of(busy, protocol=self.connection.protocol)
+        try:
+            frame = await off_loop(len(message), partial(read_frame, message))
+            if len(self._tasks) >= _AT_ONCE or self._bytes + len(message) > _BYTES_AT_ONCE:
+                refusal = _BUSY
+            if refusal is not None:
+                self.connection.outbox.put(error_frame(frame.id, _dumped(refusal)))
+                return
+            answered = self._begin(frame, len(message), charge)
+        except BadFrame as bad:
+            error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
+            self.connection.outbox.put(error_frame(bad.request_id, _dumped(error)))
             return
-        self._bytes += len(message)
+        finally:
+            charge.release()
+        if len(message) >= LARGE:
+            await answered.wait()
+
+    def _begin(self, frame: RequestFrame, size: int, charge: Charge) -> asyncio.Event:
+        """Begin to work on a request. The event is set once it has its first answer."""
+        charge.keep()
+        self._bytes += size
         answered = asyncio.Event()
         task = asyncio.create_task(self._answer(frame, answered, charge))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._answered, len(message), charge))
-        if len(message) >= LARGE:
-            await answered.wait()
+        task.add_done_callback(partial(self._answered, size, charge))
+        return answered
 
     def _answered(self, size: int, charge: Charge, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -43,13 +43,20 @@ class BoundedConnection(ASGIWebsocketConnection):
             ending.cancel()
 
     async def _receive_all(self, receive: ASGIReceiveCallable) -> None:
-        while (event := await receive())["type"] != "websocket.disconnect":
-            if event["type"] == "websocket.receive":
-                data = event.get("bytes")
-                # An empty message is one, too: `or` would lose it.
-                message = event["text"] if data is None else data
-                await websocket_received.send_async(message)
-                await self.queue.put(message)
+        while await self._receive_one(receive):
+            pass
+
+    async def _receive_one(self, receive: ASGIReceiveCallable) -> bool:
+        """False at the end. A function of its own, so that no message is kept while the next one is
+        waited for."""
+        event = await receive()
+        if event["type"] == "websocket.receive":
+            data = event.get("bytes")
+            # An empty message is one, too: `or` would lose it.
+            message = event["text"] if data is None else data
+            await websocket_received.send_async(message)
+            await self.queue.put(message)
+        return event["type"] != "websocket.disconnect"
 
 
 class _BoundedQueue(asyncio.Queue[Any]):

@@ -34,15 +34,18 @@ class Served(Protocol):
     def unknown(self) -> UnknownProperties: ...
 
 
-async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
-    """Serve until the connection is to be closed; the code and reason for that.
+async def serve(
+    connection: Connection, parts: Served, taken: Callable[[], None]
+) -> tuple[int, str]:
+    """Serve until the connection is to be closed; the code and reason for that. `taken` is called
+    for each message, right before its request is charged for it.
 
     Cancelled when the client leaves.
     """
     requests = Requests(connection, parts.handlers(), parts.gateway.in_flight, parts.unknown)
     tasks = [
         asyncio.create_task(_write(connection)),
-        asyncio.create_task(_read(connection, requests, parts.gateway)),
+        asyncio.create_task(_read(connection, requests, parts.gateway, taken)),
         asyncio.create_task(_overflow(connection)),
     ]
     try:
@@ -84,14 +87,18 @@ async def _last_words(
     await asyncio.wait({writing}, timeout=deadline - asyncio.get_running_loop().time())
 
 
-async def _read(connection: Connection, requests: Requests, gateway: Gateway) -> None:
+async def _read(
+    connection: Connection, requests: Requests, gateway: Gateway, taken: Callable[[], None]
+) -> None:
     while True:
         message = await websocket.receive()
+        taken()
         if connection.auth is not None and connection.auth != gateway.settings.auth:
             connection.close(4001, "gateway auth changed")
         if connection.is_closing:
             return
         await requests.take(message)
+        del message  # The next one may not come for days.
 
 
 async def _overflow(connection: Connection) -> None:

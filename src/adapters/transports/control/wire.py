@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ....domain.in_flight import Charge
+
 EXTENSION = "opensoul.websocket"
 """The name under which a server puts the Wire into the scope's extensions."""
+MAX_FRAMES_BEFORE_HELLO = 64
+"""Frames that a peer may send before it has proven itself."""
+SMALL_FRAME = 256
+"""Payload bytes below which a frame costs more than the transfer of its payload."""
+FRAME_RATE = 100.0
+FRAME_BURST = 1_000
+"""Control frames and small fragments that a proven peer may send a second, and at once."""
 
 
 class Wire(Protocol):
@@ -19,6 +28,19 @@ class Wire(Protocol):
 
     limit_reason: str
     """The reason in that close frame."""
+
+    authenticated: bool
+    """Whether the peer has proven itself: until then its frames are limited to a number, after
+    that to a rate. Beyond it the connection closes with 1008."""
+
+    def charge_to(self, charge: Charge) -> None:
+        """Charge for what is received from now on, also of a message that is not complete. Where
+        that is refused, the connection closes with 1013."""
+        ...
+
+    def let_go(self) -> None:
+        """Charge no longer for the oldest message, which the caller has taken."""
+        ...
 
     def cut(self) -> None:
         """End the TCP connection at once, also when the peer takes nothing; harmless if ended."""
@@ -39,6 +61,13 @@ class NoWire:
 
     limit: int = 0
     limit_reason: str = ""
+    authenticated: bool = False
+
+    def charge_to(self, charge: Charge) -> None:
+        """Nothing is known here of a message before it is complete."""
+
+    def let_go(self) -> None:
+        """Nothing was charged."""
 
     def cut(self) -> None:
         """Nothing to cut."""
