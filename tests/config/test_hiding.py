@@ -112,6 +112,8 @@ def test_a_secret_stays_with_its_address_when_a_list_is_reordered(place: Place) 
         assert kept(place, file, [b]) == [held[1]]
     file, (a, b) = parsed_of(place, [A, B])
     assert kept(place, file, [{"url": "https://new", "token": "new"}, b, a])[1:] == [B, A]
+    file, (a, b) = parsed_of(place, [A | {"id": ""}, None])
+    assert kept(place, file, [None, a]) == [None, A | {"id": ""}]
     file, (a, b) = parsed_of(place, [A, B])
     assert kept(place, file, [a | {"port": 3}, b])[0] == A | {"port": 3}
 

@@ -30,8 +30,9 @@ def partners(given: list[object], held: object, views: Views) -> list[int | None
     """For each element of a given list, which element of `held` it stands for."""
     if not isinstance(held, list):
         return [None] * len(given)
-    names = Counter(name for item in held if (name := _id(item)) is not None)
-    by_id = {name: j for j, item in enumerate(held) if names[name := _id(item) or ""] == 1}
+    ids = [_id(item) for item in held]
+    names = Counter(name for name in ids if name is not None)
+    by_id = {name: j for j, name in enumerate(ids) if name is not None and names[name] == 1}
     exact, alike = (_places(held, views, sign) for sign in (_whole, _texts))
     found: list[int | None] = []
     for i, item in enumerate(given):
