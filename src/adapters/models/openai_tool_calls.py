@@ -10,6 +10,7 @@ from . import openai_json
 from .openai_json import PairJoiner
 
 _NO_ARGUMENTS = ("", "{}", "null")
+_NOTHING = ("", "[]", "{}", "null", "none")
 
 
 @dataclass(slots=True)
@@ -27,7 +28,8 @@ class ToolCalls:
     A provider may leave out the `index` of a piece: then its place in the list counts. Some say
     index 0 for each of several calls: a piece with a name and another id begins a new one. Some
     repeat id and name in every piece, or make up a new id for each: only the first is passed on.
-    A piece without a name and arguments begins no call: some end each answer with such a stub.
+    A piece without a name and arguments begins no call: some end each answer with such a stub,
+    or with an empty value of another type. One call may stand there without a list.
     """
 
     def __init__(self, pairs: PairJoiner) -> None:
@@ -46,13 +48,17 @@ class ToolCalls:
 
     def read(self, pieces: object) -> list[ToolCallDelta] | None:
         """The deltas of a `tool_calls` field, in order; None when it has another shape."""
+        if _is_nothing(pieces):
+            return []
+        if isinstance(pieces, dict):
+            pieces = [pieces]
         if not isinstance(pieces, list):
             return None
         deltas = []
         for place, piece in enumerate(pieces):
-            if piece is None:
+            if _is_nothing(piece):
                 continue
-            if not isinstance(piece, dict) or not isinstance(piece.get("function"), dict | None):
+            if not isinstance(piece, dict) or not isinstance(piece.get("function") or {}, dict):
                 return None
             if (delta := self._delta(place, piece)) is not None:
                 deltas.append(delta)
@@ -90,7 +96,12 @@ class ToolCalls:
 
 
 def _word(value: object) -> str | None:
-    return openai_json.repaired(value) if isinstance(value, str) and value else None
+    return openai_json.repaired(value) if isinstance(value, str) and value.strip() else None
+
+
+def _is_nothing(value: object) -> bool:
+    """An empty value of any type, or a word for it."""
+    return not value or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def _arguments(value: object) -> str:
