@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-loops bench bench-peers format lint docs model pins clean
+.PHONY: help run test test-loops test-slow bench bench-peers format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -52,6 +52,9 @@ test: .venv/.dev ## Run every check: format, lint, types, contracts, tests, cove
 
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
 	@$(BIN)/pytest -ra --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
+
+test-slow: .venv/.dev ## Run the tests that take seconds: floods, with the longest wait of others.
+	@$(BIN)/pytest -ra -s -m slow $(ARGS)
 
 bench: .venv/.dev ## Measure the Gateway beside a bare pass-through (ARGS=--quick for two minutes).
 	@$(BIN)/python -m bench.run $(ARGS) && $(BIN)/python -m bench.chart

@@ -32,6 +32,7 @@ from ..adapters.models.scripted import Scripted
 from ..adapters.runners.echo import EchoRunner
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
+from ..adapters.system.log_bounds import LogBounds
 from ..adapters.system.log_ring import LogRing
 from ..adapters.system.signatures import verify_signature
 from ..adapters.system.token_file import TokenFile
@@ -73,12 +74,13 @@ class Container(DeclarativeContainer):
     env: Provider[Mapping[str, str]] = Object(os.environ)
     home: Provider[Path | None] = Call(home_directory)
     log_ring: Provider[LogRing] = Singleton(LogRing)
+    monotonic: Provider[Clock] = Object(time.monotonic)
+    log_bounds: Provider[LogBounds] = Singleton(LogBounds, monotonic)
     configure_logging: Provider[ConfigureLogging] = Singleton(
-        making.configure_logging, overrides, log_ring
+        making.configure_logging, overrides, log_ring, log_bounds
     )
     stop_process: Provider[Callable[[], None]] = Object(making.stop_process)
     clock: Provider[Clock] = Object(system_clock)
-    monotonic: Provider[Clock] = Object(time.monotonic)
     new_id: Provider[NewId] = Object(fresh_id)
 
     # Models and runners: a new one is its own file, and one line here.
@@ -119,15 +121,15 @@ class Container(DeclarativeContainer):
     settings: Provider[CurrentSettings] = Singleton(making.current, source)
 
     # Where things are kept.
-    store: Provider[SessionStore] = Singleton(making.store, settings)
+    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock)
+    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock, monotonic)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
     workspaces: Provider[Workspaces] = Singleton(
         WorkspaceFiles, Call(lambda locations: locations.state_dir, locations)
     )
-    lock: Provider[Lock] = Singleton(making.lock, locations)
+    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
 
     # The domain.
     lanes: Provider[Lanes] = Singleton(Lanes, Call(making.lane_limits, settings))
@@ -205,8 +207,8 @@ class Container(DeclarativeContainer):
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,
-        clock=clock,
         configure_logging=configure_logging,
+        summarise_log=log_bounds.provided.summarise,
         reloads=reloads,
         watch=Call(making.watch, source),
     )

@@ -167,6 +167,7 @@ def hypercorn_config(listen: ListenSettings) -> TimedConfig:
     config.accesslog = None
     config.errorlog = _quiet(logging.getLogger("hypercorn.error"))
     if listen.tls is not None:
+        config.ssl_handshake_timeout = websocket_rules.FIRST_REQUEST_SECONDS / 2
         config.certfile = listen.tls.cert_path
         config.keyfile = listen.tls.key_path
         config.ca_certs = listen.tls.ca_path

@@ -14,7 +14,6 @@ from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
 from ..domain.ports import (
-    Clock,
     CurrentSettings,
     ModelClient,
     RunLog,
@@ -23,6 +22,7 @@ from ..domain.ports import (
 )
 from ..domain.recovery import recover
 from ..domain.settings import LoggingSettings, Settings
+from . import descriptors
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 from .supervisor import Supervisor
@@ -30,6 +30,8 @@ from .supervisor import Supervisor
 logger = logging.getLogger(__name__)
 
 _PRUNE_EVERY = 3_600.0
+_SUMMARISE_EVERY = 60.0
+_DESCRIPTORS_EVERY = 5.0
 
 
 class Lock(Protocol):
@@ -84,8 +86,8 @@ class Lifecycle:
         prepare: Mapping[str, Prepare],
         readiness: Readiness,
         supervisor: Supervisor,
-        clock: Clock,
         configure_logging: ConfigureLogging,
+        summarise_log: Callable[..., None],
         reloads: Reloads,
         watch: Watch,
     ) -> None:
@@ -101,8 +103,8 @@ class Lifecycle:
         self._prepare = prepare
         self._readiness = readiness
         self._supervisor = supervisor
-        self._clock = clock
         self._configure_logging = configure_logging
+        self._log_summary = summarise_log
         self._reloads = reloads
         self._watch = watch
         self._stop_watching = asyncio.Event()
@@ -138,6 +140,7 @@ class Lifecycle:
         async with AsyncExitStack() as stack:
             self._lock.acquire()
             stack.callback(self._lock.release)
+            stack.callback(self._log_summary, final=True)
             await self._store.open()
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._run_log.close)
@@ -188,22 +191,28 @@ class Lifecycle:
         supervisor.run("configuration changes", self._keep_up)
         supervisor.every("pruning", _PRUNE_EVERY, self._prune, at_once=True)
         supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
+        supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
+        supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
+
+    async def _summarise_log(self) -> None:
+        """Log how many lines were left out of it, also when no further one comes."""
+        self._log_summary()
 
     async def _end_tasks(self) -> None:
         self._stop_watching.set()
         await self._supervisor.close()
 
     async def _prune(self) -> None:
-        """Delete the sessions of stateless requests once their time is over."""
-        keep = self._settings().sessions.one_off_retention
-        if keep is not None:
-            await self._prune_older_than(keep)
+        """Delete the sessions of stateless requests once their time is over, or they are too
+        much."""
+        sessions = self._settings().sessions
+        await self._prune_beyond(sessions.one_off_retention, sessions.one_off_max_bytes)
 
-    async def _prune_older_than(self, keep: float) -> None:
+    async def _prune_beyond(self, keep: float | None, max_bytes: int | None) -> None:
         try:
-            deleted = await self._store.prune_one_off(self._clock() - keep)
+            deleted = await self._store.prune_one_off(keep, max_bytes)
         except StoreFailed as error:
             logger.warning("one-off sessions not deleted", extra={"reason": error.message})
         else:

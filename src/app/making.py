@@ -20,6 +20,7 @@ from ..adapters.stores.run_log_live import Bounds
 from ..adapters.stores.sqlite import SqliteStore
 from ..adapters.stores.sqlite_run_log import SqliteRunLog
 from ..adapters.system.device_file import DeviceFile, MemoryDeviceBook
+from ..adapters.system.log_bounds import LogBounds
 from ..adapters.system.log_ring import LogRing
 from ..adapters.system.logs import configure
 from ..adapters.system.state_lock import StateLock
@@ -69,9 +70,11 @@ def watch(source: ConfigSource) -> Watch:
     return source.watch
 
 
-def store(settings: CurrentSettings) -> SessionStore:
+def store(settings: CurrentSettings, clock: Clock, steady: Clock) -> SessionStore:
     chosen = settings().store
-    return MemoryStore() if chosen.memory else SqliteStore(chosen.path)
+    if chosen.memory:
+        return MemoryStore(steady=steady)
+    return SqliteStore(chosen.path, clock=clock, steady=steady)
 
 
 def catalog(store: SessionStore) -> SessionCatalog:
@@ -79,15 +82,17 @@ def catalog(store: SessionStore) -> SessionCatalog:
     return store if isinstance(store, SessionCatalog) else NoCatalog()
 
 
-def run_log(settings: CurrentSettings, clock: Clock) -> RunLog:
+def run_log(settings: CurrentSettings, clock: Clock, steady: Clock) -> RunLog:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
     if chosen.store.memory:
         # So long, and so many, may a client send the same request again.
-        return MemoryRunLog(clock=clock, bounds=Bounds(finished=1_000, seconds=300.0))
+        bounds = Bounds(finished=1_000, seconds=300.0)
+        return MemoryRunLog(clock=clock, bounds=bounds, steady=steady)
     return SqliteRunLog(
         Path(chosen.store.path).with_name("runs.sqlite3"),
         clock=clock,
+        steady=steady,
         keep_seconds=chosen.runs.keep_seconds,
         keep_bytes=chosen.runs.keep_bytes,
     )
@@ -99,8 +104,8 @@ def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
     return DeviceFile(locations.state_dir / "devices.json")
 
 
-def configure_logging(overrides: Overrides, ring: LogRing) -> ConfigureLogging:
-    return partial(configure, verbose=overrides.verbose, ring=ring)
+def configure_logging(overrides: Overrides, ring: LogRing, bounds: LogBounds) -> ConfigureLogging:
+    return partial(configure, verbose=overrides.verbose, ring=ring, bounds=bounds)
 
 
 def stop_process() -> None:
@@ -137,8 +142,12 @@ def needs(
     )
 
 
-def lock(locations: Locations) -> Lock:
-    return StateLock(locations.state_dir)
+def lock(locations: Locations, settings: CurrentSettings) -> Lock:
+    chosen = settings().store
+    path = Path(chosen.path)
+    # The database may be a link into a directory that another state directory links to as well.
+    directories = () if chosen.memory or not chosen.path else (path.resolve().parent,)
+    return StateLock(locations.state_dir, store_dirs=directories)
 
 
 def lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 
 from ..domain.addresses import stands_for_many
+from ..domain.bounded_logs import KIND
 from ..domain.lockout import owner_of
 from ..domain.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-_WARN_EVERY = 60.0
 
 
 class PeerConnections:
@@ -27,7 +25,6 @@ class PeerConnections:
         self._limit = limit
         self._uncounted = uncounted
         self._open: Counter[str] = Counter()
-        self._warned: float | None = None
 
     @classmethod
     def by(cls, settings: Callable[[], Settings]) -> PeerConnections:
@@ -59,11 +56,8 @@ class PeerConnections:
             del self._open[owner]
 
     def _warn(self, peer: str) -> None:
-        now = time.monotonic()
-        if self._warned is None or now - self._warned >= _WARN_EVERY:
-            self._warned = now
-            logger.warning(
-                "connections are refused: the address has gateway.maxConnectionsPerAddress of "
-                "them already; where it is a reverse proxy, list it in gateway.trustedProxies",
-                extra={"client": peer, "limit": self._limit()},
-            )
+        logger.warning(
+            "connections are refused: the address has gateway.maxConnectionsPerAddress of "
+            "them already; where it is a reverse proxy, list it in gateway.trustedProxies",
+            extra={"client": peer, "limit": self._limit(), KIND: "connections refused"},
+        )

@@ -6,27 +6,45 @@ import asyncio
 import inspect
 from collections.abc import Coroutine
 from contextlib import suppress
+from ssl import SSLError
 from typing import Any
 
 from hypercorn.asyncio import run
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.events import Closed, RawData
 from hypercorn.protocol import h2, h11
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 
+from .descriptors import is_of_the_last
+from .half_closed import HalfClosed
 from .peers import PeerConnections
 from .websocket_stream import RuledStream
 
-_TOO_MANY_BODY = (
-    b'{"error":{"message":"This address has too many connections '
-    b'(gateway.maxConnectionsPerAddress).","type":"server_error","param":null,'
-    b'"code":"too_many_connections"}}'
+
+def _unavailable(message: str, code: str) -> bytes:
+    """A whole answer, for connections that are closed before a request is read."""
+    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"%b"}}' % (
+        message.encode(),
+        code.encode(),
+    )
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        b"Connection: close\r\nRetry-After: 5\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+
+
+_TOO_MANY = _unavailable(
+    "This address has too many connections (gateway.maxConnectionsPerAddress).",
+    "too_many_connections",
 )
-_TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b"Retry-After: 5\r\nContent-Length: %d\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
+_NO_DESCRIPTORS = _unavailable(
+    "The Gateway has too many connections and files open.", "too_many_connections"
 )
 FIRST_REQUEST_SECONDS = 20.0
-"""How long a new connection may take for the head of its first request."""
+"""How long a new connection may take for the head of its first request. With TLS, half of it is
+for the handshake."""
+_PARTING = 2.0
+"""Seconds that an idle TLS client gets to agree to the connection's end."""
 
 
 class HypercornChanged(Exception):
@@ -64,10 +82,12 @@ class PatientServer(TCPServer):
     _expecting_first = True
 
     async def run(self) -> None:
-        """Serve the connection, unless its address has too many."""
+        """Serve the connection, unless its address has too many, or the process."""
         peers: PeerConnections | None = getattr(self.config, "peers", None)
         name = self.writer.get_extra_info("peername")
-        if peers is None or not isinstance(name, tuple):
+        if is_of_the_last(self.writer.get_extra_info("socket").fileno()):
+            await self._turn_away(_NO_DESCRIPTORS)
+        elif peers is None or not isinstance(name, tuple):
             await super().run()
         elif peers.enter(name[0]):
             try:
@@ -75,13 +95,13 @@ class PatientServer(TCPServer):
             finally:
                 peers.leave(name[0])
         else:
-            await self._turn_away()
+            await self._turn_away(_TOO_MANY)
 
-    async def _turn_away(self) -> None:
+    async def _turn_away(self, answer: bytes) -> None:
         """An answer, as far as the client still takes one, and the end."""
         tls = self.writer.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != "h2":
-            self.writer.write(_TOO_MANY)
+            self.writer.write(answer)
         await self._close()
 
     def _idle_timeout(self) -> Coroutine[Any, Any, None]:
@@ -91,16 +111,42 @@ class PatientServer(TCPServer):
         return self._first_timeout() if first else super()._idle_timeout()
 
     async def _first_timeout(self) -> None:
+        seconds = FIRST_REQUEST_SECONDS / 2 if self._is_tls else FIRST_REQUEST_SECONDS
         with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_REQUEST_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self.context.terminated.wait()
         await asyncio.shield(self._initiate_server_close())
 
+    async def _initiate_server_close(self) -> None:
+        """Close an idle connection."""
+        await super()._initiate_server_close()
+        if self._is_tls:
+            # A silent client would keep the socket for the half minute that TLS gives it to agree.
+            self.loop.call_later(_PARTING, self.writer.transport.abort)
+
+    @property
+    def _is_tls(self) -> bool:
+        return self.writer.get_extra_info("ssl_object") is not None
+
     async def _read_data(self) -> None:
-        await super()._read_data()
+        await self._read_to_end()
+        await self.protocol.handle(Closed())
         # The client has gone, and no request will come. Without this its socket would stay open
         # until keep-alive ends, so that opening and closing many would use up all there may be.
         await self.idle_task.stop()
+
+    async def _read_to_end(self) -> None:
+        """As hypercorn does, except that the end of the data is not yet the client's departure."""
+        try:
+            data: bytes | None = None
+            while data != b"":
+                # The empty piece at the end, too: with it a request is complete, or cut off.
+                data = await self.reader.read(MAX_RECV)
+                await self.protocol.handle(RawData(data))
+        except (OSError, SSLError):
+            return
+        if (answer := HalfClosed.of(self)) is not None:
+            await answer.outlast()
 
     async def _close(self) -> None:
         with suppress(OSError):
@@ -109,7 +155,7 @@ class PatientServer(TCPServer):
 
 _EXPECTED: dict[type, tuple[str, ...]] = {
     WSStream: ("handle", "app_send", "_accept", "_handle_events", "_send_wsproto_event"),
-    h11.H11Protocol: ("stream_send",),
+    h11.H11Protocol: ("stream_send", "_send_h11_event"),
     h2.H2Protocol: ("stream_send",),
     TCPServer: (
         "protocol_send",

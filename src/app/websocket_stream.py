@@ -8,7 +8,16 @@ from typing import Any
 
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.protocol.events import Body, Data, EndData, Event, Request, StreamClosed
+from hypercorn.protocol.events import (
+    Body,
+    Data,
+    EndBody,
+    EndData,
+    Event,
+    Request,
+    Response,
+    StreamClosed,
+)
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WSStream
 from hypercorn.typing import (
     ASGIReceiveCallable,
@@ -23,6 +32,7 @@ from wsproto.events import Event as Frame
 from wsproto.frame_protocol import CloseReason
 
 from ..adapters.transports.control.wire import EXTENSION
+from .websocket_heads import is_readable, without_extensions
 from .websocket_wire import ByteCounter, Inbox, ServerWire, TimedConfig, within
 
 PING_TIMEOUT = "ping timeout"
@@ -60,7 +70,10 @@ class RuledStream(WSStream):
     async def handle(self, event: Event) -> None:
         """What hypercorn hears of the connection."""
         if isinstance(event, Request):
-            await super().handle(_without_extensions(event))
+            if is_readable(event):
+                await super().handle(without_extensions(event))
+            else:
+                await self._refuse_malformed()
             if self.closed:
                 # Refused before the application saw it; hypercorn would leave it open.
                 await self.send(StreamClosed(stream_id=self.stream_id))
@@ -71,6 +84,12 @@ class RuledStream(WSStream):
             self._inbox.close(CloseReason.ABNORMAL_CLOSURE)
         elif isinstance(event, (Body, Data)):
             await self._hear(event.data)
+
+    async def _refuse_malformed(self) -> None:
+        self.closed = True
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        await self.send(Response(stream_id=self.stream_id, status_code=400, headers=headers))
+        await self.send(EndBody(stream_id=self.stream_id))
 
     async def _hear(self, data: bytes) -> None:
         self._heard.set()
@@ -205,9 +224,3 @@ def _transport_below(stream_send: Any) -> asyncio.WriteTransport:
 def _close_frame(message: Any) -> CloseConnection:
     code = int(message.get("code", CloseReason.NORMAL_CLOSURE))
     return CloseConnection(code=code, reason=message.get("reason"))
-
-
-def _without_extensions(request: Request) -> Request:
-    """So that none is negotiated: compressed, a message's size would be anybody's guess."""
-    kept = [pair for pair in request.headers if pair[0].lower() != b"sec-websocket-extensions"]
-    return Request(**{**vars(request), "headers": kept})

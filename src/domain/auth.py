@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from .addresses import ClientAddress
+from .bounded_logs import KIND
 from .errors import Forbidden, NotLocal, Unauthenticated
 from .lockout import Lockout
 from .settings import AuthMode, AuthSettings
@@ -149,10 +150,14 @@ def count_failure(
         logger.warning(
             "a wrong credential came from loopback with forwarding headers: if a reverse proxy "
             "runs here, list it in gateway.trustedProxies, or one guesser locks out everybody",
-            extra={"client": client.address},
+            extra={"client": client.address, KIND: "credentials without a trusted proxy"},
         )
     if locked:
         logger.warning(
             "too many wrong credentials: the address is locked out",
-            extra={"client": client.address, "seconds": settings.lockout.duration},
+            extra={
+                "client": client.address,
+                "seconds": settings.lockout.duration,
+                KIND: "lockouts",
+            },
         )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
+from contextvars import Context
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -41,6 +42,7 @@ from .send_policy import check_send
 from .session_records import SessionSettingsMap
 from .session_settings import applied_to
 from .sessions import SessionKey, is_stale, unstored
+from .tracebacks import drop_traceback_of
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
@@ -92,7 +94,9 @@ class LocalDispatcher:
     def __len__(self) -> int:
         return len(self._live)
 
-    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
+    def dispatch(
+        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+    ) -> None:
         if self._draining:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
         place = self._lanes.enter(str(run.session_key))
@@ -101,7 +105,7 @@ class LocalDispatcher:
         except BaseException:
             place.leave()
             raise
-        live = self._live[run.id] = LiveRun(run, place)
+        live = self._live[run.id] = LiveRun(run, place, on_end)
         self._idle.clear()
         self._begin(live, self._execute(live))
 
@@ -314,7 +318,8 @@ class LocalDispatcher:
         return True
 
     def _begin(self, live: LiveRun, execution: Coroutine[Any, Any, Finished]) -> None:
-        live.task = asyncio.create_task(execution, name=f"run {live.run.id}")
+        # In a context of its own: a Run and what it starts do not keep the request that began it.
+        live.task = asyncio.create_task(execution, name=f"run {live.run.id}", context=Context())
         # Not in the task itself: a task cancelled before its first step never runs a line of it.
         live.task.add_done_callback(partial(self._settle, live))
 
@@ -327,13 +332,17 @@ class LocalDispatcher:
             logger.warning("an abandoned runner has ended", exc_info=error, extra=extra)
         else:
             self._end(live, terminal_event(live, task))
+        drop_traceback_of(task)
 
     def _end(self, live: LiveRun, event: RunEvent) -> None:
         live.place.leave()
         live.clear_timer()
+        live.task = None
         del self._live[live.run.id]
         if not self._live:
             self._idle.set()
+        if live.on_end is not None:
+            live.on_end()
         self._run_log.append(live.run.id, event)
         if live.ended is not None:
             live.ended.set()

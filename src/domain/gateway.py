@@ -11,6 +11,7 @@ from .addresses import ClientAddress
 from .agents import Agent
 from .auth import Credential, Principal, Scope, authenticate, authorize, count_failure, recognise
 from .errors import UnknownRun
+from .in_flight import NO_CHARGE, Charge, InFlight
 from .lockout import Lockout
 from .messages import Role
 from .model_calls import ModelTarget
@@ -59,6 +60,8 @@ class Gateway:
         self._catalog = catalog
         self._clock = clock
         self._new_id = new_id
+        self.in_flight = InFlight(lambda: settings().max_bytes_in_flight)
+        """The budget that transports charge what they read to."""
         self._followers: Counter[str] = Counter()
         self._on_run: list[OnRun] = []
 
@@ -98,14 +101,17 @@ class Gateway:
         key, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
         return key
 
-    def submit(self, principal: Principal, request: RunRequest) -> Run:
-        """Accept a Run, or refuse it before anything has happened.
+    def submit(
+        self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
+    ) -> Run:
+        """Accept a Run, or refuse it before anything has happened. An accepted Run holds `charge`
+        until it has ended.
 
         Raises Forbidden, InvalidRequest and its kinds, SessionBusy, GatewayBusy, ShuttingDown.
         """
         authorize(principal, Scope.WRITE)
         run = self._make(principal, request, self._new_id())
-        self._dispatcher.dispatch(run)
+        self._dispatch(run, charge)
         if self._on_run:
             self._tell(record_of(run))
         return run
@@ -117,6 +123,7 @@ class Gateway:
         idempotency_key: str,
         *,
         accepted: OnRun | None = None,
+        charge: Charge = NO_CHARGE,
     ) -> Submission:
         """Accept a Run under an id that the client chose, or find the one it has begun already.
 
@@ -129,7 +136,8 @@ class Gateway:
         await self._refuse_blocked(run)
         asked = await off_loop(image_bytes(run.messages), partial(fingerprint, request, run))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
-        return await asyncio.shield(self._begin_once(run, asked, accepted))
+        charge.keep()
+        return await asyncio.shield(self._begin_once(run, asked, accepted, charge))
 
     def follow(
         self, principal: Principal, run: Run | RunRecord, after: int = 0, *, kept: bool = False
@@ -247,16 +255,29 @@ class Gateway:
         own = None if info is None else info.settings.get("sendPolicy")
         check_send(run.session_key, self._settings().sessions.send_policy, own)
 
-    async def _begin_once(self, run: Run, asked: str, accepted: OnRun | None) -> Submission:
-        record = record_of(run, fingerprint=asked)
-        known = await self._run_log.reserve(record)
-        if known is not None:
-            return repeated(known, asked)
+    def _dispatch(self, run: Run, charge: Charge, fingerprint: str = "") -> None:
+        charge.keep()
         try:
-            self._dispatcher.dispatch(run, fingerprint=asked)
+            self._dispatcher.dispatch(run, fingerprint=fingerprint, on_end=charge.release)
         except BaseException:
-            await self._run_log.release(run.id)
+            charge.release()
             raise
+
+    async def _begin_once(
+        self, run: Run, asked: str, accepted: OnRun | None, charge: Charge
+    ) -> Submission:
+        record = record_of(run, fingerprint=asked)
+        try:
+            known = await self._run_log.reserve(record)
+            if known is not None:
+                return repeated(known, asked)
+            try:
+                self._dispatch(run, charge, asked)
+            except BaseException:
+                await self._run_log.release(run.id)
+                raise
+        finally:
+            charge.release()
         if accepted is not None:
             accepted(record)
         self._tell(record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, replace
 from typing import TypeVarTuple
 
@@ -23,6 +24,7 @@ class LiveRun:
 
     run: Run
     place: Place
+    on_end: Callable[[], None] | None = None
     task: asyncio.Task[Finished] | None = None
     stopping: Aborted | Failed | None = None
     """The terminal event of a Run that is being stopped."""
@@ -35,7 +37,9 @@ class LiveRun:
     def set_timer(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> None:
         """One timer at a time: the time limit, or the patience with a runner that has to end."""
         self.clear_timer()
-        self._timer = asyncio.get_running_loop().call_later(seconds, callback, *args)
+        loop = asyncio.get_running_loop()
+        # Its context is empty, since asyncio keeps a cancelled timer until its time has come.
+        self._timer = loop.call_at(loop.time() + seconds, callback, *args, context=Context())
 
     def clear_timer(self) -> None:
         if self._timer is not None:

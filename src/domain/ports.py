@@ -125,8 +125,13 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def prune_one_off(self, before: float) -> int:
-        """Delete sessions of stateless requests last used before that time; tells how many."""
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        """Delete the sessions of stateless requests that were kept for more than `keep` seconds,
+        whatever the system's clock was set to meanwhile; then the oldest of the others, until what
+        is said in them takes at most `max_bytes`. None: no bound. Returns how many.
+
+        The store sees to `max_bytes` by itself from then on. Called at the start, and then often.
+        """
         ...
 
     async def check_writable(self) -> None:
@@ -287,9 +292,12 @@ class RunLog(Protocol):
 class RunDispatcher(Protocol):
     """Gets each Run executed once, in the order of its Session."""
 
-    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
+    def dispatch(
+        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+    ) -> None:
         """Take the Run. Raises SessionBusy, GatewayBusy or ShuttingDown, and then has not taken
-        it. Returns at once; what happens is told in the RunLog."""
+        it. Returns at once; what happens is told in the RunLog. `on_end` is called once the Run,
+        if it was taken, has ended."""
         ...
 
     def abort(self, run_id: str, reason: str) -> bool:

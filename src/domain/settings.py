@@ -31,7 +31,8 @@ class LockoutSettings:
     window: float = 60.0
     duration: float = 300.0
     max_addresses: int = 10_000
-    """How many addresses are remembered at most; the one longest silent is forgotten first."""
+    """How many addresses are remembered at most: the one longest silent is forgotten first, one
+    that is locked never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class SessionSettings:
     send_policy: SendPolicy = field(default_factory=SendPolicy)
     one_off_retention: float | None = 7 * 86_400.0
     """Seconds a session of a stateless request is kept after its turn; None: for ever."""
+    one_off_max_bytes: int | None = 1024**3
+    """Bytes that all of these sessions take at most; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,10 @@ class LoggingSettings:
     file: str | None = None
     content: bool = False
     """Write what is said into the log; off unless asked for."""
+    max_file_bytes: int = 100 * 1024 * 1024
+    """Size from which on `file` is renamed and a new one begun."""
+    keep_files: int = 5
+    """How many renamed files are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,8 @@ class Settings:
     transports: tuple[str, ...] = ()
     """Installed transports to serve besides our own; a change needs a restart."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    max_bytes_in_flight: int = 512 * 1024 * 1024
+    """Bytes of requests that are being read or in work, over all connections."""
     max_connections_per_address: int = 256
     """TCP connections of one address; loopback and trusted proxies may have more."""
     shutdown_grace: float = 20.0

@@ -215,7 +215,7 @@ ALL = [
         "gateway.http.endpoints.chatCompletions.maxImageParts "
         "gateway.http.endpoints.chatCompletions.images gateway.http.endpoints.responses "
         "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools "
-        "logging.redactSensitive logging.maxFileBytes diagnostics",
+        "logging.redactSensitive diagnostics",
         "models.providers.*.models[].compat.thinkingFormat agents.defaults.model.timeoutMs",
         env={"OPENCLAW_GATEWAY_TOKEN": "outside"},
     ),

@@ -113,6 +113,73 @@ def test_what_is_remembered_is_bounded_and_the_longest_silent_goes_first(
     assert not guess(lockout, limits, address="198.51.100.2")
 
 
+def test_a_locked_address_stays_locked_whatever_ten_thousand_others_do(lockout: Lockout) -> None:
+    lock_out(lockout)
+
+    for number in range(LIMITS.max_addresses + 100):
+        guess(lockout, address=f"2001:db8:0:{number:x}::1")
+
+    assert len(lockout) == LIMITS.max_addresses
+    with pytest.raises(LockedOut):
+        lockout.check(GUESSER)
+
+
+FULL = LockoutSettings(max_attempts=2, max_addresses=3)
+
+
+def fill(lockout: Lockout) -> list[str]:
+    """Lock out as many addresses as the table of `FULL` has room for."""
+    locked = [f"198.51.100.{last}" for last in range(FULL.max_addresses)]
+    for address in locked:
+        assert [guess(lockout, FULL, address=address) for _ in range(2)] == [False, True]
+    return locked
+
+
+def test_a_table_full_of_locked_addresses_keeps_them_and_counts_all_others_together(
+    lockout: Lockout, clock: FakeClock
+) -> None:
+    locked = fill(lockout)
+    lockout.check("203.0.113.1")
+
+    assert not guess(lockout, FULL, address="203.0.113.1")
+    assert guess(lockout, FULL, address="203.0.113.2")
+
+    for address in (*locked, "203.0.113.1", "203.0.113.3"):
+        with pytest.raises(LockedOut):
+            lockout.check(address)
+    assert len(lockout) == FULL.max_addresses
+    clock.advance(FULL.duration)
+    for address in (*locked, "203.0.113.1", "203.0.113.3"):
+        lockout.check(address)
+    assert not guess(lockout, FULL, address="203.0.113.3")
+    assert len(lockout) == 1
+
+
+def test_loopback_is_counted_for_itself_when_the_table_is_full(lockout: Lockout) -> None:
+    fill(lockout)
+    guess(lockout, FULL, address="203.0.113.1")
+    guess(lockout, FULL, address="203.0.113.2")
+
+    lockout.check("127.0.0.1")
+
+    assert not guess(lockout, FULL, address="127.0.0.1")
+    assert guess(lockout, FULL, address="127.0.0.2")
+    with pytest.raises(LockedOut):
+        lockout.check("::1")
+
+
+def test_a_failure_of_a_locked_address_neither_shortens_nor_extends_its_time(
+    lockout: Lockout, clock: FakeClock
+) -> None:
+    lock_out(lockout)
+    clock.advance(299)
+
+    assert not any(guess(lockout) for _ in range(20))
+
+    clock.advance(1)
+    lockout.check(GUESSER)
+
+
 def test_lowered_limits_hold_at_once(lockout: Lockout) -> None:
     for _ in range(4):
         guess(lockout)
@@ -126,6 +193,10 @@ def test_lowered_limits_hold_at_once(lockout: Lockout) -> None:
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"),
         ("::ffff:203.0.113.7", "203.0.113.7"),
         ("fe80::1%eth0", "fe80::2%eth1"),
+        ("127.0.0.1", "127.9.9.9"),
+        ("127.0.0.2", "::1"),
+        ("::1", "::ffff:127.3.2.1"),
+        ("::ffff:127.0.0.5", "127.0.0.1"),
     ],
 )
 def test_addresses_that_one_client_owns_count_as_one(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -261,8 +261,10 @@ class TellingDispatcher(FakeDispatcher):
         super().__init__()
         self.begun = asyncio.Event()
 
-    def dispatch(self, run: Run, *, fingerprint: str = "") -> None:
-        super().dispatch(run, fingerprint=fingerprint)
+    def dispatch(
+        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+    ) -> None:
+        super().dispatch(run, fingerprint=fingerprint, on_end=on_end)
         self.begun.set()
 
 

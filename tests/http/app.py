@@ -20,11 +20,13 @@ from opensoul.adapters.stores.run_log_live import Bounds
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.transports import health, openai_chat
 from opensoul.adapters.transports.http import install
+from opensoul.app import websocket_rules
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.auth import ALL_SCOPES, Credential, Principal
 from opensoul.domain.cooldowns import Cooldowns
 from opensoul.domain.dispatch import LocalDispatcher
 from opensoul.domain.gateway import Gateway
+from opensoul.domain.in_flight import NO_CHARGE, Charge
 from opensoul.domain.lanes import Lanes
 from opensoul.domain.lockout import Lockout
 from opensoul.domain.loop import AgentLoop
@@ -96,8 +98,10 @@ class WatchedGateway(Gateway):
     def authenticate(self, credential: Credential) -> Principal:
         return replace(super().authenticate(credential), scopes=self.scopes)
 
-    def submit(self, principal: Principal, request: RunRequest) -> Run:
-        run = super().submit(principal, request)
+    def submit(
+        self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
+    ) -> Run:
+        run = super().submit(principal, request, charge=charge)
         self.submitted += ((principal, run),)
         return run
 
@@ -196,6 +200,7 @@ class Harness:
 @asynccontextmanager
 async def served(harness: Harness) -> AsyncIterator[Harness]:
     """The application behind a real server on a free port of this machine."""
+    websocket_rules.install()
     listening = socket.create_server(("127.0.0.1", 0))
     harness.port = listening.getsockname()[1]
     config = Config()

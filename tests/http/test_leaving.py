@@ -35,10 +35,6 @@ def close(wire: Bare) -> None:
     wire.writer.close()
 
 
-def half_close(wire: Bare) -> None:
-    wire.writer.write_eof()
-
-
 @asynccontextmanager
 async def promptly() -> AsyncIterator[None]:
     async with asyncio.timeout(PROMPTLY):
@@ -52,7 +48,7 @@ async def assert_all_is_free(gateway: Harness) -> None:
     assert len(gateway.dispatcher) == 0
 
 
-@pytest.mark.parametrize("leave", [break_off, close, half_close])
+@pytest.mark.parametrize("leave", [break_off, close])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_before_the_first_byte(
     gateway: Harness, access_log: AccessLog, stream: bool, leave: Leave
@@ -73,7 +69,7 @@ async def test_before_the_first_byte(
     await assert_all_is_free(gateway)
 
 
-@pytest.mark.parametrize("leave", [break_off, close, half_close])
+@pytest.mark.parametrize("leave", [break_off, close])
 async def test_in_mid_stream(gateway: Harness, access_log: AccessLog, leave: Leave) -> None:
     gateway.model.script = (TextDelta("Hel"), asyncio.Event())
     async with bare(gateway.port) as wire:

@@ -58,7 +58,7 @@ async def test_what_is_not_http_passes_untouched() -> None:
         seen.append((scope, receive, send))
 
     wire = Wire()
-    scope = {"type": "websocket"}
+    scope: dict[str, Any] = {"type": "websocket", "headers": []}
     await Middleware(app, Harness().gateway)(scope, nothing, wire.send)
 
     assert seen == [(scope, nothing, wire.send)]

@@ -177,7 +177,6 @@ async def test_without_authentication_a_program_of_this_machine_is_served(
         ("listed.example", 200),
         ("evil.example:18789", 403),
         ("localhost.evil.example", 403),
-        ("a b", 403),
     ],
 )
 async def test_without_authentication_a_name_that_leads_here_is_refused(

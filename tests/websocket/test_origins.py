@@ -10,7 +10,13 @@ from opensoul.adapters.transports.control.caller import Caller
 from opensoul.adapters.transports.control.origins import check_upgrade, is_at_this_machine
 from opensoul.adapters.transports.control.problems import Refusal
 from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.settings import ControlSettings, ListenSettings
+from opensoul.domain.settings import (
+    AuthMode,
+    AuthSettings,
+    ControlSettings,
+    ListenSettings,
+    Settings,
+)
 from tests.fakes.domain import settings
 
 from .shaking import LOCAL, REMOTE, details
@@ -23,10 +29,10 @@ SETTINGS = settings(
 )
 
 
-def refusal(caller: Caller) -> str | None:
+def refusal(caller: Caller, settings: Settings = SETTINGS) -> str | None:
     """The code of the refusal, if there is one."""
     try:
-        check_upgrade(caller, SETTINGS)
+        check_upgrade(caller, settings)
     except Refusal as error:
         return str(details(error)["code"])
     return None
@@ -114,6 +120,29 @@ def test_any_other_page_is_refused_also_on_loopback(origin: str, host: str) -> N
 def test_a_page_whose_name_leads_here_is_refused_for_its_host() -> None:
     rebound = replace(LOCAL, host="evil.example:18789", origin="http://evil.example:18789")
     assert refusal(rebound) == "HOST_NOT_ALLOWED"
+
+
+WITHOUT_CREDENTIAL = replace(SETTINGS, auth=AuthSettings(AuthMode.NONE))
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed"),
+    [
+        ("http://localhost:18789", "localhost:18789", True),
+        ("https://panel.example", "localhost:18789", True),
+        ("http://localhost:5173", "localhost:18789", False),
+        ("http://127.0.0.1:18789", "localhost:18789", False),
+        ("http://[::1]:1", "127.0.0.1:18789", False),
+        ("http://localhost", "localhost:18789", False),
+        ("null", "localhost:18789", False),
+    ],
+)
+def test_without_a_credential_the_page_of_another_local_server_is_a_strangers(
+    origin: str, host: str, allowed: bool
+) -> None:
+    caller = replace(LOCAL, host=host, origin=origin)
+    expected = None if allowed else "CONTROL_UI_ORIGIN_NOT_ALLOWED"
+    assert refusal(caller, WITHOUT_CREDENTIAL) == expected
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from opensoul.app.peers import PeerConnections
 from opensoul.domain.addresses import stands_for_many
+from opensoul.domain.bounded_logs import KIND
 from tests.fakes.domain import settings
 from tests.websocket.client import connected, opened
 from tests.websocket.serving import serving
@@ -54,10 +55,12 @@ async def test_an_address_gets_no_more_connections_than_it_may_have(
             taken.send(GET)
             assert (await taken.reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 404 ")
     assert peers.open == 0
-    assert [r.message for r in caplog.records if r.levelno == logging.WARNING] == [
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert [r.message for r in warnings] == 2 * [
         "connections are refused: the address has gateway.maxConnectionsPerAddress of them "
         "already; where it is a reverse proxy, list it in gateway.trustedProxies"
     ]
+    assert {getattr(r, KIND) for r in warnings} == {"connections refused"}
 
 
 async def test_this_machine_may_have_any_number() -> None:

@@ -46,6 +46,7 @@ def build_sessions(building: Building) -> SessionSettings:
         },
         send_policy=_send_policy(building),
         one_off_retention=days * 86_400.0 if days else None,
+        one_off_max_bytes=session.one_off_max_bytes or None,
     )
 
 
@@ -106,4 +107,6 @@ def build_logging(building: Building) -> LoggingSettings:
         style=log.console_style,
         file=None if log.file is None else building.path(log.file),
         content=log.content,
+        max_file_bytes=log.max_file_bytes,
+        keep_files=log.keep_files,
     )

@@ -152,6 +152,7 @@ def _settings(building: Building, exists: bool) -> Settings:
         control=build_control(building),
         transports=tuple(building.config.gateway.transports),
         trusted_proxies=proxies,
+        max_bytes_in_flight=building.config.gateway.http.max_bytes_in_flight,
         max_connections_per_address=building.config.gateway.max_connections_per_address,
         shutdown_grace=float(building.config.gateway.shutdown.grace_seconds),
         notes=tuple(building.notes),

@@ -111,6 +111,9 @@ class Answer:
         for payload in payloads:
             if self.done or self._failure is not None:
                 break
+            if openai_json.is_excessive(payload):
+                self._fail(self._unusable("a part of it holds too many JSON values"), events)
+                break
             try:
                 chunk = orjson.loads(payload)
             except orjson.JSONDecodeError:

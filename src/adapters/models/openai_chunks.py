@@ -23,13 +23,15 @@ from .openai_errors import Said, read_error, read_remark
 from .openai_failures import Failures
 from .openai_json import PairJoiner
 from .openai_stops import failure_of, is_reason, stop_of
-from .openai_tool_calls import ToolCalls
+from .openai_tool_calls import ToolCalls, TooMany
 from .openai_usage import UsageCounts
 
 STREAMED = ("delta", "message", "text")
 """The fields of a choice that may hold its content, the usual one first."""
 WHOLE = ("message", "delta", "text")
 
+_MAX_CHOICES = 128
+"""The most that `n` may ask for."""
 _BESIDE_CHOICES = frozenset(
     (
         *("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type"),
@@ -135,6 +137,8 @@ class Chunks:
         choices = chunk.get("choices") or []
         if not isinstance(choices, list) or not all(isinstance(c, dict | None) for c in choices):
             raise Malformed(repr(chunk))
+        if len(choices) > _MAX_CHOICES:
+            raise self._failures.unusable(f"one chunk holds more than {_MAX_CHOICES} choices")
         choices = [choice for choice in choices if choice is not None]
         if self._numbers_pieces:
             return choices
@@ -213,7 +217,13 @@ class Chunks:
             # something must not seem to have said nothing.
             is_call = isinstance(function, dict)
             pieces = [{"index": 0, "function": function}] if is_call else function
-        deltas = self._calls.read(pieces)
+        excess, deltas = "", None
+        try:
+            deltas = self._calls.read(pieces)
+        except TooMany as error:
+            excess = str(error)
+        if excess:
+            raise self._failures.unusable(excess)
         if deltas is None:
             raise Malformed(repr(delta))
         if self._calls.any:

@@ -53,7 +53,7 @@ _WRONG_KEY = re.compile(
 )
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum (?:context|prompt) length"
-    r"|exceed[a-z]*[^.]{0,60} context[ _](?:length|window|size|limit)"
+    r"|exceed[a-z]{0,4}[^.]{0,60} context[ _](?:length|window|size|limit)"
     r"|context[ _](?:length|window|size|limit)[^.]{0,60} exceed"
     r"|(?:prompt|input) is too long|prompt too long|too many input tokens"
     r"|input token count[^.]{0,60} exceed|reduce the length of the (?:messages|prompt|input)"

@@ -7,11 +7,25 @@ from collections.abc import Hashable
 
 import orjson
 
+_FEW_BYTES = 256 * 1024
+_MOST_VALUES = 200_000
 _REPLACEMENT = "\ufffd"
 
 
+def is_excessive(payload: bytes) -> bool:
+    """Whether a JSON text may hold so many values that decoding it would hold up everything else.
+
+    Counted are the bytes that stand before values, also those within strings.
+    """
+    if len(payload) <= _FEW_BYTES:
+        return False
+    return sum(map(payload.count, (b",", b"{", b"["))) > _MOST_VALUES
+
+
 def loads(payload: bytes) -> object:
-    """The value of a JSON text; None where it is no JSON."""
+    """The value of a JSON text; None where it is no JSON, or holds too many values."""
+    if is_excessive(payload):
+        return None
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:

@@ -15,6 +15,8 @@ DONE = b"[DONE]"
 """The data of the event behind the answer."""
 _LONGEST_DONE = 16
 """Bytes of a line with `[DONE]` and spaces."""
+_MOST_LINES = 100_000
+"""Of one event. An empty line takes more memory than its bytes."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CARRIAGE_RETURN = 13
 
@@ -152,5 +154,5 @@ class EventStream:
             return
         self._data.append(value)
         self._size += len(value) + 1
-        if self._size > self._limit:
+        if self._size > self._limit or len(self._data) > _MOST_LINES:
             raise EventTooLong

@@ -9,8 +9,14 @@ from ...domain.model_calls import ToolCallDelta
 from . import openai_json
 from .openai_json import PairJoiner
 
+MAX_CALLS = 1_024
+"""Tool calls of one answer; also the pieces of calls in one chunk."""
 _NO_ARGUMENTS = ("", "{}", "null")
 _NOTHING = ("", "[]", "{}", "null", "none")
+
+
+class TooMany(Exception):
+    """An answer holds more of something than any model would send; the text is a clause."""
 
 
 @dataclass(slots=True)
@@ -47,13 +53,16 @@ class ToolCalls:
         return self._begun > 0
 
     def read(self, pieces: object) -> list[ToolCallDelta] | None:
-        """The deltas of a `tool_calls` field, in order; None when it has another shape."""
+        """The deltas of a `tool_calls` field, in order; None when it has another shape. Raises
+        TooMany."""
         if _is_nothing(pieces):
             return []
         if isinstance(pieces, dict):
             pieces = [pieces]
         if not isinstance(pieces, list):
             return None
+        if len(pieces) > MAX_CALLS:
+            raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
         deltas = []
         for place, piece in enumerate(pieces):
             if _is_nothing(piece):
@@ -73,6 +82,8 @@ class ToolCalls:
         index = piece.get("index")
         index = index if isinstance(index, int) else place
         if index not in self._open:
+            if len(self._ids) > MAX_CALLS or self._begun >= MAX_CALLS:
+                raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
             call_id = self._ids.setdefault(index, call_id) if call_id else self._ids.get(index)
             if not name and arguments.strip() in _NO_ARGUMENTS:
                 return None
@@ -90,6 +101,8 @@ class ToolCalls:
         another = call is not None and name and call_id and call.id and call_id != call.id
         if call is not None and not another:
             return call, False
+        if self._begun >= MAX_CALLS:
+            raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
         call = self._open[index] = _Call(self._begun)
         self._begun += 1
         return call, True

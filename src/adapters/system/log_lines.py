@@ -13,6 +13,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from ...domain.terminal_text import escape_json
+from . import log_bounds
 from .log_values import masked, on_one_line, plain, tells_secret
 
 LEVELS = {
@@ -36,7 +38,11 @@ _QUOTED = frozenset(" \t=\r\n\"'")
 _WIDEST = 1 << 63
 _SIMPLE = re.compile(r"[\w./:@+,-]{0,1024}", re.ASCII)
 """A text of these alone is shown as it is: nothing in it to mask, to escape, to quote or to cut."""
-_NOT_EXTRA = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_NOT_EXTRA = (
+    frozenset(logging.makeLogRecord({}).__dict__)
+    | {"message", "asctime", "taskName"}
+    | log_bounds.ATTRIBUTES
+)
 
 
 def formatter(style: str, *, colours: bool) -> logging.Formatter:
@@ -196,4 +202,4 @@ def _indented(text: str) -> str:
 
 
 def _json(event: EventDict, **_: Any) -> str:
-    return orjson.dumps(event).decode()
+    return escape_json(orjson.dumps(event).decode())

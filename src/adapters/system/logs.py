@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from io import TextIOWrapper
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
 from ...domain.runs import CONTENT
 from ...domain.settings import LoggingSettings
+from ...domain.terminal_text import escape_line
+from .log_file import LogFile
 from .log_lines import LEVELS, formatter
 from .log_values import masked
 
@@ -28,10 +28,14 @@ _HUSHED = {"hypercorn.access": LEVELS["silent"], "watchfiles": logging.WARNING}
 
 
 def configure(
-    settings: LoggingSettings, *, verbose: bool = False, ring: logging.Handler | None = None
+    settings: LoggingSettings,
+    *,
+    verbose: bool = False,
+    ring: logging.Handler | None = None,
+    bounds: logging.Filter | None = None,
 ) -> None:
     """Log from now on as `settings` say; `verbose`: the console at least at `debug`; `ring` gets
-    whatever is logged anywhere.
+    whatever is logged anywhere; `bounds` decides which lines are left out.
 
     May be called again at any time. Raises OSError when the log file cannot be opened, and then
     everything stays as it was. Libraries tell no more than `info`, unless the level is `trace`.
@@ -42,11 +46,13 @@ def configure(
         console_level = min(console_level, logging.DEBUG)
     handlers: list[logging.Handler] = [_console(settings.style, console_level)]
     if settings.file is not None:
-        handlers.append(_file(settings.file, level))
+        handlers.append(_file(settings.file, level, settings))
     lowest = min(handler.level for handler in handlers)
     if ring is not None:
         ring.setLevel(lowest)
         handlers.append(ring)
+    for handler in handlers:
+        handler.filters = [] if bounds is None else [bounds]
     logging.addLevelName(LEVELS["trace"], "TRACE")
     _install(handlers)
     logging.getLogger(_OURS).setLevel(lowest)
@@ -82,8 +88,10 @@ def _console(style: str, level: int) -> logging.Handler:
     return handler
 
 
-def _file(path: str, level: int) -> logging.Handler:
-    handler = _PrivateFileHandler(Path(path).expanduser())
+def _file(path: str, level: int, settings: LoggingSettings) -> logging.Handler:
+    handler = _LogFile(
+        Path(path).expanduser(), max_bytes=settings.max_file_bytes, keep=settings.keep_files
+    )
     handler.setLevel(level)
     handler.setFormatter(formatter("json", colours=False))
     return handler
@@ -97,7 +105,8 @@ class _Lasting(logging.Handler):
         if sys.stderr is None:
             return
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"opensoul: a line of the log is lost ({record.name}): {reason}\n")
+            lost = f"opensoul: a line of the log is lost ({record.name}): {reason}"
+            sys.stderr.write(f"{escape_line(lost)}\n")
 
 
 class _NoConsoleHandler(_Lasting, logging.NullHandler):
@@ -108,25 +117,5 @@ class _ConsoleHandler(_Lasting, logging.StreamHandler[Any]):
     """Writes to standard error, as it was when the log was configured."""
 
 
-class _PrivateFileHandler(_Lasting, WatchedFileHandler):
-    """Appends to a file of mode 0600, and opens a new one when it was rotated away."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        super().__init__(path, encoding="utf-8", errors="backslashreplace")
-
-    def _open(self) -> TextIOWrapper:
-        return open(
-            self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_private
-        )
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # The base class looks for a rotation outside of what it guards.
-        try:
-            super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+class _LogFile(_Lasting, LogFile):
+    """The log file among the handlers of `configure`."""

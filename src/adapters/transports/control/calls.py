@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from ....domain.auth import Principal
+from ....domain.in_flight import NO_CHARGE, Charge
 from .connection import Connection
 from .frames import ErrorShape, Frame
 
@@ -31,6 +32,8 @@ class Call:
     method: str
     connection: Connection
     answer: Callable[[object], None]
+    charge: Charge = NO_CHARGE
+    """For the bytes of the request; a Run that begins by it has to hold it, too."""
 
     @property
     def principal(self) -> Principal:

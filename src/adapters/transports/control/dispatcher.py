@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,9 +13,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ....domain.auth import authorize
-from ....domain.errors import Forbidden, GatewayError, InvalidRequest, Unavailable
+from ....domain.errors import Forbidden, GatewayBusy, GatewayError, InvalidRequest, Unavailable
+from ....domain.in_flight import Charge, InFlight
 from ....domain.off_loop import LARGE, off_loop
-from ..http.json_text import loads
+from ..http.json_text import read_bounded
 from ..method import Method
 from ..routes import METHODS
 from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
@@ -37,6 +39,9 @@ _AT_ONCE = 256
 """Requests of one connection that may be in work. A waiting `agent` is one of them."""
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 """Bytes of the requests of one connection that may be in work; each stays until it is answered."""
+MAX_VALUES = 20_000
+"""Keys and values in one message. No method takes more than a few hundred; texts, configuration
+files and pictures are strings."""
 _IDENTIFIERS = frozenset(
     [
         "agentId",
@@ -90,7 +95,8 @@ def read_frame(message: str | bytes) -> RequestFrame:
     if isinstance(message, bytes):
         raise BadFrame("invalid request frame: a text message is expected, not a binary one")
     try:
-        value = loads(message.encode("utf-8", "surrogatepass"), identifiers=_IDENTIFIERS)
+        text = message.encode("utf-8", "surrogatepass")
+        value = read_bounded(text, identifiers=_IDENTIFIERS, most=MAX_VALUES)
     except InvalidRequest as error:
         raise BadFrame(f"invalid request frame: {error.message}") from None
     known = value.get("id") if isinstance(value, dict) else None
@@ -98,8 +104,8 @@ def read_frame(message: str | bytes) -> RequestFrame:
     try:
         return RequestFrame.model_validate(value)
     except ValidationError as error:
-        text = f"invalid request frame: {validation_text(error)}"
-        raise BadFrame(text, request_id[:256]) from None
+        problem = f"invalid request frame: {validation_text(error)}"
+        raise BadFrame(problem, request_id[:256]) from None
 
 
 def check_handlers(handlers: Mapping[str, object]) -> None:
@@ -120,6 +126,7 @@ class Requests:
 
     connection: Connection
     handlers: Handlers
+    in_flight: InFlight
     unknown: UnknownProperties = field(default_factory=UnknownProperties)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _bytes: int = 0
@@ -137,17 +144,25 @@ class Requests:
         if len(self._tasks) >= _AT_ONCE or self._bytes + len(message) > _BYTES_AT_ONCE:
             outbox.put(error_frame(frame.id, _dumped(_BUSY)))
             return
+        charge = self.in_flight.charge()
+        try:
+            charge.add(sys.getsizeof(message))
+        except GatewayBusy as busy:
+            error = error_of(busy, protocol=self.connection.protocol)
+            outbox.put(error_frame(frame.id, _dumped(error)))
+            return
         self._bytes += len(message)
         answered = asyncio.Event()
-        task = asyncio.create_task(self._answer(frame, answered))
+        task = asyncio.create_task(self._answer(frame, answered, charge))
         self._tasks.add(task)
-        task.add_done_callback(partial(self._answered, len(message)))
+        task.add_done_callback(partial(self._answered, len(message), charge))
         if len(message) >= LARGE:
             await answered.wait()
 
-    def _answered(self, size: int, task: asyncio.Task[None]) -> None:
+    def _answered(self, size: int, charge: Charge, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._bytes -= size
+        charge.release()
 
     async def done(self, patience: float) -> None:
         """Return once all that is in work is answered, or after so many seconds."""
@@ -160,13 +175,15 @@ class Requests:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(self, frame: RequestFrame, answered: asyncio.Event) -> None:
+    async def _answer(self, frame: RequestFrame, answered: asyncio.Event, charge: Charge) -> None:
         try:
-            await self._answer_to(frame, answered)
+            await self._answer_to(frame, answered, charge)
         finally:
             answered.set()
 
-    async def _answer_to(self, frame: RequestFrame, answered: asyncio.Event) -> None:
+    async def _answer_to(
+        self, frame: RequestFrame, answered: asyncio.Event, charge: Charge
+    ) -> None:
         outbox, protocol = self.connection.outbox, self.connection.protocol
 
         def first(payload: object) -> None:
@@ -174,7 +191,8 @@ class Requests:
             answered.set()
 
         try:
-            payload = await self._handle(frame, Call(frame.method, self.connection, first))
+            call = Call(frame.method, self.connection, first, charge)
+            payload = await self._handle(frame, call)
         except AnswerFailed as failed:
             outbox.put(error_frame(frame.id, _dumped(failed.error), failed.payload))
         except GatewayError as error:

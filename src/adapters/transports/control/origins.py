@@ -6,14 +6,10 @@ Origin, because a browser connects to this machine for any page, and brings no p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from ....domain.settings import Settings
-from ..http.hosts import is_ours, named, origin_of
+from ....domain.settings import AuthMode, Settings
+from ..http.hosts import is_our_page, is_ours, named, origin_of
 from .caller import Caller
 from .problems import Refusal
-
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def check_upgrade(caller: Caller, settings: Settings) -> None:
@@ -25,7 +21,7 @@ def check_upgrade(caller: Caller, settings: Settings) -> None:
 
 def check_origin(caller: Caller, settings: Settings) -> None:
     """Raises Refusal unless the web page may connect; a caller without an Origin is none."""
-    if not _may(caller.origin or "", caller.host, settings.control.allowed_origins):
+    if not _may(caller, settings):
         raise Refusal(
             "origin not allowed (open the Control UI from the gateway host or allow it in "
             "gateway.controlUi.allowedOrigins)",
@@ -49,16 +45,11 @@ def _check_host(caller: Caller, settings: Settings) -> None:
         )
 
 
-def _may(origin: str, host: str, allowed: Iterable[str]) -> bool:
-    if origin.lower() in allowed:
+def _may(caller: Caller, settings: Settings) -> bool:
+    origin = caller.origin or ""
+    if is_our_page(origin, caller.host, settings.control.allowed_origins):
         return True
-    page, here = origin_of(origin), named(host)
-    if page is None or here is None:
-        return False
-    if page.is_loopback and here.is_loopback:
-        return True
-    scheme = origin.partition(":")[0].lower()
-    default = _PORTS.get(scheme)
-    if default is None:
-        return False
-    return page.host == here.host and (page.port or default) == (here.port or default)
+    if settings.auth.mode is AuthMode.NONE:
+        return False  # Without a credential, a page of another local server is a stranger's.
+    page, here = origin_of(origin), named(caller.host)
+    return page is not None and here is not None and page.is_loopback and here.is_loopback

@@ -28,6 +28,9 @@ UNAVAILABLE = "UNAVAILABLE"
 NOT_PAIRED = "NOT_PAIRED"
 FORBIDDEN = "FORBIDDEN"
 
+_MOST_PROBLEMS = 5
+"""Of one request that are told."""
+_LONGEST_KEY = 64
 _LONGEST_REASON = 120
 """Bytes of a close reason; a close frame has room for 123."""
 
@@ -66,8 +69,14 @@ def close_reason(text: str) -> str:
 
 
 def validation_text(error: ValidationError) -> str:
-    """What is wrong with some parameters, each with the place where it stands."""
-    return "; ".join(dict.fromkeys(_told(dict(found)) for found in error.errors()))
+    """What is wrong with some parameters, each with the place where it stands; the first few."""
+    found = error.errors(include_url=False, include_input=False)
+    # Some are the same: of a union each form is tried.
+    looked_at = found[: 4 * _MOST_PROBLEMS]
+    texts = list(dict.fromkeys(_told(dict(one)) for one in looked_at))
+    more = len(texts) > _MOST_PROBLEMS or len(found) > len(looked_at)
+    tail = [f"and more, {len(found)} problems in all"] if more else []
+    return "; ".join([*texts[:_MOST_PROBLEMS], *tail])
 
 
 def invalid_params(method: str, error: ValidationError) -> InvalidRequest:
@@ -114,7 +123,7 @@ def _told(found: dict[str, Any]) -> str:
     place: tuple[str | int, ...] = tuple(found["loc"])
     match found["type"]:
         case "extra_forbidden":
-            return f"at {_place(place[:-1])}: unexpected property '{place[-1]}'"
+            return f"at {_place(place[:-1])}: unexpected property '{_key(place[-1])}'"
         case "missing":
             return f"at {_place(place[:-1])}: must have required property '{place[-1]}'"
         case "literal_error" | "enum":
@@ -127,5 +136,11 @@ def _told(found: dict[str, Any]) -> str:
 
 
 def _place(keys: Iterable[str | int]) -> str:
-    joined = "".join(f"/{key}" for key in keys)
+    joined = "".join(f"/{_key(key)}" for key in keys)
     return joined or "root"
+
+
+def _key(key: str | int) -> str:
+    """A key that a client chose, which may be of any length."""
+    text = str(key)
+    return text if len(text) <= _LONGEST_KEY else text[:_LONGEST_KEY] + "..."

@@ -11,9 +11,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from ..http.json_bounds import MAX_KEYS
 from ..method import Method
 from ..routes import METHODS, ROUTES
 from .calls import Handlers
+from .dispatcher import MAX_VALUES
 from .events import EVENTS
 from .frames import (
     NEWEST_PROTOCOL,
@@ -58,6 +60,9 @@ is taken. This page and [protocol.schema.json](protocol.schema.json) are made fr
 |---|---|
 | a message before `hello-ok` | {MAX_PREAUTH_BYTES:,} bytes |
 | a message after it | {MAX_PAYLOAD:,} bytes |
+| keys and values in a message, of which a text is one | {MAX_VALUES:,} |
+| keys of one object | {MAX_KEYS:,} |
+| what is in work of all clients | `gateway.http.maxBytesInFlight`; beyond it `UNAVAILABLE` |
 | what waits for a client that reads slowly | {MAX_BUFFERED:,} bytes, then it is closed |
 | connections of an address in their handshake | {MAX_UNAUTHENTICATED} |
 | `tick` | every {TICK_SECONDS:g} s |

@@ -39,7 +39,7 @@ async def serve(connection: Connection, parts: Served) -> tuple[int, str]:
 
     Cancelled when the client leaves.
     """
-    requests = Requests(connection, parts.handlers(), parts.unknown)
+    requests = Requests(connection, parts.handlers(), parts.gateway.in_flight, parts.unknown)
     tasks = [
         asyncio.create_task(_write(connection)),
         asyncio.create_task(_read(connection, requests, parts.gateway)),

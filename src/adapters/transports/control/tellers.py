@@ -75,6 +75,8 @@ class Teller:
             logger.warning("a run could not be told to its end", extra=extra)
         finally:
             self._chat.stop()
+            # It refers to this: as a cycle they would stay until the garbage collector comes.
+            del self._chat
 
     async def _tell_behind(self, seq: int) -> bool:
         """False where events that should come next are no longer kept."""

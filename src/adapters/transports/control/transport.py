@@ -14,6 +14,7 @@ from typing import Any
 from quart import Blueprint, Response, websocket
 
 from ....domain.addresses import ClientAddress
+from ....domain.bounded_logs import KIND
 from ....domain.gateway import Gateway
 from ....domain.lockout import owner_of
 from ....domain.ports import Clock, NewId
@@ -93,15 +94,17 @@ class _Door:
         try:
             check_upgrade(caller, settings)
         except Refusal as refusal:
-            logger.warning(
-                "a connection was refused", extra={"client": address, "reason": refusal.reason}
-            )
+            logger.warning("a connection was refused", extra=_told(address, refusal.reason))
             return _response(403, refusal.error.message)
         owner = owner_of(address)
         if self._entering[owner] >= MAX_UNAUTHENTICATED:
-            return _response(503, "Too many unauthenticated sockets")
+            reason = "Too many unauthenticated sockets"
+            logger.warning("a connection was refused", extra=_told(address, reason))
+            return _response(503, reason)
         if len(self._parts.hub) + self._entering.total() >= MAX_CONNECTIONS:
-            return _response(503, "maximum connections reached")
+            reason = "maximum connections reached"
+            logger.warning("a connection was refused", extra=_told(address, reason))
+            return _response(503, reason)
         wire = wire_of(scope)
         wire.limit, wire.limit_reason = MAX_PREAUTH_BYTES, "preauth payload too large"
         with self._counted(owner):
@@ -109,8 +112,7 @@ class _Door:
             try:
                 request_id, admitted = await self._shake_hands(caller)
             except Refusal as refusal:
-                extra = {"client": address, "reason": refusal.reason}
-                logger.info("a connection was refused", extra=extra)
+                logger.info("a connection was refused", extra=_told(address, refusal.reason))
                 await _part(wire, refusal.close_code, refusal.reason)
                 return None
         wire.limit, wire.limit_reason = MAX_PAYLOAD, "payload too large"
@@ -201,6 +203,10 @@ async def _part(wire: Wire, code: int, reason: str) -> None:
             await websocket.close(code, reason)
             await wire.ended()
     wire.cut()
+
+
+def _told(address: str, reason: str) -> dict[str, object]:
+    return {"client": address, "reason": reason, KIND: "handshakes refused"}
 
 
 def _caller(scope: dict[str, Any], given: Given, address: ClientAddress) -> Caller:

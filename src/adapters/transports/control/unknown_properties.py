@@ -34,12 +34,15 @@ class UnknownProperties:
         try:
             return model.model_validate(params)
         except ValidationError as error:
-            unknown = [found["loc"] for found in error.errors() if _is_unknown(found)]
+            errors = error.errors(include_url=False, include_input=False)
+            unknown = [found["loc"] for found in errors if _is_unknown(found)]
             if not unknown:
                 raise
         validated = model.model_validate(params, extra="ignore")
         for place in unknown:
-            self._log(method, ".".join(map(str, place))[:_LONGEST_NAME])
+            # Each step is cut first: a client may choose a name of millions of characters.
+            steps = (str(step)[:_LONGEST_NAME] for step in place)
+            self._log(method, ".".join(steps)[:_LONGEST_NAME])
         return validated
 
     def _log(self, method: str, name: str) -> None:

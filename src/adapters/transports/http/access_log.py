@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from ....domain.bounded_logs import KIND
 from .exchange import Exchange
 
 logger = logging.getLogger("opensoul.access")
@@ -34,6 +35,8 @@ def write(scope: Mapping[str, Any], exchange: Exchange) -> None:
         told[f"{name.replace('-', '_')}_ms"] = _ms(seconds)
     if exchange.status is None:
         del told["status"]  # Nothing was answered.
+    if exchange.principal is None and (exchange.status is None or exchange.status >= 400):
+        told[KIND] = f"requests of strangers: {exchange.status or 'cut'}"
     # As logger.info does, which would check for each of many extras that it hides no other field.
     record = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None)
     record.__dict__.update(told)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from typing import Any, TypeVar
 
 from ....domain.errors import InvalidRequest
+from ....domain.off_loop import off_loop
 from ....domain.settings import ChatEndpointSettings
 from .errors import Problem, Refused
 from .exchange import Exchange
-from .json_text import loads
+from .json_text import read_bounded
 from .requests import Given
 from .unpacking import Unpacker, unpacker_for
+
+T = TypeVar("T")
 
 _JSON = re.compile(r"(application|text)/(json|[a-z0-9.!#$&^_-]+\+json)\s*(;.*)?", re.IGNORECASE)
 _MOST_DIGITS = 18
@@ -22,21 +25,30 @@ _KEYS = "gateway.http.endpoints.chatCompletions"
 
 
 async def read_object(
-    pieces: AsyncIterable[bytes], exchange: Exchange, settings: ChatEndpointSettings
-) -> dict[str, Any]:
-    """The JSON object that a request carries in the `pieces` of its body.
+    pieces: AsyncIterable[bytes],
+    exchange: Exchange,
+    settings: ChatEndpointSettings,
+    read: Callable[[dict[str, Any]], T],
+) -> T:
+    """What `read` makes of the JSON object that a request carries in the `pieces` of its body. A
+    large one is parsed and read in a thread.
 
-    Raises Refused (415, 413, 408) and InvalidRequest. The settings' keys are named in refusals.
+    Raises Refused (415, 413, 408), InvalidRequest, GatewayBusy, and what `read` raises. The
+    settings' keys are named in refusals.
     """
     _require_json(exchange.given)
     unpacker = unpacker_for(exchange.given.get(b"content-encoding", b"").decode("latin-1"))
     if _length(exchange.given) > exchange.body_limit:
         raise _too_large(exchange.body_limit)
     plain = pieces if unpacker is None else _unpacked(pieces, unpacker)
-    body = await _read(plain, settings.body_timeout, exchange.body_limit)
+    body = await _read(plain, settings.body_timeout, exchange)
     if not body:
         raise InvalidRequest("The body is empty; it must be a JSON object.")
-    value = loads(body, identifiers=_IDENTIFIERS)
+    return await off_loop(len(body), lambda: read(_object(body)))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    value = read_bounded(body, identifiers=_IDENTIFIERS)
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return value
@@ -73,14 +85,15 @@ def _length(given: Given) -> int:
     return int(said[:_MOST_DIGITS])
 
 
-async def _read(pieces: AsyncIterable[bytes], patience: float, limit: int) -> bytes:
-    body = bytearray()
+async def _read(pieces: AsyncIterable[bytes], patience: float, exchange: Exchange) -> bytes:
+    body, limit = bytearray(), exchange.body_limit
     try:
         async with asyncio.timeout(patience):
             async for piece in pieces:
-                body += piece
-                if len(body) > limit:
+                if len(body) + len(piece) > limit:
                     raise _too_large(limit)
+                exchange.charge.add(len(piece))
+                body += piece
     except TimeoutError:
         raise _too_slow(patience) from None
     return bytes(body)

@@ -13,7 +13,9 @@ from quart import request
 from ....domain.addresses import ClientAddress
 from ....domain.auth import Principal
 from ....domain.errors import Unauthenticated
+from ....domain.in_flight import NO_CHARGE, Charge
 from ....domain.runs import DELTAS, Aborted, EventSpan, Failed, Finished, Run, Started
+from ....domain.tracebacks import drop_traceback_of
 from .errors import Problem
 from .requests import Given
 
@@ -53,6 +55,8 @@ class Exchange:
     """The client did not read its answer and counts as gone."""
     left: bool = False
     """The client went away before the answer was complete."""
+    charge: Charge = NO_CHARGE
+    """For the bytes of its body."""
     _entered: list[AbstractAsyncContextManager[Any]] = field(default_factory=list)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
@@ -85,12 +89,17 @@ class Exchange:
         return entered
 
     async def end(self) -> None:
-        """Stop the adopted tasks and leave what was entered."""
+        """Stop the adopted tasks and leave what was entered. None of it is referred to afterwards:
+        a task refers to its error, and that to the frames that refer to this."""
         # Made now, since it takes room, and a stream may last for long.
         async with AsyncExitStack() as stack:
             for context in self._entered:
                 stack.push_async_exit(context)
+            self._entered.clear()
             await self._stop_tasks()
+            while self._tasks:
+                if (task := self._tasks.pop()).done():
+                    drop_traceback_of(task)
 
     async def _stop_tasks(self) -> None:
         """Return when the adopted tasks have ended, which they are told to do now. Their results

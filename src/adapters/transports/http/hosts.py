@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -10,8 +11,9 @@ from ....domain.addresses import ClientAddress
 from ....domain.settings import Settings
 
 _HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
-_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://(?:{_HOST.pattern})", re.IGNORECASE)
+_ORIGIN = re.compile(rf"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*+)://(?:{_HOST.pattern})", re.IGNORECASE)
 _TAILNET = ".ts.net"
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,23 @@ def _is_listed(name: Name, settings: Settings) -> bool:
     origins = (origin_of(text) for text in control.allowed_origins)
     listed = {found.host for found in origins if found is not None}
     return name.host in listed.union(control.allowed_hosts, settings.listen.hosts)
+
+
+def is_our_page(origin: str, host: str, allowed: Iterable[str]) -> bool:
+    """Whether the page of an origin is listed, or served by the `host` that the request names."""
+    if origin.lower() in allowed:
+        return True
+    page, here = origin_of(origin), named(host)
+    default = _PORTS.get(origin.partition(":")[0].lower())
+    if page is None or here is None or default is None:
+        return False
+    return page.host == here.host and (page.port or default) == (here.port or default)
+
+
+def origin_of_url(url: str) -> str:
+    """The origin of a page's address; the text as it is where it is no such address."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + re.split("[/?#]", rest, maxsplit=1)[0]
 
 
 def origin_of(text: str) -> Name | None:

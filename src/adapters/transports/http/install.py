@@ -11,15 +11,16 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing.exceptions import WebsocketMismatch
 
 from ....domain.auth import Scope, authorize
-from ....domain.errors import GatewayError, NotLocal
+from ....domain.errors import GatewayError
 from ....domain.gateway import Gateway
-from ....domain.settings import AuthMode, Settings
+from ....domain.settings import AuthMode
+from ....domain.tracebacks import drop_tracebacks
 from ..routes import ROUTES, Route, by_method
 from .errors import INTERNAL_ERROR, Problem, Refused, answer, problem_of
-from .exchange import Exchange, current
+from .exchange import current
 from .hints import hint_for, hint_for_method, speaks_anthropic
-from .hosts import is_ours, named
 from .middleware import Middleware
+from .pages import check_page
 from .requests import credential_of
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeR
 
     async def guard() -> None:
         exchange = current()
+        if gateway.settings.auth.mode is AuthMode.NONE:
+            check_page(exchange.given, exchange.client, gateway.settings)
         matched = request.url_rule
         rule = None if matched is None else matched.rule
         if rule is None and not _under_v1(request.path):
@@ -56,8 +59,6 @@ def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeR
         if route is not None and route.scope is None:
             return
         before = exchange.elapsed
-        if gateway.settings.auth.mode is AuthMode.NONE:
-            _check_host(exchange, gateway.settings)
         exchange.principal = gateway.authenticate(credential_of(exchange.given, exchange.client))
         exchange.timings["auth"] = exchange.elapsed - before
         if rule is not None:
@@ -67,35 +68,23 @@ def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeR
     return guard
 
 
-def _check_host(exchange: Exchange, settings: Settings) -> None:
-    """Without authentication, a page whose name leads to this machine could do everything here.
-
-    Raises NotLocal. Browsers always send the Host.
-    """
-    host = exchange.given.get(b"host", b"").decode("latin-1")
-    name = named(host)
-    if host and (name is None or not is_ours(name, exchange.client, settings)):
-        raise NotLocal(
-            f"Without authentication (gateway.auth.mode `none`) the host {host[:100]!r} is not "
-            "served: reach the Gateway by its IP address or as localhost, or list the name in "
-            "gateway.allowedHosts."
-        )
-
-
 def _under_v1(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
 async def _tell_gateway_error(error: GatewayError) -> Response:
+    drop_tracebacks(error)
     return _tell(problem_of(error))
 
 
 async def _tell_refusal(error: Refused) -> Response:
+    drop_tracebacks(error)
     return _tell(error.problem)
 
 
 async def _tell_http_exception(error: HTTPException) -> Response:
     """What the framework refuses: unknown paths and methods."""
+    drop_tracebacks(error)
     # A path that only a WebSocket upgrade is answered on is nothing to plain HTTP.
     status = 404 if isinstance(error, WebsocketMismatch) else error.code or 500
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
@@ -123,6 +112,7 @@ async def _tell_internal_error(error: Exception) -> Response:
     logger.error(
         "a request failed unexpectedly", exc_info=error, extra={"request": current().request_id}
     )
+    drop_tracebacks(error)
     return _tell(INTERNAL_ERROR)
 
 

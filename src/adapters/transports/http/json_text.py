@@ -10,10 +10,13 @@ from typing import NoReturn
 import orjson
 
 from ....domain.errors import InvalidRequest
+from .json_bounds import MAX_VALUES, check_raw_halves, check_text, check_value, count_halves
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_HALVES = re.compile(rb"\\u[dD]|\xed[\xa0-\xbf]")
-"""A surrogate as an escape, or encoded as if it were a character."""
+_ESCAPES = (b"\\ud", b"\\uD")
+"""How the escapes of surrogates begin."""
+_RAW_HALF = re.compile(rb"\xed[\xa0-\xbf]")
+"""A surrogate that is encoded as if it were a character."""
 
 
 def dumps(value: object) -> bytes:
@@ -22,6 +25,17 @@ def dumps(value: object) -> bytes:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def read_bounded(
+    text: bytes, *, identifiers: Set[str] = frozenset(), most: int = MAX_VALUES
+) -> object:
+    """The same as `loads`, for a text from outside: with at most `most` keys and values, and
+    MAX_KEYS keys in each object. Raises InvalidRequest."""
+    check_text(text, most)
+    value = loads(text, identifiers=identifiers)
+    check_value(value, text)
+    return value
 
 
 def loads(text: bytes, *, identifiers: Set[str] = frozenset()) -> object:
@@ -37,38 +51,51 @@ def loads(text: bytes, *, identifiers: Set[str] = frozenset()) -> object:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         # orjson refuses lone surrogates; JSON allows their escapes, and clients do send them.
-        if not _HALVES.search(text):
+        if not _may_hold_halves(text):
             raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     return _patient_loads(text, identifiers)
 
 
-def _mended(value: object, identifiers: Set[str]) -> object:
-    """`value`, changed in place, without halves of surrogate pairs but in `identifiers`."""
-    match value:
-        case str():
-            return _mended_text(value)
-        case list():
-            value[:] = [_mended(item, identifiers) for item in value]
-        case dict():
-            items = list(value.items())
-            value.clear()
-            for key, item in items:
-                kept = item if key in identifiers else _mended(item, identifiers)
-                value[_mended_text(key)] = kept
-    return value
+def _may_hold_halves(text: bytes) -> bool:
+    return any(escape in text for escape in _ESCAPES) or _RAW_HALF.search(text) is not None
 
 
-def _mended_text(text: str) -> str:
-    if text.isascii():
-        return text
-    # Two halves that meet are joined on the way.
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+class _Mender:
+    """Replaces halves of surrogate pairs in a value, but in the values of `identifiers`."""
+
+    def __init__(self, identifiers: Set[str]) -> None:
+        self._identifiers = identifiers
+        self._halves = 0
+
+    def mended(self, value: object) -> object:
+        """`value`, changed in place. Raises InvalidRequest where there are too many halves."""
+        match value:
+            case str():
+                return self._text(value)
+            case list():
+                value[:] = [self.mended(item) for item in value]
+            case dict():
+                items = list(value.items())
+                value.clear()
+                for key, item in items:
+                    kept = item if key in self._identifiers else self.mended(item)
+                    value[self._text(key)] = kept
+        return value
+
+    def _text(self, text: str) -> str:
+        if text.isascii():
+            return text
+        self._halves = count_halves(text, self._halves)
+        # Two halves that meet are joined on the way.
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _patient_loads(text: bytes, identifiers: Set[str]) -> object:
+    check_raw_halves(text)
     try:
         decoded = text.decode("utf-8", "surrogatepass")
-        return _mended(json.loads(decoded, parse_constant=_no_constant), identifiers)
+        value = json.loads(decoded, parse_constant=_no_constant)
+        return _Mender(identifiers).mended(value)
     except RecursionError:
         raise InvalidRequest("The body is not valid JSON: it is nested too deeply.") from None
     except ValueError as error:

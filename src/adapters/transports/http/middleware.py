@@ -6,15 +6,22 @@ Raw ASGI, because only here is it known when a request has really ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from ....domain.bounded_logs import KIND
 from ....domain.gateway import Gateway
 from . import access_log
 from .alarm import Alarm
+from .errors import Problem
 from .exchange import KEY, Exchange
+from .heads import check_head
+from .json_text import dumps
 from .requests import client_of, given_in, request_id_of
+
+logger = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -34,13 +41,17 @@ class ClientStalled(ConnectionError):
 
 
 class Middleware:
-    """An ASGI application around `app`. WebSockets and lifespan pass through."""
+    """An ASGI application around `app`. Of WebSockets only the head is looked at; lifespan passes
+    through."""
 
     def __init__(self, app: Application, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket" and (problem := check_head(scope)) is not None:
+            await _refuse_upgrade(problem, scope, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -51,17 +62,26 @@ class Middleware:
             client=client_of(scope, given, settings.trusted_proxies),
             body_limit=settings.chat.max_body_bytes,
             given=given,
+            charge=self._gateway.in_flight.charge(),
         )
+        if b"content-length" in given and b"transfer-encoding" in given:
+            # A proxy in front may have read the other one: nothing that follows is a request.
+            # https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+            exchange.headers["connection"] = "close"
         connection = _Connection(exchange, receive, send, settings.chat.write_timeout)
         try:
             try:
-                await self._app(scope, connection.receive, connection.send)
+                if (problem := check_head(scope)) is not None:
+                    await connection.refuse(problem)
+                else:
+                    await self._app(scope, connection.receive, connection.send)
             finally:
                 await exchange.end()
         except ClientStalled:
             pass  # Said in the log, and nobody is there to be told.
         finally:
             connection.close()
+            exchange.charge.release()
             access_log.write(scope, exchange)
 
 
@@ -112,8 +132,10 @@ class _Connection:
             self._is_over.set()
 
     def close(self) -> None:
-        """Let go of what watches the connection."""
+        """Let go of what watches the connection, and of the task that wrote to it: what refers to
+        this would otherwise keep the request until the garbage collector comes."""
         self._patience.stop()
+        self._writer = None
 
     async def send(self, message: Message) -> None:
         """Pass a message on. Raises ClientStalled when the client does not take it in time."""
@@ -125,6 +147,19 @@ class _Connection:
             if not message.get("more_body", False):
                 await self._end()
         await self._write(message)
+
+    async def refuse(self, problem: Problem) -> None:
+        """Answer with a problem in the place of the application."""
+        self._exchange.told(problem)
+        self._exchange.headers["connection"] = "close"
+        self._exchange.discarding = True
+        await self.send(_start("http.response.start", problem))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while not self._request_over:
+                    await self.receive()
+        self._request_over = True
+        await self.send({"type": "http.response.body", "body": dumps(problem.envelope)})
 
     async def _end(self) -> None:
         """Let a client that still sends finish.
@@ -155,6 +190,27 @@ class _Connection:
         self._exchange.stalled = True
         if self._writer is not None:
             self._writer.cancel()
+
+
+async def _refuse_upgrade(problem: Problem, scope: Any, send: Send) -> None:
+    """Answer an upgrade with a problem; the connection is closed afterwards."""
+    client = scope.get("client")
+    logger.warning(
+        "a connection was refused",
+        extra={
+            "client": client[0] if client else None,
+            "reason": problem.message,
+            KIND: "handshakes refused",
+        },
+    )
+    await send(_start("websocket.http.response.start", problem))
+    await send({"type": "websocket.http.response.body", "body": dumps(problem.envelope)})
+
+
+def _start(kind: str, problem: Problem) -> Message:
+    length = str(len(dumps(problem.envelope))).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+    return {"type": kind, "status": problem.status, "headers": headers}
 
 
 def _head(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -40,10 +40,12 @@ def an_object(value: object, path: str) -> dict[str, Any]:
     return value
 
 
-def a_list(value: object, path: str) -> list[object]:
-    """`value`, which must be a list."""
+def a_list(value: object, path: str, most: int) -> list[object]:
+    """`value`, which must be a list with `most` items at most."""
     if not isinstance(value, list):
         raise wrong(path, "a list", value)
+    if len(value) > most:
+        raise InvalidRequest(f"`{path}` has {len(value)} items; the limit is {most}.", param=path)
     return value
 
 
@@ -82,7 +84,7 @@ class Ignored:
         """Remember the fields that are not `known` at `place`, unless they are null or empty."""
         for name in fields.keys() - known:
             if fields[name] is not None and fields[name] not in ([], {}):
-                self._names.setdefault(f"{place}{name}")
+                self._names.setdefault(place + name[: _LONGEST_NAME + 1])
 
     @property
     def header(self) -> str:
@@ -100,5 +102,7 @@ _LONGEST_NAME = 64
 
 def plain(name: str) -> str:
     """A name that a client chose, as a part of a header's value."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-[]") else "?" for c in name)
-    return plain if len(plain) <= _LONGEST_NAME else plain[:_LONGEST_NAME] + "..."
+    # Cut first: it may have millions of characters.
+    shown = name[:_LONGEST_NAME]
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._-[]") else "?" for c in shown)
+    return plain if len(name) <= _LONGEST_NAME else plain + "..."

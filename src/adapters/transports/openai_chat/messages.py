@@ -12,6 +12,9 @@ from ....domain.errors import InvalidRequest, Unsupported
 from ....domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
 from .fields import Ignored, a_list, a_string, an_object, kind_of, wrong
 
+MAX_MESSAGES = 10_000
+MAX_PARTS = 2_000
+"""Parts of one message, and its calls of tools."""
 MISSING_QUESTION = "Missing user message in `messages`."
 
 _ROLES = {
@@ -47,7 +50,8 @@ def read_messages(value: object, ignored: Ignored) -> tuple[Message, ...]:
         )
     reader = _Reader(ignored)
     messages = tuple(
-        reader.message(entry, f"messages[{i}]") for i, entry in enumerate(a_list(value, "messages"))
+        reader.message(entry, f"messages[{i}]")
+        for i, entry in enumerate(a_list(value, "messages", MAX_MESSAGES))
     )
     if not any(m.role in (Role.USER, Role.TOOL) and m.text.strip() for m in messages):
         raise InvalidRequest(MISSING_QUESTION, param="messages")
@@ -92,6 +96,7 @@ class _Reader:
         if isinstance(content, str):
             said: list[Part] = [Text(content)]
         elif isinstance(content, list):
+            content = a_list(content, f"{path}.content", MAX_PARTS)
             said = self._content(content, role, f"{path}.content")
         else:
             raise _no_content(content, role, path)
@@ -126,7 +131,7 @@ class _Reader:
         if refusal := a_string(fields, "refusal", path, optional=True):
             parts.append(Text(refusal))
         if fields.get("tool_calls") is not None:
-            calls = a_list(fields["tool_calls"], f"{path}.tool_calls")
+            calls = a_list(fields["tool_calls"], f"{path}.tool_calls", MAX_PARTS)
             parts += [_tool_call(c, f"{path}.tool_calls[{i}]") for i, c in enumerate(calls)]
         if fields.get("function_call") is not None:
             self._function_calls += 1

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from quart import Response
 
 from ....domain.errors import GatewayError
+from ....domain.tracebacks import drop_tracebacks
 from ..http.errors import INTERNAL_ERROR, problem_of
 from ..http.exchange import Exchange
 from .feed import Feed
@@ -43,10 +44,12 @@ async def _body(feed: Feed, first: bytes | None, exchange: Exchange) -> AsyncGen
             frames = await feed.take()
         except GatewayError as error:
             problem = problem_of(error)
-        except Exception:
+            drop_tracebacks(error)
+        except Exception as error:
             # The outermost edge of a stream: nobody behind it could still tell the client.
             logger.exception("a stream failed unexpectedly", extra={"request": exchange.request_id})
             problem = INTERNAL_ERROR
+            drop_tracebacks(error)
         else:
             continue
         exchange.told(problem)

@@ -8,6 +8,7 @@ from ....domain.agents import AgentDirectory
 from ....domain.auth import Principal
 from ....domain.errors import Unsupported
 from ....domain.gateway import Gateway
+from ....domain.in_flight import held_bytes
 from ....domain.runs import RunRequest
 from ..http.bodies import read_object
 from ..http.errors import Problem, Refused
@@ -60,12 +61,14 @@ class _Endpoint:
     async def create(self) -> Response:
         exchange = current()
         settings = self._gateway.settings.chat
-        asked = read_asked(await read_object(request.body, exchange, settings))
+        asked = await read_object(request.body, exchange, settings, read_asked)
         _refuse_model_header(exchange.given)
         if ignored := _ignored(asked, exchange.given):
             exchange.headers["x-opensoul-ignored"] = ignored
+        exchange.charge.raise_to(held_bytes(asked.messages))
         principal = exchange.asker
-        run = self._gateway.submit(principal, _run_request(asked, exchange.given))
+        run_request = _run_request(asked, exchange.given)
+        run = self._gateway.submit(principal, run_request, charge=exchange.charge)
         # Nothing may be awaited in between: a run that nobody follows is never left.
         events = await exchange.enter(self._gateway.follow(principal, run))
         exchange.adopt_task()

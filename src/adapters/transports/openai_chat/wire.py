@@ -5,6 +5,7 @@ Fields and limits: https://platform.openai.com/docs/api-reference/chat/create.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -23,8 +24,10 @@ from pydantic_core import PydanticCustomError
 from ....domain.errors import InvalidRequest
 from .fields import integral, kind_of
 
+_HALF = re.compile("[\ud800-\udfff]")
 _I64 = 2**63
 _MOST_METADATA = 16
+_LONGEST_STEP = 128
 _Penalty = Annotated[float | None, Field(ge=-2, le=2)]
 _TokenLimit = Annotated[Annotated[int, Field(ge=1, lt=_I64)] | None, BeforeValidator(integral)]
 _Hint = Annotated[str, StringConstraints(min_length=1, max_length=512)]
@@ -44,7 +47,7 @@ def _stop(value: Any) -> Any:
 
 def _whole(text: str) -> str:
     """An identifier is compared, so that half a surrogate pair in it cannot be replaced."""
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+    if not text.isascii() and _HALF.search(text):
         raise PydanticCustomError("half", "must be Unicode text without halves of surrogate pairs")
     return text
 
@@ -126,5 +129,6 @@ def read_fields(body: Mapping[str, Any]) -> Fields:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`response_format.json_schema.name`, as OpenAI spells paths."""
-    return ".".join(str(step) for step in location if step != "[key]")
+    """`response_format.json_schema.name`, as OpenAI spells paths; a key that the client chose is
+    cut."""
+    return ".".join(str(step)[:_LONGEST_STEP] for step in location if step != "[key]")

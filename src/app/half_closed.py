@@ -1,0 +1,111 @@
+"""Whether a client that sends no more still waits for its answer.
+
+A client that has left and one that only closed its sending half (`shutdown(SHUT_WR)`) look the
+same: the end of their data. A byte that is sent to them shows the difference, because the system of
+a client that has left answers it with a reset. The probes are bytes that the client gets anyway:
+the beginning of the status line, which is the same for every answer, one byte at a time; in a
+stream of events that has begun, a comment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import h11
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+
+_STATUS_LINE = b"HTTP/1.1 "
+_COMMENT = b":\n\n"
+_PAUSES = (0.25, 0.5, 1.25, 3.0, 10.0, 30.0, 60.0)
+"""Seconds after each probe; the last one repeats. The second probe is for proxies, which learn from
+the first that their client has left."""
+_FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
+"""Seconds between two looks for a reset: they double."""
+
+
+class HalfClosed:
+    """The answer in progress on a connection whose client has ended its data.
+
+    From here on, what the protocol sends passes through this object.
+    """
+
+    def __init__(self, server: TCPServer, http: H11Protocol, stream: HTTPStream) -> None:
+        self._writer = server.writer
+        self._http = http
+        self._stream = stream
+        self._send_on = http.send
+        self._ahead = 0
+        """Bytes of the status line that were sent as probes."""
+        self._over = asyncio.Event()
+        http.send = self._send
+
+    @classmethod
+    def of(cls, server: TCPServer) -> HalfClosed | None:
+        """None where no answer is in progress, the request was cut off, or the end of the data is
+        the end of the connection, as it is for TLS, WebSockets and HTTP/2."""
+        http = server.protocol.protocol
+        if not isinstance(http, H11Protocol) or not isinstance(http.stream, HTTPStream):
+            return None
+        if http.connection.their_state is not h11.CLOSED or server.writer.is_closing():
+            return None
+        return cls(server, http, http.stream)
+
+    async def outlast(self) -> None:
+        """Return when the answer is complete, or when the client proves to have left."""
+        probes = 0
+        try:
+            while True:
+                await self._probe()
+                if await self._ends_within(_PAUSES[min(probes, len(_PAUSES) - 1)]):
+                    return
+                probes += 1
+        finally:
+            # The protocol refers to this from now on, and the stream refers to the request.
+            del self._stream
+
+    async def _probe(self) -> None:
+        state = self._http.connection.our_state
+        if state is h11.SEND_RESPONSE:
+            self._writer.write(_STATUS_LINE[self._ahead : self._ahead + 1])
+            self._ahead = min(self._ahead + 1, len(_STATUS_LINE))
+        elif state is h11.SEND_BODY and _is_event_stream(self._stream):
+            await self._http._send_h11_event(h11.Data(data=_COMMENT))
+
+    async def _ends_within(self, seconds: float) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + seconds, _FIRST_LOOK
+        while (left := deadline - loop.time()) > 0:
+            try:
+                async with asyncio.timeout(min(pause, left)):
+                    await self._over.wait()
+            except TimeoutError:
+                pause = min(2 * pause, _LAST_LOOK)
+            if self._over.is_set() or self._is_reset():
+                return True
+        return False
+
+    def _is_reset(self) -> bool:
+        """The transport no longer reads, so it does not notice a reset by itself."""
+        connection = self._writer.get_extra_info("socket")
+        if self._writer.is_closing() or connection is None:
+            return True
+        return bool(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    async def _send(self, event: Event) -> None:
+        if self._ahead and isinstance(event, RawData):
+            event = RawData(event.data[self._ahead :])
+            self._ahead = 0
+        await self._send_on(event)
+        if isinstance(event, Closed):
+            self._over.set()
+
+
+def _is_event_stream(stream: HTTPStream) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in stream.response["headers"]
+    )
