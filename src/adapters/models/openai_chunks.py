@@ -137,14 +137,14 @@ class Chunks:
         choices = chunk.get("choices") or []
         if not isinstance(choices, list) or not all(isinstance(c, dict | None) for c in choices):
             raise Malformed(repr(chunk))
+        if len(choices) > _MAX_CHOICES:
+            raise self._failures.unusable(f"one chunk holds more than {_MAX_CHOICES} choices")
         choices = [choice for choice in choices if choice is not None]
         if self._numbers_pieces:
             return choices
         if self._index is None and len(choices) < 2:
             self._note_alone(choices)
             return choices
-        if len(choices) > _MAX_CHOICES:
-            raise self._failures.unusable(f"one chunk holds more than {_MAX_CHOICES} choices")
         indexes = set(map(_index, choices))
         if self._index is None and len(indexes) == 1:
             return choices
