@@ -170,7 +170,7 @@ def test_secrets_at_wrong_places_are_hidden_from_a_reader(place: Place) -> None:
         "anthropic/claude-3-5-sonnet-20241022", "Qwen2.5-Coder-32B-Instruct-GGUF",
         "meta-llama/Llama-3.2-90B-Vision-Instruct:free", "mixtral-8x22b-instruct-v0.1",
         "https://api.openai.com/v1", "http://[::1]:8080/x@y", "https://h/v1?api-version=2024-06-01",
-        "/home/user/some-long-directory-name/workspace-ops", "America/Argentina/Buenos_Aires",
+        "/srv/people/some-long-directory-name/workspace-ops", "America/Argentina/Buenos_Aires",
         "You are kind. Keep it short: two lines.", "127.0.0.1:8080", "a basic understanding",
         "anthropic.claude-3-5-sonnet-20241022-v2:0", "${HOME}/x", "10:30", "",
     ],

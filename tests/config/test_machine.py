@@ -117,14 +117,14 @@ def test_the_log_cannot_be_led_to_another_file(place: Place, way: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("session.store", "/home/x/.bashrc"),
+        ("session.store", "/srv/x/.bashrc"),
         ("session.store", "opensoul.json"),
         ("gateway.tls.certPath", "/etc/passwd"),
         ("gateway.tls.keyPath", "/etc/shadow"),
-        ("gateway.tls.caPath", "/root/ca.pem"),
-        ("models.providers.p.models.0", {"id": "m", "file": "/root/model.gguf"}),
+        ("gateway.tls.caPath", "/srv/ca.pem"),
+        ("models.providers.p.models.0", {"id": "m", "file": "/srv/model.gguf"}),
         ("agents.defaults.workspace", "/etc"),
-        ("agents.list.0", {"id": "main", "workspace": "/root/.ssh"}),
+        ("agents.list.0", {"id": "main", "workspace": "/srv/.ssh"}),
         ("agents.entries.main.workspace", "~/.ssh"),
         ("agents.list.0", {"id": "main", "runner": "somebodys-plugin"}),
         ("gateway.transports", ["somebodys-plugin"]),
