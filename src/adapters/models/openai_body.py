@@ -9,6 +9,7 @@ import aiohttp
 from ...domain.errors import ModelFailed
 from ...domain.model_calls import Provider
 from ...domain.tracebacks import drop_tracebacks
+from . import openai_fields as fields
 from . import openai_json
 from .openai_failures import Failures
 from .openai_http import why_broken
@@ -118,7 +119,8 @@ class Body:
 
     async def read_all(self) -> bytes:
         """The whole body, or what came of it before the connection broke. A JSON text that is
-        complete is one, also if the provider does not end the body behind it."""
+        complete is one, also if the provider does not end the body behind it; so are lines of JSON
+        of which one of the last two has the finish reason."""
         body = bytearray()
         while True:
             piece = await self.read()
@@ -126,7 +128,7 @@ class Body:
             if len(body) > _MAX_BODY_BYTES:
                 raise self._failures.unusable("it is too long")
             if not piece:
-                if not self.abandoned or self.failure or openai_json.loads(bytes(body)) is not None:
+                if not self.abandoned or self.failure or _is_answer(bytes(body)):
                     return bytes(body)
                 # It only looked complete.
                 self.abandoned = False
@@ -164,6 +166,16 @@ def _piece_end(received: bytes, start: int) -> int:
         return len(received)
     event_end = received.rfind(b"\n\n", start, end)
     return end if event_end < 0 else event_end + 2
+
+
+def _is_answer(body: bytes) -> bool:
+    """Whether nothing has to follow: a whole JSON text, but for a chunk that others follow."""
+    document = openai_json.loads(body)
+    if document is not None:
+        return not fields.goes_on(document)
+    # Usage may stand behind the line with the finish reason.
+    last = body.rstrip().rsplit(b"\n", 2)[1:]
+    return any(fields.has_reason(openai_json.loads(line)) for line in last)
 
 
 def _without_blanks(start: bytes) -> bytes:

@@ -34,13 +34,14 @@ def loads(payload: bytes) -> object:
 
 def lenient(payload: bytes) -> object:
     """The value of a JSON text that orjson refuses: with half a surrogate pair as an escape, bytes
-    that are no UTF-8, or NaN. None where it is no JSON all the same."""
+    that are no UTF-8, a control character in a string, or NaN. None where it is no JSON all the
+    same."""
     try:
         text = payload.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         text = payload.decode("utf-8", "replace")
     try:
-        return json.loads(text.removeprefix("\ufeff"))
+        return json.loads(text.removeprefix("\ufeff"), strict=False)
     except (ValueError, RecursionError):
         return None
 

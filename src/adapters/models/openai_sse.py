@@ -53,6 +53,11 @@ class EventStream:
         """Whether nothing of an event is waiting for its rest."""
         return not (self._rest or self._data or self._after_return or self._is_error)
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait for the end of their event."""
+        return self._size + len(self._rest)
+
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of every event that `piece` completes, in order. Raises EventTooLong."""
         if self._is_whole_events(piece):
@@ -77,6 +82,12 @@ class EventStream:
         lines = [bytes(self._rest), b""]
         self._rest.clear()
         return self._events(lines)
+
+    def waiting(self) -> bytes:
+        """The data of the event that has not ended yet, as far as it came."""
+        rest = bytes(self._rest)
+        last = [rest[5:]] if rest.startswith(b"data:") else []
+        return b"\n".join(self._data + last)
 
     def _is_whole_events(self, piece: bytes) -> bool:
         """Whether `piece` is events of one `data: ` line each and nothing else: the hot path."""
@@ -134,7 +145,10 @@ class EventStream:
             events.append(ErrorEvent(line[6:].strip()) if error else StrayLine(line))
 
     def _add(self, value: bytes, events: list[bytes]) -> None:
-        """Add a line of data; the mark of the end is an event without waiting for a blank line."""
+        """Add a line of data; the mark of the end is an event without waiting for a blank line, and
+        so is a JSON object in front of it or of another one."""
+        if self._data and self._data[-1].endswith(b"}") and value.startswith((b"{", DONE)):
+            self._complete(events)
         if len(value) <= _LONGEST_DONE and value.strip() == DONE and not self._data:
             events.append(value)
             return

@@ -12,6 +12,7 @@ from .openai_json import PairJoiner
 MAX_CALLS = 1_024
 """Tool calls of one answer; also the pieces of calls in one chunk."""
 _NO_ARGUMENTS = ("", "{}", "null")
+_NOTHING = ("", "[]", "{}", "null", "none")
 
 
 class TooMany(Exception):
@@ -33,7 +34,8 @@ class ToolCalls:
     A provider may leave out the `index` of a piece: then its place in the list counts. Some say
     index 0 for each of several calls: a piece with a name and another id begins a new one. Some
     repeat id and name in every piece, or make up a new id for each: only the first is passed on.
-    A piece without a name and arguments begins no call: some end each answer with such a stub.
+    A piece without a name and arguments begins no call: some end each answer with such a stub,
+    or with an empty value of another type. One call may stand there without a list.
     """
 
     def __init__(self, pairs: PairJoiner) -> None:
@@ -53,15 +55,19 @@ class ToolCalls:
     def read(self, pieces: object) -> list[ToolCallDelta] | None:
         """The deltas of a `tool_calls` field, in order; None when it has another shape. Raises
         TooMany."""
+        if _is_nothing(pieces):
+            return []
+        if isinstance(pieces, dict):
+            pieces = [pieces]
         if not isinstance(pieces, list):
             return None
         if len(pieces) > MAX_CALLS:
             raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
         deltas = []
         for place, piece in enumerate(pieces):
-            if piece is None:
+            if _is_nothing(piece):
                 continue
-            if not isinstance(piece, dict) or not isinstance(piece.get("function"), dict | None):
+            if not isinstance(piece, dict) or not isinstance(piece.get("function") or {}, dict):
                 return None
             if (delta := self._delta(place, piece)) is not None:
                 deltas.append(delta)
@@ -103,7 +109,12 @@ class ToolCalls:
 
 
 def _word(value: object) -> str | None:
-    return openai_json.repaired(value) if isinstance(value, str) and value else None
+    return openai_json.repaired(value) if isinstance(value, str) and value.strip() else None
+
+
+def _is_nothing(value: object) -> bool:
+    """An empty value of any type, or a word for it."""
+    return not value or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def _arguments(value: object) -> str:
