@@ -44,7 +44,7 @@ MAX_VALUES = 20_000
 """Keys and values in one message. No method takes more than a few hundred; texts, configuration
 files and pictures are strings."""
 _ID = re.compile(
-    rb'\s*\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
+    rb'\A\s*+\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
 )
 """The id of a message that is not read as a whole, where only short texts stand before it."""
 _LONGEST_BEGINNING = 2_048
