@@ -23,7 +23,7 @@ REQUESTS: list[tuple[str, dict[str, Any], str]] = [
     ("chat.send", {"sessionKey": EVIL, "message": "x", "idempotencyKey": "k4"}, "sessionKey"),
     ("chat.send", {"sessionKey": "main", "message": "x", "idempotencyKey": EVIL}, "idempotency"),
     ("chat.inject", {"sessionKey": "main", "message": "x", "label": EVIL}, "label"),
-    ("sessions.create", {"key": EVIL}, "session key"),
+    ("sessions.create", {"key": EVIL}, "at /key"),
     ("sessions.create", {"label": EVIL}, "label"),
     ("sessions.patch", {"key": EVIL, "label": "x"}, "session key"),
     ("sessions.patch", {"key": "main", "label": EVIL}, "label"),
