@@ -38,18 +38,18 @@ from ..adapters.transports.control.wire import (
     MAX_FRAMES_BEFORE_HELLO,
     SMALL_FRAME,
 )
-from ..domain.errors import GatewayBusy
 from .frame_budget import FrameBudget, Turns
 from .websocket_heads import is_readable, without_extensions
 from .websocket_wire import ByteCounter, Inbox, ServerWire, TimedConfig, size_of, within
 
 PING_TIMEOUT = "ping timeout"
 TOO_MANY_FRAMES = "too many frames"
-BUSY = "too many bytes in flight"
 
 
 class RuledStream(WSStream):
     """A WebSocket that says why it ends, ends in bounded time, and holds back who floods it."""
+
+    buffer: ByteCounter
 
     def __init__(self, app: Any, config: Config, *more: Any, **named: Any) -> None:
         super().__init__(self._run_app, config, *more, **named)
@@ -146,14 +146,12 @@ class RuledStream(WSStream):
         if self._leaving:
             return
         try:
-            self.wire.hold(size_of(event.data), finished=event.message_finished)
             self.buffer.extend(event)
         except FrameTooLargeError:
             self._fail(CloseReason.MESSAGE_TOO_BIG, self.wire.limit_reason)
             return
-        except GatewayBusy:
-            self._fail(CloseReason.TRY_AGAIN_LATER, BUSY)
-            return
+        if not self.wire.hold(size_of(event.data), finished=event.message_finished):
+            self.buffer.cut()
         if event.message_finished:
             message = self.buffer.to_message()
             self.buffer.clear()

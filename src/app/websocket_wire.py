@@ -14,6 +14,8 @@ from hypercorn.config import Config
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
 from wsproto.events import Message, TextMessage
 
+from ..adapters.transports.control.wire import BEGINNING
+from ..domain.errors import GatewayBusy
 from ..domain.in_flight import NO_CHARGE, Charge
 from .peers import PeerConnections
 
@@ -56,27 +58,37 @@ class ServerWire:
         self._transport = transport
         self._inbox = inbox
         self._charge: Charge = NO_CHARGE
-        self._incomplete = 0
-        self._complete: deque[int] = deque()
-        """Bytes of the messages that the application has not taken yet."""
+        self._incomplete: int | None = 0
+        """Bytes that are charged for the message that arrives; None: that was refused."""
+        self._complete: deque[int | None] = deque()
+        """The same for messages that the application has not taken yet."""
 
     def charge_to(self, charge: Charge) -> None:
         """Charge for what is received from now on."""
         self._charge, self._incomplete = charge, 0
         self._complete.clear()
 
-    def hold(self, size: int, *, finished: bool) -> None:
-        """Charge for a piece of a message; `finished`: the last one. Raises GatewayBusy."""
-        self._charge.add(size)
-        self._incomplete += size
+    def hold(self, size: int, *, finished: bool) -> bool:
+        """Charge for a piece of a message, `finished`: the last one. False where that is refused:
+        then nothing of the message is charged."""
+        if self._incomplete is not None:
+            try:
+                self._charge.add(size)
+                self._incomplete += size
+            except GatewayBusy:
+                self._charge.reduce(self._incomplete)
+                self._incomplete = None
+        held = self._incomplete is not None
         if finished:
             self._complete.append(self._incomplete)
             self._incomplete = 0
+        return held
 
-    def let_go(self) -> None:
-        """Charge no longer for the oldest message."""
-        if self._complete:
-            self._charge.reduce(self._complete.popleft())
+    def let_go(self) -> bool:
+        """Charge no longer for the oldest message. False where it was cut."""
+        size = self._complete.popleft() if self._complete else 0
+        self._charge.reduce(size or 0)
+        return size is not None
 
     def cut(self) -> None:
         """End the TCP connection at once, also when a write is blocked."""
@@ -177,6 +189,7 @@ class ByteCounter(WebsocketBuffer):
         super().__init__(0)
         self._limit = limit
         self._frame = 0
+        self._cut = False
 
     def extend(self, event: Message[Any]) -> None:
         """Raises FrameTooLargeError, and lets go of what was gathered.
@@ -195,7 +208,18 @@ class ByteCounter(WebsocketBuffer):
             raise FrameTooLargeError
         if self.value is None:
             self.value = StringIO() if isinstance(event, TextMessage) else BytesIO()
-        self.value.write(event.data)
+        if not self._cut:
+            self.value.write(event.data)
+
+    def cut(self) -> None:
+        """Keep the beginning of the message alone; the rest of it is counted only."""
+        if self.value is not None and not self._cut:
+            self.value.truncate(BEGINNING)
+            self._cut = True
+
+    def clear(self) -> None:
+        super().clear()
+        self._cut = False
 
 
 def size_of(data: str | bytes) -> int:

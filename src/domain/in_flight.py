@@ -57,14 +57,18 @@ class InFlight:
         """For a new request."""
         return _Charge(self)
 
+    def busy(self) -> GatewayBusy:
+        """The refusal of a request that does not fit."""
+        return GatewayBusy(
+            f"The Gateway is busy: it holds {self.used} bytes of requests "
+            f"(gateway.http.maxBytesInFlight is {self._limit()}).",
+            retry_after=_RETRY_AFTER,
+        )
+
     def _take(self, size: int, own: int) -> None:
         limit = self._limit()
         if self.used + size > limit and self.used > own:
-            raise GatewayBusy(
-                f"The Gateway is busy: it holds {self.used} bytes of requests "
-                f"(gateway.http.maxBytesInFlight is {limit}).",
-                retry_after=_RETRY_AFTER,
-            )
+            raise self.busy()
         self.used += size
 
     def _give_back(self, size: int) -> None:

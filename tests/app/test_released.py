@@ -322,3 +322,4 @@ def test_a_request_is_released_without_the_garbage_collector(
     case: Case, rig: Rig, runner: asyncio.Runner
 ) -> None:
     assert runner.run(left_after(case, rig)) == []
+    assert rig.served.container.gateway().in_flight.used == 0

@@ -33,6 +33,7 @@ from .problems import (
     validation_text,
 )
 from .unknown_properties import UnknownProperties
+from .wire import BEGINNING
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ _ID = re.compile(
     rb'\A\s*+\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
 )
 """The id of a message that is not read as a whole, where only short texts stand before it."""
-_LONGEST_BEGINNING = 2_048
 _IDENTIFIERS = frozenset(
     [
         "agentId",
@@ -104,9 +104,7 @@ def read_frame(message: str | bytes) -> RequestFrame:
     try:
         value = read_bounded(text, identifiers=_IDENTIFIERS, most=MAX_VALUES)
     except InvalidRequest as error:
-        begun = _ID.match(text[:_LONGEST_BEGINNING])
-        request_id = begun[1].decode("utf-8", "replace") if begun else "invalid"
-        raise BadFrame(f"invalid request frame: {error.message}", request_id[:256]) from None
+        raise BadFrame(f"invalid request frame: {error.message}", _id_in(text)) from None
     known = value.get("id") if isinstance(value, dict) else None
     request_id = known if isinstance(known, str) and known else "invalid"
     try:
@@ -114,6 +112,12 @@ def read_frame(message: str | bytes) -> RequestFrame:
     except ValidationError as error:
         problem = f"invalid request frame: {validation_text(error)}"
         raise BadFrame(problem, request_id[:256]) from None
+
+
+def _id_in(text: bytes) -> str:
+    """The id of a message that is not read as a whole."""
+    found = _ID.match(text[:BEGINNING])
+    return found[1].decode("utf-8", "replace")[:256] if found else "invalid"
 
 
 def check_handlers(handlers: Mapping[str, object]) -> None:
@@ -164,6 +168,12 @@ class Requests:
             charge.release()
         if len(message) >= LARGE:
             await answered.wait()
+
+    def refuse(self, beginning: str | bytes) -> None:
+        """Answer a message that was cut, because the budget of all requests is used up."""
+        text = beginning if isinstance(beginning, bytes) else beginning.encode()
+        error = error_of(self.in_flight.busy(), protocol=self.connection.protocol)
+        self.connection.outbox.put(error_frame(_id_in(text), _dumped(error)))
 
     def _begin(self, frame: RequestFrame, size: int, charge: Charge) -> asyncio.Event:
         """Begin to work on a request. The event is set once it has its first answer."""

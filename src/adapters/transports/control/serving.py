@@ -35,10 +35,10 @@ class Served(Protocol):
 
 
 async def serve(
-    connection: Connection, parts: Served, taken: Callable[[], None]
+    connection: Connection, parts: Served, taken: Callable[[], bool]
 ) -> tuple[int, str]:
     """Serve until the connection is to be closed; the code and reason for that. `taken` is called
-    for each message, right before its request is charged for it.
+    for each message, right before its request is charged for it; False: it was cut.
 
     Cancelled when the client leaves.
     """
@@ -88,16 +88,19 @@ async def _last_words(
 
 
 async def _read(
-    connection: Connection, requests: Requests, gateway: Gateway, taken: Callable[[], None]
+    connection: Connection, requests: Requests, gateway: Gateway, taken: Callable[[], bool]
 ) -> None:
     while True:
         message = await websocket.receive()
-        taken()
+        is_whole = taken()
         if connection.auth is not None and connection.auth != gateway.settings.auth:
             connection.close(4001, "gateway auth changed")
         if connection.is_closing:
             return
-        await requests.take(message)
+        if is_whole:
+            await requests.take(message)
+        else:
+            requests.refuse(message)
         del message  # The next one may not come for days.
 
 

@@ -18,6 +18,8 @@ SMALL_FRAME = 256
 FRAME_RATE = 100.0
 FRAME_BURST = 1_000
 """Control frames and small fragments that a proven peer may send a second, and at once."""
+BEGINNING = 2_048
+"""What is kept of a message that is refused before it is complete: its id is likely there."""
 
 
 class Wire(Protocol):
@@ -35,11 +37,12 @@ class Wire(Protocol):
 
     def charge_to(self, charge: Charge) -> None:
         """Charge for what is received from now on, also of a message that is not complete. Where
-        that is refused, the connection closes with 1013."""
+        that is refused, only the first BEGINNING characters of the message are kept."""
         ...
 
-    def let_go(self) -> None:
-        """Charge no longer for the oldest message, which the caller has taken."""
+    def let_go(self) -> bool:
+        """Charge no longer for the oldest message, which the caller has taken. False where only its
+        beginning was kept."""
         ...
 
     def cut(self) -> None:
@@ -66,8 +69,9 @@ class NoWire:
     def charge_to(self, charge: Charge) -> None:
         """Nothing is known here of a message before it is complete."""
 
-    def let_go(self) -> None:
+    def let_go(self) -> bool:
         """Nothing was charged."""
+        return True
 
     def cut(self) -> None:
         """Nothing to cut."""
