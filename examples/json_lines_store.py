@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ class _Session:
     session_id: str
     updated_at: float
     one_off: bool
+    kept_from: float = field(default_factory=time.monotonic)
+    size: int = 0
     messages: list[Message] = field(default_factory=list)
 
 
@@ -72,12 +75,18 @@ class JsonLinesStore:
             await asyncio.to_thread(_write_through, file, line)
             self._remember(turn)
 
-    async def prune_one_off(self, before: float) -> int:
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
         self._opened()
-        old = [k for k, s in self._sessions.items() if s.one_off and s.updated_at < before]
-        for key in old:
-            del self._sessions[key]
-        return len(old)
+        before = float("-inf") if keep is None else time.monotonic() - keep
+        one_offs = [(key, session) for key, session in self._sessions.items() if session.one_off]
+        size = sum(session.size for _, session in one_offs)
+        pruned = 0
+        for key, session in one_offs:  # the oldest first
+            if session.kept_from < before or (max_bytes is not None and size > max_bytes):
+                size -= session.size
+                pruned += 1
+                del self._sessions[key]
+        return pruned
 
     async def check_writable(self) -> None:
         self._opened()
@@ -101,6 +110,7 @@ class JsonLinesStore:
             session = _Session(turn.session_id, turn.at, turn.one_off)
             self._sessions[turn.key] = session
         session.messages.extend(turn.messages)
+        session.size += sum(len(message.text) for message in turn.messages)
         session.updated_at = turn.at
         self._run_ids.add(turn.run_id)
 

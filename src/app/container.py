@@ -121,15 +121,15 @@ class Container(DeclarativeContainer):
     settings: Provider[CurrentSettings] = Singleton(making.current, source)
 
     # Where things are kept.
-    store: Provider[SessionStore] = Singleton(making.store, settings)
+    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock)
+    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock, monotonic)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
     workspaces: Provider[Workspaces] = Singleton(
         WorkspaceFiles, Call(lambda locations: locations.state_dir, locations)
     )
-    lock: Provider[Lock] = Singleton(making.lock, locations)
+    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
 
     # The domain.
     lanes: Provider[Lanes] = Singleton(Lanes, Call(making.lane_limits, settings))
@@ -207,7 +207,6 @@ class Container(DeclarativeContainer):
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,
-        clock=clock,
         configure_logging=configure_logging,
         summarise_log=log_bounds.provided.summarise,
         reloads=reloads,

@@ -164,6 +164,8 @@ def hypercorn_config(listen: ListenSettings) -> TimedConfig:
     config.backlog = _BACKLOG
     config.keep_alive_timeout = _KEEP_ALIVE
     config.include_server_header = False
+    config.http2 = listen.http2
+    config.alpn_protocols = ["h2", "http/1.1"] if listen.http2 else ["http/1.1"]
     config.accesslog = None
     config.errorlog = _quiet(logging.getLogger("hypercorn.error"))
     if listen.tls is not None:

@@ -14,7 +14,6 @@ from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.gateway import Gateway
 from ..domain.model_calls import ModelTarget
 from ..domain.ports import (
-    Clock,
     CurrentSettings,
     ModelClient,
     RunLog,
@@ -87,7 +86,6 @@ class Lifecycle:
         prepare: Mapping[str, Prepare],
         readiness: Readiness,
         supervisor: Supervisor,
-        clock: Clock,
         configure_logging: ConfigureLogging,
         summarise_log: Callable[..., None],
         reloads: Reloads,
@@ -105,7 +103,6 @@ class Lifecycle:
         self._prepare = prepare
         self._readiness = readiness
         self._supervisor = supervisor
-        self._clock = clock
         self._configure_logging = configure_logging
         self._log_summary = summarise_log
         self._reloads = reloads
@@ -208,14 +205,14 @@ class Lifecycle:
         await self._supervisor.close()
 
     async def _prune(self) -> None:
-        """Delete the sessions of stateless requests once their time is over."""
-        keep = self._settings().sessions.one_off_retention
-        if keep is not None:
-            await self._prune_older_than(keep)
+        """Delete the sessions of stateless requests once their time is over, or they are too
+        much."""
+        sessions = self._settings().sessions
+        await self._prune_beyond(sessions.one_off_retention, sessions.one_off_max_bytes)
 
-    async def _prune_older_than(self, keep: float) -> None:
+    async def _prune_beyond(self, keep: float | None, max_bytes: int | None) -> None:
         try:
-            deleted = await self._store.prune_one_off(self._clock() - keep)
+            deleted = await self._store.prune_one_off(keep, max_bytes)
         except StoreFailed as error:
             logger.warning("one-off sessions not deleted", extra={"reason": error.message})
         else:

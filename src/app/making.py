@@ -70,9 +70,11 @@ def watch(source: ConfigSource) -> Watch:
     return source.watch
 
 
-def store(settings: CurrentSettings) -> SessionStore:
+def store(settings: CurrentSettings, clock: Clock, steady: Clock) -> SessionStore:
     chosen = settings().store
-    return MemoryStore() if chosen.memory else SqliteStore(chosen.path)
+    if chosen.memory:
+        return MemoryStore(steady=steady)
+    return SqliteStore(chosen.path, clock=clock, steady=steady)
 
 
 def catalog(store: SessionStore) -> SessionCatalog:
@@ -80,15 +82,17 @@ def catalog(store: SessionStore) -> SessionCatalog:
     return store if isinstance(store, SessionCatalog) else NoCatalog()
 
 
-def run_log(settings: CurrentSettings, clock: Clock) -> RunLog:
+def run_log(settings: CurrentSettings, clock: Clock, steady: Clock) -> RunLog:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
     if chosen.store.memory:
         # So long, and so many, may a client send the same request again.
-        return MemoryRunLog(clock=clock, bounds=Bounds(finished=1_000, seconds=300.0))
+        bounds = Bounds(finished=1_000, seconds=300.0)
+        return MemoryRunLog(clock=clock, bounds=bounds, steady=steady)
     return SqliteRunLog(
         Path(chosen.store.path).with_name("runs.sqlite3"),
         clock=clock,
+        steady=steady,
         keep_seconds=chosen.runs.keep_seconds,
         keep_bytes=chosen.runs.keep_bytes,
     )
@@ -138,8 +142,12 @@ def needs(
     )
 
 
-def lock(locations: Locations) -> Lock:
-    return StateLock(locations.state_dir)
+def lock(locations: Locations, settings: CurrentSettings) -> Lock:
+    chosen = settings().store
+    path = Path(chosen.path)
+    # The database may be a link into a directory that another state directory links to as well.
+    directories = () if chosen.memory or not chosen.path else (path.resolve().parent,)
+    return StateLock(locations.state_dir, store_dirs=directories)
 
 
 def lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-import click
 from dependency_injector import providers
 
 from ..adapters.config import Overrides
 from ..adapters.system.token_file import TokenFile
 from ..domain.settings import Settings
 from .cli.banner import base_url, start_message
+from .cli.output import echo
 from .cli.streams import discard_output
 from .container import Container
 from .hosting import host
@@ -40,7 +40,7 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
             secret_from_options=overrides.token is not None or overrides.password is not None,
         )
         try:
-            click.echo(message)
+            echo(message)
         except OSError as error:
             # Nobody reads it, or the disk is full: no reason not to serve.
             reason = error.strerror or str(error)

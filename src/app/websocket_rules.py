@@ -1,4 +1,4 @@
-"""Puts our rules for WebSockets in the place of hypercorn's."""
+"""Puts our rules for connections, HTTP and WebSockets in the place of hypercorn's."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import inspect
 from collections.abc import Coroutine
 from contextlib import suppress
 from ssl import SSLError
+from types import ModuleType
 from typing import Any
 
+from hypercorn import protocol
 from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.events import Closed, RawData
 from hypercorn.protocol import h2, h11
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 
 from .descriptors import is_of_the_last
 from .half_closed import HalfClosed
+from .http1_rules import RuledHttp1, RuledHttpStream
+from .http2_rules import RuledHttp2
 from .peers import PeerConnections
 from .websocket_stream import RuledStream
 
@@ -52,24 +57,21 @@ class HypercornChanged(Exception):
 
 
 def install() -> None:
-    """Have hypercorn serve its WebSockets by these rules. Doing it again changes nothing.
+    """Have hypercorn serve its connections by these rules. Doing it again changes nothing.
 
     Raises HypercornChanged.
     """
-    for module in (h11, h2):
-        if getattr(module, "WSStream", None) not in (WSStream, RuledStream):
-            raise HypercornChanged(f"{module.__name__} does not make its WebSockets of WSStream")
+    for module, name, original, ours in _REPLACED:
+        if getattr(module, name, None) not in (original, ours):
+            raise HypercornChanged(f"{module.__name__} does not use its {name}")
     for owner, names in _EXPECTED.items():
         if absent := [name for name in names if not hasattr(owner, name)]:
             raise HypercornChanged(f"{owner.__name__} has no {', '.join(absent)}")
     for owner, parameters in _PARAMETERS.items():
         if missing := parameters - inspect.signature(owner).parameters.keys():
             raise HypercornChanged(f"{owner.__name__} takes no {', '.join(sorted(missing))}")
-    for module in (h11, h2):
-        module.WSStream = RuledStream  # type: ignore[attr-defined]
-    if getattr(run, "TCPServer", None) not in (TCPServer, PatientServer):
-        raise HypercornChanged(f"{run.__name__} does not serve connections by TCPServer")
-    run.TCPServer = PatientServer  # type: ignore[attr-defined]
+    for module, name, _, ours in _REPLACED:
+        setattr(module, name, ours)
 
 
 class PatientServer(TCPServer):
@@ -153,10 +155,36 @@ class PatientServer(TCPServer):
             await super()._close()
 
 
+_REPLACED: tuple[tuple[ModuleType, str, type, type], ...] = (
+    (protocol, "H11Protocol", h11.H11Protocol, RuledHttp1),
+    (protocol, "H2Protocol", h2.H2Protocol, RuledHttp2),
+    (h11, "HTTPStream", HTTPStream, RuledHttpStream),
+    (h11, "WSStream", WSStream, RuledStream),
+    (h2, "HTTPStream", HTTPStream, RuledHttpStream),
+    (h2, "WSStream", WSStream, RuledStream),
+    (run, "TCPServer", TCPServer, PatientServer),
+)
+"""Where hypercorn names a class, that class, and ours."""
 _EXPECTED: dict[type, tuple[str, ...]] = {
     WSStream: ("handle", "app_send", "_accept", "_handle_events", "_send_wsproto_event"),
-    h11.H11Protocol: ("stream_send", "_send_h11_event"),
-    h2.H2Protocol: ("stream_send",),
+    HTTPStream: ("handle",),
+    h11.H11Protocol: (
+        "handle",
+        "stream_send",
+        "_check_protocol",
+        "_send_error_response",
+        "_send_h11_event",
+    ),
+    h2.H2Protocol: (
+        "handle",
+        "idle",
+        "initiate",
+        "stream_send",
+        "_flush",
+        "_handle_events",
+        "_priority_updated",
+        "_send_data",
+    ),
     TCPServer: (
         "protocol_send",
         "_close",
@@ -168,8 +196,10 @@ _EXPECTED: dict[type, tuple[str, ...]] = {
 }
 _PARAMETERS: dict[type, set[str]] = {
     WSStream: {"app", "config", "task_group", "send", "stream_id"},
-    h11.H11Protocol: {"send"},
-    h2.H2Protocol: {"send"},
+    HTTPStream: {"send", "stream_id"},
+    h11.H11Protocol: {"config", "send"},
+    h11.H2ProtocolAssumedError: {"data"},
+    h2.H2Protocol: {"config", "send", "task_group"},
     TCPServer: {"writer"},
     WebsocketBuffer: {"max_length"},
 }

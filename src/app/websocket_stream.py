@@ -31,15 +31,25 @@ from wsproto.events import CloseConnection, Message, Ping
 from wsproto.events import Event as Frame
 from wsproto.frame_protocol import CloseReason
 
-from ..adapters.transports.control.wire import EXTENSION
+from ..adapters.transports.control.wire import (
+    EXTENSION,
+    FRAME_BURST,
+    FRAME_RATE,
+    MAX_FRAMES_BEFORE_HELLO,
+    SMALL_FRAME,
+)
+from .frame_budget import FrameBudget, Turns
 from .websocket_heads import is_readable, without_extensions
 from .websocket_wire import ByteCounter, Inbox, ServerWire, TimedConfig, size_of, within
 
 PING_TIMEOUT = "ping timeout"
+TOO_MANY_FRAMES = "too many frames"
 
 
 class RuledStream(WSStream):
     """A WebSocket that says why it ends, ends in bounded time, and holds back who floods it."""
+
+    buffer: ByteCounter
 
     def __init__(self, app: Any, config: Config, *more: Any, **named: Any) -> None:
         super().__init__(self._run_app, config, *more, **named)
@@ -53,6 +63,9 @@ class RuledStream(WSStream):
         self._parted = asyncio.Event()
         self._leaving = False
         self._deaf = False
+        self._turns = Turns()
+        self._frames = 0
+        self._budget = FrameBudget(FRAME_BURST, FRAME_RATE, asyncio.get_running_loop().time)
 
     async def _run_app(
         self,
@@ -101,12 +114,33 @@ class RuledStream(WSStream):
 
     async def _handle_events(self) -> None:
         for event in self.connection.events():
+            if not self._is_affordable(event):
+                self._deaf = True
+                self._fail(CloseReason.POLICY_VIOLATION, TOO_MANY_FRAMES)
+                return
             if isinstance(event, Message):
                 await self._take(event)
             elif isinstance(event, Ping):
                 await self._send_wsproto_event(event.response())
             elif isinstance(event, CloseConnection):
                 self._on_close(event)
+            await self._turns.step()
+            if self.closed:
+                return
+
+    def _is_affordable(self, event: Frame) -> bool:
+        """Count a frame: a number of all kinds before the peer has proven itself, a rate of those
+        without content after that. Whole messages are held back by the application instead."""
+        if isinstance(event, Message) and not event.frame_finished:
+            return True  # A part of a frame, divided by TCP.
+        if not self.wire.authenticated:
+            self._frames += 1
+            return self._frames <= MAX_FRAMES_BEFORE_HELLO
+        if isinstance(event, Message):
+            is_whole = event.message_finished and self.buffer.value is None
+            if is_whole or len(event.data) >= SMALL_FRAME:
+                return True
+        return self._budget.take()
 
     async def _take(self, event: Message[Any]) -> None:
         if self._leaving:

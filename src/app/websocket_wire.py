@@ -21,6 +21,7 @@ from .peers import PeerConnections
 
 _PREAUTH_LIMIT = 65_536
 _PREAUTH_REASON = "preauth payload too large"
+_LEAST_FRAGMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +34,25 @@ class Timing:
 
 
 class TimedConfig(Config):
-    """hypercorn's settings with ours; a plain Config means the default timing, and no limit."""
+    """hypercorn's settings with ours; a plain Config means the default timing, no
+    limit and no HTTP/2."""
 
     websocket_timing = Timing()
     peers: PeerConnections | None = None
+    http2 = False
 
 
 class ServerWire:
     """Handed to the application in the scope's extensions.
 
     `limit` counts the bytes of one message over all its fragments. The application raises it,
-    and changes the reason, when it knows who asks.
+    changes the reason, and sets `authenticated`, when it knows who asks.
     """
 
     def __init__(self, transport: asyncio.WriteTransport, inbox: Inbox) -> None:
         self.limit = _PREAUTH_LIMIT
         self.limit_reason = _PREAUTH_REASON
+        self.authenticated = False
         self.writes = 0
         """Writes that went through so far."""
         self._transport = transport
@@ -184,12 +188,22 @@ class ByteCounter(WebsocketBuffer):
     def __init__(self, limit: Callable[[], int]) -> None:
         super().__init__(0)
         self._limit = limit
+        self._frame = 0
         self._cut = False
 
     def extend(self, event: Message[Any]) -> None:
-        """Raises FrameTooLargeError, and lets go of what was gathered."""
-        self.length += size_of(event.data)
+        """Raises FrameTooLargeError, and lets go of what was gathered.
+
+        A fragment counts at least `_LEAST_FRAGMENT` bytes.
+        """
+        size = size_of(event.data)
+        self.length += size
+        self._frame += size
+        if event.frame_finished:
+            self.length += 0 if event.message_finished else max(0, _LEAST_FRAGMENT - self._frame)
+            self._frame = 0
         if self.length > self._limit():
+            self._frame = 0
             self.clear()
             raise FrameTooLargeError
         if self.value is None:

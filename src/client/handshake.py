@@ -171,7 +171,9 @@ async def open_socket(
 ) -> aiohttp.ClientWebSocketResponse:
     """A WebSocket to the address. Raises ConnectFailed, HandshakeRefused."""
     try:
-        return await http.ws_connect(options.url, ssl=options.tls, max_msg_size=MAX_MESSAGE)
+        return await http.ws_connect(
+            options.url, ssl=options.tls, max_msg_size=MAX_MESSAGE, headers=upgrade_headers(options)
+        )
     except aiohttp.WSServerHandshakeError as error:
         if error.status < 400 or error.status == 404:  # No Gateway: that upgrades on any path.
             raise ConnectFailed(
@@ -188,6 +190,18 @@ async def open_socket(
         ) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise ConnectFailed(f"Cannot connect to {options.url}: {_why(error)}") from None
+
+
+def upgrade_headers(options: Options) -> dict[str, str]:
+    """The secret, as `Authorization` of the upgrade: the Gateway then makes the client wait for no
+    strangers. Left out where `connect` may prove itself by something else, and where the secret
+    does not fit a header as it is, or the address has a user's name for a proxy."""
+    secrets = [secret for secret in (options.token, options.password) if secret]
+    if len(secrets) != 1 or "@" in options.url:
+        return {}
+    [secret] = secrets
+    fits = secret.isascii() and secret.isprintable() and secret == secret.strip()
+    return {"Authorization": f"Bearer {secret}"} if fits else {}
 
 
 def _why(error: Exception) -> str:

@@ -77,8 +77,12 @@ class ConfigFile(Protocol):
     raise ConfigConflict, ConfigRefused, InvalidRequest and ConfigUnwritable.
     """
 
-    def snapshot(self) -> ConfigSnapshot:
-        """The configuration now. Never raises: what is wrong is in `issues`."""
+    def snapshot(self, *, reader: bool = False) -> ConfigSnapshot:
+        """The configuration now. Never raises: what is wrong is in `issues`.
+
+        `reader`: for somebody who is no administrator, and sees less of it: no string at a key
+        that the schema does not know, no comment, and not where files are.
+        """
         ...
 
     def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:

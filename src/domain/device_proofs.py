@@ -18,6 +18,11 @@ MAX_SKEW = 120.0
 _KEY_BYTES = 32
 # What stands before the key in the PEM form: SubjectPublicKeyInfo of the algorithm ed25519.
 _SPKI = bytes.fromhex("302a300506032b6570032100")
+# Points are 255 bits of y and the sign of x. Below: the y of the eight points whose order divides
+# 8; signatures by these can be made without a private key.
+_FIELD = 2**255 - 19
+_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = frozenset((0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8))
 _PEM_BEGIN, _PEM_END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
@@ -74,7 +79,7 @@ def check_proof(
     `nonce` is what this connection was given, and nothing else will do, wherever it comes from.
     """
     key = _raw_key(proof.public_key)
-    if key is None:
+    if key is None or not _is_sound(key):
         raise ProofRefused("device public key invalid", ProofFault.PUBLIC_KEY)
     if not _same(proof.device_id, hashlib.sha256(key).hexdigest()):
         raise ProofRefused("device identity mismatch", ProofFault.DEVICE_ID)
@@ -128,6 +133,12 @@ def _same(one: str, other: str) -> bool:
     )
 
 
+def _is_sound(key: bytes) -> bool:
+    """Whether the key is written in its one canonical form, and is no point of small order."""
+    y = int.from_bytes(key, "little") & ((1 << 255) - 1)
+    return y < _FIELD and y not in _SMALL_ORDER
+
+
 def _raw_key(text: str) -> bytes | None:
     text = text.strip()
     if not text.startswith(_PEM_BEGIN):
@@ -143,9 +154,14 @@ def _raw_key(text: str) -> bytes | None:
 
 
 def _decoded(text: str) -> bytes | None:
-    """base64url, with or without padding; None for anything else."""
-    text = text.rstrip("=")
+    """base64url, with or without its padding; None for anything else, also where bits are set that
+    stand for nothing."""
+    bare = text.rstrip("=")
+    padded = bare + "=" * (-len(bare) % 4)
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        raw = base64.b64decode(padded, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
+    canonical = base64.urlsafe_b64encode(raw).decode()
+    is_canonical = padded.replace("+", "-").replace("/", "_") == canonical
+    return raw if is_canonical and text in (bare, padded) else None

@@ -40,6 +40,7 @@ from .device_records import (
     device_of,
 )
 from .ports import Clock
+from .shielding import shielded
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class Devices:
 
     async def _change(self, make: Callable[[DeviceState, Fresh], Change[T]]) -> T:
         # Who stops waiting must not leave the book ahead of what is known of it.
-        return await asyncio.shield(self._keep(make))
+        return await shielded(self._keep(make))
 
     async def _keep(self, make: Callable[[DeviceState, Fresh], Change[T]]) -> T:
         async with self._changing:

@@ -42,6 +42,7 @@ from .send_policy import check_send
 from .session_records import SessionSettingsMap
 from .session_settings import applied_to
 from .sessions import SessionKey, is_stale, unstored
+from .shielding import shielded
 from .tracebacks import drop_traceback_of
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class LocalDispatcher:
         task.add_done_callback(self._changes.discard)
         # The lane is free once the work is done, not when its caller has stopped waiting.
         task.add_done_callback(lambda _: place.leave())
-        return await asyncio.shield(task)
+        return await shielded(task)
 
     async def drain(self, grace: float) -> None:
         self._draining = True

@@ -23,6 +23,7 @@ from .send_policy import check_send
 from .session_records import KeptMessage
 from .sessions import SessionKey, parse_key
 from .settings import Settings
+from .shielding import shielded
 from .submissions import Submission, check_key, fingerprint, make_run, repeated
 
 MAX_RUNS_LISTED = 500
@@ -137,7 +138,7 @@ class Gateway:
         asked = await off_loop(image_bytes(run.messages), partial(fingerprint, request, run))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         charge.keep()
-        return await asyncio.shield(self._begin_once(run, asked, accepted, charge))
+        return await shielded(self._begin_once(run, asked, accepted, charge))
 
     def follow(
         self, principal: Principal, run: Run | RunRecord, after: int = 0, *, kept: bool = False

@@ -57,6 +57,8 @@ class Provider:
     """Seconds to reach the provider; past it the call has failed as unreachable."""
     idle_timeout: float = 300.0
     """Seconds of silence, before or within an answer, after which the call has timed out."""
+    max_answer_bytes: int = 32 * 1024 * 1024
+    """Size of one answer on the wire, decompressed; the rest of a longer one is not read."""
     proxy: Secret | None = None
     """The URL of the proxy to reach it through; secret since it may hold a password."""
 

@@ -17,7 +17,9 @@ _IN_BRACES = re.compile(r"(?P<escape>\$)?\$\{(?:(?P<body>[^{}]*)\}|)")
 _FOREIGN = r"\$env:\w+|\$[A-Za-z_]\w+|%[A-Za-z_]\w{2,}%(?!\w)|\{\{[^{}]*\}\}|\$\([^()]*\)"
 _BESIDE_OTHERS = re.compile(rf"(?<![\w$%])(?P<escape>\$)?(?P<foreign>{_FOREIGN})")
 _ALONE = re.compile(
-    rf"(?P<escape>\$(?!env:))?(?P<foreign>{_FOREIGN}|<[A-Za-z][\w .-]*>|env:[A-Za-z_]\w*|op://\S+"
+    rf"(?P<escape>\$(?!env:|\{{))?(?P<foreign>{_FOREIGN}|<[A-Za-z][\w .-]*>"
+    r"|\$?\{\{[^{}]*\}\}|\$ENV\{\w+\}|\{(?:env|file):[^{}]*\}|%\(\w+\)s"
+    r"|(?:secretref-)?env:[A-Za-z_]\w*|secretref-managed|file:/\S+|op://\S+"
     r"|__OPEN(?:CLAW|SOUL)_REDACTED__)"
 )
 

@@ -125,8 +125,13 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def prune_one_off(self, before: float) -> int:
-        """Delete sessions of stateless requests last used before that time; tells how many."""
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        """Delete the sessions of stateless requests that were kept for more than `keep` seconds,
+        whatever the system's clock was set to meanwhile; then the oldest of the others, until what
+        is said in them takes at most `max_bytes`. None: no bound. Returns how many.
+
+        The store sees to `max_bytes` by itself from then on. Called at the start, and then often.
+        """
         ...
 
     async def check_writable(self) -> None:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from .sessions import SessionKey  # Which needs the settings, and those this policy.
 
 
+UNREADABLE = "unreadable"
+"""A Session's own setting where a store has lost it: it may have been `deny`."""
+
+
 @dataclass(frozen=True, slots=True)
 class SendRule:
     """Allows or denies Sessions. What is None matches everything.
@@ -34,11 +38,18 @@ class SendPolicy:
 
 
 def check_send(key: SessionKey, policy: SendPolicy, own: object = None) -> None:
-    """Raises SendBlocked. `own`: the Session's own setting, `allow` or `deny`, which wins.
+    """Raises SendBlocked. `own`: the Session's own setting, `allow` or `deny`, which wins; any
+    other than None denies.
 
     Of the rules that match one that denies wins, wherever it stands.
     """
-    if own in ("allow", "deny"):
+    if own is not None and own not in ("allow", "deny"):
+        raise SendBlocked(
+            f"send blocked: the sendPolicy of {key} cannot be read in the session store. Set it "
+            'anew with sessions.patch: "allow", "deny", or null for the configured rules.',
+            param="sessionKey",
+        )
+    if own is not None:
         allowed = own == "allow"
     else:
         matching = [rule.allow for rule in policy.rules if _matches(rule, key)]

@@ -22,6 +22,7 @@ from .session_records import (
 )
 from .session_settings import HARMLESS, Setting, checked
 from .sessions import MAIN, SessionKey
+from .shielding import shielded
 
 _PATIENCE = 15.0
 """Seconds that a change of a session waits for the runs before it to end."""
@@ -130,7 +131,7 @@ class SessionDesk:
         self._patching.add(task)
         task.add_done_callback(self._patching.discard)
         # A caller that is cancelled must not let go of the lock before the write is done.
-        return await asyncio.shield(task)
+        return await shielded(task)
 
     async def reset(
         self, principal: Principal, key: SessionKey, *, expected: Expected = ANYTHING

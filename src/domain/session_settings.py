@@ -12,6 +12,7 @@ from .model_calls import ModelTarget
 from .model_directory import ModelDirectory
 from .session_records import SessionSettingsMap
 from .sessions import SessionKey
+from .terminal_text import check_name
 
 MAX_LABEL = 64
 
@@ -116,6 +117,7 @@ def _checked_text(key: SessionKey, name: str, value: str, models: ModelDirectory
     text = value.strip()
     if not text:
         raise InvalidRequest(f"{name} must not be blank", param=name)
+    check_name(text, name)
     if name == "label" and len(text) > MAX_LABEL:
         raise InvalidRequest(f"label is longer than {MAX_LABEL} characters", param="label")
     if name == "spawnedBy" and not key.rest.lower().startswith("subagent:"):

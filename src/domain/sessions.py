@@ -7,18 +7,25 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from unicodedata import category
+from unicodedata import category, normalize
 
 from .agents import Agent, AgentDirectory
 from .errors import SessionKeyInvalid
 from .messages import Message, Role
 from .settings import ResetMode, ResetRule, SessionSettings
+from .terminal_text import unsafe_in_name
 
 MAIN = "main"
 """What the main session of every agent is called."""
 MAX_KEY_BYTES = 512
 MAX_USER_BYTES = 256
 _RESERVED = ("subagent:", "cron:", "acp:")
+_UNSEEN = ("Cf", "Mn", "Me", "Zs", "Zl", "Zp")
+"""Categories of the characters that a prefix can hold without looking any different."""
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+"""Letters by their category that are drawn as nothing."""
+_WITHOUT_FILLERS = dict.fromkeys(map(ord, _FILLERS))
+_DIGEST = "sha256-"
 _AGENT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -50,13 +57,14 @@ def parse_key(
     """A key as a client wrote it, canonical; and whether it named its agent itself.
 
     `allow_reserved`: keys of sub-agents and jobs are the caller's to use. Raises
-    SessionKeyInvalid: empty, too long, control characters, reserved, or a broken `agent:` prefix.
+    SessionKeyInvalid: empty, too long, control or format characters, reserved, or a broken
+    `agent:` prefix.
     """
     key = text.strip()
     if not key:
         raise _invalid("is empty")
-    if any(category(char) in ("Cc", "Cs") for char in text):
-        raise _invalid("contains control characters or lone surrogates")
+    if problem := unsafe_in_name(text):
+        raise _invalid(problem)
     named = key[:6].lower() == "agent:"
     agent_id, rest = default_agent, key
     if named:
@@ -64,7 +72,7 @@ def parse_key(
         agent_id = agent_id.lower()
         if not separator or not rest or not _AGENT_ID.fullmatch(agent_id):
             raise _invalid("does not have the form agent:<agentId>:<rest>")
-    if rest.lower().startswith(_RESERVED) and not allow_reserved:
+    if not allow_reserved and _plain(rest).startswith(_RESERVED):
         raise _invalid(f"uses a reserved prefix ({', '.join(_RESERVED)})")
     canonical = SessionKey(agent_id, rest)
     if len(str(canonical).encode()) > MAX_KEY_BYTES:
@@ -158,11 +166,25 @@ def _last_reset(rule: ResetRule, now: float) -> float:
     return reset.timestamp()
 
 
+def _plain(rest: str) -> str:
+    """The rest of a key as a reader might take it: its compatibility form without case, spaces and
+    characters that cannot be seen. (`normalize` alone keeps those.)"""
+    if rest.isascii():
+        return rest.replace(" ", "").lower()
+    seen = (char for char in normalize("NFKC", rest) if category(char) not in _UNSEEN)
+    return normalize("NFKC", "".join(seen).translate(_WITHOUT_FILLERS)).casefold()
+
+
 def _safe_user(user: str) -> str:
-    """`user` as part of a key: itself where it is short and printable ASCII, else its digest."""
+    """`user` as part of a key: itself where it is short and printable ASCII, else its digest.
+
+    A name that looks like a digest becomes one too, so that it cannot be another user's.
+    """
     if user.isascii() and user.isprintable() and len(user) <= MAX_USER_BYTES:
-        return user.strip()
-    return "sha256-" + hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+        name = user.strip()
+        if not name.startswith(_DIGEST):
+            return name
+    return _DIGEST + hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _invalid(problem: str) -> SessionKeyInvalid:

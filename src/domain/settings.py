@@ -83,6 +83,8 @@ class SessionSettings:
     send_policy: SendPolicy = field(default_factory=SendPolicy)
     one_off_retention: float | None = 7 * 86_400.0
     """Seconds a session of a stateless request is kept after its turn; None: for ever."""
+    one_off_max_bytes: int | None = 1024**3
+    """Bytes that all of these sessions take at most; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class ListenSettings:
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 18_789
     tls: TlsSettings | None = None
+    http2: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from unicodedata import category
 
 from .digests import digest
 from .errors import InvalidRequest, KeyReused
@@ -14,6 +13,7 @@ from .runs import Run, RunRequest
 from .session_settings import thinking_level
 from .sessions import bind
 from .settings import Settings
+from .terminal_text import check_name
 
 MAX_IDEMPOTENCY_KEY = 256
 _VERSION = "v2:"
@@ -71,11 +71,7 @@ def check_key(key: str) -> str:
             f"idempotencyKey must have 1 to {MAX_IDEMPOTENCY_KEY} characters",
             param="idempotencyKey",
         )
-    if any(category(char) in ("Cc", "Cs") for char in key):
-        raise InvalidRequest(
-            "idempotencyKey contains control characters or lone surrogates", param="idempotencyKey"
-        )
-    return key
+    return check_name(key, "idempotencyKey")
 
 
 def fingerprint(request: RunRequest, run: Run) -> str:

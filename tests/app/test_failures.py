@@ -13,7 +13,9 @@ from tests.app.serving import Served, config, serving
 from tests.app.serving import provider as fake
 from tests.fakes.behaviours import (
     Behaviour,
+    Exchange,
     answer,
+    chunk,
     cut,
     error_in_stream,
     fail,
@@ -187,6 +189,33 @@ async def test_nothing_of_a_failed_run_is_remembered(
 
     said = [message["content"] for message in provider.requests[-1].json["messages"]]
     assert said == ["hello"]
+
+
+async def test_an_answer_without_an_end_is_a_failed_turn_whose_words_stay_told(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    async def endless(exchange: Exchange) -> None:
+        await exchange.head()
+        while True:
+            await exchange.event(chunk({"content": "on and "}))
+
+    provider.will(endless, answer("whole"))
+    bounded = fake(provider.base_url, maxAnswerBytes=100_000)
+    content = config(provider.base_url, models={"providers": {"fake": bounded}})
+    async with serving(tmp_path, content) as served:
+        async with served.ask(stream=True, user="alice") as response:
+            sent = await response.text()
+        assert await served.text(user="alice") == "whole"
+
+    *before, last = [line[6:] for line in sent.splitlines() if line.startswith("data: ")]
+    said = [json.loads(event)["choices"][0]["delta"].get("content") or "" for event in before]
+    assert "".join(said) == "on and " * (len("".join(said)) // 7) != ""
+    error = json.loads(last)["error"]
+    assert error["code"] == "provider_bad_response"
+    assert "longer than 100000 bytes (models.providers.fake.maxAnswerBytes)" in error["message"]
+    remembered = [message["content"] for message in provider.requests[-1].json["messages"]]
+    assert remembered == ["hello"]
+    assert provider.requests[0].disconnected.is_set()
 
 
 async def test_a_fallback_answers_before_the_first_word(

@@ -32,13 +32,15 @@ class BrokenStore(MemoryStore):
         self._opens = opens
         self._prunes = prunes
         self.pruned = asyncio.Event()
+        self.bounds: tuple[float | None, int | None] | None = None
 
     async def open(self) -> None:
         if not self._opens:
             raise StoreFailed("The store is damaged.")
         await super().open()
 
-    async def prune_one_off(self, before: float) -> int:
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        self.bounds = (keep, max_bytes)
         self.pruned.set()
         if not self._prunes:
             raise StoreFailed("The disk is full.")
@@ -81,13 +83,21 @@ async def test_one_off_sessions_are_pruned_at_the_start(
     assert f"one-off sessions {told}" in caplog.messages
 
 
-async def test_kept_for_ever_means_never_pruned(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("session", "bounds"),
+    [
+        ({}, (7 * 86_400.0, 1024**3)),
+        ({"oneOffRetentionDays": 0, "oneOffMaxBytes": 0}, (None, None)),
+        ({"oneOffRetentionDays": 1, "oneOffMaxBytes": 5_000}, (86_400.0, 5_000)),
+    ],
+)
+async def test_one_off_sessions_have_the_bounds_of_the_configuration(
+    tmp_path: Path, session: dict[str, Any], bounds: tuple[float | None, int | None]
+) -> None:
     store = BrokenStore()
-    content = config(session={"oneOffRetentionDays": 0})
-    async with serving(tmp_path, content, store=providers.Object(store)) as served:
-        assert (await served.client.get("/readyz")).status == 200
-
-    assert not store.pruned.is_set()
+    async with serving(tmp_path, config(session=session), store=providers.Object(store)):
+        await asyncio.wait_for(store.pruned.wait(), 5)
+    assert store.bounds == bounds
 
 
 class Preparations:

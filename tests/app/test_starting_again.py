@@ -51,10 +51,6 @@ def damaged_store(state: Path) -> Any:
     return damaged(state / "opensoul.sqlite3")
 
 
-def damaged_run_log(state: Path) -> Any:
-    return damaged(state / "runs.sqlite3")
-
-
 def damaged_devices(state: Path) -> Any:
     return damaged(state / "devices.json")
 
@@ -118,7 +114,6 @@ async def served_once(container: Container, app: Any) -> int:
     [
         (held_by_another, StateLocked),
         (damaged_store, StoreFailed),
-        (damaged_run_log, StoreFailed),
         (unreadable_runs, StoreFailed),
         (damaged_devices, StoreFailed),
     ],

@@ -28,13 +28,15 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(params=[False])
 async def served(
     tmp_path: Path,
     provider: FakeProvider,
     authority: trustme.CA,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> AsyncIterator[Served]:
+    """The parameter: whether it serves HTTP/2, too."""
     monkeypatch.setattr(websocket_rules, "FIRST_REQUEST_SECONDS", LIMIT)
     monkeypatch.setattr(websocket_rules, "_PARTING", 0.05)
     files = (tmp_path / "cert.pem", tmp_path / "key.pem")
@@ -47,6 +49,7 @@ async def served(
         "certPath": str(files[0]),
         "keyPath": str(files[1]),
     }
+    content["gateway"]["http2"] = request.param
     async with serving(tmp_path, content) as served:
         yield served
 
@@ -70,6 +73,18 @@ async def test_with_certificate_and_key_it_speaks_https(
             answer = await response.json()
 
     assert answer["choices"][0]["message"]["content"] == "Hello!"
+
+
+@pytest.mark.parametrize(
+    ("served", "offered"), [(False, "http/1.1"), (True, "h2")], indirect=["served"]
+)
+async def test_http2_is_offered_only_where_it_is_switched_on(
+    served: Served, trusting: ssl.SSLContext, offered: str
+) -> None:
+    trusting.set_alpn_protocols(["h2", "http/1.1"])
+    _, writer = await asyncio.open_connection("127.0.0.1", _port(served), ssl=trusting)
+    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == offered
+    writer.transport.abort()
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n"])

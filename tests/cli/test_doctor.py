@@ -151,6 +151,15 @@ def test_a_port_in_use_is_told(place: Home, monkeypatch: pytest.MonkeyPatch) -> 
     assert f"port {port} is in use by another program" in found.out
 
 
+def test_a_run_log_that_was_put_aside_is_told(place: Home) -> None:
+    for name in ("runs.sqlite3.damaged-20260101T000000Z", "runs.sqlite3.damaged-x-wal"):
+        (place.state / name).write_bytes(b"")
+        (place.state / name).chmod(0o600)
+    found = place.opensoul("doctor", "--json")
+    assert codes(found) == ["store_put_aside"]
+    assert "runs.sqlite3.damaged-20260101T000000Z" in found.out
+
+
 def test_a_damaged_store_is_told(place: Home) -> None:
     good, bad = place.state / "runs.sqlite3", place.state / "opensoul.sqlite3"
     for path in (good, bad):

@@ -97,6 +97,7 @@ class FakeGateway:
     closes: list[int | None] = field(default_factory=list)
     asked: asyncio.Condition = field(default_factory=asyncio.Condition)
     send_last_answer: bool = True
+    last_answer: Reply = field(default_factory=lambda: {"status": "ok", "by": "agent"})
 
     def methods(self, name: str) -> list[Reply]:
         return [params for method, params in self.requests if method == name]
@@ -187,7 +188,7 @@ class FakeGateway:
             async for _ in run.after(0):
                 pass
             if self.send_last_answer:
-                await reply(ok=True, payload={"runId": run.id, "status": "ok", "by": "agent"})
+                await reply(ok=True, payload={"runId": run.id, **self.last_answer})
         elif method == "runs.follow" and params["runId"] in self.runs:
             run = self.runs[params["runId"]]
             await reply(ok=True, payload={"runId": run.id, "sessionKey": SESSION})

@@ -24,12 +24,15 @@ from opensoul.client import (
     Options,
     TimedOut,
 )
+from opensoul.client.handshake import upgrade_headers
 from opensoul.client.options import MoreOptions
 
 from .conftest import Connect
 from .fake_gateway import TOKEN, FakeGateway
 
 pytestmark = pytest.mark.both_loops
+
+URL = "ws://127.0.0.1:1"
 
 
 async def test_it_says_who_it_is_and_learns_what_it_may(
@@ -49,6 +52,26 @@ async def test_it_says_who_it_is_and_learns_what_it_may(
     assert params["client"]["displayName"] == "d"
     assert params["caps"] == ["tool-events"]
     assert "device" not in params
+
+
+@pytest.mark.parametrize(
+    ("options", "is_sent"),
+    [
+        (Options(url=URL, token=TOKEN), True),
+        (Options(url=URL, password=TOKEN), True),
+        (Options(url=URL), False),
+        (Options(url=URL, token="a", password="b"), False),
+        (Options(url=URL, token="schlüssel"), False),
+        (Options(url=URL, token=" spaces "), False),
+        (Options(url=URL, token="line\nbreak"), False),
+        (Options(url="ws://name:word@127.0.0.1:1", token=TOKEN), False),
+    ],
+)
+def test_the_secret_is_a_header_of_the_upgrade_too_where_it_fits(
+    options: Options, is_sent: bool
+) -> None:
+    sent = {"Authorization": f"Bearer {TOKEN}"} if is_sent else {}
+    assert upgrade_headers(options) == sent
 
 
 async def test_the_short_form_connects_too(fake: FakeGateway) -> None:

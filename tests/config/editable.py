@@ -34,12 +34,18 @@ COMMENTED = """\
 """
 
 
-def editor(place: Place, *, lock_timeout: float = 10.0) -> ConfigFile:
+def editor(place: Place, *, lock_timeout: float = 10.0, on_machine: bool = False) -> ConfigFile:
     """The editor of the place's configuration; the annotation proves that it fits the port."""
     place.env.setdefault("TOKEN", "token-from-outside")
     inputs = replace(place.inputs(), generated_token=_refused)
     locations = locate(place.env, place.overrides, place.home)
-    return ConfigEditor(inputs, locations, clock=lambda: 0.0, lock_timeout=lock_timeout)
+    return ConfigEditor(
+        inputs,
+        locations,
+        clock=lambda: 0.0,
+        lock_timeout=lock_timeout,
+        on_machine=on_machine,
+    )
 
 
 def _refused(_: Path) -> str:

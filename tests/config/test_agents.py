@@ -246,7 +246,7 @@ def test_everything_about_a_model_reaches_the_target(place: Place) -> None:
         """{ models: { providers: { p: {
                baseUrl: "https://host/v1/", apiKey: "key", authHeader: false,
                headers: { "X-A": "1", "X-B": "2" },
-               connectTimeoutSeconds: 1, idleTimeoutSeconds: 2.5,
+               connectTimeoutSeconds: 1, idleTimeoutSeconds: 2.5, maxAnswerBytes: 9,
                models: [{ id: "m", name: "M", api: "scripted", reasoning: true,
                  contextWindow: 1000, maxTokens: 100, headers: { "x-b": "3" },
                  params: { temperature: 1, top_p: 0.5 }, file: "m.gguf",
@@ -267,6 +267,7 @@ def test_everything_about_a_model_reaches_the_target(place: Place) -> None:
     assert (provider.api_key, provider.auth_header) == (Secret("key"), False)
     assert provider.headers == (("X-A", Secret("1")), ("x-b", Secret("3")))
     assert (provider.connect_timeout, provider.idle_timeout) == (1, 2.5)
+    assert provider.max_answer_bytes == 9
 
 
 def test_windows_are_capped_and_answers_fit_into_them(place: Place) -> None:

@@ -222,9 +222,9 @@ def test_a_change_needs_no_hash_and_may_be_made_from_what_is_there(place: Place)
     place.write(COMMENTED)
     file = editor(place)
     file.change({"gateway": {"port": 18790}})
-    snapshot = file.change(lambda held: {"env": {"vars": {"FOUND": ", ".join(held)}}})
+    snapshot = file.change(lambda held: {"env": {"vars": {"FOUND_KEY": ", ".join(held)}}})
     assert snapshot.valid
-    assert 'FOUND: "gateway, models, agents"' in place.file.read_text()
+    assert 'FOUND_KEY: "gateway, models, agents"' in place.file.read_text()
 
 
 def test_edits_at_the_same_time_lose_nothing(place: Place) -> None:

@@ -35,6 +35,11 @@ def test_the_defaults_are_loopback_the_known_port_and_a_generated_token(place: P
     assert found.shutdown_grace == 20
 
 
+def test_http2_is_off_unless_it_is_switched_on(place: Place) -> None:
+    assert place.load("{}").settings.listen.http2 is False
+    assert place.load("{ gateway: { http2: true } }").settings.listen.http2 is True
+
+
 def test_option_then_variables_then_file_give_the_port(place: Place) -> None:
     place.write("{ gateway: { port: 4 } }")
     assert place.load().settings.listen.port == 4

@@ -84,6 +84,7 @@ def test_a_text_without_its_secrets_gets_them_back(
 ) -> None:
     text = data.draw(texts(value))
     hidden = hidden_text(text, value)
+    assert hidden is not None
     kept = placeholders(parse(hidden), value)
     assert None not in kept.values()
     assert restored_text(hidden, kept, text) == text

@@ -55,6 +55,11 @@ from .place import Place
             "models.providers.openai.idleTimeoutSeconds",
             "must be greater than 0",
         ),
+        (
+            "{ models: { providers: { openai: { maxAnswerBytes: 0 } } } }",
+            "models.providers.openai.maxAnswerBytes",
+            "must be at least 1",
+        ),
         ("{ logging: { file: '' } }", "logging.file", "must not be empty"),
         ("{ agents: { defaults: { workspace: ' ' } } }", None, "must be a path"),
         ("{ models: { providers: { '': {} } } }", None, "the key must not be empty"),
@@ -105,7 +110,7 @@ def test_keys_of_older_versions_are_told_with_their_new_place(
 
 def test_a_wrong_choice_is_told_with_the_right_ones(place: Place) -> None:
     issue = place.issue("{ gateway: { bind: 'lann' } }")
-    expected = "must be 'auto', 'lan', 'loopback', 'custom' or 'tailnet', not 'lann'"
+    expected = "must be 'auto', 'lan', 'loopback', 'custom' or 'tailnet'; did you mean `lan`?"
     assert issue.message == expected
 
 

@@ -103,14 +103,14 @@ def test_free_text_and_keys_without_effect_may_hold_anything(place: Place) -> No
                     ]}}
                 },
                 "channels": {"telegram": {"botToken": "${NOT_SET}", "proxy": "${env:X}"}},
-                "someday": {"key": "${NOT_SET}", "ref": {"source": "exec", "id": "x"}},
+                "someday": {"text": "${NOT_SET}", "ref": {"source": "exec", "id": "x"}},
             }
         )
     )  # fmt: skip
     assert text in agent(loaded).instructions
     assert agent(loaded).name == text
     assert dict(agent(loaded).models[0].params)["stop"] == [text, "${lower}"]
-    assert redacted(loaded)["someday"]["key"] == "${NOT_SET}"
+    assert redacted(loaded)["someday"]["text"] == "${NOT_SET}"
 
 
 def test_a_variable_that_only_names_itself_is_left_out_with_a_note(place: Place) -> None:

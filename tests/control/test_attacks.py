@@ -9,8 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from opensoul.adapters.transports.control import transport
 from opensoul.adapters.transports.control.audiences import MAX_SESSIONS
-from opensoul.adapters.transports.control.transport import MAX_UNAUTHENTICATED
+from opensoul.adapters.transports.control.half_open import MAX_PER_ADDRESS
 from opensoul.app import websocket_rules
 from opensoul.domain.lockout import owner_of
 from tests.app.serving import SECRET, Served
@@ -71,12 +72,18 @@ def test_the_addresses_of_one_ipv6_network_are_one_stranger() -> None:
     assert owner_of("203.0.113.1") != owner_of("203.0.113.2")
 
 
-async def test_strangers_of_one_address_do_not_get_more_than_their_share(served: Served) -> None:
-    sockets = [await served.client.ws_connect("/") for _ in range(MAX_UNAUTHENTICATED)]
-    with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
-        await served.client.ws_connect("/")
-    async with served.client.get("/healthz") as response:
-        assert response.status == 200
+async def test_strangers_of_one_address_replace_their_own_oldest(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_REPLACED_SECONDS", 0)
+    sockets = [await served.client.ws_connect("/") for _ in range(MAX_PER_ADDRESS)]
+    async with asyncio.timeout(PATIENCE), connected(served.client, SECRET) as peer:
+        assert (await sockets[0].receive()).type is aiohttp.WSMsgType.TEXT  # the challenge
+        closing = await sockets[0].receive()
+        assert (closing.data, closing.extra) == (1013, "replaced by a newer connection")
+        # Let in, it takes no place among them any more.
+        sockets.append(await served.client.ws_connect("/"))
+        assert await peer.call("health")
     for socket in sockets:
         await socket.close()
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.config.redaction import REDACTED, redacted_value
+from opensoul.adapters.config.redaction import redacted_value
+from opensoul.adapters.config.secret_texts import REDACTED
 from tests.app.serving import SECRET, Served
+from tests.config import plants
 from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter
 
@@ -37,7 +39,7 @@ async def test_a_text_that_is_shown_cannot_be_made_a_variables_value(
         ):
             with pytest.raises(Refused, match="may name a variable only in the file itself"):
                 await _patch(peer, **patch)
-    workspace = str(served.config_path.parent / "workspace")
+    workspace = str(served.config_path.parent / "state" / "workspace")
     await peer.call("agents.create", {"name": VARIABLE, "workspace": workspace})
     await peer.call("agents.update", {"agentId": "opensoul_state_dir", "avatar": VARIABLE})
     shown = [agent["name"] for agent in (await peer.call("agents.list"))["agents"]]
@@ -61,7 +63,7 @@ async def test_a_name_that_looks_like_a_variable_is_a_name(
 ) -> None:
     written = json.loads(served.config_path.read_text())
     served.configure(written | {"agents": {**written["agents"], "entries": {"main": {}}}})
-    workspace = str(served.config_path.parent / "workspace")
+    workspace = str(served.config_path.parent / "state" / "workspace")
     await peer.call("agents.create", {"name": form, "workspace": workspace})
     shown = [agent["name"] for agent in (await peer.call("agents.list"))["agents"]]
     assert form in shown
@@ -165,7 +167,7 @@ async def test_a_key_is_not_sent_through_a_proxy_that_a_client_chose(
     with pytest.raises(Refused, match="give apiKey and headers anew"):
         await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": REDACTED}}})
     for env in ({"HTTP_PROXY": "http://127.0.0.1:1"}, {"vars": {"all_proxy": "127.0.0.1:1"}}):
-        with pytest.raises(Refused, match="can be set only in the file itself"):
+        with pytest.raises(Refused, match="may set programs"):
             await _patch(peer, env=env)
     await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": "another-key"}}})
     await _patch(peer, models={"providers": {"safe": proxy}})  # It sees no key of https.
@@ -203,3 +205,67 @@ async def test_where_files_are_is_for_administrators(served: Served, enter: Ente
         assert missing in (await _config(admin))["issues"][0]["message"]
         (issue,) = (await _config(reader))["issues"]
         assert issue["message"] == "there is no file [redacted]"
+
+
+@pytest.mark.parametrize("method", ["config.set", "config.apply", "config.patch"])
+async def test_a_client_cannot_have_the_log_written_elsewhere(
+    served: Served, peer: Peer, method: str
+) -> None:
+    target = served.config_path.parent / ".bashrc"
+    target.write_text("# ours\n")
+    written = json.loads(served.config_path.read_text())
+    for file in (str(target), "~/.bashrc", "state/../.bashrc"):
+        raw = json.dumps(written | {"logging": {"file": file}})
+        given = {"raw": raw, "baseHash": (await _config(peer))["hash"]}
+        with pytest.raises(Refused, match="set it on the Gateway's machine"):
+            await peer.call(method, given)
+    assert json.loads(served.config_path.read_text()) == written
+    assert target.read_text() == "# ours\n"
+
+
+async def test_a_client_cannot_have_an_agent_work_elsewhere(served: Served, peer: Peer) -> None:
+    outside = str(served.config_path.parent / "elsewhere")
+    await peer.call("agents.create", {"name": "Ops"})
+    for method, params in (
+        ("agents.create", {"name": "Other", "workspace": outside}),
+        ("agents.update", {"agentId": "ops", "workspace": outside}),
+        ("agents.update", {"agentId": "ops", "workspace": "~/elsewhere"}),
+    ):
+        with pytest.raises(Refused, match="a directory only inside the state directory"):
+            await peer.call(method, params)
+    assert not (served.config_path.parent / "elsewhere").exists()
+    inside = str(served.config_path.parent / "state" / "elsewhere")
+    await peer.call("agents.update", {"agentId": "ops", "workspace": inside})
+
+
+async def test_what_is_planted_is_shown_to_no_reader(served: Served, enter: Enter) -> None:
+    written = json.loads(served.config_path.read_text())
+    text = plants.COMMENTS + json.dumps(plants.WHOLE | written | {"env": plants.WHOLE["env"]})
+    served.config_path.write_text(text)
+    async with enter(scopes=["operator.read"]) as reader:
+        shown = json.dumps([await _config(reader), await reader.call("logs.tail")])
+    assert [what for what, secret in plants.PLANTED.items() if secret in shown] == []
+
+
+async def test_a_long_text_of_question_marks_is_shown_at_once(served: Served, peer: Peer) -> None:
+    written = json.loads(served.config_path.read_text())
+    served.configure(written | {"channels": {"x": "?" * 200_000, "url": "http://h?" + "&" * 9_999}})
+    assert (await _config(peer))["valid"]
+
+
+@pytest.mark.parametrize("place", ["header", "model", "parameter"])
+async def test_nothing_that_is_sent_to_a_provider_follows_it_to_another_server(
+    served: Served, peer: Peer, place: str
+) -> None:
+    written = json.loads(served.config_path.read_text())
+    fake = written["models"]["providers"]["fake"]
+    match place:
+        case "header":
+            fake["models"][0]["headers"] = {"X-Key": "a-key"}
+        case "model":
+            fake["models"][0]["params"] = {"api_key": "a-key"}
+        case _:
+            written["agents"]["defaults"]["models"] = {"fake/m": {"params": {"api_key": "a-key"}}}
+    served.configure(written)
+    with pytest.raises(Refused, match="is another server than the key was given for"):
+        await _patch(peer, models={"providers": {"fake": {"baseUrl": "http://127.0.0.1:1/v1"}}})

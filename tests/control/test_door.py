@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import aiohttp
@@ -186,16 +185,6 @@ async def test_a_page_of_this_very_host_gets_in(served: Served) -> None:
     async with knocking(served.client, headers={"Origin": served.url}) as peer:
         await peer.event("connect.challenge")
         assert await peer.call("connect", connect_params(SECRET))
-
-
-async def test_too_many_at_the_door_are_turned_away(served: Served) -> None:
-    async with asyncio.timeout(20):
-        waiting = [await served.client.ws_connect("/") for _ in range(32)]
-        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await served.client.ws_connect("/")
-        assert refused.value.status == 503
-        for socket in waiting:
-            await socket.close()
 
 
 async def test_a_big_message_before_the_handshake_is_cut_short(served: Served) -> None:

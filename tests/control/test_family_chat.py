@@ -263,3 +263,35 @@ async def test_everybody_who_watches_a_session_sees_what_a_command_answers(
         await other.call("sessions.messages.subscribe", {"key": MAIN})
         await peer.call("sessions.send", {"key": MAIN, "message": "/status", "idempotencyKey": "s"})
         assert "Model: fake/m" in text_of(await ending(other, "s"))
+
+
+@pytest.mark.parametrize("command", ["/new", "/reset"])
+async def test_starting_over_that_is_sent_again_leaves_no_later_turn_behind(
+    peer: Peer, command: str
+) -> None:
+    await send(peer, "before", "one")
+    asked = {"sessionKey": MAIN, "message": command, "idempotencyKey": "again"}
+    begun = await peer.call("chat.send", asked)
+    await send(peer, "after", "two")
+
+    repeated = await peer.call("chat.send", asked)
+
+    told = await history(peer)
+    assert (repeated["status"], told["sessionId"]) == ("ok", begun["sessionId"])
+    assert len(told["messages"]) == 2
+
+
+async def test_a_stop_that_is_sent_again_stops_no_later_run(
+    peer: Peer, provider: FakeProvider
+) -> None:
+    asked = {"sessionKey": MAIN, "message": "/stop", "idempotencyKey": "again"}
+    await peer.call("chat.send", asked)
+    provider.will(hang_after("wait"))
+    later = {"sessionKey": MAIN, "message": "hi", "idempotencyKey": "later"}
+    await peer.call("chat.send", later)
+    await peer.event("chat", runId="later")
+
+    assert (await peer.call("chat.send", asked))["status"] == "ok"
+
+    aborted = await peer.call("chat.abort", {"sessionKey": MAIN, "runId": "later"})
+    assert aborted["runIds"] == ["later"]

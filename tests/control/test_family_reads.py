@@ -263,3 +263,15 @@ async def test_the_machine_and_its_lanes_are_told(peer: Peer, enter: Enter) -> N
     (lane,) = (await peer.call("diagnostics.lanes", {}))["lanes"]
     assert (lane["activeCount"], lane["queuedCount"]) == (0, 0)
     assert lane["maxConcurrent"] > 0
+
+
+async def test_a_link_names_a_session_by_reference(peer: Peer) -> None:
+    created = await peer.call("sessions.create", {"key": "linked", "label": "Blue lobster"})
+    reference = {"key": created["key"], "slug": "blue-lobster"}
+    asked = {"agentId": "main", "includeGlobal": True, "includeUnknown": True, "allowMissing": True}
+
+    told = await peer.call("sessions.resolve", {**asked, "reference": reference})
+
+    assert (told["ok"], told["key"], told["agentId"]) == (True, created["key"], "main")
+    missing = {"reference": {"key": "agent:main:nowhere"}}
+    assert await peer.call("sessions.resolve", {**asked, **missing}) == {"ok": False}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from opensoul.adapters.transports.routes import METHODS, ROUTES
@@ -12,6 +15,36 @@ from tests.control.conftest import Enter
 
 NAMED = sorted(name for name, method in METHODS.items() if method.scope is not None)
 ROUTED = [route for route in ROUTES if route.scope is not None]
+
+
+SECURITY = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def told() -> dict[Scope, set[str]]:
+    """What SECURITY.md has in a scope's row: the names in it, methods among them."""
+    names = {scope.value: scope for scope in Scope}
+    found: dict[Scope, set[str]] = {}
+    for row in re.findall(r"^\| (`operator\..*?) \| (.*) \|$", SECURITY, re.MULTILINE):
+        words = set(re.findall(r"`([^`]+)`", row[1]))
+        found |= {names[name]: words for name in re.findall(r"`([^`]+)`", row[0])}
+    return found
+
+
+def test_what_each_scope_can_do_at_worst_is_written_down() -> None:
+    rows = told()
+    assert set(rows) == set(Scope)
+    for scope, words in rows.items():
+        for method in (METHODS[word] for word in words if word in METHODS):
+            assert method.scope is not None
+            assert covers([scope], method.scope), (scope, method.name)
+
+
+def test_a_scope_of_which_nothing_is_told_opens_nothing() -> None:
+    needed = {method.scope for method in METHODS.values() if method.missing is None}
+    needed |= {route.scope for route in ROUTES}
+    for scope, words in told().items():
+        if not words & set(METHODS):
+            assert scope not in needed
 
 
 def all_but(scope: Scope) -> list[str]:

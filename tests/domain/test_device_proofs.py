@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import string
 from dataclasses import replace
 
 import pytest
@@ -127,6 +129,45 @@ def test_an_id_that_is_not_the_keys_is_refused(device: Device) -> None:
 def test_a_key_that_is_none_is_refused(device: Device, key: str) -> None:
     proof = replace(device.proof(CLAIM, nonce="n", at=NOW), public_key=key)
     assert fault(proof) == ("device public key invalid", ProofFault.PUBLIC_KEY)
+
+
+FIELD = 2**255 - 19
+ORDER_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
+ORDER_8_TOO = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"
+
+
+def point(y: int, sign: int = 0) -> bytes:
+    return (y | sign << 255).to_bytes(32, "little")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(point(y, sign) for y in (0, 1, FIELD - 1) for sign in (0, 1)),
+        *(bytes.fromhex(y) for y in (ORDER_8, ORDER_8_TOO)),
+        *(point(int.from_bytes(bytes.fromhex(y), "little"), 1) for y in (ORDER_8, ORDER_8_TOO)),
+        *(point(FIELD + y, sign) for y in (0, 1, 2, 18) for sign in (0, 1)),
+    ],
+    ids=bytes.hex,
+)
+def test_a_key_that_proves_nothing_is_refused_whatever_verifies(device: Device, key: bytes) -> None:
+    """Points of small order, and y beyond the field."""
+    proof = device.proof(CLAIM, nonce="n", at=NOW)
+    weak = replace(proof, public_key=base64url(key), device_id=hashlib.sha256(key).hexdigest())
+    with pytest.raises(ProofRefused) as refused:
+        check_proof(weak, CLAIM, nonce="n", now=NOW, verify=lambda *_: True)
+    assert refused.value.fault is ProofFault.PUBLIC_KEY
+
+
+def test_one_key_has_one_spelling(device: Device) -> None:
+    proof = device.proof(CLAIM, nonce="n", at=NOW)
+    key = device.public_key
+    assert check(replace(proof, public_key=f"{key}=")) == key
+    letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    following = letters[letters.index(key[-1]) + 1]  # Other bits behind the last byte.
+    for spelling in (f"{key}==", f"{key}===", key[:-1] + following, f"{key[:-1]}={key[-1]}"):
+        told = fault(replace(proof, public_key=spelling))
+        assert told == ("device public key invalid", ProofFault.PUBLIC_KEY)
 
 
 def test_pem_of_another_kind_is_refused(device: Device) -> None:

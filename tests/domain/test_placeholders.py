@@ -71,12 +71,22 @@ def test_a_foreign_placeholder_is_found_wherever_it_was_meant_as_one(placeholder
 
 
 @pytest.mark.parametrize(
-    "text", ["<YOUR_API_KEY>", "<your key>", "env:NAME", "op://a/b/c", "__OPENCLAW_REDACTED__"]
+    "text",
+    [
+        *("<YOUR_API_KEY>", "<your key>", "env:NAME", "op://a/b/c", "__OPENCLAW_REDACTED__"),
+        *("{env:NAME}", "{file:~/key}", "%(NAME)s", "secretref-env:NAME", "secretref-managed"),
+        "file:/run/secrets/key",
+    ],
 )
 def test_some_texts_are_a_placeholder_only_as_a_whole(text: str) -> None:
     for kind in (Kind.SECRET, Kind.SETTING):
         assert put_in(text, kind) == (text, [text])
         assert put_in(f"x{text}", kind) == (f"x{text}", [])
+
+
+@pytest.mark.parametrize("text", ["${{ secrets.KEY }}", "${{KEY}}", "$ENV{KEY}"])
+def test_the_dollar_of_a_foreign_placeholder_does_not_escape_it(text: str) -> None:
+    assert put_in(text, Kind.SECRET) == (text, [text])
 
 
 @pytest.mark.parametrize("text", ["a$NAMEb", "x %NAME% y", "$2b$10$abcdef", "100%", "p{{x}}", "$a"])

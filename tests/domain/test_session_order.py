@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -80,6 +81,27 @@ async def test_a_change_whose_caller_has_left_is_finished_before_the_next_run(
     assert isinstance(await office.log.end_of("late"), Finished)
     assert office.slow.loads == loads + 1
     assert await office.texts() == [*LEFT[change], "and now?", "hi"]
+
+
+async def test_a_change_that_fails_after_its_caller_has_left_is_no_lost_exception(
+    office: SlowOffice,
+) -> None:
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+    office.slow.gates["compact"] = gate = Gate()
+    changing = begin(office, "compact")
+    await gate.reached.wait()
+    await office.slow.delete(TALK)  # What compacting then finds is an unknown session.
+    changing.cancel()
+    await asyncio.gather(changing, return_exceptions=True)
+
+    gate.opened.set()
+    office.dispatcher.dispatch(run("late"))
+    await office.log.end_of("late")
+    del changing  # Its traceback refers to the task.
+    gc.collect()
+
+    assert reports == []
 
 
 @pytest.mark.parametrize("change", ["compact", "inject"])

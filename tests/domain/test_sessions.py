@@ -78,6 +78,16 @@ def test_a_key_is_read_in_its_canonical_form(text: str, expected: SessionKey, na
         ("acp:1", "reserved prefix"),
         ("CRON:daily", "reserved prefix"),
         ("agent:beta:SubAgent:x", "reserved prefix"),
+        ("agent:main: subagent:x", "reserved prefix"),
+        ("agent:main:sub agent :x", "reserved prefix"),
+        ("agent:main:\u2003cron:x", "reserved prefix"),
+        ("agent:main:\u200bacp:x", "format characters"),
+        ("agent:main:\u3164acp:x", "reserved prefix"),
+        ("agent:main:sub\u00adagent:x", "format characters"),
+        ("agent:main:c\u034fron:x", "reserved prefix"),
+        ("agent:main:\uff53ubagent\uff1ax", "reserved prefix"),
+        ("agent:main:\u017fubagent:x", "reserved prefix"),
+        ("agent:main:\U0001d41c\u24e1on:x", "reserved prefix"),
         ("x" * 502, "longer than 512 bytes"),
         ("ü" * 251, "longer than 512 bytes"),
         (f"agent:main:{'x' * 502}", "longer than 512 bytes"),
@@ -390,3 +400,17 @@ def test_printable_characters_are_all_that_a_readable_user_has() -> None:
     for char in string.printable:
         readable = bound(user=f"x{char}x").key.rest == f"openai-user:x{char}x"
         assert readable == char.isprintable()
+
+
+def test_a_user_that_is_named_like_a_digest_is_not_the_user_of_that_digest() -> None:
+    victim = bound(user="J\u00fcrgen").key
+    name = victim.rest.removeprefix("openai-user:")
+    assert name.startswith("sha256-")
+    for spelling in (name, f" {name} ", "sha256-", name[:-1]):
+        digest = hashlib.sha256(spelling.encode()).hexdigest()
+        assert bound(user=spelling).key.rest == f"openai-user:sha256-{digest}"
+
+
+@pytest.mark.parametrize("key", ["sub-agent:x", "acpé:x", "x subagent:y", "subagents:x"])
+def test_other_prefixes_are_free(key: str) -> None:
+    assert bound(session_key=key).key.rest == key

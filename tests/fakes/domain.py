@@ -190,11 +190,8 @@ class FakeStore:
             raise self.append_failure
         self.turns.append(turn)
 
-    async def prune_one_off(self, before: float) -> int:
-        kept = [turn for turn in self.turns if not turn.one_off or turn.at >= before]
-        pruned = len(self.turns) - len(kept)
-        self.turns = kept
-        return pruned
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        raise NotImplementedError
 
     async def check_writable(self) -> None:
         if self.write_failure is not None:

@@ -62,7 +62,12 @@ def _longest(port: int, over: threading.Event) -> float:
 
 def _main() -> None:
     over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+
+    def wait_for_end_of_input() -> None:
+        sys.stdin.read()
+        over.set()
+
+    threading.Thread(target=wait_for_end_of_input, daemon=True).start()
     print("asking", flush=True)
     print(_longest(int(sys.argv[1]), over))
 

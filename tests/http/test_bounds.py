@@ -79,14 +79,16 @@ async def test_what_is_within_the_limits_is_taken(client: Client, fields: dict[s
 
 
 async def test_a_long_name_is_cut_where_it_is_told(client: Client) -> None:
-    reply = await client.chat(**{"k" * 1_000_000: 1})
+    fields: dict[str, Any] = {"k" * 1_000_000: 1}
+    reply = await client.chat(**fields)
 
     assert (reply.status, reply.headers["x-opensoul-ignored"]) == (200, "k" * 64 + "...")
 
 
 @pytest.mark.parametrize("field", ["metadata", "logit_bias"])
 async def test_a_long_key_is_cut_in_the_path_of_a_wrong_value(client: Client, field: str) -> None:
-    reply = await client.chat(**{field: {"k" * 1_000_000: []}})
+    fields: dict[str, Any] = {field: {"k" * 1_000_000: []}}
+    reply = await client.chat(**fields)
 
     assert reply.status == 400
     assert reply.error["param"] == f"{field}.{'k' * 128}"

@@ -147,6 +147,38 @@ async def test_half_a_body_that_looks_complete_is_waited_for(provider: FakeProvi
     assert await answered(provider, 0.01) == COUNTED
 
 
+async def test_lines_of_json_are_waited_for(provider: FakeProvider) -> None:
+    async def slowly(exchange: Exchange) -> None:
+        await exchange.head("application/x-ndjson")
+        for part in (TEXT, TEXT, STOP):
+            await exchange.piece(part[6:].strip() + b"\n")
+            await asyncio.sleep(0.1)  # The client's patience for an end is shorter.
+        await exchange.end()
+
+    provider.will(slowly)
+    assert text_of(await answered(provider, 0.01)) == "HelloHello"
+
+
+@pytest.mark.parametrize("then", [cut, reset, silence])
+@pytest.mark.parametrize("lines", [b"TEXT\nSTOP", b"TEXT\nSTOP\nCOUNTS\n"])
+async def test_lines_of_json_are_complete_when_the_finish_reason_came(
+    provider: FakeProvider, then: Ending, lines: bytes
+) -> None:
+    for name, part in ((b"TEXT", TEXT), (b"STOP", STOP), (b"COUNTS", COUNTS)):
+        lines = lines.replace(name, part[6:].strip())
+    provider.will(ending(lines, then=then, content_type="application/x-ndjson"))
+    assert text_of(await answered(provider, 0.05)) == "Hello"
+
+
+@pytest.mark.parametrize("then", [cut, reset, silence])
+@pytest.mark.parametrize("end", [1, 2])
+async def test_the_finish_reason_needs_no_line_end_behind_it(
+    provider: FakeProvider, then: Ending, end: int
+) -> None:
+    provider.will(ending(TEXT, STOP[:-end], then=then))
+    assert await answered(provider, 0.05) == COMPLETE
+
+
 async def test_half_a_body_is_no_answer(provider: FakeProvider, client: OpenAICompletions) -> None:
     provider.will(ending(WHOLE[:-3], then=cut, content_type="application/json"))
     events, failed = await failure(client, call(provider.base_url))

@@ -56,6 +56,14 @@ FORMS = [
     pytest.param(event({"type": "rate_limit_error", "message": "Slow down."}), id="a type"),
     pytest.param(event({**chunk({}), **RATE}), id="beside empty content"),
     pytest.param(event(minimax(1002, "Slow down.")), id="MiniMax"),
+    pytest.param(event({"choices": [{"delta": {}, "error": RATE}]}), id="OpenRouter"),
+    pytest.param(
+        event({"choices": [{"delta": {"content": ""}, "error": RATE, "finish_reason": "error"}]}),
+        id="OpenRouter, with a finish reason",
+    ),
+    pytest.param(event({"success": False, "errors": [RATE]}), id="a list of errors"),
+    pytest.param(event({"errors": RATE}), id="errors"),
+    pytest.param(event({"status": "449", "msg": "Slow down."}), id="iFlow"),
     pytest.param(event({**chunk({}), "x_groq": {"error": "Rate limit: Slow down."}}), id="Groq"),
 ]
 
@@ -96,6 +104,7 @@ def test_an_error_behind_many_alike_chunks_is_not_overlooked() -> None:
         minimax("1002", "Slow down."),
         {"message": "Too many requests: Slow down."},
         {"detail": "Rate limit. Slow down."},
+        {"success": False, "errors": [RATE], "result": {}},
     ],
 )
 def test_a_body_may_be_an_error(document: object) -> None:
@@ -141,10 +150,16 @@ def test_the_codes_of_minimax_are_kinds_of_failure(code: int, kind: FailureKind)
     assert refusal(event({**chunk({"content": "a"}), **minimax(code, "no")})).kind is kind
 
 
+def test_a_list_of_details_is_quoted() -> None:
+    with pytest.raises(ModelFailed, match="field required"):
+        read_whole(orjson.dumps({"detail": [{"loc": ["body"], "msg": "field required"}]}))
+
+
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
         ("Too many requests", FailureKind.RATE_LIMIT),
+        ("QPS request limit reached", FailureKind.RATE_LIMIT),
         ("The engine is overloaded", FailureKind.OVERLOADED),
         ("upstream timed out", FailureKind.TIMEOUT),
         ("Invalid API key", FailureKind.AUTH),
@@ -199,7 +214,8 @@ def test_the_time_to_wait_is_read_from_the_error(
 _NO_ERRORS: list[object] = [
     *({}, None, "", [], False, 0, {"code": 0}, {"code": "0", "message": ""}),
     *({"message": None, "type": None, "code": None}, {"code": 200, "message": "OK"}),
-    *({"code": 0, "message": "success"}, {"error": {}}),
+    *({"code": 0, "message": "success"}, {"error": {}}, {"code": 0, "message": "Success."}),
+    {"code": None, "message": "No error"},
 ]
 QUIET: list[dict[str, Any]] = [{"error": error} for error in _NO_ERRORS]
 QUIET += [
@@ -207,7 +223,7 @@ QUIET += [
     *({"base_resp": {"status_code": 0, "status_msg": ""}}, {"base_resp": None}),
     *({"base_resp": {"status_code": 0, "status_msg": "success"}}, {"base_resp": {}}),
     *({"x_groq": {"id": "1", "error": None}}, {"x_groq": None}, {"status": "in_progress"}),
-    {"code": 0, "message": "Success", "sid": "x"},
+    *({"code": 0, "message": "Success", "sid": "x"}, {"errors": []}, {"errors": None}),
 ]
 
 

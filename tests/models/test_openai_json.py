@@ -102,6 +102,11 @@ def test_bytes_that_are_no_utf8_cost_no_more_than_themselves(text: bytes, expect
     assert text_of(read(b"data: " + payload + b"\n\n", STOP)) == expected
 
 
+def test_a_control_character_in_a_string_is_taken_as_it_is() -> None:
+    payload = orjson.dumps(chunk({"content": "a b"})).replace(b"a b", b"a\tb\x01")
+    assert text_of(read(b"data: " + payload + b"\n\n", STOP)) == "a\tb\x01"
+
+
 @pytest.mark.parametrize("number", ["NaN", "-Infinity"])
 def test_numbers_that_json_does_not_know_do_no_harm(number: str) -> None:
     payload = orjson.dumps(chunk({"content": "a"})).replace(b'"fake"', number.encode())

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import orjson
 import pytest
 
 from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.models.openai_request import Encoder
 from opensoul.domain.errors import FailureKind
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
 from opensoul.domain.model_calls import Compat, ModelFinished, Usage
@@ -234,3 +240,29 @@ async def test_the_usage_that_comes_last_is_told(
     last = (await collect(client, call(provider.base_url)))[-1]
     assert isinstance(last, ModelFinished)
     assert last.usage == Usage(7, 3)
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+def test_threads_that_encode_the_same_messages_get_each_its_own_text() -> None:
+    encode, threads = Encoder(), 4
+
+    def read(messages: list[Message]) -> list[str]:
+        return [one["content"] for one in orjson.loads(orjson.dumps(encode(messages)))]
+
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(100):
+            texts = [f"{number}.{place}" for place in range(20)]
+            messages = [text_message(Role.USER, text) for text in texts]
+            assert list(pool.map(read, [messages] * threads)) == [texts] * threads
+    del messages
+
+    assert len(encode) == 0

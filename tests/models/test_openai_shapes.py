@@ -61,6 +61,18 @@ def test_where_several_choices_were_seen_another_one_alone_is_not_joined() -> No
     assert text_of(read(both, choices(choice(1, "c")), choices(choice(0, "d")), STOP)) == "ad"
 
 
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_where_indexes_count_the_pieces_several_in_a_chunk_are_joined(first: int) -> None:
+    alone = [choices(choice(first + number, text)) for number, text in enumerate("ab")]
+    several = choices(choice(first + 2, "c"), choice(first + 3, "d"))
+    assert text_of(read(*alone, several, choices(choice(first + 4, "e")), STOP)) == "abcde"
+
+
+def test_an_empty_place_among_the_choices_is_no_choice() -> None:
+    events = read(event({"choices": [None]}), event({"choices": [None, choice(0, "a")]}), STOP)
+    assert text_of(events) == "a"
+
+
 CONTENTS: list[tuple[object, str]] = [
     ("a", "a"),
     (["a", "b"], "ab"),
@@ -199,6 +211,11 @@ STUBS: list[dict[str, Any]] = [
     {"tool_calls": [None]},
     {"tool_calls": []},
     {"tool_calls": {}},
+    {"tool_calls": {"index": 0, "function": FUNCTION}},
+    {"tool_calls": "[]"},
+    {"tool_calls": [[], "", {"function": ""}]},
+    {"tool_calls": [{"function": {"name": " ", "arguments": ""}}]},
+    {"function_call": "none"},
     {"tool_calls": [{"index": 0, "id": "", "type": "function", "function": FUNCTION}]},
     {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": FUNCTION}]},
     {"tool_calls": [{"index": 0, "function": None}]},

@@ -98,6 +98,13 @@ def test_what_the_standard_does_not_know_reads_the_same_however_it_is_cut() -> N
     assert [(type(event), event) for event in single] == expected
 
 
+def test_json_objects_and_the_mark_need_no_blank_line_between_them() -> None:
+    stream = b'data: {"a": 1}\ndata: {"b": [\ndata: {"c": 2}]}\ndata:{"d": 3}\ndata: [DONE]\n'
+    expected = [b'{"a": 1}', b'{"b": [\n{"c": 2}]}', b'{"d": 3}', DONE]
+    for cut in range(len(stream) + 1):
+        assert read([stream[:cut], stream[cut:]]) == expected, cut
+
+
 LINE_ENDS = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])
 PARTS = st.one_of(
     st.builds("data: {0}{1}{1}".format, st.sampled_from(["", " ", "a", "data: ", "ü"]), LINE_ENDS),

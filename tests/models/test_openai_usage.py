@@ -26,6 +26,8 @@ def reported(*chunks: dict[str, Any]) -> Usage | None:
         {**chunk({}), "usage": COUNTS},
         {"choices": [], "usage": COUNTS},
         {"choices": [{"index": 0, "delta": {"content": "b"}, "usage": COUNTS}]},
+        {"choices": [{"index": 0, "delta": {"content": "", "usage": COUNTS}}]},
+        {"choices": [{"index": 0, "message": {"usage": COUNTS}}]},
         {"choices": [{"index": 7, "delta": {"content": ""}, "usage": COUNTS}]},
         {**chunk({"content": "b"}), "x_groq": {"id": "r", "usage": COUNTS}},
     ],

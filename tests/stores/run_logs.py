@@ -24,9 +24,11 @@ FORGETFUL = Bounds(finished=0)
 """Nothing that has ended stays in memory."""
 
 LOGS: dict[str, Callable[[Path, Clock, Bounds], RunLog]] = {
-    "memory": lambda directory, clock, bounds: MemoryRunLog(clock=clock, bounds=bounds),
+    "memory": lambda directory, clock, bounds: MemoryRunLog(
+        clock=clock, bounds=bounds, steady=clock
+    ),
     "sqlite": lambda directory, clock, bounds: SqliteRunLog(
-        directory / FILE, clock=clock, bounds=bounds
+        directory / FILE, clock=clock, bounds=bounds, steady=clock
     ),
 }
 
@@ -34,8 +36,8 @@ LOGS: dict[str, Callable[[Path, Clock, Bounds], RunLog]] = {
 class HandClock:
     """A clock that stands still until it is moved."""
 
-    def __init__(self) -> None:
-        self.now = 1_000.0
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
 
     def __call__(self) -> float:
         return self.now
@@ -58,7 +60,9 @@ async def started(
     directory: Path, clock: Clock | None = None, bounds: Bounds = BOUNDS, **options: Any
 ) -> AsyncIterator[SqliteRunLog]:
     """The durable log of that directory, for as long as a process might have it."""
-    log = SqliteRunLog(directory / FILE, clock=clock or HandClock(), bounds=bounds, **options)
+    clock = clock or HandClock()
+    options = {"steady": clock, **options}
+    log = SqliteRunLog(directory / FILE, clock=clock, bounds=bounds, **options)
     await log.start()
     try:
         yield log

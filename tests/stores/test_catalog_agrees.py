@@ -147,11 +147,11 @@ class StoresAgree(RuleBasedStateMachine):
         self._runner.run(done())
         self._agree()
 
-    @rule(before=times)
-    def prune(self, before: float) -> None:
+    @rule(keep=st.sampled_from([None, 3_600.0, -3_600.0]))
+    def prune(self, keep: float | None) -> None:
         plain, sqlite = self._plain, self._sqlite
-        pruned = self._runner.run(sqlite.prune_one_off(before))
-        assert pruned == self._runner.run(plain.prune_one_off(before))
+        pruned = self._runner.run(sqlite.prune_one_off(keep))
+        assert pruned == self._runner.run(plain.prune_one_off(keep))
         self._agree()
 
     @rule()

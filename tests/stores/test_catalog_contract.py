@@ -419,7 +419,7 @@ async def test_a_one_off_session_that_somebody_changes_lasts(store: Store, way: 
             await store.reset(KEY, at=1.0, new_id="new")
         case _:
             await store.compact(KEY, 0, at=1.0, new_id="new")
-    assert await store.prune_one_off(100.0) == 0
+    assert await store.prune_one_off(-1.0) == 0
     info = await store.find(KEY)
     assert info is not None
     assert not info.one_off
@@ -429,7 +429,7 @@ async def test_a_late_turn_makes_a_one_off_session_last_too(store: Store) -> Non
     await store.append(make_turn("r1", session_id="a", at=1.0, one_off=True))
     await store.append(make_turn("r2", session_id="b", at=1.0, one_off=True))
     await store.append(make_turn("r3", session_id="a", at=1.0))
-    assert await store.prune_one_off(100.0) == 0
+    assert await store.prune_one_off(-1.0) == 0
 
 
 async def test_a_catalog_that_is_not_open_refuses_everything(closed_store: Store) -> None:

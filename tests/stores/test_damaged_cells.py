@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -13,6 +14,8 @@ import pytest_asyncio
 
 from opensoul.adapters.stores.sqlite import SqliteStore
 from opensoul.adapters.stores.sqlite_damage import UNREADABLE
+from opensoul.domain.errors import SendBlocked, StoreFailed
+from opensoul.domain.send_policy import SendPolicy, check_send
 from opensoul.domain.session_records import SessionInfo, SessionQuery, UsageQuery
 from opensoul.domain.sessions import SessionKey
 
@@ -121,6 +124,49 @@ async def test_a_damaged_cell_spoils_nothing_but_itself(
     await store.check()
 
 
+NO_COUNTS = ["'many'", "x'ff00'", "9e99", str(2**63 - 1)]
+COUNTS = [
+    *[("transcripts", f"message_count = {damaged}") for damaged in NO_COUNTS],
+    *[("transcripts", f"turn_count = {damaged}") for damaged in NO_COUNTS],
+    *[("turns", f"first_message = {damaged}") for damaged in NO_COUNTS],
+    *[("turns", f"message_count = {damaged}") for damaged in NO_COUNTS],
+    *[("messages", f"tokens = {damaged}") for damaged in NO_COUNTS[:2]],
+    ("turns", f"model = {NOT_UTF8}"),
+]
+
+
+@pytest.mark.parametrize(("table", "assignment"), COUNTS)
+async def test_a_damaged_count_loses_no_message_and_no_later_turn(
+    store: SqliteStore, path: Path, table: str, assignment: str
+) -> None:
+    damage(path, table, assignment)
+
+    assert [one.number for one in await store.messages(DAMAGED, limit=10)] == [1, 2]
+    assert await store.transcripts(DAMAGED, 10)
+    if table == "turns":
+        with pytest.raises(StoreFailed, match=r"does not say which messages|not UTF-8"):
+            await store.turn("run-damaged")
+    assert await store.usage(UsageQuery((0.0, 4e9)))
+    later = make_turn("later", question(), answer(), key=DAMAGED, session_id="damaged")
+    last = make_turn("last", question(), answer(), key=DAMAGED, session_id="damaged")
+    await asyncio.gather(store.append(later), store.append(last))
+
+    kept = await store.messages(DAMAGED, limit=10)
+    assert [one.number for one in kept] == [1, 2, 3, 4, 5, 6]
+    loaded = await store.load(DAMAGED, 1_000_000)
+    assert loaded is not None
+    assert len(loaded.tail.messages) == 6
+
+
+async def test_a_damaged_transcript_id_is_listed_and_shown(store: SqliteStore, path: Path) -> None:
+    damage(path, "transcripts", "session_id = x'ff'")
+
+    assert set(await listed(store)) == {"damaged", "sound"}
+    assert len(await store.messages(DAMAGED, limit=10)) == 2
+    assert len(await store.transcripts(DAMAGED, 10)) == 1
+    assert (await store.reset(DAMAGED, at=9.0, new_id="new")).session_id == "new"
+
+
 async def test_damage_is_logged_once_with_its_place(
     store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +187,31 @@ async def test_the_readable_settings_of_a_damaged_cell_stay(store: SqliteStore, 
     assert (await listed(store))["damaged"].settings == {"label": "mine"}
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ["x'7b'", "x'ff00'", "'[1, 2]'", "17", "'{\"sendPolicy\": []}'", f"x'{'5b' * 100_000}'"],
+)
+async def test_a_lost_send_policy_denies_until_it_is_set_anew(
+    store: SqliteStore, path: Path, cell: str
+) -> None:
+    damage(path, "sessions", f"settings = {cell}")
+    unread = {"unread": False}  # As programs send it by themselves for a session that is looked at.
+    for changes in ({}, unread):
+        if changes:
+            await store.patch(DAMAGED, changes, at=2.0, new_id="unused")
+        info, loaded = await store.find(DAMAGED), await store.load(DAMAGED, 1_000)
+        assert info is not None
+        assert loaded is not None
+        for settings in (info.settings, loaded.settings, (await listed(store))["damaged"].settings):
+            with pytest.raises(SendBlocked, match=r"cannot be read .*sessions\.patch"):
+                check_send(DAMAGED, SendPolicy(), settings.get("sendPolicy"))
+
+    await store.patch(DAMAGED, {"sendPolicy": None}, at=3.0, new_id="unused")
+    mended = await store.load(DAMAGED, 1_000)
+    assert mended is not None
+    check_send(DAMAGED, SendPolicy(), mended.settings.get("sendPolicy"))
+
+
 async def test_a_change_of_settings_mends_the_row(
     store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,7 +222,8 @@ async def test_a_change_of_settings_mends_the_row(
     again = SqliteStore(path)
     await again.open()
     try:
-        assert (await listed(again, label="new"))["damaged"].settings == {"label": "new"}
+        settings = (await listed(again, label="new"))["damaged"].settings
+        assert settings == {"label": "new", "sendPolicy": "unreadable"}
     finally:
         await again.close()
     assert not caplog.messages

@@ -21,7 +21,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 def log(clock: HandClock) -> MemoryRunLog:
-    return MemoryRunLog(clock=clock)
+    return MemoryRunLog(clock=clock, steady=clock)
 
 
 def live_runs(log: MemoryRunLog) -> LiveRuns[Log]:
@@ -68,7 +68,7 @@ async def test_a_follower_that_leaves_leaves_no_trace(log: MemoryRunLog) -> None
 async def test_what_long_runs_give_up_at_their_end_is_not_counted_for_ever(
     clock: HandClock,
 ) -> None:
-    log = MemoryRunLog(clock=clock, bounds=Bounds(events_per_run=3))
+    log = MemoryRunLog(clock=clock, steady=clock, bounds=Bounds(events_per_run=3))
     for n in range(10):
         tell(log, f"r{n}", *[TextDelta("x" * 1_000)] * 3, END)
         log_of = live_runs(log).find(f"r{n}")

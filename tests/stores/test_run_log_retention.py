@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ async def test_runs_are_forgotten_a_day_after_their_end(tmp_path: Path, clock: H
     async with started(tmp_path, clock) as log:
         assert await log.find("r7") is not None
         assert texts(await told_kept(log, "r7")) == "a"
-        clock.now += 61.0
+        clock.now += 43_261.0  # Of the time that no process was there for, half of the day counts.
         tell(log, "new", END)
         await told_kept(log, "new")
         await until(tmp_path / FILE, "SELECT count(*) FROM runs", lambda count: count == 2)
@@ -92,6 +93,23 @@ async def test_runs_are_forgotten_a_day_after_their_end(tmp_path: Path, clock: H
             await told_kept(log, "r7")
         assert [run.id for run in await log.unfinished()] == ["live"]
     assert rows(tmp_path / FILE, "SELECT count(*) FROM events") == [(1,)]
+
+
+async def test_a_run_log_of_the_first_version_is_brought_up_to_date(
+    tmp_path: Path, clock: HandClock
+) -> None:
+    path = tmp_path / FILE
+    with closing(open_database(path, RUNS.migrations[:1], kind=RUNS)) as old:
+        for number, ended in enumerate((500.0, 90_000.0), 1):
+            row = (number, f"r{number}", "agent:main:x", "main", "o", "agent", "abort", "")
+            old.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'finished', 0, 0, ?, 1, 0)",
+                (*row, ended),
+            )
+    clock.now = 90_000.0
+    async with started(tmp_path, clock) as log:
+        await until(path, "SELECT count(*) FROM runs", lambda count: count == 1)
+        assert await listed(log) == ["r2"]
 
 
 async def test_events_that_take_too_much_room_go_and_their_runs_stay(

@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from opensoul.adapters.stores import sqlite_run_log_keeper
+from opensoul.adapters.stores.run_log_live import Bounds
 from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
 from opensoul.adapters.stores.sqlite_schema import open_database
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.model_calls import TextDelta
-from opensoul.domain.run_records import RunQuery
+from opensoul.domain.run_records import RunQuery, RunRecord, RunStatus
+from opensoul.domain.runs import Started
 
 from .run_logs import (
     END,
     FILE,
     FORGETFUL,
     HandClock,
+    listed,
     record,
     rows,
     started,
     tell,
     texts,
     told_kept,
+    until,
     words,
 )
 from .test_sqlite_writer import files_no_longer_than
@@ -56,12 +62,15 @@ async def test_a_full_disk_stops_no_run(tmp_path: Path, caplog: pytest.LogCaptur
         assert await log.reserve(record("x")) is None
         log.append("s", END)
         assert len(await told_kept(log, "s")) == 2
-    assert caplog.messages == ["events of runs cannot be kept", "events of runs are kept again"]
+    assert caplog.messages == [
+        "the run log cannot be written",
+        "the run log cannot be written: it works again",
+    ]
     async with started(tmp_path) as log:
         assert texts(await told_kept(log)) == "abbb"
 
 
-async def test_an_end_that_could_not_be_kept_is_told_as_such(tmp_path: Path) -> None:
+async def test_an_end_that_could_not_be_kept_at_once_is_kept_later(tmp_path: Path) -> None:
     async with started(tmp_path, bounds=FORGETFUL) as log:
         tell(log, "r", *words("a"))
         await told_kept(log, until=1)
@@ -72,11 +81,127 @@ async def test_an_end_that_could_not_be_kept_is_told_as_such(tmp_path: Path) -> 
             log.append("r", END)
             with pytest.raises(StoreFailed, match="cannot be written"):
                 await following
-        with pytest.raises(StoreFailed, match="How run 'r' ended could not be kept"):
-            await told_kept(log)
+            assert (await found(log, "r")).status is RunStatus.FINISHED
+        assert texts(await told_kept(log)) == "ab"
     async with started(tmp_path) as log:
-        (left,) = await log.unfinished()
-        assert (left.id, left.last_seq) == ("r", 1)
+        assert await log.unfinished() == ()
+        assert (await found(log, "r")).last_seq == 3
+
+
+async def found(log: SqliteRunLog, run_id: str) -> RunRecord:
+    run = await log.find(run_id)
+    assert run is not None
+    return run
+
+
+async def standing(log: SqliteRunLog) -> dict[str, RunStatus]:
+    """How the Runs stand, after checking that a list says the same of each as a look at it."""
+    listed: dict[str, RunStatus] = {}
+    cursor = None
+    while True:
+        page = await log.list(RunQuery(limit=100, cursor=cursor))
+        listed |= {run.id: run.status for run in page.runs}
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    for run_id, status in listed.items():
+        assert (await found(log, run_id)).status is status
+    running = await log.list(RunQuery(limit=1_000, status=RunStatus.RUNNING))
+    wanted = {run_id for run_id, status in listed.items() if status is RunStatus.RUNNING}
+    assert {run.id for run in running.runs} == wanted
+    return listed
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@contextmanager
+def full(_: Path) -> Iterator[None]:
+    with files_no_longer_than(0):
+        yield
+
+
+@pytest.mark.parametrize("trouble", [locked, full])
+@pytest.mark.parametrize("bytes_waiting", [10**9, 1_000])
+async def test_no_run_stays_running_whose_end_could_not_be_kept(
+    tmp_path: Path,
+    trouble: Callable[[Path], AbstractContextManager[None]],
+    bytes_waiting: int,
+) -> None:
+    ids = [f"r{n:03}" for n in range(600)]
+    memory = Bounds(finished=100, finished_bytes=bytes_waiting)
+    async with started(tmp_path, bounds=memory) as log:
+        for run_id in ids:
+            tell(log, run_id, Started(0.0, 0.0), *words("some words"))
+        tell(log, "alive", Started(0.0, 0.0))
+        for run_id in (*ids, "alive"):
+            await told_kept(log, run_id, until=1)
+        with trouble(tmp_path / FILE):
+            for run_id in ids:
+                log.append(run_id, *words(" more" * 20), END)
+            if trouble is full:
+                with pytest.raises(StoreFailed):
+                    await told_kept(log, ids[0], after=3)
+            status = dict.fromkeys(ids, RunStatus.FINISHED) | {"alive": RunStatus.RUNNING}
+            assert await standing(log) == status
+        end = "SELECT count(*) FROM runs WHERE status = 'finished'"
+        await until(tmp_path / FILE, end, lambda count: count == len(ids))
+        assert await standing(log) == status
+        for run_id in (ids[0], ids[-1]):
+            *_, last = await told_kept(log, run_id, after=3)
+            assert last.event == END
+    async with started(tmp_path) as log:
+        assert [run.id for run in await log.unfinished()] == ["alive"]
+
+
+async def test_runs_that_wait_for_the_file_take_little_memory_each(tmp_path: Path) -> None:
+    memory = Bounds(finished=10, finished_bytes=100_000)
+    async with started(tmp_path, bounds=memory) as log:
+        with files_no_longer_than(0):
+            for n in range(300):
+                tell(log, f"r{n}", *words("x" * 10_000), END)
+                if n % 100 == 0:
+                    with pytest.raises(StoreFailed):
+                        await told_kept(log, f"r{n}")
+            opened = log._require()
+            assert len(opened.keeper.unkept) == 300
+            assert sum(waiting.size for waiting in opened.keeper.unkept.values()) < 400_000
+        await told_kept(log, "r299")
+
+
+async def test_no_run_begins_while_too_many_wait_for_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_run_log_keeper, "MOST_UNKEPT", 20)
+    async with started(tmp_path, bounds=FORGETFUL) as log:
+        with files_no_longer_than(0):
+            for n in range(20):
+                tell(log, f"r{n}", END)
+            with pytest.raises(StoreFailed, match="20 runs wait for the run log"):
+                log.open(record("one more"))
+            with pytest.raises(StoreFailed, match="20 runs wait for the run log"):
+                await log.reserve(record("one more"))
+            again = await log.reserve(record("r7"))
+            assert again is not None
+            with pytest.raises(StoreFailed):
+                await told_kept(log, "r3")
+        await told_kept(log, "r3")
+        await until(tmp_path / FILE, "SELECT count(*) FROM runs", lambda count: count == 20)
+        tell(log, "one more", END)
+
+
+async def test_a_reservation_that_is_left_on_the_disk_is_not_listed(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        await log.reserve(record("r"))
+        with files_no_longer_than(0):
+            await log.release("r")
+        assert await log.find("r") is None
+        assert await listed(log) == []
 
 
 async def test_nobody_remains_of_a_reservation_given_up_while_the_log_closes(

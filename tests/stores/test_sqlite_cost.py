@@ -12,8 +12,9 @@ import pytest
 from opensoul.adapters.stores.sqlite import SqliteStore
 from opensoul.adapters.stores.sqlite_damage import DamageLog
 from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
+from opensoul.adapters.stores.sqlite_one_offs import prune_expired
 from opensoul.adapters.stores.sqlite_schema import open_database
-from opensoul.adapters.stores.sqlite_turns import load_session, prune_batch
+from opensoul.adapters.stores.sqlite_turns import load_session
 from opensoul.domain.history import estimate_all
 from opensoul.domain.sessions import SessionKey
 
@@ -48,8 +49,8 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         append_turns(connection, [make_turn("short", *said * 5, key=SHORT)])
         for n in range(300):
             key = SessionKey("main", f"once-{n}")
-            turn = make_turn(f"once-{n}", key=key, at=float(n), one_off=True)
-            append_turns(connection, [turn])
+            turn = make_turn(f"once-{n}", key=key, one_off=True)
+            append_turns(connection, [turn], float(n))
         connection.execute("COMMIT")
         yield connection
 
@@ -80,11 +81,11 @@ def test_adding_a_turn_costs_the_same_in_a_long_session(connection: sqlite3.Conn
 
 def test_pruning_looks_only_at_what_it_deletes(connection: sqlite3.Connection) -> None:
     steps = Steps(connection)
-    assert prune_batch(connection, 0.0, 100) == 0
+    assert prune_expired(connection, 0.0, 100) == 0
     assert steps.taken() < 100
-    assert prune_batch(connection, 10.0, 100) == 10
+    assert prune_expired(connection, 10.0, 100) == 10
     for_ten = steps.taken()
-    assert prune_batch(connection, 300.0, 10) == 10
+    assert prune_expired(connection, 300.0, 10) == 10
     assert steps.taken() <= for_ten * 1.1
     left = connection.execute("SELECT count(*) FROM sessions").fetchone()[0]
     turns = connection.execute("SELECT count(*) FROM turns").fetchone()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -158,19 +159,48 @@ async def test_no_path_means_a_database_in_memory(
     assert files_beside(tmp_path / ":memory:") == [":memory:"]
 
 
+def overwrite(path: Path) -> None:
+    """Put something else behind the first page, which stays."""
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+
+
+def cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 2)
+
+
+@pytest.mark.parametrize("damage", [overwrite, cut])
+async def test_a_damaged_file_is_refused_with_what_to_do(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    store = SqliteStore(path)
+    await store.open()
+    await store.append(make_turn("r1"))
+    await store.close()
+    damage(path)
+    message = await refusal(path)
+    assert "is damaged: database disk image is malformed" in message
+    assert "restore a backup" in message
+
+
 async def test_damage_inside_the_file_is_told_not_mended(tmp_path: Path) -> None:
     path = tmp_path / "sessions.sqlite3"
     store = SqliteStore(path)
     await store.open()
     await store.append(make_turn("r1"))
     await store.close()
-    whole = path.read_bytes()
-    path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
     await store.open()
+    overwrite(path)
     with pytest.raises(StoreFailed, match=r"cannot be read.*malformed"):
         await store.load(KEY, 1_000)
     with pytest.raises(StoreFailed, match=r"cannot be written.*malformed"):
         await store.append(make_turn("r2"))
     with pytest.raises(StoreFailed):
         await store.check()
+    with pytest.raises(StoreFailed, match=r"malformed\. Nothing was sent .* restore a backup"):
+        await store.check_writable()
     await store.close()

@@ -14,14 +14,15 @@ from opensoul.domain.errors import StoreFailed
 from opensoul.domain.history import estimate_all
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
 from opensoul.domain.model_calls import Usage
-from opensoul.domain.ports import SessionStore, StoredSession, Transcript
+from opensoul.domain.ports import Clock, SessionStore, StoredSession, Transcript
 from opensoul.domain.sessions import SessionKey
 
 from .building import KEY, answer, make_turn, question
+from .run_logs import HandClock
 
-STORES: dict[str, Callable[[Path], SessionStore]] = {
-    "memory": lambda directory: MemoryStore(),
-    "sqlite": lambda directory: SqliteStore(directory / "sessions.sqlite3"),
+STORES: dict[str, Callable[[Path, Clock], SessionStore]] = {
+    "memory": lambda directory, steady: MemoryStore(steady=steady),
+    "sqlite": lambda directory, steady: SqliteStore(directory / "sessions.sqlite3", steady=steady),
 }
 PLENTY = 1_000_000
 STRANGE_TEXTS = [
@@ -36,9 +37,14 @@ STRANGE_TEXTS = [
 ]
 
 
+@pytest.fixture
+def steady() -> HandClock:
+    return HandClock()
+
+
 @pytest.fixture(params=STORES)
-def closed_store(request: pytest.FixtureRequest, tmp_path: Path) -> SessionStore:
-    return STORES[request.param](tmp_path)
+def closed_store(request: pytest.FixtureRequest, tmp_path: Path, steady: HandClock) -> SessionStore:
+    return STORES[request.param](tmp_path, steady)
 
 
 @pytest.fixture
@@ -188,22 +194,57 @@ async def test_a_caller_that_gives_up_does_not_disturb_the_others(store: Session
     assert [result for n, result in enumerate(done) if n != 3] == [None] * 19
 
 
-async def test_old_one_off_sessions_are_pruned_and_nothing_else(store: SessionStore) -> None:
+@pytest.mark.parametrize("at", [0.0, 1_000.0, 4e9])
+async def test_old_one_off_sessions_are_pruned_and_nothing_else(
+    store: SessionStore, steady: HandClock, at: float
+) -> None:
+    """Whatever the system's clock says meanwhile."""
     lasting, old, new = (SessionKey("main", name) for name in ("lasting", "old", "new"))
-    await store.append(make_turn("r1", key=lasting, at=1.0))
-    await store.append(make_turn("r2", key=old, at=1.0, one_off=True))
-    await store.append(make_turn("r3", key=new, at=100.0, one_off=True))
-    assert await store.prune_one_off(100.0) == 1
+    await store.append(make_turn("r1", key=lasting, at=1_000.0))
+    await store.append(make_turn("r2", key=old, at=1_000.0, one_off=True))
+    steady.now += 60.0
+    await store.append(make_turn("r3", key=new, at=at, one_off=True))
+    assert await store.prune_one_off(None) == await store.prune_one_off(60.0) == 0
+    steady.now += 1.0
+    assert await store.prune_one_off(60.0) == 1
     assert await store.load(old, PLENTY) is None
     assert await tail_of(store, lasting) == make_turn("r1").messages
     assert await tail_of(store, new) == make_turn("r3").messages
-    assert await store.prune_one_off(100.0) == 0
+    assert await store.prune_one_off(60.0) == 0
+
+
+async def one_offs(store: SessionStore, count: int, size: int) -> list[int]:
+    """Store that many one-off turns; which of them are there."""
+    for n in range(count):
+        key = SessionKey("main", f"one-{n}")
+        await store.append(make_turn(f"one-{n}", question("x" * size), key=key, one_off=True))
+    return [n for n in range(count) if await store.load(SessionKey("main", f"one-{n}"), 1)]
+
+
+async def test_one_off_sessions_take_no_more_than_they_may(store: SessionStore) -> None:
+    await store.append(make_turn("r1", question("y" * 200_000)))
+    assert await one_offs(store, 20, 5_000) == [*range(20)]
+    pruned = await store.prune_one_off(None, 50_000)
+    assert 10 < pruned < 15
+    assert await store.prune_one_off(None, 50_000) == 0
+    left = [n for n in range(20) if await store.load(SessionKey("main", f"one-{n}"), 1)]
+    assert left == [*range(pruned, 20)]  # The oldest went.
+    assert await tail_of(store, KEY)
+
+
+async def test_the_bound_of_one_off_sessions_holds_without_being_asked_for(
+    store: SessionStore,
+) -> None:
+    assert await store.prune_one_off(None, 50_000) == 0
+    there = await one_offs(store, 60, 5_000)
+    assert len(there) < 15
+    assert 59 in there
 
 
 async def test_pruning_many_goes_through_to_the_end(store: SessionStore) -> None:
     turns = [make_turn(f"r{n}", key=SessionKey("main", f"{n}"), one_off=True) for n in range(250)]
     await asyncio.gather(*map(store.append, turns))
-    assert await store.prune_one_off(2_000.0) == 250
+    assert await store.prune_one_off(-1.0) == 250
     await store.append(turns[0])
     assert await tail_of(store, turns[0].key) == turns[0].messages
 
@@ -212,7 +253,7 @@ async def test_a_one_off_session_that_is_returned_to_lasts(store: SessionStore) 
     await store.append(make_turn("r1", one_off=True))
     await store.append(make_turn("r2", one_off=False))
     await store.append(make_turn("r3", one_off=True))
-    assert await store.prune_one_off(2_000.0) == 0
+    assert await store.prune_one_off(-1.0) == 0
 
 
 async def test_an_open_store_is_fit(store: SessionStore) -> None:

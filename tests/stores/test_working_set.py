@@ -45,7 +45,7 @@ async def settled(future: asyncio.Future[T], result: T | Exception) -> None:
     await asyncio.sleep(0)
 
 
-def written() -> asyncio.Future[bool]:
+def written() -> asyncio.Future[int]:
     return asyncio.get_running_loop().create_future()
 
 

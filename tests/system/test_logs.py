@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from unicodedata import category
 
 import pytest
 
@@ -276,6 +277,29 @@ def test_text_styles_escape_what_would_look_like_a_line_of_the_log(
         assert "x\\x0d\\x0ay" in first
         assert all(line.startswith("  ") for line in rest)
         assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize("style", ["pretty", "compact", "json"])
+def test_no_text_of_a_client_or_provider_steers_the_terminal_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, style: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "" if coloured else "1")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    evil = "<\x1b]0;t\x07\x9b2J\x7f\u202e\u2066\u200b\u00ad\ufeff\u2028\U000e0041\ud800>"
+    try:
+        fail(evil)
+    except ValueError:
+        log(style=style).exception("%s", evil, extra={"user": evil, "map": {evil: [evil]}})
+    printed = re.sub(r"\x1b\[\d*m", "", terminal.getvalue()) if coloured else terminal.getvalue()
+    steering = [c for c in printed if category(c) in ("Cc", "Cf", "Zl", "Zp", "Cs") and c != "\n"]
+    assert steering == []
+    if style == "json":
+        [line] = printed.splitlines()
+        assert json.loads(line)["user"] == evil.replace("\ud800", r"\ud800")
+    else:
+        assert r"user='<\\x1b]0;t\\x07\\x9b2J" in printed or r"<\x1b]0;t\x07\x9b2J" in printed
 
 
 def test_pretty_and_compact_say_the_same_in_different_width(

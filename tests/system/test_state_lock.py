@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import stat
@@ -47,6 +49,63 @@ def test_a_second_process_is_told_who_holds_the_directory(tmp_path: Path) -> Non
         assert str(tmp_path) in str(error)
         assert ", since 20" in str(error)
         assert "serving 127.0.0.1:18789" in str(error)
+
+
+@pytest.mark.parametrize("names", [[LOCK_FILE], [LOCK_FILE, HOLDER_FILE]])
+def test_deleting_the_lock_file_lets_nobody_in(tmp_path: Path, names: list[str]) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "link").symlink_to("state")
+    with other_process(tmp_path / "state") as process:
+        for name in names:
+            (tmp_path / "state" / name).unlink()
+        for spelling in ("state", "link"):
+            for _ in range(2):  # A refused attempt leaves a new lock file, which it does not hold.
+                holder = refusal(tmp_path / spelling).holder
+                assert (None if holder is None else holder.pid) == (
+                    process.pid if HOLDER_FILE not in names else None
+                )
+    with StateLock(tmp_path / "state"):
+        pass
+
+
+def test_a_directory_that_is_moved_away_stays_locked_and_the_new_one_is_free(
+    tmp_path: Path,
+) -> None:
+    with other_process(tmp_path / "state"):
+        (tmp_path / "state").rename(tmp_path / "moved")
+        with StateLock(tmp_path / "state"):
+            refusal(tmp_path / "moved")
+
+
+def test_two_gateways_cannot_share_the_directory_of_a_store(tmp_path: Path) -> None:
+    stores = tmp_path / "stores"
+    first = StateLock(tmp_path / "a", store_dirs=[stores, stores, tmp_path / "a"])
+    second = StateLock(tmp_path / "b", store_dirs=[stores])
+    with first:
+        with pytest.raises(
+            StateLocked, match=rf"{stores}, which holds the database of {tmp_path / 'b'},"
+        ):
+            second.acquire()
+        refusal(stores)
+        with StateLock(tmp_path / "b"):  # Nothing of the failed attempt is left.
+            pass
+    with second:
+        refusal(tmp_path / "b")
+
+
+def test_where_a_directory_cannot_be_locked_the_file_is_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "a network file system")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with StateLock(tmp_path):
+        refusal(tmp_path)
 
 
 def test_a_killed_process_keeps_nobody_out(tmp_path: Path) -> None:

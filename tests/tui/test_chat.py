@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from unicodedata import category
 
 import pytest
 from textual.pilot import Pilot
@@ -15,6 +16,7 @@ from tests.client.fake_gateway import (
     SESSION,
     TOKEN,
     FakeGateway,
+    failed,
     finished,
     serving,
     started,
@@ -45,6 +47,11 @@ async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
         await pilot.pause()
 
 
+def steering(shown: str) -> set[str]:
+    bad = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return {hex(ord(c)) for c in shown if category(c) in bad and c not in "\n\u200d"}
+
+
 def said(app: Chat) -> list[str]:
     return app.screen_stack[0].query_one(Transcript).texts
 
@@ -71,6 +78,39 @@ async def test_it_shows_what_was_said_and_streams_what_is_said_now(fake: FakeGat
     [asked] = fake.methods("agent")
     assert (asked["message"], asked["sessionKey"]) == ("hi", SESSION)
     assert app.failure is None
+
+
+def screen(app: Chat) -> str:
+    """All characters on the screen, and the addresses that they link to."""
+    strips = app.screen._compositor.render_strips()
+    segments = [segment for strip in strips for segment in strip]
+    assert not [s for s in segments if s.style is not None and s.style.link]
+    assert not [s for s in segments if s.style is not None and "@click" in s.style.meta]
+    return "\n".join(strip.text for strip in strips)
+
+
+async def test_nothing_that_others_wrote_steers_the_screen_or_is_markup(fake: FakeGateway) -> None:
+    evil = "[link=http://x.example]a[/link][@click=app.quit]b[/]\x1b]0;t\x07\x9b2J\u202ec\u2066"
+    plain = "[link=http://x.example]a[/link][@click=app.quit]b[/]]0;t2Jc"
+    fake.answers["chat.history"] = {"messages": [message("assistant", evil)]}
+    fake.answers["sessions.list"] = {"sessions": [{"key": evil, "label": evil, "updatedAt": 1e300}]}
+    app = chat(fake, session_key=evil)
+    async with app.run_test(size=(200, 40)) as pilot:
+        await until(pilot, lambda: said(app) == [plain])
+        assert state(app).startswith(f"{plain}  ·  ")
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: bool(fake.runs))
+        [run] = fake.runs.values()
+        pieces = ["x\x1b", "[31m", "\x9b", "0m👩", "\u200d", "👧", "\u202e"]
+        await run.tell(started(), *map(text, pieces), failed(evil))
+        await until(pilot, lambda: said(app)[-1] == "x[31m0m👩\u200d👧")
+        bubble = app.screen_stack[0].query(Bubble).last()
+        await until(pilot, lambda: f"[{plain}]" in str(bubble.render()))
+        assert steering(screen(app)) == set()
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, SessionChooser))
+        await pilot.pause()
+        assert steering(screen(app)) == set()
 
 
 async def test_only_an_answer_that_goes_on_has_a_cursor(fake: FakeGateway) -> None:

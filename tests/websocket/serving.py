@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from quart import Quart, websocket
+from quart import Quart, request, websocket
 
 from opensoul.adapters.transports.control.inbound import BoundedConnection
 from opensoul.adapters.transports.control.wire import Wire, wire_of
@@ -72,6 +72,7 @@ def make_app(served: Served) -> Quart:
                 message = await websocket.receive()
                 if message == "raise the limit":
                     wire.limit, wire.limit_reason = LARGER, "payload too large"
+                    wire.authenticated = True
                 if message == "close":
                     await websocket.close(4001, "as asked")
                 if message == "return":
@@ -87,7 +88,8 @@ def make_app(served: Served) -> Quart:
 
     @app.websocket("/slow")
     async def slow() -> None:
-        async with watched():
+        async with watched() as wire:
+            wire.authenticated = True
             await websocket.accept()
             await served.read_on.wait()
             while True:
@@ -100,6 +102,10 @@ def make_app(served: Served) -> Quart:
             await websocket.accept()
             raise LookupError("of the tests")
 
+    @app.post("/body")
+    async def body() -> str:
+        return str(len(await request.get_data()))
+
     @app.websocket("/refused")
     async def refused() -> tuple[str, int]:
         return "Not now", 503
@@ -111,10 +117,12 @@ def make_app(served: Served) -> Quart:
 async def serving(
     timing: Timing = Timing(),  # noqa: B008 (frozen)
     peers: PeerConnections | None = None,
+    *,
+    http2: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve on a free port of this machine alone."""
     served = Served()
-    listen = ListenSettings(hosts=("127.0.0.1",), port=0)
+    listen = ListenSettings(hosts=("127.0.0.1",), port=0, http2=http2)
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     server = asyncio.create_task(

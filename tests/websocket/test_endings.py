@@ -9,10 +9,13 @@ import struct
 from collections.abc import Callable
 
 import pytest
+from hypercorn import protocol
 from hypercorn.protocol import h2, h11
 
 from opensoul.adapters.transports.control.wire import NoWire, Wire, wire_of
 from opensoul.app import websocket_rules
+from opensoul.app.http1_rules import RuledHttp1, RuledHttpStream
+from opensoul.app.http2_rules import RuledHttp2
 from opensoul.app.websocket_stream import RuledStream
 from opensoul.app.websocket_wire import Timing
 from tests.websocket.client import CLOSE, PING, PONG, TEXT, RawClient, close_frame, frame, opened
@@ -210,22 +213,57 @@ def test_installing_twice_is_installing_once() -> None:
     websocket_rules.install()
     websocket_rules.install()
     assert h11.WSStream is h2.WSStream is RuledStream  # type: ignore[attr-defined]
+    assert h11.HTTPStream is h2.HTTPStream is RuledHttpStream  # type: ignore[attr-defined]
+    assert (protocol.H11Protocol, protocol.H2Protocol) == (RuledHttp1, RuledHttp2)  # type: ignore[attr-defined]
 
 
-def test_a_hypercorn_of_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("protocol", "H11Protocol"),
+        ("protocol", "H2Protocol"),
+        ("protocol.h11", "HTTPStream"),
+        ("protocol.h11", "WSStream"),
+        ("protocol.h2", "HTTPStream"),
+        ("protocol.h2", "WSStream"),
+        ("asyncio.run", "TCPServer"),
+    ],
+)
+def test_a_hypercorn_that_makes_other_classes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, module: str, name: str
+) -> None:
     websocket_rules.install()
-    with monkeypatch.context() as changed:
-        changed.setattr("hypercorn.protocol.h2.WSStream", object)
-        with pytest.raises(websocket_rules.HypercornChanged, match="h2 does not make"):
-            websocket_rules.install()
-    with monkeypatch.context() as changed:
-        changed.delattr("hypercorn.asyncio.tcp_server.TCPServer.protocol_send")
-        with pytest.raises(websocket_rules.HypercornChanged, match="TCPServer has no"):
-            websocket_rules.install()
-    with monkeypatch.context() as changed:
-        changed.setattr("hypercorn.asyncio.tcp_server.TCPServer.__init__", lambda self: None)
-        with pytest.raises(websocket_rules.HypercornChanged, match="TCPServer takes no writer"):
-            websocket_rules.install()
+    monkeypatch.setattr(f"hypercorn.{module}.{name}", object)
+    with pytest.raises(
+        websocket_rules.HypercornChanged, match=f"hypercorn.{module} does not use its {name}"
+    ):
+        websocket_rules.install()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        ("asyncio.tcp_server.TCPServer", "protocol_send"),
+        ("protocol.h11.H11Protocol", "_check_protocol"),
+        ("protocol.h2.H2Protocol", "_priority_updated"),
+        ("protocol.http_stream.HTTPStream", "handle"),
+    ],
+)
+def test_a_hypercorn_without_what_is_overridden_is_refused(
+    monkeypatch: pytest.MonkeyPatch, owner: str, name: str
+) -> None:
+    websocket_rules.install()
+    monkeypatch.delattr(f"hypercorn.{owner}.{name}")
+    message = f"{owner.rpartition('.')[2]} has no {name}"
+    with pytest.raises(websocket_rules.HypercornChanged, match=message):
+        websocket_rules.install()
+
+
+def test_a_hypercorn_with_other_parameters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    websocket_rules.install()
+    monkeypatch.setattr("hypercorn.asyncio.tcp_server.TCPServer.__init__", lambda self: None)
+    with pytest.raises(websocket_rules.HypercornChanged, match="TCPServer takes no writer"):
+        websocket_rules.install()
 
 
 async def stuck(wire: Wire) -> None:

@@ -84,13 +84,13 @@ async def stream(served: Served, window: int = 65_535) -> AsyncIterator[Stream]:
 
 
 async def test_a_stream_that_gives_no_room_is_cut_with_its_connection() -> None:
-    async with serving(BRISK) as served, stream(served, window=0) as one:
+    async with serving(BRISK, http2=True) as served, stream(served, window=0) as one:
         await one.over.wait()
         await served.left.wait()
 
 
-async def test_a_stream_echoes_and_closes_with_the_code_of_the_application(served: Served) -> None:
-    async with stream(served) as one:
+async def test_a_stream_echoes_and_closes_with_the_code_of_the_application() -> None:
+    async with serving(http2=True) as served, stream(served) as one:
         one.send(frame(TEXT, b"hello"))
         assert await one.client.text() == "hello"
         one.send(frame(TEXT, b"close"))
@@ -102,7 +102,7 @@ async def test_a_stream_echoes_and_closes_with_the_code_of_the_application(serve
 
 async def test_a_stream_that_does_not_answer_a_ping_is_closed() -> None:
     async with (
-        serving(BRISK) as served,
+        serving(BRISK, http2=True) as served,
         stream(served) as one,
     ):
         assert await one.client.frame() == (PING, b"")

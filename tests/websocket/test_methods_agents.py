@@ -35,8 +35,8 @@ class TakenOver:
     def __post_init__(self) -> None:
         self._editor = editor(self.place)
 
-    def snapshot(self) -> ConfigSnapshot:
-        return self._editor.snapshot()
+    def snapshot(self, *, reader: bool = False) -> ConfigSnapshot:
+        return self._editor.snapshot(reader=reader)
 
     def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         return self._editor.replace(raw, base_hash)
@@ -154,8 +154,9 @@ async def test_the_answer_waits_until_the_agent_can_be_used(agents: Agents) -> N
 async def test_a_gateway_that_does_not_reload_says_that_the_agent_waits(agents: Agents) -> None:
     agents.configure("{ gateway: { reload: { mode: 'off' } } }")
     agents.config.at_once = False
-    told = await agents.ask("agents.create", name="ops", workspace="/w")
-    assert (told["applied"], told["workspace"]) == (False, "/w")
+    workspace = str(agents.place.state / "w")
+    told = await agents.ask("agents.create", name="ops", workspace=workspace)
+    assert (told["applied"], told["workspace"]) == (False, workspace)
 
 
 @pytest.mark.parametrize(

@@ -395,6 +395,35 @@ async def test_a_session_can_be_begun_with_a_message(bench: Bench) -> None:
     assert [one["content"][0]["text"] for one in history["messages"]] == ["hello", "hi"]
 
 
+@pytest.mark.parametrize("size", [250, 501])
+async def test_a_key_of_any_length_that_the_grammar_allows_is_of_use_everywhere(
+    bench: Bench, size: int
+) -> None:
+    key = "k" * size
+    whole = f"agent:main:{key}"
+    for spelling in (key, whole):
+        gate, run_id = Gate(), f"K-{len(spelling)}"
+        bench.runner.script(run_id, gate, answered())
+        told = await bench.ask(
+            "sessions.create", key=spelling, message="hello", idempotencyKey=run_id
+        )
+        assert (told["key"], told["runId"]) == (whole, run_id)
+        await gate.reached.wait()
+        assert (await bench.ask("sessions.abort", runId=run_id))["aborted"]
+        await bench.log.end_of(run_id)
+    sent = await bench.ask("sessions.send", key=whole, message="again")
+    await bench.log.end_of(sent["runId"])
+    assert (await bench.ask("chat.history", sessionKey=whole))["sessionKey"] == whole
+
+
+@pytest.mark.parametrize("key", ["k" * 502, "é" * 251])
+async def test_a_key_beyond_the_grammars_limit_is_refused_with_the_limit(
+    bench: Bench, key: str
+) -> None:
+    for method in ("sessions.create", "sessions.send"):
+        assert "is longer than 512 bytes" in await refusal(bench, method, key=key, message="hi")
+
+
 async def test_sending_and_aborting_by_key(bench: Bench) -> None:
     gate = Gate()
     bench.runner.script("K", gate, answered())

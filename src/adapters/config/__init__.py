@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from .context import Inputs
     from .editing import ConfigEditor
     from .loading import Loaded, load
-    from .redaction import REDACTED, redacted
+    from .redaction import redacted
     from .reference import render_reference
     from .schema import Root, json_schema
+    from .secret_texts import REDACTED, masked
     from .source import ConfigSource
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "json_schema",
     "load",
     "locate",
+    "masked",
     "redacted",
     "render",
     "render_reference",
@@ -51,13 +53,14 @@ _LATER = {
     "ConfigSource": "source",
     "Inputs": "context",
     "Loaded": "loading",
-    "REDACTED": "redaction",
+    "REDACTED": "secret_texts",
     "Rejected": "changes",
     "ReloadEvent": "changes",
     "Root": "schema",
     "Skipped": "changes",
     "json_schema": "schema",
     "load": "loading",
+    "masked": "secret_texts",
     "redacted": "redaction",
     "render_reference": "reference",
 }

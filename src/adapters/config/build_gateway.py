@@ -27,13 +27,14 @@ _EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - asked for by `bind: "lan"` and refuse
 _MAX_PORT = 65_535
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 _ORIGIN = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?"
+    r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*+://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?"
 )
 
 
 def build_listen(building: Building) -> ListenSettings:
     """Addresses, port and TLS; what is wrong with them is reported."""
-    return ListenSettings(_hosts(building), _port(building), _tls(building))
+    http2 = building.config.gateway.http2
+    return ListenSettings(_hosts(building), _port(building), _tls(building), http2)
 
 
 def is_loopback(host: str) -> bool:

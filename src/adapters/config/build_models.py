@@ -168,6 +168,7 @@ class Models:
             auth_header=entry.auth_header,
             connect_timeout=float(entry.connect_timeout_seconds),
             idle_timeout=float(entry.idle_timeout_seconds),
+            max_answer_bytes=entry.max_answer_bytes,
             proxy=Secret(proxy) if proxy else None,
         )
 

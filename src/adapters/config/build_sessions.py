@@ -46,6 +46,7 @@ def build_sessions(building: Building) -> SessionSettings:
         },
         send_policy=_send_policy(building),
         one_off_retention=days * 86_400.0 if days else None,
+        one_off_max_bytes=session.one_off_max_bytes or None,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .issues import KeyPath
+from .issues import KeyPath, bounded
 from .places import Locations, Overrides, absolute
 from .problems import Problems
 from .schema import Root
@@ -73,6 +73,7 @@ class Building:
         return self.problems.broken(*self.checked.original(*path))
 
     def note(self, sentence: str) -> None:
+        sentence = bounded(sentence)
         if sentence not in self.notes:
             self.notes.append(sentence)
 

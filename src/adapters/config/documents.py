@@ -51,11 +51,21 @@ class Node:
         """The deepest node on the way to `path`, and what of the way is left."""
         node = self
         for i, key in enumerate(path):
-            below = next((child for name, child in children(node) if name == key), None)
+            below = _child(node, key)
             if below is None:
                 return node, path[i:]
             node = below
         return node, ()
+
+
+def _child(node: Node, key: str | int) -> Node | None:
+    match node.value:
+        case dict():
+            return node.value.get(key) if isinstance(key, str) else None
+        case list() if isinstance(key, int) and 0 <= key < len(node.value):
+            return node.value[key]
+        case _:
+            return None
 
 
 def children(node: Node) -> list[tuple[str | int, Node]]:

@@ -24,23 +24,29 @@ from ...domain.errors import InvalidRequest
 from ...domain.ports import Clock
 from .context import Inputs
 from .documents import Unreadable, parse
-from .guarding import check_edit
+from .guarding import check_inert, check_names, check_text
 from .hints import described_schema
 from .issues import dotted
 from .patching import patched
 from .places import Locations
-from .redaction import REDACTED
 from .saving import save
+from .secret_texts import REDACTED
 from .sentinels import placeholders, restored_text
 from .snapshots import Content, content_of, snapshot_of
 
 HASH_REQUIRED = "config base hash required; re-run config.get and retry"
 HASH_STALE = "config changed since last load; re-run config.get and retry"
+MAX_TEXT = 1_000_000
+"""Characters of an edit. Comparing what is larger would take a processor for minutes."""
 _NOTHING_KEPT = "holds the placeholder of a secret, and the file has none there"
 
 
 class ConfigEditor:
-    """The ConfigFile over a real file. `lock_timeout`: seconds to wait for other programs."""
+    """The ConfigFile over a real file. `lock_timeout`: seconds to wait for other programs.
+
+    `on_machine`: edits come from a user who may edit the file itself, as with the command line.
+    Otherwise they come from clients, and may not do everything (see `guarding` and `machine`).
+    """
 
     def __init__(
         self,
@@ -49,17 +55,20 @@ class ConfigEditor:
         *,
         clock: Clock = time.time,
         lock_timeout: float = 10.0,
+        on_machine: bool = False,
     ) -> None:
         # A configuration that is only tried out must not leave a token behind.
         self._inputs = replace(inputs, generated_token=lambda _: "made-when-the-gateway-starts")
         self._locations = locations
         self._clock = clock
         self._lock_timeout = lock_timeout
+        self._on_machine = on_machine
         self._turn = threading.Lock()
 
-    def snapshot(self) -> ConfigSnapshot:
+    def snapshot(self, *, reader: bool = False) -> ConfigSnapshot:
         """See ConfigFile."""
-        return snapshot_of(content_of(self._locations), self._locations, self._inputs)
+        content = content_of(self._locations)
+        return snapshot_of(content, self._locations, self._inputs, reader=reader)
 
     def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         """See ConfigFile."""
@@ -84,30 +93,30 @@ class ConfigEditor:
         """See ConfigFile."""
         with self._locked():
             make = patch if callable(patch) else lambda _: patch
-            return self._patch(content_of(self._locations), make)
+            before = content_of(self._locations)
+            return self._write(before, patched(before, make, self._locations, self._inputs))
 
     def schema(self) -> Mapping[str, object]:
         """See ConfigFile."""
         return described_schema(self._clock())
 
-    def _patch(self, before: Content, make: MakePatch) -> ConfigSnapshot:
-        return self._write(before, patched(before, make, self._locations, self._inputs))
-
     def _guarded(self, before: Content, text: str) -> str:
-        """The same text. Raises ConfigRefused for what only who has the file may write there."""
-        try:
-            held = before.value() if before.exists else {}
-        except Unreadable:
-            held = {}
-        check_edit(held, parse(text), str(self._locations.config_path))
+        """The same text. Raises ConfigRefused for what only the file's own user may write there."""
+        if not self._on_machine:
+            after = Content(_encoded(text), exists=True)
+            check_text(before, after, str(self._locations.config_path))
         return text
 
     def _write(self, before: Content, text: str) -> ConfigSnapshot:
         """Check the whole configuration with the new text, and save it if it is another."""
         after = Content(_encoded(text), exists=True)
+        if not self._on_machine:
+            check_names(before, after, self._locations, self._inputs)
         snapshot = snapshot_of(after, self._locations, self._inputs)
         if not snapshot.valid:
             raise ConfigRefused(snapshot.issues)
+        if not self._on_machine:
+            check_inert(before, after, self._locations, self._inputs)
         if after.data is not None and after.data != before.data:
             save(self._file, after.data)
         return snapshot
@@ -147,6 +156,8 @@ def _check_hash(before: Content, base_hash: str | None) -> None:
 
 
 def _parsed(raw: str, name: str) -> object:
+    if len(raw) > MAX_TEXT:
+        raise InvalidRequest(f"{name} is longer than {MAX_TEXT} characters", param="raw")
     _encoded(raw)
     try:
         return parse(raw)

@@ -32,16 +32,27 @@ def effective_environment(
             if node.value == f"${{{name}}}":
                 note(f"{dotted((*path, name))} has no value: the variable {name} is not set.")
                 continue
-            value = with_variables(node.value, Kind.SETTING, env, (*path, name), report)
+            value = with_variables(
+                node.value, Kind.SETTING, env, (*path, name), report, secret=True
+            )
             if value.strip():
                 merged[name] = value
     return merged
 
 
 def with_variables(
-    text: str, kind: Kind, env: Mapping[str, str], path: KeyPath, report: Report
+    text: str,
+    kind: Kind,
+    env: Mapping[str, str],
+    path: KeyPath,
+    report: Report,
+    *,
+    secret: bool = False,
 ) -> str:
-    """The text with its placeholders replaced. Reports those that cannot be; they stay."""
+    """The text with its placeholders replaced. Reports those that cannot be; they stay.
+
+    `secret`: what looks like a placeholder may be a secret that has its form.
+    """
 
     def value_of(name: str, default: str | None) -> str | None:
         if not env.get(name):
@@ -55,10 +66,10 @@ def with_variables(
         return env[name]
 
     def foreign(placeholder: str) -> None:
-        shown = placeholder if placeholder.isprintable() else "this"
+        shown = f"`{placeholder}`" if placeholder.isprintable() and not secret else "this"
         report(
             path,
-            f"`{shown}` looks like a placeholder, and none of that form is replaced; write "
+            f"{shown} looks like a placeholder, and none of that form is replaced; write "
             "`${NAME}` or `${NAME:-default}` for an environment variable, or put a `$` in front "
             "of it where that text itself is meant",
         )

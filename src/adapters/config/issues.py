@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .secret_texts import masked
+
 Signature = tuple[int, int, int]
 """mtime in nanoseconds, size, inode: what changes when a file does."""
 
@@ -15,6 +17,10 @@ KeyPath = tuple[str | int, ...]
 ENVIRONMENT = "environment"
 COMMAND_LINE = "command line"
 
+_LONGEST_KEY = 100
+_LONGEST_QUOTE = 64
+_LONGEST_MESSAGE = 2_000
+_QUOTED = re.compile(r"`([^`]*+)`")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_$*<>/:\[\]-]+")
 
 
@@ -61,11 +67,24 @@ def dotted(path: Iterable[str | int]) -> str:
     """The path as text: `agents.list.0.id`; a key that holds a dot or a blank is quoted."""
     text = ""
     for key in path:
+        if isinstance(key, str) and len(key) > _LONGEST_KEY:
+            key = f"{key[:_LONGEST_KEY]}..."
         if isinstance(key, str) and not _PLAIN_KEY.fullmatch(key):
             text += f'["{key}"]'
         else:
             text += f".{key}" if text else str(key)
     return text
+
+
+def bounded(message: str) -> str:
+    """The message with what it quotes of the configuration cut short, and without secrets."""
+    short = _QUOTED.sub(_quoted, message)
+    return short if len(short) <= _LONGEST_MESSAGE else f"{short[:_LONGEST_MESSAGE]}..."
+
+
+def _quoted(found: re.Match[str]) -> str:
+    text = masked(found[1])
+    return f"`{text}`" if len(text) <= _LONGEST_QUOTE else f"`{text[:_LONGEST_QUOTE]}...`"
 
 
 def printable(text: str) -> str:

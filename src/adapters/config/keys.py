@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from .issues import KeyPath, dotted
 from .schema import INERT, Root, StarPath
 from .schema.fields import Section
@@ -24,6 +26,7 @@ _MOVED: dict[KeyPath, str] = {
     ("routing",): "it is spelled bindings, messages or channels now, by its parts",
 }
 _LONGEST = 64
+_MAX_GUESSES = 500
 _SLIPS = ((5, 1), (11, 2), (_LONGEST, 3))
 """How many slips a key may have and still be the one that was meant, by its length."""
 
@@ -57,11 +60,28 @@ class _Place:
 
 
 def unknown_keys(data: Any) -> Iterator[UnknownKey]:
-    """The keys of a configuration that mean nothing to the schema, outermost only."""
-    return _in(data, Shape("object", model=Root), _Place())
+    """The keys of a configuration that mean nothing to the schema, outermost only.
+
+    Of very many only the first are compared with the keys that there are, and noted.
+    """
+    unknown = 0
+    for found in _in(data, Shape("object", model=Root), _Place()):
+        if isinstance(found, UnknownKey):
+            yield found
+            continue
+        unknown += 1
+        told = _unknown(*found, guess=unknown <= _MAX_GUESSES)
+        if unknown <= _MAX_GUESSES or told.error is not None:
+            yield told
+    if unknown > _MAX_GUESSES:
+        more = unknown - _MAX_GUESSES
+        yield UnknownKey((), note=f"{more} more keys are not known here and have no effect.")
 
 
-def _in(value: Any, shape: Shape, place: _Place) -> Iterator[UnknownKey]:
+def _in(
+    value: Any, shape: Shape, place: _Place
+) -> Iterator[UnknownKey | tuple[_Place, type[BaseModel] | None]]:
+    """What is known of a key, or its place and the model that does not have it."""
     match value:
         case dict() if shape.kind == "object":
             for key, item in value.items():
@@ -71,7 +91,7 @@ def _in(value: Any, shape: Shape, place: _Place) -> Iterator[UnknownKey]:
                 elif found is not None:
                     yield from _in(item, found[0], here)
                 else:
-                    yield _unknown(here, shape.model)
+                    yield here, shape.model
         case dict() if shape.kind == "record":
             for key, item in value.items():
                 yield from _in(item, shape_of(shape.item), place.item(key))
@@ -87,11 +107,11 @@ def _inert_note(place: _Place) -> str | None:
     return f"{dotted(place.shown)} has no effect here{f': {row.note}' if row.note else ' yet'}."
 
 
-def _unknown(place: _Place, model: Any) -> UnknownKey:
+def _unknown(place: _Place, model: Any, *, guess: bool) -> UnknownKey:
     if place.path in _MOVED:
         return UnknownKey(place.path, f"there is no such key any more; {_MOVED[place.path]}")
     allowed = sorted(fields_of(model))
-    near = nearest(str(place.path[-1]), allowed)
+    near = nearest(str(place.path[-1]), allowed) if guess else None
     if near is not None:
         meant = f"there is no such key; did you mean `{near}`? Allowed here: {listing(allowed)}"
         return UnknownKey(place.path, meant)

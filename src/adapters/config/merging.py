@@ -12,7 +12,7 @@ from .issues import KeyPath
 
 def same(one: object, other: object) -> bool:
     """Whether two values are written alike; `1`, `1.0` and `true` are three."""
-    return _canonical(one) == _canonical(other)
+    return canonical(one) == canonical(other)
 
 
 def merged(target: object, patch: object) -> object:
@@ -70,7 +70,7 @@ def _keeps_includes(item: object, here: Node, mine: object) -> bool:
     """
     if not (isinstance(item, list) and isinstance(mine, list) and isinstance(here.value, list)):
         return False
-    including = [old for old in mine if f'"{INCLUDE}":' in _canonical(old)]
+    including = [old for old in mine if f'"{INCLUDE}":' in canonical(old)]
     return len(here.value) == len(mine) and all(
         any(same(old, new) for new in item) for old in including
     )
@@ -80,5 +80,6 @@ def _first(nodes: Iterator[Node]) -> list[Node]:
     return [node for node in (next(nodes, None),) if node is not None]
 
 
-def _canonical(value: object) -> str:
+def canonical(value: object) -> str:
+    """A value as text, the same for values that are written alike."""
     return json.dumps(value, sort_keys=True)

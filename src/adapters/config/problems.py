@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .documents import Files, Node
-from .issues import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, dotted
+from .issues import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, bounded, dotted
+
+MAX_ISSUES = 500
+"""Each further one would be compared with all, and nobody reads so many."""
 
 
 @dataclass(slots=True)
@@ -17,19 +20,19 @@ class Problems:
     main_file: str
     tree: Node
     found: list[Issue] = field(default_factory=list)
-    paths: list[KeyPath] = field(default_factory=list)
+    paths: dict[KeyPath, None] = field(default_factory=dict)
 
     def report(self, path: KeyPath, message: str) -> None:
         """Something is wrong at `path`. A second message for it counts as an echo of the first."""
         node, rest = self.tree.at(path)
         if rest and not isinstance(node.value, dict):
             path, rest = path[: -len(rest)], ()
-        if path in self.paths:
+        if path in self.paths or len(self.paths) >= MAX_ISSUES:
             return
         local = (*node.path, *rest)
         line = self.files.line(node.file, local)
-        self.paths.append(path)
-        self.found.append(Issue(node.file, dotted(path), line, message))
+        self.paths[path] = None
+        self.found.append(Issue(node.file, dotted(path), line, bounded(message)))
 
     def variable(self, name: str, message: str) -> None:
         """Something is wrong with an environment variable."""

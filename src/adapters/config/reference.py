@@ -37,13 +37,17 @@ def render_reference() -> str:
 
 _LEGEND = [
     "`*` stands for any key, or for a position in a list. *Ours*: an addition to the schema that",
-    "this one is compatible with. *Restart*: in force after the next start.",
+    "this one is compatible with. *Restart*: in force after the next start. *Machine*: names a",
+    "path, a program or an address of the machine, or keeps strangers out; over the network no",
+    "new value can be written there, but for paths inside the state directory.",
 ]
 _HEAD = ["| key | type | default | meaning |", "|---|---|---|---|"]
 _WITHOUT = [
     "These are known from the family's files, which can so be used as they are. Their values are",
     "not checked, and variables in them are not replaced. Each that is given is named in a note at",
     "the start and by `opensoul doctor`. Those of `agents.list` are the same in `agents.entries`.",
+    "Over the network they can be removed but not set, as other programs read the same file; only",
+    "those that are marked *Client* can be set.",
     "",
 ]
 _ALIKE = ("agents", "entries")
@@ -68,12 +72,15 @@ def _meaning(entry: Entry) -> str:
         words.append("*Restart.*")
     if mark(entry.field, "x-addition"):
         words.append("*Ours.*")
+    if mark(entry.field, "x-machine") not in (None, "server"):
+        words.append("*Machine.*")
     return " ".join(words)
 
 
 def _inert_line(path: StarPath) -> str:
     row = INERT[path]
-    return f"- `{'.'.join(path)}`: {row.meaning}{f' Here: {row.note}.' if row.note else ''}"
+    client = " *Client.*" if row.remote else ""
+    return f"- `{'.'.join(path)}`: {row.meaning}{f' Here: {row.note}.' if row.note else ''}{client}"
 
 
 def _default(field: FieldInfo) -> str:
@@ -132,4 +139,4 @@ def _with_bounds(text: str, metadata: Iterable[Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(render_reference(), end="")
+    print(render_reference(), end="")  # noqa: T201 - for `make docs`

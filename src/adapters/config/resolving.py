@@ -78,7 +78,14 @@ class _Resolver:
                 items = [self.node(item, place.below(i)) for i, item in enumerate(node.value)]
                 return Node(items, node.file, node.path)
             case str():
-                text = with_variables(node.value, place.kind, self.env, place.path, self.report)
+                text = with_variables(
+                    node.value,
+                    place.kind,
+                    self.env,
+                    place.path,
+                    self.report,
+                    secret=place.secret,
+                )
                 written = None if text == node.value else node.value
                 return Node(text, node.file, node.path, written=written)
             case _:

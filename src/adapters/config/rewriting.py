@@ -14,7 +14,7 @@ from json5.loader import ModelLoader, loads
 from json5.model import Identifier, JSONArray, JSONObject, String, Value
 
 from .members import Members
-from .merging import same
+from .merging import canonical, same
 from .wording import Style, Wording
 
 _TOP = Style(multi=True, outer="", inner="")
@@ -109,7 +109,12 @@ class _Rewriter:
 
 def _parsed(text: str) -> JSONObject | JSONArray:
     """A text in brackets, holding the one thing that is wanted."""
-    node = loads(text, loader=ModelLoader()).value
+    try:
+        node = loads(text, loader=ModelLoader()).value
+    except (ValueError, AssertionError, LookupError) as error:
+        raise Unwritable(
+            "a new value has a spelling that the library that keeps comments cannot read"
+        ) from error
     if not isinstance(node, JSONObject | JSONArray):
         raise TypeError("not in brackets")
     return node
@@ -130,30 +135,28 @@ def _correspondence(old: list[object], new: list[object]) -> list[int] | None:
     """Which old elements the first new ones are, in order; None where there is no such order."""
     if not old:
         return None
+    before, after = list(map(_identity, old)), list(map(_identity, new))
     kept: list[int] = []
-    for item in new:
+    for name in after:
         start = kept[-1] + 1 if kept else 0
-        found = next((i for i in range(start, len(old)) if _is(old[i], item)), None)
+        found = next((i for i in range(start, len(old)) if before[i] == name), None)
         if found is None:
             break
         kept.append(found)
-    rest = new[len(kept) :]
-    if not any(_is(before, after) for before in old for after in rest):
+    if set(before).isdisjoint(after[len(kept) :]):
         return kept
-    return list(range(len(old))) if _only_changed(old, new) else None
+    return list(range(len(old))) if _only_changed(before, after) else None
 
 
-def _only_changed(old: list[object], new: list[object]) -> bool:
+def _only_changed(before: list[str], after: list[str]) -> bool:
     """Whether each new element is the old one in its place, or one that is new altogether."""
-    return len(old) == len(new) and all(
-        _is(before, after)
-        or not (any(_is(other, after) for other in old) or any(_is(before, other) for other in new))
-        for before, after in zip(old, new, strict=True)
+    old, new = set(before), set(after)
+    return len(before) == len(after) and all(
+        one == other or (other not in old and one not in new)
+        for one, other in zip(before, after, strict=True)
     )
 
 
-def _is(old: object, new: object) -> bool:
-    """Whether two elements are the same thing: by their id where they have one."""
-    if isinstance(old, dict) and isinstance(new, dict) and "id" in old and "id" in new:
-        return same(old["id"], new["id"])
-    return same(old, new)
+def _identity(item: object) -> str:
+    """What makes an element the same thing as another: its id where it has one."""
+    return canonical({"id": item["id"]} if isinstance(item, dict) and "id" in item else item)

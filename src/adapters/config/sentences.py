@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from .documents import Node
 from .issues import KeyPath
 
 _TYPES = {
@@ -38,16 +37,19 @@ _NOT_SERVED: Mapping[tuple[KeyPath, str], str] = MappingProxyType(
     {(("gateway", "auth", "mode"), "trusted-proxy"): TRUSTED_PROXY}
 )
 """Values of the family that mean something which is done otherwise here."""
-_LONGEST_ECHO = 40
+_LONGEST_GUESSED = 64
 
 
-def sentence(details: Sequence[ErrorDetails], path: KeyPath, tree: Node) -> str:
-    """What is wrong with the value at `path`, and what is allowed there."""
-    told = dict.fromkeys(_one(detail, path, tree) for detail in details)
+def sentence(details: Sequence[ErrorDetails], path: KeyPath) -> str:
+    """What is wrong with the value at `path`, and what is allowed there.
+
+    The value is not repeated: a secret may have come to the wrong place.
+    """
+    told = dict.fromkeys(_one(detail, path) for detail in details)
     return ", or ".join(told)
 
 
-def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
+def _one(detail: ErrorDetails, path: KeyPath) -> str:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing; it has to be given"
@@ -61,7 +63,9 @@ def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
     if kind == "literal_error" and isinstance(value, str) and (path, value) in _NOT_SERVED:
         return _NOT_SERVED[path, value]
     if kind == "literal_error":
-        return f"must be {context['expected']}{_echo(value, path, tree)}"
+        known = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        close = guess(value, known).rstrip(".") if isinstance(value, str) else ""
+        return f"must be {context['expected']}{close}"
     if kind == "string_too_short":
         what = "the key " if detail["loc"][-1] == "[key]" else ""
         return f"{what}must not be empty"
@@ -72,6 +76,8 @@ def _one(detail: ErrorDetails, path: KeyPath, tree: Node) -> str:
 
 def guess(word: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` where one of the known words is close, else a full stop."""
+    if len(word) > _LONGEST_GUESSED:
+        return "."
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"; did you mean `{by_lower[close[0]]}`?" if close else "."
@@ -97,11 +103,3 @@ def kind_of(value: Any) -> str:
             return "a list"
         case _:
             return "an object"
-
-
-def _echo(value: Any, path: KeyPath, tree: Node) -> str:
-    """The value itself, where showing it can give nothing away."""
-    node, _ = tree.at(path)
-    if node.written is not None or not isinstance(value, str) or len(value) > _LONGEST_ECHO:
-        return f", not {kind_of(value)}" if not isinstance(value, str) else ""
-    return f", not '{value}'"

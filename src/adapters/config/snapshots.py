@@ -54,7 +54,9 @@ def content_of(locations: Locations) -> Content:
         return Content(None, exists=True)
 
 
-def snapshot_of(content: Content, locations: Locations, inputs: Inputs) -> ConfigSnapshot:
+def snapshot_of(
+    content: Content, locations: Locations, inputs: Inputs, *, reader: bool = False
+) -> ConfigSnapshot:
     """The configuration with this content of the main file. Never raises."""
     main = str(locations.config_path)
     issues: tuple[ConfigIssue, ...] = ()
@@ -63,11 +65,11 @@ def snapshot_of(content: Content, locations: Locations, inputs: Inputs) -> Confi
     try:
         given = {} if content.data is None else {main: content.data}
         loaded = build(read(locations, inputs, given=given), locations, inputs)
-        config = redacted(loaded)
+        config = redacted(loaded, reader=reader)
         warnings = tuple(ConfigIssue("", note, main) for note in loaded.settings.notes)
     except ConfigInvalid as invalid:
         issues = told(invalid.issues)
-    raw, parsed = _written(content)
+    raw, parsed = _written(content, reader)
     return ConfigSnapshot(
         path=main,
         exists=content.exists,
@@ -86,10 +88,11 @@ def told(issues: Iterable[Issue]) -> tuple[ConfigIssue, ...]:
     return tuple(ConfigIssue(issue.path, issue.message, issue.file, issue.line) for issue in issues)
 
 
-def _written(content: Content) -> tuple[str | None, object]:
+def _written(content: Content, reader: bool) -> tuple[str | None, object]:
     """The text and its value without secrets. No text where they cannot be told from the rest."""
     try:
         value = content.value()
     except Unreadable:
         return None, {}
-    return hidden_text(content.text or "", value), cleaned(redacted_value(value))
+    text = hidden_text(content.text or "", value, reader=reader)
+    return text, cleaned(redacted_value(value, reader=reader))

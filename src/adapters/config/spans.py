@@ -1,4 +1,4 @@
-"""Where strings and comments stand in a JSON5 text, so that some can be exchanged in place."""
+"""Where values and comments stand in a JSON5 text, so that some can be exchanged in place."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from .issues import KeyPath
 from .scanning import TOKEN, Container, decoded
 
+_WORDS = ("true", "false", "null")
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A string value with its path, or a comment, which has none. `text` is as it is written."""
+    """A string or a number with its path, or a comment, which has none. `text` is as written."""
 
     path: KeyPath | None
     start: int
@@ -20,7 +22,7 @@ class Span:
 
 
 def spans(text: str) -> Iterator[Span]:
-    """The string values and comments of `text`, which is valid JSON5, in their order."""
+    """The strings, numbers and comments of `text`, which is valid JSON5, in their order."""
     stack: list[Container] = []
     for match in TOKEN.finditer(text):
         kind, token = match.lastgroup, match.group()
@@ -30,7 +32,7 @@ def spans(text: str) -> Iterator[Span]:
             _mark(stack, token)
         elif stack and stack[-1].is_object and stack[-1].key is None:
             stack[-1].key = decoded(token)
-        elif token[0] in "\"'":
+        elif token not in _WORDS:
             path = stack[-1].child() if stack else ()
             yield Span(path, match.start(), match.end(), token)
 

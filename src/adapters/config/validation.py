@@ -66,7 +66,7 @@ def validate(tree: Node, problems: Problems) -> Checked:
             faults = _faults(refused, data)
         for path, details in faults.items():
             original = checked.original(*path)
-            problems.report(original, sentence(details, original, problems.tree))
+            problems.report(original, sentence(details, original))
         for path in _topmost(faults):
             _take_out(data, path, checked)
     return checked

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 _BARE = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+_ESCAPE = re.compile(r"\\(?:(?P<backslash>\\)(?=[xu])|.)")
 _WORDS = ("Infinity", "NaN", "false", "null", "true")
 _LINE_ENDS = str.maketrans({"\u2028": "\\u2028", "\u2029": "\\u2029"})
 
@@ -53,7 +54,7 @@ class Wording:
             case list():
                 return f"[{', '.join(self._text(item, inner) for item in value)}]"
             case _:
-                return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS)
+                return _spelled(value)
 
     def _joined(self, start: str, parts: list[str], end: str, style: Style, gap: str) -> str:
         if not style.multi:
@@ -65,4 +66,11 @@ class Wording:
 
     def _key(self, key: str) -> str:
         plain = self.bare and _BARE.fullmatch(key) and key not in _WORDS
-        return key if plain else json.dumps(key, ensure_ascii=False).translate(_LINE_ENDS)
+        return key if plain else _spelled(key)
+
+
+def _spelled(value: object) -> str:
+    # The library that keeps comments takes a backslash, even an escaped one, and an `x` or a `u`
+    # behind it for the beginning of an escape.
+    text = json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS)
+    return _ESCAPE.sub(lambda found: "\\u005c" if found["backslash"] else found.group(), text)

@@ -19,6 +19,9 @@ from .openai_failures import Failures
 from .openai_repeats import Repeats
 from .openai_sse import DONE, ErrorEvent, EventStream, EventTooLong, StrayLine
 
+_LONGEST_LAST_CHUNK = 64 * 1024
+"""Bytes of an event without its end that may be the last one."""
+
 
 class Answer:
     """The answer to one call. Every method raises ModelFailed where the provider errs.
@@ -42,8 +45,9 @@ class Answer:
 
     @property
     def has_finished(self) -> bool:
-        """Whether a finish reason came: only usage and the mark of the end may follow."""
-        return self._chunks.finish_reason is not None
+        """Whether a finish reason came, also in an event whose end is missing: only usage and the
+        mark of the end may follow."""
+        return self._chunks.finish_reason is not None or self._reason_waits()
 
     def feed(self, piece: bytes) -> Sequence[ModelEvent]:
         """The events that a piece of the event stream completes: up to a failure, where there are
@@ -107,6 +111,9 @@ class Answer:
         for payload in payloads:
             if self.done or self._failure is not None:
                 break
+            if openai_json.is_excessive(payload):
+                self._fail(self._unusable("a part of it holds too many JSON values"), events)
+                break
             try:
                 chunk = orjson.loads(payload)
             except orjson.JSONDecodeError:
@@ -118,6 +125,13 @@ class Answer:
                 events.append(TextDelta(text))
             else:
                 self._read_other(payload, chunk, events, names)
+
+    def _reason_waits(self) -> bool:
+        if self._stream.between_events or self._stream.size > _LONGEST_LAST_CHUNK:
+            return False
+        event = self._stream.waiting()
+        whole = event.rstrip().endswith(b"}") and b'"finish_reason"' in event
+        return whole and fields.has_reason(openai_json.loads(event))
 
     def _end(self, events: list[ModelEvent], cut: ModelFailed | None) -> None:
         self._read(list(filter(_is_whole, self._stream.finish())), events)

@@ -7,12 +7,20 @@ import asyncio
 import aiohttp
 
 from ...domain.errors import ModelFailed
+from ...domain.model_calls import Provider
 from ...domain.tracebacks import drop_tracebacks
+from . import openai_fields as fields
 from . import openai_json
 from .openai_failures import Failures
 from .openai_http import why_broken
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
+_PIECE_BYTES = 16 * 1024
+"""What is read at once. Between two such pieces the event loop gets to its other tasks, however
+fast the provider sends."""
+_LEAST_PIECE_BYTES = 256
+_MOST_LINES = 256
+"""About as many lines are in one piece: events of a few bytes take longer than their size tells."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXCERPT_BYTES = 200
 
@@ -20,22 +28,29 @@ _EXCERPT_BYTES = 200
 class Body:
     """Reads a body. What goes wrong with the connection is kept in `failure`, and ends the body.
 
-    `end_timeout` is in seconds: how long the rest of an answer may take once it is complete.
+    `provider` limits the body's silence, and its size after decompression: what is beyond that is
+    not read. `end_timeout` is in seconds: how long the rest of an answer may take once it is
+    complete.
     """
 
     def __init__(
         self,
         response: aiohttp.ClientResponse,
         failures: Failures,
-        idle_timeout: float,
+        provider: Provider,
         end_timeout: float,
     ) -> None:
         self._response = response
         self._failures = failures
-        self._idle_timeout = idle_timeout
+        self._idle_timeout = provider.idle_timeout
+        self._left = provider.max_answer_bytes
+        """Bytes that the rest of the body may have."""
         self._end_timeout = end_timeout
         self._start = b""
         """What was read to recognise the format."""
+        self._received = b""
+        """What came from the connection, of which the part before `_place` was read."""
+        self._place = 0
         self._deadline: float | None = None
         self.failure: ModelFailed | None = None
         self.abandoned = False
@@ -64,13 +79,25 @@ class Body:
         return start.startswith((b"{", b"["))
 
     async def read(self) -> bytes:
-        """What has come since the last call, at least one byte; empty at the end of the body, and
-        when it is not waited for any longer."""
+        """The next piece of the body, at least one byte; empty at the end of the body, and when it
+        is not waited for any longer."""
         if self._start:
             start, self._start = self._start, b""
             return start
-        if self.failure is not None:
-            return b""
+        if self._place < len(self._received):
+            await asyncio.sleep(0)
+        elif self.failure is None:
+            self._received, self._place = await self._receive(), 0
+            if len(self._received) > self._left:
+                self._received = self._received[: self._left]
+                self.failure = self._failures.too_long()
+                self.abandoned = True
+            self._left -= len(self._received)
+        place, self._place = self._place, _piece_end(self._received, self._place)
+        return self._received[place : self._place]
+
+    async def _receive(self) -> bytes:
+        """What has come since the last call."""
         content = self._response.content
         try:
             if self._deadline is None:
@@ -92,7 +119,8 @@ class Body:
 
     async def read_all(self) -> bytes:
         """The whole body, or what came of it before the connection broke. A JSON text that is
-        complete is one, also if the provider does not end the body behind it."""
+        complete is one, also if the provider does not end the body behind it; so are lines of JSON
+        of which one of the last two has the finish reason."""
         body = bytearray()
         while True:
             piece = await self.read()
@@ -100,7 +128,7 @@ class Body:
             if len(body) > _MAX_BODY_BYTES:
                 raise self._failures.unusable("it is too long")
             if not piece:
-                if not self.abandoned or self.failure or openai_json.loads(bytes(body)) is not None:
+                if not self.abandoned or self.failure or _is_answer(bytes(body)):
                     return bytes(body)
                 # It only looked complete.
                 self.abandoned = False
@@ -126,6 +154,28 @@ class Body:
         status = self._response.status
         problem = f"{problem} (content type: {self.content_type or 'none'}, status {status})"
         return self._failures.unusable(problem, excerpt)
+
+
+def _piece_end(received: bytes, start: int) -> int:
+    """Where the piece that begins at `start` ends: behind a whole event, if it can be."""
+    end = start + _PIECE_BYTES
+    lines = received.count(b"\n", start, end) + received.count(b"\r", start, end)
+    if lines > _MOST_LINES:
+        end = start + max(_LEAST_PIECE_BYTES, _PIECE_BYTES * _MOST_LINES // lines)
+    if len(received) <= end:
+        return len(received)
+    event_end = received.rfind(b"\n\n", start, end)
+    return end if event_end < 0 else event_end + 2
+
+
+def _is_answer(body: bytes) -> bool:
+    """Whether nothing has to follow: a whole JSON text, but for a chunk that others follow."""
+    document = openai_json.loads(body)
+    if document is not None:
+        return not fields.goes_on(document)
+    # Usage may stand behind the line with the finish reason.
+    last = body.rstrip().rsplit(b"\n", 2)[1:]
+    return any(fields.has_reason(openai_json.loads(line)) for line in last)
 
 
 def _without_blanks(start: bytes) -> bytes:

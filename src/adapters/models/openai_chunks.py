@@ -23,13 +23,15 @@ from .openai_errors import Said, read_error, read_remark
 from .openai_failures import Failures
 from .openai_json import PairJoiner
 from .openai_stops import failure_of, is_reason, stop_of
-from .openai_tool_calls import ToolCalls
+from .openai_tool_calls import ToolCalls, TooMany
 from .openai_usage import UsageCounts
 
 STREAMED = ("delta", "message", "text")
 """The fields of a choice that may hold its content, the usual one first."""
 WHOLE = ("message", "delta", "text")
 
+_MAX_CHOICES = 128
+"""The most that `n` may ask for."""
 _BESIDE_CHOICES = frozenset(
     (
         *("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type"),
@@ -65,6 +67,10 @@ class Chunks:
         self._usage = UsageCounts()
         self._index: int | None = None
         """Of the choice that counts, in an answer that was seen to hold several."""
+        self._alone: int | None = None
+        """The index of the last choice that was alone in its chunk."""
+        self._numbers_pieces = False
+        """Choices alone in their chunks had several indexes: they count the pieces of the text."""
         self.source: str | None = None
         """The field of the choices that text or a tool call was seen in: the usual one, if it was
         seen there."""
@@ -125,12 +131,19 @@ class Chunks:
         """The choices of a chunk that count.
 
         One choice in a chunk counts whatever its index, since some providers number the chunks
-        there. Where a chunk holds several, the lowest index counts, from then on.
+        there, and then several count as well. Where a chunk of another stream holds several, the
+        lowest index counts, from then on.
         """
         choices = chunk.get("choices") or []
-        if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+        if not isinstance(choices, list) or not all(isinstance(c, dict | None) for c in choices):
             raise Malformed(repr(chunk))
+        if len(choices) > _MAX_CHOICES:
+            raise self._failures.unusable(f"one chunk holds more than {_MAX_CHOICES} choices")
+        choices = [choice for choice in choices if choice is not None]
+        if self._numbers_pieces:
+            return choices
         if self._index is None and len(choices) < 2:
+            self._note_alone(choices)
             return choices
         indexes = set(map(_index, choices))
         if self._index is None and len(indexes) == 1:
@@ -138,7 +151,16 @@ class Chunks:
         self._index = min(indexes if self._index is None else {self._index, *indexes})
         return [choice for choice in choices if _index(choice) == self._index]
 
+    def _note_alone(self, choices: list[dict[str, Any]]) -> None:
+        for index in map(_index, choices):
+            # Text that was read before came with index 0, or was noted here.
+            before = 0 if self._alone is None and self.source else self._alone
+            self._numbers_pieces = before not in (None, index)
+            self._alone = index
+
     def _choice(self, choice: dict[str, Any], names: Sequence[str]) -> list[ModelEvent]:
+        if "error" in choice:  # OpenRouter's, of the provider behind it.
+            self.check({"error": choice["error"]})
         events: list[ModelEvent] = []
         found = self._content(choice, names)
         if found is not None:
@@ -193,8 +215,15 @@ class Chunks:
         if function := delta.get("function_call"):
             # The older form of a single call. It is not asked for, but a model that calls
             # something must not seem to have said nothing.
-            pieces = [{"index": 0, "function": function}]
-        deltas = self._calls.read(pieces)
+            is_call = isinstance(function, dict)
+            pieces = [{"index": 0, "function": function}] if is_call else function
+        excess, deltas = "", None
+        try:
+            deltas = self._calls.read(pieces)
+        except TooMany as error:
+            excess = str(error)
+        if excess:
+            raise self._failures.unusable(excess)
         if deltas is None:
             raise Malformed(repr(delta))
         if self._calls.any:

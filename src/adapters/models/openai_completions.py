@@ -61,8 +61,7 @@ class OpenAICompletions:
                 raise await self._refusal(response, failures)
             if problem := why_undecoded(response.headers.get("Content-Encoding", "")):
                 raise failures.unusable(problem)
-            idle_timeout = request.target.provider.idle_timeout
-            body = Body(response, failures, idle_timeout, self._end_timeout)
+            body = Body(response, failures, request.target.provider, self._end_timeout)
             answer = Answer(failures, body.content_type, self._wait(response))
             if await body.is_json():
                 events = answer.whole(await body.read_all(), body.failure)
@@ -154,7 +153,8 @@ class OpenAICompletions:
                     body += piece
         except (aiohttp.ClientError, OSError) as error:
             body += f" ({type(error).__name__} while this was read)".encode()
-        return failures.refused(response.status, bytes(body), response.headers, self._now())
+        start = bytes(body[:_MAX_ERROR_BYTES])
+        return failures.refused(response.status, start, response.headers, self._now())
 
 
 def _through(proxy_url: str, way: Way, failures: Failures) -> Way:

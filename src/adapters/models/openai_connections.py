@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import aiohttp
+
+from .openai_protocol import BoundedConnection
 
 _LONG_BODY_BYTES = 256 * 1024
 LONGEST_HEADER = 64 * 1024
@@ -32,6 +35,16 @@ class _Use:
     """What became of one request. `kept`: its connection had served an earlier one."""
 
     kept: bool = False
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connects as the library does, with connections that are bounded."""
+
+    def __init__(self, *, limit: int, force_close: bool) -> None:
+        super().__init__(limit=limit, force_close=force_close)
+        # The library has no public way to choose the class of its connections.
+        factory = partial(BoundedConnection, loop=self._loop)
+        self._factory = factory  # type: ignore[assignment]  # A partial is invariant in its class.
 
 
 class Connections:
@@ -85,7 +98,7 @@ class Connections:
             trace.on_connection_reuseconn.append(_note_kept)
             self._sessions[once] = aiohttp.ClientSession(
                 # How many calls run at a time is for the Gateway's lanes to say.
-                connector=aiohttp.TCPConnector(limit=0, force_close=once),
+                connector=_Connector(limit=0, force_close=once),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 max_line_size=LONGEST_HEADER,
                 max_field_size=LONGEST_HEADER,

@@ -53,7 +53,7 @@ _WRONG_KEY = re.compile(
 )
 _TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum (?:context|prompt) length"
-    r"|exceed[a-z]*[^.]{0,60} context[ _](?:length|window|size|limit)"
+    r"|exceed[a-z]{0,4}[^.]{0,60} context[ _](?:length|window|size|limit)"
     r"|context[ _](?:length|window|size|limit)[^.]{0,60} exceed"
     r"|(?:prompt|input) is too long|prompt too long|too many input tokens"
     r"|input token count[^.]{0,60} exceed|reduce the length of the (?:messages|prompt|input)"
@@ -65,6 +65,7 @@ _BY_STATUS: Mapping[int, FailureKind] = {
     400: FailureKind.BAD_REQUEST,
     413: FailureKind.BAD_REQUEST,
     422: FailureKind.BAD_REQUEST,
+    449: FailureKind.RATE_LIMIT,  # iFlow
     408: FailureKind.TIMEOUT,
     504: FailureKind.TIMEOUT,
     522: FailureKind.TIMEOUT,  # 52x: what Cloudflare says of the server behind it
@@ -84,7 +85,7 @@ _BY_SLUG = (
     (re.compile("invalid|badrequest|bad_request"), FailureKind.BAD_REQUEST),
 )
 _BY_WORDS = (
-    (re.compile(r"rate.?limit|too many requests|throttl"), FailureKind.RATE_LIMIT),
+    (re.compile(r"rate.?limit|request limit|too many requests|throttl"), FailureKind.RATE_LIMIT),
     (re.compile(r"timed? ?out"), FailureKind.TIMEOUT),
     (re.compile(r"overload|unavailable|internal (?:server )?error"), FailureKind.OVERLOADED),
 )

@@ -13,10 +13,10 @@ _MAX_WORDS = 600
 _STATUSES = range(100, 600)
 _NO_ERROR_STATUSES = range(300)
 """Numbers that mean success as the code of a document."""
-_NO_ERROR_WORDS = frozenset({"", "0", "200", "none", "null", "ok", "success"})
+_NO_ERROR_WORDS = frozenset({"", "0", "200", "none", "null", "ok", "success", "no error"})
 _CODES = ("code", "type", "status", "error_code", "errcode", "status_code", "statusCode")
 _MESSAGES = ("message", "msg", "error_msg", "errmsg", "error_message", "status_msg", "detail")
-_SIGNS = frozenset({"error", "x_groq", "base_resp", "type", *_MESSAGES})
+_SIGNS = frozenset({"error", "errors", "x_groq", "base_resp", "type", *_MESSAGES})
 """Fields of which each document with an error has one, unless its `object` is "error"."""
 _STATUS_OF_MINIMAX: Mapping[int, int] = {
     1000: 500,
@@ -58,8 +58,9 @@ def read_error(document: object, *, named: bool = False) -> Said | None:
     `named`: the event or the line was called an error, so that a bare error object counts.
 
     Shapes: OpenAI's `{"error": {...}}`, the same in a list (Gemini), `{"error": "text"}` (Ollama),
-    `{"object": "error", ...}` (vLLM, Mistral), `{"code": 400, "msg": ...}`, and the `base_resp` of
-    MiniMax. An `error` without content, and a code that means success, are no error.
+    `{"errors": [{...}]}` (Cloudflare), `{"object": "error", ...}` (vLLM, Mistral),
+    `{"code": 400, "msg": ...}`, and the `base_resp` of MiniMax. An `error`
+    without content, and a code that means success, are no error.
     """
     if isinstance(document, list) and document:
         document = document[0]
@@ -73,6 +74,9 @@ def read_error(document: object, *, named: bool = False) -> Said | None:
         error = holder.get("error") if isinstance(holder, dict) else None
         if not _is_quiet(error):
             return _from_object(error if isinstance(error, dict) else _flat(document, error))
+    errors = document.get("errors")
+    if not _is_quiet(errors) and not document.get("choices"):
+        return read_error({"error": errors[0] if isinstance(errors, list) else errors})
     base = document.get("base_resp")
     if isinstance(base, dict) and not _is_quiet(base.get("status_code")):
         return _from_minimax(base)
@@ -93,7 +97,7 @@ def read_body(body: bytes) -> Said:
 
 def read_remark(document: dict[str, Any]) -> Said | None:
     """What a document says that is no answer, and that names no error either."""
-    if any(isinstance(text := document.get(name), str) and text for name in _MESSAGES):
+    if any(isinstance(text := document.get(name), str | list) and text for name in _MESSAGES):
         return _from_object(document)
     return None
 
@@ -103,7 +107,7 @@ def _is_quiet(value: object) -> bool:
     if isinstance(value, dict):
         return all(map(_is_quiet, value.values()))
     if isinstance(value, str):
-        return value.strip().lower() in _NO_ERROR_WORDS
+        return value.strip().rstrip(".!").lower() in _NO_ERROR_WORDS
     return not value or value == 200
 
 

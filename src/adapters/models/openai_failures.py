@@ -61,6 +61,12 @@ class Failures:
             detail=detail,
         )
 
+    def too_long(self) -> ModelFailed:
+        """The answer has more bytes than the provider may send."""
+        limit = self._provider.max_answer_bytes
+        setting = f"models.providers.{self._provider.id}.maxAnswerBytes"
+        return self.unusable(f"it is longer than {limit} bytes ({setting})")
+
     def unreachable(self, problem: str, detail: str) -> ModelFailed:
         """There was no connection, or it ended before any answer; `problem` is a clause."""
         return self._make(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .openai_stops import is_reason
+
 _THOUGHTS = ("thinking", "reasoning")
 """The types of the content parts that hold reasoning, and their fields."""
 _BESIDE_CONTENT = frozenset({"role", "id", "name", "type", "object", "usage", "token_id"})
@@ -22,12 +24,24 @@ def only_text(chunk: Any) -> str | None:
         return None
     if choice.get("finish_reason") or choice.get("index") or choice.get("usage"):
         return None
+    if choice.get("error"):
+        return None
     if chunk.get("usage") or chunk.get("object") == "error":
         return None
     # Fields that may hold an error or the usage.
     if "error" in chunk or "code" in chunk or "x_groq" in chunk or "base_resp" in chunk:
         return None
     return text
+
+
+def has_reason(document: object) -> bool:
+    """Whether a decoded chunk or answer has a finish reason."""
+    return any(is_reason(choice.get("finish_reason")) for choice in _choices(document))
+
+
+def goes_on(document: object) -> bool:
+    """Whether it is a chunk behind which others have to follow."""
+    return any("delta" in choice for choice in _choices(document)) and not has_reason(document)
 
 
 def says_something(delta: dict[str, Any]) -> bool:
@@ -78,6 +92,12 @@ def reasoning(delta: dict[str, Any]) -> str:
     if isinstance(details, list):
         return "".join([*_texts(details, "text"), *_texts(details, "summary")])
     return "".join(map(_part_thought, filter(_is_thought, _parts(delta.get("content")))))
+
+
+def _choices(document: object) -> list[dict[str, Any]]:
+    choices = document.get("choices") if isinstance(document, dict) else None
+    found = choices if isinstance(choices, list) else []
+    return [choice for choice in found if isinstance(choice, dict)]
 
 
 def _parts(content: object) -> list[Any]:

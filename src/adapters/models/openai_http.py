@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from .openai_connections import LONGEST_HEADER
+from .openai_protocol import EXCESS_BEFORE_HEAD, MAX_HEAD_BYTES, MAX_INTERIM, EmptyFraming
 
 _FAULTS = (
     (
@@ -21,6 +22,10 @@ _FAULTS = (
     (
         re.compile("Got more than"),
         f"one of its headers, or its status line, is longer than {LONGEST_HEADER // 1024} kB",
+    ),
+    (
+        re.compile(EXCESS_BEFORE_HEAD),
+        f"more than {MAX_HEAD_BYTES // 1024} kB or {MAX_INTERIM} interim responses came before it",
     ),
     (re.compile("Too many headers"), "it has too many headers"),
     (
@@ -53,6 +58,8 @@ def why_undecoded(content_encoding: str) -> str:
 
 def why_broken(error: Exception) -> str:
     """The body could not be read to its end."""
+    if isinstance(error, EmptyFraming):
+        return "it holds little but the framing of its chunks"
     if encoding := re.search("Can not decode content-encoding: ([a-z]+)", str(error)):
         return f"its {encoding[1]} compression is damaged"
     return "its connection broke within the answer"

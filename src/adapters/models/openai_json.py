@@ -7,11 +7,25 @@ from collections.abc import Hashable
 
 import orjson
 
+_FEW_BYTES = 256 * 1024
+_MOST_VALUES = 200_000
 _REPLACEMENT = "\ufffd"
 
 
+def is_excessive(payload: bytes) -> bool:
+    """Whether a JSON text may hold so many values that decoding it would hold up everything else.
+
+    Counted are the bytes that stand before values, also those within strings.
+    """
+    if len(payload) <= _FEW_BYTES:
+        return False
+    return sum(map(payload.count, (b",", b"{", b"["))) > _MOST_VALUES
+
+
 def loads(payload: bytes) -> object:
-    """The value of a JSON text; None where it is no JSON."""
+    """The value of a JSON text; None where it is no JSON, or holds too many values."""
+    if is_excessive(payload):
+        return None
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -20,13 +34,14 @@ def loads(payload: bytes) -> object:
 
 def lenient(payload: bytes) -> object:
     """The value of a JSON text that orjson refuses: with half a surrogate pair as an escape, bytes
-    that are no UTF-8, or NaN. None where it is no JSON all the same."""
+    that are no UTF-8, a control character in a string, or NaN. None where it is no JSON all the
+    same."""
     try:
         text = payload.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         text = payload.decode("utf-8", "replace")
     try:
-        return json.loads(text.removeprefix("\ufeff"))
+        return json.loads(text.removeprefix("\ufeff"), strict=False)
     except (ValueError, RecursionError):
         return None
 

@@ -58,6 +58,9 @@ class Encoder:
     """Messages as JSON, each encoded once for as long as somebody keeps it.
 
     A session in use is sent with every turn, and most of its messages were sent before.
+
+    It may be used by several threads at once. Two that meet at one message both encode it, and the
+    entry of the last stays; who calls holds the message, so no entry can go in between.
     """
 
     def __init__(self) -> None:

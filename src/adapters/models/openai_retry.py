@@ -9,13 +9,15 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
+_LONGEST = 86_400.0
+"""Seconds. A provider that asks for more is asked again after a day."""
 _SECONDS = ("retry_after", "retry_after_seconds", "retryAfter", "retryDelay")
 _UNITS = {"ms": 0.001, "m": 60.0, "h": 3600.0, "s": 1.0}
 _WORDS = re.compile(
     r"(?:try again|retry|wait)(?: (?:in|after|for))? "
     r"(?P<time>(?:\d+(?:\.\d+)? ?(?:ms|h|m|s)[a-z]* ?)+)"
 )
-_TIME = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)")
+_TIME = re.compile(r"(?<![\d.])(\d++(?:\.\d++)?) ?(ms|h|m|s)")
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -23,6 +25,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     `headers` are looked up by lower-case names; `now` is Unix time. None: nothing usable is said.
     """
+    return _bounded(_from_headers(headers, now))
+
+
+def _from_headers(headers: Mapping[str, str], now: float) -> float | None:
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -41,6 +47,14 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 def advice(error: dict[str, Any], message: str) -> float | None:
     """Seconds to wait, from the fields of an error object or the words of its message."""
+    return _bounded(_from_error(error, message))
+
+
+def _bounded(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, _LONGEST)
+
+
+def _from_error(error: dict[str, Any], message: str) -> float | None:
     details = error.get("details")
     metadata = error.get("metadata")
     holders = [error, metadata, *(details if isinstance(details, list) else ())]

@@ -15,6 +15,8 @@ DONE = b"[DONE]"
 """The data of the event behind the answer."""
 _LONGEST_DONE = 16
 """Bytes of a line with `[DONE]` and spaces."""
+_MOST_LINES = 100_000
+"""Of one event. An empty line takes more memory than its bytes."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CARRIAGE_RETURN = 13
 
@@ -51,6 +53,11 @@ class EventStream:
         """Whether nothing of an event is waiting for its rest."""
         return not (self._rest or self._data or self._after_return or self._is_error)
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait for the end of their event."""
+        return self._size + len(self._rest)
+
     def feed(self, piece: bytes) -> list[bytes]:
         """The data of every event that `piece` completes, in order. Raises EventTooLong."""
         if self._is_whole_events(piece):
@@ -75,6 +82,12 @@ class EventStream:
         lines = [bytes(self._rest), b""]
         self._rest.clear()
         return self._events(lines)
+
+    def waiting(self) -> bytes:
+        """The data of the event that has not ended yet, as far as it came."""
+        rest = bytes(self._rest)
+        last = [rest[5:]] if rest.startswith(b"data:") else []
+        return b"\n".join(self._data + last)
 
     def _is_whole_events(self, piece: bytes) -> bool:
         """Whether `piece` is events of one `data: ` line each and nothing else: the hot path."""
@@ -132,11 +145,14 @@ class EventStream:
             events.append(ErrorEvent(line[6:].strip()) if error else StrayLine(line))
 
     def _add(self, value: bytes, events: list[bytes]) -> None:
-        """Add a line of data; the mark of the end is an event without waiting for a blank line."""
+        """Add a line of data; the mark of the end is an event without waiting for a blank line, and
+        so is a JSON object in front of it or of another one."""
+        if self._data and self._data[-1].endswith(b"}") and value.startswith((b"{", DONE)):
+            self._complete(events)
         if len(value) <= _LONGEST_DONE and value.strip() == DONE and not self._data:
             events.append(value)
             return
         self._data.append(value)
         self._size += len(value) + 1
-        if self._size > self._limit:
+        if self._size > self._limit or len(self._data) > _MOST_LINES:
             raise EventTooLong

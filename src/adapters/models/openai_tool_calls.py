@@ -9,7 +9,14 @@ from ...domain.model_calls import ToolCallDelta
 from . import openai_json
 from .openai_json import PairJoiner
 
+MAX_CALLS = 1_024
+"""Tool calls of one answer; also the pieces of calls in one chunk."""
 _NO_ARGUMENTS = ("", "{}", "null")
+_NOTHING = ("", "[]", "{}", "null", "none")
+
+
+class TooMany(Exception):
+    """An answer holds more of something than any model would send; the text is a clause."""
 
 
 @dataclass(slots=True)
@@ -27,7 +34,8 @@ class ToolCalls:
     A provider may leave out the `index` of a piece: then its place in the list counts. Some say
     index 0 for each of several calls: a piece with a name and another id begins a new one. Some
     repeat id and name in every piece, or make up a new id for each: only the first is passed on.
-    A piece without a name and arguments begins no call: some end each answer with such a stub.
+    A piece without a name and arguments begins no call: some end each answer with such a stub,
+    or with an empty value of another type. One call may stand there without a list.
     """
 
     def __init__(self, pairs: PairJoiner) -> None:
@@ -45,14 +53,21 @@ class ToolCalls:
         return self._begun > 0
 
     def read(self, pieces: object) -> list[ToolCallDelta] | None:
-        """The deltas of a `tool_calls` field, in order; None when it has another shape."""
+        """The deltas of a `tool_calls` field, in order; None when it has another shape. Raises
+        TooMany."""
+        if _is_nothing(pieces):
+            return []
+        if isinstance(pieces, dict):
+            pieces = [pieces]
         if not isinstance(pieces, list):
             return None
+        if len(pieces) > MAX_CALLS:
+            raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
         deltas = []
         for place, piece in enumerate(pieces):
-            if piece is None:
+            if _is_nothing(piece):
                 continue
-            if not isinstance(piece, dict) or not isinstance(piece.get("function"), dict | None):
+            if not isinstance(piece, dict) or not isinstance(piece.get("function") or {}, dict):
                 return None
             if (delta := self._delta(place, piece)) is not None:
                 deltas.append(delta)
@@ -67,6 +82,8 @@ class ToolCalls:
         index = piece.get("index")
         index = index if isinstance(index, int) else place
         if index not in self._open:
+            if len(self._ids) > MAX_CALLS or self._begun >= MAX_CALLS:
+                raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
             call_id = self._ids.setdefault(index, call_id) if call_id else self._ids.get(index)
             if not name and arguments.strip() in _NO_ARGUMENTS:
                 return None
@@ -84,13 +101,20 @@ class ToolCalls:
         another = call is not None and name and call_id and call.id and call_id != call.id
         if call is not None and not another:
             return call, False
+        if self._begun >= MAX_CALLS:
+            raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
         call = self._open[index] = _Call(self._begun)
         self._begun += 1
         return call, True
 
 
 def _word(value: object) -> str | None:
-    return openai_json.repaired(value) if isinstance(value, str) and value else None
+    return openai_json.repaired(value) if isinstance(value, str) and value.strip() else None
+
+
+def _is_nothing(value: object) -> bool:
+    """An empty value of any type, or a word for it."""
+    return not value or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def _arguments(value: object) -> str:

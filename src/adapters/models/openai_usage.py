@@ -46,8 +46,12 @@ class UsageCounts:
         self._counts: dict[str, int] = {}
 
     def read(self, chunk: dict[str, Any], choices: Iterable[dict[str, Any]]) -> None:
-        """Merge the reports of a chunk: beside its choices, in one of them, or in Groq's field."""
+        """Merge the reports of a chunk: beside its choices, in one of them or its content, or in
+        Groq's field."""
         for choice in choices:
+            for content in (choice.get("delta"), choice.get("message")):
+                if isinstance(content, dict):
+                    self._merge(content.get("usage"))
             self._merge(choice.get("usage"))
         groq = chunk.get("x_groq")
         if isinstance(groq, dict):

@@ -8,6 +8,7 @@ import json
 import orjson
 
 from ...domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
+from ...domain.send_policy import UNREADABLE
 from ...domain.session_records import SessionSettingsMap
 
 _Json = dict[str, object]
@@ -72,22 +73,28 @@ def decode_settings(data: bytes | str | None) -> SessionSettingsMap:
 
 
 def readable_settings(data: object) -> tuple[SessionSettingsMap, str]:
-    """What can be read of settings that may be damaged, and a problem where not all can be."""
+    """What can be read of settings that may be damaged, and a problem where not all can be.
+
+    A `sendPolicy` that may have been lost is told as UNREADABLE, which nobody can send with.
+    """
     if data is None or isinstance(data, bytes | str):
         try:
             return decode_settings(data), ""
         except Undecodable as error:
             return _readable(data), str(error)
-    return {}, "the stored settings of a session are no JSON text"
+    return {"sendPolicy": UNREADABLE}, "the stored settings of a session are no JSON text"
 
 
 def _readable(data: bytes | str | None) -> SessionSettingsMap:
+    lost = {"sendPolicy": UNREADABLE}
     try:
         settings = {} if data is None else _loads_slowly(data)
     except Undecodable:
-        return {}
-    pairs = settings.items() if isinstance(settings, dict) else ()
-    return {name: value for name, value in pairs if isinstance(value, (str, bool, int))}
+        return lost
+    if not isinstance(settings, dict):
+        return lost
+    kept = {name: value for name, value in settings.items() if isinstance(value, (str, bool, int))}
+    return {**lost, **kept} if "sendPolicy" in settings else kept
 
 
 def _part(part: Part) -> _Json:

@@ -1,7 +1,8 @@
-"""Whether the disk of a store has room for what the next turn may need."""
+"""Whether the disk of a store can take what the next turn may need."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,9 +14,13 @@ _TRIED = 256 * 1024
 
 
 def is_short(directory: Path) -> bool:
-    """Whether the disk is nearly full. One system call, so that it can be asked for every run."""
+    """Whether the disk is nearly full, or was mounted anew for reading only. One system call, so
+    that it can be asked for every run."""
     try:
-        return shutil.disk_usage(directory).free < _PLENTY
+        if not hasattr(os, "statvfs"):
+            return shutil.disk_usage(directory).free < _PLENTY
+        disk = os.statvfs(directory)
+        return bool(disk.f_flag & os.ST_RDONLY) or disk.f_bavail * disk.f_frsize < _PLENTY
     except OSError:
         return True  # It is found out what is wrong by trying.
 

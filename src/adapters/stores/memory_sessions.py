@@ -59,6 +59,9 @@ class HeldSession:
     transcripts: list[HeldTranscript] = field(default_factory=list)
     """The newest, which is the current one, is the last."""
     run_ids: list[str] = field(default_factory=list)
+    kept_from: float = 0.0
+    size: int = 0
+    """Bytes of the first turn, which is the only one of a one-off session."""
 
     @property
     def current(self) -> HeldTranscript:

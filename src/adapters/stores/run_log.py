@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
+from itertools import count
 
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord
@@ -13,13 +15,17 @@ from .run_log_pages import page_of
 
 
 class MemoryRunLog:
-    """A RunLog for one process and one event loop. To be kept is to be in memory.
+    """A RunLog for one process and one event loop. To be kept is to be in memory, for a time that
+    `steady` measures.
 
     Every Run that is opened must get its terminal event, or it is never forgotten.
     """
 
-    def __init__(self, *, clock: Clock, bounds: Bounds = BOUNDS) -> None:
-        self._live = LiveRuns(Log, clock, bounds)
+    def __init__(
+        self, *, clock: Clock, bounds: Bounds = BOUNDS, steady: Clock = time.monotonic
+    ) -> None:
+        self._live = LiveRuns(self._make_log, clock, bounds, steady=steady)
+        self._numbers = count(1)
 
     async def start(self) -> None:
         """There is nothing to make ready."""
@@ -56,11 +62,14 @@ class MemoryRunLog:
         return None if log is None else log.record
 
     async def list(self, query: RunQuery) -> RunPage:
-        return page_of([log.record for log in self._live], query)
+        return page_of([(log.number, log.record) for log in self._live], query)
 
     async def unfinished(self) -> tuple[RunRecord, ...]:
         """There are none: what an earlier process had in memory is gone."""
         return ()
+
+    def _make_log(self, record: RunRecord) -> Log:
+        return Log(record, number=next(self._numbers))
 
     async def close(self) -> None:
         """There is nothing to let go of."""

@@ -42,6 +42,8 @@ class Log:
 
     begun: RunRecord
     """As it was when the Run was reserved or opened."""
+    number: int = 0
+    """Of the Run: later ones have higher ones."""
     opened: bool = False
     """False: only reserved."""
     events: list[RunEvent] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,9 +39,21 @@ L = TypeVar("L", bound=Log)
 class LiveRuns(Generic[L]):
     """The Runs that this process holds in memory, by their ids."""
 
-    def __init__(self, make: Callable[[RunRecord], L], clock: Clock, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        make: Callable[[RunRecord], L],
+        clock: Clock,
+        bounds: Bounds,
+        *,
+        steady: Clock = time.monotonic,
+        on_forget: Callable[[L], None] = lambda _: None,
+    ) -> None:
+        """`steady` never jumps: what is forgotten goes by it. `on_forget` is called for every
+        finished Run that is forgotten."""
         self._make = make
         self._clock = clock
+        self._steady = steady
+        self._on_forget = on_forget
         self._max_events = bounds.events_per_run
         self._max_bytes = bounds.bytes_per_run
         self._bounds = bounds
@@ -125,9 +138,9 @@ class LiveRuns(Generic[L]):
         if isinstance(event, Started):
             log.started_at = self._clock()
         elif isinstance(event, TERMINAL):
-            log.ended_at = now = self._clock()
+            log.ended_at = self._clock()
             log.finished = True
-            self._finished.append((now, log))
+            self._finished.append((self._steady(), log))
             self._finished_bytes += log.size
             self._expire()
 
@@ -136,7 +149,7 @@ class LiveRuns(Generic[L]):
         if not self._finished:
             return
         bounds = self._bounds
-        oldest = self._clock() - bounds.seconds
+        oldest = self._steady() - bounds.seconds
         while self._finished and (
             self._finished[0][0] < oldest
             or len(self._finished) > bounds.finished
@@ -145,3 +158,4 @@ class LiveRuns(Generic[L]):
             _, log = self._finished.popleft()
             self._finished_bytes -= log.size
             del self._logs[log.run_id]
+            self._on_forget(log)

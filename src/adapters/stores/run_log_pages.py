@@ -8,30 +8,29 @@ from collections.abc import Iterable
 
 from ...domain.errors import InvalidRequest
 from ...domain.run_records import RunPage, RunQuery, RunRecord
+from .sqlite_columns import MAX_INTEGER
 
-Place = tuple[float, str]
-"""Where a Run stands in a list: the time it was accepted at, and its id."""
-
-
-def place_of(record: RunRecord) -> Place:
-    return record.accepted_at, record.id
+Numbered = tuple[int, RunRecord]
+"""A Run with its number: later Runs have higher ones, wherever the system's clock is set to."""
 
 
-def page_of(records: Iterable[RunRecord], query: RunQuery) -> RunPage:
+def page_of(runs: Iterable[Numbered], query: RunQuery) -> RunPage:
     """The page that the query means, of these Runs. Raises InvalidRequest for a bad cursor.
 
-    A cursor names a place, not a count: Runs that come or go meanwhile shift nothing.
+    A cursor is a number of a Run, not a count: Runs that come or go meanwhile shift nothing.
     """
     before = decode_cursor(query.cursor)
-    found = [
-        record
-        for record in records
-        if matches(record, query) and (before is None or place_of(record) < before)
-    ]
-    found.sort(key=place_of, reverse=True)
-    page = tuple(found[: query.limit])
-    more = len(found) > len(page) > 0
-    return RunPage(page, encode_cursor(place_of(page[-1])) if more else None)
+    found = {
+        number: record
+        for number, record in runs
+        if matches(record, query) and (before is None or number < before)
+    }
+    numbers = sorted(found, reverse=True)
+    page = numbers[: query.limit]
+    more = len(numbers) > len(page) > 0
+    return RunPage(
+        tuple(found[number] for number in page), encode_cursor(page[-1]) if more else None
+    )
 
 
 def matches(record: RunRecord, query: RunQuery) -> bool:
@@ -42,19 +41,19 @@ def matches(record: RunRecord, query: RunQuery) -> bool:
     )
 
 
-def encode_cursor(place: Place) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+def encode_cursor(number: int) -> str:
+    return base64.urlsafe_b64encode(f"[{number}]".encode()).decode()
 
 
-def decode_cursor(cursor: str | None) -> Place | None:
-    """The place that `encode_cursor` made into this. Raises InvalidRequest."""
+def decode_cursor(cursor: str | None) -> int | None:
+    """The number that `encode_cursor` made into this. Raises InvalidRequest."""
     if cursor is None:
         return None
     try:
         match json.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)):
-            case [float() | int() as at, str() as run_id]:
-                return float(at), run_id
-    except (ValueError, OverflowError, RecursionError):
+            case [int() as number] if abs(number) <= MAX_INTEGER:
+                return number
+    except (ValueError, RecursionError):
         pass
     raise InvalidRequest(
         "The cursor is none that a list of runs has handed out; leave it out to begin anew.",

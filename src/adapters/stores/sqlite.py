@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...domain.errors import StoreFailed
-from ...domain.ports import StoredSession, Turn
+from ...domain.ports import Clock, StoredSession, Turn
 from ...domain.session_records import (
     KeptMessage,
     KeptTranscript,
@@ -23,8 +23,10 @@ from ...domain.session_records import (
     UsageQuery,
 )
 from ...domain.sessions import SessionKey
+from ...domain.shielding import shielded
 from .codec import Undecodable
 from .disk_room import is_short, try_to_write
+from .expiry_clock import ExpiryClock
 from .sqlite_catalog import find_by_id, find_session, list_sessions
 from .sqlite_changes import (
     Changes,
@@ -34,33 +36,35 @@ from .sqlite_changes import (
     reset_session,
 )
 from .sqlite_damage import DamageLog
-from .sqlite_incoming import INCOMING, append_turns
+from .sqlite_files import DatabaseFiles, FileLost
+from .sqlite_incoming import INCOMING
+from .sqlite_integrity import is_damage
+from .sqlite_jobs import Together
+from .sqlite_one_offs import OneOffs, newest_stamp
 from .sqlite_past import find_turn, read_messages, read_transcripts
 from .sqlite_readers import Readers
-from .sqlite_schema import open_database
-from .sqlite_turns import load_session, prune_batch, touch
+from .sqlite_schema import SESSIONS, open_database
+from .sqlite_turns import load_session, touch
 from .sqlite_usage import read_usage
 from .sqlite_writer import GroupWriter
 from .working_set import WorkingSet
 
 T = TypeVar("T")
 
-_PRUNED_AT_ONCE = 100
-"""Sessions deleted in one go, so that turns do not wait long behind a big clean-up."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     writer: GroupWriter
     readers: Readers
-    identity: tuple[int, int]
+    files: DatabaseFiles
 
 
 class SqliteStore:
     """A SessionStore and SessionCatalog. The caller makes sure that no other process uses the file.
 
     `check_timeout`: seconds after which `check` calls the store stuck. `working_set`: about
-    how many bytes of sessions in use are kept in memory.
+    how many bytes of sessions in use are kept in memory. `clock` is Unix time; `steady` never
+    jumps.
     """
 
     def __init__(
@@ -70,7 +74,11 @@ class SqliteStore:
         readers: int = 2,
         check_timeout: float = 5.0,
         working_set: int = 64 * 1024 * 1024,
+        clock: Clock = time.time,
+        steady: Clock = time.monotonic,
     ) -> None:
+        self._expiry = ExpiryClock(clock, steady)
+        self._one_offs = OneOffs(self._expiry, read=self._read, prune=self._prune)
         self._working_set = WorkingSet(working_set)
         self._path = Path(path).absolute()  # `:memory:` would not be a file to SQLite.
         self._reader_count = readers
@@ -81,8 +89,10 @@ class SqliteStore:
     async def open(self) -> None:
         """Raises StoreFailed naming the file when it is damaged, not ours, or too new."""
         connection = await asyncio.to_thread(open_database, self._path, own=INCOMING)
-        readers = Readers(self._path, self._reader_count)
-        self._opened = _Opened(GroupWriter(connection), readers, _identity(self._path))
+        files = DatabaseFiles(self._path)
+        readers = Readers(self._path, self._reader_count, files=files)
+        self._expiry.begin(await readers.run(newest_stamp))
+        self._opened = _Opened(GroupWriter(connection, files=files), readers, files)
 
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
         opened = self._require()
@@ -102,15 +112,16 @@ class SqliteStore:
         A turn whose `session_id` is that of an earlier transcript, because the session was reset
         while it was made, goes there; the current transcript stays the current one.
         """
-        stored = self._require().writer.submit_with_others(append_turns, turn)
+        append: Together[Turn, int] = self._one_offs.append_turns
+        stored = self._require().writer.submit_with_others(append, turn)
         self._working_set.appending(turn, stored)
-        await asyncio.shield(stored)
+        if turn.one_off:
+            stored.add_done_callback(self._one_offs.count)
+        await shielded(stored)
 
-    async def prune_one_off(self, before: float) -> int:
-        total = 0
-        while pruned := await self._prune_some(before):
-            total += pruned
-        return total
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        self._require()
+        return await self._one_offs.prune(keep, max_bytes)
 
     async def turn(self, run_id: str) -> Turn | None:
         return await self._read(partial(find_turn, run_id=run_id))
@@ -164,24 +175,27 @@ class SqliteStore:
         return await self._read(partial(read_usage, query=query, damage=self._damage))
 
     async def check_writable(self) -> None:
-        """After a failed write, or with little room on the disk, write for real; else ask for the
-        room only. It gets well by itself: the next check finds room again."""
+        """After a failed write, with little room on the disk, or with another file at the path,
+        write for real; else ask the system only, twice. It gets well by itself: the next check
+        finds room again."""
         opened = self._require()
         directory = self._path.parent
-        if not opened.writer.failing and not is_short(directory):
+        writer = opened.writer
+        if writer.damage is not None:
+            raise StoreFailed(_refusal(writer.damage))
+        if not writer.failing and opened.files.seem_in_place() and not is_short(directory):
             return
         try:
             async with asyncio.timeout(self._check_timeout):
+                await asyncio.to_thread(opened.files.check)
                 await asyncio.to_thread(try_to_write, directory)
-                if opened.writer.failing:
-                    await opened.writer.submit(touch)
+                if writer.failing:
+                    await writer.submit(touch)
         except TimeoutError as error:
             raise self._stuck() from error
-        except OSError as error:
-            raise StoreFailed(
-                f"The session store cannot be written: {error.strerror}. Nothing was sent to a "
-                "model; the Gateway goes on by itself once there is room."
-            ) from error
+        except (OSError, sqlite3.Error) as error:
+            writer.failures.failed(error)
+            raise StoreFailed(_refusal(error)) from error
 
     async def check(self) -> None:
         """Read, and take the write lock; after a failed write, or with little room on the disk,
@@ -193,7 +207,7 @@ class SqliteStore:
         opened = self._require()
         try:
             async with asyncio.timeout(self._check_timeout):
-                await opened.readers.run(partial(_probe, self._path, opened.identity))
+                await opened.readers.run(partial(_probe, opened.files))
                 if not opened.writer.failing:
                     await opened.writer.submit(_nothing)
         except TimeoutError as error:
@@ -202,6 +216,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
+        await self._one_offs.close()
         if opened is not None:
             self._working_set.clear()
             await asyncio.to_thread(opened.readers.close)
@@ -218,15 +233,14 @@ class SqliteStore:
         changed = self._require().writer.submit(work)
         self._working_set.changing(key, changed)
         try:
-            return await asyncio.shield(changed)
+            return await shielded(changed)
         except Undecodable as error:
             raise StoreFailed(f"The session store cannot be read: {error}.") from error
 
-    async def _prune_some(self, before: float) -> int:
-        batch = partial(prune_batch, before=before, limit=_PRUNED_AT_ONCE)
-        pruned = self._require().writer.submit(batch)
+    async def _prune(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        pruned = self._require().writer.submit(work)
         self._working_set.pruning(pruned)
-        return await asyncio.shield(pruned)
+        return await shielded(pruned)
 
     def _require(self) -> _Opened:
         if self._opened is None:
@@ -234,15 +248,19 @@ class SqliteStore:
         return self._opened
 
 
-def _probe(path: Path, identity: tuple[int, int], connection: sqlite3.Connection) -> None:
-    if _identity(path) != identity:
-        raise FileNotFoundError("its file was replaced while it was in use")
+def _probe(files: DatabaseFiles, connection: sqlite3.Connection) -> None:
+    files.check()
     connection.execute("SELECT 1 FROM sessions LIMIT 1").fetchone()
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    stat = os.stat(path)
-    return stat.st_dev, stat.st_ino
+def _refusal(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    refusal = f"The session store cannot be written: {reason}. Nothing was sent to a model"
+    if isinstance(error, FileLost):
+        return f"{refusal}: put the file back, or restart the Gateway to begin with what is there."
+    if is_damage(error):
+        return f"{refusal}. {SESSIONS.advice}"
+    return f"{refusal}; the Gateway goes on by itself once there is room."
 
 
 def _nothing(connection: sqlite3.Connection) -> None:

@@ -49,7 +49,8 @@ def patch_session(
     current = find_current(connection, key)
     if current is None:
         current = begin_session(connection, key, new_id, at, one_off=False)
-    # What cannot be read of the settings is gone with this, and the row is whole again.
+    # What cannot be read of the settings is gone with this, and the row is whole again; but a send
+    # policy that was lost denies until somebody sets it anew.
     had = Cells(str(key), damage).settings("settings", current.settings)
     merged = {**had, **changes}
     settings = {name: value for name, value in merged.items() if value is not None}

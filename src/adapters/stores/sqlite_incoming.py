@@ -17,10 +17,11 @@ from ...domain.ports import Turn
 from .codec import encode
 from .sqlite_columns import MAX_INTEGER, column
 from .sqlite_rows import AT_ONCE, insert_rows
+from .sqlite_transcripts import IS_COUNTED, MESSAGES, TURNS
 
 _TURN = """
     key, agent_id, session_id, at, one_off, run_id, model, input_tokens, output_tokens,
-    reasoning_tokens, cached_tokens, usage_estimated, message_count"""
+    reasoning_tokens, cached_tokens, usage_estimated, message_count, kept_from, size"""
 _NULLS = ", ".join(f"NULL AS {name.strip()}" for name in _TURN.split(","))
 # The newest transcript of that id: of others by the same id nobody knows any more.
 _PLACE = """
@@ -34,14 +35,18 @@ INCOMING: Sequence[str] = (
     f"CREATE TEMP VIEW incoming_turns AS SELECT {_NULLS}",
     # A session that is not there yet begins, and so does a transcript. Who comes back to a one-off
     # session by its key has made it a lasting one. A turn that goes to an earlier transcript is
-    # none that lists tell of.
+    # none that lists tell of. Counts that are damaged are counted again first.
     f"""CREATE TEMP TRIGGER take_turn INSTEAD OF INSERT ON incoming_turns BEGIN
-        INSERT INTO sessions (key, agent_id, created_at, updated_at, one_off, model)
-            VALUES (NEW.key, NEW.agent_id, NEW.at, NEW.at, NEW.one_off, NEW.model)
+        INSERT INTO sessions
+            (key, agent_id, created_at, updated_at, one_off, model, kept_from, size)
+            VALUES (NEW.key, NEW.agent_id, NEW.at, NEW.at, NEW.one_off, NEW.model, NEW.kept_from,
+                    NEW.size)
             ON CONFLICT (key) DO NOTHING;
         INSERT INTO transcripts (session, session_id, created_at, turn_count, message_count)
             SELECT id, NEW.session_id, NEW.at, 0, 0 FROM sessions
             WHERE key = NEW.key AND NOT EXISTS ({_PLACE});
+        UPDATE transcripts SET turn_count = {TURNS}, message_count = {MESSAGES}
+            WHERE id = ({_PLACE}) AND NOT ({IS_COUNTED});
         UPDATE sessions SET updated_at = NEW.at, model = NEW.model
             WHERE key = NEW.key AND (updated_at <> NEW.at OR model <> NEW.model)
                 AND NEW.session_id = ({_CURRENT});
@@ -69,22 +74,31 @@ INCOMING: Sequence[str] = (
 """To be run on the connection that writes."""
 
 
-def append_turns(connection: sqlite3.Connection, turns: Sequence[Turn]) -> list[bool]:
-    """SessionStore.append of each, inside the caller's transaction; False: it was stored already.
+def append_turns(
+    connection: sqlite3.Connection, turns: Sequence[Turn], kept_from: float = 0.0
+) -> list[int]:
+    """SessionStore.append of each, inside the caller's transaction. Returns the bytes of each, one
+    at least; 0: it was stored already.
 
     Raises sqlite3.Error.
     """
     stored = _stored(connection, [turn.run_id for turn in turns])
     new: dict[str, Turn] = {}
-    fresh = []
+    rows, messages, sizes = [], [], []
     for turn in turns:
-        fresh.append(turn.run_id not in stored and turn.run_id not in new)
-        if fresh[-1]:
-            new[turn.run_id] = turn
-    insert_rows(connection, "INSERT INTO incoming_turns VALUES", map(_turn_row, new.values()))
-    messages = chain.from_iterable(map(_message_rows, new.values()))
-    insert_rows(connection, "INSERT INTO incoming_messages VALUES", messages)
-    return fresh
+        if turn.run_id in stored or turn.run_id in new:
+            sizes.append(0)
+            continue
+        new[turn.run_id] = turn
+        bodies = [encode(message) for message in turn.messages]
+        size = sum(map(len, bodies))
+        sizes.append(max(1, size))
+        rows.append(_turn_row(turn, kept_from, size))
+        messages.append(_message_rows(turn, bodies))
+    insert_rows(connection, "INSERT INTO incoming_turns VALUES", rows)
+    everything = chain.from_iterable(messages)
+    insert_rows(connection, "INSERT INTO incoming_messages VALUES", everything)
+    return sizes
 
 
 def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> set[str]:
@@ -100,7 +114,7 @@ def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> set[str]:
     return found
 
 
-def _turn_row(turn: Turn) -> tuple[object, ...]:
+def _turn_row(turn: Turn, kept_from: float, size: int) -> tuple[object, ...]:
     return (
         column(str(turn.key)),
         column(turn.key.agent_id),
@@ -111,13 +125,15 @@ def _turn_row(turn: Turn) -> tuple[object, ...]:
         column(turn.model),
         *_usage_columns(turn.usage),
         len(turn.messages),
+        kept_from,
+        size,
     )
 
 
-def _message_rows(turn: Turn) -> Iterator[tuple[object, ...]]:
+def _message_rows(turn: Turn, bodies: Sequence[bytes]) -> Iterator[tuple[object, ...]]:
     run_id = column(turn.run_id)
-    for place, message in enumerate(turn.messages):
-        yield run_id, place, estimate(message), message.role.value, encode(message)
+    for place, (message, body) in enumerate(zip(turn.messages, bodies, strict=True)):
+        yield run_id, place, estimate(message), message.role.value, body
 
 
 def _usage_columns(usage: Usage | None) -> tuple[int | None, ...]:

@@ -1,6 +1,7 @@
 """What was said in the sessions of a SQLite database, as functions of a connection.
 
-All of them raise sqlite3.Error, and Undecodable for what is damaged.
+All of them raise sqlite3.Error, and `find_turn` Undecodable for what is damaged. The others
+replace that, and log it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from ...domain.model_calls import Usage
 from ...domain.ports import Turn
 from ...domain.session_records import KeptMessage, KeptTranscript
 from ...domain.sessions import SessionKey
-from .codec import decode
+from .codec import Undecodable, decode
 from .sqlite_catalog import key_of
 from .sqlite_columns import bounded, column, snapshot, text
 from .sqlite_damage import Cells, DamageLog
-from .sqlite_transcripts import find_current, find_named
+from .sqlite_transcripts import MOST, find_current, find_named
 
 _TURN = """
     SELECT sessions.key, sessions.agent_id, sessions.one_off, transcripts.session_id,
@@ -69,6 +70,8 @@ def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:
         if row is None:
             return None
         key, agent_id, one_off, session_id, transcript, at, model, first, count, *usage = row
+        if not all(isinstance(number, int) and 0 <= number <= MOST for number in (first, count)):
+            raise Undecodable("a stored turn does not say which messages are its own")
         bodies = connection.execute(_OF_TURN, (transcript, first, first + count)).fetchall()
     return Turn(
         key=key_of(text(key), text(agent_id)),
@@ -131,6 +134,8 @@ def _origins(
             origin = _Origin(
                 cells.text("run_id", run_id), cells.time("at", at), cells.text("model", model)
             )
+            start = cells.count("first_message", start)
+            count = min(cells.count("message_count", count), last)
             numbers = range(max(start, first), min(start + count, last + 1))
             found |= dict.fromkeys(numbers, origin)
     return found

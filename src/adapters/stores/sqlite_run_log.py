@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,19 +14,22 @@ from ...domain.errors import StoreFailed
 from ...domain.ports import Clock
 from ...domain.run_records import RunPage, RunQuery, RunRecord, RunStatus
 from ...domain.runs import EventSpan, RunEvent
+from .expiry_clock import ExpiryClock
 from .run_log_events import HeldEvents
 from .run_log_live import BOUNDS, Bounds, LiveRuns
-from .run_log_pages import page_of
+from .run_log_pages import Numbered, page_of
 from .sqlite_damage import DamageLog
+from .sqlite_files import DatabaseFiles
+from .sqlite_integrity import check_all
 from .sqlite_readers import Readers
 from .sqlite_run_log_follow import KeptEvents
 from .sqlite_run_log_keeper import Keeper
 from .sqlite_run_log_kept import KeptLog
+from .sqlite_run_log_opening import begin_anew, open_run_log
 from .sqlite_run_log_pruner import Pruner
-from .sqlite_run_log_reads import list_runs, read_contents, read_run
+from .sqlite_run_log_reads import list_runs, read_run
 from .sqlite_run_log_reservations import Reservations
 from .sqlite_run_log_schema import RUNS
-from .sqlite_schema import open_database
 from .sqlite_writer import GroupWriter
 
 _NAME = RUNS.name
@@ -44,9 +49,10 @@ class SqliteRunLog:
 
     What was added is on the disk after about `interval` seconds, and sooner where somebody waits
     for it; it then survives `kill -9`. `bounds` is for memory, and for the events of one Run also
-    in the file. A Run is known for `keep_seconds` after its end (`clock` tells Unix time); its
-    events may go sooner where all of them take more than about `keep_bytes` in the file. What
-    cannot be written stays in memory, is tried again, and is logged.
+    in the file. A Run is known for `keep_seconds` after its end, which `steady` measures, since
+    `clock` (Unix time) may jump; its events may go sooner where all of them take more than about
+    `keep_bytes` in the file. What cannot be written is tried again and logged: how a Run ended is
+    never given up, its other events may be where they take too much memory.
     """
 
     def __init__(
@@ -59,46 +65,72 @@ class SqliteRunLog:
         keep_bytes: int = 256 * 1024 * 1024,
         bounds: Bounds = BOUNDS,
         readers: int = 2,
+        steady: Clock = time.monotonic,
     ) -> None:
         self._path = Path(path).absolute()
         self._clock = clock
+        self._steady = steady
         self._interval = interval
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self._reader_count = readers
         self._damage = DamageLog()
-        self._live = LiveRuns(self._make_log, clock, bounds)
+        self._live = LiveRuns(self._make_log, clock, bounds, steady=steady, on_forget=self._give_up)
+        self._bytes_waiting = bounds.finished_bytes
         self._next_number = 1
         self._earlier: tuple[KeptLog, ...] = ()
         self._opened: _Opened | None = None
 
     async def start(self) -> None:
-        """Raises StoreFailed naming the file when it is damaged, not ours, or too new."""
-        connection = await asyncio.to_thread(open_database, self._path, kind=RUNS)
-        readers = Readers(self._path, self._reader_count, _NAME)
-        try:
-            contents = await readers.run(partial(read_contents, damage=self._damage))
-        except BaseException:
-            readers.close()
-            connection.close()
-            raise
+        """A damaged file is put aside. Raises StoreFailed naming one that is not ours, or too
+        new."""
+        opened = await asyncio.to_thread(open_run_log, self._path, self._clock, self._damage)
+        contents = opened.contents
         self._next_number = contents.next_number
         self._earlier = tuple(self._restore(*numbered) for numbered in contents.unfinished)
-        writer = GroupWriter(connection, _NAME)
+        writer = GroupWriter(
+            opened.connection,
+            _NAME,
+            files=opened.files,
+            renew=self._renew,
+            on_renewed=self._renewed,
+        )
+        readers = Readers(
+            self._path,
+            self._reader_count,
+            _NAME,
+            files=opened.files,
+            on_damage=self._look_into_damage,
+        )
+        expiry = ExpiryClock(self._clock, self._steady)
+        expiry.begin(contents.newest)
+        expiry.count_away(self._keep_seconds / 2)
         pruner = Pruner(
             writer,
-            self._clock,
+            expiry,
             keep_seconds=self._keep_seconds,
             max_bytes=self._keep_bytes,
             size=contents.size,
         )
-        keeper = Keeper(writer, interval=self._interval, held=self._live.get, on_kept=pruner.add)
+        keeper = Keeper(
+            writer,
+            interval=self._interval,
+            held=self._live.get,
+            on_kept=pruner.add,
+            bytes_waiting=self._bytes_waiting,
+            expiry=expiry,
+        )
         reservations = Reservations(self._live, writer, self._held)
         self._opened = _Opened(writer, readers, keeper, pruner, reservations)
         pruner.prune()
 
     async def reserve(self, record: RunRecord) -> RunRecord | None:
-        return await self._require().reservations.reserve(record)
+        opened = self._require()
+        known = await opened.reservations.settled(record.id)
+        if known is not None:
+            return known.record
+        opened.keeper.check_room()
+        return await opened.reservations.reserve(record)
 
     async def release(self, run_id: str) -> None:
         """Nothing happens where the Run was begun."""
@@ -108,8 +140,9 @@ class SqliteRunLog:
             await reservations.release(log)
 
     def open(self, record: RunRecord) -> None:
-        """Raises ValueError when the Run has a log already."""
+        """Raises ValueError when the Run has a log already, StoreFailed when too many wait."""
         keeper = self._require().keeper
+        keeper.check_room()
         reserved = self._live.get(record.id)
         as_kept = reserved is not None and reserved.begun == record
         log = self._live.open(record)
@@ -144,20 +177,28 @@ class SqliteRunLog:
         log = await opened.reservations.settled(run_id)
         if log is not None:
             return log.record
+        if run_id in opened.reservations.leftover:
+            return None
         return await opened.readers.run(partial(read_run, run_id=run_id, damage=self._damage))
 
     async def list(self, query: RunQuery) -> RunPage:
         """A Run that has not ended is in memory; of those there, the file may know less."""
         opened = self._require()
-        held = {log.run_id: log for log in [*opened.keeper.unkept.values(), *self._live]}
-        known = {run_id: log.record for run_id, log in held.items() if log.claim is None}
-        kept: list[RunRecord] = []
+        known, leftover = self._known(opened), opened.reservations.leftover
+        kept: list[Numbered] = []
         if query.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
-            limit = query.limit + 1 + len(held)
+            limit = query.limit + 1 + len(known) + len(leftover)
             listing = partial(list_runs, query=query, limit=limit, damage=self._damage)
             kept = await opened.readers.run(listing)
-        others = [record for record in kept if record.id not in known]
+            known |= self._known(opened)  # Some have gone on meanwhile.
+        others = [run for run in kept if run[1].id not in known.keys() | leftover]
         return page_of([*known.values(), *others], query)
+
+    def _known(self, opened: _Opened) -> dict[str, Numbered]:
+        """What memory knows, which is never behind the file."""
+        held = {log.run_id: log for log in [*opened.keeper.unkept.values(), *self._live]}
+        settled = {run_id: log for run_id, log in held.items() if log.claim is None}
+        return {run_id: (log.number, log.record) for run_id, log in settled.items()}
 
     async def unfinished(self) -> tuple[RunRecord, ...]:
         return tuple(log.record for log in self._earlier if not log.finished)
@@ -171,6 +212,36 @@ class SqliteRunLog:
                 log.disappoint("The run log is closed.")
             await asyncio.to_thread(opened.readers.close)
             await opened.writer.close()
+
+    def _look_into_damage(self) -> None:
+        """A read has found damage. Where all of the file shows it, the writer begins anew."""
+        if self._opened is not None:
+            checked = self._opened.writer.submit(check_all)
+            checked.add_done_callback(asyncio.Future.exception)  # The writer logs it.
+
+    def _renew(self, reason: Exception) -> tuple[sqlite3.Connection, DatabaseFiles] | None:
+        """In the writer's thread."""
+        if not self._path.parent.is_dir():
+            return None  # All is well again where the directory is moved back.
+        begun = begin_anew(self._path, self._clock, self._damage, reason)
+        return begun.connection, begun.files
+
+    def _renewed(self, files: DatabaseFiles) -> None:
+        """All that memory has of Runs is written anew."""
+        opened = self._opened
+        if opened is None:
+            return
+        opened.readers.renew(files)
+        opened.pruner.begin_anew()
+        opened.reservations.leftover.clear()
+        for log in {*self._live, *opened.keeper.unkept.values()}:
+            log.renew()
+            if log.opened:
+                opened.keeper.note(log)
+
+    def _give_up(self, log: KeptLog) -> None:
+        if self._opened is not None:
+            self._opened.keeper.give_up(log)
 
     def _make_log(self, record: RunRecord) -> KeptLog:
         self._next_number += 1

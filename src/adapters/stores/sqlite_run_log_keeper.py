@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import sqlite3
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 
 from ...domain.errors import StoreFailed
+from ...domain.ports import Clock
 from .run_log_events import wake, woken
 from .sqlite_run_log_kept import KeptLog
 from .sqlite_run_log_writes import Batch, write_batches
-from .sqlite_writer import GroupWriter
-
-logger = logging.getLogger(__name__)
+from .sqlite_writer import MAX_GROUP, GroupWriter
 
 _RETRY_AFTER = 1.0
 """Seconds until what could not be written is tried again, where nobody waits for it."""
 _LEAST_APART = 0.005
 """Seconds between two commits at least, so that many Runs share them."""
+MOST_UNKEPT = 20_000
+"""Runs that wait for a file that cannot be written, each with about a kilobyte; no more begin."""
 
 
 class Keeper:
     """Commits what is new of all Runs, at most every `interval` seconds; at once where somebody
     waits for it, and soon when a Run ends.
 
-    A write that fails is tried again for as long as the Run is in memory (`held`). `on_kept` is
-    told how many bytes of events a Run has in the file once it has ended.
+    A write that fails is tried again until it succeeds, also where memory has given the Run up
+    (`held` finds those that it has not). Of those that it has given up, about `bytes_waiting` bytes
+    of events wait for the file; of the others only the record and the terminal event. Runs are
+    kept from the time that `expiry` says at their end. `on_kept`
+    gets the number of bytes of events that a Run has in the file once it has ended.
     """
 
     def __init__(
@@ -36,7 +41,10 @@ class Keeper:
         interval: float,
         held: Callable[[str], KeptLog | None],
         on_kept: Callable[[int], None],
+        bytes_waiting: int,
+        expiry: Clock,
     ) -> None:
+        self._expiry = expiry
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._interval = interval
@@ -51,16 +59,43 @@ class Keeper:
         self._idle.set()
         self._failure: str | None = None
         self._failing = False
+        self._kept_some = False
+        """Of what was handed to the writer last, something is in the file."""
+        self._bytes_waiting = bytes_waiting
+        self._given_up: dict[str, KeptLog] = {}
+        self._given_up_bytes = 0
+        self._closing = False
         self._closed = False
         self.unkept: dict[str, KeptLog] = {}
         """The Runs of which something is not in the file yet."""
 
     def note(self, log: KeptLog) -> None:
         """There is something new in the log."""
+        if log.finished and log.kept_from is None:
+            log.kept_from = self._expiry()
         if not log.dirty:
             log.dirty = True
             self.unkept[log.run_id] = log
         self._plan(log)
+
+    def give_up(self, log: KeptLog) -> None:
+        """Memory has given up a Run that has ended."""
+        if self.unkept.get(log.run_id) is not log:
+            return
+        self._given_up[log.run_id] = log
+        self._given_up_bytes += log.size
+        while self._given_up_bytes > self._bytes_waiting:
+            oldest = self._given_up[next(iter(self._given_up))]
+            self._forget_given_up(oldest)
+            oldest.shrink()
+
+    def check_room(self) -> None:
+        """Raises StoreFailed where too many Runs wait for the file to begin another one."""
+        if len(self.unkept) >= MOST_UNKEPT:
+            raise StoreFailed(
+                f"{len(self.unkept)} runs wait for the run log, which cannot be written. "
+                "No other begins until it can."
+            )
 
     async def kept(self, log: KeptLog) -> None:
         """Return once more of the log is in the file, or the log is gone. Raises StoreFailed."""
@@ -77,17 +112,21 @@ class Keeper:
             self._timer.cancel()
             self._timer = None
         self._flushed_at = self._loop.time()
-        for log in self.unkept.values():
-            if log.dirty:
-                batch = log.take()
-                written = self._writer.submit_with_others(write_batches, batch)
-                self._writing += 1
-                self._idle.clear()
-                written.add_done_callback(partial(self._written, log, batch))
+        # After a flush of which nothing was kept, no more than what fails in one go: each group of
+        # them may wait for a lock.
+        most = MAX_GROUP if self._failing and not self._kept_some and not self._closing else None
+        self._kept_some = False
+        for log in islice((log for log in self.unkept.values() if log.dirty), most):
+            batch = log.take()
+            written = self._writer.submit_with_others(write_batches, batch)
+            self._writing += 1
+            self._idle.clear()
+            written.add_done_callback(partial(self._written, log, batch))
 
     async def close(self) -> None:
         """Keep all there is, if that is possible."""
         await self._idle.wait()
+        self._closing = True
         self.flush()
         self._closed = True
         await self._idle.wait()
@@ -124,8 +163,9 @@ class Keeper:
         log.known = log.known or batch.record is not None
         if batch.told is not None:
             log.kept = batch.told.last
+        self._kept_some = True
         if not log.dirty:
-            self.unkept.pop(log.run_id, None)
+            self._drop(log)
         if size:
             self._on_kept(size)
         wake(log.kept_waiters)
@@ -133,20 +173,31 @@ class Keeper:
     def _take_back(self, log: KeptLog, error: BaseException) -> None:
         self._failure = str(error) or repr(error)
         log.untake()
-        log.dirty = self._held(log.run_id) is log
+        # An id that the file knows as another Run's is never free.
+        log.dirty = not _is_conflict(error) or self._held(log.run_id) is log
         if not log.dirty:
-            self.unkept.pop(log.run_id, None)
+            self._drop(log)
         log.disappoint(self._failure)
 
+    def _drop(self, log: KeptLog) -> None:
+        self.unkept.pop(log.run_id, None)
+        self._forget_given_up(log)
+
+    def _forget_given_up(self, log: KeptLog) -> None:
+        if self._given_up.pop(log.run_id, None) is not None:
+            self._given_up_bytes -= log.size
+
     def _after_all(self) -> None:
-        """Told once for a stretch of failures; then go on with what has come meanwhile."""
+        """Go on with what has come meanwhile."""
         failure, self._failure = self._failure, None
-        if failure is not None and not self._failing:
-            logger.error("events of runs cannot be kept", extra={"reason": failure})
-        elif failure is None and self._failing:
-            logger.warning("events of runs are kept again")
         self._failing = failure is not None
         self._idle.set()
         for log in self.unkept.values():
+            if failure is not None and log.kept_waiters:
+                log.disappoint(failure)  # It may not have been among those that were tried.
             if log.dirty:
                 self._plan(log)
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error.__cause__, sqlite3.IntegrityError)

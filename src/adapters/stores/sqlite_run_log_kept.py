@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...domain.errors import StoreFailed
 from ...domain.run_records import RunStatus
 from ...domain.runs import EventSpan
-from .run_log_events import Log, Waiters
+from .run_log_events import Log, Waiters, size_of
 from .sqlite_run_log_writes import Batch
 
 
@@ -16,8 +16,6 @@ from .sqlite_run_log_writes import Batch
 class KeptLog(Log):
     """A Log that is brought to the disk."""
 
-    number: int = 0
-    """The Run's, in the file."""
     taken: int = 0
     """Events up to this one were handed to the writer."""
     kept: int = 0
@@ -30,6 +28,8 @@ class KeptLog(Log):
     """The status that was handed to the writer."""
     dirty: bool = False
     """There is something for the writer, and it will be fetched."""
+    kept_from: float | None = None
+    """When the Run ended, by the clock of what expires."""
     claim: asyncio.Future[None] | None = None
     """There while a reservation is being written or taken back."""
     kept_waiters: Waiters = field(default_factory=set)
@@ -47,14 +47,26 @@ class KeptLog(Log):
             known=self.known,
             told=EventSpan(self.last - len(new) + 1, new) if new else None,
             drop_before=dropped,
+            kept_from=self.kept_from,
         )
         self.taken, self.told = self.last, self.status
         self.trimmed = max(self.trimmed, dropped)
         return batch
 
+    def shrink(self) -> None:
+        """Let the events go but for the terminal one. Who asks for them finds them expired."""
+        del self.events[:-1]
+        self.size = size_of(self.events[0])
+
     def untake(self) -> None:
         """What was taken has not reached the file."""
         self.taken, self.told = self.kept, None
+
+    def renew(self) -> None:
+        """The file is another one, which has nothing of this log."""
+        self.known, self.told = False, None
+        self.taken = self.kept = self.first - 1
+        self.trimmed = self.first
 
     def disappoint(self, why: str) -> None:
         """Who waits for the file waits in vain."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
 
 from ...domain.ports import Clock
@@ -16,7 +17,8 @@ _EVERY = 60.0
 
 
 class Pruner:
-    """Keeps Runs for `keep_seconds` after their end, and about `max_bytes` of events over all.
+    """Keeps Runs for `keep_seconds` after their end, which `expiry` counts, and about `max_bytes`
+    of events over all.
 
     Where events take more, those of the Runs that ended first are deleted; the Runs themselves
     stay known for their time. `size` is what the file holds already.
@@ -25,18 +27,18 @@ class Pruner:
     def __init__(
         self,
         writer: GroupWriter,
-        clock: Clock,
+        expiry: Clock,
         *,
         keep_seconds: float,
         max_bytes: int,
         size: int,
     ) -> None:
         self._writer = writer
-        self._clock = clock
+        self._expiry = expiry
         self._keep_seconds = keep_seconds
         self._max_bytes = max_bytes
         self._size = size
-        self._looked_at = 0.0
+        self._looked_at = -math.inf
         self._pruning: asyncio.Future[tuple[int, int]] | None = None
         self._closed = False
 
@@ -47,11 +49,15 @@ class Pruner:
 
     def prune(self) -> None:
         """Begin to prune where there may be something to prune."""
-        now = self._clock()
-        due = self._size > self._max_bytes or abs(now - self._looked_at) >= _EVERY
+        now = self._expiry()
+        due = self._size > self._max_bytes or now - self._looked_at >= _EVERY
         if due and self._pruning is None and not self._closed:
             self._looked_at = now
             self._prune_some()
+
+    def begin_anew(self) -> None:
+        """The file is another one, and empty."""
+        self._size = 0
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -59,7 +65,7 @@ class Pruner:
 
     def _prune_some(self) -> None:
         excess = max(0, self._size - self._max_bytes)
-        before = self._clock() - self._keep_seconds
+        before = self._expiry() - self._keep_seconds
         work = partial(prune_runs, before=before, excess=excess, limit=_AT_ONCE)
         self._pruning = self._writer.submit(work)
         self._pruning.add_done_callback(self._pruned)

@@ -15,9 +15,10 @@ from typing import Any
 from ...domain.run_records import RunQuery, RunRecord, RunStatus
 from ...domain.runs import EventSpan, OnLeave, RunEvent
 from ...domain.sessions import SessionKey
+from .expiry_clock import Stamp
 from .run_log_codec import decode_events
 from .run_log_events import MOST_AT_ONCE, MOST_BYTES_AT_ONCE
-from .run_log_pages import decode_cursor
+from .run_log_pages import Numbered, decode_cursor
 from .sqlite_columns import column, snapshot
 from .sqlite_damage import Cells, DamageLog
 from .sqlite_run_log_schema import key_of, keys_of, seq_of
@@ -27,12 +28,13 @@ _COLUMNS = """
     status, accepted_at, started_at, ended_at, last_seq"""
 _FIND = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - no values in it
 _UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S608 - the same
+_NEWEST = """
+    SELECT kept_from, ended_at FROM runs
+    WHERE kept_from BETWEEN -1e11 AND 1e11 AND ended_at BETWEEN -1e11 AND 1e11
+    ORDER BY kept_from DESC LIMIT 1"""
 _LAST = "SELECT last_seq FROM events WHERE key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1"
 _ROW_WITH = "SELECT max(key) FROM events WHERE key BETWEEN ? AND ?"
 _EVENTS = "SELECT key, last_seq, body FROM events WHERE key BETWEEN ? AND ? ORDER BY key"
-
-Numbered = tuple[int, RunRecord]
-"""A Run with its number in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Contents:
     size: int
     """Bytes of events of finished Runs."""
     unfinished: Sequence[Numbered]
+    newest: Stamp | None
+    """Of the Runs that have ended."""
 
 
 def read_contents(connection: sqlite3.Connection, damage: DamageLog) -> Contents:
@@ -59,7 +63,13 @@ def read_contents(connection: sqlite3.Connection, damage: DamageLog) -> Contents
         "SELECT coalesce(sum(size), 0) FROM runs WHERE size > 0"
     ).fetchone()
     rows = connection.execute(_UNFINISHED).fetchall()
-    return Contents(number + 1, size, [_decode(connection, row, damage) for row in rows])
+    newest = connection.execute(_NEWEST).fetchone()
+    return Contents(
+        number + 1,
+        size,
+        [_decode(connection, row, damage) for row in rows],
+        None if newest is None else Stamp(*newest),
+    )
 
 
 def find_run(
@@ -112,9 +122,10 @@ def _span(rows: Iterable[tuple[int, int, bytes]], after: int) -> EventSpan | Non
 
 def list_runs(
     connection: sqlite3.Connection, query: RunQuery, limit: int, damage: DamageLog
-) -> list[RunRecord]:
+) -> list[Numbered]:
     """Up to `limit` Runs that the query means, newest first."""
-    conditions, values = ["TRUE"], []
+    conditions: list[str] = ["TRUE"]
+    values: list[Any] = []
     if query.session_key is not None:
         conditions.append("session_key = ?")
         values.append(column(str(query.session_key)))
@@ -125,17 +136,16 @@ def list_runs(
         conditions.append("status = ?")
         values.append(query.status.value)
     before = decode_cursor(query.cursor)
-    place: list[Any] = []
     if before is not None:
-        conditions.append("(accepted_at, id) < (?, ?)")
-        place = [before[0], column(before[1])]
+        conditions.append("number < ?")
+        values.append(before)
     sql = (
         f"SELECT {_COLUMNS} FROM runs WHERE {' AND '.join(conditions)}"  # noqa: S608 - fixed texts
-        " ORDER BY accepted_at DESC, id DESC LIMIT ?"
+        " ORDER BY number DESC LIMIT ?"
     )
     with snapshot(connection):
-        rows = connection.execute(sql, (*values, *place, limit)).fetchall()
-        return [_decode(connection, row, damage)[1] for row in rows]
+        rows = connection.execute(sql, (*values, limit)).fetchall()
+        return [_decode(connection, row, damage) for row in rows]
 
 
 def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLog) -> Numbered:

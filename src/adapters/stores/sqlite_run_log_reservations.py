@@ -10,6 +10,7 @@ from functools import partial
 
 from ...domain.errors import StoreFailed
 from ...domain.run_records import RunRecord
+from ...domain.shielding import shielded
 from .run_log_events import wake
 from .run_log_live import LiveRuns
 from .sqlite_run_log_kept import KeptLog
@@ -31,7 +32,7 @@ class Reservations:
         self._live = live
         self._writer = writer
         self._held = held
-        self._leftover: set[str] = set()
+        self.leftover: set[str] = set()
         """Ids that were taken back, but are still in the file, which could not be written."""
 
     async def settled(self, run_id: str) -> KeptLog | None:
@@ -47,12 +48,12 @@ class Reservations:
             return log.record
         log = self._live.add(record)
         log.claim = asyncio.get_running_loop().create_future()
-        replace = record.id in self._leftover
+        replace = record.id in self.leftover
         work = partial(reserve_run, number=log.number, record=record, replace=replace)
         reserving = self._writer.submit(work)
         reserving.add_done_callback(partial(self._reserved, log))
         try:
-            return await asyncio.shield(reserving)
+            return await shielded(reserving)
         except asyncio.CancelledError:
             # Nobody knows of this reservation: it must not keep others from the id.
             reserving.add_done_callback(partial(self._abandon, log))
@@ -66,7 +67,7 @@ class Reservations:
     def _reserved(self, log: KeptLog, reserving: asyncio.Future[RunRecord | None]) -> None:
         if reserving.exception() is None and reserving.result() is None:
             log.known, log.told = True, log.status
-            self._leftover.discard(log.run_id)
+            self.leftover.discard(log.run_id)
             self._settle(log)
         else:
             self._forget(log)
@@ -85,7 +86,7 @@ class Reservations:
     def _deleted(self, log: KeptLog, deleting: asyncio.Future[None]) -> None:
         error = deleting.exception()
         if error is not None:
-            self._leftover.add(log.run_id)
+            self.leftover.add(log.run_id)
             reason = {"run": log.run_id, "reason": str(error)}
             logger.warning("a reservation could not be taken back on the disk", extra=reason)
         self._forget(log)

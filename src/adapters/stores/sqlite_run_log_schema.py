@@ -44,6 +44,19 @@ RUNS = Kind(
                 last_seq INTEGER NOT NULL,
                 body BLOB NOT NULL)""",
         ),
+        # `kept_from` is when a Run ended, by the clock in expiry_clock. Runs are listed by their
+        # numbers, since times jump with the system's clock; every index ends with the number.
+        (
+            "DROP INDEX runs_by_time",
+            "DROP INDEX runs_of_session",
+            "CREATE INDEX runs_of_session ON runs (session_key)",
+            "ALTER TABLE runs ADD COLUMN kept_from REAL",
+            "UPDATE runs SET kept_from = ended_at",
+            "DROP INDEX runs_by_end",
+            "DROP INDEX runs_with_events",
+            "CREATE INDEX runs_by_end ON runs (kept_from)",
+            "CREATE INDEX runs_with_events ON runs (kept_from) WHERE size > 0",
+        ),
     ),
     # NORMAL survives the death of the process. Whole turns, which must survive that of the machine
     # too, are the session store's. Small pages, because a commit often changes a few bytes only.

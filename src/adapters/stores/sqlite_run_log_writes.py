@@ -19,24 +19,25 @@ from .sqlite_run_log_schema import key_of, keys_of
 
 _INSERT = """
     INSERT INTO runs (number, id, session_key, agent_id, principal_id, door, on_leave,
-        fingerprint, status, accepted_at, started_at, ended_at, last_seq, size)
+        fingerprint, status, accepted_at, started_at, ended_at, last_seq, size, kept_from)
     VALUES"""
 _UNLESS_THERE = """ON CONFLICT (number) DO UPDATE SET
     session_key = excluded.session_key, agent_id = excluded.agent_id,
     principal_id = excluded.principal_id, door = excluded.door, on_leave = excluded.on_leave,
     fingerprint = excluded.fingerprint, status = excluded.status,
     accepted_at = excluded.accepted_at, started_at = excluded.started_at,
-    ended_at = excluded.ended_at, last_seq = excluded.last_seq, size = excluded.size"""
+    ended_at = excluded.ended_at, last_seq = excluded.last_seq, size = excluded.size,
+    kept_from = excluded.kept_from"""
 _UPDATE = """
-    UPDATE runs SET status = ?, started_at = ?, ended_at = ?, last_seq = ?, size = ?
+    UPDATE runs SET status = ?, started_at = ?, ended_at = ?, last_seq = ?, size = ?, kept_from = ?
     WHERE number = ?"""
 _SIZE = "SELECT coalesce(sum(length(body)), 0) FROM events WHERE key BETWEEN ? AND ?"
 _DROP = "DELETE FROM events WHERE key BETWEEN ? AND ? AND last_seq < ?"
 _DELETE_EVENTS = "DELETE FROM events WHERE key BETWEEN ? AND ?"
 _DELETE_RUN = "DELETE FROM runs WHERE number = ?"
-_OLD = "SELECT number, size FROM runs WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
+_OLD = "SELECT number, size FROM runs WHERE kept_from < ? ORDER BY kept_from LIMIT ?"
 _OLDEST_WITH_EVENTS = """
-    SELECT number, size FROM runs WHERE size > 0 ORDER BY ended_at LIMIT ?"""
+    SELECT number, size FROM runs WHERE size > 0 ORDER BY kept_from LIMIT ?"""
 _MOST_AT_ONCE = 16 * 1024 * 1024
 """Bytes of events that are deleted in one go, so that Runs do not wait long behind it."""
 
@@ -54,6 +55,8 @@ class Batch:
     """The new events, if there are any."""
     drop_before: int
     """Events before this one have fallen out; 0: none did."""
+    kept_from: float | None = None
+    """When the Run ended, by the clock of what expires."""
 
 
 def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
@@ -80,12 +83,16 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> l
         for batch, size in zip(batches, sizes, strict=True)
         if batch.record is not None
     ]
-    new = (_row(batch.number, record, size) for batch, record, size in changed if not batch.known)
+    new = (
+        _row(batch.number, record, size, batch.kept_from)
+        for batch, record, size in changed
+        if not batch.known
+    )
     insert_rows(connection, _INSERT, new, _UNLESS_THERE)
     for batch, record, size in changed:
         if batch.known:
             state = (record.status.value, record.started_at, record.ended_at, record.last_seq)
-            connection.execute(_UPDATE, (*state, size, batch.number))
+            connection.execute(_UPDATE, (*state, size, batch.kept_from, batch.number))
     return sizes
 
 
@@ -114,7 +121,7 @@ def reserve_run(
         if not replace:
             return known[1]
         connection.execute(_DELETE_RUN, (known[0],))
-    insert_rows(connection, _INSERT, [_row(number, record, 0)])
+    insert_rows(connection, _INSERT, [_row(number, record, 0, None)])
     return None
 
 
@@ -144,7 +151,7 @@ def prune_runs(
     return pruned, freed
 
 
-def _row(number: int, record: RunRecord, size: int) -> tuple[object, ...]:
+def _row(number: int, record: RunRecord, size: int, kept_from: float | None) -> tuple[object, ...]:
     return (
         number,
         column(record.id),
@@ -160,4 +167,5 @@ def _row(number: int, record: RunRecord, size: int) -> tuple[object, ...]:
         record.ended_at,
         record.last_seq,
         size,
+        kept_from,
     )

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ...domain.errors import StoreFailed
 from .sqlite_columns import text_or_bytes
+from .sqlite_integrity import StoreDamaged, check_tables, is_damage
 
 APPLICATION_ID = 0x4F53_4F55
 """`OSOU`: what tells `file` and us whose database this is."""
@@ -94,6 +96,20 @@ MIGRATIONS: Sequence[Migration] = (
         "CREATE INDEX transcripts_by_session_id ON transcripts (session_id)",
         "CREATE INDEX turns_by_time ON turns (at)",
     ),
+    # `kept_from` is of the clock in expiry_clock, `size` the bytes of a session's first turn; both
+    # count for one-off sessions only, which have no second one. `expiry` has one row: that clock at
+    # the last deletion of what has expired.
+    (
+        "CREATE TABLE expiry (stamp REAL NOT NULL, unix REAL NOT NULL)",
+        "ALTER TABLE sessions ADD COLUMN kept_from REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE sessions ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
+        """UPDATE sessions SET kept_from = updated_at, size = coalesce((
+            SELECT sum(length(messages.body)) FROM transcripts
+            JOIN messages ON messages.transcript = transcripts.id
+            WHERE transcripts.session = sessions.id), 0) WHERE one_off = 1""",
+        "DROP INDEX one_off_by_age",
+        "CREATE INDEX one_off_by_age ON sessions (kept_from, size) WHERE one_off = 1",
+    ),
 )
 
 
@@ -108,9 +124,20 @@ class Kind:
     """Settings of the connection that writes, after the usual ones."""
     page_size: int = 4096
     """Of a file that is made anew."""
+    advice: str = ""
+    """What to do where it is damaged."""
 
 
-SESSIONS = Kind("session store", APPLICATION_ID, MIGRATIONS)
+SESSIONS = Kind(
+    "session store",
+    APPLICATION_ID,
+    MIGRATIONS,
+    advice=(
+        "It holds the only copy of the conversations, and was left as it is. Stop the Gateway, keep"
+        " a copy of the file with its -wal and -shm, and restore a backup; or recover what is"
+        " legible with `sqlite3 FILE .recover`."
+    ),
+)
 
 
 def open_database(
@@ -123,8 +150,8 @@ def open_database(
     """The connection that writes, the schema brought up to date; the file is made when missing.
     `own`: statements that make what only this connection has.
 
-    Raises StoreFailed naming the path, and then has changed nothing: a damaged file, another
-    program's database, one from a newer version, or a place where no file can be.
+    Raises StoreFailed naming the path, and then has changed nothing: a damaged file (StoreDamaged),
+    another program's database, one from a newer version, or a place where no file can be.
     """
     migrations = kind.migrations if migrations is None else migrations
     try:
@@ -134,19 +161,26 @@ def open_database(
             _refuse_unknown(connection, path, kind, len(migrations))
             _configure(connection, path, kind)
             _migrate(connection, migrations)
+            check_tables(connection)
             for statement in own:
                 connection.execute(statement)
         except BaseException:
             connection.close()
             raise
     except (OSError, sqlite3.Error) as error:
+        if is_damage(error):
+            damaged = f"The {kind.name} {path} is damaged: {error}. {kind.advice}"
+            raise StoreDamaged(damaged) from error
         raise StoreFailed(f"The {kind.name} {path} cannot be opened: {error}.") from error
     return connection
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection to a database that is open for writing already; it refuses to write."""
-    connection = _connect(path)
+    """A connection to a database that is open for writing already; it refuses to write.
+
+    A file that is not there is not made.
+    """
+    connection = _connect(f"file:{quote(str(path))}?mode=rw", uri=True)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
@@ -163,9 +197,9 @@ def _make_file(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=uri
     )
     connection.text_factory = text_or_bytes
     return connection

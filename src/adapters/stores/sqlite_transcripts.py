@@ -6,16 +6,28 @@ import sqlite3
 from dataclasses import dataclass
 
 from ...domain.sessions import SessionKey
-from .sqlite_columns import column, text
+from .sqlite_columns import column
 
-_CURRENT = """
+MOST = 2**53
+_NUMBER = f"typeof({{0}}) = 'integer' AND {{0}} BETWEEN 0 AND {MOST}"
+IS_COUNTED = f"{_NUMBER.format('turn_count')} AND {_NUMBER.format('message_count')}"
+"""Whether a transcript's counts can be right."""
+TURNS = "(SELECT coalesce(max(number), 0) FROM turns WHERE transcript = transcripts.id)"
+MESSAGES = "(SELECT coalesce(max(number), 0) FROM messages WHERE transcript = transcripts.id)"
+"""The same counted again."""
+# In place of a damaged count stands what there is.
+_COUNTS = f"""
+    CASE WHEN {IS_COUNTED} THEN turn_count ELSE {TURNS} END,
+    CASE WHEN {IS_COUNTED} THEN message_count ELSE {MESSAGES} END"""
+
+_CURRENT = f"""
     SELECT sessions.id, sessions.updated_at, sessions.settings, transcripts.session_id,
-           transcripts.id, transcripts.turn_count, transcripts.message_count
+           transcripts.id, {_COUNTS}
     FROM sessions JOIN transcripts ON transcripts.session = sessions.id
-    WHERE sessions.key = ? ORDER BY transcripts.id DESC LIMIT 1"""
-_NAMED = """
-    SELECT id, turn_count, message_count FROM transcripts
-    WHERE session = ? AND session_id = ? ORDER BY id DESC LIMIT 1"""
+    WHERE sessions.key = ? ORDER BY transcripts.id DESC LIMIT 1"""  # noqa: S608 - no values in it
+_NAMED = f"""
+    SELECT id, {_COUNTS} FROM transcripts
+    WHERE session = ? AND session_id = ? ORDER BY id DESC LIMIT 1"""  # noqa: S608 - the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +41,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """A session and its current transcript, which is its newest."""
+    """A session and its current transcript, which is its newest. `session_id` as it is stored."""
 
     session: int
     updated_at: float
     settings: bytes | None
-    session_id: str
+    session_id: str | bytes
     place: Place
 
 
@@ -44,7 +56,7 @@ def find_current(connection: sqlite3.Connection, key: SessionKey) -> Current | N
     if row is None:
         return None
     session, updated_at, settings, session_id, *place = row
-    return Current(session, updated_at, settings, text(session_id), Place(*place))
+    return Current(session, updated_at, settings, session_id, Place(*place))
 
 
 def find_named(connection: sqlite3.Connection, session: int, session_id: str) -> Place | None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from ...domain.history import fitting
 from ...domain.ports import StoredSession, Transcript
 from ...domain.sessions import SessionKey
-from .sqlite_columns import snapshot
+from .sqlite_columns import snapshot, text
 from .sqlite_damage import Cells, DamageLog
 from .sqlite_transcripts import (
     find_current,
@@ -18,9 +18,6 @@ from .sqlite_transcripts import (
 _NEWEST_FIRST = """
     SELECT tokens, number, role, body FROM messages
     WHERE transcript = ? AND number <= ? ORDER BY number DESC"""
-_PRUNE = """
-    DELETE FROM sessions WHERE id IN (
-        SELECT id FROM sessions WHERE one_off = 1 AND updated_at < ? LIMIT ?)"""
 
 
 def load_session(
@@ -38,17 +35,12 @@ def load_session(
     read = Transcript(tuple(newest[::-1]), complete=len(newest) == count)
     return StoredSession(
         key=key,
-        session_id=current.session_id,
+        session_id=text(current.session_id),
         updated_at=cells.time("updated_at", current.updated_at),
         message_count=count,
         tail=fitting(read, budget, count),
         settings=cells.settings("settings", current.settings),
     )
-
-
-def prune_batch(connection: sqlite3.Connection, before: float, limit: int) -> int:
-    """Delete at most `limit` one-off sessions last used before that time; tells how many."""
-    return connection.execute(_PRUNE, (before, limit)).rowcount
 
 
 def touch(connection: sqlite3.Connection) -> None:
@@ -66,7 +58,7 @@ def _within(rows: Iterator[tuple[int, int, str, bytes]], budget: int) -> Iterato
     if budget <= 0:
         return
     for tokens, *message in rows:
-        budget -= tokens
+        budget -= tokens if isinstance(tokens, int) else 0
         if budget < 0:
             return
         yield tuple(message)  # type: ignore[misc]  # three are left of four

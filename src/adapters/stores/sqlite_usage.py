@@ -12,7 +12,7 @@ from .sqlite_damage import Cells, DamageLog
 # `total` where `sum` would refuse what absurd counts of a provider add up to.
 _USAGE = """
     SELECT period_of(turns.at) AS period, sessions.agent_id, turns.model, count(*),
-           sum(turns.message_count),
+           CAST(total(turns.message_count) AS INTEGER),
            CAST(total(turns.input_tokens) AS INTEGER), CAST(total(turns.output_tokens) AS INTEGER),
            CAST(total(turns.cached_tokens) AS INTEGER), min(turns.at), max(turns.at)
     FROM turns JOIN transcripts ON transcripts.id = turns.transcript

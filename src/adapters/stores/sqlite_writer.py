@@ -6,15 +6,19 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from ...domain.errors import StoreFailed
+from .failure_log import FailureLog
+from .sqlite_files import DatabaseFiles, FileLost
+from .sqlite_integrity import Damaged, is_damage
+from .sqlite_jobs import Job, Together, each, settle_all
 from .sqlite_schema import close_database
 
 logger = logging.getLogger(__name__)
@@ -24,63 +28,54 @@ T = TypeVar("T")
 
 _GATHERING = 0.0007
 """Seconds that jobs wait for others, where others are likely: a commit costs the same for many."""
-_MAX_GROUP = 128
+MAX_GROUP = 128
 """Jobs in one transaction at most, so that the first of them does not wait for all."""
 
 
-Together = Callable[[sqlite3.Connection, Sequence[A]], Sequence[T]]
-"""What does many pieces of work at once, and tells the outcome of each."""
-
-
-class _Job(Generic[A, T]):
-    """What to do inside a transaction, and whom to tell."""
-
-    __slots__ = ("_future", "_name", "error", "outcome", "piece", "together")
-
-    def __init__(
-        self, name: str, together: Together[A, T], piece: A, future: asyncio.Future[T]
-    ) -> None:
-        self._name = name
-        self._future = future
-        self.together = together
-        self.piece = piece
-        self.outcome: T
-        self.error: Exception | None = None
-
-    def settle(self) -> None:
-        """In the event loop. Who stopped waiting is not told; the work is done all the same."""
-        if self._future.done():
-            return
-        match self.error:
-            case None:
-                self._future.set_result(self.outcome)
-            case sqlite3.Error() as error:
-                failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
-                failed.__cause__ = error
-                self._future.set_exception(failed)
-            case StopIteration():  # A future refuses it, and the jobs behind would never settle.
-                self._future.set_exception(RuntimeError(f"the work raised {self.error!r}"))
-            case error:
-                self._future.set_exception(error)
+Renew = Callable[[Exception], tuple[sqlite3.Connection, DatabaseFiles] | None]
+"""Opens a new database in the place of one that was damaged or lost; None: not now. Called in the
+writer's thread. Raises StoreFailed."""
 
 
 class GroupWriter:
     """Owns the writing connection. Made in the event loop whose tasks it serves.
 
-    `name` is what people call the store.
+    `name` is what people call the store. `files`: what is committed counts only where they are
+    still in place afterwards. `renew`: a database that is damaged or lost is replaced; what was
+    submitted before `on_renewed` was called (in the event loop) fails, since it was made for the
+    old one.
     """
 
-    def __init__(self, connection: sqlite3.Connection, name: str = "session store") -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        name: str = "session store",
+        *,
+        files: DatabaseFiles | None = None,
+        renew: Renew | None = None,
+        on_renewed: Callable[[DatabaseFiles], None] = lambda _: None,
+    ) -> None:
         self._name = name
         self._connection = connection
+        self._files = files
+        self._renew = renew
+        self._on_renewed = on_renewed
+        self._renewals = 0
+        """Of the connection, known in the writer's thread at once."""
+        self._renewals_seen = 0
+        """The same in the event loop, once `on_renewed` was called."""
+        self._lost: Exception | None = None
+        self.failures = FailureLog(f"the {name} cannot be written")
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job[object, object] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job[object, object] | None] = SimpleQueue()
         self._stopping = False
         self._several = False
         """The last commit was of more than one job, so that others are likely to come."""
         self._closed = False
         self.failing = False
         """The last job could not be committed, so that there is reason to doubt the next."""
+        self.damage: Exception | None = None
+        """What showed that the database is damaged: nothing is written to it any more."""
         # A daemon: a process that dies without close() is not kept alive by an idle thread.
         self._thread = Thread(target=self._run, name=f"{name} writer", daemon=True)
         self._thread.start()
@@ -91,7 +86,7 @@ class GroupWriter:
         `work` may run again after a failed attempt that left no trace. The future raises
         StoreFailed for an error of the database, and anything else that `work` raises.
         """
-        return self.submit_with_others(_each, work)
+        return self.submit_with_others(each, work)
 
     def submit_with_others(self, together: Together[A, T], piece: A) -> asyncio.Future[T]:
         """The same for work that is done in one go with what else was submitted for `together`,
@@ -99,7 +94,7 @@ class GroupWriter:
         if self._closed:
             raise StoreFailed(f"The {self._name} is closed.")
         future: asyncio.Future[T] = self._loop.create_future()
-        job = _Job(self._name, together, piece, future)
+        job = Job(self._name, together, piece, future, self._renewals_seen)
         self._jobs.put(job)  # type: ignore[arg-type]  # the future knows its type
         return future
 
@@ -122,7 +117,7 @@ class GroupWriter:
         jobs = self._take()
         self._several = len(jobs) > 1
         try:
-            self._commit(jobs)
+            self._work(jobs)
         # The outermost edge of this thread: without it every later write would wait for ever.
         except Exception as error:
             logger.exception("the writer failed unexpectedly", extra={"store": self._name})
@@ -130,9 +125,9 @@ class GroupWriter:
                 self._connection.rollback()
             self._fail(jobs, error)
         with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
-            self._loop.call_soon_threadsafe(_settle, jobs)
+            self._loop.call_soon_threadsafe(settle_all, jobs)
 
-    def _take(self) -> list[_Job[object, object]]:
+    def _take(self) -> list[Job[object, object]]:
         """Wait for a job, then take all that wait. None is the last thing ever queued."""
         jobs = []
         job = self._jobs.get()
@@ -141,17 +136,56 @@ class GroupWriter:
         with suppress(Empty):
             while job is not None:
                 jobs.append(job)
-                if len(jobs) == _MAX_GROUP:
+                if len(jobs) == MAX_GROUP:
                     return jobs
                 job = self._jobs.get_nowait()
             self._stopping = True
         return jobs
 
-    def _commit(self, jobs: list[_Job[object, object]]) -> None:
+    def _work(self, jobs: list[Job[object, object]]) -> None:
+        fresh = self._without_outdated(jobs)
+        if fresh:
+            self._commit(fresh)
+        if self._lost is not None and self._renew is not None:
+            self._begin_anew(self._renew, self._lost)
+
+    def _without_outdated(self, jobs: list[Job[object, object]]) -> list[Job[object, object]]:
+        """The jobs that are for this database; the others fail."""
+        fresh = [job for job in jobs if job.renewal == self._renewals]
+        if len(fresh) < len(jobs):
+            for job in jobs:
+                if job.renewal != self._renewals:
+                    job.error = Damaged("it was damaged or lost, and begins anew")
+        return fresh
+
+    def _begin_anew(self, renew: Renew, lost: Exception) -> None:
+        """Where that fails, the next job fails too, and it is tried again."""
+        try:
+            renewed = renew(lost)
+        except StoreFailed as error:
+            self.failures.failed(error.message)
+            return
+        if renewed is None:
+            return
+        outdated, (self._connection, self._files) = self._connection, renewed
+        with suppress(sqlite3.Error):
+            outdated.close()
+        self._lost = self.damage = None
+        self._renewals += 1
+        with suppress(RuntimeError):  # The loop was closed.
+            self._loop.call_soon_threadsafe(self._see_renewal, self._renewals, self._files)
+
+    def _see_renewal(self, renewals: int, files: DatabaseFiles) -> None:
+        self._renewals_seen = renewals
+        self._on_renewed(files)
+
+    def _commit(self, jobs: list[Job[object, object]]) -> None:
         """All jobs together; where that fails each on its own, so that one cannot spoil others."""
         try:
+            self._check_before()
             self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:  # Locked by someone outside: waited for once, not per job.
+        # Locked by someone outside, or lost: found out once, not per job.
+        except (sqlite3.Error, OSError) as error:
             self._fail(jobs, error)
             return
         try:
@@ -171,21 +205,41 @@ class GroupWriter:
             for job in jobs:
                 self._commit([job])
         else:
-            self.failing = False
+            self._check_after(jobs)
 
-    def _fail(self, jobs: list[_Job[object, object]], error: Exception) -> None:
+    def _check_before(self) -> None:
+        """Costs nothing while all is well."""
+        if self.damage is not None:
+            raise self.damage
+        if self.failing and self._files is not None:
+            self._files.check()
+
+    def _check_after(self, jobs: list[Job[object, object]]) -> None:
+        """What was committed to a file that has lost its name is gone with the process."""
+        try:
+            if self._files is not None:
+                self._files.check()
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, FileLost):
+                self._empty_log()
+            self._fail(jobs, error)
+        else:
+            self.failing, self._lost = False, None
+            self.failures.succeeded()
+
+    def _empty_log(self) -> None:
+        """Put the write-ahead log into the database that it belongs to, wherever that is now. Else
+        the next start may apply it to the file that has taken its place, or miss it."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _fail(self, jobs: list[Job[object, object]], error: Exception) -> None:
         self.failing = True
+        if is_damage(error):
+            self.damage = error
+        if is_damage(error) or isinstance(error, FileLost):
+            self._lost = error
+        if isinstance(error, sqlite3.Error | OSError):  # Anything else is a fault of the work.
+            self.failures.failed(error, len(jobs))
         for job in jobs:
             job.error = error
-
-
-def _each(
-    connection: sqlite3.Connection, works: Sequence[Callable[[sqlite3.Connection], T]]
-) -> list[T]:
-    return [work(connection) for work in works]
-
-
-def _settle(jobs: list[_Job[object, object]]) -> None:
-    for job in jobs:
-        job.settle()
-        job.error = None  # Its traceback refers to the job, and both would keep what was written.

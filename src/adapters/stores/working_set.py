@@ -86,8 +86,8 @@ class WorkingSet:
             if self._reading.get(key) is mark:
                 del self._reading[key]
 
-    def appending(self, turn: Turn, stored: asyncio.Future[bool]) -> None:
-        """A turn is being written; `stored` tells whether it was."""
+    def appending(self, turn: Turn, stored: asyncio.Future[int]) -> None:
+        """A turn is being written; the result of `stored` is 0 where it was there already."""
         self._begin_writing(turn.key)
         # Told by the future itself, since who waits for it may be cancelled. Futures of writes
         # resolve in the order of the writes.
@@ -98,12 +98,14 @@ class WorkingSet:
         self._begin_writing(key)
         changed.add_done_callback(partial(self._changed, key))
 
-    def pruning(self, pruned: asyncio.Future[int]) -> None:
-        """Sessions that nobody names are being deleted; the future tells how many."""
+    def pruning(self, pruned: asyncio.Future[Any]) -> None:
+        """Sessions that nobody names are being deleted; the future tells how many,
+        and maybe of how many bytes."""
         pruned.add_done_callback(self._pruned)
 
-    def _pruned(self, pruned: asyncio.Future[int]) -> None:
-        if pruned.cancelled() or pruned.exception() is not None or pruned.result():
+    def _pruned(self, pruned: asyncio.Future[Any]) -> None:
+        nothing = (0, (0, 0))
+        if pruned.cancelled() or pruned.exception() is not None or pruned.result() not in nothing:
             self.clear()
 
     def _begin_writing(self, key: SessionKey) -> None:
@@ -118,7 +120,7 @@ class WorkingSet:
         known = self._forget(key)
         return None if changed.cancelled() or changed.exception() is not None else known
 
-    def _appended(self, turn: Turn, stored: asyncio.Future[bool]) -> None:
+    def _appended(self, turn: Turn, stored: asyncio.Future[int]) -> None:
         known = self._changed(turn.key, stored)
         if known is None:
             return  # What the file holds now is best read from there.

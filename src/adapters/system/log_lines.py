@@ -13,6 +13,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from ...domain.terminal_text import escape_json
 from . import log_bounds
 from .log_values import masked, on_one_line, plain, tells_secret
 
@@ -201,4 +202,4 @@ def _indented(text: str) -> str:
 
 
 def _json(event: EventDict, **_: Any) -> str:
-    return orjson.dumps(event).decode()
+    return escape_json(orjson.dumps(event).decode())

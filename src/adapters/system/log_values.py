@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
+from ...domain.terminal_text import escape_line
+
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 MASK = "***"
@@ -29,7 +31,6 @@ _SECRETS_IN_TEXT = (
         ),
     ),
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def tells_secret(key: str) -> bool:
@@ -61,10 +62,11 @@ def masked(text: str) -> str:
 
 
 def on_one_line(value: Plain) -> Plain:
-    """`value` with control characters escaped, so that no client writes lines of our log."""
+    """`value` with control and format characters escaped: no client writes lines of our log, or
+    steers the terminal that shows it."""
     match value:
         case str():
-            return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", value)
+            return escape_line(value)
         case list():
             return [on_one_line(item) for item in value]
         case dict():

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...domain.runs import CONTENT
 from ...domain.settings import LoggingSettings
+from ...domain.terminal_text import escape_line
 from .log_file import LogFile
 from .log_lines import LEVELS, formatter
 from .log_values import masked
@@ -104,7 +105,8 @@ class _Lasting(logging.Handler):
         if sys.stderr is None:
             return
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"opensoul: a line of the log is lost ({record.name}): {reason}\n")
+            lost = f"opensoul: a line of the log is lost ({record.name}): {reason}"
+            sys.stderr.write(f"{escape_line(lost)}\n")
 
 
 class _NoConsoleHandler(_Lasting, logging.NullHandler):

@@ -1,4 +1,4 @@
-"""One Gateway per state directory: the lock, and the note that tells others who holds it."""
+"""One Gateway per state directory: the locks, and the note that tells others who holds them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from ...domain.ports import Clock
+from .directory_lock import DirectoryLock
 
 LOCK_FILE = "gateway.lock"
 HOLDER_FILE = "gateway.holder.json"
@@ -36,12 +38,20 @@ class Holder:
 
 
 class StateLocked(Exception):
-    """The state directory belongs to another process. `holder` is None when it cannot be told."""
+    """The state directory belongs to another process. `holder` is None when it is not known.
 
-    def __init__(self, state_dir: Path, holder: Holder | None) -> None:
+    `store_dir`: it is another directory that is in use, the one of the session store.
+    """
+
+    def __init__(
+        self, state_dir: Path, holder: Holder | None, *, store_dir: Path | None = None
+    ) -> None:
         who = "another process" if holder is None else str(holder)
+        where = f"state directory {state_dir}"
+        if store_dir is not None:
+            where = f"directory {store_dir}, which holds the database of {state_dir},"
         super().__init__(
-            f"The state directory {state_dir} is in use by {who}."
+            f"The {where} is in use by {who}."
             " Stop that one first, or use another directory (OPENSOUL_STATE_DIR)."
         )
         self.holder = holder
@@ -50,29 +60,67 @@ class StateLocked(Exception):
 class StateLock:
     """An exclusive lock on a state directory, given back by the system when the process dies.
 
-    The note beside it only serves the message: it grants nothing, and one that was left behind
-    by a killed process keeps nobody out.
+    It is a lock on a file in the directory, and one on the directory itself, since the file can be
+    deleted. `store_dirs`: directories elsewhere that hold databases, locked in the same way, since
+    two state directories may hold links to one database.
+
+    The note beside the lock file only serves the message: it grants nothing, and one that was left
+    behind by a killed process keeps nobody out.
     """
 
-    def __init__(self, state_dir: Path | str, *, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        state_dir: Path | str,
+        *,
+        store_dirs: Iterable[Path] = (),
+        clock: Clock = time.time,
+    ) -> None:
         self._dir = Path(state_dir)
+        self._store_dirs = tuple(store_dirs)
+        self._locked: list[DirectoryLock] = []
         self._note = self._dir / HOLDER_FILE
         self._clock = clock
         self._lock = FileLock(self._dir / LOCK_FILE, mode=0o600, thread_local=False)
         self._since = ""
 
     def acquire(self, address: str = "") -> None:
-        """Take the lock, or raise StateLocked at once; the directory is made (0700) when missing.
+        """Take the lock, or raise StateLocked at once; directories are made (0700) when missing.
 
         Raises OSError where no file can be written.
         """
-        self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (self._dir, *self._store_dirs):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
             raise StateLocked(self._dir, _read_holder(self._note)) from None
+        try:
+            self._lock_directories()
+        except BaseException:
+            self._unlock()
+            raise
         self._since = datetime.fromtimestamp(self._clock(), UTC).isoformat(" ", "seconds")
         self.announce(address)
+
+    def _lock_directories(self) -> None:
+        locked = set()
+        for directory in (self._dir, *self._store_dirs):
+            found = directory.stat()
+            inode = found.st_dev, found.st_ino
+            if inode in locked:
+                continue
+            lock = DirectoryLock(directory)
+            if not lock.acquire():
+                if directory is self._dir:
+                    raise StateLocked(self._dir, _read_holder(self._note))
+                raise StateLocked(self._dir, None, store_dir=directory)
+            locked.add(inode)
+            self._locked.append(lock)
+
+    def _unlock(self) -> None:
+        while self._locked:
+            self._locked.pop().release()
+        self._lock.release()
 
     def announce(self, address: str) -> None:
         """Tell others where the holder serves, once that is known. Only while holding the lock."""
@@ -86,7 +134,7 @@ class StateLock:
         """Give the lock back. Safe to call twice, and without having it."""
         if self._lock.is_locked:
             self._note.unlink(missing_ok=True)
-            self._lock.release()
+            self._unlock()
 
     def __enter__(self) -> StateLock:
         self.acquire()

@@ -28,7 +28,7 @@ def _run(arguments: list[str]) -> int:
         # Asked by scripts, often: not worth loading all commands for.
         from .version import version_line
 
-        print(version_line())
+        print(version_line())  # noqa: T201 - our own text, and no time to load click
         return 0
     from .root import run
 

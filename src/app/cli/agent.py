@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .failures import tell
+from .output import echo
 from .reaching import address_options
 from .refused import Refused
 from .seconds import Seconds
@@ -129,8 +130,6 @@ def _message(text: str) -> str:
 
 def _print(state: State, ended: Ended, *, streamed: bool) -> None:
     """The answer, or why there is none."""
-    from .output import clean, is_terminal
-
     if ended.status == "error":
         raise Refused(ended.error or "The run failed.", code=ended.code or "run_failed")
     if ended.status == "aborted":
@@ -138,4 +137,4 @@ def _print(state: State, ended: Ended, *, streamed: bool) -> None:
     if state.json:
         print_json(ended.payload)
     elif not streamed and ended.text:
-        click.echo(clean(ended.text) if is_terminal() else ended.text)
+        echo(ended.text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .lazy import Group
+from .output import echo
 from .state import State, common_options, print_json
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def _list(state: State) -> None:
         listed = [_described(agent, directory) for agent in directory]
         print_json({"default": directory.default.id, "agents": listed})
     else:
-        click.echo("\n".join(_table(directory)))
+        echo("\n".join(_table(directory)))
 
 
 def _described(agent: Agent, directory: AgentDirectory) -> dict[str, object]:

@@ -10,9 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import click
-
-from .output import clean, is_terminal
+from .output import Stream
 
 if TYPE_CHECKING:
     from ...client import Options
@@ -53,20 +51,16 @@ class Show:
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
-        self._terminal = is_terminal()
-        self._open = False
+        self._stream = Stream()
 
     def text(self, delta: str) -> None:
         """A piece of the answer."""
-        if self._wanted and delta:
-            click.echo(clean(delta) if self._terminal else delta, nl=False)
-            self._open = not delta.endswith("\n")
+        if self._wanted:
+            self._stream.write(delta)
 
     def end(self) -> None:
-        """What is printed next begins on a line of its own."""
-        if self._open:
-            click.echo()
-            self._open = False
+        """End the line, so that the next output begins on a line of its own."""
+        self._stream.end()
 
 
 class Asking(Protocol):

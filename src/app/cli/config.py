@@ -8,6 +8,7 @@ import click
 
 from .config_edit import COMMANDS
 from .lazy import Group
+from .output import echo
 from .refused import Refused
 from .state import State, common_options, print_json
 
@@ -41,9 +42,9 @@ def check(ctx: click.Context) -> None:
         print_json({"valid": True, "issues": [], "notes": notes})
         return
     count = len(loaded.settings.agents)
-    click.echo(f"Valid: {_origin(loaded)}; {count} agent{'s' if count > 1 else ''}.")
+    echo(f"Valid: {_origin(loaded)}; {count} agent{'s' if count > 1 else ''}.")
     for note in notes:
-        click.echo(f"- {note}")
+        echo(f"- {note}")
 
 
 @config.command()
@@ -60,7 +61,7 @@ def show(state: State) -> None:
         print_json({"files": _files(loaded), "config": shown})
         return
     # Comments, so that the output is a JSON5 file.
-    click.echo(f"// From: {_origin(loaded)}.")
+    echo(f"// From: {_origin(loaded)}.")
     print_json(shown)
 
 
@@ -79,7 +80,7 @@ def reference() -> None:
     """Print every key with its default and its meaning, as Markdown."""
     from ...adapters.config import render_reference
 
-    click.echo(render_reference(), nl=False)
+    echo(render_reference(), nl=False)
 
 
 for _command in COMMANDS:

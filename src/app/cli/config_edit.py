@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import config_paths as paths
+from .output import echo
 from .refused import Refused
 from .state import State, common_options, print_json
 from .streams import read_text
@@ -38,7 +39,7 @@ def get_value(state: State, path: str) -> None:
     except paths.BadPath:
         raise _not_found(path) from None
     if isinstance(value, str) and not state.json:
-        click.echo(value)
+        echo(value)
     else:
         print_json(value)
 
@@ -123,9 +124,9 @@ def _edit(
     if state.json:
         print_json({"path": path, "file": after.path, "changed": changed, "restart": restart})
     elif changed:
-        click.echo(f"{done} {_AT_START if restart else _AT_ONCE}")
+        echo(f"{done} {_AT_START if restart else _AT_ONCE}")
     else:
-        click.echo(f"{path} is that already; nothing was written.")
+        echo(f"{path} is that already; nothing was written.")
 
 
 def _editor(state: State) -> ConfigEditor:
@@ -139,7 +140,8 @@ def _editor(state: State) -> ConfigEditor:
         overrides=state.overrides(),
         runners=runner_names(),
     )
-    return ConfigEditor(inputs, locate(inputs.env, inputs.overrides, inputs.home))
+    locations = locate(inputs.env, inputs.overrides, inputs.home)
+    return ConfigEditor(inputs, locations, on_machine=True)
 
 
 @contextmanager

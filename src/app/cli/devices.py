@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .lazy import Group
+from .output import echo
 from .reaching import ADMIN, ALL, PAIRING, wire_options
 from .refused import Refused
 from .state import State, print_json
@@ -46,7 +47,7 @@ def _list(state: State) -> None:
     ]
     if asking:
         print_table(("request", "device", "address", "asks for"), asking, empty="")
-        click.echo("\nLet one in: opensoul devices approve REQUEST\n")
+        echo("\nLet one in: opensoul devices approve REQUEST\n")
     paired = [
         (row.get("deviceId"), _name(row), _joined(row.get("roles")), _joined(row.get("scopes")))
         for row in rows(answer, "paired")
@@ -93,7 +94,7 @@ def pair(state: State) -> None:
     if state.json:
         print_json({"url": url, "role": hello.role, "scopes": hello.scopes})
     else:
-        click.echo(f"Let in at {url}, for {', '.join(hello.scopes)}. --url needs no secret now.")
+        echo(f"Let in at {url}, for {', '.join(hello.scopes)}. --url needs no secret now.")
 
 
 @devices.command()
@@ -152,7 +153,7 @@ def _tell(state: State, answer: Any, sentence: str) -> None:
     if state.json:
         print_json(answer)
     else:
-        click.echo(sentence)
+        echo(sentence)
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from .output import echo
 from .refused import Refused
 from .state import State, common_options, print_json
 
@@ -32,7 +32,7 @@ def doctor(state: State, fix: bool) -> int:
     found, notes = _found(state)
     told = [(finding, fix and _repaired(finding)) for finding in found]
     if state.json:
-        listed = [_after(finding).described(fixed=fixed) for finding, fixed in told]
+        listed = [finding.described(fixed=fixed) for finding, fixed in told]
         print_json({"ok": all(fixed for _, fixed in told), "findings": listed, "notes": notes})
     else:
         _print(told, fix)
@@ -78,33 +78,23 @@ def _repaired(finding: Finding) -> bool:
     try:
         finding.repair()
     except OSError as error:
-        click.echo(f"opensoul: not repaired: {finding.message} ({error})", err=True)
+        echo(f"opensoul: not repaired: {finding.message} ({error})", err=True)
         return False
     return True
 
 
-def _after(finding: Finding) -> Finding:
-    from .output import clean
-
-    return replace(finding, message=clean(finding.message))
-
-
 def _print(told: list[tuple[Finding, bool]], fix: bool) -> None:
-    from .output import clean
-
     for finding, fixed in told:
-        click.echo(f"{'repaired' if fixed else 'found'}: {clean(finding.message)}")
+        echo(f"{'repaired' if fixed else 'found'}: {finding.message}")
         if not fixed:
-            click.echo(f"  {clean(finding.advice)}")
+            echo(f"  {finding.advice}")
     repairable = [finding for finding, fixed in told if finding.repair is not None and not fixed]
     if not told:
-        click.echo("Everything is in order.")
+        echo("Everything is in order.")
     elif repairable and not fix:
-        click.echo(f"`opensoul doctor --fix` repairs {len(repairable)} of these.")
+        echo(f"`opensoul doctor --fix` repairs {len(repairable)} of these.")
 
 
 def _print_notes(notes: Iterable[str]) -> None:
-    from .output import clean
-
     for note in notes:
-        click.echo(f"note: {clean(note)}")
+        echo(f"note: {note}")

@@ -34,9 +34,16 @@ def keys(settings: Settings) -> Iterator[Finding]:
         if provider.api_key is None and not provider.headers and not is_loopback(host):
             yield Finding(
                 "provider_key_missing",
-                f"The provider {provider.id} at {provider.base_url} gets no API key.",
+                f"The provider {provider.id} at {_shown(provider)} gets no API key.",
                 f"Set models.providers.{provider.id}.apiKey, best as ${{SOME_VARIABLE}}.",
             )
+
+
+def _shown(provider: Provider) -> str:
+    """Where it is, without a key that stands in the URL."""
+    from ...adapters.config import masked
+
+    return masked(provider.base_url)
 
 
 async def reached(settings: Settings, state_dir: Path) -> list[Finding]:
@@ -74,7 +81,7 @@ async def _provider(provider: Provider) -> Finding | None:
         )
     return Finding(
         "provider_unreachable",
-        f"The provider {provider.id} at {provider.base_url} cannot be reached: {why}",
+        f"The provider {provider.id} at {_shown(provider)} cannot be reached: {why}",
         f"Check models.providers.{provider.id}.baseUrl, the network, and the provider.",
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from ...adapters.stores.sqlite_set_aside import put_aside
 from .findings import Finding
 
 if TYPE_CHECKING:
@@ -22,11 +23,19 @@ _ADVICE = (
 
 
 def stores(state_dir: Path, settings: StoreSettings) -> Iterator[Finding]:
-    """Every database of the Gateway that is damaged."""
+    """Every database of the Gateway that is damaged, or was put aside because it was."""
     paths = sorted(state_dir.glob("*.sqlite3"))
     if not settings.memory and settings.path:
         kept = Path(settings.path)
         paths = list(dict.fromkeys([kept, *kept.parent.glob("runs.sqlite3"), *paths]))
+    for aside in {path.parent: put_aside(path.parent) for path in paths}.values():
+        for path in aside:
+            yield Finding(
+                "store_put_aside",
+                f"A damaged run log was put aside as {path}, and a new one has begun.",
+                "Look into the disk and the log for the reason, then delete the file with its -wal"
+                " and -shm. No conversation is lost by that.",
+            )
     for path in paths:
         problem = _problem(path) if path.is_file() else None
         if problem is not None:

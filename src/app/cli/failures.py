@@ -6,6 +6,7 @@ import traceback
 
 import click
 
+from .output import echo, show_usage_error
 from .refused import Refused
 from .state import print_json
 
@@ -18,7 +19,7 @@ def tell(refused: Refused, *, as_json: bool) -> None:
             error["issues"] = refused.issues
         print_json({"error": error}, to_stderr=True)
     else:
-        click.echo(f"opensoul: {refused.message}", err=True)
+        echo(f"opensoul: {refused.message}", err=True)
 
 
 def report_usage(error: click.UsageError, *, as_json: bool) -> None:
@@ -26,7 +27,7 @@ def report_usage(error: click.UsageError, *, as_json: bool) -> None:
     if as_json:
         tell(Refused(error.format_message(), code="usage"), as_json=True)
     else:
-        error.show()
+        show_usage_error(error)
 
 
 def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None:
@@ -34,7 +35,7 @@ def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None
     from ...adapters.system.log_values import masked
 
     if verbose:
-        click.echo(masked("".join(traceback.format_exception(error))), err=True)
+        echo(masked("".join(traceback.format_exception(error))), err=True)
     hint = "" if verbose else " (--verbose shows where)"
     if isinstance(error, OSError):
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .output import echo
 from .reaching import ADMIN, ALL, READ, reach, timeout_of, wire_options
 from .refused import Refused
 from .state import State, print_json
@@ -52,9 +53,9 @@ def probe(state: State) -> int:
         print_json(found)
     elif found["reachable"]:
         version = found["version"] or "of an unknown version"
-        click.echo(f"{found['url']} answers in {found['milliseconds']} ms (OpenSoul {version}).")
+        echo(f"{found['url']} answers in {found['milliseconds']} ms (OpenSoul {version}).")
     else:
-        click.echo(f"opensoul: {found['error']}", err=True)
+        echo(f"opensoul: {found['error']}", err=True)
     return 0 if found["reachable"] else 1
 
 
@@ -109,7 +110,7 @@ def stop(state: State) -> None:
     if state.json:
         print_json(answer)
     else:
-        click.echo("The Gateway ends as soon as its runs have ended.")
+        echo("The Gateway ends as soon as its runs have ended.")
 
 
 def _probe(state: State) -> dict[str, Any]:

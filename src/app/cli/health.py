@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .output import echo
 from .reaching import READ, wire_options
 from .state import State, print_json
 
@@ -16,14 +17,13 @@ def health(state: State) -> int:
 
     The exit code is 1 where one is not.
     """
-    from .output import clean
     from .wire import call
 
     answer = call(state, "health", scopes=READ)
     if state.json:
         print_json(answer)
     elif answer.get("ok"):
-        click.echo("ok")
+        echo("ok")
     for part, why in ({} if state.json else answer.get("failing") or {}).items():
-        click.echo(f"{part}: {clean(str(why))}")
+        echo(f"{part}: {why}")
     return 0 if answer.get("ok") else 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .output import echo, echo_json
 from .reaching import READ, wire_options
 from .state import State, print_json
 
@@ -64,13 +65,13 @@ async def _later(client: Client, page: LogPage, limit: int) -> LogPage:
 
 
 def _print(state: State, page: LogPage) -> None:
-    import json
-
-    from .output import clean
-
     for line in page.lines:
         entry = _entry(line)
-        click.echo(json.dumps(entry, ensure_ascii=False) if state.json else clean(_told(entry)))
+        if state.json:
+            echo_json(entry)
+        else:
+            # Indented, so that a line break in a value does not begin a line of the log.
+            echo(_told(entry).replace("\n", "\n  "))
 
 
 def _entry(line: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .lazy import Group
+from .output import echo
 from .reaching import READ, wire_options
 from .refused import Refused
 from .state import State, common_options, print_json
@@ -75,7 +76,7 @@ def files(state: State) -> None:
         return
     for model, path in listed:
         where = str(path) if path.is_file() else f"not here; opensoul models fetch {model.id}"
-        click.echo(f"{model.id}  {model.size / 1e6:.0f} MB  {model.licence}  {where}")
+        echo(f"{model.id}  {model.size / 1e6:.0f} MB  {model.licence}  {where}")
 
 
 @models.command()
@@ -93,14 +94,14 @@ def fetch(state: State, model: str | None) -> None:
     model_id = model or DEFAULT_MODEL
     try:
         path = fetch_file(
-            _models_dir(state), model_id, report=lambda sentence: click.echo(sentence, err=True)
+            _models_dir(state), model_id, report=lambda sentence: echo(sentence, err=True)
         )
     except FetchFailed as failure:
         raise Refused(str(failure), code="fetch_failed") from None
     if state.json:
         print_json({"id": model_id, "file": str(path)})
     else:
-        click.echo(path)
+        echo(path)
 
 
 def _models_dir(state: State) -> Path:

@@ -11,6 +11,7 @@ import click
 from ...adapters.config import NoPlace, is_text
 from .failures import report_unexpected, report_usage, tell
 from .lazy import LazyGroup
+from .output import cleaned_warnings, echo
 from .refused import Refused
 from .state import Serve, State, common_options
 
@@ -45,9 +46,10 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
     verbose = "--verbose" in arguments
     try:
         _check_text(arguments)
-        outcome = opensoul.main(
-            list(arguments), prog_name="opensoul", standalone_mode=False, obj=State(serve)
-        )
+        with cleaned_warnings():
+            outcome = opensoul.main(
+                list(arguments), prog_name="opensoul", standalone_mode=False, obj=State(serve)
+            )
     except click.UsageError as error:
         report_usage(error, as_json=as_json)
         return error.exit_code
@@ -76,7 +78,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         from .version import version_line
 
-        click.echo(version_line())
+        echo(version_line())
         ctx.exit()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .lazy import Group
+from .output import echo, echo_json
 from .reaching import READ, WRITE, wire_options
 from .refused import Refused
 from .state import State, print_json
@@ -70,7 +71,7 @@ def _list(state: State, params: dict[str, Any]) -> None:
     ]
     print_table(_COLUMNS, table, empty="There are no such runs.")
     if answer.get("nextCursor"):
-        click.echo(f"There are more: --cursor {answer['nextCursor']}", err=True)
+        echo(f"There are more: --cursor {answer['nextCursor']}", err=True)
 
 
 @runs.command()
@@ -149,14 +150,13 @@ def abort(state: State, run_id: str) -> None:
     if state.json:
         print_json(answer)
     elif answer.get("aborted"):
-        click.echo("Aborted.")
+        echo("Aborted.")
     else:
-        click.echo("The run had ended already.")
+        echo("The run had ended already.")
 
 
 def _print_event(event: RunEvent) -> None:
-    import json
     from dataclasses import asdict
 
     told = {"event": type(event).__name__, **asdict(event)}
-    click.echo(json.dumps(told, ensure_ascii=False))
+    echo_json(told)

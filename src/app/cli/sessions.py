@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .lazy import Group
+from .output import confirm, echo
 from .reaching import ADMIN, READ, wire_options
 from .state import State, print_json
 
@@ -72,7 +73,7 @@ def _list(state: State, params: dict[str, Any]) -> None:
 def show(state: State, key: str, messages: int) -> None:
     """Show a session and its newest messages."""
     from ...client.results import chat_message, rows
-    from .output import clean, print_fields
+    from .output import print_fields
     from .refused import Refused
     from .wire import talk
 
@@ -93,7 +94,7 @@ def show(state: State, key: str, messages: int) -> None:
         return
     print_fields(_fields(session))
     for message in map(chat_message, kept):
-        click.echo(f"\n{message.role}:\n{clean(message.text)}")
+        echo(f"\n{message.role}:\n{message.text}")
 
 
 @sessions.command()
@@ -113,7 +114,7 @@ def reset(state: State, key: str) -> None:
 def delete(state: State, key: str, yes: bool) -> None:
     """Delete a session and its transcript."""
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete the session {key}?", abort=True)
+        confirm(f"Delete the session {key}?")
     _change(state, "sessions.delete", {"key": key}, f"{key} is deleted.")
 
 
@@ -135,9 +136,9 @@ def _change(state: State, method: str, params: dict[str, Any], done: str) -> Non
     if state.json:
         print_json(answer)
     elif answer.get("deleted") is False or answer.get("compacted") is False:
-        click.echo(f"Nothing to do: {answer.get('reason') or 'there is no such session'}.")
+        echo(f"Nothing to do: {answer.get('reason') or 'there is no such session'}.")
     else:
-        click.echo(done)
+        echo(done)
 
 
 def _fields(session: dict[str, Any]) -> tuple[tuple[str, object], ...]:

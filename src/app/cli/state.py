@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .output import echo_json
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
@@ -64,7 +65,7 @@ def common_options(command: Command) -> Command:
 
 def print_json(value: object, *, to_stderr: bool = False) -> None:
     """The machine form of an answer: indented JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False), err=to_stderr)
+    echo_json(value, indent=2, err=to_stderr)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .output import echo
 from .reaching import READ, wire_options
 from .state import State, print_json
 
@@ -54,5 +55,5 @@ def _print(url: str, told: Any, health: Any) -> None:
         for info in map(session_info, rows(kept, "recent"))
     ]
     if recent:
-        click.echo()
+        echo()
         print_table(("session", "label", "updated", "tokens", "model"), recent, empty="")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
-import click
+from .output import echo
 
 _IN, _OUT, _ERR = 0, 1, 2
 
@@ -46,7 +46,7 @@ def exit_code(run: Callable[[], int]) -> int:
         sys.stdout.flush()
     except OSError as error:
         if code == 0 and not _reader_is_gone(error):
-            click.echo(f"opensoul: standard output: {error.strerror}", err=True)
+            echo(f"opensoul: standard output: {error.strerror}", err=True)
         discard_output()
         return code or 1
     return code

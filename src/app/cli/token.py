@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .lazy import Group
+from .output import echo
 from .refused import Refused
 from .state import State, common_options, print_json
 
@@ -42,7 +43,7 @@ def show(state: State) -> None:
     if state.json:
         print_json({"mode": str(auth.mode), "secret": auth.secret.reveal()})
     else:
-        click.echo(auth.secret.reveal())
+        echo(auth.secret.reveal())
 
 
 @token.command()
@@ -62,7 +63,7 @@ def rotate(state: State) -> None:
     if state.json:
         print_json({"mode": "token", "secret": fresh, "file": str(file.path)})
     else:
-        click.echo(fresh)
+        echo(fresh)
 
 
 @dataclass(slots=True)

@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-
+from .output import echo
 from .reaching import Target, reach, timeout_of
 from .refused import Refused
 
@@ -101,7 +100,7 @@ def told_of_loss(state: State, options: Options) -> OnState:
         if at is At.RECONNECTING and not state.json:
             limit = "" if patience is None else f" for up to {patience:g} s"
             message = f"opensoul: the connection is lost; trying again{limit} (Ctrl-C ends it)"
-            click.echo(message, err=True)
+            echo(message, err=True)
 
     return tell
 

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from ..cli.output import clean
+from ...domain.terminal_text import PieceCleaner, clean
 
 _NAMES = {"user": "you", "assistant": "agent"}
 
@@ -24,7 +24,8 @@ class Bubble(Static):
     def __init__(self, role: str, text: str = "", *, running: bool = False) -> None:
         super().__init__(classes=role)
         self._role = role
-        self._pieces = [clean(text)]
+        self._cleaner = PieceCleaner()
+        self._pieces = [self._cleaner.clean(text)]
         self._ending = ""
         # Not `_running`: that is textual's own, and true of everything on the screen.
         self._is_open = running
@@ -39,12 +40,13 @@ class Bubble(Static):
 
     def append(self, text: str) -> None:
         """Say more. Many pieces that come at once are drawn at once."""
-        self._pieces.append(clean(text))
+        self._pieces.append(self._cleaner.clean(text))
         self._redraw()
 
     def replace(self, text: str) -> None:
         """Say this instead."""
-        self._pieces = [clean(text)]
+        self._cleaner = PieceCleaner()
+        self._pieces = [self._cleaner.clean(text)]
         self._redraw()
 
     def end(self, ending: str = "") -> None:

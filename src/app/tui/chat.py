@@ -21,6 +21,7 @@ from ...client import (
     TextDelta,
 )
 from ...client.results import text_of
+from ..cli.output import one_line
 from .bubbles import Bubble, Transcript
 from .sessions import SessionChooser
 
@@ -226,4 +227,5 @@ class Chat(App[None]):
 
     def _show_state(self) -> None:
         self._line.set_class(self._state is not State.CONNECTED, "lost")
-        self._line.update(f"{self.session_key or 'no session'}  ·  {_STATES[self._state]}")
+        key = one_line(self.session_key) or "no session"
+        self._line.update(f"{key}  ·  {_STATES[self._state]}")

@@ -50,7 +50,9 @@ class AgentDefaults(Section):
         description="Models by `provider/model`, to give them an alias or parameters.",
     )
     workspace: PathText | None = setting(
-        None, "The default agent's directory. Left out: `workspace` in the state directory."
+        None,
+        "The default agent's directory. Left out: `workspace` in the state directory.",
+        machine="directory",
     )
     instructions: str = setting(
         "",
@@ -91,7 +93,9 @@ class AgentSettings(Section):
     )
     identity: Identity = section(Identity, "Who it says it is.")
     workspace: PathText | None = setting(
-        None, "Its directory. Left out: `workspace-<id>` in the state directory."
+        None,
+        "Its directory. Left out: `workspace-<id>` in the state directory.",
+        machine="directory",
     )
     instructions: str | None = setting(
         None, "What it is told before every conversation.", addition=True, free_text=True
@@ -99,7 +103,13 @@ class AgentSettings(Section):
     timeout_seconds: Seconds | None = setting(
         None, "How long a run may take; 0: as long as it likes.", addition=True
     )
-    runner: Text = setting("native", "Which AgentRunner makes it answer.", addition=True)
+    runner: Text = setting(
+        "native",
+        "Which AgentRunner makes it answer.",
+        addition=True,
+        machine="program",
+        free=("native", "echo"),
+    )
 
 
 class ListedAgent(AgentSettings):

@@ -6,11 +6,13 @@ A mark is a key of `json_schema_extra`, so that it reaches the JSON schema too:
 - `x-text: true`: text for people or models, in which a `$` or a `%` usually is just that
 - `x-restart: true`: a change is in force after a restart
 - `x-addition: true`: ours, not the reference's
+- `x-machine: "<kind>"`: names something of the machine (see `Machine`), so that a client may write
+  no new value there; `x-free`: values that name nothing of it
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -73,6 +75,15 @@ SecretText = Annotated[str, AfterValidator(usable_secret)]
 Anything = dict[str, Any]
 """An object whose keys are not looked at."""
 
+Machine = Literal["directory", "file", "log", "store", "program", "address", "door", "server"]
+"""What a value names, which decides what a client may write there over the network.
+
+`directory`, `file`: a new path has to lie in the state directory. `log`: and has to end with
+`.log`, as it is written to. `store`, `program` (a plugin), `address` (where the Gateway listens,
+or whom it trusts) and `door` (what keeps strangers out): no new value but those of `x-free`.
+`server`: where requests go to; `guarding` decides about credentials that would go there.
+"""
+
 
 def setting(
     default: object,
@@ -82,6 +93,8 @@ def setting(
     restart: bool = False,
     secret: bool = False,
     free_text: bool = False,
+    machine: Machine | None = None,
+    free: tuple[str | bool, ...] = (),
 ) -> Any:
     """A key that has an effect. A default of `...`: it has to be given."""
     marks: dict[str, Any] = {}
@@ -93,6 +106,8 @@ def setting(
         marks["x-secret"] = True
     if free_text:
         marks["x-text"] = True
+    if machine is not None:
+        marks |= {"x-machine": machine, "x-free": list(free)}
     return Field(default, description=description, json_schema_extra=marks, repr=not secret)
 
 

@@ -52,6 +52,8 @@ class Auth(Section):
         "How clients prove themselves. Left out: `password` where a password is known, else "
         "`token`. `none` asks for nothing, is allowed on loopback only, and refuses what a proxy "
         "passes on.",
+        machine="door",
+        free=("token", "password"),
     )
     token: SecretText | None = setting(
         None,
@@ -106,11 +108,24 @@ class Http(Section):
 
 class Tls(Section):
     ours: ClassVar[bool] = True
-    enabled: bool = setting(False, "Serve HTTPS; needs `certPath` and `keyPath`.", restart=True)
-    cert_path: PathText | None = setting(None, "The certificate chain, PEM.", restart=True)
-    key_path: PathText | None = setting(None, "The certificate's private key, PEM.", restart=True)
+    enabled: bool = setting(
+        False,
+        "Serve HTTPS; needs `certPath` and `keyPath`.",
+        restart=True,
+        machine="door",
+        free=(True,),
+    )
+    cert_path: PathText | None = setting(
+        None, "The certificate chain, PEM.", restart=True, machine="file"
+    )
+    key_path: PathText | None = setting(
+        None, "The certificate's private key, PEM.", restart=True, machine="file"
+    )
     ca_path: PathText | None = setting(
-        None, "Certificate authorities that clients must be signed by, PEM.", restart=True
+        None,
+        "Certificate authorities that clients must be signed by, PEM.",
+        restart=True,
+        machine="file",
     )
 
 
@@ -155,6 +170,7 @@ class ControlUi(Section):
         "https://panel.example. A page may always that the Gateway's own host and port served; a "
         "page of another server on this machine may where a secret is needed. In mode `none` the "
         "list holds for HTTP requests as well.",
+        json_schema_extra={"x-machine": "address", "x-free": []},
     )
 
 
@@ -172,14 +188,22 @@ class GatewaySection(Section):
         "Which addresses to listen on. `loopback` and `auto`: 127.0.0.1 and ::1; `lan`: all of "
         "IPv4; `tailnet`: this machine's address in 100.64.0.0/10; `custom`: `customBindHost`.",
         restart=True,
+        machine="address",
+        free=("loopback",),
     )
     custom_bind_host: str | None = setting(
-        None, "The IP address to listen on with bind `custom`.", addition=True, restart=True
+        None,
+        "The IP address to listen on with bind `custom`.",
+        addition=True,
+        restart=True,
+        machine="address",
+        free=("127.0.0.1", "::1"),
     )
     auth: Auth = section(Auth, "How clients prove who they are.")
     trusted_proxies: list[str] = Field(
         default_factory=list,
         description="IP addresses and networks of reverse proxies whose forwarding headers count.",
+        json_schema_extra={"x-machine": "address", "x-free": []},
     )
     max_connections_per_address: Count = setting(
         256,
@@ -187,13 +211,25 @@ class GatewaySection(Section):
         "`trustedProxies`, through which many clients come, may have any number.",
         addition=True,
     )
+    http2: bool = setting(
+        False,
+        "Serve HTTP/2 as well, over TLS and by prior knowledge. Off, HTTP/1.1 is the only protocol "
+        "offered, and connections that begin with HTTP/2 are refused.",
+        addition=True,
+        restart=True,
+    )
     tls: Tls = section(Tls, "HTTPS.")
     http: Http = section(Http, "What is served over HTTP.")
     transports: list[Text] = Field(
         default_factory=list,
         description="Installed transports to serve besides our own, by the names of their entry "
         "points in `opensoul.transports`.",
-        json_schema_extra={"x-addition": True, "x-restart": True},
+        json_schema_extra={
+            "x-addition": True,
+            "x-restart": True,
+            "x-machine": "program",
+            "x-free": [],
+        },
     )
     reload: Reload = section(Reload, "What happens when a configuration file changes.")
     shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
@@ -205,5 +241,5 @@ class GatewaySection(Section):
         "proxy, or of this machine in its network. A WebSocket for another name is refused, and "
         "without authentication every request; IP "
         "addresses, `localhost` and the hosts of `controlUi.allowedOrigins` need no mention.",
-        json_schema_extra={"x-addition": True},
+        json_schema_extra={"x-addition": True, "x-machine": "address", "x-free": []},
     )

@@ -13,11 +13,16 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Inert:
-    """`note`: what holds instead. `silent`: about the file itself, so that no note is made."""
+    """`note`: what holds instead. `silent`: about the file itself, so that no note is made.
+
+    `remote`: a client may write it. Other programs of the family read the same file, and later
+    versions may: what they would run, open or connect to is not for clients to choose.
+    """
 
     meaning: str
     note: str = ""
     silent: bool = False
+    remote: bool = False
 
 
 StarPath = tuple[str, ...]
@@ -25,7 +30,9 @@ StarPath = tuple[str, ...]
 
 _ROOT: Mapping[str, str | Inert] = {
     "$schema": Inert("Where an editor finds the JSON schema.", silent=True),
-    "meta": Inert("The program that wrote the file last, and its migrations.", silent=True),
+    "meta": Inert(
+        "The program that wrote the file last, and its migrations.", silent=True, remote=True
+    ),
     "accessGroups": "Groups of people for access lists.",
     "acp": "Agents of other programs, over the Agent Client Protocol.",
     "approvals": "Where approvals are asked for.",
@@ -56,7 +63,7 @@ _ROOT: Mapping[str, str | Inert] = {
     "ui": "The looks of user interfaces.",
     "update": "Updating the program.",
     "web": "The web chat channel.",
-    "wizard": Inert("What the setup dialogue remembers.", silent=True),
+    "wizard": Inert("What the setup dialogue remembers.", silent=True, remote=True),
 }
 _GATEWAY: Mapping[str, str | Inert] = {
     "allowRealIpFallback": Inert(
@@ -125,9 +132,9 @@ _DEFAULTS: Mapping[str, str | Inert] = {
     "envelopeElapsed": "Elapsed time in message envelopes.",
     "envelopeTimestamp": "Times in message envelopes.",
     "envelopeTimezone": "The time zone in message envelopes.",
-    "fastModeDefault": "Answer fast.",
+    "fastModeDefault": Inert("Answer fast.", remote=True),
     "heartbeat": "Runs that start by themselves at intervals.",
-    "humanDelay": "Pauses between blocks.",
+    "humanDelay": Inert("Pauses between blocks.", remote=True),
     "imageGenerationModel": "The model that draws.",
     "imageMaxDimensionPx": "The largest image.",
     "imageModel": "The model that looks at images.",
@@ -141,7 +148,7 @@ _DEFAULTS: Mapping[str, str | Inert] = {
         "Ask the provider for a stream.", "providers are always asked for a stream"
     ),
     "pdfModel": "The model that reads PDF files.",
-    "reasoningDefault": "Show the thoughts of models.",
+    "reasoningDefault": Inert("Show the thoughts of models.", remote=True),
     "repoRoot": "The repository that agents are told they work in.",
     "sandbox": "Running tools in a container.",
     "silentReply": "When no answer is sent.",
@@ -149,26 +156,26 @@ _DEFAULTS: Mapping[str, str | Inert] = {
     "skipOptionalBootstrapFiles": "Do not fill a new workspace with all files.",
     "skipBootstrap": "Do not fill a new workspace with files.",
     "subagents": "Agents started by agents.",
-    "thinkingDefault": "How much models think.",
-    "timeFormat": "How times are written.",
+    "thinkingDefault": Inert("How much models think.", remote=True),
+    "timeFormat": Inert("How times are written.", remote=True),
     "typingIntervalSeconds": "How often a typing indicator is sent.",
-    "typingMode": "When a typing indicator is sent.",
-    "userTimezone": "The user's time zone.",
-    "verboseDefault": "How much is shown of tools.",
+    "typingMode": Inert("When a typing indicator is sent.", remote=True),
+    "userTimezone": Inert("The user's time zone.", remote=True),
+    "verboseDefault": Inert("How much is shown of tools.", remote=True),
 }
 _AGENT: Mapping[str, str | Inert] = {
     "agentDir": "Where the reference keeps an agent's own files.",
     "groupChat": "How it behaves in groups.",
     "heartbeat": "Runs that start by themselves at intervals.",
-    "humanDelay": "Pauses between blocks.",
-    "identity.avatar": "The agent's picture.",
-    "identity.emoji": "The agent's symbol in chat channels.",
+    "humanDelay": Inert("Pauses between blocks.", remote=True),
+    "identity.avatar": Inert("The agent's picture.", remote=True),
+    "identity.emoji": Inert("The agent's symbol in chat channels.", remote=True),
     "memorySearch": "Searching its notes.",
     "runtime": "The program that answers instead of a model.",
     "sandbox": "Running its tools in a container.",
     "skills": "The skills it may use.",
     "subagents": "Agents that it may start.",
-    "thinkingDefault": "How much its model thinks.",
+    "thinkingDefault": Inert("How much its model thinks.", remote=True),
     "tools": "The tools it may use.",
 }
 _OTHERS: Mapping[str, str | Inert] = {

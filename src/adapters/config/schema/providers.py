@@ -112,7 +112,10 @@ class ModelEntry(Section):
         json_schema_extra={"x-addition": True},
     )
     file: PathText | None = setting(
-        None, "The model file, for api `local`; relative to the configuration.", addition=True
+        None,
+        "The model file, for api `local`; relative to the configuration.",
+        addition=True,
+        machine="file",
     )
     compat: CompatSection = Field(
         default_factory=CompatSection,
@@ -133,6 +136,7 @@ class ProviderEntry(Section):
         None,
         "Where the API is, up to and without `/chat/completions`. Needed unless api is `local` "
         "or `scripted`, or the provider is built in.",
+        machine="server",
     )
     api_key: SecretText | None = setting(
         None, "The key. Left out for a built-in provider: its variable.", secret=True
@@ -155,6 +159,12 @@ class ProviderEntry(Section):
     idle_timeout_seconds: SomeSeconds = setting(
         300, "Silence after which a call counts as timed out.", addition=True
     )
+    max_answer_bytes: Count = setting(
+        32 * 1024 * 1024,
+        "Bytes of one answer as the provider sends it, decompressed. A longer one is cut off, and "
+        "the call has failed.",
+        addition=True,
+    )
     proxy: Annotated[str, AfterValidator(_proxy)] | None = setting(
         None,
         "The http:// or https:// proxy to reach the provider through, with user name and password "
@@ -162,6 +172,7 @@ class ProviderEntry(Section):
         "decide, but no proxy of theirs is used for this machine.",
         addition=True,
         secret=True,
+        machine="server",
     )
     models: list[ModelEntry] = Field(
         default_factory=list,

@@ -30,7 +30,7 @@ class SecretProvider(Section):
     source: Literal["env", "file", "exec"] = setting(
         ..., "What it reads; a secret of a provider `exec` cannot be used."
     )
-    path: PathText | None = setting(None, "The file of a provider `file`.")
+    path: PathText | None = setting(None, "The file of a provider `file`.", machine="file")
     mode: Literal["json", "singleValue"] = setting(
         "json",
         "`json`: the reference's `id` is a JSON pointer into the file; `singleValue`: the whole "

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, section, setting
+from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, Whole, section, setting
 
 _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
 
@@ -74,10 +74,18 @@ class SessionSection(Section):
         '`":memory:"` keeps sessions in memory only. Left out, or any other value: '
         "`opensoul.sqlite3` in the state directory.",
         restart=True,
+        machine="store",
+        free=(":memory:",),
     )
     one_off_retention_days: Days = setting(
         7,
         "How long the session of a request without session key or user is kept; 0: for ever.",
+        addition=True,
+    )
+    one_off_max_bytes: Whole = setting(
+        1024**3,
+        "The most bytes that these sessions take together; beyond it the oldest are deleted. "
+        "0: no bound.",
         addition=True,
     )
     send_policy: SendPolicy = section(
@@ -89,7 +97,7 @@ class LoggingSection(Section):
     level: _LEVEL = setting("info", "The least severe level that is logged.")
     console_level: _LEVEL | None = setting(None, "The same for the console. Left out: `level`.")
     console_style: Literal["pretty", "compact", "json"] = setting("pretty", "How it looks.")
-    file: Text | None = setting(None, "Log to this file as well, as JSON.")
+    file: Text | None = setting(None, "Log to this file as well, as JSON.", machine="log")
     max_file_bytes: Count = setting(
         100 * 1024 * 1024,
         "Size from which on `file` is renamed to `file.1` (and that to `file.2`) and a new one "

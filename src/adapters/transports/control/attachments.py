@@ -14,7 +14,7 @@ from pydantic import Field
 from ....domain.errors import InvalidRequest
 from ....domain.messages import Image, Message, Part, Role, Text
 from ....domain.off_loop import off_loop
-from .frames import Frame
+from .frames import NAMING, Frame
 
 MAX_BYTES = 5_000_000
 """Of one attachment, decoded."""
@@ -34,7 +34,7 @@ class Attachment(Frame):
 
     type: Annotated[str, Field(max_length=64)] | None = None
     mime_type: Annotated[str, Field(max_length=128)] | None = None
-    file_name: Annotated[str, Field(max_length=255)] | None = None
+    file_name: Annotated[str, Field(max_length=255), NAMING] | None = None
     content: str
     origin: Annotated[str, Field(max_length=64)] | None = None
     size_bytes: float | None = None

@@ -45,7 +45,7 @@ MAX_VALUES = 20_000
 """Keys and values in one message. No method takes more than a few hundred; texts, configuration
 files and pictures are strings."""
 _ID = re.compile(
-    rb'\s*\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
+    rb'\A\s*+\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
 )
 """The id of a message that is not read as a whole, where only short texts stand before it."""
 _IDENTIFIERS = frozenset(
@@ -110,8 +110,8 @@ def read_frame(message: str | bytes) -> RequestFrame:
     try:
         return RequestFrame.model_validate(value)
     except ValidationError as error:
-        text = f"invalid request frame: {validation_text(error)}"
-        raise BadFrame(text, request_id[:256]) from None
+        problem = f"invalid request frame: {validation_text(error)}"
+        raise BadFrame(problem, request_id[:256]) from None
 
 
 def _id_in(text: bytes) -> str:

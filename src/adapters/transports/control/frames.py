@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from ....domain.terminal_text import unsafe_in_name
 
 OLDEST_PROTOCOL = 3
 NEWEST_PROTOCOL = 4
 
-Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+def _named(value: str) -> str:
+    """A name, a key or an id: it is shown to other people, so it holds nothing that is hidden."""
+    problem = unsafe_in_name(value)
+    if problem:
+        raise ValueError(problem)
+    return value
+
+
+NAMING = AfterValidator(_named)
+Name = Annotated[str, Field(min_length=1, max_length=256), NAMING]
+SessionKeyText = Annotated[str, Field(min_length=1, max_length=512), NAMING]
+"""A session key as a client wrote it; the grammar allows 512 bytes of the canonical form."""
 Text = Annotated[str, Field(max_length=4_096)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -115,15 +129,15 @@ class ClientInfo(Frame):
     """Which program connects."""
 
     id: ClientId
-    display_name: Text | None = None
+    display_name: Annotated[Text, NAMING] | None = None
     version: Name
     platform: Name
-    device_family: Text | None = None
-    model_identifier: Text | None = None
+    device_family: Annotated[Text, NAMING] | None = None
+    model_identifier: Annotated[Text, NAMING] | None = None
     mode: ClientMode
     instance_id: Name | None = None
-    build_id: Annotated[str, Field(min_length=1, max_length=96)] | None = None
-    time_zone: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    build_id: Annotated[str, Field(min_length=1, max_length=96), NAMING] | None = None
+    time_zone: Annotated[str, Field(min_length=1, max_length=64), NAMING] | None = None
 
 
 class DeviceProof(Frame):

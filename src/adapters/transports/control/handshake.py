@@ -127,7 +127,10 @@ class Handshake:
             return principal, None
         known = token is not None and self._devices.knows(visitor.device_id, token)
         if not known or secret not in (None, token):
-            self._gateway.count_failure(asked.caller.address, _bytes(secret), _bytes(token))
+            tried = dict.fromkeys((secret, token))
+            self._gateway.count_failure(
+                asked.caller.address, *(_bytes(text) for text in tried if text is not None)
+            )
         if not known:
             raise asked.refused()
         return None, token

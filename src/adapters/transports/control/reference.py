@@ -27,10 +27,12 @@ from .frames import (
     RequestFrame,
     ResponseFrame,
 )
+from .half_open import MAX_HALF_OPEN, MAX_PER_ADDRESS
 from .hello import MAX_PAYLOAD
 from .hub import TICK_SECONDS
 from .outbox import MAX_BUFFERED
-from .transport import HANDSHAKE_SECONDS, MAX_PREAUTH_BYTES, MAX_UNAUTHENTICATED
+from .transport import CONNECT_SECONDS, HANDSHAKE_SECONDS, MAX_PREAUTH_BYTES
+from .wire import FRAME_BURST, FRAME_RATE, MAX_FRAMES_BEFORE_HELLO, SMALL_FRAME
 
 _FRAMES: tuple[type[BaseModel], ...] = (
     RequestFrame,
@@ -50,8 +52,11 @@ is taken. This page and [protocol.schema.json](protocol.schema.json) are made fr
 ## A connection
 
 1. The Gateway sends the event `connect.challenge` with a `nonce`.
-2. The client asks `connect`, within {HANDSHAKE_SECONDS:g} seconds, with what it is, the scopes it
-   wants, and a secret or a device's signature over the nonce.
+2. The client asks `connect`, within {CONNECT_SECONDS:g} seconds, with what it is, the scopes it
+   wants, and a secret or a device's signature over the nonce. A client that sends the Gateway's
+   secret with the upgrade, too, as `Authorization: Bearer <secret>` or `x-api-key`, has
+   {HANDSHAKE_SECONDS:g} seconds, and is not replaced (see below). A wrong secret there counts
+   towards the lockout.
 3. The Gateway answers `hello-ok`. `auth.scopes` are the scopes asked for that are held too; who
    asks for none has none. Or it answers with an error and closes, and says why in both.
 4. From then on requests may be sent at any time; their answers may overtake one another.
@@ -64,8 +69,15 @@ is taken. This page and [protocol.schema.json](protocol.schema.json) are made fr
 | keys of one object | {MAX_KEYS:,} |
 | what is in work of all clients | `gateway.http.maxBytesInFlight`; beyond it `UNAVAILABLE` |
 | what waits for a client that reads slowly | {MAX_BUFFERED:,} bytes, then it is closed |
-| connections of an address in their handshake | {MAX_UNAUTHENTICATED} |
+| frames before `hello-ok`, also pings | {MAX_FRAMES_BEFORE_HELLO}, then it is closed with 1008 |
+| pings, pongs and small fragments after it | {FRAME_BURST:,}, and {FRAME_RATE:g} more a second |
+| connections without `connect` from an address | {MAX_PER_ADDRESS}; a new one replaces the oldest |
+| connections without `connect` from all addresses | {MAX_HALF_OPEN} |
 | `tick` | every {TICK_SECONDS:g} s |
+
+A fragment is small below {SMALL_FRAME} bytes, and counts at least 64 bytes of its message. A
+connection that is replaced is closed with 1013. Where all addresses together have too many, the
+oldest of the address with the most is replaced.
 
 ## Runs
 

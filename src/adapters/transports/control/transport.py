@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +14,19 @@ from quart import Blueprint, Response, websocket
 
 from ....domain.addresses import ClientAddress
 from ....domain.bounded_logs import KIND
+from ....domain.errors import GatewayError
 from ....domain.gateway import Gateway
 from ....domain.in_flight import NO_CHARGE
 from ....domain.lockout import owner_of
 from ....domain.ports import Clock, NewId
+from ....domain.settings import AuthMode
 from ..http.json_text import dumps
-from ..http.requests import Given, client_of, given_in
+from ..http.requests import Given, client_of, credential_of, given_in
 from .calls import Handlers
 from .connection import Connection
 from .dispatcher import BadFrame, read_frame
-from .frames import Challenge
+from .frames import Challenge, RequestFrame
+from .half_open import HalfOpen, HalfOpenConnections
 from .handshake import Admitted, Caller, Handshake
 from .hello import MAX_PAYLOAD, Hello
 from .hub import MAX_CONNECTIONS, Hub
@@ -38,13 +40,19 @@ from .wire import Wire, wire_of
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
-MAX_UNAUTHENTICATED = 32
-"""Connections of one address, or of one IPv6 network of 64 bits, that may be in their handshake."""
+CONNECT_SECONDS = 3.0
+"""The part of it in which `connect` has to arrive, unless the upgrade had a right credential."""
 MAX_PREAUTH_BYTES = 65_536
 _PASSING = ("cli", "probe")
 """Modes of clients that do one thing and leave."""
 _LAST_WORDS = 2.0
 """Seconds that a client gets to take the reason for its end."""
+_REPLACED_SECONDS = 1.0
+"""How long a connection that is replaced stays as it is: closed at once, it would be opened again
+at once, and the Gateway would do nothing else."""
+_REPLACED = "replaced by a newer connection"
+_FULL = "maximum connections reached"
+_TRY_AGAIN_LATER = 1013
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ class _Door:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._entering: Counter[str] = Counter()
+        self._half_open = HalfOpenConnections()
 
     async def enter(self, path: str = "") -> Response | None:
         """One connection, from the upgrade to its end; a Response where it is not upgraded."""
@@ -97,54 +105,103 @@ class _Door:
         except Refusal as refusal:
             logger.warning("a connection was refused", extra=_told(address, refusal.reason))
             return _response(403, refusal.error.message)
-        owner = owner_of(address)
-        if self._entering[owner] >= MAX_UNAUTHENTICATED:
-            reason = "Too many unauthenticated sockets"
-            logger.warning("a connection was refused", extra=_told(address, reason))
-            return _response(503, reason)
-        if len(self._parts.hub) + self._entering.total() >= MAX_CONNECTIONS:
-            reason = "maximum connections reached"
-            logger.warning("a connection was refused", extra=_told(address, reason))
-            return _response(503, reason)
+        if len(self._parts.hub) >= MAX_CONNECTIONS:
+            logger.warning("a connection was refused", extra=_told(address, _FULL))
+            return _response(503, _FULL)
         wire = wire_of(scope)
         wire.limit, wire.limit_reason = MAX_PREAUTH_BYTES, "preauth payload too large"
-        with self._counted(owner):
-            await websocket.accept()
-            try:
-                request_id, admitted = await self._shake_hands(caller)
-            except Refusal as refusal:
-                logger.info("a connection was refused", extra=_told(address, refusal.reason))
-                await _part(wire, refusal.close_code, refusal.reason)
-                return None
-        wire.limit, wire.limit_reason = MAX_PAYLOAD, "payload too large"
-        await self._serve(request_id, admitted, caller, wire)
+        if self._is_authenticated(given, caller):
+            entered = await self._shake_hands(caller, wire, None)
+        else:
+            with self._half_open.joined(owner_of(address)) as half_open:
+                entered = await self._shake_hands(caller, wire, half_open)
+        if entered is not None:
+            wire.limit, wire.limit_reason = MAX_PAYLOAD, "payload too large"
+            wire.authenticated = True
+            await self._serve(*entered, caller, wire)
         return None
 
-    async def _shake_hands(self, caller: Caller) -> tuple[str, Admitted]:
-        """The id of the `connect` request, and who that let in. Raises Refusal."""
+    def _is_authenticated(self, given: Given, caller: Caller) -> bool:
+        """Whether the upgrade's headers have the Gateway's secret, so that it need not wait its
+        turn among strangers. `connect` has to prove itself all the same. A wrong secret counts
+        towards the lockout, and is one attempt with the same secret in `connect`."""
+        gateway, credential = self._parts.gateway, credential_of(given, caller.address)
+        if credential.secret is None or gateway.settings.auth.mode is AuthMode.NONE:
+            return False
+        try:
+            if gateway.recognise(credential) is not None:
+                return True
+        except GatewayError:
+            return False  # Locked out: `connect` is refused with the reason.
+        gateway.count_failure(caller.address, credential.secret)
+        return False
+
+    async def _shake_hands(
+        self, caller: Caller, wire: Wire, half_open: HalfOpen | None
+    ) -> tuple[str, Admitted] | None:
+        """The id of the `connect` request, and who that let in; None where it was refused."""
+        try:
+            frame = await self._first_frame(caller, half_open)
+            return frame.id, await self._admit(frame, caller)
+        except TimeoutError:
+            refusal = Refusal("handshake timeout")
+            if half_open is not None and half_open.is_replaced:
+                refusal = Refusal(_REPLACED, close_code=_TRY_AGAIN_LATER)
+                await asyncio.sleep(_REPLACED_SECONDS)
+        except Refusal as raised:
+            refusal = raised
+        if half_open is not None:
+            self._half_open.release(half_open)
+        extra = _told(caller.address.address, refusal.reason)
+        logger.info("a connection was refused", extra=extra)
+        await _part(wire, refusal.close_code, refusal.reason)
+        return None
+
+    async def _first_frame(self, caller: Caller, half_open: HalfOpen | None) -> RequestFrame:
+        """What the client sends for the challenge. Raises Refusal, TimeoutError."""
+        if half_open is None:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                return await self._challenge(caller)
+        async with asyncio.timeout(min(CONNECT_SECONDS, HANDSHAKE_SECONDS)) as deadline:
+            with half_open.limited_by(deadline):
+                frame = await self._challenge(caller)
+        # From here on it costs one decision, and is not replaced.
+        self._half_open.release(half_open)
+        return frame
+
+    async def _challenge(self, caller: Caller) -> RequestFrame:
         challenge = Challenge(nonce=caller.nonce, ts=int(self._parts.clock() * 1_000))
         payload = dumps(challenge.model_dump(by_alias=True))
+        await websocket.accept()
+        await websocket.send(event_frame("connect.challenge", payload).decode())
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await websocket.send(event_frame("connect.challenge", payload).decode())
-                frame = read_frame(await websocket.receive())
-        except TimeoutError:
-            raise Refusal("handshake timeout") from None
+            return read_frame(await websocket.receive())
         except BadFrame:
             raise Refusal("invalid request frame") from None
+
+    async def _admit(self, frame: RequestFrame, caller: Caller) -> Admitted:
+        """Who is let in. Raises Refusal, once the client has been sent the reason."""
         try:
             self._refuse_when_stopping()
-            return frame.id, await self._parts.handshake.admit(frame, caller)
+            admitted = await self._parts.handshake.admit(frame, caller)
+            self._refuse_when_full()
         except Refusal as refusal:
             error = refusal.error.model_dump(by_alias=True, exclude_none=True)
             await websocket.send(error_frame(frame.id, error).decode())
             raise
+        return admitted
 
     def _refuse_when_stopping(self) -> None:
         if self._parts.hub.stopping:
             raise Refusal(
                 "gateway shutting down", code=UNAVAILABLE, close_code=1012, retryable=True
             )
+
+    def _refuse_when_full(self) -> None:
+        """Checked again: others may have been let in since the upgrade."""
+        if len(self._parts.hub) >= MAX_CONNECTIONS:
+            message = "maximum connections reached"
+            raise Refusal(message, code=UNAVAILABLE, close_code=_TRY_AGAIN_LATER, retryable=True)
 
     async def _serve(self, request_id: str, admitted: Admitted, caller: Caller, wire: Wire) -> None:
         connection = self._connection(admitted, caller)
@@ -189,16 +246,6 @@ class _Door:
             device_id=admitted.device_id,
             auth=admitted.auth,
         )
-
-    @contextmanager
-    def _counted(self, owner: str) -> Iterator[None]:
-        self._entering[owner] += 1
-        try:
-            yield
-        finally:
-            self._entering[owner] -= 1
-            if not self._entering[owner]:
-                del self._entering[owner]
 
 
 async def _part(wire: Wire, code: int, reason: str) -> None:

@@ -11,6 +11,13 @@ from ....domain.in_flight import Charge
 
 EXTENSION = "opensoul.websocket"
 """The name under which a server puts the Wire into the scope's extensions."""
+MAX_FRAMES_BEFORE_HELLO = 64
+"""Frames that a peer may send before it has proven itself."""
+SMALL_FRAME = 256
+"""Payload bytes below which a frame costs more than the transfer of its payload."""
+FRAME_RATE = 100.0
+FRAME_BURST = 1_000
+"""Control frames and small fragments that a proven peer may send a second, and at once."""
 BEGINNING = 2_048
 """What is kept of a message that is refused before it is complete: its id is likely there."""
 
@@ -23,6 +30,10 @@ class Wire(Protocol):
 
     limit_reason: str
     """The reason in that close frame."""
+
+    authenticated: bool
+    """Whether the peer has proven itself: until then its frames are limited to a number, after
+    that to a rate. Beyond it the connection closes with 1008."""
 
     def charge_to(self, charge: Charge) -> None:
         """Charge for what is received from now on, also of a message that is not complete. Where
@@ -53,6 +64,7 @@ class NoWire:
 
     limit: int = 0
     limit_reason: str = ""
+    authenticated: bool = False
 
     def charge_to(self, charge: Charge) -> None:
         """Nothing is known here of a message before it is complete."""

@@ -11,7 +11,7 @@ from ....domain.addresses import ClientAddress
 from ....domain.settings import Settings
 
 _HOST = re.compile(r"(\[[0-9a-f:.%]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
-_ORIGIN = re.compile(rf"([a-z][a-z0-9+.-]*)://(?:{_HOST.pattern})", re.IGNORECASE)
+_ORIGIN = re.compile(rf"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*+)://(?:{_HOST.pattern})", re.IGNORECASE)
 _TAILNET = ".ts.net"
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 

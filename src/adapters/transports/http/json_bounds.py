@@ -73,7 +73,8 @@ def _count(pattern: re.Pattern[bytes] | re.Pattern[str], text: bytes | str) -> i
     for start in range(0, len(text), _STEP):
         # A pattern of two bytes may begin in this window and end in the next.
         window = text[start : start + _STEP + 1]
-        found += sum(1 for _ in islice(pattern.finditer(window), MAX_HALVES + 1))  # type: ignore[arg-type]
+        matches = pattern.finditer(window)  # type: ignore[arg-type]
+        found += len(list(islice(matches, MAX_HALVES + 1)))
         if found > MAX_HALVES:
             break
     return found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from .....domain.agents import Agent
 from .....domain.auth import Principal, Scope
@@ -27,7 +29,7 @@ class AgentParams(Params):
 class FileParams(AgentParams):
     """One of the files that an agent may have."""
 
-    name: Name
+    name: Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class WriteParams(FileParams):

@@ -14,7 +14,7 @@ from .....domain.gateway import Gateway
 from .....domain.sessions import MAIN
 from .....domain.workspaces import Workspaces
 from ..calls import Call, Handler, Handlers, NoParams, Params
-from ..frames import Name, Text
+from ..frames import Name, SessionKeyText, Text
 from .agent_entries import Removal, added, agent_id_of, changed, has_entries
 from .agent_files import AgentFiles
 from .config_restarts import HELD_BACK, reload_mode, taken_over
@@ -24,7 +24,7 @@ class IdentityParams(Params):
     """An agent, or the one of a session; the default one without either."""
 
     agent_id: Name | None = None
-    session_key: Name | None = None
+    session_key: SessionKeyText | None = None
 
 
 class CreateParams(Params):

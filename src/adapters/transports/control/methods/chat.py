@@ -128,12 +128,15 @@ class ChatMethods:
     async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
         """The answer to a command; None for a message to the model."""
         word, run_id = params.message.strip().lower(), params.idempotency_key
+        if word in (*_STOP, *_START_OVER) and self._commands.answered(key, run_id):
+            # Sent once more, it would stop runs, or leave turns behind, that came since.
+            return {"ok": True, "key": str(key), "runId": run_id, "status": "ok"}
         if word in _STOP:
             self._commands.note(key, run_id)
             return self._stopped(call.principal, key)
         if word in _START_OVER:
-            info = await self._desk.reset(call.principal, key)
-            self._commands.note(key, run_id)
+            with self._commands.noted(key, run_id):
+                info = await self._desk.reset(call.principal, key)
             return {"ok": True, "key": str(key), "sessionId": info.session_id, "status": "ok"}
         found = self._commands.find(params.message)
         return None if found is None else await self._commands.run(call, key, run_id, found)

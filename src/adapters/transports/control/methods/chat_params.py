@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ..attachments import Attachments
 from ..calls import Params
-from ..frames import Name
+from ..frames import NAMING, Name, SessionKeyText
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -23,7 +23,7 @@ class AgentParams(Params):
     message: Annotated[str, Field(min_length=1)]
     idempotency_key: Key
     agent_id: Name | None = None
-    session_key: Name | None = None
+    session_key: SessionKeyText | None = None
     session_id: Name | None = None
     thinking: Name | None = None
     timeout: Seconds | None = None
@@ -61,7 +61,7 @@ class SendParams(Params):
     the agent's limit and never lengthens it, and 0 sets none. `suppress_command_interpretation`: a
     command such as `/status` goes to the model, too."""
 
-    session_key: Name
+    session_key: SessionKeyText
     message: str
     idempotency_key: Key
     agent_id: Name | None = None
@@ -83,7 +83,7 @@ class SendParams(Params):
 class AbortParams(Params):
     """Without `run_id`: every run of the session."""
 
-    session_key: Name
+    session_key: SessionKeyText
     run_id: Name | None = None
     agent_id: Name | None = None
     preserve_side_runs: bool | None = None
@@ -92,7 +92,7 @@ class AbortParams(Params):
 class InjectParams(Params):
     """`label` stands before the message."""
 
-    session_key: Name
+    session_key: SessionKeyText
     message: Annotated[str, Field(min_length=1)]
-    label: Annotated[str, Field(max_length=100)] | None = None
+    label: Annotated[str, Field(max_length=100), NAMING] | None = None
     agent_id: Name | None = None

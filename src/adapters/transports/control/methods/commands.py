@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .....domain.errors import InvalidRequest, SessionBusy, UnknownSession
@@ -98,11 +99,11 @@ class Commands:
         answer, argument = found
         if self.answered(key, run_id):
             return {"runId": run_id, "status": "ok"}
-        try:
-            text = await answer(call, key, argument)
-        except (InvalidRequest, UnknownSession, SessionBusy) as error:
-            text = error.message
-        self.note(key, run_id)
+        with self.noted(key, run_id):
+            try:
+                text = await answer(call, key, argument)
+            except (InvalidRequest, UnknownSession, SessionBusy) as error:
+                text = error.message
         self._hub.attend(call.connection, key)
         call.answer({"runId": run_id, "status": "started"})
         event = {
@@ -122,6 +123,16 @@ class Commands:
         self._answered[key, run_id] = None
         if len(self._answered) > _KEPT:
             self._answered.popitem(last=False)
+
+    @contextmanager
+    def noted(self, key: SessionKey, run_id: str) -> Iterator[None]:
+        """The same while a command is carried out, unless it fails."""
+        self.note(key, run_id)
+        try:
+            yield
+        except BaseException:
+            self._answered.pop((key, run_id), None)
+            raise
 
     def answered(self, key: SessionKey, run_id: str) -> bool:
         """Whether that request was a command that is answered already."""

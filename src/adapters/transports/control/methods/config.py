@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from pydantic import Field
 from .....domain.auth import Principal, Scope
 from .....domain.configuration import ConfigFile, ConfigIssue, ConfigRefused, ConfigSnapshot
 from ..calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
-from ..frames import ErrorShape, Name, Text
+from ..frames import ErrorShape, Name, SessionKeyText, Text
 from ..problems import INVALID_REQUEST
 from .config_lookup import LookupParams, looked_up
 from .config_restarts import HELD_BACK, reload_mode, taken_over, waiting
@@ -33,7 +34,7 @@ class SetParams(Params):
 class ApplyParams(SetParams):
     """What tells a session of the restart is accepted: there is none here."""
 
-    session_key: Name | None = None
+    session_key: SessionKeyText | None = None
     note: Text | None = None
     restart_delay_ms: Annotated[int, Field(ge=0, le=60_000)] | None = None
     delivery_context: Any = None
@@ -62,7 +63,8 @@ class _Config:
 
     async def get(self, call: Call, params: NoParams) -> object:
         """The configuration without its secrets; where the file is, for administrators."""
-        snapshot = await asyncio.to_thread(self._config.snapshot)
+        reader = not call.principal.may(Scope.ADMIN)
+        snapshot = await asyncio.to_thread(partial(self._config.snapshot, reader=reader))
         told = _snapshot(snapshot, call.principal)
         if self._applied is not None:
             told["appliedConfigHash"] = self._applied()

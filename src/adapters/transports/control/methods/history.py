@@ -17,7 +17,7 @@ from .....domain.session_records import KeptMessage
 from .....domain.sessions import SessionKey
 from ...http.json_text import dumps
 from ..calls import Call, Handler, Handlers, Params
-from ..frames import Count, Name
+from ..frames import Count, Name, SessionKeyText
 from ..hub import Hub
 from .commands import Commands
 from .inputs import Inputs
@@ -42,7 +42,7 @@ class HistoryParams(Params):
     its number. `max_bytes`: of all messages as JSON; `max_chars`: of each text. `input_run_ids`:
     runs of which the client wants to know whether its message has arrived."""
 
-    session_key: Name
+    session_key: SessionKeyText
     session_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = None
     agent_id: Name | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 200

@@ -14,7 +14,7 @@ from .....domain.run_records import RunQuery, RunRecord, RunStatus
 from .....domain.runs import Aborted, Failed
 from ...http.json_text import dumps
 from ..calls import ANSWERED, Call, Handler, Handlers, Params
-from ..frames import Count, Name
+from ..frames import Count, Name, SessionKeyText
 from ..hub import Hub
 from ..tellings import Telling
 from .outcomes import Outcomes
@@ -23,7 +23,7 @@ from .outcomes import Outcomes
 class ListParams(Params):
     """Which runs; `limit` is cut to 500."""
 
-    session_key: Name | None = None
+    session_key: SessionKeyText | None = None
     agent_id: Name | None = None
     status: Name | None = None
     limit: Annotated[int, Field(ge=1)] = 50

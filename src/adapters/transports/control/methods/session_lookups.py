@@ -38,12 +38,21 @@ class DescribeParams(Params):
     include_last_message: bool | None = None
 
 
+class Reference(Params):
+    """A session's `key`, as links hold it. `slug`: words of the label, which the key makes
+    needless."""
+
+    key: Key
+    slug: Name | None = None
+
+
 class ResolveParams(Params):
-    """Exactly one of `key`, `session_id`, `label` and `short_id`: 8 or more digits of the UUID
-    that a key ends with, with words of the label in `slug_hint`. `allow_missing`: none is no
-    error."""
+    """Exactly one of `key`, `reference`, `session_id`, `label` and `short_id`: 8 or more digits of
+    the UUID that a key ends with, with words of the label in `slug_hint`. `allow_missing`: none is
+    no error."""
 
     key: Key | None = None
+    reference: Reference | None = None
     session_id: Name | None = None
     label: Name | None = None
     short_id: Name | None = None
@@ -97,7 +106,7 @@ class SessionLookups:
         return {"session": await self.rows.row(call.principal, info, extras)}
 
     async def _resolve(self, call: Call, params: ResolveParams) -> object:
-        given = [params.key, params.session_id, params.label, params.short_id]
+        given = [params.key, params.reference, params.session_id, params.label, params.short_id]
         if sum(value is not None for value in given) > 1:
             raise InvalidRequest("Provide either key, sessionId, or label (not multiple)")
         if all(value is None for value in given):
@@ -136,9 +145,10 @@ class SessionLookups:
             several = " for sessionId" if len(found) > 1 else ""
             wanted = f"{several}: {params.session_id}"
         else:
-            key = self.gateway.session_key(params.key or "", agent_id=params.agent_id)
+            text = params.reference.key if params.reference is not None else params.key or ""
+            key = self.gateway.session_key(text, agent_id=params.agent_id)
             info = await self.desk.find(principal, key)
-            wanted, found = f": {params.key}", () if info is None else (info,)
+            wanted, found = f": {text}", () if info is None else (info,)
         meant = [
             info
             for info in found

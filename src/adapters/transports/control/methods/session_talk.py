@@ -14,7 +14,7 @@ from .....domain.session_desk import SessionDesk
 from .....domain.session_settings import Setting
 from ..attachments import Attachments
 from ..calls import ANSWERED, Call, Handler, Handlers, Params
-from ..frames import Name
+from ..frames import Name, SessionKeyText
 from .chat import ChatMethods
 from .chat_params import AbortParams, Milliseconds, SendParams
 
@@ -24,7 +24,7 @@ Key = Annotated[str, Field(min_length=1, max_length=256)]
 class SendByKeyParams(Params):
     """As `chat.send`. Without an idempotency key the request must not be repeated."""
 
-    key: Key
+    key: SessionKeyText
     message: str
     agent_id: Name | None = None
     idempotency_key: Key | None = None
@@ -36,7 +36,7 @@ class SendByKeyParams(Params):
 class AbortByKeyParams(Params):
     """The runs of a session, or one run."""
 
-    key: Key | None = None
+    key: SessionKeyText | None = None
     run_id: Name | None = None
     agent_id: Name | None = None
     clear_queued: bool | None = None
@@ -49,7 +49,7 @@ class CreateParams(Params):
     lineage and no hooks, so `emit_command_hooks` and `succeeds_parent` change nothing.
     """
 
-    key: Key | None = None
+    key: SessionKeyText | None = None
     agent_id: Name | None = None
     label: Name | None = None
     model: Name | None = None

@@ -14,6 +14,7 @@ from .....domain.auth import Scope
 from .....domain.gateway import Gateway
 from .....domain.ports import Clock
 from .....domain.session_desk import SessionDesk
+from .....domain.terminal_text import check_name
 from ..calls import Call, Handler, Handlers, NoParams, Params
 from ..frames import Count, Name, Text
 from ..heartbeats import Heartbeats
@@ -127,6 +128,9 @@ class SystemMethods:
             for name, value in params.model_dump(by_alias=True, exclude_none=True).items()
             if isinstance(value, str | int | float | bool | list) and len(str(value)) <= 4_096
         }
+        for name, value in facts.items():
+            if isinstance(value, str) and name not in ("text", "reason"):
+                check_name(value, check_name(name, "the name of a property"))
         self.hub.presence.told(key or connection.id, {"ip": connection.address, **facts})
         self.hub.tell_presence()
         return {"ok": True}

@@ -1,0 +1,90 @@
+"""HTTP/1.1 by our rules: bounded work between two turns of the event loop, no way to HTTP/2."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+
+from .frame_budget import Turns
+
+_SLICE = 16_384
+"""Bytes that are parsed before other connections get a turn."""
+MAX_HEADERS = 500
+"""Header lines of a request; more are refused with 431."""
+FREE_PIECES = 16_384
+LEAST_PIECE = 64
+"""Pieces of a body beyond the first `FREE_PIECES` have to have so many bytes on average."""
+_TOO_MANY_HEADERS = 431
+_NO_SUCH_VERSION = 505
+
+
+class RuledHttp1(H11Protocol):
+    """Feeds the parser in slices, and refuses what would lead to HTTP/2 where that is off."""
+
+    async def handle(self, event: Event) -> None:
+        """What hypercorn reports of the connection.
+
+        A whole read would be parsed without a pause: 64 KiB are 10,000 chunks or frames.
+        """
+        if not isinstance(event, RawData) or len(event.data) <= _SLICE:
+            await self._handle(event)
+            return
+        rest = event.data
+        while rest and self.connection.their_state is not h11.ERROR:
+            piece, rest = rest[:_SLICE], rest[_SLICE:]
+            try:
+                await self._handle(RawData(piece))
+            except H2ProtocolAssumedError as assumed:
+                raise H2ProtocolAssumedError(assumed.data + rest) from None
+            await asyncio.sleep(0)
+
+    async def _handle(self, event: Event) -> None:
+        try:
+            await super().handle(event)
+        except h11.RemoteProtocolError as error:
+            # Raised below; the parser's own errors are answered by hypercorn.
+            await self._send_error_response(error.error_status_hint)
+            await self.send(Closed())
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Refuse, or switch the protocol.
+
+        `Upgrade: h2c` has no effect, with HTTP/2 switched on, too: RFC 9113, section 3.1, has
+        made it obsolete, and hypercorn would parse the settings in it without a guard.
+        """
+        if len(event.headers) > MAX_HEADERS:
+            raise h11.RemoteProtocolError("too many headers", error_status_hint=_TOO_MANY_HEADERS)
+        if event.method == b"PRI" and event.target == b"*" and event.http_version == b"2.0":
+            if not getattr(self.config, "http2", False):
+                message = "HTTP/2 is switched off"
+                raise h11.RemoteProtocolError(message, error_status_hint=_NO_SUCH_VERSION)
+            await super()._check_protocol(event)
+
+
+class RuledHttpStream(HTTPStream):
+    """One request. Ends a body that is sent in far too many pieces."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._turns = Turns()
+        self._pieces = 0
+        self._bytes = 0
+
+    async def handle(self, event: StreamEvent) -> None:
+        """What hypercorn reports of the request."""
+        if isinstance(event, Body) and not self.closed:
+            self._pieces += 1
+            self._bytes += len(event.data)
+            if (self._pieces - FREE_PIECES) * LEAST_PIECE > self._bytes:
+                # As when the client leaves: an answer now could not be told from the application's.
+                await self.send(StreamClosed(stream_id=self.stream_id))
+                return
+            await self._turns.step()
+        await super().handle(event)
