@@ -62,7 +62,11 @@ async def messages_over_websocket(rig: Running) -> None:
     for number in range(20):
         async with connected(rig.http, SECRET, scopes=["operator.write"]) as peer:
             key = f"k{number}"
-            asked = {"message": "x" * 20 * MB, "idempotencyKey": key, "sessionKey": f"agent:main:{key}"}
+            asked = {
+                "message": "x" * 20 * MB,
+                "idempotencyKey": key,
+                "sessionKey": f"agent:main:{key}",
+            }
             run = await peer.call("chat.send", asked)
             await peer.event("chat", runId=run["runId"], state="final")
 
