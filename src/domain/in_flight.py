@@ -9,8 +9,6 @@ from typing import Protocol
 from .errors import GatewayBusy
 from .messages import Image, Message, Text, ToolCall
 
-LARGE_RELEASE = 1024 * 1024
-"""Bytes of one request from which on `on_large_release` is called when it is released."""
 _RETRY_AFTER = 2.0
 
 
@@ -50,8 +48,6 @@ class InFlight:
     def __init__(self, limit: Callable[[], int]) -> None:
         self._limit = limit
         self.used = 0
-        self.on_large_release: Callable[[], None] | None = None
-        """Called when the bytes of a large request were given back. Must not wait."""
 
     def charge(self) -> Charge:
         """For a new request."""
@@ -73,8 +69,6 @@ class InFlight:
 
     def _give_back(self, size: int) -> None:
         self.used -= size
-        if size >= LARGE_RELEASE and self.on_large_release is not None:
-            self.on_large_release()
 
 
 class _Charge:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from opensoul.domain.errors import GatewayBusy
-from opensoul.domain.in_flight import LARGE_RELEASE, InFlight, held_bytes
+from opensoul.domain.in_flight import InFlight, held_bytes
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 
 
@@ -72,18 +72,6 @@ def test_a_charge_is_raised_and_never_lowered_by_raising() -> None:
     assert budget.used == 10
     charge.reduce(30)
     assert budget.used == 0
-
-
-def test_giving_back_much_is_told() -> None:
-    budget = InFlight(lambda: 10 * LARGE_RELEASE)
-    told: list[int] = []
-    budget.on_large_release = lambda: told.append(budget.used)
-    for size in (LARGE_RELEASE - 1, LARGE_RELEASE):
-        charge = budget.charge()
-        charge.add(size)
-        charge.release()
-
-    assert told == [0]
 
 
 def test_a_text_counts_as_wide_as_it_is_in_memory() -> None:

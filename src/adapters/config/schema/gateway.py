@@ -101,7 +101,8 @@ class Http(Section):
         512 * 1024 * 1024,
         "Bytes of requests that are being read or in work at the same time, over HTTP and "
         "WebSocket together; a run that waits for its turn is in work. Beyond it a request is "
-        "refused as busy. What is made of a request takes up to three times as much memory.",
+        "refused as busy. With all that is made of it a request takes up to four times as much "
+        "memory.",
         addition=True,
     )
 
