@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from opensoul.adapters.stores.codec import Undecodable, decode
+from opensoul.client import Aborted, Failed, Finished, TextDelta
+from opensoul.client.run_events import Ending, read_run_event
 from opensoul.domain.messages import Text
 
 DATABASES = ("opensoul.sqlite3", "runs.sqlite3")
-_ENDINGS = ("end", "error")
 _TURNS = """
     SELECT turns.run_id, sessions.key, turns.message_count, messages.body
     FROM turns JOIN transcripts ON transcripts.id = turns.transcript
@@ -46,27 +48,22 @@ class Followed:
     run_id: str
     seqs: list[int] = field(default_factory=list)
     text: str = ""
-    phase: str = ""
-    """That of the last lifecycle event."""
+    ending: Ending | None = None
 
     @property
     def last(self) -> int:
         return self.seqs[-1] if self.seqs else 0
 
-    @property
-    def ended(self) -> bool:
-        return self.phase in _ENDINGS
-
-    def take(self, payload: Mapping[str, object]) -> None:
+    def take(self, payload: Mapping[str, Any]) -> None:
         """Note an event of the run."""
-        seq, data = payload["seq"], payload["data"]
-        assert isinstance(seq, int)
-        assert isinstance(data, dict)
-        self.seqs.append(seq)
-        if payload["stream"] == "assistant":
-            self.text += str(data["delta"])
-        elif payload["stream"] == "lifecycle":
-            self.phase = str(data["phase"])
+        self.seqs.append(payload["seq"])
+        match read_run_event(payload):
+            case TextDelta(text=text):
+                self.text += text
+            case Finished() | Failed() | Aborted() as ending:
+                self.ending = ending
+            case _:
+                pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +160,10 @@ def event_violations(followed: Iterable[Followed], *, final: bool = False) -> It
             kind = "doubled or out of order" if run.seqs[at] <= before else "missing before it"
             yield f"run {run.run_id}: event {run.seqs[at]} follows {before} ({kind})"
         whole = answer_to(run.run_id)
-        if run.text != whole if run.phase == "end" else not whole.startswith(run.text):
-            yield f"run {run.run_id} ({run.phase or 'going on'}) has the text {run.text!r}"
-        if final and not run.ended:
+        finished = isinstance(run.ending, Finished)
+        if run.text != whole if finished else not whole.startswith(run.text):
+            yield f"run {run.run_id} has the text {run.text!r} and the end {run.ending}"
+        if final and run.ending is None:
             yield f"run {run.run_id} has no terminal event after {run.last}"
 
 

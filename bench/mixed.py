@@ -223,30 +223,33 @@ class Load:
             return
         run = self.unfollowed.popleft()
         try:
-            async with self._client() as client:
-                with client.events("agent") as events:
-                    params = {"runId": run.run_id, "afterSeq": run.last}
-                    await client.call("runs.follow", params)
-                    while not run.ended:
-                        payload = (await anext(events)).payload
-                        if payload["runId"] != run.run_id:
-                            continue
-                        if "seq" not in payload:
-                            raise ConnectionLost(str(payload))
-                        run.take(payload)
+            await self._follow(run)
         except CallFailed as error:
             self.seen.wrong.append(f"run {run.run_id} cannot be followed: {error}")
-            return
+        except asyncio.CancelledError:
+            self.unfollowed.append(run)
+            raise
         except (ClientError, *_NETWORK):
+            self.unfollowed.append(run)
             await asyncio.sleep(0.02)
-        finally:
-            if not run.ended:
-                self.unfollowed.append(run)
+
+    async def _follow(self, run: Followed) -> None:
+        async with self._client() as client:
+            with client.events("agent") as events:
+                await client.call("runs.follow", {"runId": run.run_id, "afterSeq": run.last})
+                while run.ending is None:
+                    payload = (await anext(events)).payload
+                    if payload["runId"] != run.run_id:
+                        continue
+                    if "seq" not in payload:
+                        raise ConnectionLost(str(payload))
+                    run.take(payload)
 
     async def _maintain(self) -> None:
-        method, params = self.chance.choice(self.maintenance), {"key": self._session()}
+        method = self.chance.choice(self.maintenance)
+        params: dict[str, object] = {"key": self._session()}
         if method == "sessions.compact":
-            params |= {"maxLines": 4}
+            params["maxLines"] = 4
         with suppress(ClientError, *_NETWORK):
             async with self._client() as client:
                 await client.call(method, params)
