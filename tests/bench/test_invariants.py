@@ -152,7 +152,7 @@ async def test_turns_are_read_as_the_store_wrote_them(tmp_path: Path) -> None:
     assert (found.run_id, found.session_key) == ("r.1.1", str(written.key))
     assert found.wanted == len(found.texts) == len(written.messages)
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("DELETE FROM messages WHERE number = 0")
+        connection.execute("DELETE FROM messages WHERE role = 'assistant'")
     (found,) = stored_turns(database)
     assert len(found.texts) == found.wanted - 1
 
