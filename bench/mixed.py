@@ -32,6 +32,8 @@ FOLLOWERS = 3
 SESSIONS = 12
 _SCOPES = ("operator.admin", "operator.read", "operator.write")
 _PATIENCE = 60.0
+_SETTLING = 120.0
+"""Hang guards, in seconds: for one operation, and for all that is left after the last kill."""
 _NETWORK = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
@@ -110,10 +112,15 @@ class Load:
 
     async def settle(self) -> None:
         """Without kills: send again what is unsettled, and follow every run to its end."""
-        while self.unsettled or self._resend:
-            await self._control()
-        while self.unfollowed:
-            await self._follow_next()
+        try:
+            async with asyncio.timeout(_SETTLING):
+                while self.unsettled or self._resend:
+                    await self._control()
+                while self.unfollowed:
+                    await self._follow_next()
+        except TimeoutError:
+            left = f"{len(self.unsettled)} questions and {len(self.unfollowed)} followed runs"
+            self.seen.wrong.append(f"{left} did not come to their end within {_SETTLING:g} s")
 
     async def _repeat(self, step: Callable[[], Coroutine[Any, Any, None]], pause: float) -> None:
         while True:
@@ -199,7 +206,7 @@ class Load:
         text, whole = told
         if whole and text == answer_to(question):
             self.seen.acknowledged[question] = session
-            self.seen.counts["acknowledged"] += 1
+            self.seen.counts["whole answers"] += 1
         elif not answer_to(question).startswith(text) or (
             whole and question not in self.seen.acknowledged and text
         ):
