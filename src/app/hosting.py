@@ -17,6 +17,7 @@ from quart import Quart
 from ..domain.settings import ListenSettings
 from . import event_loop, websocket_rules
 from .lifecycle import Lifecycle
+from .memory import give_large_blocks_back
 from .peers import PeerConnections
 from .signals import stop_on_signals
 from .websocket_wire import TimedConfig, Timing
@@ -48,7 +49,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
     """
     sockets = open_sockets(listen)
     _allow_many_connections()
-
+    give_large_blocks_back()
     _spare_the_log()
 
     def ready(port: int) -> None:

@@ -23,6 +23,7 @@ from ..domain.ports import (
 from ..domain.recovery import recover
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
+from .memory import Trimming, heap_trimmer
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
 from .supervisor import Supervisor
@@ -193,6 +194,8 @@ class Lifecycle:
         supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
         supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
+        if (trim := heap_trimmer()) is not None:
+            supervisor.run("memory", Trimming(self._gateway.in_flight, trim).run)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
 
