@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-loops test-slow bench bench-peers format lint docs model pins clean
+.PHONY: help run test test-loops test-slow bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -61,6 +61,12 @@ bench: .venv/.dev ## Measure the Gateway beside a bare pass-through (ARGS=--quic
 
 bench-peers: .venv/.dev ## Measure LiteLLM's proxy beside them, where it installs.
 	@$(BIN)/python -m bench.peers $(ARGS) && $(BIN)/python -m bench.chart
+
+chaos: .venv/.dev ## Kill the Gateway 300 times under load and check what it kept (ARGS="--kills 15").
+	@$(BIN)/python -m bench.chaos $(ARGS)
+
+soak: .venv/.dev ## Watch memory, descriptors and files for 20 minutes of load (ARGS="--minutes 2").
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 format: .venv/.dev ## Format the code and repair what lint can repair.
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -35,6 +35,15 @@ def memory(pid: int) -> dict[str, int]:
     }
 
 
+def held(pid: int) -> dict[str, int]:
+    """Open descriptors and threads. Raises OSError."""
+    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return {
+        "descriptors": descriptors,
+        "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
+    }
+
+
 def _written(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/io").read_text().splitlines()

@@ -54,6 +54,24 @@ class Server:
     """Seconds from its start until it answered there."""
 
     def __enter__(self) -> Server:
+        self.launch()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def launch(self) -> None:
+        """Start the process without waiting for it."""
         # In a folder of its own, since the Gateway watches the one that holds its configuration.
         self._log = self.home / "log" / f"{self.name}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -67,20 +85,11 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self._end()
-            raise
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._end()
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        self._process.kill()
+        self._process.wait()
 
     @property
     def pid(self) -> int:
@@ -114,7 +123,8 @@ class Server:
             raise ServerFailed(f"{self.name}: {answer.decode(errors='replace')}\n{self._words()}")
         return time.perf_counter() - self.began
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
+        """Wait for the first 200 from `ready`. Raises ServerFailed."""
         request = f"GET {self.ready} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode()
         while time.perf_counter() < self.began + _START_LIMIT:
             if self._process.poll() is not None:
