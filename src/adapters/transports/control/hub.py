@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ....domain.auth import ALL_SCOPES, Principal
 from ....domain.errors import GatewayError
@@ -46,6 +47,8 @@ class Hub:
         self._connections: dict[str, Connection] = {}
         self._audiences = Audiences()
         self._tellers: dict[str, asyncio.Task[Teller]] = {}
+        self._orders: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
+        """By Session, as long as one of its Runs is read: see `Source.order`."""
         self.presence = presence
         self.health_version = 1
         self._stopping = False
@@ -211,7 +214,8 @@ class Hub:
         silent_until = 0 if from_the_start else record.last_seq
         events = partial(self._gateway.watch, _HUB, run_id)
         answer = partial(self._gateway.answer, _HUB, record.session_key, run_id)
-        source = Source(record, events, now, answer, silent_until)
+        order = self._orders.setdefault(record.session_key, asyncio.Lock())
+        source = Source(record, events, now, answer, order, silent_until)
         teller = Teller(source, partial(self._audiences.of, record.session_key), self._clock)
         await teller.run()
         return teller

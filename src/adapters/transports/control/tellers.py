@@ -38,6 +38,9 @@ class Source:
     """The Run as it stands."""
     answer: Callable[[], Awaitable[KeptMessage | None]]
     """The Run's answer as its Session has it, once the Run has finished."""
+    order: asyncio.Lock
+    """Held from the events of a Run to their delivery, by all Runs of a Session: reading the answer
+    suspends, and the next Run's events must not be delivered before the end of this one."""
     silent_until: int = 0
     """Events up to this number are read, since later ones tell of all the text, but not told."""
 
@@ -82,10 +85,11 @@ class Teller:
         """False where events that should come next are no longer kept."""
         try:
             async for told in self._source.events(seq):
-                if isinstance(told.ending, Finished):
-                    self._kept = await self._answer()
-                for numbered in told:
-                    self._tell(numbered)
+                async with self._source.order:
+                    if isinstance(told.ending, Finished):
+                        self._kept = await self._answer()
+                    for numbered in told:
+                        self._tell(numbered)
                 await take_turns(len(told.events))
         except EventsExpired:
             self._whole = self._telling.cumulative = False
