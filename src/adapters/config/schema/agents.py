@@ -39,7 +39,7 @@ class ListedModel(Section):
 
 class SystemAgent(Section):
     agent_id: Text | None = setting(
-        None, "The agent that answers requests that name none, where none is marked `default`."
+        None, "The default agent of requests without an agent, unless an agent is marked `default`."
     )
 
 
@@ -73,8 +73,12 @@ class AgentDefaults(Section):
 
 
 class Identity(Section):
-    name: Text | None = setting(None, "What the agent calls itself; it is told so.", free_text=True)
-    theme: Text | None = setting(None, "What the agent is like; it is told so.", free_text=True)
+    name: Text | None = setting(
+        None, "The agent's name; it is added to the instructions.", free_text=True
+    )
+    theme: Text | None = setting(
+        None, "The agent's character; it is added to the instructions.", free_text=True
+    )
 
 
 class AgentSettings(Section):
@@ -98,7 +102,7 @@ class AgentSettings(Section):
         machine="directory",
     )
     instructions: str | None = setting(
-        None, "What it is told before every conversation.", addition=True, free_text=True
+        None, "The system message before every conversation.", addition=True, free_text=True
     )
     timeout_seconds: Seconds | None = setting(
         None, "How long a run may take; 0: as long as it likes.", addition=True

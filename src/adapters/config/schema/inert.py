@@ -149,7 +149,7 @@ _DEFAULTS: Mapping[str, str | Inert] = {
     ),
     "pdfModel": "The model that reads PDF files.",
     "reasoningDefault": Inert("Show the thoughts of models.", remote=True),
-    "repoRoot": "The repository that agents are told they work in.",
+    "repoRoot": "The repository that is named to agents as their place of work.",
     "sandbox": "Running tools in a container.",
     "silentReply": "When no answer is sent.",
     "skills": "The skills that agents may use.",

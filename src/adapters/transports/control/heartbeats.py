@@ -15,6 +15,7 @@ from ....domain.ports import Clock, NewId
 from ....domain.run_records import RunStatus
 from ....domain.runs import OnLeave, RunRequest
 from ....domain.sessions import MAIN
+from ....domain.shielding import shielded
 from .hub import Hub
 from .methods.outcomes import Outcomes
 
@@ -59,7 +60,7 @@ class Heartbeats:
         if not self.enabled:
             raise Unavailable("Heartbeats are switched off; set-heartbeats switches them on.")
         # A task of its own: a client that leaves must not take the waiting texts with it.
-        return await asyncio.shield(self._task(self._begin(principal, text)))
+        return await shielded(self._task(self._begin(principal, text)))
 
     async def _begin(self, principal: Principal, text: str) -> str:
         waited = tuple(self._waiting)
