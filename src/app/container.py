@@ -169,7 +169,9 @@ class Container(DeclarativeContainer):
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
-    readiness: Provider[Readiness] = Singleton(Readiness, store=store, supervisor=supervisor)
+    readiness: Provider[Readiness] = Singleton(
+        Readiness, store=store, run_log=run_log, supervisor=supervisor
+    )
     control: Provider[ControlPlane] = Singleton(
         ControlPlane,
         Singleton(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from ..domain.errors import StoreFailed
-from ..domain.ports import SessionStore
+from ..domain.ports import RunLog, SessionStore
 from .supervisor import Supervisor
 
 
@@ -21,12 +21,14 @@ class Readiness:
         self,
         *,
         store: SessionStore,
+        run_log: RunLog,
         supervisor: Supervisor,
         beat: float = 0.25,
         late: float = 1.0,
         store_deadline: float = 2.0,
     ) -> None:
         self._store = store
+        self._run_log = run_log
         self._supervisor = supervisor
         self._beat = beat
         self._late_at = late
@@ -60,9 +62,12 @@ class Readiness:
         return failing
 
     def degraded(self) -> Mapping[str, str]:
-        """The parts that failed once and may be well again at the next attempt."""
+        """The parts that failed and may be well again at the next attempt, while runs go on."""
         failing = self._supervisor.failing()
-        return {k: v for k, v in self._supervisor.degraded().items() if k not in failing}
+        degraded = {k: v for k, v in self._supervisor.degraded().items() if k not in failing}
+        if (trouble := self._run_log.trouble()) is not None:
+            degraded["run log"] = trouble
+        return degraded
 
     def _lateness(self) -> float:
         """Seconds by which the last beat was late, or by which the next one already is."""

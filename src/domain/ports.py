@@ -284,6 +284,11 @@ class RunLog(Protocol):
         """Runs of an earlier process without a terminal event; `append` can still end them."""
         ...
 
+    def trouble(self) -> str | None:
+        """A sentence while what happens in Runs cannot be kept; None while it can. Runs go on, and
+        keeping is tried again."""
+        ...
+
     async def close(self) -> None:
         """Keep what was added, and let go. Safe to call twice."""
         ...

@@ -9,6 +9,7 @@ from pathlib import Path
 from dependency_injector import providers
 
 from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.adapters.stores.run_log import MemoryRunLog
 from opensoul.app.readiness import Readiness
 from opensoul.app.supervisor import Supervisor
 from opensoul.domain.errors import StoreFailed
@@ -47,11 +48,33 @@ async def test_a_failing_store_is_named(tmp_path: Path) -> None:
     assert alive.status == 200
 
 
+class FullRunLog(MemoryRunLog):
+    def trouble(self) -> str | None:
+        return "The run log cannot be written: disk full."
+
+
+async def test_a_run_log_that_keeps_nothing_is_named_while_runs_go_on(tmp_path: Path) -> None:
+    run_log = providers.Object(FullRunLog(clock=time.time))
+    async with (
+        serving(tmp_path, config(), run_log=run_log) as served,
+        served.client.get("/readyz") as ready,
+    ):
+        named = (await ready.json())["degraded"]
+
+    assert ready.status == 200
+    assert named == {"run log": "The run log cannot be written: disk full."}
+
+
 async def test_a_store_that_does_not_answer_is_named() -> None:
     store = SickStore()
     store.stuck = asyncio.Event()
 
-    failing = await Readiness(store=store, supervisor=Supervisor(), store_deadline=0.01).check()
+    failing = await Readiness(
+        store=store,
+        run_log=MemoryRunLog(clock=time.time),
+        supervisor=Supervisor(),
+        store_deadline=0.01,
+    ).check()
 
     assert "did not answer" in failing["store"]
 
@@ -59,7 +82,13 @@ async def test_a_store_that_does_not_answer_is_named() -> None:
 async def test_an_event_loop_that_was_stuck_is_named_until_it_beats_again() -> None:
     store = MemoryStore()
     await store.open()
-    readiness = Readiness(store=store, supervisor=Supervisor(), beat=0.01, late=0.05)
+    readiness = Readiness(
+        store=store,
+        run_log=MemoryRunLog(clock=time.time),
+        supervisor=Supervisor(),
+        beat=0.01,
+        late=0.05,
+    )
     watching = asyncio.create_task(readiness.watch())
     await asyncio.sleep(0)
 

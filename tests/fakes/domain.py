@@ -288,6 +288,9 @@ class FakeRunLog:
         records = map(self.record, self.earlier)
         return tuple(record for record in records if not record.status.final)
 
+    def trouble(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         pass
 

@@ -147,6 +147,7 @@ async def test_no_run_stays_running_whose_end_could_not_be_kept(
             if trouble is full:
                 with pytest.raises(StoreFailed):
                     await told_kept(log, ids[0], after=3)
+                assert (log.trouble() or "").startswith("The run log cannot be written: ")
             status = dict.fromkeys(ids, RunStatus.FINISHED) | {"alive": RunStatus.RUNNING}
             assert await standing(log) == status
         end = "SELECT count(*) FROM runs WHERE status = 'finished'"
@@ -155,6 +156,7 @@ async def test_no_run_stays_running_whose_end_could_not_be_kept(
         for run_id in (ids[0], ids[-1]):
             *_, last = await told_kept(log, run_id, after=3)
             assert last.event == END
+        assert log.trouble() is None
     async with started(tmp_path) as log:
         assert [run.id for run in await log.unfinished()] == ["alive"]
 

@@ -71,5 +71,8 @@ class MemoryRunLog:
     def _make_log(self, record: RunRecord) -> Log:
         return Log(record, number=next(self._numbers))
 
+    def trouble(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         """There is nothing to let go of."""

@@ -203,6 +203,11 @@ class SqliteRunLog:
     async def unfinished(self) -> tuple[RunRecord, ...]:
         return tuple(log.record for log in self._earlier if not log.finished)
 
+    def trouble(self) -> str | None:
+        if self._opened is None:
+            return "The run log is not open."
+        return self._opened.keeper.trouble
+
     async def close(self) -> None:
         opened, self._opened = self._opened, None
         if opened is not None:

@@ -59,6 +59,7 @@ class Keeper:
         self._idle.set()
         self._failure: str | None = None
         self._failing = False
+        self._reason = ""
         self._kept_some = False
         """Of what was handed to the writer last, something is in the file."""
         self._bytes_waiting = bytes_waiting
@@ -88,6 +89,13 @@ class Keeper:
             oldest = self._given_up[next(iter(self._given_up))]
             self._forget_given_up(oldest)
             oldest.shrink()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events cannot be written; None once a flush has written everything."""
+        if not self._reason:
+            return None
+        return f"{self._reason} Runs go on, and writing is tried again."
 
     def check_room(self) -> None:
         """Raises StoreFailed where too many Runs wait for the file to begin another one."""
@@ -172,6 +180,8 @@ class Keeper:
 
     def _take_back(self, log: KeptLog, error: BaseException) -> None:
         self._failure = str(error) or repr(error)
+        if not _is_conflict(error):
+            self._reason = self._failure
         log.untake()
         # An id that the file knows as another Run's is never free.
         log.dirty = not _is_conflict(error) or self._held(log.run_id) is log
@@ -191,6 +201,8 @@ class Keeper:
         """Go on with what has come meanwhile."""
         failure, self._failure = self._failure, None
         self._failing = failure is not None
+        if failure is None:
+            self._reason = ""
         self._idle.set()
         for log in self.unkept.values():
             if failure is not None and log.kept_waiters:
