@@ -12,6 +12,8 @@ from ...domain.send_policy import UNREADABLE
 from ...domain.session_records import SessionSettingsMap
 
 _Json = dict[str, object]
+MAX_INTEGER = 2**63 - 1
+"""The largest integer that a column of SQLite holds."""
 _ROLES = {role.value: role for role in Role}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from ...domain.errors import InvalidRequest
 from ...domain.run_records import RunPage, RunQuery, RunRecord
-from .sqlite_columns import MAX_INTEGER
+from .codec import MAX_INTEGER
 
 Numbered = tuple[int, RunRecord]
 """A Run with its number: later Runs have higher ones, wherever the system's clock is set to."""

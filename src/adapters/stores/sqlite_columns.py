@@ -6,9 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .codec import Undecodable
-
-MAX_INTEGER = 2**63 - 1
+from .codec import MAX_INTEGER, Undecodable
 
 
 def column(text: str) -> str | bytes:
