@@ -36,22 +36,22 @@ import uvloop
 from hypercorn.asyncio import serve
 from quart import Quart, Response, request
 
-from opensoul.adapters.models.openai_answer import Answer
-from opensoul.adapters.models.openai_failures import Failures
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.adapters.providers.openai.answer.stream import Answer
+from opensoul.adapters.providers.openai.failures import Failures
 from opensoul.adapters.system.ids import new_id
-from opensoul.adapters.system.logs import configure
-from opensoul.adapters.transports.openai_chat.answers import Answer as Collected
-from opensoul.adapters.transports.openai_chat.answers import Head, completion
-from opensoul.adapters.transports.openai_chat.asked import Asked, read_asked
-from opensoul.adapters.transports.openai_chat.sse import Frames
+from opensoul.adapters.system.logging.setup import configure
+from opensoul.adapters.transports.openai.chat.answers import Answer as Collected
+from opensoul.adapters.transports.openai.chat.answers import Head, completion
+from opensoul.adapters.transports.openai.chat.request import Asked, read_asked
+from opensoul.adapters.transports.openai.chat.sse import Frames
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import ModelTarget, Provider, TextDelta, Usage
+from opensoul.domain.models.calls import ModelTarget, Provider, TextDelta, Usage
 from opensoul.domain.ports import Turn
-from opensoul.domain.run_records import RunRecord
-from opensoul.domain.runs import DELTAS, Finished, Started
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.runs.events import DELTAS, Finished, Started
+from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LoggingSettings
 
 from . import servers

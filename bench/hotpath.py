@@ -14,15 +14,14 @@ from dataclasses import dataclass
 import orjson
 from dependency_injector import providers
 
-from opensoul.adapters.transports.openai_chat.answers import head_of
-from opensoul.adapters.transports.openai_chat.sse import Frames
+from opensoul.adapters.transports.openai.chat.answers import head_of
+from opensoul.adapters.transports.openai.chat.sse import Frames
 from opensoul.app.container import Container
-from opensoul.domain.addresses import ClientAddress
+from opensoul.domain.access.addresses import ClientAddress
+from opensoul.domain.access.authentication import Credential
 from opensoul.domain.agents import Agent, AgentDirectory
-from opensoul.domain.auth import Credential
-from opensoul.domain.gateway import Gateway
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import (
+from opensoul.domain.models.calls import (
     ModelEvent,
     ModelFinished,
     ModelRequest,
@@ -33,7 +32,8 @@ from opensoul.domain.model_calls import (
     TextDelta,
     Usage,
 )
-from opensoul.domain.runs import RunRequest
+from opensoul.domain.runs.spec import RunRequest
+from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings, StoreSettings
 
 _CHUNKS = 50

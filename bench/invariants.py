@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opensoul.adapters.stores.codec import Undecodable, decode
+from opensoul.adapters.persistence.common.codec import Undecodable, decode
 from opensoul.client import Aborted, Failed, Finished, TextDelta
 from opensoul.client.run_events import Ending, read_run_event
 from opensoul.domain.messages import Text

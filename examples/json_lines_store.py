@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from opensoul.adapters.stores.codec import decode, encode
+from opensoul.adapters.persistence.common.codec import decode, encode
 from opensoul.domain.errors import StoreFailed
-from opensoul.domain.history import newest_that_fit
 from opensoul.domain.messages import Message
 from opensoul.domain.ports import StoredSession, Transcript, Turn
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.history import newest_that_fit
+from opensoul.domain.sessions.keys import SessionKey
 
 
 @dataclass

@@ -8,10 +8,11 @@ from __future__ import annotations
 from quart import Blueprint, Response, request
 
 from opensoul.adapters.transports.http import principal
-from opensoul.domain.gateway import Gateway
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import TextDelta
-from opensoul.domain.runs import Aborted, Failed, RunRequest, error_of
+from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.runs.events import Aborted, Failed, error_of
+from opensoul.domain.runs.spec import RunRequest
+from opensoul.domain.services.gateway import Gateway
 
 
 def transport(gateway: Gateway) -> Blueprint:

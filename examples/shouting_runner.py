@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from opensoul.domain.history import estimate, estimate_all
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import StopReason, TextDelta, Usage
+from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.ports import Transcript
-from opensoul.domain.runs import Answered, Run, RunnerEvent
+from opensoul.domain.runs.events import Answered, RunnerEvent
+from opensoul.domain.runs.spec import Run
+from opensoul.domain.sessions.history import estimate, estimate_all
 
 
 class ShoutingRunner:

@@ -26,26 +26,23 @@ from ..adapters.config import (
     home_directory,
     locate,
 )
-from ..adapters.models.local import LocalModels
-from ..adapters.models.openai_completions import OpenAICompletions
-from ..adapters.models.scripted import Scripted
+from ..adapters.providers.local.client import LocalModels
+from ..adapters.providers.openai.client import OpenAICompletions
+from ..adapters.providers.scripted import Scripted
 from ..adapters.runners.echo import EchoRunner
+from ..adapters.system.files.token import TokenFile
+from ..adapters.system.files.workspaces import WorkspaceFiles
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
-from ..adapters.system.log_bounds import LogBounds
-from ..adapters.system.log_ring import LogRing
+from ..adapters.system.logging.bounds import LogBounds
+from ..adapters.system.logging.ring import LogRing
 from ..adapters.system.signatures import verify_signature
-from ..adapters.system.token_file import TokenFile
-from ..adapters.system.workspace_files import WorkspaceFiles
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.configuration import ConfigFile
-from ..domain.cooldowns import Cooldowns
-from ..domain.devices import DeviceBook, Devices
-from ..domain.dispatch import LocalDispatcher
-from ..domain.gateway import Gateway
-from ..domain.lanes import Lanes
-from ..domain.lockout import Lockout
-from ..domain.loop import AgentLoop
+from ..domain.access.lockout import Lockout
+from ..domain.execution.dispatcher import LocalDispatcher
+from ..domain.execution.lanes import Lanes
+from ..domain.execution.loop import AgentLoop
+from ..domain.models.cooldowns import Cooldowns
 from ..domain.ports import (
     AgentRunner,
     Clock,
@@ -57,9 +54,14 @@ from ..domain.ports import (
     SessionCatalog,
     SessionStore,
 )
-from ..domain.session_desk import SessionDesk
-from ..domain.workspaces import Workspaces
-from . import making, plugins
+from ..domain.ports.access import DeviceBook
+from ..domain.ports.configuration import ConfigFile
+from ..domain.ports.workspaces import Workspaces
+from ..domain.services.devices import Devices
+from ..domain.services.gateway import Gateway
+from ..domain.services.sessions import SessionDesk
+from . import factories as making
+from . import plugins
 from .lifecycle import Lifecycle, Lock
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads

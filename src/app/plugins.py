@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quart import Blueprint
 
-    from ..domain.gateway import Gateway
     from ..domain.ports import AgentRunner
+    from ..domain.services.gateway import Gateway
 
 TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from .backoff import Backoff
 from .client import Client
+from .connection_manager import State
 from .device import DeviceFileInvalid, DeviceIdentity, DeviceTokens
 from .errors import (
     CallFailed,
@@ -26,7 +27,6 @@ from .errors import (
 from .events import Events
 from .frames import Event
 from .handshake import Hello
-from .keeper import State
 from .options import Options
 from .results import (
     AgentInfo,
@@ -39,15 +39,7 @@ from .results import (
     SessionInfo,
     SessionPage,
 )
-from .run_events import (
-    Aborted,
-    Failed,
-    Finished,
-    ReasoningDelta,
-    RunEvent,
-    Started,
-    TextDelta,
-)
+from .run_events import Aborted, Failed, Finished, ReasoningDelta, RunEvent, Started, TextDelta
 from .runs import Run
 
 __all__ = [

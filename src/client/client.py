@@ -9,15 +9,11 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Unpack
 
-from .errors import (
-    CallFailed,
-    ClientError,
-    ConnectionLost,
-)
+from .connection_manager import Keeper, OnState, Sleep
+from .errors import CallFailed, ClientError, ConnectionLost
 from .events import Events
 from .frames import Answer, Event
 from .handshake import Hello
-from .keeper import Keeper, OnState, Sleep
 from .link import Exchange, Link, OnGap
 from .options import MoreOptions, Options
 from .queries import Queries

@@ -6,15 +6,14 @@ holds the old one (a Run in flight) keeps exactly what it was accepted with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from .agents import AgentDirectory
-from .model_calls import Secret
-from .model_directory import ModelDirectory
-from .send_policy import SendPolicy
+from .models.calls import Secret
+from .models.directory import ModelDirectory
+from .sessions.policy import SessionSettings
 
 
 class AuthMode(StrEnum):
@@ -54,37 +53,6 @@ class ChatEndpointSettings:
     """Seconds of silence after which a stream gets a comment."""
     write_timeout: float = 60.0
     """Seconds a client may leave its stream unread before it counts as gone."""
-
-
-class ResetMode(StrEnum):
-    DAILY = "daily"
-    IDLE = "idle"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class ResetRule:
-    """When a Session starts over. `at_hour` is local time; `idle` is in seconds.
-
-    In mode `daily` an `idle` limit counts as well, whichever comes first.
-    """
-
-    mode: ResetMode = ResetMode.DAILY
-    at_hour: int = 4
-    idle: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    reset: ResetRule = field(default_factory=ResetRule)
-    reset_by_type: Mapping[str, ResetRule] = field(default_factory=dict)
-    """Per kind of conversation: `dm`, `group`, `thread`."""
-    reset_by_channel: Mapping[str, ResetRule] = field(default_factory=dict)
-    send_policy: SendPolicy = field(default_factory=SendPolicy)
-    one_off_retention: float | None = 7 * 86_400.0
-    """Seconds a session of a stateless request is kept after its turn; None: for ever."""
-    one_off_max_bytes: int | None = 1024**3
-    """Bytes that all of these sessions take at most; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)

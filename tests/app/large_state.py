@@ -17,11 +17,11 @@ from typing import Any
 from dependency_injector import providers
 
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import StopReason, TextDelta, Usage
+from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.ports import Turn
-from opensoul.domain.run_records import RunRecord
-from opensoul.domain.runs import Finished, Started
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.runs.events import Finished, Started
+from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.sessions.keys import SessionKey
 from tests.app.serving import Served, config, provider, serving
 from tests.fakes.behaviours import Exchange, chunk
 from tests.fakes.loop_watch import LoopWatch, watched

@@ -15,8 +15,8 @@ from dependency_injector import providers
 
 from opensoul.adapters.config import Overrides
 from opensoul.app.container import Container
-from opensoul.app.hosting import open_sockets, serve_until
-from opensoul.app.server import create_app
+from opensoul.app.server.factory import create_app
+from opensoul.app.server.host import open_sockets, serve_until
 from opensoul.app.supervisor import Supervisor
 
 SECRET = "a secret of the tests"

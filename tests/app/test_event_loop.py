@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from opensoul.app import event_loop
+from opensoul.app.server import event_loop
 
 
 async def deaf(begun: asyncio.Event) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dependency_injector import providers
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.stores.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.app.readiness import Readiness
 from opensoul.app.supervisor import Supervisor
 from opensoul.domain.errors import StoreFailed

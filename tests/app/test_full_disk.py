@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dependency_injector import providers
 
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from tests.app.serving import config, serving
 from tests.fakes.provider import FakeProvider
 

@@ -12,12 +12,12 @@ import pytest
 from dependency_injector import providers
 
 from opensoul.adapters.config import Applied, ConfigInvalid, Issue, Rejected, Skipped
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.system.state_lock import StateLock, StateLocked
-from opensoul.app.hosting import PortTaken, open_sockets
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.system.files.state_lock import StateLock, StateLocked
 from opensoul.app.reloads import Reloads
+from opensoul.app.server.host import PortTaken, open_sockets
 from opensoul.domain.errors import FailureKind, ModelFailed, StoreFailed
-from opensoul.domain.model_calls import ModelTarget
+from opensoul.domain.models.calls import ModelTarget
 from opensoul.domain.settings import ListenSettings, LoggingSettings
 from tests.app.serving import config, serving
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dependency_injector import providers
 
-from opensoul.adapters.system.state_lock import StateLocked
+from opensoul.adapters.system.files.state_lock import StateLocked
 from tests.app.serving import config, serving
 from tests.fakes.provider import FakeProvider
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from opensoul.app.memory import give_large_blocks_back
+from opensoul.app.server.memory import give_large_blocks_back
 
 
 def test_glibc_is_told_to_give_large_blocks_back_and_another_library_is_left_alone() -> None:

@@ -16,14 +16,14 @@ import pytest
 import uvloop
 from quart.wrappers import Request
 
-from opensoul.adapters.transports.control.calls import Call, Params
-from opensoul.adapters.transports.control.frames import RequestFrame
-from opensoul.adapters.transports.control.tellers import Teller
-from opensoul.adapters.transports.http.exchange import Exchange
+from opensoul.adapters.transports.control.broadcast.broadcaster import Teller
+from opensoul.adapters.transports.control.connection.calls import Call, Params
+from opensoul.adapters.transports.control.protocol.frames import RequestFrame
+from opensoul.adapters.transports.http.context import Exchange
 from opensoul.domain.errors import GatewayError
-from opensoul.domain.live_runs import LiveRun
+from opensoul.domain.execution.live_runs import LiveRun
 from opensoul.domain.messages import Message
-from opensoul.domain.runs import Run, RunRequest
+from opensoul.domain.runs.spec import Run, RunRequest
 from tests.app.serving import SECRET, Served, config, serving
 from tests.control.client import Peer, Refused, connected
 from tests.fakes.behaviours import answer, cut, fail, hang_after

@@ -20,11 +20,11 @@ import pytest
 from dependency_injector import providers
 
 from opensoul.adapters.config import Overrides
-from opensoul.adapters.system.state_lock import StateLock, StateLocked
+from opensoul.adapters.system.files.state_lock import StateLock, StateLocked
 from opensoul.app.container import Container
-from opensoul.app.hosting import PortTaken, TlsUnusable, open_sockets, serve_until
 from opensoul.app.plugins import TRANSPORTS, PluginMissing
-from opensoul.app.server import create_app
+from opensoul.app.server.factory import create_app
+from opensoul.app.server.host import PortTaken, TlsUnusable, open_sockets, serve_until
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.settings import ListenSettings, TlsSettings
 from tests.app.serving import SECRET, config

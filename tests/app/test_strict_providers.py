@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from dependency_injector import providers
 
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall, text_message
 from opensoul.domain.ports import Turn
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
 from tests.app.serving import Served, config, serving
 from tests.app.serving import provider as fake
 from tests.fakes import behaviours

@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 from dependency_injector import providers
 
-from opensoul.adapters.stores.memory import MemoryStore
+from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.app.supervisor import Supervisor, backoff
-from opensoul.domain.auth import Scope
-from opensoul.domain.device_entry import PairingRequired
-from opensoul.domain.devices import EXPIRY_SECONDS
+from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access.devices.entry import PairingRequired
 from opensoul.domain.errors import StoreFailed
-from opensoul.domain.session_records import SessionPage, SessionQuery
+from opensoul.domain.services.devices import EXPIRY_SECONDS
+from opensoul.domain.sessions.records import SessionPage, SessionQuery
 from tests.app.serving import SECRET, Served, config, hurried, serving
 from tests.control.client import Peer, connected
 from tests.fakes.devices import Desk, Device

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from opensoul.app import websocket_rules
+from opensoul.app.server.hypercorn import rules as websocket_rules
 from tests.app.serving import Served, config, serving
 from tests.fakes.provider import FakeProvider
 

@@ -23,7 +23,7 @@ from bench.invariants import (
     turn_violations,
     unfinished_violations,
 )
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from tests.stores.building import turn_named
 
 KEY = "agent:main:talk-1"

@@ -17,7 +17,7 @@ from bench.load import TURNS, Job, bodies
 from bench.process import Server, ServerFailed
 from bench.wire import FAST, SHORT, question
 from bench.yardstick import server_config
-from opensoul.app.hosting import hypercorn_config
+from opensoul.app.server.host import hypercorn_config
 from opensoul.domain.settings import ListenSettings
 
 pytestmark = pytest.mark.skipif(

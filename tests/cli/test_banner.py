@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.app.cli.banner import base_url, start_message
+from opensoul.app.cli.common.banner import base_url, start_message
 from opensoul.domain.agents import Agent, AgentDirectory
-from opensoul.domain.model_calls import ModelTarget, Provider, Secret
+from opensoul.domain.models.calls import ModelTarget, Provider, Secret
 from opensoul.domain.settings import (
     AuthMode,
     AuthSettings,

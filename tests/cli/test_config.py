@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.models import model_files
+from opensoul.adapters.providers.local import files as model_files
 
 from .command import Home
 

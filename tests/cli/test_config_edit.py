@@ -7,7 +7,7 @@ from io import BytesIO, TextIOWrapper
 
 import pytest
 
-from opensoul.app.cli import config_paths as paths
+from opensoul.app.cli.common import config_paths as paths
 
 from .command import Home
 

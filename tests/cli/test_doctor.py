@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.system.state_lock import HOLDER_FILE
+from opensoul.adapters.system.files.state_lock import HOLDER_FILE
 
 from .command import Home, Outcome
 

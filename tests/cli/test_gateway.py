@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.config import ConfigInvalid, Issue, Overrides
-from opensoul.adapters.system.state_lock import StateLocked
-from opensoul.app.cli.secrets import masked_arguments
-from opensoul.app.hosting import PortTaken, TlsUnusable
+from opensoul.adapters.system.files.state_lock import StateLocked
+from opensoul.app.cli.remote.secrets import masked_arguments
 from opensoul.app.plugins import PluginMissing
+from opensoul.app.server.host import PortTaken, TlsUnusable
 from opensoul.domain.errors import StoreFailed
-from opensoul.domain.model_calls import Secret
+from opensoul.domain.models.calls import Secret
 
 from .command import FakeServe, Home, process
 

@@ -344,7 +344,7 @@ def test_a_warning_of_a_library_is_one_clean_line(
 
 
 def test_a_time_that_no_clock_shows_is_no_failure() -> None:
-    from opensoul.app.cli.output import when
+    from opensoul.app.terminal import when
 
     assert [when(moment) for moment in (None, 1e300, -1e300, float("nan"))] == [""] * 4
     assert results.session_info(ROW).updated_at == 1e297

@@ -10,7 +10,7 @@ from importlib.metadata import version as installed_version
 import pytest
 
 import opensoul.app.cli as cli
-from opensoul.app.cli.version import version
+from opensoul.app.version import version
 
 from .command import Home, process
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.system.state_lock import StateLock
+from opensoul.adapters.system.files.state_lock import StateLock
 
 from .command import Home
 from .scripted import CONFIG

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from opensoul.adapters.config import Inputs, Overrides, load
-from opensoul.adapters.system.token_file import TokenFile
+from opensoul.adapters.system.files.token import TokenFile
 
 from .command import Home, process
 

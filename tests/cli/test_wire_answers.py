@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from opensoul.app.cli.reaching import READ, reach
-from opensoul.app.cli.refused import Refused
-from opensoul.app.cli.state import State
+from opensoul.app.cli.common.refused import Refused
+from opensoul.app.cli.common.state import State
+from opensoul.app.cli.remote.reaching import READ, reach
 from opensoul.client import DeviceTokens
 from tests.client.fake_gateway import FakeGateway, FakeRun, finished, started, text
 from tests.e2e.process import OPENSOUL

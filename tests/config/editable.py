@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from opensoul.adapters.config import ConfigEditor, locate
-from opensoul.domain.configuration import ConfigFile
+from opensoul.domain.ports.configuration import ConfigFile
 
 from .place import Place
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opensoul.domain.model_calls import Compat, Secret
+from opensoul.domain.models.calls import Compat, Secret
 
 from .place import Place, agent, refs
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.config import REDACTED
-from opensoul.domain.configuration import ConfigConflict, ConfigFile, ConfigRefused
 from opensoul.domain.errors import InvalidRequest
+from opensoul.domain.ports.configuration import ConfigConflict, ConfigFile, ConfigRefused
 
 from .editable import COMMENTED, editor
 from .place import Place

@@ -13,8 +13,8 @@ import pytest
 from filelock import FileLock
 
 from opensoul.adapters.config import REDACTED
-from opensoul.domain.configuration import ConfigRefused, ConfigUnwritable
 from opensoul.domain.errors import InvalidRequest
+from opensoul.domain.ports.configuration import ConfigRefused, ConfigUnwritable
 
 from .editable import COMMENTED, editor
 from .place import Place

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.config import Loaded
-from opensoul.domain.settings import AuthMode, ResetMode
+from opensoul.domain.sessions.policy import ResetMode
+from opensoul.domain.settings import AuthMode
 
 from .place import Place, agent, refs
 

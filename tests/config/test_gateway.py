@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.config import Overrides
-from opensoul.adapters.config.context import TAILNET, find_tailnet_address
-from opensoul.domain.model_calls import Secret
+from opensoul.adapters.config.read.context import TAILNET, find_tailnet_address
+from opensoul.domain.models.calls import Secret
 from opensoul.domain.settings import (
     AuthMode,
     ChatEndpointSettings,

@@ -9,12 +9,12 @@ import pyjson5
 import pytest
 
 from opensoul.adapters.config import REDACTED, redacted
-from opensoul.adapters.config.redaction import redacted_value
+from opensoul.adapters.config.edit.redaction import redacted_value
+from opensoul.adapters.config.errors.secret_names import sounds_secret
+from opensoul.adapters.config.errors.secret_texts import masked
 from opensoul.adapters.config.schema import Root
 from opensoul.adapters.config.schema.walk import entries, mark
-from opensoul.adapters.config.secret_names import sounds_secret
-from opensoul.adapters.config.secret_texts import masked
-from opensoul.domain.configuration import ConfigRefused, ConfigSnapshot
+from opensoul.domain.ports.configuration import ConfigRefused, ConfigSnapshot
 
 from .editable import editor
 from .place import Place

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from opensoul.adapters.config.keys import nearest
+from opensoul.adapters.config.read.keys import nearest
 
 from .place import Place
 

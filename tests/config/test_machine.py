@@ -11,15 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from opensoul.adapters.config.schema import Root
-from opensoul.adapters.config.schema.fields import (
-    Machine,
-    PathText,
-    Section,
-    Text,
-    setting,
-)
+from opensoul.adapters.config.schema.fields import Machine, PathText, Section, Text, setting
 from opensoul.adapters.config.schema.walk import Entry, entries, mark
-from opensoul.domain.configuration import ConfigRefused, ConfigSnapshot
+from opensoul.domain.ports.configuration import ConfigRefused, ConfigSnapshot
 
 from .editable import editor
 from .place import Place

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from opensoul.domain.errors import InvalidRequest, SendBlocked
-from opensoul.domain.model_calls import Price
-from opensoul.domain.model_directory import ModelDirectory
-from opensoul.domain.send_policy import check_send
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.models.calls import Price
+from opensoul.domain.models.directory import ModelDirectory
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.policy import check_send
 
 from .place import Place
 

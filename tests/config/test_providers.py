@@ -7,7 +7,7 @@ import json
 import pytest
 
 from opensoul.adapters.config import redacted
-from opensoul.domain.model_calls import Provider
+from opensoul.domain.models.calls import Provider
 
 from .place import Place
 

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.config.documents import parse
-from opensoul.adapters.config.merging import effective, merged, same
-from opensoul.adapters.config.rewriting import rewritten
-from opensoul.adapters.config.sentinels import hidden_text, placeholders, restored_text
+from opensoul.adapters.config.edit.placeholders import hidden_text, placeholders, restored_text
+from opensoul.adapters.config.edit.rewriting import rewritten
+from opensoul.adapters.config.read.documents import parse
+from opensoul.adapters.config.read.merging import effective, merged, same
 
 KEYS = st.sampled_from(["a", "b", "id", "x-y", "token", "headers"])
 SCALARS = st.one_of(

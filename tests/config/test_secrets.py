@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.config import REDACTED, Applied, ConfigSource, redacted
-from opensoul.domain.model_calls import Secret
+from opensoul.domain.models.calls import Secret
 
 from .place import Place, agent
 

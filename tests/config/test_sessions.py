@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from opensoul.adapters.config import Overrides
-from opensoul.domain.settings import (
-    LaneSettings,
-    LoggingSettings,
-    ResetMode,
-    ResetRule,
-    SessionSettings,
-)
+from opensoul.domain.sessions.policy import ResetMode, ResetRule, SessionSettings
+from opensoul.domain.settings import LaneSettings, LoggingSettings
 
 from .place import Place
 

@@ -20,7 +20,7 @@ from opensoul.adapters.config import (
     Skipped,
     load,
 )
-from opensoul.domain.model_calls import Secret
+from opensoul.domain.models.calls import Secret
 from opensoul.domain.settings import AuthMode
 
 from .place import EVERYWHERE, Place

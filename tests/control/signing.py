@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from opensoul.domain.device_proofs import Claim
+from opensoul.domain.access.devices.proofs import Claim
 from tests.control.client import Peer, connect_params, knocking
 from tests.fakes.devices import Device
 

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from opensoul.adapters.transports.control import transport
-from opensoul.adapters.transports.control.audiences import MAX_SESSIONS
-from opensoul.adapters.transports.control.half_open import MAX_PER_ADDRESS
-from opensoul.app import websocket_rules
-from opensoul.domain.lockout import owner_of
+from opensoul.adapters.transports.control.broadcast.subscriptions import MAX_SESSIONS
+from opensoul.adapters.transports.control.connection.half_open import MAX_PER_ADDRESS
+from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.domain.access.lockout import owner_of
 from tests.app.serving import SECRET, Served
 from tests.control.client import PATIENCE, Peer, Refused, connected
 from tests.control.conftest import Enter

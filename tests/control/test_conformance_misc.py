@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.transports.control.problems import INTERNAL_ERROR
+from opensoul.adapters.transports.control.protocol.problems import INTERNAL_ERROR
 from tests.app.serving import SECRET, Served, config, hurried, serving
 from tests.app.serving import provider as provider_section
 from tests.control.client import Peer, Refused, connect_params, connected, knocking

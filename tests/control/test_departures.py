@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from dependency_injector import providers
 
-from opensoul.adapters.stores.run_log import MemoryRunLog
-from opensoul.adapters.stores.run_log_live import Bounds
-from opensoul.domain.run_records import RunRecord
+from opensoul.adapters.persistence.common.live_logs import Bounds
+from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.domain.runs.records import RunRecord
 from tests.app.serving import SECRET, config, serving
 from tests.control.client import PATIENCE, connected
 from tests.fakes.behaviours import Behaviour, Exchange, answer, chunk

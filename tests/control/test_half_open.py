@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from opensoul.adapters.transports.control import transport
-from opensoul.adapters.transports.control.half_open import (
+from opensoul.adapters.transports.control.connection.half_open import (
     MAX_HALF_OPEN,
     MAX_PER_ADDRESS,
     HalfOpen,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from opensoul.adapters.transports.control.events import EVENTS
+from opensoul.adapters.transports.control.protocol.events import EVENTS
 from opensoul.adapters.transports.routes import METHODS
 from scripts.protocol_reference import DOCS, pages
 

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from opensoul.adapters.transports.control import dispatcher
+from opensoul.adapters.transports.control.connection import dispatcher
 from tests.app.serving import Served
 from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter

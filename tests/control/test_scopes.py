@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.transports.routes import METHODS, ROUTES
-from opensoul.domain.auth import Scope, covers
+from opensoul.domain.access.authentication import Scope, covers
 from tests.app.serving import SECRET, Served
 from tests.control.client import Refused, connected, knocking
 from tests.control.conftest import Enter

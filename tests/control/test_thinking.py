@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.app.cli.asking import Question, Show
-from opensoul.app.cli.asking_locally import ask_locally
-from opensoul.app.cli.state import State
+from opensoul.app.cli.common.state import State
+from opensoul.app.cli.remote.local_turns import ask_locally
+from opensoul.app.cli.remote.turns import Question, Show
 from tests.app.serving import SECRET, config, serving
 from tests.control.client import connected
 from tests.fakes.behaviours import answer

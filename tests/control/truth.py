@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from opensoul.domain.run_records import RunStatus
+from opensoul.domain.runs.records import RunStatus
 from tests.control.world import World
 
 ENDED = ("final", "aborted", "error")

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from opensoul.domain.run_records import RunQuery, RunRecord
+from opensoul.domain.runs.records import RunQuery, RunRecord
 from tests.app.serving import SECRET, Served, config, serving
 from tests.control.client import PATIENCE, Refused, connect_params
 from tests.control.witness import Following, Witness

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from opensoul.domain.dispatch import LocalDispatcher
-from opensoul.domain.lanes import Lanes
+from opensoul.domain.execution.dispatcher import LocalDispatcher
+from opensoul.domain.execution.lanes import Lanes
 from opensoul.domain.ports import AgentRunner
-from opensoul.domain.runs import TERMINAL, Run, RunEvent
+from opensoul.domain.runs.events import TERMINAL, RunEvent
+from opensoul.domain.runs.spec import Run
 from opensoul.domain.settings import Settings
 from tests.fakes.domain import (
     FakeClock,

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.domain.auth import ALL_SCOPES, Principal
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.domain.access.authentication import ALL_SCOPES, Principal
 from opensoul.domain.ports import StoredSession, Turn
-from opensoul.domain.session_desk import SessionDesk
-from opensoul.domain.session_records import SessionInfo
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.services.sessions import SessionDesk
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.records import SessionInfo
 from tests.domain.rig import Rig
 from tests.fakes.domain import Gate
 

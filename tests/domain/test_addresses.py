@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.domain.addresses import ClientAddress, client_address
+from opensoul.domain.access.addresses import ClientAddress, client_address
 
 LOCAL_PROXY = (ip_network("127.0.0.1/32"),)
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("127.0.0.1/32"))

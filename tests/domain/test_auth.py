@@ -6,11 +6,18 @@ import logging
 
 import pytest
 
-from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.auth import ALL_SCOPES, Credential, Principal, Scope, authenticate, authorize
+from opensoul.domain.access.addresses import ClientAddress
+from opensoul.domain.access.authentication import (
+    ALL_SCOPES,
+    Credential,
+    Principal,
+    Scope,
+    authenticate,
+    authorize,
+)
+from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import Forbidden, LockedOut, NotLocal, Unauthenticated
-from opensoul.domain.lockout import Lockout
-from opensoul.domain.model_calls import Secret
+from opensoul.domain.models.calls import Secret
 from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings
 from tests.fakes.domain import FakeClock
 

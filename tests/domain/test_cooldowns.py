@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from opensoul.domain.cooldowns import Cooldowns
 from opensoul.domain.errors import FailureKind, ModelFailed
+from opensoul.domain.models.cooldowns import Cooldowns
 from tests.fakes.domain import FakeClock, target
 
 ONE, TWO, THREE = target("acme/one"), target("acme/two"), target("other/one")

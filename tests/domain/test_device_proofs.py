@@ -9,7 +9,13 @@ from dataclasses import replace
 import pytest
 
 from opensoul.adapters.system.signatures import verify_signature
-from opensoul.domain.device_proofs import Claim, Proof, ProofFault, ProofRefused, check_proof
+from opensoul.domain.access.devices.proofs import (
+    Claim,
+    Proof,
+    ProofFault,
+    ProofRefused,
+    check_proof,
+)
 from tests.fakes.devices import Device, base64url
 
 NOW = 1_000_000.0

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.domain.auth import Principal, Scope, covers
-from opensoul.domain.device_entry import Entry, PairingRequired, TokenRefused
-from opensoul.domain.device_pairing import MAX_PAIRED, MAX_PENDING, Visitor
-from opensoul.domain.device_records import (
+from opensoul.domain.access.authentication import Principal, Scope, covers
+from opensoul.domain.access.devices.entry import Entry, PairingRequired, TokenRefused
+from opensoul.domain.access.devices.pairing import MAX_PAIRED, MAX_PENDING, Visitor
+from opensoul.domain.access.devices.records import (
     DeviceRemoved,
     PairingReason,
     PairingRequested,
@@ -20,8 +20,8 @@ from opensoul.domain.device_records import (
     TokenRevoked,
     TokenRotated,
 )
-from opensoul.domain.devices import Devices
 from opensoul.domain.errors import Forbidden, GatewayBusy, InvalidRequest, StoreFailed
+from opensoul.domain.services.devices import Devices
 from tests.fakes.devices import ADMIN, Desk, Device, FakeDeviceBook, names
 
 READ, WRITE, PAIRING = Scope.READ, Scope.WRITE, Scope.PAIRING

@@ -10,11 +10,13 @@ import pytest
 
 from opensoul.domain.errors import SessionBusy, ShuttingDown, UnknownRun
 from opensoul.domain.messages import Message
-from opensoul.domain.model_calls import ReasoningDelta, StopReason, TextDelta, Usage
+from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
 from opensoul.domain.ports import Transcript, Turn
-from opensoul.domain.runs import CONTENT, TERMINAL, Aborted, Finished, RunEvent, Started
-from opensoul.domain.sessions import SessionKey
-from opensoul.domain.settings import LaneSettings, ResetRule, SessionSettings
+from opensoul.domain.runs.events import TERMINAL, Aborted, Finished, RunEvent, Started
+from opensoul.domain.runs.spec import CONTENT
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.policy import ResetRule, SessionSettings
+from opensoul.domain.settings import LaneSettings
 from tests.domain.rig import Rig
 from tests.fakes.domain import (
     FakeRunLog,

@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 import pytest
 import pytest_asyncio
 
-from opensoul.domain.model_calls import TextDelta
+from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.ports import Transcript
-from opensoul.domain.runs import Aborted, Failed, Finished, Run, RunEvent, RunnerEvent, Started
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, RunnerEvent, Started
+from opensoul.domain.runs.spec import Run
+from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
 from tests.fakes.domain import Gate, agent, answered, run
 

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 import pytest
 
 from opensoul.domain.errors import FailureKind, ModelFailed, StoreFailed
-from opensoul.domain.model_calls import ReasoningDelta, TextDelta
+from opensoul.domain.models.calls import ReasoningDelta, TextDelta
 from opensoul.domain.ports import Transcript
-from opensoul.domain.runs import Aborted, Failed, Finished, Run, RunEvent, RunnerEvent
+from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, RunnerEvent
+from opensoul.domain.runs.spec import Run
 from tests.domain.rig import Rig
 from tests.fakes.domain import FakeRunner, Gate, agent, answered, run
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.stores.no_catalog import NoCatalog
-from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.auth import ALL_SCOPES, Credential, Principal, Scope
+from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.domain.access.addresses import ClientAddress
+from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Principal, Scope
+from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,
@@ -18,13 +19,13 @@ from opensoul.domain.errors import (
     UnknownAgent,
     UnknownRun,
 )
-from opensoul.domain.gateway import Gateway
-from opensoul.domain.lockout import Lockout
 from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.model_calls import StopReason, TextDelta, Usage
-from opensoul.domain.run_records import record_of
-from opensoul.domain.runs import Finished, NumberedEvent, OnLeave, Run, RunRequest
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.models.calls import StopReason, TextDelta, Usage
+from opensoul.domain.runs.events import Finished, NumberedEvent
+from opensoul.domain.runs.records import record_of
+from opensoul.domain.runs.spec import OnLeave, Run, RunRequest
+from opensoul.domain.services.gateway import Gateway
+from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
 from tests.fakes.domain import (
     FakeClock,

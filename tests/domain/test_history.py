@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.domain.history import Transcript, estimate, estimate_all, fitting, newest_that_fit
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
+from opensoul.domain.sessions.history import (
+    Transcript,
+    estimate,
+    estimate_all,
+    fitting,
+    newest_that_fit,
+)
 from tests.fakes.domain import assistant, user
 
 TALK = (user("one"), assistant("two"), user("three"), assistant("four"))

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from opensoul.domain.byte_budget import InFlight, held_bytes
 from opensoul.domain.errors import GatewayBusy
-from opensoul.domain.in_flight import InFlight, held_bytes
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from opensoul.domain.errors import GatewayBusy, SessionBusy
-from opensoul.domain.lanes import Lanes, Place
+from opensoul.domain.execution.lanes import Lanes, Place
 from opensoul.domain.settings import LaneSettings
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from opensoul.domain.errors import GatewayBusy, SessionBusy
-from opensoul.domain.lanes import Lanes, Place
+from opensoul.domain.execution.lanes import Lanes, Place
 from opensoul.domain.settings import LaneSettings
 
 SESSIONS = ("a", "b", "c", "d")

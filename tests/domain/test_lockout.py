@@ -7,8 +7,8 @@ from itertools import count
 
 import pytest
 
+from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import LockedOut
-from opensoul.domain.lockout import Lockout
 from opensoul.domain.settings import LockoutSettings
 from tests.fakes.domain import FakeClock
 

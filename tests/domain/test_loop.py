@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from opensoul.domain.cooldowns import Cooldowns
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.history import estimate_all
-from opensoul.domain.loop import AgentLoop
+from opensoul.domain.execution.loop import AgentLoop
 from opensoul.domain.messages import Message, Reasoning, Role, Text, text_message
-from opensoul.domain.model_calls import (
+from opensoul.domain.models.calls import (
     ModelFinished,
     ModelTarget,
     ReasoningDelta,
@@ -24,8 +22,11 @@ from opensoul.domain.model_calls import (
     ToolCallDelta,
     Usage,
 )
+from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.ports import AgentRunner, Transcript
-from opensoul.domain.runs import CONTENT, Answered, Run, RunnerEvent
+from opensoul.domain.runs.events import Answered, RunnerEvent
+from opensoul.domain.runs.spec import CONTENT, Run
+from opensoul.domain.sessions.history import estimate_all
 from tests.fakes.domain import FakeClock, FakeModelClient, Gate, agent, assistant, system, user
 from tests.fakes.domain import run as a_run
 from tests.fakes.domain import target as model

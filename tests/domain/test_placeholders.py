@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.domain.placeholders import Kind, literal, names_variable, replaced
+from opensoul.domain.text.placeholders import Kind, literal, names_variable, replaced
 
 VARIABLES = {"NAME": "value", "name": "low", "PLACEHOLDER": "${NAME} $NAME"}
 

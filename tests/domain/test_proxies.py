@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opensoul.domain.proxies import is_this_machine, proxy_from_environment, read_proxy
+from opensoul.domain.models.proxies import is_this_machine, proxy_from_environment, read_proxy
 
 HTTPS, HTTP = "https://api.example.com/v1", "http://api.example.com:8080/v1"
 PROXY, OTHER = "http://proxy:3128", "http://other:3128"

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from opensoul.domain.errors import EventsExpired, RunInterrupted
+from opensoul.domain.execution.recovery import recover
 from opensoul.domain.messages import Message, Reasoning, Role, Text
-from opensoul.domain.model_calls import ReasoningDelta, StopReason, TextDelta, Usage
+from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
 from opensoul.domain.ports import SessionCatalog, Turn
-from opensoul.domain.recovery import recover
-from opensoul.domain.run_records import RunStatus, record_of
-from opensoul.domain.runs import EventSpan, Failed, Finished, RunEvent, Started
+from opensoul.domain.runs.events import EventSpan, Failed, Finished, RunEvent, Started
+from opensoul.domain.runs.records import RunStatus, record_of
 from tests.fakes.domain import FakeRunLog, assistant, run, user
 
 

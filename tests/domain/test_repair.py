@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
-from opensoul.domain.repair import repaired
+from opensoul.domain.sessions.repair import repaired
 from tests.fakes.domain import assistant, system, user
 
 EMPTY = assistant("")

@@ -19,8 +19,8 @@ from opensoul.domain.errors import (
     Unsupported,
 )
 from opensoul.domain.messages import Message, Reasoning, Role, Text
-from opensoul.domain.model_calls import Usage
-from opensoul.domain.runs import Aborted, Failed, error_of, failed_event
+from opensoul.domain.models.calls import Usage
+from opensoul.domain.runs.events import Aborted, Failed, error_of, failed_event
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.domain.auth import Principal, Scope
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.domain.access.authentication import Principal, Scope
 from opensoul.domain.errors import Forbidden, InvalidRequest, UnknownSession
 from opensoul.domain.messages import Role
 from opensoul.domain.ports import Turn
-from opensoul.domain.session_changes import Expected
-from opensoul.domain.session_desk import SessionDesk
-from opensoul.domain.session_records import SessionQuery, UsageQuery
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.services.sessions import SessionDesk
+from opensoul.domain.sessions.changes import Expected
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.records import SessionQuery, UsageQuery
 from tests.fakes.domain import (
     FakeClock,
     FakeDispatcher,

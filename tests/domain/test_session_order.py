@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from opensoul.domain.errors import InvalidRequest, SessionBusy
-from opensoul.domain.runs import Aborted, Finished
-from opensoul.domain.session_changes import Expected
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.runs.events import Aborted, Finished
+from opensoul.domain.sessions.changes import Expected
+from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.domain.slow_store import ADMIN, TALK, SlowOffice
 from tests.fakes.domain import Gate, agent, answered, run, settings, user
@@ -151,7 +151,7 @@ async def test_a_change_stops_the_runs_before_it_but_not_one_that_is_being_store
 async def test_a_change_that_waits_too_long_is_refused_and_nothing_is_changed(
     office: SlowOffice, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opensoul.domain.session_desk._PATIENCE", 0.01)
+    monkeypatch.setattr("opensoul.domain.services.sessions._PATIENCE", 0.01)
     office.runner.script("ahead", gate := Gate(), answered("done"))
     office.dispatcher.dispatch(run("ahead"))
     await gate.reached.wait()

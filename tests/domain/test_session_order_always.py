@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from opensoul.domain.errors import UnknownSession
-from opensoul.domain.runs import Finished
+from opensoul.domain.runs.events import Finished
 from tests.domain.slow_store import ADMIN, TALK, SlowOffice, SlowStore
 from tests.fakes.domain import Gate, answered, run, user
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from opensoul.domain.errors import InvalidRequest, SendBlocked
-from opensoul.domain.model_directory import ModelDirectory
-from opensoul.domain.send_policy import SendPolicy, SendRule, check_send
-from opensoul.domain.session_settings import Setting, applied_to, checked, thinking_level
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.models.directory import ModelDirectory
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.policy import SendPolicy, SendRule, check_send
+from opensoul.domain.sessions.settings import Setting, applied_to, checked, thinking_level
 from tests.fakes.domain import agent, target
 
 KEY = SessionKey("main", "main")

@@ -15,17 +15,15 @@ from hypothesis import strategies as st
 from opensoul.domain.agents import AgentDirectory
 from opensoul.domain.errors import SessionKeyInvalid, UnknownAgent
 from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.sessions import (
-    MAX_KEY_BYTES,
-    Binding,
-    SessionKey,
-    bind,
+from opensoul.domain.sessions.binding import Binding, bind, unstored
+from opensoul.domain.sessions.keys import MAX_KEY_BYTES, SessionKey, parse_key
+from opensoul.domain.sessions.policy import (
+    ResetMode,
+    ResetRule,
+    SessionSettings,
     is_stale,
-    parse_key,
     rule_for,
-    unstored,
 )
-from opensoul.domain.settings import ResetMode, ResetRule, SessionSettings
 from tests.fakes.domain import agent, assistant, user
 
 DIRECTORY = AgentDirectory([agent("main"), agent("beta")], "main")

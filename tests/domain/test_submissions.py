@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.stores.no_catalog import NoCatalog
-from opensoul.domain.auth import Principal, Scope
+from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.domain.access.authentication import Principal, Scope
+from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,
@@ -21,15 +22,15 @@ from opensoul.domain.errors import (
     SessionKeyInvalid,
     UnknownRun,
 )
-from opensoul.domain.gateway import Gateway
-from opensoul.domain.lockout import Lockout
 from opensoul.domain.messages import Image, Message, Role, Text
-from opensoul.domain.run_records import RunQuery, RunRecord, RunStatus, record_of, status_after
-from opensoul.domain.runs import Aborted, Failed, OnLeave, Run, RunRequest, Started
-from opensoul.domain.send_policy import SendPolicy
-from opensoul.domain.session_records import SessionInfo
-from opensoul.domain.sessions import SessionKey
-from opensoul.domain.settings import SessionSettings, Settings
+from opensoul.domain.runs.events import Aborted, Failed, Started
+from opensoul.domain.runs.records import RunQuery, RunRecord, RunStatus, record_of, status_after
+from opensoul.domain.runs.spec import OnLeave, Run, RunRequest
+from opensoul.domain.services.gateway import Gateway
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
+from opensoul.domain.sessions.records import SessionInfo
+from opensoul.domain.settings import Settings
 from tests.fakes.domain import (
     FakeClock,
     FakeDispatcher,

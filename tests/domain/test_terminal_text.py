@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensoul.domain.errors import InvalidRequest
-from opensoul.domain.terminal_text import (
+from opensoul.domain.text.terminal import (
     PieceCleaner,
     check_name,
     clean,

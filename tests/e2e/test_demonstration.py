@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.models.model_files import KNOWN_MODELS
+from opensoul.adapters.providers.local.files import KNOWN_MODELS
 from tests.e2e.process import GatewayProcess
 from tests.e2e.test_clients import node_packages
 

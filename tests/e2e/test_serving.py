@@ -221,7 +221,7 @@ async def test_hypercorns_own_command_serves_it_too(tmp_path: Path, provider: Fa
     process = await asyncio.create_subprocess_exec(
         command,
         *("--bind", f"127.0.0.1:{gateway.port}", "--worker-class", "uvloop"),
-        "opensoul.app.server:create_app()",
+        "opensoul.app.server.factory:create_app()",
         env=gateway.env,
         stderr=asyncio.subprocess.PIPE,
     )

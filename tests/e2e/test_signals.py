@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.system.state_lock import StateLock
+from opensoul.adapters.system.files.state_lock import StateLock
 from tests.e2e.process import OPENSOUL, GatewayProcess
 from tests.e2e.test_serving import PATIENCE, ask, config, token_of, until_refused
 from tests.fakes.behaviours import answer, hang_after

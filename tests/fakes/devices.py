@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from opensoul.adapters.system.device_file import MemoryDeviceBook
+from opensoul.adapters.system.files.devices import MemoryDeviceBook
 from opensoul.adapters.system.signatures import verify_signature
-from opensoul.domain.auth import ALL_SCOPES, Principal, Scope
-from opensoul.domain.device_pairing import Visitor
-from opensoul.domain.device_proofs import Claim, Proof, payload_v2, payload_v3
-from opensoul.domain.device_records import DeviceEvent, DeviceInfo, DeviceState, Role
-from opensoul.domain.devices import Devices
+from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
+from opensoul.domain.access.devices.pairing import Visitor
+from opensoul.domain.access.devices.proofs import Claim, Proof, payload_v2, payload_v3
+from opensoul.domain.access.devices.records import DeviceEvent, DeviceInfo, DeviceState, Role
 from opensoul.domain.errors import StoreFailed
+from opensoul.domain.services.devices import Devices
 from tests.fakes.domain import FakeClock, FakeIds
 
 ADMIN = Principal("operator", ALL_SCOPES, "token")

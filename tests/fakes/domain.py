@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.errors import UnknownRun
-from opensoul.domain.history import newest_that_fit
 from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.model_calls import (
+from opensoul.domain.models.calls import (
     ModelEvent,
     ModelRequest,
     ModelTarget,
@@ -21,9 +20,11 @@ from opensoul.domain.model_calls import (
     Usage,
 )
 from opensoul.domain.ports import StoredSession, Transcript, Turn
-from opensoul.domain.run_records import RunPage, RunQuery, RunRecord, status_after
-from opensoul.domain.runs import TERMINAL, Answered, EventSpan, Run, RunEvent, RunnerEvent
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.runs.events import TERMINAL, Answered, EventSpan, RunEvent, RunnerEvent
+from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, status_after
+from opensoul.domain.runs.spec import Run
+from opensoul.domain.sessions.history import newest_that_fit
+from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings
 
 T = TypeVar("T")

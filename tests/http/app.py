@@ -13,24 +13,23 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from quart import Quart
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.stores.no_catalog import NoCatalog
-from opensoul.adapters.stores.run_log import MemoryRunLog
-from opensoul.adapters.stores.run_log_live import Bounds
+from opensoul.adapters.persistence.common.live_logs import Bounds
+from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.system.ids import new_id
-from opensoul.adapters.transports import health, openai_chat
+from opensoul.adapters.transports import health
 from opensoul.adapters.transports.http import install
-from opensoul.app import websocket_rules
+from opensoul.adapters.transports.openai import chat as openai_chat
+from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Principal
+from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.agents import Agent, AgentDirectory
-from opensoul.domain.auth import ALL_SCOPES, Credential, Principal
-from opensoul.domain.cooldowns import Cooldowns
-from opensoul.domain.dispatch import LocalDispatcher
-from opensoul.domain.gateway import Gateway
-from opensoul.domain.in_flight import NO_CHARGE, Charge
-from opensoul.domain.lanes import Lanes
-from opensoul.domain.lockout import Lockout
-from opensoul.domain.loop import AgentLoop
-from opensoul.domain.model_calls import (
+from opensoul.domain.byte_budget import NO_CHARGE, Charge
+from opensoul.domain.execution.dispatcher import LocalDispatcher
+from opensoul.domain.execution.lanes import Lanes
+from opensoul.domain.execution.loop import AgentLoop
+from opensoul.domain.models.calls import (
     ModelEvent,
     ModelFinished,
     ModelRequest,
@@ -41,8 +40,11 @@ from opensoul.domain.model_calls import (
     TextDelta,
     Usage,
 )
-from opensoul.domain.run_records import RunRecord
-from opensoul.domain.runs import Run, RunEvent, RunRequest
+from opensoul.domain.models.cooldowns import Cooldowns
+from opensoul.domain.runs.events import RunEvent
+from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.runs.spec import Run, RunRequest
+from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
 
 TOKEN = "secret"

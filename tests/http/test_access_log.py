@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.transports.http import access_log as writer
-from opensoul.adapters.transports.http.exchange import Exchange
-from opensoul.domain.addresses import ClientAddress
+from opensoul.adapters.transports.http.context import Exchange
+from opensoul.domain.access.addresses import ClientAddress
 
 from .app import Harness
 from .client import CHAT, Client

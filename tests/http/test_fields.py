@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.transports.openai_chat.asked import Asked, read_asked
-from opensoul.adapters.transports.openai_chat.parameters import NEUTRAL, PASSED_ON
+from opensoul.adapters.transports.openai.chat.parameters import NEUTRAL, PASSED_ON
+from opensoul.adapters.transports.openai.chat.request import Asked, read_asked
 from opensoul.domain.errors import InvalidRequest, Unsupported
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
 

@@ -7,7 +7,7 @@ from quart import Blueprint, Quart, Response
 
 from opensoul.adapters.transports.http import ROUTES, Route, install
 from opensoul.adapters.transports.routes import by_method
-from opensoul.domain.auth import Scope
+from opensoul.domain.access.authentication import Scope
 
 from .app import Harness, served
 from .client import BEARER, Client

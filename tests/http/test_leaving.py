@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from opensoul.domain.model_calls import ModelFinished, StopReason, TextDelta, Usage
-from opensoul.domain.runs import Aborted, Finished
+from opensoul.domain.models.calls import ModelFinished, StopReason, TextDelta, Usage
+from opensoul.domain.runs.events import Aborted, Finished
 
 from .app import TOKEN, Harness
 from .client import CHAT, HI, Bare, Client, bare

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.transports.http.alarm import Alarm
-from opensoul.adapters.transports.http.exchange import KEY, Exchange
+from opensoul.adapters.transports.http.context import KEY, Exchange
+from opensoul.adapters.transports.http.deadline import Alarm
 from opensoul.adapters.transports.http.middleware import Middleware
-from opensoul.adapters.transports.openai_chat.answers import Head
-from opensoul.adapters.transports.openai_chat.feed import Feed
-from opensoul.adapters.transports.openai_chat.sse import Frames
-from opensoul.adapters.transports.openai_chat.streams import streamed
-from opensoul.domain.addresses import ClientAddress
+from opensoul.adapters.transports.openai.chat.answers import Head
+from opensoul.adapters.transports.openai.chat.feed import Feed
+from opensoul.adapters.transports.openai.chat.sse import Frames
+from opensoul.adapters.transports.openai.chat.streams import streamed
+from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import Unauthenticated
-from opensoul.domain.model_calls import TextDelta
-from opensoul.domain.runs import RunEvent
+from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.runs.events import RunEvent
 
 from .app import Harness
 from .conftest import AccessLog

@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import TextDelta
+from opensoul.domain.models.calls import TextDelta
 
 from .app import HELLO, TOKEN, Harness
 

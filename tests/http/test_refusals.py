@@ -11,9 +11,9 @@ from ipaddress import IPv4Network, ip_network
 
 import pytest
 
-from opensoul.domain.auth import Scope
-from opensoul.domain.lanes import Lanes
-from opensoul.domain.model_calls import Secret, TextDelta
+from opensoul.domain.access.authentication import Scope
+from opensoul.domain.execution.lanes import Lanes
+from opensoul.domain.models.calls import Secret, TextDelta
 from opensoul.domain.settings import (
     AuthMode,
     AuthSettings,

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opensoul.adapters.stores.run_log import MemoryRunLog
-from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
-from opensoul.adapters.transports.http.exchange import Exchange
-from opensoul.adapters.transports.openai_chat.answers import Head, collect
-from opensoul.adapters.transports.openai_chat.feed import Feed
-from opensoul.adapters.transports.openai_chat.sse import Frames
-from opensoul.domain.addresses import ClientAddress
+from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
+from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.transports.http.context import Exchange
+from opensoul.adapters.transports.openai.chat.answers import Head, collect
+from opensoul.adapters.transports.openai.chat.feed import Feed
+from opensoul.adapters.transports.openai.chat.sse import Frames
+from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import (
     EventsExpired,
     FailureKind,
@@ -27,16 +27,10 @@ from opensoul.domain.errors import (
     RunAborted,
     RunFailed,
 )
-from opensoul.domain.model_calls import (
-    ModelFinished,
-    ReasoningDelta,
-    StopReason,
-    TextDelta,
-    Usage,
-)
-from opensoul.domain.run_records import RunRecord
-from opensoul.domain.runs import Aborted, EventSpan, Failed, Finished, RunEvent, Started
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.models.calls import ModelFinished, ReasoningDelta, StopReason, TextDelta, Usage
+from opensoul.domain.runs.events import Aborted, EventSpan, Failed, Finished, RunEvent, Started
+from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.sessions.keys import SessionKey
 
 from .app import Harness
 from .client import Bare, Client, bare

@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_answer import Answer
-from opensoul.adapters.models.openai_failures import Failures
+from opensoul.adapters.providers.openai.answer.stream import Answer
+from opensoul.adapters.providers.openai.failures import Failures
 from opensoul.domain.errors import ModelFailed
-from opensoul.domain.model_calls import ModelEvent, ModelFinished
+from opensoul.domain.models.calls import ModelEvent, ModelFinished
 
 from .calls import call
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from opensoul.domain.errors import ModelFailed
 from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.model_calls import (
+from opensoul.domain.models.calls import (
     Compat,
     ModelEvent,
     ModelRequest,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from tests.fakes.provider import FakeProvider
 
 

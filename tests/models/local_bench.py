@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.models.local import LocalModels
-from opensoul.adapters.models.model_files import KNOWN_MODELS, FetchFailed, fetch
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.local.client import LocalModels
+from opensoul.adapters.providers.local.files import KNOWN_MODELS, FetchFailed, fetch
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import (
+from opensoul.domain.models.calls import (
     ModelFinished,
     ModelRequest,
     ModelTarget,

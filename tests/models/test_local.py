@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.models.local import LocalModels
-from opensoul.adapters.models.local_keeper import Keeper
-from opensoul.adapters.models.local_process import ModelProcess, ModelSetup
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.local.client import LocalModels
+from opensoul.adapters.providers.local.process import ModelProcess, ModelSetup
+from opensoul.adapters.providers.local.supervisor import Keeper
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import Secret, TextDelta
+from opensoul.domain.models.calls import Secret, TextDelta
 
 from .local_bench import (
     PATIENCE,

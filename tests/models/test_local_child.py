@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import pytest
 
-from opensoul.adapters.models.local_child import (
+from opensoul.adapters.providers.local.child import (
     CannotServe,
     ChildSettings,
     Served,
@@ -26,7 +26,7 @@ from opensoul.adapters.models.local_child import (
     serve,
     slots_for,
 )
-from opensoul.adapters.models.local_gguf import NotAModelFile, trained_context
+from opensoul.adapters.providers.local.gguf import NotAModelFile, trained_context
 
 from .local_bench import PATIENCE
 

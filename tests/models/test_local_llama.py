@@ -13,11 +13,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from opensoul.adapters.models.local import CHILD_COMMAND, LocalModels
-from opensoul.adapters.models.local_process import ModelProcess, ModelSetup, ServedAt
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.local.client import CHILD_COMMAND, LocalModels
+from opensoul.adapters.providers.local.process import ModelProcess, ModelSetup, ServedAt
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import ModelFinished, ModelTarget, StopReason, TextDelta
+from opensoul.domain.models.calls import ModelFinished, ModelTarget, StopReason, TextDelta
 
 from .local_bench import PATIENCE, PROJECT, gone, is_there, real_model_file, request, said, target
 

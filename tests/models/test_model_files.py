@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.models.model_files import (
+from opensoul.adapters.providers.local.files import (
     DEFAULT_MODEL,
     KNOWN_MODELS,
     PIPS,

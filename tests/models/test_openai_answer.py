@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.models.openai_answer import Answer
-from opensoul.adapters.models.openai_failures import Failures
+from opensoul.adapters.providers.openai.answer.stream import Answer
+from opensoul.adapters.providers.openai.failures import Failures
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import (
+from opensoul.domain.models.calls import (
     ModelEvent,
     ModelFinished,
     ReasoningDelta,

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import ModelEvent, ModelFinished, StopReason, TextDelta, Usage
+from opensoul.domain.models.calls import ModelEvent, ModelFinished, StopReason, TextDelta, Usage
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import USAGE, Behaviour, Exchange
 from tests.fakes.provider import PATIENCE, FakeProvider

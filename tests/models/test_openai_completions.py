@@ -8,10 +8,10 @@ import socket
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import ModelFinished, StopReason, TextDelta, ToolCallDelta, Usage
+from opensoul.domain.models.calls import ModelFinished, StopReason, TextDelta, ToolCallDelta, Usage
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import Behaviour, Exchange
 from tests.fakes.provider import FakeProvider

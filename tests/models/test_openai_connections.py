@@ -9,10 +9,10 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.messages import Role, text_message
-from opensoul.domain.model_calls import ModelEvent, ModelFinished, ModelRequest, TextDelta
+from opensoul.domain.models.calls import ModelEvent, ModelFinished, ModelRequest, TextDelta
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import Behaviour, Exchange
 from tests.fakes.provider import FakeProvider

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_answer import Answer
-from opensoul.adapters.models.openai_failures import Failures
+from opensoul.adapters.providers.openai.answer.stream import Answer
+from opensoul.adapters.providers.openai.failures import Failures
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import ModelEvent
+from opensoul.domain.models.calls import ModelEvent
 from tests.fakes.behaviours import chunk
 
 from .answers import DONE, event, read, read_into, read_whole, refusal

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.models.openai_errors import read_error
-from opensoul.adapters.models.openai_failures import Failures
-from opensoul.adapters.models.openai_retry import retry_after
+from opensoul.adapters.providers.openai.errors import read_error
+from opensoul.adapters.providers.openai.failures import Failures
+from opensoul.adapters.providers.openai.retry import retry_after
 from opensoul.domain.errors import FailureKind, ModelFailed
 
 from .calls import call

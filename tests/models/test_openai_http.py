@@ -9,7 +9,7 @@ import brotli
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import Behaviour, Exchange

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.models.openai_json import PairJoiner, lenient, loads, repaired, shown
+from opensoul.adapters.providers.openai.json import PairJoiner, lenient, loads, repaired, shown
 from opensoul.domain.errors import FailureKind
-from opensoul.domain.model_calls import ModelEvent, ModelFinished, ToolCallDelta
+from opensoul.domain.models.calls import ModelEvent, ModelFinished, ToolCallDelta
 from tests.fakes.behaviours import chunk
 
 from .answers import DONE, event, read, read_whole, refusal

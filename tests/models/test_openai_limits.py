@@ -10,10 +10,10 @@ import brotli
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
-from opensoul.adapters.models.openai_retry import advice, retry_after
+from opensoul.adapters.providers.openai.client import OpenAICompletions
+from opensoul.adapters.providers.openai.retry import advice, retry_after
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import ModelRequest
+from opensoul.domain.models.calls import ModelRequest
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import Behaviour, Exchange, Received
 from tests.fakes.provider import FakeProvider

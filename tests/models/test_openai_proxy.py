@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind
 from tests.fakes import behaviours as fake
 from tests.fakes.connect_proxy import ConnectProxy

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.models.openai_repeats import Repeats
+from opensoul.adapters.providers.openai.answer.chunk_template import Repeats
 from tests.fakes.behaviours import chunk
 
 PLAIN = st.text(st.characters(exclude_characters='"\\', exclude_categories=["Cc", "Cs"]))

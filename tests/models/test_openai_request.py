@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
-from opensoul.adapters.models.openai_request import Encoder
+from opensoul.adapters.providers.openai.client import OpenAICompletions
+from opensoul.adapters.providers.openai.request import Encoder
 from opensoul.domain.errors import FailureKind
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
-from opensoul.domain.model_calls import Compat, ModelFinished, Usage
+from opensoul.domain.models.calls import Compat, ModelFinished, Usage
 from tests.fakes.provider import FakeProvider
 
 from .calls import KEY, call, collect, failure

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.model_calls import (
+from opensoul.domain.models.calls import (
     ModelEvent,
     ModelFinished,
     ReasoningDelta,

@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from opensoul.adapters.models.openai_completions import OpenAICompletions
-from opensoul.domain.cooldowns import Cooldowns
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import ModelFailed
-from opensoul.domain.loop import AgentLoop
-from opensoul.domain.model_calls import ModelTarget, StopReason
+from opensoul.domain.execution.loop import AgentLoop
+from opensoul.domain.models.calls import ModelTarget, StopReason
+from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.ports import Transcript
-from opensoul.domain.runs import Answered
+from opensoul.domain.runs.events import Answered
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import Behaviour, chunk
 from tests.fakes.domain import FakeClock, agent, assistant, run, user

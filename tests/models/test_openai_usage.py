@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from opensoul.domain.model_calls import Usage
+from opensoul.domain.models.calls import Usage
 from tests.fakes.behaviours import chunk
 
 from .answers import DONE, event, finished, read, read_whole

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from opensoul.adapters.models.scripted import LABEL, Scripted
+from opensoul.adapters.providers.scripted import LABEL, Scripted
 from opensoul.domain.errors import FailureKind
 from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.model_calls import ModelEvent, ModelFinished, StopReason, TextDelta, Usage
+from opensoul.domain.models.calls import ModelEvent, ModelFinished, StopReason, TextDelta, Usage
 
 from .calls import call, collect, failure, text_of
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.model_calls import Usage
+from opensoul.domain.models.calls import Usage
 from opensoul.domain.ports import Turn
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
 
 KEY = SessionKey("main", "somebody")
 

@@ -9,8 +9,8 @@ import asyncio
 import os
 import sys
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.domain.sessions import SessionKey
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.domain.sessions.keys import SessionKey
 
 from .building import make_turn
 

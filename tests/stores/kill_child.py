@@ -9,7 +9,7 @@ import asyncio
 import os
 import sys
 
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 
 from .building import turn_named
 

@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
-from opensoul.domain.model_calls import TextDelta
+from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.domain.models.calls import TextDelta
 
 from .run_logs import record, started
 

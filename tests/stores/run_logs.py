@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
-from opensoul.adapters.stores.run_log import MemoryRunLog
-from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
-from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
-from opensoul.domain.model_calls import StopReason, TextDelta, Usage
+from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
+from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.ports import Clock, RunLog
-from opensoul.domain.run_records import RunQuery, RunRecord
-from opensoul.domain.runs import Finished, NumberedEvent, RunEvent
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.runs.events import Finished, NumberedEvent, RunEvent
+from opensoul.domain.runs.records import RunQuery, RunRecord
+from opensoul.domain.sessions.keys import SessionKey
 
 END = Finished(StopReason.STOP, Usage(1, 1), "demo/parrot")
 FILE = "runs.sqlite3"

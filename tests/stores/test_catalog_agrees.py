@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.messages import Image, Message, Role, Text
-from opensoul.domain.model_calls import Usage
+from opensoul.domain.models.calls import Usage
 from opensoul.domain.ports import SessionCatalog, SessionStore, Turn
-from opensoul.domain.session_records import SessionQuery, UsageQuery
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.records import SessionQuery, UsageQuery
 
 
 class Store(SessionStore, SessionCatalog, Protocol):

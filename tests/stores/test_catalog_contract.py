@@ -9,13 +9,14 @@ from typing import Protocol
 
 import pytest
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
-from opensoul.domain.model_calls import Usage
+from opensoul.domain.models.calls import Usage
 from opensoul.domain.ports import SessionCatalog, SessionStore, StoredSession, Transcript
-from opensoul.domain.session_records import (
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.records import (
     KeptMessage,
     KeptTranscript,
     PeriodUsage,
@@ -23,7 +24,6 @@ from opensoul.domain.session_records import (
     SessionQuery,
     UsageQuery,
 )
-from opensoul.domain.sessions import SessionKey
 
 from .building import KEY, answer, make_turn, question
 

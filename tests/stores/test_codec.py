@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opensoul.adapters.stores.codec import (
+from opensoul.adapters.persistence.common.codec import (
     Undecodable,
     decode,
     decode_settings,

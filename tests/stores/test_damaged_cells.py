@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_damage import UNREADABLE
+from opensoul.adapters.persistence.sqlite.damage import UNREADABLE
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import SendBlocked, StoreFailed
-from opensoul.domain.send_policy import SendPolicy, check_send
-from opensoul.domain.session_records import SessionInfo, SessionQuery, UsageQuery
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.policy import SendPolicy, check_send
+from opensoul.domain.sessions.records import SessionInfo, SessionQuery, UsageQuery
 
 from .building import answer, make_turn, question
 

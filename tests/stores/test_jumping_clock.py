@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.expiry_clock import ExpiryClock, Stamp
-from opensoul.adapters.stores.run_log import MemoryRunLog
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
+from opensoul.adapters.persistence.common.expiry_clock import ExpiryClock, Stamp
+from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.ports import RunLog
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
 
 from .building import make_turn
 from .run_logs import END, FILE, FORGETFUL, HandClock, record, tell, told_kept, until

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.stores.no_catalog import NoCatalog
-from opensoul.app.making import catalog
+from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.app.factories import catalog
 from opensoul.domain.errors import Unavailable
-from opensoul.domain.session_records import SessionQuery, UsageQuery
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.records import SessionQuery, UsageQuery
 
 KEY = SessionKey("main", "trip")
 

@@ -13,12 +13,12 @@ from typing import Protocol
 
 import pytest
 
-from opensoul.adapters.stores.run_log_events import EVENT_BYTES, MOST_AT_ONCE
-from opensoul.adapters.stores.run_log_live import BOUNDS, Bounds
+from opensoul.adapters.persistence.common.event_logs import EVENT_BYTES, MOST_AT_ONCE
+from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
 from opensoul.domain.errors import EventsExpired, UnknownRun
-from opensoul.domain.model_calls import ReasoningDelta, TextDelta
+from opensoul.domain.models.calls import ReasoningDelta, TextDelta
 from opensoul.domain.ports import RunLog
-from opensoul.domain.runs import Aborted, EventSpan, Failed, NumberedEvent, RunEvent, Started
+from opensoul.domain.runs.events import Aborted, EventSpan, Failed, NumberedEvent, RunEvent, Started
 
 from .run_logs import END, LOGS, HandClock, numbered, record, tell, texts, told, told_kept
 

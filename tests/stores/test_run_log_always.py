@@ -9,10 +9,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opensoul.adapters.stores.run_log_live import Bounds
-from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
-from opensoul.domain.model_calls import TextDelta
-from opensoul.domain.runs import NumberedEvent, RunEvent
+from opensoul.adapters.persistence.common.live_logs import Bounds
+from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.runs.events import NumberedEvent, RunEvent
 
 from .run_logs import END, numbered, record, started, told, told_kept
 

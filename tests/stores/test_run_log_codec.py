@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opensoul.adapters.stores.codec import Undecodable
-from opensoul.adapters.stores.run_log_codec import decode_events, encode_events
+from opensoul.adapters.persistence.common.codec import Undecodable
+from opensoul.adapters.persistence.common.event_codec import decode_events, encode_events
 from opensoul.domain.errors import FailureKind
-from opensoul.domain.model_calls import ReasoningDelta, StopReason, TextDelta, Usage
-from opensoul.domain.runs import Aborted, Failed, Finished, RunEvent, Started
+from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
+from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, Started
 
 from .run_logs import END
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
-from opensoul.adapters.stores.sqlite_run_log_schema import RUNS
-from opensoul.adapters.stores.sqlite_schema import open_database
-from opensoul.adapters.stores.sqlite_set_aside import put_aside
+from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.runs.schema import RUNS
+from opensoul.adapters.persistence.sqlite.schema import open_database
+from opensoul.adapters.persistence.sqlite.set_aside import put_aside
 from opensoul.domain.errors import StoreFailed
-from opensoul.domain.run_records import RunStatus
-from opensoul.domain.runs import Started
+from opensoul.domain.runs.events import Started
+from opensoul.domain.runs.records import RunStatus
 
 from .run_logs import (
     END,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from opensoul.domain.errors import EventsExpired, UnknownRun
-from opensoul.domain.model_calls import TextDelta
-from opensoul.domain.run_records import RunStatus
-from opensoul.domain.runs import Aborted, Started
+from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.runs.events import Aborted, Started
+from opensoul.domain.runs.records import RunStatus
 
 from .run_logs import (
     END,

@@ -10,7 +10,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from opensoul.domain.runs import NumberedEvent
+from opensoul.domain.runs.events import NumberedEvent
 
 from .run_log_kill_child import RUNS, said
 from .run_logs import END, FILE, numbered, started, told_kept

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from opensoul.adapters.stores.run_log import MemoryRunLog
-from opensoul.adapters.stores.run_log_events import EVENT_BYTES, Log
-from opensoul.adapters.stores.run_log_live import Bounds, LiveRuns
-from opensoul.domain.model_calls import TextDelta
+from opensoul.adapters.persistence.common.event_logs import EVENT_BYTES, Log
+from opensoul.adapters.persistence.common.live_logs import Bounds, LiveRuns
+from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.domain.models.calls import TextDelta
 
 from .run_logs import END, HandClock, record, tell, told
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.stores.run_log_live import BOUNDS
+from opensoul.adapters.persistence.common.live_logs import BOUNDS
 from opensoul.domain.errors import InvalidRequest, RunInterrupted, UnknownRun
-from opensoul.domain.model_calls import TextDelta
+from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.ports import RunLog
-from opensoul.domain.run_records import RunQuery, RunStatus
-from opensoul.domain.runs import Aborted, Failed, OnLeave, RunEvent, Started
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.runs.events import Aborted, Failed, RunEvent, Started
+from opensoul.domain.runs.records import RunQuery, RunStatus
+from opensoul.domain.runs.spec import OnLeave
+from opensoul.domain.sessions.keys import SessionKey
 
 from .run_logs import END, LOGS, HandClock, record, tell, told, told_kept
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.run_log_live import Bounds
-from opensoul.adapters.stores.sqlite_run_log_pruner import Pruner
-from opensoul.adapters.stores.sqlite_run_log_schema import RUNS
-from opensoul.adapters.stores.sqlite_schema import open_database
-from opensoul.adapters.stores.sqlite_writer import GroupWriter
+from opensoul.adapters.persistence.common.live_logs import Bounds
+from opensoul.adapters.persistence.sqlite.runs.pruner import Pruner
+from opensoul.adapters.persistence.sqlite.runs.schema import RUNS
+from opensoul.adapters.persistence.sqlite.schema import open_database
+from opensoul.adapters.persistence.sqlite.writer import GroupWriter
 from opensoul.domain.errors import EventsExpired, StoreFailed, UnknownRun
-from opensoul.domain.model_calls import TextDelta
-from opensoul.domain.run_records import RunRecord, RunStatus
+from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.runs.records import RunRecord, RunStatus
 
 from .run_logs import (
     END,

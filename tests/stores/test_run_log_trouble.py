@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores import sqlite_run_log_keeper
-from opensoul.adapters.stores.run_log_live import Bounds
-from opensoul.adapters.stores.sqlite_run_log import SqliteRunLog
-from opensoul.adapters.stores.sqlite_schema import open_database
+from opensoul.adapters.persistence.common.live_logs import Bounds
+from opensoul.adapters.persistence.sqlite.runs import flusher as sqlite_run_log_keeper
+from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.schema import open_database
 from opensoul.domain.errors import StoreFailed
-from opensoul.domain.model_calls import TextDelta
-from opensoul.domain.run_records import RunQuery, RunRecord, RunStatus
-from opensoul.domain.runs import Started
+from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.runs.events import Started
+from opensoul.domain.runs.records import RunQuery, RunRecord, RunStatus
 
 from .run_logs import (
     END,

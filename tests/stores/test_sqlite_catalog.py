@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.codec import encode
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_catalog import find_by_id, find_session, list_sessions
-from opensoul.adapters.stores.sqlite_damage import DamageLog
-from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
-from opensoul.adapters.stores.sqlite_schema import MIGRATIONS, open_database
+from opensoul.adapters.persistence.common.codec import encode
+from opensoul.adapters.persistence.sqlite.damage import DamageLog
+from opensoul.adapters.persistence.sqlite.schema import MIGRATIONS, open_database
+from opensoul.adapters.persistence.sqlite.sessions.catalog import (
+    find_by_id,
+    find_session,
+    list_sessions,
+)
+from opensoul.adapters.persistence.sqlite.sessions.insert_turns import INCOMING, append_turns
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.ports import StoredSession, Transcript
-from opensoul.domain.session_records import PeriodUsage, SessionInfo, SessionQuery, UsageQuery
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.records import PeriodUsage, SessionInfo, SessionQuery, UsageQuery
 
 from .building import KEY, answer, make_turn, question
 

@@ -10,8 +10,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.domain.sessions import SessionKey
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.domain.sessions.keys import SessionKey
 
 from .catalog_kill_child import CALLERS
 

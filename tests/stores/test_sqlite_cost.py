@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_damage import DamageLog
-from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
-from opensoul.adapters.stores.sqlite_one_offs import prune_expired
-from opensoul.adapters.stores.sqlite_schema import open_database
-from opensoul.adapters.stores.sqlite_turns import load_session
-from opensoul.domain.history import estimate_all
-from opensoul.domain.sessions import SessionKey
+from opensoul.adapters.persistence.sqlite.damage import DamageLog
+from opensoul.adapters.persistence.sqlite.schema import open_database
+from opensoul.adapters.persistence.sqlite.sessions.insert_turns import INCOMING, append_turns
+from opensoul.adapters.persistence.sqlite.sessions.one_offs import prune_expired
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.adapters.persistence.sqlite.sessions.turns import load_session
+from opensoul.domain.sessions.history import estimate_all
+from opensoul.domain.sessions.keys import SessionKey
 
 from .building import answer, make_turn, question
 

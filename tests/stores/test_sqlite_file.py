@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_schema import APPLICATION_ID, MIGRATIONS, open_database
+from opensoul.adapters.persistence.sqlite.schema import APPLICATION_ID, MIGRATIONS, open_database
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
 
 from .building import KEY, make_turn

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.codec import decode
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.common.codec import decode
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 
 from .building import KEY, turn_named
 

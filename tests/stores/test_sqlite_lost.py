@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_files import DatabaseFiles
-from opensoul.adapters.stores.sqlite_readers import Readers
+from opensoul.adapters.persistence.sqlite.files import DatabaseFiles
+from opensoul.adapters.persistence.sqlite.readers import Readers
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
 
 from .building import make_turn

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.domain.sessions import SessionKey
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.domain.sessions.keys import SessionKey
 from tests.stores.building import KEY, answer, make_turn, question
 
 MEGABYTE = 1_000_000

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.stores.sqlite import SqliteStore
-from opensoul.adapters.stores.sqlite_incoming import INCOMING, append_turns
-from opensoul.adapters.stores.sqlite_schema import open_database
-from opensoul.adapters.stores.sqlite_writer import GroupWriter
+from opensoul.adapters.persistence.sqlite.schema import open_database
+from opensoul.adapters.persistence.sqlite.sessions.insert_turns import INCOMING, append_turns
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.adapters.persistence.sqlite.writer import GroupWriter
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.messages import Message
 from opensoul.domain.ports import Turn

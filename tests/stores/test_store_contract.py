@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import StoreFailed
-from opensoul.domain.history import estimate_all
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
-from opensoul.domain.model_calls import Usage
+from opensoul.domain.models.calls import Usage
 from opensoul.domain.ports import Clock, SessionStore, StoredSession, Transcript
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.history import estimate_all
+from opensoul.domain.sessions.keys import SessionKey
 
 from .building import KEY, answer, make_turn, question
 from .run_logs import HandClock

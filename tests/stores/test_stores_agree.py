@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.stores.sqlite import SqliteStore
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.ports import Turn
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.keys import SessionKey
 
 from .run_logs import HandClock
 

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import pytest
 
-from opensoul.adapters.stores.working_set import WorkingSet
-from opensoul.domain.history import estimate_all
+from opensoul.adapters.persistence.sqlite.sessions.working_set import WorkingSet
 from opensoul.domain.messages import Image, Message, Role, Text
 from opensoul.domain.ports import StoredSession, Transcript, Turn
-from opensoul.domain.sessions import SessionKey
+from opensoul.domain.sessions.history import estimate_all
+from opensoul.domain.sessions.keys import SessionKey
 
 from .building import KEY, make_turn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from opensoul.adapters.system.state_lock import StateLock
+from opensoul.adapters.system.files.state_lock import StateLock
 
 
 def main(state_dir: str) -> None:

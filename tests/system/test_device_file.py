@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.system.device_file import DeviceFile, MemoryDeviceBook
-from opensoul.domain.auth import Scope
-from opensoul.domain.device_records import (
-    DeviceBook,
+from opensoul.adapters.system.files.devices import DeviceFile, MemoryDeviceBook
+from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access.devices.records import (
     DeviceInfo,
     DeviceState,
     DeviceToken,
@@ -21,6 +20,7 @@ from opensoul.domain.device_records import (
     Role,
 )
 from opensoul.domain.errors import StoreFailed
+from opensoul.domain.ports.access import DeviceBook
 
 TOKEN = DeviceToken(Role.OPERATOR, frozenset({Scope.READ, Scope.WRITE}), 1.5, "ab" * 32, False)
 INFO = DeviceInfo("Täblet", "iOS", "iPad", "opensoul-ios", "ui", "203.0.113.7")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.system.log_bounds import BURST, PERIOD, LogBounds
-from opensoul.adapters.system.log_lines import formatter
-from opensoul.adapters.system.log_ring import LogRing
+from opensoul.adapters.system.logging.bounds import BURST, PERIOD, LogBounds
+from opensoul.adapters.system.logging.lines import formatter
+from opensoul.adapters.system.logging.ring import LogRing
 from opensoul.domain.bounded_logs import KIND
 from tests.fakes.domain import FakeClock
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.system.log_file import LogFile
-from opensoul.adapters.system.log_lines import formatter
+from opensoul.adapters.system.logging.file import LogFile
+from opensoul.adapters.system.logging.lines import formatter
 
 
 class Reporting(LogFile):

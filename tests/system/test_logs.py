@@ -18,9 +18,9 @@ from unicodedata import category
 
 import pytest
 
-from opensoul.adapters.system.log_values import MAX_ITEMS, MAX_TEXT, masked, on_one_line, plain
-from opensoul.adapters.system.logs import configure
-from opensoul.domain.model_calls import Secret
+from opensoul.adapters.system.logging.setup import configure
+from opensoul.adapters.system.logging.values import MAX_ITEMS, MAX_TEXT, masked, on_one_line, plain
+from opensoul.domain.models.calls import Secret
 from opensoul.domain.settings import LoggingSettings
 
 NAMES = (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.system.state_lock import HOLDER_FILE, LOCK_FILE, StateLock, StateLocked
+from opensoul.adapters.system.files.state_lock import HOLDER_FILE, LOCK_FILE, StateLock, StateLocked
 
 ROOT = Path(__file__).parents[2]
 

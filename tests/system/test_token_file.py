@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.system.token_file import TokenFile, TokenFileInvalid
+from opensoul.adapters.system.files.token import TokenFile, TokenFileInvalid
 
 
 def mode(path: Path) -> int:
@@ -57,7 +57,7 @@ def test_rotating_works_before_there_is_a_token_and_mends_a_broken_one(tmp_path:
 def test_who_comes_at_the_same_moment_gets_the_same_token(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from opensoul.adapters.system.token_file import TokenFile\n"
+        "from opensoul.adapters.system.files.token import TokenFile\n"
         "sys.stdout.write('ready\\n'); sys.stdout.flush(); sys.stdin.readline()\n"
         "print(TokenFile(Path(sys.argv[1])).read_or_create())\n"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.system.workspace_files import WorkspaceFiles
+from opensoul.adapters.system.files.workspaces import WorkspaceFiles
 from opensoul.domain.errors import InvalidRequest
-from opensoul.domain.workspaces import MAX_FILE_BYTES, WorkspaceFailed, Workspaces
+from opensoul.domain.ports.workspaces import MAX_FILE_BYTES, WorkspaceFailed, Workspaces
 
 NAME = "MEMORY.md"
 

@@ -8,9 +8,9 @@ from unicodedata import category
 import pytest
 from textual.pilot import Pilot
 
-from opensoul.app.tui import Chat
-from opensoul.app.tui.bubbles import Bubble, Transcript
-from opensoul.app.tui.sessions import SessionChooser
+from opensoul.app.cli.tui import Chat
+from opensoul.app.cli.tui.bubbles import Bubble, Transcript
+from opensoul.app.cli.tui.sessions import SessionChooser
 from opensoul.client import Backoff, ConnectFailed, Options
 from tests.client.fake_gateway import (
     SESSION,

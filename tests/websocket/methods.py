@@ -7,29 +7,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from opensoul.adapters.stores.memory import MemoryStore
-from opensoul.adapters.transports.control.calls import ANSWERED, Call, Handlers
-from opensoul.adapters.transports.control.changes import tell_changes
-from opensoul.adapters.transports.control.connection import Connection
-from opensoul.adapters.transports.control.frames import ClientInfo
-from opensoul.adapters.transports.control.hub import Hub
-from opensoul.adapters.transports.control.methods.chat import ChatMethods
-from opensoul.adapters.transports.control.methods.commands import Commands
-from opensoul.adapters.transports.control.methods.history import handlers as history
+from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.transports.control.broadcast.changes import tell_changes
+from opensoul.adapters.transports.control.broadcast.hub import Hub
+from opensoul.adapters.transports.control.broadcast.presence import Presence
+from opensoul.adapters.transports.control.connection.calls import ANSWERED, Call, Handlers
+from opensoul.adapters.transports.control.connection.connection import Connection
+from opensoul.adapters.transports.control.methods.chat.commands import Commands
+from opensoul.adapters.transports.control.methods.chat.history import handlers as history
+from opensoul.adapters.transports.control.methods.chat.methods import ChatMethods
 from opensoul.adapters.transports.control.methods.models import ModelMethods
-from opensoul.adapters.transports.control.methods.outcomes import Outcomes
-from opensoul.adapters.transports.control.methods.sessions import handlers as sessions
-from opensoul.adapters.transports.control.presence import Presence
-from opensoul.domain.auth import ALL_SCOPES, Principal, Scope
-from opensoul.domain.dispatch import LocalDispatcher
-from opensoul.domain.gateway import Gateway
-from opensoul.domain.lanes import Lanes
-from opensoul.domain.lockout import Lockout
+from opensoul.adapters.transports.control.methods.payloads.outcomes import Outcomes
+from opensoul.adapters.transports.control.methods.sessions.methods import handlers as sessions
+from opensoul.adapters.transports.control.protocol.frames import ClientInfo
+from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
+from opensoul.domain.access.lockout import Lockout
+from opensoul.domain.execution.dispatcher import LocalDispatcher
+from opensoul.domain.execution.lanes import Lanes
 from opensoul.domain.messages import Message
-from opensoul.domain.model_calls import Usage
-from opensoul.domain.model_directory import ModelDirectory
+from opensoul.domain.models.calls import Usage
+from opensoul.domain.models.directory import ModelDirectory
 from opensoul.domain.ports import Turn
-from opensoul.domain.session_desk import SessionDesk
+from opensoul.domain.services.gateway import Gateway
+from opensoul.domain.services.sessions import SessionDesk
 from opensoul.domain.settings import Settings, StoreSettings
 from tests.fakes.domain import (
     FakeClock,

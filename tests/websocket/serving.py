@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from quart import Quart, request, websocket
 
-from opensoul.adapters.transports.control.inbound import BoundedConnection
-from opensoul.adapters.transports.control.wire import Wire, wire_of
-from opensoul.app.hosting import open_sockets, serve_until
+from opensoul.adapters.transports.control.connection.inbound import BoundedConnection
+from opensoul.adapters.transports.control.protocol.socket_control import Wire, wire_of
 from opensoul.app.lifecycle import Lifecycle
-from opensoul.app.peers import PeerConnections
-from opensoul.app.websocket_wire import Timing
+from opensoul.app.server.host import open_sockets, serve_until
+from opensoul.app.server.hypercorn.peers import PeerConnections
+from opensoul.app.server.hypercorn.websocket_reader import Timing
 from opensoul.domain.settings import ListenSettings, Settings
 from tests.fakes.domain import settings
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.stores.no_catalog import NoCatalog
-from opensoul.adapters.transports.control.frames import RequestFrame
-from opensoul.adapters.transports.control.handshake import Admitted, Caller, Handshake
-from opensoul.adapters.transports.control.problems import Refusal
-from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.device_proofs import Claim
-from opensoul.domain.devices import Devices
-from opensoul.domain.gateway import Gateway
-from opensoul.domain.lockout import Lockout
-from opensoul.domain.model_calls import Secret
+from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.adapters.transports.control.handshake.handshake import Admitted, Caller, Handshake
+from opensoul.adapters.transports.control.protocol.frames import RequestFrame
+from opensoul.adapters.transports.control.protocol.problems import Refusal
+from opensoul.domain.access.addresses import ClientAddress
+from opensoul.domain.access.devices.proofs import Claim
+from opensoul.domain.access.lockout import Lockout
+from opensoul.domain.models.calls import Secret
+from opensoul.domain.services.devices import Devices
+from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings, Settings
 from tests.fakes.devices import Desk, Device
 from tests.fakes.domain import FakeDispatcher, FakeIds, FakeRunLog, settings

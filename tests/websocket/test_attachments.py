@@ -6,7 +6,11 @@ import base64
 
 import pytest
 
-from opensoul.adapters.transports.control.attachments import MAX_BYTES, Attachment, user_message
+from opensoul.adapters.transports.control.protocol.attachments import (
+    MAX_BYTES,
+    Attachment,
+    user_message,
+)
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.messages import Image, Text
 

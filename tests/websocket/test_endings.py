@@ -12,12 +12,12 @@ import pytest
 from hypercorn import protocol
 from hypercorn.protocol import h2, h11
 
-from opensoul.adapters.transports.control.wire import NoWire, Wire, wire_of
-from opensoul.app import websocket_rules
-from opensoul.app.http1_rules import RuledHttp1, RuledHttpStream
-from opensoul.app.http2_rules import RuledHttp2
-from opensoul.app.websocket_stream import RuledStream
-from opensoul.app.websocket_wire import Timing
+from opensoul.adapters.transports.control.protocol.socket_control import NoWire, Wire, wire_of
+from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.app.server.hypercorn.http1 import RuledHttp1, RuledHttpStream
+from opensoul.app.server.hypercorn.http2 import RuledHttp2
+from opensoul.app.server.hypercorn.websocket_reader import Timing
+from opensoul.app.server.hypercorn.websocket_stream import RuledStream
 from tests.websocket.client import CLOSE, PING, PONG, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import Served, serving
 

@@ -11,16 +11,16 @@ from contextlib import asynccontextmanager
 import pytest
 from wsproto.events import BytesMessage
 
-from opensoul.adapters.transports.control.wire import (
+from opensoul.adapters.transports.control.protocol.socket_control import (
     FRAME_BURST,
     MAX_FRAMES_BEFORE_HELLO,
     SMALL_FRAME,
 )
-from opensoul.app import http1_rules
-from opensoul.app.frame_budget import TURN, FrameBudget, Turns
-from opensoul.app.http1_rules import MAX_HEADERS
-from opensoul.app.websocket_stream import TOO_MANY_FRAMES
-from opensoul.app.websocket_wire import ByteCounter
+from opensoul.app.server.hypercorn import http1 as http1_rules
+from opensoul.app.server.hypercorn.frame_budget import TURN, FrameBudget, Turns
+from opensoul.app.server.hypercorn.http1 import MAX_HEADERS
+from opensoul.app.server.hypercorn.websocket_reader import ByteCounter
+from opensoul.app.server.hypercorn.websocket_stream import TOO_MANY_FRAMES
 from tests.websocket.client import (
     CONTINUATION,
     PING,

@@ -10,10 +10,10 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.transports.control.handshake import granted
-from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.auth import Scope, covers
-from opensoul.domain.model_calls import Secret
+from opensoul.adapters.transports.control.handshake.handshake import granted
+from opensoul.domain.access.addresses import ClientAddress
+from opensoul.domain.access.authentication import Scope, covers
+from opensoul.domain.models.calls import Secret
 from opensoul.domain.settings import AuthMode, AuthSettings
 
 from .shaking import FORWARDED, LOCAL, PAGE, REMOTE, SECRET, Bench, connect, details

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.control.handshake import Caller
-from opensoul.domain.addresses import ClientAddress
-from opensoul.domain.auth import Scope
-from opensoul.domain.device_entry import PairingRequired
-from opensoul.domain.device_pairing import MAX_PENDING, Visitor
-from opensoul.domain.device_records import Role
+from opensoul.adapters.transports.control.handshake.handshake import Caller
+from opensoul.domain.access.addresses import ClientAddress
+from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access.devices.entry import PairingRequired
+from opensoul.domain.access.devices.pairing import MAX_PENDING, Visitor
+from opensoul.domain.access.devices.records import Role
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.settings import AuthMode
 from tests.fakes.devices import ADMIN, Device

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.control.heartbeats import Heartbeats
-from opensoul.adapters.transports.control.methods.outcomes import Outcomes
+from opensoul.adapters.transports.control.methods.heartbeats import Heartbeats
+from opensoul.adapters.transports.control.methods.payloads.outcomes import Outcomes
 from opensoul.domain.errors import GatewayBusy, SendBlocked, SessionBusy, StoreFailed, Unavailable
-from opensoul.domain.run_records import RunRecord
-from opensoul.domain.send_policy import SendPolicy
-from opensoul.domain.settings import LaneSettings, SessionSettings
+from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
+from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import FakeRunLog, Gate, answered
 from tests.websocket.methods import OPERATOR, Bench
 

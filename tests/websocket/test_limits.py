@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from quart import Quart
 
-from opensoul.adapters.transports.control.inbound import BoundedConnection
-from opensoul.adapters.transports.control.wire import EXTENSION, NoWire
+from opensoul.adapters.transports.control.connection.inbound import BoundedConnection
+from opensoul.adapters.transports.control.protocol.socket_control import EXTENSION, NoWire
 from tests.websocket.client import CONTINUATION, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import LARGER, Served
 

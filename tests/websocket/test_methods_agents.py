@@ -13,11 +13,11 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from opensoul.adapters.system.workspace_files import WorkspaceFiles
-from opensoul.adapters.transports.control.methods.agents import handlers
-from opensoul.domain.configuration import ConfigFile, ConfigRefused, ConfigSnapshot, MakePatch
+from opensoul.adapters.system.files.workspaces import WorkspaceFiles
+from opensoul.adapters.transports.control.methods.agents.methods import handlers
 from opensoul.domain.errors import GatewayError, InvalidRequest, UnknownAgent
-from opensoul.domain.workspaces import FILE_NAMES
+from opensoul.domain.ports.configuration import ConfigFile, ConfigRefused, ConfigSnapshot, MakePatch
+from opensoul.domain.ports.workspaces import FILE_NAMES
 from tests.config.editable import editor
 from tests.config.place import Place
 from tests.websocket.methods import READER, Bench, connection

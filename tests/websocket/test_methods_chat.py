@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control import audiences
-from opensoul.adapters.transports.control.calls import AnswerFailed
+from opensoul.adapters.transports.control.broadcast import subscriptions as audiences
+from opensoul.adapters.transports.control.connection.calls import AnswerFailed
 from opensoul.adapters.transports.control.methods.runs import WaitParams
 from opensoul.domain.errors import InvalidRequest, SessionBusy
-from opensoul.domain.runs import Failed, Finished, RunEvent
+from opensoul.domain.runs.events import Failed, Finished, RunEvent
 from opensoul.domain.settings import LaneSettings, Settings
 from tests.fakes.domain import Gate, agent, answered, settings, target
 from tests.websocket.methods import Bench, connection

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control.calls import AnswerFailed, Call
-from opensoul.adapters.transports.control.connection import Connection
-from opensoul.adapters.transports.control.methods.config import handlers
-from opensoul.domain.configuration import ConfigConflict
+from opensoul.adapters.transports.control.connection.calls import AnswerFailed, Call
+from opensoul.adapters.transports.control.connection.connection import Connection
+from opensoul.adapters.transports.control.methods.config.methods import handlers
 from opensoul.domain.errors import InvalidRequest
+from opensoul.domain.ports.configuration import ConfigConflict
 from tests.config.editable import editor
 from tests.config.place import Place
 from tests.websocket.methods import OPERATOR, READER, connection

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.control.connection import Connection
+from opensoul.adapters.transports.control.connection.connection import Connection
+from opensoul.adapters.transports.control.handshake.pairing import tell_devices
 from opensoul.adapters.transports.control.methods.devices import handlers
-from opensoul.adapters.transports.control.pairing import tell_devices
-from opensoul.domain.auth import Principal, Scope
-from opensoul.domain.device_entry import PairingRequired
-from opensoul.domain.device_pairing import Visitor
-from opensoul.domain.devices import Devices
+from opensoul.domain.access.authentication import Principal, Scope
+from opensoul.domain.access.devices.entry import PairingRequired
+from opensoul.domain.access.devices.pairing import Visitor
 from opensoul.domain.errors import InvalidRequest
+from opensoul.domain.services.devices import Devices
 from tests.fakes.devices import Desk, Device
 
 from .methods import READER, Bench, connection, events

@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control.methods.usage import UsageMethods
+from opensoul.adapters.transports.control.methods.usage.methods import UsageMethods
 from opensoul.domain.errors import InvalidRequest
-from opensoul.domain.model_calls import Price
-from opensoul.domain.model_directory import ModelDirectory
+from opensoul.domain.models.calls import Price
+from opensoul.domain.models.directory import ModelDirectory
 from tests.fakes.domain import agent, settings, target
 from tests.websocket.methods import Bench
 

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 
-from opensoul.adapters.transports.control.tellers import Source, Teller
-from opensoul.domain.gateway import Events
-from opensoul.domain.model_calls import StopReason, TextDelta, Usage
-from opensoul.domain.run_records import RunRecord
-from opensoul.domain.runs import EventSpan, Finished
-from opensoul.domain.session_records import KeptMessage
-from opensoul.domain.sessions import SessionKey
+from opensoul.adapters.transports.control.broadcast.broadcaster import Source, Teller
+from opensoul.domain.models.calls import StopReason, TextDelta, Usage
+from opensoul.domain.runs.events import EventSpan, Finished
+from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.services.gateway import Events
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.sessions.records import KeptMessage
 
 from .methods import connection, events
 

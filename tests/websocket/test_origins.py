@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from opensoul.adapters.transports.control.caller import Caller
-from opensoul.adapters.transports.control.origins import check_upgrade, is_at_this_machine
-from opensoul.adapters.transports.control.problems import Refusal
-from opensoul.domain.addresses import ClientAddress
+from opensoul.adapters.transports.control.handshake.origins import check_upgrade, is_at_this_machine
+from opensoul.adapters.transports.control.handshake.peer import Caller
+from opensoul.adapters.transports.control.protocol.problems import Refusal
+from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.settings import (
     AuthMode,
     AuthSettings,

@@ -6,7 +6,11 @@ import asyncio
 import json
 from typing import Any
 
-from opensoul.adapters.transports.control.outbox import Outbox, error_frame, response_frame
+from opensoul.adapters.transports.control.connection.outbox import (
+    Outbox,
+    error_frame,
+    response_frame,
+)
 
 KILO = b'"' + b"x" * 1_000 + b'"'
 

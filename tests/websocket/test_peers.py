@@ -9,8 +9,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from opensoul.app.peers import PeerConnections
-from opensoul.domain.addresses import stands_for_many
+from opensoul.app.server.hypercorn.peers import PeerConnections
+from opensoul.domain.access.addresses import stands_for_many
 from opensoul.domain.bounded_logs import KIND
 from tests.fakes.domain import settings
 from tests.websocket.client import connected, opened

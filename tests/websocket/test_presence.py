@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.transports.control.connection import Connection
-from opensoul.adapters.transports.control.frames import ClientInfo
-from opensoul.adapters.transports.control.presence import Presence
-from opensoul.domain.auth import Principal, Scope
+from opensoul.adapters.transports.control.broadcast.presence import Presence
+from opensoul.adapters.transports.control.connection.connection import Connection
+from opensoul.adapters.transports.control.protocol.frames import ClientInfo
+from opensoul.domain.access.authentication import Principal, Scope
 from tests.fakes.domain import FakeClock
 
 PHONE, TABLET = "a" * 64, "b" * 64

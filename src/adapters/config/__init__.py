@@ -5,19 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .issues import ConfigInvalid, Issue, render
-from .places import Locations, NoPlace, Overrides, home_directory, is_text, locate
+from .errors.issues import ConfigInvalid, Issue, render
+from .errors.locations import Locations, NoPlace, Overrides, home_directory, is_text, locate
 
 if TYPE_CHECKING:
     from .changes import Applied, Rejected, ReloadEvent, Skipped
-    from .context import Inputs
-    from .editing import ConfigEditor
+    from .edit.editor import ConfigEditor
+    from .edit.redaction import redacted
+    from .errors.secret_texts import REDACTED, masked
     from .loading import Loaded, load
-    from .redaction import redacted
+    from .read.context import Inputs
     from .reference import render_reference
     from .schema import Root, json_schema
-    from .secret_texts import REDACTED, masked
-    from .source import ConfigSource
+    from .watch import ConfigSource
 
 __all__ = [
     "REDACTED",
@@ -49,19 +49,19 @@ __all__ = [
 # pydantic takes a third of a second to import, which a command that needs no file should not pay.
 _LATER = {
     "Applied": "changes",
-    "ConfigEditor": "editing",
-    "ConfigSource": "source",
-    "Inputs": "context",
+    "ConfigEditor": "edit.editor",
+    "ConfigSource": "watch",
+    "Inputs": "read.context",
     "Loaded": "loading",
-    "REDACTED": "secret_texts",
+    "REDACTED": "errors.secret_texts",
     "Rejected": "changes",
     "ReloadEvent": "changes",
     "Root": "schema",
     "Skipped": "changes",
     "json_schema": "schema",
     "load": "loading",
-    "masked": "secret_texts",
-    "redacted": "redaction",
+    "masked": "errors.secret_texts",
+    "redacted": "edit.redaction",
     "render_reference": "reference",
 }
 

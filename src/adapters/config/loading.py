@@ -8,21 +8,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ...domain.settings import Settings
-from .build_agents import build_agents
-from .build_auth import build_auth
-from .build_gateway import build_chat, build_control, build_listen, build_proxies, build_runs
-from .build_sessions import build_lanes, build_logging, build_sessions, build_store
-from .context import Building, Inputs, absolute_path
-from .documents import Files, Node, Unreadable
-from .environment import effective_environment
-from .includes import Includer
-from .issues import ConfigInvalid, Issue, Signature
-from .places import Locations, locate
-from .problems import Problems
-from .resolving import resolved
+from .build.agents import build_agents
+from .build.auth import build_auth
+from .build.gateway import build_chat, build_control, build_listen, build_proxies, build_runs
+from .build.sessions import build_lanes, build_logging, build_sessions, build_store
+from .errors.issues import ConfigInvalid, Issue, Signature
+from .errors.locations import Locations, locate
+from .read.context import Building, Inputs, absolute_path
+from .read.documents import Files, Node, Unreadable
+from .read.environment import effective_environment
+from .read.includes import Includer
+from .read.problems import Problems
+from .read.resolving import resolved
+from .read.secret_refs import SecretRefs, providers_of
+from .read.validation import validate
 from .schema import Root
-from .secret_refs import SecretRefs, providers_of
-from .validation import validate
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 

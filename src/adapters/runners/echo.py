@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from ...domain.history import estimate, estimate_all
 from ...domain.messages import Role, text_message
-from ...domain.model_calls import StopReason, TextDelta, Usage
+from ...domain.models.calls import StopReason, TextDelta, Usage
 from ...domain.ports import Transcript
-from ...domain.runs import Answered, Run, RunnerEvent
+from ...domain.runs.events import Answered, RunnerEvent
+from ...domain.runs.spec import Run
+from ...domain.sessions.history import estimate, estimate_all
 
 MODEL = "echo/echo"
 

@@ -10,8 +10,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; without `argv`, the process's own arguments."""
     if argv is not None:
         return _run(list(argv))
-    from . import streams
-    from .secrets import hide_from_process_list
+    from .common import streams
+    from .remote.secrets import hide_from_process_list
 
     try:
         streams.open_all()
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         # Asked by scripts, often: not worth loading all commands for.
-        from .version import version_line
+        from ..version import version_line
 
         print(version_line())  # noqa: T201 - our own text, and no time to load click
         return 0

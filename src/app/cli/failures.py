@@ -6,9 +6,9 @@ import traceback
 
 import click
 
-from .output import echo, show_usage_error
-from .refused import Refused
-from .state import print_json
+from ..terminal import echo, show_usage_error
+from .common.refused import Refused
+from .common.state import print_json
 
 
 def tell(refused: Refused, *, as_json: bool) -> None:
@@ -32,7 +32,7 @@ def report_usage(error: click.UsageError, *, as_json: bool) -> None:
 
 def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None:
     """A fault of the program, or of the machine under it."""
-    from ...adapters.system.log_values import masked
+    from ...adapters.system.logging.values import masked
 
     if verbose:
         echo(masked("".join(traceback.format_exception(error))), err=True)

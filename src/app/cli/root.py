@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ...adapters.config import NoPlace, is_text
+from ..terminal import cleaned_warnings, echo
+from .common.lazy import LazyGroup
+from .common.refused import Refused
+from .common.state import Serve, State, common_options
 from .failures import report_unexpected, report_usage, tell
-from .lazy import LazyGroup
-from .output import cleaned_warnings, echo
-from .refused import Refused
-from .state import Serve, State, common_options
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
@@ -34,7 +34,7 @@ def _serve(overrides: Overrides, print_example: bool) -> int:
     # What is made at the start stays: looking through it for garbage, again and again, would take
     # a seventh of the time. Serving switches it on again.
     gc.disable()
-    from ..serve import serve
+    from .gateway_run import serve
 
     return serve(overrides, print_example=print_example)
 
@@ -76,7 +76,7 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from .version import version_line
+        from ..version import version_line
 
         echo(version_line())
         ctx.exit()

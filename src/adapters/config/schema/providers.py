@@ -8,17 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
 
-from ....domain.proxies import read_proxy
-from .fields import (
-    Count,
-    PathText,
-    SecretText,
-    Section,
-    SomeSeconds,
-    Text,
-    section,
-    setting,
-)
+from ....domain.models.proxies import read_proxy
+from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, section, setting
 
 SERVED_APIS = ("openai-completions", "local", "scripted")
 """The values of `api` that a model client exists for."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from quart import Blueprint
 
-from .calls import Handlers
-from .changes import tell_changes
-from .handshake import Handshake
-from .hello import Hello
-from .hub import Hub
-from .needs import Needs
-from .pairing import tell_devices
-from .presence import Presence
+from .broadcast.changes import tell_changes
+from .broadcast.hub import Hub
+from .broadcast.presence import Presence
+from .connection.calls import Handlers
+from .dependencies import Needs
+from .handshake.handshake import Handshake
+from .handshake.hello import Hello
+from .handshake.pairing import tell_devices
+from .health_report import Vitals
 from .transport import Parts, transport
-from .vitals import Vitals
 
 AUTH_CHANGED = 4001
 

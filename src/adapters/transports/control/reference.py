@@ -14,10 +14,14 @@ from pydantic.json_schema import models_json_schema
 from ..http.json_bounds import MAX_KEYS
 from ..method import Method
 from ..routes import METHODS, ROUTES
-from .calls import Handlers
-from .dispatcher import MAX_VALUES
-from .events import EVENTS
-from .frames import (
+from .broadcast.hub import TICK_SECONDS
+from .connection.calls import Handlers
+from .connection.dispatcher import MAX_VALUES
+from .connection.half_open import MAX_HALF_OPEN, MAX_PER_ADDRESS
+from .connection.outbox import MAX_BUFFERED
+from .handshake.hello import MAX_PAYLOAD
+from .protocol.events import EVENTS
+from .protocol.frames import (
     NEWEST_PROTOCOL,
     OLDEST_PROTOCOL,
     Challenge,
@@ -27,12 +31,8 @@ from .frames import (
     RequestFrame,
     ResponseFrame,
 )
-from .half_open import MAX_HALF_OPEN, MAX_PER_ADDRESS
-from .hello import MAX_PAYLOAD
-from .hub import TICK_SECONDS
-from .outbox import MAX_BUFFERED
+from .protocol.socket_control import FRAME_BURST, FRAME_RATE, MAX_FRAMES_BEFORE_HELLO, SMALL_FRAME
 from .transport import CONNECT_SECONDS, HANDSHAKE_SECONDS, MAX_PREAUTH_BYTES
-from .wire import FRAME_BURST, FRAME_RATE, MAX_FRAMES_BEFORE_HELLO, SMALL_FRAME
 
 _FRAMES: tuple[type[BaseModel], ...] = (
     RequestFrame,

@@ -12,30 +12,30 @@ from typing import Any
 
 from quart import Blueprint, Response, websocket
 
-from ....domain.addresses import ClientAddress
+from ....domain.access.addresses import ClientAddress
+from ....domain.access.lockout import owner_of
 from ....domain.bounded_logs import KIND
+from ....domain.byte_budget import NO_CHARGE
 from ....domain.errors import GatewayError
-from ....domain.gateway import Gateway
-from ....domain.in_flight import NO_CHARGE
-from ....domain.lockout import owner_of
 from ....domain.ports import Clock, NewId
+from ....domain.services.gateway import Gateway
 from ....domain.settings import AuthMode
 from ..http.json_text import dumps
 from ..http.requests import Given, client_of, credential_of, given_in
-from .calls import Handlers
-from .connection import Connection
-from .dispatcher import BadFrame, read_frame
-from .frames import Challenge, RequestFrame
-from .half_open import HalfOpen, HalfOpenConnections
-from .handshake import Admitted, Caller, Handshake
-from .hello import MAX_PAYLOAD, Hello
-from .hub import MAX_CONNECTIONS, Hub
-from .origins import check_upgrade
-from .outbox import error_frame, event_frame, response_frame
-from .problems import UNAVAILABLE, Refusal
-from .serving import serve
-from .unknown_properties import UnknownProperties
-from .wire import Wire, wire_of
+from .broadcast.hub import MAX_CONNECTIONS, Hub
+from .connection.calls import Handlers
+from .connection.connection import Connection
+from .connection.dispatcher import BadFrame, read_frame
+from .connection.half_open import HalfOpen, HalfOpenConnections
+from .connection.outbox import error_frame, event_frame, response_frame
+from .connection.serving import serve
+from .handshake.handshake import Admitted, Caller, Handshake
+from .handshake.hello import MAX_PAYLOAD, Hello
+from .handshake.origins import check_upgrade
+from .protocol.frames import Challenge, RequestFrame
+from .protocol.problems import UNAVAILABLE, Refusal
+from .protocol.socket_control import Wire, wire_of
+from .protocol.unknown_properties import UnknownProperties
 
 logger = logging.getLogger(__name__)
 

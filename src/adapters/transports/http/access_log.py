@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ....domain.bounded_logs import KIND
-from .exchange import Exchange
+from .context import Exchange
 
 logger = logging.getLogger("opensoul.access")
 

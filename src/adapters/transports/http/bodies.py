@@ -7,11 +7,11 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, TypeVar
 
+from ....domain.concurrency.off_loop import off_loop
 from ....domain.errors import InvalidRequest
-from ....domain.off_loop import off_loop
 from ....domain.settings import ChatEndpointSettings
+from .context import Exchange
 from .errors import Problem, Refused
-from .exchange import Exchange
 from .json_text import read_bounded
 from .requests import Given
 from .unpacking import Unpacker, unpacker_for

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 from quart import Response
 
-from ....domain.configuration import ConfigConflict, ConfigUnwritable
 from ....domain.errors import (
     EventsExpired,
     FailureKind,
@@ -35,7 +34,8 @@ from ....domain.errors import (
     UnknownRun,
     UnknownSession,
 )
-from ....domain.workspaces import WorkspaceFailed
+from ....domain.ports.configuration import ConfigConflict, ConfigUnwritable
+from ....domain.ports.workspaces import WorkspaceFailed
 from .json_text import dumps
 
 _STATUS: Mapping[type[GatewayError], int] = {

@@ -10,14 +10,14 @@ from quart.typing import BeforeRequestCallable
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing.exceptions import WebsocketMismatch
 
-from ....domain.auth import Scope, authorize
+from ....domain.access.authentication import Scope, authorize
+from ....domain.concurrency.tracebacks import drop_tracebacks
 from ....domain.errors import GatewayError
-from ....domain.gateway import Gateway
+from ....domain.services.gateway import Gateway
 from ....domain.settings import AuthMode
-from ....domain.tracebacks import drop_tracebacks
 from ..routes import ROUTES, Route, by_method
+from .context import current
 from .errors import INTERNAL_ERROR, Problem, Refused, answer, problem_of
-from .exchange import current
 from .hints import hint_for, hint_for_method, speaks_anthropic
 from .middleware import Middleware
 from .pages import check_page

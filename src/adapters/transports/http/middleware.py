@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from ....domain.bounded_logs import KIND
-from ....domain.gateway import Gateway
+from ....domain.services.gateway import Gateway
 from . import access_log
-from .alarm import Alarm
+from .context import KEY, Exchange
+from .deadline import Alarm
 from .errors import Problem
-from .exchange import KEY, Exchange
 from .heads import check_head
 from .json_text import dumps
 from .requests import client_of, given_in, request_id_of

@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .....domain.auth import Scope
-from .....domain.devices import Devices
+from .....domain.access.authentication import Scope
 from .....domain.errors import InvalidRequest
-from ..calls import Call, Handler, Handlers, NoParams, Params
-from ..device_rows import millis, paired_row, pending_row
-from ..frames import Name
+from .....domain.services.devices import Devices
+from ..connection.calls import Call, Handler, Handlers, NoParams, Params
+from ..handshake.device_rows import millis, paired_row, pending_row
+from ..protocol.frames import Name
 
 
 class RequestParams(Params):

@@ -6,18 +6,18 @@ from typing import Annotated
 
 from pydantic import Field
 
+from .....domain.concurrency.off_loop import take_turns
 from .....domain.errors import GatewayError, InvalidRequest, UnknownRun
-from .....domain.gateway import MAX_RUNS_LISTED, Events, Gateway
-from .....domain.off_loop import take_turns
 from .....domain.ports import Clock
-from .....domain.run_records import RunQuery, RunRecord, RunStatus
-from .....domain.runs import Aborted, Failed
+from .....domain.runs.events import Aborted, Failed
+from .....domain.runs.records import RunQuery, RunRecord, RunStatus
+from .....domain.services.gateway import MAX_RUNS_LISTED, Events, Gateway
 from ...http.json_text import dumps
-from ..calls import ANSWERED, Call, Handler, Handlers, Params
-from ..frames import Count, Name, SessionKeyText
-from ..hub import Hub
-from ..tellings import Telling
-from .outcomes import Outcomes
+from ..broadcast.hub import Hub
+from ..broadcast.payloads import Telling
+from ..connection.calls import ANSWERED, Call, Handler, Handlers, Params
+from ..protocol.frames import Count, Name, SessionKeyText
+from .payloads.outcomes import Outcomes
 
 
 class ListParams(Params):

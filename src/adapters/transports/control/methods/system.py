@@ -10,17 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from .....domain.auth import Scope
-from .....domain.gateway import Gateway
+from .....domain.access.authentication import Scope
 from .....domain.ports import Clock
-from .....domain.session_desk import SessionDesk
-from .....domain.terminal_text import check_name
-from ..calls import Call, Handler, Handlers, NoParams, Params
-from ..frames import Count, Name, Text
-from ..heartbeats import Heartbeats
-from ..hub import Hub
-from ..needs import ReadLog
-from .usage import UsageMethods
+from .....domain.services.gateway import Gateway
+from .....domain.services.sessions import SessionDesk
+from .....domain.text.terminal import check_name
+from ..broadcast.hub import Hub
+from ..connection.calls import Call, Handler, Handlers, NoParams, Params
+from ..dependencies import ReadLog
+from ..protocol.frames import Count, Name, Text
+from .heartbeats import Heartbeats
+from .usage.methods import UsageMethods
 
 
 class HealthParams(Params):

@@ -1,0 +1,182 @@
+"""`agents.*` becomes the directory of agents, each complete with its models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
+from ....domain.models.calls import ModelTarget
+from ....domain.models.directory import ModelDirectory
+from .aliases import Aliases, NoSuchAlias
+from .directory import build_directory
+from .models import DEFAULT_MODEL, Models, NoSuchModel
+from ..read.context import Building
+from ..errors.issues import KeyPath
+from ..schema.agents import AgentSettings, Identity, ModelChoice
+from ..errors.messages import guess, listing
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_DEFAULTS = ("agents", "defaults", "model")
+
+
+def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
+    """The agents, one `main` where none is listed, and all models that there are."""
+    models = Models(building, Aliases(building))
+    found = _identified(building)
+    default_id = _default(building, found)
+    entries = found or [_Entry(DEFAULT_AGENT_ID, AgentSettings(), ())]
+    agents = [
+        _agent(building, models, entry, is_default=entry.id == default_id) for entry in entries
+    ]
+    models.note_the_rest()
+    return AgentDirectory(agents, default_id), build_directory(models, agents)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A configured agent, its id in lower case, and where it stands."""
+
+    id: str
+    settings: AgentSettings
+    where: KeyPath
+
+
+def _identified(building: Building) -> list[_Entry]:
+    """The agents with a good id; the others are reported."""
+    kept: dict[str, _Entry] = {}
+    for name, place, entry in _written(building):
+        agent_id = name.lower()
+        if not _ID.fullmatch(agent_id):
+            message = (
+                "must begin with a letter or digit and hold only letters, digits, `_` and `-`, "
+                "64 at most"
+            )
+            building.report(*place, message=message)
+        elif agent_id in kept:
+            first = ".".join(map(str, building.origin(kept[agent_id].where)))
+            message = f"{first} has the same id, `{agent_id}` (case does not count)"
+            building.report(*place, message=message)
+        else:
+            kept[agent_id] = _Entry(agent_id, entry, place[:3])
+    return list(kept.values())
+
+
+def _written(building: Building) -> Iterator[tuple[str, KeyPath, AgentSettings]]:
+    """The agents of `agents.entries`, or else of `agents.list`: the id, its place, the rest."""
+    agents = building.config.agents
+    if agents.entries and agents.listed:
+        building.note("agents.list has no effect beside agents.entries.")
+    for name, named in agents.entries.items():
+        where: KeyPath = ("agents", "entries", name)
+        if named.id is not None and named.id.lower() != name.lower():
+            message = f"must be the key, `{name}`, or be left out"
+            building.report(*where, "id", message=message)
+        yield name, where, named
+    for i, listed in enumerate(agents.listed if not agents.entries else ()):
+        yield listed.id, ("agents", "list", i, "id"), listed
+
+
+def _default(building: Building, found: Sequence[_Entry]) -> str:
+    """The agent that is marked, the system's agent, or the first."""
+    marked = [entry.id for entry in found if entry.settings.default]
+    if len(marked) > 1:
+        building.note(
+            f"Several agents are marked as default ({listing(marked)}); `{marked[0]}` is the one."
+        )
+    named = building.config.agents.defaults.system_agent.agent_id
+    known = [entry.id for entry in found] or [DEFAULT_AGENT_ID]
+    if named is not None and named.lower() not in known and not building.broken("agents"):
+        where = ("agents", "defaults", "systemAgent", "agentId")
+        message = f"there is no agent `{named}`{guess(named, known)} Agents: {listing(known)}"
+        building.report(*where, message=message)
+    chosen = [entry_id for entry_id in known if named is not None and entry_id == named.lower()]
+    return next(iter([*marked, *chosen, *known]))
+
+
+def _agent(building: Building, models: Models, found: _Entry, *, is_default: bool) -> Agent:
+    defaults = building.config.agents.defaults
+    entry, where = found.settings, found.where
+    timeout = defaults.timeout_seconds if entry.timeout_seconds is None else entry.timeout_seconds
+    own = entry.instructions
+    _check_runner(building, entry, where)
+    _check_avatar(building, entry, where)
+    return Agent(
+        id=found.id,
+        name=entry.name or entry.identity.name or found.id,
+        instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
+        models=_models(models, entry.model, defaults.model, where),
+        runner=entry.runner,
+        workspace=_workspace(building, found, is_default=is_default),
+        timeout=float(timeout) or None,
+    )
+
+
+def _instructions(identity: Identity, text: str) -> str:
+    who = f"You are {identity.name}." if identity.name else ""
+    theme = f"Your theme: {identity.theme}." if identity.theme else ""
+    line = " ".join(filter(None, (who, theme)))
+    return "\n\n".join(filter(None, (line, text.strip())))
+
+
+def _workspace(building: Building, entry: _Entry, *, is_default: bool) -> str:
+    shared = building.config.agents.defaults.workspace
+    if entry.settings.workspace is not None:
+        return building.path(entry.settings.workspace)
+    if not is_default:
+        return str(building.locations.state_dir / f"workspace-{entry.id}")
+    if shared is not None:
+        return building.path(shared)
+    return str(building.locations.state_dir / "workspace")
+
+
+def _models(
+    models: Models, own: ModelChoice | None, general: ModelChoice, where: KeyPath
+) -> tuple[ModelTarget, ...]:
+    """Primary and fallbacks, each once. Own fallbacks, even none, replace the general ones."""
+    own_path = (*where, "model")
+    names: list[tuple[str, KeyPath]] = []
+    if own is not None and own.primary is not None:
+        names.append((own.primary, (*own_path, "primary")))
+    else:
+        names.append((general.primary or DEFAULT_MODEL, (*_DEFAULTS, "primary")))
+    if own is not None and own.fallbacks is not None:
+        chosen, place = own.fallbacks, own_path
+    else:
+        chosen, place = general.fallbacks or [], _DEFAULTS
+    names += [(name, (*place, "fallbacks", i)) for i, name in enumerate(chosen)]
+    targets: dict[str, ModelTarget] = {}
+    for name, path in names:
+        target = _target(models, name, path)
+        if target is not None:
+            targets.setdefault(target.ref, target)
+    return tuple(targets.values())
+
+
+def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:
+    if models.building.broken(*path):
+        return None
+    try:
+        return models.target(name)
+    except (NoSuchAlias, NoSuchModel) as error:
+        models.building.report(*path, message=str(error))
+        return None
+
+
+def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> None:
+    known = building.inputs.runners
+    if known is not None and entry.runner not in known:
+        message = f"there is no runner `{entry.runner}`{guess(entry.runner, known)} "
+        building.report(*where, "runner", message=f"{message}Runners: {listing(sorted(known))}")
+
+
+def _check_avatar(building: Building, entry: AgentSettings, where: KeyPath) -> None:
+    """As the reference: a URL, or a file that lies inside the workspace."""
+    avatar = (entry.identity.model_extra or {}).get("avatar")
+    if not isinstance(avatar, str) or re.match(r"(data|https?):", avatar):
+        return
+    outside = avatar.startswith(("/", "\\", "~")) or ".." in re.split(r"[/\\]", avatar)
+    if outside:
+        message = "must be a data: or http(s): URL, or a path inside the agent's workspace"
+        building.report(*where, "identity", "avatar", message=message)

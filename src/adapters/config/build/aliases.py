@@ -1,0 +1,104 @@
+"""Short names for models: which one stands for what, and what is said about listed models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..read.context import Building
+from ..errors.messages import guess, listing
+
+_LISTED = ("agents", "defaults", "models")
+_WELL_KNOWN = {
+    "anthropic/claude-opus-4-6": "opus",
+    "anthropic/claude-sonnet-4-5": "sonnet",
+    "google/gemini-3-flash-preview": "gemini-flash",
+    "google/gemini-3-pro-preview": "gemini",
+    "openai/gpt-5-mini": "gpt-mini",
+    "openai/gpt-5.2": "gpt",
+}
+"""What listed models are called that have no alias of their own."""
+
+
+class NoSuchAlias(Exception):
+    """A name without a slash is nobody's alias, or leads in a circle."""
+
+
+@dataclass(slots=True)
+class Aliases:
+    """`agents.defaults.models`. What is wrong in there is reported on making it."""
+
+    building: Building
+    _meaning: dict[str, str] = field(default_factory=dict)
+    _params: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        listed = self.building.config.agents.defaults.models
+        for reference, model in listed.items():
+            if model.alias is not None:
+                self._add(model.alias, reference)
+        for reference in listed:
+            if reference in _WELL_KNOWN and listed[reference].alias is None:
+                self._meaning.setdefault(_WELL_KNOWN[reference], reference)
+        for name, model in listed.items():
+            try:
+                meant = self._follow(name)
+            except NoSuchAlias as error:
+                self.building.report(*_LISTED, name, message=str(error))
+            else:
+                self._params.setdefault(meant, {}).update(model.params)
+
+    def resolve(self, name: str) -> str | None:
+        """The `provider/model` behind a name. None where the list of models itself is at fault.
+
+        Raises NoSuchAlias.
+        """
+        try:
+            return self._follow(name)
+        except NoSuchAlias:
+            if self.building.broken(*_LISTED):
+                return None
+            raise
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What each short name, in lower case, stands for in the end."""
+        found: dict[str, str] = {}
+        for name in self._meaning:
+            reference = self.resolve(name)
+            if reference is not None:
+                found[name] = reference
+        return found
+
+    def params(self, reference: str) -> Mapping[str, Any]:
+        """The parameters given to a listed model."""
+        return self._params.get(reference, {})
+
+    def _add(self, alias: str, reference: str) -> None:
+        key = alias.strip().lower()
+        where = (*_LISTED, reference, "alias")
+        if "/" in key:
+            self.building.report(*where, message="an alias has no slash")
+        elif key in self._meaning:
+            message = f"`{self._meaning[key]}` has the same alias"
+            self.building.report(*where, message=message)
+        else:
+            self._meaning[key] = reference
+
+    def _follow(self, name: str) -> str:
+        way = [name.strip()]
+        while "/" not in way[-1]:
+            meant = self._meaning.get(way[-1].lower())
+            if meant is None:
+                raise NoSuchAlias(self._unknown(way[-1]))
+            if meant in way:
+                raise NoSuchAlias(f"the alias leads in a circle: {' -> '.join((*way, meant))}")
+            way.append(meant)
+        return way[-1]
+
+    def _unknown(self, name: str) -> str:
+        return (
+            f"`{name}` is neither `provider/model` nor an alias{guess(name, self._meaning)} "
+            f"Aliases: {listing(sorted(self._meaning))}"
+        )

@@ -1,0 +1,116 @@
+"""Which secret clients have to know, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, get_args
+
+from ....domain.models.calls import Secret
+from ....domain.settings import AuthMode, AuthSettings, ListenSettings, LockoutSettings
+from .gateway import is_loopback
+from ..read.context import Building
+from ..schema.fields import usable_secret
+from ..schema.gateway import Mode
+from ..errors.messages import TRUSTED_PROXY, listing
+
+_Kind = Literal["token", "password"]
+_NOBODY_KNOWS = Secret("")
+"""Stands in while something is wrong; settings with it never come into force."""
+
+
+def build_auth(building: Building, listen: ListenSettings) -> AuthSettings:
+    """Mode, secret and lockout. Secrets: command line, configuration, environment, generated.
+
+    Call it last: a token is generated only for a configuration that nothing is wrong with.
+    """
+    limit = building.config.gateway.auth.rate_limit
+    lockout = LockoutSettings(
+        max_attempts=limit.max_attempts,
+        window=limit.window_ms / 1000,
+        duration=limit.lockout_ms / 1000,
+        max_addresses=limit.max_addresses,
+    )
+    mode = _mode(building)
+    if mode is AuthMode.NONE:
+        _refuse_an_open_door(building, listen)
+        return AuthSettings(mode, None, lockout)
+    known = _secret(building, "password" if mode is AuthMode.PASSWORD else "token")
+    if known is None:
+        known = _missing_password(building) if mode is AuthMode.PASSWORD else _generated(building)
+    return AuthSettings(mode, known, lockout)
+
+
+def _mode(building: Building) -> AuthMode:
+    overrides = building.inputs.overrides
+    written = building.config.gateway.auth.mode
+    if overrides.auth_mode is not None:
+        if overrides.auth_mode in get_args(Mode):
+            return AuthMode(overrides.auth_mode)
+        message = f"must be one of {listing(get_args(Mode))}"
+        if overrides.auth_mode == "trusted-proxy":
+            message = TRUSTED_PROXY
+        building.problems.option("--auth", message)
+    if written is not None:
+        return AuthMode(written)
+    # A token given with the command is meant to be used, whatever else is lying about.
+    if overrides.token is not None and overrides.password is None:
+        return AuthMode.TOKEN
+    return AuthMode.TOKEN if _secret(building, "password") is None else AuthMode.PASSWORD
+
+
+def _secret(building: Building, kind: _Kind) -> Secret | None:
+    """The secret of that kind from the first place that gives one; None where none does."""
+    auth, overrides = building.config.gateway.auth, building.inputs.overrides
+    option = overrides.token if kind == "token" else overrides.password
+    if option is not None:
+        return _usable(option.reveal(), partial(building.problems.option, f"--{kind}"))
+    written = auth.token if kind == "token" else auth.password
+    if written is not None:
+        return Secret(written)
+    for product in ("OPENSOUL", "OPENCLAW"):
+        name = f"{product}_GATEWAY_{kind.upper()}"
+        if name in building.env:
+            return _usable(building.env[name], partial(building.problems.variable, name))
+    return None
+
+
+def _usable(text: str, report: Callable[[str], None]) -> Secret:
+    try:
+        return Secret(usable_secret(text))
+    except ValueError as error:
+        report(str(error))
+        return _NOBODY_KNOWS
+
+
+def _missing_password(building: Building) -> Secret:
+    if not building.broken("gateway", "auth", "password"):
+        message = "is needed in mode `password`; or set OPENSOUL_GATEWAY_PASSWORD"
+        building.report("gateway", "auth", "password", message=message)
+    return _NOBODY_KNOWS
+
+
+def _generated(building: Building) -> Secret:
+    if building.problems.any():
+        return _NOBODY_KNOWS
+    state_dir = building.locations.state_dir
+    try:
+        return Secret(building.inputs.generated_token(state_dir))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        message = f"none is given, and one cannot be made and kept in {state_dir}: {reason}"
+        building.report("gateway", "auth", "token", message=message)
+        return _NOBODY_KNOWS
+
+
+def _refuse_an_open_door(building: Building, listen: ListenSettings) -> None:
+    if all(map(is_loopback, listen.hosts)):
+        return
+    message = (
+        f"mode `none` is for loopback only, but the Gateway would listen on "
+        f"{listing(listen.hosts)}; give a token or a password, or bind to loopback"
+    )
+    if building.inputs.overrides.auth_mode is not None:
+        building.problems.option("--auth", message)
+    else:
+        building.report("gateway", "auth", "mode", message=message)

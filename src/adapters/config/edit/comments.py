@@ -1,0 +1,94 @@
+"""Comments without secrets, and back again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from ..errors.secret_texts import REDACTED, masked
+from ..read.partners import value_at
+from ..read.spans import Span
+from .redaction import redacted_value
+
+_WORTH_SEEKING = 6
+"""Shorter secrets are not looked for in comments, where they would be found in other words."""
+_MAX_SEEKING = 20_000_000
+"""Characters of comments times secrets. Beyond that comments are hidden as a whole."""
+
+Hide = Callable[[str], str]
+
+
+def _strings(value: object, hidden: object) -> Iterator[tuple[str, object]]:
+    match value:
+        case {"source": "env" | "file" | "exec"}:
+            return  # It says where a secret is, and holds none.
+        case dict():
+            for key, item in value.items():
+                yield from _strings(item, value_at(hidden, (key,)))
+        case list():
+            for i, item in enumerate(value):
+                yield from _strings(item, value_at(hidden, (i,)))
+        case str():
+            yield value, hidden
+
+
+def _secrets(value: object) -> list[str]:
+    """The secrets that are looked for in comments, the longest first."""
+    found = {old for old, new in _strings(value, redacted_value(value)) if new == REDACTED}
+    worthy = [one for one in found if len(one) >= _WORTH_SEEKING and not one.startswith("${")]
+    return sorted(worthy, key=len, reverse=True)
+
+
+class _CommentHider:
+    """Comments without secrets and without what looks like one."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = secrets
+
+    def __call__(self, comment: str) -> str:
+        start, words, end = _parts(comment)
+        for secret in self._secrets:
+            words = words.replace(secret, REDACTED)
+        return f"{start}{masked(words)}{end}"
+
+
+def hider(found: Sequence[Span], value: object) -> Hide:
+    """What hides the secrets in the comments of a text whose value is `value`."""
+    secrets = _secrets(value)
+    size = sum(len(span.text) for span in found if span.path is None)
+    return without_words if size * len(secrets) > _MAX_SEEKING else _CommentHider(secrets)
+
+
+def without_words(comment: str) -> str:
+    """A comment that says nothing."""
+    start, _, end = _parts(comment)
+    return f"{start} {REDACTED} {end}".rstrip(" ")
+
+
+def _parts(comment: str) -> tuple[str, str, str]:
+    """How a comment begins, what it says, and how it ends."""
+    block = comment.startswith("/*")
+    return comment[:2], comment[2:-2] if block else comment[2:], comment[-2:] if block else ""
+
+
+def comments_restored(
+    news: Sequence[Span], sources: Sequence[Span], held: object
+) -> Mapping[int, str]:
+    """By its place in the new text, what a comment with placeholders was.
+
+    Of several that look alike each is the one of its rank, if there are as many as there were.
+    """
+    remarks = [span.text for span in sources if span.path is None]
+    found: dict[int, str] = {}
+    for hide in (hider(sources, held), without_words):
+        former: dict[str, list[str]] = {}
+        for remark in remarks:
+            former.setdefault(hide(remark), []).append(remark)
+        hidden = [span for span in news if span.path is None and REDACTED in span.text]
+        counts, ranks = Counter(span.text for span in hidden), Counter[str]()
+        for span in hidden:
+            same, rank = former.get(span.text, []), ranks[span.text]
+            ranks[span.text] += 1
+            if len(same) == counts[span.text] or len(set(same)) == 1:
+                found.setdefault(span.start, same[min(rank, len(same) - 1)])
+    return found

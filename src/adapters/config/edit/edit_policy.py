@@ -1,0 +1,182 @@
+"""What an edit of the configuration by a client must not do: have this machine's files, variables
+or keys shown, or sent elsewhere, or name files and programs. Whoever may edit the file itself may
+do all of that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from urllib.parse import urlsplit
+
+from ....domain.ports.configuration import ConfigIssue, ConfigRefused
+from ....domain.text.placeholders import names_variable
+from ..build.built_in import BUILT_IN
+from ..errors.issues import KeyPath, dotted
+from ..errors.locations import Locations
+from ..read.context import Inputs
+from ..read.documents import Unreadable
+from ..read.includes import INCLUDE
+from ..read.partners import value_at
+from .machine import new_inert_values, new_names, tree_of
+from .redaction import redacted_value
+from .snapshots import Content
+
+_PROVIDERS: KeyPath = ("models", "providers")
+_SECRETS = "secrets"
+_READS = ("file", "exec")
+
+_INCLUDE = "a file can only be included by editing the configuration file itself"
+_SHOWN = "is shown to clients, so that it may name a variable only in the file itself"
+_READ = "a secret can only be read from a file, or by a program, by editing the configuration file"
+_PROVIDED = "says where secrets are read from, and can only be changed in the file itself"
+_ELSEWHERE = "is another server than the key was given for: give apiKey and headers anew"
+
+_VARIABLE = (
+    "may set programs' behaviour, so that it can be set only in the file itself: a client may set "
+    "only variables whose names end with KEY, TOKEN, SECRET or PASSWORD"
+)
+_CREDENTIAL_NAMES = frozenset(("KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD"))
+"""The last words of the names of variables that hold credentials, and steer no program."""
+_MAX_ISSUES = 20
+"""More of them help nobody, and an answer is not to grow with the request."""
+
+
+def check_text(before: Content, after: Content, file: str) -> None:
+    """Raises ConfigRefused for what the main file's text itself may not have."""
+    old, new = _value(before), after.value()
+    known = set(_references(old, redacted_value(old), ()))
+    added = set(_references(new, redacted_value(new), ())) - known
+    issues = [
+        ConfigIssue(dotted(path), why, file)
+        for path, _, why in sorted(added, key=lambda one: (dotted(one[0]), *one[1:]))
+    ]
+    if json.dumps(value_at(old, (_SECRETS,))) != json.dumps(value_at(new, (_SECRETS,))):
+        issues.append(ConfigIssue(_SECRETS, _PROVIDED, file))
+    issues += [ConfigIssue(dotted(path), _ELSEWHERE, file) for path in _moved(old, new)]
+    held = _steering_variables(old)
+    changed = [path for path, text in _steering_variables(new).items() if held.get(path) != text]
+    issues += [ConfigIssue(dotted(path), _VARIABLE, file) for path in changed]
+    _refuse(issues)
+
+
+def check_names(before: Content, after: Content, locations: Locations, inputs: Inputs) -> None:
+    """Raises ConfigRefused for paths, programs and addresses that are new. A configuration that
+    cannot be read is left for its reader to refuse."""
+    trees = [tree_of(content, locations, inputs) for content in (before, after)]
+    if trees[1] is not None:
+        _refuse(new_names(trees[0], trees[1], locations, inputs))
+
+
+def check_inert(before: Content, after: Content, locations: Locations, inputs: Inputs) -> None:
+    """Raises ConfigRefused for new values at keys without a schema."""
+    trees = [tree_of(content, locations, inputs) for content in (before, after)]
+    if trees[1] is not None:
+        _refuse(new_inert_values(trees[0], trees[1], locations))
+
+
+def _refuse(issues: Iterable[ConfigIssue]) -> None:
+    found = list(islice(issues, _MAX_ISSUES))
+    if found:
+        raise ConfigRefused(found)
+
+
+def _value(content: Content) -> object:
+    try:
+        return content.value() if content.exists else {}
+    except Unreadable:
+        return {}
+
+
+def _references(value: object, shown: object, path: KeyPath) -> Iterator[tuple[KeyPath, str, str]]:
+    """What only the file itself may have: its place, what is written there, and why.
+
+    Includes, secrets that are read from files, and texts that name variables and are shown; those
+    in a list by the list's place, as elements may move.
+    """
+    match value:
+        case dict():
+            if value.get("source") in _READS:
+                yield _place(path), json.dumps(value, sort_keys=True), _READ
+            for key, item in value.items():
+                below = (*path, key)
+                if key == INCLUDE:
+                    yield _place(below), json.dumps(item), _INCLUDE
+                else:
+                    yield from _references(item, value_at(shown, (key,)), below)
+        case list():
+            for i, item in enumerate(value):
+                yield from _references(item, value_at(shown, (i,)), (*path, i))
+        case str() if names_variable(value) and shown == value:
+            yield _place(path), value, _SHOWN
+
+
+def _place(path: KeyPath) -> KeyPath:
+    return tuple("*" if isinstance(key, int) else key for key in path)
+
+
+def _moved(before: object, after: object) -> Iterator[KeyPath]:
+    """Where a provider that is reached elsewhere would get the credentials that it had."""
+    providers = value_at(after, _PROVIDERS)
+    for name in providers if isinstance(providers, dict) else ():
+        path = (*_PROVIDERS, name)
+        old, new = value_at(before, path), value_at(after, path)
+        old, new = old if isinstance(old, dict) else {}, new if isinstance(new, dict) else {}
+        kept = bool(_credentials(before, name) & _credentials(after, name))
+        # A built-in provider may have a key without one being written.
+        built_in = BUILT_IN.get(name)
+        kept = kept or (built_in is not None and bool(built_in.variables) and not new.get("apiKey"))
+        usual = "" if built_in is None else built_in.base_url
+        was, now = _server(old.get("baseUrl", usual)), _server(new.get("baseUrl", usual))
+        if kept and was != now:
+            yield (*path, "baseUrl")
+        # A proxy for https only sees where a request goes.
+        elif kept and now[0] != "https" and old.get("proxy") != new.get("proxy"):
+            yield (*path, "proxy")
+
+
+def _credentials(value: object, provider: str) -> set[str]:
+    """What the calls of a provider carry and is hidden: its key, headers and parameters."""
+    models = value_at(value, ("agents", "defaults", "models"))
+    names = models if isinstance(models, dict) else {}
+    places = [("agents", "defaults", "models", name) for name in names]
+    own = [place for place in places if str(place[-1]).startswith(f"{provider}/")]
+    shown, found = redacted_value(value), set[str]()
+    for place in ((*_PROVIDERS, provider), *own):
+        found.update(_hidden_parts(value_at(value, place), value_at(shown, place)))
+    return found
+
+
+def _hidden_parts(value: object, shown: object) -> Iterator[str]:
+    match value:
+        case {"source": str()}:
+            yield json.dumps(value, sort_keys=True)
+        case dict():
+            for key, item in value.items():
+                if key not in ("baseUrl", "proxy"):
+                    yield from _hidden_parts(item, value_at(shown, (key,)))
+        case list():
+            for i, item in enumerate(value):
+                yield from _hidden_parts(item, value_at(shown, (i,)))
+        case str() | int() | float() if shown != value:
+            yield json.dumps(value)
+
+
+def _steering_variables(value: object) -> dict[KeyPath, object]:
+    """What the `env` block sets besides credentials: proxies, search paths, libraries to load."""
+    found: dict[KeyPath, object] = {}
+    for path in (("env",), ("env", "vars")):
+        block = value_at(value, path)
+        for name, text in block.items() if isinstance(block, dict) else ():
+            if str(name).upper().rpartition("_")[2] not in _CREDENTIAL_NAMES and text != {}:
+                found[(*path, name)] = text
+    found.pop(("env", "vars"), None)
+    return found
+
+
+def _server(url: object) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+    except ValueError:
+        return "", str(url)
+    return parts.scheme.lower(), parts.netloc.lower()

@@ -1,0 +1,189 @@
+"""Edits of the configuration file, one after the other, whoever makes them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ....domain.errors import InvalidRequest
+from ....domain.ports import Clock
+from ....domain.ports.configuration import (
+    ConfigConflict,
+    ConfigIssue,
+    ConfigRefused,
+    ConfigSnapshot,
+    ConfigUnwritable,
+    MakePatch,
+)
+from ..errors.issues import dotted
+from ..errors.locations import Locations
+from ..errors.secret_texts import REDACTED
+from ..read.context import Inputs
+from ..read.documents import Unreadable, parse
+from .edit_policy import check_inert, check_names, check_text
+from .hints import described_schema
+from .patching import patched
+from .placeholders import placeholders, restored_text
+from .saving import save
+from .snapshots import Content, content_of, snapshot_of
+
+HASH_REQUIRED = "config base hash required; re-run config.get and retry"
+HASH_STALE = "config changed since last load; re-run config.get and retry"
+MAX_TEXT = 1_000_000
+"""Characters of an edit. Comparing what is larger would take a processor for minutes."""
+_NOTHING_KEPT = "holds the placeholder of a secret, and the file has none there"
+
+
+class ConfigEditor:
+    """The ConfigFile over a real file. `lock_timeout`: seconds to wait for other programs.
+
+    `on_machine`: edits come from a user who may edit the file itself, as with the command line.
+    Otherwise they come from clients, and may not do everything (see `guarding` and `machine`).
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        locations: Locations,
+        *,
+        clock: Clock = time.time,
+        lock_timeout: float = 10.0,
+        on_machine: bool = False,
+    ) -> None:
+        # A configuration that is only tried out must not leave a token behind.
+        self._inputs = replace(inputs, generated_token=lambda _: "made-when-the-gateway-starts")
+        self._locations = locations
+        self._clock = clock
+        self._lock_timeout = lock_timeout
+        self._on_machine = on_machine
+        self._turn = threading.Lock()
+
+    def snapshot(self, *, reader: bool = False) -> ConfigSnapshot:
+        """See ConfigFile."""
+        content = content_of(self._locations)
+        return snapshot_of(content, self._locations, self._inputs, reader=reader)
+
+    def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
+        """See ConfigFile."""
+        given = _parsed(raw, "raw")
+        with self._locked():
+            before = content_of(self._locations)
+            _check_hash(before, base_hash)
+            return self._write(before, self._guarded(before, _with_secrets(raw, given, before)))
+
+    def patch(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
+        """See ConfigFile."""
+        given = _parsed(raw, "config.patch raw")
+        if not isinstance(given, dict):
+            raise InvalidRequest("config.patch raw must be an object", param="raw")
+        with self._locked():
+            before = content_of(self._locations)
+            _check_hash(before, base_hash)
+            text = patched(before, lambda _: given, self._locations, self._inputs)
+            return self._write(before, self._guarded(before, text))
+
+    def change(self, patch: Mapping[str, object] | MakePatch) -> ConfigSnapshot:
+        """See ConfigFile."""
+        with self._locked():
+            make = patch if callable(patch) else lambda _: patch
+            before = content_of(self._locations)
+            return self._write(before, patched(before, make, self._locations, self._inputs))
+
+    def schema(self) -> Mapping[str, object]:
+        """See ConfigFile."""
+        return described_schema(self._clock())
+
+    def _guarded(self, before: Content, text: str) -> str:
+        """The same text. Raises ConfigRefused for what only the file's own user may write there."""
+        if not self._on_machine:
+            after = Content(_encoded(text), exists=True)
+            check_text(before, after, str(self._locations.config_path))
+        return text
+
+    def _write(self, before: Content, text: str) -> ConfigSnapshot:
+        """Check the whole configuration with the new text, and save it if it is another."""
+        after = Content(_encoded(text), exists=True)
+        if not self._on_machine:
+            check_names(before, after, self._locations, self._inputs)
+        snapshot = snapshot_of(after, self._locations, self._inputs)
+        if not snapshot.valid:
+            raise ConfigRefused(snapshot.issues)
+        if not self._on_machine:
+            check_inert(before, after, self._locations, self._inputs)
+        if after.data is not None and after.data != before.data:
+            save(self._file, after.data)
+        return snapshot
+
+    @property
+    def _file(self) -> Path:
+        """The file itself, where the path is a link."""
+        return Path(os.path.realpath(self._locations.config_path))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One edit at a time, over all threads and programs."""
+        file = self._file
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(
+                file.with_name(f".{file.name}.lock"),
+                timeout=self._lock_timeout,
+                mode=0o600,
+                thread_local=False,
+            )
+            with self._turn, lock:
+                yield
+        except Timeout:
+            message = f"another program has been editing {file} for too long; try again"
+            raise ConfigUnwritable(message) from None
+        except OSError as error:
+            message = f"{file} cannot be written: {error.strerror or error}"
+            raise ConfigUnwritable(message) from error
+
+
+def _check_hash(before: Content, base_hash: str | None) -> None:
+    if base_hash is None and before.exists:
+        raise ConfigConflict(HASH_REQUIRED, param="baseHash")
+    if base_hash is not None and base_hash != before.sha256:
+        raise ConfigConflict(HASH_STALE, param="baseHash")
+
+
+def _parsed(raw: str, name: str) -> object:
+    if len(raw) > MAX_TEXT:
+        raise InvalidRequest(f"{name} is longer than {MAX_TEXT} characters", param="raw")
+    _encoded(raw)
+    try:
+        return parse(raw)
+    except Unreadable as error:
+        line = "" if error.line is None else f" (line {error.line})"
+        raise InvalidRequest(f"{name} {error.message}{line}", param="raw") from None
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        message = "the text holds half of a surrogate pair, which is no character"
+        raise InvalidRequest(message, param="raw") from None
+
+
+def _with_secrets(raw: str, given: object, before: Content) -> str:
+    """The text with placeholders replaced by what the file has in their place."""
+    if REDACTED not in raw:
+        return raw
+    try:
+        held_text, held = before.text or "{}", before.value()
+    except Unreadable:
+        held_text, held = "{}", {}
+    kept = placeholders(given, held)
+    missing = [path for path, source in kept.items() if source is None]
+    if missing:
+        raise ConfigRefused([ConfigIssue(dotted(path), _NOTHING_KEPT, "raw") for path in missing])
+    return restored_text(raw, kept, held_text)

@@ -1,0 +1,120 @@
+"""Taking members out of a parsed JSON5 object or list, and putting some in, comments in mind.
+
+The library keeps white space and comments in lists before and behind keys and values. What stands
+before the first member belongs to the container; what stands behind a comma, to the next member.
+"""
+
+from __future__ import annotations
+
+from json5.model import Comment, JSONArray, JSONObject, Key, LineComment, Value
+
+from .json5_style import Style, Wording
+
+Gap = list[str | Comment]
+"""White space and comments between two things."""
+
+
+class Members:
+    """The members of an object or the elements of a list, which are changed in place."""
+
+    def __init__(self, node: JSONObject | JSONArray) -> None:
+        self._node = node
+
+    def style(self, around: Style, wording: Wording) -> Style:
+        """How the members are laid out. `around`: the style of what holds the container."""
+        count, outer = len(self._node.values), around.inner
+        deeper = outer + wording.unit
+        if not count:
+            return Style(around.multi, outer, deeper)
+        first = self._before(0)
+        multi = _breaks(first) or _breaks(self._before(count - 1))
+        inner = _indentation(first)
+        if inner is None:
+            inner = deeper if multi else outer
+        return Style(multi, outer, inner)
+
+    def drop(self, i: int) -> None:
+        """Take out a member with the comment behind it on its line; other comments stay."""
+        node, before = self._node, self._before(i)
+        last = i == len(node.values) - 1
+        behind = self._end() if last else self._before(i + 1)
+        gap = _closed(before, behind, last=last)
+        del node.values[i]
+        if isinstance(node, JSONObject):
+            del node.keys[i]
+        if not last:
+            self._set_before(i, gap)
+        elif i == 0:
+            node.trailing_comma, node.leading_wsc = None, gap
+        elif node.trailing_comma is not None:
+            node.trailing_comma.wsc_after = gap
+        else:
+            node.values[-1].wsc_after = [*node.values[-1].wsc_after, *gap]
+
+    def append(self, key: Key | None, value: Value, style: Style) -> None:
+        """Put in a member at the end, behind all comments there."""
+        node = self._node
+        end = self._end()
+        cut = len(end) - 1 if end and isinstance(end[-1], str) else len(end)
+        comments, rest = end[:cut], end[cut:]
+        multi = style.multi or any(isinstance(item, LineComment) for item in comments)
+        space = " " if node.values or key is not None else ""
+        start: Gap = ["\n" + style.inner if multi else space]
+        if multi and not _breaks(rest):
+            rest = ["\n" + style.outer]
+        elif not node.values and not multi:
+            rest = [space]
+        if node.trailing_comma is not None:
+            node.trailing_comma.wsc_after, rest = rest, []
+        elif node.values:
+            # The comma comes right behind the value, so that comments stay on its line.
+            node.values[-1].wsc_after, comments = ([], comments) if multi else (comments, [])
+        value.wsc_after = rest
+        self._insert(key, value)
+        self._set_before(len(node.values) - 1, [*comments, *start])
+
+    def _insert(self, key: Key | None, value: Value) -> None:
+        node = self._node
+        if isinstance(node, JSONObject) and key is not None:
+            node.keys.append(key)
+        node.values.append(value)
+
+    def _end(self) -> Gap:
+        """What stands before the closing bracket."""
+        node = self._node
+        if not node.values:
+            return node.leading_wsc
+        return (node.trailing_comma or node.values[-1]).wsc_after
+
+    def _first(self, i: int) -> Key | Value:
+        node = self._node
+        return node.keys[i] if isinstance(node, JSONObject) else node.values[i]
+
+    def _before(self, i: int) -> Gap:
+        return self._node.leading_wsc if i == 0 else self._first(i).wsc_before
+
+    def _set_before(self, i: int, gap: Gap) -> None:
+        self._first(i).wsc_before = [] if i == 0 else gap
+        if i == 0:
+            self._node.leading_wsc = gap
+
+
+def _breaks(gap: Gap) -> bool:
+    return any(isinstance(item, str) and "\n" in item for item in gap)
+
+
+def _indentation(gap: Gap) -> str | None:
+    """What stands before a member on its line, if that is white space after a line break."""
+    last = gap[-1] if gap else None
+    return last.rpartition("\n")[2] if isinstance(last, str) and "\n" in last else None
+
+
+def _closed(before: Gap, behind: Gap, *, last: bool) -> Gap:
+    """The gap that is left of the two around something taken out; `last`: a bracket follows."""
+    kept = before[:-1] if before and isinstance(before[-1], str) else before
+    line_end = next((i for i, item in enumerate(behind) if _breaks([item])), None)
+    if line_end is not None:
+        return [*kept, *behind[line_end:]]
+    if last and not (kept and isinstance(kept[-1], LineComment)):
+        return [*kept, *behind]
+    return [*before, *(behind[1:] if behind and isinstance(behind[0], str) else behind)]

@@ -1,0 +1,122 @@
+"""Secrets leave as a placeholder, and come back from it: in texts, and in values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyjson5
+
+from ..errors.issues import KeyPath
+from ..errors.secret_texts import REDACTED
+from ..read.partners import Views, partners, value_at
+from ..read.spans import Span, exchanged, spans
+from .comments import Hide, comments_restored, hider, without_words
+from .redaction import hides_keys, redacted_value
+
+Kept = Mapping[KeyPath, KeyPath | None]
+"""For each place of a placeholder, the place of what it stands for; None where there is none."""
+
+
+def hidden_text(text: str, value: object, *, reader: bool = False) -> str | None:
+    """A file's text, whose value is `value`, with placeholders for its secrets.
+
+    A reader gets no comments, and no text where its keys are hidden.
+    """
+    if reader and hides_keys(value):
+        return None
+    found = list(spans(text))
+    hide = without_words if reader else hider(found, value)
+    return exchanged(text, _hidden_spans(found, redacted_value(value, reader=reader), hide))
+
+
+def placeholders(given: object, held: object) -> Kept:
+    """The placeholders in `given`, and where in `held` that is what each was made from.
+
+    Elements of lists correspond by their `id`, others where all that is shown of them is the same:
+    a secret never comes back beside an address that it was not written for.
+    """
+    views = (redacted_value(held), redacted_value(held, reader=True))
+    return dict(_placeholders(given, held, views, (), ()))
+
+
+def restored_text(text: str, given: Kept, held: str) -> str:
+    """`text` with what `held` has written, where placeholders are kept."""
+    sources = list(spans(held))
+    written = {span.path: span.text for span in sources if span.path is not None}
+    news = list(spans(text))
+    comments = comments_restored(news, sources, pyjson5.decode(held))
+    return exchanged(text, _restored_spans(news, given, written, comments))
+
+
+def restored_value(given: object, kept: Kept, held: object, path: KeyPath = ()) -> object:
+    """`given` with what `held` has, where placeholders are kept."""
+    source = kept.get(path)
+    if source is not None:
+        return value_at(held, source)
+    match given:
+        case dict():
+            return {
+                key: restored_value(item, kept, held, (*path, key)) for key, item in given.items()
+            }
+        case list():
+            return [restored_value(item, kept, held, (*path, i)) for i, item in enumerate(given)]
+        case _:
+            return given
+
+
+def _placeholders(
+    given: object, held: object, views: Views, path: KeyPath, source: KeyPath
+) -> Iterator[tuple[KeyPath, KeyPath | None]]:
+    match given:
+        case dict():
+            for key, item in given.items():
+                below = (value_at(held, (key,)), _below(views, key))
+                yield from _placeholders(item, *below, (*path, key), (*source, key))
+        case list():
+            for i, (item, j) in enumerate(zip(given, partners(given, held, views), strict=True)):
+                below = (None, ()) if j is None else (value_at(held, (j,)), _below(views, j))
+                yield from _placeholders(item, *below, (*path, i), (*source, i if j is None else j))
+        case str() if REDACTED in given:
+            known = isinstance(held, str | int | float) and given in views
+            yield path, source if known else None
+
+
+def _below(views: Views, key: str | int) -> Views:
+    return [value_at(view, (key,)) for view in views]
+
+
+def _hidden_spans(found: Sequence[Span], shown: object, hide: Hide) -> Iterator[tuple[Span, str]]:
+    for span in found:
+        if span.path is None:
+            yield span, hide(span.text)
+            continue
+        text, is_text = value_at(shown, span.path), span.text[0] in "\"'"
+        if is_text and not isinstance(text, str):
+            # The key is given twice, and what counts is something else.
+            text = REDACTED
+        if isinstance(text, str) and not (is_text and text == pyjson5.decode(span.text)):
+            yield span, _quoted(text, span.text[0] if is_text else '"')
+
+
+def _restored_spans(
+    news: Sequence[Span], kept: Kept, written: Mapping[KeyPath, str], comments: Mapping[int, str]
+) -> Iterator[tuple[Span, str]]:
+    for span in news:
+        if REDACTED not in span.text:
+            continue
+        if span.path is None:
+            yield span, comments.get(span.start, span.text)
+        elif (source := kept.get(span.path)) is not None and source in written:
+            old, quote = written[source], span.text[0]
+            # A text without single quotes may be meant for whoever reads JSON only.
+            alike = old[0] == quote or old[0] not in "\"'"
+            yield span, old if alike else _quoted(pyjson5.decode(old), quote)
+
+
+def _quoted(text: str, quote: str) -> str:
+    """A string as JSON5 has it in these quotes."""
+    written = json.dumps(text, ensure_ascii=False)
+    if quote == '"':
+        return written
+    return "'" + written[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"

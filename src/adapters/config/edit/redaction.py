@@ -1,0 +1,206 @@
+"""Showing a configuration without giving its secrets away.
+
+There are two views. An administrator sees all but what the schema marks, and what looks like a
+secret by its name or its value. For a reader, guesses are not good enough: below keys without a
+schema every string is hidden, and so is where files are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
+
+from ..errors.issues import KeyPath
+from ..errors.secret_names import sounds_secret
+from ..errors.secret_texts import REDACTED, masked
+from ..loading import Loaded
+from ..read.documents import Node
+from ..read.includes import INCLUDE
+from ..schema import INERT, Root, StarPath
+from ..schema.walk import Shape, below, mark
+
+_PLACES = ("directory", "file", "log", "store")
+"""Marks of keys whose paths are for administrators."""
+_TELLING = 4
+"""A number of that many digits may be a secret, such as a PIN; a smaller one is none."""
+_LONGEST_KEY = 64
+_PLAIN_KEY = re.compile(r"[A-Za-z$*][A-Za-z_.*-]*")
+_NAMES, _VALUES = ("name", "key", "header", "field", "id"), ("value", "val", "content", "text")
+"""Members of an object that is a name with its value."""
+
+
+def redacted(loaded: Loaded, *, reader: bool = False) -> dict[str, Any]:
+    """The configuration in force, defaults included, with secrets replaced by REDACTED.
+
+    Strings that name variables are shown as they are written. `reader`: for somebody who is no
+    administrator.
+    """
+    dump = loaded.config.model_dump(by_alias=True, exclude_none=True)
+    shown: dict[str, Any] = _View(reader, loaded.tree).shown(dump, _ROOT)
+    return shown
+
+
+def redacted_value(value: object, *, reader: bool = False) -> object:
+    """What a configuration file holds, as it is written, with secrets replaced by REDACTED."""
+    return _View(reader).shown(value, _ROOT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value stands. `shape`: None where there is no schema."""
+
+    path: KeyPath
+    stars: StarPath
+    shape: Shape | None
+    field: FieldInfo | None = None
+
+    def below(self, key: str | int) -> _Place:
+        found = below(self.shape, key) if self.shape is not None else None
+        many = self.shape is not None and self.shape.kind in ("record", "list")
+        stars = (*self.stars, "*" if many else str(key))
+        if found is None or stars in INERT:
+            return _Place((*self.path, key), stars, None)
+        # The elements of a list have what the list is marked with.
+        field = self.field if isinstance(key, int) else found[1]
+        return _Place((*self.path, key), stars, found[0], field)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether anything may stand there."""
+        return self.shape is None or self.shape.kind == "anything"
+
+    def marked(self, name: str) -> Any:
+        return None if self.field is None else mark(self.field, name)
+
+    def takes(self, text: str) -> bool:
+        """Whether the schema has texts there, and this one where it has a list of them."""
+        scalar = self.is_free or (self.shape is not None and self.shape.kind == "scalar")
+        if self.field is None:
+            return scalar
+        return _takes(self.field.annotation if scalar else None, self.field.metadata, text)
+
+
+_ROOT = _Place((), (), Shape("object", model=Root))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """`tree`: where the values come from, if it is known."""
+
+    reader: bool
+    tree: Node = field(default_factory=lambda: Node({}, "", ()))
+
+    def shown(self, value: Any, place: _Place) -> Any:
+        match value:
+            case dict():
+                named = place.is_free and _names_secret(value)
+                return {
+                    self._key(key, i, place): self._member(item, place.below(key), named)
+                    for i, (key, item) in enumerate(value.items())
+                }
+            case list():
+                return self._list(value, place)
+            case str():
+                return self._text(value, place)
+            case _ if self.reader and place.is_free:
+                return hidden(value)
+            case _:
+                return value
+
+    def _member(self, value: Any, place: _Place, named: bool) -> Any:
+        key = str(place.path[-1])
+        if key == INCLUDE and not self.reader:
+            return value
+        guessed = place.field is None and (place.is_free or place.takes(""))
+        if guessed and not sounds_secret(key) and not (named and key in _VALUES):
+            guessed = False
+        if guessed or place.marked("x-secret"):
+            return hidden(value, includes=self.reader)
+        return self.shown(value, place)
+
+    def _list(self, items: list[Any], place: _Place) -> list[Any]:
+        shown, option = [], False
+        for i, item in enumerate(items):
+            # The words of a command: `--token` is followed by one.
+            shown.append(hidden(item) if option else self.shown(item, place.below(i)))
+            option = place.is_free and _is_secret_option(item)
+        return shown
+
+    def _text(self, text: str, place: _Place) -> str:
+        node, rest = self.tree.at(place.path)
+        written = text if rest or node.written is None else node.written
+        if self.reader and (
+            place.is_free or place.marked("x-machine") in _PLACES or not place.takes(text)
+        ):
+            return REDACTED
+        if place.shape is not None and place.field is not None and not place.takes(""):
+            # A text where none belongs may be anything.
+            return written if place.takes(text) else REDACTED
+        return masked(written)
+
+    def _key(self, key: Any, i: int, place: _Place) -> Any:
+        return f"{REDACTED}{i}" if self.reader and _is_odd(key, place) else key
+
+
+def hides_keys(value: Any, place: _Place = _ROOT) -> bool:
+    """Whether there are keys that are hidden from a reader, who then cannot have the text."""
+    if isinstance(value, dict):
+        return any(_is_odd(key, place) or hides_keys(item, place.below(key))
+                   for key, item in value.items())  # fmt: skip
+    return isinstance(value, list) and any(
+        hides_keys(item, place.below(i)) for i, item in enumerate(value)
+    )
+
+
+def hidden(value: Any, *, includes: bool = False) -> Any:
+    """Every string in `value` replaced, and every number that is long enough for a secret.
+
+    `includes`: also the paths of included files, which are no secrets.
+    """
+    match value:
+        case dict():
+            return {
+                key: item if key == INCLUDE and not includes else hidden(item, includes=includes)
+                for key, item in value.items()
+            }
+        case list():
+            return [hidden(item, includes=includes) for item in value]
+        case str():
+            return REDACTED
+        case bool():
+            return value
+        case int() | float() if sum(map(str.isdigit, repr(value))) >= _TELLING:
+            return REDACTED
+        case _:
+            return value
+
+
+def _is_odd(key: Any, place: _Place) -> bool:
+    """Whether a key may be a secret itself: somebody's name or number, or a token."""
+    if not place.is_free or not isinstance(key, str):
+        return False
+    return len(key) > _LONGEST_KEY or _PLAIN_KEY.fullmatch(key) is None
+
+
+def _names_secret(members: dict[Any, Any]) -> bool:
+    names = (members.get(name) for name in _NAMES)
+    return any(isinstance(name, str) and sounds_secret(name) for name in names)
+
+
+def _is_secret_option(word: Any) -> bool:
+    return isinstance(word, str) and word.startswith("-") and sounds_secret(word.lstrip("-"))
+
+
+def _takes(annotation: Any, metadata: Iterable[Any], text: str) -> bool:
+    inputs = [one.json_schema_input_type for one in metadata if isinstance(one, BeforeValidator)]
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return text in args
+    if origin is Annotated:
+        return _takes(args[0], args[1:], text)
+    return annotation is str or any(_takes(arm, (), text) for arm in (*inputs, *args))

@@ -1,0 +1,219 @@
+"""Reading configuration files: JSON5 text becomes a tree that knows where each value stands."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pyjson5
+
+from ..errors.issues import Issue, KeyPath, Signature, dotted
+from .scanning import line_of, scan
+
+MAX_DEPTH = 64
+"""How deep objects and lists may be nested."""
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value and its origin: the file, and the path inside that file.
+
+    `written` is the text as it stands in the file where it names environment variables.
+    """
+
+    value: Scalar | dict[str, Node] | list[Node]
+    file: str
+    path: KeyPath
+    written: str | None = None
+
+    def plain(self) -> object:
+        """The value alone, as JSON has it."""
+        match self.value:
+            case dict():
+                return {key: node.plain() for key, node in self.value.items()}
+            case list():
+                return [node.plain() for node in self.value]
+            case _:
+                return self.value
+
+    def walk(self, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
+        """Every node with its path from here on, parents first."""
+        yield path, self
+        for key, node in children(self):
+            yield from node.walk((*path, key))
+
+    def at(self, path: KeyPath) -> tuple[Node, KeyPath]:
+        """The deepest node on the way to `path`, and what of the way is left."""
+        node = self
+        for i, key in enumerate(path):
+            below = _child(node, key)
+            if below is None:
+                return node, path[i:]
+            node = below
+        return node, ()
+
+
+def _child(node: Node, key: str | int) -> Node | None:
+    match node.value:
+        case dict():
+            return node.value.get(key) if isinstance(key, str) else None
+        case list() if isinstance(key, int) and 0 <= key < len(node.value):
+            return node.value[key]
+        case _:
+            return None
+
+
+def children(node: Node) -> list[tuple[str | int, Node]]:
+    """The members or elements of a node."""
+    match node.value:
+        case dict():
+            return list(node.value.items())
+        case list():
+            return list(enumerate(node.value))
+        case _:
+            return []
+
+
+class Unreadable(Exception):
+    """A file cannot be read or is no JSON5."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+@dataclass(slots=True)
+class Files:
+    """The files of one attempt to load, and what was found wrong while reading them."""
+
+    issues: list[Issue] = field(default_factory=list)
+    signatures: dict[str, Signature | None] = field(default_factory=dict)
+    """Taken before the content was read, so that a later change is never missed."""
+    lines: dict[str, Mapping[KeyPath, int]] = field(default_factory=dict)
+    incomplete: bool = False
+    """Something could not be read, so that nothing can be concluded from what is missing."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the bytes, in hexadecimal."""
+    given: Mapping[str, bytes] = field(default_factory=dict)
+    """By file, content that counts instead of what the file holds."""
+
+    def read(self, file: str) -> Node:
+        """The content of a file. Raises Unreadable, and FileNotFoundError."""
+        text = self._text(file)
+        value = parse(text)
+        positions = scan(text)
+        if file not in self.lines:
+            for twice in positions.duplicates:
+                message = f"this key is given twice; the first is on line {twice.first}"
+                self.issues.append(Issue(file, dotted(twice.path), twice.line, message))
+        self.lines[file] = positions.lines
+        return _tree(value, file, ())
+
+    def fail(self, issue: Issue) -> None:
+        """Something could not be read."""
+        self.issues.append(issue)
+        self.incomplete = True
+
+    def line(self, file: str, path: KeyPath) -> int | None:
+        """The line of that path, or of the nearest key above it."""
+        known = self.lines.get(file, {})
+        above = (known[path[:end]] for end in range(len(path), 0, -1) if path[:end] in known)
+        return next(above, 1 if known else None)
+
+    def _text(self, file: str) -> str:
+        self.signatures[file] = signature_of(file)
+        data = self.given[file] if file in self.given else self._content(file)
+        self.digests[file] = hashlib.sha256(data).hexdigest()
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = line_of(data[: error.start].decode("utf-8"), error.start)
+            raise Unreadable("is not UTF-8 text", line) from error
+
+    def _content(self, file: str) -> bytes:
+        try:
+            with open(file, "rb") as opened:
+                self.signatures[file] = _signature(os.fstat(opened.fileno()))
+                return opened.read()
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a usable path"
+            raise Unreadable(f"cannot be read: {reason}") from error
+
+
+def signature_of(file: str) -> Signature | None:
+    """The signature that a file has now; None where there is none."""
+    try:
+        return _signature(os.stat(file))
+    except (OSError, ValueError):
+        return None
+
+
+def _signature(stat: os.stat_result) -> Signature:
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def parse(text: str) -> object:
+    """The value of a JSON5 text. Raises Unreadable; its message repeats nothing of the text."""
+    try:
+        return pyjson5.decode(text, maxdepth=MAX_DEPTH)
+    except pyjson5.Json5NestingTooDeep as error:
+        message = f"is nested more than {MAX_DEPTH} levels deep"
+        raise Unreadable(message, _line(text, error)) from None
+    except pyjson5.Json5DecoderException as error:
+        raise Unreadable(f"is not valid JSON5: {_fault(error)}", _line(text, error)) from None
+
+
+_NEAR = re.compile(r"near (\d+)")
+_QUOTED = re.compile(r"b'(\w+)'")
+_CODE_POINT = re.compile(r", found U\+[0-9a-fA-F]+|U\+([0-9a-fA-F]+)")
+_NAMES = {
+    "JSON5Value": "a value",
+    "NumericLiteral": "number (cut short or too large)",
+    "colon": "a colon",
+    "comma": "comma",
+}
+
+
+def _line(text: str, error: pyjson5.Json5DecoderException) -> int | None:
+    near = _NEAR.search(str(error.args[0]))
+    if near is None:
+        return None
+    if isinstance(error, pyjson5.Json5ExtraData):
+        # It names the end of the value, not the beginning of what should not be there.
+        behind = int(near.group(1))
+        return line_of(text, len(text) - len(text[behind:].lstrip()))
+    return line_of(text, int(near.group(1)) - 1)
+
+
+def _fault(error: pyjson5.Json5DecoderException) -> str:
+    """The parser's finding in plain words; what stands there instead is not repeated."""
+    found = str(error.args[0])
+    found = _NEAR.sub("here", found).replace(" starting here", ", which begins on this line,")
+    found = _CODE_POINT.sub(lambda match: _character(match.group(1)), found)
+    found = _QUOTED.sub(lambda match: _NAMES.get(match.group(1), match.group(1)), found)
+    return found[:1].lower() + found[1:].rstrip(", ")
+
+
+def _character(code: str | None) -> str:
+    return f"`{chr(int(code, 16))}`" if code and chr(int(code, 16)) in "{}[]:,/*\"'" else ""
+
+
+def _tree(value: object, file: str, path: KeyPath) -> Node:
+    match value:
+        case dict():
+            members = {key: _tree(item, file, (*path, key)) for key, item in value.items()}
+            return Node(members, file, path)
+        case list():
+            return Node([_tree(item, file, (*path, i)) for i, item in enumerate(value)], file, path)
+        case str() | int() | float() | None:
+            return Node(value, file, path)
+        case _:
+            raise TypeError(f"no JSON value: {type(value).__name__}")

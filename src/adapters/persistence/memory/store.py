@@ -1,0 +1,96 @@
+"""Sessions in this process's memory: the same promises, except that nothing outlives it."""
+
+from __future__ import annotations
+
+import time
+
+from ....domain.ports import Clock, StoredSession, Transcript, Turn
+from ....domain.sessions.history import newest_that_fit
+from ....domain.sessions.keys import SessionKey
+from ..common.codec import encode
+from .catalog import MemoryCatalog
+from .sessions import HeldSession
+
+
+class MemoryStore(MemoryCatalog):
+    """A SessionStore and SessionCatalog for one process. What it holds grows with what is said,
+    and goes on close. `steady` never jumps."""
+
+    def __init__(self, *, steady: Clock = time.monotonic) -> None:
+        super().__init__()
+        self._steady = steady
+        self._max_one_off_bytes: int | None = None
+        self._one_off_bytes = 0
+
+    async def open(self) -> None:
+        self._is_open = True
+
+    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+        self._require_open()
+        session = self._sessions.get(key)
+        if session is None:
+            return None
+        current = session.current
+        tail = newest_that_fit(current.messages, budget)
+        count = len(current.messages)
+        return StoredSession(
+            key=key,
+            session_id=current.session_id,
+            updated_at=session.updated_at,
+            message_count=count,
+            tail=Transcript(tail, complete=len(tail) == count),
+            settings=session.settings,
+        )
+
+    async def append(self, turn: Turn) -> None:
+        self._require_open()
+        if turn.run_id in self._turns:
+            return
+        session = self._sessions.get(turn.key)
+        if session is None:
+            session = HeldSession(turn.key, turn.at, turn.at, turn.one_off)
+            if turn.one_off:
+                session.kept_from = self._steady()
+                session.size = sum(len(encode(message)) for message in turn.messages)
+                self._one_off_bytes += session.size
+            self._sessions[turn.key] = session
+        session.add(turn)
+        self._turns[turn.run_id] = turn
+        if turn.one_off:
+            self._shrink()
+
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        self._require_open()
+        self._max_one_off_bytes = max_bytes
+        before = float("-inf") if keep is None else self._steady() - keep
+        expired = [one.key for one in self._one_offs() if one.kept_from < before]
+        return sum(map(self._forget, expired)) + self._shrink()
+
+    def _one_offs(self) -> list[HeldSession]:
+        """The oldest first."""
+        return [session for session in self._sessions.values() if session.one_off]
+
+    def _shrink(self) -> int:
+        most = self._max_one_off_bytes
+        if most is None or self._one_off_bytes <= most:
+            return 0
+        one_offs = self._one_offs()
+        self._one_off_bytes = sum(session.size for session in one_offs)
+        pruned = 0
+        for session in one_offs:
+            if self._one_off_bytes <= most:
+                break
+            self._one_off_bytes -= session.size
+            pruned += self._forget(session.key)
+        return pruned
+
+    async def check_writable(self) -> None:
+        self._require_open()
+
+    async def check(self) -> None:
+        self._require_open()
+
+    async def close(self) -> None:
+        self._is_open = False
+        self._sessions.clear()
+        self._turns.clear()

@@ -1,0 +1,79 @@
+"""The files of an open database: SQLite goes on writing to files that were deleted or replaced."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from .integrity import Damaged, check_all
+from .schema import open_reader
+
+
+class FileLost(OSError):
+    """The path of a database does not name the file any more that is open."""
+
+
+class DatabaseFiles:
+    """The database and its write-ahead log as they were found; made right after they were opened.
+
+    `-shm` is not watched: what is lost with it is made anew from the log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._log = f"{path.resolve()}-wal"
+        found = os.stat(self._path)
+        self._inode = found.st_dev, found.st_ino
+        self._size = found.st_size
+        self._log_inode: tuple[int, int] | None = None
+        self._damage: Damaged | None = None
+        with suppress(FileNotFoundError):
+            log = os.stat(self._log)
+            self._log_inode = log.st_dev, log.st_ino
+
+    def seem_in_place(self) -> bool:
+        """False where `check` is called for. One system call: this is asked for every run."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return False
+        return (
+            self._damage is None
+            and (found.st_dev, found.st_ino) == self._inode
+            and (found.st_size >= self._size)
+        )
+
+    def check(self) -> None:
+        """Raises FileLost, and Damaged where the database was cut short. Two system calls, unless
+        it is shorter than it was: then all of it is read."""
+        if self._damage is not None:
+            raise self._damage
+        found = self._stat(self._path, self._inode)
+        if self._log_inode is not None:
+            self._stat(self._log, self._log_inode)
+        if found.st_size < self._size:
+            self._check_content(found.st_size)
+        self._size = found.st_size
+
+    def _stat(self, path: str, inode: tuple[int, int]) -> os.stat_result:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            raise FileLost(f"{path} was deleted or moved while it was in use") from error
+        if (found.st_dev, found.st_ino) != inode:
+            raise FileLost(f"{path} was replaced by another file while it was in use")
+        return found
+
+    def _check_content(self, size: int) -> None:
+        """Another program may have tidied up. A new connection has nothing in its cache."""
+        try:
+            if not size:  # To SQLite that is a new database, whose log it would delete.
+                raise Damaged("it is empty")
+            with closing(open_reader(Path(self._path))) as connection:
+                check_all(connection)
+        except sqlite3.Error as error:
+            cut = f"{self._path} was cut short while it was in use: {error}"
+            self._damage = Damaged(cut)
+            raise self._damage from error

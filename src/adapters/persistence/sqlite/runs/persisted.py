@@ -1,0 +1,76 @@
+"""What a Log knows of its file."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from .....domain.errors import StoreFailed
+from .....domain.runs.events import EventSpan
+from .....domain.runs.records import RunStatus
+from ...common.event_logs import Log, Waiters, size_of
+from .writes import Batch
+
+
+@dataclass(slots=True, eq=False)
+class KeptLog(Log):
+    """A Log that is brought to the disk."""
+
+    taken: int = 0
+    """Events up to this one were handed to the writer."""
+    kept: int = 0
+    """Events up to this one are in the file, but for those that fell out."""
+    trimmed: int = 1
+    """Events before this one are no longer in the file."""
+    known: bool = False
+    """The Run is in the file."""
+    told: RunStatus | None = None
+    """The status that was handed to the writer."""
+    dirty: bool = False
+    """There is something for the writer, and it will be fetched."""
+    kept_from: float | None = None
+    """When the Run ended, by the clock of what expires."""
+    claim: asyncio.Future[None] | None = None
+    """There while a reservation is being written or taken back."""
+    kept_waiters: Waiters = field(default_factory=set)
+
+    def take(self) -> Batch:
+        """What the file does not know yet."""
+        self.dirty = False
+        count = min(self.last - self.taken, len(self.events))
+        new = tuple(self.events[len(self.events) - count :])
+        changed = self.told is not self.status
+        dropped = self.first if self.first > self.trimmed else 0
+        batch = Batch(
+            self.number,
+            self.record if changed else None,
+            known=self.known,
+            told=EventSpan(self.last - len(new) + 1, new) if new else None,
+            drop_before=dropped,
+            kept_from=self.kept_from,
+        )
+        self.taken, self.told = self.last, self.status
+        self.trimmed = max(self.trimmed, dropped)
+        return batch
+
+    def shrink(self) -> None:
+        """Let the events go but for the terminal one. Who asks for them finds them expired."""
+        del self.events[:-1]
+        self.size = size_of(self.events[0])
+
+    def untake(self) -> None:
+        """What was taken has not reached the file."""
+        self.taken, self.told = self.kept, None
+
+    def renew(self) -> None:
+        """The file is another one, which has nothing of this log."""
+        self.known, self.told = False, None
+        self.taken = self.kept = self.first - 1
+        self.trimmed = self.first
+
+    def disappoint(self, why: str) -> None:
+        """Who waits for the file waits in vain."""
+        for waiter in self.kept_waiters:
+            if not waiter.done():
+                waiter.set_exception(StoreFailed(why))
+        self.kept_waiters.clear()

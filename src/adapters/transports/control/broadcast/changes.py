@@ -1,0 +1,24 @@
+"""What changes about sessions is told to those who may know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .....domain.ports import Clock
+from .....domain.services.sessions import SessionDesk
+from .....domain.sessions.keys import SessionKey
+from .hub import Hub
+
+
+def tell_changes(desk: SessionDesk, hub: Hub, clock: Clock) -> Callable[[], None]:
+    """Have everybody told of changed Sessions, and those who want to know of a Session that a
+    message was put into it; what is returned ends that. Neither event has content."""
+
+    def changed(key: SessionKey, change: str) -> None:
+        ts = int(clock() * 1_000)
+        told = {"key": str(key), "sessionKey": str(key), "agentId": key.agent_id, "ts": ts}
+        hub.broadcast("sessions.changed", {**told, "change": change, "reason": change})
+        if change == "injected":
+            hub.tell_session(key, "session.message", told)
+
+    return desk.on_change(changed)

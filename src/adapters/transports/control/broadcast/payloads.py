@@ -1,0 +1,198 @@
+"""What a Run's events look like on the control protocol: the payloads of `agent` and `chat`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .....domain.errors import FailureKind
+from .....domain.models.calls import ReasoningDelta, TextDelta, Usage
+from .....domain.runs.events import Aborted, Failed, Finished, RunEvent, Started
+from .....domain.runs.records import RunRecord
+from .....domain.sessions.records import KeptMessage
+from ...http.json_text import dumps
+
+_CUMULATIVE = 64 * 1024
+"""Characters up to which an `assistant` event repeats all the text so far. Beyond that it would
+cost more than the answer itself many times over; `delta` is always there."""
+
+_ERROR_KINDS: Mapping[FailureKind, str] = {
+    FailureKind.TIMEOUT: "timeout",
+    FailureKind.RATE_LIMIT: "rate_limit",
+    FailureKind.CONTEXT_TOO_LONG: "context_length",
+}
+
+
+@dataclass(slots=True)
+class Telling:
+    """Makes the payloads of one Run's `agent` events.
+
+    `cumulative`: repeat the text so far, as clients of the reference expect it of the general
+    telling; who follows from a number on puts the deltas together.
+    """
+
+    record: RunRecord
+    cumulative: bool = True
+    _started_at: float | None = None
+    _text: list[str] = field(default_factory=list)
+    _length: int = 0
+    _head: bytes = b""
+    _tail: bytes = b""
+
+    def __post_init__(self) -> None:
+        told = {"sessionKey": str(self.record.session_key), "agentId": self.record.agent_id}
+        self._head = b'{"runId":' + dumps(self.record.id) + b',"seq":'
+        self._tail = b"," + dumps(told)[1:]
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        if len(self._text) > 1:
+            self._text = ["".join(self._text)]
+        return self._text[0] if self._text else ""
+
+    def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
+        """The payload for the next event; `at`: Unix seconds."""
+        self.note(event, at)
+        return self.payload(seq, event, at)
+
+    def note(self, event: RunEvent, at: float) -> None:
+        """Take the next event into account, whether or not its payload is asked for."""
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+            self._length += len(event.text)
+        elif isinstance(event, Started):
+            self._started_at = at
+
+    def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
+        """The payload for the event that was noted last."""
+        return self._payload(seq, *self._data(event, at), at)
+
+    def brief(self, seq: int, delta: str, at: float) -> bytes:
+        """The payload for a piece of the answer, without what came before it."""
+        return self._payload(seq, "assistant", dumps({"delta": delta}), at)
+
+    def _payload(self, seq: int, stream: str, data: bytes, at: float) -> bytes:
+        return b'%b%d,"stream":"%b","data":%b,"ts":%d%b' % (
+            self._head,
+            seq,
+            stream.encode(),
+            data,
+            int(at * 1_000),
+            self._tail,
+        )
+
+    def _data(self, event: RunEvent, at: float) -> tuple[str, bytes]:
+        match event:
+            case TextDelta(text=delta):
+                if self.cumulative and self._length <= _CUMULATIVE:
+                    return "assistant", dumps({"text": self.text, "delta": delta})
+                return "assistant", dumps({"delta": delta})
+            case ReasoningDelta(text=delta):
+                return "thinking", dumps({"delta": delta})
+            case _:
+                return "lifecycle", dumps(self._lifecycle(event, at))
+
+    def _lifecycle(self, event: RunEvent, at: float) -> dict[str, object]:
+        record = self.record
+        started = record.started_at or self._started_at or record.accepted_at
+        told: dict[str, object] = {"startedAt": _ms(started)}
+        ended = {"endedAt": _ms(record.ended_at or at)}
+        match event:
+            case Finished(stop=stop, usage=usage, model=model):
+                return {
+                    "phase": "end",
+                    **told,
+                    **ended,
+                    "stopReason": stop.value,
+                    "model": model,
+                    "usage": usage_of(usage),
+                }
+            case Aborted(reason=reason):
+                aborted = {"aborted": True, "stopReason": "aborted", "reason": reason}
+                return {"phase": "end", **told, **ended, **aborted}
+            case Failed(message=message, code=code):
+                return {"phase": "error", **told, **ended, "error": message, "code": code}
+            case _:
+                return {"phase": "start", **told}
+
+
+def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes:
+    """The payload of a `chat` event."""
+    return dumps(
+        {
+            "runId": record.id,
+            "sessionKey": str(record.session_key),
+            "agentId": record.agent_id,
+            "seq": seq,
+            "state": state,
+            **more,
+        }
+    )
+
+
+def chat_end(
+    record: RunRecord,
+    seq: int,
+    event: RunEvent,
+    text: str,
+    at: float,
+    *,
+    kept: KeptMessage | None = None,
+) -> bytes:
+    """The payload of the last `chat` event of a Run. `kept`: the answer as the Session has it."""
+    ids = {} if kept is None else message_ids(kept)
+    message = {"message": {**message_of(text, at), **ids}} if text else {}
+    match event:
+        case Finished(stop=stop, usage=usage):
+            told = {"stopReason": stop.value, "usage": usage_of(usage)}
+            return chat_event(record, seq, "final", **message, **told)
+        case Aborted():
+            return chat_event(record, seq, "aborted", **message, stopReason="rpc")
+        case Failed(message=error, kind=kind):
+            error_kind = "unknown" if kind is None else _ERROR_KINDS.get(kind, "unknown")
+            told = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
+            return chat_event(record, seq, "error", **message, **told)
+        case _:
+            raise ValueError(f"{event!r} ends no run")
+
+
+def message_of(text: str, at: float) -> dict[str, object]:
+    """An assistant's message of one text."""
+    return {
+        "role": "assistant",
+        "content": [{"type": "text", "text": text}],
+        "timestamp": _ms(at),
+    }
+
+
+def message_ids(kept: KeptMessage) -> dict[str, object]:
+    """What names a message, in the history and in the event that ends its Run: clients of the
+    family take two messages for one by `__openclaw`."""
+    message_id = f"{kept.run_id}:{kept.number}"
+    return {
+        "messageId": message_id,
+        "__openclaw": {"id": message_id, "seq": kept.number},
+    }
+
+
+def sender_key(run_id: str) -> str:
+    """The name under which clients of the family find a message that they sent in the history."""
+    return f"{run_id}:user"
+
+
+def usage_of(usage: Usage) -> dict[str, object]:
+    """Tokens, under the names of the control protocol."""
+    told: dict[str, object] = {
+        "input": usage.input,
+        "output": usage.output,
+        "cacheRead": usage.cached,
+        "total": usage.total,
+    }
+    if usage.estimated:
+        told["estimated"] = True
+    return told
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1_000)

@@ -1,0 +1,276 @@
+"""From a request's text to its answer: shape, method, scope, parameters, handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from .....domain.access.authentication import authorize
+from .....domain.byte_budget import Charge, InFlight
+from .....domain.concurrency.off_loop import LARGE, off_loop
+from .....domain.errors import Forbidden, GatewayBusy, GatewayError, InvalidRequest, Unavailable
+from ...http.json_text import read_bounded
+from ...method import Method
+from ...routes import METHODS
+from ..protocol.frames import ErrorShape, RequestFrame
+from ..protocol.problems import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    UNAVAILABLE,
+    error_of,
+    invalid_params,
+    validation_text,
+)
+from ..protocol.socket_control import BEGINNING
+from ..protocol.unknown_properties import UnknownProperties
+from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
+from .connection import Connection
+from .outbox import error_frame, response_frame
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 256
+"""Requests of one connection that may be in work. A waiting `agent` is one of them."""
+_BYTES_AT_ONCE = 64 * 1024 * 1024
+"""Bytes of the requests of one connection that may be in work; each stays until it is answered."""
+MAX_VALUES = 20_000
+"""Keys and values in one message. No method takes more than a few hundred; texts, configuration
+files and pictures are strings."""
+_ID = re.compile(
+    rb'\A\s*+\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
+)
+"""The id of a message that is not read as a whole, where only short texts stand before it."""
+_IDENTIFIERS = frozenset(
+    [
+        "agentId",
+        "auth",
+        "baseHash",
+        "cursor",
+        "device",
+        "deviceId",
+        "expectedSessionId",
+        "id",
+        "idempotencyKey",
+        "instanceId",
+        "key",
+        "keys",
+        "messageId",
+        "method",
+        "model",
+        "parentSessionKey",
+        "provider",
+        "requestId",
+        "runId",
+        "sessionId",
+        "sessionKey",
+        "spawnedBy",
+    ]
+)
+"""Fields of frames and parameters that are compared, so that nothing in them is replaced."""
+_TOO_MANY_WRONG = 10
+"""Calls of methods of another role after which a connection is ended."""
+
+_BUSY = ErrorShape(
+    code=UNAVAILABLE,
+    message=f"More than {_AT_ONCE} requests of this connection, or {_BYTES_AT_ONCE} bytes of them, "
+    "are in work.",
+    retryable=True,
+    retry_after_ms=1_000,
+)
+
+
+class BadFrame(Exception):
+    """A text that is no request. `id` is what can be read of it, to answer under."""
+
+    def __init__(self, message: str, request_id: str = "invalid") -> None:
+        super().__init__(message)
+        self.message = message
+        self.request_id = request_id
+
+
+def read_frame(message: str | bytes) -> RequestFrame:
+    """The request in a message. Raises BadFrame."""
+    if isinstance(message, bytes):
+        raise BadFrame("invalid request frame: a text message is expected, not a binary one")
+    text = message.encode("utf-8", "surrogatepass")
+    try:
+        value = read_bounded(text, identifiers=_IDENTIFIERS, most=MAX_VALUES)
+    except InvalidRequest as error:
+        raise BadFrame(f"invalid request frame: {error.message}", _id_in(text)) from None
+    known = value.get("id") if isinstance(value, dict) else None
+    request_id = known if isinstance(known, str) and known else "invalid"
+    try:
+        return RequestFrame.model_validate(value)
+    except ValidationError as error:
+        problem = f"invalid request frame: {validation_text(error)}"
+        raise BadFrame(problem, request_id[:256]) from None
+
+
+def _id_in(text: bytes) -> str:
+    """The id of a message that is not read as a whole."""
+    found = _ID.match(text[:BEGINNING])
+    return found[1].decode("utf-8", "replace")[:256] if found else "invalid"
+
+
+def check_handlers(handlers: Mapping[str, object]) -> None:
+    """Raises ValueError where the route table and the handlers do not name the same methods."""
+    expected = {method.name for method in METHODS.values() if method.implemented}
+    if expected != set(handlers):
+        difference = sorted(expected.symmetric_difference(handlers))
+        raise ValueError(f"route table and handlers differ: {', '.join(difference)}")
+
+
+@dataclass(slots=True, eq=False)
+class Requests:
+    """The requests of one connection, each in a task of its own: answers may overtake.
+
+    Of a large request some steps are done in threads. The next request waits until it has its
+    first answer, so that it does not overtake the large one on the way to a session's lane.
+    """
+
+    connection: Connection
+    handlers: Handlers
+    in_flight: InFlight
+    unknown: UnknownProperties = field(default_factory=UnknownProperties)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _bytes: int = 0
+    _wrong: int = 0
+
+    async def take(self, message: str | bytes) -> None:
+        """Begin to work on a message; the answer goes into the connection's outbox."""
+        charge = self.in_flight.charge()
+        refusal: ErrorShape | None = None
+        try:
+            charge.add(sys.getsizeof(message))
+        except GatewayBusy as busy:
+            refusal = error_of(busy, protocol=self.connection.protocol)
+        try:
+            frame = await off_loop(len(message), partial(read_frame, message))
+            if len(self._tasks) >= _AT_ONCE or self._bytes + len(message) > _BYTES_AT_ONCE:
+                refusal = _BUSY
+            if refusal is not None:
+                self.connection.outbox.put(error_frame(frame.id, _dumped(refusal)))
+                return
+            answered = self._begin(frame, len(message), charge)
+        except BadFrame as bad:
+            error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
+            self.connection.outbox.put(error_frame(bad.request_id, _dumped(error)))
+            return
+        finally:
+            charge.release()
+        if len(message) >= LARGE:
+            await answered.wait()
+
+    def refuse(self, beginning: str | bytes) -> None:
+        """Answer a message that was cut, because the budget of all requests is used up."""
+        text = beginning if isinstance(beginning, bytes) else beginning.encode()
+        error = error_of(self.in_flight.busy(), protocol=self.connection.protocol)
+        self.connection.outbox.put(error_frame(_id_in(text), _dumped(error)))
+
+    def _begin(self, frame: RequestFrame, size: int, charge: Charge) -> asyncio.Event:
+        """Begin to work on a request. The event is set once it has its first answer."""
+        charge.keep()
+        self._bytes += size
+        answered = asyncio.Event()
+        task = asyncio.create_task(self._answer(frame, answered, charge))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._answered, size, charge))
+        return answered
+
+    def _answered(self, size: int, charge: Charge, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._bytes -= size
+        charge.release()
+
+    async def done(self, patience: float) -> None:
+        """Return once all that is in work is answered, or after so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+
+    async def stop(self) -> None:
+        """Give up what is in work. Runs go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _answer(self, frame: RequestFrame, answered: asyncio.Event, charge: Charge) -> None:
+        try:
+            await self._answer_to(frame, answered, charge)
+        finally:
+            answered.set()
+
+    async def _answer_to(
+        self, frame: RequestFrame, answered: asyncio.Event, charge: Charge
+    ) -> None:
+        outbox, protocol = self.connection.outbox, self.connection.protocol
+
+        def first(payload: object) -> None:
+            outbox.put(response_frame(frame.id, payload))
+            answered.set()
+
+        try:
+            call = Call(frame.method, self.connection, first, charge)
+            payload = await self._handle(frame, call)
+        except AnswerFailed as failed:
+            outbox.put(error_frame(frame.id, _dumped(failed.error), failed.payload))
+        except GatewayError as error:
+            outbox.put(error_frame(frame.id, _dumped(error_of(error, protocol=protocol))))
+        except Exception:
+            # The outermost edge of a request: the log gets the error, the client no internals.
+            extra = {"connection": self.connection.id, "method": frame.method[:64]}
+            logger.exception("a request failed unexpectedly", extra=extra)
+            outbox.put(error_frame(frame.id, _dumped(INTERNAL_ERROR)))
+        else:
+            if payload is not ANSWERED:
+                outbox.put(response_frame(frame.id, payload))
+
+    async def _handle(self, frame: RequestFrame, call: Call) -> object:
+        if frame.method == "connect":
+            raise InvalidRequest("connect is only valid as the first request")
+        method = METHODS.get(frame.method)
+        if method is None:
+            raise InvalidRequest(f"unknown method: {frame.method}")
+        self._authorize(method, frame.params)
+        if method.missing is not None:
+            raise Unavailable(method.missing)
+        if method.empty is not None:
+            return method.empty
+        handler: Handler[Any] = self.handlers[method.name]
+        return await handler.run(call, self._params(method, handler.params, frame.params))
+
+    def _params(self, method: Method, model: type[BaseModel], params: object) -> BaseModel:
+        """Raises InvalidRequest."""
+        params = {} if params is None else params
+        try:
+            if method.reads:
+                return self.unknown.lenient(method.name, model, params)
+            return model.model_validate(params)
+        except ValidationError as error:
+            raise invalid_params(method.name, error) from None
+
+    def _authorize(self, method: Method, params: object) -> None:
+        """Raises Forbidden."""
+        role = self.connection.role
+        if role != method.role:
+            self._wrong += 1
+            if self._wrong > _TOO_MANY_WRONG:
+                self.connection.close(1008, "repeated unauthorized calls")
+            raise Forbidden(f"unauthorized role: {role}")
+        if method.scope is not None:
+            authorize(self.connection.principal, method.scope)
+        if method.harder is not None and isinstance(params, dict):
+            harder = method.harder(params)
+            if harder is not None:
+                authorize(self.connection.principal, harder)
+
+
+def _dumped(error: ErrorShape) -> dict[str, object]:
+    return error.model_dump(by_alias=True, exclude_none=True)

@@ -1,0 +1,59 @@
+"""What the control plane is built on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ....domain.ports import Clock, NewId
+from ....domain.ports.configuration import ConfigFile
+from ....domain.ports.workspaces import Workspaces
+from ....domain.services.devices import Devices
+from ....domain.services.gateway import Gateway
+from ....domain.services.sessions import SessionDesk
+from .handshake.hello import Facts
+from .health_report import Check
+
+
+class LogTail(Protocol):
+    """Some lines of the log."""
+
+    @property
+    def lines(self) -> tuple[str, ...]: ...
+
+    @property
+    def cursor(self) -> int: ...
+
+    @property
+    def truncated(self) -> bool: ...
+
+    @property
+    def reset(self) -> bool: ...
+
+
+class ReadLog(Protocol):
+    """Reads the newest lines of the log."""
+
+    def __call__(self, cursor: int | None, *, limit: int, max_bytes: int) -> LogTail: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The parts that it gets. `stop` ends the process as a signal would."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    devices: Devices
+    config: ConfigFile
+    applied: Callable[[], str]
+    """The hash of the configuration file as it is in force."""
+    workspaces: Workspaces
+    check: Check
+    read_log: ReadLog
+    log_file: Callable[[], str | None]
+    stop: Callable[[], None]
+    facts: Facts
+    store: str
+    clock: Clock
+    new_id: NewId

@@ -1,0 +1,116 @@
+"""What `connect` asks for, once it is known to be well-formed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from .....domain.access.authentication import Scope
+from .....domain.access.devices.proofs import Claim, Proof
+from .....domain.access.devices.records import DeviceInfo, Role
+from .....domain.settings import AuthMode, AuthSettings, Settings
+from ..protocol.frames import (
+    NEWEST_PROTOCOL,
+    OLDEST_PROTOCOL,
+    ConnectAuth,
+    ConnectParams,
+    DeviceProof,
+    RequestFrame,
+)
+from ..protocol.problems import Refusal, validation_text
+from . import connect_refusals as refusals
+from .origins import check_origin
+from .peer import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A well-formed request to be let in."""
+
+    caller: Caller
+    params: ConnectParams
+    auth: ConnectAuth
+    role: Role
+    protocol: int
+    settings: AuthSettings
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """The scopes asked for; names that mean nothing here, and those of a node, are none."""
+        if self.role is not Role.OPERATOR:
+            return frozenset()
+        return frozenset(scope for scope in Scope if scope.value in (self.params.scopes or ()))
+
+    @property
+    def secret(self) -> str | None:
+        """What may be the Gateway's secret, in whichever of the two fields."""
+        token, password = self.auth.token or None, self.auth.password or None
+        if self.settings.mode is AuthMode.PASSWORD:
+            return password or token
+        return token or password
+
+    def refused(self) -> Refusal:
+        """Nothing that was brought proves anything."""
+        auth = self.auth
+        tried = refusals.Tried(
+            client=self.params.client,
+            has_device=self.params.device is not None,
+            token=bool(auth.token),
+            secret=self.secret is not None,
+            device_token=bool(auth.device_token),
+            bootstrap_token=bool(auth.bootstrap_token),
+        )
+        return refusals.unauthorized(tried, self.settings)
+
+    @property
+    def claim(self) -> Claim:
+        """What a device signs of it: all as it was written, and never the password."""
+        client, auth = self.params.client, self.auth
+        return Claim(
+            client_id=client.id,
+            client_mode=client.mode,
+            role=self.role.value,
+            scopes=tuple(self.params.scopes or ()),
+            token=auth.token or auth.device_token or auth.bootstrap_token or "",
+            platform=client.platform,
+            device_family=client.device_family or "",
+        )
+
+    @property
+    def info(self) -> DeviceInfo:
+        """What the client says of itself."""
+        client = self.params.client
+        return DeviceInfo(
+            display_name=client.display_name or "",
+            platform=client.platform,
+            device_family=client.device_family or "",
+            client_id=client.id,
+            client_mode=client.mode,
+            address=self.caller.address.address,
+        )
+
+
+def read(frame: RequestFrame, caller: Caller, settings: Settings) -> Asked:
+    """The first request of a connection. Raises Refusal for one that asks for nothing that there
+    is, or comes from a page that may not ask."""
+    if frame.method != "connect":
+        raise Refusal("invalid handshake: first request must be connect")
+    try:
+        params = ConnectParams.model_validate(frame.params)
+    except ValidationError as error:
+        raise Refusal(f"invalid connect params: {validation_text(error)}") from None
+    protocol = min(NEWEST_PROTOCOL, params.max_protocol)
+    if protocol < max(OLDEST_PROTOCOL, params.min_protocol):
+        raise refusals.protocol_mismatch(params)
+    if params.role not in (None, *Role):
+        raise Refusal("invalid role")
+    if caller.origin is not None or refusals.is_web_page(params.client):
+        check_origin(caller, settings)
+    role = Role(params.role or Role.OPERATOR)
+    return Asked(caller, params, params.auth or ConnectAuth(), role, protocol, settings.auth)
+
+
+def proof_of(device: DeviceProof) -> Proof:
+    """What a device sent to prove itself."""
+    return Proof(device.id, device.public_key, device.signature, device.signed_at, device.nonce)

@@ -1,0 +1,114 @@
+"""The answer to `connect`: what the Gateway is, what it can, and how things stand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .....domain.access.authentication import Scope
+from .....domain.ports import Clock
+from .....domain.services.gateway import Gateway
+from .....domain.sessions.keys import MAIN, SessionKey
+from ...routes import METHODS
+from ..broadcast.hub import TICK_SECONDS, Hub
+from ..connection.connection import Connection
+from ..connection.outbox import MAX_BUFFERED
+from ..protocol.events import EVENTS
+from ..protocol.frames import (
+    Features,
+    HelloAuth,
+    HelloOk,
+    Policy,
+    Server,
+    SessionDefaults,
+    Snapshot,
+    StateVersion,
+)
+from .handshake import Admitted
+
+MAX_PAYLOAD = 25 * 1024 * 1024
+"""Bytes of one message after the handshake: a picture of 5 MB in base64, several times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What does not change while the Gateway lives. `started_at`: Unix seconds."""
+
+    version: str
+    host: str
+    config_path: str
+    state_dir: str
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Makes the answer."""
+
+    gateway: Gateway
+    hub: Hub
+    facts: Facts
+    health: Callable[[], Awaitable[Mapping[str, Any]]]
+    clock: Clock
+
+    async def to(self, connection: Connection, admitted: Admitted) -> dict[str, Any]:
+        """The payload for one client; paths are for administrators."""
+        hello = HelloOk(
+            protocol=connection.protocol,
+            server=Server(
+                version=self.facts.version,
+                conn_id=connection.id,
+                host=self.facts.host if connection.protocol < 4 else None,
+            ),
+            features=_features(connection),
+            snapshot=await self._snapshot(connection),
+            auth=_auth(connection, admitted),
+            policy=Policy(
+                max_payload=MAX_PAYLOAD,
+                max_buffered_bytes=MAX_BUFFERED,
+                tick_interval_ms=int(TICK_SECONDS * 1_000),
+            ),
+        )
+        return hello.model_dump(by_alias=True, exclude_none=True)
+
+    async def _snapshot(self, connection: Connection) -> Snapshot:
+        settings, presence = self.gateway.settings, self.hub.presence
+        reads = connection.may_see(Scope.READ)
+        admin = connection.may_see(Scope.ADMIN)
+        default = settings.agents.default.id
+        return Snapshot(
+            presence=presence.entries() if reads else [],
+            health=dict(await self.health()) if reads else {},
+            state_version=StateVersion(presence=presence.version, health=self.hub.health_version),
+            uptime_ms=max(0, int((self.clock() - self.facts.started_at) * 1_000)),
+            config_path=self.facts.config_path if admin else None,
+            state_dir=self.facts.state_dir if admin else None,
+            session_defaults=SessionDefaults(
+                default_agent_id=default,
+                main_key=MAIN,
+                main_session_key=str(SessionKey(default, MAIN)),
+                scope="per-sender",
+            ),
+            auth_mode=settings.auth.mode.value,
+        )
+
+
+def _features(connection: Connection) -> Features:
+    methods = [
+        method.name
+        for method in METHODS.values()
+        if method.missing is None and method.role == connection.role
+    ]
+    events = [kind.name for kind in EVENTS.values() if connection.may_see(kind.scope)]
+    return Features(methods=methods, events=events)
+
+
+def _auth(connection: Connection, admitted: Admitted) -> HelloAuth:
+    minted = admitted.minted
+    return HelloAuth(
+        role=connection.role,
+        scopes=sorted(connection.principal.scopes),
+        device_token=None if minted is None else minted.token,
+        issued_at_ms=None if minted is None else int(minted.issued_at * 1_000),
+    )

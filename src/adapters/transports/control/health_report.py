@@ -1,0 +1,165 @@
+"""How the Gateway is, as `health` and `status` tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ....domain.access.authentication import ALL_SCOPES, Principal, Scope
+from ....domain.agents import Agent
+from ....domain.errors import StoreFailed
+from ....domain.ports import Clock
+from ....domain.services.gateway import Gateway
+from ....domain.services.sessions import SessionDesk
+from ....domain.sessions.records import SessionInfo, SessionQuery
+from .connection.calls import Call
+
+_VITALS = Principal("gateway", ALL_SCOPES, "internal")
+_RECENT = 10
+_NO_HEARTBEAT = {
+    "enabled": False,
+    "every": "0m",
+    "everyMs": 0,
+    "prompt": "",
+    "target": "none",
+    "ackMaxChars": 300,
+}
+
+Check = Callable[[], Awaitable[Mapping[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """`check`: which parts are not fit, each with a sentence; it must not fail itself."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    check: Check
+    clock: Clock
+    version: str
+    store: str
+    """Where sessions are kept; told to administrators only."""
+
+    async def health(self) -> dict[str, Any]:
+        """Whether every part is fit; counts what is there. Sessions that cannot be read are
+        reported as a failing store, for whoever asks about health asks because of a failure."""
+        began = self.clock()
+        failing = dict(await self.check())
+        agents = self.gateway.settings.agents
+        try:
+            told, sessions = await self._listed("store" not in failing)
+        except StoreFailed as error:
+            failing["store"] = error.message
+            told, sessions = await self._listed(False)
+        return {
+            "ok": not failing,
+            "failing": failing,
+            "ts": int(began * 1_000),
+            "durationMs": max(0, int((self.clock() - began) * 1_000)),
+            "channels": {},
+            "channelOrder": [],
+            "channelLabels": {},
+            "heartbeatSeconds": 0,
+            "defaultAgentId": agents.default.id,
+            "agents": told,
+            "sessions": sessions,
+            "runs": {"active": len(self.gateway.active(_VITALS))},
+        }
+
+    async def brief(self) -> dict[str, Any]:
+        """The health in a greeting: no more than whether all is well, and what is not."""
+        failing = dict(await self.check())
+        told: dict[str, Any] = {"ok": not failing, "ts": int(self.clock() * 1_000)}
+        return told | {"failing": failing} if failing else told
+
+    async def status(self, call: Call) -> dict[str, Any]:
+        """Sessions, agents and runs at a glance; where they are kept is for administrators."""
+        page = await self.desk.list(call.principal, SessionQuery(limit=_RECENT))
+        path = self.store if call.principal.may(Scope.ADMIN) else "[redacted]"
+        agents = self.gateway.settings.agents
+        by_agent = [await self._of_agent(call.principal, agent, path) for agent in agents]
+        default = agents.default
+        return {
+            "runtimeVersion": self.version,
+            "heartbeat": {
+                "defaultAgentId": default.id,
+                "agents": [{"agentId": agent.id, **_NO_HEARTBEAT} for agent in agents],
+            },
+            "channelSummary": [],
+            "queuedSystemEvents": [],
+            "runs": {"active": len(self.gateway.active(call.principal))},
+            "sessions": {
+                "paths": [path] if call.principal.may(Scope.ADMIN) else [],
+                "count": page.total,
+                "defaults": {
+                    "model": default.models[0].ref if default.models else None,
+                    "contextTokens": default.models[0].context_window if default.models else None,
+                },
+                "recent": [self._row(info) for info in page.sessions],
+                "byAgent": by_agent,
+            },
+        }
+
+    async def _listed(self, readable: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The agents, and the sessions of all of them."""
+        agents = self.gateway.settings.agents
+        told = [await self._agent(agent, readable=readable) for agent in agents]
+        return told, await self._sessions(None, readable=readable)
+
+    async def _agent(self, agent: Agent, *, readable: bool) -> dict[str, Any]:
+        return {
+            "agentId": agent.id,
+            "name": agent.name,
+            "isDefault": agent.id == self.gateway.settings.agents.default.id,
+            "heartbeat": _NO_HEARTBEAT,
+            "sessions": await self._sessions(agent.id, readable=readable),
+        }
+
+    async def _sessions(self, agent_id: str | None, *, readable: bool) -> dict[str, Any]:
+        if not readable:
+            return {"path": "[redacted]", "count": 0, "recent": []}
+        query = SessionQuery(agent_id=agent_id, limit=5)
+        page = await self.desk.list(_VITALS, query)
+        now = self.clock()
+        recent = [
+            {
+                "key": str(info.key),
+                "updatedAt": int(info.updated_at * 1_000),
+                "age": max(0, int((now - info.updated_at) * 1_000)),
+            }
+            for info in page.sessions
+        ]
+        return {"path": "[redacted]", "count": page.total, "recent": recent}
+
+    async def _of_agent(self, principal: Principal, agent: Agent, path: str) -> dict[str, Any]:
+        page = await self.desk.list(principal, SessionQuery(agent_id=agent.id, limit=_RECENT))
+        recent = [self._row(info) for info in page.sessions]
+        return {"agentId": agent.id, "path": path, "count": page.total, "recent": recent}
+
+    def _row(self, info: SessionInfo) -> dict[str, Any]:
+        models = self.gateway.settings.models
+        target = models.get(info.model)
+        if target is None:
+            agent = self.gateway.settings.agents.get(info.key.agent_id)
+            target = agent.models[0] if agent is not None and agent.models else None
+        window = None if target is None else target.context_window
+        used = info.input_tokens + info.output_tokens
+        told: dict[str, Any] = {
+            "agentId": info.key.agent_id,
+            "key": str(info.key),
+            "kind": "direct",
+            "sessionId": info.session_id,
+            "updatedAt": int(info.updated_at * 1_000),
+            "age": max(0, int((self.clock() - info.updated_at) * 1_000)),
+            "inputTokens": info.input_tokens,
+            "outputTokens": info.output_tokens,
+            "totalTokens": used,
+            "model": info.model or (target.ref if target is not None else None),
+            "contextTokens": window,
+            "flags": [],
+        }
+        for name in ("thinkingLevel", "verboseLevel", "label"):
+            if name in info.settings:
+                told[name] = info.settings[name]
+        return told

@@ -1,0 +1,209 @@
+"""Commands: messages such as `/status` that the Gateway answers itself, without the model."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ......domain.errors import InvalidRequest, SessionBusy, UnknownSession
+from ......domain.ports import Clock
+from ......domain.services.gateway import Gateway
+from ......domain.services.sessions import SessionDesk
+from ......domain.sessions.keys import SessionKey
+from ...broadcast.hub import Hub
+from ...broadcast.payloads import message_of
+from ...connection.calls import ANSWERED, Call
+from ..payloads.sessions import Rows
+
+_KEPT = 1_000
+"""Answered commands that are remembered, so that a repeated request does nothing twice."""
+_MOST_MODELS = 50
+_COMPACTED = 400
+"""Messages that stay where the command names no number; as `sessions.compact`."""
+_COMMAND = re.compile(r"/([a-z]+)(?:[:\s]\s*(\S.*)?)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A word that can be typed with a slash. `argument` names what may stand behind it."""
+
+    name: str
+    description: str
+    aliases: tuple[str, ...] = ()
+    argument: str | None = None
+
+
+COMMANDS = (
+    Command("status", "Show the session, its model, and the tokens it has used."),
+    Command("help", "Show the commands.", ("commands",)),
+    Command("model", "Show the session's model, or choose one.", argument="model"),
+    Command("think", "Show how much the model thinks, or set it.", ("thinking", "t"), "level"),
+    Command("compact", "Go on with the session's newest messages alone.", argument="count"),
+    Command("new", "Start the session over; the old transcript is kept."),
+    Command("reset", "The same as /new."),
+    Command("stop", "Stop every run of the session."),
+    Command("abort", "The same as /stop."),
+)
+
+Answer = Callable[[Call, SessionKey, str], Awaitable[str]]
+"""Answers a command with its argument, which may be empty."""
+
+
+class Commands:
+    """`version` is the Gateway's."""
+
+    def __init__(
+        self, gateway: Gateway, desk: SessionDesk, hub: Hub, clock: Clock, version: str
+    ) -> None:
+        self._gateway = gateway
+        self._desk = desk
+        self._hub = hub
+        self._clock = clock
+        self._version = version
+        self._rows = Rows(gateway, desk)
+        self._answered: OrderedDict[tuple[SessionKey, str], None] = OrderedDict()
+        self._answers: dict[str, Answer] = {
+            "status": self._status,
+            "help": self._help,
+            "model": self._model,
+            "think": self._think,
+            "compact": self._compact,
+        }
+
+    def find(self, message: str) -> tuple[Answer, str] | None:
+        """What answers a message, and the command's argument; None for a message to the model.
+
+        A command stands alone: text around it, or behind a command that takes none, makes it an
+        ordinary message.
+        """
+        match = _COMMAND.fullmatch(message.strip())
+        if match is None:
+            return None
+        name, argument = match[1].lower(), (match[2] or "").strip()
+        for command in COMMANDS:
+            if name in (command.name, *command.aliases) and command.name in self._answers:
+                stands_alone = command.argument is not None or not argument
+                return (self._answers[command.name], argument) if stands_alone else None
+        return None
+
+    async def run(
+        self, call: Call, key: SessionKey, run_id: str, found: tuple[Answer, str]
+    ) -> object:
+        """Answer as `chat.send` does, and tell the text as the end of a run that never was.
+
+        Raises Forbidden.
+        """
+        answer, argument = found
+        if self.answered(key, run_id):
+            return {"runId": run_id, "status": "ok"}
+        with self.noted(key, run_id):
+            try:
+                text = await answer(call, key, argument)
+            except (InvalidRequest, UnknownSession, SessionBusy) as error:
+                text = error.message
+        self._hub.attend(call.connection, key)
+        call.answer({"runId": run_id, "status": "started"})
+        event = {
+            "runId": run_id,
+            "sessionKey": str(key),
+            "agentId": key.agent_id,
+            "seq": 0,
+            "state": "final",
+            "stopReason": "command",
+            "message": message_of(text, self._clock()),
+        }
+        self._hub.tell_session(key, "chat", event)
+        return ANSWERED
+
+    def note(self, key: SessionKey, run_id: str) -> None:
+        """Remember that a command was answered."""
+        self._answered[key, run_id] = None
+        if len(self._answered) > _KEPT:
+            self._answered.popitem(last=False)
+
+    @contextmanager
+    def noted(self, key: SessionKey, run_id: str) -> Iterator[None]:
+        """The same while a command is carried out, unless it fails."""
+        self.note(key, run_id)
+        try:
+            yield
+        except BaseException:
+            self._answered.pop((key, run_id), None)
+            raise
+
+    def answered(self, key: SessionKey, run_id: str) -> bool:
+        """Whether that request was a command that is answered already."""
+        return (key, run_id) in self._answered
+
+    async def _status(self, call: Call, key: SessionKey, argument: str) -> str:
+        agent = self._gateway.settings.agents.get(key.agent_id)
+        info = await self._desk.find(call.principal, key)
+        lines = [f"OpenSoul Gateway {self._version}"]
+        lines.append(f"Agent: {key.agent_id}" + (f" ({agent.name})" if agent is not None else ""))
+        lines.append(f"Session: {key}")
+        lines.append(f"Model: {await self._current(call, key)}")
+        lines.append(f"Thinking: {await self._level(call, key)}")
+        if info is not None:
+            lines.append(
+                f"Messages: {info.message_count}; "
+                f"tokens: {info.input_tokens} in, {info.output_tokens} out"
+            )
+        lines.append(f"Runs of this session: {len(self._gateway.active(call.principal, key))}")
+        return "\n".join(lines)
+
+    async def _help(self, call: Call, key: SessionKey, argument: str) -> str:
+        return "\n".join(
+            f"/{command.name}{f' <{command.argument}>' if command.argument else ''}: "
+            f"{command.description}"
+            for command in COMMANDS
+        )
+
+    async def _model(self, call: Call, key: SessionKey, argument: str) -> str:
+        if argument and argument.lower() not in ("list", "status"):
+            chosen = None if argument.lower() == "default" else argument
+            await self._desk.patch(call.principal, key, {"model": chosen})
+            return f"Model: {await self._current(call, key)}"
+        refs = [target.ref for target in self._gateway.models(call.principal)][:_MOST_MODELS]
+        return "\n".join(
+            (
+                f"Model: {await self._current(call, key)}",
+                f"Choose with /model <provider/model>, or /model default: {', '.join(refs)}",
+            )
+        )
+
+    async def _think(self, call: Call, key: SessionKey, argument: str) -> str:
+        if argument:
+            level = None if argument.lower() == "default" else argument
+            await self._desk.patch(call.principal, key, {"thinkingLevel": level})
+        return f"Thinking: {await self._level(call, key)}"
+
+    async def _compact(self, call: Call, key: SessionKey, argument: str) -> str:
+        if argument and (not argument.isdecimal() or int(argument) < 1):
+            raise InvalidRequest(
+                "/compact takes the number of messages that stay, such as /compact 20. The newest "
+                "messages stay as they are; no summary is written."
+            )
+        keep = int(argument) if argument else _COMPACTED
+        compacted = await self._desk.compact(call.principal, key, keep)
+        if not compacted.changed:
+            return f"Nothing to compact: the session has {compacted.kept} messages."
+        return (
+            f"Compacted: the newest {compacted.kept} messages stay; the whole transcript is kept."
+        )
+
+    async def _current(self, call: Call, key: SessionKey) -> str:
+        info = await self._desk.find(call.principal, key)
+        if info is not None:
+            told = self._rows.resolved(info)
+        else:
+            agent = self._gateway.settings.agents.find(key.agent_id, param="sessionKey")
+            target = next(iter(agent.models), None)
+            return "none" if target is None else target.ref
+        return f"{told['modelProvider']}/{told['model']}" if told["model"] else "none"
+
+    async def _level(self, call: Call, key: SessionKey) -> str:
+        info = await self._desk.find(call.principal, key)
+        return str(info.settings.get("thinkingLevel", "default") if info is not None else "default")

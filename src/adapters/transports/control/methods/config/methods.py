@@ -1,0 +1,161 @@
+"""`config.*`: showing the configuration file, and editing it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ......domain.access.authentication import Principal, Scope
+from ......domain.ports.configuration import ConfigFile, ConfigIssue, ConfigRefused, ConfigSnapshot
+from ...connection.calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
+from ...protocol.frames import ErrorShape, Name, SessionKeyText, Text
+from ...protocol.problems import INVALID_REQUEST
+from .lookup import LookupParams, looked_up
+from .restarts import HELD_BACK, reload_mode, taken_over, waiting
+
+_FILE = re.compile(r"(?<!\S)/\S+")
+
+Edit = Callable[[str, str | None], ConfigSnapshot]
+
+
+class SetParams(Params):
+    """`base_hash`: the `hash` of the configuration that the edit was made from; needed where
+    there is a file."""
+
+    raw: str
+    base_hash: Name | None = None
+
+
+class ApplyParams(SetParams):
+    """What tells a session of the restart is accepted: there is none here."""
+
+    session_key: SessionKeyText | None = None
+    note: Text | None = None
+    restart_delay_ms: Annotated[int, Field(ge=0, le=60_000)] | None = None
+    delivery_context: Any = None
+
+
+def handlers(config: ConfigFile, applied: Callable[[], str] | None = None) -> Handlers:
+    """`applied`: the hash of the file as it is in force, where that is known."""
+    methods = _Config(config, applied)
+    return {
+        "config.get": Handler(NoParams, methods.get),
+        "config.schema": Handler(NoParams, methods.schema),
+        "config.schema.lookup": Handler(LookupParams, methods.lookup),
+        "config.set": Handler(SetParams, methods.set),
+        "config.apply": Handler(ApplyParams, methods.apply),
+        "config.patch": Handler(ApplyParams, methods.patch),
+    }
+
+
+class _Config:
+    """The file is read and written beside the event loop, by one edit after the other."""
+
+    def __init__(self, config: ConfigFile, applied: Callable[[], str] | None) -> None:
+        self._config = config
+        self._applied = applied
+        self._turn = asyncio.Lock()
+
+    async def get(self, call: Call, params: NoParams) -> object:
+        """The configuration without its secrets; where the file is, for administrators."""
+        reader = not call.principal.may(Scope.ADMIN)
+        snapshot = await asyncio.to_thread(partial(self._config.snapshot, reader=reader))
+        told = _snapshot(snapshot, call.principal)
+        if self._applied is not None:
+            told["appliedConfigHash"] = self._applied()
+        return told
+
+    async def schema(self, call: Call, params: NoParams) -> object:
+        return dict(await asyncio.to_thread(self._config.schema))
+
+    async def lookup(self, call: Call, params: LookupParams) -> object:
+        return looked_up(await asyncio.to_thread(self._config.schema), params.path)
+
+    async def set(self, call: Call, params: SetParams) -> object:
+        async with self._turn:
+            after = await self._edited(self._config.replace, params)
+        return _edited(after, call.principal)
+
+    async def apply(self, call: Call, params: ApplyParams) -> object:
+        return await self._applying(call, params, self._config.replace)
+
+    async def patch(self, call: Call, params: ApplyParams) -> object:
+        return await self._applying(call, params, self._config.patch)
+
+    async def _applying(self, call: Call, params: ApplyParams, edit: Edit) -> object:
+        """The running Gateway takes the file over by itself, which is waited for where it can be
+        seen; what it cannot take over is named."""
+        async with self._turn:
+            before = await asyncio.to_thread(self._config.snapshot)
+            after = await self._edited(edit, params)
+            schema = await asyncio.to_thread(self._config.schema)
+            applied = self._applied
+            if applied is not None and reload_mode(before) not in HELD_BACK:
+                await taken_over(lambda: applied() == after.hash)
+        return {**_edited(after, call.principal), "restart": _restart(before, after, schema)}
+
+    async def _edited(self, edit: Edit, params: SetParams) -> ConfigSnapshot:
+        """Raises AnswerFailed with everything that is wrong."""
+        try:
+            return await asyncio.to_thread(edit, params.raw, params.base_hash)
+        except ConfigRefused as refused:
+            details = {"code": refused.code, "issues": [_issue(one) for one in refused.issues]}
+            error = ErrorShape(code=INVALID_REQUEST, message=refused.message, details=details)
+            raise AnswerFailed(error, None) from refused
+
+
+def _restart(
+    before: ConfigSnapshot, after: ConfigSnapshot, schema: Mapping[str, Any]
+) -> dict[str, Any]:
+    mode = reload_mode(before)
+    if mode in HELD_BACK:
+        reason = f"gateway.reload.mode is {mode}: restart the Gateway to take the file over"
+        return {"ok": False, "reason": reason, "mode": mode}
+    paths = waiting(before.config, after.config, schema.get("schema", {})) if before.valid else []
+    if paths:
+        reason = f"applied, but for these, which wait for a restart: {', '.join(paths)}"
+        return {"ok": False, "reason": reason, "mode": mode, "paths": paths}
+    return {"ok": False, "reason": "applied without a restart", "mode": mode}
+
+
+def _snapshot(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
+    return {
+        **_path(snapshot, principal),
+        "exists": snapshot.exists,
+        "raw": snapshot.raw,
+        "parsed": snapshot.parsed,
+        "valid": snapshot.valid,
+        "config": snapshot.config,
+        "hash": snapshot.hash,
+        "configRevisionHash": snapshot.hash,
+        "issues": [_shown(one, principal) for one in snapshot.issues],
+        "warnings": [_shown(one, principal) for one in snapshot.warnings],
+        "legacyIssues": [],
+    }
+
+
+def _edited(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
+    told = {"config": snapshot.config, "hash": snapshot.hash}
+    return {"ok": True, **_path(snapshot, principal), **told}
+
+
+def _path(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
+    return {"path": snapshot.path if principal.may(Scope.ADMIN) else "[redacted]"}
+
+
+def _shown(issue: ConfigIssue, principal: Principal) -> dict[str, Any]:
+    """As `_issue`, without the paths of files for who is no administrator."""
+    told = _issue(issue)
+    if not principal.may(Scope.ADMIN):
+        told["message"] = _FILE.sub("[redacted]", issue.message)
+    return told
+
+
+def _issue(issue: ConfigIssue) -> dict[str, Any]:
+    told: dict[str, Any] = {"path": issue.path, "message": issue.message}
+    return told if issue.line is None else {**told, "line": issue.line}

@@ -1,0 +1,120 @@
+"""The messages of a transcript as the control protocol shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ......domain.errors import InvalidRequest
+from ......domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
+from ......domain.sessions.records import KeptMessage
+from ....http.json_text import dumps, loads
+from ...broadcast.payloads import message_ids, sender_key
+
+CUT = "\n[… cut here: the message is too long to be shown whole]"
+"""Stands behind what is left of a text that was cut."""
+
+_ROLES = {Role.TOOL: "toolResult"}
+_ROOM = 512
+"""Bytes that the frame of a cut message may take besides its texts."""
+
+
+def message_object(kept: KeptMessage, max_chars: int | None = None) -> dict[str, Any]:
+    """One message; of each text at most `max_chars` characters. `seq`: its number."""
+    message = kept.message
+    told: dict[str, Any] = {
+        "role": _ROLES.get(message.role, message.role.value),
+        "content": content(message, max_chars),
+        "timestamp": int(kept.at * 1_000),
+        "runId": kept.run_id,
+        "seq": kept.number,
+        **message_ids(kept),
+    }
+    if message.role is Role.USER:
+        told["idempotencyKey"] = sender_key(kept.run_id)
+    if message.tool_call_id is not None:
+        told["toolCallId"] = message.tool_call_id
+    if message.name is not None:
+        told["toolName" if message.role is Role.TOOL else "name"] = message.name
+    if kept.model and message.role is Role.ASSISTANT:
+        provider, _, model = kept.model.partition("/")
+        told |= {"provider": provider, "model": model}
+    return told
+
+
+def content(message: Message, max_chars: int | None = None) -> list[dict[str, Any]]:
+    """The parts of a message."""
+    return [_part(part, max_chars) for part in message.parts]
+
+
+def shrunk(told: dict[str, Any], max_bytes: int) -> dict[str, Any]:
+    """A message that alone has more than `max_bytes` as JSON, made to fit: without the data of
+    its pictures, and with its texts cut, the first ones kept."""
+    parts = [_without_data(part) for part in told["content"]]
+    left = max(0, max_bytes - len(dumps({**told, "content": []})) - _ROOM)
+    kept: list[dict[str, Any]] = []
+    for part in parts:
+        size = len(dumps(part)) + 1
+        if size <= left:
+            kept.append(part)
+            left -= size
+        else:
+            kept.append({"type": "text", "text": _fitting(_text_of(part), left) + CUT})
+            break
+    return {**told, "content": kept, "truncated": True}
+
+
+def shortened(text: str, most: int) -> str:
+    """At most `most` characters; an ellipsis is the last where something is left out."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _part(part: Part, max_chars: int | None) -> dict[str, Any]:
+    match part:
+        case Text(text=text):
+            return {"type": "text", "text": _cut(text, max_chars)}
+        case Reasoning(text=text):
+            return {"type": "thinking", "thinking": _cut(text, max_chars)}
+        case Image(data=data, mime=mime):
+            return {"type": "image", "mimeType": mime, "data": data}
+        case ToolCall(id=call_id, name=name, arguments=arguments):
+            value = _arguments(_cut(arguments, max_chars))
+            return {"type": "toolCall", "id": call_id, "name": name, "arguments": value}
+
+
+def _arguments(text: str) -> object:
+    """What the model wrote, as a value where it is one."""
+    try:
+        return loads(text.encode("utf-8", "surrogatepass"))
+    except InvalidRequest:
+        return text
+
+
+def _cut(text: str, max_chars: int | None) -> str:
+    return text if max_chars is None or len(text) <= max_chars else text[:max_chars] + CUT
+
+
+def _without_data(part: dict[str, Any]) -> dict[str, Any]:
+    if part["type"] != "image":
+        return part
+    return {"type": "image", "mimeType": part["mimeType"], "omitted": True}
+
+
+def _text_of(part: dict[str, Any]) -> str:
+    text = part.get("text", part.get("thinking"))
+    return text if isinstance(text, str) else dumps(part).decode()
+
+
+def _fitting(text: str, max_bytes: int) -> str:
+    """The start of `text` that as JSON takes at most `max_bytes`."""
+    size, pieces = 0, []
+    for piece in _pieces(text):
+        size += len(dumps(piece)) - 2
+        if size > max_bytes:
+            break
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def _pieces(text: str, length: int = 1_024) -> Sequence[str]:
+    return [text[start : start + length] for start in range(0, len(text), length)]

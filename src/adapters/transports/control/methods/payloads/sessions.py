@@ -1,0 +1,161 @@
+"""A Session as a row of a list, and as the entry that a change answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ......domain.access.authentication import Principal, Scope
+from ......domain.models.calls import ModelTarget
+from ......domain.services.gateway import Gateway
+from ......domain.services.sessions import SessionDesk
+from ......domain.sessions.keys import MAIN, SessionKey
+from ......domain.sessions.records import KeptMessage, SessionInfo
+from .messages import shortened
+
+_TITLE = 80
+_PREVIEW = 240
+_LOOK_BACK = 6
+"""Messages that are looked at for one with a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a row tells that costs a look into the transcript."""
+
+    titles: bool = False
+    last_messages: bool = False
+
+    def __bool__(self) -> bool:
+        return self.titles or self.last_messages
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Makes rows and entries."""
+
+    gateway: Gateway
+    desk: SessionDesk
+
+    async def row(
+        self, principal: Principal, info: SessionInfo, extras: Extras = Extras()
+    ) -> dict[str, Any]:
+        """What lists tell of a Session; times in milliseconds."""
+        row = {
+            "key": str(info.key),
+            "agentId": info.key.agent_id,
+            "kind": _kind(info.key),
+            "isMain": info.key.rest == MAIN,
+            "lastActivityAt": _ms(info.updated_at),
+            "lastInteractionAt": _ms(info.updated_at),
+            "totalTokensFresh": True,
+            **self.activity(principal, info.key),
+            **self.entry(info),
+            **self._facts(info),
+        }
+        if extras.titles:
+            row |= _known(derivedTitle=await self._title(principal, info))
+        if extras.last_messages:
+            row |= _known(lastMessagePreview=await self._last(principal, info))
+        return row
+
+    def activity(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
+        """What goes on in a Session, which need not have begun yet."""
+        active = [run.id for run in self.gateway.active(principal, key)]
+        return {
+            "hasActiveRun": bool(active),
+            "activeRunIds": active,
+            "status": "running" if active else "done",
+        }
+
+    def entry(self, info: SessionInfo) -> dict[str, Any]:
+        """What is kept of a Session. Its chosen model is told as an override of the agent's."""
+        settings = dict(info.settings)
+        chosen = settings.pop("model", None)
+        entry: dict[str, Any] = {
+            "sessionId": info.session_id,
+            "createdAt": _ms(info.created_at),
+            "updatedAt": _ms(info.updated_at),
+            "messageCount": info.message_count,
+            "inputTokens": info.input_tokens,
+            "outputTokens": info.output_tokens,
+            "totalTokens": info.input_tokens + info.output_tokens,
+            "archived": False,
+            "pinned": False,
+            "unread": False,
+            **settings,
+        }
+        if "label" in settings:
+            # Only then: clients make links of it, and a name made up here would differ from theirs.
+            entry["displayName"] = settings["label"]
+        if chosen is not None:
+            provider, _, model = str(chosen).partition("/")
+            entry |= {"providerOverride": provider, "modelOverride": model}
+        return entry
+
+    def resolved(self, info: SessionInfo) -> dict[str, Any]:
+        """The model that the next turn is for: the chosen one, or the agent's first."""
+        target = self._target(info)
+        if target is None:
+            return {"modelProvider": None, "model": None}
+        return {"modelProvider": target.provider.id, "model": target.model}
+
+    def defaults(self) -> dict[str, Any]:
+        """What holds for a Session of the default agent that has no settings of its own."""
+        target = next(iter(self.gateway.settings.agents.default.models), None)
+        return {
+            "modelProvider": None if target is None else target.provider.id,
+            "model": None if target is None else target.model,
+            "contextTokens": None if target is None else target.context_window,
+        }
+
+    def path(self, principal: Principal) -> str:
+        """Where Sessions are kept, for administrators."""
+        store = self.gateway.settings.store
+        kept = "(memory)" if store.memory else store.path
+        return kept if principal.may(Scope.ADMIN) else "[redacted]"
+
+    def _facts(self, info: SessionInfo) -> dict[str, Any]:
+        target = self._target(info)
+        window = None if target is None else target.context_window
+        return {**self.resolved(info), "contextTokens": window}
+
+    def _target(self, info: SessionInfo) -> ModelTarget | None:
+        settings = self.gateway.settings
+        chosen = info.settings.get("model")
+        agent = settings.agents.get(info.key.agent_id)
+        own = next(iter(agent.models), None) if agent is not None else None
+        found = settings.models.get(str(chosen)) if chosen is not None else own
+        return found or own or settings.models.get(info.model)
+
+    async def _title(self, principal: Principal, info: SessionInfo) -> str | None:
+        newest = await self.desk.transcripts(principal, info.key, 1)
+        question = newest[0].first_question if newest else None
+        return shortened(" ".join(question.split()), _TITLE) if question else None
+
+    async def _last(self, principal: Principal, info: SessionInfo) -> str | None:
+        kept = await self.desk.messages(principal, info.key, limit=_LOOK_BACK)
+        texts = (_spoken(one) for one in reversed(kept))
+        return next((shortened(text, _PREVIEW) for text in texts if text), None)
+
+
+def lowered(agent_id: str | None) -> str | None:
+    """An agent's id as it is kept."""
+    return None if agent_id is None else agent_id.strip().lower()
+
+
+def _spoken(kept: KeptMessage) -> str:
+    return " ".join(kept.message.text.split())
+
+
+def _kind(key: SessionKey) -> str:
+    parts = key.rest.lower().split(":")[:-1]
+    return "group" if "group" in parts or "channel" in parts else "direct"
+
+
+def _known(**values: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1_000)

@@ -1,0 +1,60 @@
+"""Sessions by the short ids of the family's links: the first digits of the UUID in their key."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from ......domain.access.authentication import Principal
+from ......domain.errors import InvalidRequest
+from ......domain.services.sessions import SessionDesk
+from ......domain.sessions.records import SessionInfo, SessionQuery
+
+_SHORT_ID = re.compile(r"[0-9a-f]{8,32}")
+_UUID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})$")
+_GROUPS = (8, 12, 16, 20)
+"""Digits of a UUID before each of its hyphens."""
+_MOST = 100
+"""Sessions that are looked at; UUIDs that begin alike were made within the same minute."""
+
+
+async def with_short_id(
+    desk: SessionDesk,
+    principal: Principal,
+    short_id: str,
+    slug: str | None,
+    agent_id: str | None,
+) -> tuple[SessionInfo, ...]:
+    """The Sessions that may be meant; where there are several, those whose label has the words of
+    `slug`, if any has. Raises InvalidRequest."""
+    digits = short_id.lower()
+    if not _SHORT_ID.fullmatch(digits):
+        raise InvalidRequest("shortId must be 8-32 hexadecimal characters", param="shortId")
+    query = SessionQuery(
+        agent_id=None if agent_id is None else agent_id.strip().lower(),
+        search=_hyphenated(digits),
+        limit=_MOST,
+    )
+    page = await desk.list(principal, query)
+    found = tuple(info for info in page.sessions if _digits(info).startswith(digits))
+    if len(found) < 2 or slug is None:
+        return found
+    wanted = _slug(slug)
+    named = tuple(info for info in found if _slug(str(info.settings.get("label", ""))) == wanted)
+    return named or found
+
+
+def _hyphenated(digits: str) -> str:
+    """As a UUID has them."""
+    ends = (0, *(end for end in _GROUPS if end < len(digits)), len(digits))
+    return "-".join(digits[start:end] for start, end in pairwise(ends))
+
+
+def _digits(info: SessionInfo) -> str:
+    """The digits of the UUID that the key ends with; empty where it ends otherwise."""
+    uuid = _UUID.search(str(info.key).lower())
+    return "" if uuid is None else "".join(uuid.groups())
+
+
+def _slug(text: str) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))

@@ -1,0 +1,157 @@
+"""`sessions.list`: Sessions by the page, with what can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ......domain.access.authentication import Principal
+from ......domain.ports import Clock
+from ......domain.services.gateway import Gateway
+from ......domain.services.sessions import SessionDesk
+from ......domain.sessions.records import SessionInfo, SessionPage, SessionQuery
+from ...connection.calls import Call, Handler, Handlers, Params
+from ...protocol.frames import Count, Name
+from ..payloads.sessions import Extras, Rows, lowered
+
+_MOST = 1_000
+_MOST_WITH_EXTRAS = 200
+_DEFAULT = 100
+_SCANNED = 10_000
+"""Sessions that are looked through for what the store cannot look for."""
+_BATCH = 500
+
+Number = Annotated[int, Field(ge=1)]
+
+
+class ListParams(Params):
+    """Which sessions. They come in the order of their last use, whatever `sort_by` calls it.
+
+    There are no sessions `global` and `unknown` here, no boards and no people, so including them
+    changes nothing. `has_board`: true finds nothing. `configured_agents_only`: those of agents
+    that are in the configuration now.
+    """
+
+    limit: Number | None = None
+    offset: Count = 0
+    active_minutes: Number | None = None
+    active_only: bool | None = None
+    agent_id: Name | None = None
+    archived: bool | Literal["all"] | None = None
+    configured_agents_only: bool | None = None
+    exclude_subagents: bool | None = None
+    has_board: bool | None = None
+    include_activity_summary: bool | None = None
+    include_derived_titles: bool | None = None
+    include_global: bool | None = None
+    include_last_message: bool | None = None
+    include_people: bool | None = None
+    include_unknown: bool | None = None
+    label: Name | None = None
+    owner_first: bool | None = None
+    pinned: bool | None = None
+    search: Annotated[str, Field(max_length=512)] | None = None
+    sort_by: Literal["updatedAt", "lastInteractionAt", "activity"] | None = None
+    spawned_by: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLists:
+    """The handler."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    rows: Rows
+    clock: Clock
+
+    def handlers(self) -> Handlers:
+        return {"sessions.list": Handler(ListParams, self.list)}
+
+    async def list(self, call: Call, params: ListParams) -> dict[str, Any]:
+        """A page of rows."""
+        extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
+        most = _MOST_WITH_EXTRAS if extras else _MOST
+        limit = min(params.limit or _DEFAULT, most)
+        page = await self.page(call.principal, params, limit)
+        end = params.offset + len(page.sessions)
+        more = bool(page.sessions) and end < page.total
+        return {
+            "ts": int(self.clock() * 1_000),
+            "path": self.rows.path(call.principal),
+            "count": len(page.sessions),
+            "totalCount": page.total,
+            "limitApplied": limit,
+            "nextOffset": end if more else None,
+            "hasMore": more,
+            "defaults": self.rows.defaults(),
+            "sessions": [
+                await self.rows.row(call.principal, info, extras) for info in page.sessions
+            ],
+        }
+
+    async def page(self, principal: Principal, params: ListParams, limit: int) -> SessionPage:
+        """The Sessions that are meant, at most `limit`."""
+        query = self._query(params, limit)
+        return await self._page(principal, query, self._filter(principal, params))
+
+    def _query(self, params: ListParams, limit: int) -> SessionQuery:
+        minutes = params.active_minutes
+        return SessionQuery(
+            agent_id=lowered(params.agent_id),
+            updated_after=None if minutes is None else self.clock() - minutes * 60,
+            search=(params.search or "").strip() or None,
+            label=params.label,
+            spawned_by=params.spawned_by,
+            limit=limit,
+            offset=params.offset,
+        )
+
+    def _filter(
+        self, principal: Principal, params: ListParams
+    ) -> Callable[[SessionInfo], bool] | None:
+        """What the store is not asked for; None where it is asked for everything."""
+        active = {run.session_key for run in self.gateway.active(principal)}
+        configured = self.gateway.settings.agents.get
+
+        def meant(info: SessionInfo) -> bool:
+            archived = info.settings.get("archived", False)
+            return bool(
+                (not params.active_only or info.key in active)
+                and (not params.exclude_subagents or not info.key.rest.startswith("subagent:"))
+                and (not isinstance(params.archived, bool) or archived == params.archived)
+                and (params.pinned is None or info.settings.get("pinned", False) == params.pinned)
+                and (not params.configured_agents_only or configured(info.key.agent_id) is not None)
+                and not params.has_board
+            )
+
+        asked = (
+            isinstance(params.archived, bool)
+            or params.active_only
+            or params.exclude_subagents
+            or params.pinned is not None
+            or params.has_board
+            # Deleted agents are rare, so most lists need no filter for them.
+            or (params.configured_agents_only and params.agent_id is None)
+        )
+        return meant if asked else None
+
+    async def _page(
+        self,
+        principal: Principal,
+        query: SessionQuery,
+        meant: Callable[[SessionInfo], bool] | None,
+    ) -> SessionPage:
+        if meant is None:
+            return await self.desk.list(principal, query)
+        found: list[SessionInfo] = []
+        for start in range(0, _SCANNED, _BATCH):
+            batch = replace(query, limit=_BATCH, offset=start)
+            page = await self.desk.list(principal, batch)
+            found += filter(meant, page.sessions)
+            if start + _BATCH >= page.total:
+                break
+        shown = found[query.offset : query.offset + query.limit]
+        return SessionPage(tuple(shown), len(found))

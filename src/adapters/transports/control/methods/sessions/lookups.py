@@ -1,0 +1,219 @@
+"""`sessions.describe`, `.resolve`, `.preview`, `.listTranscripts`: looking at single Sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ......domain.access.authentication import Principal
+from ......domain.errors import GatewayError, InvalidRequest, UnknownSession
+from ......domain.messages import ToolCall
+from ......domain.ports import Clock
+from ......domain.services.gateway import Gateway
+from ......domain.services.sessions import SessionDesk
+from ......domain.sessions.records import KeptMessage, SessionInfo, SessionQuery
+from ...connection.calls import Call, Handler, Handlers, Params
+from ...protocol.frames import Name
+from ..payloads.messages import shortened
+from ..payloads.sessions import Extras, Rows, lowered
+from ..payloads.short_ids import with_short_id
+
+_PREVIEWED = 64
+_MOST_ITEMS = 50
+_MOST_CHARS = 2_000
+_CANDIDATES = 10
+
+Key = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class DescribeParams(Params):
+    """One session."""
+
+    key: Key
+    agent_id: Name | None = None
+    include_derived_titles: bool | None = None
+    include_last_message: bool | None = None
+
+
+class Reference(Params):
+    """A session's `key`, as links hold it. `slug`: words of the label, which the key makes
+    needless."""
+
+    key: Key
+    slug: Name | None = None
+
+
+class ResolveParams(Params):
+    """Exactly one of `key`, `reference`, `session_id`, `label` and `short_id`: 8 or more digits of
+    the UUID that a key ends with, with words of the label in `slug_hint`. `allow_missing`: none is
+    no error."""
+
+    key: Key | None = None
+    reference: Reference | None = None
+    session_id: Name | None = None
+    label: Name | None = None
+    short_id: Name | None = None
+    slug_hint: Name | None = None
+    agent_id: Name | None = None
+    spawned_by: Key | None = None
+    include_global: bool | None = None
+    include_unknown: bool | None = None
+    allow_missing: bool | None = None
+
+
+class TranscriptsParams(Params):
+    """The newest `limit` transcripts of a session."""
+
+    session_key: Key
+    agent_id: Name | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class PreviewParams(Params):
+    """Of the first 64 keys the newest messages: at most 50, each of 2000 characters."""
+
+    keys: Annotated[list[Key], Field(min_length=1)]
+    limit: Annotated[int, Field(ge=1)] = 12
+    max_chars: Annotated[int, Field(ge=20)] = 240
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLookups:
+    """The handlers."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    rows: Rows
+    clock: Clock
+
+    def handlers(self) -> Handlers:
+        return {
+            "sessions.describe": Handler(DescribeParams, self._describe),
+            "sessions.resolve": Handler(ResolveParams, self._resolve),
+            "sessions.preview": Handler(PreviewParams, self._preview),
+            "sessions.listTranscripts": Handler(TranscriptsParams, self._transcripts),
+        }
+
+    async def _describe(self, call: Call, params: DescribeParams) -> object:
+        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        info = await self.desk.find(call.principal, key)
+        if info is None:
+            return {"session": None}
+        extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
+        return {"session": await self.rows.row(call.principal, info, extras)}
+
+    async def _resolve(self, call: Call, params: ResolveParams) -> object:
+        given = [params.key, params.reference, params.session_id, params.label, params.short_id]
+        if sum(value is not None for value in given) > 1:
+            raise InvalidRequest("Provide either key, sessionId, or label (not multiple)")
+        if all(value is None for value in given):
+            raise InvalidRequest("Either key, sessionId, or label is required")
+        wanted, found = await self._found(call.principal, params)
+        if not found:
+            if params.allow_missing:
+                return {"ok": False}
+            raise UnknownSession(f"No session found{wanted}")
+        if len(found) > 1:
+            if params.short_id is not None:
+                return {"ok": False, "candidates": [_named(info) for info in found[:_CANDIDATES]]}
+            keys = ", ".join(str(info.key) for info in found)
+            raise InvalidRequest(f"Multiple sessions found{wanted} ({keys})")
+        return {"ok": True, **_named(found[0])}
+
+    async def _found(
+        self, principal: Principal, params: ResolveParams
+    ) -> tuple[str, list[SessionInfo]]:
+        """How errors call what was asked for, and what there is of it."""
+        agent_id = lowered(params.agent_id)
+        found: tuple[SessionInfo, ...]
+        if params.label is not None:
+            query = SessionQuery(label=params.label, limit=10)
+            wanted, found = (
+                f" with label: {params.label}",
+                (await self.desk.list(principal, query)).sessions,
+            )
+        elif params.short_id is not None:
+            found = await with_short_id(
+                self.desk, principal, params.short_id, params.slug_hint, params.agent_id
+            )
+            wanted = f": {params.short_id}"
+        elif params.session_id is not None:
+            found = await self.desk.with_id(principal, params.session_id)
+            several = " for sessionId" if len(found) > 1 else ""
+            wanted = f"{several}: {params.session_id}"
+        else:
+            text = params.reference.key if params.reference is not None else params.key or ""
+            key = self.gateway.session_key(text, agent_id=params.agent_id)
+            info = await self.desk.find(principal, key)
+            wanted, found = f": {text}", () if info is None else (info,)
+        meant = [
+            info
+            for info in found
+            if agent_id in (None, info.key.agent_id)
+            and params.spawned_by in (None, info.settings.get("spawnedBy"))
+        ]
+        return wanted, meant
+
+    async def _transcripts(self, call: Call, params: TranscriptsParams) -> object:
+        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        kept = await self.desk.transcripts(call.principal, key, params.limit)
+        return {
+            "ts": int(self.clock() * 1_000),
+            "sessionKey": str(key),
+            "transcripts": [
+                {
+                    "sessionId": one.session_id,
+                    "firstQuestion": one.first_question,
+                    "mtime": int(one.created_at * 1_000),
+                    "messageCount": one.message_count,
+                }
+                for one in kept
+            ],
+        }
+
+    async def _preview(self, call: Call, params: PreviewParams) -> object:
+        return {
+            "ts": int(self.clock() * 1_000),
+            "previews": [
+                await self._previewed(call.principal, key, params)
+                for key in params.keys[:_PREVIEWED]
+            ],
+        }
+
+    async def _previewed(
+        self, principal: Principal, text: str, params: PreviewParams
+    ) -> dict[str, Any]:
+        """One that fails spoils none of the others. It goes by the key that was asked for."""
+        limit = min(params.limit, _MOST_ITEMS)
+        try:
+            key = self.gateway.session_key(text)
+            missing = await self.desk.find(principal, key) is None
+            kept = await self.desk.messages(principal, key, limit=limit)
+        except GatewayError:
+            return {"key": text, "status": "error", "items": []}
+        if missing:
+            return {"key": text, "status": "missing", "items": []}
+        most = min(params.max_chars, _MOST_CHARS)
+        items = [item for one in kept for item in _items(one, most)][-limit:]
+        return {"key": text, "status": "ok" if items else "empty", "items": items}
+
+
+def _named(info: SessionInfo) -> dict[str, str]:
+    """A session that is meant."""
+    told = {"key": str(info.key), "agentId": info.key.agent_id}
+    label = info.settings.get("label")
+    return told if label is None else {**told, "displayName": str(label)}
+
+
+def _items(kept: KeptMessage, most: int) -> Iterator[dict[str, str]]:
+    """What a message says, then the tools that it calls."""
+    message = kept.message
+    text = " ".join(message.text.split())
+    if text:
+        yield {"role": message.role.value, "text": shortened(text, most)}
+    called = [part.name for part in message.parts if isinstance(part, ToolCall)]
+    if called:
+        yield {"role": "tool", "text": shortened(f"call {', '.join(called)}", most)}

@@ -1,0 +1,100 @@
+"""`sessions.*`: all of them together, and being told of Sessions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import uuid4
+
+from pydantic import Field
+
+from ......domain.ports import Clock, NewId
+from ......domain.services.gateway import Gateway
+from ......domain.services.sessions import SessionDesk
+from ...broadcast.hub import Hub
+from ...connection.calls import Call, Handler, Handlers, Params
+from ...protocol.frames import Name
+from ..chat.methods import ChatMethods
+from ..payloads.sessions import Rows, lowered
+from .changes import SessionChanges
+from .lists import ListParams, SessionLists
+from .lookups import SessionLookups
+from .search import SessionSearch
+from .talk import SessionTalk
+from .usage import SessionUsage
+
+
+class SubscribeParams(ListParams):
+    """With any of these, the answer has the list too; with `agent_id`, told of its sessions."""
+
+
+class UnsubscribeParams(Params):
+    """Sessions that were asked for by their key are told of all the same."""
+
+
+class MessagesParams(Params):
+    """One session. There are no approvals here, so including them changes nothing."""
+
+    key: Annotated[str, Field(min_length=1, max_length=512)]
+    agent_id: Name | None = None
+    include_approvals: bool | None = None
+
+
+def handlers(
+    gateway: Gateway,
+    desk: SessionDesk,
+    hub: Hub,
+    chat: ChatMethods,
+    *,
+    clock: Clock = time.time,
+    new_id: NewId = lambda: str(uuid4()),
+) -> Handlers:
+    """`new_id` makes keys for sessions and idempotency keys, where a client gives none."""
+    rows = Rows(gateway, desk)
+    lists = SessionLists(gateway, desk, rows, clock)
+    return {
+        **lists.handlers(),
+        **SessionLookups(gateway, desk, rows, clock).handlers(),
+        **SessionChanges(gateway, desk, rows).handlers(),
+        **SessionTalk(gateway, desk, chat, new_id).handlers(),
+        **SessionSearch(gateway, desk, rows, lists).handlers(),
+        **SessionUsage(gateway, desk, rows, clock).handlers(),
+        **_Subscriptions(gateway, hub, lists).handlers(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Subscriptions:
+    gateway: Gateway
+    hub: Hub
+    lists: SessionLists
+
+    def handlers(self) -> Handlers:
+        return {
+            "sessions.subscribe": Handler(SubscribeParams, self._subscribe),
+            "sessions.unsubscribe": Handler(UnsubscribeParams, self._unsubscribe),
+            "sessions.messages.subscribe": Handler(MessagesParams, self._attend),
+            "sessions.messages.unsubscribe": Handler(MessagesParams, self._leave),
+        }
+
+    async def _subscribe(self, call: Call, params: SubscribeParams) -> object:
+        self.hub.attend_all(call.connection, lowered(params.agent_id))
+        if not params.model_fields_set:
+            return {"subscribed": True}
+        return {"subscribed": True, "list": await self.lists.list(call, params)}
+
+    async def _unsubscribe(self, call: Call, params: UnsubscribeParams) -> object:
+        self.hub.leave(call.connection)
+        return {"subscribed": False}
+
+    async def _attend(self, call: Call, params: MessagesParams) -> object:
+        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        with self.hub.room(call.connection, key):
+            self.hub.attend(call.connection, key)
+        return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
+
+    async def _leave(self, call: Call, params: MessagesParams) -> object:
+        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        self.hub.leave(call.connection, key)
+        return {"subscribed": False, "key": str(key), "agentId": key.agent_id}

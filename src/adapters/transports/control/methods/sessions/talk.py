@@ -1,0 +1,141 @@
+"""`sessions.create`, `.send`, `.abort`: what `chat.*` does, by a session's key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ......domain.errors import InvalidRequest
+from ......domain.ports import NewId
+from ......domain.services.gateway import Gateway
+from ......domain.services.sessions import SessionDesk
+from ......domain.sessions.settings import Setting
+from ...connection.calls import ANSWERED, Call, Handler, Handlers, Params
+from ...protocol.attachments import Attachments
+from ...protocol.frames import Name, SessionKeyText
+from ..chat.methods import ChatMethods
+from ..chat.params import AbortParams, Milliseconds, SendParams
+
+Key = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class SendByKeyParams(Params):
+    """As `chat.send`. Without an idempotency key the request must not be repeated."""
+
+    key: SessionKeyText
+    message: str
+    agent_id: Name | None = None
+    idempotency_key: Key | None = None
+    thinking: Name | None = None
+    attachments: Attachments = Field(default_factory=list)
+    timeout_ms: Milliseconds | None = None
+
+
+class AbortByKeyParams(Params):
+    """The runs of a session, or one run."""
+
+    key: SessionKeyText | None = None
+    run_id: Name | None = None
+    agent_id: Name | None = None
+    clear_queued: bool | None = None
+
+
+class CreateParams(Params):
+    """`key`: left out, a new one is made. `message`: what to begin with.
+
+    `parent_session_key` must be a session's key, which is all it means here: sessions have no
+    lineage and no hooks, so `emit_command_hooks` and `succeeds_parent` change nothing.
+    """
+
+    key: SessionKeyText | None = None
+    agent_id: Name | None = None
+    label: Name | None = None
+    model: Name | None = None
+    thinking_level: Name | None = None
+    message: str | None = None
+    attachments: Attachments = Field(default_factory=list)
+    idempotency_key: Key | None = None
+    parent_session_key: Key | None = None
+    emit_command_hooks: bool | None = None
+    succeeds_parent: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTalk:
+    """The handlers."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    chat: ChatMethods
+    new_id: NewId
+
+    def handlers(self) -> Handlers:
+        return {
+            "sessions.create": Handler(CreateParams, self._create),
+            "sessions.send": Handler(SendByKeyParams, self._send),
+            "sessions.abort": Handler(AbortByKeyParams, self._abort),
+        }
+
+    async def _send(self, call: Call, params: SendByKeyParams) -> object:
+        return await self.chat.send(call, self._to_send(params))
+
+    async def _abort(self, call: Call, params: AbortByKeyParams) -> object:
+        key = params.key
+        if key is None:
+            if params.run_id is None:
+                raise InvalidRequest("Either key or runId is required", param="key")
+            key = str((await self.gateway.run(call.principal, params.run_id)).session_key)
+        wanted = AbortParams(session_key=key, run_id=params.run_id, agent_id=params.agent_id)
+        return await self.chat.abort(call, wanted)
+
+    async def _create(self, call: Call, params: CreateParams) -> object:
+        """A session of that key that is there already gets the settings, and stays."""
+        text = params.key or f"chat:{self.new_id()}"
+        key = self.gateway.session_key(text, agent_id=params.agent_id)
+        if params.parent_session_key is not None:
+            self.gateway.session_key(params.parent_session_key)
+        asked: dict[str, Setting] = {
+            "label": params.label,
+            "model": params.model,
+            "thinkingLevel": params.thinking_level,
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
+        info = await self.desk.patch(call.principal, key, given)
+        told: dict[str, Any] = {
+            "ok": True,
+            "key": str(key),
+            "agentId": key.agent_id,
+            "sessionId": info.session_id,
+            "runStarted": False,
+        }
+        if not (params.message or "").strip() and not params.attachments:
+            return told
+        return told | await self._begin(call, str(key), params)
+
+    async def _begin(self, call: Call, key: str, params: CreateParams) -> dict[str, Any]:
+        """Say the first message; its answer becomes part of this one."""
+        answers: list[Any] = []
+        message = SendByKeyParams(
+            key=key,
+            message=params.message or "",
+            attachments=params.attachments,
+            idempotency_key=params.idempotency_key,
+        )
+        inner = replace(call, answer=answers.append)
+        answer = await self.chat.send(inner, self._to_send(message))
+        sent = answers[0] if answer is ANSWERED else answer
+        run_id = sent.get("runId") if isinstance(sent, dict) else None
+        return {} if run_id is None else {"runStarted": True, "runId": run_id}
+
+    def _to_send(self, params: SendByKeyParams) -> SendParams:
+        return SendParams(
+            session_key=params.key,
+            message=params.message,
+            agent_id=params.agent_id,
+            idempotency_key=params.idempotency_key or self.new_id(),
+            thinking=params.thinking,
+            attachments=params.attachments,
+            timeout_ms=params.timeout_ms,
+        )

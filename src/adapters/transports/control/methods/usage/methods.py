@@ -1,0 +1,67 @@
+"""`usage.*`: tokens and what they cost, from the turns that are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ......domain.access.authentication import Principal
+from ......domain.ports import Clock
+from ......domain.services.gateway import Gateway
+from ......domain.services.sessions import SessionDesk
+from ......domain.sessions.records import UsageQuery
+from ...connection.calls import Call, Handler, Handlers, NoParams
+from .days import DayParams, Days, days_of
+from .sums import Sums
+
+_DAY = 86_400.0
+
+
+class CostParams(DayParams):
+    """`days`: how many days back, today included, where there is no `start_date`."""
+
+    days: Annotated[int, Field(ge=1, le=3_650)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageMethods:
+    """The handlers."""
+
+    gateway: Gateway
+    desk: SessionDesk
+    clock: Clock
+
+    def handlers(self) -> Handlers:
+        return {
+            "usage.status": Handler(NoParams, self._status),
+            "usage.cost": Handler(CostParams, self._cost),
+        }
+
+    async def _status(self, call: Call, params: NoParams) -> object:
+        """Providers' quotas are not asked for: no provider's API tells them to a plain key."""
+        now = self.clock()
+        days = days_of(DayParams(), now)
+        day = await self._sum(call.principal, days, now - _DAY)
+        month = await self._sum(call.principal, days, now - 30 * _DAY)
+        told = {"lastDay": day, "last30Days": month}
+        return {"updatedAt": int(now * 1_000), "providers": [], **told}
+
+    async def _cost(self, call: Call, params: CostParams) -> object:
+        now = self.clock()
+        days = days_of(params, now, params.days)
+        query = UsageQuery(days.bounds, agent_id=params.only_agent)
+        used = await self.desk.usage(call.principal, query)
+        sums = Sums(self.gateway, days)
+        return {
+            "updatedAt": int(now * 1_000),
+            "days": len(days.bounds) - 1,
+            **days.dates,
+            "daily": sums.daily(used),
+            "totals": sums.totals(used),
+        }
+
+    async def _sum(self, principal: Principal, days: Days, since: float) -> dict[str, Any]:
+        query = UsageQuery((since, days.bounds[-1]))
+        return Sums(self.gateway, days).totals(await self.desk.usage(principal, query))

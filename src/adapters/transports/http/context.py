@@ -1,0 +1,160 @@
+"""One HTTP request and what becomes of it, from the first byte in to the last byte out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from quart import request
+
+from ....domain.access.addresses import ClientAddress
+from ....domain.access.authentication import Principal
+from ....domain.byte_budget import NO_CHARGE, Charge
+from ....domain.concurrency.tracebacks import drop_traceback_of
+from ....domain.errors import Unauthenticated
+from ....domain.runs.events import DELTAS, Aborted, EventSpan, Failed, Finished, Started
+from ....domain.runs.spec import Run
+from .errors import Problem
+from .requests import Given
+
+T = TypeVar("T")
+
+KEY = "opensoul.exchange"
+"""Where an ASGI scope holds its Exchange."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A request in flight. Handlers hand over here what the answer's head and the log shall tell,
+    and `enter` here what must be left when the exchange ends, however it ends."""
+
+    request_id: str
+    client: ClientAddress
+    body_limit: int
+    """Bytes of request body that are let in."""
+    given: Given = field(default_factory=dict)
+    """The headers of the request."""
+    started: float = field(default_factory=time.perf_counter)
+    principal: Principal | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    """Added to whatever is answered."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds, by their names in Server-Timing."""
+    facts: dict[str, object] = field(default_factory=dict)
+    """Told in the access log as they are: no content, no secret."""
+    outcome: str | None = None
+    streaming: bool = False
+    discarding: bool = False
+    """Nobody will read what still arrives of the request's body."""
+    status: int | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    stalled: bool = False
+    """The client did not read its answer and counts as gone."""
+    left: bool = False
+    """The client went away before the answer was complete."""
+    charge: Charge = NO_CHARGE
+    """For the bytes of its body."""
+    _entered: list[AbstractAsyncContextManager[Any]] = field(default_factory=list)
+    _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came in."""
+        return time.perf_counter() - self.started
+
+    @property
+    def asker(self) -> Principal:
+        """Who asks. Raises Unauthenticated where that was not proven."""
+        if self.principal is None:
+            raise Unauthenticated("Nobody has been authenticated.")
+        return self.principal
+
+    def adopt_task(self) -> None:
+        """Have `end` stop the current task.
+
+        The framework handles a request in tasks of its own, and leaves them behind when the server
+        cancels the exchange.
+        """
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.append(task)
+
+    async def enter(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter what is left when the exchange ends, the last first."""
+        entered = await context.__aenter__()
+        self._entered.append(context)
+        return entered
+
+    async def end(self) -> None:
+        """Stop the adopted tasks and leave what was entered. None of it is referred to afterwards:
+        a task refers to its error, and that to the frames that refer to this."""
+        # Made now, since it takes room, and a stream may last for long.
+        async with AsyncExitStack() as stack:
+            for context in self._entered:
+                stack.push_async_exit(context)
+            self._entered.clear()
+            await self._stop_tasks()
+            while self._tasks:
+                if (task := self._tasks.pop()).done():
+                    drop_traceback_of(task)
+
+    async def _stop_tasks(self) -> None:
+        """Return when the adopted tasks have ended, which they are told to do now. Their results
+        are of no interest."""
+        left = [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
+
+    def began(self, run: Run, model: str) -> None:
+        """The request has become `run`: every answer from here on names it."""
+        key = str(run.session_key)
+        self.facts |= {"run": run.id, "agent": run.agent.id, "session": key, "model": model}
+        self.headers |= {
+            "x-opensoul-session-key": key,
+            "x-opensoul-run-id": run.id,
+            "x-opensoul-agent-id": run.agent.id,
+        }
+
+    def note(self, told: EventSpan) -> None:
+        """Take from events of the run what head and log tell. Only the first and the last can be
+        anything but tokens."""
+        for event in (told.events[0], told.events[-1]):
+            match event:
+                case Started(queued=queued, history=history):
+                    self.timings |= {"queue": queued, "history": history}
+                case Finished(model=model):
+                    self.outcome = "answered"
+                    self.facts["answered_by"] = model
+                case Failed(code=code):
+                    self.outcome = "failed"
+                    self.facts["code"] = code
+                case Aborted():
+                    self.outcome = "aborted"
+                case _:
+                    pass
+        if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in told.events):
+            self.timings["first-token"] = self.elapsed
+
+    def told(self, problem: Problem) -> None:
+        """The client is told of `problem`."""
+        self.facts["code"] = problem.code
+        if self.outcome is None:
+            self.outcome = "failed" if problem.status >= 500 else "refused"
+
+
+def current() -> Exchange:
+    """The Exchange of the request being handled."""
+    scope: Any = request.scope
+    exchange: Exchange = scope[KEY]
+    return exchange
+
+
+def principal() -> Principal:
+    """Who makes the request being handled. Raises Unauthenticated where that was not proven."""
+    return current().asker

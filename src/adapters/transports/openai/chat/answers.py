@@ -1,0 +1,94 @@
+"""Chat completion objects: https://platform.openai.com/docs/api-reference/chat/object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .....domain.errors import RunFailed
+from .....domain.models.calls import ReasoningDelta, TextDelta, Usage
+from .....domain.runs.events import Aborted, Failed, Finished, error_of
+from .....domain.runs.spec import Run
+from .....domain.services.gateway import Events
+from ...http.context import Exchange
+from ...http.json_text import dumps
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every object and every chunk of one answer begins with. `created`: Unix seconds."""
+
+    id: str
+    created: int
+    model: str
+
+
+def head_of(run: Run, model: str) -> Head:
+    """The head of the answer to `run`; `model` is the string that was asked for."""
+    return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer."""
+
+    text: str
+    reasoning: str
+    finished: Finished
+
+
+async def collect(events: Events, exchange: Exchange) -> Answer:
+    """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
+    text: list[str] = []
+    reasoning: list[str] = []
+    async for told in events:
+        exchange.note(told)
+        for event in told.events:
+            match event:
+                case TextDelta(text=piece):
+                    text.append(piece)
+                case ReasoningDelta(text=piece):
+                    reasoning.append(piece)
+                case Finished():
+                    return Answer("".join(text), "".join(reasoning), event)
+                case Failed() | Aborted():
+                    raise error_of(event)
+                case _:
+                    pass
+    raise RunFailed("The run ended without an end.")
+
+
+def completion(head: Head, answer: Answer) -> bytes:
+    """The body of a non-streaming answer."""
+    message = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": answer.finished.stop.value,
+    }
+    return dumps(
+        {
+            "id": head.id,
+            "object": "chat.completion",
+            "created": head.created,
+            "model": head.model,
+            "choices": [choice],
+            "usage": usage_object(answer.finished.usage),
+        }
+    )
+
+
+def usage_object(usage: Usage) -> dict[str, object]:
+    """OpenAI's usage object. `estimated` is ours: the provider reported nothing."""
+    told: dict[str, object] = {
+        "prompt_tokens": usage.input,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.total,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+    if usage.estimated:
+        told["estimated"] = True
+    return told

@@ -1,0 +1,46 @@
+"""What a client asked for: the body of a chat completion, read and checked as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .....domain.messages import Message
+from .fields import Ignored
+from .messages import read_messages
+from .parameters import read_parameters, wants_usage
+from .schema import read_fields
+
+DEFAULT_MODEL = "opensoul"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A valid request. `model` is the string that answers repeat."""
+
+    messages: tuple[Message, ...]
+    model: str
+    stream: bool
+    include_usage: bool
+    user: str | None
+    params: Mapping[str, object]
+    ignored: str
+    """The names of fields that nobody here knows, as a header's value; mostly empty."""
+
+
+def read_asked(body: Mapping[str, Any]) -> Asked:
+    """Raises InvalidRequest and Unsupported; their `param` is the path of the field at fault."""
+    ignored = Ignored()
+    fields = read_fields(body)
+    params = read_parameters(body, ignored)
+    include_usage = wants_usage(body, fields, ignored)
+    return Asked(
+        messages=read_messages(body.get("messages"), ignored),
+        model=DEFAULT_MODEL if fields.model is None else fields.model,
+        stream=bool(fields.stream),
+        include_usage=include_usage,
+        user=fields.user,
+        params=params,
+        ignored=ignored.header,
+    )

@@ -1,0 +1,140 @@
+"""`opensoul agent`: ask an agent, and read along."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import click
+
+from ...terminal import echo
+from ..common.refused import Refused
+from ..common.seconds import Seconds
+from ..common.state import State, print_json
+from ..common.streams import read_text
+from ..failures import tell
+from ..remote.reaching import address_options
+
+if TYPE_CHECKING:
+    from ..remote.turns import Ended, Question, Show
+
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.option(
+    "-m", "--message", required=True, metavar="TEXT", help="What to say; - reads standard input."
+)
+@click.option("--agent", "agent_id", metavar="ID", help="Who is asked; default: the default agent.")
+@click.option("--session-key", metavar="KEY", help="The session; default: the agent's main one.")
+@click.option("--session-id", metavar="ID", help="The session, by the id of its transcript.")
+@click.option("--thinking", metavar="LEVEL", help="How much to think: off, low, medium, high, ….")
+@click.option(
+    "--timeout",
+    "run_timeout",
+    type=Seconds(min=0),
+    metavar="SECONDS",
+    help="How long the run may take, at most as long as configured. 0 or none: as configured.",
+)
+@click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Print the answer as it comes, or when it is done. Default: as it comes, on a terminal.",
+)
+@click.option("--local", is_flag=True, help="Run it in this process, without a Gateway.")
+@address_options
+@click.pass_obj
+def agent(
+    state: State,
+    message: str,
+    agent_id: str | None,
+    session_key: str | None,
+    session_id: str | None,
+    thinking: str | None,
+    run_timeout: float | None,
+    stream: bool | None,
+    local: bool,
+) -> int:
+    """Ask an agent and print its answer.
+
+    Ctrl-C stops the run, a second one leaves at once. What the Gateway has accepted is never
+    asked a second time; --json prints the final answer with its tokens.
+    """
+    from ..remote.turns import Question
+
+    question = Question(
+        message=_message(message),
+        key=str(uuid.uuid4()),
+        agent_id=agent_id,
+        session_key=session_key,
+        session_id=session_id,
+        thinking=thinking,
+        timeout=run_timeout,
+    )
+    streaming = not state.json and (sys.stdout.isatty() if stream is None else stream)
+    ended = _ask(state, question, local=local, streaming=streaming)
+    if ended.status == "interrupted":
+        tell(Refused(ended.error, code="interrupted"), as_json=state.json)
+        return _INTERRUPTED
+    _print(state, ended, streamed=streaming)
+    return 0
+
+
+def _ask(state: State, question: Question, *, local: bool, streaming: bool) -> Ended:
+    from ..remote.turns import Show
+
+    show = Show(streaming)
+    try:
+        return _answer(state, question, show, local=local)
+    finally:
+        show.end()
+
+
+def _answer(state: State, question: Question, show: Show, *, local: bool) -> Ended:
+    from ..remote.turns import ask, over_the_wire
+
+    if local:
+        from ..remote.local_turns import ask_locally
+
+        if any(name.startswith("wire_") for name in state.options):
+            raise Refused("--local asks no Gateway: leave out --url and secrets.", code="usage")
+        return ask_locally(state, question, show)
+    from ..remote.reaching import reach
+    from ..remote.rpc import told, told_of_loss
+
+    target = reach(state)
+    options = target.options(_scopes(question))
+    with told(target):
+        return ask(over_the_wire(options, question, show, told_of_loss(state, options)))
+
+
+def _scopes(question: Question) -> tuple[str, ...]:
+    """Starting over needs more than asking."""
+    from ..remote.reaching import ADMIN, WRITE
+
+    word = question.message.strip().lower().partition(" ")[0]
+    return (*WRITE, *ADMIN) if word in ("/new", "/reset") else WRITE
+
+
+def _message(text: str) -> str:
+    # The line break at the end of a file or of `echo` is none of the message.
+    try:
+        message = read_text().removesuffix("\n") if text == "-" else text
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--message") from None
+    if not message.strip():
+        raise click.BadParameter("must not be empty.", param_hint="--message")
+    return message
+
+
+def _print(state: State, ended: Ended, *, streamed: bool) -> None:
+    """The answer, or why there is none."""
+    if ended.status == "error":
+        raise Refused(ended.error or "The run failed.", code=ended.code or "run_failed")
+    if ended.status == "aborted":
+        raise Refused(f"The run was aborted: {ended.error or 'stopped'}", code="run_aborted")
+    if state.json:
+        print_json(ended.payload)
+    elif not streamed and ended.text:
+        echo(ended.text)

@@ -1,0 +1,100 @@
+"""`opensoul doctor`: finds what is wrong with an installation, and explains it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from ...terminal import echo
+from ..common.refused import Refused
+from ..common.state import State, common_options, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from ....adapters.config import Loaded
+    from ..diagnosis.findings import Finding
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Repair what is safe to repair.")
+@common_options
+@click.pass_obj
+def doctor(state: State, fix: bool) -> int:
+    """Find what is wrong: configuration, secrets, permissions, providers, port, store, lock.
+
+    Keys that have no effect are listed as notes. The exit code is 1 where something is left to be
+    done; a note is not.
+    """
+    found, notes = _found(state)
+    told = [(finding, fix and _repaired(finding)) for finding in found]
+    if state.json:
+        listed = [finding.described(fixed=fixed) for finding, fixed in told]
+        print_json({"ok": all(fixed for _, fixed in told), "findings": listed, "notes": notes})
+    else:
+        _print(told, fix)
+        _print_notes(notes)
+    return 0 if all(fixed for _, fixed in told) else 1
+
+
+def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
+    """What is wrong, and the notes of the configuration where it can be used."""
+    from ..common.configuration import config_path, load_config, state_dir
+    from ..diagnosis import files as files
+
+    secret = files.GeneratedToken()
+    directory = state_dir(state)
+    found = [*files.directory(directory), *files.lock(directory)]
+    loaded: Loaded | None = None
+    try:
+        loaded = load_config(state, generated_token=secret)
+    except Refused as refused:
+        found += files.configuration(refused)
+    found += secret.findings()
+    read = [config_path(state)] if loaded is None else loaded.files
+    found += files.permissions(directory, map(str, read))
+    if loaded is None:
+        return found, ()
+    return [*found, *_beyond_files(loaded, directory)], loaded.settings.notes
+
+
+def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
+    from ..diagnosis import network as network
+    from ..diagnosis.store import stores
+
+    return [
+        *network.keys(loaded.settings),
+        *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
+        *stores(directory, loaded.settings.store),
+    ]
+
+
+def _repaired(finding: Finding) -> bool:
+    if finding.repair is None:
+        return False
+    try:
+        finding.repair()
+    except OSError as error:
+        echo(f"opensoul: not repaired: {finding.message} ({error})", err=True)
+        return False
+    return True
+
+
+def _print(told: list[tuple[Finding, bool]], fix: bool) -> None:
+    for finding, fixed in told:
+        echo(f"{'repaired' if fixed else 'found'}: {finding.message}")
+        if not fixed:
+            echo(f"  {finding.advice}")
+    repairable = [finding for finding, fixed in told if finding.repair is not None and not fixed]
+    if not told:
+        echo("Everything is in order.")
+    elif repairable and not fix:
+        echo(f"`opensoul doctor --fix` repairs {len(repairable)} of these.")
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        echo(f"note: {note}")

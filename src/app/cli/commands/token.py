@@ -1,0 +1,107 @@
+"""`opensoul token`: the secret that clients of the Gateway send."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...terminal import echo
+from ..common.lazy import Group
+from ..common.refused import Refused
+from ..common.state import State, common_options, print_json
+
+if TYPE_CHECKING:
+    from ....adapters.config import Loaded
+
+
+@click.group(cls=Group)
+@common_options
+def token() -> None:
+    """Print or replace the secret that clients send."""
+
+
+@token.command()
+@common_options
+@click.pass_obj
+def show(state: State) -> None:
+    """Print the token, or the password, that the Gateway accepts, and nothing else.
+
+    Where none is configured, that is the generated token; it is made if there is none yet.
+    """
+    from ....adapters.system.files.token import TokenFile
+    from ..common.configuration import load_config
+
+    auth = load_config(
+        state, generated_token=lambda at: TokenFile(at).read_or_create()
+    ).settings.auth
+    if auth.secret is None:
+        raise _not_needed()
+    if state.json:
+        print_json({"mode": str(auth.mode), "secret": auth.secret.reveal()})
+    else:
+        echo(auth.secret.reveal())
+
+
+@token.command()
+@common_options
+@click.pass_obj
+def rotate(state: State) -> None:
+    """Replace the generated token. The old one stops working at once; prints the new one."""
+    from ....adapters.system.files.token import TokenFile
+    from ..common.configuration import load_config
+
+    wanted = _Wanted()
+    loaded = load_config(state, generated_token=wanted)
+    if wanted.state_dir is None:
+        raise _not_generated(loaded)
+    file = TokenFile(wanted.state_dir)
+    fresh = file.rotate()
+    if state.json:
+        print_json({"mode": "token", "secret": fresh, "file": str(file.path)})
+    else:
+        echo(fresh)
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """Remembers whether a generated token was asked for, and where it belongs; makes none."""
+
+    state_dir: Path | None = None
+
+    def __call__(self, state_dir: Path) -> str:
+        self.state_dir = state_dir
+        return "not-read-while-rotating"
+
+
+def _not_needed() -> Refused:
+    return Refused(
+        "No token is needed: gateway.auth.mode is `none`, so every program on this machine may use "
+        "the Gateway.",
+        code="no_secret",
+    )
+
+
+def _not_generated(loaded: Loaded) -> Refused:
+    mode = loaded.settings.auth.mode
+    if loaded.settings.auth.secret is None:
+        return _not_needed()
+    return Refused(
+        f"The {mode} is not a generated one: it comes from {_source(loaded)}. Change it there.",
+        code="not_generated",
+    )
+
+
+def _source(loaded: Loaded) -> str:
+    mode = loaded.settings.auth.mode.value
+    auth = loaded.config.gateway.auth
+    if (auth.token if mode == "token" else auth.password) is not None:
+        return f"gateway.auth.{mode} in {loaded.locations.config_path}"
+    names = [f"{product}_GATEWAY_{mode.upper()}" for product in ("OPENSOUL", "OPENCLAW")]
+    name = next(name for name in names if name in loaded.env)
+    if name in os.environ:
+        return f"the environment variable {name}"
+    return f"{name} in the `env` block of {loaded.locations.config_path}"

@@ -1,0 +1,36 @@
+"""`opensoul tui`: a chat in the terminal."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..common.refused import Refused
+from ..common.state import State
+from ..remote.reaching import WRITE, reach, wire_options
+
+
+@click.command()
+@click.option("--session", "session_key", metavar="KEY", help="The session to open.")
+@click.option("--agent", "agent_id", metavar="ID", help="Whose main session to open.")
+@wire_options
+@click.pass_obj
+def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
+    """Chat with an agent in the terminal.
+
+    Esc or Ctrl-C stops an answer; Ctrl-S chooses a session, Ctrl-Q leaves.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise Refused(
+            "The chat needs a terminal; `opensoul agent` asks without one.", code="no_terminal"
+        )
+    from ..remote.rpc import told
+    from ..tui import Chat
+
+    target = reach(state)
+    with told(target):
+        chat = Chat(target.options(WRITE), session_key=session_key, agent_id=agent_id)
+        chat.run()
+        if chat.failure is not None:
+            raise chat.failure

@@ -1,0 +1,46 @@
+"""Who holds a state directory, as the note beside its lock tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ....adapters.system.files.state_lock import Holder
+
+
+def holder_of(state_dir: Path) -> Holder | None:
+    """What the note says, whether or not that process lives."""
+    from ....adapters.system.files.state_lock import HOLDER_FILE, Holder
+
+    with suppress(OSError, ValueError):
+        match json.loads((state_dir / HOLDER_FILE).read_text()):
+            case {"pid": int(pid), "host": str(host), "since": str(since), "address": str(at)}:
+                return Holder(pid, host, since, at)
+    return None
+
+
+def lives(holder: Holder) -> bool:
+    """Whether the process can be the holder still; of another machine it cannot be told."""
+    if holder.host != socket.gethostname() or sys.platform == "win32":
+        return True
+    try:
+        os.kill(holder.pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # It lives, as somebody else's.
+    return True
+
+
+def serving_address(state_dir: Path) -> str | None:
+    """Where the Gateway of this directory serves, which options at its start may have moved."""
+    holder = holder_of(state_dir)
+    if holder is None or not holder.address or holder.host != socket.gethostname():
+        return None
+    return holder.address if lives(holder) else None

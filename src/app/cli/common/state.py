@@ -1,0 +1,80 @@
+"""What the options of one invocation say, wherever on the command line they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...terminal import echo_json
+
+if TYPE_CHECKING:
+    from ....adapters.config import Overrides
+
+Command = Callable[..., Any]
+
+Serve = Callable[["Overrides", bool], int]
+"""Runs the Gateway until a signal, and returns the exit code; True: print an example's token."""
+
+
+@dataclass(slots=True)
+class State:
+    """The options given so far; where one is given twice, the later one counts."""
+
+    serve: Serve
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def json(self) -> bool:
+        return bool(self.options.get("json"))
+
+    @property
+    def verbose(self) -> bool:
+        return bool(self.options.get("verbose"))
+
+    def overrides(self) -> Overrides:
+        """What the command line says about the configuration."""
+        from ....adapters.config import Overrides
+        from ....domain.models.calls import Secret
+
+        token, password = self.options.get("token"), self.options.get("password")
+        return Overrides(
+            config_path=self.options.get("config"),
+            port=self.options.get("port"),
+            bind=self.options.get("bind"),
+            auth_mode=self.options.get("auth"),
+            token=None if token is None else Secret(token),
+            password=None if password is None else Secret(password),
+            verbose=self.verbose,
+        )
+
+
+def remembered(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option whose value goes into the State instead of into the command's parameters."""
+    return click.option(*names, expose_value=False, callback=_remember, **settings)
+
+
+def common_options(command: Command) -> Command:
+    """`--config`, `--json` and `--verbose`: accepted by every command and group."""
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
+
+
+def print_json(value: object, *, to_stderr: bool = False) -> None:
+    """The machine form of an answer: indented JSON."""
+    echo_json(value, indent=2, err=to_stderr)
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and value is not False:
+        ctx.find_object(State).options[param.name] = value  # type: ignore[union-attr]
+
+
+_COMMON = (
+    remembered("--config", metavar="FILE", help="The configuration file."),
+    remembered("--json", is_flag=True, help="Answers and errors as JSON."),
+    remembered("--verbose", is_flag=True, help="Tell more: debug log, tracebacks."),
+)

@@ -1,0 +1,163 @@
+"""What can be wrong with files: configuration, secrets, permissions, the lock's note."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..common.holder import holder_of, lives
+from .findings import Finding
+
+if TYPE_CHECKING:
+    from ..common.refused import Refused
+
+_STRANGERS = 0o077
+_UNSET = "Set it where the Gateway is started, or in the `env` block of the configuration file."
+_SECRET_DIRECTORIES = ("identity",)
+_SECRET = re.compile(
+    r"""(token|password|secret|api_?key|authorization)["']?\s*:\s*["'](?!\$\{\w+\})[^"']""",
+    re.IGNORECASE,
+)
+
+
+class GeneratedToken:
+    """Stands in for the generated token while the configuration is read; makes none."""
+
+    def __init__(self) -> None:
+        self._state_dir: Path | None = None
+
+    def __call__(self, state_dir: Path) -> str:
+        self._state_dir = state_dir
+        return "not-read-while-looking"
+
+    def findings(self) -> Iterator[Finding]:
+        """Whether it is needed, and missing or unusable."""
+        from ....adapters.system.files.token import TokenFile
+
+        if self._state_dir is None:
+            return
+        file = TokenFile(self._state_dir)
+        if not file.path.exists():
+
+            def make() -> None:
+                file.read_or_create()
+
+            yield Finding(
+                "token_missing",
+                f"There is no token yet: no secret is configured, and {file.path} is not there.",
+                "It is made when the Gateway starts for the first time.",
+                make,
+            )
+            return
+        if file.path.stat().st_mode & _STRANGERS:
+            return  # Told among the permissions.
+        try:
+            file.read_or_create()
+        except OSError as error:
+            yield Finding("token_invalid", str(error), "Make a new one: opensoul token rotate")
+
+
+def configuration(refused: Refused) -> Iterator[Finding]:
+    """What is wrong with the configuration, one by one."""
+    if not refused.issues:
+        yield Finding(refused.code, refused.message, "Correct it.")
+    for issue in refused.issues:
+        place = ":".join(str(part) for part in (issue.get("file"), issue.get("line")) if part)
+        path = f"{issue['path']}: " if issue.get("path") else ""
+        is_unset = "environment variable" in str(issue.get("message"))
+        yield Finding(
+            "config_invalid",
+            f"{place}: {path}{issue.get('message')}",
+            _UNSET if is_unset else "See docs/configuration.md, or `opensoul config reference`.",
+        )
+
+
+def directory(path: Path) -> Iterator[Finding]:
+    """Whether there is a place to keep state."""
+    if not path.exists():
+        yield Finding(
+            "state_dir_missing",
+            f"The state directory {path} does not exist.",
+            "It is made when the Gateway starts for the first time.",
+            partial(path.mkdir, mode=0o700, parents=True, exist_ok=True),
+        )
+    elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding(
+            "state_dir_unusable",
+            f"The state directory {path} cannot be read and written by this user.",
+            "Change its owner, or use another one (OPENSOUL_STATE_DIR).",
+        )
+
+
+def lock(state_dir: Path) -> Iterator[Finding]:
+    """Whether a killed Gateway left its note behind."""
+    from ....adapters.system.files.state_lock import HOLDER_FILE
+
+    holder = holder_of(state_dir)
+    if holder is None or lives(holder):
+        return
+
+    def remove() -> None:
+        now = holder_of(state_dir)
+        if now is not None and not lives(now):
+            (state_dir / HOLDER_FILE).unlink(missing_ok=True)
+
+    yield Finding(
+        "stale_lock",
+        f"A Gateway has died without letting go of {state_dir}: {holder}.",
+        "It keeps nobody out; the next start replaces the note.",
+        remove,
+    )
+
+
+def permissions(state_dir: Path, config_files: Iterable[str]) -> Iterator[Finding]:
+    """Which files that hold secrets or conversations others may read or change."""
+    if os.name != "posix":
+        return  # Elsewhere a file's mode says nothing about who may read it.
+    if state_dir.is_dir():
+        yield from _open_to_strangers(state_dir, 0o700)
+    read = [Path(name) for name in config_files]
+    for path in read:
+        # One without secrets may be read by all, as the ones in a repository are.
+        yield from _open_to_strangers(path, 0o600 if _holds_secret(path) else 0o644)
+    others = set(_private_files(state_dir)).difference(read)
+    for path in sorted(others):
+        yield from _open_to_strangers(path, 0o600)
+
+
+def _holds_secret(path: Path) -> bool:
+    """Whether a secret stands in a configuration file as itself, and be it as a default."""
+    try:
+        return _SECRET.search(path.read_text("utf-8", "replace")) is not None
+    except OSError:
+        return True
+
+
+def _private_files(state_dir: Path) -> Iterator[Path]:
+    for folder in (state_dir, *(state_dir / name for name in _SECRET_DIRECTORIES)):
+        if folder.is_dir():
+            yield from (path for path in folder.iterdir() if path.is_file())
+
+
+def _open_to_strangers(path: Path, wanted: int) -> Iterator[Finding]:
+    try:
+        # Of the thing itself: what a link leads to may be somebody else's business.
+        found = path.lstat()
+    except OSError:
+        return
+    mode = stat.S_IMODE(found.st_mode)
+    if stat.S_ISLNK(found.st_mode) or not mode & _STRANGERS & ~wanted:
+        return
+    own = found.st_uid == os.geteuid()
+    yield Finding(
+        "permissions",
+        f"{path} can be read or changed by others (mode {mode:04o}).",
+        f"chmod {wanted:o} {shlex.quote(str(path))}",
+        partial(path.chmod, wanted & mode) if own else None,
+    )

@@ -1,0 +1,137 @@
+"""`opensoul agent --local`: the same road as through a Gateway, within this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ....domain.access.authentication import ALL_SCOPES, Principal
+from ....domain.errors import GatewayError, InvalidRequest, UnknownSession
+from ....domain.messages import Role, text_message
+from ....domain.models.calls import TextDelta
+from ....domain.runs.events import Aborted, Failed, Finished, RunEvent
+from ....domain.runs.spec import OnLeave, RunRequest
+from ....domain.sessions.keys import MAIN
+from ...server import event_loop
+from ..common.configuration import refusal
+from ..common.refused import Refused
+from .turns import Ended, Question, Show, until_ended
+
+if TYPE_CHECKING:
+    from ...container import Container
+    from ..common.state import State
+
+_INTERRUPTS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP")
+"""The Run is in this process and would end with it: it is stopped and recorded first."""
+_OPERATOR = Principal("operator", ALL_SCOPES, "local")
+
+
+def ask_locally(state: State, question: Question, show: Show) -> Ended:
+    """Raises Refused, also where a Gateway holds the state directory."""
+    from dependency_injector import providers
+
+    from ....adapters.config import ConfigInvalid
+    from ....adapters.system.files.state_lock import StateLocked
+    from ...container import Container
+    from ...plugins import PluginMissing
+
+    container = Container(
+        overrides=providers.Object(state.overrides()),
+        # A log would stand in the middle of the answer.
+        configure_logging=providers.Object(lambda settings: None),
+    )
+    try:
+        return event_loop.run(_asked(container, question, show))
+    except ConfigInvalid as invalid:
+        raise refusal(invalid) from None
+    except StateLocked as locked:
+        message = f"{locked} Or leave out --local, and ask that Gateway."
+        raise Refused(message, code="state_locked") from None
+    except PluginMissing as missing:
+        raise Refused(str(missing), code="plugin_missing") from None
+    except GatewayError as error:
+        raise Refused(error.message, code=error.code) from None
+
+
+async def _asked(container: Container, question: Question, show: Show) -> Ended:
+    container.settings()()
+    lifecycle = container.lifecycle()
+    await lifecycle.start()
+    try:
+        return await until_ended(_Local(container, question, show), interrupts=_INTERRUPTS)
+    finally:
+        await lifecycle.stop()
+
+
+@dataclass(slots=True)
+class _Local:
+    """A question to the Gateway of this process."""
+
+    container: Container
+    question: Question
+    show: Show
+
+    async def ended(self) -> Ended:
+        gateway = self.container.gateway()
+        request = await self._request()
+        submission = await gateway.submit_once(_OPERATOR, request, self.question.key)
+        text: list[str] = []
+        async for told in gateway.watch(_OPERATOR, submission.record.id):
+            for event in told.events:
+                if isinstance(event, TextDelta):
+                    text.append(event.text)
+                    self.show.text(event.text)
+            if told.ending is not None:
+                return _ended(self.question.key, "".join(text), told.ending)
+        raise GatewayError("The run ended without an end.")
+
+    async def stop(self) -> bool:
+        self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
+        return True
+
+    async def _request(self) -> RunRequest:
+        question, gateway = self.question, self.container.gateway()
+        key = gateway.session_key(
+            question.session_key or await self._key_of(question.session_id) or MAIN,
+            agent_id=question.agent_id,
+        )
+        if question.agent_id is not None and key.agent_id != question.agent_id.strip().lower():
+            raise InvalidRequest(
+                f'agent "{question.agent_id}" does not match session key agent "{key.agent_id}"'
+            )
+        return RunRequest(
+            messages=(text_message(Role.USER, question.message),),
+            agent_id=key.agent_id,
+            session_key=str(key),
+            thinking=question.thinking,
+            on_leave=OnLeave.CONTINUE,
+            door="agent",
+            reserved_keys=True,
+            timeout=question.timeout,
+        )
+
+    async def _key_of(self, session_id: str | None) -> str | None:
+        if session_id is None:
+            return None
+        found = await self.container.desk().with_id(_OPERATOR, session_id)
+        if len(found) != 1:
+            raise UnknownSession(f"No session found: {session_id}")
+        return str(found[0].key)
+
+
+def _ended(run_id: str, text: str, event: RunEvent) -> Ended:
+    told: dict[str, Any] = {"runId": run_id, "status": "ok", "summary": "completed"}
+    match event:
+        case Failed(message=message, code=code):
+            return Ended("error", text, message, code)
+        case Aborted(reason=reason):
+            return Ended("aborted", text, reason)
+        case Finished(stop=stop, usage=usage, model=model):
+            provider, _, name = model.partition("/")
+            used = {"input": usage.input, "output": usage.output, "total": usage.total}
+            meta = {"provider": provider, "model": name, "usage": used}
+            told["result"] = {
+                "payloads": [{"text": text}] if text else [],
+                "meta": {"stopReason": stop.value, "agentMeta": meta},
+            }
+    return Ended("ok", text, payload=told)

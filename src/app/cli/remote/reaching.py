@@ -1,0 +1,181 @@
+"""Where the Gateway is, and what to bring: from the options, or else from the configuration.
+
+The configured secret goes to the configured Gateway and to nobody else: an address that stands
+on the command line has to bring its own, unless it is the same port of this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..common.refused import Refused
+from ..common.seconds import Seconds
+from ..common.state import Command, State, common_options, remembered
+from .addresses import is_loopback, is_same, websocket_url
+from .secret_options import secret_options
+
+if TYPE_CHECKING:
+    from ....client import Options
+    from ....client.options import Tls
+    from ....domain.settings import Settings
+
+READ = ("operator.read",)
+WRITE = ("operator.write",)
+ADMIN = ("operator.admin",)
+PAIRING = ("operator.pairing",)
+ALL = ("operator.admin", "operator.read", "operator.write", "operator.approvals", *PAIRING)
+
+DEFAULT_TIMEOUT = 10.0
+
+_ADDRESS = (
+    remembered("--url", "wire_url", metavar="URL", help="The Gateway; default: as configured."),
+    *secret_options("token", "to send with --url", prefix="wire_"),
+    *secret_options("password", "to send with --url", prefix="wire_"),
+)
+_TIMEOUT = remembered(
+    "--timeout",
+    "wire_timeout",
+    type=Seconds(min=0, min_open=True),
+    metavar="SECONDS",
+    help=f"How long to wait for the Gateway (default {DEFAULT_TIMEOUT:g}).",
+)
+
+
+def address_options(command: Command) -> Command:
+    """`--url`, the secrets, and what is common to all commands."""
+    for option in reversed(_ADDRESS):
+        command = option(command)
+    return common_options(command)
+
+
+def wire_options(command: Command) -> Command:
+    """The same, and `--timeout`."""
+    return _TIMEOUT(address_options(command))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A Gateway, and what it gets to see. `tls`: whom to trust there.
+
+    `is_own`: what it gets to see comes from the configuration.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    tls: Tls = True
+    state_dir: Path | None = None
+    is_own: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is this machine, by an address that nobody else can have."""
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+    def options(self, scopes: Sequence[str], *, as_device: bool = False, **more: Any) -> Options:
+        """How a client connects there: with the secret, or else as the device that this is.
+
+        Who brings the secret needs no device, and could not let one in where it is not let in
+        itself; so it is a device as well only where that is wanted.
+        """
+        from ....client import DeviceFileInvalid, DeviceIdentity, DeviceTokens, Options
+        from ...version import version
+
+        known: dict[str, Any] = {"client_id": "cli", "mode": "cli", "version": version()}
+        has_secret = self.token is not None or self.password is not None
+        if self.state_dir is not None and (as_device or not (has_secret or self.is_local)):
+            identity = self.state_dir / "identity"
+            try:
+                known["device"] = DeviceIdentity.load_or_create(identity / "device.json")
+            except DeviceFileInvalid as error:
+                raise Refused(str(error), code="device_file_invalid") from None
+            known["device_tokens"] = DeviceTokens(identity / "device-auth.json")
+        return Options(
+            url=self.url,
+            token=self.token,
+            password=self.password,
+            tls=self.tls,
+            scopes=tuple(scopes),
+            **(known | more),
+        )
+
+
+def timeout_of(state: State) -> float:
+    """Seconds that each answer may take."""
+    return float(state.options.get("wire_timeout", DEFAULT_TIMEOUT))
+
+
+def reach(state: State) -> Target:
+    """The Gateway that the command means. Raises Refused."""
+    from ..common.configuration import state_dir
+
+    token, password = (state.options.get(f"wire_{name}") for name in ("token", "password"))
+    given = state.options.get("wire_url")
+    if given is None:
+        return _configured(state, token, password)
+    url = websocket_url(given)
+    if token is not None or password is not None:
+        return Target(url, token, password, state_dir=state_dir(state))
+    if not is_loopback(urlsplit(url).hostname or "") and _has_device_token(state, url):
+        return Target(url, state_dir=state_dir(state))
+    own = _configured(state, None, None)
+    if is_same(own.url, url):
+        return replace(own, url=url)
+    raise Refused(
+        f"{given} is not the configured Gateway, so the configured secret is not sent there: "
+        "give --token-file or --password-file (or --token, --password).",
+        code="credentials_needed",
+    )
+
+
+def _has_device_token(state: State, url: str) -> bool:
+    from ....client import DeviceTokens
+    from ..common.configuration import state_dir
+
+    file = state_dir(state) / "identity" / "device-auth.json"
+    return DeviceTokens(file).get(url, "operator") is not None
+
+
+def _configured(state: State, token: str | None, password: str | None) -> Target:
+    from ....adapters.system.files.token import TokenFile
+    from ..common.banner import base_url
+    from ..common.configuration import load_config
+    from ..common.holder import serving_address
+
+    def held(at: Path) -> str:
+        # Looking leaves no trace: where there is no token, no Gateway has ever made one.
+        file = TokenFile(at)
+        return file.read_or_create() if file.path.exists() else "none-was-made-yet"
+
+    loaded = load_config(state, generated_token=held)
+    settings, directory = loaded.settings, loaded.locations.state_dir
+    url = websocket_url(serving_address(directory) or base_url(settings))
+    is_own = token is None and password is None
+    if is_own and settings.auth.secret is not None:
+        secret = settings.auth.secret.reveal()
+        by_password = settings.auth.mode == "password"
+        token, password = (None, secret) if by_password else (secret, None)
+    return Target(url, token, password, _trusted(settings, url), directory, is_own)
+
+
+def _trusted(settings: Settings, url: str) -> Tls:
+    """Of one's own Gateway it is known which certificate it shows, whoever signed that."""
+    if settings.listen.tls is None or not url.startswith("wss:"):
+        return True
+    import hashlib
+    import ssl
+
+    import aiohttp
+
+    path = settings.listen.tls.cert_path
+    try:
+        text = Path(path).read_text("ascii")
+        leaf = text[: text.index("-----END CERTIFICATE-----") + 25]
+        der = ssl.PEM_cert_to_DER_cert(leaf[leaf.index("-----BEGIN CERTIFICATE-----") :])
+    except (OSError, ValueError) as error:
+        raise Refused(f"The certificate {path} cannot be read: {error}", code="tls") from None
+    return aiohttp.Fingerprint(hashlib.sha256(der).digest())

@@ -1,0 +1,127 @@
+"""Runs a command's questions over the wire, and tells what goes wrong in the user's words."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ...terminal import echo
+from ..common.refused import Refused
+from .reaching import Target, reach, timeout_of
+
+if TYPE_CHECKING:
+    from ....client import Client, HandshakeRefused, Options
+    from ....client.connection_manager import OnState
+    from ..common.state import State
+
+_WRONG_SECRET = frozenset(
+    f"auth_{kind}_{why}" for kind in ("token", "password") for why in ("mismatch", "missing")
+)
+T = TypeVar("T")
+
+
+def talk(
+    state: State, ask: Callable[[Client], Awaitable[T]], *, scopes: Sequence[str], **options: Any
+) -> T:
+    """What `ask` gets from the Gateway. Raises Refused."""
+    target = reach(state)
+    known = {"timeout": timeout_of(state), "reconnect": False}
+    connecting = target.options(scopes, **(known | options))
+
+    async def connected() -> T:
+        from ....client import Client
+
+        async with Client(connecting, on_state=told_of_loss(state, connecting)) as client:
+            return await ask(client)
+
+    with told(target):
+        return asyncio.run(connected())
+
+
+def call(
+    state: State,
+    method: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    scopes: Sequence[str],
+) -> Any:
+    """One question, one answer. Raises Refused."""
+    given = {} if params is None else {k: v for k, v in params.items() if v is not None}
+
+    async def ask(client: Client) -> Any:
+        return await client.call(method, given, timeout=timeout_of(state))
+
+    return talk(state, ask, scopes=scopes)
+
+
+@contextmanager
+def told(target: Target) -> Iterator[None]:
+    """What a client raises, as the command line tells it."""
+    from ....client import (
+        CallFailed,
+        ClientError,
+        ConnectFailed,
+        ConnectionLost,
+        HandshakeRefused,
+        TimedOut,
+    )
+
+    try:
+        yield
+    except ConnectFailed as error:
+        raise Refused(f"{error.message}\n{_how_to_start(target)}", code="unreachable") from None
+    except HandshakeRefused as error:
+        raise _refused(target, error) from None
+    except CallFailed as error:
+        raise Refused(error.message, code=error.reason.lower()) from None
+    except TimedOut as error:
+        raise Refused(f"{error.message} --timeout gives it longer.", code="timeout") from None
+    except ConnectionLost as error:
+        raise Refused(error.message, code="connection_lost") from None
+    except ClientError as error:
+        raise Refused(error.message, code="client") from None
+
+
+def _how_to_start(target: Target) -> str:
+    if not target.is_local:
+        return "Is a Gateway running there, and is its address reachable from here?"
+    return "Start one with `opensoul gateway run`; `opensoul doctor` finds what is in its way."
+
+
+def told_of_loss(state: State, options: Options) -> OnState:
+    """Tells a person that a command waits for a Gateway that went away."""
+    from ....client import State as At
+
+    def tell(at: At) -> None:
+        patience = options.backoff.give_up_after
+        if at is At.RECONNECTING and not state.json:
+            limit = "" if patience is None else f" for up to {patience:g} s"
+            message = f"opensoul: the connection is lost; trying again{limit} (Ctrl-C ends it)"
+            echo(message, err=True)
+
+    return tell
+
+
+def _refused(target: Target, error: HandshakeRefused) -> Refused:
+    code = str(error.details.get("code") or error.code or "refused").lower()
+    message = f"The Gateway at {target.url} does not let this client in: {error.message}"
+    if error.retry_after:
+        message += f" Try again in {math.ceil(error.retry_after)} s."
+    advice = _advice(target, code, error.details.get("requestId"))
+    return Refused(f"{message}\n{advice}" if advice else message, code=code)
+
+
+def _advice(target: Target, code: str, request: object) -> str:
+    if request:
+        return f"Approve it where you are let in: opensoul devices approve {request}"
+    if code not in _WRONG_SECRET:
+        return ""
+    if target.is_own:
+        return (
+            "It was started with another secret than the configuration tells here: start it again,"
+            " or give that secret (--token-file or --password-file)."
+        )
+    return "Give the secret that `opensoul token show` prints on the Gateway's machine."

@@ -1,0 +1,56 @@
+"""Options that carry a secret, as itself or as the file that holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..common.state import State
+from .secrets import secret_from_file
+
+
+def secret_options(name: str, meaning: str, *, prefix: str = "") -> list[Any]:
+    """`--NAME` and `--NAME-file`; the State remembers the secret as PREFIX + NAME."""
+
+    def from_file(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+        if path is None:
+            return
+        try:
+            secret = secret_from_file(path)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}.", ctx, param) from None
+        except OSError as error:
+            raise click.BadParameter(f"{path}: {error.strerror}.", ctx, param) from None
+        _keep(ctx, param, prefix, name, secret)
+
+    def given(ctx: click.Context, param: click.Parameter, secret: str | None) -> None:
+        if secret is None:
+            return
+        if not secret.strip():
+            raise click.BadParameter("must not be empty.", ctx, param)
+        _keep(ctx, param, prefix, name, secret)
+
+    return [
+        click.option(
+            f"--{name}",
+            metavar="SECRET",
+            expose_value=False,
+            callback=given,
+            help=f"The {name} {meaning}. Better: --{name}-file.",
+        ),
+        click.option(
+            f"--{name}-file",
+            metavar="FILE",
+            expose_value=False,
+            callback=from_file,
+            help=f"Read the {name} from a file.",
+        ),
+    ]
+
+
+def _keep(ctx: click.Context, param: click.Parameter, prefix: str, name: str, secret: str) -> None:
+    options = ctx.ensure_object(State).options
+    if prefix + name in options:
+        raise click.BadParameter(f"the {name} is given twice.", ctx, param)
+    options[prefix + name] = secret

@@ -1,0 +1,28 @@
+"""Makes the application: `hypercorn "opensoul.app.server.factory:create_app()"` serves it."""
+
+from __future__ import annotations
+
+from quart import Quart
+
+from ...adapters.transports import http
+from ...adapters.transports.control.connection.inbound import BoundedConnection
+from ..container import Container
+
+
+def create_app(container: Container | None = None) -> Quart:
+    """The Quart application of a container; production and tests make it here.
+
+    Raises ConfigInvalid, with everything that is wrong, and PluginMissing.
+    """
+    container = container or Container()
+    settings = container.settings()()
+    container.configure_logging()(settings.logging)
+    app = Quart("opensoul", static_folder=None)
+    app.asgi_websocket_class = BoundedConnection
+    http.install(app, container.gateway())
+    for blueprint in container.transports():
+        app.register_blueprint(blueprint)
+    lifecycle = container.lifecycle()
+    app.before_serving(lifecycle.start)
+    app.after_serving(lifecycle.stop)
+    return app

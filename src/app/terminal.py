@@ -1,0 +1,157 @@
+"""Writes the output of all commands: tables on a terminal, plain columns everywhere else.
+
+Everything that the command line prints passes through this module, which takes out the characters
+that steer a terminal: models, providers, clients and the arguments themselves may hold some. The
+linter refuses `click.echo` and its kin elsewhere. Pipes and files get the same, since what is read
+from them is mostly shown on a terminal in the end.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+import click
+
+from ..domain.text.terminal import PieceCleaner, clean, escape_json, escape_line
+
+
+def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text, cleaned, to standard output or standard error."""
+    _write(clean(str(text)), err=err, nl=nl)
+
+
+def echo_json(value: object, *, indent: int | None = None, err: bool = False) -> None:
+    """Print a value as JSON; control and format characters in it are written as escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    _write(escape_json(text), err=err, nl=True)
+
+
+def confirm(question: str) -> None:
+    """Ask a person for a yes. Raises click.Abort for anything else."""
+    click.confirm(one_line(question), abort=True)
+
+
+def show_usage_error(error: click.UsageError) -> None:
+    """Print how the command is used, and what is wrong with the arguments."""
+    text = io.StringIO()
+    error.show(text)
+    echo(text.getvalue(), err=True, nl=False)
+
+
+class Stream:
+    """Prints one text in the pieces that it arrives in."""
+
+    def __init__(self) -> None:
+        self._cleaner = PieceCleaner()
+        self._is_open = False
+
+    def write(self, piece: str) -> None:
+        """Print the next piece."""
+        cleaned = self._cleaner.clean(piece)
+        if cleaned:
+            _write(cleaned, err=False, nl=False)
+            self._is_open = not cleaned.endswith("\n")
+
+    def end(self) -> None:
+        """End the line, so that the next output begins on a line of its own."""
+        if self._is_open:
+            _write("", err=False, nl=True)
+            self._is_open = False
+
+
+@contextmanager
+def cleaned_warnings() -> Iterator[None]:
+    """Within it, warnings of the log are printed as clean lines where no log is configured."""
+    before = logging.lastResort
+    logging.lastResort = _WarningLines(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.lastResort = before
+
+
+class _WarningLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            lines = self.format(record).split("\n")
+            echo("\n".join(map(escape_line, lines)), err=True)
+        except (OSError, TypeError, ValueError):
+            self.handleError(record)
+
+
+def one_line(text: str, longest: int = 200) -> str:
+    """The same in one line, shortened."""
+    line = " ".join(clean(text).split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def is_terminal() -> bool:
+    """Whether a person reads along."""
+    return sys.stdout.isatty()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """`empty` is the sentence for no rows."""
+    cells = [[one_line("" if cell is None else str(cell)) for cell in row] for row in rows]
+    if not cells:
+        echo(empty)
+    elif is_terminal():
+        _print_rich(columns, cells)
+    else:
+        echo("\n".join(_plain([list(map(str.upper, columns)), *cells])))
+
+
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """Names and values; what has no value is left out."""
+    shown = [(name, one_line(str(value))) for name, value in fields if value not in (None, "")]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        label = clean(f"{name:{width}}").replace("\n", " ")
+        if is_terminal():
+            label = click.style(label, dim=True)
+        _write(f"{label}  {value}", err=False, nl=True)
+
+
+def when(seconds: float | None) -> str:
+    """A time of Unix seconds, as clocks here show it; empty for one that no clock shows."""
+    if seconds is None:
+        return ""
+    try:
+        moment = datetime.fromtimestamp(seconds).astimezone()
+    except (OverflowError, OSError, ValueError):
+        return ""
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _write(text: str, *, err: bool, nl: bool) -> None:
+    """The only place that writes. `text` is clean, but for our own colours."""
+    click.echo(text, err=err, nl=nl)
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        # Text, not markup: brackets are brackets.
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

@@ -1,0 +1,72 @@
+"""A Run that has no terminal event yet, its timers, and the event that it ends with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, replace
+from typing import TypeVarTuple
+
+from ..errors import GatewayError
+from ..runs.events import Aborted, Failed, Finished, RunEvent, failed_event
+from ..runs.spec import Run
+from .lanes import Place
+
+logger = logging.getLogger(__name__)
+
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(slots=True, eq=False)
+class LiveRun:
+    """`task` executes the Run. Another task is a task that was abandoned: it may do nothing."""
+
+    run: Run
+    place: Place
+    on_end: Callable[[], None] | None = None
+    task: asyncio.Task[Finished] | None = None
+    stopping: Aborted | Failed | None = None
+    """The terminal event of a Run that is being stopped."""
+    committing: bool = False
+    """Its turn is being stored: it can no longer be stopped."""
+    ended: asyncio.Event | None = None
+    """Made for the first caller that waits for the end."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def set_timer(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> None:
+        """One timer at a time: the time limit, or the patience with a runner that has to end."""
+        self.clear_timer()
+        loop = asyncio.get_running_loop()
+        # Its context is empty, since asyncio keeps a cancelled timer until its time has come.
+        self._timer = loop.call_at(loop.time() + seconds, callback, *args, context=Context())
+
+    def clear_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def terminal_event(live: LiveRun, task: asyncio.Task[Finished]) -> RunEvent:
+    """The one event that the Run ends with, once its task has ended."""
+    if task.cancelled():
+        return live.stopping or Aborted("The run was cancelled.")
+    error = task.exception()
+    if error is None:
+        return task.result()
+    if not isinstance(error, GatewayError):
+        logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.run.id})
+    if live.stopping is not None:
+        return live.stopping  # The error is only how the runner stopped.
+    if isinstance(error, GatewayError):
+        return failed_event(error)
+    return Failed(GatewayError.code, "The run failed because of an internal error.")
+
+
+def abandoned_event(stopping: Aborted | Failed, patience: float) -> Aborted | Failed:
+    """The event of a stopped Run whose runner was still going on when the patience ended."""
+    why = f"Its runner did not stop within {patience:g} s and was abandoned."
+    if isinstance(stopping, Aborted):
+        return Aborted(f"{stopping.reason} {why}")
+    return replace(stopping, message=f"{stopping.message} {why}")

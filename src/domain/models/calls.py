@@ -1,0 +1,177 @@
+"""One call of a model: what is asked, and what comes back piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ..messages import Message
+
+
+class Secret:
+    """A value that never shows itself by accident; `reveal()` is the only way to read it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Compat:
+    """Where an OpenAI-shaped provider leaves the shape (`models.providers.*.models[].compat`)."""
+
+    supports_store: bool = True
+    supports_developer_role: bool = True
+    supports_reasoning_effort: bool = True
+    supports_usage_in_stream: bool = True
+    max_tokens_field: str | None = None
+    """`max_tokens` or `max_completion_tokens`: rename the limit so; None: as the client did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Where a model is served. `api` names the ModelClient that speaks to it."""
+
+    id: str
+    api: str
+    base_url: str = ""
+    api_key: Secret | None = None
+    headers: tuple[tuple[str, Secret], ...] = ()
+    auth_header: bool = True
+    """Send the key as `Authorization: Bearer`."""
+    connect_timeout: float = 5.0
+    """Seconds to reach the provider; past it the call has failed as unreachable."""
+    idle_timeout: float = 300.0
+    """Seconds of silence, before or within an answer, after which the call has timed out."""
+    max_answer_bytes: int = 32 * 1024 * 1024
+    """Size of one answer on the wire, decompressed; the rest of a longer one is not read."""
+    proxy: Secret | None = None
+    """The URL of the proxy to reach it through; secret since it may hold a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens; all zero: not known."""
+
+    input: float = 0.0
+    output: float = 0.0
+    cached: float = 0.0
+    """Of input that the provider had in its cache."""
+
+    @property
+    def known(self) -> bool:
+        return any((self.input, self.output, self.cached))
+
+    def of(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> float:
+        """US dollars; `cached_tokens` are part of `input_tokens`."""
+        fresh = max(0, input_tokens - cached_tokens)
+        paid = fresh * self.input + cached_tokens * self.cached + output_tokens * self.output
+        return paid / 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTarget:
+    """One model at one provider: everything a call needs to know, as plain data."""
+
+    provider: Provider
+    model: str
+    """The provider's own name for the model."""
+    context_window: int = 200_000
+    """Tokens that fit in a call, answer included."""
+    max_tokens: int = 8_192
+    """Tokens an answer may have when nobody says otherwise; reserved when history is trimmed."""
+    reasoning: bool = False
+    params: tuple[tuple[str, object], ...] = ()
+    """Parameters sent with every call; a request's own win over them."""
+    compat: Compat = field(default_factory=Compat)
+    price: Price = field(default_factory=Price)
+    inputs: tuple[str, ...] = ("text",)
+    """What it can look at, as the configuration says: `text`, `image`."""
+    file: str | None = None
+    """A model file on this machine, for clients that run the model themselves."""
+
+    @property
+    def ref(self) -> str:
+        """`provider/model`, as configuration spells it."""
+        return f"{self.provider.id}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """A call: system messages first, then the conversation. `params` use OpenAI's names."""
+
+    target: ModelTarget
+    messages: tuple[Message, ...]
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+class StopReason(StrEnum):
+    """Why a model stopped; the values are OpenAI's `finish_reason`."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+    TOOL_CALLS = "tool_calls"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. `estimated`: the provider reported none and these were counted from the text.
+
+    `reasoning` is part of `output`, `cached` part of `input`, as in OpenAI's accounting.
+    """
+
+    input: int
+    output: int
+    reasoning: int = 0
+    cached: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of call number `index`; `id` and `name` come with its first piece."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFinished:
+    """The last event of every successful call. `usage` is None when the provider reported none."""
+
+    stop: StopReason
+    usage: Usage | None = None
+
+
+ModelEvent = TextDelta | ReasoningDelta | ToolCallDelta | ModelFinished

@@ -1,0 +1,47 @@
+"""The models of one configuration generation: which there are, and which a session may choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from ..errors import InvalidRequest
+from .calls import ModelTarget
+
+
+class ModelDirectory:
+    """Every configured model by its `provider/model`.
+
+    `aliases`: short names in lower case, and what they stand for. `selectable`: the references
+    that a session may choose; empty: all of them.
+    """
+
+    def __init__(
+        self,
+        targets: Iterable[ModelTarget] = (),
+        *,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        selectable: Iterable[str] = (),
+    ) -> None:
+        self._targets = {target.ref: target for target in targets}
+        self._aliases = dict(aliases)
+        self._selectable = frozenset(selectable)
+
+    def __iter__(self) -> Iterator[ModelTarget]:
+        """By provider, then by name."""
+        return iter(sorted(self._targets.values(), key=lambda t: (t.provider.id, t.model)))
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def get(self, ref: str) -> ModelTarget | None:
+        """The model of that `provider/model`."""
+        return self._targets.get(ref)
+
+    def choose(self, name: str) -> ModelTarget:
+        """The model that somebody chose by reference or alias. Raises InvalidRequest."""
+        ref = self._aliases.get(name.strip().lower(), name.strip())
+        target = self._targets.get(ref)
+        if target is None or (self._selectable and ref not in self._selectable):
+            raise InvalidRequest(f"model not allowed: {ref}", param="model")
+        return target

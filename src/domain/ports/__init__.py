@@ -1,0 +1,30 @@
+"""What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
+
+from ..sessions.history import Transcript
+from .access import DeviceBook
+from .clock import Clock, NewId
+from .configuration import ConfigFile
+from .models import ModelClient
+from .runners import AgentRunner
+from .runs import RunDispatcher, RunLog
+from .sessions import SessionCatalog, SessionStore, StoredSession, Turn
+from .settings import CurrentSettings
+from .workspaces import Workspaces
+
+__all__ = [
+    "AgentRunner",
+    "Clock",
+    "ConfigFile",
+    "CurrentSettings",
+    "DeviceBook",
+    "ModelClient",
+    "NewId",
+    "RunDispatcher",
+    "RunLog",
+    "SessionCatalog",
+    "SessionStore",
+    "StoredSession",
+    "Transcript",
+    "Turn",
+    "Workspaces",
+]

@@ -1,0 +1,29 @@
+"""Clients of model providers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from ..models.calls import ModelEvent, ModelRequest
+
+
+class ModelClient(Protocol):
+    """Speaks to models of one wire API."""
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
+        """Call the model; the last event is ModelFinished, unless ModelFailed is raised.
+
+        Events that came together are told together, one at least; none is held back for another.
+
+        Nothing is sent before the first event is asked for. Closing the stream, or cancelling
+        who reads it, ends the call and closes its connection to the provider at once. What the
+        provider has answered is never asked for again. Raises ModelFailed, and nothing else, for
+        whatever goes wrong out there: a stream that ends early is BAD_RESPONSE, silence past the
+        provider's limits is TIMEOUT.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; the client is not used afterwards. Safe to call twice."""
+        ...

@@ -1,0 +1,173 @@
+"""Where Sessions are kept, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from ..messages import Message
+from ..models.calls import Usage
+from ..sessions.history import Transcript
+from ..sessions.keys import SessionKey
+from ..sessions.records import (
+    KeptMessage,
+    KeptTranscript,
+    PeriodUsage,
+    SessionInfo,
+    SessionPage,
+    SessionQuery,
+    SessionSettingsMap,
+    UsageQuery,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A Session as kept. `session_id` names its current transcript; times are Unix seconds."""
+
+    key: SessionKey
+    session_id: str
+    updated_at: float
+    message_count: int
+    """Of the current transcript."""
+    tail: Transcript
+    settings: SessionSettingsMap = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a finished Run adds to its Session: the question's messages and the answer's."""
+
+    key: SessionKey
+    session_id: str
+    """That of an earlier transcript adds to that one, which does not become current; an id that
+    the Session does not know starts a new transcript, and the others are kept."""
+    run_id: str
+    at: float
+    messages: tuple[Message, ...]
+    model: str = ""
+    usage: Usage | None = None
+    one_off: bool = False
+
+
+class SessionStore(Protocol):
+    """Where Sessions are kept. Raises StoreFailed when it cannot do what it promises."""
+
+    async def open(self) -> None:
+        """Make ready: files, schema, migrations."""
+        ...
+
+    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+        """The Session with the newest messages whose estimates fit `budget` tokens together.
+
+        None when nothing is kept under the key. Reads no more than the budget asks for.
+        """
+        ...
+
+    async def append(self, turn: Turn) -> None:
+        """Store the turn, all or nothing. Returns when it is durable: it survives `kill -9`.
+
+        A second turn with the `run_id` of a stored one changes nothing.
+        """
+        ...
+
+    async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
+        """Delete the sessions of stateless requests that were kept for more than `keep` seconds,
+        whatever the system's clock was set to meanwhile; then the oldest of the others, until what
+        is said in them takes at most `max_bytes`. None: no bound. Returns how many.
+
+        The store sees to `max_bytes` by itself from then on. Called at the start, and then often.
+        """
+        ...
+
+    async def check_writable(self) -> None:
+        """Return when a turn can probably be stored now. Called before each Run starts its work, so
+        that no model is paid for an answer that is lost; while nothing is wrong it must cost
+        next to nothing."""
+        ...
+
+    async def check(self) -> None:
+        """Return when the store can be read and written."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was asked for and let go. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class SessionCatalog(Protocol):
+    """What is known of the Sessions in the store besides the turn that goes on now: for lists, for
+    people who look and tidy up. A store that has none can still serve runs. Raises StoreFailed."""
+
+    async def turn(self, run_id: str) -> Turn | None:
+        """The turn that the Run of that id stored; None when it stored none."""
+        ...
+
+    async def list(self, query: SessionQuery) -> SessionPage:
+        """The Sessions that the query means. Reads no messages."""
+        ...
+
+    async def find(self, key: SessionKey) -> SessionInfo | None:
+        """What lists tell of one Session. None when nothing is kept under the key."""
+        ...
+
+    async def find_by_id(self, session_id: str) -> tuple[SessionInfo, ...]:
+        """The Sessions whose current transcript has that id."""
+        ...
+
+    async def patch(
+        self,
+        key: SessionKey,
+        changes: Mapping[str, str | bool | int | None],
+        *,
+        at: float,
+        new_id: str,
+    ) -> SessionInfo:
+        """Set what somebody chose for a Session; None takes a setting away. All or nothing.
+
+        A Session that is not there yet begins, with `new_id` as its first transcript's id. What is
+        not named stays, and `updated_at` of a Session that was there does not move.
+        """
+        ...
+
+    async def reset(self, key: SessionKey, *, at: float, new_id: str) -> SessionInfo:
+        """Start a new, empty transcript `new_id`; the old one is kept, and so are the settings.
+
+        A Session that is not there yet begins.
+        """
+        ...
+
+    async def compact(
+        self, key: SessionKey, keep: int, *, at: float, new_id: str
+    ) -> tuple[SessionInfo, int] | None:
+        """Go on in a new transcript `new_id` that holds copies of the newest messages of the
+        current one: at most `keep`, and starting with a user's. Tells how many; the old transcript
+        is kept. None when nothing is kept under the key. Nothing changes where all would stay."""
+        ...
+
+    async def delete(self, key: SessionKey) -> bool:
+        """Forget a Session, its transcripts and its settings. False when there was none."""
+        ...
+
+    async def messages(
+        self,
+        key: SessionKey,
+        *,
+        limit: int,
+        before: int | None = None,
+        session_id: str | None = None,
+    ) -> tuple[KeptMessage, ...]:
+        """The newest messages of a transcript (the current one without `session_id`), at most
+        `limit` of those numbered below `before`, oldest first. Empty for a Session that is not
+        there."""
+        ...
+
+    async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
+        """A Session's transcripts, newest first."""
+        ...
+
+    async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
+        """Tokens by period, agent and model, in that order."""
+        ...

@@ -1,0 +1,149 @@
+"""A Run, what it is asked, and the events that tell what happened in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from types import MappingProxyType
+
+from ..errors import (
+    FailureKind,
+    GatewayError,
+    InvalidRequest,
+    ModelFailed,
+    RunAborted,
+    RunFailed,
+    RunInterrupted,
+    RunTimedOut,
+    SendBlocked,
+    StoreFailed,
+    UnknownAgent,
+    Unsupported,
+)
+from ..messages import Message
+from ..models.calls import ReasoningDelta, StopReason, TextDelta, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The Run has left the queue and its history is read. Times are in seconds."""
+
+    queued: float
+    history: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`."""
+
+    stop: StopReason
+    usage: Usage
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Terminal: there is no (complete) answer, and nothing of the turn was stored."""
+
+    code: str
+    message: str
+    kind: FailureKind | None = None
+    retry_after: float | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """Terminal: the Run was stopped. `reason` is for a person."""
+
+    reason: str
+
+
+RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+
+
+TERMINAL = (Finished, Failed, Aborted)
+
+
+DELTAS = (TextDelta, ReasoningDelta)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEvent:
+    """A RunEvent and its place in its Run, from 1."""
+
+    seq: int
+    event: RunEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EventSpan:
+    """Events that follow one another in a Run, one at least; `first` is the number of the first."""
+
+    first: int
+    events: Sequence[RunEvent]
+
+    @property
+    def last(self) -> int:
+        """The number of the last one."""
+        return self.first + len(self.events) - 1
+
+    @property
+    def ending(self) -> Finished | Failed | Aborted | None:
+        """The terminal event, where the Run ends here."""
+        last = self.events[-1]
+        return last if isinstance(last, TERMINAL) else None
+
+    def __iter__(self) -> Iterator[NumberedEvent]:
+        return starmap(NumberedEvent, enumerate(self.events, self.first))
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a runner's stream ends with: the messages to store, and how the model stopped."""
+
+    messages: tuple[Message, ...]
+    stop: StopReason
+    usage: Usage
+    model: str
+
+
+RunnerEvent = TextDelta | ReasoningDelta | Answered
+
+
+def failed_event(error: GatewayError) -> Failed:
+    """The event that tells of `error`."""
+    kind = error.kind if isinstance(error, ModelFailed) else None
+    param = getattr(error, "param", None)
+    return Failed(error.code, error.message, kind, error.retry_after, param)
+
+
+def error_of(event: Failed | Aborted) -> GatewayError:
+    """The error that `event` tells of, for transports that answer with errors."""
+    match event:
+        case Aborted(reason=reason):
+            return RunAborted(reason)
+        case Failed(kind=FailureKind() as kind):
+            return ModelFailed(
+                kind, event.message, retry_after=event.retry_after, param=event.param
+            )
+        case Failed(code=code) if invalid := _REQUEST_AT_FAULT.get(code):
+            return invalid(event.message, param=event.param)
+        case _:
+            error = _GATEWAY_AT_FAULT.get(event.code, RunFailed)
+            return error(event.message, retry_after=event.retry_after)
+
+
+# Not every error: a runner's own Unauthenticated, say, tells nothing of the client's credential.
+_REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
+    {error.code: error for error in (InvalidRequest, SendBlocked, Unsupported, UnknownAgent)}
+)
+
+
+_GATEWAY_AT_FAULT: Mapping[str, type[GatewayError]] = MappingProxyType(
+    {
+        error.code: error
+        for error in (GatewayError, RunTimedOut, RunAborted, RunInterrupted, StoreFailed)
+    }
+)

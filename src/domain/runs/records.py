@@ -1,0 +1,98 @@
+"""What is kept of a Run besides its events: enough to list it, find it again and tell how it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ..errors import RunInterrupted
+from ..sessions.keys import SessionKey
+from .events import Aborted, Failed, Finished, RunEvent, Started
+from .spec import OnLeave, Run
+
+
+class RunStatus(StrEnum):
+    """Where a Run stands. The last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    INTERRUPTED = "interrupted"
+    """The Gateway died while the Run was going on."""
+
+    @property
+    def final(self) -> bool:
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A Run as kept. Times are Unix seconds."""
+
+    id: str
+    session_key: SessionKey
+    agent_id: str
+    principal_id: str
+    door: str
+    """Through which entry point it came: `openai`, `agent`, `chat`."""
+    on_leave: OnLeave = OnLeave.ABORT
+    fingerprint: str = ""
+    """A digest of what was asked, where the client chose the id: tells a repeated request from
+    another one under the same id."""
+    status: RunStatus = RunStatus.QUEUED
+    accepted_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    last_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """Which Runs to list, newest first. `cursor` is what a page before handed out."""
+
+    session_key: SessionKey | None = None
+    agent_id: str | None = None
+    status: RunStatus | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some Runs; `next_cursor` is None on the last page."""
+
+    runs: tuple[RunRecord, ...]
+    next_cursor: str | None = None
+
+
+def record_of(run: Run, *, fingerprint: str = "") -> RunRecord:
+    """The record that a Run begins with."""
+    return RunRecord(
+        id=run.id,
+        session_key=run.session_key,
+        agent_id=run.agent.id,
+        principal_id=run.principal_id,
+        door=run.door,
+        on_leave=run.on_leave,
+        fingerprint=fingerprint,
+        accepted_at=run.accepted_at,
+    )
+
+
+def status_after(event: RunEvent) -> RunStatus | None:
+    """The status that an event brings a Run to; None where it changes nothing."""
+    match event:
+        case Started():
+            return RunStatus.RUNNING
+        case Finished():
+            return RunStatus.FINISHED
+        case Aborted():
+            return RunStatus.ABORTED
+        case Failed(code=RunInterrupted.code):
+            return RunStatus.INTERRUPTED
+        case Failed():
+            return RunStatus.FAILED
+        case _:
+            return None

@@ -1,0 +1,70 @@
+"""What a Run is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ..agents import Agent
+from ..messages import Message
+from ..sessions.keys import SessionKey
+
+CONTENT = "opensoul.content"
+"""The logger for what people and agents say; it is shut unless `logging.content` is true."""
+
+
+class OnLeave(StrEnum):
+    """What the departure of the last follower means for a Run."""
+
+    ABORT = "abort"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a transport read from its client, before anything was looked up.
+
+    `messages` is the whole conversation as sent, system messages included; `params` are model
+    parameters under OpenAI's names, already validated.
+    """
+
+    messages: tuple[Message, ...]
+    model: str = ""
+    agent_id: str | None = None
+    session_key: str | None = None
+    user: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    on_leave: OnLeave = OnLeave.ABORT
+    door: str = "openai"
+    """Names the entry point, also in generated session keys."""
+    reserved_keys: bool = False
+    """The session key may be one of a sub-agent or a job."""
+    thinking: str | None = None
+    """How much the model is to think, in this Run alone."""
+    timeout: float | None = None
+    """Seconds that the client gives the Run, which shorten the agent's limit and never lengthen it.
+    None and 0: the agent's limit alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One turn, accepted. Plain data: whoever executes it needs nothing from who accepted it."""
+
+    id: str
+    agent: Agent
+    session_key: SessionKey
+    principal_id: str
+    messages: tuple[Message, ...]
+    """The conversation as sent, without system messages."""
+    instructions: tuple[Message, ...] = ()
+    """The request's system messages: a layer after the agent's own instructions."""
+    params: Mapping[str, object] = field(default_factory=dict)
+    on_leave: OnLeave = OnLeave.ABORT
+    accepted_at: float = 0.0
+    """Unix time in seconds."""
+    one_off: bool = False
+    """The session key was made for this request alone."""
+    door: str = "openai"
+    thinking: str | None = None
+    """A level of `session_settings`, which wins over the Session's."""

@@ -1,0 +1,264 @@
+"""Looking after Sessions: listing, reading, settings, starting over, deleting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from ..access.authentication import Principal, Scope, authorize
+from ..concurrency.shielding import shielded
+from ..errors import InvalidRequest, UnknownSession
+from ..messages import Role, text_message
+from ..ports import Clock, CurrentSettings, NewId, RunDispatcher, SessionCatalog, SessionStore, Turn
+from ..sessions.changes import ANYTHING, Compacted, Expected
+from ..sessions.keys import MAIN, SessionKey
+from ..sessions.records import (
+    KeptMessage,
+    KeptTranscript,
+    PeriodUsage,
+    SessionInfo,
+    SessionPage,
+    SessionQuery,
+    UsageQuery,
+)
+from ..sessions.settings import HARMLESS, Setting, checked
+
+_PATIENCE = 15.0
+"""Seconds that a change of a session waits for the runs before it to end."""
+
+OnChange = Callable[[SessionKey, str], None]
+"""Is told of a Session and what was done to it: patched, reset, deleted, compacted, injected."""
+
+
+T = TypeVar("T")
+
+Work = Callable[[], Coroutine[Any, Any, T]]
+
+
+class SessionDesk:
+    """Every method takes a Principal and checks its scope; keys are canonical.
+
+    Whatever changes a Session's transcript does so in the order of its Runs and beside none of
+    them, and is done to its end once it has begun.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: CurrentSettings,
+        store: SessionStore,
+        catalog: SessionCatalog,
+        dispatcher: RunDispatcher,
+        clock: Clock,
+        new_id: NewId,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._catalog = catalog
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._new_id = new_id
+        self._on_change: list[OnChange] = []
+        self._labelling = asyncio.Lock()
+        self._patching: set[asyncio.Task[SessionInfo]] = set()
+
+    def on_change(self, told: OnChange) -> Callable[[], None]:
+        """Have `told` called after each change; what is returned ends that."""
+        self._on_change.append(told)
+        return lambda: self._on_change.remove(told)
+
+    async def list(self, principal: Principal, query: SessionQuery) -> SessionPage:
+        authorize(principal, Scope.SESSIONS_READ)
+        return await self._catalog.list(query)
+
+    async def find(self, principal: Principal, key: SessionKey) -> SessionInfo | None:
+        authorize(principal, Scope.SESSIONS_READ)
+        return await self._catalog.find(key)
+
+    async def with_id(self, principal: Principal, session_id: str) -> tuple[SessionInfo, ...]:
+        """The Sessions whose current transcript has that id."""
+        authorize(principal, Scope.SESSIONS_READ)
+        return await self._catalog.find_by_id(session_id)
+
+    async def messages(
+        self,
+        principal: Principal,
+        key: SessionKey,
+        *,
+        limit: int,
+        before: int | None = None,
+        session_id: str | None = None,
+    ) -> tuple[KeptMessage, ...]:
+        """The newest messages, at most `limit` of those numbered below `before`, oldest first."""
+        authorize(principal, Scope.SESSIONS_READ)
+        return await self._catalog.messages(key, limit=limit, before=before, session_id=session_id)
+
+    async def transcripts(
+        self, principal: Principal, key: SessionKey, limit: int
+    ) -> tuple[KeptTranscript, ...]:
+        authorize(principal, Scope.SESSIONS_READ)
+        return await self._catalog.transcripts(key, limit)
+
+    async def turn(self, principal: Principal, run_id: str) -> Turn | None:
+        """What a Run stored."""
+        authorize(principal, Scope.SESSIONS_READ)
+        return await self._catalog.turn(run_id)
+
+    async def usage(self, principal: Principal, query: UsageQuery) -> tuple[PeriodUsage, ...]:
+        """Tokens by period, agent and model."""
+        authorize(principal, Scope.READ)
+        return await self._catalog.usage(query)
+
+    async def patch(
+        self,
+        principal: Principal,
+        key: SessionKey,
+        asked: Mapping[str, Setting],
+        *,
+        expected: Expected = ANYTHING,
+    ) -> SessionInfo:
+        """Change a Session's settings; one that is not there yet begins.
+
+        Settings are no part of the transcript and are merged in one step, so that this does not
+        wait for Runs. Raises Forbidden (operator.admin for what is not harmless), InvalidRequest.
+        """
+        authorize(principal, Scope.WRITE if HARMLESS.issuperset(asked) else Scope.ADMIN)
+        settings = self._settings()
+        settings.agents.find(key.agent_id, param="key")
+        changes = checked(key, asked, settings.models)
+        task = asyncio.create_task(self._patch(key, changes, expected))
+        self._patching.add(task)
+        task.add_done_callback(self._patching.discard)
+        # A caller that is cancelled must not let go of the lock before the write is done.
+        return await shielded(task)
+
+    async def reset(
+        self, principal: Principal, key: SessionKey, *, expected: Expected = ANYTHING
+    ) -> SessionInfo:
+        """Stop the Session's Runs and start a new, empty transcript; settings stay.
+
+        Raises InvalidRequest, SessionBusy.
+        """
+        authorize(principal, Scope.ADMIN)
+        self._settings().agents.find(key.agent_id, param="key")
+
+        async def work() -> SessionInfo:
+            await self._check(key, expected)
+            info = await self._catalog.reset(key, at=self._clock(), new_id=self._new_id())
+            self._tell(key, "reset")
+            return info
+
+        await self._check(key, expected)  # Before any Run is stopped for nothing.
+        return await self._alone(key, work, stop="The session was reset.")
+
+    async def delete(
+        self, principal: Principal, key: SessionKey, *, expected: Expected = ANYTHING
+    ) -> bool:
+        """Stop the Session's Runs and forget it. Raises InvalidRequest (also for a main one),
+        SessionBusy."""
+        authorize(principal, Scope.ADMIN)
+        if key.rest == MAIN:
+            raise InvalidRequest(f"Cannot delete the main session ({key}).", param="key")
+
+        async def work() -> bool:
+            await self._check(key, expected)
+            deleted = await self._catalog.delete(key)
+            if deleted:
+                self._tell(key, "deleted")
+            return deleted
+
+        await self._check(key, expected)
+        return await self._alone(key, work, stop="The session was deleted.")
+
+    async def compact(
+        self,
+        principal: Principal,
+        key: SessionKey,
+        keep: int,
+        *,
+        expected: Expected = ANYTHING,
+    ) -> Compacted:
+        """Go on with at most the `keep` newest messages; the whole transcript is kept as an
+        earlier one. Waits for the Runs before it. Raises UnknownSession, InvalidRequest,
+        SessionBusy."""
+        authorize(principal, Scope.ADMIN)
+
+        async def work() -> Compacted:
+            before = await self._catalog.find(key)
+            expected.check(key, before)
+            compacted = await self._catalog.compact(
+                key, keep, at=self._clock(), new_id=self._new_id()
+            )
+            if compacted is None:
+                raise UnknownSession(f"session not found: {key}")
+            info, kept = compacted
+            self._tell(key, "compacted")
+            return Compacted(info, kept, before is None or before.session_id != info.session_id)
+
+        return await self._alone(key, work)
+
+    async def inject(
+        self, principal: Principal, key: SessionKey, text: str
+    ) -> tuple[SessionInfo, str]:
+        """Put a message of the assistant's into the Session; tells its id too.
+
+        Waits for the Runs before it. Raises UnknownSession, SessionBusy.
+        """
+        authorize(principal, Scope.ADMIN)
+
+        async def work() -> tuple[SessionInfo, str]:
+            info = await self._catalog.find(key)
+            if info is None:
+                raise UnknownSession(f"session not found: {key}")
+            turn = self._injected(info, text)
+            await self._store.append(turn)
+            self._tell(key, "injected")
+            return info, turn.run_id
+
+        return await self._alone(key, work)
+
+    async def _alone(self, key: SessionKey, work: Work[T], *, stop: str | None = None) -> T:
+        return await self._dispatcher.change(key, work, patience=_PATIENCE, stop=stop)
+
+    async def _check(self, key: SessionKey, expected: Expected) -> None:
+        if expected != ANYTHING:
+            expected.check(key, await self._catalog.find(key))
+
+    async def _patch(
+        self, key: SessionKey, changes: Mapping[str, Setting], expected: Expected
+    ) -> SessionInfo:
+        # Two at once would both find a label free.
+        async with self._labelling:
+            await self._check(key, expected)
+            await self._refuse_conflicts(key, changes)
+            info = await self._catalog.patch(key, changes, at=self._clock(), new_id=self._new_id())
+        self._tell(key, "patched")
+        return info
+
+    def _injected(self, info: SessionInfo, text: str) -> Turn:
+        return Turn(
+            key=info.key,
+            session_id=info.session_id,
+            run_id=f"inject-{self._new_id()}",
+            at=self._clock(),
+            messages=(text_message(Role.ASSISTANT, text),),
+            model=info.model,
+        )
+
+    async def _refuse_conflicts(self, key: SessionKey, changes: Mapping[str, Setting]) -> None:
+        label = changes.get("label")
+        if isinstance(label, str):
+            page = await self._catalog.list(SessionQuery(label=label, limit=2))
+            if any(other.key != key for other in page.sessions):
+                raise InvalidRequest(f"label already in use: {label}", param="label")
+        if "spawnedBy" in changes:
+            info = await self._catalog.find(key)
+            had = None if info is None else info.settings.get("spawnedBy")
+            if had is not None and changes["spawnedBy"] != had:
+                verb = "cleared" if changes["spawnedBy"] is None else "changed"
+                raise InvalidRequest(f"spawnedBy cannot be {verb} once set", param="spawnedBy")
+
+    def _tell(self, key: SessionKey, what: str) -> None:
+        for told in tuple(self._on_change):
+            told(key, what)

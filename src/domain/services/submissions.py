@@ -1,0 +1,129 @@
+"""From what a client asked to the Run that is accepted, with or without an idempotency key."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from ..errors import InvalidRequest, KeyReused
+from ..messages import Role
+from ..runs.digests import digest
+from ..runs.records import RunRecord
+from ..runs.spec import Run, RunRequest
+from ..sessions.binding import bind
+from ..sessions.settings import thinking_level
+from ..settings import Settings
+from ..text.terminal import check_name
+
+MAX_IDEMPOTENCY_KEY = 256
+_VERSION = "v2:"
+"""Of the digests that `fingerprint` makes: to be raised with every change of what goes into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A Run that was accepted; `fresh` is False where an earlier request began it."""
+
+    record: RunRecord
+    fresh: bool
+
+
+def make_run(
+    request: RunRequest, settings: Settings, *, run_id: str, principal_id: str, at: float
+) -> Run:
+    """The Run that the request asks for. Raises InvalidRequest and its kinds."""
+    spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
+    if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
+        raise InvalidRequest("Missing user message in `messages`.", param="messages")
+    binding = bind(
+        settings.agents,
+        model=request.model,
+        agent_header=request.agent_id,
+        session_key=request.session_key,
+        user=request.user,
+        door=request.door,
+        new_id=run_id,
+        allow_reserved=request.reserved_keys,
+    )
+    agent = binding.agent
+    if request.timeout is not None:
+        agent = replace(agent, timeout=_shorter(request.timeout, agent.timeout))
+    return Run(
+        id=run_id,
+        agent=agent,
+        session_key=binding.key,
+        principal_id=principal_id,
+        messages=spoken,
+        instructions=tuple(m for m in request.messages if m.role is Role.SYSTEM),
+        params=request.params,
+        on_leave=request.on_leave,
+        accepted_at=at,
+        one_off=binding.one_off,
+        door=request.door,
+        thinking=None if request.thinking is None else thinking_level(request.thinking),
+    )
+
+
+def check_key(key: str) -> str:
+    """The idempotency key, which becomes the Run's id. Raises InvalidRequest."""
+    if not key.strip() or len(key) > MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequest(
+            f"idempotencyKey must have 1 to {MAX_IDEMPOTENCY_KEY} characters",
+            param="idempotencyKey",
+        )
+    return check_name(key, "idempotencyKey")
+
+
+def fingerprint(request: RunRequest, run: Run) -> str:
+    """A digest of all that was asked: the same for a request that is sent once more.
+
+    It is of the request as it was understood, so that two spellings of one session, or of one
+    level of thinking, are the same. Who is asking does not count, nor does the configuration.
+    """
+    return _VERSION + digest(
+        {
+            "door": run.door,
+            # It holds what the request's agent, model and user came to.
+            "session": str(run.session_key),
+            "messages": request.messages,
+            "params": request.params,
+            "thinking": run.thinking,
+            "timeout": request.timeout or None,
+            "on_leave": run.on_leave,
+        }
+    )
+
+
+def repeated(record: RunRecord, asked: str) -> Submission:
+    """The Run that an earlier request under the same key began. Raises KeyReused when that one
+    asked for something else.
+
+    A record that another version of the Gateway made cannot be compared. It is taken for the same
+    request, since refusing would begin a second Run for one that is merely sent again.
+    """
+    if record.fingerprint != asked and _is_comparable(record.fingerprint):
+        raise KeyReused(
+            f"The idempotency key {record.id!r} stands for another request already; "
+            "a new request needs a new key.",
+            param="idempotencyKey",
+        )
+    return Submission(record, fresh=False)
+
+
+def _is_comparable(stored: str) -> bool:
+    """A Run that was begun without an idempotency key has no digest, and equals no request."""
+    return not stored or stored.startswith(_VERSION)
+
+
+def _shorter(asked: float, limit: float | None) -> float | None:
+    """The time limit of a Run: a client may only shorten its agent's. 0: it sets none itself.
+
+    Raises InvalidRequest.
+    """
+    if not math.isfinite(asked) or asked < 0:
+        raise InvalidRequest(
+            f"timeout must be a number of seconds from 0 up, not {asked}", param="timeout"
+        )
+    if not asked:
+        return limit
+    return asked if limit is None else min(asked, limit)

@@ -1,0 +1,90 @@
+"""How a request is bound to an Agent and a Session, and what a resent conversation adds."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ..agents import Agent, AgentDirectory
+from ..messages import Message, Role
+from .keys import SessionKey, invalid_key, parse_key
+
+MAX_USER_BYTES = 256
+
+
+_DIGEST = "sha256-"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which agent answers, in which session. `one_off`: the key was made for this request alone."""
+
+    agent: Agent
+    key: SessionKey
+    one_off: bool
+
+
+def bind(
+    directory: AgentDirectory,
+    *,
+    model: str,
+    agent_header: str | None,
+    session_key: str | None,
+    user: str | None,
+    door: str,
+    new_id: str,
+    allow_reserved: bool = False,
+) -> Binding:
+    """Find the agent and the session of a request.
+
+    The agent: header, then model, then a session key that names one, then the default. The
+    session: the key as given, then one made from `user`, then a fresh one with `new_id`.
+    Raises UnknownAgent, SessionKeyInvalid.
+    """
+    by_model = directory.named_by_model(model)
+    by_header = directory.find(agent_header, param="x-opensoul-agent-id") if agent_header else None
+    asked = by_header or by_model
+    if session_key is not None:
+        resolved = asked or directory.default
+        key, named = parse_key(
+            session_key, default_agent=resolved.id, allow_reserved=allow_reserved
+        )
+        if named and asked is not None and key.agent_id != asked.id:
+            source = "x-opensoul-agent-id" if by_header else "model"
+            raise invalid_key(
+                f"names the agent {key.agent_id!r}, but {source} asks for {asked.id!r}"
+            )
+        agent = directory.find(key.agent_id, param="x-opensoul-session-key")
+        return Binding(agent, key, one_off=False)
+    agent = asked or directory.default
+    if user is not None and user.strip():
+        return Binding(agent, SessionKey(agent.id, f"{door}-user:{_safe_user(user)}"), False)
+    return Binding(agent, SessionKey(agent.id, f"{door}:{new_id}"), one_off=True)
+
+
+def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What a client's resent conversation adds to a session that already holds turns.
+
+    That is everything after the last assistant message before the final question; an assistant
+    message behind the question (a prefill) belongs to the question.
+    """
+    question = max(
+        (i for i, message in enumerate(messages) if message.role in (Role.USER, Role.TOOL)),
+        default=len(messages),
+    )
+    for i in range(question - 1, -1, -1):
+        if messages[i].role is Role.ASSISTANT:
+            return messages[i + 1 :]
+    return messages
+
+
+def _safe_user(user: str) -> str:
+    """`user` as part of a key: itself where it is short and printable ASCII, else its digest.
+
+    A name that looks like a digest becomes one too, so that it cannot be another user's.
+    """
+    if user.isascii() and user.isprintable() and len(user) <= MAX_USER_BYTES:
+        name = user.strip()
+        if not name.startswith(_DIGEST):
+            return name
+    return _DIGEST + hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()

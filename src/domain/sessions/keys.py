@@ -1,0 +1,88 @@
+"""Session keys: their grammar, how a request is bound to one, and when a session starts over."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from unicodedata import category, normalize
+
+from ..errors import SessionKeyInvalid
+from ..text.terminal import unsafe_in_name
+
+MAIN = "main"
+"""What the main session of every agent is called."""
+
+
+MAX_KEY_BYTES = 512
+
+
+_RESERVED = ("subagent:", "cron:", "acp:")
+
+
+_UNSEEN = ("Cf", "Mn", "Me", "Zs", "Zl", "Zp")
+"""Categories of the characters that a prefix can hold without looking any different."""
+
+
+_FILLERS = "\u115f\u1160\u3164\uffa0"
+"""Letters by their category that are drawn as nothing."""
+
+
+_WITHOUT_FILLERS = dict.fromkeys(map(ord, _FILLERS))
+
+
+_AGENT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class SessionKey(NamedTuple):
+    """`agent:<agentId>:<rest>`. The agent id is lower case; the case of the rest is kept.
+
+    (A tuple, since much is looked up by it.)
+    """
+
+    agent_id: str
+    rest: str
+
+    def __str__(self) -> str:
+        return f"agent:{self.agent_id}:{self.rest}"
+
+
+def parse_key(
+    text: str, *, default_agent: str, allow_reserved: bool = False
+) -> tuple[SessionKey, bool]:
+    """A key as a client wrote it, canonical; and whether it named its agent itself.
+
+    `allow_reserved`: keys of sub-agents and jobs are the caller's to use. Raises
+    SessionKeyInvalid: empty, too long, control or format characters, reserved, or a broken
+    `agent:` prefix.
+    """
+    key = text.strip()
+    if not key:
+        raise invalid_key("is empty")
+    if problem := unsafe_in_name(text):
+        raise invalid_key(problem)
+    named = key[:6].lower() == "agent:"
+    agent_id, rest = default_agent, key
+    if named:
+        agent_id, separator, rest = key[6:].partition(":")
+        agent_id = agent_id.lower()
+        if not separator or not rest or not _AGENT_ID.fullmatch(agent_id):
+            raise invalid_key("does not have the form agent:<agentId>:<rest>")
+    if not allow_reserved and _plain(rest).startswith(_RESERVED):
+        raise invalid_key(f"uses a reserved prefix ({', '.join(_RESERVED)})")
+    canonical = SessionKey(agent_id, rest)
+    if len(str(canonical).encode()) > MAX_KEY_BYTES:
+        raise invalid_key(f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)")
+    return canonical, named
+
+
+def _plain(rest: str) -> str:
+    """The rest of a key as a reader might take it: its compatibility form without case, spaces and
+    characters that cannot be seen. (`normalize` alone keeps those.)"""
+    if rest.isascii():
+        return rest.replace(" ", "").lower()
+    seen = (char for char in normalize("NFKC", rest) if category(char) not in _UNSEEN)
+    return normalize("NFKC", "".join(seen).translate(_WITHOUT_FILLERS)).casefold()
+
+
+def invalid_key(problem: str) -> SessionKeyInvalid:
+    return SessionKeyInvalid(f"The session key {problem}.", param="x-opensoul-session-key")
