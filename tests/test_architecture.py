@@ -173,8 +173,8 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     [
         ("import quart.typing", {"quart.typing"}),
         ("def f():\n    from pydantic import BaseModel", {"pydantic.BaseModel"}),
-        ("from .runs import Run", {"opensoul.domain.runs.events.Run"}),
-        ("from . import runs", {"opensoul.domain.runs.events"}),
+        ("from .runs import Run", {"opensoul.domain.runs.Run"}),
+        ("from . import runs", {"opensoul.domain.runs"}),
         ("from ..adapters import stores", {"opensoul.adapters.persistence"}),
         ("from unittest import mock", {"unittest.mock"}),
     ],

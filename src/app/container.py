@@ -26,23 +26,19 @@ from ..adapters.config import (
     home_directory,
     locate,
 )
-from ..adapters.providers.local.client import LocalModels
-from ..adapters.providers.openai.client import OpenAICompletions
+from ..adapters.providers.local import LocalModels
+from ..adapters.providers.openai import OpenAICompletions
 from ..adapters.providers.scripted import Scripted
 from ..adapters.runners.echo import EchoRunner
-from ..adapters.system.files.token import TokenFile
-from ..adapters.system.files.workspaces import WorkspaceFiles
+from ..adapters.system.files import TokenFile, WorkspaceFiles
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
-from ..adapters.system.logging.bounds import LogBounds
-from ..adapters.system.logging.ring import LogRing
+from ..adapters.system.logging import LogBounds, LogRing
 from ..adapters.system.signatures import verify_signature
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.access.lockout import Lockout
-from ..domain.execution.dispatcher import LocalDispatcher
-from ..domain.execution.lanes import Lanes
-from ..domain.execution.loop import AgentLoop
-from ..domain.models.cooldowns import Cooldowns
+from ..domain.access import Lockout
+from ..domain.execution import AgentLoop, Lanes, LocalDispatcher
+from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
     Clock,
@@ -57,9 +53,7 @@ from ..domain.ports import (
 from ..domain.ports.access import DeviceBook
 from ..domain.ports.configuration import ConfigFile
 from ..domain.ports.workspaces import Workspaces
-from ..domain.services.devices import Devices
-from ..domain.services.gateway import Gateway
-from ..domain.services.sessions import SessionDesk
+from ..domain.services import Devices, Gateway, SessionDesk
 from . import factories as making
 from . import plugins
 from .lifecycle import Lifecycle, Lock

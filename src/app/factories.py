@@ -13,26 +13,20 @@ from typing import Any
 from quart import Blueprint
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides
-from ..adapters.persistence.common.live_logs import Bounds
-from ..adapters.persistence.common.no_catalog import NoCatalog
-from ..adapters.persistence.memory.run_log import MemoryRunLog
-from ..adapters.persistence.memory.store import MemoryStore
-from ..adapters.persistence.sqlite.runs.run_log import SqliteRunLog
-from ..adapters.persistence.sqlite.sessions.store import SqliteStore
-from ..adapters.system.files.devices import DeviceFile, MemoryDeviceBook
-from ..adapters.system.files.state_lock import StateLock
-from ..adapters.system.files.token import TokenFile
-from ..adapters.system.logging.bounds import LogBounds
-from ..adapters.system.logging.ring import LogRing
-from ..adapters.system.logging.setup import configure
+from ..adapters.persistence.common import Bounds, NoCatalog
+from ..adapters.persistence.memory import MemoryRunLog, MemoryStore
+from ..adapters.persistence.sqlite.runs import SqliteRunLog
+from ..adapters.persistence.sqlite.sessions import SqliteStore
+from ..adapters.system.files import DeviceFile, MemoryDeviceBook, StateLock, TokenFile
+from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.transports import health
 from ..adapters.transports.control.dependencies import Needs
-from ..adapters.transports.control.handshake.hello import Facts
+from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
 from ..domain.ports import Clock, CurrentSettings, RunLog, SessionCatalog, SessionStore
 from ..domain.ports.access import DeviceBook
-from ..domain.services.gateway import Gateway
+from ..domain.services import Gateway
 from ..domain.settings import LaneSettings
 from . import plugins
 from .lifecycle import Lock, Watch

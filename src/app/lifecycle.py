@@ -8,13 +8,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from ..adapters.transports.control.broadcast.hub import HEALTH_SECONDS, TICK_SECONDS
+from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
-from ..domain.execution.recovery import recover
-from ..domain.models.calls import ModelTarget
+from ..domain.execution import recover
+from ..domain.models import ModelTarget
 from ..domain.ports import CurrentSettings, ModelClient, RunLog, SessionCatalog, SessionStore
-from ..domain.services.devices import EXPIRY_SECONDS, Devices
-from ..domain.services.gateway import Gateway
+from ..domain.services import EXPIRY_SECONDS, Devices, Gateway
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
 from .readiness import Readiness

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from quart import Blueprint
 
     from ..domain.ports import AgentRunner
-    from ..domain.services.gateway import Gateway
+    from ..domain.services import Gateway
 
 TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"

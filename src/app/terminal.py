@@ -18,7 +18,7 @@ from datetime import datetime
 
 import click
 
-from ..domain.text.terminal import PieceCleaner, clean, escape_json, escape_line
+from ..domain.text import PieceCleaner, clean, escape_json, escape_line
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:

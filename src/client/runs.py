@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .errors import CallFailed, ClientError, ConnectionLost, TimedOut
 from .link import Exchange, Inbox, Link
+from .options import Options
 from .results import RunResult, rows
 from .run_events import Aborted, Ending, Failed, Finished, RunEvent, TextDelta, read_run_event
 
-if TYPE_CHECKING:
-    from .client import Client
-
 _LAST_ANSWER = 5.0
 """Seconds that the last answer to `agent` may take after the Run's last event."""
+
+
+class Caller(Protocol):
+    """What a Run needs of its Client."""
+
+    @property
+    def options(self) -> Options: ...
+
+    async def call(  # noqa: ASYNC109
+        self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float = 30.0
+    ) -> Any: ...
+
+    async def link(self) -> Link: ...
 
 
 class Run:
@@ -27,7 +38,7 @@ class Run:
 
     def __init__(
         self,
-        client: Client,
+        client: Caller,
         run_id: str,
         *,
         session_key: str = "",

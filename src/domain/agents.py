@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from .errors import UnknownAgent
-from .models.calls import ModelTarget
+from .models import ModelTarget
 
 DEFAULT_AGENT_ID = "main"
 

@@ -11,9 +11,8 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from .agents import AgentDirectory
-from .models.calls import Secret
-from .models.directory import ModelDirectory
-from .sessions.policy import SessionSettings
+from .models import ModelDirectory, Secret
+from .sessions import SessionSettings
 
 
 class AuthMode(StrEnum):

@@ -5,16 +5,24 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors.issues import ConfigInvalid, Issue, render
-from .errors.locations import Locations, NoPlace, Overrides, home_directory, is_text, locate
+from .errors import (
+    ConfigInvalid,
+    Issue,
+    Locations,
+    NoPlace,
+    Overrides,
+    home_directory,
+    is_text,
+    locate,
+    render,
+)
 
 if TYPE_CHECKING:
     from .changes import Applied, Rejected, ReloadEvent, Skipped
-    from .edit.editor import ConfigEditor
-    from .edit.redaction import redacted
-    from .errors.secret_texts import REDACTED, masked
+    from .edit import ConfigEditor, redacted
+    from .errors import REDACTED, masked
     from .loading import Loaded, load
-    from .read.context import Inputs
+    from .read import Inputs
     from .reference import render_reference
     from .schema import Root, json_schema
     from .watch import ConfigSource

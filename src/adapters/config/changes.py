@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .errors.issues import Issue, KeyPath, dotted
+from .errors import Issue, KeyPath, dotted
 from .schema import Root
 from .schema.walk import Shape, below, mark
 

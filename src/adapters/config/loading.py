@@ -8,20 +8,35 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ...domain.settings import Settings
-from .build.agents import build_agents
-from .build.auth import build_auth
-from .build.gateway import build_chat, build_control, build_listen, build_proxies, build_runs
-from .build.sessions import build_lanes, build_logging, build_sessions, build_store
-from .errors.issues import ConfigInvalid, Issue, Signature
-from .errors.locations import Locations, locate
-from .read.context import Building, Inputs, absolute_path
-from .read.documents import Files, Node, Unreadable
-from .read.environment import effective_environment
-from .read.includes import Includer
-from .read.problems import Problems
-from .read.resolving import resolved
-from .read.secret_refs import SecretRefs, providers_of
-from .read.validation import validate
+from .build import (
+    build_agents,
+    build_auth,
+    build_chat,
+    build_control,
+    build_lanes,
+    build_listen,
+    build_logging,
+    build_proxies,
+    build_runs,
+    build_sessions,
+    build_store,
+)
+from .errors import ConfigInvalid, Issue, Locations, Signature, locate
+from .read import (
+    Building,
+    Files,
+    Includer,
+    Inputs,
+    Node,
+    Problems,
+    SecretRefs,
+    Unreadable,
+    absolute_path,
+    effective_environment,
+    providers_of,
+    resolved,
+    validate,
+)
 from .schema import Root
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()

@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from watchfiles import Change, awatch
 
 from ...domain.settings import AuthMode, Settings
-from .build.gateway import is_loopback
+from .build import is_loopback
 from .changes import Applied, Rejected, ReloadEvent, Skipped, differences, needs_restart, told
-from .errors.issues import ConfigInvalid, KeyPath, Signature
+from .errors import ConfigInvalid, KeyPath, Signature
 from .loading import Loaded, build, load, read
-from .read.context import Inputs
-from .read.documents import signature_of
+from .read import Inputs, signature_of
 
 _TOKEN: KeyPath = ("gateway", "auth", "token")
 _LOOK_ANYWAY = 5.0

@@ -22,14 +22,7 @@ from dataclasses import dataclass
 
 from ...domain.errors import FailureKind, ModelFailed
 from ...domain.messages import Message, Role
-from ...domain.models.calls import (
-    ModelEvent,
-    ModelFinished,
-    ModelRequest,
-    StopReason,
-    TextDelta,
-    Usage,
-)
+from ...domain.models import ModelEvent, ModelFinished, ModelRequest, StopReason, TextDelta, Usage
 
 LABEL = "[scripted] "
 _WORD = re.compile(r"\S+\s*|\s+")

@@ -6,11 +6,10 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 
 from ...domain.messages import Role, text_message
-from ...domain.models.calls import StopReason, TextDelta, Usage
+from ...domain.models import StopReason, TextDelta, Usage
 from ...domain.ports import Transcript
-from ...domain.runs.events import Answered, RunnerEvent
-from ...domain.runs.spec import Run
-from ...domain.sessions.history import estimate, estimate_all
+from ...domain.runs import Answered, Run, RunnerEvent
+from ...domain.sessions import estimate, estimate_all
 
 MODEL = "echo/echo"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from quart import Blueprint, Response
 
-from ...domain.access.authentication import Scope
-from ...domain.sessions.settings import HARMLESS
+from ...domain.access import Scope
+from ...domain.sessions import HARMLESS
 from .meaningless import WITHOUT_MEANING
 from .method import Method
 

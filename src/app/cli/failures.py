@@ -32,7 +32,7 @@ def report_usage(error: click.UsageError, *, as_json: bool) -> None:
 
 def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None:
     """A fault of the program, or of the machine under it."""
-    from ...adapters.system.logging.values import masked
+    from ...adapters.system.logging import masked
 
     if verbose:
         echo(masked("".join(traceback.format_exception(error))), err=True)

@@ -8,11 +8,10 @@ from dataclasses import replace
 from dependency_injector import providers
 
 from ...adapters.config import Overrides
-from ...adapters.system.files.token import TokenFile
+from ...adapters.system.files import TokenFile
 from ...domain.settings import Settings
 from ..container import Container
-from ..server.factory import create_app
-from ..server.host import host
+from ..server import create_app, host
 from ..terminal import echo
 from .common.banner import base_url, start_message
 from .common.streams import discard_output

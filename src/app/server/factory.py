@@ -5,7 +5,7 @@ from __future__ import annotations
 from quart import Quart
 
 from ...adapters.transports import http
-from ...adapters.transports.control.connection.inbound import BoundedConnection
+from ...adapters.transports.control.connection import BoundedConnection
 from ..container import Container
 
 

@@ -17,9 +17,8 @@ from quart import Quart
 from ...domain.settings import ListenSettings
 from ..lifecycle import Lifecycle
 from . import event_loop
+from .hypercorn import PeerConnections, TimedConfig, Timing
 from .hypercorn import rules as websocket_rules
-from .hypercorn.peers import PeerConnections
-from .hypercorn.websocket_reader import TimedConfig, Timing
 from .memory import give_large_blocks_back
 from .signals import stop_on_signals
 

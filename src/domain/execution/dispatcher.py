@@ -11,10 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from ..concurrency.shielding import shielded
-from ..concurrency.tracebacks import drop_traceback_of
+from ..concurrency import drop_traceback_of, shielded
 from ..errors import RunFailed, RunTimedOut, SessionBusy, ShuttingDown
-from ..models.calls import ReasoningDelta, TextDelta
+from ..models import ReasoningDelta, TextDelta
 from ..ports import (
     AgentRunner,
     Clock,
@@ -26,14 +25,19 @@ from ..ports import (
     Transcript,
     Turn,
 )
-from ..runs.events import Aborted, Answered, Failed, Finished, RunEvent, Started, failed_event
-from ..runs.records import record_of
-from ..runs.spec import CONTENT, Run
-from ..sessions.binding import unstored
-from ..sessions.keys import SessionKey
-from ..sessions.policy import check_send, is_stale
-from ..sessions.records import SessionSettingsMap
-from ..sessions.settings import applied_to
+from ..runs import (
+    CONTENT,
+    Aborted,
+    Answered,
+    Failed,
+    Finished,
+    Run,
+    RunEvent,
+    Started,
+    failed_event,
+    record_of,
+)
+from ..sessions import SessionKey, SessionSettingsMap, applied_to, check_send, is_stale, unstored
 from .lanes import Lanes
 from .live_runs import LiveRun, abandoned_event, terminal_event
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVarTuple
 
 from ..errors import GatewayError
-from ..runs.events import Aborted, Failed, Finished, RunEvent, failed_event
-from ..runs.spec import Run
+from ..runs import Aborted, Failed, Finished, Run, RunEvent, failed_event
 from .lanes import Place
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from typing import assert_never
 
 from ..errors import FailureKind, ModelFailed
 from ..messages import Message, Part, Reasoning, Role, Text, text_message
-from ..models.calls import (
+from ..models import (
+    Cooldowns,
     ModelEvent,
     ModelFinished,
     ModelRequest,
@@ -20,12 +21,9 @@ from ..models.calls import (
     ToolCallDelta,
     Usage,
 )
-from ..models.cooldowns import Cooldowns
 from ..ports import ModelClient, Transcript
-from ..runs.events import Answered, RunnerEvent
-from ..runs.spec import CONTENT, Run
-from ..sessions.history import estimate, estimate_all, fitting, newest_that_fit
-from ..sessions.repair import repaired
+from ..runs import CONTENT, Answered, Run, RunnerEvent
+from ..sessions import estimate, estimate_all, fitting, newest_that_fit, repaired
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ..errors import EventsExpired, RunInterrupted
 from ..messages import Role
-from ..models.calls import StopReason, TextDelta, Usage
+from ..models import StopReason, TextDelta, Usage
 from ..ports import RunLog, SessionCatalog, Turn
-from ..runs.events import Failed, Finished
-from ..runs.records import RunRecord
+from ..runs import Failed, Finished, RunRecord
 
 
 async def recover(run_log: RunLog, catalog: SessionCatalog) -> int:

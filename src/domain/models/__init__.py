@@ -1,0 +1,40 @@
+"""Models: a call and its events, the directory of models, cooldowns and proxies."""
+
+from .calls import (
+    Compat,
+    ModelEvent,
+    ModelFinished,
+    ModelRequest,
+    ModelTarget,
+    Price,
+    Provider,
+    ReasoningDelta,
+    Secret,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from .cooldowns import Cooldowns
+from .directory import ModelDirectory
+from .proxies import proxy_from_environment, read_proxy
+
+__all__ = [
+    "Compat",
+    "Cooldowns",
+    "ModelDirectory",
+    "ModelEvent",
+    "ModelFinished",
+    "ModelRequest",
+    "ModelTarget",
+    "Price",
+    "Provider",
+    "ReasoningDelta",
+    "Secret",
+    "StopReason",
+    "TextDelta",
+    "ToolCallDelta",
+    "Usage",
+    "proxy_from_environment",
+    "read_proxy",
+]

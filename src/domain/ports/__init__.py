@@ -1,6 +1,6 @@
 """What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
 
-from ..sessions.history import Transcript
+from ..sessions import Transcript
 from .access import DeviceBook
 from .clock import Clock, NewId
 from .configuration import ConfigFile

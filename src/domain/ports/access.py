@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..access.devices.records import DeviceState
+from ..access.devices import DeviceState
 
 
 class DeviceBook(Protocol):

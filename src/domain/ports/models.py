@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from ..models.calls import ModelEvent, ModelRequest
+from ..models import ModelEvent, ModelRequest
 
 
 class ModelClient(Protocol):

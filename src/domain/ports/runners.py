@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from ..runs.events import RunnerEvent
-from ..runs.spec import Run
-from ..sessions.history import Transcript
+from ..runs import Run, RunnerEvent
+from ..sessions import Transcript
 
 
 class AgentRunner(Protocol):

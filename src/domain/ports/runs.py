@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from ..runs.events import EventSpan, RunEvent
-from ..runs.records import RunPage, RunQuery, RunRecord
-from ..runs.spec import Run
-from ..sessions.keys import SessionKey
+from ..runs import EventSpan, Run, RunEvent, RunPage, RunQuery, RunRecord
+from ..sessions import SessionKey
 
 T = TypeVar("T")
 

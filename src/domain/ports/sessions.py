@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from ..messages import Message
-from ..models.calls import Usage
-from ..sessions.history import Transcript
-from ..sessions.keys import SessionKey
-from ..sessions.records import (
+from ..models import Usage
+from ..sessions import (
     KeptMessage,
     KeptTranscript,
     PeriodUsage,
     SessionInfo,
+    SessionKey,
     SessionPage,
     SessionQuery,
     SessionSettingsMap,
+    Transcript,
     UsageQuery,
 )
 

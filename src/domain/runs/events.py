@@ -22,7 +22,7 @@ from ..errors import (
     Unsupported,
 )
 from ..messages import Message
-from ..models.calls import ReasoningDelta, StopReason, TextDelta, Usage
+from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..errors import RunInterrupted
-from ..sessions.keys import SessionKey
+from ..sessions import SessionKey
 from .events import Aborted, Failed, Finished, RunEvent, Started
 from .spec import OnLeave, Run
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from ..agents import Agent
 from ..messages import Message
-from ..sessions.keys import SessionKey
+from ..sessions import SessionKey
 
 CONTENT = "opensoul.content"
 """The logger for what people and agents say; it is shut unless `logging.content` is true."""

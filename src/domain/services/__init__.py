@@ -1,0 +1,7 @@
+"""The application services that transports call."""
+
+from .devices import EXPIRY_SECONDS, Devices
+from .gateway import MAX_RUNS_LISTED, Events, Gateway
+from .sessions import SessionDesk
+
+__all__ = ["EXPIRY_SECONDS", "MAX_RUNS_LISTED", "Devices", "Events", "Gateway", "SessionDesk"]

@@ -15,28 +15,37 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
-from ..access.authentication import Principal, Scope, authorize
-from ..access.devices import decisions as decisions
-from ..access.devices.entry import Entry, PairingRequired, entered, holder, suffices
-from ..access.devices.pairing import Change, Fresh, Visitor, expired
-from ..access.devices.proofs import Claim, Proof, check_proof
-from ..access.devices.records import (
+from ..access import Principal, Scope, authorize
+from ..access.devices import (
+    Change,
+    Claim,
     DeviceEvent,
     DeviceRemoved,
     DeviceState,
     DeviceToken,
+    Entry,
+    Fresh,
     MintedToken,
     NewToken,
     PairedDevice,
     PairingRequested,
+    PairingRequired,
     PairingResolved,
     PendingPairing,
+    Proof,
     TokenRevoked,
     TokenRotated,
     VerifySignature,
+    Visitor,
+    check_proof,
     device_of,
+    entered,
+    expired,
+    holder,
+    suffices,
 )
-from ..concurrency.shielding import shielded
+from ..access.devices import decisions as decisions
+from ..concurrency import shielded
 from ..ports import Clock
 from ..ports.access import DeviceBook as DeviceBook
 

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
-from ..access.addresses import ClientAddress
-from ..access.authentication import (
+from ..access import (
+    ClientAddress,
     Credential,
+    Lockout,
     Principal,
     Scope,
     authenticate,
@@ -17,21 +18,25 @@ from ..access.authentication import (
     count_failure,
     recognise,
 )
-from ..access.lockout import Lockout
 from ..agents import Agent
 from ..byte_budget import NO_CHARGE, Charge, InFlight
-from ..concurrency.off_loop import image_bytes, off_loop
-from ..concurrency.shielding import shielded
+from ..concurrency import image_bytes, off_loop, shielded
 from ..errors import UnknownRun
 from ..messages import Role
-from ..models.calls import ModelTarget
+from ..models import ModelTarget
 from ..ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
-from ..runs.events import TERMINAL, EventSpan
-from ..runs.records import RunPage, RunQuery, RunRecord, record_of
-from ..runs.spec import OnLeave, Run, RunRequest
-from ..sessions.keys import SessionKey, parse_key
-from ..sessions.policy import check_send
-from ..sessions.records import KeptMessage
+from ..runs import (
+    TERMINAL,
+    EventSpan,
+    OnLeave,
+    Run,
+    RunPage,
+    RunQuery,
+    RunRecord,
+    RunRequest,
+    record_of,
+)
+from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
 from .submissions import Submission, check_key, fingerprint, make_run, repeated
 

@@ -6,23 +6,28 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-from ..access.authentication import Principal, Scope, authorize
-from ..concurrency.shielding import shielded
+from ..access import Principal, Scope, authorize
+from ..concurrency import shielded
 from ..errors import InvalidRequest, UnknownSession
 from ..messages import Role, text_message
 from ..ports import Clock, CurrentSettings, NewId, RunDispatcher, SessionCatalog, SessionStore, Turn
-from ..sessions.changes import ANYTHING, Compacted, Expected
-from ..sessions.keys import MAIN, SessionKey
-from ..sessions.records import (
+from ..sessions import (
+    ANYTHING,
+    HARMLESS,
+    MAIN,
+    Compacted,
+    Expected,
     KeptMessage,
     KeptTranscript,
     PeriodUsage,
     SessionInfo,
+    SessionKey,
     SessionPage,
     SessionQuery,
+    Setting,
     UsageQuery,
+    checked,
 )
-from ..sessions.settings import HARMLESS, Setting, checked
 
 _PATIENCE = 15.0
 """Seconds that a change of a session waits for the runs before it to end."""

@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
-from ..runs.digests import digest
-from ..runs.records import RunRecord
-from ..runs.spec import Run, RunRequest
-from ..sessions.binding import bind
-from ..sessions.settings import thinking_level
+from ..runs import Run, RunRecord, RunRequest, digest
+from ..sessions import bind, thinking_level
 from ..settings import Settings
-from ..text.terminal import check_name
+from ..text import check_name
 
 MAX_IDEMPOTENCY_KEY = 256
 _VERSION = "v2:"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from unicodedata import category, normalize
 
 from ..errors import SessionKeyInvalid
-from ..text.terminal import unsafe_in_name
+from ..text import unsafe_in_name
 
 MAIN = "main"
 """What the main session of every agent is called."""

@@ -8,9 +8,8 @@ from types import MappingProxyType
 
 from ..agents import Agent
 from ..errors import InvalidRequest
-from ..models.calls import ModelTarget
-from ..models.directory import ModelDirectory
-from ..text.terminal import check_name
+from ..models import ModelDirectory, ModelTarget
+from ..text import check_name
 from .keys import SessionKey
 from .records import SessionSettingsMap
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
-from ....domain.models.calls import ModelTarget
-from ....domain.models.directory import ModelDirectory
+from ....domain.models import (ModelTarget)
+from ....domain.models import (ModelDirectory)
 from .aliases import Aliases, NoSuchAlias
 from .directory import build_directory
 from .models import DEFAULT_MODEL, Models, NoSuchModel
-from ..read.context import Building
-from ..errors.issues import KeyPath
+from ..read import (Building)
+from ..errors import (KeyPath)
 from ..schema.agents import AgentSettings, Identity, ModelChoice
-from ..errors.messages import guess, listing
+from ..errors import (guess, listing)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args
 
-from ....domain.models.calls import Secret
+from ....domain.models import (Secret)
 from ....domain.settings import AuthMode, AuthSettings, ListenSettings, LockoutSettings
 from .gateway import is_loopback
-from ..read.context import Building
+from ..read import (Building)
 from ..schema.fields import usable_secret
 from ..schema.gateway import Mode
-from ..errors.messages import TRUSTED_PROXY, listing
+from ..errors import (TRUSTED_PROXY, listing)
 
 _Kind = Literal["token", "password"]
 _NOBODY_KNOWS = Secret("")

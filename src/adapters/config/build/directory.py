@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ....domain.agents import Agent
-from ....domain.models.calls import ModelTarget
-from ....domain.models.directory import ModelDirectory
+from ....domain.models import (ModelTarget)
+from ....domain.models import (ModelDirectory)
 from .aliases import NoSuchAlias
 from .models import Models, NoSuchModel
 

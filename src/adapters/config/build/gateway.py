@@ -9,10 +9,10 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import get_args
 
 from ....domain.settings import (ChatEndpointSettings, ControlSettings, ListenSettings, RunLogSettings, TlsSettings)
-from ..read.context import Building
-from ..errors.locations import first_set
+from ..read import (Building)
+from ..errors import (first_set)
 from ..schema.gateway import Bind
-from ..errors.messages import listing
+from ..errors import (listing)
 
 _NETWORKS = IPv4Network | IPv6Network
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")

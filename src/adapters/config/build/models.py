@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ....domain.models.calls import Compat, ModelTarget, Price, Provider, Secret
-from ....domain.models.proxies import proxy_from_environment
+from ....domain.models import (Compat, ModelTarget, Price, Provider, Secret)
+from ....domain.models import (proxy_from_environment)
 from .aliases import Aliases
 from .built_in import BUILT_IN, UNSERVED_APIS
-from ..read.context import Building
-from ..errors.issues import KeyPath
-from ..read.keys import nearest
-from ..errors.locations import first_set
+from ..read import (Building)
+from ..errors import (KeyPath)
+from ..read import (nearest)
+from ..errors import (first_set)
 from ..schema.providers import (APIS_WITHOUT_URL, CALLED, SERVED_APIS, Cost, ModelEntry, ProviderEntry)
-from ..errors.messages import guess, listing
+from ..errors import (guess, listing)
 
 DEFAULT_MODEL = "openai/gpt-5.2"
 _INPUTS = ("text", "image")

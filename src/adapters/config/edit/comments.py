@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ..errors.secret_texts import REDACTED, masked
-from ..read.partners import value_at
-from ..read.spans import Span
+from ..errors import REDACTED, masked
+from ..read import Span, value_at
 from .redaction import redacted_value
 
 _WORTH_SEEKING = 6

@@ -10,14 +10,10 @@ from itertools import islice
 from urllib.parse import urlsplit
 
 from ....domain.ports.configuration import ConfigIssue, ConfigRefused
-from ....domain.text.placeholders import names_variable
-from ..build.built_in import BUILT_IN
-from ..errors.issues import KeyPath, dotted
-from ..errors.locations import Locations
-from ..read.context import Inputs
-from ..read.documents import Unreadable
-from ..read.includes import INCLUDE
-from ..read.partners import value_at
+from ....domain.text import names_variable
+from ..build import BUILT_IN
+from ..errors import KeyPath, Locations, dotted
+from ..read import INCLUDE, Inputs, Unreadable, value_at
 from .machine import new_inert_values, new_names, tree_of
 from .redaction import redacted_value
 from .snapshots import Content

@@ -22,11 +22,8 @@ from ....domain.ports.configuration import (
     ConfigUnwritable,
     MakePatch,
 )
-from ..errors.issues import dotted
-from ..errors.locations import Locations
-from ..errors.secret_texts import REDACTED
-from ..read.context import Inputs
-from ..read.documents import Unreadable, parse
+from ..errors import REDACTED, Locations, dotted
+from ..read import Inputs, Unreadable, parse
 from .edit_policy import check_inert, check_names, check_text
 from .hints import described_schema
 from .patching import patched

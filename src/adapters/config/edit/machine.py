@@ -21,14 +21,17 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from ....domain.ports.configuration import ConfigIssue
-from ..errors.issues import ConfigInvalid, KeyPath, dotted
-from ..errors.locations import Locations
+from ..errors import ConfigInvalid, KeyPath, Locations, dotted
 from ..loading import Document, read
-from ..read.context import Inputs, absolute_path
-from ..read.environment import effective_environment
-from ..read.partners import value_at
-from ..read.resolving import resolved
-from ..read.secret_refs import SecretRefs, providers_of
+from ..read import (
+    Inputs,
+    SecretRefs,
+    absolute_path,
+    effective_environment,
+    providers_of,
+    resolved,
+    value_at,
+)
 from ..schema import INERT, Root, StarPath
 from ..schema.walk import Shape, below, entries, mark
 from .snapshots import Content

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ....domain.ports.configuration import ConfigIssue, ConfigRefused, MakePatch
-from ..errors.issues import ConfigInvalid, dotted
-from ..errors.locations import Locations
+from ..errors import ConfigInvalid, Locations, dotted
 from ..loading import Document, read
-from ..read.context import Inputs
-from ..read.documents import Unreadable, parse
-from ..read.merging import effective, foreign, merged, same
+from ..read import Inputs, Unreadable, effective, foreign, merged, parse, same
 from .placeholders import placeholders, restored_value
 from .snapshots import Content, told
 

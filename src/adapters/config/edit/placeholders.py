@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyjson5
 
-from ..errors.issues import KeyPath
-from ..errors.secret_texts import REDACTED
-from ..read.partners import Views, partners, value_at
-from ..read.spans import Span, exchanged, spans
+from ..errors import REDACTED, KeyPath
+from ..read import Span, Views, exchanged, partners, spans, value_at
 from .comments import Hide, comments_restored, hider, without_words
 from .redaction import hides_keys, redacted_value
 

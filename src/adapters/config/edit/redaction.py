@@ -15,12 +15,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from ..errors.issues import KeyPath
-from ..errors.secret_names import sounds_secret
-from ..errors.secret_texts import REDACTED, masked
+from ..errors import REDACTED, KeyPath, masked, sounds_secret
 from ..loading import Loaded
-from ..read.documents import Node
-from ..read.includes import INCLUDE
+from ..read import INCLUDE, Node
 from ..schema import INERT, Root, StarPath
 from ..schema.walk import Shape, below, mark
 

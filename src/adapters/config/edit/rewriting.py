@@ -13,7 +13,7 @@ from json5.dumper import BaseDumper, ModelDumper, dumps
 from json5.loader import ModelLoader, loads
 from json5.model import Identifier, JSONArray, JSONObject, String, Value
 
-from ..read.merging import canonical, same
+from ..read import canonical, same
 from .json5_members import Members
 from .json5_style import Style, Wording
 

@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ....domain.ports.configuration import ConfigIssue, ConfigSnapshot
-from ..errors.issues import ConfigInvalid, Issue
-from ..errors.locations import Locations
+from ..errors import ConfigInvalid, Issue, Locations
 from ..loading import build, read
-from ..read.context import Inputs
-from ..read.documents import Unreadable, parse
-from ..read.validation import cleaned
+from ..read import Inputs, Unreadable, cleaned, parse
 from .placeholders import hidden_text
 from .redaction import redacted, redacted_value
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors.issues import KeyPath, bounded
-from ..errors.locations import Locations, Overrides, absolute
+from ..errors import KeyPath, Locations, Overrides, absolute, bounded
 from ..schema import Root
 from .problems import Problems
 from .validation import Checked

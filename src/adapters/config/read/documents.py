@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pyjson5
 
-from ..errors.issues import Issue, KeyPath, Signature, dotted
+from ..errors import Issue, KeyPath, Signature, dotted
 from .scanning import line_of, scan
 
 MAX_DEPTH = 64

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ....domain.text.placeholders import Kind, replaced
-from ..errors.issues import KeyPath, dotted
-from ..errors.locations import is_text
+from ....domain.text import Kind, replaced
+from ..errors import KeyPath, dotted, is_text
 from .documents import Node
 
 Report = Callable[[KeyPath, str], None]

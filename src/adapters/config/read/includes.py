@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from ..errors.issues import Issue, dotted
-from ..errors.locations import absolute
+from ..errors import Issue, absolute, dotted
 from .documents import Files, Node, Unreadable
 
 INCLUDE = "$include"

@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..errors.issues import KeyPath, dotted
-from ..errors.messages import listing
+from ..errors import KeyPath, dotted, listing
 from ..schema import INERT, Root, StarPath
 from ..schema.fields import Section
 from ..schema.walk import Shape, below, fields_of, shape_of

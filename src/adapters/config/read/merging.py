@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from ..errors.issues import KeyPath
+from ..errors import KeyPath
 from .documents import Node, children
 from .includes import INCLUDE
 

@@ -6,8 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from ..errors.issues import KeyPath
-from ..errors.secret_texts import REDACTED
+from ..errors import REDACTED, KeyPath
 
 Views = Sequence[object]
 """What is held, as it is shown to the one and to the other."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..errors.issues import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, bounded, dotted
+from ..errors import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, bounded, dotted
 from .documents import Files, Node
 
 MAX_ISSUES = 500

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ....domain.text.placeholders import Kind
-from ..errors.issues import KeyPath
+from ....domain.text import Kind
+from ..errors import KeyPath
 from ..schema import INERT, Root, StarPath
 from ..schema.walk import Shape, below, mark
 from .documents import Node

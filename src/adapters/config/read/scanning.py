@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pyjson5
 
-from ..errors.issues import KeyPath
+from ..errors import KeyPath
 
 TOKEN = re.compile(
     r"""

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ..errors.issues import KeyPath
-from ..errors.messages import guess, listing
+from ..errors import KeyPath, guess, listing
 from ..schema.secrets import SecretProvider, SecretsSection
 from .documents import Files, Node, signature_of
 from .environment import Report

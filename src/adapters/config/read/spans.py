@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..errors.issues import KeyPath
+from ..errors import KeyPath
 from .scanning import TOKEN, Container, decoded
 
 _WORDS = ("true", "false", "null")

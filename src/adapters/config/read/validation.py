@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ..errors.issues import KeyPath
-from ..errors.messages import kind_of, sentence
+from ..errors import KeyPath, kind_of, sentence
 from ..schema import Root
 from ..schema.walk import Shape, below
 from .documents import Node

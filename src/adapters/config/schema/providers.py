@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
 
-from ....domain.models.proxies import read_proxy
+from ....domain.models import read_proxy
 from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, section, setting
 
 SERVED_APIS = ("openai-completions", "local", "scripted")

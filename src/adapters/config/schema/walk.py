@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ..errors.issues import KeyPath
+from ..errors import KeyPath
 
 
 @dataclass(frozen=True, slots=True)

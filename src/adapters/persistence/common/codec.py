@@ -8,8 +8,7 @@ import json
 import orjson
 
 from ....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
-from ....domain.sessions.policy import UNREADABLE
-from ....domain.sessions.records import SessionSettingsMap
+from ....domain.sessions import UNREADABLE, SessionSettingsMap
 
 _Json = dict[str, object]
 MAX_INTEGER = 2**63 - 1

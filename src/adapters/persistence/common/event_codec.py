@@ -12,8 +12,8 @@ from typing import assert_never
 import orjson
 
 from ....domain.errors import FailureKind
-from ....domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
-from ....domain.runs.events import Aborted, Failed, Finished, RunEvent, Started
+from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
+from ....domain.runs import Aborted, Failed, Finished, RunEvent, Started
 from .codec import Undecodable
 
 _MOST_TOKENS = 2**53

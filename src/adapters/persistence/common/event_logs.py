@@ -6,8 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from ....domain.errors import EventsExpired, UnknownRun
-from ....domain.runs.events import DELTAS, EventSpan, RunEvent
-from ....domain.runs.records import RunRecord, RunStatus
+from ....domain.runs import DELTAS, EventSpan, RunEvent, RunRecord, RunStatus
 
 MOST_AT_ONCE = 256
 MOST_BYTES_AT_ONCE = 256 * 1024

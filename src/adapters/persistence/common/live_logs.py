@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ....domain.ports import Clock
-from ....domain.runs.events import DELTAS, TERMINAL, RunEvent, Started
-from ....domain.runs.records import RunRecord, status_after
+from ....domain.runs import DELTAS, TERMINAL, RunEvent, RunRecord, Started, status_after
 from .event_logs import EVENT_BYTES, Log, size_of, unknown, wake
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from ....domain.errors import Unavailable
 from ....domain.ports import Turn
-from ....domain.sessions.keys import SessionKey
-from ....domain.sessions.records import (
+from ....domain.sessions import (
     KeptMessage,
     KeptTranscript,
     PeriodUsage,
     SessionInfo,
+    SessionKey,
     SessionPage,
     SessionQuery,
     UsageQuery,

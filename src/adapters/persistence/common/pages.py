@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 
 from ....domain.errors import InvalidRequest
-from ....domain.runs.records import RunPage, RunQuery, RunRecord
+from ....domain.runs import RunPage, RunQuery, RunRecord
 from .codec import MAX_INTEGER
 
 Numbered = tuple[int, RunRecord]

@@ -9,19 +9,19 @@ from dataclasses import replace
 
 from ....domain.errors import StoreFailed
 from ....domain.messages import Role
-from ....domain.models.calls import Usage
+from ....domain.models import Usage
 from ....domain.ports import Turn
-from ....domain.sessions.keys import SessionKey
-from ....domain.sessions.records import (
+from ....domain.sessions import (
     KeptMessage,
     KeptTranscript,
     PeriodUsage,
     SessionInfo,
+    SessionKey,
     SessionPage,
     SessionQuery,
     UsageQuery,
 )
-from ..common.searching import found
+from ..common import found
 from .sessions import HeldSession, HeldTranscript
 
 Changes = Mapping[str, str | bool | int | None]

@@ -7,11 +7,8 @@ from collections.abc import AsyncIterator
 from itertools import count
 
 from ....domain.ports import Clock
-from ....domain.runs.events import EventSpan, RunEvent
-from ....domain.runs.records import RunPage, RunQuery, RunRecord
-from ..common.event_logs import HeldEvents, Log
-from ..common.live_logs import BOUNDS, Bounds, LiveRuns
-from ..common.pages import page_of
+from ....domain.runs import EventSpan, RunEvent, RunPage, RunQuery, RunRecord
+from ..common import BOUNDS, Bounds, HeldEvents, LiveRuns, Log, page_of
 
 
 class MemoryRunLog:

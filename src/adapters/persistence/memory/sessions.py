@@ -6,10 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ....domain.messages import Message, Role
-from ....domain.models.calls import Usage
+from ....domain.models import Usage
 from ....domain.ports import Turn
-from ....domain.sessions.keys import SessionKey
-from ....domain.sessions.records import KeptMessage, KeptTranscript, SessionInfo, SessionSettingsMap
+from ....domain.sessions import (
+    KeptMessage,
+    KeptTranscript,
+    SessionInfo,
+    SessionKey,
+    SessionSettingsMap,
+)
 
 
 @dataclass(slots=True)

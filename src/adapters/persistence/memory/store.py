@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 from ....domain.ports import Clock, StoredSession, Transcript, Turn
-from ....domain.sessions.history import newest_that_fit
-from ....domain.sessions.keys import SessionKey
-from ..common.codec import encode
+from ....domain.sessions import SessionKey, newest_that_fit
+from ..common import encode
 from .catalog import MemoryCatalog
 from .sessions import HeldSession
 

@@ -1,0 +1,1 @@
+"""SQLite: connections, writer, schema and the treatment of damage."""

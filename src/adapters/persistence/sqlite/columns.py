@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..common.codec import MAX_INTEGER, Undecodable
+from ..common import MAX_INTEGER, Undecodable
 
 
 def column(text: str) -> str | bytes:

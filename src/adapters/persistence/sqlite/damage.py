@@ -13,8 +13,8 @@ from enum import Enum
 from typing import TypeVar
 
 from ....domain.messages import Message, Role, text_message
-from ....domain.sessions.records import SessionSettingsMap
-from ..common.codec import MAX_INTEGER, Undecodable, decode, readable_settings
+from ....domain.sessions import SessionSettingsMap
+from ..common import MAX_INTEGER, Undecodable, decode, readable_settings
 from .columns import text
 
 E = TypeVar("E", bound=Enum)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ....domain.errors import StoreFailed
-from ..common.codec import Undecodable
-from ..common.failure_log import FailureLog
+from ..common import FailureLog, Undecodable
 from .files import DatabaseFiles
 from .integrity import is_damage
 from .schema import open_reader

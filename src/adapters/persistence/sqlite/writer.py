@@ -15,7 +15,7 @@ from threading import Thread
 from typing import TypeVar
 
 from ....domain.errors import StoreFailed
-from ..common.failure_log import FailureLog
+from ..common import FailureLog
 from .files import DatabaseFiles, FileLost
 from .integrity import Damaged, is_damage
 from .jobs import Job, Together, each, settle_all

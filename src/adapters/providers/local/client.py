@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ....domain.errors import FailureKind, ModelFailed
-from ....domain.models.calls import ModelEvent, ModelRequest, ModelTarget, Secret
+from ....domain.models import ModelEvent, ModelRequest, ModelTarget, Secret
 from ....domain.ports import ModelClient
 from .files import KNOWN_MODELS, KnownModel
 from .process import ModelProcess, ModelSetup

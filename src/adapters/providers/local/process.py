@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import orjson
 
-from ....domain.models.calls import Secret
+from ....domain.models import Secret
 
 _LAST_BYTES = 4_000
 _STOP_GRACE = 2.0

@@ -1,0 +1,7 @@
+"""Providers that speak OpenAI's chat completions."""
+
+from .client import OpenAICompletions
+
+__all__ = [
+    "OpenAICompletions",
+]

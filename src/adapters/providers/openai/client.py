@@ -11,14 +11,13 @@ from functools import partial
 
 import aiohttp
 
-from ....domain.concurrency.off_loop import image_bytes, off_loop
+from ....domain.concurrency import image_bytes, off_loop
 from ....domain.errors import ModelFailed
-from ....domain.models.calls import ModelEvent, ModelRequest, Provider
+from ....domain.models import ModelEvent, ModelRequest, Provider
 from ....domain.ports import Clock
 from . import proxy as openai_proxy
 from . import request as openai_request
-from .answer.body import Body
-from .answer.stream import Answer
+from .answer import Answer, Body
 from .connections import Connections, Way
 from .failures import Failures
 from .http import why_undecoded, why_unreadable

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from ....domain.errors import FailureKind, ModelFailed
-from ....domain.models.calls import ModelTarget, Provider
+from ....domain.models import ModelTarget, Provider
 from . import json as openai_json
 from . import proxy as openai_proxy
 from .error_kinds import kind_of, names_unknown_model

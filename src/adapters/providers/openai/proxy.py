@@ -6,7 +6,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from ....domain.models.proxies import read_proxy
+from ....domain.models import read_proxy
 
 _HEADER = "Proxy-Authorization"
 

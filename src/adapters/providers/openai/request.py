@@ -11,7 +11,7 @@ from weakref import ref
 import orjson
 
 from ....domain.messages import Image, Message, Part, Role, Text, ToolCall
-from ....domain.models.calls import Compat, ModelRequest, Provider
+from ....domain.models import Compat, ModelRequest, Provider
 from .failures import Failures
 
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from ....domain.access.devices.records import DeviceState
+from ....domain.access.devices import DeviceState
 from ....domain.errors import StoreFailed
 
 

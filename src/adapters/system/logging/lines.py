@@ -13,7 +13,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from ....domain.text.terminal import escape_json
+from ....domain.text import escape_json
 from . import bounds as log_bounds
 from .values import masked, on_one_line, plain, tells_secret
 

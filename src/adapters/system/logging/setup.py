@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ....domain.runs.spec import CONTENT
+from ....domain.runs import CONTENT
 from ....domain.settings import LoggingSettings
-from ....domain.text.terminal import escape_line
+from ....domain.text import escape_line
 from .file import LogFile
 from .lines import LEVELS, formatter
 from .values import masked

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
-from ....domain.text.terminal import escape_line
+from ....domain.text import escape_line
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 

@@ -3,25 +3,23 @@ to over HTTP does not wait for it at its start."""
 
 from __future__ import annotations
 
-from .broadcast.hub import Hub
-from .connection.calls import Handlers
-from .connection.dispatcher import check_handlers
+from .broadcast import Hub
+from .connection import Handlers, check_handlers
 from .dependencies import Needs
 from .health_report import Vitals
-from .methods.agents.methods import handlers as agent_handlers
-from .methods.chat.commands import Commands
-from .methods.chat.history import handlers as history_handlers
-from .methods.chat.methods import ChatMethods
-from .methods.config.methods import handlers as config_handlers
+from .methods.agents import handlers as agent_handlers
+from .methods.chat import ChatMethods, Commands
+from .methods.chat import handlers as history_handlers
+from .methods.config import handlers as config_handlers
 from .methods.devices import handlers as device_handlers
 from .methods.heartbeats import Heartbeats
 from .methods.machine import MachineMethods
 from .methods.models import ModelMethods
-from .methods.payloads.outcomes import Outcomes
+from .methods.payloads import Outcomes
 from .methods.runs import RunMethods
-from .methods.sessions.methods import handlers as session_handlers
+from .methods.sessions import handlers as session_handlers
 from .methods.system import SystemMethods
-from .methods.usage.methods import UsageMethods
+from .methods.usage import UsageMethods
 
 
 def handlers(needs: Needs, hub: Hub, vitals: Vitals) -> Handlers:

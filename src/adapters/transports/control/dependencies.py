@@ -9,10 +9,8 @@ from typing import Protocol
 from ....domain.ports import Clock, NewId
 from ....domain.ports.configuration import ConfigFile
 from ....domain.ports.workspaces import Workspaces
-from ....domain.services.devices import Devices
-from ....domain.services.gateway import Gateway
-from ....domain.services.sessions import SessionDesk
-from .handshake.hello import Facts
+from ....domain.services import Devices, Gateway, SessionDesk
+from .handshake import Facts
 from .health_report import Check
 
 

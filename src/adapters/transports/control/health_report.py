@@ -6,14 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ....domain.access.authentication import ALL_SCOPES, Principal, Scope
+from ....domain.access import ALL_SCOPES, Principal, Scope
 from ....domain.agents import Agent
 from ....domain.errors import StoreFailed
 from ....domain.ports import Clock
-from ....domain.services.gateway import Gateway
-from ....domain.services.sessions import SessionDesk
-from ....domain.sessions.records import SessionInfo, SessionQuery
-from .connection.calls import Call
+from ....domain.services import Gateway, SessionDesk
+from ....domain.sessions import SessionInfo, SessionQuery
+from .connection import Call
 
 _VITALS = Principal("gateway", ALL_SCOPES, "internal")
 _RECENT = 10

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from quart import Blueprint
 
-from .broadcast.changes import tell_changes
-from .broadcast.hub import Hub
-from .broadcast.presence import Presence
-from .connection.calls import Handlers
+from .broadcast import Hub, Presence, tell_changes
+from .connection import Handlers
 from .dependencies import Needs
-from .handshake.handshake import Handshake
-from .handshake.hello import Hello
-from .handshake.pairing import tell_devices
+from .handshake import Handshake, Hello, tell_devices
 from .health_report import Vitals
 from .transport import Parts, transport
 

@@ -14,16 +14,17 @@ from pydantic.json_schema import models_json_schema
 from ..http.json_bounds import MAX_KEYS
 from ..method import Method
 from ..routes import METHODS, ROUTES
-from .broadcast.hub import TICK_SECONDS
-from .connection.calls import Handlers
-from .connection.dispatcher import MAX_VALUES
-from .connection.half_open import MAX_HALF_OPEN, MAX_PER_ADDRESS
-from .connection.outbox import MAX_BUFFERED
-from .handshake.hello import MAX_PAYLOAD
-from .protocol.events import EVENTS
-from .protocol.frames import (
+from .broadcast import TICK_SECONDS
+from .connection import MAX_BUFFERED, MAX_HALF_OPEN, MAX_PER_ADDRESS, MAX_VALUES, Handlers
+from .handshake import MAX_PAYLOAD
+from .protocol import (
+    EVENTS,
+    FRAME_BURST,
+    FRAME_RATE,
+    MAX_FRAMES_BEFORE_HELLO,
     NEWEST_PROTOCOL,
     OLDEST_PROTOCOL,
+    SMALL_FRAME,
     Challenge,
     ConnectParams,
     EventFrame,
@@ -31,7 +32,6 @@ from .protocol.frames import (
     RequestFrame,
     ResponseFrame,
 )
-from .protocol.socket_control import FRAME_BURST, FRAME_RATE, MAX_FRAMES_BEFORE_HELLO, SMALL_FRAME
 from .transport import CONNECT_SECONDS, HANDSHAKE_SECONDS, MAX_PREAUTH_BYTES
 
 _FRAMES: tuple[type[BaseModel], ...] = (

@@ -12,30 +12,38 @@ from typing import Any
 
 from quart import Blueprint, Response, websocket
 
-from ....domain.access.addresses import ClientAddress
-from ....domain.access.lockout import owner_of
+from ....domain.access import ClientAddress, owner_of
 from ....domain.bounded_logs import KIND
 from ....domain.byte_budget import NO_CHARGE
 from ....domain.errors import GatewayError
 from ....domain.ports import Clock, NewId
-from ....domain.services.gateway import Gateway
+from ....domain.services import Gateway
 from ....domain.settings import AuthMode
 from ..http.json_text import dumps
 from ..http.requests import Given, client_of, credential_of, given_in
-from .broadcast.hub import MAX_CONNECTIONS, Hub
-from .connection.calls import Handlers
-from .connection.connection import Connection
-from .connection.dispatcher import BadFrame, read_frame
-from .connection.half_open import HalfOpen, HalfOpenConnections
-from .connection.outbox import error_frame, event_frame, response_frame
-from .connection.serving import serve
-from .handshake.handshake import Admitted, Caller, Handshake
-from .handshake.hello import MAX_PAYLOAD, Hello
-from .handshake.origins import check_upgrade
-from .protocol.frames import Challenge, RequestFrame
-from .protocol.problems import UNAVAILABLE, Refusal
-from .protocol.socket_control import Wire, wire_of
-from .protocol.unknown_properties import UnknownProperties
+from .broadcast import MAX_CONNECTIONS, Hub
+from .connection import (
+    BadFrame,
+    Connection,
+    HalfOpen,
+    HalfOpenConnections,
+    Handlers,
+    error_frame,
+    event_frame,
+    read_frame,
+    response_frame,
+    serve,
+)
+from .handshake import MAX_PAYLOAD, Admitted, Caller, Handshake, Hello, check_upgrade
+from .protocol import (
+    UNAVAILABLE,
+    Challenge,
+    Refusal,
+    RequestFrame,
+    UnknownProperties,
+    Wire,
+    wire_of,
+)
 
 logger = logging.getLogger(__name__)
 

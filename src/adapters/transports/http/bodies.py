@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any, TypeVar
 
-from ....domain.concurrency.off_loop import off_loop
+from ....domain.concurrency import off_loop
 from ....domain.errors import InvalidRequest
 from ....domain.settings import ChatEndpointSettings
 from .context import Exchange

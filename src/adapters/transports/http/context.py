@@ -10,13 +10,11 @@ from typing import Any, TypeVar
 
 from quart import request
 
-from ....domain.access.addresses import ClientAddress
-from ....domain.access.authentication import Principal
+from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
-from ....domain.concurrency.tracebacks import drop_traceback_of
+from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
-from ....domain.runs.events import DELTAS, Aborted, EventSpan, Failed, Finished, Started
-from ....domain.runs.spec import Run
+from ....domain.runs import DELTAS, Aborted, EventSpan, Failed, Finished, Run, Started
 from .errors import Problem
 from .requests import Given
 

@@ -10,10 +10,10 @@ from quart.typing import BeforeRequestCallable
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing.exceptions import WebsocketMismatch
 
-from ....domain.access.authentication import Scope, authorize
-from ....domain.concurrency.tracebacks import drop_tracebacks
+from ....domain.access import Scope, authorize
+from ....domain.concurrency import drop_tracebacks
 from ....domain.errors import GatewayError
-from ....domain.services.gateway import Gateway
+from ....domain.services import Gateway
 from ....domain.settings import AuthMode
 from ..routes import ROUTES, Route, by_method
 from .context import current

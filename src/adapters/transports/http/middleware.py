@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from ....domain.bounded_logs import KIND
-from ....domain.services.gateway import Gateway
+from ....domain.services import Gateway
 from . import access_log
 from .context import KEY, Exchange
 from .deadline import Alarm

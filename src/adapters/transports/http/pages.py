@@ -7,7 +7,7 @@ which the Host shows. Programs that are no browser send none of the three but th
 
 from __future__ import annotations
 
-from ....domain.access.addresses import ClientAddress
+from ....domain.access import ClientAddress
 from ....domain.errors import NotLocal
 from ....domain.settings import Settings
 from .hosts import is_our_page, is_ours, named, origin_of_url

@@ -11,8 +11,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from ....domain.access.addresses import ClientAddress, Network, client_address
-from ....domain.access.authentication import Credential
+from ....domain.access import ClientAddress, Credential, Network, client_address
 from ....domain.errors import InvalidRequest
 
 Given = Mapping[bytes, bytes]

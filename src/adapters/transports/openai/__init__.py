@@ -1,0 +1,1 @@
+"""Transports that speak OpenAI's HTTP API."""

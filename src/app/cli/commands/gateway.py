@@ -64,10 +64,10 @@ for _command in COMMANDS:
 
 def _serve(state: State) -> int:
     from ....adapters.config import ConfigInvalid
-    from ....adapters.system.files.state_lock import StateLocked
+    from ....adapters.system.files import StateLocked
     from ....domain.errors import GatewayError
     from ...plugins import PluginMissing
-    from ...server.host import PortTaken, TlsUnusable
+    from ...server import PortTaken, TlsUnusable
     from ..common.configuration import refusal
 
     try:

@@ -32,7 +32,7 @@ def show(state: State) -> None:
 
     Where none is configured, that is the generated token; it is made if there is none yet.
     """
-    from ....adapters.system.files.token import TokenFile
+    from ....adapters.system.files import TokenFile
     from ..common.configuration import load_config
 
     auth = load_config(
@@ -51,7 +51,7 @@ def show(state: State) -> None:
 @click.pass_obj
 def rotate(state: State) -> None:
     """Replace the generated token. The old one stops working at once; prints the new one."""
-    from ....adapters.system.files.token import TokenFile
+    from ....adapters.system.files import TokenFile
     from ..common.configuration import load_config
 
     wanted = _Wanted()

@@ -1,0 +1,1 @@
+"""What every command shares: its state, refusals, options and lazy loading."""

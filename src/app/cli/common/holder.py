@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ....adapters.system.files.state_lock import Holder
+    from ....adapters.system.files import Holder
 
 
 def holder_of(state_dir: Path) -> Holder | None:
     """What the note says, whether or not that process lives."""
-    from ....adapters.system.files.state_lock import HOLDER_FILE, Holder
+    from ....adapters.system.files import HOLDER_FILE, Holder
 
     with suppress(OSError, ValueError):
         match json.loads((state_dir / HOLDER_FILE).read_text()):

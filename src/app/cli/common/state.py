@@ -37,7 +37,7 @@ class State:
     def overrides(self) -> Overrides:
         """What the command line says about the configuration."""
         from ....adapters.config import Overrides
-        from ....domain.models.calls import Secret
+        from ....domain.models import Secret
 
         token, password = self.options.get("token"), self.options.get("password")
         return Overrides(

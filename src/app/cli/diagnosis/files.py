@@ -38,7 +38,7 @@ class GeneratedToken:
 
     def findings(self) -> Iterator[Finding]:
         """Whether it is needed, and missing or unusable."""
-        from ....adapters.system.files.token import TokenFile
+        from ....adapters.system.files import TokenFile
 
         if self._state_dir is None:
             return
@@ -97,7 +97,7 @@ def directory(path: Path) -> Iterator[Finding]:
 
 def lock(state_dir: Path) -> Iterator[Finding]:
     """Whether a killed Gateway left its note behind."""
-    from ....adapters.system.files.state_lock import HOLDER_FILE
+    from ....adapters.system.files import HOLDER_FILE
 
     holder = holder_of(state_dir)
     if holder is None or lives(holder):

@@ -13,14 +13,14 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 
-from ....domain.models.proxies import read_proxy
+from ....domain.models import read_proxy
 from ..common.banner import base_url
 from ..common.holder import serving_address
 from ..remote.addresses import is_loopback
 from .findings import Finding
 
 if TYPE_CHECKING:
-    from ....domain.models.calls import Provider
+    from ....domain.models import Provider
     from ....domain.settings import Settings
 
 _PATIENCE = 5.0

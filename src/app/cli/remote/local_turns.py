@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ....domain.access.authentication import ALL_SCOPES, Principal
+from ....domain.access import ALL_SCOPES, Principal
 from ....domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ....domain.messages import Role, text_message
-from ....domain.models.calls import TextDelta
-from ....domain.runs.events import Aborted, Failed, Finished, RunEvent
-from ....domain.runs.spec import OnLeave, RunRequest
-from ....domain.sessions.keys import MAIN
+from ....domain.models import TextDelta
+from ....domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
+from ....domain.sessions import MAIN
 from ...server import event_loop
 from ..common.configuration import refusal
 from ..common.refused import Refused
@@ -31,7 +30,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
     from dependency_injector import providers
 
     from ....adapters.config import ConfigInvalid
-    from ....adapters.system.files.state_lock import StateLocked
+    from ....adapters.system.files import StateLocked
     from ...container import Container
     from ...plugins import PluginMissing
 

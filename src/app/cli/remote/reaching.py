@@ -141,7 +141,7 @@ def _has_device_token(state: State, url: str) -> bool:
 
 
 def _configured(state: State, token: str | None, password: str | None) -> Target:
-    from ....adapters.system.files.token import TokenFile
+    from ....adapters.system.files import TokenFile
     from ..common.banner import base_url
     from ..common.configuration import load_config
     from ..common.holder import serving_address

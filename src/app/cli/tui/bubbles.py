@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from ....domain.text.terminal import PieceCleaner, clean
+from ....domain.text import PieceCleaner, clean
 
 _NAMES = {"user": "you", "assistant": "agent"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ....adapters.transports.control.protocol.socket_control import SMALL_FRAME
+from ....adapters.transports.control.protocol import SMALL_FRAME
 from .frame_budget import TURN
 
 _PREFACE = 24

@@ -6,8 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-from ....domain.access.addresses import stands_for_many
-from ....domain.access.lockout import owner_of
+from ....domain.access import owner_of, stands_for_many
 from ....domain.bounded_logs import KIND
 from ....domain.settings import Settings
 

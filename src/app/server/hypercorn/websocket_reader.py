@@ -14,7 +14,7 @@ from hypercorn.config import Config
 from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
 from wsproto.events import Message, TextMessage
 
-from ....adapters.transports.control.protocol.socket_control import BEGINNING
+from ....adapters.transports.control.protocol import BEGINNING
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.errors import GatewayBusy
 from .peers import PeerConnections

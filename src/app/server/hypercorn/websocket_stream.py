@@ -31,7 +31,7 @@ from wsproto.events import CloseConnection, Message, Ping
 from wsproto.events import Event as Frame
 from wsproto.frame_protocol import CloseReason
 
-from ....adapters.transports.control.protocol.socket_control import (
+from ....adapters.transports.control.protocol import (
     EXTENSION,
     FRAME_BURST,
     FRAME_RATE,

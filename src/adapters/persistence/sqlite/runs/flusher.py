@@ -10,7 +10,7 @@ from itertools import islice
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
-from ...common.event_logs import wake, woken
+from ...common import wake, woken
 from ..writer import MAX_GROUP, GroupWriter
 from .persisted import KeptLog
 from .writes import Batch, write_batches

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from .....domain.errors import StoreFailed
-from .....domain.runs.events import EventSpan
-from ...common.event_logs import expired, unknown
+from .....domain.runs import EventSpan
+from ...common import expired, unknown
 from ..readers import Readers
 from .flusher import Keeper
 from .persisted import KeptLog

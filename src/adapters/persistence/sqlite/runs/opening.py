@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
-from ...common.codec import Undecodable
+from ...common import Undecodable
 from ..damage import DamageLog
 from ..files import DatabaseFiles
 from ..integrity import StoreDamaged, is_damage

@@ -6,9 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from .....domain.errors import StoreFailed
-from .....domain.runs.events import EventSpan
-from .....domain.runs.records import RunStatus
-from ...common.event_logs import Log, Waiters, size_of
+from .....domain.runs import EventSpan, RunStatus
+from ...common import Log, Waiters, size_of
 from .writes import Batch
 
 

@@ -12,14 +12,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from .....domain.runs.events import EventSpan, RunEvent
-from .....domain.runs.records import RunQuery, RunRecord, RunStatus
-from .....domain.runs.spec import OnLeave
-from .....domain.sessions.keys import SessionKey
-from ...common.event_codec import decode_events
-from ...common.event_logs import MOST_AT_ONCE, MOST_BYTES_AT_ONCE
-from ...common.expiry_clock import Stamp
-from ...common.pages import Numbered, decode_cursor
+from .....domain.runs import EventSpan, OnLeave, RunEvent, RunQuery, RunRecord, RunStatus
+from .....domain.sessions import SessionKey
+from ...common import (
+    MOST_AT_ONCE,
+    MOST_BYTES_AT_ONCE,
+    Numbered,
+    Stamp,
+    decode_cursor,
+    decode_events,
+)
 from ..columns import column, snapshot
 from ..damage import Cells, DamageLog
 from .schema import key_of, keys_of, seq_of

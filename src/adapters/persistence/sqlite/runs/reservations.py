@@ -8,11 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from .....domain.concurrency.shielding import shielded
+from .....domain.concurrency import shielded
 from .....domain.errors import StoreFailed
-from .....domain.runs.records import RunRecord
-from ...common.event_logs import wake
-from ...common.live_logs import LiveRuns
+from .....domain.runs import RunRecord
+from ...common import LiveRuns, wake
 from ..writer import GroupWriter
 from .persisted import KeptLog
 from .writes import delete_run, reserve_run

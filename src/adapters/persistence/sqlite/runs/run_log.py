@@ -12,12 +12,8 @@ from pathlib import Path
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
-from .....domain.runs.events import EventSpan, RunEvent
-from .....domain.runs.records import RunPage, RunQuery, RunRecord, RunStatus
-from ...common.event_logs import HeldEvents
-from ...common.expiry_clock import ExpiryClock
-from ...common.live_logs import BOUNDS, Bounds, LiveRuns
-from ...common.pages import Numbered, page_of
+from .....domain.runs import EventSpan, RunEvent, RunPage, RunQuery, RunRecord, RunStatus
+from ...common import BOUNDS, Bounds, ExpiryClock, HeldEvents, LiveRuns, Numbered, page_of
 from ..damage import DamageLog
 from ..files import DatabaseFiles
 from ..integrity import check_all

@@ -9,9 +9,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .....domain.runs.events import EventSpan
-from .....domain.runs.records import RunRecord
-from ...common.event_codec import encode_events
+from .....domain.runs import EventSpan, RunRecord
+from ...common import encode_events
 from ..columns import column
 from ..rows import insert_rows
 from .reads import find_run

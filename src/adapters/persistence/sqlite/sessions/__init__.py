@@ -1,0 +1,7 @@
+"""Sessions in SQLite."""
+
+from .store import SqliteStore
+
+__all__ = [
+    "SqliteStore",
+]

@@ -8,9 +8,8 @@ from __future__ import annotations
 import sqlite3
 from functools import partial
 
-from .....domain.sessions.keys import SessionKey
-from .....domain.sessions.records import SessionInfo, SessionPage, SessionQuery
-from ...common.searching import found
+from .....domain.sessions import SessionInfo, SessionKey, SessionPage, SessionQuery
+from ...common import found
 from ..columns import bounded, column, snapshot
 from ..damage import Cells, DamageLog
 

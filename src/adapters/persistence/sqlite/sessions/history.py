@@ -11,11 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from .....domain.messages import Message
-from .....domain.models.calls import Usage
+from .....domain.models import Usage
 from .....domain.ports import Turn
-from .....domain.sessions.keys import SessionKey
-from .....domain.sessions.records import KeptMessage, KeptTranscript
-from ...common.codec import Undecodable, decode
+from .....domain.sessions import KeptMessage, KeptTranscript, SessionKey
+from ...common import Undecodable, decode
 from ..columns import bounded, column, snapshot, text
 from ..damage import Cells, DamageLog
 from .catalog import key_of

@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from .....domain.models.calls import Usage
+from .....domain.models import Usage
 from .....domain.ports import Turn
-from .....domain.sessions.history import estimate
-from ...common.codec import MAX_INTEGER, encode
+from .....domain.sessions import estimate
+from ...common import MAX_INTEGER, encode
 from ..columns import column
 from ..rows import AT_ONCE, insert_rows
 from .transcripts import IS_COUNTED, MESSAGES, TURNS

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from .....domain.sessions.keys import SessionKey
-from .....domain.sessions.records import SessionInfo
-from ...common.codec import encode_settings
+from .....domain.sessions import SessionInfo, SessionKey
+from ...common import encode_settings
 from ..columns import column
 from ..damage import Cells, DamageLog
 from .catalog import find_session

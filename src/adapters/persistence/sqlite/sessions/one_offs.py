@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Turn
-from ...common.expiry_clock import ExpiryClock, Stamp
+from ...common import ExpiryClock, Stamp
 from .insert_turns import append_turns
 
 logger = logging.getLogger(__name__)

@@ -11,22 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from .....domain.concurrency.shielding import shielded
+from .....domain.concurrency import shielded
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock, StoredSession, Turn
-from .....domain.sessions.keys import SessionKey
-from .....domain.sessions.records import (
+from .....domain.sessions import (
     KeptMessage,
     KeptTranscript,
     PeriodUsage,
     SessionInfo,
+    SessionKey,
     SessionPage,
     SessionQuery,
     UsageQuery,
 )
-from ...common.codec import Undecodable
-from ...common.disk_room import is_short, try_to_write
-from ...common.expiry_clock import ExpiryClock
+from ...common import ExpiryClock, Undecodable, is_short, try_to_write
 from ..damage import DamageLog
 from ..files import DatabaseFiles, FileLost
 from ..integrity import is_damage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from .....domain.sessions.keys import SessionKey
+from .....domain.sessions import SessionKey
 from ..columns import column
 
 MOST = 2**53

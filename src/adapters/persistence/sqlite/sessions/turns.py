@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from .....domain.ports import StoredSession, Transcript
-from .....domain.sessions.history import fitting
-from .....domain.sessions.keys import SessionKey
+from .....domain.sessions import SessionKey, fitting
 from ..columns import snapshot, text
 from ..damage import Cells, DamageLog
 from .transcripts import find_current

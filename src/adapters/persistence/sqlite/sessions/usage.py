@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 
-from .....domain.sessions.records import PeriodUsage, UsageQuery
+from .....domain.sessions import PeriodUsage, UsageQuery
 from ..columns import column
 from ..damage import Cells, DamageLog
 

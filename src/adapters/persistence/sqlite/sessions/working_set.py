@@ -16,8 +16,7 @@ from typing import Any
 
 from .....domain.messages import Image, Message
 from .....domain.ports import StoredSession, Transcript, Turn
-from .....domain.sessions.history import estimate_all, fitting
-from .....domain.sessions.keys import SessionKey
+from .....domain.sessions import SessionKey, estimate_all, fitting
 
 Put = Callable[[StoredSession | None, int], None]
 """Keeps what was read, and the budget that it was read with."""

@@ -6,9 +6,9 @@ import asyncio
 
 import aiohttp
 
-from .....domain.concurrency.tracebacks import drop_tracebacks
+from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import ModelFailed
-from .....domain.models.calls import Provider
+from .....domain.models import Provider
 from .. import json as openai_json
 from ..failures import Failures
 from ..http import why_broken

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .....domain.errors import FailureKind, ModelFailed
-from .....domain.models.calls import (
+from .....domain.models import (
     ModelEvent,
     ModelFinished,
     ReasoningDelta,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .....domain.errors import FailureKind
-from .....domain.models.calls import StopReason
+from .....domain.models import StopReason
 
 
 def is_reason(value: object) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import orjson
 
 from .....domain.errors import ModelFailed
-from .....domain.models.calls import ModelEvent, ModelFinished, TextDelta
+from .....domain.models import ModelEvent, ModelFinished, TextDelta
 from .. import json as openai_json
 from ..failures import Failures
 from . import fields as fields

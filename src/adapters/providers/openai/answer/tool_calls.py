@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .....domain.models.calls import ToolCallDelta
+from .....domain.models import ToolCallDelta
 from .. import json as openai_json
 from ..json import PairJoiner
 

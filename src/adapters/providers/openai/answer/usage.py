@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
-from .....domain.models.calls import Usage
+from .....domain.models import Usage
 
 _MOST = 10**12
 """Tokens. A larger count is a mistake of the provider."""

@@ -7,15 +7,14 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from .....domain.concurrency.off_loop import take_turns
+from .....domain.concurrency import take_turns
 from .....domain.errors import EventsExpired, GatewayError
-from .....domain.models.calls import TextDelta
+from .....domain.models import TextDelta
 from .....domain.ports import Clock
-from .....domain.runs.events import TERMINAL, Finished, NumberedEvent, RunEvent
-from .....domain.runs.records import RunRecord
-from .....domain.services.gateway import Events
-from .....domain.sessions.records import KeptMessage
-from ..connection.connection import Connection
+from .....domain.runs import TERMINAL, Finished, NumberedEvent, RunEvent, RunRecord
+from .....domain.services import Events
+from .....domain.sessions import KeptMessage
+from ..connection import Connection
 from .payloads import Telling, chat_end, chat_event, message_of
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .....domain.ports import Clock
-from .....domain.services.sessions import SessionDesk
-from .....domain.sessions.keys import SessionKey
+from .....domain.services import SessionDesk
+from .....domain.sessions import SessionKey
 from .hub import Hub
 
 

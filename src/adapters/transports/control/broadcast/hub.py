@@ -10,15 +10,15 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from .....domain.access.authentication import ALL_SCOPES, Principal
+from .....domain.access import ALL_SCOPES, Principal
 from .....domain.errors import GatewayError
 from .....domain.ports import Clock
-from .....domain.runs.records import RunRecord
-from .....domain.services.gateway import Gateway
-from .....domain.sessions.keys import SessionKey
+from .....domain.runs import RunRecord
+from .....domain.services import Gateway
+from .....domain.sessions import SessionKey
 from ...http.json_text import dumps
-from ..connection.connection import RESTART, Connection
-from ..protocol.events import EVENTS
+from ..connection import RESTART, Connection
+from ..protocol import EVENTS
 from .broadcaster import Source, Teller
 from .presence import Presence
 from .subscriptions import Audiences

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .....domain.errors import FailureKind
-from .....domain.models.calls import ReasoningDelta, TextDelta, Usage
-from .....domain.runs.events import Aborted, Failed, Finished, RunEvent, Started
-from .....domain.runs.records import RunRecord
-from .....domain.sessions.records import KeptMessage
+from .....domain.models import ReasoningDelta, TextDelta, Usage
+from .....domain.runs import Aborted, Failed, Finished, RunEvent, RunRecord, Started
+from .....domain.sessions import KeptMessage
 from ...http.json_text import dumps
 
 _CUMULATIVE = 64 * 1024

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .....domain.ports import Clock
-from ..connection.connection import Connection
+from ..connection import Connection
 
 _MOST = 200
 _KEPT = 300.0

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from .....domain.errors import InvalidRequest
-from .....domain.sessions.keys import SessionKey
-from ..connection.connection import Connection
+from .....domain.sessions import SessionKey
+from ..connection import Connection
 
 MAX_SESSIONS = 2_000
 """Sessions that one client may ask to be told of by name; `sessions.subscribe` is for more."""

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from .....domain.access.authentication import Principal
+from .....domain.access import Principal
 from .....domain.byte_budget import NO_CHARGE, Charge
-from ..protocol.frames import ErrorShape, Frame
+from ..protocol import ErrorShape, Frame
 from .connection import Connection
 
 P = TypeVar("P", bound=BaseModel)

@@ -6,11 +6,10 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
-from .....domain.access.authentication import Principal, Scope
-from .....domain.sessions.keys import SessionKey
+from .....domain.access import Principal, Scope
+from .....domain.sessions import SessionKey
 from .....domain.settings import AuthSettings
-from ..protocol.frames import ClientInfo
-from ..protocol.problems import close_reason
+from ..protocol import ClientInfo, close_reason
 from .outbox import Outbox
 
 RESTART = 1012

@@ -13,24 +13,25 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .....domain.access.authentication import authorize
+from .....domain.access import authorize
 from .....domain.byte_budget import Charge, InFlight
-from .....domain.concurrency.off_loop import LARGE, off_loop
+from .....domain.concurrency import LARGE, off_loop
 from .....domain.errors import Forbidden, GatewayBusy, GatewayError, InvalidRequest, Unavailable
 from ...http.json_text import read_bounded
 from ...method import Method
 from ...routes import METHODS
-from ..protocol.frames import ErrorShape, RequestFrame
-from ..protocol.problems import (
+from ..protocol import (
+    BEGINNING,
     INTERNAL_ERROR,
     INVALID_REQUEST,
     UNAVAILABLE,
+    ErrorShape,
+    RequestFrame,
+    UnknownProperties,
     error_of,
     invalid_params,
     validation_text,
 )
-from ..protocol.socket_control import BEGINNING
-from ..protocol.unknown_properties import UnknownProperties
 from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
 from .connection import Connection
 from .outbox import error_frame, response_frame

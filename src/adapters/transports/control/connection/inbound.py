@@ -9,7 +9,7 @@ from hypercorn.typing import ASGIReceiveCallable, WebsocketScope
 from quart.asgi import ASGIWebsocketConnection
 from quart.signals import websocket_received
 
-from ..protocol.socket_control import Wire, wire_of
+from ..protocol import Wire, wire_of
 
 if TYPE_CHECKING:
     from quart import Quart

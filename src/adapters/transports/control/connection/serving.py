@@ -8,9 +8,9 @@ from typing import Protocol
 
 from quart import websocket
 
-from .....domain.services.gateway import Gateway
+from .....domain.services import Gateway
 from ...http.deadline import Alarm
-from ..protocol.unknown_properties import UnknownProperties
+from ..protocol import UnknownProperties
 from .calls import Handlers
 from .connection import RESTART, Connection
 from .dispatcher import Requests

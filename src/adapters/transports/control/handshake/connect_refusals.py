@@ -6,13 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .....domain.access.devices.entry import PairingRequired
-from .....domain.access.devices.proofs import ProofFault, ProofRefused
-from .....domain.access.devices.records import PairingReason
+from .....domain.access.devices import PairingReason, PairingRequired, ProofFault, ProofRefused
 from .....domain.errors import GatewayError, LockedOut, NotLocal
 from .....domain.settings import AuthMode, AuthSettings
-from ..protocol.frames import NEWEST_PROTOCOL, OLDEST_PROTOCOL, ClientInfo, ConnectParams
-from ..protocol.problems import NOT_PAIRED, Refusal, error_of
+from ..protocol import (
+    NEWEST_PROTOCOL,
+    NOT_PAIRED,
+    OLDEST_PROTOCOL,
+    ClientInfo,
+    ConnectParams,
+    Refusal,
+    error_of,
+)
 
 CONTROL_UI = frozenset({"opensoul-control-ui", "openclaw-control-ui"})
 

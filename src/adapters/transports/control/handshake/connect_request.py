@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from .....domain.access.authentication import Scope
-from .....domain.access.devices.proofs import Claim, Proof
-from .....domain.access.devices.records import DeviceInfo, Role
+from .....domain.access import Scope
+from .....domain.access.devices import Claim, DeviceInfo, Proof, Role
 from .....domain.settings import AuthMode, AuthSettings, Settings
-from ..protocol.frames import (
+from ..protocol import (
     NEWEST_PROTOCOL,
     OLDEST_PROTOCOL,
     ConnectAuth,
     ConnectParams,
     DeviceProof,
+    Refusal,
     RequestFrame,
+    validation_text,
 )
-from ..protocol.problems import Refusal, validation_text
 from . import connect_refusals as refusals
 from .origins import check_origin
 from .peer import Caller

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .....domain.access.devices.records import DeviceInfo, DeviceToken, PairedDevice, PendingPairing
+from .....domain.access.devices import DeviceInfo, DeviceToken, PairedDevice, PendingPairing
 
 
 def pending_row(pairing: PendingPairing) -> dict[str, Any]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from .....domain.access.authentication import Credential, Principal, Scope, covers
-from .....domain.access.devices.entry import PairingRequired, TokenRefused
-from .....domain.access.devices.pairing import Visitor
-from .....domain.access.devices.proofs import ProofRefused
-from .....domain.access.devices.records import MintedToken
+from .....domain.access import Credential, Principal, Scope, covers
+from .....domain.access.devices import (
+    MintedToken,
+    PairingRequired,
+    ProofRefused,
+    TokenRefused,
+    Visitor,
+)
 from .....domain.errors import GatewayError, LockedOut, NotLocal
-from .....domain.services.devices import Devices
-from .....domain.services.gateway import Gateway
+from .....domain.services import Devices, Gateway
 from .....domain.settings import AuthMode, AuthSettings
-from ..protocol.frames import ConnectParams, DeviceProof, RequestFrame
+from ..protocol import ConnectParams, DeviceProof, RequestFrame
 from . import connect_refusals as refusals
 from .connect_request import Asked, proof_of, read
 from .origins import is_at_this_machine

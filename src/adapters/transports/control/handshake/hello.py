@@ -6,16 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .....domain.access.authentication import Scope
+from .....domain.access import Scope
 from .....domain.ports import Clock
-from .....domain.services.gateway import Gateway
-from .....domain.sessions.keys import MAIN, SessionKey
+from .....domain.services import Gateway
+from .....domain.sessions import MAIN, SessionKey
 from ...routes import METHODS
-from ..broadcast.hub import TICK_SECONDS, Hub
-from ..connection.connection import Connection
-from ..connection.outbox import MAX_BUFFERED
-from ..protocol.events import EVENTS
-from ..protocol.frames import (
+from ..broadcast import TICK_SECONDS, Hub
+from ..connection import MAX_BUFFERED, Connection
+from ..protocol import (
+    EVENTS,
     Features,
     HelloAuth,
     HelloOk,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .....domain.settings import AuthMode, Settings
 from ...http.hosts import is_our_page, is_ours, named, origin_of
-from ..protocol.problems import Refusal
+from ..protocol import Refusal
 from .peer import Caller
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from .....domain.access.devices.records import (
+from .....domain.access.devices import (
     DeviceEvent,
     DeviceRemoved,
     PairingRequested,
@@ -12,8 +12,8 @@ from .....domain.access.devices.records import (
     TokenRevoked,
     TokenRotated,
 )
-from .....domain.services.devices import Devices
-from ..broadcast.hub import Hub
+from .....domain.services import Devices
+from ..broadcast import Hub
 from .device_rows import millis, pending_row
 
 INVALIDATED = 4001

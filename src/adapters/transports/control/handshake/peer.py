@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .....domain.access.addresses import ClientAddress
+from .....domain.access import ClientAddress
 
 
 @dataclass(frozen=True, slots=True)

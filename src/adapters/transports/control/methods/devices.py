@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .....domain.access.authentication import Scope
+from .....domain.access import Scope
 from .....domain.errors import InvalidRequest
-from .....domain.services.devices import Devices
-from ..connection.calls import Call, Handler, Handlers, NoParams, Params
-from ..handshake.device_rows import millis, paired_row, pending_row
-from ..protocol.frames import Name
+from .....domain.services import Devices
+from ..connection import Call, Handler, Handlers, NoParams, Params
+from ..handshake import millis, paired_row, pending_row
+from ..protocol import Name
 
 
 class RequestParams(Params):

@@ -7,17 +7,16 @@ from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from .....domain.access.authentication import Principal
-from .....domain.concurrency.shielding import shielded
+from .....domain.access import Principal
+from .....domain.concurrency import shielded
 from .....domain.errors import GatewayBusy, GatewayError, Unavailable
 from .....domain.messages import Role, text_message
 from .....domain.ports import Clock, NewId
-from .....domain.runs.records import RunStatus
-from .....domain.runs.spec import OnLeave, RunRequest
-from .....domain.services.gateway import Gateway
-from .....domain.sessions.keys import MAIN
-from ..broadcast.hub import Hub
-from .payloads.outcomes import Outcomes
+from .....domain.runs import OnLeave, RunRequest, RunStatus
+from .....domain.services import Gateway
+from .....domain.sessions import MAIN
+from ..broadcast import Hub
+from .payloads import Outcomes
 
 _MOST = 20
 """Texts that wait for the next heartbeat."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .....domain.access.authentication import Scope
+from .....domain.access import Scope
 from .....domain.ports import Clock
-from .....domain.runs.records import RunQuery, RunStatus
-from .....domain.services.gateway import Gateway
-from ..connection.calls import Call, Handler, Handlers, NoParams
-from ..handshake.hello import Facts
+from .....domain.runs import RunQuery, RunStatus
+from .....domain.services import Gateway
+from ..connection import Call, Handler, Handlers, NoParams
+from ..handshake import Facts
 
 _MEMORY = Path("/proc/meminfo")
 _MOST = 500

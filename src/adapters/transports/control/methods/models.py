@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .....domain.models.calls import ModelTarget
+from .....domain.models import ModelTarget
 from .....domain.ports import Clock
-from .....domain.services.gateway import Gateway
-from ..connection.calls import Call, Handler, Handlers, Params
-from ..protocol.frames import Name
-from .chat.commands import COMMANDS, Command
+from .....domain.services import Gateway
+from ..connection import Call, Handler, Handlers, Params
+from ..protocol import Name
+from .chat import COMMANDS, Command
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 

@@ -6,18 +6,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .....domain.concurrency.off_loop import take_turns
+from .....domain.concurrency import take_turns
 from .....domain.errors import GatewayError, InvalidRequest, UnknownRun
 from .....domain.ports import Clock
-from .....domain.runs.events import Aborted, Failed
-from .....domain.runs.records import RunQuery, RunRecord, RunStatus
-from .....domain.services.gateway import MAX_RUNS_LISTED, Events, Gateway
+from .....domain.runs import Aborted, Failed, RunQuery, RunRecord, RunStatus
+from .....domain.services import MAX_RUNS_LISTED, Events, Gateway
 from ...http.json_text import dumps
-from ..broadcast.hub import Hub
-from ..broadcast.payloads import Telling
-from ..connection.calls import ANSWERED, Call, Handler, Handlers, Params
-from ..protocol.frames import Count, Name, SessionKeyText
-from .payloads.outcomes import Outcomes
+from ..broadcast import Hub, Telling
+from ..connection import ANSWERED, Call, Handler, Handlers, Params
+from ..protocol import Count, Name, SessionKeyText
+from .payloads import Outcomes
 
 
 class ListParams(Params):

@@ -10,17 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from .....domain.access.authentication import Scope
+from .....domain.access import Scope
 from .....domain.ports import Clock
-from .....domain.services.gateway import Gateway
-from .....domain.services.sessions import SessionDesk
-from .....domain.text.terminal import check_name
-from ..broadcast.hub import Hub
-from ..connection.calls import Call, Handler, Handlers, NoParams, Params
+from .....domain.services import Gateway, SessionDesk
+from .....domain.text import check_name
+from ..broadcast import Hub
+from ..connection import Call, Handler, Handlers, NoParams, Params
 from ..dependencies import ReadLog
-from ..protocol.frames import Count, Name, Text
+from ..protocol import Count, Name, Text
 from .heartbeats import Heartbeats
-from .usage.methods import UsageMethods
+from .usage import UsageMethods
 
 
 class HealthParams(Params):

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .....domain.concurrency.off_loop import off_loop
+from .....domain.concurrency import off_loop
 from .....domain.errors import InvalidRequest
 from .....domain.messages import Image, Message, Part, Role, Text
 from .frames import NAMING, Frame

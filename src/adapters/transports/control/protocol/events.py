@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .....domain.access.authentication import Scope
+from .....domain.access import Scope
 
 
 @dataclass(frozen=True, slots=True)

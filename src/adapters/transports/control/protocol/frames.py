@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from .....domain.text.terminal import unsafe_in_name
+from .....domain.text import unsafe_in_name
 
 OLDEST_PROTOCOL = 3
 NEWEST_PROTOCOL = 4

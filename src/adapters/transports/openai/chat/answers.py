@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .....domain.errors import RunFailed
-from .....domain.models.calls import ReasoningDelta, TextDelta, Usage
-from .....domain.runs.events import Aborted, Failed, Finished, error_of
-from .....domain.runs.spec import Run
-from .....domain.services.gateway import Events
+from .....domain.models import ReasoningDelta, TextDelta, Usage
+from .....domain.runs import Aborted, Failed, Finished, Run, error_of
+from .....domain.services import Events
 from ...http.context import Exchange
 from ...http.json_text import dumps
 

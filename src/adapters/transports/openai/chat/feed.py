@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from .....domain.errors import GatewayError, RunFailed
-from .....domain.runs.events import Aborted, Failed, error_of
-from .....domain.services.gateway import Events
+from .....domain.runs import Aborted, Failed, error_of
+from .....domain.services import Events
 from ...http.context import Exchange
 from .sse import Frames
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .....domain.models.calls import ReasoningDelta, TextDelta, Usage
-from .....domain.runs.events import Finished, RunEvent
+from .....domain.models import ReasoningDelta, TextDelta, Usage
+from .....domain.runs import Finished, RunEvent
 from ...http.errors import Problem
 from ...http.json_text import dumps
 from .answers import Head, usage_object

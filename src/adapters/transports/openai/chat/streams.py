@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from quart import Response
 
-from .....domain.concurrency.tracebacks import drop_tracebacks
+from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import GatewayError
 from ...http.context import Exchange
 from ...http.errors import INTERNAL_ERROR, problem_of

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from quart import Blueprint, Response, request
 
-from .....domain.access.authentication import Principal
+from .....domain.access import Principal
 from .....domain.agents import AgentDirectory
 from .....domain.byte_budget import held_bytes
 from .....domain.errors import Unsupported
-from .....domain.runs.spec import RunRequest
-from .....domain.services.gateway import Gateway
+from .....domain.runs import RunRequest
+from .....domain.services import Gateway
 from ...http.bodies import read_object
 from ...http.context import current
 from ...http.errors import Problem, Refused

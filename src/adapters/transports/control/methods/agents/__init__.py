@@ -1,0 +1,7 @@
+"""Methods that list and edit agents and their files."""
+
+from .methods import handlers
+
+__all__ = [
+    "handlers",
+]

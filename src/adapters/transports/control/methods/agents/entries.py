@@ -16,7 +16,7 @@ from typing import Any
 from ......domain.agents import DEFAULT_AGENT_ID
 from ......domain.errors import InvalidRequest
 from ......domain.ports.configuration import MakePatch
-from ......domain.text.placeholders import Kind, literal
+from ......domain.text import Kind, literal
 
 _NOT_IN_IDS = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_ID = 64

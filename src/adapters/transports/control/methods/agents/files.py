@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access.authentication import Principal, Scope
+from ......domain.access import Principal, Scope
 from ......domain.agents import Agent
 from ......domain.errors import InvalidRequest, UnknownAgent
 from ......domain.ports.workspaces import FILE_NAMES, WorkspaceFile, Workspaces
-from ......domain.services.gateway import Gateway
-from ...connection.calls import Call, Handler, Handlers, Params
-from ...protocol.frames import Name
+from ......domain.services import Gateway
+from ...connection import Call, Handler, Handlers, Params
+from ...protocol import Name
 
 _SECOND_SPELLING = "memory.md"
 """Not missed where it is not there."""

@@ -6,16 +6,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from ......domain.access.authentication import Principal, Scope
+from ......domain.access import Principal, Scope
 from ......domain.agents import Agent
 from ......domain.errors import GatewayError
 from ......domain.ports.configuration import ConfigFile, ConfigSnapshot, MakePatch
 from ......domain.ports.workspaces import Workspaces
-from ......domain.services.gateway import Gateway
-from ......domain.sessions.keys import MAIN
-from ...connection.calls import Call, Handler, Handlers, NoParams, Params
-from ...protocol.frames import Name, SessionKeyText, Text
-from ..config.restarts import HELD_BACK, reload_mode, taken_over
+from ......domain.services import Gateway
+from ......domain.sessions import MAIN
+from ...connection import Call, Handler, Handlers, NoParams, Params
+from ...protocol import Name, SessionKeyText, Text
+from ..config import HELD_BACK, reload_mode, taken_over
 from .entries import Removal, added, agent_id_of, changed, has_entries
 from .files import AgentFiles
 

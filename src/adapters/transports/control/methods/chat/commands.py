@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 from ......domain.errors import InvalidRequest, SessionBusy, UnknownSession
 from ......domain.ports import Clock
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.keys import SessionKey
-from ...broadcast.hub import Hub
-from ...broadcast.payloads import message_of
-from ...connection.calls import ANSWERED, Call
-from ..payloads.sessions import Rows
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import SessionKey
+from ...broadcast import Hub, message_of
+from ...connection import ANSWERED, Call
+from ..payloads import Rows
 
 _KEPT = 1_000
 """Answered commands that are remembered, so that a repeated request does nothing twice."""

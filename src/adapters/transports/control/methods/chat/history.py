@@ -9,19 +9,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.errors import InvalidRequest, UnknownSession
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.keys import SessionKey
-from ......domain.sessions.records import KeptMessage
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import KeptMessage, SessionKey
 from ....http.json_text import dumps
-from ...broadcast.hub import Hub
-from ...connection.calls import Call, Handler, Handlers, Params
-from ...protocol.frames import Count, Name, SessionKeyText
-from ..payloads.messages import message_object, shrunk
-from ..payloads.sessions import Extras, Rows
-from ..payloads.short_ids import with_short_id
+from ...broadcast import Hub
+from ...connection import Call, Handler, Handlers, Params
+from ...protocol import Count, Name, SessionKeyText
+from ..payloads import Extras, Rows, message_object, shrunk, with_short_id
 from .commands import Commands
 from .inputs import Inputs
 

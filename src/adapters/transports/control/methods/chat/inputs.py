@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.errors import UnknownRun
 from ......domain.messages import Role
-from ......domain.runs.spec import Run
-from ......domain.services.gateway import Gateway
-from ......domain.sessions.keys import SessionKey
-from ...broadcast.payloads import sender_key
-from ..payloads.messages import content
+from ......domain.runs import Run
+from ......domain.services import Gateway
+from ......domain.sessions import SessionKey
+from ...broadcast import sender_key
+from ..payloads import content
 from .commands import Commands
 
 _SHOWN = 20

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.errors import InvalidRequest, UnknownSession
 from ......domain.messages import Message, Role, text_message
 from ......domain.ports import Clock
-from ......domain.runs.events import Failed
-from ......domain.runs.records import RunRecord, RunStatus
-from ......domain.runs.spec import OnLeave, RunRequest
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.keys import MAIN, SessionKey
-from ...broadcast.hub import Hub
-from ...broadcast.payloads import message_ids, message_of
-from ...connection.calls import ANSWERED, Call, Handler, Handlers
-from ...protocol.attachments import user_message
-from ..payloads.outcomes import Outcomes, agent_payload, failed_answer
+from ......domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import MAIN, SessionKey
+from ...broadcast import Hub, message_ids, message_of
+from ...connection import ANSWERED, Call, Handler, Handlers
+from ...protocol import user_message
+from ..payloads import Outcomes, agent_payload, failed_answer
 from .commands import Commands
 from .params import AbortParams, AgentParams, InjectParams, SendParams
 

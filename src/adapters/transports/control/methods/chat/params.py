@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...connection.calls import Params
-from ...protocol.attachments import Attachments
-from ...protocol.frames import NAMING, Name, SessionKeyText
+from ...connection import Params
+from ...protocol import NAMING, Attachments, Name, SessionKeyText
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]

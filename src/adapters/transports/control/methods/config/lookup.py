@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ......domain.errors import InvalidRequest
-from ...connection.calls import Params
+from ...connection import Params
 from .restarts import MARK, below, resolved
 
 _SEPARATORS = re.compile(r"[./\[\]]+")

@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access.authentication import Principal, Scope
+from ......domain.access import Principal, Scope
 from ......domain.ports.configuration import ConfigFile, ConfigIssue, ConfigRefused, ConfigSnapshot
-from ...connection.calls import AnswerFailed, Call, Handler, Handlers, NoParams, Params
-from ...protocol.frames import ErrorShape, Name, SessionKeyText, Text
-from ...protocol.problems import INVALID_REQUEST
+from ...connection import AnswerFailed, Call, Handler, Handlers, NoParams, Params
+from ...protocol import INVALID_REQUEST, ErrorShape, Name, SessionKeyText, Text
 from .lookup import LookupParams, looked_up
 from .restarts import HELD_BACK, reload_mode, taken_over, waiting
 

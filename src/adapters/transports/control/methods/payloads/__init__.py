@@ -1,0 +1,20 @@
+"""Payloads that several methods share."""
+
+from .messages import content, message_object, shortened, shrunk
+from .outcomes import Outcomes, agent_payload, failed_answer
+from .sessions import Extras, Rows, lowered
+from .short_ids import with_short_id
+
+__all__ = [
+    "Extras",
+    "Outcomes",
+    "Rows",
+    "agent_payload",
+    "content",
+    "failed_answer",
+    "lowered",
+    "message_object",
+    "shortened",
+    "shrunk",
+    "with_short_id",
+]

@@ -7,9 +7,9 @@ from typing import Any
 
 from ......domain.errors import InvalidRequest
 from ......domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
-from ......domain.sessions.records import KeptMessage
+from ......domain.sessions import KeptMessage
 from ....http.json_text import dumps, loads
-from ...broadcast.payloads import message_ids, sender_key
+from ...broadcast import message_ids, sender_key
 
 CUT = "\n[… cut here: the message is too long to be shown whole]"
 """Stands behind what is left of a text that was cut."""

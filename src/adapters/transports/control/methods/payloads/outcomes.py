@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ......domain.access.authentication import Principal
-from ......domain.concurrency.off_loop import take_turns
+from ......domain.access import Principal
+from ......domain.concurrency import take_turns
 from ......domain.errors import EventsExpired, RunFailed
-from ......domain.models.calls import StopReason, TextDelta, Usage
-from ......domain.runs.events import Aborted, Failed, Finished, RunEvent
-from ......domain.runs.records import RunRecord, RunStatus
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ...broadcast.hub import Hub
-from ...broadcast.payloads import usage_of
-from ...connection.calls import AnswerFailed
-from ...protocol.frames import ErrorShape
-from ...protocol.problems import UNAVAILABLE
+from ......domain.models import StopReason, TextDelta, Usage
+from ......domain.runs import Aborted, Failed, Finished, RunEvent, RunRecord, RunStatus
+from ......domain.services import Gateway, SessionDesk
+from ...broadcast import Hub, usage_of
+from ...connection import AnswerFailed
+from ...protocol import UNAVAILABLE, ErrorShape
 
 _PATIENCE = 3_600.0
 """Seconds to wait for a Run before looking how it stands."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ......domain.access.authentication import Principal, Scope
-from ......domain.models.calls import ModelTarget
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.keys import MAIN, SessionKey
-from ......domain.sessions.records import KeptMessage, SessionInfo
+from ......domain.access import Principal, Scope
+from ......domain.models import ModelTarget
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import MAIN, KeptMessage, SessionInfo, SessionKey
 from .messages import shortened
 
 _TITLE = 80

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.errors import InvalidRequest
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.records import SessionInfo, SessionQuery
+from ......domain.services import SessionDesk
+from ......domain.sessions import SessionInfo, SessionQuery
 
 _SHORT_ID = re.compile(r"[0-9a-f]{8,32}")
 _UUID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})$")

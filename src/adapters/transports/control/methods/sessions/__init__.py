@@ -1,0 +1,7 @@
+"""Methods that list, search and change sessions."""
+
+from .methods import handlers
+
+__all__ = [
+    "handlers",
+]

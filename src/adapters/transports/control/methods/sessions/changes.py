@@ -8,14 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ......domain.errors import InvalidRequest, UnknownSession
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.changes import Expected
-from ......domain.sessions.keys import SessionKey
-from ......domain.sessions.settings import SETTINGS
-from ...connection.calls import Call, Handler, Handlers, Params
-from ...protocol.frames import Name
-from ..payloads.sessions import Rows
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import SETTINGS, Expected, SessionKey
+from ...connection import Call, Handler, Handlers, Params
+from ...protocol import Name
+from ..payloads import Rows
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 Setting = Annotated[str, Field(max_length=512)] | None

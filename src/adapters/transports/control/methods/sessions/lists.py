@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.ports import Clock
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.records import SessionInfo, SessionPage, SessionQuery
-from ...connection.calls import Call, Handler, Handlers, Params
-from ...protocol.frames import Count, Name
-from ..payloads.sessions import Extras, Rows, lowered
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import SessionInfo, SessionPage, SessionQuery
+from ...connection import Call, Handler, Handlers, Params
+from ...protocol import Count, Name
+from ..payloads import Extras, Rows, lowered
 
 _MOST = 1_000
 _MOST_WITH_EXTRAS = 200

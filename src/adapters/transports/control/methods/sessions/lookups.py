@@ -8,18 +8,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ......domain.messages import ToolCall
 from ......domain.ports import Clock
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.records import KeptMessage, SessionInfo, SessionQuery
-from ...connection.calls import Call, Handler, Handlers, Params
-from ...protocol.frames import Name
-from ..payloads.messages import shortened
-from ..payloads.sessions import Extras, Rows, lowered
-from ..payloads.short_ids import with_short_id
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import KeptMessage, SessionInfo, SessionQuery
+from ...connection import Call, Handler, Handlers, Params
+from ...protocol import Name
+from ..payloads import Extras, Rows, lowered, shortened, with_short_id
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50

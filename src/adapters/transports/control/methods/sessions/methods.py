@@ -10,13 +10,12 @@ from uuid import uuid4
 from pydantic import Field
 
 from ......domain.ports import Clock, NewId
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ...broadcast.hub import Hub
-from ...connection.calls import Call, Handler, Handlers, Params
-from ...protocol.frames import Name
-from ..chat.methods import ChatMethods
-from ..payloads.sessions import Rows, lowered
+from ......domain.services import Gateway, SessionDesk
+from ...broadcast import Hub
+from ...connection import Call, Handler, Handlers, Params
+from ...protocol import Name
+from ..chat import ChatMethods
+from ..payloads import Rows, lowered
 from .changes import SessionChanges
 from .lists import ListParams, SessionLists
 from .lookups import SessionLookups

@@ -8,16 +8,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.errors import InvalidRequest
 from ......domain.messages import Role
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.records import KeptMessage, SessionInfo
-from ...broadcast.payloads import message_ids
-from ...connection.calls import Call, Handler, Handlers, Params
-from ...protocol.frames import Name
-from ..payloads.sessions import Rows
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import KeptMessage, SessionInfo
+from ...broadcast import message_ids
+from ...connection import Call, Handler, Handlers, Params
+from ...protocol import Name
+from ..payloads import Rows
 from .lists import ListParams, SessionLists
 
 _SESSIONS = 200

@@ -9,14 +9,11 @@ from pydantic import Field
 
 from ......domain.errors import InvalidRequest
 from ......domain.ports import NewId
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.settings import Setting
-from ...connection.calls import ANSWERED, Call, Handler, Handlers, Params
-from ...protocol.attachments import Attachments
-from ...protocol.frames import Name, SessionKeyText
-from ..chat.methods import ChatMethods
-from ..chat.params import AbortParams, Milliseconds, SendParams
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import Setting
+from ...connection import ANSWERED, Call, Handler, Handlers, Params
+from ...protocol import Attachments, Name, SessionKeyText
+from ..chat import AbortParams, ChatMethods, Milliseconds, SendParams
 
 Key = Annotated[str, Field(min_length=1, max_length=256)]
 

@@ -10,15 +10,12 @@ from pydantic import Field
 
 from ......domain.errors import InvalidRequest
 from ......domain.ports import Clock
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.keys import SessionKey
-from ......domain.sessions.records import PeriodUsage, SessionInfo, SessionQuery, UsageQuery
-from ...connection.calls import Call, Handler, Handlers
-from ...protocol.frames import Name
-from ..payloads.sessions import Rows
-from ..usage.days import DayParams, days_of
-from ..usage.sums import Sums, grouped, messages
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import PeriodUsage, SessionInfo, SessionKey, SessionQuery, UsageQuery
+from ...connection import Call, Handler, Handlers
+from ...protocol import Name
+from ..payloads import Rows
+from ..usage import DayParams, Sums, days_of, grouped, messages
 
 
 class SessionUsageParams(DayParams):

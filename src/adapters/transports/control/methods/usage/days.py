@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field
 
 from ......domain.errors import InvalidRequest
-from ...connection.calls import Params
-from ...protocol.frames import Name
+from ...connection import Params
+from ...protocol import Name
 
 _DAY = timedelta(days=1)
 _DEFAULT = 30

@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access.authentication import Principal
+from ......domain.access import Principal
 from ......domain.ports import Clock
-from ......domain.services.gateway import Gateway
-from ......domain.services.sessions import SessionDesk
-from ......domain.sessions.records import UsageQuery
-from ...connection.calls import Call, Handler, Handlers, NoParams
+from ......domain.services import Gateway, SessionDesk
+from ......domain.sessions import UsageQuery
+from ...connection import Call, Handler, Handlers, NoParams
 from .days import DayParams, Days, days_of
 from .sums import Sums
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ......domain.services.gateway import Gateway
-from ......domain.sessions.records import PeriodUsage
+from ......domain.services import Gateway
+from ......domain.sessions import PeriodUsage
 from .days import Days
 
 
