@@ -26,7 +26,7 @@ from ..adapters.config import (
     home_directory,
     locate,
 )
-from ..adapters.providers.local import LocalModels
+from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
 from ..adapters.providers.scripted import Scripted
 from ..adapters.runners.echo import EchoRunner

@@ -26,7 +26,7 @@ class Caller(Protocol):
     @property
     def options(self) -> Options: ...
 
-    async def call(  # noqa: ASYNC109
+    async def call(
         self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float = 30.0
     ) -> Any: ...
 

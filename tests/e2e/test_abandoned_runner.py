@@ -14,7 +14,7 @@ SECRET = "a secret of the tests"
 RUNNER = """
 import asyncio
 
-from opensoul.domain.model_calls import TextDelta
+from opensoul.domain.models.calls import TextDelta
 
 
 class DeafRunner:

@@ -299,8 +299,8 @@ async def test_a_missing_model_file_is_named(tmp_path: Path) -> None:
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from opensoul.adapters.models.local import LocalModels
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.local.client import LocalModels
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from tests.models.local_bench import target
 
 async def main():

@@ -26,7 +26,7 @@ CREDENTIALS = "Basic " + b64encode(b"ann:se@cret").decode()
 
 CALLER = """
 import asyncio, sys, uvloop
-from opensoul.adapters.models.openai_completions import OpenAICompletions
+from opensoul.adapters.providers.openai.client import OpenAICompletions
 from tests.models.calls import call, collect, text_of
 
 async def main():

@@ -1,12 +1,5 @@
-"""Models on this machine, each in a child process."""
+"""Models on this machine, each in a child process.
 
-from .client import LocalModels
-from .files import DEFAULT_MODEL, FetchFailed, fetch, known_models
-
-__all__ = [
-    "DEFAULT_MODEL",
-    "FetchFailed",
-    "LocalModels",
-    "fetch",
-    "known_models",
-]
+The face is `client` (LocalModels) and `files` (model files). They are not imported here: a child
+imports this package too, and must not load the libraries of the Gateway.
+"""

@@ -17,7 +17,7 @@ from .files import KNOWN_MODELS, KnownModel
 from .process import ModelProcess, ModelSetup
 from .supervisor import Keeper
 
-CHILD_COMMAND = (sys.executable, "-P", "-m", f"{__package__}.local_child")
+CHILD_COMMAND = (sys.executable, "-P", "-m", f"{__package__}.child")
 """`-P`: modules that lie in the working directory are not ours."""
 _HEADERS = (("Connection", Secret("close")),)
 """llama.cpp's server promises to keep a connection, and closes it behind every stream."""

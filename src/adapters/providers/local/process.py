@@ -50,7 +50,7 @@ class ChildFailed(Exception):
 
 
 class ModelProcess:
-    """A child, from `start` until it has ended. Its protocol is in `local_child`."""
+    """A child, from `start` until it has ended. Its protocol is in `child`."""
 
     served_at: ServedAt
     """Known once `start` has returned."""

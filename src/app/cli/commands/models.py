@@ -56,7 +56,7 @@ def _list(state: State) -> None:
 @click.pass_obj
 def files(state: State) -> None:
     """List the models that `fetch` can get, and whether they are here."""
-    from ....adapters.providers.local import known_models
+    from ....adapters.providers.local.files import known_models
 
     directory = _models_dir(state)
     listed = [(model, model.path_in(directory)) for model in known_models()]
@@ -88,8 +88,8 @@ def fetch(state: State, model: str | None) -> None:
 
     Without a name it is the small model of the demonstration. Nothing is fetched twice.
     """
-    from ....adapters.providers.local import DEFAULT_MODEL, FetchFailed
-    from ....adapters.providers.local import fetch as fetch_file
+    from ....adapters.providers.local.files import DEFAULT_MODEL, FetchFailed
+    from ....adapters.providers.local.files import fetch as fetch_file
 
     model_id = model or DEFAULT_MODEL
     try:
