@@ -39,12 +39,12 @@ from quart import Quart, Response, request
 from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.adapters.providers.openai.answer.stream import Answer
-from opensoul.adapters.providers.openai.failures import Failures
+from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.system.logging.setup import configure
 from opensoul.adapters.transports.openai.chat.answers import Answer as Collected
 from opensoul.adapters.transports.openai.chat.answers import Head, completion
-from opensoul.adapters.transports.openai.chat.request import Asked, read_asked
+from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_asked
 from opensoul.adapters.transports.openai.chat.sse import Frames
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import ModelTarget, Provider, TextDelta, Usage
@@ -77,7 +77,7 @@ class Floor:
     def __init__(self, provider: str, home: Path, duties: int) -> None:
         self._address = f"{provider}/chat/completions"
         self._duties = set(DUTIES[: duties + 1])
-        self._failures = Failures(ModelTarget(Provider("floor", "floor"), "words"))
+        self._failures = FailureFactory(ModelTarget(Provider("floor", "floor"), "words"))
         self._token = hashlib.sha256(TOKEN.encode()).digest()
         self._store = SqliteStore(home / "sessions.sqlite3")
         self._log = SqliteRunLog(home / "runs.sqlite3", clock=time.time)
@@ -123,7 +123,7 @@ class Floor:
         return response
 
     async def _answered(
-        self, asked: Asked, answer: aiohttp.ClientResponse, run_id: str
+        self, asked: ChatRequest, answer: aiohttp.ClientResponse, run_id: str
     ) -> AsyncGenerator[bytes]:
         read, frames = Answer(self._failures), Frames(Head(run_id, 0, "floor"), include_usage=False)
         key, texts = SessionKey("main", run_id), list[str]()

@@ -25,7 +25,7 @@ def transport(gateway: Gateway) -> Blueprint:
     @blueprint.post("/plain/<agent_id>")
     async def say(agent_id: str) -> Response:
         question = text_message(Role.USER, await request.get_data(as_text=True))
-        asked = RunRequest(messages=(question,), agent_id=agent_id, door="plain")
+        asked = RunRequest(messages=(question,), agent_id=agent_id, source="plain")
         run = gateway.submit(principal(), asked)
         answer: list[str] = []
         async with gateway.follow(principal(), run) as events:

@@ -175,7 +175,7 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
         ("def f():\n    from pydantic import BaseModel", {"pydantic.BaseModel"}),
         ("from .runs import Run", {"opensoul.domain.runs.Run"}),
         ("from . import runs", {"opensoul.domain.runs"}),
-        ("from ..adapters import stores", {"opensoul.adapters.persistence"}),
+        ("from ..adapters import stores", {"opensoul.adapters.stores"}),
         ("from unittest import mock", {"unittest.mock"}),
     ],
 )

@@ -53,7 +53,7 @@ from ..domain.ports import (
 from ..domain.ports.access import DeviceBook
 from ..domain.ports.configuration import ConfigFile
 from ..domain.ports.workspaces import Workspaces
-from ..domain.services import Devices, Gateway, SessionDesk
+from ..domain.services import Devices, Gateway, SessionService
 from . import factories as making
 from . import plugins
 from .lifecycle import Lifecycle, Lock
@@ -150,8 +150,8 @@ class Container(DeclarativeContainer):
         new_id=new_id,
     )
 
-    desk: Provider[SessionDesk] = Singleton(
-        SessionDesk,
+    session_service: Provider[SessionService] = Singleton(
+        SessionService,
         settings=settings,
         store=store,
         catalog=catalog,
@@ -173,7 +173,7 @@ class Container(DeclarativeContainer):
         Singleton(
             making.needs,
             gateway=gateway,
-            desk=desk,
+            session_service=session_service,
             devices=devices,
             config=config_file,
             workspaces=workspaces,

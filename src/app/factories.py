@@ -20,7 +20,7 @@ from ..adapters.persistence.sqlite.sessions import SqliteStore
 from ..adapters.system.files import DeviceFile, MemoryDeviceBook, StateLock, TokenFile
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.transports import health
-from ..adapters.transports.control.dependencies import Needs
+from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
@@ -119,9 +119,9 @@ def needs(
     readiness: Readiness,
     log_ring: LogRing,
     **parts: Any,
-) -> Needs:
+) -> Dependencies:
     store = settings().store
-    return Needs(
+    return Dependencies(
         check=readiness.check,
         applied=lambda: source.loaded.sha256,
         read_log=log_ring.tail,

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Unpack
 
-from .connection_manager import Keeper, OnState, Sleep
+from .connection_manager import ConnectionManager, OnState, Sleep
 from .errors import CallFailed, ClientError, ConnectionLost
 from .events import Events
 from .frames import Answer, Event
 from .handshake import Hello
-from .link import Exchange, Link, OnGap
+from .link import PendingCall, Link, OnGap
 from .options import MoreOptions, Options
 from .queries import Queries
 from .runs import Run
@@ -39,7 +39,7 @@ class Client(Queries):
         self.options = options
         self._readers: set[Events] = set()
         self._runs: set[Run] = set()
-        self._keeper = Keeper(
+        self._keeper = ConnectionManager(
             options,
             on_event=self._pass_on,
             on_end=self._ended,
@@ -155,7 +155,7 @@ class Client(Queries):
         return self._run(_begun(self, str(params["idempotencyKey"]), exchange, answer))
 
     def follow(self, run_id: str, *, after_seq: int = 0) -> Run:
-        """A Run that somebody began, from whichever door, from that event on."""
+        """A Run that somebody began, from whichever source, from that event on."""
         return self._run(Run(self, run_id, after_seq=after_seq))
 
     async def link(self, timeout: float | None = None) -> Link:  # noqa: ASYNC109
@@ -166,7 +166,7 @@ class Client(Queries):
         self,
         params: Mapping[str, Any],
         timeout: float,  # noqa: ASYNC109
-    ) -> tuple[Exchange, Answer]:
+    ) -> tuple[PendingCall, Answer]:
         deadline = asyncio.get_running_loop().time() + timeout
         while True:
             left = max(0.0, deadline - asyncio.get_running_loop().time())
@@ -199,7 +199,7 @@ def _seconds(timeout: float) -> float:
     return int(timeout) if timeout == int(timeout) else timeout
 
 
-def _begun(client: Client, key: str, exchange: Exchange, answer: Answer) -> Run:
+def _begun(client: Client, key: str, exchange: PendingCall, answer: Answer) -> Run:
     """The Run that the Gateway's first answer tells of. Raises CallFailed where there is none."""
     payload = answer.payload if isinstance(answer.payload, dict) else {}
     if answer.error is not None and "runId" not in payload:

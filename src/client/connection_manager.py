@@ -28,7 +28,7 @@ OnState = Callable[[State], None]
 OnEnd = Callable[[ClientError], None]
 
 
-class Keeper:
+class ConnectionManager:
     """`on_end` is told what ended the connection for good."""
 
     def __init__(

@@ -22,7 +22,7 @@ _TICK_TIMEOUT = 4000
 _FIRST_TICKS = 2
 
 
-class Exchange:
+class PendingCall:
     """A request and its answers."""
 
     def __init__(self, method: str) -> None:
@@ -79,7 +79,7 @@ class Link:
         self._on_gap = on_gap
         self._silence = _FIRST_TICKS * hello.tick if silence is None else silence
         self._ids = count(1)
-        self._open: dict[str, Exchange] = {}
+        self._open: dict[str, PendingCall] = {}
         self._inboxes: dict[str, list[Inbox]] = {}
         self._seq = 0
         self._lost: ConnectionLost | None = None
@@ -109,7 +109,7 @@ class Link:
         with suppress(ConnectionError, aiohttp.ClientError):
             await self._socket.close(code=1000)
 
-    async def ask(self, method: str, params: Mapping[str, Any] | None) -> Exchange:
+    async def ask(self, method: str, params: Mapping[str, Any] | None) -> PendingCall:
         """Send a request. Raises ConnectionLost, CallFailed for one that is too large."""
         if self._lost is not None:
             raise self._lost
@@ -120,7 +120,7 @@ class Link:
                 "INVALID_REQUEST",
                 f"{method} has {len(text)} bytes; the Gateway takes {self.hello.max_payload}.",
             )
-        exchange = self._open[request_id] = Exchange(method)
+        exchange = self._open[request_id] = PendingCall(method)
         try:
             await self._socket.send_str(text)
         except (ConnectionError, aiohttp.ClientError):
@@ -128,7 +128,7 @@ class Link:
             raise ConnectionLost(f"The connection ended before {method} was sent.") from None
         return exchange
 
-    def forget(self, exchange: Exchange) -> None:
+    def forget(self, exchange: PendingCall) -> None:
         """Take no further answer to it."""
         for request_id in [key for key, value in self._open.items() if value is exchange]:
             del self._open[request_id]

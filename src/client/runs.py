@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from .errors import CallFailed, ClientError, ConnectionLost, TimedOut
-from .link import Exchange, Inbox, Link
+from .link import PendingCall, Inbox, Link
 from .options import Options
 from .results import RunResult, rows
 from .run_events import Aborted, Ending, Failed, Finished, RunEvent, TextDelta, read_run_event
@@ -44,7 +44,7 @@ class Run:
         session_key: str = "",
         agent_id: str = "",
         after_seq: int = 0,
-        exchange: Exchange | None = None,
+        exchange: PendingCall | None = None,
         answer: Mapping[str, Any] | None = None,
     ) -> None:
         self.run_id = run_id

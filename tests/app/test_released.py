@@ -16,10 +16,10 @@ import pytest
 import uvloop
 from quart.wrappers import Request
 
-from opensoul.adapters.transports.control.broadcast.broadcaster import Teller
+from opensoul.adapters.transports.control.broadcast.broadcaster import RunBroadcaster
 from opensoul.adapters.transports.control.connection.calls import Call, Params
 from opensoul.adapters.transports.control.protocol.frames import RequestFrame
-from opensoul.adapters.transports.http.context import Exchange
+from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.domain.errors import GatewayError
 from opensoul.domain.execution.live_runs import LiveRun
 from opensoul.domain.messages import Message
@@ -33,7 +33,7 @@ from tests.http.client import bare
 PATIENCE = 10.0
 HELD = (
     Call,
-    Exchange,
+    RequestContext,
     GatewayError,
     LiveRun,
     Message,
@@ -42,7 +42,7 @@ HELD = (
     RequestFrame,
     Run,
     RunRequest,
-    Teller,
+    RunBroadcaster,
 )
 
 

@@ -301,23 +301,23 @@ async def test_a_damaged_settings_cell_ends_neither_ticks_nor_lists(
 async def test_pairing_requests_expire_after_a_failed_write(
     supervisor: Supervisor, pauses: Pauses
 ) -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     with pytest.raises(PairingRequired):
         await devices.enter(device.visitor(Scope.READ), token=None)
-    desk.clock.advance(3_600)
+    session_service.clock.advance(3_600)
     supervisor.every("expiry", EXPIRY_SECONDS, devices.expire)
 
-    desk.book.failure = StoreFailed("No space left on device")
+    session_service.book.failure = StoreFailed("No space left on device")
     for _ in range(2):
         await pauses.next()
         pauses.end()
     await pauses.next()
     assert "background task expiry" in supervisor.failing()
-    assert desk.book.state.pending
-    desk.book.failure = None
+    assert session_service.book.state.pending
+    session_service.book.failure = None
     pauses.end()
     await pauses.next()
 
-    assert not desk.book.state.pending
+    assert not session_service.book.state.pending
     assert not supervisor.degraded()

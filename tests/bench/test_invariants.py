@@ -24,7 +24,7 @@ from bench.invariants import (
     unfinished_violations,
 )
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
-from tests.stores.building import turn_named
+from tests.persistence.building import turn_named
 
 KEY = "agent:main:talk-1"
 

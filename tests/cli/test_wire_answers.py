@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from opensoul.app.cli.common.refused import Refused
+from opensoul.app.cli.common.refused import CommandError
 from opensoul.app.cli.common.state import State
 from opensoul.app.cli.remote.reaching import READ, reach
 from opensoul.client import DeviceTokens
@@ -230,7 +230,7 @@ def test_ones_own_gateway_in_the_network_gets_the_secret_and_needs_no_device(hom
         assert (options.token, options.device) == ("of the file", None)
     # Another program may listen at the same port of another address.
     for url in ("127.0.0.1:4", "192.0.2.8:4", "192.0.2.7:5"):
-        with pytest.raises(Refused, match="not the configured Gateway"):
+        with pytest.raises(CommandError, match="not the configured Gateway"):
             reach(State(home.serve, {"wire_url": url}))
     assert not (home.state / "identity").exists()
 

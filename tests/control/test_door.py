@@ -235,7 +235,7 @@ async def test_command_line_programs_are_not_in_the_presence(enter: Enter) -> No
 
 async def test_a_system_event_reaches_everybody(enter: Enter) -> None:
     async with enter() as one, enter() as two, enter() as three:
-        sent = {"text": "the door is open", "instanceId": "door", "mode": "sensor"}
+        sent = {"text": "the door is open", "instanceId": "source", "mode": "sensor"}
         assert await one.call("system-event", sent) == {"ok": True}
         for peer in (one, two, three):
             while True:

@@ -1,4 +1,4 @@
-"""Names, keys and ids with control or format characters are refused at every door."""
+"""Names, keys and ids with control or format characters are refused at every source."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ def open_files() -> int:
 
 
 async def enter_all(served: Served, stack: AsyncExitStack, count: int) -> list[Peer]:
-    """That many connections; a few at a time, for the door counts those in their handshake."""
+    """That many connections; a few at a time, for the source counts those in their handshake."""
     connector = aiohttp.TCPConnector(limit=0)
     client = await stack.enter_async_context(aiohttp.ClientSession(served.url, connector=connector))
-    door = asyncio.Semaphore(16)
+    source = asyncio.Semaphore(16)
 
     async def one() -> Peer:
-        async with door:
+        async with source:
             return await stack.enter_async_context(connected(client, SECRET))
 
     return [await one() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""One table of scopes for every door: strangers and those without the scope are refused."""
+"""One table of scopes for every source: strangers and those without the scope are refused."""
 
 from __future__ import annotations
 

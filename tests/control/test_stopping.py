@@ -27,10 +27,10 @@ async def test_what_waits_for_a_client_is_sent_before_its_connection_is_closed(
 ) -> None:
     gate = asyncio.Event()
     provider.default = answer(*WORDS, gate=gate)
-    async with enter() as asker, enter() as follower, enter() as listener:
+    async with enter() as principal, enter() as follower, enter() as listener:
         await listener.call("sessions.messages.subscribe", {"key": "main"})
-        request = asker.send("agent", asked("K"))
-        assert (await asker.answer(request))["status"] == "accepted"
+        request = principal.send("agent", asked("K"))
+        assert (await principal.answer(request))["status"] == "accepted"
         await follower.call("runs.follow", {"runId": "K", "afterSeq": 0})
 
         served.container.lifecycle().begin_drain()
@@ -38,13 +38,13 @@ async def test_what_waits_for_a_client_is_sent_before_its_connection_is_closed(
             await follower.call("chat.send", asked("L"))
         gate.set()
 
-        ends = [await peer.closed() for peer in (asker, follower, listener)]
-        final = await asker.answer(request)
+        ends = [await peer.closed() for peer in (principal, follower, listener)]
+        final = await principal.answer(request)
 
     assert ends == [RESTART] * 3
     assert final["status"] == "ok"
     assert numbers(follower) == list(range(1, len(WORDS) + 3))
-    for peer in (asker, listener):
+    for peer in (principal, listener):
         assert numbers(peer)[-1] == len(WORDS) + 2
         assert [f for f in peer.events if f["event"] == "chat"][-1]["payload"]["state"] == "final"
 
@@ -53,16 +53,16 @@ async def test_runs_that_outlast_the_grace_are_aborted_and_everybody_hears_it(
     served: Served, enter: Enter, provider: FakeProvider
 ) -> None:
     provider.default = hang_after("Hel")
-    async with enter() as asker:
-        requests = [asker.send("agent", asked(f"K{n}", f"talk-{n % 3}")) for n in range(9)]
+    async with enter() as principal:
+        requests = [principal.send("agent", asked(f"K{n}", f"talk-{n % 3}")) for n in range(9)]
         for request in requests:
-            await asker.answer(request)
+            await principal.answer(request)
 
         await served.container.gateway().drain(0)
         served.container.lifecycle().begin_drain()
 
-        assert await asker.closed() == RESTART
-        finals = [await asker.answer(request) for request in requests]
+        assert await principal.closed() == RESTART
+        finals = [await principal.answer(request) for request in requests]
 
     assert [final["status"] for final in finals] == ["aborted"] * 9
     assert all("shutting down" in final["summary"] for final in finals)

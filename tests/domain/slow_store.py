@@ -1,4 +1,4 @@
-"""A store whose every step takes a while, as that of a file does, and a desk over it."""
+"""A store whose every step takes a while, as that of a file does, and a session_service over it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal
 from opensoul.domain.ports import StoredSession, Turn
-from opensoul.domain.services.sessions import SessionDesk
+from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.records import SessionInfo
 from tests.domain.rig import Rig
@@ -79,14 +79,14 @@ class SlowStore(MemoryStore):
 
 @dataclass
 class SlowOffice(Rig):
-    """A dispatcher and a desk over one SlowStore."""
+    """A dispatcher and a session_service over one SlowStore."""
 
     slow: SlowStore = field(default_factory=SlowStore)
 
     def __post_init__(self) -> None:
         self.store = self.slow  # type: ignore[assignment]
         super().__post_init__()
-        self.desk = SessionDesk(
+        self.session_service = SessionService(
             settings=lambda: self.settings,
             store=self.slow,
             catalog=self.slow,

@@ -45,8 +45,8 @@ async def paired(devices: Devices, device: Device, *scopes: Scope) -> str:
 
 
 async def test_an_unknown_device_waits_until_it_is_approved_and_then_gets_a_token() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
 
     required = await asked(devices, device.visitor(READ))
     assert required.reason is PairingReason.NOT_PAIRED
@@ -58,16 +58,16 @@ async def test_an_unknown_device_waits_until_it_is_approved_and_then_gets_a_toke
 
     assert entry.scopes == {READ}
     assert entry.minted is not None
-    assert entry.minted.token not in repr((entry, desk.book.state))
+    assert entry.minted.token not in repr((entry, session_service.book.state))
     assert devices.knows(device.id, entry.minted.token)
-    assert names(desk.told) == ["PairingRequested", "PairingResolved"]
-    assert isinstance(desk.told[1], PairingResolved)
-    assert desk.told[1].decision == "approved"
+    assert names(session_service.told) == ["PairingRequested", "PairingResolved"]
+    assert isinstance(session_service.told[1], PairingResolved)
+    assert session_service.told[1].decision == "approved"
 
 
 async def test_a_token_is_handed_out_once_and_lets_in_from_then_on() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     token = await paired(devices, device, READ)
 
     for _ in range(2):
@@ -82,19 +82,19 @@ async def test_asking_for_nothing_gives_nothing() -> None:
 
 
 async def test_the_book_holds_the_digest_only_and_survives_a_restart() -> None:
-    desk, device = Desk(), Device()
-    token = await paired(await desk.open(), device, READ)
-    other = await asked(await desk.open(), Device().visitor(READ))
+    session_service, device = Desk(), Device()
+    token = await paired(await session_service.open(), device, READ)
+    other = await asked(await session_service.open(), Device().visitor(READ))
 
-    again = await desk.open()
-    assert token not in repr(desk.book.state.paired[device.id].tokens[Role.OPERATOR].digest)
+    again = await session_service.open()
+    assert token not in repr(session_service.book.state.paired[device.id].tokens[Role.OPERATOR].digest)
     assert (await again.enter(device.visitor(READ), token=token)).scopes == {READ}
     assert [p.request_id for p in (await again.list(ADMIN))[0]] == [other.request_id]
 
 
 async def test_a_token_never_widens_itself_not_even_at_this_machine() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     token = await paired(devices, device, READ)
 
     for silent in (False, True):
@@ -109,8 +109,8 @@ async def test_a_token_never_widens_itself_not_even_at_this_machine() -> None:
 
 
 async def test_a_wider_approval_gives_a_new_token_and_the_old_one_ends() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     old = await paired(devices, device, READ)
     required = await asked(devices, device.visitor(WRITE), old)
     await devices.approve(ADMIN, required.request_id)
@@ -127,8 +127,8 @@ async def test_a_wider_approval_gives_a_new_token_and_the_old_one_ends() -> None
 
 @pytest.mark.parametrize("wrong", ["", "token-0", "ü\ud800"])
 async def test_a_wrong_token_is_refused_and_asks_for_nothing(wrong: str) -> None:
-    desk, device, stranger = Desk(), Device(), Device()
-    devices = await desk.open()
+    session_service, device, stranger = Desk(), Device(), Device()
+    devices = await session_service.open()
     token = await paired(devices, device, READ)
 
     for visitor, brought in (
@@ -143,14 +143,14 @@ async def test_a_wrong_token_is_refused_and_asks_for_nothing(wrong: str) -> None
 
 
 async def test_what_is_revoked_stays_so_until_somebody_approves() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     token = await paired(devices, device, Scope.ADMIN)
     assert devices.is_paired(device.id, "operator")
 
     revoked = await devices.revoke(ADMIN, device.id, "operator")
     assert await devices.revoke(ADMIN, device.id, "operator") == revoked
-    assert desk.told[-1] == TokenRevoked(device.id, Role.OPERATOR)
+    assert session_service.told[-1] == TokenRevoked(device.id, Role.OPERATOR)
     assert not devices.is_paired(device.id, "operator")
 
     with pytest.raises(TokenRefused):
@@ -167,8 +167,8 @@ async def test_what_is_revoked_stays_so_until_somebody_approves() -> None:
 
 
 async def test_nobody_approves_what_they_do_not_hold() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     required = await asked(devices, device.visitor(Scope.ADMIN))
 
     with pytest.raises(Forbidden, match=r"missing scope: operator\.admin"):
@@ -193,32 +193,32 @@ async def test_nobody_rotates_to_what_they_or_the_device_do_not_hold() -> None:
 
 
 async def test_a_rotated_token_takes_the_place_of_the_old_one() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     old = await paired(devices, device, READ)
 
     new = await devices.rotate(ADMIN, device.id, "operator")
 
     assert (devices.knows(device.id, old), devices.knows(device.id, new.token)) == (False, True)
-    assert desk.told[-1] == TokenRotated(device.id, Role.OPERATOR)
+    assert session_service.told[-1] == TokenRotated(device.id, Role.OPERATOR)
 
 
 async def test_a_removed_device_is_unknown() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     token = await paired(devices, device, READ)
     await asked(devices, device.visitor(WRITE), token)
 
     assert (await devices.remove(ADMIN, device.id)).id == device.id
 
     assert await devices.list(ADMIN) == ((), ())
-    assert names(desk.told[-2:]) == ["DeviceRemoved", "PairingResolved"]
-    assert desk.told[-2] == DeviceRemoved(device.id)
+    assert names(session_service.told[-2:]) == ["DeviceRemoved", "PairingResolved"]
+    assert session_service.told[-2] == DeviceRemoved(device.id)
     with pytest.raises(TokenRefused):
         await devices.enter(device.visitor(READ), token=token)
     await paired(devices, device, READ)
     await devices.remove(ADMIN, device.id)
-    assert desk.told[-1] == DeviceRemoved(device.id)
+    assert session_service.told[-1] == DeviceRemoved(device.id)
 
 
 async def test_every_decision_needs_the_scope() -> None:
@@ -252,43 +252,43 @@ async def test_what_is_not_there_cannot_be_decided_on() -> None:
 
 
 async def test_a_rejected_request_is_gone() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     required = await asked(devices, device.visitor(READ))
     assert (await devices.reject(ADMIN, required.request_id)).device_id == device.id
-    resolved = PairingResolved(required.request_id, device.id, "rejected", desk.clock())
-    assert desk.told[-1] == resolved
+    resolved = PairingResolved(required.request_id, device.id, "rejected", session_service.clock())
+    assert session_service.told[-1] == resolved
     with pytest.raises(InvalidRequest):
         await devices.approve(ADMIN, required.request_id)
 
 
 async def test_a_request_expires_after_five_minutes_and_that_is_told() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     required = await asked(devices, device.visitor(READ))
-    desk.clock.advance(299)
+    session_service.clock.advance(299)
     await devices.expire()
-    assert names(desk.told) == ["PairingRequested"]
-    desk.clock.advance(1)
+    assert names(session_service.told) == ["PairingRequested"]
+    session_service.clock.advance(1)
 
     with pytest.raises(InvalidRequest, match="unknown requestId"):
         await devices.approve(ADMIN, required.request_id)
 
-    resolved = PairingResolved(required.request_id, device.id, "expired", desk.clock())
-    assert desk.told[-1] == resolved
-    assert desk.book.state.pending == {}
+    resolved = PairingResolved(required.request_id, device.id, "expired", session_service.clock())
+    assert session_service.told[-1] == resolved
+    assert session_service.book.state.pending == {}
 
 
 async def test_the_same_request_again_is_one_request_and_a_new_one_takes_its_place() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     first = await asked(devices, device.visitor(READ))
-    saves = desk.book.saves
+    saves = session_service.book.saves
     same = await asked(devices, device.visitor(READ))
-    assert (same.request_id, desk.book.saves) == (first.request_id, saves)
+    assert (same.request_id, session_service.book.saves) == (first.request_id, saves)
     renamed = await asked(devices, device.visitor(READ, name="tablet"))
     assert renamed.request_id == first.request_id
-    assert names(desk.told) == ["PairingRequested"]
+    assert names(session_service.told) == ["PairingRequested"]
 
     other = await asked(devices, device.visitor(Scope.ADMIN, name="tablet"))
 
@@ -298,15 +298,15 @@ async def test_the_same_request_again_is_one_request_and_a_new_one_takes_its_pla
     assert pending.info.display_name == "tablet"
     with pytest.raises(InvalidRequest):
         await devices.approve(ADMIN, first.request_id)
-    resolved, requested = desk.told[-2:]
+    resolved, requested = session_service.told[-2:]
     assert isinstance(resolved, PairingResolved)
     assert resolved.decision == "superseded"
     assert requested == PairingRequested(pending)
 
 
 async def test_a_waiting_request_does_not_stand_in_the_way_at_this_machine() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     await asked(devices, device.visitor(READ))
     await paired(devices, device, READ, WRITE)
     assert (await devices.list(ADMIN))[0] == ()
@@ -341,40 +341,40 @@ async def test_another_key_under_a_known_id_has_nothing_of_what_the_first_had() 
 
 
 async def test_a_connection_is_not_worth_a_write() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
     token = await paired(devices, device, READ)
-    saves = desk.book.saves
+    saves = session_service.book.saves
     for _ in range(3):
         await devices.enter(device.visitor(READ), token=token)
-    assert desk.book.saves == saves
-    desk.clock.advance(3_600)
+    assert session_service.book.saves == saves
+    session_service.clock.advance(3_600)
     await devices.enter(device.visitor(READ), token=token)
-    used = desk.book.state.paired[device.id].tokens[Role.OPERATOR].last_used_at
-    assert (desk.book.saves, used) == (saves + 1, desk.clock())
+    used = session_service.book.state.paired[device.id].tokens[Role.OPERATOR].last_used_at
+    assert (session_service.book.saves, used) == (saves + 1, session_service.clock())
 
 
 async def test_what_could_not_be_kept_has_not_happened() -> None:
-    desk, device = Desk(), Device()
-    devices = await desk.open()
-    desk.book.failure = StoreFailed("full")
+    session_service, device = Desk(), Device()
+    devices = await session_service.open()
+    session_service.book.failure = StoreFailed("full")
     with pytest.raises(StoreFailed):
         await paired(devices, device, READ)
-    assert (await devices.list(ADMIN), desk.told) == (((), ()), [])
-    desk.book.failure = None
+    assert (await devices.list(ADMIN), session_service.told) == (((), ()), [])
+    session_service.book.failure = None
     assert await paired(devices, device, READ)
 
 
 async def test_who_stops_waiting_does_not_stop_a_change_half_way() -> None:
-    desk = Desk(book=SlowBook())
-    devices, device = await desk.open(), Device()
-    assert isinstance(desk.book, SlowBook)
+    session_service = Desk(book=SlowBook())
+    devices, device = await session_service.open(), Device()
+    assert isinstance(session_service.book, SlowBook)
     entering = asyncio.create_task(paired(devices, device, READ))
-    await desk.book.reached.wait()
+    await session_service.book.reached.wait()
     entering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await entering
-    desk.book.go_on.set()
+    session_service.book.go_on.set()
     await devices.expire()
     assert [d.id for d in (await devices.list(ADMIN))[1]] == [device.id]
 
@@ -400,11 +400,11 @@ async def test_who_no_longer_wants_to_be_told_is_not() -> None:
 
 
 async def test_devices_that_were_not_opened_let_nobody_in_and_keep_nothing() -> None:
-    desk = Desk()
-    devices = Devices(book=desk.book, clock=desk.clock, verify=lambda *_: True)
+    session_service = Desk()
+    devices = Devices(book=session_service.book, clock=session_service.clock, verify=lambda *_: True)
     with pytest.raises(RuntimeError, match="not opened"):
         await devices.enter(Device().visitor(), token=None, silent=True)
-    assert desk.book.saves == 0
+    assert session_service.book.saves == 0
     await devices.open()
     tokens = {await paired(devices, Device()) for _ in range(2)}
     assert len(tokens) == 2

@@ -1,4 +1,4 @@
-"""The one door: what it refuses, what it accepts, and what leaving means."""
+"""The one source: what it refuses, what it accepts, and what leaving means."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Door:
+def source() -> Door:
     return Door()
 
 
@@ -84,40 +84,40 @@ def ask(*messages: Message, **changes: Any) -> RunRequest:
 # Coming in
 
 
-def test_the_secret_in_force_decides_who_is_let_in(door: Door) -> None:
+def test_the_secret_in_force_decides_who_is_let_in(source: Door) -> None:
     credential = Credential(ClientAddress("203.0.113.7"), b"secret")
 
-    assert door.gateway.authenticate(credential).id == "operator"
+    assert source.gateway.authenticate(credential).id == "operator"
     with pytest.raises(Unauthenticated):
-        door.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
+        source.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
 
 
-def test_changed_settings_hold_for_the_next_request(door: Door) -> None:
-    door.settings = settings([agent("main"), agent("gamma")])
+def test_changed_settings_hold_for_the_next_request(source: Door) -> None:
+    source.settings = settings([agent("main"), agent("gamma")])
 
-    assert door.gateway.settings is door.settings
-    assert [found.id for found in door.gateway.agents(READER)] == ["main", "gamma"]
-    assert door.gateway.submit(OPERATOR, ask(model="gamma")).agent.id == "gamma"
+    assert source.gateway.settings is source.settings
+    assert [found.id for found in source.gateway.agents(READER)] == ["main", "gamma"]
+    assert source.gateway.submit(OPERATOR, ask(model="gamma")).agent.id == "gamma"
 
 
-async def test_every_door_checks_its_scope(door: Door) -> None:
+async def test_every_door_checks_its_scope(source: Door) -> None:
     with pytest.raises(Forbidden, match=r"operator\.read"):
-        door.gateway.agents(NOBODY)
+        source.gateway.agents(NOBODY)
     for principal in (NOBODY, READER):
         with pytest.raises(Forbidden, match=r"operator\.write"):
-            door.gateway.submit(principal, ask())
+            source.gateway.submit(principal, ask())
         with pytest.raises(Forbidden, match=r"operator\.write"):
-            door.gateway.abort(principal, "run-1", "stop")
+            source.gateway.abort(principal, "run-1", "stop")
     with pytest.raises(Forbidden, match=r"operator\.read"):
-        async with door.gateway.follow(NOBODY, door.running()):
+        async with source.gateway.follow(NOBODY, source.running()):
             pytest.fail("nobody may follow")
-    assert door.dispatcher.aborted == []
+    assert source.dispatcher.aborted == []
 
 
 # Accepting
 
 
-def test_an_accepted_run_holds_all_that_its_execution_needs(door: Door) -> None:
+def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) -> None:
     request = ask(
         system("Be brief."),
         user("hello"),
@@ -127,9 +127,9 @@ def test_an_accepted_run_holds_all_that_its_execution_needs(door: Door) -> None:
         on_leave=OnLeave.CONTINUE,
     )
 
-    accepted = door.gateway.submit(OPERATOR, request)
+    accepted = source.gateway.submit(OPERATOR, request)
 
-    assert door.dispatcher.runs == [accepted]
+    assert source.dispatcher.runs == [accepted]
     assert accepted == Run(
         id="id-1",
         agent=agent("beta"),
@@ -143,16 +143,16 @@ def test_an_accepted_run_holds_all_that_its_execution_needs(door: Door) -> None:
     )
 
 
-def test_without_key_or_user_the_session_is_the_runs_own(door: Door) -> None:
-    accepted = door.gateway.submit(OPERATOR, ask(door="ping"))
+def test_without_key_or_user_the_session_is_the_runs_own(source: Door) -> None:
+    accepted = source.gateway.submit(OPERATOR, ask(source="ping"))
 
     assert str(accepted.session_key) == f"agent:main:ping:{accepted.id}"
     assert accepted.one_off
-    assert door.gateway.submit(OPERATOR, ask()).session_key != accepted.session_key
+    assert source.gateway.submit(OPERATOR, ask()).session_key != accepted.session_key
 
 
-def test_a_user_keeps_a_session(door: Door) -> None:
-    first, second = (door.gateway.submit(OPERATOR, ask(user="Anna")) for _ in range(2))
+def test_a_user_keeps_a_session(source: Door) -> None:
+    first, second = (source.gateway.submit(OPERATOR, ask(user="Anna")) for _ in range(2))
 
     assert str(first.session_key) == "agent:main:openai-user:Anna"
     assert first.session_key == second.session_key
@@ -163,80 +163,80 @@ def test_a_user_keeps_a_session(door: Door) -> None:
     "messages", [(system("Be brief."),), (assistant("hi"),), (system("x"), assistant("hi"))]
 )
 def test_a_conversation_without_a_question_is_refused(
-    door: Door, messages: tuple[Message, ...]
+    source: Door, messages: tuple[Message, ...]
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        door.gateway.submit(OPERATOR, RunRequest(messages))
+        source.gateway.submit(OPERATOR, RunRequest(messages))
 
     assert refused.value.message == "Missing user message in `messages`."
     assert refused.value.param == "messages"
-    assert door.dispatcher.runs == []
+    assert source.dispatcher.runs == []
 
 
-def test_an_empty_conversation_is_refused(door: Door) -> None:
+def test_an_empty_conversation_is_refused(source: Door) -> None:
     with pytest.raises(InvalidRequest, match="Missing user message"):
-        door.gateway.submit(OPERATOR, RunRequest(()))
+        source.gateway.submit(OPERATOR, RunRequest(()))
 
 
-def test_a_tools_result_is_a_question(door: Door) -> None:
+def test_a_tools_result_is_a_question(source: Door) -> None:
     result = text_message(Role.TOOL, "42")
 
-    assert door.gateway.submit(OPERATOR, ask(result)).messages == (result,)
+    assert source.gateway.submit(OPERATOR, ask(result)).messages == (result,)
 
 
-def test_an_unknown_agent_is_refused_before_anything_happens(door: Door) -> None:
+def test_an_unknown_agent_is_refused_before_anything_happens(source: Door) -> None:
     with pytest.raises(UnknownAgent):
-        door.gateway.submit(OPERATOR, ask(model="gpt-4"))
-    assert door.dispatcher.runs == []
+        source.gateway.submit(OPERATOR, ask(model="gpt-4"))
+    assert source.dispatcher.runs == []
 
 
-def test_what_the_dispatcher_refuses_is_refused(door: Door) -> None:
-    door.dispatcher.refusal = SessionBusy("busy", retry_after=5)
+def test_what_the_dispatcher_refuses_is_refused(source: Door) -> None:
+    source.dispatcher.refusal = SessionBusy("busy", retry_after=5)
 
     with pytest.raises(SessionBusy):
-        door.gateway.submit(OPERATOR, ask())
+        source.gateway.submit(OPERATOR, ask())
 
 
 # Following and leaving
 
 
-async def test_a_follower_gets_every_event_from_where_it_asks(door: Door) -> None:
-    accepted = door.running()
-    door.log.append(accepted.id, END)
+async def test_a_follower_gets_every_event_from_where_it_asks(source: Door) -> None:
+    accepted = source.running()
+    source.log.append(accepted.id, END)
 
-    async with door.gateway.follow(READER, accepted) as events:
+    async with source.gateway.follow(READER, accepted) as events:
         assert [numbered async for told in events for numbered in told] == [
             NumberedEvent(1, TextDelta("h")),
             NumberedEvent(2, END),
         ]
-    async with door.gateway.follow(READER, accepted, after=1) as events:
+    async with source.gateway.follow(READER, accepted, after=1) as events:
         assert [numbered async for told in events for numbered in told] == [NumberedEvent(2, END)]
-    assert door.dispatcher.aborted == []
+    assert source.dispatcher.aborted == []
 
 
-async def test_leaving_before_the_end_stops_the_run(door: Door) -> None:
-    accepted = door.running()
+async def test_leaving_before_the_end_stops_the_run(source: Door) -> None:
+    accepted = source.running()
 
-    async with door.gateway.follow(OPERATOR, accepted) as events:
+    async with source.gateway.follow(OPERATOR, accepted) as events:
         await anext(events)
-        assert door.dispatcher.aborted == []
-    assert door.dispatcher.aborted == [(accepted.id, "The client left.")]
+        assert source.dispatcher.aborted == []
+    assert source.dispatcher.aborted == [(accepted.id, "The client left.")]
 
 
-async def test_leaving_before_the_first_event_stops_the_run(door: Door) -> None:
-    accepted = door.running()
+async def test_leaving_before_the_first_event_stops_the_run(source: Door) -> None:
+    accepted = source.running()
 
-    async with door.gateway.follow(OPERATOR, accepted):
+    async with source.gateway.follow(OPERATOR, accepted):
         pass
-    assert len(door.dispatcher.aborted) == 1
+    assert len(source.dispatcher.aborted) == 1
 
 
-async def test_a_follower_that_is_cancelled_has_left(door: Door) -> None:
-    accepted = door.running()
+async def test_a_follower_that_is_cancelled_has_left(source: Door) -> None:
+    accepted = source.running()
     waiting = asyncio.Event()
 
     async def follow() -> None:
-        async with door.gateway.follow(OPERATOR, accepted) as events:
+        async with source.gateway.follow(OPERATOR, accepted) as events:
             async for _ in events:
                 waiting.set()
 
@@ -245,74 +245,74 @@ async def test_a_follower_that_is_cancelled_has_left(door: Door) -> None:
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
 
-    assert door.dispatcher.aborted == [(accepted.id, "The client left.")]
+    assert source.dispatcher.aborted == [(accepted.id, "The client left.")]
 
 
-async def test_only_the_last_follower_to_leave_stops_the_run(door: Door) -> None:
-    accepted = door.running()
+async def test_only_the_last_follower_to_leave_stops_the_run(source: Door) -> None:
+    accepted = source.running()
 
-    async with door.gateway.follow(READER, accepted) as other:
-        async with door.gateway.follow(OPERATOR, accepted) as events:
+    async with source.gateway.follow(READER, accepted) as other:
+        async with source.gateway.follow(OPERATOR, accepted) as events:
             await anext(events)
-        assert door.dispatcher.aborted == []
+        assert source.dispatcher.aborted == []
         await anext(other)
-    assert len(door.dispatcher.aborted) == 1
+    assert len(source.dispatcher.aborted) == 1
 
 
-async def test_a_follower_who_comes_back_counts_anew(door: Door) -> None:
-    accepted = door.running(on_leave=OnLeave.ABORT)
+async def test_a_follower_who_comes_back_counts_anew(source: Door) -> None:
+    accepted = source.running(on_leave=OnLeave.ABORT)
     for expected in (1, 2):
-        async with door.gateway.follow(OPERATOR, accepted) as events:
+        async with source.gateway.follow(OPERATOR, accepted) as events:
             await anext(events)
-        assert len(door.dispatcher.aborted) == expected
+        assert len(source.dispatcher.aborted) == expected
 
 
-async def test_followers_of_another_run_do_not_keep_this_one(door: Door) -> None:
-    accepted, other = door.running(), door.running(run_id="run-2")
+async def test_followers_of_another_run_do_not_keep_this_one(source: Door) -> None:
+    accepted, other = source.running(), source.running(run_id="run-2")
 
-    async with door.gateway.follow(OPERATOR, other):
-        async with door.gateway.follow(OPERATOR, accepted):
+    async with source.gateway.follow(OPERATOR, other):
+        async with source.gateway.follow(OPERATOR, accepted):
             pass
-        assert [run_id for run_id, _ in door.dispatcher.aborted] == [accepted.id]
+        assert [run_id for run_id, _ in source.dispatcher.aborted] == [accepted.id]
 
 
-async def test_leaving_a_run_that_is_to_go_on_does_not_stop_it(door: Door) -> None:
-    accepted = door.running(on_leave=OnLeave.CONTINUE)
+async def test_leaving_a_run_that_is_to_go_on_does_not_stop_it(source: Door) -> None:
+    accepted = source.running(on_leave=OnLeave.CONTINUE)
 
-    async with door.gateway.follow(OPERATOR, accepted) as events:
+    async with source.gateway.follow(OPERATOR, accepted) as events:
         await anext(events)
-    assert door.dispatcher.aborted == []
+    assert source.dispatcher.aborted == []
 
 
-async def test_leaving_after_the_end_stops_nothing(door: Door) -> None:
-    accepted = door.running()
-    door.log.append(accepted.id, END)
+async def test_leaving_after_the_end_stops_nothing(source: Door) -> None:
+    accepted = source.running()
+    source.log.append(accepted.id, END)
 
-    async with door.gateway.follow(OPERATOR, accepted) as events:
+    async with source.gateway.follow(OPERATOR, accepted) as events:
         async for told in events:
             if told.ending == END:
                 break
-    assert door.dispatcher.aborted == []
+    assert source.dispatcher.aborted == []
 
 
-async def test_whoever_follows_an_unknown_run_is_told(door: Door) -> None:
-    async with door.gateway.follow(OPERATOR, run("forgotten")) as events:
+async def test_whoever_follows_an_unknown_run_is_told(source: Door) -> None:
+    async with source.gateway.follow(OPERATOR, run("forgotten")) as events:
         with pytest.raises(UnknownRun):
             await anext(events)
 
 
-async def test_a_run_is_stopped_on_request(door: Door) -> None:
-    accepted = door.running()
+async def test_a_run_is_stopped_on_request(source: Door) -> None:
+    accepted = source.running()
 
-    assert door.gateway.abort(OPERATOR, accepted.id, "enough")
-    assert not door.gateway.abort(OPERATOR, "forgotten", "enough")
-    assert door.dispatcher.aborted == [(accepted.id, "enough"), ("forgotten", "enough")]
+    assert source.gateway.abort(OPERATOR, accepted.id, "enough")
+    assert not source.gateway.abort(OPERATOR, "forgotten", "enough")
+    assert source.dispatcher.aborted == [(accepted.id, "enough"), ("forgotten", "enough")]
 
 
-async def test_draining_is_the_dispatchers(door: Door) -> None:
-    await door.gateway.drain(20.0)
+async def test_draining_is_the_dispatchers(source: Door) -> None:
+    await source.gateway.drain(20.0)
 
-    assert door.dispatcher.drained == [20.0]
+    assert source.dispatcher.drained == [20.0]
 
 
 async def test_a_question_is_answered_from_door_to_store() -> None:

@@ -12,7 +12,7 @@ from opensoul.domain.execution.recovery import recover
 from opensoul.domain.messages import Message, Reasoning, Role, Text
 from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
 from opensoul.domain.ports import SessionCatalog, Turn
-from opensoul.domain.runs.events import EventSpan, Failed, Finished, RunEvent, Started
+from opensoul.domain.runs.events import EventBatch, Failed, Finished, RunEvent, Started
 from opensoul.domain.runs.records import RunStatus, record_of
 from tests.fakes.domain import FakeRunLog, assistant, run, user
 
@@ -103,10 +103,10 @@ async def test_usage_that_nobody_counted_is_told_as_unknown() -> None:
 class ShortLog(FakeRunLog):
     """Has forgotten how its Runs began."""
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         return self._gone()
 
-    async def _gone(self) -> AsyncIterator[EventSpan]:
+    async def _gone(self) -> AsyncIterator[EventBatch]:
         raise EventsExpired("gone")
         yield
 

@@ -39,7 +39,7 @@ async def office() -> AsyncIterator[SlowOffice]:
 
 
 def begin(office: SlowOffice, change: str) -> asyncio.Task[Any]:
-    work = getattr(office.desk, change)(ADMIN, TALK, *MORE.get(change, ()))
+    work = getattr(office.session_service, change)(ADMIN, TALK, *MORE.get(change, ()))
     return asyncio.create_task(work)
 
 
@@ -215,7 +215,7 @@ async def test_what_is_expected_of_a_session_is_looked_at_when_it_is_changed(
     first = begin(office, "compact")
     await gate.reached.wait()
     expected = Expected(info.session_id)
-    second = asyncio.create_task(office.desk.reset(ADMIN, TALK, expected=expected))
+    second = asyncio.create_task(office.session_service.reset(ADMIN, TALK, expected=expected))
     await asyncio.sleep(0)  # It finds what it expects, and waits.
 
     gate.opened.set()
@@ -231,7 +231,7 @@ async def test_settings_are_changed_beside_a_run(office: SlowOffice) -> None:
     office.dispatcher.dispatch(run("ahead"))
     await gate.reached.wait()
 
-    info = await office.desk.patch(ADMIN, TALK, {"label": "Talk"})
+    info = await office.session_service.patch(ADMIN, TALK, {"label": "Talk"})
 
     assert dict(info.settings) == {"label": "Talk"}
     gate.opened.set()
@@ -240,11 +240,11 @@ async def test_settings_are_changed_beside_a_run(office: SlowOffice) -> None:
 
 async def test_a_label_is_not_free_while_somebody_who_left_gets_it(office: SlowOffice) -> None:
     office.slow.gates["patch"] = gate = Gate()
-    first = asyncio.create_task(office.desk.patch(ADMIN, TALK, {"label": "Talk"}))
+    first = asyncio.create_task(office.session_service.patch(ADMIN, TALK, {"label": "Talk"}))
     await gate.reached.wait()
     first.cancel()
     other = SessionKey("main", "other")
-    second = asyncio.create_task(office.desk.patch(ADMIN, other, {"label": "Talk"}))
+    second = asyncio.create_task(office.session_service.patch(ADMIN, other, {"label": "Talk"}))
     await asyncio.gather(first, return_exceptions=True)
 
     gate.opened.set()

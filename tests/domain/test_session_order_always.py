@@ -70,7 +70,7 @@ class OrderMachine(RuleBasedStateMachine):
         self.runner.run(self.office.slow.open())
         self.steps: list[Step] = []
         self.made: set[str] = set()
-        self.office.desk.on_change(lambda *_: self.made.add(CURRENT.get()))
+        self.office.session_service.on_change(lambda *_: self.made.add(CURRENT.get()))
 
     @precondition(lambda self: len(self.steps) < MOST)
     @rule(rounds=st.integers(0, 6))
@@ -92,7 +92,7 @@ class OrderMachine(RuleBasedStateMachine):
             name = f"{kind}-{len(self.steps)}"
             more: tuple[Any, ...] = {"compact": (3,), "inject": (f"i {name}",)}.get(kind, ())
             CURRENT.set(name)
-            task = asyncio.create_task(getattr(self.office.desk, kind)(ADMIN, TALK, *more))
+            task = asyncio.create_task(getattr(self.office.session_service, kind)(ADMIN, TALK, *more))
             self.steps.append(Step(name, kind, task=task))
             await go_on(1 + rounds)  # In the first round it takes its place.
 

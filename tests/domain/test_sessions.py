@@ -139,7 +139,7 @@ def bound(
         agent_header=agent_header,
         session_key=session_key,
         user=user,
-        door="openai",
+        source="openai",
         new_id="id-1",
     )
 

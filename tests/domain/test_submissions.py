@@ -79,33 +79,33 @@ class Door:
 
 
 @pytest.fixture
-def door() -> Door:
+def source() -> Door:
     return Door()
 
 
-async def test_the_key_becomes_the_id_and_is_reserved_before_the_run_begins(door: Door) -> None:
+async def test_the_key_becomes_the_id_and_is_reserved_before_the_run_begins(source: Door) -> None:
     order: list[str] = []
-    door.gateway.on_run(lambda record: order.append("told"))
+    source.gateway.on_run(lambda record: order.append("told"))
 
-    submission = await door.gateway.submit_once(
+    submission = await source.gateway.submit_once(
         WRITER, HELLO, "K", accepted=lambda record: order.append("accepted")
     )
 
     assert submission.fresh
     assert submission.record.id == "K"
     assert str(submission.record.session_key) == "agent:main:trip"
-    assert "K" in door.log.records
-    assert [run.id for run in door.dispatcher.runs] == ["K"]
+    assert "K" in source.log.records
+    assert [run.id for run in source.dispatcher.runs] == ["K"]
     assert order == ["accepted", "told"]
 
 
-async def test_of_equal_requests_at_once_one_begins_the_run(door: Door) -> None:
-    asking = (door.gateway.submit_once(WRITER, HELLO, "K") for _ in range(10))
+async def test_of_equal_requests_at_once_one_begins_the_run(source: Door) -> None:
+    asking = (source.gateway.submit_once(WRITER, HELLO, "K") for _ in range(10))
 
     submissions = await asyncio.gather(*asking)
 
     assert sum(submission.fresh for submission in submissions) == 1
-    assert len(door.dispatcher.runs) == 1
+    assert len(source.dispatcher.runs) == 1
 
 
 BASE = RunRequest(
@@ -141,7 +141,7 @@ DIFFERENT: Mapping[str, Sequence[object]] = {
     "agent_id": ["beta"],
     "session_key": ["other", None],
     "on_leave": [OnLeave.CONTINUE],
-    "door": ["chat"],
+    "source": ["chat"],
     "thinking": [None, "high"],
     "timeout": [None, 31, 0.3],
 }
@@ -156,7 +156,7 @@ SAME: Mapping[str, Sequence[object]] = {
     "session_key": ["agent:main:trip", " trip "],
     # A session key wins over the user.
     "user": ["ann"],
-    # What the door may ask for is no part of what is asked.
+    # What the source may ask for is no part of what is asked.
     "reserved_keys": [True],
     "thinking": [" LOW", "on"],
     "timeout": [30.0],
@@ -178,36 +178,36 @@ def changed(values: Mapping[str, Sequence[object]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("other", changed(DIFFERENT))
-async def test_another_request_under_a_used_key_is_refused(door: Door, other: RunRequest) -> None:
-    await door.gateway.submit_once(WRITER, BASE, "K")
+async def test_another_request_under_a_used_key_is_refused(source: Door, other: RunRequest) -> None:
+    await source.gateway.submit_once(WRITER, BASE, "K")
 
     with pytest.raises(KeyReused, match="another request"):
-        await door.gateway.submit_once(WRITER, other, "K")
+        await source.gateway.submit_once(WRITER, other, "K")
 
-    assert len(door.dispatcher.runs) == 1
+    assert len(source.dispatcher.runs) == 1
 
 
 @pytest.mark.parametrize("same", changed(SAME))
 async def test_a_request_that_is_spelled_in_another_way_is_the_same(
-    door: Door, same: RunRequest
+    source: Door, same: RunRequest
 ) -> None:
-    await door.gateway.submit_once(WRITER, BASE, "K")
+    await source.gateway.submit_once(WRITER, BASE, "K")
 
-    assert not (await door.gateway.submit_once(WRITER, same, "K")).fresh
+    assert not (await source.gateway.submit_once(WRITER, same, "K")).fresh
 
 
-async def test_another_user_is_another_session(door: Door) -> None:
-    await door.gateway.submit_once(WRITER, replace(BASE, session_key=None, user="ann"), "K")
+async def test_another_user_is_another_session(source: Door) -> None:
+    await source.gateway.submit_once(WRITER, replace(BASE, session_key=None, user="ann"), "K")
 
     with pytest.raises(KeyReused):
-        await door.gateway.submit_once(WRITER, replace(BASE, session_key=None, user="bob"), "K")
+        await source.gateway.submit_once(WRITER, replace(BASE, session_key=None, user="bob"), "K")
 
 
-async def test_a_digest_is_the_same_in_every_version_of_that_number(door: Door) -> None:
+async def test_a_digest_is_the_same_in_every_version_of_that_number(source: Door) -> None:
     """Where this fails, digests have changed: raise the version, and put in the new digest."""
-    await door.gateway.submit_once(WRITER, replace(BASE, messages=(PICTURE,)), "K")
+    await source.gateway.submit_once(WRITER, replace(BASE, messages=(PICTURE,)), "K")
 
-    assert door.log.records["K"].fingerprint == (
+    assert source.log.records["K"].fingerprint == (
         "v2:0b0179b44859e29b4a7156af367ad26cb43bd9cb5d2588807b700c964b2a3e3d"
     )
 
@@ -217,28 +217,28 @@ async def test_a_digest_is_the_same_in_every_version_of_that_number(door: Door) 
     ["3ab5e2c1" * 8, "v1:" + "3ab5e2c1" * 8, "v3:" + "3ab5e2c1" * 8],
 )
 async def test_a_key_that_another_version_of_the_gateway_kept_still_gets_its_run(
-    door: Door, stored: str
+    source: Door, stored: str
 ) -> None:
-    await door.log.reserve(record_of(run("K"), fingerprint=stored))
+    await source.log.reserve(record_of(run("K"), fingerprint=stored))
 
-    assert not (await door.gateway.submit_once(WRITER, BASE, "K")).fresh
-    assert door.dispatcher.runs == []
+    assert not (await source.gateway.submit_once(WRITER, BASE, "K")).fresh
+    assert source.dispatcher.runs == []
 
 
-async def test_the_id_of_a_run_that_was_begun_without_a_key_is_no_key(door: Door) -> None:
-    await door.log.reserve(record_of(run("K")))
+async def test_the_id_of_a_run_that_was_begun_without_a_key_is_no_key(source: Door) -> None:
+    await source.log.reserve(record_of(run("K")))
 
     with pytest.raises(KeyReused):
-        await door.gateway.submit_once(WRITER, BASE, "K")
+        await source.gateway.submit_once(WRITER, BASE, "K")
 
 
-async def test_a_refused_run_leaves_its_key_free(door: Door) -> None:
-    door.dispatcher.refusal = SessionBusy("full")
+async def test_a_refused_run_leaves_its_key_free(source: Door) -> None:
+    source.dispatcher.refusal = SessionBusy("full")
     with pytest.raises(SessionBusy):
-        await door.gateway.submit_once(WRITER, HELLO, "K")
-    door.dispatcher.refusal = None
+        await source.gateway.submit_once(WRITER, HELLO, "K")
+    source.dispatcher.refusal = None
 
-    assert (await door.gateway.submit_once(WRITER, HELLO, "K")).fresh
+    assert (await source.gateway.submit_once(WRITER, HELLO, "K")).fresh
 
 
 class SlowLog(FakeRunLog):
@@ -271,8 +271,8 @@ class TellingDispatcher(FakeDispatcher):
 
 async def test_who_stops_waiting_does_not_leave_a_key_without_a_run() -> None:
     log, dispatcher = SlowLog(), TellingDispatcher()
-    door = Door(log=log, dispatcher=dispatcher)
-    asking = asyncio.create_task(door.gateway.submit_once(WRITER, HELLO, "K"))
+    source = Door(log=log, dispatcher=dispatcher)
+    asking = asyncio.create_task(source.gateway.submit_once(WRITER, HELLO, "K"))
     await log.asked.wait()
 
     asking.cancel()
@@ -283,18 +283,18 @@ async def test_who_stops_waiting_does_not_leave_a_key_without_a_run() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "   ", "x" * 257, "a\nb", "\ud800"])
-async def test_a_key_is_short_and_plain(door: Door, key: str) -> None:
+async def test_a_key_is_short_and_plain(source: Door, key: str) -> None:
     with pytest.raises(InvalidRequest, match="idempotencyKey"):
-        await door.gateway.submit_once(WRITER, HELLO, key)
+        await source.gateway.submit_once(WRITER, HELLO, key)
 
-    assert door.log.records == {}
+    assert source.log.records == {}
 
 
-async def test_asking_needs_write(door: Door) -> None:
+async def test_asking_needs_write(source: Door) -> None:
     reader = Principal("reader", frozenset({Scope.READ}), "token")
 
     with pytest.raises(Forbidden):
-        await door.gateway.submit_once(reader, HELLO, "K")
+        await source.gateway.submit_once(reader, HELLO, "K")
 
 
 @pytest.mark.parametrize(
@@ -310,31 +310,31 @@ async def test_a_blocked_session_is_refused_before_anything_happens(
     allow: bool, chosen: Mapping[str, str], refused: bool
 ) -> None:
     sessions = SessionSettings(send_policy=SendPolicy(default_allow=allow))
-    door = Door(settings=settings(sessions=sessions), chosen=chosen)
+    source = Door(settings=settings(sessions=sessions), chosen=chosen)
 
     if refused:
         with pytest.raises(SendBlocked):
-            await door.gateway.submit_once(WRITER, HELLO, "K")
-        assert door.log.records == {}
+            await source.gateway.submit_once(WRITER, HELLO, "K")
+        assert source.log.records == {}
     else:
-        assert (await door.gateway.submit_once(WRITER, HELLO, "K")).fresh
+        assert (await source.gateway.submit_once(WRITER, HELLO, "K")).fresh
 
 
-async def test_keys_of_children_are_for_who_may_use_them(door: Door) -> None:
+async def test_keys_of_children_are_for_who_may_use_them(source: Door) -> None:
     asked = RunRequest(messages=(user("hi"),), session_key="agent:main:subagent:abc")
     with pytest.raises(SessionKeyInvalid, match="reserved"):
-        await door.gateway.submit_once(WRITER, asked, "K")
+        await source.gateway.submit_once(WRITER, asked, "K")
 
     allowed = RunRequest(
         messages=(user("hi"),), session_key="agent:main:subagent:abc", reserved_keys=True
     )
-    assert (await door.gateway.submit_once(WRITER, allowed, "K")).fresh
+    assert (await source.gateway.submit_once(WRITER, allowed, "K")).fresh
 
 
-async def test_a_request_can_set_how_much_is_thought(door: Door) -> None:
-    await door.gateway.submit_once(WRITER, replace(HELLO, thinking="max"), "K")
+async def test_a_request_can_set_how_much_is_thought(source: Door) -> None:
+    await source.gateway.submit_once(WRITER, replace(HELLO, thinking="max"), "K")
 
-    assert door.dispatcher.runs[0].thinking == "high"
+    assert source.dispatcher.runs[0].thinking == "high"
 
 
 @pytest.mark.parametrize(
@@ -354,49 +354,49 @@ async def test_a_request_can_set_how_much_is_thought(door: Door) -> None:
 async def test_a_request_can_shorten_its_time_and_not_lengthen_it(
     configured: float | None, asked: float | None, limit: float | None
 ) -> None:
-    door = Door(settings=settings([agent(timeout=configured)]))
+    source = Door(settings=settings([agent(timeout=configured)]))
 
-    door.gateway.submit(WRITER, replace(HELLO, timeout=asked))
+    source.gateway.submit(WRITER, replace(HELLO, timeout=asked))
 
-    assert door.dispatcher.runs[0].agent.timeout == limit
+    assert source.dispatcher.runs[0].agent.timeout == limit
 
 
 @pytest.mark.parametrize("asked", [-1, -0.001, math.nan, math.inf, -math.inf])
-async def test_a_time_that_is_none_is_refused(door: Door, asked: float) -> None:
+async def test_a_time_that_is_none_is_refused(source: Door, asked: float) -> None:
     with pytest.raises(InvalidRequest, match="timeout must be a number of seconds") as refused:
-        door.gateway.submit(WRITER, replace(HELLO, timeout=asked))
+        source.gateway.submit(WRITER, replace(HELLO, timeout=asked))
 
     assert refused.value.param == "timeout"
-    assert door.dispatcher.runs == []
+    assert source.dispatcher.runs == []
 
 
-async def test_runs_are_seen_and_stopped_by_their_id_and_by_their_session(door: Door) -> None:
+async def test_runs_are_seen_and_stopped_by_their_id_and_by_their_session(source: Door) -> None:
     for key in ("K", "L"):
-        await door.gateway.submit_once(WRITER, HELLO, key)
+        await source.gateway.submit_once(WRITER, HELLO, key)
 
-    assert (await door.gateway.run(WRITER, "K")).id == "K"
-    assert {record.id for record in (await door.gateway.runs(WRITER, RunQuery())).runs} == {
+    assert (await source.gateway.run(WRITER, "K")).id == "K"
+    assert {record.id for record in (await source.gateway.runs(WRITER, RunQuery())).runs} == {
         "K",
         "L",
     }
-    trip = door.gateway.session_key("trip")
-    assert [run.id for run in door.gateway.active(WRITER, trip)] == ["K", "L"]
-    assert door.gateway.abort_session(WRITER, trip, "enough") == ("K", "L")
+    trip = source.gateway.session_key("trip")
+    assert [run.id for run in source.gateway.active(WRITER, trip)] == ["K", "L"]
+    assert source.gateway.abort_session(WRITER, trip, "enough") == ("K", "L")
     # Those that wait go first, so that none of them begins.
-    assert [run_id for run_id, _ in door.dispatcher.aborted] == ["L", "K"]
+    assert [run_id for run_id, _ in source.dispatcher.aborted] == ["L", "K"]
     with pytest.raises(UnknownRun):
-        await door.gateway.run(WRITER, "unknown")
+        await source.gateway.run(WRITER, "unknown")
     with pytest.raises(UnknownRun):
-        await door.gateway.wait(WRITER, "unknown", 0)
-    assert (await door.gateway.wait(WRITER, "K", 0)).id == "K"
+        await source.gateway.wait(WRITER, "unknown", 0)
+    assert (await source.gateway.wait(WRITER, "K", 0)).id == "K"
 
 
-async def test_who_no_longer_wants_to_know_of_runs_is_not_told(door: Door) -> None:
+async def test_who_no_longer_wants_to_know_of_runs_is_not_told(source: Door) -> None:
     told: list[RunRecord] = []
-    stop = door.gateway.on_run(told.append)
-    door.gateway.submit(WRITER, HELLO)
+    stop = source.gateway.on_run(told.append)
+    source.gateway.submit(WRITER, HELLO)
     stop()
-    door.gateway.submit(WRITER, HELLO)
+    source.gateway.submit(WRITER, HELLO)
 
     assert len(told) == 1
 

@@ -91,7 +91,7 @@ async def test_a_request_that_is_sent_again_is_carried_out_once_at_most(
         async with gateway, AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(connect(gateway)) for _ in range(CLIENTS)]
             askers = [Asker(client, n, stop) for n, client in enumerate(clients)]
-            tasks = [asyncio.create_task(asker.go_on()) for asker in askers]
+            tasks = [asyncio.create_task(principal.go_on()) for principal in askers]
             for _ in range(KILLS):
                 await asyncio.sleep(moments.uniform(0.05, 0.8))  # Any moment is as good as another.
                 await asyncio.to_thread(gateway.kill)
@@ -99,7 +99,7 @@ async def test_a_request_that_is_sent_again_is_carried_out_once_at_most(
             stop.set()
             async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(*tasks)
-            results = {key: r for asker in askers for key, r in asker.results.items()}
+            results = {key: r for principal in askers for key, r in principal.results.items()}
             await check(clients[0], results, provider)
 
 

@@ -20,7 +20,7 @@ from opensoul.domain.models.calls import (
     Usage,
 )
 from opensoul.domain.ports import StoredSession, Transcript, Turn
-from opensoul.domain.runs.events import TERMINAL, Answered, EventSpan, RunEvent, RunnerEvent
+from opensoul.domain.runs.events import TERMINAL, Answered, EventBatch, RunEvent, RunnerEvent
 from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, status_after
 from opensoul.domain.runs.spec import Run
 from opensoul.domain.sessions.history import newest_that_fit
@@ -259,11 +259,11 @@ class FakeRunLog:
             self._grown[run_id] = asyncio.Event()
         return len(told)
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Raises UnknownRun when the first events are asked for."""
         return _Following(self, run_id, after)
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         return self.follow(run_id, after)
 
     async def growth(self, run_id: str) -> None:
@@ -319,7 +319,7 @@ class _Following:
     def __aiter__(self) -> _Following:
         return self
 
-    async def __anext__(self) -> EventSpan:
+    async def __anext__(self) -> EventBatch:
         if self._run_id not in self._log.events:
             raise UnknownRun(f"no run {self._run_id!r}")
         events = self._log.events[self._run_id]
@@ -327,7 +327,7 @@ class _Following:
             if events and isinstance(events[-1], TERMINAL):
                 raise StopAsyncIteration
             await self._log.growth(self._run_id)
-        told = EventSpan(self._seq + 1, tuple(events[self._seq :]))
+        told = EventBatch(self._seq + 1, tuple(events[self._seq :]))
         self._seq = told.last
         return told
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.transports.http import access_log as writer
-from opensoul.adapters.transports.http.context import Exchange
+from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.domain.access.addresses import ClientAddress
 
 from .app import Harness
@@ -96,7 +96,7 @@ async def test_a_line_is_written_only_when_the_stream_has_ended(
 
 
 async def test_an_exchange_without_any_answer_was_cut(access_log: AccessLog) -> None:
-    exchange = Exchange("r", ClientAddress("127.0.0.1"), body_limit=0)
+    exchange = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
 
     writer.write({"method": "GET", "path": "/ä\n"}, exchange)
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.transports.openai.chat.parameters import NEUTRAL, PASSED_ON
-from opensoul.adapters.transports.openai.chat.request import Asked, read_asked
+from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_asked
 from opensoul.domain.errors import InvalidRequest, Unsupported
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
 
 from .client import HI, Client
 
 
-def read(**fields: Any) -> Asked:
+def read(**fields: Any) -> ChatRequest:
     return read_asked({"messages": HI, **fields})
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.transports.http.context import KEY, Exchange
-from opensoul.adapters.transports.http.deadline import Alarm
+from opensoul.adapters.transports.http.context import KEY, RequestContext
+from opensoul.adapters.transports.http.deadline import ReusableDeadline
 from opensoul.adapters.transports.http.middleware import Middleware
 from opensoul.adapters.transports.openai.chat.answers import Head
 from opensoul.adapters.transports.openai.chat.feed import Feed
@@ -87,7 +87,7 @@ async def test_what_was_entered_is_left_however_the_exchange_ends() -> None:
             let_go.set()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        exchange: Exchange = scope[KEY]
+        exchange: RequestContext = scope[KEY]
         await exchange.enter(held())
         await asyncio.Event().wait()
 
@@ -119,9 +119,9 @@ async def test_headers_that_the_application_set_win_over_the_usual_ones() -> Non
 async def test_an_alarm_rings_only_when_nobody_winds_it() -> None:
     rung: list[str] = []
     heard = asyncio.Event()
-    resting = Alarm(0.001, lambda: rung.append("resting"))
-    stopped = Alarm(0.001, lambda: rung.append("stopped"))
-    wound = Alarm(0.01, heard.set)
+    resting = ReusableDeadline(0.001, lambda: rung.append("resting"))
+    stopped = ReusableDeadline(0.001, lambda: rung.append("stopped"))
+    wound = ReusableDeadline(0.01, heard.set)
     for alarm in (resting, stopped, wound):
         alarm.wind()
         alarm.wind()
@@ -138,7 +138,7 @@ async def test_an_alarm_rings_only_when_nobody_winds_it() -> None:
 
 def test_nobody_is_taken_for_somebody() -> None:
     with pytest.raises(Unauthenticated):
-        _ = Exchange("r", ClientAddress("127.0.0.1"), body_limit=0).asker
+        _ = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0).principal
 
 
 class Broken(Frames):
@@ -154,7 +154,7 @@ class Broken(Frames):
 async def test_a_stream_that_breaks_inside_says_only_that_it_broke(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    exchange = Exchange("r", ClientAddress("127.0.0.1"), body_limit=0)
+    exchange = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
     head = Head("chatcmpl_1", 1, "opensoul")
     events = told([TextDelta("x")], [TextDelta("y")])
     feed = Feed(events, Broken(head, include_usage=False), exchange, patience=10)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
 from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
-from opensoul.adapters.transports.http.context import Exchange
+from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.adapters.transports.openai.chat.answers import Head, collect
 from opensoul.adapters.transports.openai.chat.feed import Feed
 from opensoul.adapters.transports.openai.chat.sse import Frames
@@ -28,7 +28,7 @@ from opensoul.domain.errors import (
     RunFailed,
 )
 from opensoul.domain.models.calls import ModelFinished, ReasoningDelta, StopReason, TextDelta, Usage
-from opensoul.domain.runs.events import Aborted, EventSpan, Failed, Finished, RunEvent, Started
+from opensoul.domain.runs.events import Aborted, EventBatch, Failed, Finished, RunEvent, Started
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.sessions.keys import SessionKey
 
@@ -274,16 +274,16 @@ async def test_the_head_waits_for_something_worth_telling(gateway: Harness) -> N
         await until(wire, b"data: [DONE]\n\n")
 
 
-async def told(*spans: Sequence[RunEvent]) -> AsyncIterator[EventSpan]:
+async def told(*spans: Sequence[RunEvent]) -> AsyncIterator[EventBatch]:
     """The events of a run: what is in one sequence is told together."""
     first = 1
     for events in spans:
-        yield EventSpan(first, events)
+        yield EventBatch(first, events)
         first += len(events)
 
 
-def exchange() -> Exchange:
-    return Exchange("r", ClientAddress("127.0.0.1"), body_limit=0)
+def exchange() -> RequestContext:
+    return RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
 
 
 def frames() -> Frames:

@@ -29,7 +29,7 @@ from opensoul.domain.models.calls import Usage
 from opensoul.domain.models.directory import ModelDirectory
 from opensoul.domain.ports import Turn
 from opensoul.domain.services.gateway import Gateway
-from opensoul.domain.services.sessions import SessionDesk
+from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.settings import Settings, StoreSettings
 from tests.fakes.domain import (
     FakeClock,
@@ -90,7 +90,7 @@ class Bench:
             run_log=self.log,
             **times,
         )
-        self.desk = SessionDesk(
+        self.session_service = SessionService(
             settings=current,
             store=self.store,
             catalog=self.store,
@@ -99,20 +99,20 @@ class Bench:
         )
         presence = Presence(self.clock, "1")
         self.hub = Hub(gateway=self.gateway, clock=self.clock, presence=presence)
-        commands = Commands(self.gateway, self.desk, self.hub, self.clock, "1")
+        commands = Commands(self.gateway, self.session_service, self.hub, self.clock, "1")
         choices = ModelMethods(self.gateway, self.clock)
         self.chat = ChatMethods(
             self.gateway,
-            self.desk,
+            self.session_service,
             self.hub,
-            Outcomes(self.gateway, self.desk, self.hub),
+            Outcomes(self.gateway, self.session_service, self.hub),
             commands,
             self.clock,
         )
-        tell_changes(self.desk, self.hub, self.clock)
+        tell_changes(self.session_service, self.hub, self.clock)
         self.handlers: Handlers = {
-            **history(self.gateway, self.desk, self.hub, commands, choices.metadata),
-            **sessions(self.gateway, self.desk, self.hub, self.chat, **times),
+            **history(self.gateway, self.session_service, self.hub, commands, choices.metadata),
+            **sessions(self.gateway, self.session_service, self.hub, self.chat, **times),
             **self.chat.handlers(),
             **choices.handlers(),
         }

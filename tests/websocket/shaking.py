@@ -10,7 +10,7 @@ import pytest
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
 from opensoul.adapters.transports.control.handshake.handshake import Admitted, Caller, Handshake
 from opensoul.adapters.transports.control.protocol.frames import RequestFrame
-from opensoul.adapters.transports.control.protocol.problems import Refusal
+from opensoul.adapters.transports.control.protocol.problems import ConnectRejection
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.devices.proofs import Claim
 from opensoul.domain.access.lockout import Lockout
@@ -37,21 +37,21 @@ def auth_settings(mode: AuthMode = AuthMode.TOKEN) -> AuthSettings:
 class Bench:
     """`settings` may be replaced at any time."""
 
-    desk: Desk = field(default_factory=Desk)
+    session_service: Desk = field(default_factory=Desk)
     settings: Settings = field(default_factory=lambda: settings(auth=auth_settings()))
 
     async def open(self) -> Bench:
-        self.lockout = Lockout(self.desk.clock)
+        self.lockout = Lockout(self.session_service.clock)
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
             lockout=self.lockout,
             dispatcher=FakeDispatcher(),
             run_log=FakeRunLog(),
-            clock=self.desk.clock,
+            clock=self.session_service.clock,
             new_id=FakeIds(),
         )
-        self.devices: Devices = await self.desk.open()
+        self.devices: Devices = await self.session_service.open()
         self.handshake = Handshake(self.gateway, self.devices)
         return self
 
@@ -66,8 +66,8 @@ class Bench:
 
     async def refused(
         self, params: object, caller: Caller = LOCAL, method: str = "connect"
-    ) -> Refusal:
-        with pytest.raises(Refusal) as refused:
+    ) -> ConnectRejection:
+        with pytest.raises(ConnectRejection) as refused:
             await self.admit(params, caller, method)
         return refused.value
 
@@ -87,7 +87,7 @@ class Bench:
             client["platform"],
             client.get("deviceFamily", ""),
         )
-        at = self.desk.clock()
+        at = self.session_service.clock()
         proof = device.proof(claim, nonce=caller.nonce, at=at, version=version)
         params["device"] = {
             "id": proof.device_id,
@@ -118,7 +118,7 @@ def connect(
     }
 
 
-def details(refusal: Refusal) -> dict[str, Any]:
+def details(refusal: ConnectRejection) -> dict[str, Any]:
     found = refusal.error.details
     assert isinstance(found, dict)
     return found

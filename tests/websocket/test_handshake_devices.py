@@ -46,7 +46,7 @@ async def test_at_this_machine_the_secret_pairs_a_device_without_asking(
     admitted = await bench.admit(params)
     assert admitted.minted is not None
     assert (admitted.minted.role, *admitted.minted.scopes) == (Role.OPERATOR, Scope.READ)
-    assert admitted.minted.issued_at == bench.desk.clock()
+    assert admitted.minted.issued_at == bench.session_service.clock()
     assert (admitted.device_id, admitted.method) == (device.id, "token")
     assert admitted.principal.id == f"device:{device.id}"
     assert admitted.principal.scopes == {Scope.READ}
@@ -156,7 +156,7 @@ async def test_a_token_is_of_no_use_to_another_device_or_without_one(bench: Benc
 async def test_pairing_outlives_a_restart(bench: Bench) -> None:
     device = Device()
     token = await paired(bench, device)
-    again = await Bench(desk=bench.desk).open()
+    again = await Bench(session_service=bench.session_service).open()
     assert (await again.admit(again.signed(device, token=token, scopes=READ))).device_id
 
 
@@ -304,11 +304,11 @@ async def test_a_node_is_paired_as_one_and_has_no_scopes(bench: Bench) -> None:
 
 
 async def test_what_the_gateway_cannot_do_now_is_worth_another_try(bench: Bench) -> None:
-    bench.desk.book.failure = StoreFailed("devices.json cannot be written: full")
+    bench.session_service.book.failure = StoreFailed("devices.json cannot be written: full")
     refusal = await bench.refused(bench.signed(Device(), token=SECRET))
     assert (refusal.error.code, refusal.error.retryable) == ("UNAVAILABLE", True)
     assert refusal.close_code == 1013
-    bench.desk.book.failure = None
+    bench.session_service.book.failure = None
     for number in range(MAX_PENDING):
         visitor = Visitor(f"d{number}", "k", Role.OPERATOR, frozenset())
         with pytest.raises(PairingRequired):

@@ -40,7 +40,7 @@ class Bell:
         self.log = GatedLog()
         self.bench = Bench(log=self.log)
         bench = self.bench
-        outcomes = Outcomes(bench.gateway, bench.desk, bench.hub)
+        outcomes = Outcomes(bench.gateway, bench.session_service, bench.hub)
         self.heartbeats = Heartbeats(bench.gateway, bench.hub, outcomes, bench.clock, bench.new_id)
 
     async def wake(self, text: str) -> None:

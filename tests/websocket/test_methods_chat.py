@@ -40,9 +40,9 @@ def within(timeout: float | None) -> Settings:
     return settings([agent("main", target("acme/one"), timeout=timeout)])
 
 
-async def ending(bench: Bench, door: str, **more: Any) -> RunEvent:
-    """How the run ends that is begun at that door."""
-    method, params = DOORS[door]
+async def ending(bench: Bench, source: str, **more: Any) -> RunEvent:
+    """How the run ends that is begun at that source."""
+    method, params = DOORS[source]
     asking = asyncio.create_task(bench.ask(method, **params, **more))
     await asyncio.wait({asking}, timeout=10)
     if isinstance(error := asking.exception(), Exception):
@@ -51,7 +51,7 @@ async def ending(bench: Bench, door: str, **more: Any) -> RunEvent:
 
 
 @pytest.mark.parametrize(
-    ("door", "more", "configured", "limit"),
+    ("source", "more", "configured", "limit"),
     [
         ("agent", {"timeout": 0.004}, 600.0, "0.004"),
         ("agent", {"timeout": 0}, 0.003, "0.003"),
@@ -65,29 +65,29 @@ async def ending(bench: Bench, door: str, **more: Any) -> RunEvent:
     ],
 )
 async def test_a_client_shortens_the_time_of_its_run_and_does_not_lengthen_it(
-    bench: Bench, door: str, more: dict[str, Any], configured: float | None, limit: str
+    bench: Bench, source: str, more: dict[str, Any], configured: float | None, limit: str
 ) -> None:
     bench.settings = within(configured)
     bench.runner.script("K", Gate(), answered())
 
-    event = await ending(bench, door, **more)
+    event = await ending(bench, source, **more)
 
     assert event == Failed("run_timeout", f"The run took longer than the {limit} s it may.")
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_no_time_is_no_limit_where_none_is_configured(bench: Bench, door: str) -> None:
+@pytest.mark.parametrize("source", DOORS)
+async def test_no_time_is_no_limit_where_none_is_configured(bench: Bench, source: str) -> None:
     bench.settings = within(None)
-    name = "timeout" if door == "agent" else "timeoutMs"
+    name = "timeout" if source == "agent" else "timeoutMs"
 
-    assert isinstance(await ending(bench, door, **{name: 0}), Finished)
+    assert isinstance(await ending(bench, source, **{name: 0}), Finished)
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 86_401_000, "5", True])
-@pytest.mark.parametrize("door", DOORS)
-async def test_what_is_no_time_is_refused_by_name(bench: Bench, door: str, value: Any) -> None:
-    method, params = DOORS[door]
-    name = "timeout" if door == "agent" else "timeoutMs"
+@pytest.mark.parametrize("source", DOORS)
+async def test_what_is_no_time_is_refused_by_name(bench: Bench, source: str, value: Any) -> None:
+    method, params = DOORS[source]
+    name = "timeout" if source == "agent" else "timeoutMs"
 
     with pytest.raises(ValidationError, match=name):
         await bench.ask(method, **{**params, name: value})
@@ -113,12 +113,12 @@ async def fill(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("source", DOORS)
 async def test_a_client_that_is_told_of_enough_sessions_begins_no_run_in_another(
-    bench: Bench, door: str
+    bench: Bench, source: str
 ) -> None:
     await fill(bench)
-    method, params = DOORS[door]
+    method, params = DOORS[source]
 
     with pytest.raises(InvalidRequest, match="told of 2 sessions already"):
         await bench.ask(method, **params)
@@ -129,11 +129,11 @@ async def test_a_client_that_is_told_of_enough_sessions_begins_no_run_in_another
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("door", DOORS)
-async def test_it_may_go_on_in_those_it_is_told_of(bench: Bench, door: str) -> None:
+@pytest.mark.parametrize("source", DOORS)
+async def test_it_may_go_on_in_those_it_is_told_of(bench: Bench, source: str) -> None:
     await fill(bench)
-    method, params = DOORS[door]
-    place = "key" if door == "sessions.send" else "sessionKey"
+    method, params = DOORS[source]
+    place = "key" if source == "sessions.send" else "sessionKey"
 
     assert await bench.ask(method, **{**params, place: "two"})
 

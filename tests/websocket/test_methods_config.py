@@ -53,14 +53,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def session_service(tmp_path: Path) -> Desk:
     place = Place(tmp_path)
     place.write(TEXT)
     return Desk(place)
 
 
-async def test_the_configuration_is_shown_without_its_secrets(desk: Desk) -> None:
-    told = await desk.ask("config.get", connection("reader", READER))
+async def test_the_configuration_is_shown_without_its_secrets(session_service: Desk) -> None:
+    told = await session_service.ask("config.get", connection("reader", READER))
     assert "a secret of ours" not in json.dumps(told)
     assert (told["path"], told["exists"], told["valid"]) == ("[redacted]", True, True)
     assert told["hash"] == told["configRevisionHash"]
@@ -69,118 +69,118 @@ async def test_the_configuration_is_shown_without_its_secrets(desk: Desk) -> Non
     assert told["parsed"]["gateway"]["reload"] == {"mode": "hybrid"}
     assert "// where" not in told["raw"]
     assert (told["issues"], told["legacyIssues"]) == ([], [])
-    admin = await desk.ask("config.get")
-    assert admin["path"] == str(desk.place.file)
+    admin = await session_service.ask("config.get")
+    assert admin["path"] == str(session_service.place.file)
     assert "// where" in admin["raw"]
 
 
-async def test_what_is_wrong_with_the_file_is_told(desk: Desk) -> None:
-    desk.place.write("{\n gateway: { port: 'x' } }")
-    told = await desk.ask("config.get")
+async def test_what_is_wrong_with_the_file_is_told(session_service: Desk) -> None:
+    session_service.place.write("{\n gateway: { port: 'x' } }")
+    told = await session_service.ask("config.get")
     assert not told["valid"]
     assert told["issues"][0]["path"] == "gateway.port"
     assert told["issues"][0]["line"] == 2
 
 
-async def test_the_schema_is_one_for_forms(desk: Desk) -> None:
-    told = await desk.ask("config.schema")
+async def test_the_schema_is_one_for_forms(session_service: Desk) -> None:
+    told = await session_service.ask("config.schema")
     assert told["uiHints"]["gateway.auth.token"]["sensitive"]
     assert told["schema"]["properties"]["gateway"]
 
 
-async def test_a_patch_leaves_what_it_does_not_concern(desk: Desk) -> None:
+async def test_a_patch_leaves_what_it_does_not_concern(session_service: Desk) -> None:
     raw = '{ agents: { defaults: { maxWaiting: 5 } }, gateway: { auth: { token: "x" } } }'
     raw = raw.replace('"x"', '"__OPENSOUL_REDACTED__"')
-    told = await desk.ask("config.patch", raw=raw, baseHash=await desk.hash(), note="as asked")
-    assert (told["ok"], told["path"]) == (True, str(desk.place.file))
+    told = await session_service.ask("config.patch", raw=raw, baseHash=await session_service.hash(), note="as asked")
+    assert (told["ok"], told["path"]) == (True, str(session_service.place.file))
     assert told["restart"] == {
         "ok": False,
         "reason": "applied without a restart",
         "mode": "hybrid",
     }
-    text = desk.place.file.read_text()
+    text = session_service.place.file.read_text()
     assert "a secret of ours" in text
     assert "// where" in text
-    assert desk.place.load().settings.lanes.max_waiting == 5
+    assert session_service.place.load().settings.lanes.max_waiting == 5
     assert told["config"]["agents"]["defaults"]["maxWaiting"] == 5
 
 
-async def test_the_answer_waits_until_the_file_is_in_force(desk: Desk) -> None:
-    given: dict[str, Any] = {"raw": "{ logging: { level: 'warn' } }", "baseHash": await desk.hash()}
-    desk.in_force = "an older one"
-    desk.looked.clear()
-    asked = asyncio.create_task(desk.ask("config.patch", **given))
-    await desk.looked.wait()
+async def test_the_answer_waits_until_the_file_is_in_force(session_service: Desk) -> None:
+    given: dict[str, Any] = {"raw": "{ logging: { level: 'warn' } }", "baseHash": await session_service.hash()}
+    session_service.in_force = "an older one"
+    session_service.looked.clear()
+    asked = asyncio.create_task(session_service.ask("config.patch", **given))
+    await session_service.looked.wait()
     assert not asked.done()
-    desk.in_force = ""
+    session_service.in_force = ""
     assert (await asked)["ok"]
 
 
-async def test_what_waits_for_a_restart_is_named(desk: Desk) -> None:
+async def test_what_waits_for_a_restart_is_named(session_service: Desk) -> None:
     raw = '{ gateway: { port: 19000, bind: "loopback" }, session: { store: ":memory:" } }'
-    told = await desk.ask("config.patch", raw=raw, baseHash=await desk.hash())
+    told = await session_service.ask("config.patch", raw=raw, baseHash=await session_service.hash())
     assert told["restart"]["paths"] == ["gateway.port", "session.store"]
     assert "gateway.port, session.store" in told["restart"]["reason"]
 
 
-async def test_a_gateway_that_does_not_reload_says_so(desk: Desk) -> None:
-    desk.place.write('{ gateway: { reload: { mode: "off" } } }')
-    told = await desk.ask(
-        "config.patch", raw="{ logging: { level: 'warn' } }", baseHash=await desk.hash()
+async def test_a_gateway_that_does_not_reload_says_so(session_service: Desk) -> None:
+    session_service.place.write('{ gateway: { reload: { mode: "off" } } }')
+    told = await session_service.ask(
+        "config.patch", raw="{ logging: { level: 'warn' } }", baseHash=await session_service.hash()
     )
     assert told["restart"]["mode"] == "off"
     assert "restart the Gateway" in told["restart"]["reason"]
 
 
-async def test_a_text_replaces_the_file_with_its_secrets_put_back(desk: Desk) -> None:
-    shown = await desk.ask("config.get")
+async def test_a_text_replaces_the_file_with_its_secrets_put_back(session_service: Desk) -> None:
+    shown = await session_service.ask("config.get")
     raw = shown["raw"].replace("Molty", "Clawd")
-    told = await desk.ask("config.set", raw=raw, baseHash=shown["hash"])
+    told = await session_service.ask("config.set", raw=raw, baseHash=shown["hash"])
     assert (told["ok"], "restart" in told) == (True, False)
-    assert desk.place.file.read_text() == TEXT.replace("Molty", "Clawd")
-    told = await desk.ask("config.apply", raw=TEXT, baseHash=await desk.hash(), restartDelayMs=1)
+    assert session_service.place.file.read_text() == TEXT.replace("Molty", "Clawd")
+    told = await session_service.ask("config.apply", raw=TEXT, baseHash=await session_service.hash(), restartDelayMs=1)
     assert told["restart"]["reason"] == "applied without a restart"
-    assert desk.place.file.read_text() == TEXT
+    assert session_service.place.file.read_text() == TEXT
 
 
 @pytest.mark.parametrize("method", ["config.set", "config.apply", "config.patch"])
-async def test_an_edit_of_another_state_of_the_file_is_refused(desk: Desk, method: str) -> None:
+async def test_an_edit_of_another_state_of_the_file_is_refused(session_service: Desk, method: str) -> None:
     with pytest.raises(ConfigConflict, match="base hash required"):
-        await desk.ask(method, raw="{}")
+        await session_service.ask(method, raw="{}")
     with pytest.raises(ConfigConflict, match="changed since last load"):
-        await desk.ask(method, raw="{}", baseHash="0" * 64)
-    assert desk.place.file.read_text() == TEXT
+        await session_service.ask(method, raw="{}", baseHash="0" * 64)
+    assert session_service.place.file.read_text() == TEXT
 
 
-async def test_a_missing_file_can_be_written_without_a_hash(desk: Desk) -> None:
-    desk.place.file.unlink()
-    assert (await desk.ask("config.set", raw="{ logging: { level: 'warn' } }"))["ok"]
-    assert desk.place.load().settings.logging.level == "warn"
+async def test_a_missing_file_can_be_written_without_a_hash(session_service: Desk) -> None:
+    session_service.place.file.unlink()
+    assert (await session_service.ask("config.set", raw="{ logging: { level: 'warn' } }"))["ok"]
+    assert session_service.place.load().settings.logging.level == "warn"
 
 
 @pytest.mark.parametrize("method", ["config.set", "config.apply", "config.patch"])
-async def test_a_text_that_is_no_configuration_is_refused(desk: Desk, method: str) -> None:
+async def test_a_text_that_is_no_configuration_is_refused(session_service: Desk, method: str) -> None:
     with pytest.raises(InvalidRequest):
-        await desk.ask(method, raw="{", baseHash=await desk.hash())
-    assert desk.place.file.read_text() == TEXT
+        await session_service.ask(method, raw="{", baseHash=await session_service.hash())
+    assert session_service.place.file.read_text() == TEXT
 
 
-async def test_everything_that_would_be_wrong_is_told_and_nothing_written(desk: Desk) -> None:
+async def test_everything_that_would_be_wrong_is_told_and_nothing_written(session_service: Desk) -> None:
     raw = "{ gateway: { port: 'x' }, logging: { level: 'y' } }"
     with pytest.raises(AnswerFailed) as caught:
-        await desk.ask("config.apply", raw=raw, baseHash=await desk.hash())
+        await session_service.ask("config.apply", raw=raw, baseHash=await session_service.hash())
     error = caught.value.error
     assert error.code == "INVALID_REQUEST"
     assert error.message.startswith("invalid config: gateway.port")
     assert [one["path"] for one in error.details["issues"]] == ["gateway.port", "logging.level"]
-    assert desk.place.file.read_text() == TEXT
+    assert session_service.place.file.read_text() == TEXT
 
 
-async def test_parameters_are_closed(desk: Desk) -> None:
+async def test_parameters_are_closed(session_service: Desk) -> None:
     for method, params in (
         ("config.get", {"x": 1}),
         ("config.set", {"raw": "{}", "note": "x"}),
         ("config.patch", {"raw": "{}", "restartDelayMs": 60_001}),
     ):
         with pytest.raises(ValidationError):
-            await desk.ask(method, **params)
+            await session_service.ask(method, **params)

@@ -34,7 +34,7 @@ async def bench() -> AsyncIterator[Bench]:
     bench = Bench(settings(agents, models=directory))
     bench.handlers = {
         **bench.handlers,
-        **UsageMethods(bench.gateway, bench.desk, bench.clock).handlers(),
+        **UsageMethods(bench.gateway, bench.session_service, bench.clock).handlers(),
     }
     bench.clock.now = at("2026-03-30T12:00")
     await bench.store.open()

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 
-from opensoul.adapters.transports.control.broadcast.broadcaster import Source, Teller
+from opensoul.adapters.transports.control.broadcast.broadcaster import Source, RunBroadcaster
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
-from opensoul.domain.runs.events import EventSpan, Finished
+from opensoul.domain.runs.events import EventBatch, Finished
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.services.gateway import Events
 from opensoul.domain.sessions.keys import SessionKey
@@ -19,8 +19,8 @@ from .methods import connection, events
 ENDED = (TextDelta("x"), Finished(StopReason.STOP, Usage(1, 1), "fake/model"))
 
 
-async def _events(after: int) -> AsyncIterator[EventSpan]:
-    yield EventSpan(1, ENDED)
+async def _events(after: int) -> AsyncIterator[EventBatch]:
+    yield EventBatch(1, ENDED)
 
 
 async def test_a_run_is_not_delivered_while_the_one_before_it_looks_up_its_answer() -> None:
@@ -33,7 +33,7 @@ async def test_a_run_is_not_delivered_while_the_one_before_it_looks_up_its_answe
             await found.wait()
         return None
 
-    def teller(run_id: str, *, slow: bool) -> Teller:
+    def teller(run_id: str, *, slow: bool) -> RunBroadcaster:
         record = RunRecord(run_id, SessionKey("main", "talk"), "main", "somebody", "chat")
 
         async def now() -> RunRecord:
@@ -41,7 +41,7 @@ async def test_a_run_is_not_delivered_while_the_one_before_it_looks_up_its_answe
 
         read: partial[Events] = partial(_events)
         source = Source(record, read, now, partial(answer, slow=slow), order)
-        return Teller(source, lambda: [client], lambda: 0.0)
+        return RunBroadcaster(source, lambda: [client], lambda: 0.0)
 
     first = asyncio.create_task(teller("first", slow=True).run())
     await asked.wait()

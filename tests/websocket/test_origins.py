@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from opensoul.adapters.transports.control.handshake.origins import check_upgrade, is_at_this_machine
-from opensoul.adapters.transports.control.handshake.peer import Caller
-from opensoul.adapters.transports.control.protocol.problems import Refusal
+from opensoul.adapters.transports.control.handshake.peer import Peer
+from opensoul.adapters.transports.control.protocol.problems import ConnectRejection
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.settings import (
     AuthMode,
@@ -29,11 +29,11 @@ SETTINGS = settings(
 )
 
 
-def refusal(caller: Caller, settings: Settings = SETTINGS) -> str | None:
+def refusal(caller: Peer, settings: Settings = SETTINGS) -> str | None:
     """The code of the refusal, if there is one."""
     try:
         check_upgrade(caller, settings)
-    except Refusal as error:
+    except ConnectRejection as error:
         return str(details(error)["code"])
     return None
 

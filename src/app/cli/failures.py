@@ -7,11 +7,11 @@ import traceback
 import click
 
 from ..terminal import echo, show_usage_error
-from .common.refused import Refused
+from .common.refused import CommandError
 from .common.state import print_json
 
 
-def tell(refused: Refused, *, as_json: bool) -> None:
+def tell(refused: CommandError, *, as_json: bool) -> None:
     """What the user can act on."""
     if as_json:
         error: dict[str, object] = {"code": refused.code, "message": refused.message}
@@ -25,7 +25,7 @@ def tell(refused: Refused, *, as_json: bool) -> None:
 def report_usage(error: click.UsageError, *, as_json: bool) -> None:
     """A command line that cannot be understood."""
     if as_json:
-        tell(Refused(error.format_message(), code="usage"), as_json=True)
+        tell(CommandError(error.format_message(), code="usage"), as_json=True)
     else:
         show_usage_error(error)
 
@@ -39,7 +39,7 @@ def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None
     hint = "" if verbose else " (--verbose shows where)"
     if isinstance(error, OSError):
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        tell(Refused(masked(f"{message}{hint}"), code="system"), as_json=as_json)
+        tell(CommandError(masked(f"{message}{hint}"), code="system"), as_json=as_json)
     else:
         message = f"unexpected error: {type(error).__name__}: {error}{hint}"
-        tell(Refused(masked(message), code="unexpected"), as_json=as_json)
+        tell(CommandError(masked(message), code="unexpected"), as_json=as_json)

@@ -11,7 +11,7 @@ import click
 from ...adapters.config import NoPlace, is_text
 from ..terminal import cleaned_warnings, echo
 from .common.lazy import LazyGroup
-from .common.refused import Refused
+from .common.refused import CommandError
 from .common.state import Serve, State, common_options
 from .failures import report_unexpected, report_usage, tell
 
@@ -53,13 +53,13 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
     except click.UsageError as error:
         report_usage(error, as_json=as_json)
         return error.exit_code
-    except Refused as error:
+    except CommandError as error:
         tell(error, as_json=as_json)
         return _USAGE if error.code == "usage" else 1
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except NoPlace as error:
-        tell(Refused(str(error.strerror), code="no_place"), as_json=as_json)
+        tell(CommandError(str(error.strerror), code="no_place"), as_json=as_json)
         return 1
     except Exception as error:
         report_unexpected(error, as_json=as_json, verbose=verbose)
@@ -68,10 +68,10 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Raises Refused. The argument is not repeated: it may be a secret."""
+    """Raises CommandError. The argument is not repeated: it may be a secret."""
     for number, argument in enumerate(arguments, start=1):
         if not is_text(argument):
-            raise Refused(f"Argument {number} is not UTF-8 text.", code="usage")
+            raise CommandError(f"Argument {number} is not UTF-8 text.", code="usage")
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from ..runs import EventSpan, Run, RunEvent, RunPage, RunQuery, RunRecord
+from ..runs import EventBatch, Run, RunEvent, RunPage, RunQuery, RunRecord
 from ..sessions import SessionKey
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class RunLog(Protocol):
         for the disk. After a terminal event nothing can be added: RuntimeError."""
         ...
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Every event numbered above `after`, in order, each once, then new ones as they come;
         it ends behind the terminal event. What is there is told together, though never very much
         at once. Who waits for more may give that up and wait again; nothing need be closed.
@@ -51,7 +51,7 @@ class RunLog(Protocol):
         follower that fell too far behind)."""
         ...
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """The same, but each event only once it is kept, and of Runs of earlier processes too:
         who comes back with the number of the last event it saw misses none and sees none twice,
         also after `kill -9`."""

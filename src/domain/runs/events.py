@@ -78,7 +78,7 @@ class NumberedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class EventSpan:
+class EventBatch:
     """Events that follow one another in a Run, one at least; `first` is the number of the first."""
 
     first: int

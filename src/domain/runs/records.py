@@ -35,7 +35,7 @@ class RunRecord:
     session_key: SessionKey
     agent_id: str
     principal_id: str
-    door: str
+    source: str
     """Through which entry point it came: `openai`, `agent`, `chat`."""
     on_leave: OnLeave = OnLeave.ABORT
     fingerprint: str = ""
@@ -74,7 +74,7 @@ def record_of(run: Run, *, fingerprint: str = "") -> RunRecord:
         session_key=run.session_key,
         agent_id=run.agent.id,
         principal_id=run.principal_id,
-        door=run.door,
+        source=run.source,
         on_leave=run.on_leave,
         fingerprint=fingerprint,
         accepted_at=run.accepted_at,

@@ -36,7 +36,7 @@ class RunRequest:
     user: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
-    door: str = "openai"
+    source: str = "openai"
     """Names the entry point, also in generated session keys."""
     reserved_keys: bool = False
     """The session key may be one of a sub-agent or a job."""
@@ -65,6 +65,6 @@ class Run:
     """Unix time in seconds."""
     one_off: bool = False
     """The session key was made for this request alone."""
-    door: str = "openai"
+    source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""

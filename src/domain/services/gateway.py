@@ -1,4 +1,4 @@
-"""The Gateway: the one door that transports call."""
+"""The Gateway: the one source that transports call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..models import ModelTarget
 from ..ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
 from ..runs import (
     TERMINAL,
-    EventSpan,
+    EventBatch,
     OnLeave,
     Run,
     RunPage,
@@ -44,11 +44,11 @@ MAX_RUNS_LISTED = 500
 _NEWEST = 20
 """Messages among which a Run's answer is looked for, right after the Run has ended."""
 
-Events = AsyncIterator[EventSpan]
+Events = AsyncIterator[EventBatch]
 """A Run's events as `RunLog.follow` tells them: those that are there at once, together."""
 
 OnRun = Callable[[RunRecord], None]
-"""Is told of every Run that begins, from whichever door. Must not wait."""
+"""Is told of every Run that begins, from whichever source. Must not wait."""
 
 
 class Gateway:
@@ -325,7 +325,7 @@ class Following:
     def __aiter__(self) -> Following:
         return self
 
-    async def __anext__(self) -> EventSpan:
+    async def __anext__(self) -> EventBatch:
         told = await anext(self._events)
         self._ended = isinstance(told.events[-1], TERMINAL)
         return told

@@ -41,7 +41,7 @@ T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, T]]
 
 
-class SessionDesk:
+class SessionService:
     """Every method takes a Principal and checks its scope; keys are canonical.
 
     Whatever changes a Session's transcript does so in the order of its Runs and beside none of

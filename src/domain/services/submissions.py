@@ -38,7 +38,7 @@ def make_run(
         agent_header=request.agent_id,
         session_key=request.session_key,
         user=request.user,
-        door=request.door,
+        source=request.source,
         new_id=run_id,
         allow_reserved=request.reserved_keys,
     )
@@ -56,7 +56,7 @@ def make_run(
         on_leave=request.on_leave,
         accepted_at=at,
         one_off=binding.one_off,
-        door=request.door,
+        source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
     )
 
@@ -79,7 +79,7 @@ def fingerprint(request: RunRequest, run: Run) -> str:
     """
     return _VERSION + digest(
         {
-            "door": run.door,
+            "source": run.source,
             # It holds what the request's agent, model and user came to.
             "session": str(run.session_key),
             "messages": request.messages,

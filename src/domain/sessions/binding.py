@@ -31,7 +31,7 @@ def bind(
     agent_header: str | None,
     session_key: str | None,
     user: str | None,
-    door: str,
+    source: str,
     new_id: str,
     allow_reserved: bool = False,
 ) -> Binding:
@@ -50,16 +50,16 @@ def bind(
             session_key, default_agent=resolved.id, allow_reserved=allow_reserved
         )
         if named and asked is not None and key.agent_id != asked.id:
-            source = "x-opensoul-agent-id" if by_header else "model"
+            named_by = "x-opensoul-agent-id" if by_header else "model"
             raise invalid_key(
-                f"names the agent {key.agent_id!r}, but {source} asks for {asked.id!r}"
+                f"names the agent {key.agent_id!r}, but {named_by} asks for {asked.id!r}"
             )
         agent = directory.find(key.agent_id, param="x-opensoul-session-key")
         return Binding(agent, key, one_off=False)
     agent = asked or directory.default
     if user is not None and user.strip():
-        return Binding(agent, SessionKey(agent.id, f"{door}-user:{_safe_user(user)}"), False)
-    return Binding(agent, SessionKey(agent.id, f"{door}:{new_id}"), one_off=True)
+        return Binding(agent, SessionKey(agent.id, f"{source}-user:{_safe_user(user)}"), False)
+    return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), one_off=True)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from ....domain.errors import EventsExpired, UnknownRun
-from ....domain.runs import DELTAS, EventSpan, RunEvent, RunRecord, RunStatus
+from ....domain.runs import DELTAS, EventBatch, RunEvent, RunRecord, RunStatus
 
 MOST_AT_ONCE = 256
 MOST_BYTES_AT_ONCE = 256 * 1024
@@ -74,7 +74,7 @@ class Log:
             last_seq=self.last,
         )
 
-    def behind(self, seq: int, last: int) -> EventSpan:
+    def behind(self, seq: int, last: int) -> EventBatch:
         """The events behind `seq` up to `last`, MOST_AT_ONCE of them at most.
 
         Raises EventsExpired where the first of them is gone.
@@ -89,7 +89,7 @@ class Log:
         told = events[start:end]
         if self.size > MOST_BYTES_AT_ONCE:
             told = _first_of(told)
-        return EventSpan(seq + 1, tuple(told))
+        return EventBatch(seq + 1, tuple(told))
 
 
 def _first_of(events: list[RunEvent]) -> list[RunEvent]:
@@ -118,7 +118,7 @@ class HeldEvents:
     def __aiter__(self) -> HeldEvents:
         return self
 
-    async def __anext__(self) -> EventSpan:
+    async def __anext__(self) -> EventBatch:
         log = self._log
         while self._seq >= log.last:
             if log.finished:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from itertools import count
 
 from ....domain.ports import Clock
-from ....domain.runs import EventSpan, RunEvent, RunPage, RunQuery, RunRecord
+from ....domain.runs import EventBatch, RunEvent, RunPage, RunQuery, RunRecord
 from ..common import BOUNDS, Bounds, HeldEvents, LiveRuns, Log, page_of
 
 
@@ -47,11 +47,11 @@ class MemoryRunLog:
         """Raises UnknownRun for one that was never opened, or is forgotten."""
         return self._live.append(run_id, events).last
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Raises UnknownRun at once, EventsExpired at the event that is gone."""
         return HeldEvents(self._live.find(run_id), max(after, 0))
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         return self.follow(run_id, after)
 
     async def find(self, run_id: str) -> RunRecord | None:

@@ -15,7 +15,7 @@ from ....domain.models import ModelEvent, ModelRequest, ModelTarget, Secret
 from ....domain.ports import ModelClient
 from .files import KNOWN_MODELS, KnownModel
 from .process import ModelProcess, ModelSetup
-from .supervisor import Keeper
+from .supervisor import ModelSupervisor
 
 CHILD_COMMAND = (sys.executable, "-P", "-m", f"{__package__}.child")
 """`-P`: modules that lie in the working directory are not ours."""
@@ -51,7 +51,7 @@ class LocalModels:
         self._known = {model.id: model for model in known}
         self._now = now
         self._start_patience = start_patience
-        self._keepers: dict[ModelSetup, Keeper] = {}
+        self._keepers: dict[ModelSetup, ModelSupervisor] = {}
         self._closed = False
 
     async def prepare(self, target: ModelTarget) -> None:
@@ -89,7 +89,7 @@ class LocalModels:
         self._closed = True
         await asyncio.gather(*(keeper.close() for keeper in self._keepers.values()))
 
-    def _keeper(self, target: ModelTarget) -> Keeper:
+    def _keeper(self, target: ModelTarget) -> ModelSupervisor:
         """Raises ModelFailed (UNREACHABLE) when there is no file for the target."""
         if self._closed:
             raise _unreachable(f"The local model {target.ref} is not there: shutting down.")
@@ -99,7 +99,7 @@ class LocalModels:
             async def launch() -> ModelProcess:
                 return await ModelProcess.start(self._command, setup, patience=self._start_patience)
 
-            self._keepers[setup] = Keeper(target.ref, launch, now=self._now)
+            self._keepers[setup] = ModelSupervisor(target.ref, launch, now=self._now)
         return self._keepers[setup]
 
     def _file(self, target: ModelTarget) -> Path:

@@ -21,7 +21,7 @@ _LONGEST_PAUSE = 60.0
 Launch = Callable[[], Awaitable[ModelProcess]]
 
 
-class Keeper:
+class ModelSupervisor:
     """`name` is the model's, for messages; `now` counts seconds and never goes back."""
 
     def __init__(self, name: str, launch: Launch, *, now: Callable[[], float]) -> None:

@@ -18,8 +18,8 @@ from ....domain.ports import Clock
 from . import proxy as openai_proxy
 from . import request as openai_request
 from .answer import Answer, Body
-from .connections import Connections, Way
-from .failures import Failures
+from .connections import Connections, Endpoint
+from .failures import FailureFactory
 from .http import why_undecoded, why_unreadable
 from .proxy import Proxy
 from .retry import retry_after
@@ -46,13 +46,13 @@ class OpenAICompletions:
         self._end_timeout = end_timeout
         self._encode = openai_request.Encoder()
         self._connections = Connections()
-        self._ways: dict[int, tuple[Provider, Way]] = {}
+        self._ways: dict[int, tuple[Provider, Endpoint]] = {}
         self._open: set[aiohttp.ClientResponse] = set()
         self._closed = False
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Call the model, as the ModelClient port promises."""
-        failures = Failures(request.target)
+        failures = FailureFactory(request.target)
         response = await self._post(request, failures)
         self._open.add(response)
         complete = False
@@ -89,7 +89,7 @@ class OpenAICompletions:
             _hang_up(response)
         await self._connections.close()
 
-    async def _post(self, request: ModelRequest, failures: Failures) -> aiohttp.ClientResponse:
+    async def _post(self, request: ModelRequest, failures: FailureFactory) -> aiohttp.ClientResponse:
         """Send the request and wait for the headers of the answer."""
         if self._closed:
             raise failures.unreachable("the Gateway is shutting down", "")
@@ -121,7 +121,7 @@ class OpenAICompletions:
             failure = failures.bad_credentials("a key or header holds a control character")
         raise failure
 
-    def _way_to(self, provider: Provider, failures: Failures) -> Way:
+    def _way_to(self, provider: Provider, failures: FailureFactory) -> Endpoint:
         """Worked out once for a provider as it is configured, and not for every call."""
         known = self._ways.get(id(provider))
         if known is not None and known[0] is provider:
@@ -130,7 +130,7 @@ class OpenAICompletions:
         limits = aiohttp.ClientTimeout(
             connect=provider.connect_timeout, sock_read=provider.idle_timeout
         )
-        way = Way(openai_request.address(provider, headers, failures), headers, limits)
+        way = Endpoint(openai_request.address(provider, headers, failures), headers, limits)
         if provider.proxy is not None:
             way = _through(provider.proxy.reveal(), way, failures)
         if len(self._ways) >= _MOST_WAYS:
@@ -145,7 +145,7 @@ class OpenAICompletions:
             return retry_after(headers, self._now())
         return None
 
-    async def _refusal(self, response: aiohttp.ClientResponse, failures: Failures) -> ModelFailed:
+    async def _refusal(self, response: aiohttp.ClientResponse, failures: FailureFactory) -> ModelFailed:
         body = bytearray()
         try:
             async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
@@ -157,7 +157,7 @@ class OpenAICompletions:
         return failures.refused(response.status, start, response.headers, self._now())
 
 
-def _through(proxy_url: str, way: Way, failures: Failures) -> Way:
+def _through(proxy_url: str, way: Endpoint, failures: FailureFactory) -> Endpoint:
     try:
         proxy = Proxy.read(proxy_url)
     except ValueError as error:

@@ -18,7 +18,7 @@ LONGEST_HEADER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Endpoint:
     """How a provider is reached."""
 
     address: str
@@ -57,7 +57,7 @@ class Connections:
     def __init__(self) -> None:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
-    async def post(self, way: Way, body: bytes) -> aiohttp.ClientResponse:
+    async def post(self, way: Endpoint, body: bytes) -> aiohttp.ClientResponse:
         """The head of the answer. Raises what aiohttp raises.
 
         A server may close a kept connection at the very moment it is used again (llama.cpp's does
@@ -77,7 +77,7 @@ class Connections:
             await session.close()
 
     async def _send(
-        self, way: Way, body: bytes, use: _Use, *, once: bool
+        self, way: Endpoint, body: bytes, use: _Use, *, once: bool
     ) -> aiohttp.ClientResponse:
         return await self._session(once).post(
             way.address,

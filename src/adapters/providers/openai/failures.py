@@ -27,7 +27,7 @@ _SHORTEST_SECRET_HEADER = 4
 """Shorter header values ("1", "on") are no secrets, and hiding them would garble every text."""
 
 
-class Failures:
+class FailureFactory:
     """Makes the ModelFailed of one call. Its methods return the error for the caller to raise.
 
     Raise it outside of `except`: the exceptions of the HTTP library hold the request's headers,

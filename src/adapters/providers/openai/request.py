@@ -12,13 +12,13 @@ import orjson
 
 from ....domain.messages import Image, Message, Part, Role, Text, ToolCall
 from ....domain.models import Compat, ModelRequest, Provider
-from .failures import Failures
+from .failures import FailureFactory
 
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 """Two names of one limit, the newer first."""
 
 
-def address(provider: Provider, headers: Mapping[str, str], failures: Failures) -> str:
+def address(provider: Provider, headers: Mapping[str, str], failures: FailureFactory) -> str:
     """Where calls go. A query in the base URL (Azure's `api-version`) is kept.
 
     Raises ModelFailed (UNREACHABLE) for a base URL that is no http or https address.
@@ -89,7 +89,7 @@ class Encoder:
             del self._encoded[key]
 
 
-def body(request: ModelRequest, encode: Encoder, failures: Failures) -> bytes:
+def body(request: ModelRequest, encode: Encoder, failures: FailureFactory) -> bytes:
     """The JSON text of the call. Raises ModelFailed (BAD_REQUEST) for what cannot be said in it."""
     target = request.target
     content: dict[str, Any] = {
@@ -108,7 +108,7 @@ def body(request: ModelRequest, encode: Encoder, failures: Failures) -> bytes:
     raise failures.unsendable(f"The request cannot be written as JSON: {problem}.")
 
 
-def _parameters(request: ModelRequest, failures: Failures) -> dict[str, object]:
+def _parameters(request: ModelRequest, failures: FailureFactory) -> dict[str, object]:
     """The target's own parameters under the request's; None means not said."""
     asked = {name: value for name, value in request.params.items() if value is not None}
     params = {name: value for name, value in request.target.params if value is not None}
@@ -125,7 +125,7 @@ def _parameters(request: ModelRequest, failures: Failures) -> dict[str, object]:
     return params
 
 
-def _check(params: dict[str, object], compat: Compat, failures: Failures) -> None:
+def _check(params: dict[str, object], compat: Compat, failures: FailureFactory) -> None:
     """Refuse what the provider is known not to understand, rather than drop it in silence."""
     if not compat.supports_store and params.get("store") is False:
         del params["store"]  # Not storing is what such a provider does anyway.

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from .broadcast import Hub
 from .connection import Handlers, check_handlers
-from .dependencies import Needs
-from .health_report import Vitals
+from .dependencies import Dependencies
+from .health_report import HealthReport
 from .methods.agents import handlers as agent_handlers
 from .methods.chat import ChatMethods, Commands
 from .methods.chat import handlers as history_handlers
@@ -22,19 +22,19 @@ from .methods.system import SystemMethods
 from .methods.usage import UsageMethods
 
 
-def handlers(needs: Needs, hub: Hub, vitals: Vitals) -> Handlers:
+def handlers(needs: Dependencies, hub: Hub, vitals: HealthReport) -> Handlers:
     """The handlers by method. Raises ValueError where they and the route table differ."""
-    gateway, desk, clock = needs.gateway, needs.desk, needs.clock
-    outcomes = Outcomes(gateway, desk, hub)
-    commands = Commands(gateway, desk, hub, clock, needs.facts.version)
-    chat = ChatMethods(gateway, desk, hub, outcomes, commands, clock)
+    gateway, session_service, clock = needs.gateway, needs.session_service, needs.clock
+    outcomes = Outcomes(gateway, session_service, hub)
+    commands = Commands(gateway, session_service, hub, clock, needs.facts.version)
+    chat = ChatMethods(gateway, session_service, hub, outcomes, commands, clock)
     models = ModelMethods(gateway, clock)
     system = SystemMethods(
         gateway=gateway,
-        desk=desk,
+        session_service=session_service,
         hub=hub,
         heartbeats=Heartbeats(gateway, hub, outcomes, clock, needs.new_id),
-        usage=UsageMethods(gateway, desk, clock),
+        usage=UsageMethods(gateway, session_service, clock),
         health=vitals.health,
         status=vitals.status,
         read_log=needs.read_log,
@@ -46,8 +46,8 @@ def handlers(needs: Needs, hub: Hub, vitals: Vitals) -> Handlers:
         **chat.handlers(),
         **RunMethods(gateway, hub, outcomes, clock).handlers(),
         **system.handlers(),
-        **history_handlers(gateway, desk, hub, commands, models.metadata),
-        **session_handlers(gateway, desk, hub, chat, clock=clock, new_id=needs.new_id),
+        **history_handlers(gateway, session_service, hub, commands, models.metadata),
+        **session_handlers(gateway, session_service, hub, chat, clock=clock, new_id=needs.new_id),
         **agent_handlers(gateway, needs.config, needs.workspaces),
         **models.handlers(),
         **MachineMethods(gateway, needs.facts, clock).handlers(),

@@ -9,7 +9,7 @@ from typing import Protocol
 from ....domain.ports import Clock, NewId
 from ....domain.ports.configuration import ConfigFile
 from ....domain.ports.workspaces import Workspaces
-from ....domain.services import Devices, Gateway, SessionDesk
+from ....domain.services import Devices, Gateway, SessionService
 from .handshake import Facts
 from .health_report import Check
 
@@ -37,11 +37,11 @@ class ReadLog(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class Dependencies:
     """The parts that it gets. `stop` ends the process as a signal would."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     devices: Devices
     config: ConfigFile
     applied: Callable[[], str]

@@ -10,7 +10,7 @@ from ....domain.access import ALL_SCOPES, Principal, Scope
 from ....domain.agents import Agent
 from ....domain.errors import StoreFailed
 from ....domain.ports import Clock
-from ....domain.services import Gateway, SessionDesk
+from ....domain.services import Gateway, SessionService
 from ....domain.sessions import SessionInfo, SessionQuery
 from .connection import Call
 
@@ -29,11 +29,11 @@ Check = Callable[[], Awaitable[Mapping[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class HealthReport:
     """`check`: which parts are not fit, each with a sentence; it must not fail itself."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     check: Check
     clock: Clock
     version: str
@@ -74,7 +74,7 @@ class Vitals:
 
     async def status(self, call: Call) -> dict[str, Any]:
         """Sessions, agents and runs at a glance; where they are kept is for administrators."""
-        page = await self.desk.list(call.principal, SessionQuery(limit=_RECENT))
+        page = await self.session_service.list(call.principal, SessionQuery(limit=_RECENT))
         path = self.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
         by_agent = [await self._of_agent(call.principal, agent, path) for agent in agents]
@@ -119,7 +119,7 @@ class Vitals:
         if not readable:
             return {"path": "[redacted]", "count": 0, "recent": []}
         query = SessionQuery(agent_id=agent_id, limit=5)
-        page = await self.desk.list(_VITALS, query)
+        page = await self.session_service.list(_VITALS, query)
         now = self.clock()
         recent = [
             {
@@ -132,7 +132,7 @@ class Vitals:
         return {"path": "[redacted]", "count": page.total, "recent": recent}
 
     async def _of_agent(self, principal: Principal, agent: Agent, path: str) -> dict[str, Any]:
-        page = await self.desk.list(principal, SessionQuery(agent_id=agent.id, limit=_RECENT))
+        page = await self.session_service.list(principal, SessionQuery(agent_id=agent.id, limit=_RECENT))
         recent = [self._row(info) for info in page.sessions]
         return {"agentId": agent.id, "path": path, "count": page.total, "recent": recent}
 

@@ -6,10 +6,10 @@ from quart import Blueprint
 
 from .broadcast import Hub, Presence, tell_changes
 from .connection import Handlers
-from .dependencies import Needs
+from .dependencies import Dependencies
 from .handshake import Handshake, Hello, tell_devices
-from .health_report import Vitals
-from .transport import Parts, transport
+from .health_report import HealthReport
+from .transport import ConnectionDependencies, transport
 
 AUTH_CHANGED = 4001
 
@@ -18,21 +18,21 @@ class ControlPlane:
     """The WebSocket half of the Gateway. `tick`, `broadcast_health` and `close` are called by
     whoever hosts it."""
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, needs: Dependencies) -> None:
         self._needs = needs
         self._gateway = needs.gateway
         presence = Presence(needs.clock, needs.facts.version)
         self.hub = Hub(gateway=needs.gateway, clock=needs.clock, presence=presence)
-        self._vitals = Vitals(
+        self._vitals = HealthReport(
             gateway=needs.gateway,
-            desk=needs.desk,
+            session_service=needs.session_service,
             check=needs.check,
             clock=needs.clock,
             version=needs.facts.version,
             store=needs.store,
         )
         self._handlers: Handlers | None = None
-        tell_changes(needs.desk, self.hub, needs.clock)
+        tell_changes(needs.session_service, self.hub, needs.clock)
         tell_devices(needs.devices, self.hub)
 
     def blueprint(self) -> Blueprint:
@@ -40,7 +40,7 @@ class ControlPlane:
         needs = self._needs
         hello = Hello(needs.gateway, self.hub, needs.facts, self._vitals.brief, needs.clock)
         return transport(
-            Parts(
+            ConnectionDependencies(
                 gateway=needs.gateway,
                 hub=self.hub,
                 handshake=Handshake(needs.gateway, needs.devices),

@@ -34,11 +34,11 @@ from .connection import (
     response_frame,
     serve,
 )
-from .handshake import MAX_PAYLOAD, Admitted, Caller, Handshake, Hello, check_upgrade
+from .handshake import MAX_PAYLOAD, Admitted, Peer, Handshake, Hello, check_upgrade
 from .protocol import (
     UNAVAILABLE,
     Challenge,
-    Refusal,
+    ConnectRejection,
     RequestFrame,
     UnknownProperties,
     Wire,
@@ -64,7 +64,7 @@ _TRY_AGAIN_LATER = 1013
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ConnectionDependencies:
     """What the control plane is made of."""
 
     gateway: Gateway
@@ -77,27 +77,27 @@ class Parts:
     unknown: UnknownProperties = field(default_factory=UnknownProperties)
 
 
-def transport(parts: Parts) -> Blueprint:
+def transport(parts: ConnectionDependencies) -> Blueprint:
     """The WebSocket routes."""
-    door = _Door(parts)
+    source = _Endpoint(parts)
     blueprint = Blueprint("control", __name__)
-    blueprint.record(lambda state: _route(state.app, door))
+    blueprint.record(lambda state: _route(state.app, source))
     return blueprint
 
 
-def _route(app: Any, door: _Door) -> None:
+def _route(app: Any, source: _Endpoint) -> None:
     """Upgrades on every path. The rules name no method: with GET, which Quart would put in,
     plain HTTP would be told that GET is allowed where there is nothing at all."""
     for number, rule in enumerate(("/", "/<path:path>")):
         endpoint = f"control.enter-{number}"
         app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
-        app.view_functions[endpoint] = door.enter
+        app.view_functions[endpoint] = source.enter
 
 
-class _Door:
+class _Endpoint:
     """Lets clients in, or tells them why not."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ConnectionDependencies) -> None:
         self._parts = parts
         self._half_open = HalfOpenConnections()
 
@@ -110,7 +110,7 @@ class _Door:
         address = caller.address.address
         try:
             check_upgrade(caller, settings)
-        except Refusal as refusal:
+        except ConnectRejection as refusal:
             logger.warning("a connection was refused", extra=_told(address, refusal.reason))
             return _response(403, refusal.error.message)
         if len(self._parts.hub) >= MAX_CONNECTIONS:
@@ -129,7 +129,7 @@ class _Door:
             await self._serve(*entered, caller, wire)
         return None
 
-    def _is_authenticated(self, given: Given, caller: Caller) -> bool:
+    def _is_authenticated(self, given: Given, caller: Peer) -> bool:
         """Whether the upgrade's headers have the Gateway's secret, so that it need not wait its
         turn among strangers. `connect` has to prove itself all the same. A wrong secret counts
         towards the lockout, and is one attempt with the same secret in `connect`."""
@@ -145,18 +145,18 @@ class _Door:
         return False
 
     async def _shake_hands(
-        self, caller: Caller, wire: Wire, half_open: HalfOpen | None
+        self, caller: Peer, wire: Wire, half_open: HalfOpen | None
     ) -> tuple[str, Admitted] | None:
         """The id of the `connect` request, and who that let in; None where it was refused."""
         try:
             frame = await self._first_frame(caller, half_open)
             return frame.id, await self._admit(frame, caller)
         except TimeoutError:
-            refusal = Refusal("handshake timeout")
+            refusal = ConnectRejection("handshake timeout")
             if half_open is not None and half_open.is_replaced:
-                refusal = Refusal(_REPLACED, close_code=_TRY_AGAIN_LATER)
+                refusal = ConnectRejection(_REPLACED, close_code=_TRY_AGAIN_LATER)
                 await asyncio.sleep(_REPLACED_SECONDS)
-        except Refusal as raised:
+        except ConnectRejection as raised:
             refusal = raised
         if half_open is not None:
             self._half_open.release(half_open)
@@ -165,8 +165,8 @@ class _Door:
         await _part(wire, refusal.close_code, refusal.reason)
         return None
 
-    async def _first_frame(self, caller: Caller, half_open: HalfOpen | None) -> RequestFrame:
-        """What the client sends for the challenge. Raises Refusal, TimeoutError."""
+    async def _first_frame(self, caller: Peer, half_open: HalfOpen | None) -> RequestFrame:
+        """What the client sends for the challenge. Raises ConnectRejection, TimeoutError."""
         if half_open is None:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 return await self._challenge(caller)
@@ -177,7 +177,7 @@ class _Door:
         self._half_open.release(half_open)
         return frame
 
-    async def _challenge(self, caller: Caller) -> RequestFrame:
+    async def _challenge(self, caller: Peer) -> RequestFrame:
         challenge = Challenge(nonce=caller.nonce, ts=int(self._parts.clock() * 1_000))
         payload = dumps(challenge.model_dump(by_alias=True))
         await websocket.accept()
@@ -185,15 +185,15 @@ class _Door:
         try:
             return read_frame(await websocket.receive())
         except BadFrame:
-            raise Refusal("invalid request frame") from None
+            raise ConnectRejection("invalid request frame") from None
 
-    async def _admit(self, frame: RequestFrame, caller: Caller) -> Admitted:
-        """Who is let in. Raises Refusal, once the client has been sent the reason."""
+    async def _admit(self, frame: RequestFrame, caller: Peer) -> Admitted:
+        """Who is let in. Raises ConnectRejection, once the client has been sent the reason."""
         try:
             self._refuse_when_stopping()
             admitted = await self._parts.handshake.admit(frame, caller)
             self._refuse_when_full()
-        except Refusal as refusal:
+        except ConnectRejection as refusal:
             error = refusal.error.model_dump(by_alias=True, exclude_none=True)
             await websocket.send(error_frame(frame.id, error).decode())
             raise
@@ -201,7 +201,7 @@ class _Door:
 
     def _refuse_when_stopping(self) -> None:
         if self._parts.hub.stopping:
-            raise Refusal(
+            raise ConnectRejection(
                 "gateway shutting down", code=UNAVAILABLE, close_code=1012, retryable=True
             )
 
@@ -209,9 +209,9 @@ class _Door:
         """Checked again: others may have been let in since the upgrade."""
         if len(self._parts.hub) >= MAX_CONNECTIONS:
             message = "maximum connections reached"
-            raise Refusal(message, code=UNAVAILABLE, close_code=_TRY_AGAIN_LATER, retryable=True)
+            raise ConnectRejection(message, code=UNAVAILABLE, close_code=_TRY_AGAIN_LATER, retryable=True)
 
-    async def _serve(self, request_id: str, admitted: Admitted, caller: Caller, wire: Wire) -> None:
+    async def _serve(self, request_id: str, admitted: Admitted, caller: Peer, wire: Wire) -> None:
         connection = self._connection(admitted, caller)
         hello = await self._parts.hello.to(connection, admitted)
         connection.outbox.put(response_frame(request_id, hello))
@@ -240,7 +240,7 @@ class _Door:
             received.release()
             logger.log(level, "disconnected", extra={**extra, **ended})
 
-    def _connection(self, admitted: Admitted, caller: Caller) -> Connection:
+    def _connection(self, admitted: Admitted, caller: Peer) -> Connection:
         params = admitted.params
         return Connection(
             id=self._parts.new_id(),
@@ -269,9 +269,9 @@ def _told(address: str, reason: str) -> dict[str, object]:
     return {"client": address, "reason": reason, KIND: "handshakes refused"}
 
 
-def _caller(scope: dict[str, Any], given: Given, address: ClientAddress) -> Caller:
+def _caller(scope: dict[str, Any], given: Given, address: ClientAddress) -> Peer:
     origin = given.get(b"origin")
-    return Caller(
+    return Peer(
         address=address,
         host=given.get(b"host", b"").decode("latin-1"),
         origin=None if origin is None else origin.decode("latin-1"),

@@ -2,7 +2,7 @@
 
 from ..routes import ROUTES, Route
 from .context import principal
-from .errors import Problem, Refused
+from .errors import Problem, HttpRejection
 from .install import install
 
-__all__ = ["ROUTES", "Problem", "Refused", "Route", "install", "principal"]
+__all__ = ["ROUTES", "Problem", "HttpRejection", "Route", "install", "principal"]

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 from ....domain.bounded_logs import KIND
-from .context import Exchange
+from .context import RequestContext
 
 logger = logging.getLogger("opensoul.access")
 
 _LONGEST_PATH = 256
 
 
-def write(scope: Mapping[str, Any], exchange: Exchange) -> None:
+def write(scope: Mapping[str, Any], exchange: RequestContext) -> None:
     """Tell of an exchange that has ended: no content, no secret, no query."""
     if not logger.isEnabledFor(logging.INFO):
         return
@@ -50,7 +50,7 @@ def _path(scope: Mapping[str, Any]) -> str:
     return path if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH] + "..."
 
 
-def _outcome(exchange: Exchange) -> str:
+def _outcome(exchange: RequestContext) -> str:
     if exchange.stalled:
         return "client_stalled"
     if exchange.left:

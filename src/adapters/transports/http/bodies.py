@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from ....domain.concurrency import off_loop
 from ....domain.errors import InvalidRequest
 from ....domain.settings import ChatEndpointSettings
-from .context import Exchange
-from .errors import Problem, Refused
+from .context import RequestContext
+from .errors import Problem, HttpRejection
 from .json_text import read_bounded
 from .requests import Given
 from .unpacking import Unpacker, unpacker_for
@@ -26,14 +26,14 @@ _KEYS = "gateway.http.endpoints.chatCompletions"
 
 async def read_object(
     pieces: AsyncIterable[bytes],
-    exchange: Exchange,
+    exchange: RequestContext,
     settings: ChatEndpointSettings,
     read: Callable[[dict[str, Any]], T],
 ) -> T:
     """What `read` makes of the JSON object that a request carries in the `pieces` of its body. A
     large one is parsed and read in a thread.
 
-    Raises Refused (415, 413, 408), InvalidRequest, GatewayBusy, and what `read` raises. The
+    Raises HttpRejection (415, 413, 408), InvalidRequest, GatewayBusy, and what `read` raises. The
     settings' keys are named in refusals.
     """
     _require_json(exchange.given)
@@ -66,7 +66,7 @@ def _require_json(given: Given) -> None:
     """A missing content type is taken for JSON: many hand-written clients send none."""
     content_type = given.get(b"content-type", b"").decode("latin-1").strip()
     if content_type and not _JSON.fullmatch(content_type):
-        raise Refused(
+        raise HttpRejection(
             Problem(
                 415,
                 f"The content type {content_type[:100]!r} is not understood. "
@@ -85,7 +85,7 @@ def _length(given: Given) -> int:
     return int(said[:_MOST_DIGITS])
 
 
-async def _read(pieces: AsyncIterable[bytes], patience: float, exchange: Exchange) -> bytes:
+async def _read(pieces: AsyncIterable[bytes], patience: float, exchange: RequestContext) -> bytes:
     body, limit = bytearray(), exchange.body_limit
     try:
         async with asyncio.timeout(patience):
@@ -99,11 +99,11 @@ async def _read(pieces: AsyncIterable[bytes], patience: float, exchange: Exchang
     return bytes(body)
 
 
-def _too_large(limit: int) -> Refused:
+def _too_large(limit: int) -> HttpRejection:
     message = f"The body is larger than {limit} bytes ({_KEYS}.maxBodyBytes)."
-    return Refused(Problem(413, message, "request_too_large"))
+    return HttpRejection(Problem(413, message, "request_too_large"))
 
 
-def _too_slow(patience: float) -> Refused:
+def _too_slow(patience: float) -> HttpRejection:
     message = f"The body was not complete after {patience:g} s ({_KEYS}.bodyTimeoutMs)."
-    return Refused(Problem(408, message, "request_timeout"))
+    return HttpRejection(Problem(408, message, "request_timeout"))

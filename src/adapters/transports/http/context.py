@@ -14,18 +14,18 @@ from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
-from ....domain.runs import DELTAS, Aborted, EventSpan, Failed, Finished, Run, Started
+from ....domain.runs import DELTAS, Aborted, EventBatch, Failed, Finished, Run, Started
 from .errors import Problem
 from .requests import Given
 
 T = TypeVar("T")
 
 KEY = "opensoul.exchange"
-"""Where an ASGI scope holds its Exchange."""
+"""Where an ASGI scope holds its RequestContext."""
 
 
 @dataclass(slots=True, eq=False)
-class Exchange:
+class RequestContext:
     """A request in flight. Handlers hand over here what the answer's head and the log shall tell,
     and `enter` here what must be left when the exchange ends, however it ends."""
 
@@ -65,7 +65,7 @@ class Exchange:
         return time.perf_counter() - self.started
 
     @property
-    def asker(self) -> Principal:
+    def principal(self) -> Principal:
         """Who asks. Raises Unauthenticated where that was not proven."""
         if self.principal is None:
             raise Unauthenticated("Nobody has been authenticated.")
@@ -119,7 +119,7 @@ class Exchange:
             "x-opensoul-agent-id": run.agent.id,
         }
 
-    def note(self, told: EventSpan) -> None:
+    def note(self, told: EventBatch) -> None:
         """Take from events of the run what head and log tell. Only the first and the last can be
         anything but tokens."""
         for event in (told.events[0], told.events[-1]):
@@ -146,13 +146,13 @@ class Exchange:
             self.outcome = "failed" if problem.status >= 500 else "refused"
 
 
-def current() -> Exchange:
-    """The Exchange of the request being handled."""
+def current() -> RequestContext:
+    """The RequestContext of the request being handled."""
     scope: Any = request.scope
-    exchange: Exchange = scope[KEY]
+    exchange: RequestContext = scope[KEY]
     return exchange
 
 
 def principal() -> Principal:
     """Who makes the request being handled. Raises Unauthenticated where that was not proven."""
-    return current().asker
+    return current().principal

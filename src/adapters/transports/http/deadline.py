@@ -7,46 +7,46 @@ from collections.abc import Callable
 from contextvars import Context
 
 
-class Alarm:
-    """Calls `ring` when `patience` seconds have passed since it was last wound.
+class ReusableDeadline:
+    """Calls `expired` when `patience` seconds have passed since it was last armed.
 
     One timer serves any number of windings: when it fires too early, it is set again. The timer
     has an empty context: asyncio keeps a cancelled timer until its time has come, and with it the
     context, which would be that of the request and refer to its body.
     """
 
-    __slots__ = ("_due", "_loop", "_patience", "_ring", "_timer")
+    __slots__ = ("_due", "_loop", "_patience", "_expired", "_timer")
 
-    def __init__(self, patience: float, ring: Callable[[], None]) -> None:
+    def __init__(self, patience: float, expired: Callable[[], None]) -> None:
         self._patience = patience
-        self._ring: Callable[[], None] | None = ring
+        self._expired: Callable[[], None] | None = expired
         self._loop = asyncio.get_running_loop()
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def wind(self) -> None:
+    def arm(self) -> None:
         """From now on, count anew."""
         self._due = self._loop.time() + self._patience
         if self._timer is None:
             self._timer = self._loop.call_at(self._due, self._fire, context=Context())
 
-    def rest(self) -> None:
-        """Do not ring until wound again."""
+    def disarm(self) -> None:
+        """Do not expired until armed again."""
         self._due = None
 
     def stop(self) -> None:
-        """Let go of the timer and of `ring`, for good: `ring` mostly refers to who holds this."""
-        self._due = self._ring = None
+        """Let go of the timer and of `expired`, for good: `expired` mostly refers to who holds this."""
+        self._due = self._expired = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _fire(self) -> None:
         self._timer = None
-        if self._due is None or self._ring is None:
+        if self._due is None or self._expired is None:
             return
         if self._loop.time() < self._due:
             self._timer = self._loop.call_at(self._due, self._fire, context=Context())
             return
         self._due = None
-        self._ring()
+        self._expired()

@@ -136,7 +136,7 @@ class Problem:
         return {"type": "error", "error": {"type": kind, "message": self.message}}
 
 
-class Refused(Exception):
+class HttpRejection(Exception):
     """A request that HTTP itself refuses, before the Gateway is asked: no route, too large, ..."""
 
     def __init__(self, problem: Problem) -> None:

@@ -17,7 +17,7 @@ from ....domain.services import Gateway
 from ....domain.settings import AuthMode
 from ..routes import ROUTES, Route, by_method
 from .context import current
-from .errors import INTERNAL_ERROR, Problem, Refused, answer, problem_of
+from .errors import INTERNAL_ERROR, Problem, HttpRejection, answer, problem_of
 from .hints import hint_for, hint_for_method, speaks_anthropic
 from .middleware import Middleware
 from .pages import check_page
@@ -38,7 +38,7 @@ def install(app: Quart, gateway: Gateway, routes: Iterable[Route] = ROUTES) -> N
     # In front of what blueprints ask for: authentication comes first.
     app.before_request_funcs[None].insert(0, guard)
     app.register_error_handler(GatewayError, _tell_gateway_error)
-    app.register_error_handler(Refused, _tell_refusal)
+    app.register_error_handler(HttpRejection, _tell_refusal)
     app.register_error_handler(HTTPException, _tell_http_exception)
     app.register_error_handler(Exception, _tell_internal_error)
     app.asgi_app = Middleware(app.asgi_app, gateway)  # type: ignore[method-assign]
@@ -77,7 +77,7 @@ async def _tell_gateway_error(error: GatewayError) -> Response:
     return _tell(problem_of(error))
 
 
-async def _tell_refusal(error: Refused) -> Response:
+async def _tell_refusal(error: HttpRejection) -> Response:
     drop_tracebacks(error)
     return _tell(error.problem)
 

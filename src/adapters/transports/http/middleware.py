@@ -14,8 +14,8 @@ from typing import Any
 from ....domain.bounded_logs import KIND
 from ....domain.services import Gateway
 from . import access_log
-from .context import KEY, Exchange
-from .deadline import Alarm
+from .context import KEY, RequestContext
+from .deadline import ReusableDeadline
 from .errors import Problem
 from .heads import check_head
 from .json_text import dumps
@@ -31,7 +31,7 @@ Application = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _UNLESS_SAID = (b"cache-control", b"no-store")
 _LINGER = 2.0
-"""Seconds in which the rest of a request's body is still read, and discarded, after the answer."""
+"""Seconds in which the disarm of a request's body is still read, and discarded, after the answer."""
 _LINGER_BYTES = 32 * 1024 * 1024
 """Bytes of it that are read at most; then the connection is closed."""
 
@@ -57,7 +57,7 @@ class Middleware:
             return
         settings = self._gateway.settings
         given = given_in(scope["headers"])
-        exchange = scope[KEY] = Exchange(
+        exchange = scope[KEY] = RequestContext(
             request_id=request_id_of(given),
             client=client_of(scope, given, settings.trusted_proxies),
             body_limit=settings.chat.max_body_bytes,
@@ -89,13 +89,13 @@ class _Connection:
     """Both directions of one exchange, watched."""
 
     def __init__(
-        self, exchange: Exchange, receive: Receive, send: Send, write_timeout: float
+        self, exchange: RequestContext, receive: Receive, send: Send, write_timeout: float
     ) -> None:
         self._exchange = exchange
         self._receive = receive
         self._send = send
         self._write_timeout = write_timeout
-        self._patience = Alarm(write_timeout, self._give_up)
+        self._patience = ReusableDeadline(write_timeout, self._give_up)
         self._writer: asyncio.Task[Any] | None = None
         self._request_over = False
         self._is_over: asyncio.Event | None = None
@@ -176,7 +176,7 @@ class _Connection:
 
     async def _write(self, message: Message) -> None:
         self._writer = asyncio.current_task()
-        self._patience.wind()
+        self._patience.arm()
         try:
             await self._send(message)
         except asyncio.CancelledError:
@@ -184,7 +184,7 @@ class _Connection:
                 raise
             raise ClientStalled(f"nothing was read for {self._write_timeout:g} s") from None
         finally:
-            self._patience.rest()
+            self._patience.disarm()
 
     def _give_up(self) -> None:
         self._exchange.stalled = True
@@ -213,7 +213,7 @@ def _start(kind: str, problem: Problem) -> Message:
     return {"type": kind, "status": problem.status, "headers": headers}
 
 
-def _head(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _head(exchange: RequestContext, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     head = [*headers, (b"x-request-id", exchange.request_id.encode()), *_ALWAYS]
     head += [(name.encode(), value.encode()) for name, value in exchange.headers.items()]
     if all(name != _UNLESS_SAID[0] for name, _ in headers):
@@ -223,7 +223,7 @@ def _head(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> list[tuple[
     return head
 
 
-def _server_timing(exchange: Exchange) -> str:
+def _server_timing(exchange: RequestContext) -> str:
     """https://www.w3.org/TR/server-timing/: durations in milliseconds."""
     timings = dict(exchange.timings)
     if not exchange.streaming:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from ....domain.errors import InvalidRequest
-from .errors import Problem, Refused
+from .errors import Problem, HttpRejection
 
 SUPPORTED = "gzip, deflate"
 _STEP = 65_536
@@ -18,7 +18,7 @@ _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 
 
 def unpacker_for(content_encoding: str) -> Unpacker | None:
-    """What unpacks a body of that Content-Encoding; None where nothing is packed. Raises Refused.
+    """What unpacks a body of that Content-Encoding; None where nothing is packed. Raises HttpRejection.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-8.4
     """
@@ -28,7 +28,7 @@ def unpacker_for(content_encoding: str) -> Unpacker | None:
         return None
     if len(codings) == 1 and codings[0] in _NAMES:
         return Unpacker(_NAMES[codings[0]])
-    raise Refused(
+    raise HttpRejection(
         Problem(
             415,
             f"The content encoding {', '.join(codings)[:100]!r} is not supported. Send the body "

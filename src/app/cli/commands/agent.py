@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.seconds import Seconds
 from ..common.state import State, print_json
 from ..common.streams import read_text
@@ -75,7 +75,7 @@ def agent(
     streaming = not state.json and (sys.stdout.isatty() if stream is None else stream)
     ended = _ask(state, question, local=local, streaming=streaming)
     if ended.status == "interrupted":
-        tell(Refused(ended.error, code="interrupted"), as_json=state.json)
+        tell(CommandError(ended.error, code="interrupted"), as_json=state.json)
         return _INTERRUPTED
     _print(state, ended, streamed=streaming)
     return 0
@@ -98,7 +98,7 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
         from ..remote.local_turns import ask_locally
 
         if any(name.startswith("wire_") for name in state.options):
-            raise Refused("--local asks no Gateway: leave out --url and secrets.", code="usage")
+            raise CommandError("--local asks no Gateway: leave out --url and secrets.", code="usage")
         return ask_locally(state, question, show)
     from ..remote.reaching import reach
     from ..remote.rpc import told, told_of_loss
@@ -131,9 +131,9 @@ def _message(text: str) -> str:
 def _print(state: State, ended: Ended, *, streamed: bool) -> None:
     """The answer, or why there is none."""
     if ended.status == "error":
-        raise Refused(ended.error or "The run failed.", code=ended.code or "run_failed")
+        raise CommandError(ended.error or "The run failed.", code=ended.code or "run_failed")
     if ended.status == "aborted":
-        raise Refused(f"The run was aborted: {ended.error or 'stopped'}", code="run_aborted")
+        raise CommandError(f"The run was aborted: {ended.error or 'stopped'}", code="run_aborted")
     if state.json:
         print_json(ended.payload)
     elif not streamed and ended.text:

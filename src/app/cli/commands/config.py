@@ -8,7 +8,7 @@ import click
 
 from ...terminal import echo
 from ..common.lazy import Group
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, common_options, print_json
 from .config_edit import COMMANDS
 
@@ -32,7 +32,7 @@ def check(ctx: click.Context) -> None:
     state = ctx.ensure_object(State)
     try:
         loaded = load_config(state)
-    except Refused as refused:
+    except CommandError as refused:
         if not state.json:
             raise
         print_json({"valid": False, "issues": refused.issues, "notes": []})

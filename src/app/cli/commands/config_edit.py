@@ -11,7 +11,7 @@ import click
 
 from ...terminal import echo
 from ..common import config_paths as paths
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, common_options, print_json
 from ..common.streams import read_text
 
@@ -86,11 +86,11 @@ def _steps(path: str) -> paths.Path:
     try:
         return paths.parsed(path)
     except paths.BadPath as error:
-        raise Refused(str(error), code="usage") from None
+        raise CommandError(str(error), code="usage") from None
 
 
-def _not_found(path: str) -> Refused:
-    return Refused(f"Config path not found: {path}", code="config_path_not_found")
+def _not_found(path: str) -> CommandError:
+    return CommandError(f"Config path not found: {path}", code="config_path_not_found")
 
 
 def _value(text: str) -> object:
@@ -102,7 +102,7 @@ def _value(text: str) -> object:
         return text
     if _holds_null(value):
         message = "null stands for nothing; remove a key with `opensoul config unset`"
-        raise Refused(message, code="config_invalid")
+        raise CommandError(message, code="config_invalid")
     return value
 
 
@@ -153,15 +153,15 @@ def _told_refusals() -> Iterator[None]:
     try:
         yield
     except paths.BadPath as error:
-        raise Refused(str(error), code="config_path_not_found") from None
+        raise CommandError(str(error), code="config_path_not_found") from None
     except ConfigRefused as refused:
         issues = [
             {"file": issue.file, "path": issue.path, "line": issue.line, "message": issue.message}
             for issue in refused.issues
         ]
-        raise Refused(refused.message, code=refused.code, issues=issues) from None
+        raise CommandError(refused.message, code=refused.code, issues=issues) from None
     except GatewayError as error:
-        raise Refused(error.message, code=error.code) from None
+        raise CommandError(error.message, code=error.code) from None
 
 
 def _waits_for_restart(before: ConfigSnapshot, after: ConfigSnapshot) -> bool:

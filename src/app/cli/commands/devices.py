@@ -8,7 +8,7 @@ import click
 
 from ...terminal import echo
 from ..common.lazy import Group
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, print_json
 from ..remote.reaching import ADMIN, ALL, PAIRING, wire_options
 
@@ -145,7 +145,7 @@ def _only_request(state: State) -> str:
     asking = rows(_call(state, "device.pair.list", {}), "pending")
     if len(asking) != 1:
         count = "No device asks" if not asking else f"{len(asking)} devices ask"
-        raise Refused(f"{count} to be let in; see `opensoul devices list`.", code="no_request")
+        raise CommandError(f"{count} to be let in; see `opensoul devices list`.", code="no_request")
     return str(asking[0].get("requestId"))
 
 

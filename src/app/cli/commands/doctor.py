@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
     loaded: Loaded | None = None
     try:
         loaded = load_config(state, generated_token=secret)
-    except Refused as refused:
+    except CommandError as refused:
         found += files.configuration(refused)
     found += secret.findings()
     read = [config_path(state)] if loaded is None else loaded.files

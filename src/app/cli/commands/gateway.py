@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..common.lazy import Group
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import Command, State, common_options, remembered
 from ..remote.secret_options import secret_options
 from .gateway_rpc import COMMANDS
@@ -75,12 +75,12 @@ def _serve(state: State) -> int:
     except ConfigInvalid as invalid:
         raise refusal(invalid) from None
     except StateLocked as locked:
-        raise Refused(str(locked), code="state_locked") from None
+        raise CommandError(str(locked), code="state_locked") from None
     except PortTaken as taken:
-        raise Refused(str(taken), code="port_taken") from None
+        raise CommandError(str(taken), code="port_taken") from None
     except TlsUnusable as unusable:
-        raise Refused(str(unusable), code="tls_unusable") from None
+        raise CommandError(str(unusable), code="tls_unusable") from None
     except PluginMissing as missing:
-        raise Refused(str(missing), code="plugin_missing") from None
+        raise CommandError(str(missing), code="plugin_missing") from None
     except GatewayError as error:
-        raise Refused(error.message, code=error.code) from error
+        raise CommandError(error.message, code=error.code) from error

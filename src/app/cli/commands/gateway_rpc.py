@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...terminal import echo
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, print_json
 from ..remote.reaching import ADMIN, ALL, READ, reach, timeout_of, wire_options
 
@@ -143,7 +143,7 @@ def _probe(state: State) -> dict[str, Any]:
     try:
         with told(target):
             return found | asyncio.run(measured())
-    except Refused as refused:
+    except CommandError as refused:
         return found | {"error": refused.message}
 
 

@@ -8,7 +8,7 @@ import click
 
 from ...terminal import echo
 from ..common.lazy import Group
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, common_options, print_json
 from ..remote.reaching import READ, wire_options
 
@@ -97,7 +97,7 @@ def fetch(state: State, model: str | None) -> None:
             _models_dir(state), model_id, report=lambda sentence: echo(sentence, err=True)
         )
     except FetchFailed as failure:
-        raise Refused(str(failure), code="fetch_failed") from None
+        raise CommandError(str(failure), code="fetch_failed") from None
     if state.json:
         print_json({"id": model_id, "file": str(path)})
     else:

@@ -1,4 +1,4 @@
-"""`opensoul runs`: every run, from whichever door it was started."""
+"""`opensoul runs`: every run, from whichever source it was started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from ...terminal import echo, echo_json
 from ..common.lazy import Group
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, print_json
 from ..remote.reaching import READ, WRITE, wire_options
 
@@ -133,9 +133,9 @@ def follow(state: State, run_id: str, after: int) -> None:
     finally:
         shown.end()
     if isinstance(last, Failed):
-        raise Refused(last.message, code=last.code or "run_failed")
+        raise CommandError(last.message, code=last.code or "run_failed")
     if isinstance(last, Aborted):
-        raise Refused(f"The run was aborted: {last.reason or 'stopped'}", code="run_aborted")
+        raise CommandError(f"The run was aborted: {last.reason or 'stopped'}", code="run_aborted")
 
 
 @runs.command()

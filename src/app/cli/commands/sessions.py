@@ -74,7 +74,7 @@ def show(state: State, key: str, messages: int) -> None:
     """Show a session and its newest messages."""
     from ....client.results import chat_message, rows
     from ...terminal import print_fields
-    from ..common.refused import Refused
+    from ..common.refused import CommandError
     from ..remote.rpc import talk
 
     async def ask(client: Client) -> tuple[Any, Any]:
@@ -87,7 +87,7 @@ def show(state: State, key: str, messages: int) -> None:
     described, history = talk(state, ask, scopes=READ)
     session = described.get("session")
     if not session:
-        raise Refused(f"There is no session {key!r}.", code="session_not_found")
+        raise CommandError(f"There is no session {key!r}.", code="session_not_found")
     kept = rows(history, "messages")
     if state.json:
         print_json({"session": session, "messages": kept})

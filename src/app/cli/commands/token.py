@@ -11,7 +11,7 @@ import click
 
 from ...terminal import echo
 from ..common.lazy import Group
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
@@ -77,19 +77,19 @@ class _Wanted:
         return "not-read-while-rotating"
 
 
-def _not_needed() -> Refused:
-    return Refused(
+def _not_needed() -> CommandError:
+    return CommandError(
         "No token is needed: gateway.auth.mode is `none`, so every program on this machine may use "
         "the Gateway.",
         code="no_secret",
     )
 
 
-def _not_generated(loaded: Loaded) -> Refused:
+def _not_generated(loaded: Loaded) -> CommandError:
     mode = loaded.settings.auth.mode
     if loaded.settings.auth.secret is None:
         return _not_needed()
-    return Refused(
+    return CommandError(
         f"The {mode} is not a generated one: it comes from {_source(loaded)}. Change it there.",
         code="not_generated",
     )

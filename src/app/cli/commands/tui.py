@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.state import State
 from ..remote.reaching import WRITE, reach, wire_options
 
@@ -22,7 +22,7 @@ def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
     Esc or Ctrl-C stops an answer; Ctrl-S chooses a session, Ctrl-Q leaves.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise Refused(
+        raise CommandError(
             "The chat needs a terminal; `opensoul agent` asks without one.", code="no_terminal"
         )
     from ..remote.rpc import told

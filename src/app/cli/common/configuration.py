@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .refused import Refused
+from .refused import CommandError
 
 if TYPE_CHECKING:
     from ....adapters.config import ConfigInvalid, Loaded
@@ -19,7 +19,7 @@ _UNMADE = "made-when-the-gateway-starts"
 def load_config(
     state: State, *, generated_token: Callable[[Path], str] = lambda _: _UNMADE
 ) -> Loaded:
-    """The configuration that a Gateway would start with. Raises Refused with all that is wrong.
+    """The configuration that a Gateway would start with. Raises CommandError with all that is wrong.
 
     `generated_token` is asked, with the state directory, only where no secret is configured.
     """
@@ -39,13 +39,13 @@ def load_config(
         raise refusal(invalid) from None
 
 
-def refusal(invalid: ConfigInvalid) -> Refused:
+def refusal(invalid: ConfigInvalid) -> CommandError:
     """The same findings, for the user."""
     count = len(invalid.issues)
     heading = "The configuration is not valid"
     if count > 1:
         heading += f", {count} findings"
-    return Refused(
+    return CommandError(
         f"{heading}:\n{invalid}",
         code="config_invalid",
         issues=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 
-class Refused(Exception):
+class CommandError(Exception):
     """`message` says what is wrong and what to do; `code` is a stable slug for programs.
 
     `issues` are the findings in a configuration, each with file, path, line and message.

@@ -15,7 +15,7 @@ from ..common.holder import holder_of, lives
 from .findings import Finding
 
 if TYPE_CHECKING:
-    from ..common.refused import Refused
+    from ..common.refused import CommandError
 
 _STRANGERS = 0o077
 _UNSET = "Set it where the Gateway is started, or in the `env` block of the configuration file."
@@ -63,7 +63,7 @@ class GeneratedToken:
             yield Finding("token_invalid", str(error), "Make a new one: opensoul token rotate")
 
 
-def configuration(refused: Refused) -> Iterator[Finding]:
+def configuration(refused: CommandError) -> Iterator[Finding]:
     """What is wrong with the configuration, one by one."""
     if not refused.issues:
         yield Finding(refused.code, refused.message, "Correct it.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
-from ..common.refused import Refused
+from ..common.refused import CommandError
 
 _SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
 
 
 def websocket_url(text: str) -> str:
-    """The address of the WebSocket. Raises Refused for what is none."""
+    """The address of the WebSocket. Raises CommandError for what is none."""
     try:
         parts = urlsplit(text if "://" in text else f"ws://{text}")
         is_address = bool(parts.hostname) and parts.port != 0 and parts.username is None
@@ -19,7 +19,7 @@ def websocket_url(text: str) -> str:
         is_address = False
     if not is_address or parts.scheme not in _SCHEMES:
         # Not repeated: a password may stand in it.
-        raise Refused(
+        raise CommandError(
             "--url is no address of a Gateway; one looks like ws://127.0.0.1:18789", code="usage"
         )
     scheme = _SCHEMES[parts.scheme]

@@ -13,7 +13,7 @@ from ....domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunReq
 from ....domain.sessions import MAIN
 from ...server import event_loop
 from ..common.configuration import refusal
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from .turns import Ended, Question, Show, until_ended
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _OPERATOR = Principal("operator", ALL_SCOPES, "local")
 
 
 def ask_locally(state: State, question: Question, show: Show) -> Ended:
-    """Raises Refused, also where a Gateway holds the state directory."""
+    """Raises CommandError, also where a Gateway holds the state directory."""
     from dependency_injector import providers
 
     from ....adapters.config import ConfigInvalid
@@ -45,11 +45,11 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         raise refusal(invalid) from None
     except StateLocked as locked:
         message = f"{locked} Or leave out --local, and ask that Gateway."
-        raise Refused(message, code="state_locked") from None
+        raise CommandError(message, code="state_locked") from None
     except PluginMissing as missing:
-        raise Refused(str(missing), code="plugin_missing") from None
+        raise CommandError(str(missing), code="plugin_missing") from None
     except GatewayError as error:
-        raise Refused(error.message, code=error.code) from None
+        raise CommandError(error.message, code=error.code) from None
 
 
 async def _asked(container: Container, question: Question, show: Show) -> Ended:
@@ -104,7 +104,7 @@ class _Local:
             session_key=str(key),
             thinking=question.thinking,
             on_leave=OnLeave.CONTINUE,
-            door="agent",
+            source="agent",
             reserved_keys=True,
             timeout=question.timeout,
         )
@@ -112,7 +112,7 @@ class _Local:
     async def _key_of(self, session_id: str | None) -> str | None:
         if session_id is None:
             return None
-        found = await self.container.desk().with_id(_OPERATOR, session_id)
+        found = await self.container.session_service().with_id(_OPERATOR, session_id)
         if len(found) != 1:
             raise UnknownSession(f"No session found: {session_id}")
         return str(found[0].key)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from ..common.seconds import Seconds
 from ..common.state import Command, State, common_options, remembered
 from .addresses import is_loopback, is_same, websocket_url
@@ -92,7 +92,7 @@ class Target:
             try:
                 known["device"] = DeviceIdentity.load_or_create(identity / "device.json")
             except DeviceFileInvalid as error:
-                raise Refused(str(error), code="device_file_invalid") from None
+                raise CommandError(str(error), code="device_file_invalid") from None
             known["device_tokens"] = DeviceTokens(identity / "device-auth.json")
         return Options(
             url=self.url,
@@ -110,7 +110,7 @@ def timeout_of(state: State) -> float:
 
 
 def reach(state: State) -> Target:
-    """The Gateway that the command means. Raises Refused."""
+    """The Gateway that the command means. Raises CommandError."""
     from ..common.configuration import state_dir
 
     token, password = (state.options.get(f"wire_{name}") for name in ("token", "password"))
@@ -125,7 +125,7 @@ def reach(state: State) -> Target:
     own = _configured(state, None, None)
     if is_same(own.url, url):
         return replace(own, url=url)
-    raise Refused(
+    raise CommandError(
         f"{given} is not the configured Gateway, so the configured secret is not sent there: "
         "give --token-file or --password-file (or --token, --password).",
         code="credentials_needed",
@@ -177,5 +177,5 @@ def _trusted(settings: Settings, url: str) -> Tls:
         leaf = text[: text.index("-----END CERTIFICATE-----") + 25]
         der = ssl.PEM_cert_to_DER_cert(leaf[leaf.index("-----BEGIN CERTIFICATE-----") :])
     except (OSError, ValueError) as error:
-        raise Refused(f"The certificate {path} cannot be read: {error}", code="tls") from None
+        raise CommandError(f"The certificate {path} cannot be read: {error}", code="tls") from None
     return aiohttp.Fingerprint(hashlib.sha256(der).digest())

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...terminal import echo
-from ..common.refused import Refused
+from ..common.refused import CommandError
 from .reaching import Target, reach, timeout_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ T = TypeVar("T")
 def talk(
     state: State, ask: Callable[[Client], Awaitable[T]], *, scopes: Sequence[str], **options: Any
 ) -> T:
-    """What `ask` gets from the Gateway. Raises Refused."""
+    """What `ask` gets from the Gateway. Raises CommandError."""
     target = reach(state)
     known = {"timeout": timeout_of(state), "reconnect": False}
     connecting = target.options(scopes, **(known | options))
@@ -48,7 +48,7 @@ def call(
     *,
     scopes: Sequence[str],
 ) -> Any:
-    """One question, one answer. Raises Refused."""
+    """One question, one answer. Raises CommandError."""
     given = {} if params is None else {k: v for k, v in params.items() if v is not None}
 
     async def ask(client: Client) -> Any:
@@ -72,17 +72,17 @@ def told(target: Target) -> Iterator[None]:
     try:
         yield
     except ConnectFailed as error:
-        raise Refused(f"{error.message}\n{_how_to_start(target)}", code="unreachable") from None
+        raise CommandError(f"{error.message}\n{_how_to_start(target)}", code="unreachable") from None
     except HandshakeRefused as error:
         raise _refused(target, error) from None
     except CallFailed as error:
-        raise Refused(error.message, code=error.reason.lower()) from None
+        raise CommandError(error.message, code=error.reason.lower()) from None
     except TimedOut as error:
-        raise Refused(f"{error.message} --timeout gives it longer.", code="timeout") from None
+        raise CommandError(f"{error.message} --timeout gives it longer.", code="timeout") from None
     except ConnectionLost as error:
-        raise Refused(error.message, code="connection_lost") from None
+        raise CommandError(error.message, code="connection_lost") from None
     except ClientError as error:
-        raise Refused(error.message, code="client") from None
+        raise CommandError(error.message, code="client") from None
 
 
 def _how_to_start(target: Target) -> str:
@@ -105,13 +105,13 @@ def told_of_loss(state: State, options: Options) -> OnState:
     return tell
 
 
-def _refused(target: Target, error: HandshakeRefused) -> Refused:
+def _refused(target: Target, error: HandshakeRefused) -> CommandError:
     code = str(error.details.get("code") or error.code or "refused").lower()
     message = f"The Gateway at {target.url} does not let this client in: {error.message}"
     if error.retry_after:
         message += f" Try again in {math.ceil(error.retry_after)} s."
     advice = _advice(target, code, error.details.get("requestId"))
-    return Refused(f"{message}\n{advice}" if advice else message, code=code)
+    return CommandError(f"{message}\n{advice}" if advice else message, code=code)
 
 
 def _advice(target: Target, code: str, request: object) -> str:

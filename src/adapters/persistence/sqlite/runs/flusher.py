@@ -12,7 +12,7 @@ from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
 from ...common import wake, woken
 from ..writer import MAX_GROUP, GroupWriter
-from .persisted import KeptLog
+from .persisted import PersistedRun
 from .writes import Batch, write_batches
 
 _RETRY_AFTER = 1.0
@@ -23,7 +23,7 @@ MOST_UNKEPT = 20_000
 """Runs that wait for a file that cannot be written, each with about a kilobyte; no more begin."""
 
 
-class Keeper:
+class Flusher:
     """Commits what is new of all Runs, at most every `interval` seconds; at once where somebody
     waits for it, and soon when a Run ends.
 
@@ -39,7 +39,7 @@ class Keeper:
         writer: GroupWriter,
         *,
         interval: float,
-        held: Callable[[str], KeptLog | None],
+        held: Callable[[str], PersistedRun | None],
         on_kept: Callable[[int], None],
         bytes_waiting: int,
         expiry: Clock,
@@ -63,14 +63,14 @@ class Keeper:
         self._kept_some = False
         """Of what was handed to the writer last, something is in the file."""
         self._bytes_waiting = bytes_waiting
-        self._given_up: dict[str, KeptLog] = {}
+        self._given_up: dict[str, PersistedRun] = {}
         self._given_up_bytes = 0
         self._closing = False
         self._closed = False
-        self.unkept: dict[str, KeptLog] = {}
+        self.unkept: dict[str, PersistedRun] = {}
         """The Runs of which something is not in the file yet."""
 
-    def note(self, log: KeptLog) -> None:
+    def note(self, log: PersistedRun) -> None:
         """There is something new in the log."""
         if log.finished and log.kept_from is None:
             log.kept_from = self._expiry()
@@ -79,7 +79,7 @@ class Keeper:
             self.unkept[log.run_id] = log
         self._plan(log)
 
-    def give_up(self, log: KeptLog) -> None:
+    def give_up(self, log: PersistedRun) -> None:
         """Memory has given up a Run that has ended."""
         if self.unkept.get(log.run_id) is not log:
             return
@@ -105,7 +105,7 @@ class Keeper:
                 "No other begins until it can."
             )
 
-    async def kept(self, log: KeptLog) -> None:
+    async def kept(self, log: PersistedRun) -> None:
         """Return once more of the log is in the file, or the log is gone. Raises StoreFailed."""
         if self._closed:
             raise StoreFailed("The run log is closed.")
@@ -139,7 +139,7 @@ class Keeper:
         self._closed = True
         await self._idle.wait()
 
-    def _plan(self, log: KeptLog) -> None:
+    def _plan(self, log: PersistedRun) -> None:
         """See to it that the log is flushed in time."""
         if self._writing or self._closed:
             return  # What happens meanwhile is seen to afterwards.
@@ -157,7 +157,7 @@ class Keeper:
         self._due = due
         self._timer = self._loop.call_later(due - now, self.flush)
 
-    def _written(self, log: KeptLog, batch: Batch, written: asyncio.Future[int]) -> None:
+    def _written(self, log: PersistedRun, batch: Batch, written: asyncio.Future[int]) -> None:
         error = written.exception()
         if error is None:
             self._keep(log, batch, written.result())
@@ -167,7 +167,7 @@ class Keeper:
         if not self._writing:
             self._after_all()
 
-    def _keep(self, log: KeptLog, batch: Batch, size: int) -> None:
+    def _keep(self, log: PersistedRun, batch: Batch, size: int) -> None:
         log.known = log.known or batch.record is not None
         if batch.told is not None:
             log.kept = batch.told.last
@@ -178,7 +178,7 @@ class Keeper:
             self._on_kept(size)
         wake(log.kept_waiters)
 
-    def _take_back(self, log: KeptLog, error: BaseException) -> None:
+    def _take_back(self, log: PersistedRun, error: BaseException) -> None:
         self._failure = str(error) or repr(error)
         if not _is_conflict(error):
             self._reason = self._failure
@@ -189,11 +189,11 @@ class Keeper:
             self._drop(log)
         log.disappoint(self._failure)
 
-    def _drop(self, log: KeptLog) -> None:
+    def _drop(self, log: PersistedRun) -> None:
         self.unkept.pop(log.run_id, None)
         self._forget_given_up(log)
 
-    def _forget_given_up(self, log: KeptLog) -> None:
+    def _forget_given_up(self, log: PersistedRun) -> None:
         if self._given_up.pop(log.run_id, None) is not None:
             self._given_up_bytes -= log.size
 

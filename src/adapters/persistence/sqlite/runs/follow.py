@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from .....domain.errors import StoreFailed
-from .....domain.runs import EventSpan
+from .....domain.runs import EventBatch
 from ...common import expired, unknown
 from ..readers import Readers
-from .flusher import Keeper
-from .persisted import KeptLog
+from .flusher import Flusher
+from .persisted import PersistedRun
 from .reads import Kept, read_events
 
 
@@ -22,8 +22,8 @@ class KeptEvents:
         run_id: str,
         seq: int,
         *,
-        held: Callable[[str], KeptLog | None],
-        keeper: Keeper,
+        held: Callable[[str], PersistedRun | None],
+        keeper: Flusher,
         readers: Readers,
     ) -> None:
         self._run_id = run_id
@@ -35,7 +35,7 @@ class KeptEvents:
     def __aiter__(self) -> KeptEvents:
         return self
 
-    async def __anext__(self) -> EventSpan:
+    async def __anext__(self) -> EventBatch:
         while True:
             log, seq = self._held(self._run_id), self._seq
             if log is None or seq + 1 < log.first:
@@ -51,7 +51,7 @@ class KeptEvents:
                 self._seq = told.last
                 return told
 
-    async def _read(self, log: KeptLog | None) -> EventSpan | None:
+    async def _read(self, log: PersistedRun | None) -> EventBatch | None:
         """From the file. None where to look has changed meanwhile."""
         read = partial(read_events, run_id=self._run_id, after=self._seq)
         kept = await self._readers.run(read)
@@ -65,7 +65,7 @@ class KeptEvents:
         return None
 
 
-def _end(run_id: str, seq: int, log: KeptLog | None, kept: Kept | None) -> None:
+def _end(run_id: str, seq: int, log: PersistedRun | None, kept: Kept | None) -> None:
     """Return where there is nothing behind `seq` to wait for; else raise what has become of it."""
     if log is not None:
         raise expired(run_id, seq + 1, log.first)

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 
 from .....domain.errors import StoreFailed
-from .....domain.runs import EventSpan, RunStatus
+from .....domain.runs import EventBatch, RunStatus
 from ...common import Log, Waiters, size_of
 from .writes import Batch
 
 
 @dataclass(slots=True, eq=False)
-class KeptLog(Log):
+class PersistedRun(Log):
     """A Log that is brought to the disk."""
 
     taken: int = 0
@@ -44,7 +44,7 @@ class KeptLog(Log):
             self.number,
             self.record if changed else None,
             known=self.known,
-            told=EventSpan(self.last - len(new) + 1, new) if new else None,
+            told=EventBatch(self.last - len(new) + 1, new) if new else None,
             drop_before=dropped,
             kept_from=self.kept_from,
         )

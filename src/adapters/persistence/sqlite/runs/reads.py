@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from .....domain.runs import EventSpan, OnLeave, RunEvent, RunQuery, RunRecord, RunStatus
+from .....domain.runs import EventBatch, OnLeave, RunEvent, RunQuery, RunRecord, RunStatus
 from .....domain.sessions import SessionKey
 from ...common import (
     MOST_AT_ONCE,
@@ -27,7 +27,7 @@ from ..damage import Cells, DamageLog
 from .schema import key_of, keys_of, seq_of
 
 _COLUMNS = """
-    number, id, session_key, agent_id, principal_id, door, on_leave, fingerprint,
+    number, id, session_key, agent_id, principal_id, source, on_leave, fingerprint,
     status, accepted_at, started_at, ended_at, last_seq"""
 _FIND = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - no values in it
 _UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S608 - the same
@@ -45,7 +45,7 @@ class Kept:
     """Some of a Run's events, in order, and the Run."""
 
     record: RunRecord
-    told: EventSpan | None
+    told: EventBatch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def read_events(connection: sqlite3.Connection, run_id: str, after: int) -> Kept
             return Kept(record, _span(rows, after))
 
 
-def _span(rows: Iterable[tuple[int, int, bytes]], after: int) -> EventSpan | None:
+def _span(rows: Iterable[tuple[int, int, bytes]], after: int) -> EventBatch | None:
     first, size = 0, 0
     events: list[RunEvent] = []
     for key, last, body in rows:
@@ -120,7 +120,7 @@ def _span(rows: Iterable[tuple[int, int, bytes]], after: int) -> EventSpan | Non
         size += len(body)
         if size > MOST_BYTES_AT_ONCE or len(events) >= MOST_AT_ONCE:
             break
-    return EventSpan(first, events[:MOST_AT_ONCE]) if events else None
+    return EventBatch(first, events[:MOST_AT_ONCE]) if events else None
 
 
 def list_runs(
@@ -152,7 +152,7 @@ def list_runs(
 
 
 def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLog) -> Numbered:
-    number, run_id, key, agent, principal, door, leave, print_, status, *times, last = row
+    number, run_id, key, agent, principal, source, leave, print_, status, *times, last = row
     accepted_at, started_at, ended_at = times
     if ended_at is None:  # Its row does not change with every event.
         kept = connection.execute(_LAST, keys_of(number)).fetchone()
@@ -164,7 +164,7 @@ def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLo
         session_key=_session_key(cells.text("session_key", key), agent_id, cells),
         agent_id=agent_id,
         principal_id=cells.text("principal_id", principal),
-        door=cells.text("door", door),
+        source=cells.text("source", source),
         on_leave=cells.member("on_leave", leave, OnLeave, OnLeave.CONTINUE),
         fingerprint=cells.text("fingerprint", print_),
         status=cells.member("status", status, RunStatus, RunStatus.FAILED),

@@ -13,7 +13,7 @@ from .....domain.errors import StoreFailed
 from .....domain.runs import RunRecord
 from ...common import LiveRuns, wake
 from ..writer import GroupWriter
-from .persisted import KeptLog
+from .persisted import PersistedRun
 from .writes import delete_run, reserve_run
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Reservations:
     """
 
     def __init__(
-        self, live: LiveRuns[KeptLog], writer: GroupWriter, held: Callable[[str], KeptLog | None]
+        self, live: LiveRuns[PersistedRun], writer: GroupWriter, held: Callable[[str], PersistedRun | None]
     ) -> None:
         self._live = live
         self._writer = writer
@@ -34,7 +34,7 @@ class Reservations:
         self.leftover: set[str] = set()
         """Ids that were taken back, but are still in the file, which could not be written."""
 
-    async def settled(self, run_id: str) -> KeptLog | None:
+    async def settled(self, run_id: str) -> PersistedRun | None:
         """The Run, where it is in memory, once it is known whether its id is its own."""
         while (log := self._held(run_id)) is not None and log.claim is not None:
             await asyncio.wait([log.claim])
@@ -58,12 +58,12 @@ class Reservations:
             reserving.add_done_callback(partial(self._abandon, log))
             raise
 
-    async def release(self, log: KeptLog) -> None:
+    async def release(self, log: PersistedRun) -> None:
         """Take a reservation back; where the file cannot be written, at least in this process."""
         released = self._delete(log)
         await asyncio.wait([released])
 
-    def _reserved(self, log: KeptLog, reserving: asyncio.Future[RunRecord | None]) -> None:
+    def _reserved(self, log: PersistedRun, reserving: asyncio.Future[RunRecord | None]) -> None:
         if reserving.exception() is None and reserving.result() is None:
             log.known, log.told = True, log.status
             self.leftover.discard(log.run_id)
@@ -71,18 +71,18 @@ class Reservations:
         else:
             self._forget(log)
 
-    def _abandon(self, log: KeptLog, reserving: asyncio.Future[RunRecord | None]) -> None:
+    def _abandon(self, log: PersistedRun, reserving: asyncio.Future[RunRecord | None]) -> None:
         if self._held(log.run_id) is log and not log.opened:
             with suppress(StoreFailed):  # Closed meanwhile: the next start finds it unfinished.
                 self._delete(log)
 
-    def _delete(self, log: KeptLog) -> asyncio.Future[None]:
+    def _delete(self, log: PersistedRun) -> asyncio.Future[None]:
         deleting = self._writer.submit(partial(delete_run, number=log.number))
         log.claim = asyncio.get_running_loop().create_future()
         deleting.add_done_callback(partial(self._deleted, log))
         return deleting
 
-    def _deleted(self, log: KeptLog, deleting: asyncio.Future[None]) -> None:
+    def _deleted(self, log: PersistedRun, deleting: asyncio.Future[None]) -> None:
         error = deleting.exception()
         if error is not None:
             self.leftover.add(log.run_id)
@@ -90,12 +90,12 @@ class Reservations:
             logger.warning("a reservation could not be taken back on the disk", extra=reason)
         self._forget(log)
 
-    def _forget(self, log: KeptLog) -> None:
+    def _forget(self, log: PersistedRun) -> None:
         self._live.remove(log)
         wake(log.kept_waiters)
         self._settle(log)
 
-    def _settle(self, log: KeptLog) -> None:
+    def _settle(self, log: PersistedRun) -> None:
         claim, log.claim = log.claim, None
         if claim is not None:
             claim.set_result(None)

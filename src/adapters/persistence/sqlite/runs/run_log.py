@@ -12,17 +12,17 @@ from pathlib import Path
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
-from .....domain.runs import EventSpan, RunEvent, RunPage, RunQuery, RunRecord, RunStatus
+from .....domain.runs import EventBatch, RunEvent, RunPage, RunQuery, RunRecord, RunStatus
 from ...common import BOUNDS, Bounds, ExpiryClock, HeldEvents, LiveRuns, Numbered, page_of
 from ..damage import DamageLog
 from ..files import DatabaseFiles
 from ..integrity import check_all
 from ..readers import Readers
 from ..writer import GroupWriter
-from .flusher import Keeper
+from .flusher import Flusher
 from .follow import KeptEvents
 from .opening import begin_anew, open_run_log
-from .persisted import KeptLog
+from .persisted import PersistedRun
 from .pruner import Pruner
 from .reads import list_runs, read_run
 from .reservations import Reservations
@@ -35,7 +35,7 @@ _NAME = RUNS.name
 class _Opened:
     writer: GroupWriter
     readers: Readers
-    keeper: Keeper
+    keeper: Flusher
     pruner: Pruner
     reservations: Reservations
 
@@ -74,7 +74,7 @@ class SqliteRunLog:
         self._live = LiveRuns(self._make_log, clock, bounds, steady=steady, on_forget=self._give_up)
         self._bytes_waiting = bounds.finished_bytes
         self._next_number = 1
-        self._earlier: tuple[KeptLog, ...] = ()
+        self._earlier: tuple[PersistedRun, ...] = ()
         self._opened: _Opened | None = None
 
     async def start(self) -> None:
@@ -108,7 +108,7 @@ class SqliteRunLog:
             max_bytes=self._keep_bytes,
             size=contents.size,
         )
-        keeper = Keeper(
+        keeper = Flusher(
             writer,
             interval=self._interval,
             held=self._live.get,
@@ -153,11 +153,11 @@ class SqliteRunLog:
             self._require().keeper.note(log)
         return log.last
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Raises UnknownRun at once, EventsExpired at the event that is gone."""
         return HeldEvents(self._live.find(run_id), max(after, 0))
 
-    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventSpan]:
+    def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Raises StoreFailed when what was added cannot be kept."""
         opened = self._require()
         return KeptEvents(
@@ -240,15 +240,15 @@ class SqliteRunLog:
             if log.opened:
                 opened.keeper.note(log)
 
-    def _give_up(self, log: KeptLog) -> None:
+    def _give_up(self, log: PersistedRun) -> None:
         if self._opened is not None:
             self._opened.keeper.give_up(log)
 
-    def _make_log(self, record: RunRecord) -> KeptLog:
+    def _make_log(self, record: RunRecord) -> PersistedRun:
         self._next_number += 1
-        return KeptLog(record, number=self._next_number - 1)
+        return PersistedRun(record, number=self._next_number - 1)
 
-    def _restore(self, number: int, record: RunRecord) -> KeptLog:
+    def _restore(self, number: int, record: RunRecord) -> PersistedRun:
         """A Run of an earlier process that has no end: it can be ended, and is listed."""
         log = self._live.add(record)
         log.number, log.opened, log.known = number, True, True
@@ -258,7 +258,7 @@ class SqliteRunLog:
         log.started_at = record.started_at
         return log
 
-    def _held(self, run_id: str) -> KeptLog | None:
+    def _held(self, run_id: str) -> PersistedRun | None:
         """The Run where it is in memory: what memory gave up may not be in the file yet."""
         opened = self._opened
         unkept = None if opened is None else opened.keeper.unkept.get(run_id)

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .....domain.runs import EventSpan, RunRecord
+from .....domain.runs import EventBatch, RunRecord
 from ...common import encode_events
 from ..columns import column
 from ..rows import insert_rows
@@ -17,12 +17,12 @@ from .reads import find_run
 from .schema import key_of, keys_of
 
 _INSERT = """
-    INSERT INTO runs (number, id, session_key, agent_id, principal_id, door, on_leave,
+    INSERT INTO runs (number, id, session_key, agent_id, principal_id, source, on_leave,
         fingerprint, status, accepted_at, started_at, ended_at, last_seq, size, kept_from)
     VALUES"""
 _UNLESS_THERE = """ON CONFLICT (number) DO UPDATE SET
     session_key = excluded.session_key, agent_id = excluded.agent_id,
-    principal_id = excluded.principal_id, door = excluded.door, on_leave = excluded.on_leave,
+    principal_id = excluded.principal_id, source = excluded.source, on_leave = excluded.on_leave,
     fingerprint = excluded.fingerprint, status = excluded.status,
     accepted_at = excluded.accepted_at, started_at = excluded.started_at,
     ended_at = excluded.ended_at, last_seq = excluded.last_seq, size = excluded.size,
@@ -50,7 +50,7 @@ class Batch:
     """The Run as it stands, where that has changed."""
     known: bool
     """The Run has a row already, and only its state may be another."""
-    told: EventSpan | None
+    told: EventBatch | None
     """The new events, if there are any."""
     drop_before: int
     """Events before this one have fallen out; 0: none did."""
@@ -157,7 +157,7 @@ def _row(number: int, record: RunRecord, size: int, kept_from: float | None) -> 
         column(str(record.session_key)),
         column(record.agent_id),
         column(record.principal_id),
-        column(record.door),
+        column(record.source),
         record.on_leave.value,
         column(record.fingerprint),
         record.status.value,

@@ -10,7 +10,7 @@ from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import ModelFailed
 from .....domain.models import Provider
 from .. import json as openai_json
-from ..failures import Failures
+from ..failures import FailureFactory
 from ..http import why_broken
 from . import fields as fields
 
@@ -36,7 +36,7 @@ class Body:
     def __init__(
         self,
         response: aiohttp.ClientResponse,
-        failures: Failures,
+        failures: FailureFactory,
         provider: Provider,
         end_timeout: float,
     ) -> None:

@@ -7,8 +7,8 @@ import re
 from .. import json as openai_json
 from . import fields as fields
 
-_LESSONS = 8
-"""Events that are looked at to learn from: of a stream whose chunks differ in more than their text
+_SAMPLES = 8
+"""Events that are looked at to observe from: of a stream whose chunks differ in more than their text
 (by a random padding, say), more would be looked at in vain."""
 
 _PROBE = "a text that no chunk has"
@@ -18,8 +18,8 @@ _WORTH_IT = 8
 """Events that come at once."""
 
 
-class Repeats:
-    """Reads the texts of chunks that are, byte for byte, an earlier one with another text.
+class ChunkTemplate:
+    """Reads the match of chunks that are, byte for byte, an earlier one with another text.
 
     Of most streams nearly all chunks are so, and to see that takes a small part of the time that
     decoding each takes. What has no quotation mark and no backslash between the same bytes is a
@@ -29,10 +29,10 @@ class Repeats:
     def __init__(self) -> None:
         self._start = self._end = b""
         """Of an event: before its text and behind it."""
-        self._lessons = _LESSONS
+        self._samples = _SAMPLES
 
-    def texts(self, piece: bytes) -> tuple[list[str], bytes]:
-        """The texts of the chunks that `piece` begins with, and what is left of it. All of it is
+    def match(self, piece: bytes) -> tuple[list[str], bytes]:
+        """The match of the chunks that `piece` begins with, and what is left of it. All of it is
         left where other events stand between such chunks, or a text holds an escape."""
         if not self._start or not piece.startswith(self._start):
             return [], piece
@@ -52,21 +52,21 @@ class Repeats:
         except UnicodeDecodeError:
             return [], piece
 
-    def lesson(self, piece: bytes) -> tuple[bytes, bytes]:
-        """What of `piece` is to be read before `texts` is asked again, and the rest: one event for
-        as long as there is something to learn, and many events to make use of it."""
-        if not self._lessons or piece.count(b"\n\n") < _WORTH_IT:
+    def sample(self, piece: bytes) -> tuple[bytes, bytes]:
+        """What of `piece` is to be read before `match` is asked again, and the rest: one event for
+        as long as there is something to observe, and many events to make use of it."""
+        if not self._samples or piece.count(b"\n\n") < _WORTH_IT:
             return piece, b""
-        self._lessons -= 1
+        self._samples -= 1
         event, end, rest = piece.partition(b"\n\n")
         return event + end, rest
 
-    def learn(self, payload: bytes, text: str | None) -> None:
+    def observe(self, payload: bytes, text: str | None) -> None:
         """`payload`, the data of one event, was found to tell `text` and nothing else; None: more,
         or something else."""
-        if not self._lessons or not text:
+        if not self._samples or not text:
             return
-        self._lessons -= 1
+        self._samples -= 1
         raw = b'"%b"' % text.encode("utf-8", "surrogatepass")
         before, _, behind = payload.partition(raw)
         other = b'%b"%b"%b' % (before, _PROBE.encode(), behind)

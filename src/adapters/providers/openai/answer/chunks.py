@@ -19,7 +19,7 @@ from .....domain.models import (
     ToolCallDelta,
 )
 from ..errors import Said, read_error, read_remark
-from ..failures import Failures
+from ..failures import FailureFactory
 from ..json import PairJoiner
 from . import fields as fields
 from .stops import failure_of, is_reason, stop_of
@@ -57,7 +57,7 @@ class Chunks:
     `read` raises Malformed, or ModelFailed where the provider reports an error.
     """
 
-    def __init__(self, failures: Failures, wait: float | None = None) -> None:
+    def __init__(self, failures: FailureFactory, wait: float | None = None) -> None:
         self._failures = failures
         self._wait = wait
         self._pairs = PairJoiner()

@@ -13,9 +13,9 @@ import orjson
 from .....domain.errors import ModelFailed
 from .....domain.models import ModelEvent, ModelFinished, TextDelta
 from .. import json as openai_json
-from ..failures import Failures
+from ..failures import FailureFactory
 from . import fields as fields
-from .chunk_template import Repeats
+from .chunk_template import ChunkTemplate
 from .chunks import STREAMED, WHOLE, Chunks, Malformed
 from .sse import DONE, ErrorEvent, EventStream, EventTooLong, StrayLine
 
@@ -32,12 +32,12 @@ class Answer:
     """
 
     def __init__(
-        self, failures: Failures, content_type: str = "", wait: float | None = None
+        self, failures: FailureFactory, content_type: str = "", wait: float | None = None
     ) -> None:
         self._failures = failures
         self._content_type = content_type
         self._stream = EventStream()
-        self._repeats = Repeats()
+        self._template = ChunkTemplate()
         self._chunks = Chunks(failures, wait)
         self._halves = self._chunks.halves
         self._failure: ModelFailed | None = None
@@ -55,11 +55,11 @@ class Answer:
         events: list[ModelEvent] = []
         while piece and self._failure is None and not self.done:
             if self._stream.between_events and not self._halves:
-                texts, piece = self._repeats.texts(piece)
-                events += [TextDelta(text) for text in texts if text]
+                match, piece = self._template.match(piece)
+                events += [TextDelta(text) for text in match if text]
                 if not piece:
                     break
-            part, piece = self._repeats.lesson(piece)
+            part, piece = self._template.sample(piece)
             try:
                 payloads = self._stream.feed(part)
             except EventTooLong:
@@ -119,7 +119,7 @@ class Answer:
             except orjson.JSONDecodeError:
                 chunk = None
             text = fields.only_text(chunk)
-            self._repeats.learn(payload, text)
+            self._template.observe(payload, text)
             if text and not self._halves:
                 self._chunks.source = "delta"
                 events.append(TextDelta(text))

@@ -2,7 +2,7 @@
 
 from .changes import tell_changes
 from .hub import HEALTH_SECONDS, MAX_CONNECTIONS, TICK_SECONDS, Hub
-from .payloads import Telling, message_ids, message_of, sender_key, usage_of
+from .payloads import RunPayloads, message_ids, message_of, sender_key, usage_of
 from .presence import Presence
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "TICK_SECONDS",
     "Hub",
     "Presence",
-    "Telling",
+    "RunPayloads",
     "message_ids",
     "message_of",
     "sender_key",

@@ -15,7 +15,7 @@ from .....domain.runs import TERMINAL, Finished, NumberedEvent, RunEvent, RunRec
 from .....domain.services import Events
 from .....domain.sessions import KeptMessage
 from ..connection import Connection
-from .payloads import Telling, chat_end, chat_event, message_of
+from .payloads import RunPayloads, chat_end, chat_event, message_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +44,14 @@ class Source:
     """Events up to this number are read, since later ones tell of all the text, but not told."""
 
 
-class Teller:
+class RunBroadcaster:
     """Reads one Run and tells its audience. Waits for nobody: who is slow loses or is closed."""
 
     def __init__(self, source: Source, audience: Audience, clock: Clock) -> None:
         self._source = source
         self._audience = audience
         self._clock = clock
-        self._telling = Telling(source.record)
+        self._telling = RunPayloads(source.record)
         self._chat = _Chat(source.record, self._telling, self._tell_chat)
         self._kept: KeptMessage | None = None
         self._whole = True
@@ -146,7 +146,7 @@ class _Chat:
     def __init__(
         self,
         record: RunRecord,
-        telling: Telling,
+        telling: RunPayloads,
         tell: Callable[[int, bytes, bool], None],
     ) -> None:
         self._record = record

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .....domain.ports import Clock
-from .....domain.services import SessionDesk
+from .....domain.services import SessionService
 from .....domain.sessions import SessionKey
 from .hub import Hub
 
 
-def tell_changes(desk: SessionDesk, hub: Hub, clock: Clock) -> Callable[[], None]:
+def tell_changes(session_service: SessionService, hub: Hub, clock: Clock) -> Callable[[], None]:
     """Have everybody told of changed Sessions, and those who want to know of a Session that a
     message was put into it; what is returned ends that. Neither event has content."""
 
@@ -21,4 +21,4 @@ def tell_changes(desk: SessionDesk, hub: Hub, clock: Clock) -> Callable[[], None
         if change == "injected":
             hub.tell_session(key, "session.message", told)
 
-    return desk.on_change(changed)
+    return session_service.on_change(changed)

@@ -19,7 +19,7 @@ from .....domain.sessions import SessionKey
 from ...http.json_text import dumps
 from ..connection import RESTART, Connection
 from ..protocol import EVENTS
-from .broadcaster import Source, Teller
+from .broadcaster import Source, RunBroadcaster
 from .presence import Presence
 from .subscriptions import Audiences
 
@@ -39,14 +39,14 @@ Health = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class Hub:
-    """Knows the connections, and begins a Teller for every Run that one of them wants to see."""
+    """Knows the connections, and begins a RunBroadcaster for every Run that one of them wants to see."""
 
     def __init__(self, *, gateway: Gateway, clock: Clock, presence: Presence) -> None:
         self._gateway = gateway
         self._clock = clock
         self._connections: dict[str, Connection] = {}
         self._audiences = Audiences()
-        self._tellers: dict[str, asyncio.Task[Teller]] = {}
+        self._tellers: dict[str, asyncio.Task[RunBroadcaster]] = {}
         self._orders: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
         """By Session, as long as one of its Runs is read: see `Source.order`."""
         self.presence = presence
@@ -134,7 +134,7 @@ class Hub:
         """No longer tell a client of a Session, or of every one."""
         self._audiences.remove(connection, key)
 
-    async def told(self, run_id: str) -> Teller | None:
+    async def told(self, run_id: str) -> RunBroadcaster | None:
         """Return once everything of a Run was told; None where nobody is told of it."""
         telling = self._tellers.get(run_id)
         return None if telling is None else await asyncio.shield(telling)
@@ -188,7 +188,7 @@ class Hub:
         self.broadcast("presence", {"presence": self.presence.entries()}, state=True)
 
     def _began(self, record: RunRecord) -> None:
-        """A Run was accepted, at whichever door. Who wants to know hears of it from its start."""
+        """A Run was accepted, at whichever source. Who wants to know hears of it from its start."""
         if self._audiences.of(record.session_key):
             self._tell(record.id, from_the_start=True)
 
@@ -200,7 +200,7 @@ class Hub:
             self._tellers[run_id] = task
             task.add_done_callback(partial(self._told_or_not, run_id))
 
-    def _told_or_not(self, run_id: str, telling: asyncio.Task[Teller]) -> None:
+    def _told_or_not(self, run_id: str, telling: asyncio.Task[RunBroadcaster]) -> None:
         """A Run that could not be read is not told; who waits for its answer reads it anew."""
         del self._tellers[run_id]
         if not telling.cancelled() and (error := telling.exception()) is not None:
@@ -208,7 +208,7 @@ class Hub:
             expected = isinstance(error, GatewayError)
             logger.warning("a run is not told", exc_info=None if expected else error, extra=extra)
 
-    async def _read(self, run_id: str, from_the_start: bool) -> Teller:
+    async def _read(self, run_id: str, from_the_start: bool) -> RunBroadcaster:
         now = partial(self._gateway.run, _HUB, run_id)
         record = await now()
         silent_until = 0 if from_the_start else record.last_seq
@@ -216,6 +216,6 @@ class Hub:
         answer = partial(self._gateway.answer, _HUB, record.session_key, run_id)
         order = self._orders.setdefault(record.session_key, asyncio.Lock())
         source = Source(record, events, now, answer, order, silent_until)
-        teller = Teller(source, partial(self._audiences.of, record.session_key), self._clock)
+        teller = RunBroadcaster(source, partial(self._audiences.of, record.session_key), self._clock)
         await teller.run()
         return teller

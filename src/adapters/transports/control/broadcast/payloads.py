@@ -23,7 +23,7 @@ _ERROR_KINDS: Mapping[FailureKind, str] = {
 
 
 @dataclass(slots=True)
-class Telling:
+class RunPayloads:
     """Makes the payloads of one Run's `agent` events.
 
     `cumulative`: repeat the text so far, as clients of the reference expect it of the general

@@ -9,7 +9,7 @@ from typing import Protocol
 from quart import websocket
 
 from .....domain.services import Gateway
-from ...http.deadline import Alarm
+from ...http.deadline import ReusableDeadline
 from ..protocol import UnknownProperties
 from .calls import Handlers
 from .connection import RESTART, Connection
@@ -67,12 +67,12 @@ async def serve(
 
 async def _write(connection: Connection) -> None:
     """Send what waits. Who takes nothing for too long is no longer waited for."""
-    patience = Alarm(WRITE_SECONDS, lambda: connection.close(1008, "slow consumer"))
+    patience = ReusableDeadline(WRITE_SECONDS, lambda: connection.close(1008, "slow consumer"))
     try:
         while frame := await connection.outbox.take():
-            patience.wind()
+            patience.arm()
             await websocket.send(frame)
-            patience.rest()
+            patience.disarm()
     finally:
         patience.stop()
 

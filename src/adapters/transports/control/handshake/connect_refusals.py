@@ -15,7 +15,7 @@ from ..protocol import (
     OLDEST_PROTOCOL,
     ClientInfo,
     ConnectParams,
-    Refusal,
+    ConnectRejection,
     error_of,
 )
 
@@ -49,8 +49,8 @@ def is_web_page(client: ClientInfo) -> bool:
     return is_control_ui(client) or client.id == "webchat-ui" or client.mode == "webchat"
 
 
-def protocol_mismatch(params: ConnectParams) -> Refusal:
-    return Refusal(
+def protocol_mismatch(params: ConnectParams) -> ConnectRejection:
+    return ConnectRejection(
         "protocol mismatch",
         details={
             "code": "PROTOCOL_MISMATCH",
@@ -63,28 +63,28 @@ def protocol_mismatch(params: ConnectParams) -> Refusal:
     )
 
 
-def control_ui_without_device() -> Refusal:
-    return Refusal(
+def control_ui_without_device() -> ConnectRejection:
+    return ConnectRejection(
         "control ui requires HTTPS or localhost (secure context)",
         details={"code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"},
     )
 
 
-def no_device() -> Refusal:
-    return Refusal(
+def no_device() -> ConnectRejection:
+    return ConnectRejection(
         "device identity required", code=NOT_PAIRED, details={"code": "DEVICE_IDENTITY_REQUIRED"}
     )
 
 
-def bad_proof(error: ProofRefused) -> Refusal:
-    return Refusal(
+def bad_proof(error: ProofRefused) -> ConnectRejection:
+    return ConnectRejection(
         error.message, details={"code": _PROOF_CODES[error.fault], "reason": error.fault.value}
     )
 
 
-def unpaired(error: PairingRequired) -> Refusal:
+def unpaired(error: PairingRequired) -> ConnectRejection:
     message, request_id = _PAIRING_TEXTS[error.reason], error.request_id
-    return Refusal(
+    return ConnectRejection(
         message,
         code=NOT_PAIRED,
         details={
@@ -97,8 +97,8 @@ def unpaired(error: PairingRequired) -> Refusal:
     )
 
 
-def locked_out(error: LockedOut) -> Refusal:
-    return Refusal(
+def locked_out(error: LockedOut) -> ConnectRejection:
+    return ConnectRejection(
         "unauthorized: too many failed authentication attempts (retry later)",
         details={
             "code": "AUTH_RATE_LIMITED",
@@ -111,8 +111,8 @@ def locked_out(error: LockedOut) -> Refusal:
     )
 
 
-def not_local(error: NotLocal) -> Refusal:
-    return Refusal(
+def not_local(error: NotLocal) -> ConnectRejection:
+    return ConnectRejection(
         error.message,
         details={
             "code": "AUTH_REQUIRED",
@@ -123,10 +123,10 @@ def not_local(error: NotLocal) -> Refusal:
     )
 
 
-def failed(error: GatewayError, protocol: int) -> Refusal:
+def failed(error: GatewayError, protocol: int) -> ConnectRejection:
     """What is no fault of the client's credentials: no room, or nowhere to keep them."""
     told = error_of(error, protocol=protocol)
-    return Refusal(
+    return ConnectRejection(
         told.message,
         code=told.code,
         details=told.details,
@@ -149,7 +149,7 @@ class Tried:
     bootstrap_token: bool = False
 
 
-def unauthorized(tried: Tried, settings: AuthSettings) -> Refusal:
+def unauthorized(tried: Tried, settings: AuthSettings) -> ConnectRejection:
     """Nothing that the client brought proves that it may come in."""
     if not tried.secret and tried.device_token:
         text = "device token mismatch (rotate or reissue the device's token)"
@@ -186,14 +186,14 @@ def _unauthorized(
     step: str = "review_auth_configuration",
     *,
     retry: bool = False,
-) -> Refusal:
+) -> ConnectRejection:
     details = {
         "code": code,
         "authReason": reason,
         "canRetryWithDeviceToken": retry,
         "recommendedNextStep": step,
     }
-    return Refusal(f"unauthorized: {text}", details=details)
+    return ConnectRejection(f"unauthorized: {text}", details=details)
 
 
 def _hint(client: ClientInfo, mode: AuthMode) -> str:

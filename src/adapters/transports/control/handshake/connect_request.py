@@ -15,20 +15,20 @@ from ..protocol import (
     ConnectAuth,
     ConnectParams,
     DeviceProof,
-    Refusal,
+    ConnectRejection,
     RequestFrame,
     validation_text,
 )
 from . import connect_refusals as refusals
 from .origins import check_origin
-from .peer import Caller
+from .peer import Peer
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConnectRequest:
     """A well-formed request to be let in."""
 
-    caller: Caller
+    caller: Peer
     params: ConnectParams
     auth: ConnectAuth
     role: Role
@@ -50,7 +50,7 @@ class Asked:
             return password or token
         return token or password
 
-    def refused(self) -> Refusal:
+    def refused(self) -> ConnectRejection:
         """Nothing that was brought proves anything."""
         auth = self.auth
         tried = refusals.Tried(
@@ -91,24 +91,24 @@ class Asked:
         )
 
 
-def read(frame: RequestFrame, caller: Caller, settings: Settings) -> Asked:
-    """The first request of a connection. Raises Refusal for one that asks for nothing that there
+def read(frame: RequestFrame, caller: Peer, settings: Settings) -> ConnectRequest:
+    """The first request of a connection. Raises ConnectRejection for one that asks for nothing that there
     is, or comes from a page that may not ask."""
     if frame.method != "connect":
-        raise Refusal("invalid handshake: first request must be connect")
+        raise ConnectRejection("invalid handshake: first request must be connect")
     try:
         params = ConnectParams.model_validate(frame.params)
     except ValidationError as error:
-        raise Refusal(f"invalid connect params: {validation_text(error)}") from None
+        raise ConnectRejection(f"invalid connect params: {validation_text(error)}") from None
     protocol = min(NEWEST_PROTOCOL, params.max_protocol)
     if protocol < max(OLDEST_PROTOCOL, params.min_protocol):
         raise refusals.protocol_mismatch(params)
     if params.role not in (None, *Role):
-        raise Refusal("invalid role")
+        raise ConnectRejection("invalid role")
     if caller.origin is not None or refusals.is_web_page(params.client):
         check_origin(caller, settings)
     role = Role(params.role or Role.OPERATOR)
-    return Asked(caller, params, params.auth or ConnectAuth(), role, protocol, settings.auth)
+    return ConnectRequest(caller, params, params.auth or ConnectAuth(), role, protocol, settings.auth)
 
 
 def proof_of(device: DeviceProof) -> Proof:

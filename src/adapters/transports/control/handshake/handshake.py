@@ -18,9 +18,9 @@ from .....domain.services import Devices, Gateway
 from .....domain.settings import AuthMode, AuthSettings
 from ..protocol import ConnectParams, DeviceProof, RequestFrame
 from . import connect_refusals as refusals
-from .connect_request import Asked, proof_of, read
+from .connect_request import ConnectRequest, proof_of, read
 from .origins import is_at_this_machine
-from .peer import Caller as Caller
+from .peer import Peer as Peer
 
 DEVICE_TOKEN = "device-token"  # noqa: S105 - the name of a method
 
@@ -49,7 +49,7 @@ class Handshake:
         self._gateway = gateway
         self._devices = devices
 
-    async def admit(self, frame: RequestFrame, caller: Caller) -> Admitted:
+    async def admit(self, frame: RequestFrame, caller: Peer) -> Admitted:
         """Who is let in by the first request of a connection. Raises Refusal."""
         asked = read(frame, caller, self._gateway.settings)
         try:
@@ -80,7 +80,7 @@ class Handshake:
             return self._devices.knows(admitted.device_id, admitted.token)
         return self._devices.is_paired(admitted.device_id, admitted.role)
 
-    def _without_device(self, asked: Asked) -> Admitted:
+    def _without_device(self, asked: ConnectRequest) -> Admitted:
         """Only the Gateway's secret lets in who has no device; it stands for everything."""
         if refusals.is_control_ui(asked.params.client):
             raise refusals.control_ui_without_device()
@@ -93,7 +93,7 @@ class Handshake:
             raise asked.refused()
         return _admitted(asked, principal, granted(asked.scopes, principal.scopes))
 
-    async def _with_device(self, asked: Asked, device: DeviceProof) -> Admitted:
+    async def _with_device(self, asked: ConnectRequest, device: DeviceProof) -> Admitted:
         visitor = self._prove(asked, device)
         principal, token = self._credential(asked, visitor)
         silent = principal is not None and is_at_this_machine(asked.caller)
@@ -106,11 +106,11 @@ class Handshake:
         admitted = _admitted(asked, known, entry.scopes, visitor.device_id, entry.minted)
         return replace(admitted, token=token)
 
-    def _prove(self, asked: Asked, device: DeviceProof) -> Visitor:
+    def _prove(self, asked: ConnectRequest, device: DeviceProof) -> Visitor:
         key = self._devices.check_proof(proof_of(device), asked.claim, asked.caller.nonce)
         return Visitor(device.id, key, asked.role, asked.scopes, asked.info)
 
-    def _credential(self, asked: Asked, visitor: Visitor) -> tuple[Principal | None, str | None]:
+    def _credential(self, asked: ConnectRequest, visitor: Visitor) -> tuple[Principal | None, str | None]:
         """The Principal that the Gateway's secret proves, or else the device's own token.
 
         A token that is enough leaves nothing to be tried beside it: who holds one must not get to
@@ -137,7 +137,7 @@ class Handshake:
             raise asked.refused()
         return None, token
 
-    def _recognise(self, asked: Asked, secret: str | None) -> Principal | None:
+    def _recognise(self, asked: ConnectRequest, secret: str | None) -> Principal | None:
         return self._gateway.recognise(Credential(asked.caller.address, _bytes(secret)))
 
 
@@ -152,7 +152,7 @@ def _bytes(secret: str | None) -> bytes | None:
 
 
 def _admitted(
-    asked: Asked,
+    asked: ConnectRequest,
     principal: Principal,
     scopes: frozenset[Scope],
     device_id: str | None = None,

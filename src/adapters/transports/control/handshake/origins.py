@@ -8,44 +8,44 @@ from __future__ import annotations
 
 from .....domain.settings import AuthMode, Settings
 from ...http.hosts import is_our_page, is_ours, named, origin_of
-from ..protocol import Refusal
-from .peer import Caller
+from ..protocol import ConnectRejection
+from .peer import Peer
 
 
-def check_upgrade(caller: Caller, settings: Settings) -> None:
-    """Raises Refusal for a connection that no client of ours would make, before it is one."""
+def check_upgrade(caller: Peer, settings: Settings) -> None:
+    """Raises ConnectRejection for a connection that no client of ours would make, before it is one."""
     _check_host(caller, settings)
     if caller.origin is not None:
         check_origin(caller, settings)
 
 
-def check_origin(caller: Caller, settings: Settings) -> None:
-    """Raises Refusal unless the web page may connect; a caller without an Origin is none."""
+def check_origin(caller: Peer, settings: Settings) -> None:
+    """Raises ConnectRejection unless the web page may connect; a caller without an Origin is none."""
     if not _may(caller, settings):
-        raise Refusal(
+        raise ConnectRejection(
             "origin not allowed (open the Control UI from the gateway host or allow it in "
             "gateway.controlUi.allowedOrigins)",
             details={"code": "CONTROL_UI_ORIGIN_NOT_ALLOWED"},
         )
 
 
-def is_at_this_machine(caller: Caller) -> bool:
+def is_at_this_machine(caller: Peer) -> bool:
     """Whether the client is on this machine, and reached it by a name that only it goes by."""
     name = named(caller.host)
     return caller.address.is_local and name is not None and name.is_loopback
 
 
-def _check_host(caller: Caller, settings: Settings) -> None:
+def _check_host(caller: Peer, settings: Settings) -> None:
     name = named(caller.host)
     if name is None or not is_ours(name, caller.address, settings):
-        raise Refusal(
+        raise ConnectRejection(
             "host not allowed (reach the Gateway by its IP address, or list the name in "
             "gateway.allowedHosts)",
             details={"code": "HOST_NOT_ALLOWED"},
         )
 
 
-def _may(caller: Caller, settings: Settings) -> bool:
+def _may(caller: Peer, settings: Settings) -> bool:
     origin = caller.origin or ""
     if is_our_page(origin, caller.host, settings.control.allowed_origins):
         return True

@@ -8,7 +8,7 @@ from .....domain.access import ClientAddress
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Peer:
     """`host` and `origin` are the headers of the upgrade; a program that is no browser sends no
     Origin. `nonce`: what this connection was told to sign. `secure`: it came over TLS."""
 

@@ -69,7 +69,7 @@ class Heartbeats:
             messages=(text_message(Role.USER, "\n".join(f"System: {t}" for t in texts)),),
             session_key=MAIN,
             on_leave=OnLeave.CONTINUE,
-            door="wake",
+            source="wake",
             reserved_keys=True,
         )
         try:

@@ -1,4 +1,4 @@
-"""`runs.*` and `agent.wait`: every Run, from whichever door it came."""
+"""`runs.*` and `agent.wait`: every Run, from whichever source it came."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .....domain.ports import Clock
 from .....domain.runs import Aborted, Failed, RunQuery, RunRecord, RunStatus
 from .....domain.services import MAX_RUNS_LISTED, Events, Gateway
 from ...http.json_text import dumps
-from ..broadcast import Hub, Telling
+from ..broadcast import Hub, RunPayloads
 from ..connection import ANSWERED, Call, Handler, Handlers, Params
 from ..protocol import Count, Name, SessionKeyText
 from .payloads import Outcomes
@@ -113,7 +113,7 @@ class RunMethods:
         events: Events,
     ) -> None:
         """Every event once and none left out: where the client is slow, wait."""
-        outbox, telling = call.connection.outbox, Telling(record, cumulative=False)
+        outbox, telling = call.connection.outbox, RunPayloads(record, cumulative=False)
         # What is wrong with an event that should be there is the answer's to tell.
         told = await anext(events) if after < record.last_seq else None
         call.answer(run_object(record))

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from .....domain.access import Scope
 from .....domain.ports import Clock
-from .....domain.services import Gateway, SessionDesk
+from .....domain.services import Gateway, SessionService
 from .....domain.text import check_name
 from ..broadcast import Hub
 from ..connection import Call, Handler, Handlers, NoParams, Params
@@ -84,7 +84,7 @@ class SystemMethods:
     """The handlers. `health` never fails; `stop` ends the process as a signal would."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     hub: Hub
     heartbeats: Heartbeats
     usage: UsageMethods

@@ -35,7 +35,7 @@ _LONGEST_REASON = 120
 """Bytes of a close reason; a close frame has room for 123."""
 
 
-class Refusal(Exception):
+class ConnectRejection(Exception):
     """A connection that is not let in: an error frame where there is a request to answer, then a
     close. `reason` is the text of the close frame; without one, the error's message."""
 

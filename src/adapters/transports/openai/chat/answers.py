@@ -8,7 +8,7 @@ from .....domain.errors import RunFailed
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import Aborted, Failed, Finished, Run, error_of
 from .....domain.services import Events
-from ...http.context import Exchange
+from ...http.context import RequestContext
 from ...http.json_text import dumps
 
 
@@ -35,7 +35,7 @@ class Answer:
     finished: Finished
 
 
-async def collect(events: Events, exchange: Exchange) -> Answer:
+async def collect(events: Events, exchange: RequestContext) -> Answer:
     """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
     text: list[str] = []
     reasoning: list[str] = []

@@ -7,7 +7,7 @@ import asyncio
 from .....domain.errors import GatewayError, RunFailed
 from .....domain.runs import Aborted, Failed, error_of
 from .....domain.services import Events
-from ...http.context import Exchange
+from ...http.context import RequestContext
 from .sse import Frames
 
 
@@ -19,7 +19,7 @@ class Feed:
     __slots__ = ("_events", "_exchange", "_failure", "_frames", "_patience")
 
     def __init__(
-        self, events: Events, frames: Frames, exchange: Exchange, *, patience: float
+        self, events: Events, frames: Frames, exchange: RequestContext, *, patience: float
     ) -> None:
         self._events = events
         self._frames = frames

@@ -16,7 +16,7 @@ DEFAULT_MODEL = "opensoul"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ChatRequest:
     """A valid request. `model` is the string that answers repeat."""
 
     messages: tuple[Message, ...]
@@ -29,13 +29,13 @@ class Asked:
     """The names of fields that nobody here knows, as a header's value; mostly empty."""
 
 
-def read_asked(body: Mapping[str, Any]) -> Asked:
+def read_asked(body: Mapping[str, Any]) -> ChatRequest:
     """Raises InvalidRequest and Unsupported; their `param` is the path of the field at fault."""
     ignored = Ignored()
     fields = read_fields(body)
     params = read_parameters(body, ignored)
     include_usage = wants_usage(body, fields, ignored)
-    return Asked(
+    return ChatRequest(
         messages=read_messages(body.get("messages"), ignored),
         model=DEFAULT_MODEL if fields.model is None else fields.model,
         stream=bool(fields.stream),

@@ -9,7 +9,7 @@ from quart import Response
 
 from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import GatewayError
-from ...http.context import Exchange
+from ...http.context import RequestContext
 from ...http.errors import INTERNAL_ERROR, problem_of
 from .feed import Feed
 from .sse import KEEPALIVE, error_frame
@@ -20,7 +20,7 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """The second one keeps nginx from collecting the stream."""
 
 
-async def streamed(feed: Feed, exchange: Exchange) -> Response:
+async def streamed(feed: Feed, exchange: RequestContext) -> Response:
     """The response, once there is something to tell or the feed's patience is at its end.
 
     Raises the GatewayError of a run that fails before: its status can still be a true one.
@@ -36,7 +36,7 @@ async def streamed(feed: Feed, exchange: Exchange) -> Response:
     return response
 
 
-async def _body(feed: Feed, first: bytes | None, exchange: Exchange) -> AsyncGenerator[bytes]:
+async def _body(feed: Feed, first: bytes | None, exchange: RequestContext) -> AsyncGenerator[bytes]:
     frames = first
     while frames is None or frames:
         yield KEEPALIVE if frames is None else frames

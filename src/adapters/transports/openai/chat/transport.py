@@ -12,7 +12,7 @@ from .....domain.runs import RunRequest
 from .....domain.services import Gateway
 from ...http.bodies import read_object
 from ...http.context import current
-from ...http.errors import Problem, Refused
+from ...http.errors import Problem, HttpRejection
 from ...http.json_text import dumps
 from ...http.requests import Given, family_header, unread_headers
 from ...routes import CHAT_COMPLETIONS, MODEL, MODELS
@@ -20,7 +20,7 @@ from .answers import collect, completion, head_of
 from .feed import Feed
 from .fields import plain
 from .models import model_list, model_object
-from .request import Asked, read_asked
+from .request import ChatRequest, read_asked
 from .sse import Frames
 from .streams import streamed
 
@@ -56,7 +56,7 @@ class _Endpoint:
     async def refuse_when_off(self) -> None:
         """For every method, and so before any route is chosen."""
         if _ours(request.path) and not self._gateway.settings.chat.enabled:
-            raise Refused(Problem(404, _OFF, "endpoint_disabled"))
+            raise HttpRejection(Problem(404, _OFF, "endpoint_disabled"))
 
     async def create(self) -> Response:
         exchange = current()
@@ -66,7 +66,7 @@ class _Endpoint:
         if ignored := _ignored(asked, exchange.given):
             exchange.headers["x-opensoul-ignored"] = ignored
         exchange.charge.raise_to(held_bytes(asked.messages))
-        principal = exchange.asker
+        principal = exchange.principal
         run_request = _run_request(asked, exchange.given)
         run = self._gateway.submit(principal, run_request, charge=exchange.charge)
         # Nothing may be awaited in between: a run that nobody follows is never left.
@@ -83,11 +83,11 @@ class _Endpoint:
         return await streamed(feed, exchange)
 
     async def models(self) -> Response:
-        directory = self._directory(current().asker)
+        directory = self._directory(current().principal)
         return _json(dumps(model_list(directory, self._created)))
 
     async def model(self, model_id: str) -> Response:
-        directory = self._directory(current().asker)
+        directory = self._directory(current().principal)
         agent = directory.named_by_model(model_id) or directory.default
         return _json(dumps(model_object(model_id, agent, self._created)))
 
@@ -113,13 +113,13 @@ def _refuse_model_header(given: Given) -> None:
         )
 
 
-def _ignored(asked: Asked, given: Given) -> str:
+def _ignored(asked: ChatRequest, given: Given) -> str:
     """The names of fields and headers that nobody here knows, as a header's value."""
     names = [plain(name) for name in unread_headers(given, _HEADERS)]
     return ", ".join(filter(None, (asked.ignored, *names[:_MOST_HEADERS])))
 
 
-def _run_request(asked: Asked, given: Given) -> RunRequest:
+def _run_request(asked: ChatRequest, given: Given) -> RunRequest:
     return RunRequest(
         messages=asked.messages,
         model=asked.model,

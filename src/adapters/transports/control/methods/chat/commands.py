@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ......domain.errors import InvalidRequest, SessionBusy, UnknownSession
 from ......domain.ports import Clock
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import SessionKey
 from ...broadcast import Hub, message_of
 from ...connection import ANSWERED, Call
@@ -54,14 +54,14 @@ class Commands:
     """`version` is the Gateway's."""
 
     def __init__(
-        self, gateway: Gateway, desk: SessionDesk, hub: Hub, clock: Clock, version: str
+        self, gateway: Gateway, session_service: SessionService, hub: Hub, clock: Clock, version: str
     ) -> None:
         self._gateway = gateway
-        self._desk = desk
+        self._desk = session_service
         self._hub = hub
         self._clock = clock
         self._version = version
-        self._rows = Rows(gateway, desk)
+        self._rows = Rows(gateway, session_service)
         self._answered: OrderedDict[tuple[SessionKey, str], None] = OrderedDict()
         self._answers: dict[str, Answer] = {
             "status": self._status,

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ......domain.access import Principal
 from ......domain.errors import InvalidRequest, UnknownSession
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import KeptMessage, SessionKey
 from ....http.json_text import dumps
 from ...broadcast import Hub
@@ -69,9 +69,9 @@ class MessageParams(Params):
 
 
 def handlers(
-    gateway: Gateway, desk: SessionDesk, hub: Hub, commands: Commands, metadata: Metadata
+    gateway: Gateway, session_service: SessionService, hub: Hub, commands: Commands, metadata: Metadata
 ) -> Handlers:
-    history = _History(gateway, desk, hub, commands, metadata)
+    history = _History(gateway, session_service, hub, commands, metadata)
     return {
         "chat.history": Handler(HistoryParams, history.history),
         "chat.startup": Handler(StartupParams, history.startup),
@@ -86,7 +86,7 @@ Metadata = Callable[[Call, str], object]
 @dataclass(frozen=True, slots=True)
 class _History:
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     hub: Hub
     commands: Commands
     metadata: Metadata
@@ -98,7 +98,7 @@ class _History:
         if (params.session_key is None) == (short_id is None):
             raise InvalidRequest("Give either sessionKey or shortId.", param="sessionKey")
         if short_id is not None:
-            found = await with_short_id(self.desk, call.principal, short_id, slug, params.agent_id)
+            found = await with_short_id(self.session_service, call.principal, short_id, slug, params.agent_id)
             if len(found) != 1:
                 raise UnknownSession(f"{len(found)} sessions have the short id {short_id}.")
             given["session_key"] = str(found[0].key)
@@ -110,7 +110,7 @@ class _History:
         """The message whole, as far as it fits an answer; a history may have cut it."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         number = _number(params.message_id)
-        kept = await self.desk.messages(call.principal, key, limit=1, before=number + 1)
+        kept = await self.session_service.messages(call.principal, key, limit=1, before=number + 1)
         told = message_object(kept[0], params.max_chars) if kept else {"seq": 0, "messageId": ""}
         if told["seq"] != number or params.message_id not in (str(number), told["messageId"]):
             return {"ok": False, "unavailableReason": "not_found"}
@@ -124,11 +124,11 @@ class _History:
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         with self.hub.room(call.connection, key):
             self.hub.attend(call.connection, key)
-        info = await self.desk.find(call.principal, key)
+        info = await self.session_service.find(call.principal, key)
         # By its id, so that a session that starts over in between is not mixed with itself.
         session_id = params.session_id or (None if info is None else info.session_id)
         messages = await self._read(call.principal, key, session_id, params)
-        rows, inputs = Rows(self.gateway, self.desk), Inputs(self.gateway, self.commands)
+        rows, inputs = Rows(self.gateway, self.session_service), Inputs(self.gateway, self.commands)
         told: dict[str, Any] = {
             "sessionKey": str(key),
             "messages": messages,
@@ -157,7 +157,7 @@ class _History:
         before = _before(params)
         while len(page.messages) < params.limit:
             wanted = min(_AT_ONCE, params.limit - len(page.messages))
-            kept = await self.desk.messages(
+            kept = await self.session_service.messages(
                 principal, key, limit=wanted, before=before, session_id=session_id
             )
             if not page.add(kept) or len(kept) < wanted:

@@ -7,7 +7,7 @@ from ......domain.errors import InvalidRequest, UnknownSession
 from ......domain.messages import Message, Role, text_message
 from ......domain.ports import Clock
 from ......domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import MAIN, SessionKey
 from ...broadcast import Hub, message_ids, message_of
 from ...connection import ANSWERED, Call, Handler, Handlers
@@ -30,14 +30,14 @@ class ChatMethods:
     def __init__(
         self,
         gateway: Gateway,
-        desk: SessionDesk,
+        session_service: SessionService,
         hub: Hub,
         outcomes: Outcomes,
         commands: Commands,
         clock: Clock,
     ) -> None:
         self._gateway = gateway
-        self._desk = desk
+        self._desk = session_service
         self._hub = hub
         self._outcomes = outcomes
         self._commands = commands
@@ -61,7 +61,7 @@ class ChatMethods:
             session_key=str(key),
             thinking=params.thinking,
             on_leave=OnLeave.CONTINUE,
-            door="agent",
+            source="agent",
             reserved_keys=True,
             timeout=params.timeout,
         )
@@ -100,7 +100,7 @@ class ChatMethods:
             session_key=str(key),
             thinking=params.thinking,
             on_leave=OnLeave.CONTINUE,
-            door="chat",
+            source="chat",
             reserved_keys=True,
             timeout=None if params.timeout_ms is None else params.timeout_ms / 1_000,
         )

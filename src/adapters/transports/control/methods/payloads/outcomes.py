@@ -9,7 +9,7 @@ from ......domain.concurrency import take_turns
 from ......domain.errors import EventsExpired, RunFailed
 from ......domain.models import StopReason, TextDelta, Usage
 from ......domain.runs import Aborted, Failed, Finished, RunEvent, RunRecord, RunStatus
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ...broadcast import Hub, usage_of
 from ...connection import AnswerFailed
 from ...protocol import UNAVAILABLE, ErrorShape
@@ -30,9 +30,9 @@ class Outcome:
 class Outcomes:
     """Waits for Runs. Who waits costs a Run nothing."""
 
-    def __init__(self, gateway: Gateway, desk: SessionDesk, hub: Hub) -> None:
+    def __init__(self, gateway: Gateway, session_service: SessionService, hub: Hub) -> None:
         self._gateway = gateway
-        self._desk = desk
+        self._desk = session_service
         self._hub = hub
 
     async def of(self, principal: Principal, run_id: str) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ......domain.access import Principal, Scope
 from ......domain.models import ModelTarget
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import MAIN, KeptMessage, SessionInfo, SessionKey
 from .messages import shortened
 
@@ -33,7 +33,7 @@ class Rows:
     """Makes rows and entries."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
 
     async def row(
         self, principal: Principal, info: SessionInfo, extras: Extras = Extras()
@@ -127,12 +127,12 @@ class Rows:
         return found or own or settings.models.get(info.model)
 
     async def _title(self, principal: Principal, info: SessionInfo) -> str | None:
-        newest = await self.desk.transcripts(principal, info.key, 1)
+        newest = await self.session_service.transcripts(principal, info.key, 1)
         question = newest[0].first_question if newest else None
         return shortened(" ".join(question.split()), _TITLE) if question else None
 
     async def _last(self, principal: Principal, info: SessionInfo) -> str | None:
-        kept = await self.desk.messages(principal, info.key, limit=_LOOK_BACK)
+        kept = await self.session_service.messages(principal, info.key, limit=_LOOK_BACK)
         texts = (_spoken(one) for one in reversed(kept))
         return next((shortened(text, _PREVIEW) for text in texts if text), None)
 

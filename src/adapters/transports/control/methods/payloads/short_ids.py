@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from ......domain.access import Principal
 from ......domain.errors import InvalidRequest
-from ......domain.services import SessionDesk
+from ......domain.services import SessionService
 from ......domain.sessions import SessionInfo, SessionQuery
 
 _SHORT_ID = re.compile(r"[0-9a-f]{8,32}")
@@ -19,7 +19,7 @@ _MOST = 100
 
 
 async def with_short_id(
-    desk: SessionDesk,
+    session_service: SessionService,
     principal: Principal,
     short_id: str,
     slug: str | None,
@@ -35,7 +35,7 @@ async def with_short_id(
         search=_hyphenated(digits),
         limit=_MOST,
     )
-    page = await desk.list(principal, query)
+    page = await session_service.list(principal, query)
     found = tuple(info for info in page.sessions if _digits(info).startswith(digits))
     if len(found) < 2 or slug is None:
         return found

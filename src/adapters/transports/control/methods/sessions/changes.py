@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ......domain.errors import InvalidRequest, UnknownSession
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import SETTINGS, Expected, SessionKey
 from ...connection import Call, Handler, Handlers, Params
 from ...protocol import Name
@@ -79,7 +79,7 @@ class SessionChanges:
     """The handlers."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     rows: Rows
 
     def handlers(self) -> Handlers:
@@ -94,7 +94,7 @@ class SessionChanges:
         key = self._key(params)
         given = params.model_dump(by_alias=True, exclude_unset=True)
         asked = {name: value for name, value in given.items() if name in SETTINGS}
-        info = await self.desk.patch(call.principal, key, asked, expected=_expected(params))
+        info = await self.session_service.patch(call.principal, key, asked, expected=_expected(params))
         return {
             "ok": True,
             "path": self.rows.path(call.principal),
@@ -105,7 +105,7 @@ class SessionChanges:
 
     async def _reset(self, call: Call, params: ResetParams) -> object:
         key = self._key(params)
-        info = await self.desk.reset(call.principal, key, expected=_expected(params))
+        info = await self.session_service.reset(call.principal, key, expected=_expected(params))
         return {"ok": True, "key": str(key), "entry": self.rows.entry(info)}
 
     async def _delete(self, call: Call, params: DeleteParams) -> object:
@@ -114,14 +114,14 @@ class SessionChanges:
             raise InvalidRequest(_KEPT_TRANSCRIPT, param="deleteTranscript")
         key = self._key(params)
         expected = Expected(params.expected_session_id, archived=params.archived_only is True)
-        deleted = await self.desk.delete(call.principal, key, expected=expected)
+        deleted = await self.session_service.delete(call.principal, key, expected=expected)
         return {"ok": True, "key": str(key), "deleted": deleted, "archived": []}
 
     async def _compact(self, call: Call, params: CompactParams) -> object:
         key = self._key(params)
         payload: dict[str, Any] = {"ok": True, "key": str(key)}
         try:
-            compacted = await self.desk.compact(
+            compacted = await self.session_service.compact(
                 call.principal, key, params.max_lines, expected=_expected(params)
             )
         except UnknownSession:

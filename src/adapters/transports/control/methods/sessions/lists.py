@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ......domain.access import Principal
 from ......domain.ports import Clock
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import SessionInfo, SessionPage, SessionQuery
 from ...connection import Call, Handler, Handlers, Params
 from ...protocol import Count, Name
@@ -62,7 +62,7 @@ class SessionLists:
     """The handler."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     rows: Rows
     clock: Clock
 
@@ -144,11 +144,11 @@ class SessionLists:
         meant: Callable[[SessionInfo], bool] | None,
     ) -> SessionPage:
         if meant is None:
-            return await self.desk.list(principal, query)
+            return await self.session_service.list(principal, query)
         found: list[SessionInfo] = []
         for start in range(0, _SCANNED, _BATCH):
             batch = replace(query, limit=_BATCH, offset=start)
-            page = await self.desk.list(principal, batch)
+            page = await self.session_service.list(principal, batch)
             found += filter(meant, page.sessions)
             if start + _BATCH >= page.total:
                 break

@@ -12,7 +12,7 @@ from ......domain.access import Principal
 from ......domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ......domain.messages import ToolCall
 from ......domain.ports import Clock
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import KeptMessage, SessionInfo, SessionQuery
 from ...connection import Call, Handler, Handlers, Params
 from ...protocol import Name
@@ -82,7 +82,7 @@ class SessionLookups:
     """The handlers."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     rows: Rows
     clock: Clock
 
@@ -96,7 +96,7 @@ class SessionLookups:
 
     async def _describe(self, call: Call, params: DescribeParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        info = await self.desk.find(call.principal, key)
+        info = await self.session_service.find(call.principal, key)
         if info is None:
             return {"session": None}
         extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
@@ -130,21 +130,21 @@ class SessionLookups:
             query = SessionQuery(label=params.label, limit=10)
             wanted, found = (
                 f" with label: {params.label}",
-                (await self.desk.list(principal, query)).sessions,
+                (await self.session_service.list(principal, query)).sessions,
             )
         elif params.short_id is not None:
             found = await with_short_id(
-                self.desk, principal, params.short_id, params.slug_hint, params.agent_id
+                self.session_service, principal, params.short_id, params.slug_hint, params.agent_id
             )
             wanted = f": {params.short_id}"
         elif params.session_id is not None:
-            found = await self.desk.with_id(principal, params.session_id)
+            found = await self.session_service.with_id(principal, params.session_id)
             several = " for sessionId" if len(found) > 1 else ""
             wanted = f"{several}: {params.session_id}"
         else:
             text = params.reference.key if params.reference is not None else params.key or ""
             key = self.gateway.session_key(text, agent_id=params.agent_id)
-            info = await self.desk.find(principal, key)
+            info = await self.session_service.find(principal, key)
             wanted, found = f": {text}", () if info is None else (info,)
         meant = [
             info
@@ -156,7 +156,7 @@ class SessionLookups:
 
     async def _transcripts(self, call: Call, params: TranscriptsParams) -> object:
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
-        kept = await self.desk.transcripts(call.principal, key, params.limit)
+        kept = await self.session_service.transcripts(call.principal, key, params.limit)
         return {
             "ts": int(self.clock() * 1_000),
             "sessionKey": str(key),
@@ -187,8 +187,8 @@ class SessionLookups:
         limit = min(params.limit, _MOST_ITEMS)
         try:
             key = self.gateway.session_key(text)
-            missing = await self.desk.find(principal, key) is None
-            kept = await self.desk.messages(principal, key, limit=limit)
+            missing = await self.session_service.find(principal, key) is None
+            kept = await self.session_service.messages(principal, key, limit=limit)
         except GatewayError:
             return {"key": text, "status": "error", "items": []}
         if missing:

@@ -10,7 +10,7 @@ from uuid import uuid4
 from pydantic import Field
 
 from ......domain.ports import Clock, NewId
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ...broadcast import Hub
 from ...connection import Call, Handler, Handlers, Params
 from ...protocol import Name
@@ -42,7 +42,7 @@ class MessagesParams(Params):
 
 def handlers(
     gateway: Gateway,
-    desk: SessionDesk,
+    session_service: SessionService,
     hub: Hub,
     chat: ChatMethods,
     *,
@@ -50,15 +50,15 @@ def handlers(
     new_id: NewId = lambda: str(uuid4()),
 ) -> Handlers:
     """`new_id` makes keys for sessions and idempotency keys, where a client gives none."""
-    rows = Rows(gateway, desk)
-    lists = SessionLists(gateway, desk, rows, clock)
+    rows = Rows(gateway, session_service)
+    lists = SessionLists(gateway, session_service, rows, clock)
     return {
         **lists.handlers(),
-        **SessionLookups(gateway, desk, rows, clock).handlers(),
-        **SessionChanges(gateway, desk, rows).handlers(),
-        **SessionTalk(gateway, desk, chat, new_id).handlers(),
-        **SessionSearch(gateway, desk, rows, lists).handlers(),
-        **SessionUsage(gateway, desk, rows, clock).handlers(),
+        **SessionLookups(gateway, session_service, rows, clock).handlers(),
+        **SessionChanges(gateway, session_service, rows).handlers(),
+        **SessionTalk(gateway, session_service, chat, new_id).handlers(),
+        **SessionSearch(gateway, session_service, rows, lists).handlers(),
+        **SessionUsage(gateway, session_service, rows, clock).handlers(),
         **_Subscriptions(gateway, hub, lists).handlers(),
     }
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from ......domain.access import Principal
 from ......domain.errors import InvalidRequest
 from ......domain.messages import Role
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import KeptMessage, SessionInfo
 from ...broadcast import message_ids
 from ...connection import Call, Handler, Handlers, Params
@@ -46,7 +46,7 @@ class SessionSearch:
     """The handler."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     rows: Rows
     lists: SessionLists
 
@@ -85,7 +85,7 @@ class SessionSearch:
         """The Sessions to look through, and whether there are more."""
         if params.session_keys is not None:
             keys = [self.gateway.session_key(text) for text in params.session_keys]
-            found = [await self.desk.find(principal, key) for key in keys]
+            found = [await self.session_service.find(principal, key) for key in keys]
             return [info for info in found if info is not None], False
         asked = params.scope or ListParams(agent_id=params.agent_id)
         page = await self.lists.page(principal, asked, _SESSIONS)
@@ -97,7 +97,7 @@ class SessionSearch:
         """The newest first, a few at a time."""
         before: int | None = None
         for _ in range(_MESSAGES // _AT_ONCE):
-            kept = await self.desk.messages(principal, info.key, limit=_AT_ONCE, before=before)
+            kept = await self.session_service.messages(principal, info.key, limit=_AT_ONCE, before=before)
             for one in reversed(kept):
                 yield one
             if len(kept) < _AT_ONCE:

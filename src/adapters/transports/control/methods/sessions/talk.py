@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ......domain.errors import InvalidRequest
 from ......domain.ports import NewId
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import Setting
 from ...connection import ANSWERED, Call, Handler, Handlers, Params
 from ...protocol import Attachments, Name, SessionKeyText
@@ -64,7 +64,7 @@ class SessionTalk:
     """The handlers."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     chat: ChatMethods
     new_id: NewId
 
@@ -99,7 +99,7 @@ class SessionTalk:
             "thinkingLevel": params.thinking_level,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        info = await self.desk.patch(call.principal, key, given)
+        info = await self.session_service.patch(call.principal, key, given)
         told: dict[str, Any] = {
             "ok": True,
             "key": str(key),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ......domain.errors import InvalidRequest
 from ......domain.ports import Clock
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import PeriodUsage, SessionInfo, SessionKey, SessionQuery, UsageQuery
 from ...connection import Call, Handler, Handlers
 from ...protocol import Name
@@ -39,7 +39,7 @@ class SessionUsage:
     """The handler."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     rows: Rows
     clock: Clock
 
@@ -52,7 +52,7 @@ class SessionUsage:
         days = days_of(params, now)
         key = self._key(params)
         query = UsageQuery(days.bounds, agent_id=params.only_agent, key=key)
-        used = await self.desk.usage(call.principal, query)
+        used = await self.session_service.usage(call.principal, query)
         sums = Sums(self.gateway, days)
         sessions = await self._sessions(call, params, key, days.bounds[0])
         rows = [await self._row(call, info, sums) for info in sessions]
@@ -78,14 +78,14 @@ class SessionUsage:
         self, call: Call, params: SessionUsageParams, key: SessionKey | None, since: float
     ) -> Sequence[SessionInfo]:
         if key is not None:
-            info = await self.desk.find(call.principal, key)
+            info = await self.session_service.find(call.principal, key)
             return () if info is None else (info,)
         query = SessionQuery(agent_id=params.only_agent, updated_after=since, limit=params.limit)
-        return (await self.desk.list(call.principal, query)).sessions
+        return (await self.session_service.list(call.principal, query)).sessions
 
     async def _row(self, call: Call, info: SessionInfo, sums: Sums) -> dict[str, Any]:
         query = UsageQuery(sums.days.bounds, key=info.key)
-        used = await self.desk.usage(call.principal, query)
+        used = await self.session_service.usage(call.principal, query)
         return {
             "key": str(info.key),
             "agentId": info.key.agent_id,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ......domain.access import Principal
 from ......domain.ports import Clock
-from ......domain.services import Gateway, SessionDesk
+from ......domain.services import Gateway, SessionService
 from ......domain.sessions import UsageQuery
 from ...connection import Call, Handler, Handlers, NoParams
 from .days import DayParams, Days, days_of
@@ -29,7 +29,7 @@ class UsageMethods:
     """The handlers."""
 
     gateway: Gateway
-    desk: SessionDesk
+    session_service: SessionService
     clock: Clock
 
     def handlers(self) -> Handlers:
@@ -51,7 +51,7 @@ class UsageMethods:
         now = self.clock()
         days = days_of(params, now, params.days)
         query = UsageQuery(days.bounds, agent_id=params.only_agent)
-        used = await self.desk.usage(call.principal, query)
+        used = await self.session_service.usage(call.principal, query)
         sums = Sums(self.gateway, days)
         return {
             "updatedAt": int(now * 1_000),
@@ -63,4 +63,4 @@ class UsageMethods:
 
     async def _sum(self, principal: Principal, days: Days, since: float) -> dict[str, Any]:
         query = UsageQuery((since, days.bounds[-1]))
-        return Sums(self.gateway, days).totals(await self.desk.usage(principal, query))
+        return Sums(self.gateway, days).totals(await self.session_service.usage(principal, query))

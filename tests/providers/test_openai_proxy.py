@@ -27,7 +27,7 @@ CREDENTIALS = "Basic " + b64encode(b"ann:se@cret").decode()
 CALLER = """
 import asyncio, sys, uvloop
 from opensoul.adapters.providers.openai.client import OpenAICompletions
-from tests.models.calls import call, collect, text_of
+from tests.providers.calls import call, collect, text_of
 
 async def main():
     client = OpenAICompletions()

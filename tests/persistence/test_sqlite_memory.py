@@ -11,7 +11,7 @@ import pytest
 
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.sessions.keys import SessionKey
-from tests.stores.building import KEY, answer, make_turn, question
+from tests.persistence.building import KEY, answer, make_turn, question
 
 MEGABYTE = 1_000_000
 

@@ -16,7 +16,7 @@ import pytest
 
 from opensoul.adapters.providers.local.client import LocalModels
 from opensoul.adapters.providers.local.process import ModelProcess, ModelSetup
-from opensoul.adapters.providers.local.supervisor import Keeper
+from opensoul.adapters.providers.local.supervisor import ModelSupervisor
 from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.models.calls import Secret, TextDelta
@@ -218,7 +218,7 @@ async def test_an_unexpected_error_of_a_start_fails_that_start_alone(tmp_path: P
         command = (sys.executable, str(STAND_IN), "serves", str(tmp_path / "diary"))
         return await ModelProcess.start(command, ModelSetup(tmp_path, 4096), patience=PATIENCE)
 
-    keeper = Keeper("local/m", launch, now=Seconds())
+    keeper = ModelSupervisor("local/m", launch, now=Seconds())
     both = await asyncio.gather(keeper.child(), keeper.child(), return_exceptions=True)
     for error in both:
         assert isinstance(error, ModelFailed)
@@ -233,7 +233,7 @@ async def test_unexpected_errors_in_a_row_are_counted_as_failures(tmp_path: Path
     async def launch() -> ModelProcess:
         raise RuntimeError("odd")
 
-    keeper = Keeper("local/m", launch, now=Seconds())
+    keeper = ModelSupervisor("local/m", launch, now=Seconds())
     for _ in range(3):
         assert (await failure(keeper.child())).retry_after is None
     error = await failure(keeper.child())
@@ -301,7 +301,7 @@ import asyncio, sys
 from pathlib import Path
 from opensoul.adapters.providers.local.client import LocalModels
 from opensoul.adapters.providers.openai.client import OpenAICompletions
-from tests.models.local_bench import target
+from tests.providers.local_bench import target
 
 async def main():
     models = LocalModels(

@@ -29,7 +29,7 @@ UNEVEN = """
 
 def live_and_die(path: Path, name: str, acknowledgements: int) -> dict[int, int]:
     """How far each caller of the process had come, as far as it was told."""
-    command = [sys.executable, "-m", "tests.stores.catalog_kill_child", str(path), name]
+    command = [sys.executable, "-m", "tests.persistence.catalog_kill_child", str(path), name]
     with subprocess.Popen(command, cwd=ROOT, env={}, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -39,7 +39,7 @@ COUNTED = """
 
 @contextmanager
 def child(path: Path, name: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.stores.kill_child", str(path), name]
+    command = [sys.executable, "-m", "tests.persistence.kill_child", str(path), name]
     with subprocess.Popen(command, cwd=ROOT, env={}, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process

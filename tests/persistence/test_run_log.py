@@ -18,7 +18,7 @@ from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
 from opensoul.domain.errors import EventsExpired, UnknownRun
 from opensoul.domain.models.calls import ReasoningDelta, TextDelta
 from opensoul.domain.ports import RunLog
-from opensoul.domain.runs.events import Aborted, EventSpan, Failed, NumberedEvent, RunEvent, Started
+from opensoul.domain.runs.events import Aborted, EventBatch, Failed, NumberedEvent, RunEvent, Started
 
 from .run_logs import END, LOGS, HandClock, numbered, record, tell, texts, told, told_kept
 
@@ -96,7 +96,7 @@ async def test_events_are_numbered_from_one_in_each_run(make: Make) -> None:
     assert log.append("r", END) == 2
 
 
-def following(log: RunLog, way: str, after: int = 0) -> AsyncIterator[EventSpan]:
+def following(log: RunLog, way: str, after: int = 0) -> AsyncIterator[EventBatch]:
     return log.follow("r", after) if way == "follow" else log.follow_kept("r", after)
 
 
@@ -186,7 +186,7 @@ async def test_what_is_added_together_is_told_together(make: Make, way: str) -> 
     waiting = asyncio.ensure_future(anext(following(log, way)))
     await asyncio.sleep(0)
     log.append("r", TextDelta("a"), TextDelta("a"), TextDelta("b"))
-    assert await waiting == EventSpan(1, (TextDelta("a"), TextDelta("a"), TextDelta("b")))
+    assert await waiting == EventBatch(1, (TextDelta("a"), TextDelta("a"), TextDelta("b")))
 
 
 @either_way

@@ -68,9 +68,9 @@ async def test_a_released_id_is_free(log: RunLog) -> None:
 
 async def test_who_asks_while_an_id_is_released_may_have_it(log: RunLog) -> None:
     await log.reserve(record("r"))
-    _, again = await asyncio.gather(log.release("r"), log.reserve(record("r", door="chat")))
+    _, again = await asyncio.gather(log.release("r"), log.reserve(record("r", source="chat")))
     assert again is None
-    assert await log.find("r") == record("r", door="chat")
+    assert await log.find("r") == record("r", source="chat")
 
 
 async def test_a_run_that_was_begun_is_not_released(log: RunLog) -> None:
@@ -136,7 +136,7 @@ async def test_strange_texts_are_kept_as_they_are(log: RunLog) -> None:
         STRANGE,
         session_key=SessionKey("main", STRANGE),
         principal_id=STRANGE,
-        door=STRANGE,
+        source=STRANGE,
         fingerprint=STRANGE,
     )
     await log.reserve(strange)

@@ -23,7 +23,7 @@ LONGEST_LIFE = 3_000
 
 def live_and_die(directory: Path, name: str, lines: int) -> dict[str, list[int]]:
     """What each Run's follower was told by the process that was killed after that many lines."""
-    module = "tests.stores.run_log_kill_child"
+    module = "tests.persistence.run_log_kill_child"
     command = [sys.executable, "-m", module, str(directory), name]
     with subprocess.Popen(command, cwd=ROOT, env={}, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -48,7 +48,7 @@ def record(run_id: str = "r", **changes: Any) -> RunRecord:
         "session_key": SessionKey("main", "somebody"),
         "agent_id": "main",
         "principal_id": "operator",
-        "door": "agent",
+        "source": "agent",
         "accepted_at": 1_000.0,
         **changes,
     }
