@@ -14,7 +14,7 @@ from .errors import CallFailed, ClientError, ConnectionLost
 from .events import Events
 from .frames import Answer, Event
 from .handshake import Hello
-from .link import PendingCall, Link, OnGap
+from .link import Link, OnGap, PendingCall
 from .options import MoreOptions, Options
 from .queries import Queries
 from .runs import Run

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from .errors import CallFailed, ClientError, ConnectionLost, TimedOut
-from .link import PendingCall, Inbox, Link
+from .link import Inbox, Link, PendingCall
 from .options import Options
 from .results import RunResult, rows
 from .run_events import Aborted, Ending, Failed, Finished, RunEvent, TextDelta, read_run_event
@@ -27,7 +27,11 @@ class Caller(Protocol):
     def options(self) -> Options: ...
 
     async def call(
-        self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float = 30.0
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 30.0,  # noqa: ASYNC109
     ) -> Any: ...
 
     async def link(self) -> Link: ...

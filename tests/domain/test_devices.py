@@ -87,7 +87,9 @@ async def test_the_book_holds_the_digest_only_and_survives_a_restart() -> None:
     other = await asked(await session_service.open(), Device().visitor(READ))
 
     again = await session_service.open()
-    assert token not in repr(session_service.book.state.paired[device.id].tokens[Role.OPERATOR].digest)
+    assert token not in repr(
+        session_service.book.state.paired[device.id].tokens[Role.OPERATOR].digest
+    )
     assert (await again.enter(device.visitor(READ), token=token)).scopes == {READ}
     assert [p.request_id for p in (await again.list(ADMIN))[0]] == [other.request_id]
 
@@ -401,7 +403,9 @@ async def test_who_no_longer_wants_to_be_told_is_not() -> None:
 
 async def test_devices_that_were_not_opened_let_nobody_in_and_keep_nothing() -> None:
     session_service = Desk()
-    devices = Devices(book=session_service.book, clock=session_service.clock, verify=lambda *_: True)
+    devices = Devices(
+        book=session_service.book, clock=session_service.clock, verify=lambda *_: True
+    )
     with pytest.raises(RuntimeError, match="not opened"):
         await devices.enter(Device().visitor(), token=None, silent=True)
     assert session_service.book.saves == 0

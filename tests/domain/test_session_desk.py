@@ -96,7 +96,9 @@ async def test_reading_needs_read_and_changing_needs_admin(office: Office) -> No
 
 
 async def test_harmless_settings_need_write_alone(office: Office) -> None:
-    info = await office.session_service.patch(who(Scope.WRITE), TRIP, {"label": "Trip", "pinned": True})
+    info = await office.session_service.patch(
+        who(Scope.WRITE), TRIP, {"label": "Trip", "pinned": True}
+    )
 
     assert dict(info.settings) == {"label": "Trip", "pinned": True}
     assert office.told == [("trip", "patched")]
@@ -182,7 +184,9 @@ async def test_a_session_that_is_not_as_expected_is_left_alone(office: Office, c
     more: tuple[Any, ...] = {"patch": ({"label": "x"},), "compact": (1,)}.get(change, ())
 
     with pytest.raises(InvalidRequest, match="is not at another id any more"):
-        await getattr(office.session_service, change)(ADMIN, TRIP, *more, expected=Expected("another id"))
+        await getattr(office.session_service, change)(
+            ADMIN, TRIP, *more, expected=Expected("another id")
+        )
 
     assert (office.told, office.dispatcher.aborted) == ([], [])
 

@@ -92,7 +92,9 @@ class OrderMachine(RuleBasedStateMachine):
             name = f"{kind}-{len(self.steps)}"
             more: tuple[Any, ...] = {"compact": (3,), "inject": (f"i {name}",)}.get(kind, ())
             CURRENT.set(name)
-            task = asyncio.create_task(getattr(self.office.session_service, kind)(ADMIN, TALK, *more))
+            task = asyncio.create_task(
+                getattr(self.office.session_service, kind)(ADMIN, TALK, *more)
+            )
             self.steps.append(Step(name, kind, task=task))
             await go_on(1 + rounds)  # In the first round it takes its place.
 

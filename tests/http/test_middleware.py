@@ -123,9 +123,9 @@ async def test_an_alarm_rings_only_when_nobody_winds_it() -> None:
     stopped = ReusableDeadline(0.001, lambda: rung.append("stopped"))
     wound = ReusableDeadline(0.01, heard.set)
     for alarm in (resting, stopped, wound):
-        alarm.wind()
-        alarm.wind()
-    resting.rest()
+        alarm.arm()
+        alarm.arm()
+    resting.disarm()
     stopped.stop()
     stopped.stop()
 

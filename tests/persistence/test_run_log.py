@@ -18,7 +18,14 @@ from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
 from opensoul.domain.errors import EventsExpired, UnknownRun
 from opensoul.domain.models.calls import ReasoningDelta, TextDelta
 from opensoul.domain.ports import RunLog
-from opensoul.domain.runs.events import Aborted, EventBatch, Failed, NumberedEvent, RunEvent, Started
+from opensoul.domain.runs.events import (
+    Aborted,
+    EventBatch,
+    Failed,
+    NumberedEvent,
+    RunEvent,
+    Started,
+)
 
 from .run_logs import END, LOGS, HandClock, numbered, record, tell, texts, told, told_kept
 

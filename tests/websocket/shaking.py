@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.transports.control.handshake.handshake import Admitted, Caller, Handshake
+from opensoul.adapters.transports.control.handshake.handshake import Admitted, Handshake, Peer
 from opensoul.adapters.transports.control.protocol.frames import RequestFrame
 from opensoul.adapters.transports.control.protocol.problems import ConnectRejection
 from opensoul.domain.access.addresses import ClientAddress
@@ -22,7 +22,7 @@ from tests.fakes.devices import Desk, Device
 from tests.fakes.domain import FakeDispatcher, FakeIds, FakeRunLog, settings
 
 SECRET = "secret"
-LOCAL = Caller(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1", False)
+LOCAL = Peer(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1", False)
 REMOTE = replace(LOCAL, address=ClientAddress("203.0.113.7"), host="198.51.100.1:18789")
 FORWARDED = replace(LOCAL, address=ClientAddress("127.0.0.1", forwarded_by_stranger=True))
 PAGE = replace(LOCAL, origin="http://localhost:18789")
@@ -59,20 +59,20 @@ class Bench:
         self.settings = replace(self.settings, auth=auth_settings(mode))
 
     async def admit(
-        self, params: object, caller: Caller = LOCAL, method: str = "connect"
+        self, params: object, caller: Peer = LOCAL, method: str = "connect"
     ) -> Admitted:
         frame = RequestFrame(type="req", id="1", method=method, params=params)
         return await self.handshake.admit(frame, caller)
 
     async def refused(
-        self, params: object, caller: Caller = LOCAL, method: str = "connect"
+        self, params: object, caller: Peer = LOCAL, method: str = "connect"
     ) -> ConnectRejection:
         with pytest.raises(ConnectRejection) as refused:
             await self.admit(params, caller, method)
         return refused.value
 
     def signed(
-        self, device: Device, caller: Caller = LOCAL, version: int = 3, **changes: Any
+        self, device: Device, caller: Peer = LOCAL, version: int = 3, **changes: Any
     ) -> dict[str, Any]:
         """The parameters of a client with a device."""
         params = connect(**changes)

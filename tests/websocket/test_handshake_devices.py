@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.control.handshake.handshake import Caller
+from opensoul.adapters.transports.control.handshake.handshake import Peer
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.authentication import Scope
 from opensoul.domain.access.devices.entry import PairingRequired
@@ -75,7 +75,7 @@ async def test_at_this_machine_the_secret_widens_what_a_device_may(bench: Bench)
         replace(LOCAL, address=ClientAddress("127.0.0.1", unproven=True)),
     ],
 )
-async def test_from_anywhere_else_the_secret_alone_does_not(bench: Bench, caller: Caller) -> None:
+async def test_from_anywhere_else_the_secret_alone_does_not(bench: Bench, caller: Peer) -> None:
     device = Device()
     refusal = await bench.refused(bench.signed(device, caller, token=SECRET, scopes=READ), caller)
     assert refusal.error.code == "NOT_PAIRED"
@@ -105,7 +105,7 @@ async def test_a_close_frame_has_room_for_the_whole_request_id(bench: Bench) -> 
 @pytest.mark.parametrize("field", ["token", "deviceToken"])
 @pytest.mark.parametrize("caller", [LOCAL, REMOTE])
 async def test_a_device_token_lets_in_without_the_secret(
-    bench: Bench, field: str, caller: Caller
+    bench: Bench, field: str, caller: Peer
 ) -> None:
     device = Device()
     token = await paired(bench, device, "operator.write")
@@ -173,7 +173,7 @@ async def test_pairing_outlives_a_restart(bench: Bench) -> None:
 )
 @pytest.mark.parametrize("caller", [LOCAL, REMOTE])
 async def test_a_wrong_proof_is_refused_whatever_else_is_right(
-    bench: Bench, change: dict[str, Any], message: str, code: str, reason: str, caller: Caller
+    bench: Bench, change: dict[str, Any], message: str, code: str, reason: str, caller: Peer
 ) -> None:
     params = bench.signed(Device(), caller, token=SECRET)
     params["device"].update(change)

@@ -91,7 +91,9 @@ async def test_the_schema_is_one_for_forms(session_service: Desk) -> None:
 async def test_a_patch_leaves_what_it_does_not_concern(session_service: Desk) -> None:
     raw = '{ agents: { defaults: { maxWaiting: 5 } }, gateway: { auth: { token: "x" } } }'
     raw = raw.replace('"x"', '"__OPENSOUL_REDACTED__"')
-    told = await session_service.ask("config.patch", raw=raw, baseHash=await session_service.hash(), note="as asked")
+    told = await session_service.ask(
+        "config.patch", raw=raw, baseHash=await session_service.hash(), note="as asked"
+    )
     assert (told["ok"], told["path"]) == (True, str(session_service.place.file))
     assert told["restart"] == {
         "ok": False,
@@ -106,7 +108,10 @@ async def test_a_patch_leaves_what_it_does_not_concern(session_service: Desk) ->
 
 
 async def test_the_answer_waits_until_the_file_is_in_force(session_service: Desk) -> None:
-    given: dict[str, Any] = {"raw": "{ logging: { level: 'warn' } }", "baseHash": await session_service.hash()}
+    given: dict[str, Any] = {
+        "raw": "{ logging: { level: 'warn' } }",
+        "baseHash": await session_service.hash(),
+    }
     session_service.in_force = "an older one"
     session_service.looked.clear()
     asked = asyncio.create_task(session_service.ask("config.patch", **given))
@@ -138,13 +143,17 @@ async def test_a_text_replaces_the_file_with_its_secrets_put_back(session_servic
     told = await session_service.ask("config.set", raw=raw, baseHash=shown["hash"])
     assert (told["ok"], "restart" in told) == (True, False)
     assert session_service.place.file.read_text() == TEXT.replace("Molty", "Clawd")
-    told = await session_service.ask("config.apply", raw=TEXT, baseHash=await session_service.hash(), restartDelayMs=1)
+    told = await session_service.ask(
+        "config.apply", raw=TEXT, baseHash=await session_service.hash(), restartDelayMs=1
+    )
     assert told["restart"]["reason"] == "applied without a restart"
     assert session_service.place.file.read_text() == TEXT
 
 
 @pytest.mark.parametrize("method", ["config.set", "config.apply", "config.patch"])
-async def test_an_edit_of_another_state_of_the_file_is_refused(session_service: Desk, method: str) -> None:
+async def test_an_edit_of_another_state_of_the_file_is_refused(
+    session_service: Desk, method: str
+) -> None:
     with pytest.raises(ConfigConflict, match="base hash required"):
         await session_service.ask(method, raw="{}")
     with pytest.raises(ConfigConflict, match="changed since last load"):
@@ -159,13 +168,17 @@ async def test_a_missing_file_can_be_written_without_a_hash(session_service: Des
 
 
 @pytest.mark.parametrize("method", ["config.set", "config.apply", "config.patch"])
-async def test_a_text_that_is_no_configuration_is_refused(session_service: Desk, method: str) -> None:
+async def test_a_text_that_is_no_configuration_is_refused(
+    session_service: Desk, method: str
+) -> None:
     with pytest.raises(InvalidRequest):
         await session_service.ask(method, raw="{", baseHash=await session_service.hash())
     assert session_service.place.file.read_text() == TEXT
 
 
-async def test_everything_that_would_be_wrong_is_told_and_nothing_written(session_service: Desk) -> None:
+async def test_everything_that_would_be_wrong_is_told_and_nothing_written(
+    session_service: Desk,
+) -> None:
     raw = "{ gateway: { port: 'x' }, logging: { level: 'y' } }"
     with pytest.raises(AnswerFailed) as caught:
         await session_service.ask("config.apply", raw=raw, baseHash=await session_service.hash())

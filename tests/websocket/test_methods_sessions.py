@@ -515,7 +515,9 @@ async def test_everybody_who_may_know_hears_of_a_changed_session(bench: Bench) -
         await bench.ask("sessions.patch", key="main", label="Mine")
         await bench.ask("sessions.messages.subscribe", key="main")
         bench.hub.attend(bench.operator, bench.gateway.session_key("main"))
-        await bench.session_service.inject(bench.operator.principal, bench.gateway.session_key("main"), "Oh")
+        await bench.session_service.inject(
+            bench.operator.principal, bench.gateway.session_key("main"), "Oh"
+        )
         changed = [e for e in await events(reader) if e["event"] != "presence"]
         told = [e for e in await events(bench.operator) if e["event"] != "presence"]
     assert [event["payload"]["change"] for event in changed] == ["patched", "injected"]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 
-from opensoul.adapters.transports.control.broadcast.broadcaster import Source, RunBroadcaster
+from opensoul.adapters.transports.control.broadcast.broadcaster import RunBroadcaster, Source
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.runs.events import EventBatch, Finished
 from opensoul.domain.runs.records import RunRecord

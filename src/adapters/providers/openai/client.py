@@ -89,7 +89,9 @@ class OpenAICompletions:
             _hang_up(response)
         await self._connections.close()
 
-    async def _post(self, request: ModelRequest, failures: FailureFactory) -> aiohttp.ClientResponse:
+    async def _post(
+        self, request: ModelRequest, failures: FailureFactory
+    ) -> aiohttp.ClientResponse:
         """Send the request and wait for the headers of the answer."""
         if self._closed:
             raise failures.unreachable("the Gateway is shutting down", "")
@@ -145,7 +147,9 @@ class OpenAICompletions:
             return retry_after(headers, self._now())
         return None
 
-    async def _refusal(self, response: aiohttp.ClientResponse, failures: FailureFactory) -> ModelFailed:
+    async def _refusal(
+        self, response: aiohttp.ClientResponse, failures: FailureFactory
+    ) -> ModelFailed:
         body = bytearray()
         try:
             async with asyncio.timeout(_ERROR_BODY_TIMEOUT):

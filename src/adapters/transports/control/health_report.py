@@ -132,7 +132,9 @@ class HealthReport:
         return {"path": "[redacted]", "count": page.total, "recent": recent}
 
     async def _of_agent(self, principal: Principal, agent: Agent, path: str) -> dict[str, Any]:
-        page = await self.session_service.list(principal, SessionQuery(agent_id=agent.id, limit=_RECENT))
+        page = await self.session_service.list(
+            principal, SessionQuery(agent_id=agent.id, limit=_RECENT)
+        )
         recent = [self._row(info) for info in page.sessions]
         return {"agentId": agent.id, "path": path, "count": page.total, "recent": recent}
 

@@ -34,7 +34,7 @@ from .connection import (
     response_frame,
     serve,
 )
-from .handshake import MAX_PAYLOAD, Admitted, Peer, Handshake, Hello, check_upgrade
+from .handshake import MAX_PAYLOAD, Admitted, Handshake, Hello, Peer, check_upgrade
 from .protocol import (
     UNAVAILABLE,
     Challenge,
@@ -209,7 +209,9 @@ class _Endpoint:
         """Checked again: others may have been let in since the upgrade."""
         if len(self._parts.hub) >= MAX_CONNECTIONS:
             message = "maximum connections reached"
-            raise ConnectRejection(message, code=UNAVAILABLE, close_code=_TRY_AGAIN_LATER, retryable=True)
+            raise ConnectRejection(
+                message, code=UNAVAILABLE, close_code=_TRY_AGAIN_LATER, retryable=True
+            )
 
     async def _serve(self, request_id: str, admitted: Admitted, caller: Peer, wire: Wire) -> None:
         connection = self._connection(admitted, caller)

@@ -2,7 +2,7 @@
 
 from ..routes import ROUTES, Route
 from .context import principal
-from .errors import Problem, HttpRejection
+from .errors import HttpRejection, Problem
 from .install import install
 
-__all__ = ["ROUTES", "Problem", "HttpRejection", "Route", "install", "principal"]
+__all__ = ["ROUTES", "HttpRejection", "Problem", "Route", "install", "principal"]

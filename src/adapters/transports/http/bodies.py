@@ -11,7 +11,7 @@ from ....domain.concurrency import off_loop
 from ....domain.errors import InvalidRequest
 from ....domain.settings import ChatEndpointSettings
 from .context import RequestContext
-from .errors import Problem, HttpRejection
+from .errors import HttpRejection, Problem
 from .json_text import read_bounded
 from .requests import Given
 from .unpacking import Unpacker, unpacker_for

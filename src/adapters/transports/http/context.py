@@ -36,7 +36,7 @@ class RequestContext:
     given: Given = field(default_factory=dict)
     """The headers of the request."""
     started: float = field(default_factory=time.perf_counter)
-    principal: Principal | None = None
+    authenticated: Principal | None = None
     headers: dict[str, str] = field(default_factory=dict)
     """Added to whatever is answered."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -67,9 +67,9 @@ class RequestContext:
     @property
     def principal(self) -> Principal:
         """Who asks. Raises Unauthenticated where that was not proven."""
-        if self.principal is None:
+        if self.authenticated is None:
             raise Unauthenticated("Nobody has been authenticated.")
-        return self.principal
+        return self.authenticated
 
     def adopt_task(self) -> None:
         """Have `end` stop the current task.

@@ -10,12 +10,12 @@ from contextvars import Context
 class ReusableDeadline:
     """Calls `expired` when `patience` seconds have passed since it was last armed.
 
-    One timer serves any number of windings: when it fires too early, it is set again. The timer
-    has an empty context: asyncio keeps a cancelled timer until its time has come, and with it the
+    One timer serves any number of calls of `arm`: when it fires too early, it is set again. The
+    timer has an empty context: asyncio keeps a cancelled timer until its time has come, and with it the
     context, which would be that of the request and refer to its body.
     """
 
-    __slots__ = ("_due", "_loop", "_patience", "_expired", "_timer")
+    __slots__ = ("_due", "_expired", "_loop", "_patience", "_timer")
 
     def __init__(self, patience: float, expired: Callable[[], None]) -> None:
         self._patience = patience
@@ -25,17 +25,17 @@ class ReusableDeadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def arm(self) -> None:
-        """From now on, count anew."""
+        """Start counting anew."""
         self._due = self._loop.time() + self._patience
         if self._timer is None:
             self._timer = self._loop.call_at(self._due, self._fire, context=Context())
 
     def disarm(self) -> None:
-        """Do not expired until armed again."""
+        """Stop counting until the next `arm`."""
         self._due = None
 
     def stop(self) -> None:
-        """Let go of the timer and of `expired`, for good: `expired` mostly refers to who holds this."""
+        """Release the timer and the callback, which mostly refers to the owner of this object."""
         self._due = self._expired = None
         if self._timer is not None:
             self._timer.cancel()

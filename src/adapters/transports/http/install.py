@@ -17,7 +17,7 @@ from ....domain.services import Gateway
 from ....domain.settings import AuthMode
 from ..routes import ROUTES, Route, by_method
 from .context import current
-from .errors import INTERNAL_ERROR, Problem, HttpRejection, answer, problem_of
+from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
 from .hints import hint_for, hint_for_method, speaks_anthropic
 from .middleware import Middleware
 from .pages import check_page
@@ -59,7 +59,9 @@ def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeR
         if route is not None and route.scope is None:
             return
         before = exchange.elapsed
-        exchange.principal = gateway.authenticate(credential_of(exchange.given, exchange.client))
+        exchange.authenticated = gateway.authenticate(
+            credential_of(exchange.given, exchange.client)
+        )
         exchange.timings["auth"] = exchange.elapsed - before
         if rule is not None:
             needed = None if route is None else route.scope

@@ -31,7 +31,7 @@ Application = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _UNLESS_SAID = (b"cache-control", b"no-store")
 _LINGER = 2.0
-"""Seconds in which the disarm of a request's body is still read, and discarded, after the answer."""
+"""Seconds in which the rest of a request's body is still read, and discarded, after the answer."""
 _LINGER_BYTES = 32 * 1024 * 1024
 """Bytes of it that are read at most; then the connection is closed."""
 
@@ -213,7 +213,9 @@ def _start(kind: str, problem: Problem) -> Message:
     return {"type": kind, "status": problem.status, "headers": headers}
 
 
-def _head(exchange: RequestContext, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _head(
+    exchange: RequestContext, headers: list[tuple[bytes, bytes]]
+) -> list[tuple[bytes, bytes]]:
     head = [*headers, (b"x-request-id", exchange.request_id.encode()), *_ALWAYS]
     head += [(name.encode(), value.encode()) for name, value in exchange.headers.items()]
     if all(name != _UNLESS_SAID[0] for name, _ in headers):

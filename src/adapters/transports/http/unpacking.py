@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from ....domain.errors import InvalidRequest
-from .errors import Problem, HttpRejection
+from .errors import HttpRejection, Problem
 
 SUPPORTED = "gzip, deflate"
 _STEP = 65_536
@@ -18,7 +18,7 @@ _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 
 
 def unpacker_for(content_encoding: str) -> Unpacker | None:
-    """What unpacks a body of that Content-Encoding; None where nothing is packed. Raises HttpRejection.
+    """The decoder for a Content-Encoding; None where there is none. Raises HttpRejection.
 
     https://www.rfc-editor.org/rfc/rfc9110#section-8.4
     """

@@ -98,7 +98,9 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
         from ..remote.local_turns import ask_locally
 
         if any(name.startswith("wire_") for name in state.options):
-            raise CommandError("--local asks no Gateway: leave out --url and secrets.", code="usage")
+            raise CommandError(
+                "--local asks no Gateway: leave out --url and secrets.", code="usage"
+            )
         return ask_locally(state, question, show)
     from ..remote.reaching import reach
     from ..remote.rpc import told, told_of_loss

@@ -19,7 +19,7 @@ _UNMADE = "made-when-the-gateway-starts"
 def load_config(
     state: State, *, generated_token: Callable[[Path], str] = lambda _: _UNMADE
 ) -> Loaded:
-    """The configuration that a Gateway would start with. Raises CommandError with all that is wrong.
+    """The configuration that a Gateway would start with. Raises CommandError with every fault.
 
     `generated_token` is asked, with the state directory, only where no secret is configured.
     """

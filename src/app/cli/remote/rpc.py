@@ -72,7 +72,9 @@ def told(target: Target) -> Iterator[None]:
     try:
         yield
     except ConnectFailed as error:
-        raise CommandError(f"{error.message}\n{_how_to_start(target)}", code="unreachable") from None
+        raise CommandError(
+            f"{error.message}\n{_how_to_start(target)}", code="unreachable"
+        ) from None
     except HandshakeRefused as error:
         raise _refused(target, error) from None
     except CallFailed as error:

@@ -26,7 +26,10 @@ class Reservations:
     """
 
     def __init__(
-        self, live: LiveRuns[PersistedRun], writer: GroupWriter, held: Callable[[str], PersistedRun | None]
+        self,
+        live: LiveRuns[PersistedRun],
+        writer: GroupWriter,
+        held: Callable[[str], PersistedRun | None],
     ) -> None:
         self._live = live
         self._writer = writer

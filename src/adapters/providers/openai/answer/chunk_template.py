@@ -8,8 +8,8 @@ from .. import json as openai_json
 from . import fields as fields
 
 _SAMPLES = 8
-"""Events that are looked at to observe from: of a stream whose chunks differ in more than their text
-(by a random padding, say), more would be looked at in vain."""
+"""Events that are sampled for the template. More would be wasted on a stream whose chunks differ in
+more than their text, by random padding for example."""
 
 _PROBE = "a text that no chunk has"
 _NO_PLAIN_TEXT = re.compile(rb'["\\\x00-\x1f]')

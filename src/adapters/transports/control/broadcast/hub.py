@@ -19,7 +19,7 @@ from .....domain.sessions import SessionKey
 from ...http.json_text import dumps
 from ..connection import RESTART, Connection
 from ..protocol import EVENTS
-from .broadcaster import Source, RunBroadcaster
+from .broadcaster import RunBroadcaster, Source
 from .presence import Presence
 from .subscriptions import Audiences
 
@@ -39,7 +39,7 @@ Health = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class Hub:
-    """Knows the connections, and begins a RunBroadcaster for every Run that one of them wants to see."""
+    """Holds the connections, and starts a RunBroadcaster for every Run that one of them watches."""
 
     def __init__(self, *, gateway: Gateway, clock: Clock, presence: Presence) -> None:
         self._gateway = gateway
@@ -216,6 +216,8 @@ class Hub:
         answer = partial(self._gateway.answer, _HUB, record.session_key, run_id)
         order = self._orders.setdefault(record.session_key, asyncio.Lock())
         source = Source(record, events, now, answer, order, silent_until)
-        teller = RunBroadcaster(source, partial(self._audiences.of, record.session_key), self._clock)
+        teller = RunBroadcaster(
+            source, partial(self._audiences.of, record.session_key), self._clock
+        )
         await teller.run()
         return teller

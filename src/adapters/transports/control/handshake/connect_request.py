@@ -14,8 +14,8 @@ from ..protocol import (
     OLDEST_PROTOCOL,
     ConnectAuth,
     ConnectParams,
-    DeviceProof,
     ConnectRejection,
+    DeviceProof,
     RequestFrame,
     validation_text,
 )
@@ -92,8 +92,8 @@ class ConnectRequest:
 
 
 def read(frame: RequestFrame, caller: Peer, settings: Settings) -> ConnectRequest:
-    """The first request of a connection. Raises ConnectRejection for one that asks for nothing that there
-    is, or comes from a page that may not ask."""
+    """Read the first request of a connection. Raises ConnectRejection for an invalid request, and
+    for one of a web page that is not allowed."""
     if frame.method != "connect":
         raise ConnectRejection("invalid handshake: first request must be connect")
     try:
@@ -108,7 +108,9 @@ def read(frame: RequestFrame, caller: Peer, settings: Settings) -> ConnectReques
     if caller.origin is not None or refusals.is_web_page(params.client):
         check_origin(caller, settings)
     role = Role(params.role or Role.OPERATOR)
-    return ConnectRequest(caller, params, params.auth or ConnectAuth(), role, protocol, settings.auth)
+    return ConnectRequest(
+        caller, params, params.auth or ConnectAuth(), role, protocol, settings.auth
+    )
 
 
 def proof_of(device: DeviceProof) -> Proof:

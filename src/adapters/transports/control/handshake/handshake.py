@@ -110,7 +110,9 @@ class Handshake:
         key = self._devices.check_proof(proof_of(device), asked.claim, asked.caller.nonce)
         return Visitor(device.id, key, asked.role, asked.scopes, asked.info)
 
-    def _credential(self, asked: ConnectRequest, visitor: Visitor) -> tuple[Principal | None, str | None]:
+    def _credential(
+        self, asked: ConnectRequest, visitor: Visitor
+    ) -> tuple[Principal | None, str | None]:
         """The Principal that the Gateway's secret proves, or else the device's own token.
 
         A token that is enough leaves nothing to be tried beside it: who holds one must not get to

@@ -13,14 +13,14 @@ from .peer import Peer
 
 
 def check_upgrade(caller: Peer, settings: Settings) -> None:
-    """Raises ConnectRejection for a connection that no client of ours would make, before it is one."""
+    """Raise ConnectRejection for an upgrade request with a wrong Host or Origin."""
     _check_host(caller, settings)
     if caller.origin is not None:
         check_origin(caller, settings)
 
 
 def check_origin(caller: Peer, settings: Settings) -> None:
-    """Raises ConnectRejection unless the web page may connect; a caller without an Origin is none."""
+    """Raise ConnectRejection unless the page may connect. Without an Origin it is no web page."""
     if not _may(caller, settings):
         raise ConnectRejection(
             "origin not allowed (open the Control UI from the gateway host or allow it in "

@@ -12,7 +12,7 @@ from .....domain.runs import RunRequest
 from .....domain.services import Gateway
 from ...http.bodies import read_object
 from ...http.context import current
-from ...http.errors import Problem, HttpRejection
+from ...http.errors import HttpRejection, Problem
 from ...http.json_text import dumps
 from ...http.requests import Given, family_header, unread_headers
 from ...routes import CHAT_COMPLETIONS, MODEL, MODELS

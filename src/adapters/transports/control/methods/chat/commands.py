@@ -54,7 +54,12 @@ class Commands:
     """`version` is the Gateway's."""
 
     def __init__(
-        self, gateway: Gateway, session_service: SessionService, hub: Hub, clock: Clock, version: str
+        self,
+        gateway: Gateway,
+        session_service: SessionService,
+        hub: Hub,
+        clock: Clock,
+        version: str,
     ) -> None:
         self._gateway = gateway
         self._desk = session_service

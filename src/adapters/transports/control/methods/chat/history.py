@@ -69,7 +69,11 @@ class MessageParams(Params):
 
 
 def handlers(
-    gateway: Gateway, session_service: SessionService, hub: Hub, commands: Commands, metadata: Metadata
+    gateway: Gateway,
+    session_service: SessionService,
+    hub: Hub,
+    commands: Commands,
+    metadata: Metadata,
 ) -> Handlers:
     history = _History(gateway, session_service, hub, commands, metadata)
     return {
@@ -98,7 +102,9 @@ class _History:
         if (params.session_key is None) == (short_id is None):
             raise InvalidRequest("Give either sessionKey or shortId.", param="sessionKey")
         if short_id is not None:
-            found = await with_short_id(self.session_service, call.principal, short_id, slug, params.agent_id)
+            found = await with_short_id(
+                self.session_service, call.principal, short_id, slug, params.agent_id
+            )
             if len(found) != 1:
                 raise UnknownSession(f"{len(found)} sessions have the short id {short_id}.")
             given["session_key"] = str(found[0].key)

@@ -94,7 +94,9 @@ class SessionChanges:
         key = self._key(params)
         given = params.model_dump(by_alias=True, exclude_unset=True)
         asked = {name: value for name, value in given.items() if name in SETTINGS}
-        info = await self.session_service.patch(call.principal, key, asked, expected=_expected(params))
+        info = await self.session_service.patch(
+            call.principal, key, asked, expected=_expected(params)
+        )
         return {
             "ok": True,
             "path": self.rows.path(call.principal),

@@ -97,7 +97,9 @@ class SessionSearch:
         """The newest first, a few at a time."""
         before: int | None = None
         for _ in range(_MESSAGES // _AT_ONCE):
-            kept = await self.session_service.messages(principal, info.key, limit=_AT_ONCE, before=before)
+            kept = await self.session_service.messages(
+                principal, info.key, limit=_AT_ONCE, before=before
+            )
             for one in reversed(kept):
                 yield one
             if len(kept) < _AT_ONCE:
