@@ -11,8 +11,8 @@ class ReusableDeadline:
     """Calls `expired` when `patience` seconds have passed since it was last armed.
 
     One timer serves any number of calls of `arm`: when it fires too early, it is set again. The
-    timer has an empty context: asyncio keeps a cancelled timer until its time has come, and with it the
-    context, which would be that of the request and refer to its body.
+    timer has an empty context: asyncio keeps a cancelled timer until its time has come, and with
+    it the context, which would be that of the request and refer to its body.
     """
 
     __slots__ = ("_due", "_expired", "_loop", "_patience", "_timer")
