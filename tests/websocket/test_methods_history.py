@@ -201,5 +201,5 @@ async def test_who_asks_for_history_is_told_what_happens_and_what_runs(bench: Be
     assert told["sessionInfo"] == info
     gate.opened.set()
     await bench.log.end_of(run.id)
-    await bench.hub.told(run.id)
+    await bench.hub.broadcast_done(run.id)
     assert {event["event"] for event in await events(bench.operator)} == {"agent", "chat"}

@@ -224,7 +224,7 @@ class _Endpoint:
         ended: dict[str, object] = {"reason": "the client left"}
         received = self._parts.gateway.in_flight.charge()
         try:
-            async with self._parts.hub.joined(connection):
+            async with self._parts.hub.registered(connection):
                 # From here on the hub ends it when its secret or device no longer counts.
                 if not self._parts.handshake.stands(admitted):
                     connection.close(4001, "gateway auth changed")

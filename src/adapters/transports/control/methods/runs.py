@@ -121,7 +121,7 @@ class RunMethods:
             told = told or await anext(events, None)
             while told is not None:
                 for numbered in told:
-                    await outbox.room()
+                    await outbox.drained()
                     event = telling.agent_event(numbered.seq, numbered.event, self._clock())
                     outbox.event("agent", event)
                 await take_turns(len(told.events))
@@ -129,7 +129,7 @@ class RunMethods:
         except GatewayError as error:
             outbox.event("agent", _broken_off(record, error))
         else:
-            self._hub.heard(call.connection, record.id)
+            self._hub.skip_rest(call.connection, record.id)
 
     async def _abort(self, call: Call, params: RunParams) -> object:
         record = await self._gateway.run(call.principal, params.run_id)

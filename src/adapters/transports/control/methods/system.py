@@ -130,8 +130,8 @@ class SystemMethods:
         for name, value in facts.items():
             if isinstance(value, str) and name not in ("text", "reason"):
                 check_name(value, check_name(name, "the name of a property"))
-        self.hub.presence.told(key or connection.id, {"ip": connection.address, **facts})
-        self.hub.tell_presence()
+        self.hub.presence.update(key or connection.id, {"ip": connection.address, **facts})
+        self.hub.schedule_presence()
         return {"ok": True}
 
     async def _last_heartbeat(self, call: Call, params: NoParams) -> object:

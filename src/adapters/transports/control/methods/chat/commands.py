@@ -107,7 +107,7 @@ class Commands:
                 text = await answer(call, key, argument)
             except (InvalidRequest, UnknownSession, SessionBusy) as error:
                 text = error.message
-        self._hub.attend(call.connection, key)
+        self._hub.subscribe(call.connection, key)
         call.answer({"runId": run_id, "status": "started"})
         event = {
             "runId": run_id,
@@ -118,7 +118,7 @@ class Commands:
             "stopReason": "command",
             "message": message_of(text, self._clock()),
         }
-        self._hub.tell_session(key, "chat", event)
+        self._hub.send_to_session(key, "chat", event)
         return ANSWERED
 
     def note(self, key: SessionKey, run_id: str) -> None:

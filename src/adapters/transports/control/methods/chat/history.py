@@ -128,8 +128,8 @@ class _History:
         """From now on the client is told of the Session as well, beginning before the reading:
         what happens meanwhile is told twice rather than not at all."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
-        with self.hub.room(call.connection, key):
-            self.hub.attend(call.connection, key)
+        with self.hub.reserved(call.connection, key):
+            self.hub.subscribe(call.connection, key)
         info = await self.session_service.find(call.principal, key)
         # By its id, so that a session that starts over in between is not mixed with itself.
         session_id = params.session_id or (None if info is None else info.session_id)

@@ -67,10 +67,10 @@ class ChatMethods:
         )
 
         def accepted(record: RunRecord) -> None:
-            self._hub.attend(call.connection, record.session_key, begun=record.id)
+            self._hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer(_accepted(record))
 
-        with self._hub.room(call.connection, key):
+        with self._hub.reserved(call.connection, key):
             submission = await self._gateway.submit_once(
                 call.principal,
                 request,
@@ -80,7 +80,7 @@ class ChatMethods:
             )
             record = submission.record
             if not submission.fresh:
-                self._hub.attend(call.connection, record.session_key)
+                self._hub.subscribe(call.connection, record.session_key)
                 if not record.status.final:
                     call.answer(_accepted(record))
         return agent_payload(await self._outcomes.of(call.principal, record.id))
@@ -106,10 +106,10 @@ class ChatMethods:
         )
 
         def accepted(record: RunRecord) -> None:
-            self._hub.attend(call.connection, record.session_key, begun=record.id)
+            self._hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer({"runId": record.id, "status": "started"})
 
-        with self._hub.room(call.connection, key):
+        with self._hub.reserved(call.connection, key):
             submission = await self._gateway.submit_once(
                 call.principal,
                 request,
@@ -119,7 +119,7 @@ class ChatMethods:
             )
             if submission.fresh:
                 return ANSWERED
-            self._hub.attend(call.connection, submission.record.session_key)
+            self._hub.subscribe(call.connection, submission.record.session_key)
         return await self._repeated(call.principal, submission.record)
 
     async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
@@ -163,7 +163,7 @@ class ChatMethods:
             "stopReason": "injected",
             "message": {**message_of(text, self._clock()), **ids},
         }
-        self._hub.tell_session(key, "chat", told)
+        self._hub.send_to_session(key, "chat", told)
         return {"ok": True, "messageId": message_id}
 
     async def _session_of(self, principal: Principal, params: AgentParams) -> SessionKey:

@@ -40,7 +40,7 @@ class Outcomes:
 
         Raises Forbidden, UnknownRun, StoreFailed.
         """
-        teller = await self._hub.told(run_id)
+        teller = await self._hub.broadcast_done(run_id)
         if teller is not None and teller.ending is not None:
             text, ending = teller.text, teller.ending
         else:

@@ -78,22 +78,22 @@ class _Subscriptions:
         }
 
     async def _subscribe(self, call: Call, params: SubscribeParams) -> object:
-        self.hub.attend_all(call.connection, lowered(params.agent_id))
+        self.hub.subscribe_all(call.connection, lowered(params.agent_id))
         if not params.model_fields_set:
             return {"subscribed": True}
         return {"subscribed": True, "list": await self.lists.list(call, params)}
 
     async def _unsubscribe(self, call: Call, params: UnsubscribeParams) -> object:
-        self.hub.leave(call.connection)
+        self.hub.unsubscribe(call.connection)
         return {"subscribed": False}
 
     async def _attend(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        with self.hub.room(call.connection, key):
-            self.hub.attend(call.connection, key)
+        with self.hub.reserved(call.connection, key):
+            self.hub.subscribe(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 
     async def _leave(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        self.hub.leave(call.connection, key)
+        self.hub.unsubscribe(call.connection, key)
         return {"subscribed": False, "key": str(key), "agentId": key.agent_id}
