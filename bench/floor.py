@@ -1,17 +1,17 @@
-"""What the Gateway's duties cost in their barest form: the yardstick with one after another added.
+"""The minimal cost of the Gateway's features, added to the yardstick one after another.
 
     python -m bench.floor [--rounds N] [--seconds S]
 
-    passed    the yardstick: bytes are passed on
-    heads     the headers that every answer carries
-    checked   a credential is compared, the request is validated and encoded anew
-    chunks    each chunk of the provider is read and written anew, under an id of ours
+    passed    the yardstick: bytes are forwarded
+    heads     the headers of every response
+    checked   the credential is compared, the request is validated and encoded again
+    chunks    each chunk of the provider is decoded and encoded again with a new id
     line      a line in the access log
-    kept      the turn is committed before the last chunk, and the run's events are kept
+    kept      the turn is committed before the last chunk, and the run's events are stored
 
-Nothing has a layer here: no run that outlives its connection, no lane, no limit, nobody else who
-follows, and no error is told properly. So it is the floor below what does all this in the same
-language on the same stack, and shows how much of the Gateway's time is duty and how much structure.
+There are no layers, no runs that outlive their connection, no lanes, limits or followers, and no
+error handling. The result is a lower bound for these features in this language on this stack, and
+shows how much of the Gateway's time is spent on them and how much on its structure.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _access = logging.getLogger("opensoul.access")
 
 
 class Floor:
-    """Answers with the first `duties` of DUTIES. Made in a running event loop."""
+    """A server with the first `duties` of DUTIES. Create it within the event loop."""
 
     def __init__(self, provider: str, home: Path, duties: int) -> None:
         self._address = f"{provider}/chat/completions"
@@ -97,17 +97,17 @@ class Floor:
     async def create(self) -> Response:
         began, run_id = time.perf_counter(), new_id()
         body: dict[str, Any] = orjson.loads(await request.get_data())
-        asked = read_asked(body)
+        chat_request = read_asked(body)
         if "checked" in self._duties:
-            given = request.headers["Authorization"].removeprefix("Bearer ")
-            if not hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._token):
+            secret = request.headers["Authorization"].removeprefix("Bearer ")
+            if not hmac.compare_digest(hashlib.sha256(secret.encode()).digest(), self._token):
                 return Response(b"", 401)
         assert self._session is not None
-        model = asked.model.removeprefix("opensoul:")
+        model = chat_request.model.removeprefix("opensoul:")
         sent = orjson.dumps({**body, "model": model, "stream": True})
         answer = await self._session.post(self._address, data=sent)
-        pieces = self._answered(asked, answer, run_id)
-        if asked.stream:
+        pieces = self._response(chat_request, answer, run_id)
+        if chat_request.stream:
             response = Response(pieces, content_type="text/event-stream; charset=utf-8")
             response.timeout = None
         else:
@@ -118,12 +118,12 @@ class Floor:
             for name in ("x-request-id", "x-opensoul-run-id", "x-opensoul-session-key"):
                 response.headers[name] = run_id
         if "line" in self._duties:
-            told = {"path": request.path, "ms": time.perf_counter() - began, "run": run_id}
-            _access.info("request", extra=told)
+            fields = {"path": request.path, "ms": time.perf_counter() - began, "run": run_id}
+            _access.info("request", extra=fields)
         return response
 
-    async def _answered(
-        self, asked: ChatRequest, answer: aiohttp.ClientResponse, run_id: str
+    async def _response(
+        self, chat_request: ChatRequest, answer: aiohttp.ClientResponse, run_id: str
     ) -> AsyncGenerator[bytes]:
         read, frames = Answer(self._failures), Frames(Head(run_id, 0, "floor"), include_usage=False)
         key, texts = SessionKey("main", run_id), list[str]()
@@ -139,16 +139,16 @@ class Floor:
                 texts += [event.text for event in events if isinstance(event, TextDelta)]
                 if "kept" in self._duties and events:
                     self._log.append(run_id, *events)
-                if asked.stream and events:
+                if chat_request.stream and events:
                     yield frames.of(events)
         if "chunks" not in self._duties:
             return
         end = Finished(read.finished().stop, Usage(1, 1), "floor/floor")
         if "kept" in self._duties:
-            said = (*asked.messages, text_message(Role.ASSISTANT, "".join(texts)))
-            await self._store.append(Turn(key, run_id, run_id, time.time(), said, one_off=True))
+            messages = (*chat_request.messages, text_message(Role.ASSISTANT, "".join(texts)))
+            await self._store.append(Turn(key, run_id, run_id, time.time(), messages, one_off=True))
             self._log.append(run_id, end)
-        if asked.stream:
+        if chat_request.stream:
             yield frames.of([end])
         else:
             yield completion(Head(run_id, 0, "floor"), Collected("".join(texts), "", end))
@@ -162,8 +162,8 @@ class Floor:
 
 async def run(port: int, provider: str, home: Path, duties: int) -> None:
     """Serve until SIGTERM."""
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     floor = Floor(provider, home, duties)
     app = Quart("floor", static_folder=None)
     app.before_serving(floor.open)
@@ -176,14 +176,14 @@ async def run(port: int, provider: str, home: Path, duties: int) -> None:
 
     config: Any = server_config(port)
 
-    async def until_told() -> None:
-        await told.wait()
+    async def shutdown() -> None:
+        await stopped.wait()
 
-    await serve(app, config, shutdown_trigger=until_told)
+    await serve(app, config, shutdown_trigger=shutdown)
 
 
 def server(address: str, home: Path, duties: int) -> Server:
-    """The floor with so many duties, as a process to measure."""
+    """A process that serves the first `duties` features."""
     home.mkdir(parents=True, exist_ok=True)
     port, name = free_port(), DUTIES[duties]
     options = ("--port", str(port), "--provider", address, "--home", str(home))
@@ -192,7 +192,7 @@ def server(address: str, home: Path, duties: int) -> Server:
 
 
 def compare(pace: Pace) -> None:
-    """Print the ladder from the yardstick to the Gateway."""
+    """Measure and print all steps from the yardstick to the Gateway."""
     with tempfile.TemporaryDirectory(prefix="floor-") as folder, ExitStack() as stack:
         home = Path(folder)
         address = servers.started(stack, home / "provider")
@@ -206,10 +206,11 @@ def compare(pace: Pace) -> None:
         for case in _CASES:
             rounds = side_by_side(LOAD_CASES[case], running, pace)
             _say(LOAD_CASES[case].title)
-            for name, told in rounds.items():
-                throughput = sorted(ratios(rounds, "rps", name))[len(told) // 2]
-                cost = sorted(ratios(rounds, "cpu_ms", name))[len(told) // 2]
-                line = f"  {name:<10}{median(told, 'rps'):8.0f} /s{median(told, 'cpu_ms'):8.2f} ms"
+            for name, samples in rounds.items():
+                throughput = sorted(ratios(rounds, "rps", name))[len(samples) // 2]
+                cost = sorted(ratios(rounds, "cpu_ms", name))[len(samples) // 2]
+                rps, cpu_ms = median(samples, "rps"), median(samples, "cpu_ms")
+                line = f"  {name:<10}{rps:8.0f} /s{cpu_ms:8.2f} ms"
                 _say(f"{line}   throughput x {throughput:.2f}   processor time x {cost:.2f}")
 
 
@@ -225,12 +226,12 @@ def main() -> None:
     parser.add_argument("--provider", default="", help="base URL of the provider")
     parser.add_argument("--home", type=Path, default=ROOT, help="where it keeps its files")
     parser.add_argument("--duties", type=int, default=0, help="how many")
-    given = parser.parse_args()
-    if given.port is None:
-        compare(Pace(given.rounds, given.seconds, warm=0.3, repeats=1, slow_chunks=0))
+    arguments = parser.parse_args()
+    if arguments.port is None:
+        compare(Pace(arguments.rounds, arguments.seconds, warm=0.3, repeats=1, slow_chunks=0))
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(given.port, given.provider, given.home, given.duties))
+        runner.run(run(arguments.port, arguments.provider, arguments.home, arguments.duties))
 
 
 if __name__ == "__main__":

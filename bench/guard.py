@@ -1,18 +1,18 @@
-"""Guards the hot path in continuous integration, without a look at the wall clock.
+"""Checks the cost of the hot path in continuous integration, independently of the wall clock.
 
     python -m bench.guard [--update]
 
-One run of 50 chunks goes from `Gateway.submit` to its frames, in this process, with a model that
-plays a script. Two things are told of it, and neither may be more than a quarter above what
-`baseline.json` says for this version of Python:
+Measures one run of 50 chunks from `Gateway.submit` to its frames, in this process, with a scripted
+model. No figure may exceed the one in `baseline.json` for this version of Python by more than a
+quarter:
 
-    time    its processor time, as a ratio to that of a loop of plain Python of the same stuff,
-            timed in turn with it: a slower machine does not count, and of many timings the
-            quietest tenth does, so that a busy one hardly does
-    calls   how many functions are called, Python's and C's: the same on every machine
-    stored  the same with SQLite, the writing threads included
+    time    its processor time, relative to a comparable loop of plain Python that is timed
+            alternately; only the fastest tenth of many timings counts, so that neither a slow nor
+            a busy machine matters
+    calls   the number of calls of Python and C functions, equal on every machine
+    stored  the same with SQLite, including the writing threads
 
-`--update` writes the baseline anew, which belongs into the commit that has a reason to.
+`--update` rewrites the baseline; commit it together with the reason.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from .hotpath import answer, gateway, plain_loop
 BASELINE = Path(__file__).with_name("baseline.json")
 ALLOWED = 1.25
 _RUNS = 20
-"""In one timing: some ten milliseconds."""
+"""Iterations per timing, which takes about ten milliseconds."""
 _PAIRS = 41
 
 
 async def measure(work: Callable[[], Awaitable[object]], pairs: int = _PAIRS) -> float:
-    """The processor time of `work` as a ratio to the plain loop's, in their quiet moments."""
+    """The processor time of `work` relative to the plain loop's, each by its fastest timings."""
     theirs, ours = [], []
     await work()
     await plain_loop()
@@ -66,7 +66,7 @@ async def _timed(work: Callable[[], Awaitable[object]]) -> float:
 
 
 class Calls:
-    """Counts the functions that are called, in this thread and in those begun while it counts."""
+    """Counts function calls in this thread and in threads that start while it is active."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -86,7 +86,7 @@ class Calls:
 
 
 async def time_and_calls(store: StoreSettings) -> tuple[float, float]:
-    """The time of a request, as a ratio, and its calls."""
+    """The relative time of a request, and its calls."""
     async with gateway(store) as served:
 
         async def work() -> None:
@@ -100,7 +100,7 @@ async def time_and_calls(store: StoreSettings) -> tuple[float, float]:
 
 
 async def stored_calls(store: StoreSettings) -> float:
-    """The calls of a request, those of the threads that store it included."""
+    """The calls of a request, including those of the storing threads."""
     with Calls() as calls:
         async with gateway(store) as served:
             await answer(served)
@@ -119,7 +119,7 @@ async def measured() -> dict[str, float]:
 
 
 def verdicts(figures: dict[str, float], wanted: dict[str, float]) -> list[str]:
-    """A line for each figure that is too dear."""
+    """A line for each figure that exceeds its limit."""
     return [
         f"{name}: {figure:.4g} is more than {ALLOWED:g} times the baseline {wanted[name]:.4g}"
         for name, figure in figures.items()
@@ -148,7 +148,7 @@ def main() -> int:
         return 0
     dearer = verdicts(figures, known[version])
     if dearer:
-        # Once more: what was only disturbed is not dearer twice.
+        # Measure again: a disturbance is unlikely to happen twice.
         dearer = verdicts(asyncio.run(measured()), known[version])
     _say(*dearer)
     return 1 if dearer else 0

@@ -1,7 +1,7 @@
-"""The hot path, in this process: one run of 50 chunks from its credential to its frames.
+"""The hot path in this process: one run of 50 chunks from its credential to its frames.
 
-The model plays a script, the settings are made up, and everything else is wired as it is in a
-served Gateway. Beside it stands a loop of plain Python of the same stuff, to compare with.
+The model is scripted and the settings are artificial; everything else is wired as in a real
+Gateway. For comparison, the module also has a similar loop of plain Python.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from opensoul.domain.settings import AuthMode, AuthSettings, Settings, StoreSett
 
 _CHUNKS = 50
 _ANSWERS = 20
-"""Of the plain loop, in one timing."""
+"""Iterations of the plain loop per timing."""
 _SECRET = "guard-only"  # noqa: S105 - guards nothing
 
 
 class _Model:
-    """A ModelClient that says 50 words; others get their turn between them, as with a socket."""
+    """A ModelClient that yields 50 words and suspends between them, as with a socket."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         for _ in range(_CHUNKS):
@@ -52,7 +52,7 @@ class _Model:
         yield (ModelFinished(StopReason.STOP, Usage(input=7, output=_CHUNKS)),)
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing."""
 
 
 def _settings(store: StoreSettings) -> Settings:
@@ -66,7 +66,7 @@ def _settings(store: StoreSettings) -> Settings:
 
 @asynccontextmanager
 async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
-    """A Gateway wired as the real one is, but for its settings and its model."""
+    """A Gateway wired like the real one, except for its settings and model."""
     settings = _settings(store)
     container = Container(
         settings=providers.Object(lambda: settings),
@@ -84,14 +84,14 @@ async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
 
 
 async def answer(served: Gateway, user: str | None = None) -> int:
-    """One request from its credential to its last frame; the bytes of its frames."""
+    """Process one request; returns the size of its frames in bytes."""
     who = served.authenticate(Credential(ClientAddress("127.0.0.1"), _SECRET.encode()))
     run = served.submit(who, RunRequest((text_message(Role.USER, "Hello!"),), user=user))
     frames = Frames(head_of(run, "opensoul"), include_usage=True)
     size = 0
     async with served.follow(who, run) as events:
-        async for told in events:
-            size += len(frames.of(told.events))
+        async for batch in events:
+            size += len(frames.of(batch.events))
     return size
 
 
