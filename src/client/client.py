@@ -155,7 +155,7 @@ class Client(Queries):
         return self._run(_begun(self, str(params["idempotencyKey"]), exchange, answer))
 
     def follow(self, run_id: str, *, after_seq: int = 0) -> Run:
-        """A Run that somebody began, from whichever source, from that event on."""
+        """A Run that somebody began, by whichever transport, from that event on."""
         return self._run(Run(self, run_id, after_seq=after_seq))
 
     async def link(self, timeout: float | None = None) -> Link:  # noqa: ASYNC109

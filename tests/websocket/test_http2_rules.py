@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -153,7 +154,7 @@ async def test_priorities_are_ignored_also_circular_ones(caplog: pytest.LogCaptu
 async def test_an_idle_connection_gets_the_keep_alive_of_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("opensoul.app.server.host._KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(sys.modules["opensoul.app.server.host"], "_KEEP_ALIVE", 0.05)
     async with serving(http2=True) as served, connected(served.port) as tcp:
         tcp.writer.write(PREFACE)
         await tcp.reader.read()

@@ -60,7 +60,7 @@ The files of the family have many keys that mean nothing here, and each of its r
   error: it was meant to have that effect.
 - `gateway.auth`, `gateway.tls`, `gateway.shutdown`, `gateway.runs` and `match` in
   `session.sendPolicy` are our own sections: no other program has more keys there, or leaving one
-  out would open a source. There, each unknown key is an error.
+  out would weaken its protection. There, each unknown key is an error.
 
 ## What wins
 

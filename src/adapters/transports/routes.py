@@ -1,7 +1,7 @@
 """The one route table: every HTTP route and every WebSocket method, with the Scope it needs.
 
 Authorization, `features.methods` and the documentation are driven by this table. A route that is
-served but not listed needs the most there is, so that forgetting a line locks a source and never
+served but not listed needs the most there is, so that forgetting a line refuses access and never
 opens one.
 """
 

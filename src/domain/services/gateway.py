@@ -1,4 +1,4 @@
-"""The Gateway: the one source that transports call."""
+"""The Gateway: the service that every transport calls."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Events = AsyncIterator[EventBatch]
 """A Run's events as `RunLog.follow` tells them: those that are there at once, together."""
 
 OnRun = Callable[[RunRecord], None]
-"""Is told of every Run that begins, from whichever source. Must not wait."""
+"""Is told of every Run that begins, by whichever transport. Must not wait."""
 
 
 class Gateway:

@@ -79,7 +79,7 @@ def fingerprint(request: RunRequest, run: Run) -> str:
     """
     return _VERSION + digest(
         {
-            "source": run.source,
+            "door": run.source,
             # It holds what the request's agent, model and user came to.
             "session": str(run.session_key),
             "messages": request.messages,

@@ -45,7 +45,7 @@ _WHY = MappingProxyType(
         "store": "a client may not say where sessions are kept",
         "program": "a client may not name a plugin to run",
         "address": "a client may not say where the Gateway listens, or whom it trusts",
-        "source": "a client may not take this protection away",
+        "door": "a client may not take this protection away",
     }
 )
 _WITHOUT_EFFECT = (

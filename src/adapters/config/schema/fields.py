@@ -25,7 +25,7 @@ class Section(BaseModel):
     """An object of the configuration: types are not bent.
 
     Keys without a field are kept as they are; `keys` decides which of them are errors. `ours`:
-    no other program has keys here, or an unknown one could open a source, so that all are.
+    no other program has keys here, or an unknown one could weaken its protection, so that all are.
     """
 
     ours: ClassVar[bool] = False
@@ -75,12 +75,12 @@ SecretText = Annotated[str, AfterValidator(usable_secret)]
 Anything = dict[str, Any]
 """An object whose keys are not looked at."""
 
-Machine = Literal["directory", "file", "log", "store", "program", "address", "source", "server"]
+Machine = Literal["directory", "file", "log", "store", "program", "address", "door", "server"]
 """What a value names, which decides what a client may write there over the network.
 
 `directory`, `file`: a new path has to lie in the state directory. `log`: and has to end with
 `.log`, as it is written to. `store`, `program` (a plugin), `address` (where the Gateway listens,
-or whom it trusts) and `source` (what keeps strangers out): no new value but those of `x-free`.
+or whom it trusts) and `door` (what keeps strangers out): no new value but those of `x-free`.
 `server`: where requests go to; `guarding` decides about credentials that would go there.
 """
 

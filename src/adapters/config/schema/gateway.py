@@ -52,7 +52,7 @@ class Auth(Section):
         "How clients prove themselves. Left out: `password` where a password is known, else "
         "`token`. `none` asks for nothing, is allowed on loopback only, and refuses what a proxy "
         "passes on.",
-        machine="source",
+        machine="door",
         free=("token", "password"),
     )
     token: SecretText | None = setting(
@@ -113,7 +113,7 @@ class Tls(Section):
         False,
         "Serve HTTPS; needs `certPath` and `keyPath`.",
         restart=True,
-        machine="source",
+        machine="door",
         free=(True,),
     )
     cert_path: PathText | None = setting(

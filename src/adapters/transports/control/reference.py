@@ -84,7 +84,7 @@ oldest of the address with the most is replaced.
 `agent` is answered twice under one id: `accepted` at once, and the result when the run has ended.
 `idempotencyKey` becomes the run's id. It is reserved on the disk before anything happens and known
 for a day, so the same request may be sent again after a lost connection or a restart: it gets the
-same run. The events of every run, from whichever source, are numbered from 1 and kept;
+same run. The events of every run, by whichever transport, are numbered from 1 and kept;
 `runs.follow {{runId, afterSeq}}` sends those above `afterSeq`, each once and in order, and then the
 new ones, also after the Gateway was killed.
 

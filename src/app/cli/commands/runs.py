@@ -1,4 +1,4 @@
-"""`opensoul runs`: every run, from whichever source it was started."""
+"""`opensoul runs`: every run, by whichever transport it was started."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from ..damage import Cells, DamageLog
 from .schema import key_of, keys_of, seq_of
 
 _COLUMNS = """
-    number, id, session_key, agent_id, principal_id, source, on_leave, fingerprint,
+    number, id, session_key, agent_id, principal_id, door, on_leave, fingerprint,
     status, accepted_at, started_at, ended_at, last_seq"""
 _FIND = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - no values in it
 _UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S608 - the same
@@ -164,7 +164,7 @@ def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLo
         session_key=_session_key(cells.text("session_key", key), agent_id, cells),
         agent_id=agent_id,
         principal_id=cells.text("principal_id", principal),
-        source=cells.text("source", source),
+        source=cells.text("door", source),
         on_leave=cells.member("on_leave", leave, OnLeave, OnLeave.CONTINUE),
         fingerprint=cells.text("fingerprint", print_),
         status=cells.member("status", status, RunStatus, RunStatus.FAILED),

@@ -26,7 +26,7 @@ RUNS = Kind(
                 session_key TEXT NOT NULL,
                 agent_id TEXT NOT NULL,
                 principal_id TEXT NOT NULL,
-                source TEXT NOT NULL,
+                door TEXT NOT NULL,
                 on_leave TEXT NOT NULL,
                 fingerprint TEXT NOT NULL,
                 status TEXT NOT NULL,

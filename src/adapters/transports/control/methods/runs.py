@@ -1,4 +1,4 @@
-"""`runs.*` and `agent.wait`: every Run, from whichever source it came."""
+"""`runs.*` and `agent.wait`: every Run, by whichever transport it came."""
 
 from __future__ import annotations
 
