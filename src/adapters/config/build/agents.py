@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
-from ....domain.models import (ModelTarget)
-from ....domain.models import (ModelDirectory)
+from ....domain.models import ModelDirectory, ModelTarget
+from ..errors import KeyPath, guess, listing
+from ..read import Building
+from ..schema.agents import AgentSettings, Identity, ModelChoice
 from .aliases import Aliases, NoSuchAlias
 from .directory import build_directory
 from .models import DEFAULT_MODEL, Models, NoSuchModel
-from ..read import (Building)
-from ..errors import (KeyPath)
-from ..schema.agents import AgentSettings, Identity, ModelChoice
-from ..errors import (guess, listing)
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")

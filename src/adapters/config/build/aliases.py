@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..read import (Building)
-from ..errors import (guess, listing)
+from ..errors import guess, listing
+from ..read import Building
 
 _LISTED = ("agents", "defaults", "models")
 _WELL_KNOWN = {

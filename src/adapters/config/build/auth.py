@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args
 
-from ....domain.models import (Secret)
+from ....domain.models import Secret
 from ....domain.settings import AuthMode, AuthSettings, ListenSettings, LockoutSettings
-from .gateway import is_loopback
-from ..read import (Building)
+from ..errors import TRUSTED_PROXY, listing
+from ..read import Building
 from ..schema.fields import usable_secret
 from ..schema.gateway import Mode
-from ..errors import (TRUSTED_PROXY, listing)
+from .gateway import is_loopback
 
 _Kind = Literal["token", "password"]
 _NOBODY_KNOWS = Secret("")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ....domain.agents import Agent
-from ....domain.models import (ModelTarget)
-from ....domain.models import (ModelDirectory)
+from ....domain.models import ModelDirectory, ModelTarget
 from .aliases import NoSuchAlias
 from .models import Models, NoSuchModel
 

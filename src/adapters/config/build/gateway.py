@@ -8,11 +8,16 @@ import re
 from ipaddress import IPv4Network, IPv6Network
 from typing import get_args
 
-from ....domain.settings import (ChatEndpointSettings, ControlSettings, ListenSettings, RunLogSettings, TlsSettings)
-from ..read import (Building)
-from ..errors import (first_set)
+from ....domain.settings import (
+    ChatEndpointSettings,
+    ControlSettings,
+    ListenSettings,
+    RunLogSettings,
+    TlsSettings,
+)
+from ..errors import first_set, listing
+from ..read import Building
 from ..schema.gateway import Bind
-from ..errors import (listing)
 
 _NETWORKS = IPv4Network | IPv6Network
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ....domain.models import (Compat, ModelTarget, Price, Provider, Secret)
-from ....domain.models import (proxy_from_environment)
+from ....domain.models import Compat, ModelTarget, Price, Provider, Secret, proxy_from_environment
+from ..errors import KeyPath, first_set, guess, listing
+from ..read import Building, nearest
+from ..schema.providers import (
+    APIS_WITHOUT_URL,
+    CALLED,
+    SERVED_APIS,
+    Cost,
+    ModelEntry,
+    ProviderEntry,
+)
 from .aliases import Aliases
 from .built_in import BUILT_IN, UNSERVED_APIS
-from ..read import (Building)
-from ..errors import (KeyPath)
-from ..read import (nearest)
-from ..errors import (first_set)
-from ..schema.providers import (APIS_WITHOUT_URL, CALLED, SERVED_APIS, Cost, ModelEntry, ProviderEntry)
-from ..errors import (guess, listing)
 
 DEFAULT_MODEL = "openai/gpt-5.2"
 _INPUTS = ("text", "image")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from ....domain.sessions import (SendPolicy, SendRule)
+from ....domain.sessions import ResetMode, ResetRule, SendPolicy, SendRule, SessionSettings
 from ....domain.settings import LaneSettings, LoggingSettings, StoreSettings
-from ....domain.sessions import (ResetMode, ResetRule, SessionSettings)
-from ..read import (Building)
+from ..read import Building
 from ..schema.session import Reset, SendPolicyRule
 
 _DEFAULT_IDLE_MINUTES = 60
