@@ -188,7 +188,7 @@ class Hub:
         self.broadcast("presence", {"presence": self.presence.entries()}, state=True)
 
     def _began(self, record: RunRecord) -> None:
-        """A Run was accepted, by whichever transport. Who wants to know hears of it from its start."""
+        """Start a broadcaster for a Run that was accepted, if a connection watches its Session."""
         if self._audiences.of(record.session_key):
             self._tell(record.id, from_the_start=True)
 
