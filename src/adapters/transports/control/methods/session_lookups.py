@@ -17,7 +17,7 @@ from .....domain.session_desk import SessionDesk
 from .....domain.session_records import KeptMessage, SessionInfo, SessionQuery
 from ..calls import Call, Handler, Handlers, Params
 from ..frames import Name
-from .kept_messages import shortened
+from .kept_messages import one_line, shortened
 from .session_rows import Extras, Rows, lowered
 from .short_ids import with_short_id
 
@@ -211,9 +211,8 @@ def _named(info: SessionInfo) -> dict[str, str]:
 def _items(kept: KeptMessage, most: int) -> Iterator[dict[str, str]]:
     """What a message says, then the tools that it calls."""
     message = kept.message
-    text = " ".join(message.text.split())
-    if text:
-        yield {"role": message.role.value, "text": shortened(text, most)}
+    if text := one_line(message.text, most):
+        yield {"role": message.role.value, "text": text}
     called = [part.name for part in message.parts if isinstance(part, ToolCall)]
     if called:
         yield {"role": "tool", "text": shortened(f"call {', '.join(called)}", most)}
