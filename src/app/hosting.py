@@ -25,6 +25,10 @@ from .websocket_wire import TimedConfig, Timing
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
+_TLS_BUFFER = 64 * 1024
+"""Bytes that the system holds of what a TLS client sends. The event loop decrypts all of it in one
+turn: of records with a single byte each the system's usual megabytes would take a second. A client
+100 ms away can still send half a megabyte a second."""
 _SWITCH_SECONDS = 0.0005
 """How long a thread may run Python before another one gets its turn. The loop's turn comes again
 after each system call, so that with some threads at work it would wait Python's usual 5 ms, times
@@ -132,7 +136,7 @@ def open_sockets(listen: ListenSettings) -> Sockets:
     port = listen.port
     for host in listen.hosts:
         try:
-            opened.append(_listen(host, port))
+            opened.append(_listen(host, port, None if listen.tls is None else _TLS_BUFFER))
         except OSError as error:
             if not opened:
                 raise PortTaken(
@@ -145,7 +149,7 @@ def open_sockets(listen: ListenSettings) -> Sockets:
     return Sockets([], opened, [])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, receive_buffer: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -156,6 +160,8 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if receive_buffer is not None:  # Connections have it from their listener.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
     except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest_asyncio
 import trustme
 
 from opensoul.app import websocket_rules
+from opensoul.app.hosting import open_sockets
+from opensoul.domain.settings import ListenSettings, TlsSettings
 from tests.app.serving import Served, config, serving
 from tests.fakes.provider import FakeProvider
 
@@ -59,6 +62,17 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
+
+
+def test_little_is_received_ahead_of_what_is_decrypted() -> None:
+    """The event loop decrypts what the system holds in one turn, however small the records."""
+    tls = TlsSettings("cert.pem", "key.pem")
+    (secure,) = open_sockets(ListenSettings(port=0, tls=tls)).secure_sockets
+    (plain,) = open_sockets(ListenSettings(port=0)).insecure_sockets
+    with secure, plain:
+        held = [one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for one in (secure, plain)]
+    assert 64 * 1024 <= held[0] <= 128 * 1024
+    assert held[0] != held[1]
 
 
 async def test_with_certificate_and_key_it_speaks_https(
