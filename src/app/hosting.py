@@ -25,7 +25,7 @@ from .websocket_wire import TimedConfig, Timing
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
-_TLS_BUFFER = 64 * 1024
+TLS_BUFFER = 60 * 1024
 """Bytes that the system holds of what a TLS client sends. The event loop decrypts all of it in one
 turn: of records with a single byte each the system's usual megabytes would take a second. A client
 100 ms away can still send half a megabyte a second."""
@@ -136,7 +136,7 @@ def open_sockets(listen: ListenSettings) -> Sockets:
     port = listen.port
     for host in listen.hosts:
         try:
-            opened.append(_listen(host, port, None if listen.tls is None else _TLS_BUFFER))
+            opened.append(_listen(host, port, None if listen.tls is None else TLS_BUFFER))
         except OSError as error:
             if not opened:
                 raise PortTaken(
