@@ -102,6 +102,33 @@ async def test_the_answer_holds_what_was_thought(loop: AgentLoop, client: FakeMo
     assert answer(events).messages == (expected,)
 
 
+async def test_large_answers_are_put_together_beside_the_event_loop_one_at_a_time(
+    loop: AgentLoop, client: FakeModelClient
+) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    client.script("acme/one", TextDelta("a" * 200_000), ReasoningDelta("b" * 200_000), DONE)
+    seen: list[int] = []
+
+    async def ask() -> None:
+        events = await told(loop, of(ONE))
+        seen.append(turns)
+        assert answer(events).messages[0].text == "a" * 200_000
+
+    other = asyncio.create_task(others())
+    await asyncio.gather(*(ask() for _ in range(20)))
+    other.cancel()
+
+    # Put together in the loop, all of them would end in the same turn of it.
+    assert len(set(seen)) == 20
+
+
 @pytest.mark.parametrize("stop", [StopReason.LENGTH, StopReason.CONTENT_FILTER])
 async def test_why_the_model_stopped_is_passed_on(
     loop: AgentLoop, client: FakeModelClient, stop: StopReason

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
@@ -24,6 +25,14 @@ from .signals import stop_on_signals
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
+TLS_BUFFER = 60 * 1024
+"""Bytes that the system holds of what a TLS client sends. The event loop decrypts all of it in one
+turn: of records with a single byte each the system's usual megabytes would take a second. A client
+100 ms away can still send half a megabyte a second."""
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may run Python before another one gets its turn. The loop's turn comes again
+after each system call, so that with some threads at work it would wait Python's usual 5 ms, times
+the threads, several times for each request."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay untaken before the connection is cut."""
 _LAST_WORDS = 5.0
@@ -51,6 +60,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
     _allow_many_connections()
     give_large_blocks_back()
     _spare_the_log()
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
     def ready(port: int) -> None:
         _spare_the_collector()
@@ -126,7 +136,7 @@ def open_sockets(listen: ListenSettings) -> Sockets:
     port = listen.port
     for host in listen.hosts:
         try:
-            opened.append(_listen(host, port))
+            opened.append(_listen(host, port, None if listen.tls is None else TLS_BUFFER))
         except OSError as error:
             if not opened:
                 raise PortTaken(
@@ -139,7 +149,7 @@ def open_sockets(listen: ListenSettings) -> Sockets:
     return Sockets([], opened, [])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, receive_buffer: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -150,6 +160,8 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if receive_buffer is not None:  # Connections have it from their listener.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
     except OSError:

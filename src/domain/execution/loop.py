@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
+from ..concurrency import LARGE, off_loop
 from ..errors import FailureKind, ModelFailed
 from ..messages import Message, Part, Reasoning, Role, Text, text_message
 from ..models import (
@@ -45,6 +48,7 @@ class AgentLoop:
     def __init__(self, *, clients: Mapping[str, ModelClient], cooldowns: Cooldowns) -> None:
         self._clients = clients
         self._cooldowns = cooldowns
+        self._putting_together = asyncio.Lock()
 
     def history_budget(self, run: Run) -> int:
         own = _question(run)
@@ -84,7 +88,7 @@ class AgentLoop:
             try:
                 async with aclosing(self._clients[target.provider.api].stream(request)) as answer:
                     async for events in answer:
-                        if told := attempt.hear(events, request):
+                        if told := await self._heard(attempt, events, request):
                             yield told
                         if attempt.called:
                             raise _unasked_call(target)
@@ -94,6 +98,16 @@ class AgentLoop:
                 history = newest_that_fit(history, estimate_all(history) // 2)
             else:
                 return
+
+    async def _heard(
+        self, attempt: _Attempt, events: Sequence[ModelEvent], request: ModelRequest
+    ) -> list[RunnerEvent]:
+        """What is to be told of the events. A large answer is put together in a thread, one after
+        the other: many of them may end at the same time, and each takes a while."""
+        if attempt.length < LARGE or not isinstance(events[-1], ModelFinished):
+            return attempt.hear(events, request)
+        async with self._putting_together:
+            return await off_loop(attempt.length, partial(attempt.hear, events, request))
 
     def _note(self, run: Run, target: ModelTarget, failure: ModelFailed) -> None:
         self._cooldowns.failed(target, failure)
@@ -118,6 +132,8 @@ class _Attempt:
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
+    length: int = 0
+    """Characters of both."""
     called: bool = False
     """It called a tool."""
     answered: bool = False
@@ -134,10 +150,12 @@ class _Attempt:
                 case TextDelta():
                     if event.text:  # Else no token yet: a fallback may still take over.
                         self.text.append(event.text)
+                        self.length += len(event.text)
                         told.append(event)
                 case ReasoningDelta():
                     if event.text:
                         self.reasoning.append(event.text)
+                        self.length += len(event.text)
                         told.append(event)
                 case ToolCallDelta():
                     self.called = True

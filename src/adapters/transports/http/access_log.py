@@ -35,7 +35,7 @@ def write(scope: Mapping[str, Any], exchange: RequestContext) -> None:
         told[f"{name.replace('-', '_')}_ms"] = _ms(seconds)
     if exchange.status is None:
         del told["status"]  # Nothing was answered.
-    if exchange.authenticated is None and (exchange.status is None or exchange.status >= 400):
+    if exchange.authenticated is None:
         told[KIND] = f"requests of strangers: {exchange.status or 'cut'}"
     # As logger.info does, which would check for each of many extras that it hides no other field.
     record = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None)

@@ -42,9 +42,11 @@ _AT_ONCE = 256
 """Requests of one connection that may be in work. A waiting `agent` is one of them."""
 _BYTES_AT_ONCE = 64 * 1024 * 1024
 """Bytes of the requests of one connection that may be in work; each stays until it is answered."""
-MAX_VALUES = 20_000
+MAX_VALUES = 5_000
 """Keys and values in one message. No method takes more than a few hundred; texts, configuration
 files and pictures are strings."""
+_SIZEABLE = 1_024
+"""Characters of a message that may take a millisecond to read and to check."""
 _ID = re.compile(
     rb'\A\s*+\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
 )
@@ -154,6 +156,9 @@ class Requests:
         except GatewayBusy as busy:
             refusal = error_of(busy, protocol=self.connection.protocol)
         try:
+            if len(message) >= _SIZEABLE:
+                # Messages that are here already would all be handled in one turn of the loop.
+                await asyncio.sleep(0)
             frame = await off_loop(len(message), partial(read_frame, message))
             if len(self._tasks) >= _AT_ONCE or self._bytes + len(message) > _BYTES_AT_ONCE:
                 refusal = _BUSY

@@ -15,6 +15,8 @@ CUT = "\n[… cut here: the message is too long to be shown whole]"
 """Stands behind what is left of a text that was cut."""
 
 _ROLES = {Role.TOOL: "toolResult"}
+_LOOKED_AT = 16
+"""Characters of a text that are looked at for each that is shown of it."""
 _ROOM = 512
 """Bytes that the frame of a cut message may take besides its texts."""
 
@@ -67,6 +69,13 @@ def shrunk(told: dict[str, Any], max_bytes: int) -> dict[str, Any]:
 def shortened(text: str, most: int) -> str:
     """At most `most` characters; an ellipsis is the last where something is left out."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def one_line(text: str, most: int) -> str:
+    """The start of `text` on one line, at most `most` characters. Only the start is looked at: to
+    divide all of a long text into words takes longer than others should wait."""
+    start = text.lstrip()[: most * _LOOKED_AT]
+    return shortened(" ".join(start.split()), most)
 
 
 def _part(part: Part, max_chars: int | None) -> dict[str, Any]:
