@@ -17,7 +17,7 @@ GatewayError
 ├── UnknownRun               no run of that id is known (any more)
 ├── UnknownSession           no session of that key, id or label is kept
 ├── Unavailable              known to the protocol, with no meaning in this Gateway
-├── EventsExpired            the asked-for events of a run are no longer kept
+├── EventsExpired            the requested events of a run are no longer kept
 ├── StoreFailed              sessions cannot be read or written
 └── RunFailed                a run ended without an answer
     ├── RunTimedOut          it took longer than the agent may
@@ -165,7 +165,7 @@ class FailureKind(StrEnum):
 class ModelFailed(RunFailed):
     """A model call failed.
 
-    `kind` decides what is tried next and what the client is told; `status` is that of the
+    `kind` decides what is tried next and the message for the client; `status` is that of the
     provider's HTTP answer. `reason` is the message without what it quotes from the provider, so it
     repeats no part of a conversation. `detail` is for the log only; it may quote, and holds no
     secret.

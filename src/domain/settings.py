@@ -85,7 +85,7 @@ class LoggingSettings:
     style: str = "pretty"
     file: str | None = None
     content: bool = False
-    """Write what is said into the log; off unless asked for."""
+    """Write the text of messages into the log; off by default."""
     max_file_bytes: int = 100 * 1024 * 1024
     """Size from which on `file` is renamed and a new one begun."""
     keep_files: int = 5
@@ -101,7 +101,8 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """Where the server listens; a change needs a restart. `hosts`: addresses, the first is told."""
+    """Where the server listens; a change needs a restart. `hosts`: addresses; the first one
+    is printed."""
 
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 18_789
@@ -150,6 +151,6 @@ class Settings:
     max_connections_per_address: int = 256
     """TCP connections of one address; loopback and trusted proxies may have more."""
     shutdown_grace: float = 20.0
-    """Seconds that runs may go on after the Gateway was told to stop."""
+    """Seconds that runs may continue after a stop was requested."""
     notes: tuple[str, ...] = ()
     """What the configuration says that has no effect (yet): one sentence each, for the operator."""
