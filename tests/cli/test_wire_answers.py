@@ -268,7 +268,7 @@ def test_who_waits_for_a_lost_gateway_is_told_so(fake: FakeGateway, home: Home) 
     assert told.err.startswith("opensoul: the connection is lost; trying again")
 
 
-def test_an_interrupt_that_nobody_hears_says_that_the_run_may_go_on(
+def test_an_interrupt_without_a_connection_says_that_the_run_may_continue(
     fake: FakeGateway, home: Home
 ) -> None:
     asked = threading.Event()
@@ -286,7 +286,7 @@ def test_an_interrupt_that_nobody_hears_says_that_the_run_may_go_on(
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "the run may go on: opensoul runs abort " in err
+    assert "the run may continue: opensoul runs abort " in err
 
 
 def test_from_afar_a_device_says_which_one_it_is(home: Home) -> None:

@@ -260,7 +260,7 @@ def test_a_state_directory_that_cannot_keep_a_token_is_an_error(place: Place) ->
     place.refusal = PermissionError(13, "Permission denied")
     issue = place.issue("{}")
     assert issue.path == "gateway.auth.token"
-    assert f"cannot be made and kept in {place.state}: Permission denied" in issue.message
+    assert f"none can be generated in {place.state}: Permission denied" in issue.message
 
 
 def test_no_authentication_is_for_loopback_only(place: Place) -> None:

@@ -43,7 +43,7 @@ from .place import Place
         ),
         ("{ agents: { list: {} } }", "agents.list", "must be a list, not an object"),
         ("{ agents: { list: [null] } }", "agents.list.0", "must be an object, not null"),
-        ("{ agents: { list: [{}] } }", "agents.list.0.id", "is missing; it has to be given"),
+        ("{ agents: { list: [{}] } }", "agents.list.0.id", "is missing; set it"),
         (
             "{ session: { oneOffRetentionDays: '7' } }",
             "session.oneOffRetentionDays",
@@ -68,7 +68,7 @@ from .place import Place
         ("{ gateway: { token: 'x' } }", "gateway.token", None),
     ],
 )
-def test_what_does_not_fit_is_told_in_plain_words(
+def test_schema_errors_are_in_plain_words(
     place: Place, text: str, path: str | None, message: str | None
 ) -> None:
     issue = place.issue(text)
@@ -196,8 +196,7 @@ def test_keys_without_effect_are_noted_once_each(place: Place) -> None:
            }"""
     ).settings.notes
     assert sorted(notes) == [
-        "agents.defaults.models.*.streaming has no effect here: "
-        "providers are always asked for a stream.",
+        "agents.defaults.models.*.streaming has no effect here: calls always request a stream.",
         "agents.list[].skills has no effect here yet.",
         "channels has no effect here yet.",
         "gateway.mode `remote` has no effect: this machine serves.",

@@ -1,4 +1,4 @@
-"""What is told about a changed configuration, and how two configurations differ."""
+"""Events of a reload, and the differences between two configurations."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def needs_restart(path: KeyPath) -> bool:
     return False
 
 
-def told(paths: tuple[KeyPath, ...]) -> tuple[str, ...]:
+def dotted_paths(paths: tuple[KeyPath, ...]) -> tuple[str, ...]:
     """The paths as text, in order."""
     return tuple(sorted(map(dotted, paths)))
 

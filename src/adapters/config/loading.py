@@ -97,14 +97,14 @@ def read(
     inputs: Inputs,
     *,
     must_exist: bool = False,
-    given: Mapping[str, bytes] | None = None,
+    contents: Mapping[str, bytes] | None = None,
 ) -> Document:
     """Read the file and all it includes. Raises ConfigInvalid where that is not possible.
 
-    A missing main file is an empty configuration, unless it was named or `must_exist`. `given`:
+    A missing main file is an empty configuration, unless it was named or `must_exist`. `contents`:
     by file, content to read instead of what the file holds, to see what would become of it.
     """
-    files = Files(given=given or {})
+    files = Files(contents=contents or {})
     main = str(locations.config_path)
     tree = Node({}, main, ())
     exists = True

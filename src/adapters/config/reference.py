@@ -44,7 +44,7 @@ _LEGEND = [
 _HEAD = ["| key | type | default | meaning |", "|---|---|---|---|"]
 _WITHOUT = [
     "These are known from the family's files, which can so be used as they are. Their values are",
-    "not checked, and variables in them are not replaced. Each that is given is named in a note at",
+    "not checked, and variables in them are not replaced. Each that is set is named in a note at",
     "the start and by `opensoul doctor`. Those of `agents.list` are the same in `agents.entries`.",
     "Over the network they can be removed but not set, as other programs read the same file; only",
     "those that are marked *Client* can be set.",

@@ -14,7 +14,15 @@ from watchfiles import Change, awatch
 
 from ...domain.settings import AuthMode, Settings
 from .build import is_loopback
-from .changes import Applied, Rejected, ReloadEvent, Skipped, differences, needs_restart, told
+from .changes import (
+    Applied,
+    Rejected,
+    ReloadEvent,
+    Skipped,
+    differences,
+    dotted_paths,
+    needs_restart,
+)
 from .errors import ConfigInvalid, KeyPath, Signature
 from .loading import Loaded, build, load, read
 from .read import Inputs, signature_of
@@ -37,8 +45,8 @@ class _Doubt:
 class ConfigSource:
     """Holds the current generation. One owner, one event loop; nothing here is thread-safe.
 
-    A valid change is in force from the next `current()` on. An invalid one is told to `on_event`
-    once, after the files have been left alone for `gateway.reload.debounceMs`. `watched`: files
+    A valid change is in force from the next `current()` on. An invalid one is reported to
+    `on_event` once, after the files did not change for `gateway.reload.debounceMs`. `watched`: files
     besides the configuration that settings are made from, such as the generated token's.
     """
 
@@ -56,7 +64,7 @@ class ConfigSource:
         self._monotonic = monotonic
         self._extra = tuple(os.fspath(file) for file in watched)
         self._loaded = loaded
-        self._told = loaded
+        self._reported = loaded
         self._doubt: _Doubt | None = None
         self._rejected = ""
         self._looked = False
@@ -104,7 +112,7 @@ class ConfigSource:
         self._looked = False
 
     def check(self) -> None:
-        """Load the files again if one of them has changed, and tell what is due to be told."""
+        """Load the files again if one of them has changed, and report what is due."""
         now = self._monotonic()
         signatures = tuple(map(signature_of, self._files))
         if signatures != self._seen or now >= self._look_again:
@@ -176,18 +184,18 @@ class ConfigSource:
         self._adopt(loaded)
 
     def _adopt(self, loaded: Loaded) -> None:
-        paths = differences(self._told.config, loaded.config)
+        paths = differences(self._reported.config, loaded.config)
         mode = self._loaded.config.gateway.reload.mode
         if mode in ("off", "restart"):
             if paths:
-                self._told = loaded
-                self._on_event(Skipped(mode, told(paths)))
+                self._reported = loaded
+                self._on_event(Skipped(mode, dotted_paths(paths)))
             self._refresh_secret()
             return
         old = self._loaded.settings
         if not paths and loaded.settings.auth != old.auth:
             paths = (_TOKEN,)
-        self._told = loaded
+        self._reported = loaded
         self._apply(loaded, paths)
 
     def _apply(self, loaded: Loaded, paths: tuple[KeyPath, ...]) -> None:
@@ -205,7 +213,7 @@ class ConfigSource:
         self._loaded = replace(loaded, settings=settings)
         if paths:
             notes = tuple(note for note in new.notes if note not in old.notes)
-            self._on_event(Applied(told(paths), told(held), notes))
+            self._on_event(Applied(dotted_paths(paths), dotted_paths(held), notes))
 
     def _refresh_secret(self) -> None:
         """A generated token that was changed counts in every mode: it is no part of the files."""
@@ -216,7 +224,7 @@ class ConfigSource:
             return
         if auth != held.settings.auth:
             self._loaded = replace(held, settings=replace(held.settings, auth=auth))
-            self._on_event(Applied(told((_TOKEN,))))
+            self._on_event(Applied(dotted_paths((_TOKEN,))))
 
     def _extra_signatures(self) -> dict[str, Signature | None]:
         return {file: signature_of(file) for file in self._extra}

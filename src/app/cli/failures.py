@@ -1,4 +1,4 @@
-"""How errors are told: a sentence on standard error, or JSON there."""
+"""Reports errors on standard error, as a sentence or as JSON."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .common.refused import CommandError
 from .common.state import print_json
 
 
-def tell(refused: CommandError, *, as_json: bool) -> None:
+def report(error: CommandError, *, as_json: bool) -> None:
     """What the user can act on."""
     if as_json:
-        error: dict[str, object] = {"code": refused.code, "message": refused.message}
-        if refused.issues:
-            error["issues"] = refused.issues
-        print_json({"error": error}, to_stderr=True)
+        described: dict[str, object] = {"code": error.code, "message": error.message}
+        if error.issues:
+            described["issues"] = error.issues
+        print_json({"error": described}, to_stderr=True)
     else:
-        echo(f"opensoul: {refused.message}", err=True)
+        echo(f"opensoul: {error.message}", err=True)
 
 
 def report_usage(error: click.UsageError, *, as_json: bool) -> None:
     """A command line that cannot be understood."""
     if as_json:
-        tell(CommandError(error.format_message(), code="usage"), as_json=True)
+        report(CommandError(error.format_message(), code="usage"), as_json=True)
     else:
         show_usage_error(error)
 
@@ -39,7 +39,7 @@ def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None
     hint = "" if verbose else " (--verbose shows where)"
     if isinstance(error, OSError):
         message = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        tell(CommandError(masked(f"{message}{hint}"), code="system"), as_json=as_json)
+        report(CommandError(masked(f"{message}{hint}"), code="system"), as_json=as_json)
     else:
         message = f"unexpected error: {type(error).__name__}: {error}{hint}"
-        tell(CommandError(masked(message), code="unexpected"), as_json=as_json)
+        report(CommandError(masked(message), code="unexpected"), as_json=as_json)

@@ -29,7 +29,7 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
     app = create_app(container)
     settings = container.settings()()
 
-    def tell(port: int) -> None:
+    def announce(port: int) -> None:
         serving = replace(settings, listen=replace(settings.listen, port=port))
         container.lock().announce(base_url(serving))
         message = start_message(
@@ -46,7 +46,7 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
             logger.warning("the start message is not printed", extra={"reason": reason})
             discard_output()
 
-    host(app, container.lifecycle(), settings.listen, on_ready=tell)
+    host(app, container.lifecycle(), settings.listen, on_ready=announce)
     return 0
 
 

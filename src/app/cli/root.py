@@ -13,7 +13,7 @@ from ..terminal import cleaned_warnings, echo
 from .common.lazy import LazyGroup
 from .common.refused import CommandError
 from .common.state import Serve, State, common_options
-from .failures import report_unexpected, report_usage, tell
+from .failures import report, report_unexpected, report_usage
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
@@ -40,7 +40,7 @@ def _serve(overrides: Overrides, print_example: bool) -> int:
 
 
 def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
-    """Run one command and return the exit code. Errors are told on standard error."""
+    """Run one command and return the exit code. Errors are reported on standard error."""
     # Asked for here, since a command line that cannot be read has no State to ask.
     as_json = "--json" in arguments
     verbose = "--verbose" in arguments
@@ -54,12 +54,12 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
         report_usage(error, as_json=as_json)
         return error.exit_code
     except CommandError as error:
-        tell(error, as_json=as_json)
+        report(error, as_json=as_json)
         return _USAGE if error.code == "usage" else 1
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except NoPlace as error:
-        tell(CommandError(str(error.strerror), code="no_place"), as_json=as_json)
+        report(CommandError(str(error.strerror), code="no_place"), as_json=as_json)
         return 1
     except Exception as error:
         report_unexpected(error, as_json=as_json, verbose=verbose)
@@ -74,8 +74,8 @@ def _check_text(arguments: Sequence[str]) -> None:
             raise CommandError(f"Argument {number} is not UTF-8 text.", code="usage")
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         from ..version import version_line
 
         echo(version_line())

@@ -72,7 +72,7 @@ class Aliases:
         return found
 
     def params(self, reference: str) -> Mapping[str, Any]:
-        """The parameters given to a listed model."""
+        """The parameters of a listed model."""
         return self._params.get(reference, {})
 
     def _add(self, alias: str, reference: str) -> None:

@@ -53,7 +53,7 @@ def _mode(building: Building) -> AuthMode:
         building.problems.option("--auth", message)
     if written is not None:
         return AuthMode(written)
-    # A token given with the command is meant to be used, whatever else is lying about.
+    # A token on the command line wins over a password in the file or the environment.
     if overrides.token is not None and overrides.password is None:
         return AuthMode.TOKEN
     return AuthMode.TOKEN if _secret(building, "password") is None else AuthMode.PASSWORD
@@ -98,7 +98,7 @@ def _generated(building: Building) -> Secret:
         return Secret(building.inputs.generated_token(state_dir))
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        message = f"none is given, and one cannot be made and kept in {state_dir}: {reason}"
+        message = f"is not set, and none can be generated in {state_dir}: {reason}"
         building.report("gateway", "auth", "token", message=message)
         return _NOBODY_KNOWS
 

@@ -22,7 +22,7 @@ from ..schema.gateway import Bind
 _NETWORKS = IPv4Network | IPv6Network
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _LOOPBACK = ("127.0.0.1", "::1")
-_EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - asked for by `bind: "lan"` and refused without a secret
+_EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - for `bind: "lan"` and refused without a secret
 _MAX_PORT = 65_535
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 _ORIGIN = re.compile(
@@ -107,12 +107,12 @@ def _network(text: str) -> _NETWORKS:
 def _hosts(building: Building) -> tuple[str, ...]:
     gateway = building.config.gateway
     bind: str = gateway.bind
-    asked = building.inputs.overrides.bind
-    if asked is not None:
-        if asked not in get_args(Bind):
+    option = building.inputs.overrides.bind
+    if option is not None:
+        if option not in get_args(Bind):
             building.problems.option("--bind", f"must be one of {listing(get_args(Bind))}")
             return _LOOPBACK
-        bind = asked
+        bind = option
     if gateway.custom_bind_host is not None and bind != "custom":
         building.note("gateway.customBindHost has no effect unless gateway.bind is `custom`.")
     match bind:
@@ -121,7 +121,7 @@ def _hosts(building: Building) -> tuple[str, ...]:
         case "custom":
             return _custom_host(building)
         case "tailnet":
-            return _tailnet_host(building, asked is not None)
+            return _tailnet_host(building, option is not None)
         case _:
             return _LOOPBACK
 
@@ -153,11 +153,11 @@ def _tailnet_host(building: Building, by_option: bool) -> tuple[str, ...]:
 
 
 def _port(building: Building) -> int:
-    asked = building.inputs.overrides.port
-    if asked is not None:
-        if not 0 <= asked <= _MAX_PORT:
+    option = building.inputs.overrides.port
+    if option is not None:
+        if not 0 <= option <= _MAX_PORT:
             building.problems.option("--port", f"must be 0 (any free port) to {_MAX_PORT}")
-        return asked
+        return option
     for name in ("OPENSOUL_GATEWAY_PORT", "OPENCLAW_GATEWAY_PORT"):
         text = first_set(building.env, name)
         if text is None:

@@ -26,7 +26,7 @@ _INCLUDE = "a file can only be included by editing the configuration file itself
 _SHOWN = "is shown to clients, so that it may name a variable only in the file itself"
 _READ = "a secret can only be read from a file, or by a program, by editing the configuration file"
 _PROVIDED = "says where secrets are read from, and can only be changed in the file itself"
-_ELSEWHERE = "is another server than the key was given for: give apiKey and headers anew"
+_ELSEWHERE = "is another server than the one its credentials belong to; set apiKey and headers anew"
 
 _VARIABLE = (
     "may set programs' behaviour, so that it can be set only in the file itself: a client may set "

@@ -69,21 +69,21 @@ class ConfigEditor:
 
     def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         """See ConfigFile."""
-        given = _parsed(raw, "raw")
+        value = _parsed(raw, "raw")
         with self._locked():
             before = content_of(self._locations)
             _check_hash(before, base_hash)
-            return self._write(before, self._guarded(before, _with_secrets(raw, given, before)))
+            return self._write(before, self._guarded(before, _with_secrets(raw, value, before)))
 
     def patch(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         """See ConfigFile."""
-        given = _parsed(raw, "config.patch raw")
-        if not isinstance(given, dict):
+        value = _parsed(raw, "config.patch raw")
+        if not isinstance(value, dict):
             raise InvalidRequest("config.patch raw must be an object", param="raw")
         with self._locked():
             before = content_of(self._locations)
             _check_hash(before, base_hash)
-            text = patched(before, lambda _: given, self._locations, self._inputs)
+            text = patched(before, lambda _: value, self._locations, self._inputs)
             return self._write(before, self._guarded(before, text))
 
     def change(self, patch: Mapping[str, object] | MakePatch) -> ConfigSnapshot:
@@ -171,7 +171,7 @@ def _encoded(text: str) -> bytes:
         raise InvalidRequest(message, param="raw") from None
 
 
-def _with_secrets(raw: str, given: object, before: Content) -> str:
+def _with_secrets(raw: str, value: object, before: Content) -> str:
     """The text with placeholders replaced by what the file has in their place."""
     if REDACTED not in raw:
         return raw
@@ -179,7 +179,7 @@ def _with_secrets(raw: str, given: object, before: Content) -> str:
         held_text, held = before.text or "{}", before.value()
     except Unreadable:
         held_text, held = "{}", {}
-    kept = placeholders(given, held)
+    kept = placeholders(value, held)
     missing = [path for path, source in kept.items() if source is None]
     if missing:
         raise ConfigRefused([ConfigIssue(dotted(path), _NOTHING_KEPT, "raw") for path in missing])

@@ -59,9 +59,9 @@ _LONGEST = 4_096
 
 def tree_of(content: Content, locations: Locations, inputs: Inputs) -> Document | None:
     """The configuration with that content of the main file; None where it cannot be read."""
-    given = {} if content.data is None else {str(locations.config_path): content.data}
+    contents = {} if content.data is None else {str(locations.config_path): content.data}
     try:
-        return read(locations, inputs, given=given)
+        return read(locations, inputs, contents=contents)
     except ConfigInvalid:
         return None
 
@@ -108,10 +108,10 @@ def new_inert_values(
     root = Shape("object", model=Root)
     old = {} if before is None else before.tree.plain()
     known = {(place, text) for place, text in _inert(old, root, (), ())}
-    told: set[KeyPath] = set()
+    reported: set[KeyPath] = set()
     for place, text in _inert(after.tree.plain(), root, (), ()):
-        if (place, text) not in known and place not in told:
-            told.add(place)
+        if (place, text) not in known and place not in reported:
+            reported.add(place)
             message = f"{_WITHOUT_EFFECT}; {_LOCALLY}"
             yield ConfigIssue(dotted(place), message, str(locations.config_path))
 

@@ -9,7 +9,7 @@ from ..errors import ConfigInvalid, Locations, dotted
 from ..loading import Document, read
 from ..read import Inputs, Unreadable, effective, foreign, merged, parse, same
 from .placeholders import placeholders, restored_value
-from .snapshots import Content, told
+from .snapshots import Content, config_issues
 
 _UNREADABLE = "invalid config; fix before patching"
 _NOTHING_KEPT = "holds the placeholder of a secret, and the configuration has none there"
@@ -45,9 +45,9 @@ def _held(
         issue = ConfigIssue("", "cannot be read as text", main)
         raise ConfigRefused([issue], why=_UNREADABLE)
     try:
-        document = read(locations, inputs, given={main: text.encode("utf-8")})
+        document = read(locations, inputs, contents={main: text.encode("utf-8")})
     except ConfigInvalid as invalid:
-        raise ConfigRefused(told(invalid.issues), why=_UNREADABLE) from None
+        raise ConfigRefused(config_issues(invalid.issues), why=_UNREADABLE) from None
     held = parse(text)
     if not isinstance(held, dict):
         raise ConfigRefused([ConfigIssue("", "must be an object", main)], why=_UNREADABLE)

@@ -28,55 +28,55 @@ def hidden_text(text: str, value: object, *, reader: bool = False) -> str | None
     return exchanged(text, _hidden_spans(found, redacted_value(value, reader=reader), hide))
 
 
-def placeholders(given: object, held: object) -> Kept:
-    """The placeholders in `given`, and where in `held` that is what each was made from.
+def placeholders(edited: object, held: object) -> Kept:
+    """The placeholders in `edited`, and where in `held` that is what each was made from.
 
     Elements of lists correspond by their `id`, others where all that is shown of them is the same:
     a secret never comes back beside an address that it was not written for.
     """
     views = (redacted_value(held), redacted_value(held, reader=True))
-    return dict(_placeholders(given, held, views, (), ()))
+    return dict(_placeholders(edited, held, views, (), ()))
 
 
-def restored_text(text: str, given: Kept, held: str) -> str:
+def restored_text(text: str, edited: Kept, held: str) -> str:
     """`text` with what `held` has written, where placeholders are kept."""
     sources = list(spans(held))
     written = {span.path: span.text for span in sources if span.path is not None}
     news = list(spans(text))
     comments = comments_restored(news, sources, pyjson5.decode(held))
-    return exchanged(text, _restored_spans(news, given, written, comments))
+    return exchanged(text, _restored_spans(news, edited, written, comments))
 
 
-def restored_value(given: object, kept: Kept, held: object, path: KeyPath = ()) -> object:
-    """`given` with what `held` has, where placeholders are kept."""
+def restored_value(edited: object, kept: Kept, held: object, path: KeyPath = ()) -> object:
+    """`edited` with what `held` has, where placeholders are kept."""
     source = kept.get(path)
     if source is not None:
         return value_at(held, source)
-    match given:
+    match edited:
         case dict():
             return {
-                key: restored_value(item, kept, held, (*path, key)) for key, item in given.items()
+                key: restored_value(item, kept, held, (*path, key)) for key, item in edited.items()
             }
         case list():
-            return [restored_value(item, kept, held, (*path, i)) for i, item in enumerate(given)]
+            return [restored_value(item, kept, held, (*path, i)) for i, item in enumerate(edited)]
         case _:
-            return given
+            return edited
 
 
 def _placeholders(
-    given: object, held: object, views: Views, path: KeyPath, source: KeyPath
+    edited: object, held: object, views: Views, path: KeyPath, source: KeyPath
 ) -> Iterator[tuple[KeyPath, KeyPath | None]]:
-    match given:
+    match edited:
         case dict():
-            for key, item in given.items():
+            for key, item in edited.items():
                 below = (value_at(held, (key,)), _below(views, key))
                 yield from _placeholders(item, *below, (*path, key), (*source, key))
         case list():
-            for i, (item, j) in enumerate(zip(given, partners(given, held, views), strict=True)):
+            for i, (item, j) in enumerate(zip(edited, partners(edited, held, views), strict=True)):
                 below = (None, ()) if j is None else (value_at(held, (j,)), _below(views, j))
                 yield from _placeholders(item, *below, (*path, i), (*source, i if j is None else j))
-        case str() if REDACTED in given:
-            known = isinstance(held, str | int | float) and given in views
+        case str() if REDACTED in edited:
+            known = isinstance(held, str | int | float) and edited in views
             yield path, source if known else None
 
 
@@ -91,7 +91,7 @@ def _hidden_spans(found: Sequence[Span], shown: object, hide: Hide) -> Iterator[
             continue
         text, is_text = value_at(shown, span.path), span.text[0] in "\"'"
         if is_text and not isinstance(text, str):
-            # The key is given twice, and what counts is something else.
+            # The key occurs twice, and what counts is something else.
             text = REDACTED
         if isinstance(text, str) and not (is_text and text == pyjson5.decode(span.text)):
             yield span, _quoted(text, span.text[0] if is_text else '"')

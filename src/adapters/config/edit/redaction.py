@@ -23,7 +23,7 @@ from ..schema.walk import Shape, below, mark
 
 _PLACES = ("directory", "file", "log", "store")
 """Marks of keys whose paths are for administrators."""
-_TELLING = 4
+_SECRET_DIGITS = 4
 """A number of that many digits may be a secret, such as a PIN; a smaller one is none."""
 _LONGEST_KEY = 64
 _PLAIN_KEY = re.compile(r"[A-Za-z$*][A-Za-z_.*-]*")
@@ -171,7 +171,7 @@ def hidden(value: Any, *, includes: bool = False) -> Any:
             return REDACTED
         case bool():
             return value
-        case int() | float() if sum(map(str.isdigit, repr(value))) >= _TELLING:
+        case int() | float() if sum(map(str.isdigit, repr(value))) >= _SECRET_DIGITS:
             return REDACTED
         case _:
             return value

@@ -60,12 +60,12 @@ def snapshot_of(
     warnings: tuple[ConfigIssue, ...] = ()
     config: object = {}
     try:
-        given = {} if content.data is None else {main: content.data}
-        loaded = build(read(locations, inputs, given=given), locations, inputs)
+        contents = {} if content.data is None else {main: content.data}
+        loaded = build(read(locations, inputs, contents=contents), locations, inputs)
         config = redacted(loaded, reader=reader)
         warnings = tuple(ConfigIssue("", note, main) for note in loaded.settings.notes)
     except ConfigInvalid as invalid:
-        issues = told(invalid.issues)
+        issues = config_issues(invalid.issues)
     raw, parsed = _written(content, reader)
     return ConfigSnapshot(
         path=main,
@@ -80,13 +80,13 @@ def snapshot_of(
     )
 
 
-def told(issues: Iterable[Issue]) -> tuple[ConfigIssue, ...]:
+def config_issues(issues: Iterable[Issue]) -> tuple[ConfigIssue, ...]:
     """The findings, for the domain."""
     return tuple(ConfigIssue(issue.path, issue.message, issue.file, issue.line) for issue in issues)
 
 
 def _written(content: Content, reader: bool) -> tuple[str | None, object]:
-    """The text and its value without secrets. No text where they cannot be told from the rest."""
+    """The text and its value without secrets; no text where these cannot be separated from it."""
     try:
         value = content.value()
     except Unreadable:

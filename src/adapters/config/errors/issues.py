@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, told so that a person can go and mend it."""
+"""Findings about a configuration, with file, line, path and message."""
 
 from __future__ import annotations
 

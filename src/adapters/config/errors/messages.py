@@ -45,14 +45,14 @@ def sentence(details: Sequence[ErrorDetails], path: KeyPath) -> str:
 
     The value is not repeated: a secret may have come to the wrong place.
     """
-    told = dict.fromkeys(_one(detail, path) for detail in details)
-    return ", or ".join(told)
+    messages = dict.fromkeys(_one(detail, path) for detail in details)
+    return ", or ".join(messages)
 
 
 def _one(detail: ErrorDetails, path: KeyPath) -> str:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
-        return "is missing; it has to be given"
+        return "is missing; set it"
     if kind in _TYPES:
         fraction = isinstance(value, float) and kind == "int_type"
         return f"must be {_TYPES[kind]}, not {'one with a point' if fraction else kind_of(value)}"

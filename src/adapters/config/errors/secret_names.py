@@ -1,4 +1,4 @@
-"""Which names mean that what stands there is a secret. It is asked where no schema says it."""
+"""Names of keys whose values are secrets, for places that no schema describes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _ASSIGNED = re.compile(
 _OPTION = re.compile(
     r"(?<!\S)(?P<between>--?(?P<name>[A-Za-z][\w-]{0,63}+)[ \t]{1,8}+)(?P<value>[^\s\"']++)"
 )
-_TOLD = re.compile(
+_STATED = re.compile(
     r"\b(?P<between>(?:password|passwort|passphrase|psk|pin|secret|token|key)[ \t]{1,4}+"
     r"(?:is|was|ist|war)[ \t]{1,4}+)(?P<value>\S++)",
     re.IGNORECASE,
@@ -54,7 +54,7 @@ def masked(text: str) -> str:
         text = _USER.sub(f"{REDACTED}@", text)
         text = _ASSIGNED.sub(_assigned, text)
     text = _OPTION.sub(_assigned, text)
-    text = _TOLD.sub(rf"\g<between>{REDACTED}", text)
+    text = _STATED.sub(rf"\g<between>{REDACTED}", text)
     text = _SCHEME.sub(_scheme, text)
     text = _PREFIX.sub(REDACTED, text)
     return _RUN.sub(_run, text)
@@ -115,11 +115,12 @@ def _path(host: str, path: str) -> str:
     if len(path) > 1 and "hook" in f"{host}{path}".lower():
         return f"/{REDACTED}"
     return "/".join(
-        REDACTED if _telling(part) and REDACTED not in part else part for part in path.split("/")
+        REDACTED if _is_secret_part(part) and REDACTED not in part else part
+        for part in path.split("/")
     )
 
 
-def _telling(part: str) -> bool:
+def _is_secret_part(part: str) -> bool:
     bot = part.startswith("bot") and ":" in part
     return bot or any(map(is_key_like, part.split(":"))) or _PREFIX.match(part) is not None
 

@@ -35,8 +35,8 @@ def find_tailnet_address() -> str | None:
 class Inputs:
     """Everything besides the files that settings are made from.
 
-    `generated_token` gets the state directory and is asked only when mode `token` has no secret
-    from anywhere else; it may raise OSError. `runners`: the names that agents may use, None where
+    `generated_token` gets the state directory and is called only when mode `token` has no other
+    secret; it may raise OSError. `runners`: the names that agents may use, None where
     that is not known.
     """
 

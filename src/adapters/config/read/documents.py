@@ -100,7 +100,7 @@ class Files:
     """Something could not be read, so that nothing can be concluded from what is missing."""
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the bytes, in hexadecimal."""
-    given: Mapping[str, bytes] = field(default_factory=dict)
+    contents: Mapping[str, bytes] = field(default_factory=dict)
     """By file, content that counts instead of what the file holds."""
 
     def read(self, file: str) -> Node:
@@ -110,7 +110,7 @@ class Files:
         positions = scan(text)
         if file not in self.lines:
             for twice in positions.duplicates:
-                message = f"this key is given twice; the first is on line {twice.first}"
+                message = f"duplicate key; the first one is on line {twice.first}"
                 self.issues.append(Issue(file, dotted(twice.path), twice.line, message))
         self.lines[file] = positions.lines
         return _tree(value, file, ())
@@ -128,7 +128,7 @@ class Files:
 
     def _text(self, file: str) -> str:
         self.signatures[file] = signature_of(file)
-        data = self.given[file] if file in self.given else self._content(file)
+        data = self.contents[file] if file in self.contents else self._content(file)
         self.digests[file] = hashlib.sha256(data).hexdigest()
         try:
             return data.decode("utf-8")

@@ -69,9 +69,9 @@ def unknown_keys(data: Any) -> Iterator[UnknownKey]:
             yield found
             continue
         unknown += 1
-        told = _unknown(*found, guess=unknown <= _MAX_GUESSES)
-        if unknown <= _MAX_GUESSES or told.error is not None:
-            yield told
+        key = _unknown(*found, guess=unknown <= _MAX_GUESSES)
+        if unknown <= _MAX_GUESSES or key.error is not None:
+            yield key
     if unknown > _MAX_GUESSES:
         more = unknown - _MAX_GUESSES
         yield UnknownKey((), note=f"{more} more keys are not known here and have no effect.")

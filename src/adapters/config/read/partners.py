@@ -25,20 +25,20 @@ def value_at(value: object, path: KeyPath) -> object:
     return value
 
 
-def partners(given: list[object], held: object, views: Views) -> list[int | None]:
-    """For each element of a given list, which element of `held` it stands for."""
+def partners(edited: list[object], held: object, views: Views) -> list[int | None]:
+    """For each element of an edited list, which element of `held` it stands for."""
     if not isinstance(held, list):
-        return [None] * len(given)
+        return [None] * len(edited)
     ids = [_id(item) for item in held]
     names = Counter(name for name in ids if name is not None)
     by_id = {name: j for j, name in enumerate(ids) if name is not None and names[name] == 1}
     exact, alike = (_places(held, views, sign) for sign in (_whole, _texts))
     found: list[int | None] = []
-    for i, item in enumerate(given):
+    for i, item in enumerate(edited):
         same, similar = exact.get(_text(_whole(item)), []), alike.get(_text(_texts(item)), [])
         if (name := _id(item)) is not None and names[name] < 2:
             found.append(by_id.get(name))
-        elif len(same) == 1 or (i in same and len(given) == len(held)):
+        elif len(same) == 1 or (i in same and len(edited) == len(held)):
             found.append(same[0] if len(same) == 1 else i)
         else:
             # Where several look alike, an edited one could be any of them.

@@ -1,6 +1,6 @@
 """Which line each key of a JSON5 text stands on, and which keys stand there twice.
 
-The parser tells neither. This walks the tokens of a text that has been parsed already, so it need
+The parser reports neither. This walks the tokens of a text that has been parsed already, so it need
 not judge it; it takes about a millisecond for ten kilobytes.
 """
 
@@ -28,7 +28,7 @@ _LINE_END = re.compile(r"\r\n|[\n\r]")
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A key that was already given in the same object, on line `first`."""
+    """A second occurrence of a key in one object; the first is on line `first`."""
 
     path: KeyPath
     line: int

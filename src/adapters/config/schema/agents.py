@@ -12,11 +12,10 @@ from .fields import Count, PathText, Seconds, Section, Text, Whole, section, set
 class ModelChoice(Section):
     primary: Text | None = setting(
         None,
-        "The model that is asked first: `provider/model`, or an alias. "
-        "Without any: `openai/gpt-5.2`.",
+        "The first model to call: `provider/model`, or an alias. Without any: `openai/gpt-5.2`.",
     )
     fallbacks: list[Text] | None = setting(
-        None, "Models that are asked in order when the ones before cannot answer."
+        None, "Models to call in order when the ones before fail."
     )
 
 
@@ -56,7 +55,7 @@ class AgentDefaults(Section):
     )
     instructions: str = setting(
         "",
-        "What every agent is told that has no instructions of its own.",
+        "The instructions of agents without their own.",
         addition=True,
         free_text=True,
     )

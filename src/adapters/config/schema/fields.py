@@ -96,7 +96,7 @@ def setting(
     machine: Machine | None = None,
     free: tuple[str | bool, ...] = (),
 ) -> Any:
-    """A key that has an effect. A default of `...`: it has to be given."""
+    """A key that has an effect. A default of `...`: the key is required."""
     marks: dict[str, Any] = {}
     if addition:
         marks["x-addition"] = True

@@ -144,7 +144,7 @@ class Reload(Section):
 class Shutdown(Section):
     ours: ClassVar[bool] = True
     grace_seconds: Seconds = setting(
-        20, "How long runs may go on after the Gateway was told to stop.", addition=True
+        20, "How long runs may go on after a stop was requested.", addition=True
     )
 
 

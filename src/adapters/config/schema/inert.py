@@ -35,7 +35,7 @@ _ROOT: Mapping[str, str | Inert] = {
     ),
     "accessGroups": "Groups of people for access lists.",
     "acp": "Agents of other programs, over the Agent Client Protocol.",
-    "approvals": "Where approvals are asked for.",
+    "approvals": "Where approvals are requested.",
     "audio": "Sound.",
     "auth": "Several credentials for one provider.",
     "bindings": "Which agent answers which chat channel.",
@@ -145,7 +145,7 @@ _DEFAULTS: Mapping[str, str | Inert] = {
     "modelSelectionScope": "How long a chosen model holds.",
     "models.*.agentRuntime": "The program that answers instead of the model.",
     "models.*.streaming": Inert(
-        "Ask the provider for a stream.", "providers are always asked for a stream"
+        "Request a stream from the provider.", "calls always request a stream"
     ),
     "pdfModel": "The model that reads PDF files.",
     "reasoningDefault": Inert("Show the thoughts of models.", remote=True),

@@ -110,7 +110,7 @@ class ModelEntry(Section):
     )
     compat: CompatSection = Field(
         default_factory=CompatSection,
-        description="Where the provider leaves OpenAI's shape.",
+        description="How the provider differs from the OpenAI API.",
     )
     input: list[Text] = Field(
         default=["text"],

@@ -51,7 +51,7 @@ class SecretsSection(Section):
     providers: dict[Text, SecretProvider] = Field(
         default_factory=dict,
         description="Where references to secrets, `{source, provider, id}`, lead, by the names "
-        "of providers. `default` reads variables where it is not given.",
+        "of providers. `default` reads variables unless it is defined here.",
     )
     defaults: SecretDefaults = section(
         SecretDefaults, "The providers of references that name none."

@@ -19,7 +19,7 @@ class Reset(Section):
     )
     at_hour: Hour | None = setting(None, "The hour of the daily reset, local time; 4 if left out.")
     idle_minutes: Minutes | None = setting(
-        None, "The silence, also counted in mode `daily` when given; 60 if left out in mode `idle`."
+        None, "The silence, also counted in mode `daily` when set; 60 if left out in mode `idle`."
     )
 
 

@@ -13,7 +13,7 @@ from ..common.refused import CommandError
 from ..common.seconds import Seconds
 from ..common.state import State, print_json
 from ..common.streams import read_text
-from ..failures import tell
+from ..failures import report
 from ..remote.reaching import address_options
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _INTERRUPTED = 130
 @click.option(
     "-m", "--message", required=True, metavar="TEXT", help="What to say; - reads standard input."
 )
-@click.option("--agent", "agent_id", metavar="ID", help="Who is asked; default: the default agent.")
+@click.option("--agent", "agent_id", metavar="ID", help="The agent; default: the default agent.")
 @click.option("--session-key", metavar="KEY", help="The session; default: the agent's main one.")
 @click.option("--session-id", metavar="ID", help="The session, by the id of its transcript.")
 @click.option("--thinking", metavar="LEVEL", help="How much to think: off, low, medium, high, ….")
@@ -58,8 +58,8 @@ def agent(
 ) -> int:
     """Ask an agent and print its answer.
 
-    Ctrl-C stops the run, a second one leaves at once. What the Gateway has accepted is never
-    asked a second time; --json prints the final answer with its tokens.
+    Ctrl-C stops the run, a second one exits at once. A message that the Gateway has accepted
+    is never sent again; --json prints the final answer with its tokens.
     """
     from ..remote.turns import Question
 
@@ -75,7 +75,7 @@ def agent(
     streaming = not state.json and (sys.stdout.isatty() if stream is None else stream)
     ended = _ask(state, question, local=local, streaming=streaming)
     if ended.status == "interrupted":
-        tell(CommandError(ended.error, code="interrupted"), as_json=state.json)
+        report(CommandError(ended.error, code="interrupted"), as_json=state.json)
         return _INTERRUPTED
     _print(state, ended, streamed=streaming)
     return 0
@@ -103,12 +103,12 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
             )
         return ask_locally(state, question, show)
     from ..remote.reaching import reach
-    from ..remote.rpc import told, told_of_loss
+    from ..remote.rpc import client_errors, report_loss
 
     target = reach(state)
     options = target.options(_scopes(question))
-    with told(target):
-        return ask(over_the_wire(options, question, show, told_of_loss(state, options)))
+    with client_errors(target):
+        return ask(over_the_wire(options, question, show, report_loss(state, options)))
 
 
 def _scopes(question: Question) -> tuple[str, ...]:

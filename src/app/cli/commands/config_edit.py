@@ -55,10 +55,10 @@ def set_value(state: State, path: str, value: str) -> None:
     VALUE is JSON5, or else a text; - reads it from standard input, where no other user sees it.
     """
     try:
-        given = read_text().removesuffix("\n") if value == "-" else value
+        text = read_text().removesuffix("\n") if value == "-" else value
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="VALUE") from None
-    steps, new = _steps(path), _value(given)
+    steps, new = _steps(path), _value(text)
     _edit(state, f"Updated {path}.", path, lambda held: paths.setting(held, steps, new))
 
 
@@ -115,7 +115,7 @@ def _holds_null(value: object) -> bool:
 def _edit(
     state: State, done: str, path: str, make: Callable[[Mapping[str, object]], Mapping[str, object]]
 ) -> None:
-    with _told_refusals():
+    with _domain_errors():
         editor = _editor(state)
         before = editor.snapshot()
         after = editor.change(make)
@@ -145,8 +145,8 @@ def _editor(state: State) -> ConfigEditor:
 
 
 @contextmanager
-def _told_refusals() -> Iterator[None]:
-    """What the domain refuses, as the command line tells it."""
+def _domain_errors() -> Iterator[None]:
+    """Raise CommandError for what the domain refuses."""
     from ....domain.errors import GatewayError
     from ....domain.ports.configuration import ConfigRefused
 

@@ -63,7 +63,7 @@ def approve(state: State, request: str | None) -> None:
     """Let a device in. Without a REQUEST, the only one that asks."""
     chosen = request or _only_request(state)
     answer = _call(state, "device.pair.approve", {"requestId": chosen})
-    _tell(state, answer, "The device is let in.")
+    _report(state, answer, "The device is let in.")
 
 
 @devices.command()
@@ -73,7 +73,7 @@ def approve(state: State, request: str | None) -> None:
 def reject(state: State, request: str) -> None:
     """Turn a device away."""
     answer = _call(state, "device.pair.reject", {"requestId": request})
-    _tell(state, answer, "The device is turned away.")
+    _report(state, answer, "The device is turned away.")
 
 
 @devices.command()
@@ -104,7 +104,7 @@ def pair(state: State) -> None:
 def remove(state: State, device: str) -> None:
     """Forget a device, and close its connections."""
     answer = _call(state, "device.pair.remove", {"deviceId": device})
-    _tell(state, answer, "The device is forgotten.")
+    _report(state, answer, "The device is forgotten.")
 
 
 @devices.command()
@@ -117,7 +117,7 @@ def rotate(state: State, device: str, role: str, scopes: tuple[str, ...]) -> Non
     """Give a device a new token, and print it; the old one stops working at once."""
     params = {"deviceId": device, "role": role, "scopes": list(scopes) or None}
     answer = _call(state, "device.token.rotate", params)
-    _tell(state, answer, str(answer.get("token", "")))
+    _report(state, answer, str(answer.get("token", "")))
 
 
 @devices.command()
@@ -128,7 +128,7 @@ def rotate(state: State, device: str, role: str, scopes: tuple[str, ...]) -> Non
 def revoke(state: State, device: str, role: str) -> None:
     """Take a device's token away, and close its connections."""
     answer = _call(state, "device.token.revoke", {"deviceId": device, "role": role})
-    _tell(state, answer, "The token is void.")
+    _report(state, answer, "The token is void.")
 
 
 def _call(state: State, method: str, params: dict[str, Any]) -> Any:
@@ -149,7 +149,7 @@ def _only_request(state: State) -> str:
     return str(asking[0].get("requestId"))
 
 
-def _tell(state: State, answer: Any, sentence: str) -> None:
+def _report(state: State, answer: Any, sentence: str) -> None:
     if state.json:
         print_json(answer)
     else:

@@ -30,14 +30,14 @@ def doctor(state: State, fix: bool) -> int:
     done; a note is not.
     """
     found, notes = _found(state)
-    told = [(finding, fix and _repaired(finding)) for finding in found]
+    outcomes = [(finding, fix and _repaired(finding)) for finding in found]
     if state.json:
-        listed = [finding.described(fixed=fixed) for finding, fixed in told]
-        print_json({"ok": all(fixed for _, fixed in told), "findings": listed, "notes": notes})
+        listed = [finding.described(fixed=fixed) for finding, fixed in outcomes]
+        print_json({"ok": all(fixed for _, fixed in outcomes), "findings": listed, "notes": notes})
     else:
-        _print(told, fix)
+        _print(outcomes, fix)
         _print_notes(notes)
-    return 0 if all(fixed for _, fixed in told) else 1
+    return 0 if all(fixed for _, fixed in outcomes) else 1
 
 
 def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
@@ -83,13 +83,15 @@ def _repaired(finding: Finding) -> bool:
     return True
 
 
-def _print(told: list[tuple[Finding, bool]], fix: bool) -> None:
-    for finding, fixed in told:
+def _print(outcomes: list[tuple[Finding, bool]], fix: bool) -> None:
+    for finding, fixed in outcomes:
         echo(f"{'repaired' if fixed else 'found'}: {finding.message}")
         if not fixed:
             echo(f"  {finding.advice}")
-    repairable = [finding for finding, fixed in told if finding.repair is not None and not fixed]
-    if not told:
+    repairable = [
+        finding for finding, fixed in outcomes if finding.repair is not None and not fixed
+    ]
+    if not outcomes:
         echo("Everything is in order.")
     elif repairable and not fix:
         echo(f"`opensoul doctor --fix` repairs {len(repairable)} of these.")

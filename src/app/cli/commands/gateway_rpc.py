@@ -29,16 +29,16 @@ def call_method(state: State, method: str, params: str, expect_final: bool) -> N
     from ..remote.rpc import talk
 
     try:
-        given = json.loads(params)
+        payload = json.loads(params)
     except ValueError as error:
         raise click.BadParameter(f"no JSON: {error}.", param_hint="--params") from None
-    if not isinstance(given, dict):
+    if not isinstance(payload, dict):
         raise click.BadParameter("must be a JSON object.", param_hint="--params")
 
     async def ask(client: Client) -> Any:
         # The last answer takes as long as the run does.
         timeout = None if expect_final else timeout_of(state)
-        return await client.call(method, given, timeout=timeout, expect_final=expect_final)
+        return await client.call(method, payload, timeout=timeout, expect_final=expect_final)
 
     print_json(talk(state, ask, scopes=ALL))
 
@@ -47,7 +47,7 @@ def call_method(state: State, method: str, params: str, expect_final: bool) -> N
 @wire_options
 @click.pass_obj
 def probe(state: State) -> int:
-    """Tell whether the Gateway can be reached, and how fast; the exit code is 1 if not."""
+    """Check whether the Gateway can be reached, and how fast; the exit code is 1 if not."""
     found = _probe(state)
     if state.json:
         print_json(found)
@@ -63,7 +63,7 @@ def probe(state: State) -> int:
 @wire_options
 @click.pass_obj
 def status(state: State) -> int:
-    """Tell where the Gateway is, who owns the state directory, and whether it answers."""
+    """Show where the Gateway is, who owns the state directory, and whether it answers."""
     from ...terminal import print_fields
     from ..common.configuration import load_config
     from ..common.holder import holder_of, lives
@@ -115,7 +115,7 @@ def stop(state: State) -> None:
 
 def _probe(state: State) -> dict[str, Any]:
     from ....client import Client
-    from ..remote.rpc import told
+    from ..remote.rpc import client_errors
 
     target = reach(state)
     options = target.options(READ, timeout=timeout_of(state), reconnect=False, min_protocol=3)
@@ -141,7 +141,7 @@ def _probe(state: State) -> dict[str, Any]:
             }
 
     try:
-        with told(target):
+        with client_errors(target):
             return found | asyncio.run(measured())
     except CommandError as refused:
         return found | {"error": refused.message}

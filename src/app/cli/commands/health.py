@@ -13,7 +13,7 @@ from ..remote.reaching import READ, wire_options
 @wire_options
 @click.pass_obj
 def health(state: State) -> int:
-    """Tell whether every part of the Gateway is fit to serve.
+    """Check whether every part of the Gateway is fit to serve.
 
     The exit code is 1 where one is not.
     """

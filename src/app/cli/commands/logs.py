@@ -71,7 +71,7 @@ def _print(state: State, page: LogPage) -> None:
             echo_json(entry)
         else:
             # Indented, so that a line break in a value does not begin a line of the log.
-            echo(_told(entry).replace("\n", "\n  "))
+            echo(_plain(entry).replace("\n", "\n  "))
 
 
 def _entry(line: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def _entry(line: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {"message": line}
 
 
-def _told(entry: dict[str, Any]) -> str:
+def _plain(entry: dict[str, Any]) -> str:
     """The same as a person reads it."""
     head = [str(entry[name]) for name in _HEAD if name in entry]
     more = [f"{name}={value}" for name, value in entry.items() if name not in (*_HEAD, "subsystem")]

@@ -32,7 +32,7 @@ def runs(ctx: click.Context) -> None:
 @click.option("--agent", "agent_id", metavar="ID", help="Of this agent only.")
 @click.option("--status", metavar="STATUS", help="running, finished, failed, aborted, ….")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@click.option("--cursor", metavar="TEXT", help="Go on after the page that told it.")
+@click.option("--cursor", metavar="TEXT", help="Continue after the page that printed this cursor.")
 @wire_options
 @click.pass_obj
 def list_runs(
@@ -158,5 +158,5 @@ def abort(state: State, run_id: str) -> None:
 def _print_event(event: RunEvent) -> None:
     from dataclasses import asdict
 
-    told = {"event": type(event).__name__, **asdict(event)}
-    echo_json(told)
+    row = {"event": type(event).__name__, **asdict(event)}
+    echo_json(row)

@@ -68,7 +68,7 @@ def rotate(state: State) -> None:
 
 @dataclass(slots=True)
 class _Wanted:
-    """Remembers whether a generated token was asked for, and where it belongs; makes none."""
+    """Records whether a generated token is needed, and where it belongs; makes none."""
 
     state_dir: Path | None = None
 

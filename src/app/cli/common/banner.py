@@ -26,8 +26,8 @@ def start_message(
     """The message, several lines without a line break at the end.
 
     `token` is printed in full, None where it must not be: the command then asks
-    `opensoul token show` for it, with `config` (as given on the command line) where there is one.
-    `secret_from_options`: it was given with the start command, so nothing but its owner knows it.
+    `opensoul token show` for it, with `config` (as on the command line) where there is one.
+    `secret_from_options`: it came from the start command, so that no command can print it.
     """
     address = base_url(settings)
     lines = [f"OpenSoul Gateway is ready at {address}"]

@@ -21,7 +21,7 @@ def load_config(
 ) -> Loaded:
     """The configuration that a Gateway would start with. Raises CommandError with every fault.
 
-    `generated_token` is asked, with the state directory, only where no secret is configured.
+    `generated_token` is called with the state directory, only where no secret is configured.
     """
     from ....adapters.config import ConfigInvalid, Inputs, home_directory, load
     from ...plugins import runner_names

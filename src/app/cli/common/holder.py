@@ -1,4 +1,4 @@
-"""Who holds a state directory, as the note beside its lock tells."""
+"""Which process holds a state directory, from the note beside its lock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def holder_of(state_dir: Path) -> Holder | None:
 
 
 def lives(holder: Holder) -> bool:
-    """Whether the process can be the holder still; of another machine it cannot be told."""
+    """Whether the process may still be running; True for one on another machine."""
     if holder.host != socket.gethostname() or sys.platform == "win32":
         return True
     try:

@@ -40,6 +40,6 @@ class LazyGroup(Group):
 
 
 def _sentence(command: click.Command | None) -> str:
-    told = "" if command is None else (command.help or "")
-    first = " ".join(told.partition("\n\n")[0].split())
+    text = "" if command is None else (command.help or "")
+    first = " ".join(text.partition("\n\n")[0].split())
     return first.partition(". ")[0].removesuffix(".")

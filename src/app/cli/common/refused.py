@@ -1,4 +1,4 @@
-"""What a command raises when it cannot do what was asked, for a reason the user can act on."""
+"""The error of a command, with a reason that the user can act on."""
 
 from __future__ import annotations
 

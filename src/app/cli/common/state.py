@@ -1,4 +1,4 @@
-"""What the options of one invocation say, wherever on the command line they stand."""
+"""The options of one invocation, wherever on the command line they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Serve = Callable[["Overrides", bool], int]
 
 @dataclass(slots=True)
 class State:
-    """The options given so far; where one is given twice, the later one counts."""
+    """The options parsed so far; of a repeated one the last counts."""
 
     serve: Serve
     options: dict[str, Any] = field(default_factory=dict)
@@ -76,5 +76,5 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 _COMMON = (
     remembered("--config", metavar="FILE", help="The configuration file."),
     remembered("--json", is_flag=True, help="Answers and errors as JSON."),
-    remembered("--verbose", is_flag=True, help="Tell more: debug log, tracebacks."),
+    remembered("--verbose", is_flag=True, help="More detail: debug log, tracebacks."),
 )

@@ -132,7 +132,7 @@ async def _is_gateway(url: str) -> bool:
             # Nothing secret is sent, so it does not matter whose certificate that is.
             client.get(f"{url}/healthz", ssl=False, allow_redirects=False) as answer,
         ):
-            told = await answer.content.read(1_024)
+            body = await answer.content.read(1_024)
     except (aiohttp.ClientError, OSError):
         return False
-    return b'"status":"ok"' in told
+    return b'"status":"ok"' in body

@@ -1,4 +1,4 @@
-"""Addresses of Gateways, as they are given on the command line and compared."""
+"""Addresses of Gateways: parsing and comparing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def websocket_url(text: str) -> str:
     if not is_address or parts.scheme not in _SCHEMES:
         # Not repeated: a password may stand in it.
         raise CommandError(
-            "--url is no address of a Gateway; one looks like ws://127.0.0.1:18789", code="usage"
+            "Invalid --url. Expected something like ws://127.0.0.1:18789", code="usage"
         )
     scheme = _SCHEMES[parts.scheme]
     return urlunsplit((scheme, parts.netloc, parts.path or "/", parts.query, ""))

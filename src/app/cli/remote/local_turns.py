@@ -75,13 +75,13 @@ class _Local:
         request = await self._request()
         submission = await gateway.submit_once(_OPERATOR, request, self.question.key)
         text: list[str] = []
-        async for told in gateway.watch(_OPERATOR, submission.record.id):
-            for event in told.events:
+        async for batch in gateway.watch(_OPERATOR, submission.record.id):
+            for event in batch.events:
                 if isinstance(event, TextDelta):
                     text.append(event.text)
                     self.show.text(event.text)
-            if told.ending is not None:
-                return _ended(self.question.key, "".join(text), told.ending)
+            if batch.ending is not None:
+                return _ended(self.question.key, "".join(text), batch.ending)
         raise GatewayError("The run ended without an end.")
 
     async def stop(self) -> bool:
@@ -119,7 +119,7 @@ class _Local:
 
 
 def _ended(run_id: str, text: str, event: RunEvent) -> Ended:
-    told: dict[str, Any] = {"runId": run_id, "status": "ok", "summary": "completed"}
+    payload: dict[str, Any] = {"runId": run_id, "status": "ok", "summary": "completed"}
     match event:
         case Failed(message=message, code=code):
             return Ended("error", text, message, code)
@@ -129,8 +129,8 @@ def _ended(run_id: str, text: str, event: RunEvent) -> Ended:
             provider, _, name = model.partition("/")
             used = {"input": usage.input, "output": usage.output, "total": usage.total}
             meta = {"provider": provider, "model": name, "usage": used}
-            told["result"] = {
+            payload["result"] = {
                 "payloads": [{"text": text}] if text else [],
                 "meta": {"stopReason": stop.value, "agentMeta": meta},
             }
-    return Ended("ok", text, payload=told)
+    return Ended("ok", text, payload=payload)

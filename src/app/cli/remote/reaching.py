@@ -114,10 +114,10 @@ def reach(state: State) -> Target:
     from ..common.configuration import state_dir
 
     token, password = (state.options.get(f"wire_{name}") for name in ("token", "password"))
-    given = state.options.get("wire_url")
-    if given is None:
+    address = state.options.get("wire_url")
+    if address is None:
         return _configured(state, token, password)
-    url = websocket_url(given)
+    url = websocket_url(address)
     if token is not None or password is not None:
         return Target(url, token, password, state_dir=state_dir(state))
     if not is_loopback(urlsplit(url).hostname or "") and _has_device_token(state, url):
@@ -126,7 +126,7 @@ def reach(state: State) -> Target:
     if is_same(own.url, url):
         return replace(own, url=url)
     raise CommandError(
-        f"{given} is not the configured Gateway, so the configured secret is not sent there: "
+        f"{address} is not the configured Gateway, so the configured secret is not sent there: "
         "give --token-file or --password-file (or --token, --password).",
         code="credentials_needed",
     )

@@ -1,4 +1,4 @@
-"""Runs a command's questions over the wire, and tells what goes wrong in the user's words."""
+"""Runs the calls of a command, and turns client errors into command errors."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def talk(
     async def connected() -> T:
         from ....client import Client
 
-        async with Client(connecting, on_state=told_of_loss(state, connecting)) as client:
+        async with Client(connecting, on_state=report_loss(state, connecting)) as client:
             return await ask(client)
 
-    with told(target):
+    with client_errors(target):
         return asyncio.run(connected())
 
 
@@ -49,17 +49,17 @@ def call(
     scopes: Sequence[str],
 ) -> Any:
     """One question, one answer. Raises CommandError."""
-    given = {} if params is None else {k: v for k, v in params.items() if v is not None}
+    sent = {} if params is None else {k: v for k, v in params.items() if v is not None}
 
     async def ask(client: Client) -> Any:
-        return await client.call(method, given, timeout=timeout_of(state))
+        return await client.call(method, sent, timeout=timeout_of(state))
 
     return talk(state, ask, scopes=scopes)
 
 
 @contextmanager
-def told(target: Target) -> Iterator[None]:
-    """What a client raises, as the command line tells it."""
+def client_errors(target: Target) -> Iterator[None]:
+    """Raise CommandError for what a client raises."""
     from ....client import (
         CallFailed,
         ClientError,
@@ -93,18 +93,18 @@ def _how_to_start(target: Target) -> str:
     return "Start one with `opensoul gateway run`; `opensoul doctor` finds what is in its way."
 
 
-def told_of_loss(state: State, options: Options) -> OnState:
+def report_loss(state: State, options: Options) -> OnState:
     """Tells a person that a command waits for a Gateway that went away."""
     from ....client import State as At
 
-    def tell(at: At) -> None:
+    def report(at: At) -> None:
         patience = options.backoff.give_up_after
         if at is At.RECONNECTING and not state.json:
             limit = "" if patience is None else f" for up to {patience:g} s"
             message = f"opensoul: the connection is lost; trying again{limit} (Ctrl-C ends it)"
             echo(message, err=True)
 
-    return tell
+    return report
 
 
 def _refused(target: Target, error: HandshakeRefused) -> CommandError:
@@ -123,7 +123,7 @@ def _advice(target: Target, code: str, request: object) -> str:
         return ""
     if target.is_own:
         return (
-            "It was started with another secret than the configuration tells here: start it again,"
-            " or give that secret (--token-file or --password-file)."
+            "It was started with another secret than the one configured here: restart it,"
+            " or pass that secret (--token-file or --password-file)."
         )
     return "Give the secret that `opensoul token show` prints on the Gateway's machine."

@@ -78,7 +78,7 @@ class Asking(Protocol):
 
 
 async def until_ended(asking: Asking, *, interrupts: Sequence[str] = ("SIGINT",)) -> Ended:
-    """How it ended; where it was interrupted, `error` tells what became of the Run.
+    """How it ended; where it was interrupted, `error` is what became of the Run.
 
     `interrupts`: the names of the signals that interrupt it.
     """
@@ -110,7 +110,7 @@ async def _interrupted(asking: Asking, answer: asyncio.Task[Ended]) -> Ended:
         await asyncio.gather(stopping, return_exceptions=True)
     return Ended(
         "interrupted",
-        error="interrupted; the Gateway could not be told, so the run may go on: "
+        error="interrupted; the Gateway could not be reached, so the run may continue: "
         f"opensoul runs abort {asking.question.key}",
     )
 
