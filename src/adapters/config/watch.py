@@ -46,8 +46,8 @@ class ConfigSource:
     """Holds the current generation. One owner, one event loop; nothing here is thread-safe.
 
     A valid change is in force from the next `current()` on. An invalid one is reported to
-    `on_event` once, after the files did not change for `gateway.reload.debounceMs`. `watched`: files
-    besides the configuration that settings are made from, such as the generated token's.
+    `on_event` once, when the files have been stable for `gateway.reload.debounceMs`. `watched`:
+    other files that settings depend on, such as the generated token's.
     """
 
     def __init__(

@@ -12,8 +12,7 @@ from ..errors import KeyPath, guess, listing
 from ..read import Building
 from ..schema.agents import AgentSettings, Identity, ModelChoice
 from .aliases import Aliases, NoSuchAlias
-from .directory import build_directory
-from .models import DEFAULT_MODEL, Models, NoSuchModel
+from .models import DEFAULT_MODEL, Models, NoSuchModel, build_directory
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")

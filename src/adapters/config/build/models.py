@@ -1,13 +1,22 @@
-"""`models.*` and `agents.defaults.models`: the model behind a name, complete with its provider."""
+"""`models.*` and `agents.defaults.models`: the models, each complete with its provider."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ....domain.models import Compat, ModelTarget, Price, Provider, Secret, proxy_from_environment
+from ....domain.agents import Agent
+from ....domain.models import (
+    Compat,
+    ModelDirectory,
+    ModelTarget,
+    Price,
+    Provider,
+    Secret,
+    proxy_from_environment,
+)
 from ..errors import KeyPath, first_set, guess, listing
 from ..read import Building, nearest
 from ..schema.providers import (
@@ -18,7 +27,7 @@ from ..schema.providers import (
     ModelEntry,
     ProviderEntry,
 )
-from .aliases import Aliases
+from .aliases import Aliases, NoSuchAlias
 from .built_in import BUILT_IN, UNSERVED_APIS
 
 DEFAULT_MODEL = "openai/gpt-5.2"
@@ -213,3 +222,28 @@ def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEnt
             f"Its models: {listing(known)}"
         )
     return known[model_id]
+
+
+def build_directory(models: Models, agents: Iterable[Agent]) -> ModelDirectory:
+    """The listed models of every provider, those of `agents.defaults.models`, and the agents' own.
+
+    Where `agents.defaults.models` names any, these and the agents' own are the ones to choose
+    from.
+    """
+    named = models.building.config.agents.defaults.models
+    chosen = [target for name in named for target in _found(models, name)]
+    own = [target for agent in agents for target in agent.models]
+    return ModelDirectory(
+        (*models.listed(), *chosen, *own),
+        aliases=models.aliases.names,
+        selectable=[target.ref for target in (*chosen, *own)] if named else (),
+    )
+
+
+def _found(models: Models, name: str) -> Iterable[ModelTarget]:
+    """The model, where there is one: a listed name that no agent uses may lead nowhere."""
+    try:
+        target = models.target(name)
+    except (NoSuchAlias, NoSuchModel):
+        return ()
+    return () if target is None else (target,)

@@ -1,16 +1,20 @@
-"""Secrets leave as a placeholder, and come back from it: in texts, and in values."""
+"""Replaces secrets by a placeholder, and puts them back: in texts, and in values."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyjson5
 
 from ..errors import REDACTED, KeyPath
-from ..read import Span, Views, exchanged, partners, spans, value_at
+from ..read import Span, canonical, replace_spans, spans, value_at
 from .comments import Hide, comments_restored, hider, without_words
 from .redaction import hides_keys, redacted_value
+
+Views = Sequence[object]
+"""The held value as administrators and as readers see it."""
 
 Kept = Mapping[KeyPath, KeyPath | None]
 """For each place of a placeholder, the place of what it stands for; None where there is none."""
@@ -25,7 +29,7 @@ def hidden_text(text: str, value: object, *, reader: bool = False) -> str | None
         return None
     found = list(spans(text))
     hide = without_words if reader else hider(found, value)
-    return exchanged(text, _hidden_spans(found, redacted_value(value, reader=reader), hide))
+    return replace_spans(text, _hidden_spans(found, redacted_value(value, reader=reader), hide))
 
 
 def placeholders(edited: object, held: object) -> Kept:
@@ -44,7 +48,7 @@ def restored_text(text: str, edited: Kept, held: str) -> str:
     written = {span.path: span.text for span in sources if span.path is not None}
     news = list(spans(text))
     comments = comments_restored(news, sources, pyjson5.decode(held))
-    return exchanged(text, _restored_spans(news, edited, written, comments))
+    return replace_spans(text, _restored_spans(news, edited, written, comments))
 
 
 def restored_value(edited: object, kept: Kept, held: object, path: KeyPath = ()) -> object:
@@ -72,7 +76,7 @@ def _placeholders(
                 below = (value_at(held, (key,)), _below(views, key))
                 yield from _placeholders(item, *below, (*path, key), (*source, key))
         case list():
-            for i, (item, j) in enumerate(zip(edited, partners(edited, held, views), strict=True)):
+            for i, (item, j) in enumerate(zip(edited, _partners(edited, held, views), strict=True)):
                 below = (None, ()) if j is None else (value_at(held, (j,)), _below(views, j))
                 yield from _placeholders(item, *below, (*path, i), (*source, i if j is None else j))
         case str() if REDACTED in edited:
@@ -118,3 +122,58 @@ def _quoted(text: str, quote: str) -> str:
     if quote == '"':
         return written
     return "'" + written[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
+
+
+def _partners(edited: list[object], held: object, views: Views) -> list[int | None]:
+    """For each element of an edited list, the position of its counterpart in `held`."""
+    if not isinstance(held, list):
+        return [None] * len(edited)
+    ids = [_id(item) for item in held]
+    names = Counter(name for name in ids if name is not None)
+    by_id = {name: j for j, name in enumerate(ids) if name is not None and names[name] == 1}
+    exact, alike = _places(held, views, lambda item: item), _places(held, views, _texts)
+    found: list[int | None] = []
+    for i, item in enumerate(edited):
+        same = exact.get(canonical(item), [])
+        similar = alike.get(canonical(_texts(item)), [])
+        if (name := _id(item)) is not None and names[name] < 2:
+            found.append(by_id.get(name))
+        elif len(same) == 1 or (i in same and len(edited) == len(held)):
+            found.append(same[0] if len(same) == 1 else i)
+        else:
+            # Where several look alike, an edited one could be any of them.
+            found.append(similar[0] if len(similar) == 1 and not same else None)
+    return found
+
+
+def _places(
+    held: list[object], views: Views, sign: Callable[[object], object]
+) -> Mapping[str, list[int]]:
+    """The positions of elements by their signature."""
+    found: dict[str, list[int]] = {}
+    lists = [view for view in views if isinstance(view, list)]
+    for j in range(len(held)):
+        for text in {canonical(sign(view[j])) for view in lists}:
+            found.setdefault(text, []).append(j)
+    return found
+
+
+def _texts(item: object) -> object:
+    """The strings in an element, by their places: its other values may be edited."""
+    match item:
+        case dict():
+            return {
+                str(key): text for key, one in item.items() if (text := _texts(one)) is not None
+            }
+        case list():
+            return [_texts(one) for one in item]
+        case str():
+            return item
+        case _:
+            return None
+
+
+def _id(item: object) -> str | None:
+    """The id, unless it is a placeholder."""
+    found = item.get("id") if isinstance(item, dict) else None
+    return found if isinstance(found, str) and REDACTED not in found else None

@@ -14,8 +14,7 @@ from json5.loader import ModelLoader, loads
 from json5.model import Identifier, JSONArray, JSONObject, String, Value
 
 from ..read import canonical, same
-from .json5_members import Members
-from .json5_style import Style, Wording
+from .json5_nodes import Members, Style, Wording
 
 _TOP = Style(multi=True, outer="", inner="")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -44,8 +45,18 @@ class Node:
     def walk(self, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
         """Every node with its path from here on, parents first."""
         yield path, self
-        for key, node in children(self):
+        for key, node in self.children():
             yield from node.walk((*path, key))
+
+    def children(self) -> list[tuple[str | int, Node]]:
+        """The members or elements."""
+        match self.value:
+            case dict():
+                return list(self.value.items())
+            case list():
+                return list(enumerate(self.value))
+            case _:
+                return []
 
     def at(self, path: KeyPath) -> tuple[Node, KeyPath]:
         """The deepest node on the way to `path`, and what of the way is left."""
@@ -68,15 +79,27 @@ def _child(node: Node, key: str | int) -> Node | None:
             return None
 
 
-def children(node: Node) -> list[tuple[str | int, Node]]:
-    """The members or elements of a node."""
-    match node.value:
-        case dict():
-            return list(node.value.items())
-        case list():
-            return list(enumerate(node.value))
-        case _:
-            return []
+def value_at(value: object, path: KeyPath) -> object:
+    """The plain value at a path; None where there is none."""
+    for key in path:
+        match value:
+            case dict():
+                value = value.get(key)
+            case list() if isinstance(key, int) and key < len(value):
+                value = value[key]
+            case _:
+                return None
+    return value
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values are written alike; `1`, `1.0` and `true` are three."""
+    return canonical(one) == canonical(other)
+
+
+def canonical(value: object) -> str:
+    """A value as text, the same for values that are written alike."""
+    return json.dumps(value, sort_keys=True)
 
 
 class Unreadable(Exception):
