@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from opensoul.app.cli.common.refused import CommandError
+from opensoul.app.cli.common.errors import CommandError
 from opensoul.app.cli.common.state import State
 from opensoul.app.cli.remote.reaching import READ, reach
 from opensoul.client import DeviceTokens

@@ -10,10 +10,9 @@ import click
 
 from ...adapters.config import NoPlace, is_text
 from ..terminal import cleaned_warnings, echo
+from .common.errors import CommandError, report, report_unexpected, report_usage
 from .common.lazy import LazyGroup
-from .common.refused import CommandError
 from .common.state import Serve, State, common_options
-from .failures import report, report_unexpected, report_usage
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides

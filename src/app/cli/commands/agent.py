@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
-from ..common.refused import CommandError
-from ..common.seconds import Seconds
-from ..common.state import State, print_json
+from ..common.errors import CommandError, report
+from ..common.state import Seconds, State, print_json
 from ..common.streams import read_text
-from ..failures import report
 from ..remote.reaching import address_options
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
-from ..common.refused import CommandError
+from ..common.errors import CommandError
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ...terminal import echo
+from ..common.errors import CommandError
 from ..common.lazy import Group
-from ..common.refused import CommandError
 from ..common.state import State, common_options, print_json
 from ..remote.reaching import READ, wire_options
 

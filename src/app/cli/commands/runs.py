@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...terminal import echo, echo_json
+from ..common.errors import CommandError
 from ..common.lazy import Group
-from ..common.refused import CommandError
 from ..common.state import State, print_json
 from ..remote.reaching import READ, WRITE, wire_options
 

@@ -74,7 +74,7 @@ def show(state: State, key: str, messages: int) -> None:
     """Show a session and its newest messages."""
     from ....client.results import chat_message, rows
     from ...terminal import print_fields
-    from ..common.refused import CommandError
+    from ..common.errors import CommandError
     from ..remote.rpc import talk
 
     async def ask(client: Client) -> tuple[Any, Any]:

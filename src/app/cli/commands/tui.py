@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..common.refused import CommandError
+from ..common.errors import CommandError
 from ..common.state import State
 from ..remote.reaching import WRITE, reach, wire_options
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .refused import CommandError
+from .errors import CommandError
 
 if TYPE_CHECKING:
     from ....adapters.config import ConfigInvalid, Loaded

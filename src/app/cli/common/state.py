@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from ...terminal import echo_json
 
 if TYPE_CHECKING:
     from ....adapters.config import Overrides
+
 
 Command = Callable[..., Any]
 
@@ -78,3 +80,17 @@ _COMMON = (
     remembered("--json", is_flag=True, help="Answers and errors as JSON."),
     remembered("--verbose", is_flag=True, help="More detail: debug log, tracebacks."),
 )
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds; `click.FloatRange` alone takes `nan` and `inf`."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return seconds

@@ -15,7 +15,7 @@ from ..common.holder import holder_of, lives
 from .findings import Finding
 
 if TYPE_CHECKING:
-    from ..common.refused import CommandError
+    from ..common.errors import CommandError
 
 _STRANGERS = 0o077
 _UNSET = "Set it where the Gateway is started, or in the `env` block of the configuration file."

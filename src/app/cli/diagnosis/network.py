@@ -16,7 +16,7 @@ import aiohttp
 from ....domain.models import read_proxy
 from ..common.banner import base_url
 from ..common.holder import serving_address
-from ..remote.addresses import is_loopback
+from ..remote.reaching import is_loopback
 from .findings import Finding
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ....domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunReq
 from ....domain.sessions import MAIN
 from ...server import event_loop
 from ..common.configuration import refusal
-from ..common.refused import CommandError
+from ..common.errors import CommandError
 from .turns import Ended, Question, Show, until_ended
 
 if TYPE_CHECKING:

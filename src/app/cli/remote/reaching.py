@@ -1,27 +1,27 @@
-"""Where the Gateway is, and what to bring: from the options, or else from the configuration.
+"""The address of the Gateway and its credentials, from the options or else the configuration.
 
-The configured secret goes to the configured Gateway and to nobody else: an address that stands
-on the command line has to bring its own, unless it is the same port of this machine.
+The configured secret is sent to the configured Gateway only: an address on the command line needs
+its own secret, unless it is the same port of this machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from ..common.refused import CommandError
-from ..common.seconds import Seconds
-from ..common.state import Command, State, common_options, remembered
-from .addresses import is_loopback, is_same, websocket_url
+from ..common.errors import CommandError
+from ..common.state import Command, Seconds, State, common_options, remembered
 from .secret_options import secret_options
 
 if TYPE_CHECKING:
     from ....client import Options
     from ....client.options import Tls
     from ....domain.settings import Settings
+
 
 READ = ("operator.read",)
 WRITE = ("operator.write",)
@@ -179,3 +179,41 @@ def _trusted(settings: Settings, url: str) -> Tls:
     except (OSError, ValueError) as error:
         raise CommandError(f"The certificate {path} cannot be read: {error}", code="tls") from None
     return aiohttp.Fingerprint(hashlib.sha256(der).digest())
+
+
+_SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
+
+
+def websocket_url(text: str) -> str:
+    """The address of the WebSocket. Raises CommandError for what is none."""
+    try:
+        parts = urlsplit(text if "://" in text else f"ws://{text}")
+        is_address = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:  # A port that is none, a bracket that is not closed.
+        is_address = False
+    if not is_address or parts.scheme not in _SCHEMES:
+        # Not repeated: a password may stand in it.
+        raise CommandError(
+            "Invalid --url. Expected something like ws://127.0.0.1:18789", code="usage"
+        )
+    scheme = _SCHEMES[parts.scheme]
+    return urlunsplit((scheme, parts.netloc, parts.path or "/", parts.query, ""))
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "wss" else 80)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address means this machine, whoever asks."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_same(own: str, url: str) -> bool:
+    """Whether an address is that of one's own Gateway, by whichever name of this machine."""
+    hosts = [urlsplit(one).hostname or "" for one in (own, url)]
+    return _port(own) == _port(url) and (hosts[0] == hosts[1] or all(map(is_loopback, hosts)))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...terminal import echo
-from ..common.refused import CommandError
+from ..common.errors import CommandError
 from .reaching import Target, reach, timeout_of
 
 if TYPE_CHECKING:

@@ -1,14 +1,29 @@
-"""Reports errors on standard error, as a sentence or as JSON."""
+"""The error of a command, and how errors are reported: on standard error, as a sentence or JSON."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping, Sequence
 
 import click
 
-from ..terminal import echo, show_usage_error
-from .common.refused import CommandError
-from .common.state import print_json
+from ...terminal import echo, show_usage_error
+from .state import print_json
+
+
+class CommandError(Exception):
+    """`message` says what is wrong and what to do; `code` is a stable slug for programs.
+
+    `issues` are the findings in a configuration, each with file, path, line and message.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, issues: Sequence[Mapping[str, object]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.issues = issues
 
 
 def report(error: CommandError, *, as_json: bool) -> None:
@@ -32,7 +47,7 @@ def report_usage(error: click.UsageError, *, as_json: bool) -> None:
 
 def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None:
     """A fault of the program, or of the machine under it."""
-    from ...adapters.system.logging import masked
+    from ....adapters.system.logging import masked
 
     if verbose:
         echo(masked("".join(traceback.format_exception(error))), err=True)
