@@ -154,13 +154,15 @@ def status(state: State) -> int:
 @click.pass_obj
 def stop(state: State) -> None:
     """Have the Gateway finish its runs and end."""
-    from ..remote.rpc import call
+    from ..remote.rpc import show
 
-    answer = call(state, "gateway.stop", {"reason": "opensoul gateway stop"}, scopes=ADMIN)
-    if state.json:
-        print_json(answer)
-    else:
-        echo("The Gateway ends as soon as its runs have ended.")
+    show(
+        state,
+        "gateway.stop",
+        {"reason": "opensoul gateway stop"},
+        scopes=ADMIN,
+        text=lambda _: "The Gateway ends as soon as its runs have ended.",
+    )
 
 
 def _serve(state: State) -> int:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...terminal import echo
 from ..common.errors import CommandError
+from ..common.state import State, print_json
 from .reaching import Target, reach, timeout_of
 
 if TYPE_CHECKING:
     from ....client import Client, HandshakeRefused, Options
     from ....client.connection_manager import OnState
-    from ..common.state import State
 
 _WRONG_SECRET = frozenset(
     f"auth_{kind}_{why}" for kind in ("token", "password") for why in ("mismatch", "missing")
@@ -26,7 +26,7 @@ T = TypeVar("T")
 def talk(
     state: State, ask: Callable[[Client], Awaitable[T]], *, scopes: Sequence[str], **options: Any
 ) -> T:
-    """What `ask` gets from the Gateway. Raises CommandError."""
+    """Run `ask` over a connection to the Gateway. Raises CommandError."""
     target = reach(state)
     known = {"timeout": timeout_of(state), "reconnect": False}
     connecting = target.options(scopes, **(known | options))
@@ -48,13 +48,30 @@ def call(
     *,
     scopes: Sequence[str],
 ) -> Any:
-    """One question, one answer. Raises CommandError."""
+    """Call a method, without the parameters that are None. Raises CommandError."""
     sent = {} if params is None else {k: v for k, v in params.items() if v is not None}
 
     async def ask(client: Client) -> Any:
         return await client.call(method, sent, timeout=timeout_of(state))
 
     return talk(state, ask, scopes=scopes)
+
+
+def show(
+    state: State,
+    method: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    scopes: Sequence[str],
+    text: Callable[[Any], str | None],
+) -> Any:
+    """Call, and print the answer: as JSON, or what `text` makes of it or prints itself."""
+    answer = call(state, method, params, scopes=scopes)
+    if state.json:
+        print_json(answer)
+    elif (line := text(answer)) is not None:
+        echo(line)
+    return answer
 
 
 @contextmanager
