@@ -127,7 +127,7 @@ def test_a_list_may_be_included_where_nothing_stands_beside_it(place: Place) -> 
     loaded = place.load('{ agents: { list: { $include: "list.json5" } } }')
     assert [found.id for found in loaded.settings.agents] == ["a"]
     issue = place.issue('{ agents: { list: { $include: "list.json5", id: "b" } } }')
-    assert "need an object in the included file" in issue.message
+    assert "the included file must be an object" in issue.message
     assert issue.path == "agents.list.$include"
 
 

@@ -267,5 +267,5 @@ async def test_nothing_that_is_sent_to_a_provider_follows_it_to_another_server(
         case _:
             written["agents"]["defaults"]["models"] = {"fake/m": {"params": {"api_key": "a-key"}}}
     served.configure(written)
-    with pytest.raises(Refused, match="is another server than the key was given for"):
+    with pytest.raises(Refused, match="is another server than the one its credentials"):
         await _patch(peer, models={"providers": {"fake": {"baseUrl": "http://127.0.0.1:1/v1"}}})

@@ -167,7 +167,7 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        message = "the text holds half of a surrogate pair, which is no character"
+        message = "the text contains a lone surrogate, which is not a character"
         raise InvalidRequest(message, param="raw") from None
 
 

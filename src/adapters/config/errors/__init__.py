@@ -1,4 +1,4 @@
-"""Findings about a configuration: where they are and how they are worded."""
+"""Findings about a configuration: locations and messages."""
 
 from .issues import (
     COMMAND_LINE,

@@ -1,7 +1,7 @@
-"""What looks like a secret: by the name of its key, and inside a text.
+"""Detects secrets, by the names of keys and inside texts.
 
-Every pattern is linear in the text: no part of it can begin at more than a bounded number of
-places. The text may come from a client.
+Texts may come from clients, so every pattern is linear in the text: no part of it can begin at
+more than a bounded number of places.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _ENDS = (
 )  # fmt: skip
 _HOLDS = ("password", "passphrase", "secret", "privatekey", "credential", "apikey", "accesstoken")
 _LAST = frozenset(("code", "mnemonic", "nonce", "pass", "pem", "pin", "salt", "sas", "seed", "sig"))
-"""Names that are secrets only as a word of their own: `devicePin` is one, `spin` is not."""
+"""Secret only as a separate word: `devicePin` is, `spin` is not."""
 _WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])")
 _KEYS = "key"
 _NO_SECRET_KEYS = ("hotkey", "mainkey", "primarykey", "publickey", "sessionkey", "shortcutkey")
 _LONGEST = 256
-"""A longer name is none, and counts as a secret itself."""
+"""A longer name counts as a secret itself."""
 
 
 def sounds_secret(name: str) -> bool:
@@ -84,7 +84,7 @@ _ARMOUR = "-----BEGIN"
 
 
 def masked(text: str) -> str:
-    """`text` with REDACTED in the place of what looks like a secret in it."""
+    """`text` with REDACTED in place of what looks like a secret."""
     if _ARMOUR in text:
         text = f"{text[: text.index(_ARMOUR)]}{REDACTED}"
     if "://" in text:
@@ -100,7 +100,7 @@ def masked(text: str) -> str:
 
 
 def is_key_like(text: str) -> bool:
-    """Whether a word is made of letters and digits that change too often for a name."""
+    """Whether letters, cases and digits alternate too often for a name."""
     kinds = ["a" if c.islower() else "A" if c.isupper() else c.isdigit() for c in text]
     changes = sum(
         one != other and not (one == "A" and other == "a")
@@ -150,7 +150,7 @@ def _url(found: re.Match[str]) -> str:
 
 
 def _path(host: str, path: str) -> str:
-    """An address that lets in whoever knows it, such as a webhook's, is a secret as a whole."""
+    """The whole path of a webhook is a secret, as knowing it grants access."""
     if len(path) > 1 and "hook" in f"{host}{path}".lower():
         return f"/{REDACTED}"
     return "/".join(

@@ -1,4 +1,4 @@
-"""From files to validated values: JSON5, includes, variables, secrets."""
+"""Reads files into validated values: JSON5, includes, variables, secrets."""
 
 from .context import Building, Inputs, absolute_path
 from .documents import (
