@@ -134,7 +134,7 @@ def test_a_secret_that_cannot_be_told_from_another_is_not_guessed(
 ) -> None:
     file, (a, b) = parsed_of(place, held)
     before = place.file.read_bytes()
-    with pytest.raises(ConfigRefused, match="holds the placeholder of a secret"):
+    with pytest.raises(ConfigRefused, match="contains the placeholder of a secret"):
         kept(place, file, given(a, b))
     assert place.file.read_bytes() == before
 

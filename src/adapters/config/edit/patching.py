@@ -8,7 +8,7 @@ from ....domain.ports.configuration import ConfigIssue, ConfigRefused, MakePatch
 from ..errors import ConfigInvalid, KeyPath, Locations, dotted
 from ..loading import Document, read
 from ..read import INCLUDE, Inputs, Node, Unreadable, canonical, parse, same
-from .placeholders import placeholders, restored_value
+from .placeholders import kept_secrets, restored_value
 from .snapshots import Content, config_issues
 
 
@@ -26,7 +26,7 @@ def merged(target: object, patch: object) -> object:
 
 
 def effective(patch: Mapping[str, object], target: object) -> dict[str, object]:
-    """What of `patch` would change `target`."""
+    """The part of `patch` that would change `target`."""
     held = target if isinstance(target, dict) else {}
     result: dict[str, object] = {}
     for key, item in patch.items():
@@ -41,9 +41,9 @@ def effective(patch: Mapping[str, object], target: object) -> dict[str, object]:
 def foreign(
     patch: Mapping[str, object], tree: Node, own: object, main: str, path: KeyPath = ()
 ) -> Iterator[tuple[KeyPath, Node]]:
-    """What `patch` concerns and another file than `main` holds: the path, and that file's node.
+    """The paths that `patch` changes in other files than `main`, with their nodes.
 
-    `tree` is the whole with includes resolved, `own` what `main` has in that place.
+    `tree` is the whole with includes resolved, `own` the value of `main` at that path.
     """
     nodes = {key: node for key, node in tree.children() if isinstance(key, str)}
     for key, item in patch.items():
@@ -61,9 +61,9 @@ def foreign(
 
 
 def _keeps_includes(item: object, here: Node, mine: object) -> bool:
-    """Whether a new list has every element of the old one that an include stands in.
+    """Whether a new list keeps every element of the old one that contains an include.
 
-    Not where elements come from elsewhere altogether, by an include beside the list.
+    False if elements come from an include beside the list.
     """
     if not (isinstance(item, list) and isinstance(mine, list) and isinstance(here.value, list)):
         return False
@@ -78,7 +78,6 @@ def _first(nodes: Iterator[Node]) -> list[Node]:
 
 
 _UNREADABLE = "invalid config; fix before patching"
-_NOTHING_KEPT = "holds the placeholder of a secret, and the configuration has none there"
 
 
 def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inputs) -> str:
@@ -91,7 +90,7 @@ def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inpu
     issues = [
         ConfigIssue(
             dotted(path),
-            f"stands in the included file {node.file}; change it there",
+            f"is in the included file {node.file}; change it there",
             node.file,
             document.files.line(node.file, node.path),
         )
@@ -105,7 +104,7 @@ def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inpu
 def _held(
     text: str | None, locations: Locations, inputs: Inputs
 ) -> tuple[Document, dict[str, object]]:
-    """The files as they are, and what the main one has written."""
+    """The files, and the value of the main one."""
     main = str(locations.config_path)
     if text is None:
         issue = ConfigIssue("", "cannot be read as text", main)
@@ -121,19 +120,15 @@ def _held(
 
 
 def _with_secrets(patch: Mapping[str, object], held: object, main: str) -> dict[str, object]:
-    """The patch with what is in force where it has placeholders, so that nothing changes there."""
-    kept = placeholders(dict(patch), held)
-    missing = [path for path, source in kept.items() if source is None]
-    if missing:
-        raise ConfigRefused([ConfigIssue(dotted(path), _NOTHING_KEPT, main) for path in missing])
-    restored = restored_value(dict(patch), kept, held)
+    """The patch with placeholders replaced by the values in force, so that these do not change."""
+    restored = restored_value(dict(patch), kept_secrets(dict(patch), held, main), held)
     return restored if isinstance(restored, dict) else {}
 
 
 def _rewritten(text: str, held: Mapping[str, object], new: object, main: str) -> str:
     if same(held, new) or not isinstance(new, dict):
         return text
-    # The library that keeps comments takes its time to load, and nothing else needs it.
+    # The library that keeps comments is slow to import, and only used here.
     from .rewriting import Unwritable, rewritten
 
     why = "its spelling cannot be kept"

@@ -8,22 +8,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyjson5
 
-from ..errors import REDACTED, KeyPath
+from ....domain.ports.configuration import ConfigIssue, ConfigRefused
+from ..errors import REDACTED, KeyPath, dotted
 from ..read import Span, canonical, replace_spans, spans, value_at
 from .comments import Hide, comments_restored, hider, without_words
 from .redaction import hides_keys, redacted_value
+
+_NOTHING_HELD = "contains the placeholder of a secret, but there is no secret there"
 
 Views = Sequence[object]
 """The held value as administrators and as readers see it."""
 
 Kept = Mapping[KeyPath, KeyPath | None]
-"""For each place of a placeholder, the place of what it stands for; None where there is none."""
+"""For each placeholder, the path of the secret that it replaces, or None."""
 
 
 def hidden_text(text: str, value: object, *, reader: bool = False) -> str | None:
     """A file's text, whose value is `value`, with placeholders for its secrets.
 
-    A reader gets no comments, and no text where its keys are hidden.
+    A reader gets no comments, and no text at all if keys are hidden.
     """
     if reader and hides_keys(value):
         return None
@@ -33,17 +36,26 @@ def hidden_text(text: str, value: object, *, reader: bool = False) -> str | None
 
 
 def placeholders(edited: object, held: object) -> Kept:
-    """The placeholders in `edited`, and where in `held` that is what each was made from.
+    """The placeholders in `edited`, with the paths of their secrets in `held`.
 
-    Elements of lists correspond by their `id`, others where all that is shown of them is the same:
-    a secret never comes back beside an address that it was not written for.
+    Elements of lists correspond by their `id`, or if their visible parts are equal: a secret is
+    never restored next to another address than its own.
     """
     views = (redacted_value(held), redacted_value(held, reader=True))
     return dict(_placeholders(edited, held, views, (), ()))
 
 
+def kept_secrets(edited: object, held: object, file: str) -> Kept:
+    """The same. Raises ConfigRefused for placeholders without a secret."""
+    kept = placeholders(edited, held)
+    missing = [path for path, source in kept.items() if source is None]
+    if missing:
+        raise ConfigRefused([ConfigIssue(dotted(path), _NOTHING_HELD, file) for path in missing])
+    return kept
+
+
 def restored_text(text: str, edited: Kept, held: str) -> str:
-    """`text` with what `held` has written, where placeholders are kept."""
+    """`text` with placeholders replaced by the spelling in `held`."""
     sources = list(spans(held))
     written = {span.path: span.text for span in sources if span.path is not None}
     news = list(spans(text))
@@ -52,7 +64,7 @@ def restored_text(text: str, edited: Kept, held: str) -> str:
 
 
 def restored_value(edited: object, kept: Kept, held: object, path: KeyPath = ()) -> object:
-    """`edited` with what `held` has, where placeholders are kept."""
+    """`edited` with placeholders replaced by the values in `held`."""
     source = kept.get(path)
     if source is not None:
         return value_at(held, source)
@@ -111,13 +123,13 @@ def _restored_spans(
             yield span, comments.get(span.start, span.text)
         elif (source := kept.get(span.path)) is not None and source in written:
             old, quote = written[source], span.text[0]
-            # A text without single quotes may be meant for whoever reads JSON only.
+            # A text without single quotes may have to stay plain JSON.
             alike = old[0] == quote or old[0] not in "\"'"
             yield span, old if alike else _quoted(pyjson5.decode(old), quote)
 
 
 def _quoted(text: str, quote: str) -> str:
-    """A string as JSON5 has it in these quotes."""
+    """A JSON5 string in these quotes."""
     written = json.dumps(text, ensure_ascii=False)
     if quote == '"':
         return written
@@ -141,7 +153,7 @@ def _partners(edited: list[object], held: object, views: Views) -> list[int | No
         elif len(same) == 1 or (i in same and len(edited) == len(held)):
             found.append(same[0] if len(same) == 1 else i)
         else:
-            # Where several look alike, an edited one could be any of them.
+            # If several look alike, an edited one could be any of them.
             found.append(similar[0] if len(similar) == 1 and not same else None)
     return found
 
