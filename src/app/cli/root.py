@@ -1,4 +1,4 @@
-"""The group of all commands, and what happens around each of them."""
+"""The group of all commands, and their error handling."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Exit codes:
 
 
 def _serve(overrides: Overrides, print_example: bool) -> int:
-    # What is made at the start stays: looking through it for garbage, again and again, would take
-    # a seventh of the time. Serving switches it on again.
+    # Objects of the start are long-lived, and collecting garbage among them would take a seventh of
+    # the time. Serving switches the collector on again.
     gc.disable()
     from .gateway_run import serve
 
@@ -40,7 +40,7 @@ def _serve(overrides: Overrides, print_example: bool) -> int:
 
 def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
     """Run one command and return the exit code. Errors are reported on standard error."""
-    # Asked for here, since a command line that cannot be read has no State to ask.
+    # Read here, as an invalid command line has no State.
     as_json = "--json" in arguments
     verbose = "--verbose" in arguments
     try:
@@ -67,7 +67,7 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Raises CommandError. The argument is not repeated: it may be a secret."""
+    """Raises CommandError, without quoting the argument, as it may be a secret."""
     for number, argument in enumerate(arguments, start=1):
         if not is_text(argument):
             raise CommandError(f"Argument {number} is not UTF-8 text.", code="usage")
@@ -97,8 +97,7 @@ _COMMANDS = (
     "config",
     "doctor",
 )
-"""What one needs first comes first. Each is a module of this package, with a command of the same
-name in it."""
+"""In the order of the help. Each is a module of `commands` with a command of that name."""
 
 
 @click.group(
@@ -117,8 +116,8 @@ name in it."""
 )
 @common_options
 def opensoul() -> None:
-    """Serve agents over HTTP and WebSocket, and talk to them.
+    """Serve agents over HTTP and WebSocket, and use them.
 
     `opensoul gateway run` starts it, `opensoul agent -m TEXT` asks an agent, `opensoul tui` is a
-    chat, and `opensoul doctor` finds what is wrong.
+    chat, and `opensoul doctor` diagnoses problems.
     """

@@ -1,4 +1,4 @@
-"""`opensoul agent`: ask an agent, and read along."""
+"""`opensoul agent`: send a message to an agent and print the answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.option(
-    "-m", "--message", required=True, metavar="TEXT", help="What to say; - reads standard input."
+    "-m", "--message", required=True, metavar="TEXT", help="The message; - reads standard input."
 )
 @click.option("--agent", "agent_id", metavar="ID", help="The agent; default: the default agent.")
 @click.option("--session-key", metavar="KEY", help="The session; default: the agent's main one.")
@@ -38,7 +38,7 @@ _INTERRUPTED = 130
 @click.option(
     "--stream/--no-stream",
     default=None,
-    help="Print the answer as it comes, or when it is done. Default: as it comes, on a terminal.",
+    help="Stream the answer, or print it at the end. Default: stream on a terminal.",
 )
 @click.option("--local", is_flag=True, help="Run it in this process, without a Gateway.")
 @address_options
@@ -96,9 +96,7 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
         from ..remote.local_turns import ask_locally
 
         if any(name.startswith("wire_") for name in state.options):
-            raise CommandError(
-                "--local asks no Gateway: leave out --url and secrets.", code="usage"
-            )
+            raise CommandError("--local uses no Gateway. Omit --url and secrets.", code="usage")
         return ask_locally(state, question, show)
     from ..remote.reaching import reach
     from ..remote.rpc import client_errors, report_loss
@@ -110,7 +108,7 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
 
 
 def _scopes(question: Question) -> tuple[str, ...]:
-    """Starting over needs more than asking."""
+    """Resetting a session needs more scopes than a message."""
     from ..remote.reaching import ADMIN, WRITE
 
     word = question.message.strip().lower().partition(" ")[0]
@@ -118,7 +116,7 @@ def _scopes(question: Question) -> tuple[str, ...]:
 
 
 def _message(text: str) -> str:
-    # The line break at the end of a file or of `echo` is none of the message.
+    # The final line break of a file or of `echo` is not part of the message.
     try:
         message = read_text().removesuffix("\n") if text == "-" else text
     except ValueError as error:
@@ -129,7 +127,7 @@ def _message(text: str) -> str:
 
 
 def _print(state: State, ended: Ended, *, streamed: bool) -> None:
-    """The answer, or why there is none."""
+    """Print the answer, or raise CommandError."""
     if ended.status == "error":
         raise CommandError(ended.error or "The run failed.", code=ended.code or "run_failed")
     if ended.status == "aborted":

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ....domain.ports.configuration import ConfigSnapshot
 
 
-_AT_ONCE = "A running Gateway takes it over at once."
-_AT_START = "It is in force after the Gateway's next start."
+_AT_ONCE = "A running Gateway applies it at once."
+_AT_START = "It takes effect after a restart of the Gateway."
 
 
 @click.group(cls=Group)
@@ -35,7 +35,7 @@ def config() -> None:
 @common_options
 @click.pass_context
 def check(ctx: click.Context) -> None:
-    """Say whether the configuration is valid, or everything that is wrong with it."""
+    """Check whether the configuration is valid, and print all errors."""
     from ..common.configuration import load_config
 
     state = ctx.ensure_object(State)
@@ -121,7 +121,7 @@ def get_value(state: State, path: str) -> None:
 def set_value(state: State, path: str, value: str) -> None:
     """Set PATH to VALUE, and leave comments and the rest as they are.
 
-    VALUE is JSON5, or else a text; - reads it from standard input, where no other user sees it.
+    VALUE is JSON5, or else a string; - reads it from standard input, hidden from other users.
     """
     try:
         text = read_text().removesuffix("\n") if value == "-" else value
@@ -136,7 +136,7 @@ def set_value(state: State, path: str, value: str) -> None:
 @common_options
 @click.pass_obj
 def unset_value(state: State, path: str) -> None:
-    """Remove PATH from the file, so that its default holds."""
+    """Remove PATH from the file, so that its default applies."""
     steps = _steps(path)
 
     def patch(held: Mapping[str, object]) -> Mapping[str, object]:
@@ -167,7 +167,7 @@ def _value(text: str) -> object:
     except pyjson5.Json5DecoderException:
         return text
     if _holds_null(value):
-        message = "null stands for nothing; remove a key with `opensoul config unset`"
+        message = "null is not a value; remove a key with `opensoul config unset`"
         raise CommandError(message, code="config_invalid")
     return value
 
@@ -192,7 +192,7 @@ def _edit(
     elif changed:
         echo(f"{done} {_AT_START if restart else _AT_ONCE}")
     else:
-        echo(f"{path} is that already; nothing was written.")
+        echo(f"{path} has that value already; nothing was written.")
 
 
 def _editor(state: State) -> ConfigEditor:
@@ -231,7 +231,7 @@ def _domain_errors() -> Iterator[None]:
 
 
 def _waits_for_restart(before: ConfigSnapshot, after: ConfigSnapshot) -> bool:
-    """Whether a part of the difference is in force only after a restart."""
+    """Whether a part of the change needs a restart."""
     from ....adapters.config.changes import differing, needs_restart
 
     mode = paths.found(after.config, ("gateway", "reload", "mode"))

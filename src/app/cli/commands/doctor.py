@@ -1,4 +1,4 @@
-"""`opensoul doctor`: finds what is wrong with an installation, and explains it."""
+"""`opensoul doctor`: diagnoses an installation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Repair what is safe to repair.")
+@click.option("--fix", is_flag=True, help="Make the repairs that are safe.")
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Find what is wrong: configuration, secrets, permissions, providers, port, store, lock.
+    """Check configuration, secrets, permissions, providers, port, store and lock.
 
-    Keys that have no effect are listed as notes. The exit code is 1 where something is left to be
-    done; a note is not.
+    Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
+    not count.
     """
     found, notes = _found(state)
     outcomes = [(finding, fix and _repaired(finding)) for finding in found]
@@ -41,7 +41,7 @@ def doctor(state: State, fix: bool) -> int:
 
 
 def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
-    """What is wrong, and the notes of the configuration where it can be used."""
+    """The findings, and the notes of a valid configuration."""
     from ..common.configuration import config_path, load_config, state_dir
     from ..diagnosis import files as files
 

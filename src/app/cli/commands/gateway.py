@@ -25,19 +25,19 @@ _OPTIONS = (
     remembered(
         "--bind",
         type=click.Choice(["loopback", "lan", "tailnet", "auto", "custom"]),
-        help="Who can reach the Gateway.",
+        help="The addresses to listen on.",
     ),
     remembered(
         "--auth",
         type=click.Choice(["token", "password", "none"]),
-        help="How clients prove who they are.",
+        help="How clients authenticate.",
     ),
     *secret_options("token", "that clients send"),
     *secret_options("password", "that clients send"),
     remembered(
         "--print-example",
         is_flag=True,
-        help="Print the generated token within the example command, ready to be pasted.",
+        help="Print the generated token in the example command.",
     ),
 )
 
@@ -71,7 +71,7 @@ def run(state: State) -> int:
 @gateway.command("call")
 @click.argument("method")
 @click.option("--params", default="{}", metavar="JSON", help="The parameters, an object.")
-@click.option("--expect-final", is_flag=True, help="Wait for the last answer, not the first.")
+@click.option("--expect-final", is_flag=True, help="Wait for the final answer, not the first.")
 @wire_options
 @click.pass_obj
 def call_method(state: State, method: str, params: str, expect_final: bool) -> None:
@@ -81,12 +81,12 @@ def call_method(state: State, method: str, params: str, expect_final: bool) -> N
     try:
         payload = json.loads(params)
     except ValueError as error:
-        raise click.BadParameter(f"no JSON: {error}.", param_hint="--params") from None
+        raise click.BadParameter(f"invalid JSON: {error}.", param_hint="--params") from None
     if not isinstance(payload, dict):
         raise click.BadParameter("must be a JSON object.", param_hint="--params")
 
     async def ask(client: Client) -> Any:
-        # The last answer takes as long as the run does.
+        # The final answer arrives at the end of the run.
         timeout = None if expect_final else timeout_of(state)
         return await client.call(method, payload, timeout=timeout, expect_final=expect_final)
 
@@ -143,7 +143,7 @@ def status(state: State) -> int:
                 ("port", f"{found['port']} on {', '.join(found['bind'])}"),
                 ("config", found["config"]),
                 ("state", found["stateDir"]),
-                ("owner", found["owner"] or "nobody: no Gateway runs there"),
+                ("owner", found["owner"] or "none: no Gateway is running"),
             )
         )
     return 0 if found["reachable"] else 1
@@ -153,7 +153,7 @@ def status(state: State) -> int:
 @wire_options
 @click.pass_obj
 def stop(state: State) -> None:
-    """Have the Gateway finish its runs and end."""
+    """Stop the Gateway after its runs have ended."""
     from ..remote.rpc import show
 
     show(

@@ -79,10 +79,10 @@ def show(state: State, run_id: str) -> None:
 @wire_options
 @click.pass_obj
 def follow(state: State, run_id: str, after: int) -> None:
-    """Print a run's text from its start, then as it comes, until it ends.
+    """Print the text of a run from its start until it ends.
 
-    With --json, each event on a line of its own. A lost connection is made again, and nothing is
-    printed twice. Ctrl-C ends the following, not the run.
+    With --json, each event on a line of its own. A lost connection is made again without
+    repeating events. Ctrl-C stops following, not the run.
     """
     from ....client import Aborted, Failed, TextDelta
     from ..remote.rpc import talk

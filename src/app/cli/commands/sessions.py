@@ -21,7 +21,7 @@ _COLUMNS = ("key", "label", "updated", "tokens", "model", "")
 @click.group(cls=ListGroup)
 @wire_options
 def sessions() -> None:
-    """Look after sessions; without a command, list them."""
+    """Manage sessions; without a command, list them."""
 
 
 @sessions.command("list")
@@ -97,8 +97,8 @@ def show(state: State, key: str, messages: int) -> None:
 @wire_options
 @click.pass_obj
 def reset(state: State, key: str) -> None:
-    """Start a session over; its old transcript is kept."""
-    _change(state, "sessions.reset", {"key": key}, f"{key} starts over.")
+    """Reset a session; its old transcript is kept."""
+    _change(state, "sessions.reset", {"key": key}, f"{key} is reset.")
 
 
 @sessions.command()
@@ -121,7 +121,7 @@ def delete(state: State, key: str, yes: bool) -> None:
 def compact(state: State, key: str, keep: int | None) -> None:
     """Keep only a session's newest messages."""
     params = {"key": key, "maxLines": keep}
-    _change(state, "sessions.compact", params, f"{key} is shorter now.")
+    _change(state, "sessions.compact", params, f"{key} is compacted.")
 
 
 def _change(state: State, method: str, params: dict[str, Any], done: str) -> None:

@@ -1,4 +1,4 @@
-"""`opensoul status`: the Gateway at a glance."""
+"""`opensoul status`: an overview of the Gateway."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _print(url: str, summary: Any, health: Any) -> None:
         (
             ("gateway", url),
             ("version", summary.get("runtimeVersion")),
-            ("health", "ok" if health.get("ok") else "not fit"),
+            ("health", "ok" if health.get("ok") else "unhealthy"),
             *((f"  {part}", why) for part, why in failing.items()),
             ("agents", ", ".join(agents)),
             ("model", (kept.get("defaults") or {}).get("model")),

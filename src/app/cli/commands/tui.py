@@ -23,7 +23,7 @@ def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError(
-            "The chat needs a terminal; `opensoul agent` asks without one.", code="no_terminal"
+            "The chat needs a terminal; use `opensoul agent` without one.", code="no_terminal"
         )
     from ..remote.rpc import client_errors
     from ..tui import Chat

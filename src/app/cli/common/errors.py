@@ -27,7 +27,7 @@ class CommandError(Exception):
 
 
 def report(error: CommandError, *, as_json: bool) -> None:
-    """What the user can act on."""
+    """Print an error that the user can act on."""
     if as_json:
         described: dict[str, object] = {"code": error.code, "message": error.message}
         if error.issues:
@@ -38,7 +38,7 @@ def report(error: CommandError, *, as_json: bool) -> None:
 
 
 def report_usage(error: click.UsageError, *, as_json: bool) -> None:
-    """A command line that cannot be understood."""
+    """Print an error in the command line."""
     if as_json:
         report(CommandError(error.format_message(), code="usage"), as_json=True)
     else:
@@ -46,7 +46,7 @@ def report_usage(error: click.UsageError, *, as_json: bool) -> None:
 
 
 def report_unexpected(error: Exception, *, as_json: bool, verbose: bool) -> None:
-    """A fault of the program, or of the machine under it."""
+    """Print an error of the program or the system."""
     from ....adapters.system.logging import masked
 
     if verbose:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def holder_of(state_dir: Path) -> Holder | None:
-    """What the note says, whether or not that process lives."""
+    """The holder in the note, whether or not its process is running."""
     from ....adapters.system.files import HOLDER_FILE, Holder
 
     with suppress(OSError, ValueError):
@@ -34,12 +34,12 @@ def lives(holder: Holder) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # It lives, as somebody else's.
+        pass  # It is running, as another user.
     return True
 
 
 def serving_address(state_dir: Path) -> str | None:
-    """Where the Gateway of this directory serves, which options at its start may have moved."""
+    """The address of the running Gateway of this directory; options may have changed it."""
     holder = holder_of(state_dir)
     if holder is None or not holder.address or holder.host != socket.gethostname():
         return None

@@ -37,7 +37,7 @@ class State:
         return bool(self.options.get("verbose"))
 
     def overrides(self) -> Overrides:
-        """What the command line says about the configuration."""
+        """The options that override the configuration."""
         from ....adapters.config import Overrides
         from ....domain.models import Secret
 
@@ -54,7 +54,7 @@ class State:
 
 
 def remembered(*names: str, **settings: Any) -> Callable[[Command], Command]:
-    """An option whose value goes into the State instead of into the command's parameters."""
+    """An option whose value goes to the State instead of the command's parameters."""
     return click.option(*names, expose_value=False, callback=_remember, **settings)
 
 
@@ -66,7 +66,7 @@ def common_options(command: Command) -> Command:
 
 
 def print_json(value: object, *, to_stderr: bool = False) -> None:
-    """The machine form of an answer: indented JSON."""
+    """Print indented JSON."""
     echo_json(value, indent=2, err=to_stderr)
 
 
@@ -83,7 +83,7 @@ _COMMON = (
 
 
 class Seconds(click.FloatRange):
-    """A finite number of seconds; `click.FloatRange` alone takes `nan` and `inf`."""
+    """A finite number of seconds; `click.FloatRange` alone accepts `nan` and `inf`."""
 
     name = "seconds"
 

@@ -1,4 +1,4 @@
-"""`opensoul agent --local`: the same road as through a Gateway, within this process."""
+"""`opensoul agent --local`: a turn through a Gateway in this process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ..common.state import State
 
 _INTERRUPTS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP")
-"""The Run is in this process and would end with it: it is stopped and recorded first."""
+"""The Run ends with this process, so that these signals stop and record it first."""
 _OPERATOR = Principal("operator", ALL_SCOPES, "local")
 
 
 def ask_locally(state: State, question: Question, show: Show) -> Ended:
-    """Raises CommandError, also where a Gateway holds the state directory."""
+    """Raises CommandError, also if a Gateway holds the state directory."""
     from dependency_injector import providers
 
     from ....adapters.config import ConfigInvalid
@@ -36,15 +36,15 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
 
     container = Container(
         overrides=providers.Object(state.overrides()),
-        # A log would stand in the middle of the answer.
+        # Log lines would mix with the answer.
         configure_logging=providers.Object(lambda settings: None),
     )
     try:
-        return event_loop.run(_asked(container, question, show))
+        return event_loop.run(_ended_locally(container, question, show))
     except ConfigInvalid as invalid:
         raise refusal(invalid) from None
     except StateLocked as locked:
-        message = f"{locked} Or leave out --local, and ask that Gateway."
+        message = f"{locked} Or omit --local to use that Gateway."
         raise CommandError(message, code="state_locked") from None
     except PluginMissing as missing:
         raise CommandError(str(missing), code="plugin_missing") from None
@@ -52,7 +52,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         raise CommandError(error.message, code=error.code) from None
 
 
-async def _asked(container: Container, question: Question, show: Show) -> Ended:
+async def _ended_locally(container: Container, question: Question, show: Show) -> Ended:
     container.settings()()
     lifecycle = container.lifecycle()
     await lifecycle.start()
@@ -82,7 +82,7 @@ class _Local:
                     self.show.text(event.text)
             if batch.ending is not None:
                 return _ended(self.question.key, "".join(text), batch.ending)
-        raise GatewayError("The run ended without an end.")
+        raise GatewayError("The run's event stream closed before a terminal event arrived.")
 
     async def stop(self) -> bool:
         self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")

@@ -97,7 +97,7 @@ def client_errors(target: Target) -> Iterator[None]:
     except CallFailed as error:
         raise CommandError(error.message, code=error.reason.lower()) from None
     except TimedOut as error:
-        raise CommandError(f"{error.message} --timeout gives it longer.", code="timeout") from None
+        raise CommandError(f"{error.message} Use a longer --timeout.", code="timeout") from None
     except ConnectionLost as error:
         raise CommandError(error.message, code="connection_lost") from None
     except ClientError as error:
@@ -107,11 +107,11 @@ def client_errors(target: Target) -> Iterator[None]:
 def _how_to_start(target: Target) -> str:
     if not target.is_local:
         return "Is a Gateway running there, and is its address reachable from here?"
-    return "Start one with `opensoul gateway run`; `opensoul doctor` finds what is in its way."
+    return "Start one with `opensoul gateway run`; `opensoul doctor` diagnoses problems."
 
 
 def report_loss(state: State, options: Options) -> OnState:
-    """Tells a person that a command waits for a Gateway that went away."""
+    """A callback that reports a lost connection on standard error."""
     from ....client import State as At
 
     def report(at: At) -> None:
@@ -126,7 +126,7 @@ def report_loss(state: State, options: Options) -> OnState:
 
 def _refused(target: Target, error: HandshakeRefused) -> CommandError:
     code = str(error.details.get("code") or error.code or "refused").lower()
-    message = f"The Gateway at {target.url} does not let this client in: {error.message}"
+    message = f"The Gateway at {target.url} rejected this client: {error.message}"
     if error.retry_after:
         message += f" Try again in {math.ceil(error.retry_after)} s."
     advice = _advice(target, code, error.details.get("requestId"))
@@ -135,7 +135,7 @@ def _refused(target: Target, error: HandshakeRefused) -> CommandError:
 
 def _advice(target: Target, code: str, request: object) -> str:
     if request:
-        return f"Approve it where you are let in: opensoul devices approve {request}"
+        return f"Approve it on a paired machine: opensoul devices approve {request}"
     if code not in _WRONG_SECRET:
         return ""
     if target.is_own:
@@ -143,4 +143,4 @@ def _advice(target: Target, code: str, request: object) -> str:
             "It was started with another secret than the one configured here: restart it,"
             " or pass that secret (--token-file or --password-file)."
         )
-    return "Give the secret that `opensoul token show` prints on the Gateway's machine."
+    return "Pass the secret that `opensoul token show` prints on the Gateway's machine."

@@ -1,4 +1,4 @@
-"""Options that carry a secret, as itself or as the file that holds it."""
+"""Options for a secret, as a value or as a file."""
 
 from __future__ import annotations
 
