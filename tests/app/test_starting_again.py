@@ -78,12 +78,12 @@ def container_of(
     )
 
 
-def open_now() -> tuple[set[str], set[str]]:
+def open_now() -> set[str]:
     """The files and sockets of this process, and its threads other than asyncio's spare ones."""
     links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
     files = {os.readlink(link) for link in links if link.is_symlink()}
     threads = {thread.name for thread in threading.enumerate()}
-    return files, {name for name in threads if not name.startswith("asyncio_")}
+    return files | {name for name in threads if not name.startswith("asyncio_")}
 
 
 async def served_once(container: Container, app: Any) -> int:
@@ -129,7 +129,7 @@ async def test_what_keeps_it_from_starting_can_be_mended(
         for _ in range(2):
             with pytest.raises(failure):
                 await served_once(container, app)
-        assert open_now() == before
+        assert open_now() <= before  # What an earlier test has left may end meanwhile.
     assert await served_once(container, app) == 200
     with StateLock(tmp_path / "state"):
         pass

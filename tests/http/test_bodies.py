@@ -8,6 +8,7 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -155,7 +156,9 @@ async def test_what_strangers_send_is_kept_nowhere(gateway: Harness) -> None:
 
             async def stranger() -> int:
                 async with bare(gateway.port) as wire:
-                    return await _flood(wire, size)
+                    with suppress(ConnectionError):  # It may be cut off while it still sends.
+                        return await _flood(wire, size)
+                    return 401
 
             tasks = [group.create_task(stranger()) for _ in range(strangers)]
         _, peak = tracemalloc.get_traced_memory()
