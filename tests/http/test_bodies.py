@@ -154,18 +154,18 @@ async def test_what_strangers_send_is_kept_nowhere(gateway: Harness) -> None:
     try:
         async with asyncio.TaskGroup() as group:
 
-            async def stranger() -> int:
+            async def stranger() -> int | None:
                 async with bare(gateway.port) as wire:
                     with suppress(ConnectionError):  # It may be cut off while it still sends.
                         return await _flood(wire, size)
-                    return 401
+                    return None
 
             tasks = [group.create_task(stranger()) for _ in range(strangers)]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert [task.result() for task in tasks] == [401] * strangers
+    assert {task.result() for task in tasks} <= {401, None}
     assert peak < 12 * MEBIBYTE  # Kept, the bodies would be 96 of them.
 
 
