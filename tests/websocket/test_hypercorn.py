@@ -69,9 +69,9 @@ async def test_what_serves_a_request_is_ours(
         client.writer.write(request_bytes)
         await served.begun.wait()
         stream: Any = served.sends[0].__self__  # type: ignore[attr-defined]
-        assert type(stream) is of_stream
-        assert type(stream.send.__self__) is of_protocol
-        assert type(stream.send.__self__.send.__self__) is PatientServer
+        of_connection = stream.send.__self__
+        classes = [type(stream), type(of_connection), type(of_connection.send.__self__)]
+        assert classes == [of_stream, of_protocol, PatientServer]
 
 
 def overridden(original: type, ours: type) -> list[str]:
