@@ -4,8 +4,8 @@
 
 One run of 50 chunks goes from `Gateway.submit` to its frames, in this process, with a model that
 plays a script. Its function calls, Python's and C's, are counted: their number does not depend on
-the machine, and hardly on how writes meet in batches. Neither figure may be more than a quarter above what `baseline.json` says for this
-version of Python:
+the machine, and hardly on how writes meet in batches. Neither figure may be more than a quarter
+above what `baseline.json` says for this version of Python:
 
     calls   with the stores in memory
     stored  with SQLite, the writing threads included
