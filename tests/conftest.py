@@ -34,7 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{BOTH}: run on asyncio's loop and on uvloop.")
-    config.addinivalue_line("markers", "slow: takes seconds; run by `make test-slow`.")
+    config.addinivalue_line("markers", "e2e: starts whole programs; run by `make test-all`.")
+    config.addinivalue_line("markers", "slow: takes seconds; run by `make test-all`.")
     errors = LoopErrors()
     config.stash[_ERRORS] = errors
     logging.getLogger("asyncio").addFilter(errors)

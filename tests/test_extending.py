@@ -12,7 +12,6 @@ from dependency_injector import providers
 from examples.json_lines_store import JsonLinesStore
 from opensoul.app import plugins
 from opensoul.app.cli.root import run
-from opensoul.app.container import Container
 from opensoul.domain.ports import AgentRunner, SessionStore
 from scripts.embed_examples import PAGE, with_examples
 from tests.app.serving import SECRET, config, serving
@@ -90,10 +89,6 @@ def test_runners_are_loaded_when_they_are_needed_and_once() -> None:
     assert len(runners) == 3
     with pytest.raises(plugins.PluginMissing, match="'whisper'"):
         runners["whisper"]
-
-
-def test_the_container_has_an_adapter_for_each_built_in_runner() -> None:
-    assert tuple(Container.RUNNERS) == plugins.BUILT_IN_RUNNERS
 
 
 def test_a_runner_that_nobody_offers_is_a_configuration_error(

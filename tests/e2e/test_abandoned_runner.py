@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.e2e.process import GatewayProcess
+
+pytestmark = pytest.mark.e2e
 
 SECRET = "a secret of the tests"
 RUNNER = """

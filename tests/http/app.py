@@ -21,7 +21,7 @@ from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.transports import health
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
-from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Principal
 from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.agents import Agent, AgentDirectory
@@ -202,7 +202,7 @@ class Harness:
 @asynccontextmanager
 async def served(harness: Harness) -> AsyncIterator[Harness]:
     """The application behind a real server on a free port of this machine."""
-    websocket_rules.install()
+    our_hypercorn.install()
     listening = socket.create_server(("127.0.0.1", 0))
     harness.port = listening.getsockname()[1]
     config = Config()

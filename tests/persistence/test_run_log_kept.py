@@ -117,10 +117,10 @@ async def test_not_very_much_is_told_at_once_from_the_file(tmp_path: Path) -> No
     async with started(tmp_path) as log:
         tell(log, "r", *words(*["x"] * 1_000), END)
         tell(log, "s")
-        for _ in range(1_000):
+        for _ in range(300):
             await anext(log.follow_kept("s", log.append("s", TextDelta("x")) - 1))  # A row each.
     async with started(tmp_path) as log:
-        for run_id, last in (("r", 1_001), ("s", 1_000)):
+        for run_id, last in (("r", 1_001), ("s", 300)):
             seq = 0
             async for span in log.follow_kept(run_id):
                 assert span.first == seq + 1
