@@ -87,8 +87,8 @@ async def test_what_was_entered_is_left_however_the_exchange_ends() -> None:
             let_go.set()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        exchange: RequestContext = scope[KEY]
-        await exchange.enter(held())
+        context: RequestContext = scope[KEY]
+        await context.enter(held())
         await asyncio.Event().wait()
 
     middleware = Middleware(app, Harness().gateway)
@@ -154,11 +154,11 @@ class Broken(Frames):
 async def test_a_stream_that_breaks_inside_says_only_that_it_broke(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    exchange = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
+    context = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
     head = Head("chatcmpl_1", 1, "opensoul")
     events = told([TextDelta("x")], [TextDelta("y")])
-    feed = Feed(events, Broken(head, include_usage=False), exchange, patience=10)
-    response = await streamed(feed, exchange)
+    feed = Feed(events, Broken(head, include_usage=False), context, patience=10)
+    response = await streamed(feed, context)
 
     body = await response.get_data(as_text=False)
 
@@ -166,4 +166,4 @@ async def test_a_stream_that_breaks_inside_says_only_that_it_broke(
     assert b'"code":"internal_error"' in body
     assert b"secret detail" not in body
     assert "a stream failed unexpectedly" in caplog.text
-    assert exchange.outcome == "failed"
+    assert context.outcome == "failed"

@@ -13,7 +13,7 @@ from ....domain.settings import ChatEndpointSettings
 from .context import RequestContext
 from .errors import HttpRejection, Problem
 from .json_text import read_bounded
-from .requests import Given
+from .requests import Headers
 from .unpacking import Unpacker, unpacker_for
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ _KEYS = "gateway.http.endpoints.chatCompletions"
 
 async def read_object(
     pieces: AsyncIterable[bytes],
-    exchange: RequestContext,
+    context: RequestContext,
     settings: ChatEndpointSettings,
     read: Callable[[dict[str, Any]], T],
 ) -> T:
@@ -36,12 +36,12 @@ async def read_object(
     Raises HttpRejection (415, 413, 408), InvalidRequest, GatewayBusy, and what `read` raises. The
     settings' keys are named in refusals.
     """
-    _require_json(exchange.given)
-    unpacker = unpacker_for(exchange.given.get(b"content-encoding", b"").decode("latin-1"))
-    if _length(exchange.given) > exchange.body_limit:
-        raise _too_large(exchange.body_limit)
+    _require_json(context.headers)
+    unpacker = unpacker_for(context.headers.get(b"content-encoding", b"").decode("latin-1"))
+    if _length(context.headers) > context.body_limit:
+        raise _too_large(context.body_limit)
     plain = pieces if unpacker is None else _unpacked(pieces, unpacker)
-    body = await _read(plain, settings.body_timeout, exchange)
+    body = await _read(plain, settings.body_timeout, context)
     if not body:
         raise InvalidRequest("The body is empty; it must be a JSON object.")
     return await off_loop(len(body), lambda: read(_object(body)))
@@ -62,9 +62,9 @@ async def _unpacked(pieces: AsyncIterable[bytes], unpacker: Unpacker) -> AsyncIt
     unpacker.finish()
 
 
-def _require_json(given: Given) -> None:
+def _require_json(headers: Headers) -> None:
     """A missing content type is taken for JSON: many hand-written clients send none."""
-    content_type = given.get(b"content-type", b"").decode("latin-1").strip()
+    content_type = headers.get(b"content-type", b"").decode("latin-1").strip()
     if content_type and not _JSON.fullmatch(content_type):
         raise HttpRejection(
             Problem(
@@ -76,23 +76,23 @@ def _require_json(given: Given) -> None:
         )
 
 
-def _length(given: Given) -> int:
+def _length(headers: Headers) -> int:
     """What the head says the body has, in bytes; 0 where it does not say. (A body in chunks ends
     with its last, whatever else is said: https://www.rfc-editor.org/rfc/rfc9112#section-6.3)"""
-    said = given.get(b"content-length", b"")
-    if b"transfer-encoding" in given or not said.isdigit():
+    length = headers.get(b"content-length", b"")
+    if b"transfer-encoding" in headers or not length.isdigit():
         return 0
-    return int(said[:_MOST_DIGITS])
+    return int(length[:_MOST_DIGITS])
 
 
-async def _read(pieces: AsyncIterable[bytes], patience: float, exchange: RequestContext) -> bytes:
-    body, limit = bytearray(), exchange.body_limit
+async def _read(pieces: AsyncIterable[bytes], patience: float, context: RequestContext) -> bytes:
+    body, limit = bytearray(), context.body_limit
     try:
         async with asyncio.timeout(patience):
             async for piece in pieces:
                 if len(body) + len(piece) > limit:
                     raise _too_large(limit)
-                exchange.charge.add(len(piece))
+                context.charge.add(len(piece))
                 body += piece
     except TimeoutError:
         raise _too_slow(patience) from None

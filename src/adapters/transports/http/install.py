@@ -37,10 +37,10 @@ def install(app: Quart, gateway: Gateway, routes: Iterable[Route] = ROUTES) -> N
     guard = _guard(gateway, by_method(routes))
     # In front of what blueprints ask for: authentication comes first.
     app.before_request_funcs[None].insert(0, guard)
-    app.register_error_handler(GatewayError, _tell_gateway_error)
-    app.register_error_handler(HttpRejection, _tell_refusal)
-    app.register_error_handler(HTTPException, _tell_http_exception)
-    app.register_error_handler(Exception, _tell_internal_error)
+    app.register_error_handler(GatewayError, _answer_gateway_error)
+    app.register_error_handler(HttpRejection, _answer_rejection)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(Exception, _answer_internal_error)
     app.asgi_app = Middleware(app.asgi_app, gateway)  # type: ignore[method-assign]
 
 
@@ -48,9 +48,9 @@ def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeR
     """Refuses a stranger, and a client without the scope, before anything else is looked at."""
 
     async def guard() -> None:
-        exchange = current()
+        context = current()
         if gateway.settings.auth.mode is AuthMode.NONE:
-            check_page(exchange.given, exchange.client, gateway.settings)
+            check_page(context.headers, context.client, gateway.settings)
         matched = request.url_rule
         rule = None if matched is None else matched.rule
         if rule is None and not _under_v1(request.path):
@@ -58,14 +58,12 @@ def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeR
         route = None if rule is None else routes.get((rule, request.method))
         if route is not None and route.scope is None:
             return
-        before = exchange.elapsed
-        exchange.authenticated = gateway.authenticate(
-            credential_of(exchange.given, exchange.client)
-        )
-        exchange.timings["auth"] = exchange.elapsed - before
+        before = context.elapsed
+        context.authenticated = gateway.authenticate(credential_of(context.headers, context.client))
+        context.timings["auth"] = context.elapsed - before
         if rule is not None:
             needed = None if route is None else route.scope
-            authorize(exchange.principal, needed or Scope.ADMIN)
+            authorize(context.principal, needed or Scope.ADMIN)
 
     return guard
 
@@ -74,17 +72,17 @@ def _under_v1(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-async def _tell_gateway_error(error: GatewayError) -> Response:
+async def _answer_gateway_error(error: GatewayError) -> Response:
     drop_tracebacks(error)
-    return _tell(problem_of(error))
+    return _answer(problem_of(error))
 
 
-async def _tell_refusal(error: HttpRejection) -> Response:
+async def _answer_rejection(error: HttpRejection) -> Response:
     drop_tracebacks(error)
-    return _tell(error.problem)
+    return _answer(error.problem)
 
 
-async def _tell_http_exception(error: HTTPException) -> Response:
+async def _answer_http_exception(error: HTTPException) -> Response:
     """What the framework refuses: unknown paths and methods."""
     drop_tracebacks(error)
     # A path that only a WebSocket upgrade is answered on is nothing to plain HTTP.
@@ -93,14 +91,14 @@ async def _tell_http_exception(error: HTTPException) -> Response:
         allowed = ", ".join(sorted(error.valid_methods))
         message = f"{request.method} is not allowed here. Allowed: {allowed}."
         message = f"{message} {hint_for_method(request.path)}".rstrip()
-        return _tell(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
+        return _answer(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
     if status == 404:
         path = _path_as_sent()
         message = f"There is nothing at {path[:200]!r}. {hint_for(path)}".rstrip()
-        return _tell(Problem(404, message, "not_found"))
+        return _answer(Problem(404, message, "not_found"))
     if status >= 500:
-        return _tell(INTERNAL_ERROR)
-    return _tell(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
+        return _answer(INTERNAL_ERROR)
+    return _answer(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
 
 
 def _path_as_sent() -> str:
@@ -109,18 +107,18 @@ def _path_as_sent() -> str:
     return path
 
 
-async def _tell_internal_error(error: Exception) -> Response:
+async def _answer_internal_error(error: Exception) -> Response:
     """The outermost edge of a request: the log gets the error, the client learns no internals."""
     logger.error(
         "a request failed unexpectedly", exc_info=error, extra={"request": current().request_id}
     )
     drop_tracebacks(error)
-    return _tell(INTERNAL_ERROR)
+    return _answer(INTERNAL_ERROR)
 
 
-def _tell(problem: Problem) -> Response:
-    exchange = current()
-    exchange.told(problem)
-    exchange.discarding = True
+def _answer(problem: Problem) -> Response:
+    context = current()
+    context.reported(problem)
+    context.discarding = True
     request.body.clear()
     return answer(problem, anthropic=speaks_anthropic(request.path))

@@ -35,13 +35,13 @@ class Answer:
     finished: Finished
 
 
-async def collect(events: Events, exchange: RequestContext) -> Answer:
+async def collect(events: Events, context: RequestContext) -> Answer:
     """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
     text: list[str] = []
     reasoning: list[str] = []
-    async for told in events:
-        exchange.note(told)
-        for event in told.events:
+    async for batch in events:
+        context.observe(batch)
+        for event in batch.events:
             match event:
                 case TextDelta(text=piece):
                     text.append(piece)
@@ -81,7 +81,7 @@ def completion(head: Head, answer: Answer) -> bytes:
 
 def usage_object(usage: Usage) -> dict[str, object]:
     """OpenAI's usage object. `estimated` is ours: the provider reported nothing."""
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.total,
@@ -89,5 +89,5 @@ def usage_object(usage: Usage) -> dict[str, object]:
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }
     if usage.estimated:
-        told["estimated"] = True
-    return told
+        fields["estimated"] = True
+    return fields

@@ -1,4 +1,4 @@
-"""What a client asked for: the body of a chat completion, read and checked as a whole."""
+"""The body of a chat completion, read and checked as a whole."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ChatRequest:
     """The names of fields that nobody here knows, as a header's value; mostly empty."""
 
 
-def read_asked(body: Mapping[str, Any]) -> ChatRequest:
+def read_request(body: Mapping[str, Any]) -> ChatRequest:
     """Raises InvalidRequest and Unsupported; their `param` is the path of the field at fault."""
     ignored = Ignored()
     fields = read_fields(body)

@@ -124,8 +124,8 @@ def read_fields(body: Mapping[str, Any]) -> Fields:
     path = _path(first["loc"])
     problem = first["msg"].removeprefix("Input should ")
     problem = problem.removeprefix("be ") if problem == first["msg"] else f"must {problem}"
-    given = kind_of(first["input"])
-    raise InvalidRequest(f"`{path}`: {problem}, not {given}.", param=path)
+    kind = kind_of(first["input"])
+    raise InvalidRequest(f"`{path}`: {problem}, not {kind}.", param=path)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -14,13 +14,13 @@ from ...http.bodies import read_object
 from ...http.context import current
 from ...http.errors import HttpRejection, Problem
 from ...http.json_text import dumps
-from ...http.requests import Given, family_header, unread_headers
+from ...http.requests import Headers, family_header, unread_headers
 from ...routes import CHAT_COMPLETIONS, MODEL, MODELS
 from .answers import collect, completion, head_of
 from .feed import Feed
 from .fields import plain
 from .models import model_list, model_object
-from .request import ChatRequest, read_asked
+from .request import ChatRequest, read_request
 from .sse import Frames
 from .streams import streamed
 
@@ -47,7 +47,7 @@ def transport(gateway: Gateway, *, started_at: float) -> Blueprint:
 
 
 class _Endpoint:
-    """The views. The settings are asked for each request: a change is in force at once."""
+    """The views. The settings are read for each request, so that a change is in force at once."""
 
     def __init__(self, gateway: Gateway, created: int) -> None:
         self._gateway = gateway
@@ -59,28 +59,28 @@ class _Endpoint:
             raise HttpRejection(Problem(404, _OFF, "endpoint_disabled"))
 
     async def create(self) -> Response:
-        exchange = current()
+        context = current()
         settings = self._gateway.settings.chat
-        asked = await read_object(request.body, exchange, settings, read_asked)
-        _refuse_model_header(exchange.given)
-        if ignored := _ignored(asked, exchange.given):
-            exchange.headers["x-opensoul-ignored"] = ignored
-        exchange.charge.raise_to(held_bytes(asked.messages))
-        principal = exchange.principal
-        run_request = _run_request(asked, exchange.given)
-        run = self._gateway.submit(principal, run_request, charge=exchange.charge)
+        body = await read_object(request.body, context, settings, read_request)
+        _refuse_model_header(context.headers)
+        if ignored := _ignored(body, context.headers):
+            context.response_headers["x-opensoul-ignored"] = ignored
+        context.charge.raise_to(held_bytes(body.messages))
+        principal = context.principal
+        run_request = _run_request(body, context.headers)
+        run = self._gateway.submit(principal, run_request, charge=context.charge)
         # Nothing may be awaited in between: a run that nobody follows is never left.
-        events = await exchange.enter(self._gateway.follow(principal, run))
-        exchange.adopt_task()
-        exchange.began(run, asked.model)
-        exchange.facts["stream"] = asked.stream
-        head = head_of(run, asked.model)
-        if not asked.stream:
-            answer = await collect(events, exchange)
+        events = await context.enter(self._gateway.follow(principal, run))
+        context.adopt_task()
+        context.began(run, body.model)
+        context.log_fields["stream"] = body.stream
+        head = head_of(run, body.model)
+        if not body.stream:
+            answer = await collect(events, context)
             return _json(completion(head, answer))
-        frames = Frames(head, include_usage=asked.include_usage)
-        feed = Feed(events, frames, exchange, patience=settings.keepalive)
-        return await streamed(feed, exchange)
+        frames = Frames(head, include_usage=body.include_usage)
+        feed = Feed(events, frames, context, patience=settings.keepalive)
+        return await streamed(feed, context)
 
     async def models(self) -> Response:
         directory = self._directory(current().principal)
@@ -101,11 +101,11 @@ def _ours(path: str) -> bool:
     return path in (CHAT_COMPLETIONS.rule, MODELS.rule) or path.startswith(MODELS.rule + "/")
 
 
-def _refuse_model_header(given: Given) -> None:
+def _refuse_model_header(headers: Headers) -> None:
     """A request must not be answered by another model than it asks for. Raises Unsupported."""
-    if model := family_header(given, "model"):
+    if model := family_header(headers, "model"):
         names = ("x-opensoul-model", "x-openclaw-model")
-        name = next(name for name in names if name.encode() in given)
+        name = next(name for name in names if name.encode() in headers)
         raise Unsupported(
             f"The header {name} ({model[:100]!r}) is not supported: an agent's model is configured "
             "(agents.list[].model). Leave the header out, or name an agent in x-opensoul-agent-id.",
@@ -113,20 +113,20 @@ def _refuse_model_header(given: Given) -> None:
         )
 
 
-def _ignored(asked: ChatRequest, given: Given) -> str:
+def _ignored(body: ChatRequest, headers: Headers) -> str:
     """The names of fields and headers that nobody here knows, as a header's value."""
-    names = [plain(name) for name in unread_headers(given, _HEADERS)]
-    return ", ".join(filter(None, (asked.ignored, *names[:_MOST_HEADERS])))
+    names = [plain(name) for name in unread_headers(headers, _HEADERS)]
+    return ", ".join(filter(None, (body.ignored, *names[:_MOST_HEADERS])))
 
 
-def _run_request(asked: ChatRequest, given: Given) -> RunRequest:
+def _run_request(body: ChatRequest, headers: Headers) -> RunRequest:
     return RunRequest(
-        messages=asked.messages,
-        model=asked.model,
-        agent_id=family_header(given, "agent-id", "agent"),
-        session_key=family_header(given, "session-key"),
-        user=asked.user,
-        params=asked.params,
+        messages=body.messages,
+        model=body.model,
+        agent_id=family_header(headers, "agent-id", "agent"),
+        session_key=family_header(headers, "session-key"),
+        user=body.user,
+        params=body.params,
     )
 
 
