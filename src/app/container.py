@@ -15,7 +15,6 @@ from typing import Any
 from dependency_injector.containers import DeclarativeContainer
 from dependency_injector.providers import Callable as Call
 from dependency_injector.providers import Dict, Factory, Object, Provider, Singleton
-from quart import Blueprint
 
 from ..adapters.config import (
     ConfigEditor,
@@ -35,6 +34,7 @@ from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
 from ..adapters.system.signatures import verify_signature
+from ..adapters.transports import Transport
 from ..adapters.transports.control.plane import ControlPlane
 from ..domain.access import Lockout
 from ..domain.execution import AgentLoop, Lanes, LocalDispatcher
@@ -187,7 +187,7 @@ class Container(DeclarativeContainer):
             new_id=new_id,
         ),
     )
-    transports: Provider[list[Blueprint]] = Singleton(
+    transports: Provider[list[Transport]] = Singleton(
         making.transports, gateway, control, readiness, clock, settings, find_plugins
     )
     prepare: Provider[dict[Any, Any]] = Dict(local=local.provided.prepare)

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from quart import Blueprint
-
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides
 from ..adapters.persistence.common import Bounds, NoCatalog
 from ..adapters.persistence.memory import MemoryRunLog, MemoryStore
@@ -19,7 +17,7 @@ from ..adapters.persistence.sqlite.runs import SqliteRunLog
 from ..adapters.persistence.sqlite.sessions import SqliteStore
 from ..adapters.system.files import DeviceFile, MemoryDeviceBook, StateLock, TokenFile
 from ..adapters.system.logging import LogBounds, LogRing, configure
-from ..adapters.transports import health
+from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -150,10 +148,10 @@ def transports(
     clock: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
-) -> list[Blueprint]:
-    return [
+) -> list[Transport]:
+    own = [
         openai_chat.transport(gateway, started_at=clock()),
         health.transport(readiness.check, readiness.degraded),
-        control.blueprint(),
-        *plugins.transports(gateway, settings().transports, find_plugins),
+        control.transport(),
     ]
+    return plugins.with_transports(own, gateway, settings().transports, find_plugins)

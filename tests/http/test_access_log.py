@@ -96,7 +96,7 @@ async def test_a_line_is_written_only_when_the_stream_has_ended(
 
 
 async def test_an_exchange_without_any_answer_was_cut(access_log: AccessLog) -> None:
-    context = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
+    context = RequestContext("r", ClientAddress("127.0.0.1"))
 
     writer.write({"method": "GET", "path": "/ä\n"}, context)
 

@@ -283,7 +283,7 @@ async def told(*spans: Sequence[RunEvent]) -> AsyncIterator[EventBatch]:
 
 
 def request_context() -> RequestContext:
-    return RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
+    return RequestContext("r", ClientAddress("127.0.0.1"))
 
 
 def frames() -> Frames:

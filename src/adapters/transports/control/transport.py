@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from quart import Blueprint, Response, websocket
+from quart import Response, websocket
 
 from ....domain.access import ClientAddress, owner_of
 from ....domain.bounded_logs import KIND
@@ -77,25 +77,8 @@ class ConnectionDependencies:
     unknown: UnknownProperties = field(default_factory=UnknownProperties)
 
 
-def transport(parts: ConnectionDependencies) -> Blueprint:
-    """The WebSocket routes."""
-    source = _Endpoint(parts)
-    blueprint = Blueprint("control", __name__)
-    blueprint.record(lambda state: _route(state.app, source))
-    return blueprint
-
-
-def _route(app: Any, source: _Endpoint) -> None:
-    """Upgrades on every path. The rules name no method: with GET, which Quart would put in,
-    plain HTTP would be told that GET is allowed where there is nothing at all."""
-    for number, rule in enumerate(("/", "/<path:path>")):
-        endpoint = f"control.enter-{number}"
-        app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
-        app.view_functions[endpoint] = source.enter
-
-
-class _Endpoint:
-    """Lets clients in, or tells them why not."""
+class Upgrades:
+    """Answers upgrades: authenticates a client and serves its connection, or refuses it."""
 
     def __init__(self, parts: ConnectionDependencies) -> None:
         self._parts = parts

@@ -15,10 +15,13 @@ from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
 from ....domain.runs import DELTAS, Aborted, EventBatch, Failed, Finished, Run, Started
+from ..routes import Limits
 from .errors import Problem
 from .requests import Headers
 
 T = TypeVar("T")
+
+_NO_ROUTE = Limits()
 
 KEY = "opensoul.request_context"
 """Where an ASGI scope holds its RequestContext."""
@@ -31,8 +34,8 @@ class RequestContext:
 
     request_id: str
     client: ClientAddress
-    body_limit: int
-    """Bytes of request body that are let in."""
+    limits: Limits = _NO_ROUTE
+    """Those of the route, once it is known."""
     headers: Headers = field(default_factory=dict)
     """Those of the request."""
     started: float = field(default_factory=time.perf_counter)

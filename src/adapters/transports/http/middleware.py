@@ -13,6 +13,7 @@ from typing import Any
 
 from ....domain.bounded_logs import KIND
 from ....domain.services import Gateway
+from ..routes import RouteTable
 from . import access_log
 from .context import KEY, RequestContext
 from .deadline import ReusableDeadline
@@ -44,9 +45,10 @@ class Middleware:
     """An ASGI application around `app`. Of WebSockets only the head is looked at; lifespan passes
     through."""
 
-    def __init__(self, app: Application, gateway: Gateway) -> None:
+    def __init__(self, app: Application, gateway: Gateway, table: RouteTable) -> None:
         self._app = app
         self._gateway = gateway
+        self._table = table
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket" and (problem := check_head(scope)) is not None:
@@ -60,7 +62,7 @@ class Middleware:
         context = scope[KEY] = RequestContext(
             request_id=request_id_of(headers),
             client=client_of(scope, headers, settings.trusted_proxies),
-            body_limit=settings.chat.max_body_bytes,
+            limits=self._table.widest(settings),
             headers=headers,
             charge=self._gateway.in_flight.charge(),
         )
@@ -68,7 +70,7 @@ class Middleware:
             # A proxy in front may have read the other one: nothing that follows is a request.
             # https://www.rfc-editor.org/rfc/rfc9112#section-6.3
             context.response_headers["connection"] = "close"
-        connection = _Connection(context, receive, send, settings.chat.write_timeout)
+        connection = _Connection(context, receive, send)
         try:
             try:
                 if (problem := check_head(scope)) is not None:
@@ -88,14 +90,12 @@ class Middleware:
 class _Connection:
     """Both directions of one request, watched."""
 
-    def __init__(
-        self, context: RequestContext, receive: Receive, send: Send, write_timeout: float
-    ) -> None:
+    def __init__(self, context: RequestContext, receive: Receive, send: Send) -> None:
         self._context = context
         self._receive = receive
         self._send = send
-        self._write_timeout = write_timeout
-        self._patience = ReusableDeadline(write_timeout, self._give_up)
+        self._patience: ReusableDeadline | None = None
+        """Made for the first write, when the limits of the route are known."""
         self._writer: asyncio.Task[Any] | None = None
         self._request_over = False
         self._is_over: asyncio.Event | None = None
@@ -122,7 +122,7 @@ class _Connection:
             self._discarded += size
         if not message.get("more_body", False) or self._discarded > _LINGER_BYTES:
             self._end_request()
-        if context.discarding or before > context.body_limit:
+        if context.discarding or before > context.limits.body_bytes:
             return {**message, "body": b""}
         return message
 
@@ -134,7 +134,8 @@ class _Connection:
     def close(self) -> None:
         """Let go of what watches the connection, and of the task that wrote to it: what refers to
         this would otherwise keep the request until the garbage collector comes."""
-        self._patience.stop()
+        if self._patience is not None:
+            self._patience.stop()
         self._writer = None
 
     async def send(self, message: Message) -> None:
@@ -176,15 +177,20 @@ class _Connection:
 
     async def _write(self, message: Message) -> None:
         self._writer = asyncio.current_task()
-        self._patience.arm()
+        patience = self._patience
+        if patience is None:
+            limit = self._context.limits.write_timeout
+            patience = self._patience = ReusableDeadline(limit, self._give_up)
+        patience.arm()
         try:
             await self._send(message)
         except asyncio.CancelledError:
             if not self._context.stalled:
                 raise
-            raise ClientStalled(f"nothing was read for {self._write_timeout:g} s") from None
+            limit = self._context.limits.write_timeout
+            raise ClientStalled(f"nothing was read for {limit:g} s") from None
         finally:
-            self._patience.disarm()
+            patience.disarm()
 
     def _give_up(self) -> None:
         self._context.stalled = True

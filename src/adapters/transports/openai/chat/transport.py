@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, request
+from quart import Response, request
 
-from .....domain.access import Principal
+from .....domain.access import Principal, Scope
 from .....domain.agents import AgentDirectory
 from .....domain.byte_budget import held_bytes
 from .....domain.errors import Unsupported
 from .....domain.runs import RunRequest
 from .....domain.services import Gateway
+from .....domain.settings import Settings
 from ...http.bodies import read_object
 from ...http.context import current
-from ...http.errors import HttpRejection, Problem
 from ...http.json_text import dumps
 from ...http.requests import Headers, family_header, unread_headers
-from ...routes import CHAT_COMPLETIONS, MODEL, MODELS
+from ...routes import Limits, Route, Switch, Transport, View
 from .answers import collect, completion, head_of
 from .feed import Feed
 from .fields import plain
@@ -24,26 +24,42 @@ from .request import ChatRequest, read_request
 from .sse import Frames
 from .streams import streamed
 
-_OFF = (
-    "The chat completions endpoint is switched off. To switch it on, set "
-    "gateway.http.endpoints.chatCompletions.enabled to true in the configuration."
+_SETTING = "gateway.http.endpoints.chatCompletions"
+_SWITCH = Switch(
+    "The chat completions endpoint", f"{_SETTING}.enabled", lambda settings: settings.chat.enabled
 )
-
 
 _HEADERS = frozenset({"agent-id", "agent", "session-key", "model"})
 """Headers of the family that are read, without their prefix."""
 _MOST_HEADERS = 20
 
 
-def transport(gateway: Gateway, *, started_at: float) -> Blueprint:
-    """The routes. `started_at`: Unix seconds, told as the creation time of every model."""
+def transport(gateway: Gateway, *, started_at: float) -> Transport:
+    """The routes. `started_at`: Unix seconds, the creation time of every model."""
     endpoint = _Endpoint(gateway, int(started_at))
-    blueprint = Blueprint("openai_chat", __name__)
-    blueprint.before_app_request(endpoint.refuse_when_off)
-    CHAT_COMPLETIONS.serve(blueprint, "create", endpoint.create)
-    MODELS.serve(blueprint, "models", endpoint.models)
-    MODEL.serve(blueprint, "model", endpoint.model)
-    return blueprint
+
+    def route(path: str, method: str, scope: Scope, view: View, summary: str) -> Route:
+        return Route(path, method, scope, view, summary, _limits, _SWITCH)
+
+    return Transport(
+        "openai_chat",
+        (
+            route(
+                "/v1/chat/completions",
+                "POST",
+                Scope.WRITE,
+                endpoint.create,
+                "An agent's answer to a conversation, whole or as a stream.",
+            ),
+            route("/v1/models", "GET", Scope.READ, endpoint.models, "The agents, as models."),
+            route("/v1/models/<path:model_id>", "GET", Scope.READ, endpoint.model, "One agent."),
+        ),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    chat = settings.chat
+    return Limits(chat.max_body_bytes, chat.body_timeout, chat.write_timeout, _SETTING)
 
 
 class _Endpoint:
@@ -53,15 +69,9 @@ class _Endpoint:
         self._gateway = gateway
         self._created = created
 
-    async def refuse_when_off(self) -> None:
-        """For every method, and so before any route is chosen."""
-        if _ours(request.path) and not self._gateway.settings.chat.enabled:
-            raise HttpRejection(Problem(404, _OFF, "endpoint_disabled"))
-
     async def create(self) -> Response:
         context = current()
-        settings = self._gateway.settings.chat
-        body = await read_object(request.body, context, settings, read_request)
+        body = await read_object(request.body, context, read_request)
         _refuse_model_header(context.headers)
         if ignored := _ignored(body, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
@@ -79,7 +89,7 @@ class _Endpoint:
             answer = await collect(events, context)
             return _json(completion(head, answer))
         frames = Frames(head, include_usage=body.include_usage)
-        feed = Feed(events, frames, context, patience=settings.keepalive)
+        feed = Feed(events, frames, context, patience=self._gateway.settings.chat.keepalive)
         return await streamed(feed, context)
 
     async def models(self) -> Response:
@@ -95,10 +105,6 @@ class _Endpoint:
         """The agents that the principal may use."""
         default = self._gateway.settings.agents.default
         return AgentDirectory(self._gateway.agents(principal), default.id)
-
-
-def _ours(path: str) -> bool:
-    return path in (CHAT_COMPLETIONS.rule, MODELS.rule) or path.startswith(MODELS.rule + "/")
 
 
 def _refuse_model_header(headers: Headers) -> None:
