@@ -14,9 +14,9 @@ from opensoul.adapters.transports.http.context import KEY, RequestContext
 from opensoul.adapters.transports.http.deadline import ReusableDeadline
 from opensoul.adapters.transports.http.middleware import Middleware
 from opensoul.adapters.transports.openai.chat.answers import Head
-from opensoul.adapters.transports.openai.chat.feed import Feed
 from opensoul.adapters.transports.openai.chat.sse import Frames
-from opensoul.adapters.transports.openai.chat.streams import streamed
+from opensoul.adapters.transports.openai.common.feed import Feed
+from opensoul.adapters.transports.openai.common.streams import streamed
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import Unauthenticated
 from opensoul.domain.models.calls import TextDelta

@@ -67,15 +67,18 @@ def _operation(route: Route) -> dict[str, Any]:
         "content": json_content({"$ref": SCHEMA_REF.format(model="Error")}),
     }
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name, _ in route.variables
+        *(
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name, _ in route.variables
+        ),
+        *stated.get("parameters", ()),
     ]
     return {
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "summary": route.summary,
         "security": security,
-        **({"parameters": parameters} if parameters else {}),
         **stated,
+        **({"parameters": parameters} if parameters else {}),
         "responses": {**stated.get("responses", {}), "default": failed},
     }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .....domain.agents import Agent, AgentDirectory
-from .request import DEFAULT_MODEL
 
+DEFAULT_MODEL = "opensoul"
+"""What a request without a `model` asks for: the default agent."""
 _SCRIPTED = "scripted"
 
 

@@ -8,7 +8,7 @@ from .....domain.errors import GatewayError, RunFailed
 from .....domain.runs import Aborted, Failed, error_of
 from .....domain.services import Events
 from ...http.context import RequestContext
-from .sse import Frames
+from .sse import RunFrames
 
 
 class Feed:
@@ -19,7 +19,7 @@ class Feed:
     __slots__ = ("_context", "_events", "_failure", "_frames", "_patience")
 
     def __init__(
-        self, events: Events, frames: Frames, context: RequestContext, *, patience: float
+        self, events: Events, frames: RunFrames, context: RequestContext, *, patience: float
     ) -> None:
         self._events = events
         self._frames = frames
