@@ -42,10 +42,10 @@ from opensoul.adapters.providers.openai.answer.stream import Answer
 from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.system.logging.setup import configure
-from opensoul.adapters.transports.openai.chat.answers import Answer as Collected
 from opensoul.adapters.transports.openai.chat.answers import Head, completion
-from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_asked
+from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_request
 from opensoul.adapters.transports.openai.chat.sse import Frames
+from opensoul.adapters.transports.openai.common import Answer as Collected
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import ModelTarget, Provider, TextDelta, Usage
 from opensoul.domain.ports import Turn
@@ -97,7 +97,7 @@ class Floor:
     async def create(self) -> Response:
         began, run_id = time.perf_counter(), new_id()
         body: dict[str, Any] = orjson.loads(await request.get_data())
-        asked = read_asked(body)
+        asked = read_request(body)
         if "checked" in self._duties:
             given = request.headers["Authorization"].removeprefix("Bearer ")
             if not hmac.compare_digest(hashlib.sha256(given.encode()).digest(), self._token):

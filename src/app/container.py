@@ -14,7 +14,6 @@ from pathlib import Path
 
 from dependency_injector.containers import DeclarativeContainer
 from dependency_injector.providers import Factory, Object, Provider, Singleton
-from quart import Blueprint
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, home_directory
 from ..adapters.providers.local.client import LocalModels
@@ -25,6 +24,7 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
+from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..domain.access import Lockout
@@ -136,7 +136,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
-    transports: Provider[list[Blueprint]] = Singleton(
+    transports: Provider[list[Transport]] = Singleton(
         making.transports, gateway, control, readiness, clock, settings, find_plugins
     )
     lifecycle: Provider[Lifecycle] = Singleton(

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from quart import Blueprint
-
 from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
 from ..adapters.persistence.common import Bounds, NoCatalog
 from ..adapters.persistence.memory import MemoryRunLog, MemoryStore
@@ -31,7 +29,7 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.transports import health
+from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -372,10 +370,10 @@ def transports(
     clock: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
-) -> list[Blueprint]:
-    return [
+) -> list[Transport]:
+    own = [
         openai_chat.transport(gateway, started_at=clock()),
         health.transport(readiness.check, readiness.degraded),
-        control.blueprint(),
-        *plugins.transports(gateway, settings().transports, find_plugins),
+        control.transport(),
     ]
+    return plugins.with_transports(own, gateway, settings().transports, find_plugins)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import recover
@@ -47,8 +48,6 @@ class Control(Protocol):
     def auth_changed(self) -> None: ...
 
     def begin_shutdown(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
@@ -103,8 +102,16 @@ class Lifecycle:
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
+        self._transports: Sequence[Transport] = ()
+        self._serving = AsyncExitStack()
+        """Stops the transports that were started."""
         self._stack = AsyncExitStack()
         self._started = False
+
+    def serve(self, transports: Sequence[Transport]) -> None:
+        """Start and stop these too. Without a call of this, as for a single turn of the command
+        line, no transport is started."""
+        self._transports = transports
 
     @property
     def settings(self) -> Settings:
@@ -144,6 +151,10 @@ class Lifecycle:
                 stack.push_async_callback(client.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)
+            stack.push_async_callback(self._serving.aclose)
+            for transport in self._transports:
+                await transport.start()
+                self._serving.push_async_callback(transport.stop)
             self._stack = stack.pop_all()
 
     def begin_drain(self) -> float:
@@ -167,9 +178,9 @@ class Lifecycle:
             await self._stack.aclose()
 
     async def _drain_runs(self, grace: float) -> None:
-        """Connections stay until the runs have ended, so that nobody misses how they did."""
+        """Connections stay until the runs have ended, so that clients get their last events."""
         await self._gateway.drain(grace)
-        await self._control.close()
+        await self._serving.aclose()
 
     async def _recover(self) -> None:
         recovered = await recover(self._run_log, self._catalog)

@@ -177,6 +177,10 @@ class Harness:
             clock=time.time,
             new_id=new_id,
         )
+        self.transports = (
+            openai_chat.transport(self.gateway, started_at=STARTED_AT),
+            health.transport(self.check),
+        )
         self.app = self._application()
 
     @property
@@ -193,9 +197,7 @@ class Harness:
 
     def _application(self) -> Quart:
         app = Quart("opensoul", static_folder=None)
-        app.register_blueprint(openai_chat.transport(self.gateway, started_at=STARTED_AT))
-        app.register_blueprint(health.transport(self.check))
-        install(app, self.gateway)
+        install(app, self.gateway, self.transports)
         return app
 
 

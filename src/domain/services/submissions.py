@@ -35,7 +35,7 @@ def make_run(
     binding = bind(
         settings.agents,
         model=request.model,
-        agent_header=request.agent_id,
+        agent_id=request.agent_id,
         session_key=request.session_key,
         user=request.user,
         source=request.source,

@@ -1,6 +1,6 @@
 """The control protocol as a reference: Markdown for people, JSON Schema for programs.
 
-Both are made from what the Gateway runs on: the frames, the route table, the parameters.
+Both are made from what the Gateway runs on: frames, methods, parameters, transports.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ..http.json_bounds import MAX_KEYS
-from ..method import Method
-from ..routes import METHODS, ROUTES
+from ..routes import Route
 from .broadcast import TICK_SECONDS
 from .connection import MAX_BUFFERED, MAX_HALF_OPEN, MAX_PER_ADDRESS, MAX_VALUES, Handlers
 from .handshake import MAX_PAYLOAD
@@ -22,6 +21,7 @@ from .protocol import (
     FRAME_BURST,
     FRAME_RATE,
     MAX_FRAMES_BEFORE_HELLO,
+    METHODS,
     NEWEST_PROTOCOL,
     OLDEST_PROTOCOL,
     SMALL_FRAME,
@@ -29,6 +29,7 @@ from .protocol import (
     ConnectParams,
     EventFrame,
     HelloOk,
+    Method,
     RequestFrame,
     ResponseFrame,
 )
@@ -127,7 +128,7 @@ dropped because the client read too slowly. The inner `seq` of `agent` and `chat
 """
 
 
-def render_protocol(handlers: Handlers) -> str:
+def render_protocol(handlers: Handlers, routes: Iterable[Route]) -> str:
     """The reference, as Markdown."""
     return "\n".join(
         (
@@ -136,7 +137,7 @@ def render_protocol(handlers: Handlers) -> str:
             *_methods(handlers),
             *_without_meaning(),
             *_events(),
-            *_routes(),
+            *_routes(routes),
         )
     )
 
@@ -216,13 +217,14 @@ def _events() -> Iterator[str]:
     yield ""
 
 
-def _routes() -> Iterator[str]:
+def _routes(routes: Iterable[Route]) -> Iterator[str]:
     yield "## HTTP routes\n"
-    yield "The same scopes, from the same table.\n"
-    yield "| route | methods | needs |\n|---|---|---|"
-    for route in ROUTES:
+    yield "The scopes are the same. [openapi.json](openapi.json) describes requests and answers.\n"
+    yield "| route | method | needs | setting that turns it on |\n|---|---|---|---|"
+    for route in routes:
         need = "nothing" if route.scope is None else f"`{route.scope.value}`"
-        yield f"| `{route.rule}` | {' '.join(route.methods)} | {need} |"
+        switch = "" if route.switch is None else f"`{route.switch.key}`"
+        yield f"| `{route.path}` | {route.method} | {need} | {switch} |"
     yield ""
 
 

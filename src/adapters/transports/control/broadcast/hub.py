@@ -158,6 +158,10 @@ class Hub:
             self._stopping = True
             self.broadcast("shutdown", {"reason": reason})
 
+    async def open(self) -> None:
+        """Let clients in, also after a `close`."""
+        self._stopping = False
+
     async def close(self) -> None:
         """End every connection, once all that was to be told is told; a disk that does not answer
         is not waited for."""
