@@ -37,7 +37,7 @@ from ..adapters.system.logging import LogBounds, LogRing
 from ..adapters.system.signatures import verify_signature
 from ..adapters.transports.control.plane import ControlPlane
 from ..domain.access import Lockout
-from ..domain.execution import AgentLoop, Lanes, LocalDispatcher
+from ..domain.execution import AgentLoop, Generations, Lanes, LocalDispatcher
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -128,6 +128,7 @@ class Container(DeclarativeContainer):
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
 
     # The domain.
+    generations: Provider[Generations] = Singleton(Generations, settings)
     lanes: Provider[Lanes] = Singleton(Lanes, Call(making.lane_limits, settings))
     dispatcher: Provider[RunDispatcher] = Singleton(
         LocalDispatcher,
@@ -136,12 +137,14 @@ class Container(DeclarativeContainer):
         run_log=run_log,
         lanes=lanes,
         settings=settings,
+        generations=generations,
         clock=clock,
         new_id=new_id,
     )
     gateway: Provider[Gateway] = Singleton(
         Gateway,
         settings=settings,
+        generations=generations,
         lockout=Singleton(Lockout, monotonic),
         dispatcher=dispatcher,
         run_log=run_log,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from opensoul.domain.agents import AgentDirectory
 from opensoul.domain.execution.dispatcher import LocalDispatcher
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.execution.lanes import Lanes
 from opensoul.domain.ports import AgentRunner
 from opensoul.domain.runs.events import TERMINAL, RunEvent
-from opensoul.domain.runs.spec import Run
+from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.settings import Settings
 from tests.fakes.domain import (
     FakeClock,
@@ -17,6 +19,7 @@ from tests.fakes.domain import (
     FakeRunLog,
     FakeRunner,
     FakeStore,
+    agent,
     answered,
     run,
     settings,
@@ -37,6 +40,11 @@ class Rig:
     patience: float = 10.0
 
     def __post_init__(self) -> None:
+        """There is an agent of the same name for each of the other runners."""
+        others = [agent(name, runner=name) for name in self.others]
+        self.settings = replace(
+            self.settings, agents=AgentDirectory([*self.settings.agents, *others], "main")
+        )
         self.lanes = Lanes(lambda: self.settings.lanes)
         self.dispatcher = LocalDispatcher(
             runners={"native": self.runner, **self.others},
@@ -44,12 +52,13 @@ class Rig:
             run_log=self.log,
             lanes=self.lanes,
             settings=lambda: self.settings,
+            generations=Generations(lambda: self.settings),
             clock=self.clock,
             new_id=self.new_id,
             patience=self.patience,
         )
 
-    async def end_of(self, run: Run) -> RunEvent:
+    async def end_of(self, run: RunSpec) -> RunEvent:
         """Dispatch the Run and wait for its terminal event."""
         self.dispatcher.dispatch(run)
         return await self.log.end_of(run.id)

@@ -10,12 +10,11 @@ import pytest
 import pytest_asyncio
 
 from opensoul.domain.models.calls import TextDelta
-from opensoul.domain.ports import Transcript
+from opensoul.domain.ports import RunContext
 from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, RunnerEvent, Started
-from opensoul.domain.runs.spec import Run
 from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
-from tests.fakes.domain import Gate, agent, answered, run
+from tests.fakes.domain import Gate, answered, run
 
 PATIENCE = 0.01
 ABANDONED = "Its runner did not stop within 0.01 s and was abandoned."
@@ -34,10 +33,10 @@ class DeafRunner:
         self.ended = asyncio.Event()
         self.cancelled = 0
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
             for event in self._first:
                 yield (event,)
@@ -65,7 +64,7 @@ class DeafRig(Rig):
         super().__init__(others={"deaf": self.deaf}, patience=patience)
 
     def begin(self, run_id: str = "run-1", *, timeout: float | None = None) -> None:
-        self.dispatcher.dispatch(run(run_id, agent=agent(runner="deaf", timeout=timeout)))
+        self.dispatcher.dispatch(run(run_id, agent_id="deaf", timeout=timeout))
 
     async def let_go(self) -> None:
         """The abandoned tasks come to their end, and have done nothing."""
@@ -195,7 +194,7 @@ async def test_a_run_that_is_aborted_while_its_runner_ends_is_not_stored() -> No
 class TalkativeRunner(DeafRunner):
     """Goes on telling after it was cancelled."""
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         while True:
             try:
                 self.reached.set()
@@ -207,7 +206,7 @@ class TalkativeRunner(DeafRunner):
 async def test_a_runner_that_goes_on_telling_is_stopped_at_its_next_word() -> None:
     runner = TalkativeRunner()
     rig = Rig(others={"talkative": runner})
-    rig.dispatcher.dispatch(run(agent=agent(runner="talkative")))
+    rig.dispatcher.dispatch(run(agent_id="talkative"))
     await runner.reached.wait()
 
     assert rig.dispatcher.abort("run-1", "Stop it.")

@@ -10,11 +10,10 @@ import pytest
 
 from opensoul.domain.errors import FailureKind, ModelFailed, StoreFailed
 from opensoul.domain.models.calls import ReasoningDelta, TextDelta
-from opensoul.domain.ports import Transcript
+from opensoul.domain.ports import RunContext
 from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, RunnerEvent
-from opensoul.domain.runs.spec import Run
 from tests.domain.rig import Rig
-from tests.fakes.domain import FakeRunner, Gate, agent, answered, run
+from tests.fakes.domain import FakeRunner, Gate, agent, answered, run, settings
 
 GENERIC = Failed("internal_error", "The run failed because of an internal error.")
 STOPPED = Aborted("stop it")
@@ -27,10 +26,10 @@ class StubbornRunner:
         self.gate = Gate()
         self._failure = failure
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
             await self.gate.pass_through()
         except asyncio.CancelledError:
@@ -65,7 +64,9 @@ async def meets_a_time_limit_of_the_runners_own(rig: Rig) -> RunEvent:
 
 
 async def has_a_runner_that_is_not_there(rig: Rig) -> RunEvent:
-    assert await rig.end_of(run(agent=agent(runner="nope"))) == GENERIC
+    rig.settings = settings([agent(runner="nope")])
+    assert await rig.end_of(run()) == GENERIC
+    rig.settings = settings()
     return GENERIC
 
 
@@ -78,13 +79,14 @@ async def ends_without_an_answer(rig: Rig) -> RunEvent:
 
 async def takes_too_long(rig: Rig) -> RunEvent:
     rig.runner.script("run-1", TextDelta("h"), Gate(), answered())
-    event = await rig.end_of(run(agent=agent(timeout=0.001)))
+    event = await rig.end_of(run(timeout=0.001))
     assert event == Failed("run_timeout", "The run took longer than the 0.001 s it may.")
     return event
 
 
 async def has_no_time_limit(rig: Rig) -> RunEvent:
-    return await rig.end_of(run(agent=agent(timeout=None)))
+    rig.settings = settings([agent(timeout=None)])
+    return await rig.end_of(run())
 
 
 async def cannot_read_its_history(rig: Rig) -> RunEvent:
@@ -250,7 +252,7 @@ async def test_an_aborted_run_is_told_as_aborted_whatever_its_runner_makes_of_it
 ) -> None:
     runner = StubbornRunner(failure)
     rig = Rig(others={"stubborn": runner})
-    rig.dispatcher.dispatch(run(agent=agent(runner="stubborn")))
+    rig.dispatcher.dispatch(run(agent_id="stubborn"))
     await runner.gate.reached.wait()
 
     assert rig.dispatcher.abort("run-1", "stop it")
@@ -269,10 +271,10 @@ class TidyRunner:
     def __init__(self) -> None:
         self.clearing_up = Gate()
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
             yield (answered(),)
         finally:
@@ -282,7 +284,7 @@ class TidyRunner:
 async def test_the_runner_is_closed_before_its_answer_is_stored_and_its_lane_is_free() -> None:
     runner = TidyRunner()
     rig = Rig(others={"tidy": runner})
-    rig.dispatcher.dispatch(run(agent=agent(runner="tidy")))
+    rig.dispatcher.dispatch(run(agent_id="tidy"))
     await runner.clearing_up.reached.wait()
     assert (rig.lanes.working, rig.store.turns) == (1, [])
 

@@ -19,11 +19,12 @@ from opensoul.domain.errors import (
     UnknownAgent,
     UnknownRun,
 )
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message, Role, text_message
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.runs.events import Finished, NumberedEvent
 from opensoul.domain.runs.records import record_of
-from opensoul.domain.runs.spec import OnLeave, Run, RunRequest
+from opensoul.domain.runs.spec import OnLeave, RunRequest, RunSpec
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
@@ -56,6 +57,7 @@ class Door:
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
+            generations=Generations(lambda: self.settings),
             lockout=Lockout(FakeClock()),
             dispatcher=self.dispatcher,
             run_log=self.log,
@@ -63,7 +65,7 @@ class Door:
             new_id=FakeIds(),
         )
 
-    def running(self, **changes: Any) -> Run:
+    def running(self, **changes: Any) -> RunSpec:
         """A Run that was accepted and has said a word."""
         accepted = run(**changes)
         self.dispatcher.dispatch(accepted)
@@ -97,7 +99,7 @@ def test_changed_settings_hold_for_the_next_request(source: Door) -> None:
 
     assert source.gateway.settings is source.settings
     assert [found.id for found in source.gateway.agents(READER)] == ["main", "gamma"]
-    assert source.gateway.submit(OPERATOR, ask(model="gamma")).agent.id == "gamma"
+    assert source.gateway.submit(OPERATOR, ask(model="gamma")).agent_id == "gamma"
 
 
 async def test_every_door_checks_its_scope(source: Door) -> None:
@@ -130,9 +132,9 @@ def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) -> Non
     accepted = source.gateway.submit(OPERATOR, request)
 
     assert source.dispatcher.runs == [accepted]
-    assert accepted == Run(
+    assert accepted == RunSpec(
         id="id-1",
-        agent=agent("beta"),
+        agent_id="beta",
         session_key=SessionKey("beta", "talk"),
         principal_id="operator",
         messages=(user("hello"),),
@@ -320,6 +322,7 @@ async def test_a_question_is_answered_from_door_to_store() -> None:
     gateway = Gateway(
         catalog=NoCatalog(),
         settings=lambda: rig.settings,
+        generations=Generations(lambda: rig.settings),
         lockout=Lockout(rig.clock),
         dispatcher=rig.dispatcher,
         run_log=rig.log,

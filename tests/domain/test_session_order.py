@@ -16,7 +16,7 @@ from opensoul.domain.sessions.changes import Expected
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.domain.slow_store import ADMIN, TALK, SlowOffice
-from tests.fakes.domain import Gate, agent, answered, run, settings, user
+from tests.fakes.domain import Gate, answered, run, settings, user
 
 MORE: dict[str, tuple[Any, ...]] = {"compact": (2,), "inject": ("by the way",)}
 LEFT = {
@@ -260,7 +260,7 @@ async def test_a_session_that_starts_over_by_its_age_does_so_behind_a_change(
     office.slow.gates["append"] = gate = Gate()
     injecting = begin(office, "inject")
     await gate.reached.wait()
-    office.dispatcher.dispatch(run("late", agent=agent(), messages=(user("and now?"),)))
+    office.dispatcher.dispatch(run("late", messages=(user("and now?"),)))
 
     gate.opened.set()
     await injecting

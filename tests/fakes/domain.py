@@ -19,10 +19,10 @@ from opensoul.domain.models.calls import (
     StopReason,
     Usage,
 )
-from opensoul.domain.ports import StoredSession, Transcript, Turn
+from opensoul.domain.ports import RunContext, StoredSession, Transcript, Turn
 from opensoul.domain.runs.events import TERMINAL, Answered, EventBatch, RunEvent, RunnerEvent
 from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, status_after
-from opensoul.domain.runs.spec import Run
+from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.sessions.history import newest_that_fit
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings
@@ -119,23 +119,23 @@ class FakeRunner:
         self._steps = steps
         self._own: dict[str, tuple[RunnerStep, ...]] = {}
         self._budget = budget
-        self.seen: list[tuple[Run, Transcript]] = []
-        self.measured: list[Run] = []
+        self.seen: list[tuple[RunSpec, Transcript]] = []
+        self.measured: list[RunSpec] = []
         """The Runs whose history budget was asked for."""
         self.working = 0
 
     def script(self, run_id: str, *steps: RunnerStep) -> None:
         self._own[run_id] = steps
 
-    def history_budget(self, run: Run) -> int:
-        self.measured.append(run)
+    def history_budget(self, context: RunContext) -> int:
+        self.measured.append(context.spec)
         return self._budget
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        self.seen.append((run, transcript))
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+        self.seen.append((context.spec, context.transcript))
         self.working += 1
         try:
-            for step in self._own.get(run.id, self._steps):
+            for step in self._own.get(context.spec.id, self._steps):
                 match step:
                     case Gate():
                         await step.pass_through()
@@ -336,19 +336,19 @@ class FakeDispatcher:
     """A RunDispatcher that executes nothing and remembers what it was told."""
 
     def __init__(self) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[RunSpec] = []
         self.aborted: list[tuple[str, str]] = []
         self.drained: list[float] = []
         self.refusal: Exception | None = None
 
     def dispatch(
-        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+        self, run: RunSpec, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
     ) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.runs.append(run)
 
-    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
+    def live(self, key: SessionKey | None = None) -> tuple[RunSpec, ...]:
         return tuple(run for run in self.runs if key is None or run.session_key == key)
 
     async def ended(self, run_id: str) -> None:
@@ -389,11 +389,11 @@ def agent(agent_id: str = "main", *models: ModelTarget, **changes: Any) -> Agent
     return replace(Agent(agent_id, agent_id.title(), models=models), **changes)
 
 
-def run(run_id: str = "run-1", **changes: Any) -> Run:
+def run(run_id: str = "run-1", **changes: Any) -> RunSpec:
     """A Run of the agent `main` in a lasting session, which says "hello"."""
-    made = Run(
+    made = RunSpec(
         id=run_id,
-        agent=agent(),
+        agent_id="main",
         session_key=SessionKey("main", "talk"),
         principal_id="operator",
         messages=(user("hello"),),

@@ -27,6 +27,7 @@ from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.byte_budget import NO_CHARGE, Charge
 from opensoul.domain.execution.dispatcher import LocalDispatcher
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.execution.lanes import Lanes
 from opensoul.domain.execution.loop import AgentLoop
 from opensoul.domain.models.calls import (
@@ -43,7 +44,7 @@ from opensoul.domain.models.calls import (
 from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
-from opensoul.domain.runs.spec import Run, RunRequest
+from opensoul.domain.runs.spec import RunRequest, RunSpec
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
 
@@ -95,14 +96,14 @@ class WatchedGateway(Gateway):
     """A Gateway whose principals hold only `scopes`, and that remembers what was submitted."""
 
     scopes = ALL_SCOPES
-    submitted: tuple[tuple[Principal, Run], ...] = ()
+    submitted: tuple[tuple[Principal, RunSpec], ...] = ()
 
     def authenticate(self, credential: Credential) -> Principal:
         return replace(super().authenticate(credential), scopes=self.scopes)
 
     def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
-    ) -> Run:
+    ) -> RunSpec:
         run = super().submit(principal, request, charge=charge)
         self.submitted += ((principal, run),)
         return run
@@ -159,18 +160,21 @@ class Harness:
             clients={"test": self.model, "scripted": self.model},
             cooldowns=Cooldowns(time.monotonic),
         )
+        self.generations = Generations(lambda: self.settings)
         self.dispatcher = LocalDispatcher(
             runners={"native": loop},
             store=self.store,
             run_log=self.run_log,
             lanes=self.lanes,
             settings=lambda: self.settings,
+            generations=self.generations,
             clock=time.time,
             new_id=new_id,
         )
         self.gateway = WatchedGateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
+            generations=self.generations,
             lockout=Lockout(time.monotonic),
             dispatcher=self.dispatcher,
             run_log=self.run_log,

@@ -23,6 +23,7 @@ from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
 from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.execution.dispatcher import LocalDispatcher
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.execution.lanes import Lanes
 from opensoul.domain.messages import Message
 from opensoul.domain.models.calls import Usage
@@ -74,17 +75,20 @@ class Bench:
             return self.settings
 
         times: dict[str, Any] = {"clock": self.clock, "new_id": self.new_id}
+        self.generations = Generations(current)
         self.dispatcher = LocalDispatcher(
             runners={"native": self.runner},
             store=self.store,
             run_log=self.log,
             lanes=Lanes(lambda: self.settings.lanes),
             settings=current,
+            generations=self.generations,
             **times,
         )
         self.gateway = Gateway(
             catalog=self.store,
             settings=current,
+            generations=self.generations,
             lockout=Lockout(self.clock),
             dispatcher=self.dispatcher,
             run_log=self.log,

@@ -14,6 +14,7 @@ from opensoul.adapters.transports.control.protocol.problems import ConnectReject
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.devices.proofs import Claim
 from opensoul.domain.access.lockout import Lockout
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.models.calls import Secret
 from opensoul.domain.services.devices import Devices
 from opensoul.domain.services.gateway import Gateway
@@ -45,6 +46,7 @@ class Bench:
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
+            generations=Generations(lambda: self.settings),
             lockout=self.lockout,
             dispatcher=FakeDispatcher(),
             run_log=FakeRunLog(),

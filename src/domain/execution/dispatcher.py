@@ -19,10 +19,10 @@ from ..ports import (
     Clock,
     CurrentSettings,
     NewId,
+    RunContext,
     RunLog,
     SessionStore,
     StoredSession,
-    Transcript,
     Turn,
 )
 from ..runs import (
@@ -31,13 +31,15 @@ from ..runs import (
     Answered,
     Failed,
     Finished,
-    Run,
     RunEvent,
+    RunSpec,
     Started,
     failed_event,
     record_of,
 )
-from ..sessions import SessionKey, SessionSettingsMap, applied_to, check_send, is_stale, unstored
+from ..sessions import SessionKey, SessionSettingsMap, check_send, is_stale, unstored
+from .execution import NOTHING_CHOSEN, execution_of
+from .generations import Generations
 from .lanes import Lanes
 from .live_runs import LiveRun, abandoned_event, terminal_event
 
@@ -69,6 +71,7 @@ class LocalDispatcher:
         run_log: RunLog,
         lanes: Lanes,
         settings: CurrentSettings,
+        generations: Generations,
         clock: Clock,
         new_id: NewId,
         patience: float = _PATIENCE,
@@ -78,6 +81,7 @@ class LocalDispatcher:
         self._run_log = run_log
         self._lanes = lanes
         self._settings = settings
+        self._generations = generations
         self._clock = clock
         self._new_id = new_id
         self._patience = patience
@@ -92,17 +96,17 @@ class LocalDispatcher:
         return len(self._live)
 
     def dispatch(
-        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+        self, spec: RunSpec, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
     ) -> None:
         if self._draining:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
-        place = self._lanes.enter(str(run.session_key))
+        place = self._lanes.enter(str(spec.session_key))
         try:
-            self._run_log.open(record_of(run, fingerprint=fingerprint))
+            self._run_log.open(record_of(spec, fingerprint=fingerprint))
         except BaseException:
             place.leave()
             raise
-        live = self._live[run.id] = LiveRun(run, place, on_end)
+        live = self._live[spec.id] = LiveRun(spec, place, on_end)
         self._idle.clear()
         self._begin(live, self._execute(live))
 
@@ -110,9 +114,9 @@ class LocalDispatcher:
         live = self._live.get(run_id)
         return live is not None and self._stop(live, Aborted(reason))
 
-    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
-        runs = (live.run for live in self._live.values())
-        return tuple(run for run in runs if key is None or run.session_key == key)
+    def live(self, key: SessionKey | None = None) -> tuple[RunSpec, ...]:
+        runs = (live.spec for live in self._live.values())
+        return tuple(spec for spec in runs if key is None or spec.session_key == key)
 
     async def ended(self, run_id: str) -> None:
         live = self._live.get(run_id)
@@ -131,8 +135,8 @@ class LocalDispatcher:
         place = self._lanes.enter_to_change(str(key))
         try:
             if stop is not None:
-                for run in reversed(self.live(key)):
-                    self.abort(run.id, stop)
+                for spec in reversed(self.live(key)):
+                    self.abort(spec.id, stop)
             async with asyncio.timeout(patience):
                 await place.turn()
             task = asyncio.create_task(work(), name=f"change of session {key}")
@@ -171,57 +175,57 @@ class LocalDispatcher:
         return True
 
     async def _execute(self, live: LiveRun) -> Finished:
-        loop, run = asyncio.get_running_loop(), live.run
+        loop, spec = asyncio.get_running_loop(), live.spec
         accepted = loop.time()
         await live.place.turn()
-        runner = self._runners[run.agent.runner]
+        agent = execution_of(spec, self._generations.find(spec.generation)).agent
+        live.runner = agent.runner
+        runner = self._runners[agent.runner]
         started = loop.time()
         await self._store.check_writable()
-        session, run = await self._bind_history(run, runner)
+        session, context = await self._bind_history(RunContext(spec, agent), runner)
         times = Started(queued=started - accepted, history=loop.time() - started)
-        self._run_log.append(run.id, times)
-        transcript = Transcript() if session is None else session.tail
-        if run.agent.timeout is not None:
-            live.set_timer(run.agent.timeout, self._run_out_of_time, live, run.agent.timeout)
-        answered = await self._answer(live, run, session, runner.run(run, transcript))
-        return await self._conclude(live, run, session, answered)
+        self._run_log.append(spec.id, times)
+        limit = context.agent.timeout
+        if limit is not None:
+            live.set_timer(limit, self._run_out_of_time, live, limit)
+        answered = await self._answer(live, context.spec, session, runner.run(context))
+        return await self._conclude(live, context.spec, session, answered)
 
     async def _bind_history(
-        self, run: Run, runner: AgentRunner
-    ) -> tuple[StoredSession | None, Run]:
+        self, context: RunContext, runner: AgentRunner
+    ) -> tuple[StoredSession | None, RunContext]:
         """The session that the Run goes on with, None for a new transcript; and what it adds."""
-        if run.one_off:
-            return None, self._set_up(run, {})
-        added = replace(run, messages=unstored(run.messages))
-        session = await self._store.load(run.session_key, runner.history_budget(added))
+        spec = context.spec
+        if spec.one_off:
+            return None, self._set_up(spec, NOTHING_CHOSEN)
+        added = replace(spec, messages=unstored(spec.messages))
+        budget = runner.history_budget(replace(context, spec=added))
+        session = await self._store.load(spec.session_key, budget)
         if session is None:
-            return None, self._set_up(run, {})
-        run = self._set_up(run, session.settings)
-        if session.message_count and is_stale(
-            run.session_key,
+            return None, self._set_up(spec, NOTHING_CHOSEN)
+        if not session.message_count:
+            return session, self._set_up(spec, session.settings)
+        if is_stale(
+            spec.session_key,
             self._settings().sessions,
             updated_at=session.updated_at,
             now=self._clock(),
         ):
-            return None, run
-        if not session.message_count:
-            return session, run
-        return session, replace(run, messages=added.messages)
+            return None, self._set_up(spec, session.settings)
+        return session, replace(self._set_up(added, session.settings), transcript=session.tail)
 
-    def _set_up(self, run: Run, chosen: SessionSettingsMap) -> Run:
-        """The Run with what was chosen for its Session, and for itself. Raises SendBlocked."""
-        settings = self._settings()
-        check_send(run.session_key, settings.sessions.send_policy, chosen.get("sendPolicy"))
-        if run.thinking is not None:
-            chosen = {**chosen, "thinkingLevel": run.thinking}
-        if not chosen:
-            return run
-        return replace(run, agent=applied_to(run.agent, chosen, settings.models))
+    def _set_up(self, spec: RunSpec, chosen: SessionSettingsMap) -> RunContext:
+        """What the runner gets, with what was chosen for the Session. Raises SendBlocked."""
+        policy = self._settings().sessions.send_policy
+        check_send(spec.session_key, policy, chosen.get("sendPolicy"))
+        execution = execution_of(spec, self._generations.find(spec.generation), chosen)
+        return RunContext(spec, execution.agent)
 
     async def _answer(
         self,
         live: LiveRun,
-        run: Run,
+        spec: RunSpec,
         session: StoredSession | None,
         answer: AsyncGenerator[Sequence[TextDelta | ReasoningDelta | Answered]],
     ) -> Answered:
@@ -236,11 +240,11 @@ class LocalDispatcher:
                 last = told[-1]
                 said = told[:-1] if isinstance(last, Answered) else told
                 if said:
-                    self._run_log.append(run.id, *cast(Sequence[RunEvent], said))
+                    self._run_log.append(spec.id, *cast(Sequence[RunEvent], said))
                 if isinstance(last, Answered):
                     answered = last
                     live.set_timer(
-                        self._patience, self._conclude_without_runner, live, run, session, last
+                        self._patience, self._conclude_without_runner, live, spec, session, last
                     )
                     break
         if live.stopping is not None or live.task is not task:
@@ -251,27 +255,29 @@ class LocalDispatcher:
         return answered
 
     async def _conclude(
-        self, live: LiveRun, run: Run, session: StoredSession | None, answered: Answered
+        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
     ) -> Finished:
         live.committing = True
-        await self._commit(run, session, answered)
+        await self._commit(spec, session, answered)
         return Finished(answered.stop, answered.usage, answered.model)
 
-    async def _commit(self, run: Run, session: StoredSession | None, answered: Answered) -> None:
+    async def _commit(
+        self, spec: RunSpec, session: StoredSession | None, answered: Answered
+    ) -> None:
         turn = Turn(
-            key=run.session_key,
+            key=spec.session_key,
             session_id=self._new_id() if session is None else session.session_id,
-            run_id=run.id,
+            run_id=spec.id,
             at=self._clock(),
-            messages=(*run.messages, *answered.messages),
+            messages=(*spec.messages, *answered.messages),
             model=answered.model,
             usage=answered.usage,
-            one_off=run.one_off,
+            one_off=spec.one_off,
         )
         await self._store.append(turn)
         if content_log.isEnabledFor(logging.INFO):
             said = [f"{message.role}: {message.text}" for message in turn.messages]
-            content_log.info("a turn was stored", extra={"run": run.id, "messages": said})
+            content_log.info("a turn was stored", extra={"run": spec.id, "messages": said})
 
     def _run_out_of_time(self, live: LiveRun, limit: float) -> None:
         error = RunTimedOut(f"The run took longer than the {limit:g} s it may.")
@@ -293,12 +299,12 @@ class LocalDispatcher:
             self._end(live, abandoned_event(live.stopping, patience))
 
     def _conclude_without_runner(
-        self, live: LiveRun, run: Run, session: StoredSession | None, answered: Answered
+        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
     ) -> None:
         """The answer is complete, but its runner does not end: store the answer all the same."""
         if self._disown(live, self._patience):
             live.committing = True
-            self._begin(live, self._conclude(live, run, session, answered))
+            self._begin(live, self._conclude(live, spec, session, answered))
 
     def _disown(self, live: LiveRun, patience: float) -> bool:
         """Take the Run from its task, which goes on. False when the task has just ended."""
@@ -310,13 +316,13 @@ class LocalDispatcher:
         task.cancel()
         logger.error(
             "a runner did not stop and was abandoned",
-            extra={"run": live.run.id, "runner": live.run.agent.runner, "seconds": patience},
+            extra={"run": live.spec.id, "runner": live.runner, "seconds": patience},
         )
         return True
 
     def _begin(self, live: LiveRun, execution: Coroutine[Any, Any, Finished]) -> None:
         # In a context of its own: a Run and what it starts do not keep the request that began it.
-        live.task = asyncio.create_task(execution, name=f"run {live.run.id}", context=Context())
+        live.task = asyncio.create_task(execution, name=f"run {live.spec.id}", context=Context())
         # Not in the task itself: a task cancelled before its first step never runs a line of it.
         live.task.add_done_callback(partial(self._settle, live))
 
@@ -325,7 +331,7 @@ class LocalDispatcher:
         if task in self._abandoned:
             self._abandoned.discard(task)
             error = None if task.cancelled() else task.exception()
-            extra = {"run": live.run.id, "runner": live.run.agent.runner}
+            extra = {"run": live.spec.id, "runner": live.runner}
             logger.warning("an abandoned runner has ended", exc_info=error, extra=extra)
         else:
             self._end(live, terminal_event(live, task))
@@ -335,11 +341,11 @@ class LocalDispatcher:
         live.place.leave()
         live.clear_timer()
         live.task = None
-        del self._live[live.run.id]
+        del self._live[live.spec.id]
         if not self._live:
             self._idle.set()
         if live.on_end is not None:
             live.on_end()
-        self._run_log.append(live.run.id, event)
+        self._run_log.append(live.spec.id, event)
         if live.ended is not None:
             live.ended.set()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVarTuple
 
 from ..errors import GatewayError
-from ..runs import Aborted, Failed, Finished, Run, RunEvent, failed_event
+from ..runs import Aborted, Failed, Finished, RunEvent, RunSpec, failed_event
 from .lanes import Place
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,11 @@ Ts = TypeVarTuple("Ts")
 class LiveRun:
     """`task` executes the Run. Another task is a task that was abandoned: it may do nothing."""
 
-    run: Run
+    spec: RunSpec
     place: Place
     on_end: Callable[[], None] | None = None
+    runner: str = ""
+    """The name of its agent's runner."""
     task: asyncio.Task[Finished] | None = None
     stopping: Aborted | Failed | None = None
     """The terminal event of a Run that is being stopped."""
@@ -55,7 +57,7 @@ def terminal_event(live: LiveRun, task: asyncio.Task[Finished]) -> RunEvent:
     if error is None:
         return task.result()
     if not isinstance(error, GatewayError):
-        logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.run.id})
+        logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.spec.id})
     if live.stopping is not None:
         return live.stopping  # The error is only how the runner stopped.
     if isinstance(error, GatewayError):

@@ -5,7 +5,7 @@ from .access import DeviceBook
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .models import ModelClient
-from .runners import AgentRunner
+from .runners import AgentRunner, RunContext
 from .runs import RunDispatcher, RunLog
 from .sessions import SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
@@ -19,6 +19,7 @@ __all__ = [
     "DeviceBook",
     "ModelClient",
     "NewId",
+    "RunContext",
     "RunDispatcher",
     "RunLog",
     "SessionCatalog",

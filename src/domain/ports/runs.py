@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from ..runs import EventBatch, Run, RunEvent, RunPage, RunQuery, RunRecord
+from ..runs import EventBatch, RunEvent, RunPage, RunQuery, RunRecord, RunSpec
 from ..sessions import SessionKey
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class RunDispatcher(Protocol):
     """Gets each Run executed once, in the order of its Session."""
 
     def dispatch(
-        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
+        self, spec: RunSpec, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
     ) -> None:
         """Take the Run. Raises SessionBusy, GatewayBusy or ShuttingDown, and then has not taken
         it. Returns at once; what happens is told in the RunLog. `on_end` is called once the Run,
@@ -94,7 +94,7 @@ class RunDispatcher(Protocol):
         """Stop the Run, queued or running. False when there is nothing (left) to stop."""
         ...
 
-    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
+    def live(self, key: SessionKey | None = None) -> tuple[RunSpec, ...]:
         """The Runs without a terminal event, of a Session or all, in the order they came."""
         ...
 

@@ -17,7 +17,7 @@ from .events import (
     failed_event,
 )
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
-from .spec import CONTENT, OnLeave, Run, RunRequest
+from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
 __all__ = [
     "CONTENT",
@@ -30,12 +30,12 @@ __all__ = [
     "Finished",
     "NumberedEvent",
     "OnLeave",
-    "Run",
     "RunEvent",
     "RunPage",
     "RunQuery",
     "RunRecord",
     "RunRequest",
+    "RunSpec",
     "RunStatus",
     "RunnerEvent",
     "Started",

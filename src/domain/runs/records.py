@@ -8,7 +8,7 @@ from enum import StrEnum
 from ..errors import RunInterrupted
 from ..sessions import SessionKey
 from .events import Aborted, Failed, Finished, RunEvent, Started
-from .spec import OnLeave, Run
+from .spec import OnLeave, RunSpec
 
 
 class RunStatus(StrEnum):
@@ -67,17 +67,17 @@ class RunPage:
     next_cursor: str | None = None
 
 
-def record_of(run: Run, *, fingerprint: str = "") -> RunRecord:
+def record_of(spec: RunSpec, *, fingerprint: str = "") -> RunRecord:
     """The record that a Run begins with."""
     return RunRecord(
-        id=run.id,
-        session_key=run.session_key,
-        agent_id=run.agent.id,
-        principal_id=run.principal_id,
-        source=run.source,
-        on_leave=run.on_leave,
+        id=spec.id,
+        session_key=spec.session_key,
+        agent_id=spec.agent_id,
+        principal_id=spec.principal_id,
+        source=spec.source,
+        on_leave=spec.on_leave,
         fingerprint=fingerprint,
-        accepted_at=run.accepted_at,
+        accepted_at=spec.accepted_at,
     )
 
 

@@ -22,6 +22,7 @@ from ..agents import Agent
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..concurrency import image_bytes, off_loop, shielded
 from ..errors import UnknownRun
+from ..execution import Generations
 from ..messages import Role
 from ..models import ModelTarget
 from ..ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
@@ -29,16 +30,16 @@ from ..runs import (
     TERMINAL,
     EventBatch,
     OnLeave,
-    Run,
     RunPage,
     RunQuery,
     RunRecord,
     RunRequest,
+    RunSpec,
     record_of,
 )
 from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
-from .submissions import Submission, check_key, fingerprint, make_run, repeated
+from .submissions import Submission, check_key, fingerprint, make_spec, repeated
 
 MAX_RUNS_LISTED = 500
 _NEWEST = 20
@@ -61,6 +62,7 @@ class Gateway:
         self,
         *,
         settings: CurrentSettings,
+        generations: Generations,
         lockout: Lockout,
         dispatcher: RunDispatcher,
         run_log: RunLog,
@@ -69,6 +71,7 @@ class Gateway:
         new_id: NewId,
     ) -> None:
         self._settings = settings
+        self._generations = generations
         self._lockout = lockout
         self._dispatcher = dispatcher
         self._run_log = run_log
@@ -118,18 +121,19 @@ class Gateway:
 
     def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
-    ) -> Run:
+    ) -> RunSpec:
         """Accept a Run, or refuse it before anything has happened. An accepted Run holds `charge`
         until it has ended.
 
         Raises Forbidden, InvalidRequest and its kinds, SessionBusy, GatewayBusy, ShuttingDown.
         """
         authorize(principal, Scope.WRITE)
-        run = self._make(principal, request, self._new_id())
-        self._dispatch(run, charge)
+        settings = self._settings()
+        spec = self._make(principal, request, settings, self._new_id())
+        self._dispatch(spec, settings, charge)
         if self._on_run:
-            self._tell(record_of(run))
-        return run
+            self._tell(record_of(spec))
+        return spec
 
     async def submit_once(
         self,
@@ -147,15 +151,16 @@ class Gateway:
         anybody else hears of that. Raises as `submit` does, and KeyReused.
         """
         authorize(principal, Scope.WRITE)
-        run = self._make(principal, request, check_key(idempotency_key))
-        await self._refuse_blocked(run)
-        asked = await off_loop(image_bytes(run.messages), partial(fingerprint, request, run))
+        settings = self._settings()
+        spec = self._make(principal, request, settings, check_key(idempotency_key))
+        await self._refuse_blocked(spec)
+        asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         charge.keep()
-        return await shielded(self._begin_once(run, asked, accepted, charge))
+        return await shielded(self._begin_once(spec, settings, asked, accepted, charge))
 
     def follow(
-        self, principal: Principal, run: Run | RunRecord, after: int = 0, *, kept: bool = False
+        self, principal: Principal, run: RunSpec | RunRecord, after: int = 0, *, kept: bool = False
     ) -> Following:
         """The Run's events numbered above `after`, to be read within the context that this is.
 
@@ -168,10 +173,10 @@ class Gateway:
         read = self._run_log.follow_kept if kept else self._run_log.follow
         return Following(self, run, read(run.id, after))
 
-    def _enter(self, run: Run | RunRecord) -> None:
+    def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
 
-    def _leave(self, run: Run | RunRecord, ended: bool) -> None:
+    def _leave(self, run: RunSpec | RunRecord, ended: bool) -> None:
         self._followers[run.id] -= 1
         if not self._followers[run.id]:
             del self._followers[run.id]
@@ -241,7 +246,7 @@ class Gateway:
         stopped = [run.id for run in runs if self._dispatcher.abort(run.id, reason)]
         return tuple(reversed(stopped))
 
-    def active(self, principal: Principal, key: SessionKey | None = None) -> tuple[Run, ...]:
+    def active(self, principal: Principal, key: SessionKey | None = None) -> tuple[RunSpec, ...]:
         """The Runs that have not ended, of a Session or all, in their order. Raises Forbidden."""
         authorize(principal, Scope.READ)
         return self._dispatcher.live(key)
@@ -255,41 +260,48 @@ class Gateway:
         """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
         await self._dispatcher.drain(grace)
 
-    def _make(self, principal: Principal, request: RunRequest, run_id: str) -> Run:
-        return make_run(
-            request,
-            self._settings(),
-            run_id=run_id,
-            principal_id=principal.id,
-            at=self._clock(),
+    def _make(
+        self, principal: Principal, request: RunRequest, settings: Settings, run_id: str
+    ) -> RunSpec:
+        return make_spec(
+            request, settings, run_id=run_id, principal_id=principal.id, at=self._clock()
         )
 
-    async def _refuse_blocked(self, run: Run) -> None:
+    async def _refuse_blocked(self, spec: RunSpec) -> None:
         """Before anything happens; a Run of `submit` is looked at when its Session is read."""
-        info = await self._catalog.find(run.session_key)
+        info = await self._catalog.find(spec.session_key)
         own = None if info is None else info.settings.get("sendPolicy")
-        check_send(run.session_key, self._settings().sessions.send_policy, own)
+        check_send(spec.session_key, self._settings().sessions.send_policy, own)
 
-    def _dispatch(self, run: Run, charge: Charge, fingerprint: str = "") -> None:
+    def _dispatch(
+        self, spec: RunSpec, settings: Settings, charge: Charge, fingerprint: str = ""
+    ) -> None:
         charge.keep()
+        self._generations.hold(settings)
+        released = partial(self._release, spec.generation, charge)
         try:
-            self._dispatcher.dispatch(run, fingerprint=fingerprint, on_end=charge.release)
+            self._dispatcher.dispatch(spec, fingerprint=fingerprint, on_end=released)
         except BaseException:
-            charge.release()
+            released()
             raise
 
+    def _release(self, generation: str, charge: Charge) -> None:
+        """This process no longer has the Run."""
+        self._generations.release(generation)
+        charge.release()
+
     async def _begin_once(
-        self, run: Run, asked: str, accepted: OnRun | None, charge: Charge
+        self, spec: RunSpec, settings: Settings, asked: str, accepted: OnRun | None, charge: Charge
     ) -> Submission:
-        record = record_of(run, fingerprint=asked)
+        record = record_of(spec, fingerprint=asked)
         try:
             known = await self._run_log.reserve(record)
             if known is not None:
                 return repeated(known, asked)
             try:
-                self._dispatch(run, charge, asked)
+                self._dispatch(spec, settings, charge, asked)
             except BaseException:
-                await self._run_log.release(run.id)
+                await self._run_log.release(spec.id)
                 raise
         finally:
             charge.release()
@@ -308,7 +320,7 @@ class Following:
 
     __slots__ = ("_ended", "_events", "_gateway", "_run")
 
-    def __init__(self, gateway: Gateway, run: Run | RunRecord, events: Events) -> None:
+    def __init__(self, gateway: Gateway, run: RunSpec | RunRecord, events: Events) -> None:
         self._gateway = gateway
         self._run = run
         self._events = events

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .....domain.errors import RunFailed
 from .....domain.models import ReasoningDelta, TextDelta, Usage
-from .....domain.runs import Aborted, Failed, Finished, Run, error_of
+from .....domain.runs import Aborted, Failed, Finished, RunSpec, error_of
 from .....domain.services import Events
 from ...http.context import RequestContext
 from ...http.json_text import dumps
@@ -21,7 +21,7 @@ class Head:
     model: str
 
 
-def head_of(run: Run, model: str) -> Head:
+def head_of(run: RunSpec, model: str) -> Head:
     """The head of the answer to `run`; `model` is the string that was asked for."""
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
 

@@ -9,7 +9,7 @@ from typing import Any
 from ......domain.access import Principal
 from ......domain.errors import UnknownRun
 from ......domain.messages import Role
-from ......domain.runs import Run
+from ......domain.runs import RunSpec
 from ......domain.services import Gateway
 from ......domain.sessions import SessionKey
 from ...broadcast import sender_key
@@ -64,7 +64,7 @@ class Inputs:
             return False
 
 
-def _waiting(run: Run) -> dict[str, Any]:
+def _waiting(run: RunSpec) -> dict[str, Any]:
     accepted_at = int(run.accepted_at * 1_000)
     return {
         "id": sender_key(run.id),
