@@ -26,7 +26,7 @@ def transport(gateway: Gateway) -> Blueprint:
     async def say(agent_id: str) -> Response:
         question = text_message(Role.USER, await request.get_data(as_text=True))
         asked = RunRequest(messages=(question,), agent_id=agent_id, source="plain")
-        run = gateway.submit(principal(), asked)
+        run = await gateway.submit(principal(), asked)
         answer: list[str] = []
         async with gateway.follow(principal(), run) as events:
             async for told in events:  # One event or several: all there are at the moment.

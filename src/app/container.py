@@ -26,6 +26,7 @@ from ..adapters.config import (
     home_directory,
     locate,
 )
+from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
 from ..adapters.providers.scripted import Scripted
@@ -37,7 +38,7 @@ from ..adapters.system.logging import LogBounds, LogRing
 from ..adapters.system.signatures import verify_signature
 from ..adapters.transports.control.plane import ControlPlane
 from ..domain.access import Lockout
-from ..domain.execution import AgentLoop, Generations, Lanes, LocalDispatcher
+from ..domain.execution import AgentLoop, Executor, Generations
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -45,8 +46,7 @@ from ..domain.ports import (
     CurrentSettings,
     ModelClient,
     NewId,
-    RunDispatcher,
-    RunLog,
+    RunEvents,
     SessionCatalog,
     SessionStore,
 )
@@ -119,7 +119,7 @@ class Container(DeclarativeContainer):
     # Where things are kept.
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock, monotonic)
+    run_events: Provider[RunEvents] = Singleton(making.run_events, settings, clock, monotonic)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     config_file: Provider[ConfigFile] = Singleton(ConfigEditor, inputs, locations)
     workspaces: Provider[Workspaces] = Singleton(
@@ -130,24 +130,33 @@ class Container(DeclarativeContainer):
     # The domain.
     generations: Provider[Generations] = Singleton(Generations, settings)
     lanes: Provider[Lanes] = Singleton(Lanes, Call(making.lane_limits, settings))
-    dispatcher: Provider[RunDispatcher] = Singleton(
-        LocalDispatcher,
+    queue: Provider[LocalQueue] = Singleton(
+        LocalQueue, rows=run_events, lanes=lanes, clock=clock, steady=monotonic
+    )
+    executor: Provider[Executor] = Singleton(
+        Executor,
+        owner=Call(making.owner, new_id),
         runners=runners,
         store=store,
-        run_log=run_log,
-        lanes=lanes,
+        catalog=catalog,
+        queue=queue,
+        signals=queue,
+        run_events=run_events,
         settings=settings,
         generations=generations,
         clock=clock,
         new_id=new_id,
+        lease=queue.provided.lease,
     )
     gateway: Provider[Gateway] = Singleton(
         Gateway,
         settings=settings,
         generations=generations,
         lockout=Singleton(Lockout, monotonic),
-        dispatcher=dispatcher,
-        run_log=run_log,
+        queue=queue,
+        signals=queue,
+        executor=executor,
+        run_events=run_events,
         catalog=catalog,
         clock=clock,
         new_id=new_id,
@@ -158,7 +167,7 @@ class Container(DeclarativeContainer):
         settings=settings,
         store=store,
         catalog=catalog,
-        dispatcher=dispatcher,
+        queue=queue,
         clock=clock,
         new_id=new_id,
     )
@@ -169,7 +178,7 @@ class Container(DeclarativeContainer):
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
     readiness: Provider[Readiness] = Singleton(
-        Readiness, store=store, run_log=run_log, supervisor=supervisor
+        Readiness, store=store, run_events=run_events, supervisor=supervisor
     )
     control: Provider[ControlPlane] = Singleton(
         ControlPlane,
@@ -200,8 +209,8 @@ class Container(DeclarativeContainer):
         settings=settings,
         lock=lock,
         store=store,
-        catalog=catalog,
-        run_log=run_log,
+        executor=executor,
+        run_events=run_events,
         devices=devices,
         control=control,
         models=models,

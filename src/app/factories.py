@@ -14,8 +14,8 @@ from quart import Blueprint
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides
 from ..adapters.persistence.common import Bounds, NoCatalog
-from ..adapters.persistence.memory import MemoryRunLog, MemoryStore
-from ..adapters.persistence.sqlite.runs import SqliteRunLog
+from ..adapters.persistence.memory import MemoryRunEvents, MemoryStore
+from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.persistence.sqlite.sessions import SqliteStore
 from ..adapters.system.files import DeviceFile, MemoryDeviceBook, StateLock, TokenFile
 from ..adapters.system.logging import LogBounds, LogRing, configure
@@ -24,7 +24,7 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.ports import Clock, CurrentSettings, RunLog, SessionCatalog, SessionStore
+from ..domain.ports import Clock, CurrentSettings, NewId, SessionCatalog, SessionStore
 from ..domain.ports.access import DeviceBook
 from ..domain.services import Gateway
 from ..domain.settings import LaneSettings
@@ -71,20 +71,27 @@ def catalog(store: SessionStore) -> SessionCatalog:
     return store if isinstance(store, SessionCatalog) else NoCatalog()
 
 
-def run_log(settings: CurrentSettings, clock: Clock, steady: Clock) -> RunLog:
+def run_events(
+    settings: CurrentSettings, clock: Clock, steady: Clock
+) -> MemoryRunEvents | SqliteRunEvents:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
     if chosen.store.memory:
         # So long, and so many, may a client send the same request again.
         bounds = Bounds(finished=1_000, seconds=300.0)
-        return MemoryRunLog(clock=clock, bounds=bounds, steady=steady)
-    return SqliteRunLog(
+        return MemoryRunEvents(clock=clock, bounds=bounds, steady=steady)
+    return SqliteRunEvents(
         Path(chosen.store.path).with_name("runs.sqlite3"),
         clock=clock,
         steady=steady,
         keep_seconds=chosen.runs.keep_seconds,
         keep_bytes=chosen.runs.keep_bytes,
     )
+
+
+def owner(new_id: NewId) -> str:
+    """The name of this process among those that execute Runs: never that of an earlier one."""
+    return new_id()
 
 
 def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:

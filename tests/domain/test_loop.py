@@ -63,7 +63,7 @@ def of(*models: ModelTarget, instructions: str = "", **changes: Any) -> RunConte
 async def told(
     runner: AgentRunner, context: RunContext, transcript: Transcript = NOTHING
 ) -> list[RunnerEvent]:
-    """What the runner tells; like the dispatcher, it closes the stream once it is answered."""
+    """What the runner tells; like the executor, it closes the stream once it is answered."""
     events: list[RunnerEvent] = []
     async with aclosing(runner.run(replace(context, transcript=transcript))) as stream:
         async for told in stream:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from opensoul.domain.agents import Agent, AgentDirectory
-from opensoul.domain.errors import UnknownRun
+from opensoul.domain.errors import LeaseLost, ShuttingDown, UnknownRun
 from opensoul.domain.messages import Message, Role, text_message
 from opensoul.domain.models.calls import (
     ModelEvent,
@@ -19,9 +19,21 @@ from opensoul.domain.models.calls import (
     StopReason,
     Usage,
 )
-from opensoul.domain.ports import RunContext, StoredSession, Transcript, Turn
-from opensoul.domain.runs.events import TERMINAL, Answered, EventBatch, RunEvent, RunnerEvent
-from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, status_after
+from opensoul.domain.ports import RunContext, StoredSession, Transcript, Turn, Worker
+from opensoul.domain.runs.claims import Claim, Submission
+from opensoul.domain.runs.events import (
+    TERMINAL,
+    Aborted,
+    Answered,
+    EventBatch,
+    Failed,
+    Finished,
+    RunEvent,
+    RunnerEvent,
+    Started,
+    Waiting,
+)
+from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, record_of, status_after
 from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.sessions.history import newest_that_fit
 from opensoul.domain.sessions.keys import SessionKey
@@ -205,8 +217,8 @@ class FakeStore:
         pass
 
 
-class FakeRunLog:
-    """A RunLog that keeps everything for ever, in memory."""
+class FakeRunEvents:
+    """A RunEvents that keeps everything for ever, in memory."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[RunEvent]] = {}
@@ -217,6 +229,7 @@ class FakeRunLog:
         """Runs of an earlier process: what `unfinished` tells, as long as they have no end."""
         self.open_failure: Exception | None = None
         self.reserve_failure: Exception | None = None
+        self.leases: dict[str, Claim] = {}
         self._grown: dict[str, asyncio.Event] = {}
 
     def left_by_an_earlier_process(self, record: RunRecord, *events: RunEvent) -> None:
@@ -249,7 +262,23 @@ class FakeRunLog:
         self.events[record.id] = []
         self._grown[record.id] = asyncio.Event()
 
-    def append(self, run_id: str, *events: RunEvent) -> int:
+    def lease(self, claim: Claim, until: float) -> None:
+        self.leases[claim.spec.id] = claim
+
+    def requeue(self, run_id: str) -> None:
+        del self.leases[run_id]
+
+    async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
+        held = self.leases.get(claim.spec.id)
+        if held is None or (held.owner, held.attempt) != (claim.owner, claim.attempt):
+            raise LeaseLost("not the run's")
+        return self.put(claim.spec.id, *events)
+
+    async def ended(self, run_id: str) -> None:
+        if run_id in self.events:
+            await self.end_of(run_id)
+
+    def put(self, run_id: str, *events: RunEvent) -> int:
         told = self.events[run_id]
         for event in events:
             if told and isinstance(told[-1], TERMINAL):
@@ -300,6 +329,8 @@ class FakeRunLog:
         record, events = self.records[run_id], self.events.get(run_id, [])
         for event in events:
             record = replace(record, status=status_after(event) or record.status)
+            if isinstance(event, Started):
+                record = replace(record, started_at=0.0)
         return replace(record, last_seq=len(events))
 
     async def end_of(self, run_id: str) -> RunEvent:
@@ -309,9 +340,9 @@ class FakeRunLog:
 
 
 class _Following:
-    """What FakeRunLog.follow gives: all the events there are, then those that come."""
+    """What FakeRunEvents.follow gives: all the events there are, then those that come."""
 
-    def __init__(self, log: FakeRunLog, run_id: str, after: int) -> None:
+    def __init__(self, log: FakeRunEvents, run_id: str, after: int) -> None:
         self._log = log
         self._run_id = run_id
         self._seq = after
@@ -332,33 +363,73 @@ class _Following:
         return told
 
 
-class FakeDispatcher:
-    """A RunDispatcher that executes nothing and remembers what it was told."""
+class FakeQueue:
+    """A RunQueue and RunSignals that execute nothing and remember what they were told."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: FakeRunEvents | None = None) -> None:
         self.runs: list[RunSpec] = []
+        self.released: dict[str, Callable[[], None]] = {}
         self.aborted: list[tuple[str, str]] = []
         self.drained: list[float] = []
         self.refusal: Exception | None = None
+        self._rows = rows or FakeRunEvents()
 
-    def dispatch(
-        self, run: RunSpec, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
-    ) -> None:
+    async def enqueue(
+        self,
+        spec: RunSpec,
+        *,
+        fingerprint: str = "",
+        once: bool = False,
+        on_release: Callable[[], None] | None = None,
+    ) -> Submission:
+        record = record_of(spec, fingerprint=fingerprint)
+        if once and (known := await self._rows.reserve(record)) is not None:
+            return Submission(known, fresh=False)
         if self.refusal is not None:
+            await self._rows.release(spec.id)
             raise self.refusal
-        self.runs.append(run)
+        self.runs.append(spec)
+        if on_release is not None:
+            self.released[spec.id] = on_release
+        return Submission(record, fresh=True)
 
-    def live(self, key: SessionKey | None = None) -> tuple[RunSpec, ...]:
+    def serve(self, owner: str, worker: Worker) -> None:
+        """It would have nothing to do."""
+
+    def withdraw(self, owner: str) -> None:
+        """It has nothing to do."""
+
+    async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:
+        return claims
+
+    async def finish(self, claim: Claim, ending: Finished | Failed | Aborted) -> None:
+        raise LeaseLost("nothing was claimed")
+
+    async def wait(self, claim: Claim, waiting: Waiting, *, signals_read: int) -> None:
+        raise LeaseLost("nothing was claimed")
+
+    async def release(self, claim: Claim) -> None:
+        raise LeaseLost("nothing was claimed")
+
+    async def unfinished(
+        self, key: SessionKey | None = None, *, waiting: bool = True
+    ) -> tuple[RunSpec, ...]:
         return tuple(run for run in self.runs if key is None or run.session_key == key)
 
-    async def ended(self, run_id: str) -> None:
-        """Nothing ever runs here, so that nothing has to end."""
+    async def expired(self, owner: str) -> tuple[Claim, ...]:
+        return ()
 
-    def abort(self, run_id: str, reason: str) -> bool:
+    async def abort(self, run_id: str, reason: str) -> bool:
         self.aborted.append((run_id, reason))
         return any(run.id == run_id for run in self.runs)
 
-    async def change(
+    async def resolve(self, run_id: str, approval_id: str, decision: str) -> bool:
+        return False
+
+    async def inject(self, run_id: str, message: Message) -> bool:
+        return False
+
+    async def exclusive(
         self,
         key: SessionKey,
         work: Callable[[], Coroutine[Any, Any, T]],
@@ -368,9 +439,15 @@ class FakeDispatcher:
     ) -> T:
         """At once, since nothing ever runs here."""
         if stop is not None:
-            for run in reversed(self.live(key)):
-                self.abort(run.id, stop)
+            for spec in reversed(await self.unfinished(key)):
+                await self.abort(spec.id, stop)
         return await work()
+
+    def refuse(self) -> None:
+        self.refusal = ShuttingDown("no more")
+
+    async def idle(self) -> None:
+        """Nothing ever runs here."""
 
     async def drain(self, grace: float) -> None:
         self.drained.append(grace)

@@ -15,8 +15,9 @@ from quart import Quart
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.transports import health
 from opensoul.adapters.transports.http import install
@@ -26,9 +27,8 @@ from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Princi
 from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.byte_budget import NO_CHARGE, Charge
-from opensoul.domain.execution.dispatcher import LocalDispatcher
+from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
-from opensoul.domain.execution.lanes import Lanes
 from opensoul.domain.execution.loop import AgentLoop
 from opensoul.domain.models.calls import (
     ModelEvent,
@@ -101,16 +101,16 @@ class WatchedGateway(Gateway):
     def authenticate(self, credential: Credential) -> Principal:
         return replace(super().authenticate(credential), scopes=self.scopes)
 
-    def submit(
+    async def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
     ) -> RunSpec:
-        run = super().submit(principal, request, charge=charge)
+        run = await super().submit(principal, request, charge=charge)
         self.submitted += ((principal, run),)
         return run
 
 
-class RememberedRunLog(MemoryRunLog):
-    """A RunLog that can say which Runs there were, in order, and how each ended."""
+class RememberedRunEvents(MemoryRunEvents):
+    """A RunEvents that can say which Runs there were, in order, and how each ended."""
 
     def __init__(self) -> None:
         super().__init__(clock=time.time, bounds=Bounds(bytes_per_run=256 * 1024 * 1024))
@@ -154,18 +154,22 @@ class Harness:
     port: int = 0
 
     def __post_init__(self) -> None:
-        self.run_log = RememberedRunLog()
+        self.run_log = RememberedRunEvents()
         self.lanes = Lanes(lambda: self.settings.lanes)
         loop = AgentLoop(
             clients={"test": self.model, "scripted": self.model},
             cooldowns=Cooldowns(time.monotonic),
         )
         self.generations = Generations(lambda: self.settings)
-        self.dispatcher = LocalDispatcher(
+        self.queue = LocalQueue(rows=self.run_log, lanes=self.lanes, clock=time.time)
+        self.executor = Executor(
+            owner="one",
             runners={"native": loop},
             store=self.store,
-            run_log=self.run_log,
-            lanes=self.lanes,
+            run_events=self.run_log,
+            catalog=NoCatalog(),
+            queue=self.queue,
+            signals=self.queue,
             settings=lambda: self.settings,
             generations=self.generations,
             clock=time.time,
@@ -176,8 +180,10 @@ class Harness:
             settings=lambda: self.settings,
             generations=self.generations,
             lockout=Lockout(time.monotonic),
-            dispatcher=self.dispatcher,
-            run_log=self.run_log,
+            queue=self.queue,
+            signals=self.queue,
+            executor=self.executor,
+            run_events=self.run_log,
             clock=time.time,
             new_id=new_id,
         )

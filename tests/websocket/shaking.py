@@ -20,7 +20,7 @@ from opensoul.domain.services.devices import Devices
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings, Settings
 from tests.fakes.devices import Desk, Device
-from tests.fakes.domain import FakeDispatcher, FakeIds, FakeRunLog, settings
+from tests.fakes.domain import FakeIds, FakeQueue, FakeRunEvents, settings
 
 SECRET = "secret"
 LOCAL = Peer(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1", False)
@@ -43,13 +43,16 @@ class Bench:
 
     async def open(self) -> Bench:
         self.lockout = Lockout(self.session_service.clock)
+        queue = FakeQueue()
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
             generations=Generations(lambda: self.settings),
             lockout=self.lockout,
-            dispatcher=FakeDispatcher(),
-            run_log=FakeRunLog(),
+            queue=queue,
+            signals=queue,
+            executor=queue,
+            run_events=FakeRunEvents(),
             clock=self.session_service.clock,
             new_id=FakeIds(),
         )

@@ -6,7 +6,7 @@ from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .models import ModelClient
 from .runners import AgentRunner, RunContext
-from .runs import RunDispatcher, RunLog
+from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sessions import SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
 from .workspaces import Workspaces
@@ -20,12 +20,14 @@ __all__ = [
     "ModelClient",
     "NewId",
     "RunContext",
-    "RunDispatcher",
-    "RunLog",
+    "RunEvents",
+    "RunQueue",
+    "RunSignals",
     "SessionCatalog",
     "SessionStore",
     "StoredSession",
     "Transcript",
     "Turn",
+    "Worker",
     "Workspaces",
 ]

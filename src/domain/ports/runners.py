@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..agents import Agent
-from ..runs import RunnerEvent, RunSpec
+from ..runs import Inbox, RunnerEvent, RunSpec
 from ..sessions import Transcript
 
 NOTHING_SAID = Transcript()
@@ -20,13 +20,16 @@ class RunContext:
     spec: RunSpec
     agent: Agent
     transcript: Transcript = NOTHING_SAID
+    signals: Inbox = field(default_factory=Inbox)
+    """What reaches the Run from outside while it goes on."""
 
 
 class AgentRunner(Protocol):
     """Makes an Agent answer."""
 
     def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        """Answer the Run's messages; the last event is Answered, unless a GatewayError is raised.
+        """Answer the messages; the last event is Answered, unless a GatewayError is raised, or
+        Waiting where only a signal lets the Run go on: then the next attempt answers.
 
         Events that came together are told together, one at least; none is held back for another.
 

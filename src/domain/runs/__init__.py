@@ -1,5 +1,6 @@
 """Runs: what is asked, the events, and the records that are kept."""
 
+from .claims import ApprovalDecided, Claim, Inbox, MessageInjected, Signal, Submission
 from .digests import digest
 from .events import (
     DELTAS,
@@ -10,9 +11,11 @@ from .events import (
     Failed,
     Finished,
     NumberedEvent,
+    Resumed,
     RunEvent,
     RunnerEvent,
     Started,
+    Waiting,
     error_of,
     failed_event,
 )
@@ -25,11 +28,16 @@ __all__ = [
     "TERMINAL",
     "Aborted",
     "Answered",
+    "ApprovalDecided",
+    "Claim",
     "EventBatch",
     "Failed",
     "Finished",
+    "Inbox",
+    "MessageInjected",
     "NumberedEvent",
     "OnLeave",
+    "Resumed",
     "RunEvent",
     "RunPage",
     "RunQuery",
@@ -38,7 +46,10 @@ __all__ = [
     "RunSpec",
     "RunStatus",
     "RunnerEvent",
+    "Signal",
     "Started",
+    "Submission",
+    "Waiting",
     "digest",
     "error_of",
     "failed_event",

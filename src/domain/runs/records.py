@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from ..errors import RunInterrupted
 from ..sessions import SessionKey
-from .events import Aborted, Failed, Finished, RunEvent, Started
+from .events import Aborted, Failed, Finished, Resumed, RunEvent, Started, Waiting
 from .spec import OnLeave, RunSpec
 
 
@@ -16,6 +16,8 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    WAITING = "waiting"
+    """For a signal, such as a decision about an approval."""
     FINISHED = "finished"
     FAILED = "failed"
     ABORTED = "aborted"
@@ -24,7 +26,7 @@ class RunStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,12 @@ class RunRecord:
     started_at: float | None = None
     ended_at: float | None = None
     last_seq: int = 0
+    owner: str = ""
+    """Who executes it, or did last: an executor in one process."""
+    attempt: int = 0
+    """How many times it was begun."""
+    lease_until: float | None = None
+    """When the owner loses it, unless it renews its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +92,10 @@ def record_of(spec: RunSpec, *, fingerprint: str = "") -> RunRecord:
 def status_after(event: RunEvent) -> RunStatus | None:
     """The status that an event brings a Run to; None where it changes nothing."""
     match event:
-        case Started():
+        case Started() | Resumed():
             return RunStatus.RUNNING
+        case Waiting():
+            return RunStatus.WAITING
         case Finished():
             return RunStatus.FINISHED
         case Aborted():

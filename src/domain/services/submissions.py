@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
@@ -15,14 +14,6 @@ from ..text import check_name
 MAX_IDEMPOTENCY_KEY = 256
 _VERSION = "v2:"
 """Of the digests that `fingerprint` makes: to be raised with every change of what goes into it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A Run that was accepted; `fresh` is False where an earlier request began it."""
-
-    record: RunRecord
-    fresh: bool
 
 
 def make_spec(
@@ -91,9 +82,8 @@ def fingerprint(request: RunRequest, spec: RunSpec) -> str:
     )
 
 
-def repeated(record: RunRecord, asked: str) -> Submission:
-    """The Run that an earlier request under the same key began. Raises KeyReused when that one
-    asked for something else.
+def check_repeated(record: RunRecord, asked: str) -> None:
+    """Raises KeyReused where the earlier request under the same key asked for something else.
 
     A record that another version of the Gateway made cannot be compared. It is taken for the same
     request, since refusing would begin a second Run for one that is merely sent again.
@@ -104,7 +94,6 @@ def repeated(record: RunRecord, asked: str) -> Submission:
             "a new request needs a new key.",
             param="idempotencyKey",
         )
-    return Submission(record, fresh=False)
 
 
 def _is_comparable(stored: str) -> bool:

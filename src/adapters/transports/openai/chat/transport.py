@@ -68,8 +68,7 @@ class _Endpoint:
         exchange.charge.raise_to(held_bytes(asked.messages))
         principal = exchange.principal
         run_request = _run_request(asked, exchange.given)
-        run = self._gateway.submit(principal, run_request, charge=exchange.charge)
-        # Nothing may be awaited in between: a run that nobody follows is never left.
+        run = await self._gateway.submit(principal, run_request, charge=exchange.charge)
         events = await exchange.enter(self._gateway.follow(principal, run))
         exchange.adopt_task()
         exchange.began(run, asked.model)
