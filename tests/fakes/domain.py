@@ -132,6 +132,7 @@ class FakeRunner:
         self._own: dict[str, tuple[RunnerStep, ...]] = {}
         self._budget = budget
         self.seen: list[tuple[RunSpec, Transcript]] = []
+        self.contexts: list[RunContext] = []
         self.measured: list[RunSpec] = []
         """The Runs whose history budget was asked for."""
         self.working = 0
@@ -145,6 +146,7 @@ class FakeRunner:
 
     async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         self.seen.append((context.spec, context.transcript))
+        self.contexts.append(context)
         self.working += 1
         try:
             for step in self._own.get(context.spec.id, self._steps):
@@ -266,7 +268,7 @@ class FakeRunEvents:
         self.leases[claim.spec.id] = claim
 
     def requeue(self, run_id: str) -> None:
-        del self.leases[run_id]
+        self.leases.pop(run_id, None)
 
     async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
         held = self.leases.get(claim.spec.id)

@@ -455,7 +455,7 @@ class Executor:
 
     def _lose(self, live: LiveRun) -> None:
         """Drop a Run that another owner, or another attempt, has now."""
-        if self._live.get(live.spec.id) is not live:
+        if live.task is None:
             return
         self._note_lost(live)
         if live.task is not asyncio.current_task():
@@ -463,6 +463,14 @@ class Executor:
         self._forget(live)
         if not self._live:
             self._idle.set()
+        self._beside(self._show_life())
+
+    async def _show_life(self) -> None:
+        """Get claims again: the queue takes an owner that has lost a lease for dead."""
+        try:
+            await self._queue.renew(self.owner, ())
+        except GatewayError as error:
+            logger.warning("leases were not renewed", extra={"reason": str(error)})
 
     def _note_lost(self, live: LiveRun) -> None:
         extra = {"run": live.spec.id, "attempt": live.claim.attempt}

@@ -129,8 +129,9 @@ class RunQueue(Protocol):
         ...
 
     async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:
-        """Extend the leases of these claims, which the owner really holds. Returns those that it
-        has lost."""
+        """Extend the leases of these claims, which the owner really holds, and return those that
+        it has lost. An owner whose lease has expired gets no claims until it renews, be it
+        nothing."""
         ...
 
     async def finish(self, claim: Claim, ending: Finished | Failed | Aborted) -> None:

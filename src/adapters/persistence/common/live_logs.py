@@ -119,15 +119,17 @@ class LiveRuns(Generic[L]):
 
     def append(self, run_id: str, events: Sequence[RunEvent], claim: Claim | None = None) -> L:
         """The log that the events were added to: all, or none. Raises UnknownRun, RuntimeError
-        behind the end, and LeaseLost where the Run is not the claim's.
+        behind the end, and LeaseLost where the Run is not, or no longer, the claim's.
 
         Every token of every Run passes here.
         """
         log = self._logs.get(run_id)
+        if claim is not None and (
+            log is None or log.finished or log.attempt != claim.attempt or log.owner != claim.owner
+        ):
+            raise LeaseLost(f"The lease of run {run_id!r} was lost.")
         if log is None:
             raise unknown(run_id)
-        if claim is not None and (log.attempt != claim.attempt or log.owner != claim.owner):
-            raise LeaseLost(f"The lease of run {run_id!r} was lost.")
         size, others = 0, False
         for event in events:
             size += EVENT_BYTES

@@ -54,7 +54,6 @@ class MemoryRunEvents:
         return self._live.append(run_id, events).last
 
     async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
-        """Raises UnknownRun for one that is forgotten."""
         return self._live.append(claim.spec.id, events, claim).last
 
     async def ended(self, run_id: str) -> None:

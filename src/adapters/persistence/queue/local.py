@@ -224,6 +224,8 @@ class LocalQueue:
         """Give the Run to an owner; it waits for one where there is none."""
         server = self._choose(but)
         if server is None:
+            if entry.claim is not None:
+                self._rows.requeue(entry.spec.id)  # The fence is up, though nobody has it yet.
             entry.claim = entry.server = None
             self._unclaimed.append(entry)
             return

@@ -161,7 +161,6 @@ class SqliteRunEvents:
         return self._note(self._live.append(run_id, events))
 
     async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
-        """Raises UnknownRun for one that is forgotten."""
         return self._note(self._live.append(claim.spec.id, events, claim))
 
     def _note(self, log: PersistedRun) -> int:
