@@ -22,7 +22,7 @@ def transport(gateway: Gateway) -> Transport:
     async def say(agent_id: str) -> Response:
         question = text_message(Role.USER, await request.get_data(as_text=True))
         run_request = RunRequest(messages=(question,), agent_id=agent_id, source="plain")
-        run = gateway.submit(principal(), run_request)
+        run = await gateway.submit(principal(), run_request)
         answer: list[str] = []
         async with gateway.follow(principal(), run) as batches:
             async for batch in batches:

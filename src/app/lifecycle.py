@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
-from ..domain.execution import recover
+from ..domain.execution import Executor
 from ..domain.models import ModelTarget
-from ..domain.ports import CurrentSettings, ModelClient, RunLog, SessionCatalog, SessionStore
+from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore
 from ..domain.services import EXPIRY_SECONDS, Devices, Gateway
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
@@ -70,8 +70,8 @@ class Lifecycle:
         settings: CurrentSettings,
         lock: Lock,
         store: SessionStore,
-        catalog: SessionCatalog,
-        run_log: RunLog,
+        run_events: RunEvents,
+        executor: Executor,
         devices: Devices,
         control: Control,
         models: Mapping[str, ModelClient],
@@ -87,8 +87,8 @@ class Lifecycle:
         self._settings = settings
         self._lock = lock
         self._store = store
-        self._catalog = catalog
-        self._run_log = run_log
+        self._run_events = run_events
+        self._executor = executor
         self._devices = devices
         self._control = control
         self._models = models
@@ -143,8 +143,8 @@ class Lifecycle:
             stack.callback(self._log_summary, final=True)
             await self._store.open()
             stack.push_async_callback(self._store.close)
-            stack.push_async_callback(self._run_log.close)
-            await self._run_log.start()
+            stack.push_async_callback(self._run_events.close)
+            await self._run_events.start()
             await self._recover()
             await self._devices.open()
             for client in self._models.values():
@@ -183,7 +183,7 @@ class Lifecycle:
         await self._serving.aclose()
 
     async def _recover(self) -> None:
-        recovered = await recover(self._run_log, self._catalog)
+        recovered = await self._executor.recover()
         if recovered:
             logger.warning("runs were interrupted when the Gateway died", extra={"runs": recovered})
 

@@ -20,6 +20,7 @@ GatewayError
 ├── Unavailable              known to the protocol, with no meaning in this Gateway
 ├── EventsExpired            the requested events of a run are no longer kept
 ├── StoreFailed              sessions cannot be read or written
+├── LeaseLost                another executor has the run now
 └── RunFailed                a run ended without an answer
     ├── RunTimedOut          it took longer than the agent may
     ├── RunAborted           somebody stopped it
@@ -156,6 +157,12 @@ class RunTimedOut(RunFailed):
 
 class RunAborted(RunFailed):
     code = "run_aborted"
+
+
+class LeaseLost(GatewayError):
+    """Whoever raises it has changed nothing: the run belongs to another owner or attempt."""
+
+    code = "lease_lost"
 
 
 class RunInterrupted(RunFailed):

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.adapters.transports.openai.chat.answers import Head
 from opensoul.adapters.transports.openai.chat.sse import Frames
@@ -211,7 +211,7 @@ async def test_a_run_stopped_by_somebody_else_is_told_as_aborted(
     asking = asyncio.create_task(client.chat(stream=stream))
     await gateway.model.called.wait()
 
-    gateway.dispatcher.abort(gateway.run_log.runs[0], "Stopped by the operator.")
+    await gateway.queue.abort(gateway.run_log.runs[0], "Stopped by the operator.")
     reply = await asking
 
     error = reply.chunks[-1]["error"] if reply.status == 200 else reply.error
@@ -291,9 +291,9 @@ def frames() -> Frames:
     return Frames(Head("chatcmpl_1", 1, "opensoul"), include_usage=False)
 
 
-def running(bounds: Bounds = BOUNDS) -> MemoryRunLog:
+def running(bounds: Bounds = BOUNDS) -> MemoryRunEvents:
     """A log with the run `r` in it, which has told nothing yet."""
-    log = MemoryRunLog(clock=time.time, bounds=bounds)
+    log = MemoryRunEvents(clock=time.time, bounds=bounds)
     log.open(RunRecord("r", SessionKey("main", "talk"), "main", "operator", "chat"))
     return log
 
@@ -329,7 +329,7 @@ async def test_frames_that_gathered_are_taken_at_once() -> None:
 
 async def test_a_client_that_lags_holds_a_bounded_part_of_its_stream() -> None:
     log = running()
-    log.append("r", *[TextDelta("x" * 100)] * 15_000, END)
+    log.put("r", *[TextDelta("x" * 100)] * 15_000, END)
     feed = Feed(log.follow("r"), frames(), request_context(), patience=10)
 
     sizes = []
@@ -343,10 +343,10 @@ async def test_a_client_that_lags_holds_a_bounded_part_of_its_stream() -> None:
 async def test_what_a_client_has_not_taken_waits_in_the_log_and_nowhere_else() -> None:
     log = running(Bounds(events_per_run=10))
     feed = Feed(log.follow("r"), frames(), request_context(), patience=10)
-    log.append("r", TextDelta("a"))
+    log.put("r", TextDelta("a"))
     assert await feed.take()
     for _ in range(20):
-        log.append("r", TextDelta("b"))
+        log.put("r", TextDelta("b"))
         await asyncio.sleep(0)
     with pytest.raises(EventsExpired, match="Event 2 "):
         await feed.take()
@@ -358,11 +358,11 @@ async def test_silence_loses_nothing_of_what_comes_behind_it() -> None:
     for n in range(5):
         assert await feed.take() is None
         assert await feed.take() is None
-        log.append("r", TextDelta(f"<{n}>"), TextDelta("|"))
+        log.put("r", TextDelta(f"<{n}>"), TextDelta("|"))
         taken = await feed.take()
         assert taken is not None
         assert texts_of(taken) == [f"<{n}>", "|"]
-    log.append("r", END)
+    log.put("r", END)
     assert await feed.take()
     assert await feed.take() == b""
 

@@ -14,7 +14,7 @@ from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
-from ....domain.runs import DELTAS, Aborted, EventBatch, Failed, Finished, Run, Started
+from ....domain.runs import DELTAS, Aborted, EventBatch, Failed, Finished, RunSpec, Started
 from ..routes import Limits
 from .errors import Problem
 from .requests import Headers
@@ -112,14 +112,14 @@ class RequestContext:
         if left:
             await asyncio.gather(*left, return_exceptions=True)
 
-    def began(self, run: Run, model: str) -> None:
+    def began(self, run: RunSpec, model: str) -> None:
         """The request has become `run`: every answer from here on names it."""
         key = str(run.session_key)
-        self.log_fields |= {"run": run.id, "agent": run.agent.id, "session": key, "model": model}
+        self.log_fields |= {"run": run.id, "agent": run.agent_id, "session": key, "model": model}
         self.response_headers |= {
             "x-opensoul-session-key": key,
             "x-opensoul-run-id": run.id,
-            "x-opensoul-agent-id": run.agent.id,
+            "x-opensoul-agent-id": run.agent_id,
         }
 
     def observe(self, batch: EventBatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .....domain.models import Usage
-from .....domain.runs import Run
+from .....domain.runs import RunSpec
 from ...http.json_text import dumps
 from ..common import Answer
 
@@ -19,7 +19,7 @@ class Head:
     model: str
 
 
-def head_of(run: Run, model: str) -> Head:
+def head_of(run: RunSpec, model: str) -> Head:
     """The head of the answer to `run`; `model` is the string that was asked for."""
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
 
