@@ -147,14 +147,15 @@ class Lifecycle:
             await self._run_events.start()
             await self._recover()
             await self._devices.open()
-            for client in self._models.values():
-                stack.push_async_callback(client.close)
-            self._begin_tasks()
-            stack.push_async_callback(self._end_tasks)
             stack.push_async_callback(self._serving.aclose)
             for transport in self._transports:
                 await transport.start()
                 self._serving.push_async_callback(transport.stop)
+            # Nothing below fails: models and tasks that were closed are not opened again.
+            for client in self._models.values():
+                stack.push_async_callback(client.close)
+            self._begin_tasks()
+            stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()
 
     def begin_drain(self) -> float:

@@ -21,6 +21,7 @@ from dependency_injector import providers
 
 from opensoul.adapters.config import Overrides
 from opensoul.adapters.system.files.state_lock import StateLock, StateLocked
+from opensoul.adapters.transports import Transport
 from opensoul.app.container import Container
 from opensoul.app.plugins import TRANSPORTS, PluginMissing
 from opensoul.app.server.factory import create_app
@@ -174,6 +175,27 @@ async def test_a_plugin_that_is_missing_or_fails_can_be_mended(tmp_path: Path) -
         create_app(container)
     installed.append(EntryPoint("plain", "examples.plain_text_transport:transport", TRANSPORTS))
     assert await served_once(container, create_app(container)) == 200
+
+
+async def test_a_transport_that_cannot_start_can_be_mended(tmp_path: Path) -> None:
+    reachable = False
+    admits_clients = False
+
+    async def start() -> None:
+        nonlocal admits_clients
+        if not reachable:
+            raise ConnectionError("no such chat server")
+        admits_clients = not container.control().hub.stopping
+
+    container = container_of(tmp_path)
+    app = create_app(container)
+    container.lifecycle().serve([*container.transports(), Transport("chat", start=start)])
+    with pytest.raises(ConnectionError):
+        await served_once(container, app)
+    assert container.control().hub.stopping
+    reachable = True
+    assert await served_once(container, app) == 200
+    assert admits_clients
 
 
 async def test_what_was_stopped_is_not_started_again(tmp_path: Path) -> None:

@@ -45,21 +45,22 @@ _FRAMES: tuple[type[BaseModel], ...] = (
 )
 _INTRODUCTION = f"""# The control protocol
 
-One JSON object in each text message, over a WebSocket on the port that serves HTTP; any path will
-do. Versions {OLDEST_PROTOCOL} to {NEWEST_PROTOCOL} are spoken, and the highest that both sides know
-is taken. This page and [protocol.schema.json](protocol.schema.json) are made from the code by
-`make docs`.
+Each text message of a WebSocket is one JSON object. The WebSocket is on the port that serves HTTP,
+at any path. Versions {OLDEST_PROTOCOL} to {NEWEST_PROTOCOL} are supported; the highest that both
+sides support is used. This page and [protocol.schema.json](protocol.schema.json) are made from the
+code by `make docs`.
 
 ## A connection
 
 1. The Gateway sends the event `connect.challenge` with a `nonce`.
-2. The client asks `connect`, within {CONNECT_SECONDS:g} seconds, with what it is, the scopes it
-   wants, and a secret or a device's signature over the nonce. A client that sends the Gateway's
-   secret with the upgrade, too, as `Authorization: Bearer <secret>` or `x-api-key`, has
+2. The client requests `connect` within {CONNECT_SECONDS:g} seconds, with its description, the
+   scopes it wants, and a secret or a device's signature over the nonce. A client that sends the
+   Gateway's secret with the upgrade, too, as `Authorization: Bearer <secret>` or `x-api-key`, has
    {HANDSHAKE_SECONDS:g} seconds, and is not replaced (see below). A wrong secret there counts
    towards the lockout.
-3. The Gateway answers `hello-ok`. `auth.scopes` are the scopes asked for that are held too; who
-   asks for none has none. Or it answers with an error and closes, and says why in both.
+3. The Gateway answers `hello-ok`. `auth.scopes` are the requested scopes that the credential holds;
+   a client that requests none is granted none. Or the Gateway answers with an error and closes the
+   connection; both give the reason.
 4. From then on requests may be sent at any time; their answers may overtake one another.
 
 | limit | value |
@@ -89,7 +90,7 @@ same run. The events of every run, by whichever transport, are numbered from 1 a
 `runs.follow {{runId, afterSeq}}` sends those above `afterSeq`, each once and in order, and then the
 new ones, also after the Gateway was killed.
 
-A request is the same when all that was asked is the same: source, session, messages with their
+Two requests are the same when all of this is equal: source, session, messages with their
 pictures, parameters, `thinking` and the time limit. Anything else under a used key is refused. Keys
 that another version of the Gateway kept get their run without that comparison.
 
@@ -108,8 +109,8 @@ abandoned, the run ends as aborted or failed and says so, and the session goes o
 ## Properties that the Gateway does not know
 
 Methods that only read ignore them, at any depth, so that a newer client gets an answer; each is
-named once in the log. Methods that change something refuse them: what a client asks for is not
-left out in silence.
+named once in the log. Methods that change something refuse them, so that no part of a request is
+ignored in silence.
 
 ## Chats of the family's clients
 
@@ -210,7 +211,7 @@ def _by_reason(methods: Iterable[Method]) -> Iterator[str]:
 
 def _events() -> Iterator[str]:
     yield "## Events\n"
-    yield "| event | who is told | may be lost | |\n|---|---|---|---|"
+    yield "| event | sent to | may be lost | |\n|---|---|---|---|"
     for kind in EVENTS.values():
         who = "everybody" if kind.scope is None else f"`{kind.scope.value}`"
         yield f"| `{kind.name}` | {who} | {'yes' if kind.lossy else ''} | {kind.summary} |"

@@ -1,4 +1,4 @@
-"""What every HTTP transport shares: who asks, what the answer carries, how errors look, the log."""
+"""What every HTTP transport shares: principals, limits, headers, errors, the access log."""
 
 from .context import principal
 from .errors import HttpRejection, Problem

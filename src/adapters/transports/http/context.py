@@ -69,7 +69,7 @@ class RequestContext:
 
     @property
     def principal(self) -> Principal:
-        """Who asks. Raises Unauthenticated where that was not proven."""
+        """Who sent the request. Raises Unauthenticated where nobody was authenticated."""
         if self.authenticated is None:
             raise Unauthenticated("Nobody has been authenticated.")
         return self.authenticated
@@ -157,5 +157,5 @@ def current() -> RequestContext:
 
 
 def principal() -> Principal:
-    """Who makes the request being handled. Raises Unauthenticated where that was not proven."""
+    """Who sent the request being handled. Raises Unauthenticated where nobody was authenticated."""
     return current().principal

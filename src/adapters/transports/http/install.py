@@ -64,8 +64,8 @@ def _serve(app: Quart, transport: Transport) -> None:
         )
     if transport.upgrade is None:
         return
-    # The rules name no method: with GET, which Quart would put in, plain HTTP would be told that
-    # GET is allowed where there is nothing at all.
+    # The rules name no method: with GET, which Quart would put in, plain HTTP would get
+    # a 405 that allows GET where there is nothing at all.
     for number, rule in enumerate(("/", "/<path:path>")):
         endpoint = f"{transport.name}-upgrade-{number}"
         app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))

@@ -80,7 +80,7 @@ class Middleware:
             finally:
                 await context.end()
         except ClientStalled:
-            pass  # Said in the log, and nobody is there to be told.
+            pass  # The access log has it, and the client is gone.
         finally:
             connection.close()
             context.charge.release()

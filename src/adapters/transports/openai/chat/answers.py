@@ -20,7 +20,7 @@ class Head:
 
 
 def head_of(run: RunSpec, model: str) -> Head:
-    """The head of the answer to `run`; `model` is the string that was asked for."""
+    """The head of the answer to `run`; `model` is the string that the client sent."""
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
 
 
