@@ -7,6 +7,7 @@ from .events import (
     TERMINAL,
     Aborted,
     Answered,
+    Ending,
     EventBatch,
     Failed,
     Finished,
@@ -15,22 +16,27 @@ from .events import (
     RunEvent,
     RunnerEvent,
     Started,
+    Unknown,
     Waiting,
     error_of,
     failed_event,
 )
+from .kinds import KINDS, EventKind, dump_event, kind_of, load_event
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
 from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
 __all__ = [
     "CONTENT",
     "DELTAS",
+    "KINDS",
     "TERMINAL",
     "Aborted",
     "Answered",
     "ApprovalDecided",
     "Claim",
+    "Ending",
     "EventBatch",
+    "EventKind",
     "Failed",
     "Finished",
     "Inbox",
@@ -49,10 +55,14 @@ __all__ = [
     "Signal",
     "Started",
     "Submission",
+    "Unknown",
     "Waiting",
     "digest",
+    "dump_event",
     "error_of",
     "failed_event",
+    "kind_of",
+    "load_event",
     "record_of",
     "status_after",
 ]

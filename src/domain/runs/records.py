@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from ..errors import RunInterrupted
+from ..models import ReasoningDelta, TextDelta
 from ..sessions import SessionKey
-from .events import Aborted, Failed, Finished, Resumed, RunEvent, Started, Waiting
+from .events import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
 from .spec import OnLeave, RunSpec
 
 
@@ -104,5 +106,7 @@ def status_after(event: RunEvent) -> RunStatus | None:
             return RunStatus.INTERRUPTED
         case Failed():
             return RunStatus.FAILED
-        case _:
+        case TextDelta() | ReasoningDelta() | Unknown():
             return None
+        case _:
+            assert_never(event)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from quart import request
 
@@ -14,7 +14,19 @@ from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
-from ....domain.runs import DELTAS, Aborted, EventBatch, Failed, Finished, RunSpec, Started
+from ....domain.models import ReasoningDelta, TextDelta
+from ....domain.runs import (
+    DELTAS,
+    Aborted,
+    EventBatch,
+    Failed,
+    Finished,
+    Resumed,
+    RunSpec,
+    Started,
+    Unknown,
+    Waiting,
+)
 from ..routes import Limits
 from .errors import Problem
 from .requests import Headers
@@ -137,8 +149,10 @@ class RequestContext:
                     self.log_fields["code"] = code
                 case Aborted():
                     self.outcome = "aborted"
-                case _:
+                case TextDelta() | ReasoningDelta() | Waiting() | Resumed() | Unknown():
                     pass
+                case _:
+                    assert_never(event)
         if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in batch.events):
             self.timings["first-token"] = self.elapsed
 

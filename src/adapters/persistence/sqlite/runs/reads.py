@@ -164,7 +164,7 @@ def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLo
         session_key=_session_key(cells.text("session_key", key), agent_id, cells),
         agent_id=agent_id,
         principal_id=cells.text("principal_id", principal),
-        source=cells.text("door", source),
+        source=cells.text("source", source),
         on_leave=cells.member("on_leave", leave, OnLeave, OnLeave.CONTINUE),
         fingerprint=cells.text("fingerprint", print_),
         status=cells.member("status", status, RunStatus, RunStatus.FAILED),

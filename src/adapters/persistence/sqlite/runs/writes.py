@@ -23,7 +23,7 @@ _INSERT = """
     VALUES"""
 _UNLESS_THERE = """ON CONFLICT (number) DO UPDATE SET
     session_key = excluded.session_key, agent_id = excluded.agent_id,
-    principal_id = excluded.principal_id, door = excluded.door, on_leave = excluded.on_leave,
+    principal_id = excluded.principal_id, source = excluded.source, on_leave = excluded.on_leave,
     fingerprint = excluded.fingerprint, status = excluded.status,
     accepted_at = excluded.accepted_at, started_at = excluded.started_at,
     ended_at = excluded.ended_at, last_seq = excluded.last_seq, size = excluded.size,

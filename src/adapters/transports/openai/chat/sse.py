@@ -7,9 +7,10 @@ byte strings; everything else about a chunk is written once per run.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from .....domain.models import ReasoningDelta, TextDelta, Usage
-from .....domain.runs import Finished, RunEvent
+from .....domain.runs import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
 from ...http.json_text import dumps
 from .answers import Head, usage_object
 
@@ -39,8 +40,8 @@ class Frames:
         """The last frame was written."""
 
     def of(self, events: Iterable[RunEvent]) -> bytes:
-        """The frames that tell of `events`; empty where a client need not know of any, or learns
-        in another way (failures)."""
+        """The frames for `events`. Empty where no event has a frame; failures are sent as errors by
+        the caller."""
         frames: list[bytes] = []
         texts: list[str] = []
         for event in events:
@@ -58,8 +59,10 @@ class Frames:
                     stop = b'{},"finish_reason":' + dumps(event.stop.value) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
-                case _:
+                case Started() | Waiting() | Resumed() | Failed() | Aborted() | Unknown():
                     pass
+                case _:
+                    assert_never(event)
         if texts:
             frames.append(self._deltas(texts))
         if frames and not self._begun:

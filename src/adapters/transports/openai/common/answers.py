@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from .....domain.errors import RunFailed
 from .....domain.models import ReasoningDelta, TextDelta
-from .....domain.runs import Aborted, Failed, Finished, error_of
+from .....domain.runs import Aborted, Failed, Finished, Resumed, Started, Unknown, Waiting, error_of
 from .....domain.services import Events
 from ...http.context import RequestContext
 
@@ -34,8 +35,13 @@ async def collect(events: Events, context: RequestContext) -> Answer:
                     reasoning.append(piece)
                 case Finished():
                     return Answer("".join(text), "".join(reasoning), event)
+                case Resumed():  # What the earlier attempt said is void.
+                    text.clear()
+                    reasoning.clear()
                 case Failed() | Aborted():
                     raise error_of(event)
-                case _:
+                case Started() | Waiting() | Unknown():
                     pass
-    raise RunFailed("The run ended without an end.")
+                case _:
+                    assert_never(event)
+    raise RunFailed("The events of the run ended before a terminal event.")
