@@ -39,6 +39,9 @@ from ..domain.ports import (
     CurrentSettings,
     ModelClient,
     NewId,
+    RunEvents,
+    RunQueue,
+    RunSignals,
     SessionCatalog,
     SessionStore,
 )
@@ -101,9 +104,10 @@ class Container(DeclarativeContainer):
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
-    run_events: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
-        making.run_events, settings, clock, monotonic
+    run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
+        making.run_log, settings, clock, monotonic
     )
+    run_events: Provider[RunEvents] = Singleton(making.run_events, run_log)
     workspaces: Provider[Workspaces] = Singleton(making.workspaces, locations)
 
     # The domain.
@@ -111,13 +115,17 @@ class Container(DeclarativeContainer):
     lanes: Provider[Lanes] = Singleton(making.lanes, settings)
     lockout: Provider[Lockout] = Singleton(making.lockout, monotonic)
     generations: Provider[Generations] = Singleton(making.generations, settings)
-    queue: Provider[LocalQueue] = Singleton(making.queue, run_events, lanes, clock, monotonic)
+    local_queue: Provider[LocalQueue] = Singleton(
+        making.local_queue, run_log, lanes, clock, monotonic
+    )
+    queue: Provider[RunQueue] = Singleton(making.queue, local_queue)
+    signals: Provider[RunSignals] = Singleton(making.signals, local_queue)
     executor: Provider[Executor] = Singleton(
         making.executor,
         runners,
         store,
         catalog,
-        queue,
+        local_queue,
         run_events,
         settings,
         generations,
@@ -130,7 +138,7 @@ class Container(DeclarativeContainer):
         generations,
         lockout,
         queue,
-        queue,
+        signals,
         executor,
         run_events,
         catalog,

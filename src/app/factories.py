@@ -184,7 +184,11 @@ def lock(locations: Locations, settings: CurrentSettings) -> Lock:
     return StateLock(locations.state_dir, store_dirs=directories)
 
 
-def run_events(
+def run_events(run_log: MemoryRunEvents | SqliteRunEvents) -> RunEvents:
+    return run_log
+
+
+def run_log(
     settings: CurrentSettings, clock: Clock, monotonic: Clock
 ) -> MemoryRunEvents | SqliteRunEvents:
     """Beside the sessions; in memory where those are, too."""
@@ -224,7 +228,7 @@ def executor(
     runners: Mapping[str, AgentRunner],
     store: SessionStore,
     catalog: SessionCatalog,
-    queue: LocalQueue,
+    local_queue: LocalQueue,
     run_events: RunEvents,
     settings: CurrentSettings,
     generations: Generations,
@@ -236,14 +240,14 @@ def executor(
         runners=runners,
         store=store,
         catalog=catalog,
-        queue=queue,
-        signals=queue,
+        queue=local_queue,
+        signals=local_queue,
         run_events=run_events,
         settings=settings,
         generations=generations,
         clock=clock,
         new_id=new_id,
-        lease=queue.lease,
+        lease=local_queue.lease,
     )
 
 
@@ -285,10 +289,14 @@ def lockout(monotonic: Clock) -> Lockout:
     return Lockout(monotonic)
 
 
-def queue(
-    run_events: MemoryRunEvents | SqliteRunEvents, lanes: Lanes, clock: Clock, monotonic: Clock
+def local_queue(
+    run_log: MemoryRunEvents | SqliteRunEvents, lanes: Lanes, clock: Clock, monotonic: Clock
 ) -> LocalQueue:
-    return LocalQueue(rows=run_events, lanes=lanes, clock=clock, steady=monotonic)
+    return LocalQueue(rows=run_log, lanes=lanes, clock=clock, steady=monotonic)
+
+
+def queue(local_queue: LocalQueue) -> RunQueue:
+    return local_queue
 
 
 def session_service(
@@ -307,6 +315,10 @@ def session_service(
         clock=clock,
         new_id=new_id,
     )
+
+
+def signals(local_queue: LocalQueue) -> RunSignals:
+    return local_queue
 
 
 # The application.
