@@ -69,7 +69,7 @@ async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
         models=providers.Object({"guard": _Model()}),
     )
     async with AsyncExitStack() as stack:
-        sessions, log = container.store(), container.run_log()
+        sessions, log = container.store(), container.run_events()
         stack.push_async_callback(sessions.close)
         await sessions.open()
         stack.push_async_callback(log.close)
@@ -82,7 +82,7 @@ async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
 async def answer(served: Gateway, user: str | None = None) -> int:
     """One request from its credential to its last frame; the bytes of its frames."""
     who = served.authenticate(Credential(ClientAddress("127.0.0.1"), _SECRET.encode()))
-    run = served.submit(who, RunRequest((text_message(Role.USER, "Hello!"),), user=user))
+    run = await served.submit(who, RunRequest((text_message(Role.USER, "Hello!"),), user=user))
     frames = Frames(head_of(run, "opensoul"), include_usage=True)
     size = 0
     async with served.follow(who, run) as events:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from dependency_injector.containers import DeclarativeContainer
 from dependency_injector.providers import Factory, Object, Provider, Singleton
-from quart import Blueprint
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, home_directory
+from ..adapters.persistence.memory import MemoryRunEvents
+from ..adapters.persistence.queue import Lanes, LocalQueue
+from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
 from ..adapters.providers.scripted import Scripted
@@ -25,10 +27,11 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
+from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..domain.access import Lockout
-from ..domain.execution import Lanes
+from ..domain.execution import Executor, Generations
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -36,8 +39,6 @@ from ..domain.ports import (
     CurrentSettings,
     ModelClient,
     NewId,
-    RunDispatcher,
-    RunLog,
     SessionCatalog,
     SessionStore,
 )
@@ -100,26 +101,49 @@ class Container(DeclarativeContainer):
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
-    run_log: Provider[RunLog] = Singleton(making.run_log, settings, clock, monotonic)
+    run_events: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
+        making.run_events, settings, clock, monotonic
+    )
     workspaces: Provider[Workspaces] = Singleton(making.workspaces, locations)
 
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
     lanes: Provider[Lanes] = Singleton(making.lanes, settings)
     lockout: Provider[Lockout] = Singleton(making.lockout, monotonic)
-    dispatcher: Provider[RunDispatcher] = Singleton(
-        making.dispatcher, runners, store, run_log, lanes, settings, clock, new_id
+    generations: Provider[Generations] = Singleton(making.generations, settings)
+    queue: Provider[LocalQueue] = Singleton(making.queue, run_events, lanes, clock, monotonic)
+    executor: Provider[Executor] = Singleton(
+        making.executor,
+        runners,
+        store,
+        catalog,
+        queue,
+        run_events,
+        settings,
+        generations,
+        clock,
+        new_id,
     )
     gateway: Provider[Gateway] = Singleton(
-        making.gateway, settings, lockout, dispatcher, run_log, catalog, clock, new_id
+        making.gateway,
+        settings,
+        generations,
+        lockout,
+        queue,
+        queue,
+        executor,
+        run_events,
+        catalog,
+        clock,
+        new_id,
     )
     session_service: Provider[SessionService] = Singleton(
-        making.session_service, settings, store, catalog, dispatcher, clock, new_id
+        making.session_service, settings, store, catalog, queue, clock, new_id
     )
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
-    readiness: Provider[Readiness] = Singleton(making.readiness, store, run_log, supervisor)
+    readiness: Provider[Readiness] = Singleton(making.readiness, store, run_events, supervisor)
     control: Provider[ControlPlane] = Singleton(
         making.control,
         gateway,
@@ -136,7 +160,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
-    transports: Provider[list[Blueprint]] = Singleton(
+    transports: Provider[list[Transport]] = Singleton(
         making.transports, gateway, control, readiness, clock, settings, find_plugins
     )
     lifecycle: Provider[Lifecycle] = Singleton(
@@ -145,8 +169,8 @@ class Container(DeclarativeContainer):
         settings,
         lock,
         store,
-        catalog,
-        run_log,
+        executor,
+        run_events,
         devices,
         control,
         models,

@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from quart import Blueprint
-
 from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
 from ..adapters.persistence.common import Bounds, NoCatalog
-from ..adapters.persistence.memory import MemoryRunLog, MemoryStore
-from ..adapters.persistence.sqlite.runs import SqliteRunLog
+from ..adapters.persistence.memory import MemoryRunEvents, MemoryStore
+from ..adapters.persistence.queue import Lanes, LocalQueue
+from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.persistence.sqlite.sessions import SqliteStore
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.system.files import (
@@ -31,13 +30,13 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.transports import health
+from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
 from ..domain.access import Lockout
-from ..domain.execution import AgentLoop, Lanes, LocalDispatcher
+from ..domain.execution import AgentLoop, Executor, Generations
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -45,8 +44,9 @@ from ..domain.ports import (
     CurrentSettings,
     ModelClient,
     NewId,
-    RunDispatcher,
-    RunLog,
+    RunEvents,
+    RunQueue,
+    RunSignals,
     SessionCatalog,
     SessionStore,
 )
@@ -184,14 +184,16 @@ def lock(locations: Locations, settings: CurrentSettings) -> Lock:
     return StateLock(locations.state_dir, store_dirs=directories)
 
 
-def run_log(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> RunLog:
+def run_events(
+    settings: CurrentSettings, clock: Clock, monotonic: Clock
+) -> MemoryRunEvents | SqliteRunEvents:
     """Beside the sessions; in memory where those are, too."""
     chosen = settings()
     if chosen.store.memory:
         # How long, and how many, idempotency keys are remembered.
         bounds = Bounds(finished=1_000, seconds=300.0)
-        return MemoryRunLog(clock=clock, bounds=bounds, steady=monotonic)
-    return SqliteRunLog(
+        return MemoryRunEvents(clock=clock, bounds=bounds, steady=monotonic)
+    return SqliteRunEvents(
         Path(chosen.store.path).with_name("runs.sqlite3"),
         clock=clock,
         steady=monotonic,
@@ -218,44 +220,61 @@ def devices(device_book: DeviceBook, clock: Clock) -> Devices:
     return Devices(book=device_book, clock=clock, verify=verify_signature)
 
 
-def dispatcher(
+def executor(
     runners: Mapping[str, AgentRunner],
     store: SessionStore,
-    run_log: RunLog,
-    lanes: Lanes,
+    catalog: SessionCatalog,
+    queue: LocalQueue,
+    run_events: RunEvents,
     settings: CurrentSettings,
+    generations: Generations,
     clock: Clock,
     new_id: NewId,
-) -> RunDispatcher:
-    return LocalDispatcher(
+) -> Executor:
+    return Executor(
+        owner=new_id(),  # Of this process: an earlier process had another name.
         runners=runners,
         store=store,
-        run_log=run_log,
-        lanes=lanes,
+        catalog=catalog,
+        queue=queue,
+        signals=queue,
+        run_events=run_events,
         settings=settings,
+        generations=generations,
         clock=clock,
         new_id=new_id,
+        lease=queue.lease,
     )
 
 
 def gateway(
     settings: CurrentSettings,
+    generations: Generations,
     lockout: Lockout,
-    dispatcher: RunDispatcher,
-    run_log: RunLog,
+    queue: RunQueue,
+    signals: RunSignals,
+    executor: Executor,
+    run_events: RunEvents,
     catalog: SessionCatalog,
     clock: Clock,
     new_id: NewId,
 ) -> Gateway:
     return Gateway(
         settings=settings,
+        generations=generations,
         lockout=lockout,
-        dispatcher=dispatcher,
-        run_log=run_log,
+        queue=queue,
+        signals=signals,
+        executor=executor,
+        run_events=run_events,
         catalog=catalog,
         clock=clock,
         new_id=new_id,
     )
+
+
+def generations(settings: CurrentSettings) -> Generations:
+    return Generations(settings)
 
 
 def lanes(settings: CurrentSettings) -> Lanes:
@@ -266,11 +285,17 @@ def lockout(monotonic: Clock) -> Lockout:
     return Lockout(monotonic)
 
 
+def queue(
+    run_events: MemoryRunEvents | SqliteRunEvents, lanes: Lanes, clock: Clock, monotonic: Clock
+) -> LocalQueue:
+    return LocalQueue(rows=run_events, lanes=lanes, clock=clock, steady=monotonic)
+
+
 def session_service(
     settings: CurrentSettings,
     store: SessionStore,
     catalog: SessionCatalog,
-    dispatcher: RunDispatcher,
+    queue: RunQueue,
     clock: Clock,
     new_id: NewId,
 ) -> SessionService:
@@ -278,7 +303,7 @@ def session_service(
         settings=settings,
         store=store,
         catalog=catalog,
-        dispatcher=dispatcher,
+        queue=queue,
         clock=clock,
         new_id=new_id,
     )
@@ -328,8 +353,8 @@ def lifecycle(
     settings: CurrentSettings,
     lock: Lock,
     store: SessionStore,
-    catalog: SessionCatalog,
-    run_log: RunLog,
+    executor: Executor,
+    run_events: RunEvents,
     devices: Devices,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
@@ -346,8 +371,8 @@ def lifecycle(
         settings=settings,
         lock=lock,
         store=store,
-        catalog=catalog,
-        run_log=run_log,
+        executor=executor,
+        run_events=run_events,
         devices=devices,
         control=control,
         models=models,
@@ -361,8 +386,8 @@ def lifecycle(
     )
 
 
-def readiness(store: SessionStore, run_log: RunLog, supervisor: Supervisor) -> Readiness:
-    return Readiness(store=store, run_log=run_log, supervisor=supervisor)
+def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor) -> Readiness:
+    return Readiness(store=store, run_events=run_events, supervisor=supervisor)
 
 
 def transports(
@@ -372,10 +397,10 @@ def transports(
     clock: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
-) -> list[Blueprint]:
-    return [
+) -> list[Transport]:
+    own = [
         openai_chat.transport(gateway, started_at=clock()),
         health.transport(readiness.check, readiness.degraded),
-        control.blueprint(),
-        *plugins.transports(gateway, settings().transports, find_plugins),
+        control.transport(),
     ]
+    return plugins.with_transports(own, gateway, settings().transports, find_plugins)

@@ -12,8 +12,8 @@ import pytest
 from dependency_injector.providers import Factory, Object, Provider, Singleton
 
 from opensoul.adapters.config import Overrides
-from opensoul.adapters.persistence.memory import MemoryRunLog, MemoryStore
-from opensoul.adapters.persistence.sqlite.runs import SqliteRunLog
+from opensoul.adapters.persistence.memory import MemoryRunEvents, MemoryStore
+from opensoul.adapters.persistence.sqlite.runs import SqliteRunEvents
 from opensoul.adapters.persistence.sqlite.sessions import SqliteStore
 from opensoul.adapters.system.files import DeviceFile, MemoryDeviceBook
 from opensoul.app import container, factories, plugins
@@ -39,13 +39,13 @@ NAMES = {provider: name for name, provider in PARTS.items()}
 BY_STORE: dict[str, dict[str, type]] = {
     ":memory:": {
         "store": MemoryStore,
-        "run_log": MemoryRunLog,
+        "run_events": MemoryRunEvents,
         "device_book": MemoryDeviceBook,
         "catalog": MemoryStore,
     },
     "sessions.sqlite3": {
         "store": SqliteStore,
-        "run_log": SqliteRunLog,
+        "run_events": SqliteRunEvents,
         "device_book": DeviceFile,
         "catalog": SqliteStore,
     },

@@ -21,10 +21,10 @@ from opensoul.domain.models.calls import TextDelta
 
 
 class DeafRunner:
-    def history_budget(self, run):
+    def history_budget(self, context):
         return 0
 
-    async def run(self, run, transcript):
+    async def run(self, context):
         yield [TextDelta("Hel")]
         while True:
             try:

@@ -1,5 +1,6 @@
 """Runs: what is asked, the events, and the records that are kept."""
 
+from .claims import ApprovalDecided, Claim, Inbox, MessageInjected, Signal, Submission
 from .digests import digest
 from .events import (
     DELTAS,
@@ -10,14 +11,16 @@ from .events import (
     Failed,
     Finished,
     NumberedEvent,
+    Resumed,
     RunEvent,
     RunnerEvent,
     Started,
+    Waiting,
     error_of,
     failed_event,
 )
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
-from .spec import CONTENT, OnLeave, Run, RunRequest
+from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
 __all__ = [
     "CONTENT",
@@ -25,20 +28,28 @@ __all__ = [
     "TERMINAL",
     "Aborted",
     "Answered",
+    "ApprovalDecided",
+    "Claim",
     "EventBatch",
     "Failed",
     "Finished",
+    "Inbox",
+    "MessageInjected",
     "NumberedEvent",
     "OnLeave",
-    "Run",
+    "Resumed",
     "RunEvent",
     "RunPage",
     "RunQuery",
     "RunRecord",
     "RunRequest",
+    "RunSpec",
     "RunStatus",
     "RunnerEvent",
+    "Signal",
     "Started",
+    "Submission",
+    "Waiting",
     "digest",
     "error_of",
     "failed_event",

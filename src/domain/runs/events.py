@@ -34,6 +34,27 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The Run waits for a signal, without a task, a slot or its place in its Session.
+
+    `what` is for a person. Of an approval: its id, and when it expires in Unix seconds.
+    """
+
+    what: str
+    approval_id: str | None = None
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Another attempt goes on. The last `void` events before this one do not count any more."""
+
+    attempt: int
+    void: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`."""
 
@@ -60,7 +81,7 @@ class Aborted:
     reason: str
 
 
-RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+RunEvent = Started | TextDelta | ReasoningDelta | Waiting | Resumed | Finished | Failed | Aborted
 
 
 TERMINAL = (Finished, Failed, Aborted)
@@ -109,7 +130,7 @@ class Answered:
     model: str
 
 
-RunnerEvent = TextDelta | ReasoningDelta | Answered
+RunnerEvent = TextDelta | ReasoningDelta | Waiting | Answered
 
 
 def failed_event(error: GatewayError) -> Failed:

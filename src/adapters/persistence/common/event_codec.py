@@ -13,7 +13,7 @@ import orjson
 
 from ....domain.errors import FailureKind
 from ....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
-from ....domain.runs import Aborted, Failed, Finished, RunEvent, Started
+from ....domain.runs import Aborted, Failed, Finished, Resumed, RunEvent, Started, Waiting
 from .codec import Undecodable
 
 _MOST_TOKENS = 2**53
@@ -54,6 +54,10 @@ def _event(event: RunEvent) -> list[object]:
             return ["x", event.code, event.message, name, event.retry_after, event.param]
         case Aborted(reason=reason):
             return ["a", reason]
+        case Waiting(what=what, approval_id=approval_id, expires=expires):
+            return ["w", what, approval_id, expires]
+        case Resumed(attempt=attempt, void=void, why=why):
+            return ["R", attempt, void, why]
         case _:
             assert_never(event)
 
@@ -70,6 +74,10 @@ def _decode_event(body: object) -> RunEvent:
                 return TextDelta(text)
             case ["r", str() as text]:
                 return ReasoningDelta(text)
+            case ["w", str() as what, None | str() as approval_id, None | float() as expires]:
+                return Waiting(what, approval_id, expires)
+            case ["R", int() as attempt, int() as void, str() as why]:
+                return Resumed(attempt, void, why)
             case ["s", int() | float() as queued, int() | float() as history]:
                 return Started(queued, history)
             case ["f", str() as stop, usage, str() as model]:

@@ -133,7 +133,9 @@ class RunMethods:
 
     async def _abort(self, call: Call, params: RunParams) -> object:
         record = await self._gateway.run(call.principal, params.run_id)
-        aborted = self._gateway.abort(call.principal, record.id, f"Aborted by {call.principal.id}.")
+        aborted = await self._gateway.abort(
+            call.principal, record.id, f"Aborted by {call.principal.id}."
+        )
         return {"ok": True, "aborted": aborted, "runIds": [record.id] if aborted else []}
 
     async def _wait(self, call: Call, params: WaitParams) -> object:

@@ -10,11 +10,9 @@ from collections.abc import Iterable
 
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import Finished, RunEvent
-from ...http.errors import Problem
 from ...http.json_text import dumps
 from .answers import Head, usage_object
 
-KEEPALIVE = b": keepalive\n\n"
 _DONE = b"data: [DONE]\n\n"
 _TAIL = b"}\n\n"
 _TAIL_BEFORE_USAGE = b',"usage":null}\n\n'
@@ -86,8 +84,3 @@ class Frames:
         if not self._include_usage:
             return b""
         return self._head + b',"choices":[],"usage":' + dumps(usage_object(usage)) + b"}\n\n"
-
-
-def error_frame(problem: Problem) -> bytes:
-    """The last frame of a stream that failed: no `[DONE]` follows it."""
-    return b"data: " + dumps(problem.envelope) + b"\n\n"
