@@ -61,7 +61,7 @@ checks: .venv/.dev
 	@$(say) 'The local model (opensoul models fetch)' && $(MAKE) --no-print-directory model
 
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
-	@$(BIN)/pytest -ra --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
+	@$(BIN)/pytest -ra -n $(JOBS) --dist loadfile --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
 
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)

@@ -6,7 +6,8 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import pytest
 from dependency_injector.providers import Factory, Object, Provider, Singleton
@@ -73,7 +74,7 @@ def container_in(home: Path, store: str) -> Container:
 def fits(value: object, kind: Any) -> bool:
     """Whether a value is of a type: by its class, or by the members that a protocol names."""
     origin = get_origin(kind) or kind
-    if isinstance(kind, type(int | str)) or origin is Union:
+    if isinstance(kind, UnionType):
         return any(fits(value, each) for each in get_args(kind))
     if origin is Callable:
         return callable(value)
@@ -82,8 +83,19 @@ def fits(value: object, kind: Any) -> bool:
     return isinstance(value, origin)
 
 
+def is_a(declared: Any, kind: Any) -> bool:
+    """Whether all values of a declared type are of another type."""
+    if declared == kind:
+        return True
+    if isinstance(declared, UnionType):
+        return all(is_a(each, kind) for each in get_args(declared))
+    if getattr(kind, "_is_protocol", False):
+        return not missing(declared, kind)
+    return isinstance(declared, type) and isinstance(kind, type) and issubclass(declared, kind)
+
+
 def missing(value: object, protocol: type) -> list[str]:
-    """The members of a protocol that a value has not."""
+    """The members of a protocol that a value, or a class, has not."""
     members = {
         name
         for base in protocol.__mro__
@@ -113,18 +125,37 @@ async def test_every_part_is_made_and_is_of_its_type(tmp_path: Path, store: str)
 @pytest.mark.parametrize(
     "name", [name for name, provider in PARTS.items() if not isinstance(provider, Object)]
 )
-def test_every_argument_has_the_name_and_type_of_its_parameter(name: str) -> None:
+def test_every_argument_is_the_provider_of_its_parameter(name: str) -> None:
+    """The one of that name; where there is none, one of a type that fits."""
     provider = PARTS[name]
     assert isinstance(provider, Singleton | Factory)
-    make = provider.provides
-    assert make is not None
-    hints = get_type_hints(make) if inspect.isfunction(make) else {}
-    wanted = {parameter: hints[parameter] for parameter in hints if parameter != "return"}
-
+    assert provider.provides is not None
     assert provider.kwargs == {}
-    passed = {NAMES[argument]: TYPES[NAMES[argument]] for argument in provider.args}
+    wanted = get_type_hints(provider.provides) if inspect.isfunction(provider.provides) else {}
+    wanted.pop("return", None)
+    passed = [NAMES[argument] for argument in provider.args]
 
-    assert list(passed.items()) == list(wanted.items())
+    assert passed == [
+        parameter if parameter in PARTS else used
+        for parameter, used in zip(wanted, passed, strict=True)
+    ]
+    kinds = [(TYPES[used], kind) for used, kind in zip(passed, wanted.values(), strict=True)]
+    assert [pair for pair in kinds if not is_a(*pair)] == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "kind", "fit"),
+    [
+        (MemoryStore, SessionStore, True),
+        (MemoryStore | SqliteStore, SessionStore, True),
+        (MemoryStore | DeviceFile, SessionStore, False),
+        (SessionStore, MemoryStore, False),
+        (bool, int, True),
+        (Mapping[str, int], Mapping[str, str], False),
+    ],
+)
+def test_the_check_of_declared_types_can_fail(declared: Any, kind: Any, fit: bool) -> None:
+    assert is_a(declared, kind) is fit
 
 
 def test_every_factory_is_used_by_the_part_of_its_name() -> None:

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from opensoul.app.server.memory import give_large_blocks_back
+from opensoul.app.memory import give_large_blocks_back
 
 IN_A_FRESH_PROCESS = """
 import ctypes
-from opensoul.app.server.memory import give_large_blocks_back
+from opensoul.app.memory import give_large_blocks_back
 
 class Allocated(ctypes.Structure):  # struct mallinfo2 of glibc; hblkhd: bytes in mappings
     _fields_ = [(name, ctypes.c_size_t) for name in (

@@ -17,10 +17,10 @@ from quart import Quart
 
 from ...domain.settings import ListenSettings
 from ..lifecycle import Lifecycle
+from ..memory import give_large_blocks_back
 from ..signals import stop_on_signals
 from . import event_loop
 from .hypercorn import PeerConnections, ServerConfig, Timing, install
-from .memory import give_large_blocks_back
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
