@@ -53,7 +53,7 @@ from ..domain.ports import (
 from ..domain.ports.access import DeviceBook
 from ..domain.ports.configuration import ConfigFile
 from ..domain.ports.workspaces import Workspaces
-from ..domain.services import Devices, Gateway, SessionService
+from ..domain.services import Access, Devices, Gateway, SessionService
 from . import factories as making
 from . import plugins
 from .lifecycle import Lifecycle, Lock
@@ -139,10 +139,16 @@ class Container(DeclarativeContainer):
         clock=clock,
         new_id=new_id,
     )
+    devices: Provider[Devices] = Singleton(
+        Devices, book=device_book, clock=clock, verify=Object(verify_signature)
+    )
+    access: Provider[Access] = Singleton(
+        making.access, settings, Singleton(Lockout, monotonic), devices, find_plugins
+    )
     gateway: Provider[Gateway] = Singleton(
         Gateway,
         settings=settings,
-        lockout=Singleton(Lockout, monotonic),
+        access=access,
         dispatcher=dispatcher,
         run_log=run_log,
         catalog=catalog,
@@ -158,9 +164,6 @@ class Container(DeclarativeContainer):
         dispatcher=dispatcher,
         clock=clock,
         new_id=new_id,
-    )
-    devices: Provider[Devices] = Singleton(
-        Devices, book=device_book, clock=clock, verify=Object(verify_signature)
     )
 
     # The application.

@@ -24,9 +24,10 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
+from ..domain.access import Lockout
 from ..domain.ports import Clock, CurrentSettings, RunLog, SessionCatalog, SessionStore
 from ..domain.ports.access import DeviceBook
-from ..domain.services import Gateway
+from ..domain.services import Access, Devices, Gateway
 from ..domain.settings import LaneSettings
 from . import plugins
 from .lifecycle import Lock, Watch
@@ -91,6 +92,13 @@ def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
     if settings().store.memory:
         return MemoryDeviceBook()
     return DeviceFile(locations.state_dir / "devices.json")
+
+
+def access(
+    settings: CurrentSettings, lockout: Lockout, devices: Devices, find_plugins: plugins.Find
+) -> Access:
+    named = plugins.authenticators(settings().authenticators, find_plugins)
+    return Access(settings=settings, lockout=lockout, devices=devices, plugins=named)
 
 
 def configure_logging(overrides: Overrides, ring: LogRing, bounds: LogBounds) -> ConfigureLogging:

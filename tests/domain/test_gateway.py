@@ -24,6 +24,7 @@ from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.runs.events import Finished, NumberedEvent
 from opensoul.domain.runs.records import record_of
 from opensoul.domain.runs.spec import OnLeave, Run, RunRequest
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
@@ -56,7 +57,7 @@ class Door:
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
-            lockout=Lockout(FakeClock()),
+            access=Access(settings=lambda: self.settings, lockout=Lockout(FakeClock())),
             dispatcher=self.dispatcher,
             run_log=self.log,
             clock=FakeClock(),
@@ -84,12 +85,12 @@ def ask(*messages: Message, **changes: Any) -> RunRequest:
 # Coming in
 
 
-def test_the_secret_in_force_decides_who_is_let_in(source: Door) -> None:
+async def test_the_secret_in_force_decides_who_is_let_in(source: Door) -> None:
     credential = Credential(ClientAddress("203.0.113.7"), b"secret")
 
-    assert source.gateway.authenticate(credential).id == "operator"
+    assert (await source.gateway.authenticate(credential)).id == "operator"
     with pytest.raises(Unauthenticated):
-        source.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
+        await source.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
 
 
 def test_changed_settings_hold_for_the_next_request(source: Door) -> None:
@@ -320,7 +321,7 @@ async def test_a_question_is_answered_from_door_to_store() -> None:
     gateway = Gateway(
         catalog=NoCatalog(),
         settings=lambda: rig.settings,
-        lockout=Lockout(rig.clock),
+        access=Access(settings=lambda: rig.settings, lockout=Lockout(rig.clock)),
         dispatcher=rig.dispatcher,
         run_log=rig.log,
         clock=rig.clock,

@@ -26,6 +26,7 @@ from opensoul.domain.messages import Image, Message, Role, Text
 from opensoul.domain.runs.events import Aborted, Failed, Started
 from opensoul.domain.runs.records import RunQuery, RunRecord, RunStatus, record_of, status_after
 from opensoul.domain.runs.spec import OnLeave, Run, RunRequest
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
@@ -69,7 +70,7 @@ class Door:
         clock = FakeClock()
         self.gateway = Gateway(
             settings=lambda: self.settings,
-            lockout=Lockout(clock),
+            access=Access(settings=lambda: self.settings, lockout=Lockout(clock)),
             dispatcher=self.dispatcher,
             run_log=self.log,
             catalog=Catalog(self.chosen),

@@ -44,6 +44,7 @@ from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import Run, RunRequest
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
 
@@ -97,8 +98,8 @@ class WatchedGateway(Gateway):
     scopes = ALL_SCOPES
     submitted: tuple[tuple[Principal, Run], ...] = ()
 
-    def authenticate(self, credential: Credential) -> Principal:
-        return replace(super().authenticate(credential), scopes=self.scopes)
+    async def authenticate(self, credential: Credential) -> Principal:
+        return replace(await super().authenticate(credential), scopes=self.scopes)
 
     def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
@@ -171,7 +172,7 @@ class Harness:
         self.gateway = WatchedGateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
-            lockout=Lockout(time.monotonic),
+            access=Access(settings=lambda: self.settings, lockout=Lockout(time.monotonic)),
             dispatcher=self.dispatcher,
             run_log=self.run_log,
             clock=time.time,

@@ -28,6 +28,7 @@ from opensoul.domain.messages import Message
 from opensoul.domain.models.calls import Usage
 from opensoul.domain.models.directory import ModelDirectory
 from opensoul.domain.ports import Turn
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.settings import Settings, StoreSettings
@@ -85,7 +86,7 @@ class Bench:
         self.gateway = Gateway(
             catalog=self.store,
             settings=current,
-            lockout=Lockout(self.clock),
+            access=Access(settings=current, lockout=Lockout(self.clock)),
             dispatcher=self.dispatcher,
             run_log=self.log,
             **times,

@@ -59,7 +59,7 @@ def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeR
         if route is not None and route.scope is None:
             return
         before = exchange.elapsed
-        exchange.authenticated = gateway.authenticate(
+        exchange.authenticated = await gateway.authenticate(
             credential_of(exchange.given, exchange.client)
         )
         exchange.timings["auth"] = exchange.elapsed - before

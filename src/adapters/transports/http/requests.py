@@ -126,7 +126,7 @@ def credential_of(given: Given, client: ClientAddress) -> Credential:
     scheme, _, secret = given.get(b"authorization", b"").strip().partition(b" ")
     if scheme.lower() != _BEARER or not secret.strip():
         secret = given.get(b"x-api-key", b"")
-    return Credential(client, secret.strip() or None)
+    return Credential(client, secret.strip() or None, given)
 
 
 def request_id_of(given: Given) -> str:
