@@ -128,6 +128,17 @@ def test_the_domain_imports_the_standard_library_and_itself_only() -> None:
     assert foreign == {}
 
 
+def test_the_domain_names_no_header_of_the_family() -> None:
+    # It names fields of its own, and a transport puts its headers in their place.
+    header = re.compile(r"\bx-[a-z]+-")
+    found = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path in (SRC / "domain").rglob("*.py")
+        if (lines := lines_that_match(header, path.read_text("utf-8")))
+    }
+    assert found == {}
+
+
 def test_modules_of_the_package_import_one_another_relatively() -> None:
     # An absolute import is found through typings/ by an editor, which then shows no other use.
     absolute = []

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from quart import Blueprint
+from ..adapters.transports import RouteTable, Transport
 
+if TYPE_CHECKING:
     from ..domain.ports import AgentRunner, Authenticator
     from ..domain.services import Gateway
 
@@ -26,14 +26,36 @@ class PluginMissing(Exception):
     """Configuration names a plugin that is not installed; the message says which there are."""
 
 
+class PluginInvalid(Exception):
+    """A plugin does not bring what it has to; the message says what to change."""
+
+
 def installed(group: str) -> Iterable[EntryPoint]:
     """What is installed for a group. Nothing is imported by asking."""
     return entry_points(group=group)
 
 
-def transports(gateway: Gateway, names: Iterable[str], find: Find = installed) -> list[Blueprint]:
-    """The blueprints of the named transports. Raises PluginMissing."""
-    return [_load(TRANSPORTS, name, find)(gateway) for name in names]
+def with_transports(
+    own: Iterable[Transport], gateway: Gateway, names: Iterable[str], find: Find = installed
+) -> list[Transport]:
+    """The Gateway's own transports and the named ones. Raises PluginMissing and PluginInvalid."""
+    found = list(own)
+    for name in names:
+        made = _load(TRANSPORTS, name, find)(gateway)
+        if not isinstance(made, Transport):
+            raise PluginInvalid(
+                f"The transport plugin {name!r} returns {type(made).__qualname__!r}. It has to "
+                "return an opensoul.adapters.transports.Transport, which lists its routes with "
+                "their scopes; see docs/extending.md."
+            )
+        found.append(made)
+        try:
+            RouteTable(found)
+        except ValueError as error:
+            raise PluginInvalid(
+                f"The transport plugin {name!r} cannot be served: {error}."
+            ) from None
+    return found
 
 
 def authenticators(names: Iterable[str], find: Find = installed) -> dict[str, Authenticator]:

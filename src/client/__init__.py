@@ -39,7 +39,17 @@ from .results import (
     SessionInfo,
     SessionPage,
 )
-from .run_events import Aborted, Failed, Finished, ReasoningDelta, RunEvent, Started, TextDelta
+from .run_events import (
+    Aborted,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Resumed,
+    RunEvent,
+    Started,
+    TextDelta,
+    Waiting,
+)
 from .runs import Run
 
 __all__ = [
@@ -66,6 +76,7 @@ __all__ = [
     "Options",
     "ReaderTooSlow",
     "ReasoningDelta",
+    "Resumed",
     "Run",
     "RunEvent",
     "RunInfo",
@@ -77,4 +88,5 @@ __all__ = [
     "State",
     "TextDelta",
     "TimedOut",
+    "Waiting",
 ]

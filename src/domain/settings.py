@@ -134,6 +134,8 @@ class StoreSettings:
 class Settings:
     agents: AgentDirectory
     auth: AuthSettings
+    generation: str = ""
+    """Names this configuration: of two with one name, the content is the same."""
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
     models: ModelDirectory = field(default_factory=ModelDirectory)
     sessions: SessionSettings = field(default_factory=SessionSettings)

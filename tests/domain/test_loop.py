@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,9 +24,9 @@ from opensoul.domain.models.calls import (
     Usage,
 )
 from opensoul.domain.models.cooldowns import Cooldowns
-from opensoul.domain.ports import AgentRunner, Transcript
+from opensoul.domain.ports import AgentRunner, RunContext, Transcript
 from opensoul.domain.runs.events import Answered, RunnerEvent
-from opensoul.domain.runs.spec import CONTENT, Run
+from opensoul.domain.runs.spec import CONTENT
 from opensoul.domain.sessions.history import estimate_all
 from tests.fakes.domain import FakeClock, FakeModelClient, Gate, agent, assistant, system, user
 from tests.fakes.domain import run as a_run
@@ -55,16 +56,16 @@ def failure(kind: FailureKind = FailureKind.OVERLOADED, message: str = "no") -> 
     return ModelFailed(kind, message)
 
 
-def of(*models: ModelTarget, **changes: Any) -> Run:
-    return a_run(agent=agent("main", *models, instructions=""), **changes)
+def of(*models: ModelTarget, instructions: str = "", **changes: Any) -> RunContext:
+    return RunContext(a_run(**changes), agent("main", *models, instructions=instructions))
 
 
 async def told(
-    runner: AgentRunner, run: Run, transcript: Transcript = NOTHING
+    runner: AgentRunner, context: RunContext, transcript: Transcript = NOTHING
 ) -> list[RunnerEvent]:
-    """What the runner tells; like the dispatcher, it closes the stream once it is answered."""
+    """What the runner tells; like the executor, it closes the stream once it is answered."""
     events: list[RunnerEvent] = []
-    async with aclosing(runner.run(run, transcript)) as stream:
+    async with aclosing(runner.run(replace(context, transcript=transcript))) as stream:
         async for told in stream:
             assert told  # One event at least.
             events += told
@@ -166,10 +167,12 @@ async def test_the_agents_instructions_come_first_in_a_single_system_message(
     loop: AgentLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", DONE)
-    run = a_run(
-        agent=agent("main", ONE, instructions="You are kind."),
-        instructions=(system("Be brief."), system("  "), system("Use English.")),
-        params={"temperature": 0.5},
+    run = replace(
+        of(ONE, instructions="You are kind."),
+        spec=a_run(
+            instructions=(system("Be brief."), system("  "), system("Use English.")),
+            params={"temperature": 0.5},
+        ),
     )
 
     await told(loop, run, Transcript((user("earlier"), assistant("yes"))))
@@ -398,7 +401,7 @@ async def test_what_was_said_before_a_tool_call_that_came_with_it_is_told_first(
     together = (TextDelta("Hel"), TextDelta("lo"), ToolCallDelta(0, "1", "rm", "{}"), DONE)
     client.script("acme/one", together)
     client.script("acme/two", DONE)
-    stream = loop.run(of(ONE, TWO), NOTHING)
+    stream = loop.run(of(ONE, TWO))
 
     assert list(await anext(stream)) == [TextDelta("Hel"), TextDelta("lo")]
     with pytest.raises(ModelFailed, match="called a tool, but none was offered") as failed:
@@ -422,7 +425,7 @@ async def test_what_came_together_is_told_together_in_order_and_none_is_merged(
     said = (ReasoningDelta("hm"), TextDelta("a"), TextDelta("a"), TextDelta(""), TextDelta("b"))
     client.script("acme/one", (TextDelta(""),), (*said, DONE))
 
-    assert [list(events) async for events in loop.run(of(ONE), NOTHING)] == [
+    assert [list(events) async for events in loop.run(of(ONE))] == [
         [
             ReasoningDelta("hm"),
             TextDelta("a"),
@@ -553,7 +556,8 @@ async def test_a_fallback_with_a_larger_window_gets_more_history(
 def test_the_window_is_shared_with_question_and_answer(
     loop: AgentLoop, params: dict[str, object], reserved: int
 ) -> None:
-    run = of(windowed("acme/one", 1_000), params=params, instructions=(system("abc"),))
+    spec = a_run(params=params, instructions=(system("abc"),))
+    run = RunContext(spec, agent("main", windowed("acme/one", 1_000)))
 
     assert loop.history_budget(run) == max(0, 1_000 - reserved - 5 - 6)
 
@@ -571,7 +575,7 @@ async def test_closing_the_stream_closes_the_clients(
     loop: AgentLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta("Hel"), Gate())
-    stream: AsyncGenerator[Sequence[RunnerEvent]] = loop.run(of(ONE), NOTHING)
+    stream: AsyncGenerator[Sequence[RunnerEvent]] = loop.run(of(ONE))
     assert list(await anext(stream)) == [TextDelta("Hel")]
     assert client.streaming == 1
 

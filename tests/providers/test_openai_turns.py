@@ -14,7 +14,7 @@ from opensoul.domain.errors import ModelFailed
 from opensoul.domain.execution.loop import AgentLoop
 from opensoul.domain.models.calls import ModelTarget, StopReason
 from opensoul.domain.models.cooldowns import Cooldowns
-from opensoul.domain.ports import Transcript
+from opensoul.domain.ports import RunContext, Transcript
 from opensoul.domain.runs.events import Answered
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import Behaviour, chunk
@@ -36,8 +36,8 @@ def targets(provider: FakeProvider) -> tuple[ModelTarget, ModelTarget]:
 
 async def turn(client: OpenAICompletions, cooldowns: Cooldowns, *models: ModelTarget) -> Answered:
     loop = AgentLoop(clients={"openai-completions": client}, cooldowns=cooldowns)
-    asked = run(agent=agent("main", *models, instructions=""))
-    async with aclosing(loop.run(asked, Transcript(HISTORY))) as events:
+    asked = RunContext(run(), agent("main", *models, instructions=""), Transcript(HISTORY))
+    async with aclosing(loop.run(asked)) as events:
         last = [event async for several in events for event in several][-1]
     assert isinstance(last, Answered)
     return last

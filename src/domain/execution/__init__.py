@@ -1,13 +1,11 @@
-"""Execution of Runs: lanes, the dispatcher, the native agent loop and recovery."""
+"""Execution of Runs: the executor, the native agent loop, and recovery."""
 
-from .dispatcher import LocalDispatcher
-from .lanes import Lanes
+from .executor import Executor
+from .generations import Generations
 from .loop import AgentLoop
-from .recovery import recover
 
 __all__ = [
     "AgentLoop",
-    "Lanes",
-    "LocalDispatcher",
-    "recover",
+    "Executor",
+    "Generations",
 ]

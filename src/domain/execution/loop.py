@@ -24,8 +24,8 @@ from ..models import (
     ToolCallDelta,
     Usage,
 )
-from ..ports import ModelClient, Transcript
-from ..runs import CONTENT, Answered, Run, RunnerEvent
+from ..ports import ModelClient, RunContext
+from ..runs import CONTENT, Answered, RunnerEvent
 from ..sessions import estimate, estimate_all, fitting, newest_that_fit, repaired
 
 logger = logging.getLogger(__name__)
@@ -50,41 +50,41 @@ class AgentLoop:
         self._cooldowns = cooldowns
         self._putting_together = asyncio.Lock()
 
-    def history_budget(self, run: Run) -> int:
-        own = _question(run)
-        return max((_room(target, run, own) for target in run.agent.models), default=0)
+    def history_budget(self, context: RunContext) -> int:
+        own = _question(context)
+        return max((_room(target, context, own) for target in context.agent.models), default=0)
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         failures: dict[str, ModelFailed] = {}
-        for target in self._cooldowns.order(run.agent.models):
+        for target in self._cooldowns.order(context.agent.models):
             attempt = _Attempt()
             try:
-                async with aclosing(self._try(target, run, transcript, attempt)) as events:
+                async with aclosing(self._try(target, context, attempt)) as events:
                     async for told in events:
                         if attempt.answered:
                             # Before it is told: who has the answer closes the stream.
                             self._cooldowns.succeeded(target)
                         yield told
             except ModelFailed as failure:
-                self._note(run, target, failure)
+                self._note(context, target, failure)
                 failures[target.ref] = failure
                 if attempt.spoke or failure.kind is FailureKind.BAD_REQUEST:
                     raise
             else:
                 return
-        raise _all_failed(run, failures)
+        raise _all_failed(context, failures)
 
     async def _try(
-        self, target: ModelTarget, run: Run, transcript: Transcript, attempt: _Attempt
+        self, target: ModelTarget, context: RunContext, attempt: _Attempt
     ) -> AsyncGenerator[Sequence[RunnerEvent]]:
         """One candidate. A history that turns out too long is halved, at last left out."""
-        history = transcript.messages
+        history = context.transcript.messages
         if history:
-            room = _room(target, run, _question(run))
-            history = fitting(transcript, room, len(history)).messages
+            room = _room(target, context, _question(context))
+            history = fitting(context.transcript, room, len(history)).messages
         while True:
-            messages = (*_system(run), *repaired((*history, *run.messages)))
-            request = ModelRequest(target, messages, run.params)
+            messages = (*_system(context), *repaired((*history, *context.spec.messages)))
+            request = ModelRequest(target, messages, context.spec.params)
             try:
                 async with aclosing(self._clients[target.provider.api].stream(request)) as answer:
                     async for events in answer:
@@ -102,18 +102,18 @@ class AgentLoop:
     async def _heard(
         self, attempt: _Attempt, events: Sequence[ModelEvent], request: ModelRequest
     ) -> list[RunnerEvent]:
-        """What is to be told of the events. A large answer is put together in a thread, one after
+        """The runner's events for these. A large answer is put together in a thread, one after
         the other: many of them may end at the same time, and each takes a while."""
         if attempt.length < LARGE or not isinstance(events[-1], ModelFinished):
             return attempt.hear(events, request)
         async with self._putting_together:
             return await off_loop(attempt.length, partial(attempt.hear, events, request))
 
-    def _note(self, run: Run, target: ModelTarget, failure: ModelFailed) -> None:
+    def _note(self, context: RunContext, target: ModelTarget, failure: ModelFailed) -> None:
         self._cooldowns.failed(target, failure)
         facts = {
-            "run": run.id,
-            "agent": run.agent.id,
+            "run": context.spec.id,
+            "agent": context.agent.id,
             "model": target.ref,
             "kind": failure.kind.value,
             "status": failure.status,
@@ -122,7 +122,7 @@ class AgentLoop:
         if failure.detail and failure.kind not in _MAY_QUOTE:
             facts["detail"] = failure.detail
         logger.warning("model call failed", extra=facts)
-        said = {"run": run.id, "said": failure.message, "detail": failure.detail}
+        said = {"run": context.spec.id, "said": failure.message, "detail": failure.detail}
         content_log.info("what the provider said", extra=said)
 
 
@@ -178,29 +178,29 @@ class _Attempt:
         return Message(Role.ASSISTANT, tuple(parts))
 
 
-def _system(run: Run) -> tuple[Message, ...]:
+def _system(context: RunContext) -> tuple[Message, ...]:
     """The agent's instructions first, then the request's own layer, as one system message.
 
     One, because many chat templates accept a single system message at the start only.
     """
-    layers = [run.agent.instructions, *(message.text for message in run.instructions)]
+    layers = [context.agent.instructions, *(message.text for message in context.spec.instructions)]
     text = "\n\n".join(layer for layer in layers if layer.strip())
     return (text_message(Role.SYSTEM, text),) if text else ()
 
 
-def _question(run: Run) -> int:
+def _question(context: RunContext) -> int:
     """Tokens that the call takes whatever happens: system messages and the request's own."""
-    return estimate_all(_system(run)) + estimate_all(run.messages)
+    return estimate_all(_system(context)) + estimate_all(context.spec.messages)
 
 
-def _room(target: ModelTarget, run: Run, own: int) -> int:
+def _room(target: ModelTarget, context: RunContext, own: int) -> int:
     """Tokens left for history in the target's window, once question and answer have theirs."""
-    return max(0, target.context_window - _answer_tokens(target, run) - own)
+    return max(0, target.context_window - _answer_tokens(target, context) - own)
 
 
-def _answer_tokens(target: ModelTarget, run: Run) -> int:
+def _answer_tokens(target: ModelTarget, context: RunContext) -> int:
     for name in _LIMIT_PARAMS:
-        asked = run.params.get(name)
+        asked = context.spec.params.get(name)
         if isinstance(asked, int):
             return min(asked, target.context_window)
     return min(target.max_tokens, target.context_window // 2)
@@ -217,11 +217,13 @@ def _estimated(request: ModelRequest, answer: Message) -> Usage:
     return Usage(estimate_all(request.messages), estimate(answer), estimated=True)
 
 
-def _all_failed(run: Run, failures: Mapping[str, ModelFailed]) -> ModelFailed:
+def _all_failed(context: RunContext, failures: Mapping[str, ModelFailed]) -> ModelFailed:
     """The failure to tell of: the primary model's, with the others' named."""
     if not failures:
-        return ModelFailed(FailureKind.BAD_RESPONSE, f"The agent {run.agent.id!r} has no model.")
-    primary = failures[run.agent.models[0].ref]
+        return ModelFailed(
+            FailureKind.BAD_RESPONSE, f"The agent {context.agent.id!r} has no model."
+        )
+    primary = failures[context.agent.models[0].ref]
     if len(failures) == 1:
         return primary
     told = " | ".join(

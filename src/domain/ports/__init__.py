@@ -5,8 +5,8 @@ from .access import Authenticator, DeviceBook
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .models import ModelClient
-from .runners import AgentRunner
-from .runs import RunDispatcher, RunLog
+from .runners import AgentRunner, RunContext
+from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sessions import SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
 from .workspaces import Workspaces
@@ -20,12 +20,15 @@ __all__ = [
     "DeviceBook",
     "ModelClient",
     "NewId",
-    "RunDispatcher",
-    "RunLog",
+    "RunContext",
+    "RunEvents",
+    "RunQueue",
+    "RunSignals",
     "SessionCatalog",
     "SessionStore",
     "StoredSession",
     "Transcript",
     "Turn",
+    "Worker",
     "Workspaces",
 ]

@@ -1,47 +1,68 @@
 """Runs: what is asked, the events, and the records that are kept."""
 
+from .claims import ApprovalDecided, Claim, Inbox, MessageInjected, Signal, Submission
 from .digests import digest
 from .events import (
     DELTAS,
     TERMINAL,
     Aborted,
     Answered,
+    Ending,
     EventBatch,
     Failed,
     Finished,
     NumberedEvent,
+    Resumed,
     RunEvent,
     RunnerEvent,
     Started,
+    Unknown,
+    Waiting,
     error_of,
     failed_event,
 )
+from .kinds import KINDS, EventKind, dump_event, kind_of, load_event
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
-from .spec import CONTENT, OnLeave, Run, RunRequest
+from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
 __all__ = [
     "CONTENT",
     "DELTAS",
+    "KINDS",
     "TERMINAL",
     "Aborted",
     "Answered",
+    "ApprovalDecided",
+    "Claim",
+    "Ending",
     "EventBatch",
+    "EventKind",
     "Failed",
     "Finished",
+    "Inbox",
+    "MessageInjected",
     "NumberedEvent",
     "OnLeave",
-    "Run",
+    "Resumed",
     "RunEvent",
     "RunPage",
     "RunQuery",
     "RunRecord",
     "RunRequest",
+    "RunSpec",
     "RunStatus",
     "RunnerEvent",
+    "Signal",
     "Started",
+    "Submission",
+    "Unknown",
+    "Waiting",
     "digest",
+    "dump_event",
     "error_of",
     "failed_event",
+    "kind_of",
+    "load_event",
     "record_of",
     "status_after",
 ]

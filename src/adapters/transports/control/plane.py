@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from quart import Blueprint
-
+from ..routes import Transport
 from .broadcast import Hub, Presence, tell_changes
 from .connection import Handlers
 from .dependencies import Dependencies
 from .handshake import Handshake, Hello, tell_devices
 from .health_report import HealthReport
-from .transport import ConnectionDependencies, transport
+from .transport import ConnectionDependencies, Upgrades
 
 
 class ControlPlane:
-    """The WebSocket half of the Gateway. `tick`, `broadcast_health` and `close` are called by
-    whoever hosts it."""
+    """The WebSocket half of the Gateway. `tick` and `broadcast_health` are called
+    periodically by the lifecycle."""
 
     def __init__(self, needs: Dependencies) -> None:
         self._needs = needs
@@ -33,11 +32,11 @@ class ControlPlane:
         tell_changes(needs.session_service, self.hub, needs.clock)
         tell_devices(needs.devices, self.hub)
 
-    def blueprint(self) -> Blueprint:
-        """The routes."""
+    def transport(self) -> Transport:
+        """WebSocket upgrades on every path."""
         needs = self._needs
         hello = Hello(needs.gateway, self.hub, needs.facts, self._vitals.brief, needs.clock)
-        return transport(
+        upgrades = Upgrades(
             ConnectionDependencies(
                 gateway=needs.gateway,
                 hub=self.hub,
@@ -47,6 +46,9 @@ class ControlPlane:
                 clock=needs.clock,
                 new_id=needs.new_id,
             )
+        )
+        return Transport(
+            "control", start=self.hub.open, stop=self.hub.close, upgrade=upgrades.enter
         )
 
     async def tick(self) -> None:
@@ -60,10 +62,6 @@ class ControlPlane:
     def begin_shutdown(self) -> None:
         """Tell everybody that the Gateway is about to stop."""
         self.hub.begin_shutdown("The Gateway is shutting down.")
-
-    async def close(self) -> None:
-        """End every connection."""
-        await self.hub.close()
 
     def handlers(self) -> Handlers:
         """What answers each method, made when it is first asked for."""

@@ -85,7 +85,7 @@ class _Local:
         raise GatewayError("The run ended without an end.")
 
     async def stop(self) -> bool:
-        self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
+        await self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
         return True
 
     async def _request(self) -> RunRequest:

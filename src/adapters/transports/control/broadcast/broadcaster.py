@@ -11,7 +11,7 @@ from .....domain.concurrency import take_turns
 from .....domain.errors import EventsExpired, GatewayError
 from .....domain.models import TextDelta
 from .....domain.ports import Clock
-from .....domain.runs import TERMINAL, Finished, NumberedEvent, RunEvent, RunRecord
+from .....domain.runs import TERMINAL, Ending, Finished, NumberedEvent, Resumed, RunRecord
 from .....domain.services import Events
 from .....domain.sessions import KeptMessage
 from ..connection import Connection
@@ -56,7 +56,7 @@ class RunBroadcaster:
         self._kept: KeptMessage | None = None
         self._whole = True
         """The text is all there. Else a client has to look into the Session for it."""
-        self.ending: RunEvent | None = None
+        self.ending: Ending | None = None
         """The Run's last event, once all of the Run was told."""
 
     @property
@@ -113,6 +113,8 @@ class RunBroadcaster:
         if isinstance(event, TextDelta) and self._whole:
             if told:
                 self._chat.delta(seq, event.text)
+        elif isinstance(event, Resumed):
+            self._chat.drop()
         elif isinstance(event, TERMINAL):
             text = self._telling.text if self._whole else ""
             self._chat.end(seq, event, text, now, self._kept)
@@ -131,7 +133,9 @@ class RunBroadcaster:
                 brief = brief or self._telling.brief(numbered.seq, numbered.event.text, at)
                 connection.outbox.event("agent", brief)
             else:
-                whole = whole or self._telling.payload(numbered.seq, numbered.event, at)
+                whole = whole or self._telling.payload(numbered.seq, numbered.event, at) or b""
+                if not whole:
+                    return  # An event that is not sent.
                 connection.outbox.event("agent", whole)
 
     def _tell_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
@@ -168,8 +172,18 @@ class _Chat:
         elif self._timer is None:
             self._timer = self._loop.call_later(wait, self._flush)
 
+    def drop(self) -> None:
+        """Forget the text that waits: another attempt begins anew."""
+        self.stop()
+        self._pending.clear()
+
     def end(
-        self, seq: int, event: RunEvent, text: str, at: float, kept: KeptMessage | None
+        self,
+        seq: int,
+        event: Ending,
+        text: str,
+        at: float,
+        kept: KeptMessage | None,
     ) -> None:
         """What waits, then the end."""
         self._flush()

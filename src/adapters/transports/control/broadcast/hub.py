@@ -112,7 +112,7 @@ class Hub:
         many."""
         return self._audiences.room(connection, key)
 
-    def attend(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
+    async def attend(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
         """Tell a client what happens in a Session from now on. Of the Run `begun`, which was
         accepted this very moment, that is everything.
 
@@ -121,13 +121,13 @@ class Hub:
         if connection.has_left:
             return
         self._audiences.add(connection, key)
-        for run in self._gateway.active(_HUB, key):
+        for run in await self._gateway.active(_HUB, key):
             self._tell(run.id, from_the_start=run.id == begun)
 
-    def attend_all(self, connection: Connection, agent_id: str | None = None) -> None:
+    async def attend_all(self, connection: Connection, agent_id: str | None = None) -> None:
         """The same for every Session, or for every Session of an agent."""
         self._audiences.add_to_all(connection, agent_id)
-        for run in self._gateway.active(_HUB):
+        for run in await self._gateway.active(_HUB):
             self._tell(run.id)
 
     def leave(self, connection: Connection, key: SessionKey | None = None) -> None:
@@ -157,6 +157,10 @@ class Hub:
         if not self._stopping:
             self._stopping = True
             self.broadcast("shutdown", {"reason": reason})
+
+    async def open(self) -> None:
+        """Let clients in, also after a `close`."""
+        self._stopping = False
 
     async def close(self) -> None:
         """End every connection, once all that was to be told is told; a disk that does not answer

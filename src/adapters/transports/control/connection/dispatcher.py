@@ -18,14 +18,14 @@ from .....domain.byte_budget import Charge, InFlight
 from .....domain.concurrency import LARGE, off_loop
 from .....domain.errors import Forbidden, GatewayBusy, GatewayError, InvalidRequest, Unavailable
 from ...http.json_text import read_bounded
-from ...method import Method
-from ...routes import METHODS
 from ..protocol import (
     BEGINNING,
     INTERNAL_ERROR,
     INVALID_REQUEST,
+    METHODS,
     UNAVAILABLE,
     ErrorShape,
+    Method,
     RequestFrame,
     UnknownProperties,
     error_of,

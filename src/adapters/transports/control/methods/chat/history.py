@@ -132,7 +132,7 @@ class _History:
         what happens meanwhile is told twice rather than not at all."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         with self.hub.room(call.connection, key):
-            self.hub.attend(call.connection, key)
+            await self.hub.attend(call.connection, key)
         info = await self.session_service.find(call.principal, key)
         # By its id, so that a session that starts over in between is not mixed with itself.
         session_id = params.session_id or (None if info is None else info.session_id)
@@ -142,9 +142,9 @@ class _History:
             "sessionKey": str(key),
             "messages": messages,
             "defaults": rows.defaults(),
-            "sessionInfo": rows.activity(call.principal, key),
+            "sessionInfo": await rows.activity(call.principal, key),
             "hasMore": bool(messages) and messages[0]["seq"] > 1,
-            "pendingInputs": inputs.pending(call.principal, key),
+            "pendingInputs": await inputs.pending(call.principal, key),
         }
         if info is not None:
             told["sessionInfo"] = await rows.row(call.principal, info, Extras(titles=True))

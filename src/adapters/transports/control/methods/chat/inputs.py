@@ -9,7 +9,7 @@ from typing import Any
 from ......domain.access import Principal
 from ......domain.errors import UnknownRun
 from ......domain.messages import Role
-from ......domain.runs import Run
+from ......domain.runs import RunSpec
 from ......domain.services import Gateway
 from ......domain.sessions import SessionKey
 from ...broadcast import sender_key
@@ -27,9 +27,9 @@ class Inputs:
     gateway: Gateway
     commands: Commands
 
-    def pending(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
+    async def pending(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
         """The inputs of Runs that have not ended: their messages are not in the history yet."""
-        runs = self.gateway.active(principal, key)
+        runs = await self.gateway.active(principal, key)
         return {"items": [_waiting(run) for run in runs[:_SHOWN]], "total": len(runs)}
 
     async def receipts(
@@ -41,7 +41,7 @@ class Inputs:
     ) -> dict[str, Any]:
         """Which of these inputs the Session has, however their Runs ended: a client of the family
         holds every later message back until it knows. `messages`: those of the same answer."""
-        active = {run.id for run in self.gateway.active(principal, key)}
+        active = {run.id for run in await self.gateway.active(principal, key)}
         stored = {one["runId"]: one["messageId"] for one in messages if one["role"] == Role.USER}
         pending: list[dict[str, Any]] = []
         consumed: list[dict[str, Any]] = []
@@ -64,7 +64,7 @@ class Inputs:
             return False
 
 
-def _waiting(run: Run) -> dict[str, Any]:
+def _waiting(run: RunSpec) -> dict[str, Any]:
     accepted_at = int(run.accepted_at * 1_000)
     return {
         "id": sender_key(run.id),

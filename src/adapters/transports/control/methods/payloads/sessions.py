@@ -47,7 +47,7 @@ class Rows:
             "lastActivityAt": _ms(info.updated_at),
             "lastInteractionAt": _ms(info.updated_at),
             "totalTokensFresh": True,
-            **self.activity(principal, info.key),
+            **await self.activity(principal, info.key),
             **self.entry(info),
             **self._facts(info),
         }
@@ -57,9 +57,9 @@ class Rows:
             row |= _known(lastMessagePreview=await self._last(principal, info))
         return row
 
-    def activity(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
+    async def activity(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
         """What goes on in a Session, which need not have begun yet."""
-        active = [run.id for run in self.gateway.active(principal, key)]
+        active = [run.id for run in await self.gateway.active(principal, key)]
         return {
             "hasActiveRun": bool(active),
             "activeRunIds": active,

@@ -94,7 +94,7 @@ class SessionLists:
     async def page(self, principal: Principal, params: ListParams, limit: int) -> SessionPage:
         """The Sessions that are meant, at most `limit`."""
         query = self._query(params, limit)
-        return await self._page(principal, query, self._filter(principal, params))
+        return await self._page(principal, query, await self._filter(principal, params))
 
     def _query(self, params: ListParams, limit: int) -> SessionQuery:
         minutes = params.active_minutes
@@ -108,11 +108,11 @@ class SessionLists:
             offset=params.offset,
         )
 
-    def _filter(
+    async def _filter(
         self, principal: Principal, params: ListParams
     ) -> Callable[[SessionInfo], bool] | None:
         """What the store is not asked for; None where it is asked for everything."""
-        active = {run.session_key for run in self.gateway.active(principal)}
+        active = {run.session_key for run in await self.gateway.active(principal)}
         configured = self.gateway.settings.agents.get
 
         def meant(info: SessionInfo) -> bool:

@@ -1,45 +1,18 @@
-"""One WebSocket between hypercorn and the application: its limit, its end, its messages."""
+"""What the application gets of one WebSocket: its messages, its limit and its end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
-from io import BytesIO, StringIO
 from typing import Any
 
-from hypercorn.config import Config
-from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
-from wsproto.events import Message, TextMessage
-
-from ....adapters.transports.control.protocol import BEGINNING
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.errors import GatewayBusy
-from .peers import PeerConnections
 
 _PREAUTH_LIMIT = 65_536
 _PREAUTH_REASON = "preauth payload too large"
-_LEAST_FRAGMENT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds: between pings, that the peer has to answer one, and that a farewell may take."""
-
-    ping_interval: float = 30.0
-    pong_deadline: float = 25.0
-    farewell: float = 2.0
-
-
-class TimedConfig(Config):
-    """hypercorn's settings with ours; a plain Config means the default timing, no
-    limit and no HTTP/2."""
-
-    websocket_timing = Timing()
-    peers: PeerConnections | None = None
-    http2 = False
 
 
 class ServerWire:
@@ -180,59 +153,3 @@ class Inbox:
             self.ended.set()
             self._room.set()
             self._news.set()
-
-
-class ByteCounter(WebsocketBuffer):
-    """hypercorn's buffer of one message, counting bytes, against a limit that moves."""
-
-    def __init__(self, limit: Callable[[], int]) -> None:
-        super().__init__(0)
-        self._limit = limit
-        self._frame = 0
-        self._cut = False
-
-    def extend(self, event: Message[Any]) -> None:
-        """Raises FrameTooLargeError, and lets go of what was gathered.
-
-        A fragment counts at least `_LEAST_FRAGMENT` bytes.
-        """
-        size = size_of(event.data)
-        self.length += size
-        self._frame += size
-        if event.frame_finished:
-            self.length += 0 if event.message_finished else max(0, _LEAST_FRAGMENT - self._frame)
-            self._frame = 0
-        if self.length > self._limit():
-            self._frame = 0
-            self.clear()
-            raise FrameTooLargeError
-        if self.value is None:
-            self.value = StringIO() if isinstance(event, TextMessage) else BytesIO()
-        if not self._cut:
-            self.value.write(event.data)
-
-    def cut(self) -> None:
-        """Keep the beginning of the message alone; the rest of it is counted only."""
-        if self.value is not None and not self._cut:
-            self.value.truncate(BEGINNING)
-            self._cut = True
-
-    def clear(self) -> None:
-        super().clear()
-        self._cut = False
-
-
-def size_of(data: str | bytes) -> int:
-    """Bytes on the wire."""
-    if isinstance(data, str) and not data.isascii():
-        return len(data.encode())
-    return len(data)
-
-
-async def within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether it came to pass in that time."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False

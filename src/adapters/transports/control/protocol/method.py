@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...domain.access import Scope
+from .....domain.access import Scope
 
 
 @dataclass(frozen=True, slots=True)

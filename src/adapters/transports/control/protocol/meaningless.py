@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...domain.access import Scope
+from .....domain.access import Scope
 from .method import Method
 
 _READ, _WRITE, _ADMIN = Scope.READ, Scope.WRITE, Scope.ADMIN

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .....domain.agents import Agent, AgentDirectory
-from .request import DEFAULT_MODEL
 
+DEFAULT_MODEL = "opensoul"
+"""What a request without a `model` asks for: the default agent."""
 _SCRIPTED = "scripted"
 
 
@@ -21,7 +22,7 @@ def model_list(directory: AgentDirectory, created: int) -> dict[str, object]:
 
 def model_object(name: str, agent: Agent, created: int) -> dict[str, object]:
     """One agent as a model. `created`: Unix seconds. An agent that only pretends says so."""
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "id": name,
         "object": "model",
         "created": created,
@@ -29,6 +30,6 @@ def model_object(name: str, agent: Agent, created: int) -> dict[str, object]:
         "opensoul": {"agent": agent.id, "name": agent.name},
     }
     if agent.models and all(target.provider.api == _SCRIPTED for target in agent.models):
-        told["description"] = "Scripted demonstration: prepared answers, no language model."
-        told["opensoul"] = {"agent": agent.id, "name": agent.name, "scripted": True}
-    return told
+        fields["description"] = "Scripted demonstration: prepared answers, no language model."
+        fields["opensoul"] = {"agent": agent.id, "name": agent.name, "scripted": True}
+    return fields

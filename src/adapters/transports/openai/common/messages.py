@@ -1,11 +1,11 @@
-"""The `messages` of a chat completion as the domain's Messages: structured turns, never flattened.
+"""Messages as the domain has them: structured turns, never flattened.
 
 Shapes: https://platform.openai.com/docs/api-reference/chat/create, the older `function` ones too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
@@ -15,7 +15,6 @@ from .fields import Ignored, a_list, a_string, an_object, kind_of, wrong
 MAX_MESSAGES = 10_000
 MAX_PARTS = 2_000
 """Parts of one message, and its calls of tools."""
-MISSING_QUESTION = "Missing user message in `messages`."
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -34,35 +33,57 @@ _KNOWN = {
     | {"tool_calls", "function_call", "refusal", "reasoning_content", "audio"},
 }
 _TEXTS = ("text", "input_text")
+MESSAGES_SCHEMA: Mapping[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_MESSAGES,
+    "items": {
+        "type": "object",
+        "required": ["role"],
+        "properties": {
+            "role": {"enum": list(_ROLES)},
+            "content": {
+                "oneOf": [
+                    {"type": "string"},
+                    {"type": "array", "items": {"type": "object"}, "maxItems": MAX_PARTS},
+                    {"type": "null"},
+                ]
+            },
+            "name": {"type": ["string", "null"]},
+        },
+    },
+}
+"""What `read_messages` takes, without the details of parts and calls."""
 _MEDIA = frozenset(
     ["image_url", "input_image", "image", "input_audio", "audio", "video_url", "file", "input_file"]
 )
 
 
-def read_messages(value: object, ignored: Ignored) -> tuple[Message, ...]:
-    """The conversation as sent. What is unknown in it is noted in `ignored`.
+def read_messages(value: object, ignored: Ignored, field: str = "messages") -> tuple[Message, ...]:
+    """The conversation in the `field` of a body. What is unknown in it is noted in `ignored`.
 
     Raises InvalidRequest, and Unsupported for parts other than text; `param` is the path.
     """
     if value is None:
         raise InvalidRequest(
-            "`messages` is missing; it must be a list with a user message.", param="messages"
+            f"`{field}` is missing; it must be a list with a user message.", param=field
         )
-    reader = _Reader(ignored)
+    reader = _Reader(ignored, field)
     messages = tuple(
-        reader.message(entry, f"messages[{i}]")
-        for i, entry in enumerate(a_list(value, "messages", MAX_MESSAGES))
+        reader.message(entry, f"{field}[{i}]")
+        for i, entry in enumerate(a_list(value, field, MAX_MESSAGES))
     )
     if not any(m.role in (Role.USER, Role.TOOL) and m.text.strip() for m in messages):
-        raise InvalidRequest(MISSING_QUESTION, param="messages")
+        raise InvalidRequest(f"Missing user message in `{field}`.", param=field)
     return messages
 
 
 class _Reader:
     """Reads messages in their order: the older function calls have no ids and get some here."""
 
-    def __init__(self, ignored: Ignored) -> None:
+    def __init__(self, ignored: Ignored, field: str) -> None:
         self._ignored = ignored
+        self._field = field
         self._function_calls = 0
 
     def message(self, value: object, path: str) -> Message:
@@ -71,7 +92,7 @@ class _Reader:
         role = _ROLES.get(name)
         if role is None:
             raise wrong(f"{path}.role", f"one of {', '.join(_ROLES)}", name)
-        self._ignored.note(fields, _KNOWN[role], "messages[].")
+        self._ignored.note(fields, _KNOWN[role], f"{self._field}[].")
         return Message(
             role,
             self._parts(fields, role, path),
@@ -118,7 +139,7 @@ class _Reader:
             key = "input_text"  # An older spelling: the text under the name of its type.
         if key not in ("text", "input_text") and not (kind == "refusal" and role is Role.ASSISTANT):
             raise wrong(f"{path}.type", f"one of {', '.join(_TEXTS)}", kind)
-        self._ignored.note(fields, frozenset({"type", key}), "messages[].content[].")
+        self._ignored.note(fields, frozenset({"type", key}), f"{self._field}[].content[].")
         return Text(a_string(fields, key, path))
 
     def _assistants_own(self, fields: dict[str, Any], path: str) -> list[Part]:

@@ -1,4 +1,5 @@
-"""How many frames, and pieces of a body, a peer may send; shared by all protocols."""
+"""How many frames, and pieces of a body, a peer may send, and waiting with a limit; shared by all
+protocols."""
 
 from __future__ import annotations
 
@@ -53,3 +54,12 @@ class Turns:
         if self._steps >= TURN:
             self._steps = 0
             await asyncio.sleep(0)
+
+
+async def within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event was set in that time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-from ..errors import GatewayBusy, SessionBusy
-from ..settings import LaneSettings
+from ....domain.errors import GatewayBusy, SessionBusy
+from ....domain.settings import LaneSettings
 
 _SECONDS_PER_RUN_AHEAD = 5
 
@@ -42,6 +42,13 @@ class Lanes:
                 f"(agents.defaults.maxQueued is {limits.max_queued}).",
                 retry_after=_SECONDS_PER_RUN_AHEAD,
             )
+        return self._append(session, lane)
+
+    def enter_again(self, session: str) -> Place:
+        """A place for a Run that was accepted earlier and gave its place up: never refused."""
+        return self._append(session, self._sessions.get(session) or [])
+
+    def _append(self, session: str, lane: list[Place]) -> Place:
         self._sessions[session] = lane
         place = Place(self, session)
         lane.append(place)
@@ -122,14 +129,18 @@ class Lanes:
 
 
 class Place:
-    """A place in a Lane, of a Run or of a change. `turn` waits for it; `leave` frees the lane."""
+    """A place in a Lane, of a Run or of a change. `turn` waits for it; `leave` frees the lane.
 
-    __slots__ = ("_lanes", "_left", "_turn", "granted", "is_run", "session")
+    `on_turn` is called when the turn comes, where it has not come at once.
+    """
+
+    __slots__ = ("_lanes", "_left", "_turn", "granted", "is_run", "on_turn", "session")
 
     def __init__(self, lanes: Lanes, session: str, *, is_run: bool = True) -> None:
         self._lanes = lanes
         self._turn: asyncio.Future[None] | None = None
         self._left = False
+        self.on_turn: Callable[[], None] | None = None
         self.session = session
         self.granted = False
         self.is_run = is_run
@@ -161,3 +172,5 @@ class Place:
         self.granted = True
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
+        if self.on_turn is not None:
+            self.on_turn()

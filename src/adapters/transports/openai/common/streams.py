@@ -20,15 +20,15 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """The second one keeps nginx from collecting the stream."""
 
 
-async def streamed(feed: Feed, exchange: RequestContext) -> Response:
+async def streamed(feed: Feed, context: RequestContext) -> Response:
     """The response, once there is something to tell or the feed's patience is at its end.
 
     Raises the GatewayError of a run that fails before: its status can still be a true one.
     """
     first = await feed.take()
-    exchange.streaming = True
+    context.streaming = True
     response = Response(
-        _body(feed, first, exchange),
+        _body(feed, first, context),
         headers=_HEADERS,
         content_type="text/event-stream; charset=utf-8",
     )
@@ -36,7 +36,7 @@ async def streamed(feed: Feed, exchange: RequestContext) -> Response:
     return response
 
 
-async def _body(feed: Feed, first: bytes | None, exchange: RequestContext) -> AsyncGenerator[bytes]:
+async def _body(feed: Feed, first: bytes | None, context: RequestContext) -> AsyncGenerator[bytes]:
     frames = first
     while frames is None or frames:
         yield KEEPALIVE if frames is None else frames
@@ -47,11 +47,11 @@ async def _body(feed: Feed, first: bytes | None, exchange: RequestContext) -> As
             drop_tracebacks(error)
         except Exception as error:
             # The outermost edge of a stream: nobody behind it could still tell the client.
-            logger.exception("a stream failed unexpectedly", extra={"request": exchange.request_id})
+            logger.exception("a stream failed unexpectedly", extra={"request": context.request_id})
             problem = INTERNAL_ERROR
             drop_tracebacks(error)
         else:
             continue
-        exchange.told(problem)
+        context.reported(problem)
         yield error_frame(problem)
         return

@@ -1,29 +1,20 @@
-"""Puts our rules for connections, HTTP and WebSockets in the place of hypercorn's."""
+"""One connection: how many there may be, how long it may be idle, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Coroutine
 from contextlib import suppress
 from ssl import SSLError
-from types import ModuleType
 from typing import Any
 
-from hypercorn import protocol
-from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.events import Closed, RawData
-from hypercorn.protocol import h2, h11
-from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 
 from ...descriptors import is_of_the_last
+from .config import ServerConfig
 from .half_closed import HalfClosed
-from .http1 import RuledHttp1, RuledHttpStream
-from .http2 import RuledHttp2
 from .peers import PeerConnections
-from .websocket_stream import RuledStream
 
 
 def _unavailable(message: str, code: str) -> bytes:
@@ -45,33 +36,6 @@ _TOO_MANY = _unavailable(
 _NO_DESCRIPTORS = _unavailable(
     "The Gateway has too many connections and files open.", "too_many_connections"
 )
-FIRST_REQUEST_SECONDS = 20.0
-"""How long a new connection may take for the head of its first request. With TLS, half of it is
-for the handshake."""
-_PARTING = 2.0
-"""Seconds that an idle TLS client gets to agree to the connection's end."""
-
-
-class HypercornChanged(Exception):
-    """hypercorn is not built as these rules expect; the message says where."""
-
-
-def install() -> None:
-    """Have hypercorn serve its connections by these rules. Doing it again changes nothing.
-
-    Raises HypercornChanged.
-    """
-    for module, name, original, ours in _REPLACED:
-        if getattr(module, name, None) not in (original, ours):
-            raise HypercornChanged(f"{module.__name__} does not use its {name}")
-    for owner, names in _EXPECTED.items():
-        if absent := [name for name in names if not hasattr(owner, name)]:
-            raise HypercornChanged(f"{owner.__name__} has no {', '.join(absent)}")
-    for owner, parameters in _PARAMETERS.items():
-        if missing := parameters - inspect.signature(owner).parameters.keys():
-            raise HypercornChanged(f"{owner.__name__} takes no {', '.join(sorted(missing))}")
-    for module, name, _, ours in _REPLACED:
-        setattr(module, name, ours)
 
 
 class PatientServer(TCPServer):
@@ -85,7 +49,7 @@ class PatientServer(TCPServer):
 
     async def run(self) -> None:
         """Serve the connection, unless its address has too many, or the process."""
-        peers: PeerConnections | None = getattr(self.config, "peers", None)
+        peers: PeerConnections | None = self._setting("peers")
         name = self.writer.get_extra_info("peername")
         if is_of_the_last(self.writer.get_extra_info("socket").fileno()):
             await self._turn_away(_NO_DESCRIPTORS)
@@ -107,13 +71,15 @@ class PatientServer(TCPServer):
         await self._close()
 
     def _idle_timeout(self) -> Coroutine[Any, Any, None]:
-        """The first request has to come sooner than further ones: who brings none is a stranger."""
+        """The first request has to come sooner than further ones: a peer without one is unknown."""
         # Noted here: what is returned may be cancelled before it begins.
         first, self._expecting_first = self._expecting_first, False
         return self._first_timeout() if first else super()._idle_timeout()
 
     async def _first_timeout(self) -> None:
-        seconds = FIRST_REQUEST_SECONDS / 2 if self._is_tls else FIRST_REQUEST_SECONDS
+        seconds: float = self._setting("first_request_seconds")
+        if self._is_tls:
+            seconds /= 2  # The other half was for the handshake.
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.context.terminated.wait()
@@ -124,7 +90,11 @@ class PatientServer(TCPServer):
         await super()._initiate_server_close()
         if self._is_tls:
             # A silent client would keep the socket for the half minute that TLS gives it to agree.
-            self.loop.call_later(_PARTING, self.writer.transport.abort)
+            self.loop.call_later(self._setting("parting_seconds"), self.writer.transport.abort)
+
+    def _setting(self, name: str) -> Any:
+        """A setting of ours; hypercorn's plain Config means the default."""
+        return getattr(self.config, name, getattr(ServerConfig, name))
 
     @property
     def _is_tls(self) -> bool:
@@ -153,53 +123,3 @@ class PatientServer(TCPServer):
     async def _close(self) -> None:
         with suppress(OSError):
             await super()._close()
-
-
-_REPLACED: tuple[tuple[ModuleType, str, type, type], ...] = (
-    (protocol, "H11Protocol", h11.H11Protocol, RuledHttp1),
-    (protocol, "H2Protocol", h2.H2Protocol, RuledHttp2),
-    (h11, "HTTPStream", HTTPStream, RuledHttpStream),
-    (h11, "WSStream", WSStream, RuledStream),
-    (h2, "HTTPStream", HTTPStream, RuledHttpStream),
-    (h2, "WSStream", WSStream, RuledStream),
-    (run, "TCPServer", TCPServer, PatientServer),
-)
-"""Where hypercorn names a class, that class, and ours."""
-_EXPECTED: dict[type, tuple[str, ...]] = {
-    WSStream: ("handle", "app_send", "_accept", "_handle_events", "_send_wsproto_event"),
-    HTTPStream: ("handle",),
-    h11.H11Protocol: (
-        "handle",
-        "stream_send",
-        "_check_protocol",
-        "_send_error_response",
-        "_send_h11_event",
-    ),
-    h2.H2Protocol: (
-        "handle",
-        "idle",
-        "initiate",
-        "stream_send",
-        "_flush",
-        "_handle_events",
-        "_priority_updated",
-        "_send_data",
-    ),
-    TCPServer: (
-        "protocol_send",
-        "_close",
-        "_read_data",
-        "_idle_timeout",
-        "_initiate_server_close",
-        "run",
-    ),
-}
-_PARAMETERS: dict[type, set[str]] = {
-    WSStream: {"app", "config", "task_group", "send", "stream_id"},
-    HTTPStream: {"send", "stream_id"},
-    h11.H11Protocol: {"config", "send"},
-    h11.H2ProtocolAssumedError: {"data"},
-    h2.H2Protocol: {"config", "send", "task_group"},
-    TCPServer: {"writer"},
-    WebsocketBuffer: {"max_length"},
-}

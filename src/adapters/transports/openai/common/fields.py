@@ -75,7 +75,7 @@ def a_string(
 
 
 class Ignored:
-    """The fields of a request that nobody here knows: told, not dropped in silence."""
+    """The unknown fields of a request, which an answer's header names."""
 
     def __init__(self) -> None:
         self._names: dict[str, None] = {}

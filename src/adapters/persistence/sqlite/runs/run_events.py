@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
-from .....domain.runs import EventBatch, RunEvent, RunPage, RunQuery, RunRecord, RunStatus
+from .....domain.runs import Claim, EventBatch, RunEvent, RunPage, RunQuery, RunRecord, RunStatus
 from ...common import BOUNDS, Bounds, ExpiryClock, HeldEvents, LiveRuns, Numbered, page_of
 from ..damage import DamageLog
 from ..files import DatabaseFiles
@@ -40,8 +40,8 @@ class _Opened:
     reservations: Reservations
 
 
-class SqliteRunLog:
-    """A RunLog. The caller makes sure that no other process uses the file.
+class SqliteRunEvents:
+    """A RunEvents. The caller makes sure that no other process uses the file.
 
     What was added is on the disk after about `interval` seconds, and sooner where somebody waits
     for it; it then survives `kill -9`. `bounds` is for memory, and for the events of one Run also
@@ -146,9 +146,24 @@ class SqliteRunLog:
             log.known, log.told = False, None
             keeper.note(log)
 
-    def append(self, run_id: str, *events: RunEvent) -> int:
+    def lease(self, claim: Claim, until: float) -> None:
+        """Written with the Run's next event: a Run that has none is nobody's after a restart."""
+        self._live.find(claim.spec.id).lease(claim, until)
+
+    def requeue(self, run_id: str) -> None:
+        self._require().keeper.note(self._live.requeue(run_id))
+
+    async def ended(self, run_id: str) -> None:
+        await self._live.ended(run_id)
+
+    def put(self, run_id: str, *events: RunEvent) -> int:
         """Raises UnknownRun for one that was never opened, or is forgotten."""
-        log = self._live.append(run_id, events)
+        return self._note(self._live.append(run_id, events))
+
+    async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
+        return self._note(self._live.append(claim.spec.id, events, claim))
+
+    def _note(self, log: PersistedRun) -> int:
         if not log.dirty or log.kept_waiters or log.finished:  # Else it is waited for already.
             self._require().keeper.note(log)
         return log.last
@@ -182,7 +197,7 @@ class SqliteRunLog:
         opened = self._require()
         known, leftover = self._known(opened), opened.reservations.leftover
         kept: list[Numbered] = []
-        if query.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
+        if query.status not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING):
             limit = query.limit + 1 + len(known) + len(leftover)
             listing = partial(list_runs, query=query, limit=limit, damage=self._damage)
             kept = await opened.readers.run(listing)
@@ -256,6 +271,7 @@ class SqliteRunLog:
         log.trimmed = log.first
         log.status = log.told = record.status
         log.started_at = record.started_at
+        log.owner, log.attempt = record.owner, record.attempt
         return log
 
     def _held(self, run_id: str) -> PersistedRun | None:

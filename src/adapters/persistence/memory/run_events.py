@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 
 from ....domain.ports import Clock
-from ....domain.runs import EventBatch, RunEvent, RunPage, RunQuery, RunRecord
+from ....domain.runs import Claim, EventBatch, RunEvent, RunPage, RunQuery, RunRecord
 from ..common import BOUNDS, Bounds, HeldEvents, LiveRuns, Log, page_of
 
 
-class MemoryRunLog:
-    """A RunLog for one process and one event loop. To be kept is to be in memory, for a time that
+class MemoryRunEvents:
+    """RunEvents of one process and one event loop. To be kept is to be in memory, for a time that
     `steady` measures.
 
     Every Run that is opened must get its terminal event, or it is never forgotten.
@@ -43,9 +43,21 @@ class MemoryRunLog:
         """Raises ValueError when the Run has a log already."""
         self._live.open(record)
 
-    def append(self, run_id: str, *events: RunEvent) -> int:
+    def lease(self, claim: Claim, until: float) -> None:
+        self._live.find(claim.spec.id).lease(claim, until)
+
+    def requeue(self, run_id: str) -> None:
+        self._live.requeue(run_id)
+
+    def put(self, run_id: str, *events: RunEvent) -> int:
         """Raises UnknownRun for one that was never opened, or is forgotten."""
         return self._live.append(run_id, events).last
+
+    async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
+        return self._live.append(claim.spec.id, events, claim).last
+
+    async def ended(self, run_id: str) -> None:
+        await self._live.ended(run_id)
 
     def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Raises UnknownRun at once, EventsExpired at the event that is gone."""

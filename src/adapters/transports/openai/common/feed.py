@@ -8,7 +8,7 @@ from .....domain.errors import GatewayError, RunFailed
 from .....domain.runs import Aborted, Failed, error_of
 from .....domain.services import Events
 from ...http.context import RequestContext
-from .sse import Frames
+from .sse import RunFrames
 
 
 class Feed:
@@ -16,14 +16,14 @@ class Feed:
     pieces, and what it has not taken waits in the run's log. `patience` is in seconds.
     """
 
-    __slots__ = ("_events", "_exchange", "_failure", "_frames", "_patience")
+    __slots__ = ("_context", "_events", "_failure", "_frames", "_patience")
 
     def __init__(
-        self, events: Events, frames: Frames, exchange: RequestContext, *, patience: float
+        self, events: Events, frames: RunFrames, context: RequestContext, *, patience: float
     ) -> None:
         self._events = events
         self._frames = frames
-        self._exchange = exchange
+        self._context = context
         self._patience = patience
         self._failure: GatewayError | None = None
 
@@ -46,10 +46,10 @@ class Feed:
         if self._failure is not None:
             raise self._failure
         try:
-            told = await anext(self._events)
+            batch = await anext(self._events)
         except StopAsyncIteration:
             raise RunFailed("The run ended without an end.") from None
-        self._exchange.note(told)
-        if isinstance(ending := told.ending, Failed | Aborted):
+        self._context.observe(batch)
+        if isinstance(ending := batch.ending, Failed | Aborted):
             self._failure = error_of(ending)
-        return self._frames.of(told.events)
+        return self._frames.of(batch.events)
