@@ -81,7 +81,7 @@ async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
 
 async def answer(served: Gateway, user: str | None = None) -> int:
     """One request from its credential to its last frame; the bytes of its frames."""
-    who = served.authenticate(Credential(ClientAddress("127.0.0.1"), _SECRET.encode()))
+    who = await served.authenticate(Credential(ClientAddress("127.0.0.1"), _SECRET.encode()))
     run = await served.submit(who, RunRequest((text_message(Role.USER, "Hello!"),), user=user))
     frames = Frames(head_of(run, "opensoul"), include_usage=True)
     size = 0

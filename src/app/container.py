@@ -48,7 +48,7 @@ from ..domain.ports import (
 from ..domain.ports.access import DeviceBook
 from ..domain.ports.configuration import ConfigFile
 from ..domain.ports.workspaces import Workspaces
-from ..domain.services import Devices, Gateway, SessionService
+from ..domain.services import Access, Devices, Gateway, SessionService
 from . import factories as making
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
@@ -115,6 +115,7 @@ class Container(DeclarativeContainer):
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
     lanes: Provider[Lanes] = Singleton(making.lanes, settings)
     lockout: Provider[Lockout] = Singleton(making.lockout, monotonic)
+    access: Provider[Access] = Singleton(making.access, settings, lockout, devices, find_plugins)
     generations: Provider[Generations] = Singleton(making.generations, settings)
     local_queue: Provider[LocalQueue] = Singleton(
         making.local_queue, run_log, lanes, clock, monotonic
@@ -137,7 +138,7 @@ class Container(DeclarativeContainer):
         making.gateway,
         settings,
         generations,
-        lockout,
+        access,
         queue,
         signals,
         executor,

@@ -53,7 +53,7 @@ from ..domain.ports import (
 from ..domain.ports.access import DeviceBook
 from ..domain.ports.configuration import ConfigFile
 from ..domain.ports.workspaces import Workspaces
-from ..domain.services import Devices, Gateway, SessionService
+from ..domain.services import Access, Devices, Gateway, SessionService
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -224,6 +224,13 @@ def workspaces(locations: Locations) -> Workspaces:
 # The domain.
 
 
+def access(
+    settings: CurrentSettings, lockout: Lockout, devices: Devices, find_plugins: plugins.Find
+) -> Access:
+    named = plugins.authenticators(settings().authenticators, find_plugins)
+    return Access(settings=settings, lockout=lockout, devices=devices, plugins=named)
+
+
 def devices(device_book: DeviceBook, clock: Clock) -> Devices:
     return Devices(book=device_book, clock=clock, verify=verify_signature)
 
@@ -258,7 +265,7 @@ def executor(
 def gateway(
     settings: CurrentSettings,
     generations: Generations,
-    lockout: Lockout,
+    access: Access,
     queue: RunQueue,
     signals: RunSignals,
     executor: Executor,
@@ -270,7 +277,7 @@ def gateway(
     return Gateway(
         settings=settings,
         generations=generations,
-        lockout=lockout,
+        access=access,
         queue=queue,
         signals=signals,
         executor=executor,

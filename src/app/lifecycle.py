@@ -14,7 +14,7 @@ from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
 from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore
-from ..domain.services import EXPIRY_SECONDS, Devices, Gateway
+from ..domain.services import CHECK_SECONDS, EXPIRY_SECONDS, Devices, Gateway
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
 from .readiness import Readiness
@@ -44,8 +44,6 @@ class Control(Protocol):
     async def tick(self) -> None: ...
 
     async def broadcast_health(self) -> None: ...
-
-    def auth_changed(self) -> None: ...
 
     def begin_shutdown(self) -> None: ...
 
@@ -198,12 +196,16 @@ class Lifecycle:
         supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
         supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
+        supervisor.every("grants", CHECK_SECONDS, self._check_grants)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
 
     async def _summarise_log(self) -> None:
         """Log how many lines were left out of it, also when no further one comes."""
         self._log_summary()
+
+    async def _check_grants(self) -> None:
+        self._gateway.access.check()
 
     async def _end_tasks(self) -> None:
         self._stop_watching.set()
@@ -233,7 +235,7 @@ class Lifecycle:
         All of it each time, so that a failure on the way loses nothing of a change.
         """
         while True:
-            self._control.auth_changed()
+            self._gateway.access.check()
             if self._settings().logging != self._logged_as:
                 self._logged_as = self._settings().logging
                 self._log_as(self._logged_as)

@@ -1,4 +1,4 @@
-"""Third parties' transports and runners, found by entry point, loaded only where they are named."""
+"""Plugins: transports, runners and authenticators, found by entry point, loaded where named."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.transports import RouteTable, Transport
 
 if TYPE_CHECKING:
-    from ..domain.ports import AgentRunner
+    from ..domain.ports import AgentRunner, Authenticator
     from ..domain.services import Gateway
 
 TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"
+AUTHENTICATORS = "opensoul.authenticators"
 BUILT_IN_RUNNERS = ("native", "echo")
 """The names that need no plugin; the container has an adapter for each."""
 
@@ -55,6 +56,12 @@ def with_transports(
                 f"The transport plugin {name!r} cannot be served: {error}."
             ) from None
     return found
+
+
+def authenticators(names: Iterable[str], find: Find = installed) -> dict[str, Authenticator]:
+    """The named authenticators, in that order. An entry point is a callable without arguments that
+    makes one. Raises PluginMissing."""
+    return {name: _load(AUTHENTICATORS, name, find)() for name in names}
 
 
 def runner_names(find: Find = installed) -> tuple[str, ...]:

@@ -178,9 +178,9 @@ async def test_a_token_that_is_replaced_while_its_device_enters_does_not_stay() 
     admitted = await bench.admit(
         bench.signed(device, auth={"deviceToken": paired.minted.token}, scopes=["operator.read"])
     )
-    assert bench.handshake.stands(admitted)
+    assert bench.stands(admitted)
     await bench.devices.rotate(ADMIN, device.id, "operator")
-    assert not bench.handshake.stands(admitted)
+    assert not bench.stands(admitted)
 
 
 async def test_nobody_takes_a_devices_place_among_who_is_connected(

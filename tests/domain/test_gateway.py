@@ -25,6 +25,7 @@ from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.runs.events import Finished, NumberedEvent
 from opensoul.domain.runs.records import record_of
 from opensoul.domain.runs.spec import OnLeave, RunRequest, RunSpec
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
@@ -58,7 +59,7 @@ class Door:
             catalog=NoCatalog(),
             settings=lambda: self.settings,
             generations=Generations(lambda: self.settings),
-            lockout=Lockout(FakeClock()),
+            access=Access(settings=lambda: self.settings, lockout=Lockout(FakeClock())),
             queue=self.queue,
             signals=self.queue,
             executor=self.queue,
@@ -88,12 +89,12 @@ def ask(*messages: Message, **changes: Any) -> RunRequest:
 # Coming in
 
 
-def test_the_secret_in_force_decides_who_is_let_in(source: Door) -> None:
+async def test_the_secret_in_force_decides_who_is_let_in(source: Door) -> None:
     credential = Credential(ClientAddress("203.0.113.7"), b"secret")
 
-    assert source.gateway.authenticate(credential).id == "operator"
+    assert (await source.gateway.authenticate(credential)).id == "operator"
     with pytest.raises(Unauthenticated):
-        source.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
+        await source.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
 
 
 async def test_changed_settings_hold_for_the_next_request(source: Door) -> None:
@@ -326,7 +327,7 @@ async def test_a_question_is_answered_from_door_to_store() -> None:
         catalog=NoCatalog(),
         settings=lambda: rig.settings,
         generations=Generations(lambda: rig.settings),
-        lockout=Lockout(rig.clock),
+        access=Access(settings=lambda: rig.settings, lockout=Lockout(rig.clock)),
         queue=rig.queue,
         signals=rig.queue,
         executor=rig.executor,

@@ -27,6 +27,7 @@ from opensoul.domain.messages import Image, Message, Role, Text
 from opensoul.domain.runs.events import Aborted, Failed, Started
 from opensoul.domain.runs.records import RunQuery, RunRecord, RunStatus, record_of, status_after
 from opensoul.domain.runs.spec import OnLeave, RunRequest, RunSpec
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
@@ -70,7 +71,7 @@ class Door:
         self.gateway = Gateway(
             settings=lambda: self.settings,
             generations=Generations(lambda: self.settings),
-            lockout=Lockout(clock),
+            access=Access(settings=lambda: self.settings, lockout=Lockout(clock)),
             queue=self.queue,
             signals=self.queue,
             executor=self.queue,

@@ -46,6 +46,7 @@ from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunRequest, RunSpec
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
 
@@ -99,8 +100,8 @@ class WatchedGateway(Gateway):
     scopes = ALL_SCOPES
     submitted: tuple[tuple[Principal, RunSpec], ...] = ()
 
-    def authenticate(self, credential: Credential) -> Principal:
-        return replace(super().authenticate(credential), scopes=self.scopes)
+    async def authenticate(self, credential: Credential) -> Principal:
+        return replace(await super().authenticate(credential), scopes=self.scopes)
 
     async def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
@@ -182,7 +183,7 @@ class Harness:
             catalog=NoCatalog(),
             settings=lambda: self.settings,
             generations=self.generations,
-            lockout=Lockout(time.monotonic),
+            access=Access(settings=lambda: self.settings, lockout=Lockout(time.monotonic)),
             queue=self.queue,
             signals=self.queue,
             executor=self.executor,

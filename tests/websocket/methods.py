@@ -29,6 +29,7 @@ from opensoul.domain.messages import Message
 from opensoul.domain.models.calls import Usage
 from opensoul.domain.models.directory import ModelDirectory
 from opensoul.domain.ports import Turn
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.settings import Settings, StoreSettings
@@ -94,7 +95,7 @@ class Bench:
             catalog=self.store,
             settings=current,
             generations=self.generations,
-            lockout=Lockout(self.clock),
+            access=Access(settings=current, lockout=Lockout(self.clock)),
             queue=self.queue,
             signals=self.queue,
             executor=self.executor,

@@ -16,6 +16,7 @@ from opensoul.domain.access.devices.proofs import Claim
 from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.models.calls import Secret
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.devices import Devices
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings, Settings
@@ -43,12 +44,16 @@ class Bench:
 
     async def open(self) -> Bench:
         self.lockout = Lockout(self.session_service.clock)
+        self.devices: Devices = await self.session_service.open()
+        self.access = Access(
+            settings=lambda: self.settings, lockout=self.lockout, devices=self.devices
+        )
         queue = FakeQueue()
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
             generations=Generations(lambda: self.settings),
-            lockout=self.lockout,
+            access=self.access,
             queue=queue,
             signals=queue,
             executor=queue,
@@ -56,7 +61,6 @@ class Bench:
             clock=self.session_service.clock,
             new_id=FakeIds(),
         )
-        self.devices: Devices = await self.session_service.open()
         self.handshake = Handshake(self.gateway, self.devices)
         return self
 
@@ -68,6 +72,9 @@ class Bench:
     ) -> Admitted:
         frame = RequestFrame(type="req", id="1", method=method, params=params)
         return await self.handshake.admit(frame, caller)
+
+    def stands(self, admitted: Admitted) -> bool:
+        return self.access.stands(admitted.principal)
 
     async def refused(
         self, params: object, caller: Peer = LOCAL, method: str = "connect"

@@ -174,6 +174,7 @@ def _settings(building: Building, document: Document) -> Settings:
         store=store,
         control=build_control(building),
         transports=tuple(building.config.gateway.transports),
+        authenticators=tuple(building.config.gateway.auth.authenticators),
         trusted_proxies=proxies,
         max_bytes_in_flight=building.config.gateway.http.max_bytes_in_flight,
         max_connections_per_address=building.config.gateway.max_connections_per_address,

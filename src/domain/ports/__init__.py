@@ -1,7 +1,7 @@
 """What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
 
 from ..sessions import Transcript
-from .access import DeviceBook
+from .access import Authenticator, DeviceBook
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .models import ModelClient
@@ -13,6 +13,7 @@ from .workspaces import Workspaces
 
 __all__ = [
     "AgentRunner",
+    "Authenticator",
     "Clock",
     "ConfigFile",
     "CurrentSettings",

@@ -8,21 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Protocol
 
-from ..access import (
-    ClientAddress,
-    Credential,
-    Lockout,
-    Principal,
-    Scope,
-    authenticate,
-    authorize,
-    count_failure,
-    recognise,
-)
+from ..access import Credential, Principal, Scope, authorize
 from ..agents import Agent
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..concurrency import image_bytes, off_loop, shielded
-from ..errors import UnknownRun
+from ..errors import Unauthenticated, UnknownRun
 from ..execution import Generations
 from ..messages import Role
 from ..models import ModelTarget
@@ -40,6 +30,7 @@ from ..runs import (
 )
 from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
+from .access import Access, Hold
 from .submissions import check_key, check_repeated, fingerprint, make_spec
 
 MAX_RUNS_LISTED = 500
@@ -75,7 +66,7 @@ class Gateway:
         *,
         settings: CurrentSettings,
         generations: Generations,
-        lockout: Lockout,
+        access: Access,
         queue: RunQueue,
         signals: RunSignals,
         executor: Drains,
@@ -86,7 +77,7 @@ class Gateway:
     ) -> None:
         self._settings = settings
         self._generations = generations
-        self._lockout = lockout
+        self.access = access
         self._queue = queue
         self._signals = signals
         self._executor = executor
@@ -104,18 +95,9 @@ class Gateway:
         """The settings in force now."""
         return self._settings()
 
-    def authenticate(self, credential: Credential) -> Principal:
+    async def authenticate(self, credential: Credential) -> Principal:
         """The Principal that the credential proves. Raises Unauthenticated, LockedOut, NotLocal."""
-        return authenticate(credential, self._settings().auth, self._lockout)
-
-    def recognise(self, credential: Credential) -> Principal | None:
-        """The same for who may prove itself in another way, too: None, and nothing counted, where
-        this credential proves nothing. Raises LockedOut, NotLocal."""
-        return recognise(credential, self._settings().auth, self._lockout)
-
-    def count_failure(self, client: ClientAddress, *secrets: bytes | None) -> None:
-        """Count the wrong `secrets` of one attempt, which `recognise` does not."""
-        count_failure(client, self._settings().auth, self._lockout, *secrets)
+        return await self.access.authenticate(credential)
 
     def agents(self, principal: Principal) -> tuple[Agent, ...]:
         """The agents the principal may use. Raises Forbidden."""
@@ -191,7 +173,7 @@ class Gateway:
         """
         authorize(principal, Scope.READ)
         read = self._run_events.follow_kept if kept else self._run_events.follow
-        return Following(self, run, read(run.id, after))
+        return Following(self, principal, run, read(run.id, after))
 
     def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
@@ -351,28 +333,76 @@ class Gateway:
 
 
 class Following:
-    """A follower's view of a Run, as a context: its events, and what is done when it leaves."""
+    """A follower's view of a Run, as a context: its events, and what is done when it leaves.
 
-    __slots__ = ("_ended", "_events", "_gateway", "_run")
+    Its events end with Unauthenticated when a grant of its principal ends.
+    """
 
-    def __init__(self, gateway: Gateway, run: RunSpec | RunRecord, events: Events) -> None:
+    __slots__ = (
+        "_ended",
+        "_events",
+        "_gateway",
+        "_hold",
+        "_principal",
+        "_reader",
+        "_revoked",
+        "_run",
+    )
+
+    def __init__(
+        self, gateway: Gateway, principal: Principal, run: RunSpec | RunRecord, events: Events
+    ) -> None:
         self._gateway = gateway
+        self._principal = principal
         self._run = run
         self._events = events
         self._ended = False
         """It has seen the end."""
+        self._hold: Hold | None = None
+        self._reader: asyncio.Task[object] | None = None
+        """The task that waits for events."""
+        self._revoked: str | None = None
+        """Why a grant has ended."""
 
     async def __aenter__(self) -> Events:
         self._gateway._enter(self._run)
+        if self._principal.grants:
+            self._hold = self._gateway.access.hold(self._principal, self._revoke)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._hold is not None:
+            self._hold.release()
         await self._gateway._leave(self._run, self._ended)
 
     def __aiter__(self) -> Following:
         return self
 
     async def __anext__(self) -> EventBatch:
-        told = await anext(self._events)
+        if self._revoked is not None:
+            raise _no_longer_valid(self._revoked)
+        self._reader = asyncio.current_task()
+        try:
+            told = await anext(self._events)
+        except asyncio.CancelledError:
+            # Other cancellations of the task, such as a time limit's, go on.
+            if self._revoked is None or self._uncancelled() > 0:
+                raise
+            raise _no_longer_valid(self._revoked) from None
+        finally:
+            self._reader = None
         self._ended = isinstance(told.events[-1], TERMINAL)
         return told
+
+    def _revoke(self, reason: str) -> None:
+        self._revoked = reason
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _uncancelled(self) -> int:
+        """Take back the cancellation by `_revoke`; how many others there are."""
+        return 0 if self._reader is None else self._reader.uncancel()
+
+
+def _no_longer_valid(reason: str) -> Unauthenticated:
+    return Unauthenticated(f"The credential of this request is no longer valid: {reason}.")

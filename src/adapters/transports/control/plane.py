@@ -10,8 +10,6 @@ from .handshake import Handshake, Hello, tell_devices
 from .health_report import HealthReport
 from .transport import ConnectionDependencies, Upgrades
 
-AUTH_CHANGED = 4001
-
 
 class ControlPlane:
     """The WebSocket half of the Gateway. `tick` and `broadcast_health` are called
@@ -60,15 +58,6 @@ class ControlPlane:
     async def broadcast_health(self) -> None:
         """Send one health event to every client. Due every HEALTH_SECONDS."""
         await self.hub.broadcast_health(self._vitals.health)
-
-    def auth_changed(self) -> None:
-        """End the connections that were let in by a secret that no longer counts."""
-        auth = self._gateway.settings.auth
-        self.hub.close_where(
-            lambda connection: connection.auth is not None and connection.auth != auth,
-            AUTH_CHANGED,
-            "gateway auth changed",
-        )
 
     def begin_shutdown(self) -> None:
         """Tell everybody that the Gateway is about to stop."""

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from quart import Response, websocket
@@ -59,6 +60,8 @@ _REPLACED_SECONDS = 1.0
 """How long a connection that is replaced stays as it is: closed at once, it would be opened again
 at once, and the Gateway would do nothing else."""
 _REPLACED = "replaced by a newer connection"
+AUTH_CHANGED = 4001
+"""The code to close with when a grant has ended."""
 _FULL = "maximum connections reached"
 _TRY_AGAIN_LATER = 1013
 
@@ -101,7 +104,7 @@ class Upgrades:
             return _response(503, _FULL)
         wire = wire_of(scope)
         wire.limit, wire.limit_reason = MAX_PREAUTH_BYTES, "preauth payload too large"
-        if self._is_authenticated(headers, caller):
+        if await self._is_authenticated(headers, caller):
             entered = await self._shake_hands(caller, wire, None)
         else:
             with self._half_open.joined(owner_of(address)) as half_open:
@@ -112,7 +115,7 @@ class Upgrades:
             await self._serve(*entered, caller, wire)
         return None
 
-    def _is_authenticated(self, headers: Headers, caller: Peer) -> bool:
+    async def _is_authenticated(self, headers: Headers, caller: Peer) -> bool:
         """Whether the upgrade's headers have the Gateway's secret, so that it need not wait its
         turn among strangers. `connect` has to prove itself all the same. A wrong secret counts
         towards the lockout, and is one attempt with the same secret in `connect`."""
@@ -120,11 +123,11 @@ class Upgrades:
         if credential.secret is None or gateway.settings.auth.mode is AuthMode.NONE:
             return False
         try:
-            if gateway.recognise(credential) is not None:
+            if await gateway.access.recognise(credential) is not None:
                 return True
         except GatewayError:
             return False  # Locked out: `connect` is refused with the reason.
-        gateway.count_failure(caller.address, credential.secret)
+        gateway.access.count_failure(caller.address, credential.secret)
         return False
 
     async def _shake_hands(
@@ -207,12 +210,11 @@ class Upgrades:
         ended: dict[str, object] = {"reason": "the client left"}
         received = self._parts.gateway.in_flight.charge()
         try:
+            access, end = self._parts.gateway.access, partial(connection.close, AUTH_CHANGED)
             async with self._parts.hub.joined(connection):
-                # From here on the hub ends it when its secret or device no longer counts.
-                if not self._parts.handshake.stands(admitted):
-                    connection.close(4001, "gateway auth changed")
-                wire.charge_to(received)
-                code, reason = await serve(connection, self._parts, wire.let_go)
+                with access.hold(connection.principal, end):
+                    wire.charge_to(received)
+                    code, reason = await serve(connection, self._parts, wire.let_go)
             ended = {"code": code, "reason": reason}
             await _part(wire, code, reason)
         except Exception:
@@ -237,7 +239,6 @@ class Upgrades:
             address=caller.address.address,
             connected_at=self._parts.clock(),
             device_id=admitted.device_id,
-            auth=admitted.auth,
         )
 
 
@@ -262,6 +263,7 @@ def _caller(scope: dict[str, Any], headers: Headers, address: ClientAddress) -> 
         origin=None if origin is None else origin.decode("latin-1"),
         nonce=secrets.token_hex(16),
         secure=scope.get("scheme") == "wss",
+        headers=headers,
     )
 
 

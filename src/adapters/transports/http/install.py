@@ -88,7 +88,7 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
             pass  # No such route: nothing to guard.
         elif route is None or route.scope is not None:
             before = context.elapsed
-            context.authenticated = gateway.authenticate(
+            context.authenticated = await gateway.authenticate(
                 credential_of(context.headers, context.client)
             )
             context.timings["auth"] = context.elapsed - before

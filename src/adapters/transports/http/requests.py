@@ -128,7 +128,7 @@ def credential_of(headers: Headers, client: ClientAddress) -> Credential:
     scheme, _, secret = headers.get(b"authorization", b"").strip().partition(b" ")
     if scheme.lower() != _BEARER or not secret.strip():
         secret = headers.get(b"x-api-key", b"")
-    return Credential(client, secret.strip() or None)
+    return Credential(client, secret.strip() or None, headers)
 
 
 def request_id_of(headers: Headers) -> str:
