@@ -40,7 +40,7 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
     page = PAGE.read_text()
 
     assert with_examples(page) == page, "stale: run `make docs`"
-    assert page.count("```python") == 3
+    assert page.count("```python") == 4
 
 
 async def test_the_example_runner_answers_for_an_agent_that_names_it(tmp_path: Path) -> None:
