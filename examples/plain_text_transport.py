@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from quart import Response, request
 
-from opensoul.adapters.transports import Limits, Route, Transport
-from opensoul.adapters.transports.http import principal
-from opensoul.domain.access import Scope
-from opensoul.domain.messages import Role, text_message
-from opensoul.domain.models import TextDelta
-from opensoul.domain.runs import Aborted, Failed, RunRequest, error_of
-from opensoul.domain.services import Gateway
+from opensoul.api import (
+    Aborted,
+    Failed,
+    Gateway,
+    Limits,
+    Role,
+    Route,
+    RunRequest,
+    Scope,
+    TextDelta,
+    Transport,
+    error_of,
+    principal,
+    text_message,
+)
 
 
 def transport(gateway: Gateway) -> Transport:

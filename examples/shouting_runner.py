@@ -11,11 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from opensoul.domain.messages import Role, text_message
-from opensoul.domain.models.calls import StopReason, TextDelta, Usage
-from opensoul.domain.ports import RunContext
-from opensoul.domain.runs.events import Answered, RunnerEvent
-from opensoul.domain.sessions.history import estimate, estimate_all
+from opensoul.api import (
+    Answered,
+    Role,
+    RunContext,
+    RunnerEvent,
+    StopReason,
+    TextDelta,
+    Usage,
+    estimate,
+    estimate_all,
+    text_message,
+)
 
 
 class ShoutingRunner:

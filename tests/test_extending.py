@@ -13,6 +13,7 @@ from dependency_injector import providers
 from quart import Blueprint, Response
 
 from examples.json_lines_store import JsonLinesStore
+from opensoul import api
 from opensoul.adapters.transports import Route, Transport
 from opensoul.app import plugins
 from opensoul.app.cli.root import run
@@ -20,7 +21,9 @@ from opensoul.domain.ports import AgentRunner, SessionStore
 from opensoul.domain.services import Gateway
 from scripts.embed_examples import PAGE, with_examples
 from tests.app.serving import SECRET, config, serving
+from tests.test_architecture import ROOT, imports
 
+EXAMPLES = ROOT / "examples"
 LOUD = {"list": [{"id": "loud", "runner": "shout"}]}
 
 
@@ -41,6 +44,18 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
 
     assert with_examples(page) == page, "stale: run `make docs`"
     assert page.count("```python") == 4
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_imports_the_public_api_alone(example: Path) -> None:
+    found = imports(example.read_text("utf-8"))
+    ours = {name.rpartition(".")[0] for name in found if name.split(".")[0] == "opensoul"}
+
+    assert ours == {"opensoul.api"}
+
+
+def test_every_name_of_the_public_api_is_there() -> None:
+    assert [name for name in api.__all__ if not hasattr(api, name)] == []
 
 
 async def test_the_example_runner_answers_for_an_agent_that_names_it(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..domain.access import Lockout
-from ..domain.execution import Executor, Generations
+from ..domain.execution import Executor, Generations, ModelRouter
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -93,7 +93,8 @@ class Container(DeclarativeContainer):
     models: Provider[Mapping[str, ModelClient]] = Singleton(making.models, openai, local, scripted)
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
-    native: Provider[AgentRunner] = Singleton(making.native, models, cooldowns)
+    router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
+    native: Provider[AgentRunner] = Singleton(making.native, router)
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
         making.runners, native, echo, find_plugins

@@ -36,7 +36,7 @@ from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
 from ..domain.access import Lockout
-from ..domain.execution import AgentLoop, Executor, Generations
+from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -146,8 +146,12 @@ def models(
     return {"openai-completions": openai, "local": local, "scripted": scripted}
 
 
-def native(models: Mapping[str, ModelClient], cooldowns: Cooldowns) -> AgentRunner:
-    return AgentLoop(clients=models, cooldowns=cooldowns)
+def native(router: ModelRouter) -> AgentRunner:
+    return TurnLoop(router)
+
+
+def router(models: Mapping[str, ModelClient], cooldowns: Cooldowns) -> ModelRouter:
+    return ModelRouter(clients=models, cooldowns=cooldowns)
 
 
 def prepare(local: LocalModels) -> Mapping[str, Prepare]:

@@ -29,7 +29,8 @@ from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.byte_budget import NO_CHARGE, Charge
 from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
-from opensoul.domain.execution.loop import AgentLoop
+from opensoul.domain.execution.loop import TurnLoop
+from opensoul.domain.execution.router import ModelRouter
 from opensoul.domain.models.calls import (
     ModelEvent,
     ModelFinished,
@@ -157,9 +158,11 @@ class Harness:
     def __post_init__(self) -> None:
         self.run_log = RememberedRunEvents()
         self.lanes = Lanes(lambda: self.settings.lanes)
-        loop = AgentLoop(
-            clients={"test": self.model, "scripted": self.model},
-            cooldowns=Cooldowns(time.monotonic),
+        loop = TurnLoop(
+            ModelRouter(
+                clients={"test": self.model, "scripted": self.model},
+                cooldowns=Cooldowns(time.monotonic),
+            )
         )
         self.generations = Generations(lambda: self.settings)
         self.queue = LocalQueue(rows=self.run_log, lanes=self.lanes, clock=time.time)

@@ -11,7 +11,8 @@ import pytest
 
 from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import ModelFailed
-from opensoul.domain.execution.loop import AgentLoop
+from opensoul.domain.execution.loop import TurnLoop
+from opensoul.domain.execution.router import ModelRouter
 from opensoul.domain.models.calls import ModelTarget, StopReason
 from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.ports import RunContext, Transcript
@@ -35,7 +36,7 @@ def targets(provider: FakeProvider) -> tuple[ModelTarget, ModelTarget]:
 
 
 async def turn(client: OpenAICompletions, cooldowns: Cooldowns, *models: ModelTarget) -> Answered:
-    loop = AgentLoop(clients={"openai-completions": client}, cooldowns=cooldowns)
+    loop = TurnLoop(ModelRouter(clients={"openai-completions": client}, cooldowns=cooldowns))
     asked = RunContext(run(), agent("main", *models, instructions=""), Transcript(HISTORY))
     async with aclosing(loop.run(asked)) as events:
         last = [event async for several in events for event in several][-1]

@@ -2,10 +2,12 @@
 
 from .executor import Executor
 from .generations import Generations
-from .loop import AgentLoop
+from .loop import TurnLoop
+from .router import ModelRouter
 
 __all__ = [
-    "AgentLoop",
     "Executor",
     "Generations",
+    "ModelRouter",
+    "TurnLoop",
 ]
