@@ -164,7 +164,7 @@ async def test_a_gateway_that_does_not_reload_says_that_the_agent_waits(agents: 
     [
         ("Main", '"main" is reserved'),
         ("OPS", 'agent "ops" already exists'),
-        ("!!!", 'the name "!!!" has no letter or digit'),
+        ("!!!", 'the name "!!!" has no letter or digit to make an id from'),
     ],
 )
 async def test_a_name_that_cannot_be_had_is_refused(
