@@ -1,4 +1,4 @@
-"""The events of a Run, as a client reads them."""
+"""The events of a Run and their decoding from `agent` payloads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The Run has left the queue."""
+    """The Run left the queue."""
 
     seq: int
 
@@ -38,7 +38,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Terminal: there is no (complete) answer."""
+    """Terminal: the Run failed; the answer is missing or incomplete."""
 
     seq: int
     message: str
@@ -47,18 +47,35 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """Terminal: somebody stopped the Run."""
+    """Terminal: the Run was aborted."""
 
     seq: int
     reason: str = ""
 
 
-RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The Run waits, for an approval for example. `reason` is for a person."""
+
+    seq: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Another attempt of the Run begins: the text of the earlier one is void."""
+
+    seq: int
+    attempt: int
+    reason: str = ""
+
+
+RunEvent = Started | Waiting | Resumed | TextDelta | ReasoningDelta | Finished | Failed | Aborted
 Ending = Finished | Failed | Aborted
 
 
 def read_run_event(payload: Mapping[str, Any]) -> RunEvent | None:
-    """The event that an `agent` payload tells of; None for one of another kind."""
+    """Decode an `agent` payload; None if its kind is unknown."""
     seq = payload.get("seq")
     data = payload.get("data")
     if not isinstance(seq, int) or not isinstance(data, dict):
@@ -78,6 +95,12 @@ def _lifecycle(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
     match data.get("phase"):
         case "start":
             return Started(seq)
+        case "waiting":
+            return Waiting(seq, str(data.get("reason") or ""))
+        case "resumed":
+            attempt = data.get("attempt")
+            number = attempt if isinstance(attempt, int) else 0
+            return Resumed(seq, number, str(data.get("reason") or ""))
         case "end" if data.get("aborted"):
             return Aborted(seq, str(data.get("reason") or ""))
         case "end":

@@ -134,6 +134,8 @@ class StoreSettings:
 class Settings:
     agents: AgentDirectory
     auth: AuthSettings
+    generation: str = ""
+    """Names this configuration: of two with one name, the content is the same."""
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
     models: ModelDirectory = field(default_factory=ModelDirectory)
     sessions: SessionSettings = field(default_factory=SessionSettings)
@@ -145,6 +147,8 @@ class Settings:
     control: ControlSettings = field(default_factory=ControlSettings)
     transports: tuple[str, ...] = ()
     """Installed transports to serve besides our own; a change needs a restart."""
+    authenticators: tuple[str, ...] = ()
+    """Installed authenticators to ask after our own, in order; a change needs a restart."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_bytes_in_flight: int = 512 * 1024 * 1024
     """Bytes of requests that are being read or in work, over all connections."""

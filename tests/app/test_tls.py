@@ -14,7 +14,7 @@ import pytest_asyncio
 import trustme
 
 from opensoul.app.server.host import TLS_BUFFER, open_sockets
-from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.app.server.hypercorn import ServerConfig
 from opensoul.domain.settings import ListenSettings, TlsSettings
 from tests.app.serving import Served, config, serving
 from tests.fakes.provider import FakeProvider
@@ -40,8 +40,8 @@ async def served(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[Served]:
     """The parameter: whether it serves HTTP/2, too."""
-    monkeypatch.setattr(websocket_rules, "FIRST_REQUEST_SECONDS", LIMIT)
-    monkeypatch.setattr(websocket_rules, "_PARTING", 0.05)
+    monkeypatch.setattr(ServerConfig, "first_request_seconds", LIMIT)
+    monkeypatch.setattr(ServerConfig, "parting_seconds", 0.05)
     files = (tmp_path / "cert.pem", tmp_path / "key.pem")
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(files[0])

@@ -268,6 +268,7 @@ def test_who_waits_for_a_lost_gateway_is_told_so(fake: FakeGateway, home: Home) 
     assert told.err.startswith("opensoul: the connection is lost; trying again")
 
 
+@pytest.mark.slow
 def test_an_interrupt_without_a_connection_says_that_the_run_may_continue(
     fake: FakeGateway, home: Home
 ) -> None:

@@ -84,7 +84,8 @@ def test_an_unknown_key_is_told_with_the_nearest_and_all_others(place: Place) ->
     issue = place.issue("{ gateway: {\n  auth: { Tokn: 'sesame' } } }")
     assert issue.line == 2
     assert issue.message == (
-        "there is no such key; did you mean `token`? Allowed here: mode, password, rateLimit, token"
+        "there is no such key; did you mean `token`? Allowed here: "
+        "authenticators, mode, password, rateLimit, token"
     )
 
 

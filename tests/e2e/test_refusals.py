@@ -7,7 +7,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.process import GatewayProcess
+
+pytestmark = pytest.mark.e2e
 
 TIMES = 40
 UPGRADE = (

@@ -50,6 +50,13 @@ class Document:
     files: Files
     exists: bool
 
+    @property
+    def generation(self) -> str:
+        """A digest of all files: equal in every process that has read the same content."""
+        digests = self.files.digests
+        lines = "".join(f"{file} {digests[file]}\n" for file in sorted(digests))
+        return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -133,14 +140,14 @@ def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
     problems.tree = resolved(document.tree, env, secrets, problems.report)
     checked = validate(problems.tree, problems)
     building = Building(inputs, locations, env, checked, problems, notes)
-    settings = _settings(building, document.exists)
+    settings = _settings(building, document)
     if problems.any():
         raise ConfigInvalid(problems.all(), files.signatures)
     return Loaded(settings, checked.config, locations, document, problems.tree, env)
 
 
-def _settings(building: Building, exists: bool) -> Settings:
-    if not exists:
+def _settings(building: Building, document: Document) -> Settings:
+    if not document.exists:
         building.note(
             f"There is no configuration file at {building.locations.config_path}. The agent `main` "
             "is served with defaults, and the chat endpoint is off."
@@ -156,6 +163,7 @@ def _settings(building: Building, exists: bool) -> Settings:
     return Settings(
         agents=agents,
         auth=build_auth(building, listen),
+        generation=document.generation,
         chat=build_chat(building),
         models=models,
         sessions=build_sessions(building),
@@ -166,6 +174,7 @@ def _settings(building: Building, exists: bool) -> Settings:
         store=store,
         control=build_control(building),
         transports=tuple(building.config.gateway.transports),
+        authenticators=tuple(building.config.gateway.auth.authenticators),
         trusted_proxies=proxies,
         max_bytes_in_flight=building.config.gateway.http.max_bytes_in_flight,
         max_connections_per_address=building.config.gateway.max_connections_per_address,

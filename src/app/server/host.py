@@ -17,11 +17,10 @@ from quart import Quart
 
 from ...domain.settings import ListenSettings
 from ..lifecycle import Lifecycle
+from ..memory import give_large_blocks_back
+from ..signals import stop_on_signals
 from . import event_loop
-from .hypercorn import PeerConnections, TimedConfig, Timing
-from .hypercorn import rules as websocket_rules
-from .memory import give_large_blocks_back
-from .signals import stop_on_signals
+from .hypercorn import PeerConnections, ServerConfig, Timing, install
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
@@ -103,7 +102,7 @@ async def serve_until(
     async with AsyncExitStack() as stack:
         for listener in opened:
             stack.callback(listener.close)
-        websocket_rules.install()
+        install()
         _check_certificate(config)
         await lifecycle.start()
         stack.push_async_callback(lifecycle.stop)
@@ -115,7 +114,7 @@ async def serve_until(
         )
 
 
-def _check_certificate(config: TimedConfig) -> None:
+def _check_certificate(config: ServerConfig) -> None:
     """hypercorn loads it once the Gateway has started, and reports less. Raises TlsUnusable."""
     try:
         config.create_ssl_context()
@@ -171,9 +170,9 @@ def _listen(host: str, port: int, receive_buffer: int | None) -> socket.socket:
     return listener
 
 
-def hypercorn_config(listen: ListenSettings) -> TimedConfig:
+def hypercorn_config(listen: ListenSettings) -> ServerConfig:
     """hypercorn's settings, ours where its defaults do not suit long streams."""
-    config = TimedConfig()
+    config = ServerConfig()
     config.backlog = _BACKLOG
     config.keep_alive_timeout = _KEEP_ALIVE
     config.include_server_header = False
@@ -182,7 +181,7 @@ def hypercorn_config(listen: ListenSettings) -> TimedConfig:
     config.accesslog = None
     config.errorlog = _quiet(logging.getLogger("hypercorn.error"))
     if listen.tls is not None:
-        config.ssl_handshake_timeout = websocket_rules.FIRST_REQUEST_SECONDS / 2
+        config.ssl_handshake_timeout = config.first_request_seconds / 2
         config.certfile = listen.tls.cert_path
         config.keyfile = listen.tls.key_path
         config.ca_certs = listen.tls.ca_path

@@ -66,6 +66,17 @@ class Auth(Section):
         "The secret of mode `password`. Left out: OPENSOUL_GATEWAY_PASSWORD.",
         secret=True,
     )
+    authenticators: list[Text] = Field(
+        default_factory=list,
+        description="Installed authenticators to try when the secret is missing or wrong, in this "
+        "order, by the names of their entry points in `opensoul.authenticators`.",
+        json_schema_extra={
+            "x-addition": True,
+            "x-restart": True,
+            "x-machine": "program",
+            "x-free": [],
+        },
+    )
     rate_limit: RateLimit = section(RateLimit, "Lockout after wrong credentials.", addition=True)
 
 

@@ -169,7 +169,7 @@ def _serve(state: State) -> int:
     from ....adapters.config import ConfigInvalid
     from ....adapters.system.files import StateLocked
     from ....domain.errors import GatewayError
-    from ...plugins import PluginMissing
+    from ...plugins import PluginInvalid, PluginMissing
     from ...server import PortTaken, TlsUnusable
     from ..common.configuration import refusal
 
@@ -185,6 +185,8 @@ def _serve(state: State) -> int:
         raise CommandError(str(unusable), code="tls_unusable") from None
     except PluginMissing as missing:
         raise CommandError(str(missing), code="plugin_missing") from None
+    except PluginInvalid as invalid_plugin:
+        raise CommandError(str(invalid_plugin), code="plugin_invalid") from None
     except GatewayError as error:
         raise CommandError(error.message, code=error.code) from error
 

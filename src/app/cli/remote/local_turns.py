@@ -85,7 +85,7 @@ class _Local:
         raise GatewayError("The run's event stream closed before a terminal event arrived.")
 
     async def stop(self) -> bool:
-        self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
+        await self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
         return True
 
     async def _request(self) -> RunRequest:

@@ -57,6 +57,13 @@ RUNS = Kind(
             "CREATE INDEX runs_by_end ON runs (kept_from)",
             "CREATE INDEX runs_with_events ON runs (kept_from) WHERE size > 0",
         ),
+        # Who executes a Run, as of its last change of status.
+        (
+            "ALTER TABLE runs RENAME COLUMN door TO source",
+            "ALTER TABLE runs ADD COLUMN owner TEXT",
+            "ALTER TABLE runs ADD COLUMN attempt INTEGER",
+            "ALTER TABLE runs ADD COLUMN lease_until REAL",
+        ),
     ),
     # NORMAL survives the death of the process. Whole turns, which must survive that of the machine
     # too, are the session store's. Small pages, because a commit often changes a few bytes only.

@@ -1,19 +1,34 @@
-"""What a Run's events look like on the control protocol: the payloads of `agent` and `chat`."""
+"""Builds the payloads of `agent` and `chat` events from a Run's events."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from .....domain.errors import FailureKind
 from .....domain.models import ReasoningDelta, TextDelta, Usage
-from .....domain.runs import Aborted, Failed, Finished, RunEvent, RunRecord, Started
+from .....domain.runs import (
+    Aborted,
+    Ending,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    RunRecord,
+    Started,
+    Unknown,
+    Waiting,
+    kind_of,
+)
 from .....domain.sessions import KeptMessage
 from ...http.json_text import dumps
 
+KnownEvent = Started | TextDelta | ReasoningDelta | Waiting | Resumed | Finished | Failed | Aborted
+_ASSISTANT = "assistant"
 _CUMULATIVE = 64 * 1024
-"""Characters up to which an `assistant` event repeats all the text so far. Beyond that it would
-cost more than the answer itself many times over; `delta` is always there."""
+"""Characters up to which an `assistant` event repeats the whole text so far. For longer texts this
+would cost many times the answer itself; `delta` is always present."""
 
 _ERROR_KINDS: Mapping[FailureKind, str] = {
     FailureKind.TIMEOUT: "timeout",
@@ -24,10 +39,10 @@ _ERROR_KINDS: Mapping[FailureKind, str] = {
 
 @dataclass(slots=True)
 class RunPayloads:
-    """Makes the payloads of one Run's `agent` events.
+    """Builds the payloads of one Run's `agent` events.
 
-    `cumulative`: repeat the text so far, as clients of the reference expect it of the general
-    telling; who follows from a number on puts the deltas together.
+    `cumulative`: repeat the whole text so far, which existing clients expect of a broadcast.
+    Clients that follow a run join the deltas themselves.
     """
 
     record: RunRecord
@@ -39,37 +54,42 @@ class RunPayloads:
     _tail: bytes = b""
 
     def __post_init__(self) -> None:
-        told = {"sessionKey": str(self.record.session_key), "agentId": self.record.agent_id}
+        session = {"sessionKey": str(self.record.session_key), "agentId": self.record.agent_id}
         self._head = b'{"runId":' + dumps(self.record.id) + b',"seq":'
-        self._tail = b"," + dumps(told)[1:]
+        self._tail = b"," + dumps(session)[1:]
 
     @property
     def text(self) -> str:
-        """The answer so far."""
+        """The text so far."""
         if len(self._text) > 1:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
 
-    def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload for the next event; `at`: Unix seconds."""
+    def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes | None:
+        """Note the next event; its payload, None if it is not sent. `at`: Unix seconds."""
         self.note(event, at)
         return self.payload(seq, event, at)
 
     def note(self, event: RunEvent, at: float) -> None:
-        """Take the next event into account, whether or not its payload is asked for."""
+        """Update the state with the next event; required even if its payload is not used."""
         if isinstance(event, TextDelta):
             self._text.append(event.text)
             self._length += len(event.text)
         elif isinstance(event, Started):
             self._started_at = at
+        elif isinstance(event, Resumed):  # What the earlier attempt said is void.
+            self._text.clear()
+            self._length = 0
 
-    def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload for the event that was noted last."""
-        return self._payload(seq, *self._data(event, at), at)
+    def payload(self, seq: int, event: RunEvent, at: float) -> bytes | None:
+        """The payload of the event that was noted last; None if it is not sent."""
+        if isinstance(event, Unknown):
+            return None
+        return self._payload(seq, kind_of(event).stream, dumps(self._data(event, at)), at)
 
     def brief(self, seq: int, delta: str, at: float) -> bytes:
-        """The payload for a piece of the answer, without what came before it."""
-        return self._payload(seq, "assistant", dumps({"delta": delta}), at)
+        """The payload of a delta without the text before it."""
+        return self._payload(seq, _ASSISTANT, dumps({"delta": delta}), at)
 
     def _payload(self, seq: int, stream: str, data: bytes, at: float) -> bytes:
         return b'%b%d,"stream":"%b","data":%b,"ts":%d%b' % (
@@ -81,43 +101,47 @@ class RunPayloads:
             self._tail,
         )
 
-    def _data(self, event: RunEvent, at: float) -> tuple[str, bytes]:
+    def _data(self, event: KnownEvent, at: float) -> dict[str, object]:
+        started = self.record.started_at or self._started_at or self.record.accepted_at
+        times: dict[str, object] = {"startedAt": _ms(started)}
         match event:
             case TextDelta(text=delta):
                 if self.cumulative and self._length <= _CUMULATIVE:
-                    return "assistant", dumps({"text": self.text, "delta": delta})
-                return "assistant", dumps({"delta": delta})
+                    return {"text": self.text, "delta": delta}
+                return {"delta": delta}
             case ReasoningDelta(text=delta):
-                return "thinking", dumps({"delta": delta})
-            case _:
-                return "lifecycle", dumps(self._lifecycle(event, at))
-
-    def _lifecycle(self, event: RunEvent, at: float) -> dict[str, object]:
-        record = self.record
-        started = record.started_at or self._started_at or record.accepted_at
-        told: dict[str, object] = {"startedAt": _ms(started)}
-        ended = {"endedAt": _ms(record.ended_at or at)}
-        match event:
-            case Finished(stop=stop, usage=usage, model=model):
+                return {"delta": delta}
+            case Started():
+                return {"phase": "start", **times}
+            case Waiting(what=what):
+                return {"phase": "waiting", **times, "reason": what}
+            case Resumed(attempt=attempt, void=void, why=why):
                 return {
-                    "phase": "end",
-                    **told,
-                    **ended,
-                    "stopReason": stop.value,
-                    "model": model,
-                    "usage": usage_of(usage),
+                    "phase": "resumed",
+                    **times,
+                    "attempt": attempt,
+                    "void": void,
+                    "reason": why,
                 }
-            case Aborted(reason=reason):
-                aborted = {"aborted": True, "stopReason": "aborted", "reason": reason}
-                return {"phase": "end", **told, **ended, **aborted}
-            case Failed(message=message, code=code):
-                return {"phase": "error", **told, **ended, "error": message, "code": code}
+            case Finished() | Failed() | Aborted():
+                phase, more = _ending(event)
+                ended = {"endedAt": _ms(self.record.ended_at or at)}
+                return {"phase": phase, **times, **ended, **more}
             case _:
-                return {"phase": "start", **told}
+                assert_never(event)
+
+
+def _ending(event: Ending) -> tuple[str, dict[str, object]]:
+    match event:
+        case Finished(stop=stop, usage=usage, model=model):
+            return "end", {"stopReason": stop.value, "model": model, "usage": usage_of(usage)}
+        case Aborted(reason=reason):
+            return "end", {"aborted": True, "stopReason": "aborted", "reason": reason}
+        case Failed(message=message, code=code):
+            return "error", {"error": message, "code": code}
 
 
 def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes:
-    """The payload of a `chat` event."""
     return dumps(
         {
             "runId": record.id,
@@ -133,31 +157,29 @@ def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes
 def chat_end(
     record: RunRecord,
     seq: int,
-    event: RunEvent,
+    event: Ending,
     text: str,
     at: float,
     *,
-    kept: KeptMessage | None = None,
+    stored: KeptMessage | None = None,
 ) -> bytes:
-    """The payload of the last `chat` event of a Run. `kept`: the answer as the Session has it."""
-    ids = {} if kept is None else message_ids(kept)
+    """The payload of the last `chat` event of a Run. `stored`: the answer in the Session."""
+    ids = {} if stored is None else message_ids(stored)
     message = {"message": {**message_of(text, at), **ids}} if text else {}
     match event:
         case Finished(stop=stop, usage=usage):
-            told = {"stopReason": stop.value, "usage": usage_of(usage)}
-            return chat_event(record, seq, "final", **message, **told)
+            end = {"stopReason": stop.value, "usage": usage_of(usage)}
+            return chat_event(record, seq, "final", **message, **end)
         case Aborted():
             return chat_event(record, seq, "aborted", **message, stopReason="rpc")
         case Failed(message=error, kind=kind):
             error_kind = "unknown" if kind is None else _ERROR_KINDS.get(kind, "unknown")
-            told = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
-            return chat_event(record, seq, "error", **message, **told)
-        case _:
-            raise ValueError(f"{event!r} ends no run")
+            end = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
+            return chat_event(record, seq, "error", **message, **end)
 
 
 def message_of(text: str, at: float) -> dict[str, object]:
-    """An assistant's message of one text."""
+    """An assistant message with one text."""
     return {
         "role": "assistant",
         "content": [{"type": "text", "text": text}],
@@ -166,8 +188,8 @@ def message_of(text: str, at: float) -> dict[str, object]:
 
 
 def message_ids(kept: KeptMessage) -> dict[str, object]:
-    """What names a message, in the history and in the event that ends its Run: clients of the
-    family take two messages for one by `__openclaw`."""
+    """The identifiers of a message, in the history and in the last event of its Run. Clients
+    recognise equal messages by `__openclaw`."""
     message_id = f"{kept.run_id}:{kept.number}"
     return {
         "messageId": message_id,
@@ -176,21 +198,20 @@ def message_ids(kept: KeptMessage) -> dict[str, object]:
 
 
 def sender_key(run_id: str) -> str:
-    """The name under which clients of the family find a message that they sent in the history."""
+    """The identifier by which clients find a message that they sent in the history."""
     return f"{run_id}:user"
 
 
 def usage_of(usage: Usage) -> dict[str, object]:
-    """Tokens, under the names of the control protocol."""
-    told: dict[str, object] = {
+    payload: dict[str, object] = {
         "input": usage.input,
         "output": usage.output,
         "cacheRead": usage.cached,
         "total": usage.total,
     }
     if usage.estimated:
-        told["estimated"] = True
-    return told
+        payload["estimated"] = True
+    return payload
 
 
 def _ms(seconds: float) -> int:
