@@ -5,10 +5,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-loops test-slow bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all test-loops test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
+# The tests of one file share servers, so they stay in one process.
+JOBS := 2
+TESTS := $(BIN)/coverage run -m pytest -ra -n $(JOBS) --dist loadfile
 
 # What a user's own settings could otherwise bring into the isolated environment.
 export PYTHONNOUSERSITE := 1
@@ -40,20 +43,27 @@ run: .venv/.run model ## Start the Gateway with config/demo.json5 and a model on
 model:
 	@OPENSOUL_STATE_DIR="$(STATE)" exec $(BIN)/opensoul models fetch
 
-test: .venv/.dev ## Run every check: format, lint, types, contracts, tests, coverage.
+test: checks ## Run every check, and the tests of each behaviour, with coverage (JOBS=2).
+	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) $(ARGS)
+	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+test-all: checks ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
+	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) -m 'not slow' $(ARGS)
+	@$(say) 'Slow tests, one at a time' && $(BIN)/coverage run -m pytest -ra -m slow
+	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+checks: .venv/.dev
 	@$(say) 'Formatting (ruff format --check .)' && $(BIN)/ruff format --check .
 	@$(say) 'Lint (ruff check .)' && $(BIN)/ruff check .
 	@$(say) 'Types (mypy)' && $(BIN)/mypy
 	@$(say) 'Architecture contracts (lint-imports)' && $(BIN)/lint-imports
 	@$(say) 'The hot path against its baseline (python -m bench.guard)' && $(BIN)/python -m bench.guard
 	@$(say) 'The local model (opensoul models fetch)' && $(MAKE) --no-print-directory model
-	@$(say) 'Tests (pytest under coverage, subprocesses included)' && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -ra $(ARGS)
-	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
-	@$(BIN)/pytest -ra --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
+	@$(BIN)/pytest -ra -n $(JOBS) --dist loadfile --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
 
-test-slow: .venv/.dev ## Run the tests that take seconds: floods, with the longest wait of others.
+test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)
 
 bench: .venv/.dev ## Measure the Gateway beside a bare pass-through (ARGS=--quick for two minutes).

@@ -36,16 +36,16 @@ import uvloop
 from hypercorn.asyncio import serve
 from quart import Quart, Response, request
 
-from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.adapters.providers.openai.answer.stream import Answer
 from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.system.logging.setup import configure
-from opensoul.adapters.transports.openai.chat.answers import Answer as Collected
 from opensoul.adapters.transports.openai.chat.answers import Head, completion
-from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_asked
+from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_request
 from opensoul.adapters.transports.openai.chat.sse import Frames
+from opensoul.adapters.transports.openai.common import Answer as Collected
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import ModelTarget, Provider, TextDelta, Usage
 from opensoul.domain.ports import Turn
@@ -80,7 +80,7 @@ class Floor:
         self._failures = FailureFactory(ModelTarget(Provider("floor", "floor"), "words"))
         self._token = hashlib.sha256(TOKEN.encode()).digest()
         self._store = SqliteStore(home / "sessions.sqlite3")
-        self._log = SqliteRunLog(home / "runs.sqlite3", clock=time.time)
+        self._log = SqliteRunEvents(home / "runs.sqlite3", clock=time.time)
         self._session: aiohttp.ClientSession | None = None
         configure(LoggingSettings())
 
@@ -97,7 +97,7 @@ class Floor:
     async def create(self) -> Response:
         began, run_id = time.perf_counter(), new_id()
         body: dict[str, Any] = orjson.loads(await request.get_data())
-        chat_request = read_asked(body)
+        chat_request = read_request(body)
         if "checked" in self._duties:
             secret = request.headers["Authorization"].removeprefix("Bearer ")
             if not hmac.compare_digest(hashlib.sha256(secret.encode()).digest(), self._token):
@@ -129,7 +129,7 @@ class Floor:
         key, texts = SessionKey("main", run_id), list[str]()
         if "kept" in self._duties:
             self._log.open(RunRecord(run_id, key, "main", "operator", "openai"))
-            self._log.append(run_id, Started(0.0, 0.0))
+            self._log.put(run_id, Started(0.0, 0.0))
         async with answer:
             async for piece in answer.content.iter_any():
                 if "chunks" not in self._duties:
@@ -138,7 +138,7 @@ class Floor:
                 events = [event for event in read.feed(piece) if isinstance(event, DELTAS)]
                 texts += [event.text for event in events if isinstance(event, TextDelta)]
                 if "kept" in self._duties and events:
-                    self._log.append(run_id, *events)
+                    self._log.put(run_id, *events)
                 if chat_request.stream and events:
                     yield frames.of(events)
         if "chunks" not in self._duties:
@@ -147,7 +147,7 @@ class Floor:
         if "kept" in self._duties:
             messages = (*chat_request.messages, text_message(Role.ASSISTANT, "".join(texts)))
             await self._store.append(Turn(key, run_id, run_id, time.time(), messages, one_off=True))
-            self._log.append(run_id, end)
+            self._log.put(run_id, end)
         if chat_request.stream:
             yield frames.of([end])
         else:

@@ -1,7 +1,7 @@
 """The hot path in this process: one run of 50 chunks from its credential to its frames.
 
 The model is scripted and the settings are artificial; everything else is wired as in a real
-Gateway. For comparison, the module also has a similar loop of plain Python.
+Gateway.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
-import orjson
 from dependency_injector import providers
 
 from opensoul.adapters.transports.openai.chat.answers import head_of
@@ -37,8 +35,6 @@ from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings, StoreSettings
 
 _CHUNKS = 50
-_ANSWERS = 20
-"""Iterations of the plain loop per timing."""
 _SECRET = "guard-only"  # noqa: S105 - guards nothing
 
 
@@ -73,7 +69,7 @@ async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
         models=providers.Object({"guard": _Model()}),
     )
     async with AsyncExitStack() as stack:
-        sessions, log = container.store(), container.run_log()
+        sessions, log = container.store(), container.run_events()
         stack.push_async_callback(sessions.close)
         await sessions.open()
         stack.push_async_callback(log.close)
@@ -85,45 +81,11 @@ async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
 
 async def answer(served: Gateway, user: str | None = None) -> int:
     """Process one request; returns the size of its frames in bytes."""
-    who = served.authenticate(Credential(ClientAddress("127.0.0.1"), _SECRET.encode()))
-    run = served.submit(who, RunRequest((text_message(Role.USER, "Hello!"),), user=user))
+    who = await served.authenticate(Credential(ClientAddress("127.0.0.1"), _SECRET.encode()))
+    run = await served.submit(who, RunRequest((text_message(Role.USER, "Hello!"),), user=user))
     frames = Frames(head_of(run, "opensoul"), include_usage=True)
     size = 0
     async with served.follow(who, run) as events:
         async for batch in events:
             size += len(frames.of(batch.events))
-    return size
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    number: int
-    text: str
-
-
-async def _items(count: int) -> AsyncGenerator[_Item]:
-    for number in range(count):
-        yield _Item(number, "tok ")
-        await asyncio.sleep(0)
-
-
-async def _passed_on(items: AsyncGenerator[_Item]) -> AsyncGenerator[_Item]:
-    async for item in items:
-        yield item
-
-
-async def plain_loop() -> int:
-    """What the ratio is to: turns of the event loop, async generators, small objects and bytes.
-
-    It is of the same stuff as the hot path, so that whatever slows that slows this as much.
-    """
-    loop, size = asyncio.get_running_loop(), 0
-    for _ in range(_ANSWERS):
-        woken: list[asyncio.Future[None]] = []
-        async for item in _passed_on(_passed_on(_items(_CHUNKS))):
-            waiter: asyncio.Future[None] = loop.create_future()
-            woken.append(waiter)
-            waiter.set_result(None)
-            await waiter
-            size += len(b'data: {"content":' + orjson.dumps(item.text) + b"}\n\n")
     return size

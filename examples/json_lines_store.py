@@ -20,12 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from opensoul.adapters.persistence.common.codec import decode, encode
-from opensoul.domain.errors import StoreFailed
-from opensoul.domain.messages import Message
-from opensoul.domain.ports import StoredSession, Transcript, Turn
-from opensoul.domain.sessions.history import newest_that_fit
-from opensoul.domain.sessions.keys import SessionKey
+from opensoul.api import (
+    Message,
+    SessionKey,
+    StoredSession,
+    StoreFailed,
+    Transcript,
+    Turn,
+    decode_message,
+    encode_message,
+    newest_that_fit,
+)
 
 
 @dataclass
@@ -132,7 +137,7 @@ def _turn_as_dict(turn: Turn) -> dict[str, Any]:
         "run": turn.run_id,
         "at": turn.at,
         "one_off": turn.one_off,
-        "messages": [b64encode(encode(message)).decode() for message in turn.messages],
+        "messages": [b64encode(encode_message(message)).decode() for message in turn.messages],
     }
 
 
@@ -142,6 +147,6 @@ def _turn_from(data: dict[str, Any]) -> Turn:
         session_id=data["session"],
         run_id=data["run"],
         at=data["at"],
-        messages=tuple(decode(b64decode(encoded)) for encoded in data["messages"]),
+        messages=tuple(decode_message(b64decode(encoded)) for encoded in data["messages"]),
         one_off=data["one_off"],
     )

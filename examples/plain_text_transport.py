@@ -5,34 +5,46 @@ It is served where the configuration names it: `gateway: { transports: ["plain"]
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, request
+from quart import Response, request
 
-from opensoul.adapters.transports.http import principal
-from opensoul.domain.messages import Role, text_message
-from opensoul.domain.models.calls import TextDelta
-from opensoul.domain.runs.events import Aborted, Failed, error_of
-from opensoul.domain.runs.spec import RunRequest
-from opensoul.domain.services.gateway import Gateway
+from opensoul.api import (
+    Aborted,
+    Failed,
+    Gateway,
+    Limits,
+    Role,
+    Route,
+    RunRequest,
+    Scope,
+    TextDelta,
+    Transport,
+    error_of,
+    principal,
+    text_message,
+)
 
 
-def transport(gateway: Gateway) -> Blueprint:
-    """Who comes here has been authenticated already, as on every route that is not declared open.
+def transport(gateway: Gateway) -> Transport:
+    """A GatewayError that leaves a view becomes an answer with the right status."""
 
-    A GatewayError that leaves a view becomes an answer with the right status.
-    """
-    blueprint = Blueprint("plain", __name__)
-
-    @blueprint.post("/plain/<agent_id>")
     async def say(agent_id: str) -> Response:
         question = text_message(Role.USER, await request.get_data(as_text=True))
-        asked = RunRequest(messages=(question,), agent_id=agent_id, source="plain")
-        run = gateway.submit(principal(), asked)
+        run_request = RunRequest(messages=(question,), agent_id=agent_id, source="plain")
+        run = await gateway.submit(principal(), run_request)
         answer: list[str] = []
-        async with gateway.follow(principal(), run) as events:
-            async for told in events:  # One event or several: all there are at the moment.
-                answer += [event.text for event in told.events if isinstance(event, TextDelta)]
-                if isinstance(told.ending, Failed | Aborted):
-                    raise error_of(told.ending)
+        async with gateway.follow(principal(), run) as batches:
+            async for batch in batches:
+                answer += [event.text for event in batch.events if isinstance(event, TextDelta)]
+                if isinstance(batch.ending, Failed | Aborted):
+                    raise error_of(batch.ending)
         return Response("".join(answer), content_type="text/plain; charset=utf-8")
 
-    return blueprint
+    route = Route(
+        path="/plain/<agent_id>",
+        method="POST",
+        scope=Scope.WRITE,  # A client without it is refused before `say` is called.
+        view=say,
+        summary="An agent's answer to one text.",
+        limits=Limits(body_bytes=64 * 1024, body_timeout=10),
+    )
+    return Transport("plain", routes=(route,))

@@ -11,29 +11,35 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Sequence
 
-from opensoul.domain.messages import Role, text_message
-from opensoul.domain.models.calls import StopReason, TextDelta, Usage
-from opensoul.domain.ports import Transcript
-from opensoul.domain.runs.events import Answered, RunnerEvent
-from opensoul.domain.runs.spec import Run
-from opensoul.domain.sessions.history import estimate, estimate_all
+from opensoul.api import (
+    Answered,
+    Role,
+    RunContext,
+    RunnerEvent,
+    StopReason,
+    TextDelta,
+    Usage,
+    estimate,
+    estimate_all,
+    text_message,
+)
 
 
 class ShoutingRunner:
     """Fits the port `AgentRunner`; nothing is inherited, the shape is enough."""
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         """Stream the answer in pieces, then say once what is to be stored.
 
         Pieces that come at the same time may be told together; here each is told alone.
         """
-        answer = run.messages[-1].text.upper() + "!"
+        answer = context.spec.messages[-1].text.upper() + "!"
         for word in re.findall(r"\S+\s*|\s+", answer):
             yield [TextDelta(word)]
         message = text_message(Role.ASSISTANT, answer)
-        usage = Usage(estimate_all(run.messages), estimate(message), estimated=True)
+        usage = Usage(estimate_all(context.spec.messages), estimate(message), estimated=True)
         yield [Answered((message,), StopReason.STOP, usage, "shout/1")]
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         """This agent has no use for what was said before."""
         return 0

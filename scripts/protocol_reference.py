@@ -1,4 +1,4 @@
-"""Write docs/protocol.md and docs/protocol.schema.json from what the Gateway runs on."""
+"""Write docs/protocol.md, its JSON Schema and docs/openapi.json from what the Gateway runs on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from dependency_injector import providers
 
 from opensoul.adapters.transports.control.reference import protocol_schema, render_protocol
+from opensoul.adapters.transports.http import document
 from opensoul.app.container import Container
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -21,11 +22,16 @@ def pages() -> dict[Path, str]:
             env=providers.Object({"OPENSOUL_STATE_DIR": home}), home=providers.Object(Path(home))
         )
         handlers = container.control().handlers()
-    schema = json.dumps(protocol_schema(handlers), indent=2, ensure_ascii=False) + "\n"
+        routes = [route for transport in container.transports() for route in transport.routes]
     return {
-        DOCS / "protocol.md": render_protocol(handlers),
-        DOCS / "protocol.schema.json": schema,
+        DOCS / "protocol.md": render_protocol(handlers, routes),
+        DOCS / "protocol.schema.json": _json(protocol_schema(handlers)),
+        DOCS / "openapi.json": _json(document(routes, title="OpenSoul Gateway")),
     }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,12 @@ import gc
 import logging
 from collections.abc import Callable, Generator, Mapping
 
+import hypothesis
 import pytest
+
+# No test asserts on time: how long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -29,7 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{BOTH}: run on asyncio's loop and on uvloop.")
-    config.addinivalue_line("markers", "slow: takes seconds; run by `make test-slow`.")
+    config.addinivalue_line("markers", "e2e: starts whole programs; run by `make test-all`.")
+    config.addinivalue_line("markers", "slow: takes seconds; run by `make test-all`.")
     errors = LoopErrors()
     config.stash[_ERRORS] = errors
     logging.getLogger("asyncio").addFilter(errors)
@@ -37,6 +43,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     logging.getLogger("asyncio").removeFilter(config.stash[_ERRORS])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """Workers send their reports as UTF-8, which captured output with a lone surrogate is not."""
+    return _encodable((yield))
+
+
+def _encodable(value: object) -> object:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {name: _encodable(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_encodable(item) for item in value]
+        case _:
+            return value
 
 
 def pytest_asyncio_loop_factories(

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dependency_injector import providers
+from quart import Blueprint, Response
 
 from examples.json_lines_store import JsonLinesStore
+from opensoul import api
+from opensoul.adapters.transports import Route, Transport
 from opensoul.app import plugins
 from opensoul.app.cli.root import run
-from opensoul.app.container import Container
 from opensoul.domain.ports import AgentRunner, SessionStore
+from opensoul.domain.services import Gateway
 from scripts.embed_examples import PAGE, with_examples
 from tests.app.serving import SECRET, config, serving
+from tests.test_architecture import ROOT, imports
 
+EXAMPLES = ROOT / "examples"
 LOUD = {"list": [{"id": "loud", "runner": "shout"}]}
 
 
@@ -36,7 +43,19 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
     page = PAGE.read_text()
 
     assert with_examples(page) == page, "stale: run `make docs`"
-    assert page.count("```python") == 3
+    assert page.count("```python") == 4
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_imports_the_public_api_alone(example: Path) -> None:
+    found = imports(example.read_text("utf-8"))
+    ours = {name.rpartition(".")[0] for name in found if name.split(".")[0] == "opensoul"}
+
+    assert ours == {"opensoul.api"}
+
+
+def test_every_name_of_the_public_api_is_there() -> None:
+    assert [name for name in api.__all__ if not hasattr(api, name)] == []
 
 
 async def test_the_example_runner_answers_for_an_agent_that_names_it(tmp_path: Path) -> None:
@@ -55,10 +74,11 @@ async def test_the_example_transport_is_served_where_it_is_named(tmp_path: Path)
             pass
         async with served.client.post("/plain/loud", data="well") as stranger:
             pass
+        async with served.client.post("/plain/loud", data="x" * 65_537, headers=known) as large:
+            pass
 
     assert (answered.status, text) == (200, "WELL!")
-    assert unknown.status == 404
-    assert stranger.status == 401
+    assert [unknown.status, stranger.status, large.status] == [404, 401, 413]
 
 
 async def test_the_example_store_takes_the_place_of_ours(tmp_path: Path) -> None:
@@ -80,6 +100,76 @@ async def test_a_transport_that_is_not_installed_is_named(tmp_path: Path) -> Non
             pass
 
 
+def old_plugin(gateway: Gateway) -> Blueprint:
+    """What the interface was before transports listed their routes."""
+    return Blueprint("old", __name__)
+
+
+def greedy(gateway: Gateway) -> Transport:
+    return Transport("greedy", routes=(Route("/readyz", "GET", None, never),))
+
+
+async def never() -> Response:
+    raise AssertionError("no client was served")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "problem"),
+    [
+        (
+            "old_plugin",
+            "'Blueprint'. It has to return an opensoul.adapters.transports.Transport",
+        ),
+        ("greedy", "two routes answer GET /readyz"),
+    ],
+)
+async def test_a_transport_that_cannot_be_served_says_what_to_change(
+    tmp_path: Path, plugin: str, problem: str
+) -> None:
+    content = config()
+    content["gateway"]["transports"] = ["mine"]
+    point = EntryPoint("mine", f"{__name__}:{plugin}", plugins.TRANSPORTS)
+    find = providers.Object(lambda group: [point])
+
+    with pytest.raises(plugins.PluginInvalid, match=re.escape(problem)):
+        async with serving(tmp_path, content, find_plugins=find):
+            pass
+
+
+async def test_a_transport_is_started_and_stopped_with_the_gateway(tmp_path: Path) -> None:
+    happened: list[str] = []
+
+    def transports(name: str) -> Transport:
+        async def start() -> None:
+            happened.append(f"start {name}")
+
+        async def stop() -> None:
+            happened.append(f"stop {name}")
+
+        return Transport(name, start=start, stop=stop)
+
+    both = providers.Object([transports("a"), transports("b")])
+    async with serving(tmp_path, config(), transports=both):
+        assert happened == ["start a", "start b"]
+    assert happened == ["start a", "start b", "stop b", "stop a"]
+
+
+async def test_a_transport_that_fails_to_start_stops_those_before_it(tmp_path: Path) -> None:
+    stopped = asyncio.Event()
+
+    async def stop() -> None:
+        stopped.set()
+
+    async def fail() -> None:
+        raise ConnectionError("no such chat server")
+
+    both = providers.Object([Transport("a", stop=stop), Transport("b", start=fail)])
+    with pytest.raises(ConnectionError, match="no such chat server"):
+        async with serving(tmp_path, config(), transports=both):
+            pass
+    assert stopped.is_set()
+
+
 def test_runners_are_loaded_when_they_are_needed_and_once() -> None:
     runners = plugins.Runners({}, installed)
 
@@ -90,10 +180,6 @@ def test_runners_are_loaded_when_they_are_needed_and_once() -> None:
     assert len(runners) == 3
     with pytest.raises(plugins.PluginMissing, match="'whisper'"):
         runners["whisper"]
-
-
-def test_the_container_has_an_adapter_for_each_built_in_runner() -> None:
-    assert tuple(Container.RUNNERS) == plugins.BUILT_IN_RUNNERS
 
 
 def test_a_runner_that_nobody_offers_is_a_configuration_error(

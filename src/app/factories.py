@@ -1,105 +1,73 @@
-"""How the container makes what needs more than a constructor: each from what it is asked for."""
+"""The wiring: one function for each part of the container, by subject.
+
+Here, the type checker compares what a part needs with what is passed to it. The container calls
+each function with the providers that have the names of its parameters; tests/app/test_container.py
+compares their types.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from quart import Blueprint
-
-from ..adapters.config import ConfigSource, Inputs, Locations, Overrides
+from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
 from ..adapters.persistence.common import Bounds, NoCatalog
-from ..adapters.persistence.memory import MemoryRunLog, MemoryStore
-from ..adapters.persistence.sqlite.runs import SqliteRunLog
+from ..adapters.persistence.memory import MemoryRunEvents, MemoryStore
+from ..adapters.persistence.queue import Lanes, LocalQueue
+from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.persistence.sqlite.sessions import SqliteStore
-from ..adapters.system.files import DeviceFile, MemoryDeviceBook, StateLock, TokenFile
+from ..adapters.providers.local.client import LocalModels
+from ..adapters.system.files import (
+    DeviceFile,
+    MemoryDeviceBook,
+    StateLock,
+    TokenFile,
+    WorkspaceFiles,
+)
 from ..adapters.system.logging import LogBounds, LogRing, configure
-from ..adapters.transports import health
+from ..adapters.system.signatures import verify_signature
+from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.ports import Clock, CurrentSettings, RunLog, SessionCatalog, SessionStore
-from ..domain.ports.access import DeviceBook
-from ..domain.services import Gateway
-from ..domain.settings import LaneSettings
+from ..domain.access import Lockout
+from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
+from ..domain.models import Cooldowns
+from ..domain.ports import (
+    AgentRunner,
+    Clock,
+    ConfigFile,
+    CurrentSettings,
+    DeviceBook,
+    ModelClient,
+    NewId,
+    RunEvents,
+    RunQueue,
+    RunSignals,
+    SessionCatalog,
+    SessionStore,
+    Workspaces,
+)
+from ..domain.services import Access, Devices, Gateway, SessionService
 from . import plugins
-from .lifecycle import Lock, Watch
+from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
+from .supervisor import Supervisor
 from .version import version
 
-
-def generated_token(state_dir: Path) -> str:
-    return TokenFile(state_dir).read_or_create()
+# The process.
 
 
-def models_dir(locations: Locations) -> Path:
-    return locations.state_dir / "models"
-
-
-def token_file(locations: Locations) -> TokenFile:
-    return TokenFile(locations.state_dir)
-
-
-def source(inputs: Inputs, token_file: TokenFile, reloads: Reloads) -> ConfigSource:
-    return ConfigSource.open(inputs, on_event=reloads, watched=[token_file.path])
-
-
-def current(source: ConfigSource) -> CurrentSettings:
-    return source.current
-
-
-def watch(source: ConfigSource) -> Watch:
-    return source.watch
-
-
-def store(settings: CurrentSettings, clock: Clock, steady: Clock) -> SessionStore:
-    chosen = settings().store
-    if chosen.memory:
-        return MemoryStore(steady=steady)
-    return SqliteStore(chosen.path, clock=clock, steady=steady)
-
-
-def catalog(store: SessionStore) -> SessionCatalog:
-    """The store itself, where it can tell what it holds."""
-    return store if isinstance(store, SessionCatalog) else NoCatalog()
-
-
-def run_log(settings: CurrentSettings, clock: Clock, steady: Clock) -> RunLog:
-    """Beside the sessions; in memory where those are, too."""
-    chosen = settings()
-    if chosen.store.memory:
-        # So long, and so many, may a client send the same request again.
-        bounds = Bounds(finished=1_000, seconds=300.0)
-        return MemoryRunLog(clock=clock, bounds=bounds, steady=steady)
-    return SqliteRunLog(
-        Path(chosen.store.path).with_name("runs.sqlite3"),
-        clock=clock,
-        steady=steady,
-        keep_seconds=chosen.runs.keep_seconds,
-        keep_bytes=chosen.runs.keep_bytes,
-    )
-
-
-def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
-    if settings().store.memory:
-        return MemoryDeviceBook()
-    return DeviceFile(locations.state_dir / "devices.json")
-
-
-def configure_logging(overrides: Overrides, ring: LogRing, bounds: LogBounds) -> ConfigureLogging:
-    return partial(configure, verbose=overrides.verbose, ring=ring, bounds=bounds)
-
-
-def stop_process() -> None:
-    """What a supervisor would do."""
-    os.kill(os.getpid(), signal.SIGTERM)
+def configure_logging(
+    overrides: Overrides, log_ring: LogRing, log_bounds: LogBounds
+) -> ConfigureLogging:
+    return partial(configure, verbose=overrides.verbose, ring=log_ring, bounds=log_bounds)
 
 
 def facts(locations: Locations, clock: Clock) -> Facts:
@@ -112,23 +80,104 @@ def facts(locations: Locations, clock: Clock) -> Facts:
     )
 
 
-def needs(
-    *,
-    settings: CurrentSettings,
-    source: ConfigSource,
-    readiness: Readiness,
-    log_ring: LogRing,
-    **parts: Any,
-) -> Dependencies:
-    store = settings().store
-    return Dependencies(
-        check=readiness.check,
-        applied=lambda: source.loaded.sha256,
-        read_log=log_ring.tail,
-        log_file=lambda: settings().logging.file,
-        store="memory" if store.memory else store.path,
-        **parts,
+def log_bounds(monotonic: Clock) -> LogBounds:
+    return LogBounds(monotonic)
+
+
+def stop_process() -> None:
+    """Send this process the signal that a supervisor would send."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+# Configuration.
+
+
+def config_file(inputs: Inputs, locations: Locations) -> ConfigFile:
+    return ConfigEditor(inputs, locations)
+
+
+def generated_token(state_dir: Path) -> str:
+    return TokenFile(state_dir).read_or_create()
+
+
+def inputs(
+    env: Mapping[str, str], home: Path | None, overrides: Overrides, find_plugins: plugins.Find
+) -> Inputs:
+    return Inputs(
+        env=env,
+        home=home,
+        overrides=overrides,
+        generated_token=generated_token,
+        runners=plugins.runner_names(find_plugins),
     )
+
+
+def locations(env: Mapping[str, str], overrides: Overrides, home: Path | None) -> Locations:
+    return locate(env, overrides, home)
+
+
+def settings(source: ConfigSource) -> CurrentSettings:
+    return source.current
+
+
+def source(inputs: Inputs, token_file: TokenFile, reloads: Reloads) -> ConfigSource:
+    return ConfigSource.open(inputs, on_event=reloads, watched=[token_file.path])
+
+
+def token_file(locations: Locations) -> TokenFile:
+    return TokenFile(locations.state_dir)
+
+
+# Models and runners.
+
+
+def cooldowns(monotonic: Clock) -> Cooldowns:
+    return Cooldowns(monotonic)
+
+
+def local(openai: ModelClient, locations: Locations) -> LocalModels:
+    return LocalModels(inner=openai, models_dir=locations.state_dir / "models")
+
+
+def models(
+    openai: ModelClient, local: LocalModels, scripted: ModelClient
+) -> Mapping[str, ModelClient]:
+    """The clients by the names of the APIs that they speak; a new one is one line here."""
+    return {"openai-completions": openai, "local": local, "scripted": scripted}
+
+
+def native(router: ModelRouter) -> AgentRunner:
+    return TurnLoop(router)
+
+
+def router(models: Mapping[str, ModelClient], cooldowns: Cooldowns) -> ModelRouter:
+    return ModelRouter(clients=models, cooldowns=cooldowns)
+
+
+def prepare(local: LocalModels) -> Mapping[str, Prepare]:
+    """How models are made ready before their first request, by the names of their APIs."""
+    return {"local": local.prepare}
+
+
+def runners(
+    native: AgentRunner, echo: AgentRunner, find_plugins: plugins.Find
+) -> Mapping[str, AgentRunner]:
+    """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
+    return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+
+
+# Storage.
+
+
+def catalog(store: SessionStore) -> SessionCatalog:
+    """The store itself, where it implements both ports."""
+    return store if isinstance(store, SessionCatalog) else NoCatalog()
+
+
+def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
+    if settings().store.memory:
+        return MemoryDeviceBook()
+    return DeviceFile(locations.state_dir / "devices.json")
 
 
 def lock(locations: Locations, settings: CurrentSettings) -> Lock:
@@ -139,8 +188,229 @@ def lock(locations: Locations, settings: CurrentSettings) -> Lock:
     return StateLock(locations.state_dir, store_dirs=directories)
 
 
-def lane_limits(settings: CurrentSettings) -> Callable[[], LaneSettings]:
-    return lambda: settings().lanes
+def run_events(run_log: MemoryRunEvents | SqliteRunEvents) -> RunEvents:
+    return run_log
+
+
+def run_log(
+    settings: CurrentSettings, clock: Clock, monotonic: Clock
+) -> MemoryRunEvents | SqliteRunEvents:
+    """Beside the sessions; in memory where those are, too."""
+    chosen = settings()
+    if chosen.store.memory:
+        # How long, and how many, idempotency keys are remembered.
+        bounds = Bounds(finished=1_000, seconds=300.0)
+        return MemoryRunEvents(clock=clock, bounds=bounds, steady=monotonic)
+    return SqliteRunEvents(
+        Path(chosen.store.path).with_name("runs.sqlite3"),
+        clock=clock,
+        steady=monotonic,
+        keep_seconds=chosen.runs.keep_seconds,
+        keep_bytes=chosen.runs.keep_bytes,
+    )
+
+
+def store(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> SessionStore:
+    chosen = settings().store
+    if chosen.memory:
+        return MemoryStore(steady=monotonic)
+    return SqliteStore(chosen.path, clock=clock, steady=monotonic)
+
+
+def workspaces(locations: Locations) -> Workspaces:
+    return WorkspaceFiles(locations.state_dir)
+
+
+# The domain.
+
+
+def access(
+    settings: CurrentSettings, lockout: Lockout, devices: Devices, find_plugins: plugins.Find
+) -> Access:
+    named = plugins.authenticators(settings().authenticators, find_plugins)
+    return Access(settings=settings, lockout=lockout, devices=devices, plugins=named)
+
+
+def devices(device_book: DeviceBook, clock: Clock) -> Devices:
+    return Devices(book=device_book, clock=clock, verify=verify_signature)
+
+
+def executor(
+    runners: Mapping[str, AgentRunner],
+    store: SessionStore,
+    catalog: SessionCatalog,
+    local_queue: LocalQueue,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+    generations: Generations,
+    clock: Clock,
+    new_id: NewId,
+) -> Executor:
+    return Executor(
+        owner=new_id(),  # Of this process: an earlier process had another name.
+        runners=runners,
+        store=store,
+        catalog=catalog,
+        queue=local_queue,
+        signals=local_queue,
+        run_events=run_events,
+        settings=settings,
+        generations=generations,
+        clock=clock,
+        new_id=new_id,
+        lease=local_queue.lease,
+    )
+
+
+def gateway(
+    settings: CurrentSettings,
+    generations: Generations,
+    access: Access,
+    queue: RunQueue,
+    signals: RunSignals,
+    executor: Executor,
+    run_events: RunEvents,
+    catalog: SessionCatalog,
+    clock: Clock,
+    new_id: NewId,
+) -> Gateway:
+    return Gateway(
+        settings=settings,
+        generations=generations,
+        access=access,
+        queue=queue,
+        signals=signals,
+        executor=executor,
+        run_events=run_events,
+        catalog=catalog,
+        clock=clock,
+        new_id=new_id,
+    )
+
+
+def generations(settings: CurrentSettings) -> Generations:
+    return Generations(settings)
+
+
+def lanes(settings: CurrentSettings) -> Lanes:
+    return Lanes(lambda: settings().lanes)
+
+
+def lockout(monotonic: Clock) -> Lockout:
+    return Lockout(monotonic)
+
+
+def local_queue(
+    run_log: MemoryRunEvents | SqliteRunEvents, lanes: Lanes, clock: Clock, monotonic: Clock
+) -> LocalQueue:
+    return LocalQueue(rows=run_log, lanes=lanes, clock=clock, steady=monotonic)
+
+
+def queue(local_queue: LocalQueue) -> RunQueue:
+    return local_queue
+
+
+def session_service(
+    settings: CurrentSettings,
+    store: SessionStore,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    clock: Clock,
+    new_id: NewId,
+) -> SessionService:
+    return SessionService(
+        settings=settings,
+        store=store,
+        catalog=catalog,
+        queue=queue,
+        clock=clock,
+        new_id=new_id,
+    )
+
+
+def signals(local_queue: LocalQueue) -> RunSignals:
+    return local_queue
+
+
+# The application.
+
+
+def control(
+    gateway: Gateway,
+    session_service: SessionService,
+    devices: Devices,
+    config_file: ConfigFile,
+    workspaces: Workspaces,
+    settings: CurrentSettings,
+    source: ConfigSource,
+    readiness: Readiness,
+    log_ring: LogRing,
+    stop_process: Callable[[], None],
+    facts: Facts,
+    clock: Clock,
+    new_id: NewId,
+) -> ControlPlane:
+    store = settings().store
+    return ControlPlane(
+        Dependencies(
+            gateway=gateway,
+            session_service=session_service,
+            devices=devices,
+            config=config_file,
+            applied=lambda: source.loaded.sha256,
+            workspaces=workspaces,
+            check=readiness.check,
+            read_log=log_ring.tail,
+            log_file=lambda: settings().logging.file,
+            stop=stop_process,
+            facts=facts,
+            store="memory" if store.memory else store.path,
+            clock=clock,
+            new_id=new_id,
+        )
+    )
+
+
+def lifecycle(
+    gateway: Gateway,
+    settings: CurrentSettings,
+    lock: Lock,
+    store: SessionStore,
+    executor: Executor,
+    run_events: RunEvents,
+    devices: Devices,
+    control: ControlPlane,
+    models: Mapping[str, ModelClient],
+    prepare: Mapping[str, Prepare],
+    readiness: Readiness,
+    supervisor: Supervisor,
+    configure_logging: ConfigureLogging,
+    log_bounds: LogBounds,
+    reloads: Reloads,
+    source: ConfigSource,
+) -> Lifecycle:
+    return Lifecycle(
+        gateway=gateway,
+        settings=settings,
+        lock=lock,
+        store=store,
+        executor=executor,
+        run_events=run_events,
+        devices=devices,
+        control=control,
+        models=models,
+        prepare=prepare,
+        readiness=readiness,
+        supervisor=supervisor,
+        configure_logging=configure_logging,
+        summarise_log=log_bounds.summarise,
+        reloads=reloads,
+        watch=source.watch,
+    )
+
+
+def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor) -> Readiness:
+    return Readiness(store=store, run_events=run_events, supervisor=supervisor)
 
 
 def transports(
@@ -150,10 +420,10 @@ def transports(
     clock: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
-) -> list[Blueprint]:
-    return [
+) -> list[Transport]:
+    own = [
         openai_chat.transport(gateway, started_at=clock()),
         health.transport(readiness.check, readiness.degraded),
-        control.blueprint(),
-        *plugins.transports(gateway, settings().transports, find_plugins),
+        control.transport(),
     ]
+    return plugins.with_transports(own, gateway, settings().transports, find_plugins)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+from ..adapters.transports import Transport
 from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
-from ..domain.execution import recover
+from ..domain.execution import Executor
 from ..domain.models import ModelTarget
-from ..domain.ports import CurrentSettings, ModelClient, RunLog, SessionCatalog, SessionStore
-from ..domain.services import EXPIRY_SECONDS, Devices, Gateway
+from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore
+from ..domain.services import CHECK_SECONDS, EXPIRY_SECONDS, Devices, Gateway
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
 from .readiness import Readiness
@@ -44,11 +45,7 @@ class Control(Protocol):
 
     async def broadcast_health(self) -> None: ...
 
-    def auth_changed(self) -> None: ...
-
     def begin_shutdown(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
@@ -71,8 +68,8 @@ class Lifecycle:
         settings: CurrentSettings,
         lock: Lock,
         store: SessionStore,
-        catalog: SessionCatalog,
-        run_log: RunLog,
+        run_events: RunEvents,
+        executor: Executor,
         devices: Devices,
         control: Control,
         models: Mapping[str, ModelClient],
@@ -88,8 +85,8 @@ class Lifecycle:
         self._settings = settings
         self._lock = lock
         self._store = store
-        self._catalog = catalog
-        self._run_log = run_log
+        self._run_events = run_events
+        self._executor = executor
         self._devices = devices
         self._control = control
         self._models = models
@@ -103,8 +100,16 @@ class Lifecycle:
         self._stop_watching = asyncio.Event()
         self._logged_as: LoggingSettings | None = None
         self._drain: asyncio.Task[None] | None = None
+        self._transports: Sequence[Transport] = ()
+        self._serving = AsyncExitStack()
+        """Stops the transports that were started."""
         self._stack = AsyncExitStack()
         self._started = False
+
+    def serve(self, transports: Sequence[Transport]) -> None:
+        """Start and stop these too. Without a call of this, as for a single turn of the command
+        line, no transport is started."""
+        self._transports = transports
 
     @property
     def settings(self) -> Settings:
@@ -136,10 +141,15 @@ class Lifecycle:
             stack.callback(self._log_summary, final=True)
             await self._store.open()
             stack.push_async_callback(self._store.close)
-            stack.push_async_callback(self._run_log.close)
-            await self._run_log.start()
+            stack.push_async_callback(self._run_events.close)
+            await self._run_events.start()
             await self._recover()
             await self._devices.open()
+            stack.push_async_callback(self._serving.aclose)
+            for transport in self._transports:
+                await transport.start()
+                self._serving.push_async_callback(transport.stop)
+            # Nothing below fails: models and tasks that were closed are not opened again.
             for client in self._models.values():
                 stack.push_async_callback(client.close)
             self._begin_tasks()
@@ -167,12 +177,12 @@ class Lifecycle:
             await self._stack.aclose()
 
     async def _drain_runs(self, grace: float) -> None:
-        """Connections stay until the runs have ended, so that nobody misses how they did."""
+        """Connections stay until the runs have ended, so that clients get their last events."""
         await self._gateway.drain(grace)
-        await self._control.close()
+        await self._serving.aclose()
 
     async def _recover(self) -> None:
-        recovered = await recover(self._run_log, self._catalog)
+        recovered = await self._executor.recover()
         if recovered:
             logger.warning("runs were interrupted when the Gateway died", extra={"runs": recovered})
 
@@ -186,12 +196,16 @@ class Lifecycle:
         supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
         supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
+        supervisor.every("grants", CHECK_SECONDS, self._check_grants)
         supervisor.every("ticks", TICK_SECONDS, control.tick)
         supervisor.every("health events", HEALTH_SECONDS, control.broadcast_health)
 
     async def _summarise_log(self) -> None:
         """Log how many lines were left out of it, also when no further one comes."""
         self._log_summary()
+
+    async def _check_grants(self) -> None:
+        self._gateway.access.check()
 
     async def _end_tasks(self) -> None:
         self._stop_watching.set()
@@ -221,7 +235,7 @@ class Lifecycle:
         All of it each time, so that a failure on the way loses nothing of a change.
         """
         while True:
-            self._control.auth_changed()
+            self._gateway.access.check()
             if self._settings().logging != self._logged_as:
                 self._logged_as = self._settings().logging
                 self._log_as(self._logged_as)

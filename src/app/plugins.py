@@ -1,4 +1,4 @@
-"""Third parties' transports and runners, found by entry point, loaded only where they are named."""
+"""Plugins: transports, runners and authenticators, found by entry point, loaded where named."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from quart import Blueprint
+from ..adapters.transports import RouteTable, Transport
 
-    from ..domain.ports import AgentRunner
+if TYPE_CHECKING:
+    from ..domain.ports import AgentRunner, Authenticator
     from ..domain.services import Gateway
 
 TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"
+AUTHENTICATORS = "opensoul.authenticators"
 BUILT_IN_RUNNERS = ("native", "echo")
 """The names that need no plugin; the container has an adapter for each."""
 
@@ -25,14 +26,42 @@ class PluginMissing(Exception):
     """Configuration names a plugin that is not installed; the message says which there are."""
 
 
+class PluginInvalid(Exception):
+    """A plugin does not bring what it has to; the message says what to change."""
+
+
 def installed(group: str) -> Iterable[EntryPoint]:
     """What is installed for a group. Nothing is imported by asking."""
     return entry_points(group=group)
 
 
-def transports(gateway: Gateway, names: Iterable[str], find: Find = installed) -> list[Blueprint]:
-    """The blueprints of the named transports. Raises PluginMissing."""
-    return [_load(TRANSPORTS, name, find)(gateway) for name in names]
+def with_transports(
+    own: Iterable[Transport], gateway: Gateway, names: Iterable[str], find: Find = installed
+) -> list[Transport]:
+    """The Gateway's own transports and the named ones. Raises PluginMissing and PluginInvalid."""
+    found = list(own)
+    for name in names:
+        made = _load(TRANSPORTS, name, find)(gateway)
+        if not isinstance(made, Transport):
+            raise PluginInvalid(
+                f"The transport plugin {name!r} returns {type(made).__qualname__!r}. It has to "
+                "return an opensoul.adapters.transports.Transport, which lists its routes with "
+                "their scopes; see docs/extending.md."
+            )
+        found.append(made)
+        try:
+            RouteTable(found)
+        except ValueError as error:
+            raise PluginInvalid(
+                f"The transport plugin {name!r} cannot be served: {error}."
+            ) from None
+    return found
+
+
+def authenticators(names: Iterable[str], find: Find = installed) -> dict[str, Authenticator]:
+    """The named authenticators, in that order. An entry point is a callable without arguments that
+    makes one. Raises PluginMissing."""
+    return {name: _load(AUTHENTICATORS, name, find)() for name in names}
 
 
 def runner_names(find: Find = installed) -> tuple[str, ...]:

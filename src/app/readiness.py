@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from ..domain.errors import StoreFailed
-from ..domain.ports import RunLog, SessionStore
+from ..domain.ports import RunEvents, SessionStore
 from .supervisor import Supervisor
 
 
@@ -21,14 +21,14 @@ class Readiness:
         self,
         *,
         store: SessionStore,
-        run_log: RunLog,
+        run_events: RunEvents,
         supervisor: Supervisor,
         beat: float = 0.25,
         late: float = 1.0,
         store_deadline: float = 2.0,
     ) -> None:
         self._store = store
-        self._run_log = run_log
+        self._run_events = run_events
         self._supervisor = supervisor
         self._beat = beat
         self._late_at = late
@@ -65,7 +65,7 @@ class Readiness:
         """The parts that failed and may be well again at the next attempt, while runs go on."""
         failing = self._supervisor.failing()
         degraded = {k: v for k, v in self._supervisor.degraded().items() if k not in failing}
-        if (trouble := self._run_log.trouble()) is not None:
+        if (trouble := self._run_events.trouble()) is not None:
             degraded["run log"] = trouble
         return degraded
 

@@ -38,7 +38,17 @@ from .results import (
     SessionInfo,
     SessionPage,
 )
-from .run_events import Aborted, Failed, Finished, ReasoningDelta, RunEvent, Started, TextDelta
+from .run_events import (
+    Aborted,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Resumed,
+    RunEvent,
+    Started,
+    TextDelta,
+    Waiting,
+)
 from .runs import Run
 
 __all__ = [
@@ -65,6 +75,7 @@ __all__ = [
     "Options",
     "ReaderTooSlow",
     "ReasoningDelta",
+    "Resumed",
     "Run",
     "RunEvent",
     "RunInfo",
@@ -76,4 +87,5 @@ __all__ = [
     "State",
     "TextDelta",
     "TimedOut",
+    "Waiting",
 ]

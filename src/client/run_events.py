@@ -53,7 +53,24 @@ class Aborted:
     reason: str = ""
 
 
-RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The Run waits, for an approval for example. `reason` is for a person."""
+
+    seq: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Another attempt of the Run begins: the text of the earlier one is void."""
+
+    seq: int
+    attempt: int
+    reason: str = ""
+
+
+RunEvent = Started | Waiting | Resumed | TextDelta | ReasoningDelta | Finished | Failed | Aborted
 Ending = Finished | Failed | Aborted
 
 
@@ -78,6 +95,12 @@ def _lifecycle(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
     match data.get("phase"):
         case "start":
             return Started(seq)
+        case "waiting":
+            return Waiting(seq, str(data.get("reason") or ""))
+        case "resumed":
+            attempt = data.get("attempt")
+            number = attempt if isinstance(attempt, int) else 0
+            return Resumed(seq, number, str(data.get("reason") or ""))
         case "end" if data.get("aborted"):
             return Aborted(seq, str(data.get("reason") or ""))
         case "end":

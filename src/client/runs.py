@@ -14,7 +14,16 @@ from .errors import CallFailed, ClientError, ConnectionLost, TimedOut
 from .link import Link, PendingCall, RunInbox
 from .options import Options
 from .results import RunResult, rows
-from .run_events import Aborted, Ending, Failed, Finished, RunEvent, TextDelta, read_run_event
+from .run_events import (
+    Aborted,
+    Ending,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    TextDelta,
+    read_run_event,
+)
 
 _FINAL_RESPONSE_TIMEOUT = 5.0
 """Seconds to wait for the final response to `agent` after the Run's terminal event."""
@@ -67,8 +76,14 @@ class Run:
 
     @property
     def text(self) -> str:
-        """The text received so far."""
-        return "".join(event.text for event in self._events if isinstance(event, TextDelta))
+        """The answer so far: the text of the newest attempt."""
+        text: list[str] = []
+        for event in self._events:
+            if isinstance(event, TextDelta):
+                text.append(event.text)
+            elif isinstance(event, Resumed):
+                text.clear()
+        return "".join(text)
 
     @property
     def ended(self) -> bool:

@@ -7,8 +7,9 @@ GatewayError
 │   └── NotLocal             without authentication only this machine is served
 ├── InvalidRequest           something in the request is wrong; `param` names it
 │   ├── Unsupported          known to the protocol, not to this Gateway
-│   ├── UnknownAgent         the model or header names no agent
-│   ├── SessionKeyInvalid    the session key breaks the grammar or contradicts the agent
+│   ├── UnknownAgent         the request names an agent that is not configured
+│   ├── SessionKeyInvalid    the session key breaks the grammar
+│   │   └── AgentConflict    it belongs to another agent than the request asks for
 │   ├── SendBlocked          a rule says that the session is not to be written to
 │   └── KeyReused            the idempotency key stands for another request already
 ├── SessionBusy              the session's queue is full
@@ -17,8 +18,9 @@ GatewayError
 ├── UnknownRun               no run of that id is known (any more)
 ├── UnknownSession           no session of that key, id or label is kept
 ├── Unavailable              known to the protocol, with no meaning in this Gateway
-├── EventsExpired            the asked-for events of a run are no longer kept
+├── EventsExpired            the requested events of a run are no longer kept
 ├── StoreFailed              sessions cannot be read or written
+├── LeaseLost                another executor has the run now
 └── RunFailed                a run ended without an answer
     ├── RunTimedOut          it took longer than the agent may
     ├── RunAborted           somebody stopped it
@@ -70,7 +72,8 @@ class NotLocal(Forbidden):
 
 
 class InvalidRequest(GatewayError):
-    """`param` is the dotted path of the field at fault, as the client spelled it."""
+    """`param` is the dotted path of the field at fault: as the client spelled it, or a field of
+    RunRequest, for which a transport puts what its clients call it."""
 
     code = "invalid_request"
 
@@ -89,6 +92,19 @@ class UnknownAgent(InvalidRequest):
 
 class SessionKeyInvalid(InvalidRequest):
     code = "invalid_session_key"
+
+
+class AgentConflict(SessionKeyInvalid):
+    """The session key belongs to the agent `of_key`, and the field `named_by` asks for `agent`."""
+
+    def __init__(self, of_key: str, agent: str, *, named_by: str, param: str | None) -> None:
+        super().__init__(
+            f"The session key names the agent {of_key!r}, but {named_by} asks for {agent!r}.",
+            param=param,
+        )
+        self.of_key = of_key
+        self.agent = agent
+        self.named_by = named_by
 
 
 class SendBlocked(InvalidRequest):
@@ -143,6 +159,12 @@ class RunAborted(RunFailed):
     code = "run_aborted"
 
 
+class LeaseLost(GatewayError):
+    """Whoever raises it has changed nothing: the run belongs to another owner or attempt."""
+
+    code = "lease_lost"
+
+
 class RunInterrupted(RunFailed):
     code = "run_interrupted"
 
@@ -165,7 +187,7 @@ class FailureKind(StrEnum):
 class ModelFailed(RunFailed):
     """A model call failed.
 
-    `kind` decides what is tried next and what the client is told; `status` is that of the
+    `kind` decides what is tried next and the message for the client; `status` is that of the
     provider's HTTP answer. `reason` is the message without what it quotes from the provider, so it
     repeats no part of a conversation. `detail` is for the log only; it may quote, and holds no
     secret.

@@ -60,7 +60,7 @@ class Message:
     def text(self) -> str:
         """The text parts joined by line breaks, as the reference joins content parts.
 
-        It tells nothing of images.
+        Images are left out.
         """
         return "\n".join(part.text for part in self.parts if isinstance(part, Text))
 

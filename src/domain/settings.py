@@ -85,7 +85,7 @@ class LoggingSettings:
     style: str = "pretty"
     file: str | None = None
     content: bool = False
-    """Write what is said into the log; off unless asked for."""
+    """Write the text of messages into the log; off by default."""
     max_file_bytes: int = 100 * 1024 * 1024
     """Size from which on `file` is renamed and a new one begun."""
     keep_files: int = 5
@@ -101,7 +101,8 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """Where the server listens; a change needs a restart. `hosts`: addresses, the first is told."""
+    """Where the server listens; a change needs a restart. `hosts`: addresses; the first one
+    is printed."""
 
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 18_789
@@ -133,6 +134,8 @@ class StoreSettings:
 class Settings:
     agents: AgentDirectory
     auth: AuthSettings
+    generation: str = ""
+    """Names this configuration: of two with one name, the content is the same."""
     chat: ChatEndpointSettings = field(default_factory=ChatEndpointSettings)
     models: ModelDirectory = field(default_factory=ModelDirectory)
     sessions: SessionSettings = field(default_factory=SessionSettings)
@@ -144,12 +147,14 @@ class Settings:
     control: ControlSettings = field(default_factory=ControlSettings)
     transports: tuple[str, ...] = ()
     """Installed transports to serve besides our own; a change needs a restart."""
+    authenticators: tuple[str, ...] = ()
+    """Installed authenticators to ask after our own, in order; a change needs a restart."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_bytes_in_flight: int = 512 * 1024 * 1024
     """Bytes of requests that are being read or in work, over all connections."""
     max_connections_per_address: int = 256
     """TCP connections of one address; loopback and trusted proxies may have more."""
     shutdown_grace: float = 20.0
-    """Seconds that runs may go on after the Gateway was told to stop."""
+    """Seconds that runs may continue after a stop was requested."""
     notes: tuple[str, ...] = ()
     """What the configuration says that has no effect (yet): one sentence each, for the operator."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from dependency_injector import providers
 
+from opensoul.adapters.persistence.sqlite.runs import SqliteRunEvents
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.ports import Turn
@@ -153,10 +154,11 @@ async def _fill(served: Served) -> None:
     turns = [_turn(f"session-{n}", f"r{n}", n) for n in range(SESSIONS)]
     turns += [_turn("long", f"long-{n}", n, "word " * 6_000) for n in range(LONG_TURNS)]
     await asyncio.gather(*map(store.append, turns))
-    log = container.run_log()
+    log = container.run_events()
+    assert isinstance(log, SqliteRunEvents)
     log.open(RunRecord(RUN, SessionKey("main", "ended"), "main", "operator", "agent"))
-    log.append(RUN, Started(0.0, 0), *map(TextDelta, PIECES))
-    log.append(RUN, Finished(StopReason.STOP, Usage(20, 10), "fake/m"))
+    log.put(RUN, Started(0.0, 0), *map(TextDelta, PIECES))
+    log.put(RUN, Finished(StopReason.STOP, Usage(20, 10), "fake/m"))
     for n in range(LOG_LINES):
         line = logging.LogRecord("opensoul.tests", logging.INFO, "f", 1, f"line {n}", None, None)
         line.__dict__.update({f"count{i}": n * i for i in range(12)}, client="127.0.0.1")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dependency_injector import providers
 
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.app.readiness import Readiness
 from opensoul.app.supervisor import Supervisor
@@ -48,7 +48,7 @@ async def test_a_failing_store_is_named(tmp_path: Path) -> None:
     assert alive.status == 200
 
 
-class FullRunLog(MemoryRunLog):
+class FullRunLog(MemoryRunEvents):
     def trouble(self) -> str | None:
         return "The run log cannot be written: disk full."
 
@@ -71,7 +71,7 @@ async def test_a_store_that_does_not_answer_is_named() -> None:
 
     failing = await Readiness(
         store=store,
-        run_log=MemoryRunLog(clock=time.time),
+        run_events=MemoryRunEvents(clock=time.time),
         supervisor=Supervisor(),
         store_deadline=0.01,
     ).check()
@@ -84,7 +84,7 @@ async def test_an_event_loop_that_was_stuck_is_named_until_it_beats_again() -> N
     await store.open()
     readiness = Readiness(
         store=store,
-        run_log=MemoryRunLog(clock=time.time),
+        run_events=MemoryRunEvents(clock=time.time),
         supervisor=Supervisor(),
         beat=0.01,
         late=0.05,

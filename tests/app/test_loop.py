@@ -20,7 +20,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.routes import METHODS
+from opensoul.adapters.transports.control.protocol import METHODS
 from tests.app.large_state import AT_LENGTH, END, PIECES, RUN, LargeGateway, large_gateway
 from tests.app.serving import SECRET
 from tests.control.client import Peer, Refused, connected

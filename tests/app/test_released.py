@@ -23,7 +23,7 @@ from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.domain.errors import GatewayError
 from opensoul.domain.execution.live_runs import LiveRun
 from opensoul.domain.messages import Message
-from opensoul.domain.runs.spec import Run, RunRequest
+from opensoul.domain.runs.spec import RunRequest, RunSpec
 from tests.app.serving import SECRET, Served, config, serving
 from tests.control.client import Peer, Refused, connected
 from tests.fakes.behaviours import answer, cut, fail, hang_after
@@ -40,7 +40,7 @@ HELD = (
     Params,
     Request,
     RequestFrame,
-    Run,
+    RunSpec,
     RunRequest,
     RunBroadcaster,
 )

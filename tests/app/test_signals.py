@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has other signa
 PATIENCE = 30.0
 PROGRAM = """
 import asyncio, logging, sys
-from opensoul.app.server.signals import stop_on_signals
+from opensoul.app.signals import stop_on_signals
 
 class Fields(logging.Formatter):
     def format(self, record):

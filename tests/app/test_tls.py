@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 import pytest_asyncio
 import trustme
 
-from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.app.server.host import TLS_BUFFER, open_sockets
+from opensoul.app.server.hypercorn import ServerConfig
+from opensoul.domain.settings import ListenSettings, TlsSettings
 from tests.app.serving import Served, config, serving
 from tests.fakes.provider import FakeProvider
 
@@ -37,8 +40,8 @@ async def served(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[Served]:
     """The parameter: whether it serves HTTP/2, too."""
-    monkeypatch.setattr(websocket_rules, "FIRST_REQUEST_SECONDS", LIMIT)
-    monkeypatch.setattr(websocket_rules, "_PARTING", 0.05)
+    monkeypatch.setattr(ServerConfig, "first_request_seconds", LIMIT)
+    monkeypatch.setattr(ServerConfig, "parting_seconds", 0.05)
     files = (tmp_path / "cert.pem", tmp_path / "key.pem")
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(files[0])
@@ -59,6 +62,15 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
+
+
+def test_little_is_received_ahead_of_what_is_decrypted() -> None:
+    """The event loop decrypts what the system holds in one turn, however small the records."""
+    tls = TlsSettings("cert.pem", "key.pem")
+    (secure,) = open_sockets(ListenSettings(port=0, tls=tls)).secure_sockets
+    with secure:
+        held = secure.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    assert held in (TLS_BUFFER, 2 * TLS_BUFFER)  # Linux doubles it.
 
 
 async def test_with_certificate_and_key_it_speaks_https(

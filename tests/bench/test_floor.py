@@ -24,6 +24,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield servers.started(stack, tmp_path_factory.mktemp("provider"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duties", [DUTIES.index("heads"), DUTIES.index("kept")])
 def test_it_answers_and_keeps_what_it_is_told_to(
     provider: str, tmp_path: Path, duties: int

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import socketserver
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -142,11 +144,16 @@ def test_providers_without_a_key_and_out_of_reach_are_told(place: Home) -> None:
 
 
 def test_a_port_in_use_is_told(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    class Other(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"220 another program\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
         monkeypatch.setenv("OPENSOUL_GATEWAY_PORT", str(port))
-        other.settimeout(0.01)
         found = place.opensoul("doctor", "--json")
+        other.shutdown()
     assert codes(found) == ["port_taken"]
     assert f"port {port} is in use by another program" in found.out
 

@@ -12,7 +12,7 @@ import pytest
 from opensoul.adapters.config import ConfigInvalid, Issue, Overrides
 from opensoul.adapters.system.files.state_lock import StateLocked
 from opensoul.app.cli.remote.secrets import masked_arguments
-from opensoul.app.plugins import PluginMissing
+from opensoul.app.plugins import PluginInvalid, PluginMissing
 from opensoul.app.server.host import PortTaken, TlsUnusable
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.models.calls import Secret
@@ -67,7 +67,7 @@ def test_secrets_may_come_from_files(home: Home) -> None:
         (["--token-file", "empty"], "empty is empty"),
         (["--token-file", "binary"], "binary is not UTF-8 text"),
         (["--password-file", "absent"], "absent: No such file"),
-        (["--token", "a", "--token-file", "token"], "the token is given twice"),
+        (["--token", "a", "--token-file", "token"], "the token is set twice"),
         (["--port", "70000"], "70000"),
         (["--port", "x"], "not a valid integer"),
         (["--bind", "everywhere"], "'loopback', 'lan'"),
@@ -97,6 +97,7 @@ def test_options_that_cannot_be_meant_are_usage_errors(
         (PortTaken("Cannot listen on 127.0.0.1 port 1: taken."), "port_taken", "Cannot listen"),
         (TlsUnusable("The certificate c.pem is none."), "tls_unusable", "The certificate c.pem"),
         (PluginMissing("No runner `x`."), "plugin_missing", "No runner `x`."),
+        (PluginInvalid("It returns None."), "plugin_invalid", "It returns None."),
         (StateLocked(Path("/state"), None), "state_locked", "/state is in use by another process"),
         (StoreFailed("The store is from a newer version."), "store_failed", "newer version"),
         (

@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from .command import Home, process
 
 CHAT_ENABLED = '"http": { "endpoints": { "chatCompletions": { "enabled": true } } }'
@@ -47,6 +49,7 @@ def status(printed: str, token: str) -> int:
         return connection.getresponse().status
 
 
+@pytest.mark.e2e
 def test_a_rotated_token_is_in_force_for_the_next_request(home: Home) -> None:
     home.configure(CHAT_ON)
     with running() as (gateway, printed):
@@ -70,6 +73,7 @@ def test_the_printed_example_holds_the_generated_token_and_no_chosen_one(home: H
         assert status(printed, "chosen") == 200
 
 
+@pytest.mark.e2e
 def test_a_file_as_the_setup_dialogue_leaves_it_starts(home: Home) -> None:
     text = (FILES / "setup-wizard.json5").read_text("utf-8")
     home.configure(text.replace('"gateway": {', f'"gateway": {{ {CHAT_ENABLED},'))

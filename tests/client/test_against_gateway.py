@@ -23,6 +23,8 @@ from opensoul.client import (
 from tests.cli.scripted import CONFIG
 from tests.e2e.process import GatewayProcess
 
+pytestmark = pytest.mark.e2e
+
 QUICK = Backoff(first=0.05, longest=0.2, give_up_after=60)
 
 

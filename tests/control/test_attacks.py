@@ -12,7 +12,7 @@ import pytest
 from opensoul.adapters.transports.control import transport
 from opensoul.adapters.transports.control.broadcast.subscriptions import MAX_SESSIONS
 from opensoul.adapters.transports.control.connection.half_open import MAX_PER_ADDRESS
-from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.app.server.hypercorn import ServerConfig
 from opensoul.domain.access.lockout import owner_of
 from tests.app.serving import SECRET, Served
 from tests.control.client import PATIENCE, Peer, Refused, connected
@@ -49,7 +49,7 @@ async def test_who_connects_and_leaves_without_a_request_costs_nothing(
 async def test_the_head_of_a_first_request_must_come_in_time_but_not_of_further_ones(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(websocket_rules, "FIRST_REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(ServerConfig, "first_request_seconds", 0.1)
     port = int(served.url.rpartition(":")[2])
     kept, keeping = await asyncio.open_connection("127.0.0.1", port)
     slow, slowly = await asyncio.open_connection("127.0.0.1", port)
@@ -178,9 +178,9 @@ async def test_a_token_that_is_replaced_while_its_device_enters_does_not_stay() 
     admitted = await bench.admit(
         bench.signed(device, auth={"deviceToken": paired.minted.token}, scopes=["operator.read"])
     )
-    assert bench.handshake.stands(admitted)
+    assert bench.stands(admitted)
     await bench.devices.rotate(ADMIN, device.id, "operator")
-    assert not bench.handshake.stands(admitted)
+    assert not bench.stands(admitted)
 
 
 async def test_nobody_takes_a_devices_place_among_who_is_connected(

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from opensoul.adapters.transports.control.protocol import METHODS
 from opensoul.adapters.transports.control.protocol.problems import INTERNAL_ERROR
-from opensoul.adapters.transports.routes import METHODS
 from tests.app.serving import SECRET, config, serving
 from tests.control.client import Peer, Refused, connected
 

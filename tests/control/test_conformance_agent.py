@@ -126,7 +126,7 @@ async def test_a_request_repeated_while_it_runs_waits_for_the_same_run(
     assert len(provider.requests) == 1
 
 
-@pytest.mark.parametrize("violent", [False, True])
+@pytest.mark.parametrize("violent", [True, pytest.param(False, marks=pytest.mark.e2e)])
 async def test_the_answer_to_a_repeated_request_outlives_the_gateway(
     tmp_path: Path, provider: FakeProvider, violent: bool
 ) -> None:

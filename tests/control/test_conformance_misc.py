@@ -195,7 +195,7 @@ async def test_stopping_is_told_with_a_reason_before_the_end(served: Served, ent
             error = await refusal(late, "connect", connect_params(SECRET))
             assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)
             assert (await late.closed())[0] == 1012
-        await served.container.control().close()
+        await served.container.control().hub.close()
         assert await peer.closed() == (1012, "service restart")
 
 

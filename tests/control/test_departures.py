@@ -10,7 +10,7 @@ import pytest
 from dependency_injector import providers
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.domain.runs.records import RunRecord
 from tests.app.serving import SECRET, config, serving
 from tests.control.client import PATIENCE, connected
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.both_loops
 ASKED = {"message": "hi", "sessionKey": "main", "idempotencyKey": "K"}
 
 
-class PatientRunLog(MemoryRunLog):
+class PatientRunLog(MemoryRunEvents):
     """Reserves an id when it may."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ async def test_who_comes_back_to_a_run_whose_beginning_is_gone_hears_its_end(
 ) -> None:
     words, gate = ["a", "b", "c", "d", "e", "f"], asyncio.Event()
     async with FakeProvider(gated(words, gate)) as provider:
-        run_log = MemoryRunLog(clock=time.time, bounds=Bounds(events_per_run=3))
+        run_log = MemoryRunEvents(clock=time.time, bounds=Bounds(events_per_run=3))
         parts = {"run_log": providers.Object(run_log)}
         async with serving(tmp_path, config(provider.base_url), **parts) as served:
             async with connected(served.client, SECRET) as leaves:
@@ -94,7 +94,7 @@ async def test_who_comes_back_to_a_run_whose_beginning_is_gone_hears_its_end(
 async def test_a_run_that_is_faster_than_can_be_told_is_told_to_its_end(tmp_path: Path) -> None:
     words = [f"{number} " for number in range(300)]
     async with FakeProvider(answer(*words)) as provider:
-        run_log = MemoryRunLog(clock=time.time, bounds=Bounds(events_per_run=2))
+        run_log = MemoryRunEvents(clock=time.time, bounds=Bounds(events_per_run=2))
         parts = {"run_log": providers.Object(run_log)}
         async with (
             serving(tmp_path, config(provider.base_url), **parts) as served,

@@ -265,7 +265,7 @@ async def test_stopping_tells_everybody_and_closes_with_a_reason(
 ) -> None:
     served.container.control().begin_shutdown()
     assert (await peer.event("shutdown"))["payload"]["reason"]
-    await served.container.control().close()
+    await served.container.control().hub.close()
     assert await peer.closed() == (1012, "service restart")
 
 

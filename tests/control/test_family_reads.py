@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from opensoul.adapters.transports.control.protocol import METHODS
 from opensoul.adapters.transports.control.protocol.frames import Frame
 from opensoul.adapters.transports.control.protocol.unknown_properties import UnknownProperties
-from opensoul.adapters.transports.routes import METHODS
 from tests.app.serving import Served
 from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter
@@ -217,6 +217,24 @@ async def test_messages_are_found_by_their_words(peer: Peer) -> None:
     assert len((await peer.call("sessions.search", keys))["results"]) == 1
     rows = await peer.call("sessions.search", {"query": "blue", "scope": {"agentId": "main"}})
     assert [row["key"] for row in rows["sessions"]] == [MAIN]
+
+
+async def test_a_search_for_very_many_words_is_refused(peer: Peer) -> None:
+    await say(peer, " ".join(f"w{n}" for n in range(64)), "one")
+    words = [f"W{n}" for n in range(64)] * 2
+    told = await peer.call("sessions.search", {"query": " ".join(words)})
+    assert len(told["results"]) == 1
+    with pytest.raises(Refused, match="65 different words; the limit is 64"):
+        await peer.call("sessions.search", {"query": " ".join([*words, "more"])})
+
+
+async def test_what_is_found_and_previewed_is_on_one_line(peer: Peer) -> None:
+    await say(peer, "  \n one\n\n  two\tlobster " + "so on " * 100_000, "one")
+    (hit,) = (await peer.call("sessions.search", {"query": "TWO LOBSTER"}))["results"]
+    assert hit["snippet"].startswith("one two lobster so on so on")
+    assert hit["snippet"].endswith("…")
+    preview = await peer.call("sessions.preview", {"keys": [MAIN], "maxChars": 20})
+    assert preview["previews"][0]["items"][0]["text"] == "one two lobster so …"
 
 
 async def test_lines_of_the_log_have_the_names_of_the_protocol(peer: Peer, served: Served) -> None:

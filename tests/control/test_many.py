@@ -49,6 +49,7 @@ async def follow_to_the_end(peer: Peer, run_id: str) -> list[int]:
             return numbers
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_five_hundred_connections_each_follow_a_run_and_lose_nothing(
     served: Served, provider: FakeProvider

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from opensoul.adapters.transports.control.protocol import METHODS
 from opensoul.adapters.transports.control.protocol.events import EVENTS
-from opensoul.adapters.transports.routes import METHODS
 from scripts.protocol_reference import DOCS, pages
 
 
-@pytest.mark.parametrize("name", ["protocol.md", "protocol.schema.json"])
+@pytest.mark.parametrize("name", ["protocol.md", "protocol.schema.json", "openapi.json"])
 def test_the_page_is_what_make_docs_writes(name: str) -> None:
     path = DOCS / name
 

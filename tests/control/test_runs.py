@@ -1,4 +1,4 @@
-"""Runs over the control protocol: from whichever source, seen, followed, waited for, stopped."""
+"""Runs over the control protocol: by whichever transport, seen, followed, waited for, stopped."""
 
 from __future__ import annotations
 

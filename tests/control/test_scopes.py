@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.transports.routes import METHODS, ROUTES
+from opensoul.adapters.transports import RouteTable
+from opensoul.adapters.transports.control.protocol import METHODS
 from opensoul.domain.access.authentication import Scope, covers
 from tests.app.serving import SECRET, Served
 from tests.control.client import Refused, connected, knocking
 from tests.control.conftest import Enter
 
 NAMED = sorted(name for name, method in METHODS.items() if method.scope is not None)
-ROUTED = [route for route in ROUTES if route.scope is not None]
 
 
 SECURITY = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
@@ -39,9 +39,9 @@ def test_what_each_scope_can_do_at_worst_is_written_down() -> None:
             assert covers([scope], method.scope), (scope, method.name)
 
 
-def test_a_scope_of_which_nothing_is_told_opens_nothing() -> None:
+async def test_a_scope_of_which_nothing_is_told_opens_nothing(served: Served) -> None:
     needed = {method.scope for method in METHODS.values() if method.missing is None}
-    needed |= {route.scope for route in ROUTES}
+    needed |= {route.scope for route in RouteTable(served.container.transports())}
     for scope, words in told().items():
         if not words & set(METHODS):
             assert scope not in needed
@@ -144,9 +144,8 @@ async def test_features_are_what_can_be_called(enter: Enter) -> None:
         assert "agent" in listed
 
 
-@pytest.mark.parametrize("route", ROUTED, ids=lambda route: route.rule)
-async def test_http_asks_for_the_same(served: Served, route: object) -> None:
-    rule = route.rule.replace("<path:model_id>", "opensoul")  # type: ignore[attr-defined]
-    for method in route.methods:  # type: ignore[attr-defined]
-        async with served.client.request(method, rule, json={}) as response:
-            assert response.status == 401
+async def test_http_asks_for_the_same(served: Served) -> None:
+    for route in RouteTable(served.container.transports()):
+        path = route.path.replace("<path:model_id>", "opensoul")
+        async with served.client.request(route.method, path, json={}) as response:
+            assert response.status == (200 if route.scope is None else 401)

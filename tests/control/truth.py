@@ -49,7 +49,7 @@ def listeners_were_told_the_end(world: World, last: dict[str, int]) -> None:
 def nothing_is_left(world: World) -> None:
     parts = world.parts
     lanes, hub = parts.lanes(), parts.control().hub
-    assert (lanes.working, lanes.waiting, parts.dispatcher().live()) == (0, 0, ())
+    assert (lanes.working, lanes.waiting, len(parts.local_queue())) == (0, 0, 0)
     assert not lanes._sessions
     assert not hub._broadcasts
     assert not parts.gateway()._followers

@@ -87,7 +87,7 @@ class World:
 
     async def records(self) -> list[RunRecord]:
         """The Runs as the log knows them."""
-        page = await self.parts.run_log().list(RunQuery(limit=1_000))
+        page = await self.parts.run_events().list(RunQuery(limit=1_000))
         return sorted(page.runs, key=lambda record: record.accepted_at)
 
     async def rest(self) -> None:
@@ -97,7 +97,7 @@ class World:
             orders.put_nowait("finish")
         async with asyncio.timeout(PATIENCE):
             for run in self.runs:
-                await self.parts.dispatcher().ended(run.id)
+                await self.parts.run_events().ended(run.id)
             await asyncio.gather(*self.by_http, return_exceptions=True)
             last = {record.id: record.last_seq for record in await self.records()}
             for one in self.followings:

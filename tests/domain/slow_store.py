@@ -79,7 +79,7 @@ class SlowStore(MemoryStore):
 
 @dataclass
 class SlowOffice(Rig):
-    """A dispatcher and a session_service over one SlowStore."""
+    """An executor and a session_service over one SlowStore."""
 
     slow: SlowStore = field(default_factory=SlowStore)
 
@@ -90,7 +90,7 @@ class SlowOffice(Rig):
             settings=lambda: self.settings,
             store=self.slow,
             catalog=self.slow,
-            dispatcher=self.dispatcher,
+            queue=self.queue,
             clock=self.clock,
             new_id=self.new_id,
         )

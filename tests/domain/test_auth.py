@@ -12,17 +12,25 @@ from opensoul.domain.access.authentication import (
     Credential,
     Principal,
     Scope,
-    authenticate,
     authorize,
 )
 from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import Forbidden, LockedOut, NotLocal, Unauthenticated
 from opensoul.domain.models.calls import Secret
+from opensoul.domain.services.access import Access
 from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings
 from tests.fakes.domain import FakeClock
+from tests.fakes.domain import settings as settings_with
 
 HERE = ClientAddress("203.0.113.7")
 TOKEN = AuthSettings(AuthMode.TOKEN, Secret("right"), LockoutSettings(max_attempts=3))
+
+
+async def authenticate(
+    credential: Credential, settings: AuthSettings, lockout: Lockout
+) -> Principal:
+    current = settings_with(auth=settings)
+    return await Access(settings=lambda: current, lockout=lockout).authenticate(credential)
 
 
 @pytest.fixture
@@ -36,8 +44,8 @@ def lockout(clock: FakeClock) -> Lockout:
 
 
 @pytest.mark.parametrize("mode", [AuthMode.TOKEN, AuthMode.PASSWORD])
-def test_the_right_secret_proves_the_operator(lockout: Lockout, mode: AuthMode) -> None:
-    principal = authenticate(
+async def test_the_right_secret_proves_the_operator(lockout: Lockout, mode: AuthMode) -> None:
+    principal = await authenticate(
         Credential(HERE, b"right"), AuthSettings(mode, Secret("right")), lockout
     )
 
@@ -45,84 +53,86 @@ def test_the_right_secret_proves_the_operator(lockout: Lockout, mode: AuthMode) 
 
 
 @pytest.mark.parametrize("wrong", [b"wrong", b"", b"Right", b"right ", b"\xff\xfe", b"r" * 100_000])
-def test_a_wrong_secret_is_refused(lockout: Lockout, wrong: bytes) -> None:
+async def test_a_wrong_secret_is_refused(lockout: Lockout, wrong: bytes) -> None:
     with pytest.raises(Unauthenticated, match=r"This token is not the Gateway's\.") as refused:
-        authenticate(Credential(HERE, wrong), TOKEN, lockout)
+        await authenticate(Credential(HERE, wrong), TOKEN, lockout)
 
     assert "right" not in str(refused.value)
     assert refused.value.code == "invalid_api_key"
 
 
 @pytest.mark.parametrize("secret", ["pässwört", "秘密🔑", "\ud800"])
-def test_a_secret_of_many_bytes_is_compared_as_utf_8(lockout: Lockout, secret: str) -> None:
+async def test_a_secret_of_many_bytes_is_compared_as_utf_8(lockout: Lockout, secret: str) -> None:
     settings = AuthSettings(AuthMode.PASSWORD, Secret(secret))
     right = secret.encode("utf-8", "surrogatepass")
 
-    assert authenticate(Credential(HERE, right), settings, lockout).id == "operator"
+    assert (await authenticate(Credential(HERE, right), settings, lockout)).id == "operator"
     with pytest.raises(Unauthenticated):
-        authenticate(Credential(HERE, right[:-1]), settings, lockout)
+        await authenticate(Credential(HERE, right[:-1]), settings, lockout)
     with pytest.raises(Unauthenticated):
-        authenticate(Credential(HERE, secret.encode("utf-16", "surrogatepass")), settings, lockout)
+        await authenticate(
+            Credential(HERE, secret.encode("utf-16", "surrogatepass")), settings, lockout
+        )
 
 
-def test_without_a_configured_secret_nobody_gets_in(lockout: Lockout) -> None:
+async def test_without_a_configured_secret_nobody_gets_in(lockout: Lockout) -> None:
     with pytest.raises(Unauthenticated):
-        authenticate(Credential(HERE, b""), AuthSettings(AuthMode.TOKEN), lockout)
+        await authenticate(Credential(HERE, b""), AuthSettings(AuthMode.TOKEN), lockout)
 
 
-def test_an_empty_configured_secret_lets_nobody_in(lockout: Lockout) -> None:
+async def test_an_empty_configured_secret_lets_nobody_in(lockout: Lockout) -> None:
     with pytest.raises(Unauthenticated):
-        authenticate(Credential(HERE, b""), AuthSettings(AuthMode.TOKEN, Secret("")), lockout)
+        await authenticate(Credential(HERE, b""), AuthSettings(AuthMode.TOKEN, Secret("")), lockout)
 
 
-def test_a_missing_credential_is_refused_but_does_not_count(lockout: Lockout) -> None:
+async def test_a_missing_credential_is_refused_but_does_not_count(lockout: Lockout) -> None:
     for _ in range(10):
         with pytest.raises(Unauthenticated, match="Authorization: Bearer <token>") as refused:
-            authenticate(Credential(HERE), TOKEN, lockout)
+            await authenticate(Credential(HERE), TOKEN, lockout)
         assert not isinstance(refused.value, LockedOut)
 
     assert len(lockout) == 0
-    assert authenticate(Credential(HERE, b"right"), TOKEN, lockout).id == "operator"
+    assert (await authenticate(Credential(HERE, b"right"), TOKEN, lockout)).id == "operator"
 
 
-def test_too_many_wrong_secrets_lock_the_right_one_out_too(
+async def test_too_many_wrong_secrets_lock_the_right_one_out_too(
     lockout: Lockout, clock: FakeClock
 ) -> None:
     for wrong in (b"wrong", b"false", b"untrue"):
         with pytest.raises(Unauthenticated):
-            authenticate(Credential(HERE, wrong), TOKEN, lockout)
+            await authenticate(Credential(HERE, wrong), TOKEN, lockout)
 
     with pytest.raises(LockedOut) as refused:
-        authenticate(Credential(HERE, b"right"), TOKEN, lockout)
+        await authenticate(Credential(HERE, b"right"), TOKEN, lockout)
     assert refused.value.retry_after == 300.0
     clock.advance(300)
-    assert authenticate(Credential(HERE, b"right"), TOKEN, lockout).id == "operator"
+    assert (await authenticate(Credential(HERE, b"right"), TOKEN, lockout)).id == "operator"
 
 
-def test_a_locked_address_does_not_lock_out_another(lockout: Lockout) -> None:
+async def test_a_locked_address_does_not_lock_out_another(lockout: Lockout) -> None:
     for wrong in (b"wrong", b"false", b"untrue"):
         with pytest.raises(Unauthenticated):
-            authenticate(Credential(HERE, wrong), TOKEN, lockout)
+            await authenticate(Credential(HERE, wrong), TOKEN, lockout)
 
     other = Credential(ClientAddress("203.0.113.8"), b"right")
-    assert authenticate(other, TOKEN, lockout).address == "203.0.113.8"
+    assert (await authenticate(other, TOKEN, lockout)).address == "203.0.113.8"
 
 
-def test_a_right_secret_forgives_the_wrong_ones_before_it(lockout: Lockout) -> None:
+async def test_a_right_secret_forgives_the_wrong_ones_before_it(lockout: Lockout) -> None:
     for _ in range(3):
         for wrong in (b"wrong", b"false"):
             with pytest.raises(Unauthenticated):
-                authenticate(Credential(HERE, wrong), TOKEN, lockout)
-        assert authenticate(Credential(HERE, b"right"), TOKEN, lockout).id == "operator"
+                await authenticate(Credential(HERE, wrong), TOKEN, lockout)
+        assert (await authenticate(Credential(HERE, b"right"), TOKEN, lockout)).id == "operator"
 
 
-def test_without_authentication_every_program_of_this_machine_may_do_everything(
+async def test_without_authentication_every_program_of_this_machine_may_do_everything(
     lockout: Lockout,
 ) -> None:
     settings = AuthSettings(AuthMode.NONE)
 
     for secret in (None, b"whatever"):
-        principal = authenticate(Credential(ClientAddress("::1"), secret), settings, lockout)
+        principal = await authenticate(Credential(ClientAddress("::1"), secret), settings, lockout)
         assert principal == Principal("anonymous", ALL_SCOPES, "none", "::1")
 
 
@@ -138,22 +148,22 @@ def test_without_authentication_every_program_of_this_machine_may_do_everything(
         (ClientAddress("203.0.113.7", through_proxy=True), "forwarding headers"),
     ],
 )
-def test_without_authentication_only_this_machine_is_served(
+async def test_without_authentication_only_this_machine_is_served(
     lockout: Lockout, client: ClientAddress, cause: str, secret: bytes | None
 ) -> None:
     with pytest.raises(NotLocal, match=cause) as refused:
-        authenticate(Credential(client, secret), AuthSettings(AuthMode.NONE), lockout)
+        await authenticate(Credential(client, secret), AuthSettings(AuthMode.NONE), lockout)
 
     assert "Set gateway.auth.mode to `token` or `password`" in refused.value.message
 
 
-def test_a_lockout_is_logged_without_the_secret(
+async def test_a_lockout_is_logged_without_the_secret(
     lockout: Lockout, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         for number in range(3):
             with pytest.raises(Unauthenticated):
-                authenticate(Credential(HERE, b"guess %d" % number), TOKEN, lockout)
+                await authenticate(Credential(HERE, b"guess %d" % number), TOKEN, lockout)
 
     assert [record.message for record in caplog.records] == [
         "too many wrong credentials: the address is locked out"
@@ -161,13 +171,13 @@ def test_a_lockout_is_logged_without_the_secret(
     assert "guess" not in repr([vars(record) for record in caplog.records])
 
 
-def test_failures_through_an_unlisted_proxy_on_loopback_are_warned_about(
+async def test_failures_through_an_unlisted_proxy_on_loopback_are_warned_about(
     lockout: Lockout, caplog: pytest.LogCaptureFixture
 ) -> None:
     through = ClientAddress("127.0.0.1", forwarded_by_stranger=True)
 
     with caplog.at_level(logging.WARNING), pytest.raises(Unauthenticated):
-        authenticate(Credential(through, b"wrong"), TOKEN, lockout)
+        await authenticate(Credential(through, b"wrong"), TOKEN, lockout)
 
     assert "gateway.trustedProxies" in caplog.text
 

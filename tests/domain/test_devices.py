@@ -148,12 +148,12 @@ async def test_what_is_revoked_stays_so_until_somebody_approves() -> None:
     session_service, device = Desk(), Device()
     devices = await session_service.open()
     token = await paired(devices, device, Scope.ADMIN)
-    assert devices.is_paired(device.id, "operator")
+    assert devices.grant(device.id, Role.OPERATOR)
 
     revoked = await devices.revoke(ADMIN, device.id, "operator")
     assert await devices.revoke(ADMIN, device.id, "operator") == revoked
     assert session_service.told[-1] == TokenRevoked(device.id, Role.OPERATOR)
-    assert not devices.is_paired(device.id, "operator")
+    assert not devices.grant(device.id, Role.OPERATOR)
 
     with pytest.raises(TokenRefused):
         await devices.enter(device.visitor(), token=token)
@@ -215,12 +215,12 @@ async def test_a_removed_device_is_unknown() -> None:
 
     assert await devices.list(ADMIN) == ((), ())
     assert names(session_service.told[-2:]) == ["DeviceRemoved", "PairingResolved"]
-    assert session_service.told[-2] == DeviceRemoved(device.id)
+    assert session_service.told[-2] == DeviceRemoved(device.id, (Role.OPERATOR,))
     with pytest.raises(TokenRefused):
         await devices.enter(device.visitor(READ), token=token)
     await paired(devices, device, READ)
     await devices.remove(ADMIN, device.id)
-    assert session_service.told[-1] == DeviceRemoved(device.id)
+    assert session_service.told[-1] == DeviceRemoved(device.id, (Role.OPERATOR,))
 
 
 async def test_every_decision_needs_the_scope() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from opensoul.domain.sessions.policy import ResetRule, SessionSettings
 from opensoul.domain.settings import LaneSettings
 from tests.domain.rig import Rig
 from tests.fakes.domain import (
-    FakeRunLog,
+    FakeRunEvents,
     FakeRunner,
     Gate,
     answered,
@@ -50,7 +49,7 @@ async def test_a_run_tells_what_happens_in_order() -> None:
 async def test_a_finished_turn_is_stored_before_it_is_told() -> None:
     rig = Rig()
     rig.store.append_gate = gate = Gate()
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
     assert len(rig.log.events["run-1"]) == 1
 
@@ -145,10 +144,10 @@ async def test_runs_of_one_session_follow_one_another_in_their_order() -> None:
     gate, rig = Gate(), Rig()
     rig.runner.script("run-1", gate, answered("first"))
     for run_id in ("run-1", "run-2", "run-3"):
-        rig.dispatcher.dispatch(run(run_id))
+        await rig.queue.enqueue(run(run_id))
     await gate.reached.wait()
     assert rig.runner.working == 1
-    assert len(rig.dispatcher) == 3
+    assert len(rig.queue) == 3
 
     gate.opened.set()
     await rig.log.end_of("run-3")
@@ -161,8 +160,8 @@ async def test_runs_of_different_sessions_work_side_by_side() -> None:
     first, second, rig = Gate(), Gate(), Rig()
     rig.runner.script("run-1", first, answered())
     rig.runner.script("run-2", second, answered())
-    rig.dispatcher.dispatch(run("run-1"))
-    rig.dispatcher.dispatch(run("run-2", session_key=SessionKey("beta", "talk")))
+    await rig.queue.enqueue(run("run-1"))
+    await rig.queue.enqueue(run("run-2", session_key=SessionKey("beta", "talk")))
 
     await first.reached.wait()
     await second.reached.wait()
@@ -175,12 +174,12 @@ async def test_runs_of_different_sessions_work_side_by_side() -> None:
 async def test_a_refused_run_leaves_nothing_behind() -> None:
     gate = Gate()
     rig = Rig(FakeRunner(gate, answered()), settings=settings(lanes=LaneSettings(max_waiting=0)))
-    rig.dispatcher.dispatch(run("run-1"))
+    await rig.queue.enqueue(run("run-1"))
     with pytest.raises(SessionBusy):
-        rig.dispatcher.dispatch(run("run-2"))
+        await rig.queue.enqueue(run("run-2"))
 
     assert "run-2" not in rig.log.events
-    assert not rig.dispatcher.abort("run-2", "stop")
+    assert not await rig.queue.abort("run-2", "stop")
     gate.opened.set()
     await rig.log.end_of("run-1")
     assert await rig.is_at_rest("run-1")
@@ -190,7 +189,7 @@ async def test_a_run_that_cannot_be_logged_does_not_keep_its_lane() -> None:
     rig = Rig()
     rig.log.open_failure = ValueError("has a log already")
     with pytest.raises(ValueError, match="has a log already"):
-        rig.dispatcher.dispatch(run())
+        await rig.queue.enqueue(run())
 
     rig.log.open_failure = None
     assert await rig.is_at_rest()
@@ -202,27 +201,27 @@ async def test_a_run_that_cannot_be_logged_does_not_keep_its_lane() -> None:
 async def test_draining_lets_those_at_work_and_in_the_queue_finish() -> None:
     gate = Gate()
     rig = Rig(FakeRunner(gate, answered()))
-    rig.dispatcher.dispatch(run("run-1"))
-    rig.dispatcher.dispatch(run("run-2"))
+    await rig.queue.enqueue(run("run-1"))
+    await rig.queue.enqueue(run("run-2"))
     await gate.reached.wait()
-    draining = asyncio.create_task(rig.dispatcher.drain(60))
+    draining = asyncio.create_task(rig.executor.drain(60))
     await asyncio.sleep(0)
     assert not draining.done()
 
     gate.opened.set()
     await draining
     assert [turn.run_id for turn in rig.store.turns] == ["run-1", "run-2"]
-    assert len(rig.dispatcher) == 0
+    assert len(rig.queue) == 0
 
 
 async def test_when_the_grace_is_over_the_rest_is_aborted_and_told() -> None:
     gate = Gate()
     rig = Rig(FakeRunner(gate, answered()))
     for run_id in ("run-1", "run-2"):
-        rig.dispatcher.dispatch(run(run_id))
+        await rig.queue.enqueue(run(run_id))
     await gate.reached.wait()
 
-    await rig.dispatcher.drain(0)
+    await rig.executor.drain(0)
     for run_id in ("run-1", "run-2"):
         assert rig.log.events[run_id][-1] == Aborted("The Gateway is shutting down.")
     assert (rig.lanes.working, rig.runner.working, rig.store.turns) == (0, 0, [])
@@ -231,10 +230,10 @@ async def test_when_the_grace_is_over_the_rest_is_aborted_and_told() -> None:
 async def test_draining_waits_for_a_turn_that_is_being_stored() -> None:
     rig = Rig()
     rig.store.append_gate = gate = Gate()
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
-    draining = asyncio.create_task(rig.dispatcher.drain(0))
-    again = asyncio.create_task(rig.dispatcher.drain(0))
+    draining = asyncio.create_task(rig.executor.drain(0))
+    again = asyncio.create_task(rig.executor.drain(0))
     for _ in range(5):
         await asyncio.sleep(0)
     assert not draining.done()
@@ -246,32 +245,34 @@ async def test_draining_waits_for_a_turn_that_is_being_stored() -> None:
 
 async def test_who_drains_takes_no_more_runs() -> None:
     rig = Rig()
-    await rig.dispatcher.drain(60)
+    await rig.executor.drain(60)
 
     with pytest.raises(ShuttingDown):
-        rig.dispatcher.dispatch(run())
+        await rig.queue.enqueue(run())
     assert rig.log.events == {}
     assert rig.lanes.working == 0
 
 
-class ForgetfulRunLog(FakeRunLog):
+class ForgetfulRunEvents(FakeRunEvents):
     """Cannot keep a terminal event."""
 
-    def append(self, run_id: str, *events: RunEvent) -> int:
+    def put(self, run_id: str, *events: RunEvent) -> int:
         if any(isinstance(event, TERMINAL) for event in events):
             raise UnknownRun("forgotten")
-        return super().append(run_id, *events)
+        return super().put(run_id, *events)
 
 
-async def test_a_log_that_fails_is_reported_and_holds_up_neither_lane_nor_shutdown() -> None:
-    reported: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    rig = Rig(log=ForgetfulRunLog())
-    rig.dispatcher.dispatch(run())
+async def test_a_log_that_fails_is_reported_and_holds_up_neither_lane_nor_shutdown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig(log=ForgetfulRunEvents())
+    await rig.queue.enqueue(run())
 
-    await rig.dispatcher.drain(60)
-    assert [str(context["exception"]) for context in reported] == ["forgotten"]
-    assert (rig.lanes.working, len(rig.dispatcher)) == (0, 0)
+    await rig.executor.drain(60)
+    (record,) = caplog.records
+    assert record.message == "the end of a run could not be kept"
+    assert "forgotten" in str(record.exc_info)
+    assert (rig.lanes.working, len(rig.queue)) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,11 @@ import pytest
 import pytest_asyncio
 
 from opensoul.domain.models.calls import TextDelta
-from opensoul.domain.ports import Transcript
+from opensoul.domain.ports import RunContext
 from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, RunnerEvent, Started
-from opensoul.domain.runs.spec import Run
 from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
-from tests.fakes.domain import Gate, agent, answered, run
+from tests.fakes.domain import Gate, answered, run
 
 PATIENCE = 0.01
 ABANDONED = "Its runner did not stop within 0.01 s and was abandoned."
@@ -34,10 +33,10 @@ class DeafRunner:
         self.ended = asyncio.Event()
         self.cancelled = 0
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
             for event in self._first:
                 yield (event,)
@@ -64,18 +63,18 @@ class DeafRig(Rig):
         self.deaf = DeafRunner(*first)
         super().__init__(others={"deaf": self.deaf}, patience=patience)
 
-    def begin(self, run_id: str = "run-1", *, timeout: float | None = None) -> None:
-        self.dispatcher.dispatch(run(run_id, agent=agent(runner="deaf", timeout=timeout)))
+    async def begin(self, run_id: str = "run-1", *, limit: float | None = None) -> None:
+        await self.queue.enqueue(run(run_id, agent_id="deaf", timeout=limit))
 
     async def let_go(self) -> None:
         """The abandoned tasks come to their end, and have done nothing."""
         events, turns = dict(self.log.events), list(self.store.turns)
-        tasks = tuple(self.dispatcher._abandoned)
+        tasks = tuple(self.executor._abandoned)
         self.deaf.let_go.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert self.deaf.ended.is_set()
         await asyncio.sleep(0)  # Their ends are noted.
-        assert not self.dispatcher._abandoned
+        assert not self.executor._abandoned
         assert (self.log.events, self.store.turns) == (events, turns)
 
 
@@ -87,23 +86,23 @@ async def rig() -> AsyncIterator[DeafRig]:
 
 
 async def is_aborted(rig: DeafRig) -> RunEvent:
-    rig.begin()
+    await rig.begin()
     await rig.deaf.reached.wait()
-    assert rig.dispatcher.abort("run-1", "Stop it.")
-    assert not rig.dispatcher.abort("run-1", "Stop it again.")
+    assert await rig.queue.abort("run-1", "Stop it.")
+    assert not await rig.queue.abort("run-1", "Stop it again.")
     return Aborted(f"Stop it. {ABANDONED}")
 
 
 async def runs_out_of_time(rig: DeafRig) -> RunEvent:
-    rig.begin(timeout=0.001)
+    await rig.begin(limit=0.001)
     why = "The run took longer than the 0.001 s it may."
     return Failed("run_timeout", f"{why} {ABANDONED}")
 
 
 async def is_there_when_the_gateway_stops(rig: DeafRig) -> RunEvent:
-    rig.begin()
+    await rig.begin()
     await rig.deaf.reached.wait()
-    await rig.dispatcher.drain(0)
+    await rig.executor.drain(0)
     return Aborted(f"The Gateway is shutting down. {ABANDONED}")
 
 
@@ -123,12 +122,12 @@ async def test_a_run_whose_runner_does_not_stop_ends_without_it(
         type(expected),
     ]
     assert rig.deaf.cancelled
-    assert rig.dispatcher.live() == ()
+    assert await rig.queue.unfinished() == ()
     assert (rig.lanes.working, rig.lanes.waiting) == (0, 0)
     (record,) = caplog.records
     assert record.message == "a runner did not stop and was abandoned"
     assert (vars(record)["run"], vars(record)["runner"]) == ("run-1", "deaf")
-    await rig.dispatcher.ended("run-1")
+    await rig.log.ended("run-1")
     await rig.let_go()
     assert rig.store.turns == []
 
@@ -136,10 +135,10 @@ async def test_a_run_whose_runner_does_not_stop_ends_without_it(
 async def test_the_next_run_of_the_session_begins_once_the_runner_is_abandoned(
     rig: DeafRig,
 ) -> None:
-    rig.begin()
-    rig.dispatcher.dispatch(run("next"))
+    await rig.begin()
+    await rig.queue.enqueue(run("next"))
     await rig.deaf.reached.wait()
-    rig.dispatcher.abort("run-1", "Stop it.")
+    await rig.queue.abort("run-1", "Stop it.")
 
     assert isinstance(await rig.log.end_of("next"), Finished)
 
@@ -153,11 +152,11 @@ async def test_an_answer_is_stored_though_its_runner_does_not_end(
 ) -> None:
     rig = DeafRig(TextDelta("h"), answered("whole"))
     with caplog.at_level(logging.ERROR):
-        rig.begin()
+        await rig.begin()
         assert isinstance(await rig.log.end_of("run-1"), Finished)
 
     assert [message.text for message in rig.store.turns[0].messages] == ["hello", "whole"]
-    assert (rig.lanes.working, len(rig.dispatcher)) == (0, 0)
+    assert (rig.lanes.working, len(rig.queue)) == (0, 0)
     assert [record.message for record in caplog.records] == [
         "a runner did not stop and was abandoned"
     ]
@@ -167,12 +166,12 @@ async def test_an_answer_is_stored_though_its_runner_does_not_end(
 async def test_the_lane_stays_taken_until_the_abandoned_runners_answer_is_stored() -> None:
     rig = DeafRig(answered("whole"))
     rig.store.append_gate = gate = Gate()
-    rig.begin()
+    await rig.begin()
     await gate.reached.wait()
     rig.deaf.let_go.set()
     await rig.deaf.ended.wait()
     await asyncio.sleep(0)
-    assert (rig.lanes.working, rig.dispatcher.abort("run-1", "too late")) == (1, False)
+    assert (rig.lanes.working, await rig.queue.abort("run-1", "too late")) == (1, False)
 
     gate.opened.set()
 
@@ -182,10 +181,10 @@ async def test_the_lane_stays_taken_until_the_abandoned_runners_answer_is_stored
 
 async def test_a_run_that_is_aborted_while_its_runner_ends_is_not_stored() -> None:
     rig = DeafRig(answered("whole"), patience=60)
-    rig.begin()
+    await rig.begin()
     await rig.deaf.reached.wait()
 
-    assert rig.dispatcher.abort("run-1", "Stop it.")
+    assert await rig.queue.abort("run-1", "Stop it.")
     rig.deaf.let_go.set()
 
     assert await rig.log.end_of("run-1") == Aborted("Stop it.")
@@ -195,7 +194,7 @@ async def test_a_run_that_is_aborted_while_its_runner_ends_is_not_stored() -> No
 class TalkativeRunner(DeafRunner):
     """Goes on telling after it was cancelled."""
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         while True:
             try:
                 self.reached.set()
@@ -207,10 +206,10 @@ class TalkativeRunner(DeafRunner):
 async def test_a_runner_that_goes_on_telling_is_stopped_at_its_next_word() -> None:
     runner = TalkativeRunner()
     rig = Rig(others={"talkative": runner})
-    rig.dispatcher.dispatch(run(agent=agent(runner="talkative")))
+    await rig.queue.enqueue(run(agent_id="talkative"))
     await runner.reached.wait()
 
-    assert rig.dispatcher.abort("run-1", "Stop it.")
+    assert await rig.queue.abort("run-1", "Stop it.")
 
     assert await rig.log.end_of("run-1") == Aborted("Stop it.")
     assert not any(isinstance(event, TextDelta) for event in rig.log.events["run-1"])
@@ -218,11 +217,11 @@ async def test_a_runner_that_goes_on_telling_is_stopped_at_its_next_word() -> No
 
 
 async def test_draining_waits_for_a_turn_that_is_being_stored(rig: DeafRig) -> None:
-    rig.begin()
+    await rig.begin()
     rig.store.append_gate = gate = Gate()
-    rig.dispatcher.dispatch(run("stored", session_key=SessionKey("main", "other")))
+    await rig.queue.enqueue(run("stored", session_key=SessionKey("main", "other")))
     await gate.reached.wait()
-    draining = asyncio.create_task(rig.dispatcher.drain(0))
+    draining = asyncio.create_task(rig.executor.drain(0))
     assert isinstance(await rig.log.end_of("run-1"), Aborted)
     assert not draining.done()
 

@@ -10,11 +10,10 @@ import pytest
 
 from opensoul.domain.errors import FailureKind, ModelFailed, StoreFailed
 from opensoul.domain.models.calls import ReasoningDelta, TextDelta
-from opensoul.domain.ports import Transcript
+from opensoul.domain.ports import RunContext
 from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, RunnerEvent
-from opensoul.domain.runs.spec import Run
 from tests.domain.rig import Rig
-from tests.fakes.domain import FakeRunner, Gate, agent, answered, run
+from tests.fakes.domain import FakeRunner, Gate, agent, answered, run, settings
 
 GENERIC = Failed("internal_error", "The run failed because of an internal error.")
 STOPPED = Aborted("stop it")
@@ -27,10 +26,10 @@ class StubbornRunner:
         self.gate = Gate()
         self._failure = failure
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
             await self.gate.pass_through()
         except asyncio.CancelledError:
@@ -65,7 +64,9 @@ async def meets_a_time_limit_of_the_runners_own(rig: Rig) -> RunEvent:
 
 
 async def has_a_runner_that_is_not_there(rig: Rig) -> RunEvent:
-    assert await rig.end_of(run(agent=agent(runner="nope"))) == GENERIC
+    rig.settings = settings([agent(runner="nope")])
+    assert await rig.end_of(run()) == GENERIC
+    rig.settings = settings()
     return GENERIC
 
 
@@ -78,13 +79,14 @@ async def ends_without_an_answer(rig: Rig) -> RunEvent:
 
 async def takes_too_long(rig: Rig) -> RunEvent:
     rig.runner.script("run-1", TextDelta("h"), Gate(), answered())
-    event = await rig.end_of(run(agent=agent(timeout=0.001)))
+    event = await rig.end_of(run(timeout=0.001))
     assert event == Failed("run_timeout", "The run took longer than the 0.001 s it may.")
     return event
 
 
 async def has_no_time_limit(rig: Rig) -> RunEvent:
-    return await rig.end_of(run(agent=agent(timeout=None)))
+    rig.settings = settings([agent(timeout=None)])
+    return await rig.end_of(run())
 
 
 async def cannot_read_its_history(rig: Rig) -> RunEvent:
@@ -109,8 +111,8 @@ async def cannot_be_stored(rig: Rig) -> RunEvent:
 
 
 async def is_aborted_before_its_first_step(rig: Rig) -> RunEvent:
-    rig.dispatcher.dispatch(run())
-    assert rig.dispatcher.abort("run-1", "stop it")
+    await rig.queue.enqueue(run())
+    assert await rig.queue.abort("run-1", "stop it")
     assert await rig.log.end_of("run-1") == STOPPED
     assert rig.log.events["run-1"] == [STOPPED]
     return STOPPED
@@ -119,10 +121,10 @@ async def is_aborted_before_its_first_step(rig: Rig) -> RunEvent:
 async def is_aborted_in_the_queue(rig: Rig) -> RunEvent:
     gate = Gate()
     rig.runner.script("ahead", gate, ValueError("no answer"))
-    rig.dispatcher.dispatch(run("ahead"))
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run("ahead"))
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
-    assert rig.dispatcher.abort("run-1", "stop it")
+    assert await rig.queue.abort("run-1", "stop it")
     assert await rig.log.end_of("run-1") == STOPPED
     assert (rig.lanes.working, rig.lanes.waiting) == (1, 0)
     gate.opened.set()
@@ -132,9 +134,9 @@ async def is_aborted_in_the_queue(rig: Rig) -> RunEvent:
 
 async def is_aborted_while_history_is_read(rig: Rig) -> RunEvent:
     rig.store.load_gate = gate = Gate()
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
-    assert rig.dispatcher.abort("run-1", "stop it")
+    assert await rig.queue.abort("run-1", "stop it")
     assert await rig.log.end_of("run-1") == STOPPED
     return STOPPED
 
@@ -142,19 +144,19 @@ async def is_aborted_while_history_is_read(rig: Rig) -> RunEvent:
 async def is_aborted_in_mid_stream(rig: Rig) -> RunEvent:
     gate = Gate()
     rig.runner.script("run-1", TextDelta("h"), gate, answered())
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
-    assert rig.dispatcher.abort("run-1", "stop it")
-    assert not rig.dispatcher.abort("run-1", "stop it again")
+    assert await rig.queue.abort("run-1", "stop it")
+    assert not await rig.queue.abort("run-1", "stop it again")
     assert await rig.log.end_of("run-1") == STOPPED
     return STOPPED
 
 
 async def is_aborted_while_it_is_stored(rig: Rig) -> RunEvent:
     rig.store.append_gate = gate = Gate()
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
-    assert not rig.dispatcher.abort("run-1", "too late")
+    assert not await rig.queue.abort("run-1", "too late")
     gate.opened.set()
     return await rig.log.end_of("run-1")
 
@@ -163,13 +165,13 @@ async def is_aborted_just_as_it_fails(rig: Rig) -> RunEvent:
     refused: list[bool] = []
     gate = Gate()
     rig.runner.script("run-1", gate, RuntimeError("broken"))
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
     gate.opened.set()
     # The Run wakes and fails in the next round of the event loop. This comes right behind it,
     # before anybody has noticed.
     loop = asyncio.get_running_loop()
-    loop.call_soon(lambda: refused.append(rig.dispatcher.abort("run-1", "too late")))
+    loop.call_soon(lambda: refused.append(rig.executor.abort("run-1", "too late")))
     assert await rig.log.end_of("run-1") == GENERIC
     assert refused == [False]
     return GENERIC
@@ -177,7 +179,7 @@ async def is_aborted_just_as_it_fails(rig: Rig) -> RunEvent:
 
 async def is_cancelled_from_outside(rig: Rig) -> RunEvent:
     rig.runner.script("run-1", gate := Gate(), answered())
-    rig.dispatcher.dispatch(run())
+    await rig.queue.enqueue(run())
     await gate.reached.wait()
     (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "run run-1"]
     task.cancel()
@@ -218,7 +220,7 @@ async def test_a_run_ends_once_and_leaves_its_lane_whatever_happens(
 
     stored = [turn.run_id for turn in rig.store.turns]
     assert stored == (["run-1"] if isinstance(event, Finished) else [])
-    assert not rig.dispatcher.abort("run-1", "over")
+    assert not await rig.queue.abort("run-1", "over")
     assert await rig.is_at_rest("run-1")
 
 
@@ -250,17 +252,17 @@ async def test_an_aborted_run_is_told_as_aborted_whatever_its_runner_makes_of_it
 ) -> None:
     runner = StubbornRunner(failure)
     rig = Rig(others={"stubborn": runner})
-    rig.dispatcher.dispatch(run(agent=agent(runner="stubborn")))
+    await rig.queue.enqueue(run(agent_id="stubborn"))
     await runner.gate.reached.wait()
 
-    assert rig.dispatcher.abort("run-1", "stop it")
+    assert await rig.queue.abort("run-1", "stop it")
     assert await rig.log.end_of("run-1") == STOPPED
     assert rig.store.turns == []
     assert await rig.is_at_rest("run-1")
 
 
 async def test_an_unknown_run_cannot_be_aborted() -> None:
-    assert not Rig().dispatcher.abort("run-1", "stop it")
+    assert not await Rig().queue.abort("run-1", "stop it")
 
 
 class TidyRunner:
@@ -269,10 +271,10 @@ class TidyRunner:
     def __init__(self) -> None:
         self.clearing_up = Gate()
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         return 0
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         try:
             yield (answered(),)
         finally:
@@ -282,7 +284,7 @@ class TidyRunner:
 async def test_the_runner_is_closed_before_its_answer_is_stored_and_its_lane_is_free() -> None:
     runner = TidyRunner()
     rig = Rig(others={"tidy": runner})
-    rig.dispatcher.dispatch(run(agent=agent(runner="tidy")))
+    await rig.queue.enqueue(run(agent_id="tidy"))
     await runner.clearing_up.reached.wait()
     assert (rig.lanes.working, rig.store.turns) == (1, [])
 

@@ -19,19 +19,21 @@ from opensoul.domain.errors import (
     UnknownAgent,
     UnknownRun,
 )
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message, Role, text_message
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
 from opensoul.domain.runs.events import Finished, NumberedEvent
 from opensoul.domain.runs.records import record_of
-from opensoul.domain.runs.spec import OnLeave, Run, RunRequest
+from opensoul.domain.runs.spec import OnLeave, RunRequest, RunSpec
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.sessions.keys import SessionKey
 from tests.domain.rig import Rig
 from tests.fakes.domain import (
     FakeClock,
-    FakeDispatcher,
     FakeIds,
-    FakeRunLog,
+    FakeQueue,
+    FakeRunEvents,
     agent,
     assistant,
     run,
@@ -51,24 +53,27 @@ class Door:
 
     def __init__(self) -> None:
         self.settings = settings()
-        self.dispatcher = FakeDispatcher()
-        self.log = FakeRunLog()
+        self.log = FakeRunEvents()
+        self.queue = FakeQueue(self.log)
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
-            lockout=Lockout(FakeClock()),
-            dispatcher=self.dispatcher,
-            run_log=self.log,
+            generations=Generations(lambda: self.settings),
+            access=Access(settings=lambda: self.settings, lockout=Lockout(FakeClock())),
+            queue=self.queue,
+            signals=self.queue,
+            executor=self.queue,
+            run_events=self.log,
             clock=FakeClock(),
             new_id=FakeIds(),
         )
 
-    def running(self, **changes: Any) -> Run:
+    def running(self, **changes: Any) -> RunSpec:
         """A Run that was accepted and has said a word."""
         accepted = run(**changes)
-        self.dispatcher.dispatch(accepted)
+        self.queue.runs.append(accepted)
         self.log.open(record_of(accepted))
-        self.log.append(accepted.id, TextDelta("h"))
+        self.log.put(accepted.id, TextDelta("h"))
         return accepted
 
 
@@ -84,20 +89,20 @@ def ask(*messages: Message, **changes: Any) -> RunRequest:
 # Coming in
 
 
-def test_the_secret_in_force_decides_who_is_let_in(source: Door) -> None:
+async def test_the_secret_in_force_decides_who_is_let_in(source: Door) -> None:
     credential = Credential(ClientAddress("203.0.113.7"), b"secret")
 
-    assert source.gateway.authenticate(credential).id == "operator"
+    assert (await source.gateway.authenticate(credential)).id == "operator"
     with pytest.raises(Unauthenticated):
-        source.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
+        await source.gateway.authenticate(Credential(ClientAddress("203.0.113.7"), b"guess"))
 
 
-def test_changed_settings_hold_for_the_next_request(source: Door) -> None:
+async def test_changed_settings_hold_for_the_next_request(source: Door) -> None:
     source.settings = settings([agent("main"), agent("gamma")])
 
     assert source.gateway.settings is source.settings
     assert [found.id for found in source.gateway.agents(READER)] == ["main", "gamma"]
-    assert source.gateway.submit(OPERATOR, ask(model="gamma")).agent.id == "gamma"
+    assert (await source.gateway.submit(OPERATOR, ask(model="gamma"))).agent_id == "gamma"
 
 
 async def test_every_door_checks_its_scope(source: Door) -> None:
@@ -105,19 +110,19 @@ async def test_every_door_checks_its_scope(source: Door) -> None:
         source.gateway.agents(NOBODY)
     for principal in (NOBODY, READER):
         with pytest.raises(Forbidden, match=r"operator\.write"):
-            source.gateway.submit(principal, ask())
+            await source.gateway.submit(principal, ask())
         with pytest.raises(Forbidden, match=r"operator\.write"):
-            source.gateway.abort(principal, "run-1", "stop")
+            await source.gateway.abort(principal, "run-1", "stop")
     with pytest.raises(Forbidden, match=r"operator\.read"):
         async with source.gateway.follow(NOBODY, source.running()):
             pytest.fail("nobody may follow")
-    assert source.dispatcher.aborted == []
+    assert source.queue.aborted == []
 
 
 # Accepting
 
 
-def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) -> None:
+async def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) -> None:
     request = ask(
         system("Be brief."),
         user("hello"),
@@ -127,12 +132,12 @@ def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) -> Non
         on_leave=OnLeave.CONTINUE,
     )
 
-    accepted = source.gateway.submit(OPERATOR, request)
+    accepted = await source.gateway.submit(OPERATOR, request)
 
-    assert source.dispatcher.runs == [accepted]
-    assert accepted == Run(
+    assert source.queue.runs == [accepted]
+    assert accepted == RunSpec(
         id="id-1",
-        agent=agent("beta"),
+        agent_id="beta",
         session_key=SessionKey("beta", "talk"),
         principal_id="operator",
         messages=(user("hello"),),
@@ -143,16 +148,17 @@ def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) -> Non
     )
 
 
-def test_without_key_or_user_the_session_is_the_runs_own(source: Door) -> None:
-    accepted = source.gateway.submit(OPERATOR, ask(source="ping"))
+async def test_without_key_or_user_the_session_is_the_runs_own(source: Door) -> None:
+    accepted = await source.gateway.submit(OPERATOR, ask(source="ping"))
 
     assert str(accepted.session_key) == f"agent:main:ping:{accepted.id}"
     assert accepted.one_off
-    assert source.gateway.submit(OPERATOR, ask()).session_key != accepted.session_key
+    assert (await source.gateway.submit(OPERATOR, ask())).session_key != accepted.session_key
 
 
-def test_a_user_keeps_a_session(source: Door) -> None:
-    first, second = (source.gateway.submit(OPERATOR, ask(user="Anna")) for _ in range(2))
+async def test_a_user_keeps_a_session(source: Door) -> None:
+    first = await source.gateway.submit(OPERATOR, ask(user="Anna"))
+    second = await source.gateway.submit(OPERATOR, ask(user="Anna"))
 
     assert str(first.session_key) == "agent:main:openai-user:Anna"
     assert first.session_key == second.session_key
@@ -162,39 +168,39 @@ def test_a_user_keeps_a_session(source: Door) -> None:
 @pytest.mark.parametrize(
     "messages", [(system("Be brief."),), (assistant("hi"),), (system("x"), assistant("hi"))]
 )
-def test_a_conversation_without_a_question_is_refused(
+async def test_a_conversation_without_a_question_is_refused(
     source: Door, messages: tuple[Message, ...]
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        source.gateway.submit(OPERATOR, RunRequest(messages))
+        await source.gateway.submit(OPERATOR, RunRequest(messages))
 
     assert refused.value.message == "Missing user message in `messages`."
     assert refused.value.param == "messages"
-    assert source.dispatcher.runs == []
+    assert source.queue.runs == []
 
 
-def test_an_empty_conversation_is_refused(source: Door) -> None:
+async def test_an_empty_conversation_is_refused(source: Door) -> None:
     with pytest.raises(InvalidRequest, match="Missing user message"):
-        source.gateway.submit(OPERATOR, RunRequest(()))
+        await source.gateway.submit(OPERATOR, RunRequest(()))
 
 
-def test_a_tools_result_is_a_question(source: Door) -> None:
+async def test_a_tools_result_is_a_question(source: Door) -> None:
     result = text_message(Role.TOOL, "42")
 
-    assert source.gateway.submit(OPERATOR, ask(result)).messages == (result,)
+    assert (await source.gateway.submit(OPERATOR, ask(result))).messages == (result,)
 
 
-def test_an_unknown_agent_is_refused_before_anything_happens(source: Door) -> None:
+async def test_an_unknown_agent_is_refused_before_anything_happens(source: Door) -> None:
     with pytest.raises(UnknownAgent):
-        source.gateway.submit(OPERATOR, ask(model="gpt-4"))
-    assert source.dispatcher.runs == []
+        await source.gateway.submit(OPERATOR, ask(model="gpt-4"))
+    assert source.queue.runs == []
 
 
-def test_what_the_dispatcher_refuses_is_refused(source: Door) -> None:
-    source.dispatcher.refusal = SessionBusy("busy", retry_after=5)
+async def test_what_the_queue_refuses_is_refused(source: Door) -> None:
+    source.queue.refusal = SessionBusy("busy", retry_after=5)
 
     with pytest.raises(SessionBusy):
-        source.gateway.submit(OPERATOR, ask())
+        await source.gateway.submit(OPERATOR, ask())
 
 
 # Following and leaving
@@ -202,7 +208,7 @@ def test_what_the_dispatcher_refuses_is_refused(source: Door) -> None:
 
 async def test_a_follower_gets_every_event_from_where_it_asks(source: Door) -> None:
     accepted = source.running()
-    source.log.append(accepted.id, END)
+    source.log.put(accepted.id, END)
 
     async with source.gateway.follow(READER, accepted) as events:
         assert [numbered async for told in events for numbered in told] == [
@@ -211,7 +217,7 @@ async def test_a_follower_gets_every_event_from_where_it_asks(source: Door) -> N
         ]
     async with source.gateway.follow(READER, accepted, after=1) as events:
         assert [numbered async for told in events for numbered in told] == [NumberedEvent(2, END)]
-    assert source.dispatcher.aborted == []
+    assert source.queue.aborted == []
 
 
 async def test_leaving_before_the_end_stops_the_run(source: Door) -> None:
@@ -219,8 +225,8 @@ async def test_leaving_before_the_end_stops_the_run(source: Door) -> None:
 
     async with source.gateway.follow(OPERATOR, accepted) as events:
         await anext(events)
-        assert source.dispatcher.aborted == []
-    assert source.dispatcher.aborted == [(accepted.id, "The client left.")]
+        assert source.queue.aborted == []
+    assert source.queue.aborted == [(accepted.id, "The client left.")]
 
 
 async def test_leaving_before_the_first_event_stops_the_run(source: Door) -> None:
@@ -228,7 +234,7 @@ async def test_leaving_before_the_first_event_stops_the_run(source: Door) -> Non
 
     async with source.gateway.follow(OPERATOR, accepted):
         pass
-    assert len(source.dispatcher.aborted) == 1
+    assert len(source.queue.aborted) == 1
 
 
 async def test_a_follower_that_is_cancelled_has_left(source: Door) -> None:
@@ -245,7 +251,7 @@ async def test_a_follower_that_is_cancelled_has_left(source: Door) -> None:
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
 
-    assert source.dispatcher.aborted == [(accepted.id, "The client left.")]
+    assert source.queue.aborted == [(accepted.id, "The client left.")]
 
 
 async def test_only_the_last_follower_to_leave_stops_the_run(source: Door) -> None:
@@ -254,9 +260,9 @@ async def test_only_the_last_follower_to_leave_stops_the_run(source: Door) -> No
     async with source.gateway.follow(READER, accepted) as other:
         async with source.gateway.follow(OPERATOR, accepted) as events:
             await anext(events)
-        assert source.dispatcher.aborted == []
+        assert source.queue.aborted == []
         await anext(other)
-    assert len(source.dispatcher.aborted) == 1
+    assert len(source.queue.aborted) == 1
 
 
 async def test_a_follower_who_comes_back_counts_anew(source: Door) -> None:
@@ -264,7 +270,7 @@ async def test_a_follower_who_comes_back_counts_anew(source: Door) -> None:
     for expected in (1, 2):
         async with source.gateway.follow(OPERATOR, accepted) as events:
             await anext(events)
-        assert len(source.dispatcher.aborted) == expected
+        assert len(source.queue.aborted) == expected
 
 
 async def test_followers_of_another_run_do_not_keep_this_one(source: Door) -> None:
@@ -273,7 +279,7 @@ async def test_followers_of_another_run_do_not_keep_this_one(source: Door) -> No
     async with source.gateway.follow(OPERATOR, other):
         async with source.gateway.follow(OPERATOR, accepted):
             pass
-        assert [run_id for run_id, _ in source.dispatcher.aborted] == [accepted.id]
+        assert [run_id for run_id, _ in source.queue.aborted] == [accepted.id]
 
 
 async def test_leaving_a_run_that_is_to_go_on_does_not_stop_it(source: Door) -> None:
@@ -281,18 +287,18 @@ async def test_leaving_a_run_that_is_to_go_on_does_not_stop_it(source: Door) -> 
 
     async with source.gateway.follow(OPERATOR, accepted) as events:
         await anext(events)
-    assert source.dispatcher.aborted == []
+    assert source.queue.aborted == []
 
 
 async def test_leaving_after_the_end_stops_nothing(source: Door) -> None:
     accepted = source.running()
-    source.log.append(accepted.id, END)
+    source.log.put(accepted.id, END)
 
     async with source.gateway.follow(OPERATOR, accepted) as events:
         async for told in events:
             if told.ending == END:
                 break
-    assert source.dispatcher.aborted == []
+    assert source.queue.aborted == []
 
 
 async def test_whoever_follows_an_unknown_run_is_told(source: Door) -> None:
@@ -304,15 +310,15 @@ async def test_whoever_follows_an_unknown_run_is_told(source: Door) -> None:
 async def test_a_run_is_stopped_on_request(source: Door) -> None:
     accepted = source.running()
 
-    assert source.gateway.abort(OPERATOR, accepted.id, "enough")
-    assert not source.gateway.abort(OPERATOR, "forgotten", "enough")
-    assert source.dispatcher.aborted == [(accepted.id, "enough"), ("forgotten", "enough")]
+    assert await source.gateway.abort(OPERATOR, accepted.id, "enough")
+    assert not await source.gateway.abort(OPERATOR, "forgotten", "enough")
+    assert source.queue.aborted == [(accepted.id, "enough"), ("forgotten", "enough")]
 
 
-async def test_draining_is_the_dispatchers(source: Door) -> None:
+async def test_draining_is_the_executors(source: Door) -> None:
     await source.gateway.drain(20.0)
 
-    assert source.dispatcher.drained == [20.0]
+    assert source.queue.drained == [20.0]
 
 
 async def test_a_question_is_answered_from_door_to_store() -> None:
@@ -320,14 +326,17 @@ async def test_a_question_is_answered_from_door_to_store() -> None:
     gateway = Gateway(
         catalog=NoCatalog(),
         settings=lambda: rig.settings,
-        lockout=Lockout(rig.clock),
-        dispatcher=rig.dispatcher,
-        run_log=rig.log,
+        generations=Generations(lambda: rig.settings),
+        access=Access(settings=lambda: rig.settings, lockout=Lockout(rig.clock)),
+        queue=rig.queue,
+        signals=rig.queue,
+        executor=rig.executor,
+        run_events=rig.log,
         clock=rig.clock,
         new_id=rig.new_id,
     )
 
-    accepted = gateway.submit(OPERATOR, ask(session_key="talk"))
+    accepted = await gateway.submit(OPERATOR, ask(session_key="talk"))
     async with gateway.follow(OPERATOR, accepted) as events:
         told = [event async for span in events for event in span.events]
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from opensoul.adapters.persistence.queue.lanes import Lanes, Place
 from opensoul.domain.errors import GatewayBusy, SessionBusy
-from opensoul.domain.execution.lanes import Lanes, Place
 from opensoul.domain.settings import LaneSettings
 
 

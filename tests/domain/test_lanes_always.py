@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from opensoul.adapters.persistence.queue.lanes import Lanes, Place
 from opensoul.domain.errors import GatewayBusy, SessionBusy
-from opensoul.domain.execution.lanes import Lanes, Place
 from opensoul.domain.settings import LaneSettings
 
 SESSIONS = ("a", "b", "c", "d")

@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from opensoul.domain.errors import FailureKind, ModelFailed
-from opensoul.domain.execution.loop import AgentLoop
+from opensoul.domain.execution.loop import TurnLoop
+from opensoul.domain.execution.router import ModelRouter
 from opensoul.domain.messages import Message, Reasoning, Role, Text, text_message
 from opensoul.domain.models.calls import (
     ModelFinished,
@@ -23,9 +25,9 @@ from opensoul.domain.models.calls import (
     Usage,
 )
 from opensoul.domain.models.cooldowns import Cooldowns
-from opensoul.domain.ports import AgentRunner, Transcript
+from opensoul.domain.ports import AgentRunner, RunContext, Transcript
 from opensoul.domain.runs.events import Answered, RunnerEvent
-from opensoul.domain.runs.spec import CONTENT, Run
+from opensoul.domain.runs.spec import CONTENT
 from opensoul.domain.sessions.history import estimate_all
 from tests.fakes.domain import FakeClock, FakeModelClient, Gate, agent, assistant, system, user
 from tests.fakes.domain import run as a_run
@@ -47,24 +49,24 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def loop(client: FakeModelClient, clock: FakeClock) -> AgentLoop:
-    return AgentLoop(clients={"fake": client}, cooldowns=Cooldowns(clock))
+def loop(client: FakeModelClient, clock: FakeClock) -> TurnLoop:
+    return TurnLoop(ModelRouter(clients={"fake": client}, cooldowns=Cooldowns(clock)))
 
 
 def failure(kind: FailureKind = FailureKind.OVERLOADED, message: str = "no") -> ModelFailed:
     return ModelFailed(kind, message)
 
 
-def of(*models: ModelTarget, **changes: Any) -> Run:
-    return a_run(agent=agent("main", *models, instructions=""), **changes)
+def of(*models: ModelTarget, instructions: str = "", **changes: Any) -> RunContext:
+    return RunContext(a_run(**changes), agent("main", *models, instructions=instructions))
 
 
 async def told(
-    runner: AgentRunner, run: Run, transcript: Transcript = NOTHING
+    runner: AgentRunner, context: RunContext, transcript: Transcript = NOTHING
 ) -> list[RunnerEvent]:
-    """What the runner tells; like the dispatcher, it closes the stream once it is answered."""
+    """What the runner tells; like the executor, it closes the stream once it is answered."""
     events: list[RunnerEvent] = []
-    async with aclosing(runner.run(run, transcript)) as stream:
+    async with aclosing(runner.run(replace(context, transcript=transcript))) as stream:
         async for told in stream:
             assert told  # One event at least.
             events += told
@@ -79,7 +81,7 @@ def answer(events: list[RunnerEvent]) -> Answered:
 
 
 async def test_what_the_model_says_is_told_piece_by_piece_then_whole(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta("Hel"), TextDelta("lo"), DONE)
 
@@ -90,7 +92,7 @@ async def test_what_the_model_says_is_told_piece_by_piece_then_whole(
     ]
 
 
-async def test_the_answer_holds_what_was_thought(loop: AgentLoop, client: FakeModelClient) -> None:
+async def test_the_answer_holds_what_was_thought(loop: TurnLoop, client: FakeModelClient) -> None:
     client.script(
         "acme/one", ReasoningDelta("h"), ReasoningDelta("m"), TextDelta("yes"), TextDelta("!"), DONE
     )
@@ -102,9 +104,36 @@ async def test_the_answer_holds_what_was_thought(loop: AgentLoop, client: FakeMo
     assert answer(events).messages == (expected,)
 
 
+async def test_large_answers_are_put_together_beside_the_event_loop_one_at_a_time(
+    loop: TurnLoop, client: FakeModelClient
+) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    client.script("acme/one", TextDelta("a" * 200_000), ReasoningDelta("b" * 200_000), DONE)
+    seen: list[int] = []
+
+    async def ask() -> None:
+        events = await told(loop, of(ONE))
+        seen.append(turns)
+        assert answer(events).messages[0].text == "a" * 200_000
+
+    other = asyncio.create_task(others())
+    await asyncio.gather(*(ask() for _ in range(20)))
+    other.cancel()
+
+    # Put together in the loop, all of them would end in the same turn of it.
+    assert len(set(seen)) == 20
+
+
 @pytest.mark.parametrize("stop", [StopReason.LENGTH, StopReason.CONTENT_FILTER])
 async def test_why_the_model_stopped_is_passed_on(
-    loop: AgentLoop, client: FakeModelClient, stop: StopReason
+    loop: TurnLoop, client: FakeModelClient, stop: StopReason
 ) -> None:
     client.script("acme/one", TextDelta("Hel"), ModelFinished(stop, Usage(1, 1)))
 
@@ -112,7 +141,7 @@ async def test_why_the_model_stopped_is_passed_on(
 
 
 async def test_usage_is_estimated_and_marked_when_the_provider_tells_none(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta("abc"), ModelFinished(StopReason.STOP))
 
@@ -122,7 +151,7 @@ async def test_usage_is_estimated_and_marked_when_the_provider_tells_none(
 
 
 async def test_an_empty_answer_has_no_usage_of_zero(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", ModelFinished(StopReason.STOP))
 
@@ -136,13 +165,15 @@ async def test_an_empty_answer_has_no_usage_of_zero(
 
 
 async def test_the_agents_instructions_come_first_in_a_single_system_message(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", DONE)
-    run = a_run(
-        agent=agent("main", ONE, instructions="You are kind."),
-        instructions=(system("Be brief."), system("  "), system("Use English.")),
-        params={"temperature": 0.5},
+    run = replace(
+        of(ONE, instructions="You are kind."),
+        spec=a_run(
+            instructions=(system("Be brief."), system("  "), system("Use English.")),
+            params={"temperature": 0.5},
+        ),
     )
 
     await told(loop, run, Transcript((user("earlier"), assistant("yes"))))
@@ -158,7 +189,7 @@ async def test_the_agents_instructions_come_first_in_a_single_system_message(
 
 
 async def test_without_instructions_there_is_no_system_message(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", DONE)
 
@@ -171,7 +202,7 @@ async def test_without_instructions_there_is_no_system_message(
 
 
 async def test_a_fallback_takes_over_before_the_first_token(
-    loop: AgentLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
+    loop: TurnLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.script("acme/one", failure())
     client.script("acme/two", TextDelta("hi"), DONE)
@@ -195,7 +226,7 @@ async def test_a_fallback_takes_over_before_the_first_token(
     ],
 )
 async def test_the_log_has_our_own_words_and_not_what_may_quote_the_conversation(
-    loop: AgentLoop,
+    loop: TurnLoop,
     client: FakeModelClient,
     caplog: pytest.LogCaptureFixture,
     kind: FailureKind,
@@ -213,7 +244,7 @@ async def test_the_log_has_our_own_words_and_not_what_may_quote_the_conversation
 
 
 async def test_a_message_without_a_quote_is_logged_as_it_is(
-    loop: AgentLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
+    loop: TurnLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.script("acme/one", failure(FailureKind.BAD_RESPONSE, "it ended early"))
 
@@ -223,7 +254,7 @@ async def test_a_message_without_a_quote_is_logged_as_it_is(
 
 
 async def test_what_was_quoted_is_in_the_content_log(
-    loop: AgentLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
+    loop: TurnLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.script("acme/one", ModelFailed(FailureKind.BAD_REQUEST, "no: a quote", reason="no"))
 
@@ -233,7 +264,7 @@ async def test_what_was_quoted_is_in_the_content_log(
 
 
 async def test_an_empty_piece_is_no_token_and_is_not_told(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta(""), ReasoningDelta(""), failure())
     client.script("acme/two", TextDelta("hi"), DONE)
@@ -246,7 +277,7 @@ async def test_an_empty_piece_is_no_token_and_is_not_told(
 
 @pytest.mark.parametrize("piece", [TextDelta("Hel"), ReasoningDelta("h")])
 async def test_after_the_first_token_a_failure_is_the_runs(
-    loop: AgentLoop, client: FakeModelClient, piece: TextDelta | ReasoningDelta
+    loop: TurnLoop, client: FakeModelClient, piece: TextDelta | ReasoningDelta
 ) -> None:
     client.script("acme/one", piece, failure(message="cut"))
     client.script("acme/two", DONE)
@@ -257,7 +288,7 @@ async def test_after_the_first_token_a_failure_is_the_runs(
 
 
 async def test_a_bad_request_is_not_tried_elsewhere(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", failure(FailureKind.BAD_REQUEST, "temperature?"))
 
@@ -268,7 +299,7 @@ async def test_a_bad_request_is_not_tried_elsewhere(
 
 
 async def test_when_all_fail_all_are_named_and_the_primarys_kind_is_told(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script(
         "acme/one",
@@ -294,7 +325,7 @@ async def test_when_all_fail_all_are_named_and_the_primarys_kind_is_told(
 
 
 async def test_the_primarys_kind_is_told_even_when_it_was_tried_last(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", failure(FailureKind.BILLING, "no credit"))
     client.script("acme/two", DONE)
@@ -307,7 +338,7 @@ async def test_the_primarys_kind_is_told_even_when_it_was_tried_last(
 
 
 async def test_the_only_models_failure_is_told_as_it_is(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     said = failure(FailureKind.UNREACHABLE, "nobody there")
     client.script("acme/one", said)
@@ -317,14 +348,14 @@ async def test_the_only_models_failure_is_told_as_it_is(
     assert failed.value is said
 
 
-async def test_an_agent_without_a_model_says_so(loop: AgentLoop) -> None:
+async def test_an_agent_without_a_model_says_so(loop: TurnLoop) -> None:
     with pytest.raises(ModelFailed, match="'main' has no model"):
         await told(loop, of())
     assert loop.history_budget(of()) == 0
 
 
 async def test_a_model_that_failed_lately_is_tried_behind_its_fallbacks(
-    loop: AgentLoop, client: FakeModelClient, clock: FakeClock
+    loop: TurnLoop, client: FakeModelClient, clock: FakeClock
 ) -> None:
     client.script("acme/one", failure())
     client.script("acme/two", DONE)
@@ -338,7 +369,7 @@ async def test_a_model_that_failed_lately_is_tried_behind_its_fallbacks(
 
 
 async def test_an_answer_forgives_the_failures_before_it(
-    loop: AgentLoop, client: FakeModelClient, clock: FakeClock
+    loop: TurnLoop, client: FakeModelClient, clock: FakeClock
 ) -> None:
     client.script("acme/one", failure())
     client.script("acme/one", TextDelta("back"), DONE)
@@ -356,7 +387,7 @@ async def test_an_answer_forgives_the_failures_before_it(
 
 
 async def test_a_tool_call_nobody_offered_is_refused(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", ToolCallDelta(0, "1", "rm", "{}"), DONE)
 
@@ -366,12 +397,12 @@ async def test_a_tool_call_nobody_offered_is_refused(
 
 
 async def test_what_was_said_before_a_tool_call_that_came_with_it_is_told_first(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     together = (TextDelta("Hel"), TextDelta("lo"), ToolCallDelta(0, "1", "rm", "{}"), DONE)
     client.script("acme/one", together)
     client.script("acme/two", DONE)
-    stream = loop.run(of(ONE, TWO), NOTHING)
+    stream = loop.run(of(ONE, TWO))
 
     assert list(await anext(stream)) == [TextDelta("Hel"), TextDelta("lo")]
     with pytest.raises(ModelFailed, match="called a tool, but none was offered") as failed:
@@ -381,7 +412,7 @@ async def test_what_was_said_before_a_tool_call_that_came_with_it_is_told_first(
 
 
 async def test_a_tool_call_before_the_first_token_leaves_it_to_the_fallback(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", (TextDelta(""), ToolCallDelta(0, "1", "rm", "{}"), TextDelta("no")))
     client.script("acme/two", TextDelta("hi"), DONE)
@@ -390,12 +421,12 @@ async def test_a_tool_call_before_the_first_token_leaves_it_to_the_fallback(
 
 
 async def test_what_came_together_is_told_together_in_order_and_none_is_merged(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     said = (ReasoningDelta("hm"), TextDelta("a"), TextDelta("a"), TextDelta(""), TextDelta("b"))
     client.script("acme/one", (TextDelta(""),), (*said, DONE))
 
-    assert [list(events) async for events in loop.run(of(ONE), NOTHING)] == [
+    assert [list(events) async for events in loop.run(of(ONE))] == [
         [
             ReasoningDelta("hm"),
             TextDelta("a"),
@@ -412,7 +443,7 @@ async def test_what_came_together_is_told_together_in_order_and_none_is_merged(
 
 
 async def test_a_stream_that_just_ends_has_no_answer(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta("Hel"))
 
@@ -432,7 +463,7 @@ def windowed(ref: str, window: int) -> ModelTarget:
 
 
 async def test_history_is_trimmed_to_the_models_window(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", DONE)
 
@@ -442,7 +473,7 @@ async def test_history_is_trimmed_to_the_models_window(
 
 
 async def test_the_requests_own_messages_are_never_cut(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", DONE)
     run = of(windowed("acme/one", 50), messages=LONG)
@@ -453,7 +484,7 @@ async def test_the_requests_own_messages_are_never_cut(
 
 
 async def test_a_history_that_is_too_long_is_halved_until_the_model_takes_it(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     too_long = failure(FailureKind.CONTEXT_TOO_LONG)
     client.script("acme/one", too_long)
@@ -467,7 +498,7 @@ async def test_a_history_that_is_too_long_is_halved_until_the_model_takes_it(
 
 
 async def test_a_question_too_long_by_itself_goes_to_the_fallbacks(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", failure(FailureKind.CONTEXT_TOO_LONG))
     client.script("acme/two", DONE)
@@ -479,7 +510,7 @@ async def test_a_question_too_long_by_itself_goes_to_the_fallbacks(
 
 
 async def test_after_the_first_token_the_history_is_not_shortened_any_more(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta("Hel"), failure(FailureKind.CONTEXT_TOO_LONG, "cut"))
     client.script("acme/one", TextDelta("Hello"), DONE)
@@ -490,7 +521,7 @@ async def test_after_the_first_token_the_history_is_not_shortened_any_more(
 
 
 async def test_another_failure_does_not_shorten_the_history(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", failure())
 
@@ -500,7 +531,7 @@ async def test_another_failure_does_not_shorten_the_history(
 
 
 async def test_a_fallback_with_a_larger_window_gets_more_history(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", failure(FailureKind.CONTEXT_TOO_LONG))
     client.script("acme/two", DONE)
@@ -524,14 +555,15 @@ async def test_a_fallback_with_a_larger_window_gets_more_history(
     ],
 )
 def test_the_window_is_shared_with_question_and_answer(
-    loop: AgentLoop, params: dict[str, object], reserved: int
+    loop: TurnLoop, params: dict[str, object], reserved: int
 ) -> None:
-    run = of(windowed("acme/one", 1_000), params=params, instructions=(system("abc"),))
+    spec = a_run(params=params, instructions=(system("abc"),))
+    run = RunContext(spec, agent("main", windowed("acme/one", 1_000)))
 
     assert loop.history_budget(run) == max(0, 1_000 - reserved - 5 - 6)
 
 
-def test_a_small_window_is_not_all_kept_for_the_answer(loop: AgentLoop) -> None:
+def test_a_small_window_is_not_all_kept_for_the_answer(loop: TurnLoop) -> None:
     small = model("acme/one", context_window=1_000, max_tokens=8_192)
 
     assert loop.history_budget(of(small)) == 1_000 - 500 - 6
@@ -541,10 +573,10 @@ def test_a_small_window_is_not_all_kept_for_the_answer(loop: AgentLoop) -> None:
 
 
 async def test_closing_the_stream_closes_the_clients(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", TextDelta("Hel"), Gate())
-    stream: AsyncGenerator[Sequence[RunnerEvent]] = loop.run(of(ONE), NOTHING)
+    stream: AsyncGenerator[Sequence[RunnerEvent]] = loop.run(of(ONE))
     assert list(await anext(stream)) == [TextDelta("Hel")]
     assert client.streaming == 1
 
@@ -553,7 +585,7 @@ async def test_closing_the_stream_closes_the_clients(
 
 
 async def test_cancelling_the_reader_closes_the_clients_stream(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     gate = Gate()
     client.script("acme/one", gate)
@@ -567,7 +599,7 @@ async def test_cancelling_the_reader_closes_the_clients_stream(
 
 
 async def test_after_the_answer_no_stream_is_left_open(
-    loop: AgentLoop, client: FakeModelClient
+    loop: TurnLoop, client: FakeModelClient
 ) -> None:
     client.script("acme/one", DONE, Gate())
 

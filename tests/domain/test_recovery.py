@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.domain.errors import EventsExpired, RunInterrupted
 from opensoul.domain.execution.recovery import recover
 from opensoul.domain.messages import Message, Reasoning, Role, Text
@@ -14,7 +15,8 @@ from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, 
 from opensoul.domain.ports import SessionCatalog, Turn
 from opensoul.domain.runs.events import EventBatch, Failed, Finished, RunEvent, Started
 from opensoul.domain.runs.records import RunStatus, record_of
-from tests.fakes.domain import FakeRunLog, assistant, run, user
+from opensoul.domain.settings import LaneSettings
+from tests.fakes.domain import FakeClock, FakeRunEvents, assistant, run, user
 
 
 class Turns:
@@ -41,16 +43,22 @@ def turn(*messages: Message, **changes: Any) -> Turn:
     return Turn(**values)
 
 
+async def recover_all(log: FakeRunEvents, catalog: SessionCatalog) -> int:
+    lanes, clock = Lanes(LaneSettings), FakeClock()
+    queue = LocalQueue(rows=log, lanes=lanes, clock=clock, steady=clock)
+    return await recover(queue, log, catalog, "me")
+
+
 async def recovered(
-    *events: RunEvent, stored: Turn | None = None, log: FakeRunLog | None = None
+    *events: RunEvent, stored: Turn | None = None, log: FakeRunEvents | None = None
 ) -> list[RunEvent]:
     """What a Run that had told these events tells after recovery."""
-    log = log or FakeRunLog()
+    log = log or FakeRunEvents()
     log.left_by_an_earlier_process(record_of(run()), *events)
     catalog = cast(SessionCatalog, Turns(*([stored] if stored else [])))
-    assert await recover(log, catalog) == 1
+    assert await recover_all(log, catalog) == 1
     told = list(log.events["run-1"])
-    assert await recover(log, catalog) == 0
+    assert await recover_all(log, catalog) == 0
     assert log.events["run-1"] == told
     return told[len(events) :]
 
@@ -61,7 +69,7 @@ BEGUN = (Started(0.0, 0.0), ReasoningDelta("hm"), TextDelta("Hel"), TextDelta("l
 
 @pytest.mark.parametrize("told", [(), BEGUN[:1], BEGUN])
 async def test_a_run_that_was_going_on_is_interrupted(told: tuple[RunEvent, ...]) -> None:
-    log = FakeRunLog()
+    log = FakeRunEvents()
     (end,) = await recovered(*told, log=log)
     assert isinstance(end, Failed)
     assert end.code == RunInterrupted.code
@@ -100,7 +108,7 @@ async def test_usage_that_nobody_counted_is_told_as_unknown() -> None:
     assert end == Finished(StopReason.STOP, Usage(0, 0, estimated=True), "acme/one")
 
 
-class ShortLog(FakeRunLog):
+class ShortLog(FakeRunEvents):
     """Has forgotten how its Runs began."""
 
     def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
@@ -116,10 +124,10 @@ async def test_a_run_that_told_too_much_is_ended_all_the_same() -> None:
 
 
 async def test_each_run_gets_its_own_end() -> None:
-    log = FakeRunLog()
+    log = FakeRunEvents()
     for n in range(3):
         log.left_by_an_earlier_process(record_of(run(f"run-{n}")))
-    assert await recover(log, cast(SessionCatalog, Turns(turn()))) == 3
+    assert await recover_all(log, cast(SessionCatalog, Turns(turn()))) == 3
     assert [log.record(f"run-{n}").status for n in range(3)] == [
         RunStatus.INTERRUPTED,
         RunStatus.FINISHED,

@@ -21,8 +21,8 @@ from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.records import SessionQuery, UsageQuery
 from tests.fakes.domain import (
     FakeClock,
-    FakeDispatcher,
     FakeIds,
+    FakeQueue,
     agent,
     assistant,
     run,
@@ -44,7 +44,7 @@ ADMIN = who(Scope.ADMIN)
 @dataclass
 class Office:
     store: MemoryStore = field(default_factory=MemoryStore)
-    dispatcher: FakeDispatcher = field(default_factory=FakeDispatcher)
+    queue: FakeQueue = field(default_factory=FakeQueue)
     clock: FakeClock = field(default_factory=FakeClock)
     told: list[tuple[str, str]] = field(default_factory=list)
 
@@ -54,7 +54,7 @@ class Office:
             settings=lambda: whole,
             store=self.store,
             catalog=self.store,
-            dispatcher=self.dispatcher,
+            queue=self.queue,
             clock=self.clock,
             new_id=FakeIds(),
         )
@@ -140,13 +140,13 @@ async def test_a_session_of_no_agent_is_not_begun(office: Office) -> None:
 async def test_resetting_stops_what_goes_on_and_keeps_the_settings(office: Office) -> None:
     await office.talk(TRIP, "run-1")
     await office.session_service.patch(ADMIN, TRIP, {"label": "Trip"})
-    office.dispatcher.dispatch(run("first", session_key=TRIP))
-    office.dispatcher.dispatch(run("second", session_key=TRIP))
-    office.dispatcher.dispatch(run("other", session_key=MAIN))
+    await office.queue.enqueue(run("first", session_key=TRIP))
+    await office.queue.enqueue(run("second", session_key=TRIP))
+    await office.queue.enqueue(run("other", session_key=MAIN))
 
     info = await office.session_service.reset(ADMIN, TRIP)
 
-    assert [run_id for run_id, _ in office.dispatcher.aborted] == ["second", "first"]
+    assert [run_id for run_id, _ in office.queue.aborted] == ["second", "first"]
     assert info.session_id != "id of trip"
     assert info.settings["label"] == "Trip"
     assert await office.session_service.messages(ADMIN, TRIP, limit=9) == ()
@@ -180,7 +180,7 @@ async def test_compacting_keeps_the_newest_messages(office: Office) -> None:
 @pytest.mark.parametrize("change", ["patch", "reset", "delete", "compact"])
 async def test_a_session_that_is_not_as_expected_is_left_alone(office: Office, change: str) -> None:
     await office.talk(TRIP, "run-1")
-    office.dispatcher.dispatch(run("going on", session_key=TRIP))
+    await office.queue.enqueue(run("going on", session_key=TRIP))
     more: tuple[Any, ...] = {"patch": ({"label": "x"},), "compact": (1,)}.get(change, ())
 
     with pytest.raises(InvalidRequest, match="is not at another id any more"):
@@ -188,7 +188,7 @@ async def test_a_session_that_is_not_as_expected_is_left_alone(office: Office, c
             ADMIN, TRIP, *more, expected=Expected("another id")
         )
 
-    assert (office.told, office.dispatcher.aborted) == ([], [])
+    assert (office.told, office.queue.aborted) == ([], [])
 
 
 async def test_what_is_injected_is_the_assistants_last_word(office: Office) -> None:

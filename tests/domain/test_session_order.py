@@ -16,7 +16,7 @@ from opensoul.domain.sessions.changes import Expected
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.domain.slow_store import ADMIN, TALK, SlowOffice
-from tests.fakes.domain import Gate, agent, answered, run, settings, user
+from tests.fakes.domain import Gate, answered, run, settings, user
 
 MORE: dict[str, tuple[Any, ...]] = {"compact": (2,), "inject": ("by the way",)}
 LEFT = {
@@ -52,7 +52,7 @@ async def test_a_run_that_comes_during_a_change_begins_behind_it(
     changing = begin(office, change)
     await gate.reached.wait()
     loads = office.slow.loads
-    office.dispatcher.dispatch(run("late", messages=(user("and now?"),)))
+    await office.queue.enqueue(run("late", messages=(user("and now?"),)))
     await asyncio.sleep(0)
     assert office.slow.loads == loads  # It has not read what the change is about to replace.
 
@@ -71,7 +71,7 @@ async def test_a_change_whose_caller_has_left_is_finished_before_the_next_run(
     office.slow.gates[method] = gate = Gate()
     changing = begin(office, change)
     await gate.reached.wait()
-    office.dispatcher.dispatch(run("late", messages=(user("and now?"),)))
+    await office.queue.enqueue(run("late", messages=(user("and now?"),)))
     changing.cancel()
     await asyncio.gather(changing, return_exceptions=True)
     loads = office.slow.loads
@@ -96,7 +96,7 @@ async def test_a_change_that_fails_after_its_caller_has_left_is_no_lost_exceptio
     await asyncio.gather(changing, return_exceptions=True)
 
     gate.opened.set()
-    office.dispatcher.dispatch(run("late"))
+    await office.queue.enqueue(run("late"))
     await office.log.end_of("late")
     del changing  # Its traceback refers to the task.
     gc.collect()
@@ -107,11 +107,11 @@ async def test_a_change_that_fails_after_its_caller_has_left_is_no_lost_exceptio
 @pytest.mark.parametrize("change", ["compact", "inject"])
 async def test_a_change_waits_for_the_runs_before_it(office: SlowOffice, change: str) -> None:
     office.runner.script("ahead", gate := Gate(), answered("done"))
-    office.dispatcher.dispatch(run("ahead", messages=(user("go"),)))
+    await office.queue.enqueue(run("ahead", messages=(user("go"),)))
     await gate.reached.wait()
     changing = begin(office, change)
     await asyncio.sleep(0)
-    office.dispatcher.dispatch(run("behind", messages=(user("again"),)))
+    await office.queue.enqueue(run("behind", messages=(user("again"),)))
 
     gate.opened.set()
     await changing
@@ -129,8 +129,8 @@ async def test_a_change_stops_the_runs_before_it_but_not_one_that_is_being_store
 ) -> None:
     told: list[list[str]] = []
     office.slow.gates["append"] = gate = Gate()
-    office.dispatcher.dispatch(run("stored"))
-    office.dispatcher.dispatch(run("stopped"))
+    await office.queue.enqueue(run("stored"))
+    await office.queue.enqueue(run("stopped"))
     await gate.reached.wait()
     changing = begin(office, change)
     assert isinstance(await office.log.end_of("stopped"), Aborted)
@@ -153,7 +153,7 @@ async def test_a_change_that_waits_too_long_is_refused_and_nothing_is_changed(
 ) -> None:
     monkeypatch.setattr("opensoul.domain.services.sessions._PATIENCE", 0.01)
     office.runner.script("ahead", gate := Gate(), answered("done"))
-    office.dispatcher.dispatch(run("ahead"))
+    await office.queue.enqueue(run("ahead"))
     await gate.reached.wait()
 
     with pytest.raises(SessionBusy, match="still active"):
@@ -167,7 +167,7 @@ async def test_a_change_that_waits_too_long_is_refused_and_nothing_is_changed(
 
 async def test_a_change_whose_caller_leaves_while_it_waits_is_not_made(office: SlowOffice) -> None:
     office.runner.script("ahead", gate := Gate(), answered("done"))
-    office.dispatcher.dispatch(run("ahead"))
+    await office.queue.enqueue(run("ahead"))
     await gate.reached.wait()
     changing = begin(office, "compact")
     await asyncio.sleep(0)
@@ -183,7 +183,7 @@ async def test_a_change_whose_caller_leaves_while_it_waits_is_not_made(office: S
 async def test_a_change_needs_no_slot(office: SlowOffice) -> None:
     office.settings = settings(lanes=LaneSettings(max_concurrent=1, max_queued=0))
     office.runner.script("elsewhere", gate := Gate(), answered())
-    office.dispatcher.dispatch(run("elsewhere", session_key=SessionKey("main", "other")))
+    await office.queue.enqueue(run("elsewhere", session_key=SessionKey("main", "other")))
     await gate.reached.wait()
 
     await begin(office, "compact")
@@ -228,7 +228,7 @@ async def test_what_is_expected_of_a_session_is_looked_at_when_it_is_changed(
 
 async def test_settings_are_changed_beside_a_run(office: SlowOffice) -> None:
     office.runner.script("ahead", gate := Gate(), answered("done"))
-    office.dispatcher.dispatch(run("ahead"))
+    await office.queue.enqueue(run("ahead"))
     await gate.reached.wait()
 
     info = await office.session_service.patch(ADMIN, TALK, {"label": "Talk"})
@@ -260,7 +260,7 @@ async def test_a_session_that_starts_over_by_its_age_does_so_behind_a_change(
     office.slow.gates["append"] = gate = Gate()
     injecting = begin(office, "inject")
     await gate.reached.wait()
-    office.dispatcher.dispatch(run("late", agent=agent(), messages=(user("and now?"),)))
+    await office.queue.enqueue(run("late", messages=(user("and now?"),)))
 
     gate.opened.set()
     await injecting

@@ -79,7 +79,7 @@ class OrderMachine(RuleBasedStateMachine):
             name = f"run-{len(self.steps)}"
             gate = Gate()
             self.office.runner.script(name, gate, answered(f"a {name}"))
-            self.office.dispatcher.dispatch(run(name, messages=(user(f"u {name}"),)))
+            await self.office.queue.enqueue(run(name, messages=(user(f"u {name}"),)))
             self.steps.append(Step(name, "run", gate=gate))
             await go_on(rounds)
 
@@ -117,7 +117,7 @@ class OrderMachine(RuleBasedStateMachine):
 
         async def work() -> None:
             if step.task is None:
-                self.office.dispatcher.abort(step.name, "enough")
+                await self.office.queue.abort(step.name, "enough")
             else:
                 step.task.cancel()
             await go_on(rounds)
@@ -139,7 +139,7 @@ class OrderMachine(RuleBasedStateMachine):
         for step in self.steps:
             if step.kind == "run":
                 await self.office.log.end_of(step.name)
-        await asyncio.gather(*self.office.dispatcher._changes)
+        await asyncio.gather(*self.office.queue._changes)
         assert all(
             isinstance(o, UnknownSession | asyncio.CancelledError)
             for o in outcomes

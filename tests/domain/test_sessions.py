@@ -95,7 +95,7 @@ def test_a_broken_key_is_refused_naming_what_is_wrong(text: str, problem: str) -
     with pytest.raises(SessionKeyInvalid, match=problem) as refused:
         parse_key(text, default_agent="main")
 
-    assert refused.value.param == "x-opensoul-session-key"
+    assert refused.value.param == "session_key"
 
 
 @pytest.mark.parametrize("text", ["x" * 501, f"agent:main:{'x' * 501}", "ü" * 250])
@@ -129,14 +129,14 @@ def test_what_a_key_is_told_as_reads_as_the_same_key(text: str, default_agent: s
 def bound(
     *,
     model: str = "",
-    agent_header: str | None = None,
+    agent_id: str | None = None,
     session_key: str | None = None,
     user: str | None = None,
 ) -> Binding:
     return bind(
         DIRECTORY,
         model=model,
-        agent_header=agent_header,
+        agent_id=agent_id,
         session_key=session_key,
         user=user,
         source="openai",
@@ -153,7 +153,7 @@ def test_a_request_without_key_or_user_gets_a_session_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "agent_header", "expected"),
+    ("model", "agent_id", "expected"),
     [
         ("opensoul", None, "main"),
         ("opensoul:beta", None, "beta"),
@@ -165,9 +165,9 @@ def test_a_request_without_key_or_user_gets_a_session_of_its_own() -> None:
     ],
 )
 def test_the_header_wins_over_the_model_and_both_over_the_default(
-    model: str, agent_header: str | None, expected: str
+    model: str, agent_id: str | None, expected: str
 ) -> None:
-    binding = bound(model=model, agent_header=agent_header)
+    binding = bound(model=model, agent_id=agent_id)
 
     assert binding.agent.id == expected
     assert binding.key.agent_id == expected
@@ -176,7 +176,7 @@ def test_the_header_wins_over_the_model_and_both_over_the_default(
 def test_a_bare_key_belongs_to_the_agent_that_was_asked_for() -> None:
     assert str(bound(session_key="talk").key) == "agent:main:talk"
     assert str(bound(model="beta", session_key="talk").key) == "agent:beta:talk"
-    assert str(bound(agent_header="beta", session_key="talk").key) == "agent:beta:talk"
+    assert str(bound(agent_id="beta", session_key="talk").key) == "agent:beta:talk"
 
 
 def test_a_key_that_names_an_agent_chooses_it_when_nobody_else_does() -> None:
@@ -189,39 +189,39 @@ def test_a_key_that_names_an_agent_chooses_it_when_nobody_else_does() -> None:
 
 def test_a_key_that_agrees_with_model_and_header_is_fine() -> None:
     assert bound(model="beta", session_key="agent:Beta:talk").agent.id == "beta"
-    assert bound(agent_header="BETA", session_key="agent:beta:talk").agent.id == "beta"
+    assert bound(agent_id="BETA", session_key="agent:beta:talk").agent.id == "beta"
 
 
 @pytest.mark.parametrize(
-    ("model", "agent_header", "source"),
+    ("model", "agent_id", "source"),
     [
         ("opensoul:main", None, "model"),
-        ("", "main", "x-opensoul-agent-id"),
-        ("opensoul:beta", "main", "x-opensoul-agent-id"),
+        ("", "main", "agent_id"),
+        ("opensoul:beta", "main", "agent_id"),
     ],
 )
 def test_a_key_that_contradicts_the_agent_is_refused_naming_both(
-    model: str, agent_header: str | None, source: str
+    model: str, agent_id: str | None, source: str
 ) -> None:
     with pytest.raises(
         SessionKeyInvalid, match=f"names the agent 'beta', but {source} asks for 'main'"
     ):
-        bound(model=model, agent_header=agent_header, session_key="agent:beta:talk")
+        bound(model=model, agent_id=agent_id, session_key="agent:beta:talk")
 
 
 @pytest.mark.parametrize(
-    ("model", "agent_header", "session_key", "param"),
+    ("model", "agent_id", "session_key", "param"),
     [
         ("gpt-4", None, None, "model"),
-        ("", "nobody", None, "x-opensoul-agent-id"),
-        ("", None, "agent:nobody:talk", "x-opensoul-session-key"),
+        ("", "nobody", None, "agent_id"),
+        ("", None, "agent:nobody:talk", "session_key"),
     ],
 )
 def test_an_unknown_agent_is_refused_wherever_it_is_named(
-    model: str, agent_header: str | None, session_key: str | None, param: str
+    model: str, agent_id: str | None, session_key: str | None, param: str
 ) -> None:
     with pytest.raises(UnknownAgent) as refused:
-        bound(model=model, agent_header=agent_header, session_key=session_key)
+        bound(model=model, agent_id=agent_id, session_key=session_key)
 
     assert refused.value.param == param
 

@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.e2e.process import GatewayProcess
+
+pytestmark = pytest.mark.e2e
 
 SECRET = "a secret of the tests"
 RUNNER = """
@@ -18,10 +21,10 @@ from opensoul.domain.models.calls import TextDelta
 
 
 class DeafRunner:
-    def history_budget(self, run):
+    def history_budget(self, context):
         return 0
 
-    async def run(self, run, transcript):
+    async def run(self, context):
         yield [TextDelta("Hel")]
         while True:
             try:

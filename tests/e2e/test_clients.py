@@ -93,6 +93,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         yield Served(gateway, provider, await asyncio.to_thread(lambda: gateway.token))
 
 
+@pytest.mark.e2e
 async def test_the_official_python_client_finds_everything_it_expects(served: Served) -> None:
     program = str(CLIENTS / "python_client.py")
 
@@ -117,6 +118,7 @@ async def test_the_official_python_client_finds_everything_it_expects(served: Se
     assert seen["failing"]["broken stream"][0] == "APIError"
 
 
+@pytest.mark.e2e
 async def test_the_official_javascript_client_finds_everything_it_expects(served: Served) -> None:
     packages = await asyncio.to_thread(node_packages)
     program = str(CLIENTS / "node_client.mjs")
@@ -141,6 +143,7 @@ def test_the_readme_prints_both_kinds_of_curl_command() -> None:
     assert [('"stream": true' in command) for command in readme_commands()] == [False, True]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("command", readme_commands(), ids=["whole", "streamed"])
 async def test_the_readmes_curl_commands_work_as_printed(served: Served, command: str) -> None:
     if shutil.which("curl") is None:
@@ -158,6 +161,7 @@ async def test_the_readmes_curl_commands_work_as_printed(served: Served, command
         assert json.loads(printed)["choices"][0]["message"]["content"] == "Hello!"
 
 
+@pytest.mark.e2e
 async def test_the_start_message_prints_a_command_that_works_as_it_is(served: Served) -> None:
     if shutil.which("curl") is None:
         pytest.skip("there is no curl on this machine")
@@ -170,6 +174,7 @@ async def test_the_start_message_prints_a_command_that_works_as_it_is(served: Se
     assert "data: [DONE]" in answered
 
 
+@pytest.mark.e2e
 async def test_a_program_for_the_sibling_gateway_works_as_it_is(served: Served) -> None:
     packages = await asyncio.to_thread(node_packages)
     program = str(CLIENTS / "openclaw_node.mjs")

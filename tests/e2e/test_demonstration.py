@@ -24,15 +24,20 @@ FETCHED = ROOT / ".opensoul" / "models"
 LIMIT = 100.0
 
 
-@pytest_asyncio.fixture
-async def demonstration(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def demonstration(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
+    """One for all tests: loading the model takes the longest. The last test kills it."""
     if not KNOWN_MODELS[0].path_in(FETCHED).is_file():
         pytest.skip(
             "the model file is not there: OPENSOUL_STATE_DIR=.opensoul opensoul models fetch"
         )
     pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
     demo = (ROOT / "config" / "demo.json5").read_text()
-    gateway = GatewayProcess(tmp_path, demo, ("--print-example",))
+    home = tmp_path_factory.mktemp("demonstration")
+    gateway = GatewayProcess(home, demo, ("--print-example",))
     gateway.state.mkdir(mode=0o700)
     (gateway.state / "models").symlink_to(FETCHED)
     async with gateway:

@@ -15,7 +15,10 @@ import pytest
 from opensoul.app import descriptors
 from tests.e2e.process import GatewayProcess
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="another process's limit")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform != "linux", reason="another process's limit"),
+]
 
 ASK = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

@@ -16,6 +16,8 @@ from tests.e2e.process import GatewayProcess
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 
+pytestmark = pytest.mark.e2e
+
 TOKEN = "a secret of the tests"
 SESSIONS = ("talk-0", "talk-1", "talk-2")
 CLIENTS = 6

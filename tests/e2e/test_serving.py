@@ -73,6 +73,7 @@ async def test_sigterm_lets_a_run_finish_and_exits_with_0(
     assert code == 0
 
 
+@pytest.mark.e2e
 async def test_a_run_that_outlasts_the_grace_is_told_so(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
@@ -92,6 +93,7 @@ async def test_a_run_that_outlasts_the_grace_is_told_so(
     await asyncio.wait_for(provider.requests[0].disconnected.wait(), PATIENCE)
 
 
+@pytest.mark.e2e
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path, provider: FakeProvider) -> None:
     provider.will(hang_after("Hel"))
     patient = config(provider.base_url, shutdown={"graceSeconds": 600})
@@ -145,6 +147,7 @@ def test_a_wrong_configuration_is_told_in_full(tmp_path: Path) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.e2e
 async def test_without_a_file_it_starts_with_the_endpoint_off_and_says_so(tmp_path: Path) -> None:
     gateway = GatewayProcess(tmp_path, "{}", environment={"OPENSOUL_CONFIG_PATH": ""})
     gateway.config_path.unlink()
@@ -157,6 +160,7 @@ async def test_without_a_file_it_starts_with_the_endpoint_off_and_says_so(tmp_pa
     assert "There is no configuration file" in "".join(gateway.out)
 
 
+@pytest.mark.e2e
 async def test_a_changed_secret_is_in_force_for_the_next_request(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
@@ -173,6 +177,7 @@ async def test_a_changed_secret_is_in_force_for_the_next_request(
             assert response.status == 200
 
 
+@pytest.mark.e2e
 async def test_a_rotated_token_replaces_the_old_one_at_once(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
@@ -186,6 +191,7 @@ async def test_a_rotated_token_replaces_the_old_one_at_once(
             assert response.status == 200
 
 
+@pytest.mark.e2e
 async def test_a_broken_file_is_reported_and_the_last_good_one_stays(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
@@ -215,6 +221,7 @@ async def test_no_secret_is_in_the_process_list_nor_in_the_log(
     assert guess not in told
 
 
+@pytest.mark.e2e
 async def test_hypercorns_own_command_serves_it_too(tmp_path: Path, provider: FakeProvider) -> None:
     gateway = GatewayProcess(tmp_path, config(provider.base_url))
     command = OPENSOUL.with_name("hypercorn")

@@ -19,7 +19,10 @@ from tests.e2e.test_serving import PATIENCE, ask, config, token_of, until_refuse
 from tests.fakes.behaviours import answer, hang_after
 from tests.fakes.provider import FakeProvider
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform == "win32", reason="has other signals"),
+]
 
 IN_ITS_TERMINAL = """
 import fcntl, os, sys, termios

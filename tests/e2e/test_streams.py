@@ -15,7 +15,10 @@ from tests.e2e.test_serving import PATIENCE, ask, config, token_of
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell"),
+]
 
 
 @pytest_asyncio.fixture

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from tests.control.client import connected
@@ -118,6 +119,7 @@ async def test_a_run_begun_with_curl_is_followed_by_websocket_and_stopped_by_com
     assert "[DONE]" not in begun.decode() + rest
 
 
+@pytest.mark.e2e
 async def test_ctrl_c_stops_the_run_that_a_command_began(
     gateway: GatewayProcess, provider: FakeProvider
 ) -> None:
@@ -135,6 +137,7 @@ async def test_ctrl_c_stops_the_run_that_a_command_began(
     assert await status(gateway) == ["aborted"]
 
 
+@pytest.mark.e2e
 async def test_a_command_whose_gateway_dies_tells_that_the_run_may_be_lost(
     gateway: GatewayProcess, provider: FakeProvider
 ) -> None:
@@ -152,6 +155,7 @@ async def test_a_command_whose_gateway_dies_tells_that_the_run_may_be_lost(
     assert len(provider.requests) == 1
 
 
+@pytest.mark.e2e
 async def test_a_command_outlives_the_death_of_its_gateway_and_tells_how_the_run_ended(
     tmp_path: Path, provider: FakeProvider
 ) -> None:
@@ -168,6 +172,7 @@ async def test_a_command_outlives_the_death_of_its_gateway_and_tells_how_the_run
     assert len(provider.requests) == 1
 
 
+@pytest.mark.e2e
 async def test_a_command_gets_the_whole_answer_of_a_gateway_that_is_told_to_stop(
     tmp_path: Path, provider: FakeProvider
 ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from opensoul.domain.agents import Agent, AgentDirectory
-from opensoul.domain.errors import UnknownRun
+from opensoul.domain.errors import LeaseLost, ShuttingDown, UnknownRun
 from opensoul.domain.messages import Message, Role, text_message
 from opensoul.domain.models.calls import (
     ModelEvent,
@@ -19,10 +19,22 @@ from opensoul.domain.models.calls import (
     StopReason,
     Usage,
 )
-from opensoul.domain.ports import StoredSession, Transcript, Turn
-from opensoul.domain.runs.events import TERMINAL, Answered, EventBatch, RunEvent, RunnerEvent
-from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, status_after
-from opensoul.domain.runs.spec import Run
+from opensoul.domain.ports import RunContext, StoredSession, Transcript, Turn, Worker
+from opensoul.domain.runs.claims import Claim, Submission
+from opensoul.domain.runs.events import (
+    TERMINAL,
+    Aborted,
+    Answered,
+    EventBatch,
+    Failed,
+    Finished,
+    RunEvent,
+    RunnerEvent,
+    Started,
+    Waiting,
+)
+from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, record_of, status_after
+from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.sessions.history import newest_that_fit
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings
@@ -119,23 +131,25 @@ class FakeRunner:
         self._steps = steps
         self._own: dict[str, tuple[RunnerStep, ...]] = {}
         self._budget = budget
-        self.seen: list[tuple[Run, Transcript]] = []
-        self.measured: list[Run] = []
+        self.seen: list[tuple[RunSpec, Transcript]] = []
+        self.contexts: list[RunContext] = []
+        self.measured: list[RunSpec] = []
         """The Runs whose history budget was asked for."""
         self.working = 0
 
     def script(self, run_id: str, *steps: RunnerStep) -> None:
         self._own[run_id] = steps
 
-    def history_budget(self, run: Run) -> int:
-        self.measured.append(run)
+    def history_budget(self, context: RunContext) -> int:
+        self.measured.append(context.spec)
         return self._budget
 
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        self.seen.append((run, transcript))
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+        self.seen.append((context.spec, context.transcript))
+        self.contexts.append(context)
         self.working += 1
         try:
-            for step in self._own.get(run.id, self._steps):
+            for step in self._own.get(context.spec.id, self._steps):
                 match step:
                     case Gate():
                         await step.pass_through()
@@ -205,8 +219,8 @@ class FakeStore:
         pass
 
 
-class FakeRunLog:
-    """A RunLog that keeps everything for ever, in memory."""
+class FakeRunEvents:
+    """A RunEvents that keeps everything for ever, in memory."""
 
     def __init__(self) -> None:
         self.events: dict[str, list[RunEvent]] = {}
@@ -217,6 +231,7 @@ class FakeRunLog:
         """Runs of an earlier process: what `unfinished` tells, as long as they have no end."""
         self.open_failure: Exception | None = None
         self.reserve_failure: Exception | None = None
+        self.leases: dict[str, Claim] = {}
         self._grown: dict[str, asyncio.Event] = {}
 
     def left_by_an_earlier_process(self, record: RunRecord, *events: RunEvent) -> None:
@@ -249,7 +264,23 @@ class FakeRunLog:
         self.events[record.id] = []
         self._grown[record.id] = asyncio.Event()
 
-    def append(self, run_id: str, *events: RunEvent) -> int:
+    def lease(self, claim: Claim, until: float) -> None:
+        self.leases[claim.spec.id] = claim
+
+    def requeue(self, run_id: str) -> None:
+        self.leases.pop(run_id, None)
+
+    async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
+        held = self.leases.get(claim.spec.id)
+        if held is None or (held.owner, held.attempt) != (claim.owner, claim.attempt):
+            raise LeaseLost("not the run's")
+        return self.put(claim.spec.id, *events)
+
+    async def ended(self, run_id: str) -> None:
+        if run_id in self.events:
+            await self.end_of(run_id)
+
+    def put(self, run_id: str, *events: RunEvent) -> int:
         told = self.events[run_id]
         for event in events:
             if told and isinstance(told[-1], TERMINAL):
@@ -300,6 +331,8 @@ class FakeRunLog:
         record, events = self.records[run_id], self.events.get(run_id, [])
         for event in events:
             record = replace(record, status=status_after(event) or record.status)
+            if isinstance(event, Started):
+                record = replace(record, started_at=0.0)
         return replace(record, last_seq=len(events))
 
     async def end_of(self, run_id: str) -> RunEvent:
@@ -309,9 +342,9 @@ class FakeRunLog:
 
 
 class _Following:
-    """What FakeRunLog.follow gives: all the events there are, then those that come."""
+    """What FakeRunEvents.follow gives: all the events there are, then those that come."""
 
-    def __init__(self, log: FakeRunLog, run_id: str, after: int) -> None:
+    def __init__(self, log: FakeRunEvents, run_id: str, after: int) -> None:
         self._log = log
         self._run_id = run_id
         self._seq = after
@@ -332,33 +365,73 @@ class _Following:
         return told
 
 
-class FakeDispatcher:
-    """A RunDispatcher that executes nothing and remembers what it was told."""
+class FakeQueue:
+    """A RunQueue and RunSignals that execute nothing and remember what they were told."""
 
-    def __init__(self) -> None:
-        self.runs: list[Run] = []
+    def __init__(self, rows: FakeRunEvents | None = None) -> None:
+        self.runs: list[RunSpec] = []
+        self.released: dict[str, Callable[[], None]] = {}
         self.aborted: list[tuple[str, str]] = []
         self.drained: list[float] = []
         self.refusal: Exception | None = None
+        self._rows = rows or FakeRunEvents()
 
-    def dispatch(
-        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
-    ) -> None:
+    async def enqueue(
+        self,
+        spec: RunSpec,
+        *,
+        fingerprint: str = "",
+        once: bool = False,
+        on_release: Callable[[], None] | None = None,
+    ) -> Submission:
+        record = record_of(spec, fingerprint=fingerprint)
+        if once and (known := await self._rows.reserve(record)) is not None:
+            return Submission(known, fresh=False)
         if self.refusal is not None:
+            await self._rows.release(spec.id)
             raise self.refusal
-        self.runs.append(run)
+        self.runs.append(spec)
+        if on_release is not None:
+            self.released[spec.id] = on_release
+        return Submission(record, fresh=True)
 
-    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
+    def serve(self, owner: str, worker: Worker) -> None:
+        """It would have nothing to do."""
+
+    def withdraw(self, owner: str) -> None:
+        """It has nothing to do."""
+
+    async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:
+        return claims
+
+    async def finish(self, claim: Claim, ending: Finished | Failed | Aborted) -> None:
+        raise LeaseLost("nothing was claimed")
+
+    async def wait(self, claim: Claim, waiting: Waiting, *, signals_read: int) -> None:
+        raise LeaseLost("nothing was claimed")
+
+    async def release(self, claim: Claim) -> None:
+        raise LeaseLost("nothing was claimed")
+
+    async def unfinished(
+        self, key: SessionKey | None = None, *, waiting: bool = True
+    ) -> tuple[RunSpec, ...]:
         return tuple(run for run in self.runs if key is None or run.session_key == key)
 
-    async def ended(self, run_id: str) -> None:
-        """Nothing ever runs here, so that nothing has to end."""
+    async def expired(self, owner: str) -> tuple[Claim, ...]:
+        return ()
 
-    def abort(self, run_id: str, reason: str) -> bool:
+    async def abort(self, run_id: str, reason: str) -> bool:
         self.aborted.append((run_id, reason))
         return any(run.id == run_id for run in self.runs)
 
-    async def change(
+    async def resolve(self, run_id: str, approval_id: str, decision: str) -> bool:
+        return False
+
+    async def inject(self, run_id: str, message: Message) -> bool:
+        return False
+
+    async def exclusive(
         self,
         key: SessionKey,
         work: Callable[[], Coroutine[Any, Any, T]],
@@ -368,9 +441,15 @@ class FakeDispatcher:
     ) -> T:
         """At once, since nothing ever runs here."""
         if stop is not None:
-            for run in reversed(self.live(key)):
-                self.abort(run.id, stop)
+            for spec in reversed(await self.unfinished(key)):
+                await self.abort(spec.id, stop)
         return await work()
+
+    def refuse(self) -> None:
+        self.refusal = ShuttingDown("no more")
+
+    async def idle(self) -> None:
+        """Nothing ever runs here."""
 
     async def drain(self, grace: float) -> None:
         self.drained.append(grace)
@@ -389,11 +468,11 @@ def agent(agent_id: str = "main", *models: ModelTarget, **changes: Any) -> Agent
     return replace(Agent(agent_id, agent_id.title(), models=models), **changes)
 
 
-def run(run_id: str = "run-1", **changes: Any) -> Run:
+def run(run_id: str = "run-1", **changes: Any) -> RunSpec:
     """A Run of the agent `main` in a lasting session, which says "hello"."""
-    made = Run(
+    made = RunSpec(
         id=run_id,
-        agent=agent(),
+        agent_id="main",
         session_key=SessionKey("main", "talk"),
         principal_id="operator",
         messages=(user("hello"),),

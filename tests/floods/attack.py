@@ -36,8 +36,8 @@ class Flood:
     """Bytes in one write."""
 
 
-def _request(number: int, method: str) -> bytes:
-    text = json.dumps({"type": "req", "id": str(number), "method": method})
+def _request(number: int, method: str, params: object = None) -> bytes:
+    text = json.dumps({"type": "req", "id": str(number), "method": method, "params": params})
     return frame(TEXT, text.encode())
 
 
@@ -148,6 +148,11 @@ CLIENTS: Mapping[str, Flood] = {
     "health requests, unread": Flood(_connect(), _request(1, "health"), reads=False),
     "unknown methods": Flood(_connect(), _request(1, "no.such.method")),
     "empty messages": Flood(_connect(), frame(TEXT)),
+    "requests with many wrong items": Flood(
+        _connect(), _request(1, "sessions.preview", {"keys": [1] * 4_900})
+    ),
+    "requests that are answered from threads": Flood(_connect(), _request(1, "config.schema")),
+    "requests for the log": Flood(_connect(), _request(1, "logs.tail")),
 }
 ALL: Mapping[str, Mapping[str, Flood]] = {
     "strangers": STRANGERS,

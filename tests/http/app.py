@@ -15,20 +15,22 @@ from quart import Quart
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.transports import health
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
-from opensoul.app.server.hypercorn import rules as websocket_rules
+from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Principal
 from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.byte_budget import NO_CHARGE, Charge
-from opensoul.domain.execution.dispatcher import LocalDispatcher
-from opensoul.domain.execution.lanes import Lanes
-from opensoul.domain.execution.loop import AgentLoop
+from opensoul.domain.execution.executor import Executor
+from opensoul.domain.execution.generations import Generations
+from opensoul.domain.execution.loop import TurnLoop
+from opensoul.domain.execution.router import ModelRouter
 from opensoul.domain.models.calls import (
     ModelEvent,
     ModelFinished,
@@ -43,7 +45,8 @@ from opensoul.domain.models.calls import (
 from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
-from opensoul.domain.runs.spec import Run, RunRequest
+from opensoul.domain.runs.spec import RunRequest, RunSpec
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
 
@@ -95,21 +98,21 @@ class WatchedGateway(Gateway):
     """A Gateway whose principals hold only `scopes`, and that remembers what was submitted."""
 
     scopes = ALL_SCOPES
-    submitted: tuple[tuple[Principal, Run], ...] = ()
+    submitted: tuple[tuple[Principal, RunSpec], ...] = ()
 
-    def authenticate(self, credential: Credential) -> Principal:
-        return replace(super().authenticate(credential), scopes=self.scopes)
+    async def authenticate(self, credential: Credential) -> Principal:
+        return replace(await super().authenticate(credential), scopes=self.scopes)
 
-    def submit(
+    async def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
-    ) -> Run:
-        run = super().submit(principal, request, charge=charge)
+    ) -> RunSpec:
+        run = await super().submit(principal, request, charge=charge)
         self.submitted += ((principal, run),)
         return run
 
 
-class RememberedRunLog(MemoryRunLog):
-    """A RunLog that can say which Runs there were, in order, and how each ended."""
+class RememberedRunEvents(MemoryRunEvents):
+    """A RunEvents that can say which Runs there were, in order, and how each ended."""
 
     def __init__(self) -> None:
         super().__init__(clock=time.time, bounds=Bounds(bytes_per_run=256 * 1024 * 1024))
@@ -153,29 +156,44 @@ class Harness:
     port: int = 0
 
     def __post_init__(self) -> None:
-        self.run_log = RememberedRunLog()
+        self.run_log = RememberedRunEvents()
         self.lanes = Lanes(lambda: self.settings.lanes)
-        loop = AgentLoop(
-            clients={"test": self.model, "scripted": self.model},
-            cooldowns=Cooldowns(time.monotonic),
+        loop = TurnLoop(
+            ModelRouter(
+                clients={"test": self.model, "scripted": self.model},
+                cooldowns=Cooldowns(time.monotonic),
+            )
         )
-        self.dispatcher = LocalDispatcher(
+        self.generations = Generations(lambda: self.settings)
+        self.queue = LocalQueue(rows=self.run_log, lanes=self.lanes, clock=time.time)
+        self.executor = Executor(
+            owner="one",
             runners={"native": loop},
             store=self.store,
-            run_log=self.run_log,
-            lanes=self.lanes,
+            run_events=self.run_log,
+            catalog=NoCatalog(),
+            queue=self.queue,
+            signals=self.queue,
             settings=lambda: self.settings,
+            generations=self.generations,
             clock=time.time,
             new_id=new_id,
         )
         self.gateway = WatchedGateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
-            lockout=Lockout(time.monotonic),
-            dispatcher=self.dispatcher,
-            run_log=self.run_log,
+            generations=self.generations,
+            access=Access(settings=lambda: self.settings, lockout=Lockout(time.monotonic)),
+            queue=self.queue,
+            signals=self.queue,
+            executor=self.executor,
+            run_events=self.run_log,
             clock=time.time,
             new_id=new_id,
+        )
+        self.transports = (
+            openai_chat.transport(self.gateway, started_at=STARTED_AT),
+            health.transport(self.check),
         )
         self.app = self._application()
 
@@ -193,16 +211,14 @@ class Harness:
 
     def _application(self) -> Quart:
         app = Quart("opensoul", static_folder=None)
-        app.register_blueprint(openai_chat.transport(self.gateway, started_at=STARTED_AT))
-        app.register_blueprint(health.transport(self.check))
-        install(app, self.gateway)
+        install(app, self.gateway, self.transports)
         return app
 
 
 @asynccontextmanager
 async def served(harness: Harness) -> AsyncIterator[Harness]:
     """The application behind a real server on a free port of this machine."""
-    websocket_rules.install()
+    our_hypercorn.install()
     listening = socket.create_server(("127.0.0.1", 0))
     harness.port = listening.getsockname()[1]
     config = Config()

@@ -96,9 +96,9 @@ async def test_a_line_is_written_only_when_the_stream_has_ended(
 
 
 async def test_an_exchange_without_any_answer_was_cut(access_log: AccessLog) -> None:
-    exchange = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
+    context = RequestContext("r", ClientAddress("127.0.0.1"))
 
-    writer.write({"method": "GET", "path": "/ä\n"}, exchange)
+    writer.write({"method": "GET", "path": "/ä\n"}, context)
 
     line = told(await access_log.line())
     assert (line["outcome"], line["path"]) == ("cut", "/%C3%A4%0A")

@@ -8,6 +8,7 @@ import json
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -65,9 +66,9 @@ async def test_another_encoding_is_refused_with_those_that_there_are(
     ("encoding", "body", "says"),
     [
         ("gzip", BODY, "incorrect header check"),
-        ("gzip", gzip.compress(BODY)[:-1], "cut short"),
-        ("gzip", gzip.compress(BODY)[:-8] + b"\0" * 8, "incorrect data check"),
-        ("gzip", gzip.compress(BODY) + b"rest", "incorrect header check"),
+        ("gzip", gzip.compress(BODY, mtime=0)[:-1], "cut short"),
+        ("gzip", gzip.compress(BODY, mtime=0)[:-8] + b"\0" * 8, "incorrect data check"),
+        ("gzip", gzip.compress(BODY, mtime=0) + b"rest", "incorrect header check"),
         ("gzip", gzip.compress(b"") * 2_000, "more than 1024 files"),
         ("gzip", b"", "cut short"),
         ("deflate", zlib.compress(BODY) + b"rest", "something follows"),
@@ -153,16 +154,18 @@ async def test_what_strangers_send_is_kept_nowhere(gateway: Harness) -> None:
     try:
         async with asyncio.TaskGroup() as group:
 
-            async def stranger() -> int:
+            async def stranger() -> int | None:
                 async with bare(gateway.port) as wire:
-                    return await _flood(wire, size)
+                    with suppress(ConnectionError):  # It may be cut off while it still sends.
+                        return await _flood(wire, size)
+                    return None
 
             tasks = [group.create_task(stranger()) for _ in range(strangers)]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert [task.result() for task in tasks] == [401] * strangers
+    assert {task.result() for task in tasks} <= {401, None}
     assert peak < 12 * MEBIBYTE  # Kept, the bodies would be 96 of them.
 
 

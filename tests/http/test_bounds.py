@@ -103,6 +103,16 @@ def test_many_halves_of_surrogate_pairs_are_refused(half: bytes) -> None:
         read_bounded(b'{"a":"' + many + b'"}')
 
 
+def test_a_number_is_the_same_beside_half_a_surrogate_pair() -> None:
+    for number in (b"12", b"-9223372036854775808", b"9" * 20, b"9" * 300, b"1e3", b"-0.5"):
+        whole = read_bounded(b"[" + number + b"]")
+        assert read_bounded(b"[" + number + b',"\\ud800"]') == [*whole, "\ufffd"], number  # type: ignore[misc]
+    for number in (b"9" * 4_000, b"1e999", b"-1e999"):
+        for text in (b"[" + number + b"]", b"[" + number + b',"\\ud800"]'):
+            with pytest.raises(InvalidRequest):
+                read_bounded(text)
+
+
 def _structure(value: object) -> int:
     """Brackets, commas and colons that a value is written with."""
     match value:

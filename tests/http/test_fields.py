@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.transports.openai.chat.parameters import NEUTRAL, PASSED_ON
-from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_asked
+from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_request
 from opensoul.domain.errors import InvalidRequest, Unsupported
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
 
@@ -15,7 +15,7 @@ from .client import HI, Client
 
 
 def read(**fields: Any) -> ChatRequest:
-    return read_asked({"messages": HI, **fields})
+    return read_request({"messages": HI, **fields})
 
 
 def refusal(**fields: Any) -> InvalidRequest:

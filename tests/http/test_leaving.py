@@ -45,7 +45,7 @@ async def assert_all_is_free(gateway: Harness) -> None:
     async with promptly():
         await gateway.model.closed.wait()
     assert (gateway.lanes.working, gateway.lanes.waiting) == (0, 0)
-    assert len(gateway.dispatcher) == 0
+    assert len(gateway.queue) == 0
 
 
 @pytest.mark.parametrize("leave", [break_off, close])

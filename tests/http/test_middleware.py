@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from opensoul.adapters.transports import RouteTable
 from opensoul.adapters.transports.http.context import KEY, RequestContext
 from opensoul.adapters.transports.http.deadline import ReusableDeadline
 from opensoul.adapters.transports.http.middleware import Middleware
 from opensoul.adapters.transports.openai.chat.answers import Head
-from opensoul.adapters.transports.openai.chat.feed import Feed
 from opensoul.adapters.transports.openai.chat.sse import Frames
-from opensoul.adapters.transports.openai.chat.streams import streamed
+from opensoul.adapters.transports.openai.common.feed import Feed
+from opensoul.adapters.transports.openai.common.streams import streamed
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import Unauthenticated
 from opensoul.domain.models.calls import TextDelta
@@ -59,7 +60,7 @@ async def test_what_is_not_http_passes_untouched() -> None:
 
     wire = Wire()
     scope: dict[str, Any] = {"type": "websocket", "headers": []}
-    await Middleware(app, Harness().gateway)(scope, nothing, wire.send)
+    await Middleware(app, Harness().gateway, RouteTable())(scope, nothing, wire.send)
 
     assert seen == [(scope, nothing, wire.send)]
 
@@ -71,7 +72,9 @@ async def test_a_servers_own_timeout_is_not_taken_for_a_client_that_stalls(
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     with pytest.raises(TimeoutError):
-        await Middleware(app, Harness().gateway)(dict(SCOPE), nothing, Wire(TimeoutError()).send)
+        await Middleware(app, Harness().gateway, RouteTable())(
+            dict(SCOPE), nothing, Wire(TimeoutError()).send
+        )
 
     assert (await access_log.line())["outcome"] == "answered"
 
@@ -87,11 +90,11 @@ async def test_what_was_entered_is_left_however_the_exchange_ends() -> None:
             let_go.set()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        exchange: RequestContext = scope[KEY]
-        await exchange.enter(held())
+        context: RequestContext = scope[KEY]
+        await context.enter(held())
         await asyncio.Event().wait()
 
-    middleware = Middleware(app, Harness().gateway)
+    middleware = Middleware(app, Harness().gateway, RouteTable())
     running = asyncio.create_task(middleware(dict(SCOPE), nothing, Wire().send))
     await asyncio.sleep(0)
     running.cancel()
@@ -108,7 +111,7 @@ async def test_headers_that_the_application_set_win_over_the_usual_ones() -> Non
         await send({"type": "http.response.body", "body": b"x"})
 
     wire = Wire()
-    await Middleware(app, Harness().gateway)(dict(SCOPE), nothing, wire.send)
+    await Middleware(app, Harness().gateway, RouteTable())(dict(SCOPE), nothing, wire.send)
 
     names = [name for name, _ in wire.sent[0]["headers"]]
     assert names.count(b"cache-control") == 1
@@ -138,7 +141,7 @@ async def test_an_alarm_rings_only_when_nobody_winds_it() -> None:
 
 def test_nobody_is_taken_for_somebody() -> None:
     with pytest.raises(Unauthenticated):
-        _ = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0).principal
+        _ = RequestContext("r", ClientAddress("127.0.0.1")).principal
 
 
 class Broken(Frames):
@@ -154,11 +157,11 @@ class Broken(Frames):
 async def test_a_stream_that_breaks_inside_says_only_that_it_broke(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    exchange = RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
+    context = RequestContext("r", ClientAddress("127.0.0.1"))
     head = Head("chatcmpl_1", 1, "opensoul")
     events = told([TextDelta("x")], [TextDelta("y")])
-    feed = Feed(events, Broken(head, include_usage=False), exchange, patience=10)
-    response = await streamed(feed, exchange)
+    feed = Feed(events, Broken(head, include_usage=False), context, patience=10)
+    response = await streamed(feed, context)
 
     body = await response.get_data(as_text=False)
 
@@ -166,4 +169,4 @@ async def test_a_stream_that_breaks_inside_says_only_that_it_broke(
     assert b'"code":"internal_error"' in body
     assert b"secret detail" not in body
     assert "a stream failed unexpectedly" in caplog.text
-    assert exchange.outcome == "failed"
+    assert context.outcome == "failed"

@@ -13,11 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.transports.http.context import RequestContext
-from opensoul.adapters.transports.openai.chat.answers import Head, collect
-from opensoul.adapters.transports.openai.chat.feed import Feed
+from opensoul.adapters.transports.openai.chat.answers import Head
 from opensoul.adapters.transports.openai.chat.sse import Frames
+from opensoul.adapters.transports.openai.common.answers import collect
+from opensoul.adapters.transports.openai.common.feed import Feed
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import (
     EventsExpired,
@@ -210,7 +211,7 @@ async def test_a_run_stopped_by_somebody_else_is_told_as_aborted(
     asking = asyncio.create_task(client.chat(stream=stream))
     await gateway.model.called.wait()
 
-    gateway.dispatcher.abort(gateway.run_log.runs[0], "Stopped by the operator.")
+    await gateway.queue.abort(gateway.run_log.runs[0], "Stopped by the operator.")
     reply = await asking
 
     error = reply.chunks[-1]["error"] if reply.status == 200 else reply.error
@@ -282,17 +283,17 @@ async def told(*spans: Sequence[RunEvent]) -> AsyncIterator[EventBatch]:
         first += len(events)
 
 
-def exchange() -> RequestContext:
-    return RequestContext("r", ClientAddress("127.0.0.1"), body_limit=0)
+def request_context() -> RequestContext:
+    return RequestContext("r", ClientAddress("127.0.0.1"))
 
 
 def frames() -> Frames:
     return Frames(Head("chatcmpl_1", 1, "opensoul"), include_usage=False)
 
 
-def running(bounds: Bounds = BOUNDS) -> MemoryRunLog:
+def running(bounds: Bounds = BOUNDS) -> MemoryRunEvents:
     """A log with the run `r` in it, which has told nothing yet."""
-    log = MemoryRunLog(clock=time.time, bounds=bounds)
+    log = MemoryRunEvents(clock=time.time, bounds=bounds)
     log.open(RunRecord("r", SessionKey("main", "talk"), "main", "operator", "chat"))
     return log
 
@@ -315,7 +316,9 @@ def test_every_text_has_a_frame_of_its_own_whatever_is_in_it(texts: list[str]) -
 
 
 async def test_frames_that_gathered_are_taken_at_once() -> None:
-    feed = Feed(told([TextDelta("a"), TextDelta("b"), END]), frames(), exchange(), patience=10)
+    feed = Feed(
+        told([TextDelta("a"), TextDelta("b"), END]), frames(), request_context(), patience=10
+    )
 
     taken = await feed.take()
 
@@ -326,8 +329,8 @@ async def test_frames_that_gathered_are_taken_at_once() -> None:
 
 async def test_a_client_that_lags_holds_a_bounded_part_of_its_stream() -> None:
     log = running()
-    log.append("r", *[TextDelta("x" * 100)] * 15_000, END)
-    feed = Feed(log.follow("r"), frames(), exchange(), patience=10)
+    log.put("r", *[TextDelta("x" * 100)] * 15_000, END)
+    feed = Feed(log.follow("r"), frames(), request_context(), patience=10)
 
     sizes = []
     while taken := await feed.take():
@@ -339,11 +342,11 @@ async def test_a_client_that_lags_holds_a_bounded_part_of_its_stream() -> None:
 
 async def test_what_a_client_has_not_taken_waits_in_the_log_and_nowhere_else() -> None:
     log = running(Bounds(events_per_run=10))
-    feed = Feed(log.follow("r"), frames(), exchange(), patience=10)
-    log.append("r", TextDelta("a"))
+    feed = Feed(log.follow("r"), frames(), request_context(), patience=10)
+    log.put("r", TextDelta("a"))
     assert await feed.take()
     for _ in range(20):
-        log.append("r", TextDelta("b"))
+        log.put("r", TextDelta("b"))
         await asyncio.sleep(0)
     with pytest.raises(EventsExpired, match="Event 2 "):
         await feed.take()
@@ -351,15 +354,15 @@ async def test_what_a_client_has_not_taken_waits_in_the_log_and_nowhere_else() -
 
 async def test_silence_loses_nothing_of_what_comes_behind_it() -> None:
     log = running()
-    feed = Feed(log.follow("r"), frames(), exchange(), patience=0.01)
+    feed = Feed(log.follow("r"), frames(), request_context(), patience=0.01)
     for n in range(5):
         assert await feed.take() is None
         assert await feed.take() is None
-        log.append("r", TextDelta(f"<{n}>"), TextDelta("|"))
+        log.put("r", TextDelta(f"<{n}>"), TextDelta("|"))
         taken = await feed.take()
         assert taken is not None
         assert texts_of(taken) == [f"<{n}>", "|"]
-    log.append("r", END)
+    log.put("r", END)
     assert await feed.take()
     assert await feed.take() == b""
 
@@ -372,7 +375,7 @@ async def test_a_failure_is_told_behind_the_frames_that_came_before_it(
     ending: RunEvent, code: str
 ) -> None:
     events = told([Started(0.0, 0.0)], [TextDelta("a"), TextDelta("b"), ending])
-    feed = Feed(events, frames(), exchange(), patience=10)
+    feed = Feed(events, frames(), request_context(), patience=10)
 
     taken = await feed.take()
 
@@ -385,19 +388,21 @@ async def test_a_failure_is_told_behind_the_frames_that_came_before_it(
 
 
 async def test_a_failure_with_nothing_before_it_is_told_at_once() -> None:
-    feed = Feed(told([Started(0.0, 0.0), Aborted("enough")]), frames(), exchange(), patience=10)
+    feed = Feed(
+        told([Started(0.0, 0.0), Aborted("enough")]), frames(), request_context(), patience=10
+    )
     with pytest.raises(RunAborted, match="enough"):
         await feed.take()
 
 
 async def test_what_came_together_is_noted_as_if_it_had_come_one_by_one() -> None:
-    noted = exchange()
+    noted = request_context()
     feed = Feed(told([Started(0.5, 0.25), TextDelta("a"), END]), frames(), noted, patience=10)
     await feed.take()
     assert (noted.timings["queue"], noted.timings["history"]) == (0.5, 0.25)
     assert "first-token" in noted.timings
     assert noted.outcome == "answered"
-    assert noted.facts["answered_by"] == "fake/fake-1"
+    assert noted.log_fields["answered_by"] == "fake/fake-1"
 
 
 async def test_pieces_that_a_model_told_together_are_chunks_of_their_own_in_one_piece(
@@ -417,12 +422,12 @@ async def test_pieces_that_a_model_told_together_are_chunks_of_their_own_in_one_
 
 
 async def test_events_without_an_end_are_a_failure() -> None:
-    feed = Feed(told([TextDelta("a")]), frames(), exchange(), patience=10)
+    feed = Feed(told([TextDelta("a")]), frames(), request_context(), patience=10)
     assert await feed.take()
     with pytest.raises(RunFailed):
         await feed.take()
     with pytest.raises(RunFailed):
-        await collect(told([TextDelta("a")]), exchange())
+        await collect(told([TextDelta("a")]), request_context())
 
 
 async def test_every_frame_is_one_line_of_json(client: Client) -> None:

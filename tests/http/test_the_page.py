@@ -151,7 +151,7 @@ async def test_a_session_key_may_be_of_any_script(client: Client) -> None:
 @pytest.mark.parametrize(
     ("headers", "says"),
     [
-        ({SESSION: "agent:beta:x", AGENT: "alpha"}, "alpha"),
+        ({SESSION: "agent:beta:x", AGENT: "alpha"}, "but x-opensoul-agent-id asks for 'alpha'."),
         ({SESSION: "subagent:x"}, "reserved"),
         ({SESSION: "agent:beta:cron:x"}, "reserved"),
         ({SESSION: "x" * 600}, "512"),

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.models.calls import TextDelta
 
 from .run_logs import record, started
@@ -29,13 +29,13 @@ def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
-async def talk(log: SqliteRunLog, run_id: str, seq: int) -> None:
+async def talk(log: SqliteRunEvents, run_id: str, seq: int) -> None:
     for n in range(seq + 1, seq + ENOUGH):
-        assert log.append(run_id, said(run_id, n)) == n
+        assert log.put(run_id, said(run_id, n)) == n
         await asyncio.sleep(0 if n % 3 else 0.001)
 
 
-async def follow(log: SqliteRunLog, run_id: str) -> None:
+async def follow(log: SqliteRunEvents, run_id: str) -> None:
     async for told in log.follow_kept(run_id):
         for numbered in told:
             assert numbered.event == said(run_id, numbered.seq)

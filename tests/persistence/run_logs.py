@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
-from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
+from opensoul.adapters.persistence.queue import RunRows
+from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
-from opensoul.domain.ports import Clock, RunLog
+from opensoul.domain.ports import Clock, RunEvents
 from opensoul.domain.runs.events import Finished, NumberedEvent, RunEvent
 from opensoul.domain.runs.records import RunQuery, RunRecord
 from opensoul.domain.sessions.keys import SessionKey
@@ -23,11 +24,16 @@ FILE = "runs.sqlite3"
 FORGETFUL = Bounds(finished=0)
 """Nothing that has ended stays in memory."""
 
-LOGS: dict[str, Callable[[Path, Clock, Bounds], RunLog]] = {
-    "memory": lambda directory, clock, bounds: MemoryRunLog(
+
+class LocalRunEvents(RunEvents, RunRows, Protocol):
+    """RunEvents beside which a LocalQueue can stand."""
+
+
+LOGS: dict[str, Callable[[Path, Clock, Bounds], LocalRunEvents]] = {
+    "memory": lambda directory, clock, bounds: MemoryRunEvents(
         clock=clock, bounds=bounds, steady=clock
     ),
-    "sqlite": lambda directory, clock, bounds: SqliteRunLog(
+    "sqlite": lambda directory, clock, bounds: SqliteRunEvents(
         directory / FILE, clock=clock, bounds=bounds, steady=clock
     ),
 }
@@ -58,11 +64,11 @@ def record(run_id: str = "r", **changes: Any) -> RunRecord:
 @asynccontextmanager
 async def started(
     directory: Path, clock: Clock | None = None, bounds: Bounds = BOUNDS, **options: Any
-) -> AsyncIterator[SqliteRunLog]:
+) -> AsyncIterator[SqliteRunEvents]:
     """The durable log of that directory, for as long as a process might have it."""
     clock = clock or HandClock()
     options = {"steady": clock, **options}
-    log = SqliteRunLog(directory / FILE, clock=clock, bounds=bounds, **options)
+    log = SqliteRunEvents(directory / FILE, clock=clock, bounds=bounds, **options)
     await log.start()
     try:
         yield log
@@ -70,19 +76,19 @@ async def started(
         await log.close()
 
 
-def tell(log: RunLog, run_id: str, *events: RunEvent) -> None:
+def tell(log: LocalRunEvents, run_id: str, *events: RunEvent) -> None:
     """Have these events happen in a new Run."""
     log.open(record(run_id))
     for event in events:
-        log.append(run_id, event)
+        log.put(run_id, event)
 
 
-async def told(log: RunLog, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
+async def told(log: LocalRunEvents, run_id: str = "r", after: int = 0) -> list[NumberedEvent]:
     return [numbered async for span in log.follow(run_id, after) for numbered in span]
 
 
 async def told_kept(
-    log: RunLog, run_id: str = "r", after: int = 0, *, until: int | None = None
+    log: LocalRunEvents, run_id: str = "r", after: int = 0, *, until: int | None = None
 ) -> list[NumberedEvent]:
     """What a follower of the kept events is told, up to a number or the end."""
     events: list[NumberedEvent] = []
@@ -105,7 +111,7 @@ def words(*texts: str) -> list[RunEvent]:
     return [TextDelta(text) for text in texts]
 
 
-async def listed(log: SqliteRunLog) -> list[str]:
+async def listed(log: SqliteRunEvents) -> list[str]:
     return [run.id for run in (await log.list(RunQuery())).runs]
 
 

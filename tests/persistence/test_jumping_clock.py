@@ -8,14 +8,23 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.persistence.common.expiry_clock import ExpiryClock, Stamp
-from opensoul.adapters.persistence.memory.run_log import MemoryRunLog
-from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
+from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
-from opensoul.domain.ports import RunLog
 from opensoul.domain.sessions.keys import SessionKey
 
 from .building import make_turn
-from .run_logs import END, FILE, FORGETFUL, HandClock, record, tell, told_kept, until
+from .run_logs import (
+    END,
+    FILE,
+    FORGETFUL,
+    HandClock,
+    LocalRunEvents,
+    record,
+    tell,
+    told_kept,
+    until,
+)
 
 DAY = 86_400.0
 YEARS = 10 * 365 * DAY
@@ -33,9 +42,9 @@ class Machine:
         self.unix.now += seconds
         self.steady.now += seconds
 
-    def run_log(self, directory: Path) -> SqliteRunLog:
+    def run_log(self, directory: Path) -> SqliteRunEvents:
         path = directory / FILE
-        return SqliteRunLog(path, clock=self.unix, steady=self.steady, bounds=FORGETFUL)
+        return SqliteRunEvents(path, clock=self.unix, steady=self.steady, bounds=FORGETFUL)
 
     def store(self, directory: Path) -> SqliteStore:
         return SqliteStore(directory / "s.sqlite3", clock=self.unix, steady=self.steady)
@@ -46,18 +55,18 @@ def machine() -> Machine:
     return Machine()
 
 
-async def ended(log: RunLog, *run_ids: str) -> None:
+async def ended(log: LocalRunEvents, *run_ids: str) -> None:
     for run_id in run_ids:
         tell(log, run_id, END)
         await told_kept_of(log, run_id)
 
 
-async def told_kept_of(log: RunLog, run_id: str) -> None:
-    if isinstance(log, SqliteRunLog):
+async def told_kept_of(log: LocalRunEvents, run_id: str) -> None:
+    if isinstance(log, SqliteRunEvents):
         await told_kept(log, run_id)
 
 
-async def is_known(log: SqliteRunLog, run_id: str) -> bool:
+async def is_known(log: SqliteRunEvents, run_id: str) -> bool:
     return await log.find(run_id) is not None
 
 
@@ -96,7 +105,7 @@ async def test_an_idempotency_key_outlives_a_jump(
 
 @pytest.mark.parametrize("jump", JUMPS)
 async def test_runs_in_memory_outlive_a_jump(machine: Machine, jump: float) -> None:
-    log = MemoryRunLog(clock=machine.unix, steady=machine.steady)
+    log = MemoryRunEvents(clock=machine.unix, steady=machine.steady)
     tell(log, "r", END)
     machine.unix.now += jump
     tell(log, "s", END)

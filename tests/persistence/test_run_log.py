@@ -1,4 +1,4 @@
-"""What every RunLog tells whoever follows: all that happened, in order, once, and not for ever.
+"""What all RunEvents tell whoever follows: all that happened, in order, once, and not for ever.
 
 A new log is one more entry in LOGS.
 """
@@ -17,7 +17,6 @@ from opensoul.adapters.persistence.common.event_logs import EVENT_BYTES, MOST_AT
 from opensoul.adapters.persistence.common.live_logs import BOUNDS, Bounds
 from opensoul.domain.errors import EventsExpired, UnknownRun
 from opensoul.domain.models.calls import ReasoningDelta, TextDelta
-from opensoul.domain.ports import RunLog
 from opensoul.domain.runs.events import (
     Aborted,
     EventBatch,
@@ -27,15 +26,26 @@ from opensoul.domain.runs.events import (
     Started,
 )
 
-from .run_logs import END, LOGS, HandClock, numbered, record, tell, texts, told, told_kept
+from .run_logs import (
+    END,
+    LOGS,
+    HandClock,
+    LocalRunEvents,
+    numbered,
+    record,
+    tell,
+    texts,
+    told,
+    told_kept,
+)
 
-Told = Callable[[RunLog, str, int], Awaitable[list[NumberedEvent]]]
+Told = Callable[[LocalRunEvents, str, int], Awaitable[list[NumberedEvent]]]
 
 
 class Make(Protocol):
     """Makes a log in which these events have happened in the Run `r`."""
 
-    async def __call__(self, *events: RunEvent, bounds: Bounds = BOUNDS) -> RunLog: ...
+    async def __call__(self, *events: RunEvent, bounds: Bounds = BOUNDS) -> LocalRunEvents: ...
 
 
 @pytest.fixture
@@ -47,9 +57,9 @@ def clock() -> HandClock:
 async def make(
     request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock
 ) -> AsyncIterator[Make]:
-    made: list[RunLog] = []
+    made: list[LocalRunEvents] = []
 
-    async def make(*events: RunEvent, bounds: Bounds = BOUNDS) -> RunLog:
+    async def make(*events: RunEvent, bounds: Bounds = BOUNDS) -> LocalRunEvents:
         log = LOGS[request.param](tmp_path, clock, bounds)
         made.append(log)
         await log.start()
@@ -62,11 +72,11 @@ async def make(
         await log.close()
 
 
-async def told_now(log: RunLog, run_id: str, after: int) -> list[NumberedEvent]:
+async def told_now(log: LocalRunEvents, run_id: str, after: int) -> list[NumberedEvent]:
     return await told(log, run_id, after)
 
 
-async def told_once_kept(log: RunLog, run_id: str, after: int) -> list[NumberedEvent]:
+async def told_once_kept(log: LocalRunEvents, run_id: str, after: int) -> list[NumberedEvent]:
     return await told_kept(log, run_id, after)
 
 
@@ -99,11 +109,11 @@ async def test_a_follower_says_from_where(
 async def test_events_are_numbered_from_one_in_each_run(make: Make) -> None:
     log = await make()
     log.open(record("other"))
-    assert [log.append("r", TextDelta("a")), log.append("other", TextDelta("a"))] == [1, 1]
-    assert log.append("r", END) == 2
+    assert [log.put("r", TextDelta("a")), log.put("other", TextDelta("a"))] == [1, 1]
+    assert log.put("r", END) == 2
 
 
-def following(log: RunLog, way: str, after: int = 0) -> AsyncIterator[EventBatch]:
+def following(log: LocalRunEvents, way: str, after: int = 0) -> AsyncIterator[EventBatch]:
     return log.follow("r", after) if way == "follow" else log.follow_kept("r", after)
 
 
@@ -115,9 +125,9 @@ async def test_a_follower_is_told_what_comes_until_the_end(make: Make, way: str)
     waiting = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)
     assert not waiting.done()
-    log.append("r", TextDelta("b"))
+    log.put("r", TextDelta("b"))
     assert list(await waiting) == [NumberedEvent(2, TextDelta("b"))]
-    log.append("r", END)
+    log.put("r", END)
     assert [event.seq async for told in events for event in told] == [3]
     with pytest.raises(StopAsyncIteration):
         await anext(events)
@@ -136,8 +146,8 @@ async def test_who_gives_up_waiting_and_asks_again_misses_nothing(make: Make, wa
                     seen += await anext(events)
                     pytest.fail("there was nothing more to tell")
         said += [TextDelta(f"{n}"), TextDelta("|")]
-        log.append("r", *said[-2:])
-    log.append("r", END)
+        log.put("r", *said[-2:])
+    log.put("r", END)
     async for span in events:
         seen += span
     assert seen == numbered([*said, END])
@@ -151,13 +161,13 @@ async def test_who_is_cancelled_at_any_moment_misses_nothing(make: Make, way: st
         waiting = asyncio.ensure_future(anext(events))
         for _ in range(n % 5):
             await asyncio.sleep(0)
-        log.append("r", TextDelta(f"{n}"))
+        log.put("r", TextDelta(f"{n}"))
         for _ in range(n % 7):
             await asyncio.sleep(0)
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             seen += await waiting
-    log.append("r", END)
+    log.put("r", END)
     async for span in events:
         seen += span
     assert [event.seq for event in seen] == list(range(1, 202))
@@ -182,8 +192,8 @@ async def test_events_that_are_added_together_are_numbered_in_order(
 ) -> None:
     log = await make(Started(0.0, 0.0))
     said: tuple[RunEvent, ...] = (TextDelta("a"), ReasoningDelta("hm"), TextDelta("a"))
-    assert log.append("r", *said) == 4
-    assert log.append("r", TextDelta("b"), END) == 6
+    assert log.put("r", *said) == 4
+    assert log.put("r", TextDelta("b"), END) == 6
     assert await told_of(log, "r", 0) == numbered([Started(0.0, 0.0), *said, TextDelta("b"), END])
 
 
@@ -192,7 +202,7 @@ async def test_what_is_added_together_is_told_together(make: Make, way: str) -> 
     log = await make()
     waiting = asyncio.ensure_future(anext(following(log, way)))
     await asyncio.sleep(0)
-    log.append("r", TextDelta("a"), TextDelta("a"), TextDelta("b"))
+    log.put("r", TextDelta("a"), TextDelta("a"), TextDelta("b"))
     assert await waiting == EventBatch(1, (TextDelta("a"), TextDelta("a"), TextDelta("b")))
 
 
@@ -202,8 +212,8 @@ async def test_of_events_with_an_end_before_one_of_them_none_is_added(
 ) -> None:
     log = await make()
     with pytest.raises(RuntimeError, match="'r' has ended"):
-        log.append("r", TextDelta("a"), END, TextDelta("late"))
-    log.append("r", TextDelta("b"), END)
+        log.put("r", TextDelta("a"), END, TextDelta("late"))
+    log.put("r", TextDelta("b"), END)
     assert await told_of(log, "r", 0) == numbered([TextDelta("b"), END])
 
 
@@ -212,10 +222,10 @@ async def test_many_followers_are_told_the_same(make: Make, told_of: Told) -> No
     log = await make()
     followers = [asyncio.ensure_future(told_of(log, "r", 0)) for _ in range(50)]
     for n in range(200):
-        log.append("r", TextDelta(f"{n} "))
+        log.put("r", TextDelta(f"{n} "))
         if n % 7 == 0:
             await asyncio.sleep(0)
-    log.append("r", END)
+    log.put("r", END)
     everything = await told(log)
     assert len(everything) == 201
     assert await asyncio.gather(*followers) == [everything] * 50
@@ -236,7 +246,7 @@ async def test_a_burst_is_told_without_going_round_the_loop(make: Make) -> None:
 async def test_nothing_comes_after_the_end(make: Make, told_of: Told, end: RunEvent) -> None:
     log = await make(end)
     with pytest.raises(RuntimeError, match="'r' has ended"):
-        log.append("r", TextDelta("late"))
+        log.put("r", TextDelta("late"))
     assert len(await told_of(log, "r", 0)) == 1
 
 
@@ -245,7 +255,7 @@ async def test_a_run_is_opened_once_and_before_it_is_told_of(make: Make) -> None
     with pytest.raises(ValueError, match="'r' has a log already"):
         log.open(record("r"))
     with pytest.raises(UnknownRun, match="no run 'nobody'"):
-        log.append("nobody", END)
+        log.put("nobody", END)
     with pytest.raises(UnknownRun, match="no run 'nobody'"):
         await told(log, "nobody")
     with pytest.raises(UnknownRun, match="no run 'nobody'"):
@@ -259,7 +269,7 @@ async def test_the_oldest_events_fall_out_of_a_long_run(make: Make, told_of: Tol
         await told_of(log, "r", 0)
     with pytest.raises(EventsExpired):
         await told_of(log, "r", 14)
-    log.append("r", END)
+    log.put("r", END)
     assert [event.seq for event in await told_of(log, "r", 16)] == list(range(17, 27))
 
 
@@ -269,7 +279,7 @@ async def test_a_follower_that_falls_too_far_behind_is_told_so(make: Make) -> No
     assert (await anext(slow)).last == 5
     for _ in range(20):
         await anext(quick)
-        log.append("r", TextDelta("x"))
+        log.put("r", TextDelta("x"))
     assert [event.seq for event in await anext(quick)] == [25]
     with pytest.raises(EventsExpired, match="Event 6"):
         await anext(slow)
@@ -280,10 +290,10 @@ async def test_long_texts_fall_out_sooner_but_the_newest_stays(make: Make, told_
     limit = 3 * (EVENT_BYTES + 1_000)
     log = await make(bounds=Bounds(bytes_per_run=limit))
     for n in range(10):
-        log.append("r", TextDelta(f"{n}" * 1_000))
-    log.append("r", ReasoningDelta("x" * 10 * limit))
+        log.put("r", TextDelta(f"{n}" * 1_000))
+    log.put("r", ReasoningDelta("x" * 10 * limit))
     assert [event.seq for event in await anext(log.follow("r", 10))] == [11]
-    log.append("r", END)
+    log.put("r", END)
     assert [event.seq for event in await told_of(log, "r", 11)] == [12]
     with pytest.raises(EventsExpired):
         await told_of(log, "r", 10)
@@ -307,7 +317,7 @@ async def test_newer_finished_runs_push_out_older_ones_but_no_live_one(make: Mak
     with pytest.raises(UnknownRun):
         await told(log, "r6")
     assert [len(await told(log, f"r{n}")) for n in (7, 8, 9)] == [1, 1, 1]
-    log.append("r", END)
+    log.put("r", END)
     assert texts(await told(log)) == "a"
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
-from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.events import NumberedEvent, RunEvent
 
@@ -33,7 +33,7 @@ Following = tuple[str, int, asyncio.Task[list[NumberedEvent]]]
 class World:
     """Three Runs, their followers, and what truly happened."""
 
-    def __init__(self, log: SqliteRunLog) -> None:
+    def __init__(self, log: SqliteRunEvents) -> None:
         self.log = log
         self.truth: dict[str, list[NumberedEvent]] = {run_id: [] for run_id in RUNS}
         self.ended: set[str] = set()
@@ -69,7 +69,7 @@ class World:
         return [TextDelta(f"{said + n}") for n in range(count)]
 
     def append(self, run_id: str, *events: RunEvent) -> None:
-        last = self.log.append(run_id, *events)
+        last = self.log.put(run_id, *events)
         self.truth[run_id] += numbered(events, last - len(events) + 1)
 
     def leave(self) -> None:

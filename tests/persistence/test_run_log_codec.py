@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -10,7 +12,17 @@ from opensoul.adapters.persistence.common.codec import Undecodable
 from opensoul.adapters.persistence.common.event_codec import decode_events, encode_events
 from opensoul.domain.errors import FailureKind
 from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
-from opensoul.domain.runs.events import Aborted, Failed, Finished, RunEvent, Started
+from opensoul.domain.runs.events import (
+    Aborted,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    Started,
+    Unknown,
+    Waiting,
+)
+from opensoul.domain.runs.kinds import KINDS
 
 from .run_logs import END
 
@@ -36,6 +48,8 @@ EVENTS = st.one_of(
         st.none() | ANY_TEXT,
     ),
     st.builds(Aborted, ANY_TEXT),
+    st.builds(Waiting, ANY_TEXT, st.none() | ANY_TEXT, st.none() | SECONDS),
+    st.builds(Resumed, st.integers(1, 9), st.integers(0, 9), ANY_TEXT),
 )
 
 
@@ -44,6 +58,19 @@ EVENTS = st.one_of(
 @example(events=[Aborted('\\ud800 "\x00')])
 def test_events_come_back_as_they_were(events: list[RunEvent]) -> None:
     assert decode_events(encode_events(events)) == events
+
+
+def test_every_kind_has_a_head_of_its_own() -> None:
+    assert len({kind.head for kind in KINDS}) == len(KINDS)
+    assert {kind.type for kind in KINDS} | {Unknown} == set(get_args(RunEvent))
+
+
+@pytest.mark.parametrize("stored", [b'["novel",{"a":1}]', b'["t2","x"]', b'["q"]'])
+def test_an_event_of_a_newer_process_is_passed_over(stored: bytes) -> None:
+    known, unknown, after = decode_events(b'[["t","x"],%b,["t","y"]]' % stored)
+
+    assert (known, after) == (TextDelta("x"), TextDelta("y"))
+    assert isinstance(unknown, Unknown)
 
 
 def test_a_word_takes_few_bytes() -> None:
@@ -65,7 +92,8 @@ def test_what_no_model_can_count_is_cut() -> None:
         b'["t"]',
         b'[["t"]]',
         b'[["t",1]]',
-        b'[["q","x"]]',
+        b'[[1,"x"]]',
+        b"[[]]",
         b'[["s",0]]',
         b'[["f","stop",[1,2,3,4],"m"]]',
         b'[["f","why",[1,2,3,4,true],"m"]]',

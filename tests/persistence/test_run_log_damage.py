@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.adapters.persistence.sqlite.runs.schema import RUNS
 from opensoul.adapters.persistence.sqlite.schema import open_database
 from opensoul.adapters.persistence.sqlite.set_aside import put_aside
@@ -105,7 +105,7 @@ async def test_damage_while_the_gateway_runs_loses_nothing_that_is_in_memory(
         assert await log.reserve(record("reserved")) is None
         checkpoint(path)
         damage(path)
-        log.append("going", *words("b"))
+        log.put("going", *words("b"))
         try:
             await told_kept(log, "going", until=3)
         except StoreFailed:  # It depends on the damage whether the first write meets it.
@@ -117,8 +117,8 @@ async def test_damage_while_the_gateway_runs_loses_nothing_that_is_in_memory(
         assert again is not None
         assert again.status is RunStatus.FINISHED
         log.open(record("reserved"))
-        log.append("reserved", END)
-        log.append("going", END)
+        log.put("reserved", END)
+        log.put("going", END)
         for run_id, count in (("going", 4), ("reserved", 1), ("ended", 2)):
             assert [event.seq for event in await told_kept(log, run_id)] == [*range(1, count + 1)]
         assert sorted(await listed(log)) == ["ended", "going", "reserved"]
@@ -170,7 +170,7 @@ async def test_of_the_files_that_were_put_aside_the_newest_stay(tmp_path: Path) 
     clock = HandClock()
     for n in range(5):
         (tmp_path / FILE).write_text(f"damage {n} " * 100)
-        log = SqliteRunLog(tmp_path / FILE, clock=clock)
+        log = SqliteRunEvents(tmp_path / FILE, clock=clock)
         await log.start()
         await log.close()
     assert {path.read_text()[:8] for path in put_aside(tmp_path)} == {

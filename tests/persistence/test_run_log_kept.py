@@ -59,7 +59,7 @@ async def test_an_event_is_told_only_once_it_is_in_the_file(tmp_path: Path) -> N
             assert (told.first, told.last) == (n, n)
             newest = rows(tmp_path / FILE, "SELECT max(last_seq) FROM events")
             assert newest == [(n,)]
-            log.append("r", TextDelta("b"))
+            log.put("r", TextDelta("b"))
 
 
 async def test_nobody_waits_and_yet_all_is_kept_in_a_while(tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ async def test_a_long_run_is_told_from_the_file_and_then_live(tmp_path: Path) ->
         following = asyncio.create_task(told_kept(log))
         events = log.follow_kept("r", 2)
         assert [event.seq for event in await anext(events)] == [3]
-        assert log.append("r", TextDelta("d")) == 4
+        assert log.put("r", TextDelta("d")) == 4
         assert [event.seq for event in await anext(events)] == [4]
-        assert log.append("r", END) == 5
+        assert log.put("r", END) == 5
         assert await log.unfinished() == ()
         assert [event.seq for event in await following] == [1, 2, 3, 4, 5]
         assert texts(await following) == "abcd"
@@ -117,10 +117,10 @@ async def test_not_very_much_is_told_at_once_from_the_file(tmp_path: Path) -> No
     async with started(tmp_path) as log:
         tell(log, "r", *words(*["x"] * 1_000), END)
         tell(log, "s")
-        for _ in range(1_000):
-            await anext(log.follow_kept("s", log.append("s", TextDelta("x")) - 1))  # A row each.
+        for _ in range(300):
+            await anext(log.follow_kept("s", log.put("s", TextDelta("x")) - 1))  # A row each.
     async with started(tmp_path) as log:
-        for run_id, last in (("r", 1_001), ("s", 1_000)):
+        for run_id, last in (("r", 1_001), ("s", 300)):
             seq = 0
             async for span in log.follow_kept(run_id):
                 assert span.first == seq + 1
@@ -156,7 +156,7 @@ async def test_a_reservation_outlives_the_process_and_is_unfinished(tmp_path: Pa
         assert await log.unfinished() == (record("r", fingerprint="f"),)
         assert await log.reserve(record("r")) == record("r", fingerprint="f")
         await log.release("r")
-        log.append("r", Aborted("it never began"))
+        log.put("r", Aborted("it never began"))
         ended = await log.find("r")
         assert ended is not None
         assert ended.status is RunStatus.ABORTED
@@ -171,7 +171,7 @@ async def test_a_released_reservation_does_not_come_back(tmp_path: Path) -> None
         await log.release("r")
         await log.reserve(record("s"))
         log.open(record("s"))
-        log.append("s", END)
+        log.put("s", END)
     async with started(tmp_path) as log:
         assert await log.unfinished() == ()
         assert await listed(log) == ["s"]

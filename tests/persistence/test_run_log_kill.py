@@ -66,7 +66,7 @@ async def test_a_killed_process_leaves_every_told_event(tmp_path: Path) -> None:
     assert len(last) > RUNS
     async with started(tmp_path) as log:
         for run in await log.unfinished():
-            assert log.append(run.id, END) == run.last_seq + 1
+            assert log.put(run.id, END) == run.last_seq + 1
             assert len(await told_kept(log, run.id)) == run.last_seq + 1
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

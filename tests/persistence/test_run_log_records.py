@@ -1,4 +1,4 @@
-"""What every RunLog knows of its Runs: whose an id is, how a Run stands, which Runs there were."""
+"""What all RunEvents know of Runs: whose an id is, how a Run stands, which Runs there were."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import pytest
 from opensoul.adapters.persistence.common.live_logs import BOUNDS
 from opensoul.domain.errors import InvalidRequest, RunInterrupted, UnknownRun
 from opensoul.domain.models.calls import TextDelta
-from opensoul.domain.ports import RunLog
 from opensoul.domain.runs.events import Aborted, Failed, RunEvent, Started
 from opensoul.domain.runs.records import RunQuery, RunStatus
 from opensoul.domain.runs.spec import OnLeave
 from opensoul.domain.sessions.keys import SessionKey
 
-from .run_logs import END, LOGS, HandClock, record, tell, told, told_kept
+from .run_logs import END, LOGS, HandClock, LocalRunEvents, record, tell, told, told_kept
 
 STRANGE = "'; DROP TABLE runs; -- \ud83d\ude00 \udc00 \x00"
 
@@ -32,31 +31,31 @@ def clock() -> HandClock:
 @pytest.fixture(params=LOGS)
 async def log(
     request: pytest.FixtureRequest, tmp_path: Path, clock: HandClock
-) -> AsyncIterator[RunLog]:
+) -> AsyncIterator[LocalRunEvents]:
     log = LOGS[request.param](tmp_path, clock, BOUNDS)
     await log.start()
     yield log
     await log.close()
 
 
-async def ids(log: RunLog, **query: Any) -> list[str]:
+async def ids(log: LocalRunEvents, **query: Any) -> list[str]:
     return [run.id for run in (await log.list(RunQuery(**query))).runs]
 
 
-async def test_an_id_is_reserved_once(log: RunLog) -> None:
+async def test_an_id_is_reserved_once(log: LocalRunEvents) -> None:
     first = record("r", fingerprint="one")
     assert await log.reserve(first) is None
     assert await log.reserve(record("r", fingerprint="two")) == first
     assert await log.find("r") == first
 
 
-async def test_of_callers_at_the_same_time_one_gets_the_id(log: RunLog) -> None:
+async def test_of_callers_at_the_same_time_one_gets_the_id(log: LocalRunEvents) -> None:
     asked = [record("r", fingerprint=str(n)) for n in range(20)]
     answers = await asyncio.gather(*map(log.reserve, asked))
     assert answers == [None, *[asked[0]] * 19]
 
 
-async def test_a_released_id_is_free(log: RunLog) -> None:
+async def test_a_released_id_is_free(log: LocalRunEvents) -> None:
     await log.reserve(record("r"))
     await log.release("r")
     await log.release("r")
@@ -66,14 +65,14 @@ async def test_a_released_id_is_free(log: RunLog) -> None:
     assert await log.reserve(record("r", fingerprint="new")) is None
 
 
-async def test_who_asks_while_an_id_is_released_may_have_it(log: RunLog) -> None:
+async def test_who_asks_while_an_id_is_released_may_have_it(log: LocalRunEvents) -> None:
     await log.reserve(record("r"))
     _, again = await asyncio.gather(log.release("r"), log.reserve(record("r", source="chat")))
     assert again is None
     assert await log.find("r") == record("r", source="chat")
 
 
-async def test_a_run_that_was_begun_is_not_released(log: RunLog) -> None:
+async def test_a_run_that_was_begun_is_not_released(log: LocalRunEvents) -> None:
     await log.reserve(record("r"))
     log.open(record("r"))
     await log.release("r")
@@ -81,7 +80,7 @@ async def test_a_run_that_was_begun_is_not_released(log: RunLog) -> None:
     assert await log.reserve(record("r")) == record("r")
 
 
-async def test_who_follows_a_reserved_run_waits_for_it(log: RunLog) -> None:
+async def test_who_follows_a_reserved_run_waits_for_it(log: LocalRunEvents) -> None:
     await log.reserve(record("r"))
     followers = [asyncio.ensure_future(way(log)) for way in (told, told_kept)]
     await asyncio.sleep(0)
@@ -91,7 +90,7 @@ async def test_who_follows_a_reserved_run_waits_for_it(log: RunLog) -> None:
     ] * 2
 
 
-async def test_who_follows_a_reservation_that_is_taken_back_is_told_so(log: RunLog) -> None:
+async def test_who_follows_a_reservation_that_is_taken_back_is_told_so(log: LocalRunEvents) -> None:
     await log.reserve(record("r"))
     followers = [asyncio.ensure_future(way(log)) for way in (told, told_kept)]
     await asyncio.sleep(0)
@@ -110,7 +109,7 @@ async def test_who_follows_a_reservation_that_is_taken_back_is_told_so(log: RunL
     ],
 )
 async def test_how_a_run_stands_is_known_at_once(
-    log: RunLog, clock: HandClock, end: RunEvent, status: RunStatus
+    log: LocalRunEvents, clock: HandClock, end: RunEvent, status: RunStatus
 ) -> None:
     begun = record("r", on_leave=OnLeave.CONTINUE, fingerprint="f")
     await log.reserve(begun)
@@ -118,20 +117,20 @@ async def test_how_a_run_stands_is_known_at_once(
     log.open(begun)
     assert await log.find("r") == begun
     clock.now += 1.0
-    log.append("r", Started(0.0, 0.0))
-    log.append("r", TextDelta("a"))
+    log.put("r", Started(0.0, 0.0))
+    log.put("r", TextDelta("a"))
     running = replace(begun, status=RunStatus.RUNNING, started_at=1_001.0, last_seq=2)
     assert await log.find("r") == running
     assert await log.reserve(begun) == running
     clock.now += 1.0
-    log.append("r", end)
+    log.put("r", end)
     ended = replace(running, status=status, ended_at=1_002.0, last_seq=3)
     assert await log.find("r") == ended
     assert (await log.list(RunQuery())).runs == (ended,)
     assert await log.find("other") is None
 
 
-async def test_strange_texts_are_kept_as_they_are(log: RunLog) -> None:
+async def test_strange_texts_are_kept_as_they_are(log: LocalRunEvents) -> None:
     strange = record(
         STRANGE,
         session_key=SessionKey("main", STRANGE),
@@ -141,27 +140,27 @@ async def test_strange_texts_are_kept_as_they_are(log: RunLog) -> None:
     )
     await log.reserve(strange)
     log.open(strange)
-    log.append(STRANGE, END)
+    log.put(STRANGE, END)
     await told_kept(log, STRANGE)
     assert await ids(log, session_key=strange.session_key) == [STRANGE]
 
 
-async def test_runs_are_listed_newest_first(log: RunLog) -> None:
+async def test_runs_are_listed_newest_first(log: LocalRunEvents) -> None:
     """Whatever the system's clock was set to when they came."""
     for run_id, at in (("b", 2.0), ("a", 9e9), ("d", 2.0), ("c", 1.0)):
         log.open(record(run_id, accepted_at=at))
-    log.append("d", END)
+    log.put("d", END)
     await told_kept(log, "d")
     assert await ids(log) == ["c", "d", "a", "b"]
     assert await ids(log, limit=2) == ["c", "d"]
 
 
-async def test_runs_are_listed_by_session_agent_and_status(log: RunLog) -> None:
+async def test_runs_are_listed_by_session_agent_and_status(log: LocalRunEvents) -> None:
     key = SessionKey("beta", "x")
     log.open(record("a"))
     log.open(record("b", agent_id="beta", session_key=key))
     tell(log, "c", END)
-    log.append("b", Started(0.0, 0.0))
+    log.put("b", Started(0.0, 0.0))
     assert await ids(log, agent_id="main") == ["c", "a"]
     assert await ids(log, session_key=key) == ["b"]
     assert await ids(log, status=RunStatus.QUEUED) == ["a"]
@@ -170,7 +169,7 @@ async def test_runs_are_listed_by_session_agent_and_status(log: RunLog) -> None:
     assert await ids(log, status=RunStatus.FINISHED, agent_id="beta") == []
 
 
-async def test_pages_miss_nothing_and_repeat_nothing_while_runs_come(log: RunLog) -> None:
+async def test_pages_miss_nothing_and_repeat_nothing_while_runs_come(log: LocalRunEvents) -> None:
     for n in range(20):
         tell(log, f"r{n:02}", END)
     seen, cursor = [], None
@@ -185,16 +184,16 @@ async def test_pages_miss_nothing_and_repeat_nothing_while_runs_come(log: RunLog
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "\ud800", "bnVsbA==", "WzEsMl0=", "W10", "e30="])
-async def test_a_cursor_that_is_none_is_refused(log: RunLog, cursor: str) -> None:
+async def test_a_cursor_that_is_none_is_refused(log: LocalRunEvents, cursor: str) -> None:
     for status in (None, RunStatus.RUNNING):
         with pytest.raises(InvalidRequest, match="cursor") as refusal:
             await log.list(RunQuery(cursor=cursor, status=status))
         assert refusal.value.param == "cursor"
 
 
-async def test_a_run_of_this_process_is_not_unfinished(log: RunLog) -> None:
+async def test_a_run_of_this_process_is_not_unfinished(log: LocalRunEvents) -> None:
     log.open(record("r"))
     events = log.follow_kept("r")
-    log.append("r", TextDelta("a"))
+    log.put("r", TextDelta("a"))
     await anext(events)
     assert await log.unfinished() == ()

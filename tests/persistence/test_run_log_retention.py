@@ -62,10 +62,10 @@ async def test_a_long_runs_oldest_events_leave_the_file_too(tmp_path: Path) -> N
     async with started(tmp_path, bounds=Bounds(events_per_run=10)) as log:
         tell(log, "r")
         for _ in range(20):
-            log.append("r", TextDelta("x"))
-            log.append("r", TextDelta("y"))
-            await anext(log.follow_kept("r", log.append("r", TextDelta("z")) - 1))
-        log.append("r", END)
+            log.put("r", TextDelta("x"))
+            log.put("r", TextDelta("y"))
+            await anext(log.follow_kept("r", log.put("r", TextDelta("z")) - 1))
+        log.put("r", END)
     (lowest,) = rows(tmp_path / FILE, "SELECT min(last_seq) FROM events")[0]
     assert isinstance(lowest, int)
     assert lowest >= 52

@@ -13,7 +13,7 @@ import pytest
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.sqlite.runs import flusher as sqlite_run_log_keeper
-from opensoul.adapters.persistence.sqlite.runs.run_log import SqliteRunLog
+from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.adapters.persistence.sqlite.schema import open_database
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.models.calls import TextDelta
@@ -38,7 +38,7 @@ from .run_logs import (
 from .test_sqlite_writer import files_no_longer_than
 
 
-async def failing_kept(log: SqliteRunLog) -> None:
+async def failing_kept(log: SqliteRunEvents) -> None:
     with pytest.raises(StoreFailed, match="The run log cannot be written"):
         await asyncio.wait_for(told_kept(log), 10)
 
@@ -51,16 +51,16 @@ async def test_a_full_disk_stops_no_run(tmp_path: Path, caplog: pytest.LogCaptur
         with files_no_longer_than(0):
             tell(log, "r", *words("a"))
             for _ in range(3):
-                log.append("r", TextDelta("b"))
+                log.put("r", TextDelta("b"))
                 await failing_kept(log)
             with pytest.raises(StoreFailed):
                 await log.reserve(record("x"))
             told = await anext(log.follow("r"))
             assert (told.first, told.last) == (1, 4)
-        log.append("r", END)
+        log.put("r", END)
         assert texts(await told_kept(log)) == "abbb"
         assert await log.reserve(record("x")) is None
-        log.append("s", END)
+        log.put("s", END)
         assert len(await told_kept(log, "s")) == 2
     assert caplog.messages == [
         "the run log cannot be written",
@@ -75,10 +75,10 @@ async def test_an_end_that_could_not_be_kept_at_once_is_kept_later(tmp_path: Pat
         tell(log, "r", *words("a"))
         await told_kept(log, until=1)
         with files_no_longer_than(0):
-            log.append("r", TextDelta("b"))
+            log.put("r", TextDelta("b"))
             following = asyncio.create_task(told_kept(log, after=1))
             await asyncio.sleep(0)
-            log.append("r", END)
+            log.put("r", END)
             with pytest.raises(StoreFailed, match="cannot be written"):
                 await following
             assert (await found(log, "r")).status is RunStatus.FINISHED
@@ -88,13 +88,13 @@ async def test_an_end_that_could_not_be_kept_at_once_is_kept_later(tmp_path: Pat
         assert (await found(log, "r")).last_seq == 3
 
 
-async def found(log: SqliteRunLog, run_id: str) -> RunRecord:
+async def found(log: SqliteRunEvents, run_id: str) -> RunRecord:
     run = await log.find(run_id)
     assert run is not None
     return run
 
 
-async def standing(log: SqliteRunLog) -> dict[str, RunStatus]:
+async def standing(log: SqliteRunEvents) -> dict[str, RunStatus]:
     """How the Runs stand, after checking that a list says the same of each as a look at it."""
     listed: dict[str, RunStatus] = {}
     cursor = None
@@ -143,7 +143,7 @@ async def test_no_run_stays_running_whose_end_could_not_be_kept(
             await told_kept(log, run_id, until=1)
         with trouble(tmp_path / FILE):
             for run_id in ids:
-                log.append(run_id, *words(" more" * 20), END)
+                log.put(run_id, *words(" more" * 20), END)
             if trouble is full:
                 with pytest.raises(StoreFailed):
                     await told_kept(log, ids[0], after=3)
@@ -261,7 +261,7 @@ async def test_who_follows_when_the_log_closes_is_told_so(tmp_path: Path) -> Non
 async def test_the_file_of_another_store_is_refused(tmp_path: Path) -> None:
     open_database(tmp_path / FILE).close()
     with pytest.raises(StoreFailed, match="another program"):
-        await SqliteRunLog(tmp_path / FILE, clock=HandClock()).start()
+        await SqliteRunEvents(tmp_path / FILE, clock=HandClock()).start()
 
 
 async def test_damaged_events_are_told_to_who_follows_them(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ async def test_damaged_events_are_told_to_who_follows_them(tmp_path: Path) -> No
         "session_key = x'ff'",
         "agent_id = CAST(x'ff' AS TEXT)",
         "fingerprint = x'ff'",
-        "door = x'ff'",
+        "source = x'ff'",
         "accepted_at = 'yesterday'",
         "started_at = 9e999",
         "ended_at = 'yesterday'",

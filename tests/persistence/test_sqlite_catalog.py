@@ -58,6 +58,21 @@ def write_version_1(path: Path) -> None:
                 )
 
 
+async def test_a_page_of_large_messages_has_only_as_many_as_fit(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.open()
+    for n in range(4):
+        large = (question(f"{n}" * 5_000_000), answer("small"))
+        await store.append(make_turn(f"r{n}", *large))
+    numbers, before = [], None
+    while page := await store.messages(KEY, limit=50, before=before):
+        assert sum(len(kept.message.text) for kept in page) < 15_000_000
+        numbers.append([kept.number for kept in page])
+        before = page[0].number
+    await store.close()
+    assert numbers == [[5, 6, 7, 8], [1, 2, 3, 4]]
+
+
 async def test_a_file_of_the_first_version_has_a_catalog(path: Path) -> None:
     write_version_1(path)
     store = SqliteStore(path)

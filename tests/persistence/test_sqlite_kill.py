@@ -20,7 +20,6 @@ from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from .building import KEY, turn_named
 
 ROOT = Path(__file__).parents[2]
-DATABASES = 6
 KILLS_EACH = 9
 LONGEST_LIFE = 80
 """Acknowledgements after which a process is killed at the latest."""
@@ -94,12 +93,15 @@ async def kill_repeatedly(path: Path) -> int:
 
 
 @pytest.mark.timeout(300)  # Half a minute on a busy machine.
-async def test_a_killed_process_leaves_every_told_turn_and_no_half_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("databases", [1, pytest.param(6, marks=pytest.mark.slow)])
+async def test_a_killed_process_leaves_every_told_turn_and_no_half_one(
+    tmp_path: Path, databases: int
+) -> None:
     one_for_each_core = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def turns_kept(number: int) -> int:
         async with one_for_each_core:
             return await kill_repeatedly(tmp_path / f"{number}.sqlite3")
 
-    kept = await asyncio.gather(*map(turns_kept, range(DATABASES)))
+    kept = await asyncio.gather(*map(turns_kept, range(databases)))
     assert min(kept) > KILLS_EACH

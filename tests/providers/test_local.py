@@ -173,6 +173,7 @@ async def test_what_a_child_says_about_its_failure_is_told(tmp_path: Path) -> No
         assert f"No model in {tmp_path / 'some.gguf'}." in error.message
 
 
+@pytest.mark.slow
 async def test_a_child_that_does_not_keep_the_protocol_is_ended(tmp_path: Path) -> None:
     async with bench(Places(tmp_path, mode="babbles")) as here:
         error = await failure(here.ask("hello"))
@@ -266,6 +267,7 @@ async def test_closing_ends_the_child_and_refuses_calls(tmp_path: Path) -> None:
         await here.models.close()
 
 
+@pytest.mark.slow
 async def test_closing_ends_a_child_that_does_not_want_to(tmp_path: Path) -> None:
     async with bench(Places(tmp_path, mode="stays")) as here:
         await here.models.prepare(here.target)
@@ -273,6 +275,7 @@ async def test_closing_ends_a_child_that_does_not_want_to(tmp_path: Path) -> Non
         assert not is_there(here.started[0])
 
 
+@pytest.mark.slow
 async def test_closing_ends_a_start_and_tells_who_waits_for_it(tmp_path: Path) -> None:
     async with bench(Places(tmp_path, mode="is silent")) as here:
         waiting = asyncio.create_task(here.models.prepare(here.target))

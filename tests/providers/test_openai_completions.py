@@ -264,6 +264,7 @@ async def test_nobody_listens() -> None:
     assert KEY not in repr(error) + error.detail
 
 
+@pytest.mark.slow
 async def test_a_provider_without_tls_is_unreachable_by_https(
     provider: FakeProvider, client: OpenAICompletions
 ) -> None:

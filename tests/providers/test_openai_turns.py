@@ -11,10 +11,11 @@ import pytest
 
 from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import ModelFailed
-from opensoul.domain.execution.loop import AgentLoop
+from opensoul.domain.execution.loop import TurnLoop
+from opensoul.domain.execution.router import ModelRouter
 from opensoul.domain.models.calls import ModelTarget, StopReason
 from opensoul.domain.models.cooldowns import Cooldowns
-from opensoul.domain.ports import Transcript
+from opensoul.domain.ports import RunContext, Transcript
 from opensoul.domain.runs.events import Answered
 from tests.fakes import behaviours as fake
 from tests.fakes.behaviours import Behaviour, chunk
@@ -35,9 +36,9 @@ def targets(provider: FakeProvider) -> tuple[ModelTarget, ModelTarget]:
 
 
 async def turn(client: OpenAICompletions, cooldowns: Cooldowns, *models: ModelTarget) -> Answered:
-    loop = AgentLoop(clients={"openai-completions": client}, cooldowns=cooldowns)
-    asked = run(agent=agent("main", *models, instructions=""))
-    async with aclosing(loop.run(asked, Transcript(HISTORY))) as events:
+    loop = TurnLoop(ModelRouter(clients={"openai-completions": client}, cooldowns=cooldowns))
+    asked = RunContext(run(), agent("main", *models, instructions=""), Transcript(HISTORY))
+    async with aclosing(loop.run(asked)) as events:
         last = [event async for several in events for event in several][-1]
     assert isinstance(last, Answered)
     return last

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
+from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
 from opensoul.adapters.transports.control.broadcast.hub import Hub
 from opensoul.adapters.transports.control.broadcast.presence import Presence
@@ -22,19 +23,20 @@ from opensoul.adapters.transports.control.methods.sessions.methods import handle
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
 from opensoul.domain.access.lockout import Lockout
-from opensoul.domain.execution.dispatcher import LocalDispatcher
-from opensoul.domain.execution.lanes import Lanes
+from opensoul.domain.execution.executor import Executor
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message
 from opensoul.domain.models.calls import Usage
 from opensoul.domain.models.directory import ModelDirectory
 from opensoul.domain.ports import Turn
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.settings import Settings, StoreSettings
 from tests.fakes.domain import (
     FakeClock,
     FakeIds,
-    FakeRunLog,
+    FakeRunEvents,
     FakeRunner,
     agent,
     answered,
@@ -66,7 +68,7 @@ class Bench:
     clock: FakeClock = field(default_factory=lambda: FakeClock(1_000_000.0))
     new_id: FakeIds = field(default_factory=FakeIds)
     store: MemoryStore = field(default_factory=MemoryStore)
-    log: FakeRunLog = field(default_factory=FakeRunLog)
+    log: FakeRunEvents = field(default_factory=FakeRunEvents)
     runner: FakeRunner = field(default_factory=lambda: FakeRunner(answered()))
 
     def __post_init__(self) -> None:
@@ -74,27 +76,37 @@ class Bench:
             return self.settings
 
         times: dict[str, Any] = {"clock": self.clock, "new_id": self.new_id}
-        self.dispatcher = LocalDispatcher(
+        self.generations = Generations(current)
+        lanes = Lanes(lambda: self.settings.lanes)
+        self.queue = LocalQueue(rows=self.log, lanes=lanes, clock=self.clock)
+        self.executor = Executor(
+            owner="one",
             runners={"native": self.runner},
             store=self.store,
-            run_log=self.log,
-            lanes=Lanes(lambda: self.settings.lanes),
+            run_events=self.log,
+            catalog=self.store,
+            queue=self.queue,
+            signals=self.queue,
             settings=current,
+            generations=self.generations,
             **times,
         )
         self.gateway = Gateway(
             catalog=self.store,
             settings=current,
-            lockout=Lockout(self.clock),
-            dispatcher=self.dispatcher,
-            run_log=self.log,
+            generations=self.generations,
+            access=Access(settings=current, lockout=Lockout(self.clock)),
+            queue=self.queue,
+            signals=self.queue,
+            executor=self.executor,
+            run_events=self.log,
             **times,
         )
         self.session_service = SessionService(
             settings=current,
             store=self.store,
             catalog=self.store,
-            dispatcher=self.dispatcher,
+            queue=self.queue,
             **times,
         )
         presence = Presence(self.clock, "1")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from quart import Quart, request, websocket
 
@@ -13,8 +14,7 @@ from opensoul.adapters.transports.control.connection.inbound import BoundedConne
 from opensoul.adapters.transports.control.protocol.socket_control import Wire, wire_of
 from opensoul.app.lifecycle import Lifecycle
 from opensoul.app.server.host import open_sockets, serve_until
-from opensoul.app.server.hypercorn.peers import PeerConnections
-from opensoul.app.server.hypercorn.websocket_reader import Timing
+from opensoul.app.server.hypercorn import PeerConnections, Timing
 from opensoul.domain.settings import ListenSettings, Settings
 from tests.fakes.domain import settings
 
@@ -26,6 +26,10 @@ class Served:
     port: int = 0
     wires: list[Wire] = field(default_factory=list)
     taken: list[str | bytes] = field(default_factory=list)
+    sends: list[Callable[..., Any]] = field(default_factory=list)
+    """hypercorn's `send` of each request and WebSocket."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """A request or WebSocket has reached the application."""
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """The handler ended, by itself or with the connection."""
@@ -110,6 +114,15 @@ def make_app(served: Served) -> Quart:
     async def refused() -> tuple[str, int]:
         return "Not now", 503
 
+    answer = app.asgi_app
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            served.sends.append(send)
+            served.begun.set()
+        await answer(scope, receive, send)
+
+    app.asgi_app = noting  # type: ignore[method-assign]
     return app
 
 

@@ -14,12 +14,14 @@ from opensoul.adapters.transports.control.protocol.problems import ConnectReject
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.devices.proofs import Claim
 from opensoul.domain.access.lockout import Lockout
+from opensoul.domain.execution.generations import Generations
 from opensoul.domain.models.calls import Secret
+from opensoul.domain.services.access import Access
 from opensoul.domain.services.devices import Devices
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, LockoutSettings, Settings
 from tests.fakes.devices import Desk, Device
-from tests.fakes.domain import FakeDispatcher, FakeIds, FakeRunLog, settings
+from tests.fakes.domain import FakeIds, FakeQueue, FakeRunEvents, settings
 
 SECRET = "secret"
 LOCAL = Peer(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1", False)
@@ -42,16 +44,23 @@ class Bench:
 
     async def open(self) -> Bench:
         self.lockout = Lockout(self.session_service.clock)
+        self.devices: Devices = await self.session_service.open()
+        self.access = Access(
+            settings=lambda: self.settings, lockout=self.lockout, devices=self.devices
+        )
+        queue = FakeQueue()
         self.gateway = Gateway(
             catalog=NoCatalog(),
             settings=lambda: self.settings,
-            lockout=self.lockout,
-            dispatcher=FakeDispatcher(),
-            run_log=FakeRunLog(),
+            generations=Generations(lambda: self.settings),
+            access=self.access,
+            queue=queue,
+            signals=queue,
+            executor=queue,
+            run_events=FakeRunEvents(),
             clock=self.session_service.clock,
             new_id=FakeIds(),
         )
-        self.devices: Devices = await self.session_service.open()
         self.handshake = Handshake(self.gateway, self.devices)
         return self
 
@@ -63,6 +72,9 @@ class Bench:
     ) -> Admitted:
         frame = RequestFrame(type="req", id="1", method=method, params=params)
         return await self.handshake.admit(frame, caller)
+
+    def stands(self, admitted: Admitted) -> bool:
+        return self.access.stands(admitted.principal)
 
     async def refused(
         self, params: object, caller: Peer = LOCAL, method: str = "connect"

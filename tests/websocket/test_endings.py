@@ -9,15 +9,9 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from hypercorn import protocol
-from hypercorn.protocol import h2, h11
 
 from opensoul.adapters.transports.control.protocol.socket_control import NoWire, Wire, wire_of
-from opensoul.app.server.hypercorn import rules as websocket_rules
-from opensoul.app.server.hypercorn.http1 import RuledHttp1, RuledHttpStream
-from opensoul.app.server.hypercorn.http2 import RuledHttp2
-from opensoul.app.server.hypercorn.websocket_reader import Timing
-from opensoul.app.server.hypercorn.websocket_stream import RuledStream
+from opensoul.app.server.hypercorn import Timing
 from tests.websocket.client import CLOSE, PING, PONG, TEXT, RawClient, close_frame, frame, opened
 from tests.websocket.serving import Served, serving
 
@@ -207,63 +201,6 @@ async def test_where_the_server_offers_no_wire_nothing_is_limited_or_cut() -> No
     assert wire == NoWire(5, "any")
     assert wire.unsent() == 0
     assert wire_of({}) == NoWire()
-
-
-def test_installing_twice_is_installing_once() -> None:
-    websocket_rules.install()
-    websocket_rules.install()
-    assert h11.WSStream is h2.WSStream is RuledStream  # type: ignore[attr-defined]
-    assert h11.HTTPStream is h2.HTTPStream is RuledHttpStream  # type: ignore[attr-defined]
-    assert (protocol.H11Protocol, protocol.H2Protocol) == (RuledHttp1, RuledHttp2)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("protocol", "H11Protocol"),
-        ("protocol", "H2Protocol"),
-        ("protocol.h11", "HTTPStream"),
-        ("protocol.h11", "WSStream"),
-        ("protocol.h2", "HTTPStream"),
-        ("protocol.h2", "WSStream"),
-        ("asyncio.run", "TCPServer"),
-    ],
-)
-def test_a_hypercorn_that_makes_other_classes_is_refused(
-    monkeypatch: pytest.MonkeyPatch, module: str, name: str
-) -> None:
-    websocket_rules.install()
-    monkeypatch.setattr(f"hypercorn.{module}.{name}", object)
-    with pytest.raises(
-        websocket_rules.HypercornChanged, match=f"hypercorn.{module} does not use its {name}"
-    ):
-        websocket_rules.install()
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        ("asyncio.tcp_server.TCPServer", "protocol_send"),
-        ("protocol.h11.H11Protocol", "_check_protocol"),
-        ("protocol.h2.H2Protocol", "_priority_updated"),
-        ("protocol.http_stream.HTTPStream", "handle"),
-    ],
-)
-def test_a_hypercorn_without_what_is_overridden_is_refused(
-    monkeypatch: pytest.MonkeyPatch, owner: str, name: str
-) -> None:
-    websocket_rules.install()
-    monkeypatch.delattr(f"hypercorn.{owner}.{name}")
-    message = f"{owner.rpartition('.')[2]} has no {name}"
-    with pytest.raises(websocket_rules.HypercornChanged, match=message):
-        websocket_rules.install()
-
-
-def test_a_hypercorn_with_other_parameters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    websocket_rules.install()
-    monkeypatch.setattr("hypercorn.asyncio.tcp_server.TCPServer.__init__", lambda self: None)
-    with pytest.raises(websocket_rules.HypercornChanged, match="TCPServer takes no writer"):
-        websocket_rules.install()
 
 
 async def stuck(wire: Wire) -> None:

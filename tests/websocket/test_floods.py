@@ -17,9 +17,9 @@ from opensoul.adapters.transports.control.protocol.socket_control import (
     SMALL_FRAME,
 )
 from opensoul.app.server.hypercorn import http1 as http1_rules
-from opensoul.app.server.hypercorn.frame_budget import TURN, FrameBudget, Turns
 from opensoul.app.server.hypercorn.http1 import MAX_HEADERS
-from opensoul.app.server.hypercorn.websocket_reader import ByteCounter
+from opensoul.app.server.hypercorn.pacing import TURN, FrameBudget, Turns
+from opensoul.app.server.hypercorn.websocket_message import ByteCounter
 from opensoul.app.server.hypercorn.websocket_stream import TOO_MANY_FRAMES
 from tests.websocket.client import (
     CONTINUATION,

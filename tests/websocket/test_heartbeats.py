@@ -16,11 +16,11 @@ from opensoul.domain.errors import GatewayBusy, SendBlocked, SessionBusy, StoreF
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
 from opensoul.domain.settings import LaneSettings
-from tests.fakes.domain import FakeRunLog, Gate, answered
+from tests.fakes.domain import FakeRunEvents, Gate, answered
 from tests.websocket.methods import OPERATOR, Bench
 
 
-class GatedLog(FakeRunLog):
+class GatedLog(FakeRunEvents):
     """Waits before it reserves, where it has a gate."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import h2.connection
 import h2.events
 import pytest
 
-from opensoul.app.server.hypercorn.websocket_reader import Timing
+from opensoul.app.server.hypercorn import Timing
 from tests.websocket.client import CLOSE, PING, TEXT, RawClient, close_frame, connected, frame
 from tests.websocket.serving import Served, serving
 

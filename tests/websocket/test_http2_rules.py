@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,8 +15,8 @@ from h2.errors import ErrorCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.app.server.hypercorn.frame_budget import TURN
 from opensoul.app.server.hypercorn.http2_frames import FrameCounter
+from opensoul.app.server.hypercorn.pacing import TURN
 from tests.floods.attack import OVER_HTTP2, PREFACE, h2_frame, h2_request
 from tests.websocket.client import RawClient, connected
 from tests.websocket.serving import Served, serving
@@ -153,7 +154,7 @@ async def test_priorities_are_ignored_also_circular_ones(caplog: pytest.LogCaptu
 async def test_an_idle_connection_gets_the_keep_alive_of_any(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("opensoul.app.server.host._KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(sys.modules["opensoul.app.server.host"], "_KEEP_ALIVE", 0.05)
     async with serving(http2=True) as served, connected(served.port) as tcp:
         tcp.writer.write(PREFACE)
         await tcp.reader.read()

@@ -16,7 +16,10 @@ from opensoul.adapters.transports.control.methods.devices import handlers
 from opensoul.domain.access.authentication import Principal, Scope
 from opensoul.domain.access.devices.entry import PairingRequired
 from opensoul.domain.access.devices.pairing import Visitor
+from opensoul.domain.access.devices.records import Role
+from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import InvalidRequest
+from opensoul.domain.services.access import Access, principal_by
 from opensoul.domain.services.devices import Devices
 from tests.fakes.devices import Desk, Device
 
@@ -31,6 +34,7 @@ class Room:
 
     bench: Bench
     devices: Devices
+    access: Access
     device: Device
     phone: Connection
     approver: Connection
@@ -41,9 +45,15 @@ class Room:
             await self.devices.enter(self.visitor(*scopes), token=None)
         return required.value.request_id
 
-    async def pair(self, *scopes: Scope) -> str:
-        entry = await self.devices.enter(self.visitor(*scopes), token=None, silent=True)
+    async def pair(self, *scopes: Scope, role: Role = Role.OPERATOR) -> str:
+        """Pair the device, and connect `phone` by what it is granted."""
+        visitor = self.device.visitor(*scopes, role=role)
+        entry = await self.devices.enter(visitor, token=None, silent=True)
+        grant = self.devices.grant(self.device.id, role)
         assert entry.minted is not None
+        assert grant is not None
+        principal = principal_by(grant, address="127.0.0.1")
+        self.access.hold(principal, lambda reason: self.phone.close(4001, reason))
         return entry.minted.token
 
     def visitor(self, *scopes: Scope) -> Visitor:
@@ -62,14 +72,14 @@ async def room() -> AsyncIterator[Room]:
     bench, device = Bench(), Device()
     devices = await Desk(clock=bench.clock).open()
     tell_devices(devices, bench.hub)
+    access = Access(settings=lambda: bench.settings, lockout=Lockout(bench.clock), devices=devices)
     bench.handlers = handlers(devices)
     phone, approver = connection("phone", READER), connection("approver", PAIRING)
-    phone.device_id = device.id
     reader = connection("reader", READER)
     async with AsyncExitStack() as stack:
         for client in (phone, approver, reader):
             await stack.enter_async_context(bench.hub.registered(client))
-        yield Room(bench, devices, device, phone, approver, reader)
+        yield Room(bench, devices, access, device, phone, approver, reader)
 
 
 async def test_a_request_is_listed_and_told_to_who_may_approve_it(room: Room) -> None:
@@ -178,8 +188,8 @@ async def test_a_scope_that_does_not_exist_is_named(room: Room) -> None:
 
 
 async def test_connections_of_another_role_stay_unless_the_device_is_removed(room: Room) -> None:
-    await room.pair(Scope.READ)
-    room.phone.role = "node"
+    await room.devices.enter(room.visitor(Scope.READ), token=None, silent=True)
+    await room.pair(role=Role.NODE)
     await room.devices.revoke(PAIRING, room.device.id, "operator")
     assert not room.phone.is_closing
     assert await room.bench.ask("device.pair.remove", deviceId=room.device.id) == {

@@ -194,7 +194,7 @@ async def test_who_asks_for_history_is_told_what_happens_and_what_runs(bench: Be
     gate = Gate()
     bench.runner.script("id-1", gate, answered())
     request = RunRequest(messages=(user("hello"),), session_key="agent:main:main")
-    run = bench.gateway.submit(OPERATOR, request)
+    run = await bench.gateway.submit(OPERATOR, request)
     await gate.reached.wait()
     told = await bench.ask("chat.history", sessionKey="main")
     info = {"hasActiveRun": True, "activeRunIds": [run.id], "status": "running"}

@@ -364,7 +364,7 @@ async def test_deleting_stops_what_runs_in_the_session(bench: Bench) -> None:
     await bench.ask("sessions.send", key="talk", message="hello", idempotencyKey="K")
     await gate.reached.wait()
     await bench.ask("sessions.delete", key="talk")
-    assert bench.gateway.active(bench.operator.principal) == ()
+    assert await bench.gateway.active(bench.operator.principal) == ()
     assert await bench.keys() == []
 
 
@@ -514,7 +514,7 @@ async def test_everybody_who_may_know_hears_of_a_changed_session(bench: Bench) -
         await bench.turn("main")
         await bench.ask("sessions.patch", key="main", label="Mine")
         await bench.ask("sessions.messages.subscribe", key="main")
-        bench.hub.subscribe(bench.operator, bench.gateway.session_key("main"))
+        await bench.hub.subscribe(bench.operator, bench.gateway.session_key("main"))
         await bench.session_service.inject(
             bench.operator.principal, bench.gateway.session_key("main"), "Oh"
         )

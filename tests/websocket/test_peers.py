@@ -9,7 +9,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from opensoul.app.server.hypercorn.peers import PeerConnections
+from opensoul.app.server.hypercorn import PeerConnections
 from opensoul.domain.access.addresses import stands_for_many
 from opensoul.domain.bounded_logs import KIND
 from tests.fakes.domain import settings

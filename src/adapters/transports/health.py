@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-from quart import Blueprint, Response
+from quart import Response
 
-from .routes import HEALTH, READY
+from .routes import Limits, Route, Transport
 
 Check = Callable[[], Awaitable[Mapping[str, str]]]
-"""Tells which parts fail: a sentence for each, by its name. Empty when all is well."""
+"""Returns the parts that fail: a sentence for each, by its name. Empty when all is well."""
 
 Degraded = Callable[[], Mapping[str, str]]
 """The same for parts that work less well than they should, while requests are served."""
 
+_LIMITS = Limits(body_bytes=0)
 
-def transport(check: Check, degraded: Degraded = dict) -> Blueprint:
+
+def transport(check: Check, degraded: Degraded = dict) -> Transport:
     """The health routes. They need no authentication, so neither `check` nor
     `degraded` may name a secret."""
-    blueprint = Blueprint("health", __name__)
 
     async def health() -> Response:
         return _json(200, {"status": "ok"})
@@ -31,10 +32,38 @@ def transport(check: Check, degraded: Degraded = dict) -> Blueprint:
         noticed = dict(degraded())
         return _json(200, {"status": "ready"} | ({"degraded": noticed} if noticed else {}))
 
-    HEALTH.serve(blueprint, "health", health)
-    READY.serve(blueprint, "ready", ready)
-    return blueprint
+    alive, fit = "Whether the process is alive.", "Whether every part is fit to serve."
+    return Transport(
+        "health",
+        (
+            Route("/healthz", "GET", None, health, alive, _LIMITS, operation=_alive),
+            Route("/readyz", "GET", None, ready, fit, _LIMITS, operation=_fit),
+        ),
+    )
 
 
 def _json(status: int, body: Mapping[str, object]) -> Response:
     return Response(orjson.dumps(body), status, content_type="application/json")
+
+
+def _alive() -> Mapping[str, object]:
+    return {"responses": {"200": _answer("The process is alive.")}}
+
+
+def _fit() -> Mapping[str, object]:
+    return {
+        "responses": {
+            "200": _answer("Every part is fit to serve.", "degraded"),
+            "503": _answer("A part fails.", "failing"),
+        }
+    }
+
+
+def _answer(description: str, *parts: str) -> Mapping[str, object]:
+    by_name = {"type": "object", "additionalProperties": {"type": "string"}}
+    schema = {
+        "type": "object",
+        "required": ["status"],
+        "properties": {"status": {"type": "string"}, **dict.fromkeys(parts, by_name)},
+    }
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

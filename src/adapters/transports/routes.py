@@ -1,158 +1,158 @@
-"""The one route table: every HTTP route and every WebSocket method, with the Scope it needs.
+"""Transports as data: which routes there are, what each needs, and what a request to it may use.
 
-Authorization, `features.methods` and the documentation are driven by this table. A route that is
-served but not listed needs the most there is, so that forgetting a line locks a source and never
-opens one.
+Authorization, limits, switches, docs/protocol.md and docs/openapi.json are made from these objects.
+A route that is served but is in no Transport needs the highest scope, so that a forgotten
+declaration refuses access and never opens a route.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
-
-from quart import Blueprint, Response
+from typing import TYPE_CHECKING, Any
 
 from ...domain.access import Scope
-from ...domain.sessions import HARMLESS
-from .meaningless import WITHOUT_MEANING
-from .method import Method
+from ...domain.settings import Settings
 
-View = Callable[..., Awaitable[Response]]
+if TYPE_CHECKING:
+    from quart import Response
+
+View = Callable[..., Awaitable["Response"]]
+Upgrade = Callable[..., Awaitable["Response | None"]]
+_VARIABLE = re.compile(r"<(?:(?P<converter>[^<>:(]+)(?:\([^<>]*\))?:)?(?P<name>[^<>]+)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may use: bytes of its body, seconds to send it, and seconds that a client may
+    leave its answer unread. `setting`: the section of the configuration that holds them, which
+    refusals name; empty where they are fixed."""
+
+    body_bytes: int = 1024 * 1024
+    body_timeout: float = 60.0
+    write_timeout: float = 60.0
+    setting: str = ""
+
+
+_DEFAULT = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The setting `key` that turns routes on. `subject` begins the sentence of their refusal."""
+
+    subject: str
+    key: str
+    is_on: Callable[[Settings], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One rule of the URL map. `scope` None: open to everybody."""
+    """One path and method. The path is spelled as in Quart; GET answers HEAD, too.
 
-    rule: str
-    methods: tuple[str, ...]
-    scope: Scope | None
-
-    def serve(self, blueprint: Blueprint, name: str, view: View) -> None:
-        """Add the route to `blueprint`, answered by `view`."""
-        # No automatic OPTIONS: it is a method like any other, and not ours.
-        options: dict[str, Any] = {"provide_automatic_options": False}
-        blueprint.add_url_rule(self.rule, name, view, methods=list(self.methods), **options)
-
-
-CHAT_COMPLETIONS = Route("/v1/chat/completions", ("POST",), Scope.WRITE)
-MODELS = Route("/v1/models", ("GET",), Scope.READ)
-MODEL = Route("/v1/models/<path:model_id>", ("GET",), Scope.READ)
-HEALTH = Route("/healthz", ("GET",), None)
-READY = Route("/readyz", ("GET",), None)
-
-ROUTES = (CHAT_COMPLETIONS, MODELS, MODEL, HEALTH, READY)
-
-
-def by_method(routes: Iterable[Route]) -> Mapping[tuple[str, str], Route]:
-    """The routes by rule and method: two methods of one rule may need different scopes.
-
-    HEAD needs what GET needs. Raises ValueError where two routes have the same rule and method.
+    `scope`: what a client needs; None: the route is open to everybody. `limits`: fixed, or read
+    from the settings in force when a request arrives. `operation`: what the OpenAPI document says
+    of the route beyond that (https://spec.openapis.org/oas/v3.1.1#operation-object).
     """
+
+    path: str
+    method: str
+    scope: Scope | None
+    view: View
+    summary: str = ""
+    limits: Limits | Callable[[Settings], Limits] = _DEFAULT
+    switch: Switch | None = None
+    operation: Callable[[], Mapping[str, Any]] = dict
+
+    def limits_in(self, settings: Settings) -> Limits:
+        """The limits while `settings` are in force."""
+        return _limits(self.limits, settings)
+
+    @property
+    def variables(self) -> tuple[tuple[str, str], ...]:
+        """The name of each variable in the path, and how it stands there."""
+        return tuple((found["name"], found[0]) for found in _VARIABLE.finditer(self.path))
+
+
+async def nothing() -> None:
+    """For transports that need no start or stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """One way for clients to reach the Gateway.
+
+    `start` is awaited once the Gateway is ready for runs, and before the port is served; `stop`
+    when the last run has ended, before the stores are closed. `upgrade` answers WebSocket upgrades
+    on every path and authenticates its clients itself; at most one transport has it.
+    """
+
+    name: str
+    routes: tuple[Route, ...] = ()
+    start: Callable[[], Awaitable[None]] = nothing
+    stop: Callable[[], Awaitable[None]] = nothing
+    upgrade: Upgrade | None = None
+
+
+class RouteTable:
+    """The routes of all transports.
+
+    Raises ValueError where two transports have one name, or two routes one path and method.
+    """
+
+    def __init__(self, transports: Iterable[Transport] = ()) -> None:
+        self.transports = tuple(transports)
+        names = [transport.name for transport in self.transports]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two transports have the name {min(repeated)!r}")
+        if sum(transport.upgrade is not None for transport in self.transports) > 1:
+            raise ValueError("two transports answer WebSocket upgrades")
+        self._by_rule = _by_rule(self)
+        self._limits = tuple(dict.fromkeys(route.limits for route in self)) or (_DEFAULT,)
+        self._switched = tuple((_pattern(r), r.switch) for r in self if r.switch is not None)
+
+    def __iter__(self) -> Iterator[Route]:
+        return (route for transport in self.transports for route in transport.routes)
+
+    def find(self, path: str, method: str) -> Route | None:
+        """The route with that path, as it is spelled in the table, and that method or HEAD."""
+        return self._by_rule.get((path, method))
+
+    def switch_at(self, path: str) -> Switch | None:
+        """The switch of the routes that answer a request's path, with whatever method."""
+        return next((switch for pattern, switch in self._switched if pattern.fullmatch(path)), None)
+
+    def widest(self, settings: Settings) -> Limits:
+        """The largest limits of all: those of a request whose route is not known, or not yet."""
+        return max((_limits(source, settings) for source in self._limits), key=_body_bytes)
+
+
+def _limits(source: Limits | Callable[[Settings], Limits], settings: Settings) -> Limits:
+    return source if isinstance(source, Limits) else source(settings)
+
+
+def _body_bytes(limits: Limits) -> int:
+    return limits.body_bytes
+
+
+def _by_rule(routes: Iterable[Route]) -> Mapping[tuple[str, str], Route]:
+    """Two methods of one path may need different scopes; HEAD needs what GET needs."""
     table: dict[tuple[str, str], Route] = {}
     for route in routes:
-        head = ("HEAD",) if "GET" in route.methods else ()
-        for method in dict.fromkeys((*route.methods, *head)):
-            if (route.rule, method) in table:
-                raise ValueError(f"two routes answer {method} {route.rule}")
-            table[route.rule, method] = route
+        for method in (route.method, "HEAD") if route.method == "GET" else (route.method,):
+            if (route.path, method) in table:
+                raise ValueError(f"two routes answer {method} {route.path}")
+            table[route.path, method] = route
     return MappingProxyType(table)
 
 
-def _patch_scope(params: Mapping[str, Any]) -> Scope | None:
-    changed = {name for name in params if name not in ("key", "agentId", "expectedSessionId")}
-    return None if changed <= HARMLESS else Scope.ADMIN
-
-
-def _agent_scope(params: Mapping[str, Any]) -> Scope | None:
-    text = str(params.get("message", "")).strip().lower()
-    overrides = params.get("model") is not None or params.get("provider") is not None
-    starts_over = text.partition(" ")[0] in ("/new", "/reset")
-    return Scope.ADMIN if overrides or starts_over else None
-
-
-def _send_scope(params: Mapping[str, Any]) -> Scope | None:
-    text = str(params.get("message", "")).strip().lower()
-    return Scope.ADMIN if text.partition(" ")[0] in ("/new", "/reset", "/compact") else None
-
-
-_READ, _WRITE, _ADMIN = Scope.READ, Scope.WRITE, Scope.ADMIN
-_PAIRING, _APPROVALS = Scope.PAIRING, Scope.APPROVALS
-
-_IMPLEMENTED = (
-    Method("agent", _WRITE, "Run a turn: accepted at once, answered when done.", _agent_scope),
-    Method("agent.wait", _WRITE, "Wait for a run's end.", looks=True),
-    Method("agent.identity.get", _READ, "An agent's name, picture and emoji."),
-    Method("chat.send", _WRITE, "Say something in a session; events tell the rest.", _send_scope),
-    Method("chat.startup", _READ, "A session's newest messages, and what a chat offers."),
-    Method("chat.metadata", _READ, "The commands and models that a chat offers."),
-    Method("chat.history", _READ, "A session's newest messages."),
-    Method("chat.message.get", _READ, "One message of a session, whole."),
-    Method("chat.abort", _WRITE, "Stop every run of a session, or one."),
-    Method("chat.inject", _ADMIN, "Put an assistant's message into a session."),
-    Method("runs.list", _READ, "Runs, newest first, from whichever door."),
-    Method("runs.get", _READ, "One run."),
-    Method("runs.follow", _READ, "A run's events from a number on, each once, then live."),
-    Method("runs.abort", _WRITE, "Stop a run."),
-    Method("sessions.list", _READ, "Sessions, the last used first."),
-    Method("sessions.listTranscripts", _READ, "A session's transcripts, old ones too."),
-    Method("sessions.describe", _READ, "One session."),
-    Method("sessions.preview", _READ, "The last messages of several sessions, shortened."),
-    Method("sessions.resolve", _READ, "The canonical key of a key, an id or a label."),
-    Method("sessions.search", _READ, "Messages that hold some words."),
-    Method("sessions.subscribe", _READ, "Be told of every session."),
-    Method("sessions.unsubscribe", _READ, "No longer be told of every session."),
-    Method("sessions.messages.subscribe", _READ, "Be told what happens in one session."),
-    Method("sessions.messages.unsubscribe", _READ, "No longer be told of one session."),
-    Method("sessions.create", _WRITE, "Begin a session, with a first message or without."),
-    Method("sessions.send", _WRITE, "The same as chat.send, by key.", _send_scope),
-    Method("sessions.abort", _WRITE, "Stop the runs of a session."),
-    Method("sessions.patch", _WRITE, "Change a session's settings.", _patch_scope),
-    Method("sessions.reset", _ADMIN, "Start a session over; the old transcript is kept."),
-    Method("sessions.delete", _ADMIN, "Forget a session."),
-    Method("sessions.compact", _ADMIN, "Go on with a session's newest messages alone."),
-    Method("sessions.usage", _READ, "Tokens by session."),
-    Method("agents.list", _READ, "The agents."),
-    Method("agents.create", _ADMIN, "Add an agent to the configuration."),
-    Method("agents.update", _ADMIN, "Change an agent's entry."),
-    Method("agents.delete", _ADMIN, "Take an agent out of the configuration."),
-    Method("agents.files.list", _READ, "The files in an agent's workspace that prompts use."),
-    Method("agents.files.get", _READ, "One of these files."),
-    Method("agents.files.set", _ADMIN, "Write one of these files."),
-    Method("agents.workspace.ensure", _ADMIN, "Make an agent's workspace directory."),
-    Method("models.list", _READ, "The configured models."),
-    Method("models.authStatus", _READ, "How providers are authenticated."),
-    Method("commands.list", _READ, "What can be typed with a slash."),
-    Method("config.get", _READ, "The configuration, secrets hidden."),
-    Method("config.schema", _READ, "The configuration's JSON Schema."),
-    Method("config.schema.lookup", _READ, "What the configuration's schema says of one path."),
-    Method("config.set", _ADMIN, "Replace the configuration file."),
-    Method("config.apply", _ADMIN, "Replace the configuration file and take it over."),
-    Method("config.patch", _ADMIN, "Merge into the configuration file."),
-    Method("status", _READ, "Sessions, agents and runs at a glance."),
-    Method("health", _READ, "Whether every part is fit to serve."),
-    Method("system.info", _READ, "The machine that the Gateway runs on."),
-    Method("diagnostics.lanes", _READ, "How many runs work and wait."),
-    Method("system-presence", _READ, "Who is connected."),
-    Method("system-event", _ADMIN, "Tell of oneself, or of something, to everybody."),
-    Method("last-heartbeat", _READ, "The last heartbeat, null before the first."),
-    Method("set-heartbeats", _ADMIN, "Let heartbeats happen, or not."),
-    Method("wake", _WRITE, "Have the default agent look at something."),
-    Method("logs.tail", _READ, "The newest lines of the log."),
-    Method("usage.status", _READ, "Tokens of the last day and month."),
-    Method("usage.cost", _READ, "Tokens and cost by day."),
-    Method("channels.status", _READ, "The chat channels: none."),
-    Method("gateway.stop", _ADMIN, "Finish what runs, then end the process."),
-    Method("device.pair.list", _PAIRING, "Devices that are paired, or ask to be.", looks=True),
-    Method("device.pair.approve", _PAIRING, "Let a device in."),
-    Method("device.pair.reject", _PAIRING, "Turn a device away."),
-    Method("device.pair.remove", _PAIRING, "Forget a device and close its connections."),
-    Method("device.token.rotate", _PAIRING, "Give a device a new token."),
-    Method("device.token.revoke", _PAIRING, "Take a device's token away."),
-)
-
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (*_IMPLEMENTED, *WITHOUT_MEANING)}
-)
+def _pattern(route: Route) -> re.Pattern[str]:
+    """The paths that a route answers; also those where a variable is empty."""
+    pattern, end = "", 0
+    for found in _VARIABLE.finditer(route.path):
+        inner = ".*" if found["converter"] == "path" else "[^/]*"
+        pattern += re.escape(route.path[end : found.start()]) + inner
+        end = found.end()
+    return re.compile(pattern + re.escape(route.path[end:]), re.DOTALL)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
@@ -16,14 +17,21 @@ from quart import Quart
 
 from ...domain.settings import ListenSettings
 from ..lifecycle import Lifecycle
+from ..memory import give_large_blocks_back
+from ..signals import stop_on_signals
 from . import event_loop
-from .hypercorn import PeerConnections, TimedConfig, Timing
-from .hypercorn import rules as websocket_rules
-from .memory import give_large_blocks_back
-from .signals import stop_on_signals
+from .hypercorn import PeerConnections, ServerConfig, Timing, install
 
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
+TLS_BUFFER = 60 * 1024
+"""Bytes that the system holds of what a TLS client sends. The event loop decrypts all of it in one
+turn: of records with a single byte each the system's usual megabytes would take a second. A client
+100 ms away can still send half a megabyte a second."""
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may run Python before another one gets its turn. The loop's turn comes again
+after each system call, so that with some threads at work it would wait Python's usual 5 ms, times
+the threads, several times for each request."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay untaken before the connection is cut."""
 _LAST_WORDS = 5.0
@@ -51,6 +59,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
     _allow_many_connections()
     give_large_blocks_back()
     _spare_the_log()
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
     def ready(port: int) -> None:
         _spare_the_collector()
@@ -93,7 +102,7 @@ async def serve_until(
     async with AsyncExitStack() as stack:
         for listener in opened:
             stack.callback(listener.close)
-        websocket_rules.install()
+        install()
         _check_certificate(config)
         await lifecycle.start()
         stack.push_async_callback(lifecycle.stop)
@@ -105,7 +114,7 @@ async def serve_until(
         )
 
 
-def _check_certificate(config: TimedConfig) -> None:
+def _check_certificate(config: ServerConfig) -> None:
     """hypercorn loads it once the Gateway has started, and reports less. Raises TlsUnusable."""
     try:
         config.create_ssl_context()
@@ -126,7 +135,7 @@ def open_sockets(listen: ListenSettings) -> Sockets:
     port = listen.port
     for host in listen.hosts:
         try:
-            opened.append(_listen(host, port))
+            opened.append(_listen(host, port, None if listen.tls is None else TLS_BUFFER))
         except OSError as error:
             if not opened:
                 raise PortTaken(
@@ -139,7 +148,7 @@ def open_sockets(listen: ListenSettings) -> Sockets:
     return Sockets([], opened, [])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, receive_buffer: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -150,6 +159,8 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if receive_buffer is not None:  # Connections have it from their listener.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
     except OSError:
@@ -159,9 +170,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def hypercorn_config(listen: ListenSettings) -> TimedConfig:
+def hypercorn_config(listen: ListenSettings) -> ServerConfig:
     """hypercorn's settings, ours where its defaults do not suit long streams."""
-    config = TimedConfig()
+    config = ServerConfig()
     config.backlog = _BACKLOG
     config.keep_alive_timeout = _KEEP_ALIVE
     config.include_server_header = False
@@ -170,7 +181,7 @@ def hypercorn_config(listen: ListenSettings) -> TimedConfig:
     config.accesslog = None
     config.errorlog = _quiet(logging.getLogger("hypercorn.error"))
     if listen.tls is not None:
-        config.ssl_handshake_timeout = websocket_rules.FIRST_REQUEST_SECONDS / 2
+        config.ssl_handshake_timeout = config.first_request_seconds / 2
         config.certfile = listen.tls.cert_path
         config.keyfile = listen.tls.key_path
         config.ca_certs = listen.tls.ca_path

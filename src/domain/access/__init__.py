@@ -4,30 +4,32 @@ from .addresses import ClientAddress, Network, client_address, stands_for_many
 from .authentication import (
     ALL_SCOPES,
     Credential,
+    DeviceCredential,
+    Grant,
     Principal,
     Scope,
-    authenticate,
     authorize,
-    count_failure,
     covers,
-    recognise,
 )
 from .lockout import Lockout, owner_of
+from .shared_secret import SHARED_SECRET, SharedSecret, is_local
 
 __all__ = [
     "ALL_SCOPES",
+    "SHARED_SECRET",
     "ClientAddress",
     "Credential",
+    "DeviceCredential",
+    "Grant",
     "Lockout",
     "Network",
     "Principal",
     "Scope",
-    "authenticate",
+    "SharedSecret",
     "authorize",
     "client_address",
-    "count_failure",
     "covers",
+    "is_local",
     "owner_of",
-    "recognise",
     "stands_for_many",
 ]

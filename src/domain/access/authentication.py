@@ -1,22 +1,14 @@
-"""Who is asking: a credential becomes a Principal with scopes, or is refused."""
+"""Scopes, credentials, and what a credential proves: a Grant, and the Principal that acts by it."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from ..bounded_logs import KIND
-from ..errors import Forbidden, NotLocal, Unauthenticated
-from ..settings import AuthMode, AuthSettings
+from ..errors import Forbidden
 from .addresses import ClientAddress
-from .lockout import Lockout
-
-logger = logging.getLogger(__name__)
 
 
 class Scope(StrEnum):
@@ -43,33 +35,87 @@ _COVERS: Mapping[Scope, frozenset[Scope]] = MappingProxyType(
         Scope.SESSIONS_WRITE: frozenset({Scope.SESSIONS_READ}),
     }
 )
+_FOR_AGENTS = ALL_SCOPES - {Scope.ADMIN, Scope.PAIRING, Scope.TALK_SECRETS}
+"""The scopes that a grant for single agents can hold."""
 
 
 def covers(held: Collection[Scope], scope: Scope) -> bool:
-    """Whether who holds `held` may do what `scope` stands for."""
+    """Whether a holder of `held` may do what `scope` stands for."""
     return scope in held or any(scope in _COVERS.get(one, ()) for one in held)
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What an authenticator lets a client do, for as long as the grant stands.
+
+    A grant that is restricted to `agents` holds none of the scopes that concern the whole Gateway:
+    `operator.admin` becomes the scopes that concern single agents.
+    """
+
+    id: str
+    """Names the credential, unique for its authenticator. It is logged: no secret."""
+    principal: str
+    """The id of the Principal: several grants may be one principal's."""
+    scopes: frozenset[Scope]
+    agents: frozenset[str] | None = None
+    """The ids of the only agents that it is for; None: all agents."""
+    revision: str = ""
+    """Changes when the credential is replaced: what used an earlier revision is ended."""
+    issuer: str = ""
+    """The authenticator's name; the chain sets it."""
+    method: str = ""
+    """How it was proven, for logs and clients; left out, the issuer's name."""
+
+    def __post_init__(self) -> None:
+        if self.agents is not None:
+            admin = Scope.ADMIN in self.scopes
+            scopes = _FOR_AGENTS if admin else self.scopes & _FOR_AGENTS
+            object.__setattr__(self, "scopes", scopes)
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking, once proven. `method` is how: token, password or none."""
+    """The authenticated client of a request or connection. `method`: token, password, none,
+    device-token or the name of an authenticator plugin."""
 
     id: str
     scopes: frozenset[Scope]
     method: str
     address: str = ""
+    agents: frozenset[str] | None = None
+    """The only agents that it may use; None: all agents."""
+    grants: tuple[Grant, ...] = field(default=(), compare=False, repr=False)
+    """All of them have to stand. None for the Gateway's own principals."""
 
     def may(self, scope: Scope) -> bool:
-        """Admin may everything; who may write may read."""
+        """Whether the scopes held cover `scope`."""
         return covers(self.scopes, scope)
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceCredential:
+    """A device that has proven its identity, and the token that it sent, if any.
+
+    `suffices`: the device sent the token as its own, and the token covers the whole request.
+    """
+
+    device_id: str
+    role: str
+    token: str | None = field(default=None, repr=False)
+    suffices: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
-    """What a client brought. `secret` holds the bytes as they came, None when it brought none."""
+    """What a client sent to prove who it is."""
 
     client: ClientAddress
     secret: bytes | None = None
+    """The bytes as sent; None when the client sent no secret."""
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Those of the request or of the upgrade, names in lower case, for authenticators that read
+    others than the secret's."""
+    device: DeviceCredential | None = None
 
     def __repr__(self) -> str:
         shown = "none" if self.secret is None else "***"
@@ -77,87 +123,6 @@ class Credential:
 
 
 def authorize(principal: Principal, scope: Scope) -> None:
-    """The one check of what a Principal may do. Raises Forbidden."""
+    """Raises Forbidden where the principal lacks the scope."""
     if not principal.may(scope):
         raise Forbidden(f"missing scope: {scope}", scope=scope)
-
-
-def authenticate(credential: Credential, settings: AuthSettings, lockout: Lockout) -> Principal:
-    """The Principal that the credential proves.
-
-    Raises Unauthenticated for a missing or wrong credential (a missing one does not count towards
-    the lockout), LockedOut for any credential from an address that is locked out, NotLocal where
-    no authentication is configured and the client is not on this machine.
-    """
-    if settings.mode is not AuthMode.NONE and credential.secret is None:
-        raise Unauthenticated(
-            f"A {settings.mode} is needed: Authorization: Bearer <{settings.mode}>."
-        )
-    principal = recognise(credential, settings, lockout)
-    if principal is None:
-        count_failure(credential.client, settings, lockout, credential.secret)
-        raise Unauthenticated(f"This {settings.mode} is not the Gateway's.")
-    return principal
-
-
-def recognise(credential: Credential, settings: AuthSettings, lockout: Lockout) -> Principal | None:
-    """The Principal that the credential proves; None for a missing or wrong one.
-
-    A wrong one is not counted here: a caller that finds no other proof calls `count_failure`.
-    Raises LockedOut and NotLocal, whatever the credential is.
-    """
-    address = credential.client.address
-    if settings.mode is AuthMode.NONE:
-        _require_local(credential.client)
-        return Principal("anonymous", ALL_SCOPES, settings.mode, address)
-    lockout.check(address)
-    if credential.secret is None or not _matches(credential.secret, settings):
-        return None
-    lockout.succeeded(address)
-    return Principal("operator", ALL_SCOPES, settings.mode, address)
-
-
-def _matches(presented: bytes, settings: AuthSettings) -> bool:
-    expected = settings.secret.reveal() if settings.secret is not None else ""
-    if not expected:
-        return False  # Nobody gets in by bringing nothing.
-    return hmac.compare_digest(
-        hashlib.sha256(presented).digest(),
-        hashlib.sha256(expected.encode("utf-8", "surrogatepass")).digest(),
-    )
-
-
-def _require_local(client: ClientAddress) -> None:
-    """Raises NotLocal. A proxy on this machine connects from loopback, whoever its client is."""
-    if client.is_local and not client.is_forwarded:
-        return
-    cause = "the request has forwarding headers, so a proxy passed it on"
-    if not client.is_forwarded:
-        cause = f"the request came from {client.address}"
-    raise NotLocal(
-        "Without authentication (gateway.auth.mode `none`) only programs on the Gateway's own "
-        f"machine are served, and {cause}. Set gateway.auth.mode to `token` or `password`, and "
-        "send that secret as `Authorization: Bearer <secret>`."
-    )
-
-
-def count_failure(
-    client: ClientAddress, settings: AuthSettings, lockout: Lockout, *secrets: bytes | None
-) -> None:
-    """Count the wrong `secrets` of one attempt towards the lockout of the client's address."""
-    locked = lockout.failed(client.address, settings.lockout, secrets)
-    if client.forwarded_by_stranger and client.is_loopback:
-        logger.warning(
-            "a wrong credential came from loopback with forwarding headers: if a reverse proxy "
-            "runs here, list it in gateway.trustedProxies, or one guesser locks out everybody",
-            extra={"client": client.address, KIND: "credentials without a trusted proxy"},
-        )
-    if locked:
-        logger.warning(
-            "too many wrong credentials: the address is locked out",
-            extra={
-                "client": client.address,
-                "seconds": settings.lockout.duration,
-                KIND: "lockouts",
-            },
-        )

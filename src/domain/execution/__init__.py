@@ -1,13 +1,13 @@
-"""Execution of Runs: lanes, the dispatcher, the native agent loop and recovery."""
+"""Execution of Runs: the executor, the native agent loop, and recovery."""
 
-from .dispatcher import LocalDispatcher
-from .lanes import Lanes
-from .loop import AgentLoop
-from .recovery import recover
+from .executor import Executor
+from .generations import Generations
+from .loop import TurnLoop
+from .router import ModelRouter
 
 __all__ = [
-    "AgentLoop",
-    "Lanes",
-    "LocalDispatcher",
-    "recover",
+    "Executor",
+    "Generations",
+    "ModelRouter",
+    "TurnLoop",
 ]

@@ -1,4 +1,4 @@
-"""A Run that has no terminal event yet, its timers, and the event that it ends with."""
+"""A Run that this process executes, its timers, and the event that it ends with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVarTuple
 
 from ..errors import GatewayError
-from ..runs import Aborted, Failed, Finished, Run, RunEvent, failed_event
-from .lanes import Place
+from ..runs import Aborted, Claim, Failed, Inbox, RunSpec, failed_event
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +21,16 @@ Ts = TypeVarTuple("Ts")
 class LiveRun:
     """`task` executes the Run. Another task is a task that was abandoned: it may do nothing."""
 
-    run: Run
-    place: Place
-    on_end: Callable[[], None] | None = None
-    task: asyncio.Task[Finished] | None = None
+    claim: Claim
+    spec: RunSpec
+    inbox: Inbox
+    runner: str = ""
+    """The name of its agent's runner."""
+    task: asyncio.Task[None] | None = None
     stopping: Aborted | Failed | None = None
     """The terminal event of a Run that is being stopped."""
     committing: bool = False
     """Its turn is being stored: it can no longer be stopped."""
-    ended: asyncio.Event | None = None
-    """Made for the first caller that waits for the end."""
     _timer: asyncio.TimerHandle | None = None
 
     def set_timer(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> None:
@@ -47,15 +46,10 @@ class LiveRun:
             self._timer = None
 
 
-def terminal_event(live: LiveRun, task: asyncio.Task[Finished]) -> RunEvent:
-    """The one event that the Run ends with, once its task has ended."""
-    if task.cancelled():
-        return live.stopping or Aborted("The run was cancelled.")
-    error = task.exception()
-    if error is None:
-        return task.result()
+def failure_event(live: LiveRun, error: Exception) -> Aborted | Failed:
+    """The event that a Run ends with whose execution has raised `error`."""
     if not isinstance(error, GatewayError):
-        logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.run.id})
+        logger.error("a run failed unexpectedly", exc_info=error, extra={"run": live.spec.id})
     if live.stopping is not None:
         return live.stopping  # The error is only how the runner stopped.
     if isinstance(error, GatewayError):

@@ -1,218 +1,64 @@
-"""The native AgentRunner: one turn against the agent's model, or the fallbacks behind it."""
+"""The native AgentRunner: a turn as steps, each a model call, until the answer."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import assert_never
+from dataclasses import replace
 
-from ..errors import FailureKind, ModelFailed
-from ..messages import Message, Part, Reasoning, Role, Text, text_message
-from ..models import (
-    Cooldowns,
-    ModelEvent,
-    ModelFinished,
-    ModelRequest,
-    ModelTarget,
-    ReasoningDelta,
-    TextDelta,
-    ToolCallDelta,
-    Usage,
-)
-from ..ports import ModelClient, Transcript
-from ..runs import CONTENT, Answered, Run, RunnerEvent
-from ..sessions import estimate, estimate_all, fitting, newest_that_fit, repaired
+from ..errors import RunFailed
+from ..messages import Message, Role, text_message
+from ..ports import RunContext
+from ..runs import Answered, CallModel, Finish, Journal, RunnerEvent, next_action
+from ..sessions import Transcript
+from .router import ModelAnswer, ModelRouter, Prompt
 
-logger = logging.getLogger(__name__)
-content_log = logging.getLogger(CONTENT)
-
-# What a provider says of these may repeat parts of the conversation; it goes to the content log.
-_MAY_QUOTE = frozenset(
-    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_TOO_LONG, FailureKind.BAD_RESPONSE}
-)
-_LIMIT_PARAMS = ("max_completion_tokens", "max_tokens")
+_MAX_STEPS = 50
+"""Model calls of one Run that may lead to further ones."""
 
 
-class AgentLoop:
-    """Answers with the agent's models, in order, until one gives its first token.
+class TurnLoop:
+    """Does what `next_action` says, from the journal of the Run, until the answer is there."""
 
-    After the first token there is no way back: a failure then is the run's failure. `clients` are
-    by the name of their API.
-    """
+    def __init__(self, router: ModelRouter) -> None:
+        self._router = router
 
-    def __init__(self, *, clients: Mapping[str, ModelClient], cooldowns: Cooldowns) -> None:
-        self._clients = clients
-        self._cooldowns = cooldowns
+    def history_budget(self, context: RunContext) -> int:
+        prompt = _prompt(context, Transcript(), context.spec.messages)
+        size = prompt.size
+        return max((prompt.room(target, size) for target in prompt.models), default=0)
 
-    def history_budget(self, run: Run) -> int:
-        own = _question(run)
-        return max((_room(target, run, own) for target in run.agent.models), default=0)
-
-    async def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        failures: dict[str, ModelFailed] = {}
-        for target in self._cooldowns.order(run.agent.models):
-            attempt = _Attempt()
-            try:
-                async with aclosing(self._try(target, run, transcript, attempt)) as events:
-                    async for told in events:
-                        if attempt.answered:
-                            # Before it is told: who has the answer closes the stream.
-                            self._cooldowns.succeeded(target)
-                        yield told
-            except ModelFailed as failure:
-                self._note(run, target, failure)
-                failures[target.ref] = failure
-                if attempt.spoke or failure.kind is FailureKind.BAD_REQUEST:
-                    raise
-            else:
-                return
-        raise _all_failed(run, failures)
-
-    async def _try(
-        self, target: ModelTarget, run: Run, transcript: Transcript, attempt: _Attempt
-    ) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        """One candidate. A history that turns out too long is halved, at last left out."""
-        history = transcript.messages
-        if history:
-            room = _room(target, run, _question(run))
-            history = fitting(transcript, room, len(history)).messages
-        while True:
-            messages = (*_system(run), *repaired((*history, *run.messages)))
-            request = ModelRequest(target, messages, run.params)
-            try:
-                async with aclosing(self._clients[target.provider.api].stream(request)) as answer:
-                    async for events in answer:
-                        if told := attempt.hear(events, request):
-                            yield told
-                        if attempt.called:
-                            raise _unasked_call(target)
-            except ModelFailed as failure:
-                if failure.kind is not FailureKind.CONTEXT_TOO_LONG or not history or attempt.spoke:
-                    raise
-                history = newest_that_fit(history, estimate_all(history) // 2)
-            else:
-                return
-
-    def _note(self, run: Run, target: ModelTarget, failure: ModelFailed) -> None:
-        self._cooldowns.failed(target, failure)
-        facts = {
-            "run": run.id,
-            "agent": run.agent.id,
-            "model": target.ref,
-            "kind": failure.kind.value,
-            "status": failure.status,
-            "reason": failure.reason,
-        }
-        if failure.detail and failure.kind not in _MAY_QUOTE:
-            facts["detail"] = failure.detail
-        logger.warning("model call failed", extra=facts)
-        said = {"run": run.id, "said": failure.message, "detail": failure.detail}
-        content_log.info("what the provider said", extra=said)
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """What one candidate has said so far."""
-
-    text: list[str] = field(default_factory=list)
-    reasoning: list[str] = field(default_factory=list)
-    called: bool = False
-    """It called a tool."""
-    answered: bool = False
-
-    @property
-    def spoke(self) -> bool:
-        return bool(self.text or self.reasoning)
-
-    def hear(self, events: Sequence[ModelEvent], request: ModelRequest) -> list[RunnerEvent]:
-        """What is to be told of the events; nothing behind a tool's call."""
-        told: list[RunnerEvent] = []
-        for event in events:
-            match event:
-                case TextDelta():
-                    if event.text:  # Else no token yet: a fallback may still take over.
-                        self.text.append(event.text)
-                        told.append(event)
-                case ReasoningDelta():
-                    if event.text:
-                        self.reasoning.append(event.text)
-                        told.append(event)
-                case ToolCallDelta():
-                    self.called = True
+    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+        journal = Journal(context.spec.messages)
+        while isinstance(action := next_action(journal, max_steps=_MAX_STEPS), CallModel):
+            prompt = _prompt(context, context.transcript, journal.messages)
+            async with aclosing(self._router.call(prompt)) as batches:
+                async for batch in batches:
+                    last = batch[-1]
+                    if not isinstance(last, ModelAnswer):
+                        yield batch  # type: ignore[misc]  # Deltas: only the last is none.
+                        continue
+                    journal = replace(journal, answer=last.message)
+                    answered = Answered((last.message,), last.stop, last.usage, last.model)
+                    # Within the call: to close it may take longer than the answer should wait.
+                    yield [*batch[:-1], answered]  # type: ignore[list-item]
                     break
-                case ModelFinished(stop=stop, usage=usage):
-                    answer = self.message()
-                    counted = usage or _estimated(request, answer)
-                    told.append(Answered((answer,), stop, counted, request.target.ref))
-                    self.answered = True
-                    break  # Nothing may come behind it.
-                case _:
-                    assert_never(event)
-        return told
-
-    def message(self) -> Message:
-        parts: list[Part] = []
-        if self.reasoning:
-            parts.append(Reasoning("".join(self.reasoning)))
-        parts.append(Text("".join(self.text)))
-        return Message(Role.ASSISTANT, tuple(parts))
+            if journal.answer is None:
+                return  # The call ended without an answer, and so does this turn.
+        if not isinstance(action, Finish):
+            raise RunFailed(f"The native runner cannot do this step: {action}.")
 
 
-def _system(run: Run) -> tuple[Message, ...]:
+def _prompt(context: RunContext, history: Transcript, messages: tuple[Message, ...]) -> Prompt:
+    spec, agent = context.spec, context.agent
+    return Prompt(spec.id, agent.id, agent.models, _system(context), history, messages, spec.params)
+
+
+def _system(context: RunContext) -> tuple[Message, ...]:
     """The agent's instructions first, then the request's own layer, as one system message.
 
     One, because many chat templates accept a single system message at the start only.
     """
-    layers = [run.agent.instructions, *(message.text for message in run.instructions)]
+    layers = [context.agent.instructions, *(message.text for message in context.spec.instructions)]
     text = "\n\n".join(layer for layer in layers if layer.strip())
     return (text_message(Role.SYSTEM, text),) if text else ()
-
-
-def _question(run: Run) -> int:
-    """Tokens that the call takes whatever happens: system messages and the request's own."""
-    return estimate_all(_system(run)) + estimate_all(run.messages)
-
-
-def _room(target: ModelTarget, run: Run, own: int) -> int:
-    """Tokens left for history in the target's window, once question and answer have theirs."""
-    return max(0, target.context_window - _answer_tokens(target, run) - own)
-
-
-def _answer_tokens(target: ModelTarget, run: Run) -> int:
-    for name in _LIMIT_PARAMS:
-        asked = run.params.get(name)
-        if isinstance(asked, int):
-            return min(asked, target.context_window)
-    return min(target.max_tokens, target.context_window // 2)
-
-
-def _unasked_call(target: ModelTarget) -> ModelFailed:
-    return ModelFailed(
-        FailureKind.BAD_RESPONSE,
-        f"The model {target.ref} called a tool, but none was offered to it.",
-    )
-
-
-def _estimated(request: ModelRequest, answer: Message) -> Usage:
-    return Usage(estimate_all(request.messages), estimate(answer), estimated=True)
-
-
-def _all_failed(run: Run, failures: Mapping[str, ModelFailed]) -> ModelFailed:
-    """The failure to tell of: the primary model's, with the others' named."""
-    if not failures:
-        return ModelFailed(FailureKind.BAD_RESPONSE, f"The agent {run.agent.id!r} has no model.")
-    primary = failures[run.agent.models[0].ref]
-    if len(failures) == 1:
-        return primary
-    told = " | ".join(
-        f"{ref}: {failure.message} ({failure.kind})" for ref, failure in failures.items()
-    )
-    return ModelFailed(
-        primary.kind,
-        f"All models failed ({len(failures)}): {told}",
-        status=primary.status,
-        retry_after=primary.retry_after,
-        param=primary.param,
-    )

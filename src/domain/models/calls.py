@@ -1,4 +1,4 @@
-"""One call of a model: what is asked, and what comes back piece by piece."""
+"""One call of a model: the request and the events of the answer."""
 
 from __future__ import annotations
 

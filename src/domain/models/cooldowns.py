@@ -48,7 +48,7 @@ class Cooldowns:
         self._cooling.move_to_end(_key(target))
         now = self._now()
         if now >= cooldown.until:
-            # Runs that fail side by side tell of one outage, not of many in a row.
+            # Concurrent failures are one outage, not several in a row.
             cooldown.failures += 1
         cooldown.until = max(cooldown.until, now + _duration(failure, cooldown.failures))
         while len(self._cooling) > _KEPT:

@@ -1,21 +1,43 @@
-"""Where paired devices are kept."""
+"""What proves who a client is, and where paired devices are kept."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from ..access import Credential, Grant
 from ..access.devices import DeviceState
+
+
+class Authenticator(Protocol):
+    """One way for a client to prove who it is; the Gateway asks a chain of them in order."""
+
+    async def authenticate(self, credential: Credential) -> Grant | None:
+        """The grant that the credential proves; None where it proves nothing here, also for a wrong
+        secret, so that the next authenticator is asked.
+
+        Called for every request, before anything else is known of the client. A secret that can
+        be guessed has to be `credential.secret`: that one counts towards the lockout.
+        """
+        ...
+
+    def stands(self, grant: Grant) -> bool:
+        """Whether a grant of this authenticator is still in force, in that revision.
+
+        Called often, also for each message of a connection: it answers from memory. A connection
+        or stream whose grant no longer stands is ended within seconds.
+        """
+        ...
 
 
 class DeviceBook(Protocol):
     """Where devices are kept: few of them, always read and written together."""
 
     async def load(self) -> DeviceState:
-        """What was saved last; nothing where nothing was. Raises StoreFailed for what cannot be
-        read or understood, and then leaves it as it is."""
+        """What was saved last; an empty state where nothing was saved. Raises StoreFailed for
+        content that cannot be read, and does not change it."""
         ...
 
     async def save(self, state: DeviceState) -> None:
-        """Replace what is kept, all or nothing. Returns when it is durable: it survives
-        `kill -9`. Raises StoreFailed, and then what was kept before is kept still."""
+        """Replace the content, all or nothing. Returns when it is durable: it survives
+        `kill -9`. Raises StoreFailed, and then the former content is unchanged."""
         ...

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..runs import Run, RunnerEvent
+from ..agents import Agent
+from ..runs import Inbox, RunnerEvent, RunSpec
 from ..sessions import Transcript
+
+NOTHING_SAID = Transcript()
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What a runner works with: the Run, its Agent, and what was said before."""
+
+    spec: RunSpec
+    agent: Agent
+    transcript: Transcript = NOTHING_SAID
+    signals: Inbox = field(default_factory=Inbox)
+    """What reaches the Run from outside while it goes on."""
 
 
 class AgentRunner(Protocol):
     """Makes an Agent answer."""
 
-    def run(self, run: Run, transcript: Transcript) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        """Answer `run.messages`; the last event is Answered, unless a GatewayError is raised.
+    def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+        """Answer the messages; the last event is Answered, unless a GatewayError is raised, or
+        Waiting where only a signal lets the Run go on: then the next attempt answers.
 
         Events that came together are told together, one at least; none is held back for another.
 
-        `transcript` holds what came before and is not repeated in the answer. Closing the stream
-        stops the work. `run.messages` are never cut; history may be.
+        `context.transcript` holds what came before and is not repeated in the answer. Closing the
+        stream stops the work. The Run's messages are never cut; history may be.
         """
         ...
 
-    def history_budget(self, run: Run) -> int:
+    def history_budget(self, context: RunContext) -> int:
         """How many tokens of history (as `history.estimate` counts) this run can make use of."""
         ...

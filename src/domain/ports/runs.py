@@ -1,17 +1,32 @@
-"""The events of Runs, and what executes Runs."""
+"""Where Runs wait, what happens in them, and how a Run is reached wherever it lives."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..runs import EventBatch, Run, RunEvent, RunPage, RunQuery, RunRecord
+from ..messages import Message
+from ..runs import (
+    Aborted,
+    Claim,
+    EventBatch,
+    Failed,
+    Finished,
+    RunEvent,
+    RunPage,
+    RunQuery,
+    RunRecord,
+    RunSpec,
+    Signal,
+    Submission,
+    Waiting,
+)
 from ..sessions import SessionKey
 
 T = TypeVar("T")
 
 
-class RunLog(Protocol):
+class RunEvents(Protocol):
     """The events of Runs, append-only and numbered from 1 in each. Bounded, and it expires.
 
     Events are kept, where the adapter keeps anything, a moment after they were added, many at a
@@ -19,26 +34,13 @@ class RunLog(Protocol):
     """
 
     async def start(self) -> None:
-        """Make ready. Runs of an earlier process that have no end are told by `unfinished`."""
+        """Make ready."""
         ...
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
-        """Keep the record, unless one of its id is kept: then that one is returned as it stands
-        now, and nothing has changed. None: the id is the caller's, and on the disk; `open` or
-        `release` follows. Of callers at the same time exactly one gets None."""
-        ...
-
-    async def release(self, run_id: str) -> None:
-        """Take back a reservation whose Run was not begun."""
-        ...
-
-    def open(self, record: RunRecord) -> None:
-        """Begin the log of a Run, reserved or not. ValueError when it has one already."""
-        ...
-
-    def append(self, run_id: str, *events: RunEvent) -> int:
-        """Add events, all or none, and tell the number of the last. Never waits for a follower or
-        for the disk. After a terminal event nothing can be added: RuntimeError."""
+    async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
+        """Add events, all or none, and return the number of the last. Terminal events, and those
+        that let the Run wait, are the queue's to add. Raises LeaseLost where the claim's owner and
+        attempt are not the Run's; nothing was added then."""
         ...
 
     def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
@@ -46,9 +48,8 @@ class RunLog(Protocol):
         it ends behind the terminal event. What is there is told together, though never very much
         at once. Who waits for more may give that up and wait again; nothing need be closed.
 
-        Of Runs that this process holds in memory, and without waiting for the disk. Raises
-        UnknownRun, and EventsExpired when events that were asked for are no longer kept (a
-        follower that fell too far behind)."""
+        May be ahead of what is kept. Raises UnknownRun, and EventsExpired when events that were
+        asked for are no longer kept (a follower that fell too far behind)."""
         ...
 
     def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
@@ -57,16 +58,16 @@ class RunLog(Protocol):
         also after `kill -9`."""
         ...
 
+    async def ended(self, run_id: str) -> None:
+        """Return once the Run has its terminal event; at once where no Run of that id goes on."""
+        ...
+
     async def find(self, run_id: str) -> RunRecord | None:
         """What is known of a Run; None when it is not known (any more)."""
         ...
 
     async def list(self, query: RunQuery) -> RunPage:
         """Runs, newest first. Raises InvalidRequest (`param` cursor) for a cursor that is none."""
-        ...
-
-    async def unfinished(self) -> tuple[RunRecord, ...]:
-        """Runs of an earlier process without a terminal event; `append` can still end them."""
         ...
 
     def trouble(self) -> str | None:
@@ -79,31 +80,86 @@ class RunLog(Protocol):
         ...
 
 
-class RunDispatcher(Protocol):
-    """Gets each Run executed once, in the order of its Session."""
+class Worker(Protocol):
+    """What executes Runs in this process. A RunQueue calls it, and none of the calls waits."""
 
-    def dispatch(
-        self, run: Run, *, fingerprint: str = "", on_end: Callable[[], None] | None = None
-    ) -> None:
-        """Take the Run. Raises SessionBusy, GatewayBusy or ShuttingDown, and then has not taken
-        it. Returns at once; what happens is told in the RunLog. `on_end` is called once the Run,
-        if it was taken, has ended."""
+    def take(self, claim: Claim) -> None:
+        """Execute the Run, then `finish` it or let it `wait`."""
         ...
 
     def abort(self, run_id: str, reason: str) -> bool:
-        """Stop the Run, queued or running. False when there is nothing (left) to stop."""
+        """Stop a Run that was taken. False when it is ending already."""
         ...
 
-    def live(self, key: SessionKey | None = None) -> tuple[Run, ...]:
-        """The Runs without a terminal event, of a Session or all, in the order they came."""
+    def deliver(self, run_id: str, signal: Signal) -> None:
+        """A signal for a Run that was taken."""
         ...
 
-    async def ended(self, run_id: str) -> None:
-        """Return once the Run has its terminal event; at once where this process has no such
-        Run."""
+
+class RunQueue(Protocol):
+    """Runs until they end: accepted, in the order of their Sessions, each executed by one owner.
+
+    A claim is a lease. An owner that does not renew it in time has lost it, and the Run is handed
+    to another owner with the next attempt; what the earlier owner still does is refused.
+    """
+
+    async def enqueue(
+        self,
+        spec: RunSpec,
+        *,
+        fingerprint: str = "",
+        once: bool = False,
+        on_release: Callable[[], None] | None = None,
+    ) -> Submission:
+        """Accept the Run, in one step. Raises SessionBusy, GatewayBusy or ShuttingDown, and then
+        nothing has happened.
+
+        `once`: where a Run of that id is known, that one is returned and nothing changes; of
+        callers at the same time exactly one begins a Run. Otherwise a known id is a ValueError.
+        `on_release` is called when this process no longer holds an accepted Run.
+        """
         ...
 
-    async def change(
+    def serve(self, owner: str, worker: Worker) -> None:
+        """Hand claims to the worker from now on, as Runs come to their turn."""
+        ...
+
+    def withdraw(self, owner: str) -> None:
+        """Hand no further claims to that owner; those that it has stay its own."""
+        ...
+
+    async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Extend the leases of these claims, which the owner really holds, and return those that
+        it has lost. An owner whose lease has expired gets no claims until it renews, be it
+        nothing."""
+        ...
+
+    async def finish(self, claim: Claim, ending: Finished | Failed | Aborted) -> None:
+        """End the Run with its terminal event. Raises LeaseLost."""
+        ...
+
+    async def wait(self, claim: Claim, waiting: Waiting, *, signals_read: int) -> None:
+        """Let the Run wait for a signal: its lane and its slot are free. With a signal that the
+        attempt has not read, the Run is queued again at once. Raises LeaseLost."""
+        ...
+
+    async def release(self, claim: Claim) -> None:
+        """Hand a Run back that was not begun: another owner gets it. Raises LeaseLost."""
+        ...
+
+    async def unfinished(
+        self, key: SessionKey | None = None, *, waiting: bool = True
+    ) -> tuple[RunSpec, ...]:
+        """The Runs without a terminal event, of a Session or all, in the order they came.
+        `waiting`: with those that wait for a signal."""
+        ...
+
+    async def expired(self, owner: str) -> tuple[Claim, ...]:
+        """Claims of Runs that dead processes left, whose leases have expired, for the owner to
+        end: nothing of their messages is kept."""
+        ...
+
+    async def exclusive(
         self,
         key: SessionKey,
         work: Callable[[], Coroutine[Any, Any, T]],
@@ -112,7 +168,7 @@ class RunDispatcher(Protocol):
         stop: str | None = None,
     ) -> T:
         """Do `work`, which changes the Session's transcript, in the order of its Runs: behind the
-        Runs that were dispatched before, ahead of the later ones, and beside none of them.
+        Runs that were accepted before, ahead of the later ones, and beside none of them.
 
         `stop`: first stop those before, for that reason. Work that has begun is done to its end,
         also when the caller is cancelled, and only then does the next Run begin. Raises
@@ -120,7 +176,27 @@ class RunDispatcher(Protocol):
         """
         ...
 
-    async def drain(self, grace: float) -> None:
-        """Take no more Runs, let those there finish for `grace` seconds, abort the rest. Runs
-        whose runners do not stop are not waited for."""
+    def refuse(self) -> None:
+        """Accept no more Runs from this process: ShuttingDown."""
+        ...
+
+    async def idle(self) -> None:
+        """Return once no Run is queued or executed. Runs that wait for a signal do not count."""
+        ...
+
+
+class RunSignals(Protocol):
+    """Reaches a Run wherever it lives: queued, executed by any owner, or waiting."""
+
+    async def abort(self, run_id: str, reason: str) -> bool:
+        """Stop the Run. False when there is nothing (left) to stop."""
+        ...
+
+    async def resolve(self, run_id: str, approval_id: str, decision: str) -> bool:
+        """Tell the Run what was decided. A waiting Run is queued again. False when it has ended."""
+        ...
+
+    async def inject(self, run_id: str, message: Message) -> bool:
+        """Give the Run a message while it goes on. A waiting Run is queued again. False when it has
+        ended."""
         ...

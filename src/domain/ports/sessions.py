@@ -160,7 +160,8 @@ class SessionCatalog(Protocol):
         session_id: str | None = None,
     ) -> tuple[KeptMessage, ...]:
         """The newest messages of a transcript (the current one without `session_id`), at most
-        `limit` of those numbered below `before`, oldest first. Empty for a Session that is not
+        `limit` of those numbered below `before`, oldest first. Fewer where these are large
+        already; the oldest of them says whether more precede. Empty for a Session that is not
         there."""
         ...
 

@@ -1,4 +1,4 @@
-"""A Run, what it is asked, and the events that tell what happened in it."""
+"""The events of a Run. `kinds` has their names, versions and stored forms."""
 
 from __future__ import annotations
 
@@ -34,6 +34,27 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The Run waits for a signal, without a task, a slot or its place in its Session.
+
+    `what` is for a person. Of an approval: its id, and when it expires in Unix seconds.
+    """
+
+    what: str
+    approval_id: str | None = None
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Another attempt goes on. The last `void` events before this one do not count any more."""
+
+    attempt: int
+    void: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Terminal: the answer is complete and the turn is committed. `model` is `provider/model`."""
 
@@ -60,9 +81,20 @@ class Aborted:
     reason: str
 
 
-RunEvent = Started | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An event of a kind or version that only a newer process knows. It is counted and passed over:
+    no reader fails because of it. `head` is its stored name and version."""
+
+    head: str
 
 
+RunEvent = (
+    Started | TextDelta | ReasoningDelta | Waiting | Resumed | Finished | Failed | Aborted | Unknown
+)
+
+
+Ending = Finished | Failed | Aborted
 TERMINAL = (Finished, Failed, Aborted)
 
 
@@ -109,18 +141,18 @@ class Answered:
     model: str
 
 
-RunnerEvent = TextDelta | ReasoningDelta | Answered
+RunnerEvent = TextDelta | ReasoningDelta | Waiting | Answered
 
 
 def failed_event(error: GatewayError) -> Failed:
-    """The event that tells of `error`."""
+    """The event for `error`."""
     kind = error.kind if isinstance(error, ModelFailed) else None
     param = getattr(error, "param", None)
     return Failed(error.code, error.message, kind, error.retry_after, param)
 
 
 def error_of(event: Failed | Aborted) -> GatewayError:
-    """The error that `event` tells of, for transports that answer with errors."""
+    """The error for `event`, for transports that answer with errors."""
     match event:
         case Aborted(reason=reason):
             return RunAborted(reason)
@@ -130,12 +162,12 @@ def error_of(event: Failed | Aborted) -> GatewayError:
             )
         case Failed(code=code) if invalid := _REQUEST_AT_FAULT.get(code):
             return invalid(event.message, param=event.param)
-        case _:
+        case Failed():
             error = _GATEWAY_AT_FAULT.get(event.code, RunFailed)
             return error(event.message, retry_after=event.retry_after)
 
 
-# Not every error: a runner's own Unauthenticated, say, tells nothing of the client's credential.
+# Not every error: a runner's own Unauthenticated, say, is not about the client's credential.
 _REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
     {error.code: error for error in (InvalidRequest, SendBlocked, Unsupported, UnknownAgent)}
 )

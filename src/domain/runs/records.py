@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from ..errors import RunInterrupted
+from ..models import ReasoningDelta, TextDelta
 from ..sessions import SessionKey
-from .events import Aborted, Failed, Finished, RunEvent, Started
-from .spec import OnLeave, Run
+from .events import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
+from .spec import OnLeave, RunSpec
 
 
 class RunStatus(StrEnum):
@@ -16,6 +18,8 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    WAITING = "waiting"
+    """For a signal, such as a decision about an approval."""
     FINISHED = "finished"
     FAILED = "failed"
     ABORTED = "aborted"
@@ -24,7 +28,7 @@ class RunStatus(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,12 @@ class RunRecord:
     started_at: float | None = None
     ended_at: float | None = None
     last_seq: int = 0
+    owner: str = ""
+    """Who executes it, or did last: an executor in one process."""
+    attempt: int = 0
+    """How many times it was begun."""
+    lease_until: float | None = None
+    """When the owner loses it, unless it renews its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +77,27 @@ class RunPage:
     next_cursor: str | None = None
 
 
-def record_of(run: Run, *, fingerprint: str = "") -> RunRecord:
+def record_of(spec: RunSpec, *, fingerprint: str = "") -> RunRecord:
     """The record that a Run begins with."""
     return RunRecord(
-        id=run.id,
-        session_key=run.session_key,
-        agent_id=run.agent.id,
-        principal_id=run.principal_id,
-        source=run.source,
-        on_leave=run.on_leave,
+        id=spec.id,
+        session_key=spec.session_key,
+        agent_id=spec.agent_id,
+        principal_id=spec.principal_id,
+        source=spec.source,
+        on_leave=spec.on_leave,
         fingerprint=fingerprint,
-        accepted_at=run.accepted_at,
+        accepted_at=spec.accepted_at,
     )
 
 
 def status_after(event: RunEvent) -> RunStatus | None:
     """The status that an event brings a Run to; None where it changes nothing."""
     match event:
-        case Started():
+        case Started() | Resumed():
             return RunStatus.RUNNING
+        case Waiting():
+            return RunStatus.WAITING
         case Finished():
             return RunStatus.FINISHED
         case Aborted():
@@ -94,5 +106,7 @@ def status_after(event: RunEvent) -> RunStatus | None:
             return RunStatus.INTERRUPTED
         case Failed():
             return RunStatus.FAILED
-        case _:
+        case TextDelta() | ReasoningDelta() | Unknown():
             return None
+        case _:
+            assert_never(event)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ..agents import Agent
 from ..messages import Message
 from ..sessions import SessionKey
 
@@ -48,21 +47,26 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One turn, accepted. Plain data: whoever executes it needs nothing from who accepted it."""
+class RunSpec:
+    """A Run that was accepted: plain data without secrets, which can be stored and executed by
+    another process. What a process makes of it is an `Execution`."""
 
     id: str
-    agent: Agent
+    agent_id: str
     session_key: SessionKey
     principal_id: str
     messages: tuple[Message, ...]
     """The conversation as sent, without system messages."""
+    generation: str = ""
+    """The configuration that accepted the Run: `Settings.generation`."""
     instructions: tuple[Message, ...] = ()
     """The request's system messages: a layer after the agent's own instructions."""
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
     accepted_at: float = 0.0
     """Unix time in seconds."""
+    timeout: float | None = None
+    """Seconds that the client allows, which shorten the agent's limit and never lengthen it."""
     one_off: bool = False
     """The session key was made for this request alone."""
     source: str = "openai"

@@ -1,7 +1,18 @@
 """The application services that transports call."""
 
+from .access import CHANGED, CHECK_SECONDS, Access
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Gateway
 from .sessions import SessionService
 
-__all__ = ["EXPIRY_SECONDS", "MAX_RUNS_LISTED", "Devices", "Events", "Gateway", "SessionService"]
+__all__ = [
+    "CHANGED",
+    "CHECK_SECONDS",
+    "EXPIRY_SECONDS",
+    "MAX_RUNS_LISTED",
+    "Access",
+    "Devices",
+    "Events",
+    "Gateway",
+    "SessionService",
+]

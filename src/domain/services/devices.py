@@ -15,7 +15,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
-from ..access import Principal, Scope, authorize
+from ..access import Credential, Grant, Principal, Scope, authorize
 from ..access.devices import (
     Change,
     Claim,
@@ -33,6 +33,7 @@ from ..access.devices import (
     PairingResolved,
     PendingPairing,
     Proof,
+    Role,
     TokenRevoked,
     TokenRotated,
     VerifySignature,
@@ -41,13 +42,13 @@ from ..access.devices import (
     device_of,
     entered,
     expired,
+    grant_of,
     holder,
     suffices,
 )
 from ..access.devices import decisions as decisions
 from ..concurrency import shielded
-from ..ports import Clock
-from ..ports.access import DeviceBook as DeviceBook
+from ..ports import Clock, DeviceBook
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def random_token() -> str:
 
 
 class Devices:
-    """Keeps the book of devices. `open` comes first."""
+    """Keeps the book of devices, and is an Authenticator for their tokens. `open` comes first."""
 
     def __init__(
         self,
@@ -126,11 +127,29 @@ class Devices:
         """Whether the device may have all it asks for by that token alone."""
         return suffices(self._state.paired.get(visitor.device_id), visitor, token)
 
-    def is_paired(self, device_id: str, role: str) -> bool:
-        """Whether the device is let in, in that role, now."""
+    async def authenticate(self, credential: Credential) -> Grant | None:
+        """What a device is granted in the role of the token that it sent. The device has proven its
+        identity; `enter` then admits it, in the role and with the scopes that it asks for."""
+        claimed = credential.device
+        if claimed is None or claimed.token is None:
+            return None
+        device = self._state.paired.get(claimed.device_id)
+        token = holder(device, claimed.token)
+        return None if device is None or token is None else grant_of(device, token)
+
+    def grant(self, device_id: str, role: Role) -> Grant | None:
+        """What the device is granted in that role now."""
         device = self._state.paired.get(device_id)
-        tokens = () if device is None else device.tokens.values()
-        return any(one.role == role and one.revoked_at is None for one in tokens)
+        token = None if device is None else device.tokens.get(role)
+        if device is None or token is None or token.revoked_at is not None:
+            return None
+        return grant_of(device, token)
+
+    def stands(self, grant: Grant) -> bool:
+        """Whether the device is paired, and its token neither rotated nor revoked since."""
+        _, device_id, role = grant.id.split(":")
+        current = self.grant(device_id, Role(role))
+        return current is not None and current.revision == grant.revision
 
     async def enter(self, visitor: Visitor, *, token: str | None, silent: bool = False) -> Entry:
         """Let a device in that has proven itself.

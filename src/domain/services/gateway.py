@@ -1,54 +1,58 @@
-"""The Gateway: the one source that transports call."""
+"""The Gateway: the service that every transport calls."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
-from ..access import (
-    ClientAddress,
-    Credential,
-    Lockout,
-    Principal,
-    Scope,
-    authenticate,
-    authorize,
-    count_failure,
-    recognise,
-)
+from ..access import Credential, Principal, Scope, authorize
 from ..agents import Agent
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..concurrency import image_bytes, off_loop, shielded
-from ..errors import UnknownRun
+from ..errors import Unauthenticated, UnknownRun
+from ..execution import Generations
 from ..messages import Role
 from ..models import ModelTarget
-from ..ports import Clock, CurrentSettings, NewId, RunDispatcher, RunLog, SessionCatalog
+from ..ports import Clock, CurrentSettings, NewId, RunEvents, RunQueue, RunSignals, SessionCatalog
 from ..runs import (
     TERMINAL,
     EventBatch,
     OnLeave,
-    Run,
     RunPage,
     RunQuery,
     RunRecord,
     RunRequest,
-    record_of,
+    RunSpec,
+    Submission,
 )
 from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
-from .submissions import Submission, check_key, fingerprint, make_run, repeated
+from .access import Access, Hold
+from .submissions import check_key, check_repeated, fingerprint, make_spec
 
 MAX_RUNS_LISTED = 500
 _NEWEST = 20
 """Messages among which a Run's answer is looked for, right after the Run has ended."""
 
 Events = AsyncIterator[EventBatch]
-"""A Run's events as `RunLog.follow` tells them: those that are there at once, together."""
+"""A Run's events as `RunEvents.follow` tells them: those that are there at once, together."""
 
 OnRun = Callable[[RunRecord], None]
-"""Is told of every Run that begins, from whichever source. Must not wait."""
+"""Is told of every Run that begins, by whichever transport. Must not wait."""
+
+OnAccepted = Callable[[RunRecord], Awaitable[None]]
+"""Is called with the Run that a request has begun, before anybody else."""
+
+
+class Drains(Protocol):
+    """What executes Runs in this process."""
+
+    async def drain(self, grace: float) -> None:
+        """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
+        ...
 
 
 class Gateway:
@@ -61,17 +65,23 @@ class Gateway:
         self,
         *,
         settings: CurrentSettings,
-        lockout: Lockout,
-        dispatcher: RunDispatcher,
-        run_log: RunLog,
+        generations: Generations,
+        access: Access,
+        queue: RunQueue,
+        signals: RunSignals,
+        executor: Drains,
+        run_events: RunEvents,
         catalog: SessionCatalog,
         clock: Clock,
         new_id: NewId,
     ) -> None:
         self._settings = settings
-        self._lockout = lockout
-        self._dispatcher = dispatcher
-        self._run_log = run_log
+        self._generations = generations
+        self.access = access
+        self._queue = queue
+        self._signals = signals
+        self._executor = executor
+        self._run_events = run_events
         self._catalog = catalog
         self._clock = clock
         self._new_id = new_id
@@ -85,18 +95,9 @@ class Gateway:
         """The settings in force now."""
         return self._settings()
 
-    def authenticate(self, credential: Credential) -> Principal:
+    async def authenticate(self, credential: Credential) -> Principal:
         """The Principal that the credential proves. Raises Unauthenticated, LockedOut, NotLocal."""
-        return authenticate(credential, self._settings().auth, self._lockout)
-
-    def recognise(self, credential: Credential) -> Principal | None:
-        """The same for who may prove itself in another way, too: None, and nothing counted, where
-        this credential proves nothing. Raises LockedOut, NotLocal."""
-        return recognise(credential, self._settings().auth, self._lockout)
-
-    def count_failure(self, client: ClientAddress, *secrets: bytes | None) -> None:
-        """Count the wrong `secrets` of one attempt, which `recognise` does not."""
-        count_failure(client, self._settings().auth, self._lockout, *secrets)
+        return await self.access.authenticate(credential)
 
     def agents(self, principal: Principal) -> tuple[Agent, ...]:
         """The agents the principal may use. Raises Forbidden."""
@@ -116,20 +117,25 @@ class Gateway:
         key, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
         return key
 
-    def submit(
+    async def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
-    ) -> Run:
+    ) -> RunSpec:
         """Accept a Run, or refuse it before anything has happened. An accepted Run holds `charge`
         until it has ended.
 
         Raises Forbidden, InvalidRequest and its kinds, SessionBusy, GatewayBusy, ShuttingDown.
         """
         authorize(principal, Scope.WRITE)
-        run = self._make(principal, request, self._new_id())
-        self._dispatch(run, charge)
+        settings = self._settings()
+        spec = self._make(principal, request, settings, self._new_id())
+        try:
+            submission = await self._enqueue(spec, settings, charge)
+        except asyncio.CancelledError:
+            await shielded(self._signals.abort(spec.id, "The client left."))
+            raise
         if self._on_run:
-            self._tell(record_of(run))
-        return run
+            self._tell(submission.record)
+        return spec
 
     async def submit_once(
         self,
@@ -137,7 +143,7 @@ class Gateway:
         request: RunRequest,
         idempotency_key: str,
         *,
-        accepted: OnRun | None = None,
+        accepted: OnAccepted | None = None,
         charge: Charge = NO_CHARGE,
     ) -> Submission:
         """Accept a Run under an id that the client chose, or find the one it has begun already.
@@ -147,15 +153,16 @@ class Gateway:
         anybody else hears of that. Raises as `submit` does, and KeyReused.
         """
         authorize(principal, Scope.WRITE)
-        run = self._make(principal, request, check_key(idempotency_key))
-        await self._refuse_blocked(run)
-        asked = await off_loop(image_bytes(run.messages), partial(fingerprint, request, run))
+        settings = self._settings()
+        spec = self._make(principal, request, settings, check_key(idempotency_key))
+        await self._refuse_blocked(spec)
+        asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         charge.keep()
-        return await shielded(self._begin_once(run, asked, accepted, charge))
+        return await shielded(self._begin_once(spec, settings, asked, accepted, charge))
 
     def follow(
-        self, principal: Principal, run: Run | RunRecord, after: int = 0, *, kept: bool = False
+        self, principal: Principal, run: RunSpec | RunRecord, after: int = 0, *, kept: bool = False
     ) -> Following:
         """The Run's events numbered above `after`, to be read within the context that this is.
 
@@ -165,29 +172,29 @@ class Gateway:
         raise UnknownRun, EventsExpired, StoreFailed.
         """
         authorize(principal, Scope.READ)
-        read = self._run_log.follow_kept if kept else self._run_log.follow
-        return Following(self, run, read(run.id, after))
+        read = self._run_events.follow_kept if kept else self._run_events.follow
+        return Following(self, principal, run, read(run.id, after))
 
-    def _enter(self, run: Run | RunRecord) -> None:
+    def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
 
-    def _leave(self, run: Run | RunRecord, ended: bool) -> None:
+    async def _leave(self, run: RunSpec | RunRecord, ended: bool) -> None:
         self._followers[run.id] -= 1
         if not self._followers[run.id]:
             del self._followers[run.id]
             if run.on_leave is OnLeave.ABORT and not ended:
-                self._dispatcher.abort(run.id, "The client left.")
+                await self._signals.abort(run.id, "The client left.")
 
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
         """A Run's events numbered above `after`, each once it is kept, for one who only looks on:
         leaving means nothing. Raises Forbidden."""
         authorize(principal, Scope.READ)
-        return self._run_log.follow_kept(run_id, after)
+        return self._run_events.follow_kept(run_id, after)
 
     async def run(self, principal: Principal, run_id: str) -> RunRecord:
         """What is known of a Run. Raises Forbidden, UnknownRun."""
         authorize(principal, Scope.READ)
-        record = await self._run_log.find(run_id)
+        record = await self._run_events.find(run_id)
         if record is None:
             raise UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
         return record
@@ -211,7 +218,7 @@ class Gateway:
     async def runs(self, principal: Principal, query: RunQuery) -> RunPage:
         """Runs, newest first. Raises Forbidden, InvalidRequest."""
         authorize(principal, Scope.READ)
-        return await self._run_log.list(query)
+        return await self._run_events.list(query)
 
     async def wait(self, principal: Principal, run_id: str, seconds: float) -> RunRecord:
         """The Run as it stands when it has ended, or when the time is over.
@@ -221,30 +228,34 @@ class Gateway:
         authorize(principal, Scope.READ)
         try:
             async with asyncio.timeout(seconds):
-                await self._dispatcher.ended(run_id)
+                await self._run_events.ended(run_id)
         except TimeoutError:
             pass  # How it stands then is the answer.
         return await self.run(principal, run_id)
 
-    def abort(self, principal: Principal, run_id: str, reason: str) -> bool:
+    async def abort(self, principal: Principal, run_id: str, reason: str) -> bool:
         """Stop a Run. False when there is nothing left to stop. Raises Forbidden."""
         authorize(principal, Scope.WRITE)
-        return self._dispatcher.abort(run_id, reason)
+        return await self._signals.abort(run_id, reason)
 
-    def abort_session(self, principal: Principal, key: SessionKey, reason: str) -> tuple[str, ...]:
+    async def abort_session(
+        self, principal: Principal, key: SessionKey, reason: str
+    ) -> tuple[str, ...]:
         """Stop every Run of a Session, the waiting ones first, so that none of them begins.
 
         Tells which were stopped. Raises Forbidden.
         """
         authorize(principal, Scope.WRITE)
-        runs = reversed(self._dispatcher.live(key))
-        stopped = [run.id for run in runs if self._dispatcher.abort(run.id, reason)]
+        runs = reversed(await self._queue.unfinished(key))
+        stopped = [run.id for run in runs if await self._signals.abort(run.id, reason)]
         return tuple(reversed(stopped))
 
-    def active(self, principal: Principal, key: SessionKey | None = None) -> tuple[Run, ...]:
+    async def active(
+        self, principal: Principal, key: SessionKey | None = None
+    ) -> tuple[RunSpec, ...]:
         """The Runs that have not ended, of a Session or all, in their order. Raises Forbidden."""
         authorize(principal, Scope.READ)
-        return self._dispatcher.live(key)
+        return await self._queue.unfinished(key)
 
     def on_run(self, told: OnRun) -> Callable[[], None]:
         """Have `told` called for every Run that begins; what is returned ends that."""
@@ -253,50 +264,68 @@ class Gateway:
 
     async def drain(self, grace: float) -> None:
         """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
-        await self._dispatcher.drain(grace)
+        await self._executor.drain(grace)
 
-    def _make(self, principal: Principal, request: RunRequest, run_id: str) -> Run:
-        return make_run(
-            request,
-            self._settings(),
-            run_id=run_id,
-            principal_id=principal.id,
-            at=self._clock(),
+    def _make(
+        self, principal: Principal, request: RunRequest, settings: Settings, run_id: str
+    ) -> RunSpec:
+        return make_spec(
+            request, settings, run_id=run_id, principal_id=principal.id, at=self._clock()
         )
 
-    async def _refuse_blocked(self, run: Run) -> None:
+    async def _refuse_blocked(self, spec: RunSpec) -> None:
         """Before anything happens; a Run of `submit` is looked at when its Session is read."""
-        info = await self._catalog.find(run.session_key)
+        info = await self._catalog.find(spec.session_key)
         own = None if info is None else info.settings.get("sendPolicy")
-        check_send(run.session_key, self._settings().sessions.send_policy, own)
+        check_send(spec.session_key, self._settings().sessions.send_policy, own)
 
-    def _dispatch(self, run: Run, charge: Charge, fingerprint: str = "") -> None:
+    async def _enqueue(
+        self,
+        spec: RunSpec,
+        settings: Settings,
+        charge: Charge,
+        *,
+        fingerprint: str = "",
+        once: bool = False,
+    ) -> Submission:
         charge.keep()
+        self._generations.hold(settings)
+        released = partial(self._release, spec.generation, charge)
         try:
-            self._dispatcher.dispatch(run, fingerprint=fingerprint, on_end=charge.release)
+            submission = await self._queue.enqueue(
+                spec, fingerprint=fingerprint, once=once, on_release=released
+            )
         except BaseException:
-            charge.release()
+            released()
             raise
+        if not submission.fresh:
+            released()
+        return submission
+
+    def _release(self, generation: str, charge: Charge) -> None:
+        """This process no longer has the Run."""
+        self._generations.release(generation)
+        charge.release()
 
     async def _begin_once(
-        self, run: Run, asked: str, accepted: OnRun | None, charge: Charge
+        self,
+        spec: RunSpec,
+        settings: Settings,
+        asked: str,
+        accepted: OnAccepted | None,
+        charge: Charge,
     ) -> Submission:
-        record = record_of(run, fingerprint=asked)
         try:
-            known = await self._run_log.reserve(record)
-            if known is not None:
-                return repeated(known, asked)
-            try:
-                self._dispatch(run, charge, asked)
-            except BaseException:
-                await self._run_log.release(run.id)
-                raise
+            submission = await self._enqueue(spec, settings, charge, fingerprint=asked, once=True)
         finally:
             charge.release()
+        if not submission.fresh:
+            check_repeated(submission.record, asked)
+            return submission
         if accepted is not None:
-            accepted(record)
-        self._tell(record)
-        return Submission(record, fresh=True)
+            await accepted(submission.record)
+        self._tell(submission.record)
+        return submission
 
     def _tell(self, record: RunRecord) -> None:
         for told in tuple(self._on_run):
@@ -304,28 +333,76 @@ class Gateway:
 
 
 class Following:
-    """A follower's view of a Run, as a context: its events, and what is done when it leaves."""
+    """A follower's view of a Run, as a context: its events, and what is done when it leaves.
 
-    __slots__ = ("_ended", "_events", "_gateway", "_run")
+    Its events end with Unauthenticated when a grant of its principal ends.
+    """
 
-    def __init__(self, gateway: Gateway, run: Run | RunRecord, events: Events) -> None:
+    __slots__ = (
+        "_ended",
+        "_events",
+        "_gateway",
+        "_hold",
+        "_principal",
+        "_reader",
+        "_revoked",
+        "_run",
+    )
+
+    def __init__(
+        self, gateway: Gateway, principal: Principal, run: RunSpec | RunRecord, events: Events
+    ) -> None:
         self._gateway = gateway
+        self._principal = principal
         self._run = run
         self._events = events
         self._ended = False
         """It has seen the end."""
+        self._hold: Hold | None = None
+        self._reader: asyncio.Task[object] | None = None
+        """The task that waits for events."""
+        self._revoked: str | None = None
+        """Why a grant has ended."""
 
     async def __aenter__(self) -> Events:
         self._gateway._enter(self._run)
+        if self._principal.grants:
+            self._hold = self._gateway.access.hold(self._principal, self._revoke)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._gateway._leave(self._run, self._ended)
+        if self._hold is not None:
+            self._hold.release()
+        await self._gateway._leave(self._run, self._ended)
 
     def __aiter__(self) -> Following:
         return self
 
     async def __anext__(self) -> EventBatch:
-        told = await anext(self._events)
+        if self._revoked is not None:
+            raise _no_longer_valid(self._revoked)
+        self._reader = asyncio.current_task()
+        try:
+            told = await anext(self._events)
+        except asyncio.CancelledError:
+            # Other cancellations of the task, such as a time limit's, go on.
+            if self._revoked is None or self._uncancelled() > 0:
+                raise
+            raise _no_longer_valid(self._revoked) from None
+        finally:
+            self._reader = None
         self._ended = isinstance(told.events[-1], TERMINAL)
         return told
+
+    def _revoke(self, reason: str) -> None:
+        self._revoked = reason
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _uncancelled(self) -> int:
+        """Take back the cancellation by `_revoke`; how many others there are."""
+        return 0 if self._reader is None else self._reader.uncancel()
+
+
+def _no_longer_valid(reason: str) -> Unauthenticated:
+    return Unauthenticated(f"The credential of this request is no longer valid: {reason}.")

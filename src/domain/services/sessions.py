@@ -10,7 +10,7 @@ from ..access import Principal, Scope, authorize
 from ..concurrency import shielded
 from ..errors import InvalidRequest, UnknownSession
 from ..messages import Role, text_message
-from ..ports import Clock, CurrentSettings, NewId, RunDispatcher, SessionCatalog, SessionStore, Turn
+from ..ports import Clock, CurrentSettings, NewId, RunQueue, SessionCatalog, SessionStore, Turn
 from ..sessions import (
     ANYTHING,
     HARMLESS,
@@ -54,14 +54,14 @@ class SessionService:
         settings: CurrentSettings,
         store: SessionStore,
         catalog: SessionCatalog,
-        dispatcher: RunDispatcher,
+        queue: RunQueue,
         clock: Clock,
         new_id: NewId,
     ) -> None:
         self._settings = settings
         self._store = store
         self._catalog = catalog
-        self._dispatcher = dispatcher
+        self._queue = queue
         self._clock = clock
         self._new_id = new_id
         self._on_change: list[OnChange] = []
@@ -224,7 +224,7 @@ class SessionService:
         return await self._alone(key, work)
 
     async def _alone(self, key: SessionKey, work: Work[T], *, stop: str | None = None) -> T:
-        return await self._dispatcher.change(key, work, patience=_PATIENCE, stop=stop)
+        return await self._queue.exclusive(key, work, patience=_PATIENCE, stop=stop)
 
     async def _check(self, key: SessionKey, expected: Expected) -> None:
         if expected != ANYTHING:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
-from ..runs import Run, RunRecord, RunRequest, digest
+from ..runs import RunRecord, RunRequest, RunSpec, digest
 from ..sessions import bind, thinking_level
 from ..settings import Settings
 from ..text import check_name
@@ -17,17 +16,9 @@ _VERSION = "v2:"
 """Of the digests that `fingerprint` makes: to be raised with every change of what goes into it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A Run that was accepted; `fresh` is False where an earlier request began it."""
-
-    record: RunRecord
-    fresh: bool
-
-
-def make_run(
+def make_spec(
     request: RunRequest, settings: Settings, *, run_id: str, principal_id: str, at: float
-) -> Run:
+) -> RunSpec:
     """The Run that the request asks for. Raises InvalidRequest and its kinds."""
     spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
     if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
@@ -35,26 +26,25 @@ def make_run(
     binding = bind(
         settings.agents,
         model=request.model,
-        agent_header=request.agent_id,
+        agent_id=request.agent_id,
         session_key=request.session_key,
         user=request.user,
         source=request.source,
         new_id=run_id,
         allow_reserved=request.reserved_keys,
     )
-    agent = binding.agent
-    if request.timeout is not None:
-        agent = replace(agent, timeout=_shorter(request.timeout, agent.timeout))
-    return Run(
+    return RunSpec(
         id=run_id,
-        agent=agent,
+        agent_id=binding.agent.id,
         session_key=binding.key,
         principal_id=principal_id,
         messages=spoken,
+        generation=settings.generation,
         instructions=tuple(m for m in request.messages if m.role is Role.SYSTEM),
         params=request.params,
         on_leave=request.on_leave,
         accepted_at=at,
+        timeout=None if request.timeout is None else _limit(request.timeout),
         one_off=binding.one_off,
         source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
@@ -71,7 +61,7 @@ def check_key(key: str) -> str:
     return check_name(key, "idempotencyKey")
 
 
-def fingerprint(request: RunRequest, run: Run) -> str:
+def fingerprint(request: RunRequest, spec: RunSpec) -> str:
     """A digest of all that was asked: the same for a request that is sent once more.
 
     It is of the request as it was understood, so that two spellings of one session, or of one
@@ -79,21 +69,21 @@ def fingerprint(request: RunRequest, run: Run) -> str:
     """
     return _VERSION + digest(
         {
-            "source": run.source,
+            # The keys are part of the digest: another name here is another digest.
+            "door": spec.source,
             # It holds what the request's agent, model and user came to.
-            "session": str(run.session_key),
+            "session": str(spec.session_key),
             "messages": request.messages,
             "params": request.params,
-            "thinking": run.thinking,
+            "thinking": spec.thinking,
             "timeout": request.timeout or None,
-            "on_leave": run.on_leave,
+            "on_leave": spec.on_leave,
         }
     )
 
 
-def repeated(record: RunRecord, asked: str) -> Submission:
-    """The Run that an earlier request under the same key began. Raises KeyReused when that one
-    asked for something else.
+def check_repeated(record: RunRecord, asked: str) -> None:
+    """Raises KeyReused where the earlier request under the same key asked for something else.
 
     A record that another version of the Gateway made cannot be compared. It is taken for the same
     request, since refusing would begin a second Run for one that is merely sent again.
@@ -104,7 +94,6 @@ def repeated(record: RunRecord, asked: str) -> Submission:
             "a new request needs a new key.",
             param="idempotencyKey",
         )
-    return Submission(record, fresh=False)
 
 
 def _is_comparable(stored: str) -> bool:
@@ -112,15 +101,10 @@ def _is_comparable(stored: str) -> bool:
     return not stored or stored.startswith(_VERSION)
 
 
-def _shorter(asked: float, limit: float | None) -> float | None:
-    """The time limit of a Run: a client may only shorten its agent's. 0: it sets none itself.
-
-    Raises InvalidRequest.
-    """
-    if not math.isfinite(asked) or asked < 0:
+def _limit(seconds: float) -> float | None:
+    """The time limit that a client sets; 0 sets none. Raises InvalidRequest."""
+    if not math.isfinite(seconds) or seconds < 0:
         raise InvalidRequest(
-            f"timeout must be a number of seconds from 0 up, not {asked}", param="timeout"
+            f"timeout must be a number of seconds from 0 up, not {seconds}", param="timeout"
         )
-    if not asked:
-        return limit
-    return asked if limit is None else min(asked, limit)
+    return seconds or None

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 
 from ..agents import Agent, AgentDirectory
+from ..errors import AgentConflict
 from ..messages import Message, Role
-from .keys import SessionKey, invalid_key, parse_key
+from .keys import SessionKey, parse_key
 
 MAX_USER_BYTES = 256
 
@@ -28,7 +29,7 @@ def bind(
     directory: AgentDirectory,
     *,
     model: str,
-    agent_header: str | None,
+    agent_id: str | None,
     session_key: str | None,
     user: str | None,
     source: str,
@@ -37,26 +38,24 @@ def bind(
 ) -> Binding:
     """Find the agent and the session of a request.
 
-    The agent: header, then model, then a session key that names one, then the default. The
-    session: the key as given, then one made from `user`, then a fresh one with `new_id`.
+    The agent: `agent_id`, then `model`, then a session key that names one, then the default. The
+    session: `session_key`, then one made from `user`, then a fresh one with `new_id`.
     Raises UnknownAgent, SessionKeyInvalid.
     """
     by_model = directory.named_by_model(model)
-    by_header = directory.find(agent_header, param="x-opensoul-agent-id") if agent_header else None
-    asked = by_header or by_model
+    by_id = directory.find(agent_id, param="agent_id") if agent_id else None
+    requested = by_id or by_model
     if session_key is not None:
-        resolved = asked or directory.default
+        resolved = requested or directory.default
         key, named = parse_key(
             session_key, default_agent=resolved.id, allow_reserved=allow_reserved
         )
-        if named and asked is not None and key.agent_id != asked.id:
-            named_by = "x-opensoul-agent-id" if by_header else "model"
-            raise invalid_key(
-                f"names the agent {key.agent_id!r}, but {named_by} asks for {asked.id!r}"
-            )
-        agent = directory.find(key.agent_id, param="x-opensoul-session-key")
+        if named and requested is not None and key.agent_id != requested.id:
+            named_by = "agent_id" if by_id else "model"
+            raise AgentConflict(key.agent_id, requested.id, named_by=named_by, param="session_key")
+        agent = directory.find(key.agent_id, param="session_key")
         return Binding(agent, key, one_off=False)
-    agent = asked or directory.default
+    agent = requested or directory.default
     if user is not None and user.strip():
         return Binding(agent, SessionKey(agent.id, f"{source}-user:{_safe_user(user)}"), False)
     return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), one_off=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..messages import Image, Message, Reasoning, Role, Text
 
 _MESSAGE_OVERHEAD = 4
+_PIECE = 65_536
 _BYTES_PER_TOKEN = 3
 _TOKENS_PER_IMAGE = 1_000
 """Providers charge for an image by its measures, which nobody here decodes: of common sizes about
@@ -78,11 +79,21 @@ def _estimated(message: Message) -> int:
     for part in message.parts:
         match part:
             case Text(text=text):
-                size += len(text.encode("utf-8", "surrogatepass"))
+                size += _utf8_size(text)
             case Reasoning():
                 pass
             case Image():
                 images += 1
             case _:
-                size += len(part.name) + len(part.arguments.encode("utf-8", "surrogatepass"))
+                size += len(part.name) + _utf8_size(part.arguments)
     return _MESSAGE_OVERHEAD + images * _TOKENS_PER_IMAGE + -(-size // _BYTES_PER_TOKEN)
+
+
+def _utf8_size(text: str) -> int:
+    """Bytes as UTF-8; what is not there yet is not made, but for a piece at a time."""
+    if text.isascii():
+        return len(text)
+    starts = range(0, len(text), _PIECE)
+    return sum(
+        len(text[start : start + _PIECE].encode("utf-8", "surrogatepass")) for start in starts
+    )

@@ -85,4 +85,4 @@ def _plain(rest: str) -> str:
 
 
 def invalid_key(problem: str) -> SessionKeyInvalid:
-    return SessionKeyInvalid(f"The session key {problem}.", param="x-opensoul-session-key")
+    return SessionKeyInvalid(f"The session key {problem}.", param="session_key")

@@ -21,6 +21,7 @@ from .live_logs import BOUNDS, Bounds, LiveRuns
 from .no_catalog import NoCatalog
 from .pages import Numbered, decode_cursor, page_of
 from .searching import found
+from .spec_codec import decode_spec, encode_spec
 
 __all__ = [
     "BOUNDS",
@@ -41,9 +42,11 @@ __all__ = [
     "decode",
     "decode_cursor",
     "decode_events",
+    "decode_spec",
     "encode",
     "encode_events",
     "encode_settings",
+    "encode_spec",
     "expired",
     "found",
     "is_short",

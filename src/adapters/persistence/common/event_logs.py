@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from ....domain.errors import EventsExpired, UnknownRun
-from ....domain.runs import DELTAS, EventBatch, RunEvent, RunRecord, RunStatus
+from ....domain.runs import DELTAS, Claim, EventBatch, RunEvent, RunRecord, RunStatus
 
 MOST_AT_ONCE = 256
 MOST_BYTES_AT_ONCE = 256 * 1024
@@ -52,7 +52,12 @@ class Log:
     started_at: float | None = None
     ended_at: float | None = None
     finished: bool = False
+    owner: str = ""
+    attempt: int = 0
+    """With the owner, the fencing token: nobody else may append."""
+    lease_until: float | None = None
     waiters: Waiters = field(default_factory=set)
+    end_waiters: Waiters = field(default_factory=set)
 
     @property
     def run_id(self) -> str:
@@ -72,7 +77,15 @@ class Log:
             started_at=self.started_at,
             ended_at=self.ended_at,
             last_seq=self.last,
+            owner=self.owner,
+            attempt=self.attempt,
+            lease_until=None if self.finished else self.lease_until,
         )
+
+    def lease(self, claim: Claim, until: float) -> None:
+        """From now on the claim's owner and attempt are the Run's, until that Unix time."""
+        self.owner, self.attempt = claim.owner, claim.attempt
+        self.lease_until = until
 
     def behind(self, seq: int, last: int) -> EventBatch:
         """The events behind `seq` up to `last`, MOST_AT_ONCE of them at most.

@@ -8,9 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ....domain.errors import LeaseLost
 from ....domain.ports import Clock
-from ....domain.runs import DELTAS, TERMINAL, RunEvent, RunRecord, Started, status_after
-from .event_logs import EVENT_BYTES, Log, size_of, unknown, wake
+from ....domain.runs import (
+    DELTAS,
+    TERMINAL,
+    Claim,
+    RunEvent,
+    RunRecord,
+    RunStatus,
+    Started,
+    Waiting,
+    status_after,
+)
+from .event_logs import EVENT_BYTES, Log, size_of, unknown, wake, woken
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +105,29 @@ class LiveRuns(Generic[L]):
         del self._logs[log.run_id]
         wake(log.waiters)
 
-    def append(self, run_id: str, events: Sequence[RunEvent]) -> L:
-        """The log that the events were added to: all, or none. Raises UnknownRun, and RuntimeError
-        behind the end.
+    async def ended(self, run_id: str) -> None:
+        """Return once the Run has its terminal event, or is not here."""
+        log = self.get(run_id)
+        if log is not None and not log.finished:
+            await woken(log.end_waiters)
+
+    def requeue(self, run_id: str) -> L:
+        """The Run is queued once more, and nobody's."""
+        log = self.find(run_id)
+        log.status, log.owner, log.lease_until = RunStatus.QUEUED, "", None
+        return log
+
+    def append(self, run_id: str, events: Sequence[RunEvent], claim: Claim | None = None) -> L:
+        """The log that the events were added to: all, or none. Raises UnknownRun, RuntimeError
+        behind the end, and LeaseLost where the Run is not, or no longer, the claim's.
 
         Every token of every Run passes here.
         """
         log = self._logs.get(run_id)
+        if claim is not None and (
+            log is None or log.finished or log.attempt != claim.attempt or log.owner != claim.owner
+        ):
+            raise LeaseLost(f"The lease of run {run_id!r} was lost.")
         if log is None:
             raise unknown(run_id)
         size, others = 0, False
@@ -136,9 +163,12 @@ class LiveRuns(Generic[L]):
         log.status = status_after(event) or log.status
         if isinstance(event, Started):
             log.started_at = self._clock()
+        elif isinstance(event, Waiting):
+            log.owner, log.lease_until = "", None
         elif isinstance(event, TERMINAL):
             log.ended_at = self._clock()
             log.finished = True
+            wake(log.end_waiters)
             self._finished.append((self._steady(), log))
             self._finished_bytes += log.size
             self._expire()

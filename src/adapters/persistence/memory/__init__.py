@@ -1,9 +1,9 @@
 """Stores that keep nothing beyond the process."""
 
-from .run_log import MemoryRunLog
+from .run_events import MemoryRunEvents
 from .store import MemoryStore
 
 __all__ = [
-    "MemoryRunLog",
+    "MemoryRunEvents",
     "MemoryStore",
 ]

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, NewId
-from ....domain.ports.configuration import ConfigFile
-from ....domain.ports.workspaces import Workspaces
+from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
 from ....domain.services import Devices, Gateway, SessionService
 from .handshake import Facts
 from .health_report import Check

@@ -63,7 +63,7 @@ class HealthReport:
             "defaultAgentId": agents.default.id,
             "agents": listed,
             "sessions": sessions,
-            "runs": {"active": len(self.gateway.active(_PRINCIPAL))},
+            "runs": {"active": len(await self.gateway.active(_PRINCIPAL))},
         }
 
     async def brief(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class HealthReport:
             },
             "channelSummary": [],
             "queuedSystemEvents": [],
-            "runs": {"active": len(self.gateway.active(call.principal))},
+            "runs": {"active": len(await self.gateway.active(call.principal))},
             "sessions": {
                 "paths": [path] if call.principal.may(Scope.ADMIN) else [],
                 "count": page.total,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from quart import Blueprint
-
+from ..routes import Transport
 from .broadcast import Hub, Presence, broadcast_session_changes
 from .connection import Handlers
 from .dependencies import Dependencies
 from .handshake import Handshake, Hello, tell_devices
 from .health_report import HealthReport
-from .transport import ConnectionDependencies, transport
-
-AUTH_CHANGED = 4001
+from .transport import ConnectionDependencies, Upgrades
 
 
 class ControlPlane:
-    """The control plane. Its host calls `tick`, `broadcast_health` and `close`."""
+    """The WebSocket half of the Gateway. `tick` and `broadcast_health` are called
+    periodically by the lifecycle."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
@@ -34,7 +32,8 @@ class ControlPlane:
         broadcast_session_changes(dependencies.session_service, self.hub, dependencies.clock)
         tell_devices(dependencies.devices, self.hub)
 
-    def blueprint(self) -> Blueprint:
+    def transport(self) -> Transport:
+        """WebSocket upgrades on every path."""
         dependencies = self._dependencies
         hello = Hello(
             dependencies.gateway,
@@ -43,7 +42,7 @@ class ControlPlane:
             self._health_report.brief,
             dependencies.clock,
         )
-        return transport(
+        upgrades = Upgrades(
             ConnectionDependencies(
                 gateway=dependencies.gateway,
                 hub=self.hub,
@@ -54,6 +53,9 @@ class ControlPlane:
                 new_id=dependencies.new_id,
             )
         )
+        return Transport(
+            "control", start=self.hub.open, stop=self.hub.close, upgrade=upgrades.enter
+        )
 
     async def tick(self) -> None:
         """Send one tick to every client. Due every TICK_SECONDS."""
@@ -63,22 +65,9 @@ class ControlPlane:
         """Send one health event to every client. Due every HEALTH_SECONDS."""
         await self.hub.broadcast_health(self._health_report.health)
 
-    def auth_changed(self) -> None:
-        """Close the connections that were accepted with a shared secret that has changed."""
-        auth = self._gateway.settings.auth
-        self.hub.close_where(
-            lambda connection: connection.auth is not None and connection.auth != auth,
-            AUTH_CHANGED,
-            "gateway auth changed",
-        )
-
     def begin_shutdown(self) -> None:
         """Announce that the Gateway is about to stop."""
         self.hub.begin_shutdown("The Gateway is shutting down.")
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self.hub.close()
 
     def handlers(self) -> Handlers:
         """The method handlers, created on first use."""

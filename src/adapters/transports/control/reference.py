@@ -1,6 +1,6 @@
 """The control protocol as a reference: Markdown for people, JSON Schema for programs.
 
-Both are made from what the Gateway runs on: the frames, the route table, the parameters.
+Both are made from what the Gateway runs on: frames, methods, parameters, transports.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ..http.json_bounds import MAX_KEYS
-from ..method import Method
-from ..routes import METHODS, ROUTES
+from ..routes import Route
 from .broadcast import TICK_SECONDS
 from .connection import MAX_BUFFERED, MAX_HALF_OPEN, MAX_PER_ADDRESS, MAX_VALUES, Handlers
 from .handshake import MAX_PAYLOAD
@@ -22,6 +21,7 @@ from .protocol import (
     FRAME_BURST,
     FRAME_RATE,
     MAX_FRAMES_BEFORE_HELLO,
+    METHODS,
     NEWEST_PROTOCOL,
     OLDEST_PROTOCOL,
     SMALL_FRAME,
@@ -29,6 +29,7 @@ from .protocol import (
     ConnectParams,
     EventFrame,
     HelloOk,
+    Method,
     RequestFrame,
     ResponseFrame,
 )
@@ -44,21 +45,22 @@ _FRAMES: tuple[type[BaseModel], ...] = (
 )
 _INTRODUCTION = f"""# The control protocol
 
-One JSON object in each text message, over a WebSocket on the port that serves HTTP; any path will
-do. Versions {OLDEST_PROTOCOL} to {NEWEST_PROTOCOL} are spoken, and the highest that both sides know
-is taken. This page and [protocol.schema.json](protocol.schema.json) are made from the code by
-`make docs`.
+Each text message of a WebSocket is one JSON object. The WebSocket is on the port that serves HTTP,
+at any path. Versions {OLDEST_PROTOCOL} to {NEWEST_PROTOCOL} are supported; the highest that both
+sides support is used. This page and [protocol.schema.json](protocol.schema.json) are made from the
+code by `make docs`.
 
 ## A connection
 
 1. The Gateway sends the event `connect.challenge` with a `nonce`.
-2. The client asks `connect`, within {CONNECT_SECONDS:g} seconds, with what it is, the scopes it
-   wants, and a secret or a device's signature over the nonce. A client that sends the Gateway's
-   secret with the upgrade, too, as `Authorization: Bearer <secret>` or `x-api-key`, has
+2. The client requests `connect` within {CONNECT_SECONDS:g} seconds, with its description, the
+   scopes it wants, and a secret or a device's signature over the nonce. A client that sends the
+   Gateway's secret with the upgrade, too, as `Authorization: Bearer <secret>` or `x-api-key`, has
    {HANDSHAKE_SECONDS:g} seconds, and is not replaced (see below). A wrong secret there counts
    towards the lockout.
-3. The Gateway answers `hello-ok`. `auth.scopes` are the scopes asked for that are held too; who
-   asks for none has none. Or it answers with an error and closes, and says why in both.
+3. The Gateway answers `hello-ok`. `auth.scopes` are the requested scopes that the credential holds;
+   a client that requests none is granted none. Or the Gateway answers with an error and closes the
+   connection; both give the reason.
 4. From then on requests may be sent at any time; their answers may overtake one another.
 
 | limit | value |
@@ -84,11 +86,11 @@ oldest of the address with the most is replaced.
 `agent` is answered twice under one id: `accepted` at once, and the result when the run has ended.
 `idempotencyKey` becomes the run's id. It is reserved on the disk before anything happens and known
 for a day, so the same request may be sent again after a lost connection or a restart: it gets the
-same run. The events of every run, from whichever source, are numbered from 1 and kept;
+same run. The events of every run, by whichever transport, are numbered from 1 and kept;
 `runs.follow {{runId, afterSeq}}` sends those above `afterSeq`, each once and in order, and then the
 new ones, also after the Gateway was killed.
 
-A request is the same when all that was asked is the same: source, session, messages with their
+Two requests are the same when all of this is equal: source, session, messages with their
 pictures, parameters, `thinking` and the time limit. Anything else under a used key is refused. Keys
 that another version of the Gateway kept get their run without that comparison.
 
@@ -107,8 +109,8 @@ abandoned, the run ends as aborted or failed and says so, and the session goes o
 ## Properties that the Gateway does not know
 
 Methods that only read ignore them, at any depth, so that a newer client gets an answer; each is
-named once in the log. Methods that change something refuse them: what a client asks for is not
-left out in silence.
+named once in the log. Methods that change something refuse them, so that no part of a request is
+ignored in silence.
 
 ## Chats of the family's clients
 
@@ -127,7 +129,7 @@ dropped because the client read too slowly. The inner `seq` of `agent` and `chat
 """
 
 
-def render_protocol(handlers: Handlers) -> str:
+def render_protocol(handlers: Handlers, routes: Iterable[Route]) -> str:
     """The reference, as Markdown."""
     return "\n".join(
         (
@@ -136,7 +138,7 @@ def render_protocol(handlers: Handlers) -> str:
             *_methods(handlers),
             *_without_meaning(),
             *_events(),
-            *_routes(),
+            *_routes(routes),
         )
     )
 
@@ -216,13 +218,14 @@ def _events() -> Iterator[str]:
     yield ""
 
 
-def _routes() -> Iterator[str]:
+def _routes(routes: Iterable[Route]) -> Iterator[str]:
     yield "## HTTP routes\n"
-    yield "The same scopes, from the same table.\n"
-    yield "| route | methods | needs |\n|---|---|---|"
-    for route in ROUTES:
+    yield "The scopes are the same. [openapi.json](openapi.json) describes requests and answers.\n"
+    yield "| route | method | needs | setting that turns it on |\n|---|---|---|---|"
+    for route in routes:
         need = "nothing" if route.scope is None else f"`{route.scope.value}`"
-        yield f"| `{route.rule}` | {' '.join(route.methods)} | {need} |"
+        switch = "" if route.switch is None else f"`{route.switch.key}`"
+        yield f"| `{route.path}` | {route.method} | {need} | {switch} |"
     yield ""
 
 

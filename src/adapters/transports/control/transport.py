@@ -8,9 +8,10 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from quart import Blueprint, Response, websocket
+from quart import Response, websocket
 
 from ....domain.access import ClientAddress, owner_of
 from ....domain.bounded_logs import KIND
@@ -20,7 +21,7 @@ from ....domain.ports import Clock, NewId
 from ....domain.services import Gateway
 from ....domain.settings import AuthMode
 from ..http.json_text import dumps
-from ..http.requests import Given, client_of, credential_of, given_in
+from ..http.requests import Headers, client_of, credential_of, headers_in
 from .broadcast import MAX_CONNECTIONS, Hub
 from .connection import (
     BadFrame,
@@ -59,6 +60,8 @@ _REPLACED_SECONDS = 1.0
 """How long a connection that is replaced stays as it is: closed at once, it would be opened again
 at once, and the Gateway would do nothing else."""
 _REPLACED = "replaced by a newer connection"
+AUTH_CHANGED = 4001
+"""The code to close with when a grant has ended."""
 _FULL = "maximum connections reached"
 _TRY_AGAIN_LATER = 1013
 
@@ -77,25 +80,8 @@ class ConnectionDependencies:
     unknown: UnknownProperties = field(default_factory=UnknownProperties)
 
 
-def transport(parts: ConnectionDependencies) -> Blueprint:
-    """The WebSocket routes."""
-    source = _Endpoint(parts)
-    blueprint = Blueprint("control", __name__)
-    blueprint.record(lambda state: _route(state.app, source))
-    return blueprint
-
-
-def _route(app: Any, source: _Endpoint) -> None:
-    """Upgrades on every path. The rules name no method: with GET, which Quart would put in,
-    plain HTTP would be told that GET is allowed where there is nothing at all."""
-    for number, rule in enumerate(("/", "/<path:path>")):
-        endpoint = f"control.enter-{number}"
-        app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
-        app.view_functions[endpoint] = source.enter
-
-
-class _Endpoint:
-    """Lets clients in, or tells them why not."""
+class Upgrades:
+    """Answers upgrades: authenticates a client and serves its connection, or refuses it."""
 
     def __init__(self, parts: ConnectionDependencies) -> None:
         self._parts = parts
@@ -105,8 +91,8 @@ class _Endpoint:
         """One connection, from the upgrade to its end; a Response where it is not upgraded."""
         scope: dict[str, Any] = websocket.scope  # type: ignore[assignment]
         settings = self._parts.gateway.settings
-        given = given_in(scope["headers"])
-        caller = _caller(scope, given, client_of(scope, given, settings.trusted_proxies))
+        headers = headers_in(scope["headers"])
+        caller = _caller(scope, headers, client_of(scope, headers, settings.trusted_proxies))
         address = caller.address.address
         try:
             check_upgrade(caller, settings)
@@ -118,7 +104,7 @@ class _Endpoint:
             return _response(503, _FULL)
         wire = wire_of(scope)
         wire.limit, wire.limit_reason = MAX_PREAUTH_BYTES, "preauth payload too large"
-        if self._is_authenticated(given, caller):
+        if await self._is_authenticated(headers, caller):
             entered = await self._shake_hands(caller, wire, None)
         else:
             with self._half_open.joined(owner_of(address)) as half_open:
@@ -129,19 +115,19 @@ class _Endpoint:
             await self._serve(*entered, caller, wire)
         return None
 
-    def _is_authenticated(self, given: Given, caller: Peer) -> bool:
+    async def _is_authenticated(self, headers: Headers, caller: Peer) -> bool:
         """Whether the upgrade's headers have the Gateway's secret, so that it need not wait its
         turn among strangers. `connect` has to prove itself all the same. A wrong secret counts
         towards the lockout, and is one attempt with the same secret in `connect`."""
-        gateway, credential = self._parts.gateway, credential_of(given, caller.address)
+        gateway, credential = self._parts.gateway, credential_of(headers, caller.address)
         if credential.secret is None or gateway.settings.auth.mode is AuthMode.NONE:
             return False
         try:
-            if gateway.recognise(credential) is not None:
+            if await gateway.access.recognise(credential) is not None:
                 return True
         except GatewayError:
             return False  # Locked out: `connect` is refused with the reason.
-        gateway.count_failure(caller.address, credential.secret)
+        gateway.access.count_failure(caller.address, credential.secret)
         return False
 
     async def _shake_hands(
@@ -224,12 +210,11 @@ class _Endpoint:
         ended: dict[str, object] = {"reason": "the client left"}
         received = self._parts.gateway.in_flight.charge()
         try:
+            access, end = self._parts.gateway.access, partial(connection.close, AUTH_CHANGED)
             async with self._parts.hub.registered(connection):
-                # From here on the hub ends it when its secret or device no longer counts.
-                if not self._parts.handshake.stands(admitted):
-                    connection.close(4001, "gateway auth changed")
-                wire.charge_to(received)
-                code, reason = await serve(connection, self._parts, wire.let_go)
+                with access.hold(connection.principal, end):
+                    wire.charge_to(received)
+                    code, reason = await serve(connection, self._parts, wire.let_go)
             ended = {"code": code, "reason": reason}
             await _part(wire, code, reason)
         except Exception:
@@ -254,7 +239,6 @@ class _Endpoint:
             address=caller.address.address,
             connected_at=self._parts.clock(),
             device_id=admitted.device_id,
-            auth=admitted.auth,
         )
 
 
@@ -271,14 +255,15 @@ def _told(address: str, reason: str) -> dict[str, object]:
     return {"client": address, "reason": reason, KIND: "handshakes refused"}
 
 
-def _caller(scope: dict[str, Any], given: Given, address: ClientAddress) -> Peer:
-    origin = given.get(b"origin")
+def _caller(scope: dict[str, Any], headers: Headers, address: ClientAddress) -> Peer:
+    origin = headers.get(b"origin")
     return Peer(
         address=address,
-        host=given.get(b"host", b"").decode("latin-1"),
+        host=headers.get(b"host", b"").decode("latin-1"),
         origin=None if origin is None else origin.decode("latin-1"),
         nonce=secrets.token_hex(16),
         secure=scope.get("scheme") == "wss",
+        headers=headers,
     )
 
 

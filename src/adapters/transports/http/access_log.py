@@ -15,31 +15,31 @@ logger = logging.getLogger("opensoul.access")
 _LONGEST_PATH = 256
 
 
-def write(scope: Mapping[str, Any], exchange: RequestContext) -> None:
-    """Tell of an exchange that has ended: no content, no secret, no query."""
+def write(scope: Mapping[str, Any], context: RequestContext) -> None:
+    """Log a request that has ended, without content, secrets and query."""
     if not logger.isEnabledFor(logging.INFO):
         return
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "method": scope["method"],
         "path": _path(scope),
-        "status": exchange.status,
-        "outcome": _outcome(exchange),
-        "ms": _ms(exchange.elapsed),
-        "bytes": exchange.bytes_out,
-        "bytes_in": exchange.bytes_in,
-        "client": exchange.client.address,
-        "request": exchange.request_id,
-        **exchange.facts,
+        "status": context.status,
+        "outcome": _outcome(context),
+        "ms": _ms(context.elapsed),
+        "bytes": context.bytes_out,
+        "bytes_in": context.bytes_in,
+        "client": context.client.address,
+        "request": context.request_id,
+        **context.log_fields,
     }
-    for name, seconds in exchange.timings.items():
-        told[f"{name.replace('-', '_')}_ms"] = _ms(seconds)
-    if exchange.status is None:
-        del told["status"]  # Nothing was answered.
-    if exchange.authenticated is None and (exchange.status is None or exchange.status >= 400):
-        told[KIND] = f"requests of strangers: {exchange.status or 'cut'}"
+    for name, seconds in context.timings.items():
+        fields[f"{name.replace('-', '_')}_ms"] = _ms(seconds)
+    if context.status is None:
+        del fields["status"]  # Nothing was answered.
+    if context.authenticated is None:
+        fields[KIND] = f"requests of strangers: {context.status or 'cut'}"
     # As logger.info does, which would check for each of many extras that it hides no other field.
     record = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None)
-    record.__dict__.update(told)
+    record.__dict__.update(fields)
     logger.handle(record)
 
 
@@ -50,14 +50,14 @@ def _path(scope: Mapping[str, Any]) -> str:
     return path if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH] + "..."
 
 
-def _outcome(exchange: RequestContext) -> str:
-    if exchange.stalled:
+def _outcome(context: RequestContext) -> str:
+    if context.stalled:
         return "client_stalled"
-    if exchange.left:
+    if context.left:
         return "client_left"
-    if exchange.outcome is not None:
-        return exchange.outcome
-    return "cut" if exchange.status is None else "answered"
+    if context.outcome is not None:
+        return context.outcome
+    return "cut" if context.status is None else "answered"
 
 
 def _ms(seconds: float) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from quart import request
 
@@ -14,35 +14,50 @@ from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
-from ....domain.runs import DELTAS, Aborted, EventBatch, Failed, Finished, Run, Started
+from ....domain.models import ReasoningDelta, TextDelta
+from ....domain.runs import (
+    DELTAS,
+    Aborted,
+    EventBatch,
+    Failed,
+    Finished,
+    Resumed,
+    RunSpec,
+    Started,
+    Unknown,
+    Waiting,
+)
+from ..routes import Limits
 from .errors import Problem
-from .requests import Given
+from .requests import Headers
 
 T = TypeVar("T")
 
-KEY = "opensoul.exchange"
+_NO_ROUTE = Limits()
+
+KEY = "opensoul.request_context"
 """Where an ASGI scope holds its RequestContext."""
 
 
 @dataclass(slots=True, eq=False)
 class RequestContext:
-    """A request in flight. Handlers hand over here what the answer's head and the log shall tell,
-    and `enter` here what must be left when the exchange ends, however it ends."""
+    """A request in flight. Handlers put here what goes into the answer's head and into the access
+    log, and `enter` context managers that are left when the request ends, however it ends."""
 
     request_id: str
     client: ClientAddress
-    body_limit: int
-    """Bytes of request body that are let in."""
-    given: Given = field(default_factory=dict)
-    """The headers of the request."""
+    limits: Limits = _NO_ROUTE
+    """Those of the route, once it is known."""
+    headers: Headers = field(default_factory=dict)
+    """Those of the request."""
     started: float = field(default_factory=time.perf_counter)
     authenticated: Principal | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    """Added to whatever is answered."""
+    response_headers: dict[str, str] = field(default_factory=dict)
+    """Added to every answer, also to refusals."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds, by their names in Server-Timing."""
-    facts: dict[str, object] = field(default_factory=dict)
-    """Told in the access log as they are: no content, no secret."""
+    log_fields: dict[str, object] = field(default_factory=dict)
+    """Written into the access log as they are: no content, no secret."""
     outcome: str | None = None
     streaming: bool = False
     discarding: bool = False
@@ -66,7 +81,7 @@ class RequestContext:
 
     @property
     def principal(self) -> Principal:
-        """Who asks. Raises Unauthenticated where that was not proven."""
+        """Who sent the request. Raises Unauthenticated where nobody was authenticated."""
         if self.authenticated is None:
             raise Unauthenticated("Nobody has been authenticated.")
         return self.authenticated
@@ -75,16 +90,16 @@ class RequestContext:
         """Have `end` stop the current task.
 
         The framework handles a request in tasks of its own, and leaves them behind when the server
-        cancels the exchange.
+        cancels the request.
         """
         task = asyncio.current_task()
         if task is not None:
             self._tasks.append(task)
 
-    async def enter(self, context: AbstractAsyncContextManager[T]) -> T:
-        """Enter what is left when the exchange ends, the last first."""
-        entered = await context.__aenter__()
-        self._entered.append(context)
+    async def enter(self, manager: AbstractAsyncContextManager[T]) -> T:
+        """Enter a context manager that is left when the request ends, the last one first."""
+        entered = await manager.__aenter__()
+        self._entered.append(manager)
         return entered
 
     async def end(self) -> None:
@@ -92,8 +107,8 @@ class RequestContext:
         a task refers to its error, and that to the frames that refer to this."""
         # Made now, since it takes room, and a stream may last for long.
         async with AsyncExitStack() as stack:
-            for context in self._entered:
-                stack.push_async_exit(context)
+            for manager in self._entered:
+                stack.push_async_exit(manager)
             self._entered.clear()
             await self._stop_tasks()
             while self._tasks:
@@ -101,47 +116,49 @@ class RequestContext:
                     drop_traceback_of(task)
 
     async def _stop_tasks(self) -> None:
-        """Return when the adopted tasks have ended, which they are told to do now. Their results
-        are of no interest."""
+        """Return when the adopted tasks have ended, after cancelling them. Their results are
+        ignored."""
         left = [t for t in self._tasks if not t.done() and t is not asyncio.current_task()]
         for task in left:
             task.cancel()
         if left:
             await asyncio.gather(*left, return_exceptions=True)
 
-    def began(self, run: Run, model: str) -> None:
+    def began(self, run: RunSpec, model: str) -> None:
         """The request has become `run`: every answer from here on names it."""
         key = str(run.session_key)
-        self.facts |= {"run": run.id, "agent": run.agent.id, "session": key, "model": model}
-        self.headers |= {
+        self.log_fields |= {"run": run.id, "agent": run.agent_id, "session": key, "model": model}
+        self.response_headers |= {
             "x-opensoul-session-key": key,
             "x-opensoul-run-id": run.id,
-            "x-opensoul-agent-id": run.agent.id,
+            "x-opensoul-agent-id": run.agent_id,
         }
 
-    def note(self, told: EventBatch) -> None:
-        """Take from events of the run what head and log tell. Only the first and the last can be
-        anything but tokens."""
-        for event in (told.events[0], told.events[-1]):
+    def observe(self, batch: EventBatch) -> None:
+        """Take timings and the outcome from a batch of the run's events. Only its first and its
+        last event can be anything but tokens."""
+        for event in (batch.events[0], batch.events[-1]):
             match event:
                 case Started(queued=queued, history=history):
                     self.timings |= {"queue": queued, "history": history}
                 case Finished(model=model):
                     self.outcome = "answered"
-                    self.facts["answered_by"] = model
+                    self.log_fields["answered_by"] = model
                 case Failed(code=code):
                     self.outcome = "failed"
-                    self.facts["code"] = code
+                    self.log_fields["code"] = code
                 case Aborted():
                     self.outcome = "aborted"
-                case _:
+                case TextDelta() | ReasoningDelta() | Waiting() | Resumed() | Unknown():
                     pass
-        if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in told.events):
+                case _:
+                    assert_never(event)
+        if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in batch.events):
             self.timings["first-token"] = self.elapsed
 
-    def told(self, problem: Problem) -> None:
-        """The client is told of `problem`."""
-        self.facts["code"] = problem.code
+    def reported(self, problem: Problem) -> None:
+        """Log that the client was sent `problem`."""
+        self.log_fields["code"] = problem.code
         if self.outcome is None:
             self.outcome = "failed" if problem.status >= 500 else "refused"
 
@@ -149,10 +166,10 @@ class RequestContext:
 def current() -> RequestContext:
     """The RequestContext of the request being handled."""
     scope: Any = request.scope
-    exchange: RequestContext = scope[KEY]
-    return exchange
+    context: RequestContext = scope[KEY]
+    return context
 
 
 def principal() -> Principal:
-    """Who makes the request being handled. Raises Unauthenticated where that was not proven."""
+    """Who sent the request being handled. Raises Unauthenticated where nobody was authenticated."""
     return current().principal

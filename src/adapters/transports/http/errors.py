@@ -19,6 +19,7 @@ from ....domain.errors import (
     GatewayBusy,
     GatewayError,
     InvalidRequest,
+    LeaseLost,
     LockedOut,
     ModelFailed,
     RunAborted,
@@ -54,6 +55,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     ConfigUnwritable: 503,
     WorkspaceFailed: 503,
     EventsExpired: 503,
+    LeaseLost: 503,
     StoreFailed: 503,
     RunTimedOut: 504,
     RunAborted: 409,
@@ -76,8 +78,8 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
     FailureKind.UNREACHABLE: (502, "provider_unreachable"),
 }
 
-# OpenAI's clients try again after 408, 409, 429 and 5xx unless told not to. These do not pass by
-# themselves, or would cost the same again.
+# OpenAI's clients try again after 408, 409, 429 and 5xx unless a header forbids it. These do not
+# pass by themselves, or would cost the same again.
 _RETRY_IS_NO_USE = (LockedOut, RunAborted, RunTimedOut, Unavailable, ConfigConflict)
 _RETRY_IS_NO_USE_KINDS = frozenset({FailureKind.AUTH, FailureKind.BILLING})
 
@@ -99,7 +101,7 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error as HTTP tells it. `retry_after`: seconds; `retry`: False where it is of no use."""
+    """An error as an HTTP answer. `retry_after`: seconds; `retry`: False where it is of no use."""
 
     status: int
     message: str
@@ -137,7 +139,7 @@ class Problem:
 
 
 class HttpRejection(Exception):
-    """A request that HTTP itself refuses, before the Gateway is asked: no route, too large, ..."""
+    """A request that HTTP itself refuses, before the Gateway is called: no route, too large, ..."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -148,7 +150,7 @@ INTERNAL_ERROR = Problem(500, "The Gateway failed because of an internal error."
 
 
 def problem_of(error: GatewayError) -> Problem:
-    """How HTTP tells of `error`."""
+    """The HTTP answer for `error`."""
     param = getattr(error, "param", None)
     if isinstance(error, ModelFailed):
         status, code = _MODEL_FAILURES[error.kind]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from quart import Quart, Response, request
+from quart import Quart, Request, Response, request
 from quart.typing import BeforeRequestCallable
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing.exceptions import WebsocketMismatch
@@ -15,7 +15,8 @@ from ....domain.concurrency import drop_tracebacks
 from ....domain.errors import GatewayError
 from ....domain.services import Gateway
 from ....domain.settings import AuthMode
-from ..routes import ROUTES, Route, by_method
+from ..routes import RouteTable, Switch, Transport
+from .bodies import BoundedBody
 from .context import current
 from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
 from .hints import hint_for, hint_for_method, speaks_anthropic
@@ -26,65 +27,108 @@ from .requests import credential_of
 logger = logging.getLogger(__name__)
 
 
-def install(app: Quart, gateway: Gateway, routes: Iterable[Route] = ROUTES) -> None:
-    """Prepare `app` to serve `routes`; they may be registered before or after.
+def install(app: Quart, gateway: Gateway, transports: Iterable[Transport]) -> None:
+    """Have `app` serve the transports. Raises ValueError where two of them collide.
 
-    The limits of the body and of writing are ours and follow the settings, so Quart's are off.
+    The limits of the body and of writing belong to the routes, so Quart's are off.
     """
+    table = RouteTable(transports)
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
     # A merged slash is answered with a redirect, which would go past the guard.
     app.url_map.merge_slashes = False
-    guard = _guard(gateway, by_method(routes))
-    # In front of what blueprints ask for: authentication comes first.
-    app.before_request_funcs[None].insert(0, guard)
-    app.register_error_handler(GatewayError, _tell_gateway_error)
-    app.register_error_handler(HttpRejection, _tell_refusal)
-    app.register_error_handler(HTTPException, _tell_http_exception)
-    app.register_error_handler(Exception, _tell_internal_error)
-    app.asgi_app = Middleware(app.asgi_app, gateway)  # type: ignore[method-assign]
+    app.request_class = _Request
+    for transport in table.transports:
+        _serve(app, transport)
+    # In front of what others have registered: authentication comes first.
+    app.before_request_funcs[None].insert(0, _guard(gateway, table))
+    app.register_error_handler(GatewayError, _answer_gateway_error)
+    app.register_error_handler(HttpRejection, _answer_rejection)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(Exception, _answer_internal_error)
+    app.asgi_app = Middleware(app.asgi_app, gateway, table)  # type: ignore[method-assign]
 
 
-def _guard(gateway: Gateway, routes: Mapping[tuple[str, str], Route]) -> BeforeRequestCallable:
-    """Refuses a stranger, and a client without the scope, before anything else is looked at."""
+class _Request(Request):
+    body_class = BoundedBody
+
+
+def _serve(app: Quart, transport: Transport) -> None:
+    for number, route in enumerate(transport.routes):
+        app.add_url_rule(
+            route.path,
+            f"{transport.name}-{number}",
+            route.view,
+            methods=[route.method],
+            # OPTIONS is a method like any other, and no route of ours.
+            provide_automatic_options=False,
+        )
+    if transport.upgrade is None:
+        return
+    # The rules name no method: with GET, which Quart would put in, plain HTTP would get
+    # a 405 that allows GET where there is nothing at all.
+    for number, rule in enumerate(("/", "/<path:path>")):
+        endpoint = f"{transport.name}-upgrade-{number}"
+        app.url_map.add(app.url_rule_class(rule, endpoint=endpoint, websocket=True))
+        # Quart takes None, too: the connection was upgraded, and has ended.
+        app.view_functions[endpoint] = transport.upgrade  # type: ignore[assignment]
+
+
+def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
+    """Refuses a stranger, and a client without the scope, before anything else is looked at; then
+    applies the limits and the switch of the route."""
 
     async def guard() -> None:
-        exchange = current()
-        if gateway.settings.auth.mode is AuthMode.NONE:
-            check_page(exchange.given, exchange.client, gateway.settings)
+        context, settings = current(), gateway.settings
+        if settings.auth.mode is AuthMode.NONE:
+            check_page(context.headers, context.client, settings)
         matched = request.url_rule
         rule = None if matched is None else matched.rule
+        route = None if rule is None else table.find(rule, request.method)
         if rule is None and not _under_v1(request.path):
-            return  # No such route: nothing to guard.
-        route = None if rule is None else routes.get((rule, request.method))
-        if route is not None and route.scope is None:
-            return
-        before = exchange.elapsed
-        exchange.authenticated = gateway.authenticate(
-            credential_of(exchange.given, exchange.client)
-        )
-        exchange.timings["auth"] = exchange.elapsed - before
-        if rule is not None:
-            needed = None if route is None else route.scope
-            authorize(exchange.principal, needed or Scope.ADMIN)
+            pass  # No such route: nothing to guard.
+        elif route is None or route.scope is not None:
+            before = context.elapsed
+            context.authenticated = await gateway.authenticate(
+                credential_of(context.headers, context.client)
+            )
+            context.timings["auth"] = context.elapsed - before
+            if rule is not None:
+                needed = None if route is None else route.scope
+                authorize(context.principal, needed or Scope.ADMIN)
+        if route is not None:
+            context.limits = route.limits_in(settings)
+            # For Quart's ways to read the body; it takes any number of seconds.
+            request.body_timeout = context.limits.body_timeout  # type: ignore[assignment]
+        switch = table.switch_at(request.path) if route is None else route.switch
+        if switch is not None and not switch.is_on(settings):
+            raise HttpRejection(_switched_off(switch))
 
     return guard
+
+
+def _switched_off(switch: Switch) -> Problem:
+    message = (
+        f"{switch.subject} is switched off. To switch it on, set {switch.key} to true in the "
+        "configuration."
+    )
+    return Problem(404, message, "endpoint_disabled")
 
 
 def _under_v1(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-async def _tell_gateway_error(error: GatewayError) -> Response:
+async def _answer_gateway_error(error: GatewayError) -> Response:
     drop_tracebacks(error)
-    return _tell(problem_of(error))
+    return _answer(problem_of(error))
 
 
-async def _tell_refusal(error: HttpRejection) -> Response:
+async def _answer_rejection(error: HttpRejection) -> Response:
     drop_tracebacks(error)
-    return _tell(error.problem)
+    return _answer(error.problem)
 
 
-async def _tell_http_exception(error: HTTPException) -> Response:
+async def _answer_http_exception(error: HTTPException) -> Response:
     """What the framework refuses: unknown paths and methods."""
     drop_tracebacks(error)
     # A path that only a WebSocket upgrade is answered on is nothing to plain HTTP.
@@ -93,14 +137,14 @@ async def _tell_http_exception(error: HTTPException) -> Response:
         allowed = ", ".join(sorted(error.valid_methods))
         message = f"{request.method} is not allowed here. Allowed: {allowed}."
         message = f"{message} {hint_for_method(request.path)}".rstrip()
-        return _tell(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
+        return _answer(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
     if status == 404:
         path = _path_as_sent()
         message = f"There is nothing at {path[:200]!r}. {hint_for(path)}".rstrip()
-        return _tell(Problem(404, message, "not_found"))
+        return _answer(Problem(404, message, "not_found"))
     if status >= 500:
-        return _tell(INTERNAL_ERROR)
-    return _tell(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
+        return _answer(INTERNAL_ERROR)
+    return _answer(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
 
 
 def _path_as_sent() -> str:
@@ -109,18 +153,18 @@ def _path_as_sent() -> str:
     return path
 
 
-async def _tell_internal_error(error: Exception) -> Response:
+async def _answer_internal_error(error: Exception) -> Response:
     """The outermost edge of a request: the log gets the error, the client learns no internals."""
     logger.error(
         "a request failed unexpectedly", exc_info=error, extra={"request": current().request_id}
     )
     drop_tracebacks(error)
-    return _tell(INTERNAL_ERROR)
+    return _answer(INTERNAL_ERROR)
 
 
-def _tell(problem: Problem) -> Response:
-    exchange = current()
-    exchange.told(problem)
-    exchange.discarding = True
+def _answer(problem: Problem) -> Response:
+    context = current()
+    context.reported(problem)
+    context.discarding = True
     request.body.clear()
     return answer(problem, anthropic=speaks_anthropic(request.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Set
+from math import isinf
 from typing import NoReturn
 
 import orjson
@@ -15,6 +16,8 @@ from .json_bounds import MAX_VALUES, check_raw_halves, check_text, check_value, 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ESCAPES = (b"\\ud", b"\\uD")
 """How the escapes of surrogates begin."""
+_EXACT = 19
+"""Characters of an integer that always fits 64 bits."""
 _RAW_HALF = re.compile(rb"\xed[\xa0-\xbf]")
 """A surrogate that is encoded as if it were a character."""
 
@@ -94,12 +97,27 @@ def _patient_loads(text: bytes, identifiers: Set[str]) -> object:
     check_raw_halves(text)
     try:
         decoded = text.decode("utf-8", "surrogatepass")
-        value = json.loads(decoded, parse_constant=_no_constant)
+        value = json.loads(
+            decoded, parse_constant=_no_constant, parse_int=_integer, parse_float=_finite
+        )
         return _Mender(identifiers).mended(value)
     except RecursionError:
         raise InvalidRequest("The body is not valid JSON: it is nested too deeply.") from None
     except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+
+
+def _integer(digits: str) -> int | float:
+    """As orjson has it: what 64 bits cannot hold is a float. To read an integer of thousands of
+    digits takes the square of their number."""
+    return int(digits) if len(digits) <= _EXACT else _finite(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

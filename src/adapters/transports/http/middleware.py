@@ -1,4 +1,4 @@
-"""Wraps the whole application: what every answer carries, and how an exchange ends.
+"""Wraps the whole application: what every answer carries, and how a request ends.
 
 Raw ASGI, because only here is it known when a request has really ended.
 """
@@ -13,13 +13,14 @@ from typing import Any
 
 from ....domain.bounded_logs import KIND
 from ....domain.services import Gateway
+from ..routes import RouteTable
 from . import access_log
 from .context import KEY, RequestContext
 from .deadline import ReusableDeadline
 from .errors import Problem
 from .heads import check_head
 from .json_text import dumps
-from .requests import client_of, given_in, request_id_of
+from .requests import client_of, headers_in, request_id_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ class Middleware:
     """An ASGI application around `app`. Of WebSockets only the head is looked at; lifespan passes
     through."""
 
-    def __init__(self, app: Application, gateway: Gateway) -> None:
+    def __init__(self, app: Application, gateway: Gateway, table: RouteTable) -> None:
         self._app = app
         self._gateway = gateway
+        self._table = table
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket" and (problem := check_head(scope)) is not None:
@@ -56,19 +58,19 @@ class Middleware:
             await self._app(scope, receive, send)
             return
         settings = self._gateway.settings
-        given = given_in(scope["headers"])
-        exchange = scope[KEY] = RequestContext(
-            request_id=request_id_of(given),
-            client=client_of(scope, given, settings.trusted_proxies),
-            body_limit=settings.chat.max_body_bytes,
-            given=given,
+        headers = headers_in(scope["headers"])
+        context = scope[KEY] = RequestContext(
+            request_id=request_id_of(headers),
+            client=client_of(scope, headers, settings.trusted_proxies),
+            limits=self._table.widest(settings),
+            headers=headers,
             charge=self._gateway.in_flight.charge(),
         )
-        if b"content-length" in given and b"transfer-encoding" in given:
+        if b"content-length" in headers and b"transfer-encoding" in headers:
             # A proxy in front may have read the other one: nothing that follows is a request.
             # https://www.rfc-editor.org/rfc/rfc9112#section-6.3
-            exchange.headers["connection"] = "close"
-        connection = _Connection(exchange, receive, send, settings.chat.write_timeout)
+            context.response_headers["connection"] = "close"
+        connection = _Connection(context, receive, send)
         try:
             try:
                 if (problem := check_head(scope)) is not None:
@@ -76,26 +78,24 @@ class Middleware:
                 else:
                     await self._app(scope, connection.receive, connection.send)
             finally:
-                await exchange.end()
+                await context.end()
         except ClientStalled:
-            pass  # Said in the log, and nobody is there to be told.
+            pass  # The access log has it, and the client is gone.
         finally:
             connection.close()
-            exchange.charge.release()
-            access_log.write(scope, exchange)
+            context.charge.release()
+            access_log.write(scope, context)
 
 
 class _Connection:
-    """Both directions of one exchange, watched."""
+    """Both directions of one request, watched."""
 
-    def __init__(
-        self, exchange: RequestContext, receive: Receive, send: Send, write_timeout: float
-    ) -> None:
-        self._exchange = exchange
+    def __init__(self, context: RequestContext, receive: Receive, send: Send) -> None:
+        self._context = context
         self._receive = receive
         self._send = send
-        self._write_timeout = write_timeout
-        self._patience = ReusableDeadline(write_timeout, self._give_up)
+        self._patience: ReusableDeadline | None = None
+        """Made for the first write, when the limits of the route are known."""
         self._writer: asyncio.Task[Any] | None = None
         self._request_over = False
         self._is_over: asyncio.Event | None = None
@@ -109,20 +109,20 @@ class _Connection:
         otherwise the framework would collect it, whoever sent it."""
         if not self._reading:
             self._reading = True
-            self._exchange.adopt_task()
+            self._context.adopt_task()
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._exchange.left = not self._answered
+            self._context.left = not self._answered
             self._end_request()
             return message
-        exchange, size = self._exchange, len(message.get("body", b""))
-        before = exchange.bytes_in
-        exchange.bytes_in += size
+        context, size = self._context, len(message.get("body", b""))
+        before = context.bytes_in
+        context.bytes_in += size
         if self._answered:
             self._discarded += size
         if not message.get("more_body", False) or self._discarded > _LINGER_BYTES:
             self._end_request()
-        if exchange.discarding or before > exchange.body_limit:
+        if context.discarding or before > context.limits.body_bytes:
             return {**message, "body": b""}
         return message
 
@@ -134,25 +134,26 @@ class _Connection:
     def close(self) -> None:
         """Let go of what watches the connection, and of the task that wrote to it: what refers to
         this would otherwise keep the request until the garbage collector comes."""
-        self._patience.stop()
+        if self._patience is not None:
+            self._patience.stop()
         self._writer = None
 
     async def send(self, message: Message) -> None:
         """Pass a message on. Raises ClientStalled when the client does not take it in time."""
         if message["type"] == "http.response.start":
-            self._exchange.status = message["status"]
-            message = {**message, "headers": _head(self._exchange, message["headers"])}
+            self._context.status = message["status"]
+            message = {**message, "headers": _head(self._context, message["headers"])}
         else:
-            self._exchange.bytes_out += len(message.get("body", b""))
+            self._context.bytes_out += len(message.get("body", b""))
             if not message.get("more_body", False):
                 await self._end()
         await self._write(message)
 
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem in the place of the application."""
-        self._exchange.told(problem)
-        self._exchange.headers["connection"] = "close"
-        self._exchange.discarding = True
+        self._context.reported(problem)
+        self._context.response_headers["connection"] = "close"
+        self._context.discarding = True
         await self.send(_start("http.response.start", problem))
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER):
@@ -166,9 +167,9 @@ class _Connection:
 
         Closing with unread bytes resets the connection, and the client might never see why.
         """
-        self._answered = self._exchange.discarding = True
+        self._answered = self._context.discarding = True
         # A client that was too slow before is not waited for again.
-        if not self._request_over and self._exchange.status != 408:
+        if not self._request_over and self._context.status != 408:
             self._is_over = asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER):
@@ -176,18 +177,23 @@ class _Connection:
 
     async def _write(self, message: Message) -> None:
         self._writer = asyncio.current_task()
-        self._patience.arm()
+        patience = self._patience
+        if patience is None:
+            limit = self._context.limits.write_timeout
+            patience = self._patience = ReusableDeadline(limit, self._give_up)
+        patience.arm()
         try:
             await self._send(message)
         except asyncio.CancelledError:
-            if not self._exchange.stalled:
+            if not self._context.stalled:
                 raise
-            raise ClientStalled(f"nothing was read for {self._write_timeout:g} s") from None
+            limit = self._context.limits.write_timeout
+            raise ClientStalled(f"nothing was read for {limit:g} s") from None
         finally:
-            self._patience.disarm()
+            patience.disarm()
 
     def _give_up(self) -> None:
-        self._exchange.stalled = True
+        self._context.stalled = True
         if self._writer is not None:
             self._writer.cancel()
 
@@ -213,21 +219,19 @@ def _start(kind: str, problem: Problem) -> Message:
     return {"type": kind, "status": problem.status, "headers": headers}
 
 
-def _head(
-    exchange: RequestContext, headers: list[tuple[bytes, bytes]]
-) -> list[tuple[bytes, bytes]]:
-    head = [*headers, (b"x-request-id", exchange.request_id.encode()), *_ALWAYS]
-    head += [(name.encode(), value.encode()) for name, value in exchange.headers.items()]
+def _head(context: RequestContext, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    head = [*headers, (b"x-request-id", context.request_id.encode()), *_ALWAYS]
+    head += [(name.encode(), value.encode()) for name, value in context.response_headers.items()]
     if all(name != _UNLESS_SAID[0] for name, _ in headers):
         head.append(_UNLESS_SAID)
-    if exchange.timings:
-        head.append((b"server-timing", _server_timing(exchange).encode()))
+    if context.timings:
+        head.append((b"server-timing", _server_timing(context).encode()))
     return head
 
 
-def _server_timing(exchange: RequestContext) -> str:
+def _server_timing(context: RequestContext) -> str:
     """https://www.w3.org/TR/server-timing/: durations in milliseconds."""
-    timings = dict(exchange.timings)
-    if not exchange.streaming:
-        timings["total"] = exchange.elapsed
+    timings = dict(context.timings)
+    if not context.streaming:
+        timings["total"] = context.elapsed
     return ", ".join(f"{name};dur={seconds * 1_000:.2f}" for name, seconds in timings.items())

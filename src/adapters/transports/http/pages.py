@@ -11,7 +11,7 @@ from ....domain.access import ClientAddress
 from ....domain.errors import NotLocal
 from ....domain.settings import Settings
 from .hosts import is_our_page, is_ours, named, origin_of_url
-from .requests import Given
+from .requests import Headers
 
 _FOREIGN_SITES = (b"cross-site", b"same-site")
 """Values of Sec-Fetch-Site; another port of the same host is the same site:
@@ -20,17 +20,17 @@ _MODE_NONE = "Without authentication (gateway.auth.mode `none`)"
 _SHOWN = 100
 
 
-def check_page(given: Given, client: ClientAddress, settings: Settings) -> None:
+def check_page(headers: Headers, client: ClientAddress, settings: Settings) -> None:
     """Raises NotLocal for a request of a web page that is neither the Gateway's own nor listed,
     and for one under a name that is not the Gateway's."""
-    host = given.get(b"host", b"").decode("latin-1")
+    host = headers.get(b"host", b"").decode("latin-1")
     name = named(host)
     if host and (name is None or not is_ours(name, client, settings)):
         raise NotLocal(
             f"{_MODE_NONE} the host {host[:_SHOWN]!r} is not served: reach the Gateway by its IP "
             "address or as localhost, or list the name in gateway.allowedHosts."
         )
-    page = _page_of(given)
+    page = _page_of(headers)
     if page is not None and not is_our_page(page, host, settings.control.allowed_origins):
         raise NotLocal(
             f"{_MODE_NONE} the web page {page[:_SHOWN]!r} is not served: list its origin in "
@@ -38,13 +38,13 @@ def check_page(given: Given, client: ClientAddress, settings: Settings) -> None:
         )
 
 
-def _page_of(given: Given) -> str | None:
+def _page_of(headers: Headers) -> str | None:
     """The origin of the page that sent a request; None where no page did."""
-    origin = given.get(b"origin")
+    origin = headers.get(b"origin")
     if origin is not None:
         return origin.decode("latin-1")
-    referer = given.get(b"referer")
+    referer = headers.get(b"referer")
     if referer is not None:
         return origin_of_url(referer.decode("latin-1"))
-    site = given.get(b"sec-fetch-site", b"").strip().lower()
+    site = headers.get(b"sec-fetch-site", b"").strip().lower()
     return f"of another site ({site.decode()})" if site in _FOREIGN_SITES else None

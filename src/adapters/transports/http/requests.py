@@ -14,7 +14,7 @@ from typing import Any
 from ....domain.access import ClientAddress, Credential, Network, client_address
 from ....domain.errors import InvalidRequest
 
-Given = Mapping[bytes, bytes]
+Headers = Mapping[bytes, bytes]
 """The headers of a request by their names, in lower case as ASGI has them."""
 
 _BEARER = b"bearer"
@@ -64,16 +64,16 @@ _FORWARDING_PREFIXES = (
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
-def given_in(headers: Iterable[tuple[bytes, bytes]]) -> Given:
+def headers_in(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """The first value of each header of an ASGI scope."""
     return dict(reversed(tuple(headers)))
 
 
-def family_header(given: Given, *names: str) -> str | None:
+def family_header(headers: Headers, *names: str) -> str | None:
     """The value of the first of `names` that is there, read as UTF-8: of `x-opensoul-<name>`, or of
     `x-openclaw-<name>`, which means the same. Raises InvalidRequest, also where the two differ."""
-    ours = _first_text(given, _OURS, names)
-    theirs = _first_text(given, _ALIAS, names)
+    ours = _first_text(headers, _OURS, names)
+    theirs = _first_text(headers, _ALIAS, names)
     if ours is not None and theirs is not None and ours[1].strip() != theirs[1].strip():
         message = f"The headers {ours[0]} and {theirs[0]} have different values; send one of them."
         raise InvalidRequest(message, param=theirs[0])
@@ -81,17 +81,17 @@ def family_header(given: Given, *names: str) -> str | None:
     return None if found is None else found[1]
 
 
-def unread_headers(given: Given, known: Set[str]) -> list[str]:
+def unread_headers(headers: Headers, known: Set[str]) -> list[str]:
     """The headers of the family that are not among the `known` names, and so have no effect."""
-    names = [name.decode("latin-1") for name in given if name.startswith(_FAMILY)]
+    names = [name.decode("latin-1") for name in headers if name.startswith(_FAMILY)]
     return sorted(name for name in names if name.split("-", 2)[2] not in known)
 
 
-def _first_text(given: Given, prefix: str, names: Sequence[str]) -> tuple[str, str] | None:
+def _first_text(headers: Headers, prefix: str, names: Sequence[str]) -> tuple[str, str] | None:
     """The name and the value of the first header that is there."""
     for name in names:
         header = prefix + name
-        value = given.get(header.encode())
+        value = headers.get(header.encode())
         if value is not None:
             try:
                 return header, value.decode("utf-8")
@@ -100,11 +100,13 @@ def _first_text(given: Given, prefix: str, names: Sequence[str]) -> tuple[str, s
     return None
 
 
-def client_of(scope: Mapping[str, Any], given: Given, trusted: Sequence[Network]) -> ClientAddress:
+def client_of(
+    scope: Mapping[str, Any], headers: Headers, trusted: Sequence[Network]
+) -> ClientAddress:
     """Where the request of an ASGI scope comes from; `trusted` are the proxies to believe."""
     client = scope.get("client")
     peer = client[0] if client else None
-    real_ip = given.get(b"x-real-ip")
+    real_ip = headers.get(b"x-real-ip")
     return client_address(
         peer,
         forwarded_for=[
@@ -114,24 +116,24 @@ def client_of(scope: Mapping[str, Any], given: Given, trusted: Sequence[Network]
         ],
         real_ip=None if real_ip is None else real_ip.decode("latin-1"),
         forwarding_headers=any(
-            name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES) for name in given
+            name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES) for name in headers
         ),
         trusted=trusted,
     )
 
 
-def credential_of(given: Given, client: ClientAddress) -> Credential:
+def credential_of(headers: Headers, client: ClientAddress) -> Credential:
     """The secret of `Authorization: Bearer <secret>` (RFC 6750, section 2.1), or else of
     `x-api-key`. Where both are sent the second is not looked at: one request is one guess."""
-    scheme, _, secret = given.get(b"authorization", b"").strip().partition(b" ")
+    scheme, _, secret = headers.get(b"authorization", b"").strip().partition(b" ")
     if scheme.lower() != _BEARER or not secret.strip():
-        secret = given.get(b"x-api-key", b"")
-    return Credential(client, secret.strip() or None)
+        secret = headers.get(b"x-api-key", b"")
+    return Credential(client, secret.strip() or None, headers)
 
 
-def request_id_of(given: Given) -> str:
+def request_id_of(headers: Headers) -> str:
     """The client's `x-request-id` where it is short and plain, else a new one."""
-    theirs = given.get(b"x-request-id")
+    theirs = headers.get(b"x-request-id")
     if theirs is not None and _SANE_ID.fullmatch(theirs):
         return theirs.decode("ascii")
     return f"req_{secrets.token_hex(16)}"

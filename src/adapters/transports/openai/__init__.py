@@ -1,1 +1,1 @@
-"""Transports that speak OpenAI's HTTP API."""
+"""OpenAI's HTTP API: a package for each format, and what they have in `common`."""

@@ -1,10 +1,45 @@
-"""What replaces or extends the inside of hypercorn, each with its reason; see docs/decisions.md."""
+"""What replaces or extends the inside of hypercorn; written against hypercorn 0.18.0.
 
+==================  ===============================  ===============================================
+of hypercorn        replaced by                      why
+==================  ===============================  ===============================================
+``Config``          ``config.ServerConfig``          Settings of the classes below.
+``TCPServer``       ``tcp_server.PatientServer``     One address could open every connection; an
+                                                     idle one keeps its socket for the whole
+                                                     keep-alive; a client that has left is an error
+                                                     of the server on uvloop; a client that closes
+                                                     its sending half gets no answer
+                                                     (``half_closed``).
+``H11Protocol``     ``http1.RuledHttp1``             A read of 64 KiB is parsed without a pause;
+                                                     headers are not counted; ``Upgrade: h2c`` leads
+                                                     to HTTP/2 also where that is switched off.
+``H2Protocol``      ``http2.RuledHttp2``             Frames are not counted (``http2_frames``); a
+                                                     fault of one stream ends the others; an idle
+                                                     connection stays for ever.
+``HTTPStream``      ``http1.RuledHttpStream``        A body may come in any number of pieces.
+``WSStream``        ``websocket_stream.RuledStream`` Pings have no deadline; a peer that reads
+                                                     nothing blocks the end; compression cannot be
+                                                     switched off (``websocket_upgrade``); the
+                                                     application cannot cut or limit a connection
+                                                     (``websocket_wire``).
+``WebsocketBuffer`` ``websocket_message.ByteCounter`` Counts characters of a text instead of bytes,
+                                                     against a limit that cannot change.
+==================  ===============================  ===============================================
+
+``replacements.install`` puts these classes in their places, and refuses a hypercorn of another
+shape. tests/websocket/test_hypercorn.py compares the source of each replaced class with the one
+that was read, and finds our classes at work on both event loops and in both HTTP versions. For a
+newer hypercorn: read what has changed in these classes, then mend here and the digests there.
+"""
+
+from .config import ServerConfig, Timing
 from .peers import PeerConnections
-from .websocket_reader import TimedConfig, Timing
+from .replacements import HypercornChanged, install
 
 __all__ = [
+    "HypercornChanged",
     "PeerConnections",
-    "TimedConfig",
+    "ServerConfig",
     "Timing",
+    "install",
 ]

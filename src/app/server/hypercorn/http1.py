@@ -12,7 +12,7 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
-from .frame_budget import Turns
+from .pacing import Turns
 
 _SLICE = 16_384
 """Bytes that are parsed before other connections get a turn."""

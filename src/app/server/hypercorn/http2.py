@@ -13,9 +13,8 @@ from hypercorn.protocol.events import Body
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
 
-from .frame_budget import FrameBudget
 from .http2_frames import FrameCounter
-from .websocket_reader import within
+from .pacing import FrameBudget, within
 
 _BURST = 2_000
 _RATE = 500.0

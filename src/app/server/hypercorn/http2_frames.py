@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ....adapters.transports.control.protocol import SMALL_FRAME
-from .frame_budget import TURN
+from .pacing import TURN
 
 _PREFACE = 24
 _HEAD = 9

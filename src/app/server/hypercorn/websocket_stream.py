@@ -38,9 +38,11 @@ from ....adapters.transports.control.protocol import (
     MAX_FRAMES_BEFORE_HELLO,
     SMALL_FRAME,
 )
-from .frame_budget import FrameBudget, Turns
-from .websocket_heads import is_readable, without_extensions
-from .websocket_reader import ByteCounter, Inbox, ServerWire, TimedConfig, size_of, within
+from .config import ServerConfig
+from .pacing import FrameBudget, Turns, within
+from .websocket_message import ByteCounter, size_of
+from .websocket_upgrade import is_readable, without_extensions
+from .websocket_wire import Inbox, ServerWire
 
 PING_TIMEOUT = "ping timeout"
 TOO_MANY_FRAMES = "too many frames"
@@ -54,7 +56,7 @@ class RuledStream(WSStream):
     def __init__(self, app: Any, config: Config, *more: Any, **named: Any) -> None:
         super().__init__(self._run_app, config, *more, **named)
         self._application = app
-        self._timing = getattr(config, "websocket_timing", TimedConfig.websocket_timing)
+        self._timing = getattr(config, "websocket_timing", ServerConfig.websocket_timing)
         self._inbox = Inbox()
         self.wire = ServerWire(_transport_below(self.send), self._inbox)
         self.buffer = ByteCounter(lambda: self.wire.limit)

@@ -4,6 +4,8 @@ from .entry import Entry, PairingRequired, TokenRefused, entered, holder, suffic
 from .pairing import Change, Fresh, Visitor, expired
 from .proofs import Claim, Proof, ProofFault, ProofRefused, check_proof
 from .records import (
+    DEVICE_TOKEN,
+    DEVICES,
     DeviceEvent,
     DeviceInfo,
     DeviceRemoved,
@@ -21,9 +23,13 @@ from .records import (
     TokenRotated,
     VerifySignature,
     device_of,
+    grant_id,
+    grant_of,
 )
 
 __all__ = [
+    "DEVICES",
+    "DEVICE_TOKEN",
     "Change",
     "Claim",
     "DeviceEvent",
@@ -54,6 +60,8 @@ __all__ = [
     "device_of",
     "entered",
     "expired",
+    "grant_id",
+    "grant_of",
     "holder",
     "suffices",
 ]

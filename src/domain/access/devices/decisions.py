@@ -52,7 +52,7 @@ def remove(
     for token in device.tokens.values():
         _must_reach(principal, device_id, token)
     after = DeviceState(without(state.paired, device_id), without(state.pending, device_id))
-    events: tuple[DeviceEvent, ...] = (DeviceRemoved(device_id),)
+    events: tuple[DeviceEvent, ...] = (DeviceRemoved(device_id, tuple(device.tokens)),)
     asked = state.pending.get(device_id)
     if asked is not None:
         events += (PairingResolved(asked.request_id, device_id, "rejected", fresh.at),)
@@ -79,7 +79,7 @@ def rotate(
     for scope in sorted(wanted):
         if not covers(had.scopes, scope):
             raise InvalidRequest(f"the device was not approved for {scope}", param="scopes")
-    made = replace(had, scopes=wanted, rotated_at=fresh.at)
+    made = replace(had, scopes=wanted, rotated_at=fresh.at, revision=had.revision + 1)
     after, minted = mint(state, device, made, fresh)
     return Change(after, minted, (TokenRotated(device_id, had.role),))
 
@@ -94,7 +94,8 @@ def revoke(
     if had.revoked_at is not None:
         return Change(state, had)
     _must_reach(principal, device_id, had)
-    revoked = replace(had, digest="", due=False, revoked_at=fresh.at)
+    revision = had.revision + 1
+    revoked = replace(had, digest="", due=False, revoked_at=fresh.at, revision=revision)
     after = with_token(state, device, revoked)
     return Change(after, revoked, (TokenRevoked(device_id, had.role),))
 

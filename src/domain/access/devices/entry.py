@@ -1,4 +1,4 @@
-"""A device at the source: what its token says, what it lacks, and what it is given."""
+"""A device that connects: what its token says, what it lacks, and what it is given."""
 
 from __future__ import annotations
 

@@ -134,6 +134,7 @@ def approved(state: DeviceState, pairing: PendingPairing, at: float) -> Change[P
         tokens=tokens,
         created_at=at if same is None else same.created_at,
         approved_at=at,
+        agents=None if same is None else same.agents,
     )
     paired = {**state.paired, device.id: device}
     resolved = PairingResolved(pairing.request_id, device.id, "approved", at)
@@ -175,8 +176,10 @@ def without(kept: Mapping[K, V], *keys: K) -> dict[K, V]:
 
 
 def _widened(had: DeviceToken | None, pairing: PendingPairing, at: float) -> DeviceToken:
-    if had is None or had.revoked_at is not None:
+    if had is None:
         return DeviceToken(pairing.role, pairing.scopes, at)
+    if had.revoked_at is not None:
+        return DeviceToken(pairing.role, pairing.scopes, at, revision=had.revision)
     return replace(had, scopes=had.scopes | pairing.scopes, due=True)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ..authentication import Scope
+from ..authentication import Grant, Scope
 
 VerifySignature = Callable[[bytes, bytes, bytes], bool]
 """Whether the ed25519 key (its 32 bytes) made, of the payload, the signature. Never raises."""
@@ -16,6 +16,11 @@ VerifySignature = Callable[[bytes, bytes, bytes], bool]
 
 NewToken = Callable[[], str]
 """A fresh secret of 256 random bits, as text."""
+
+
+DEVICES = "devices"
+"""The name of their authenticator."""
+DEVICE_TOKEN = "device-token"  # noqa: S105 - the name of a method
 
 
 class Role(StrEnum):
@@ -53,6 +58,9 @@ class DeviceToken:
     rotated_at: float | None = None
     revoked_at: float | None = None
     last_used_at: float | None = None
+    revision: int = 0
+    """How often it was rotated or revoked: connections of an earlier revision are ended. A token
+    that is renewed when its device connects ends none."""
 
     def is_proven_by(self, token: str) -> bool:
         """Whether that is the token, and is in force. Takes as long for a wrong one."""
@@ -70,6 +78,8 @@ class PairedDevice:
     tokens: Mapping[Role, DeviceToken]
     created_at: float
     approved_at: float
+    agents: frozenset[str] | None = None
+    """The only agents that it may use; None: all agents."""
 
 
 class PairingReason(StrEnum):
@@ -151,9 +161,10 @@ class TokenRevoked:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRemoved:
-    """The device is no longer let in."""
+    """The device is no longer let in, in the roles that it had."""
 
     device_id: str
+    roles: tuple[Role, ...] = ()
 
 
 DeviceEvent = PairingRequested | PairingResolved | TokenRotated | TokenRevoked | DeviceRemoved
@@ -169,3 +180,22 @@ def device_of(event: DeviceEvent) -> str:
 def token_digest(token: str) -> str:
     """What is kept of a token. It is random, so that a plain digest tells nothing."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def grant_id(device_id: str, role: Role) -> str:
+    """The id of what a device is granted in a role."""
+    return f"device:{device_id}:{role.value}"
+
+
+def grant_of(device: PairedDevice, token: DeviceToken) -> Grant:
+    """What the device is granted in the role of the token."""
+    return Grant(
+        id=grant_id(device.id, token.role),
+        principal=f"device:{device.id}",
+        scopes=token.scopes,
+        agents=device.agents,
+        # The times make it another one when the device is paired anew.
+        revision=f"{device.created_at}/{token.created_at}/{token.revision}",
+        issuer=DEVICES,
+        method=DEVICE_TOKEN,
+    )

@@ -1,7 +1,7 @@
 """Runs and their events in SQLite."""
 
-from .run_log import SqliteRunLog
+from .run_events import SqliteRunEvents
 
 __all__ = [
-    "SqliteRunLog",
+    "SqliteRunEvents",
 ]

@@ -15,7 +15,7 @@ from .reads import Kept, read_events
 
 
 class KeptEvents:
-    """RunLog.follow_kept, behind event `seq`. `held` finds a Run in memory."""
+    """RunEvents.follow_kept, behind event `seq`. `held` finds a Run in memory."""
 
     def __init__(
         self,

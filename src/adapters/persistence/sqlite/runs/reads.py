@@ -28,7 +28,7 @@ from .schema import key_of, keys_of, seq_of
 
 _COLUMNS = """
     number, id, session_key, agent_id, principal_id, source, on_leave, fingerprint,
-    status, accepted_at, started_at, ended_at, last_seq"""
+    status, accepted_at, started_at, ended_at, owner, attempt, lease_until, last_seq"""
 _FIND = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - no values in it
 _UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S608 - the same
 _NEWEST = """
@@ -153,7 +153,7 @@ def list_runs(
 
 def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLog) -> Numbered:
     number, run_id, key, agent, principal, source, leave, print_, status, *times, last = row
-    accepted_at, started_at, ended_at = times
+    accepted_at, started_at, ended_at, owner, attempt, lease_until = times
     if ended_at is None:  # Its row does not change with every event.
         kept = connection.execute(_LAST, keys_of(number)).fetchone()
         last = last if kept is None else kept[0]
@@ -172,6 +172,9 @@ def _decode(connection: sqlite3.Connection, row: Sequence[Any], damage: DamageLo
         started_at=None if started_at is None else cells.time("started_at", started_at),
         ended_at=None if ended_at is None else cells.time("ended_at", ended_at),
         last_seq=cells.count("last_seq", last),
+        owner="" if owner is None else cells.text("owner", owner),
+        attempt=0 if attempt is None else cells.count("attempt", attempt),
+        lease_until=None if lease_until is None else cells.time("lease_until", lease_until),
     )
 
 

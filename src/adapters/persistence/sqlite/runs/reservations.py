@@ -44,7 +44,7 @@ class Reservations:
         return log
 
     async def reserve(self, record: RunRecord) -> RunRecord | None:
-        """RunLog.reserve. Raises StoreFailed, and then the id is free."""
+        """RunEvents.reserve. Raises StoreFailed, and then the id is free."""
         log = await self.settled(record.id)
         if log is not None:
             return log.record

@@ -26,7 +26,7 @@ RUNS = Kind(
                 session_key TEXT NOT NULL,
                 agent_id TEXT NOT NULL,
                 principal_id TEXT NOT NULL,
-                source TEXT NOT NULL,
+                door TEXT NOT NULL,
                 on_leave TEXT NOT NULL,
                 fingerprint TEXT NOT NULL,
                 status TEXT NOT NULL,
@@ -56,6 +56,13 @@ RUNS = Kind(
             "DROP INDEX runs_with_events",
             "CREATE INDEX runs_by_end ON runs (kept_from)",
             "CREATE INDEX runs_with_events ON runs (kept_from) WHERE size > 0",
+        ),
+        # Who executes a Run, as of its last change of status.
+        (
+            "ALTER TABLE runs RENAME COLUMN door TO source",
+            "ALTER TABLE runs ADD COLUMN owner TEXT",
+            "ALTER TABLE runs ADD COLUMN attempt INTEGER",
+            "ALTER TABLE runs ADD COLUMN lease_until REAL",
         ),
     ),
     # NORMAL survives the death of the process. Whole turns, which must survive that of the machine

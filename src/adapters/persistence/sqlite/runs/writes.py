@@ -18,7 +18,8 @@ from .schema import key_of, keys_of
 
 _INSERT = """
     INSERT INTO runs (number, id, session_key, agent_id, principal_id, source, on_leave,
-        fingerprint, status, accepted_at, started_at, ended_at, last_seq, size, kept_from)
+        fingerprint, status, accepted_at, started_at, ended_at, last_seq, size, kept_from,
+        owner, attempt, lease_until)
     VALUES"""
 _UNLESS_THERE = """ON CONFLICT (number) DO UPDATE SET
     session_key = excluded.session_key, agent_id = excluded.agent_id,
@@ -26,9 +27,11 @@ _UNLESS_THERE = """ON CONFLICT (number) DO UPDATE SET
     fingerprint = excluded.fingerprint, status = excluded.status,
     accepted_at = excluded.accepted_at, started_at = excluded.started_at,
     ended_at = excluded.ended_at, last_seq = excluded.last_seq, size = excluded.size,
-    kept_from = excluded.kept_from"""
+    kept_from = excluded.kept_from, owner = excluded.owner, attempt = excluded.attempt,
+    lease_until = excluded.lease_until"""
 _UPDATE = """
-    UPDATE runs SET status = ?, started_at = ?, ended_at = ?, last_seq = ?, size = ?, kept_from = ?
+    UPDATE runs SET status = ?, started_at = ?, ended_at = ?, last_seq = ?, size = ?, kept_from = ?,
+        owner = ?, attempt = ?, lease_until = ?
     WHERE number = ?"""
 _SIZE = "SELECT coalesce(sum(length(body)), 0) FROM events WHERE key BETWEEN ? AND ?"
 _DROP = "DELETE FROM events WHERE key BETWEEN ? AND ? AND last_seq < ?"
@@ -91,7 +94,9 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> l
     for batch, record, size in changed:
         if batch.known:
             state = (record.status.value, record.started_at, record.ended_at, record.last_seq)
-            connection.execute(_UPDATE, (*state, size, batch.kept_from, batch.number))
+            connection.execute(
+                _UPDATE, (*state, size, batch.kept_from, *_lease(record), batch.number)
+            )
     return sizes
 
 
@@ -167,4 +172,9 @@ def _row(number: int, record: RunRecord, size: int, kept_from: float | None) -> 
         record.last_seq,
         size,
         kept_from,
+        *_lease(record),
     )
+
+
+def _lease(record: RunRecord) -> tuple[object, ...]:
+    return column(record.owner) if record.owner else None, record.attempt, record.lease_until

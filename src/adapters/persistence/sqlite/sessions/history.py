@@ -7,8 +7,10 @@ replace that, and log it.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from .....domain.messages import Message
 from .....domain.models import Usage
@@ -58,6 +60,8 @@ class _Origin:
     model: str
 
 
+_MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of stored messages after which no more are read at once."""
 _UNKNOWN = _Origin("", 0.0, "")
 """Of a message that no turn claims: then its turn's row is damaged."""
 
@@ -112,7 +116,8 @@ def read_messages(
             place = named
         end = place.messages + 1 if before is None else bounded(before)
         read = (place.transcript, end, bounded(limit))
-        rows = connection.execute(_BEFORE, read).fetchall()[::-1]
+        with closing(connection.execute(_BEFORE, read)) as newest:
+            rows = _as_many_as_fit(newest)[::-1]
         cells = Cells(str(key), damage)
         span = (place.transcript, rows[0][0], rows[-1][0]) if rows else None
         origins = {} if span is None else _origins(connection, *span, cells)
@@ -120,6 +125,18 @@ def read_messages(
         _kept(number, cells.message(number, role, body), origins.get(number, _UNKNOWN))
         for number, role, body in rows
     )
+
+
+def _as_many_as_fit(rows: Iterable[tuple[int, str, Any]]) -> list[tuple[int, str, Any]]:
+    """The first row, and those after it until there are `_MOST_BYTES` of bodies. Fifty messages of
+    the largest size would be a gigabyte, of which a client is shown little."""
+    fitting, size = [], 0
+    for row in rows:
+        fitting.append(row)
+        size += len(row[2]) if isinstance(row[2], bytes | str) else 0
+        if size >= _MOST_BYTES:
+            break
+    return fitting
 
 
 def _origins(

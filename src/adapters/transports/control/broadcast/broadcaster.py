@@ -11,7 +11,7 @@ from .....domain.concurrency import take_turns
 from .....domain.errors import EventsExpired, GatewayError
 from .....domain.models import TextDelta
 from .....domain.ports import Clock
-from .....domain.runs import TERMINAL, Finished, NumberedEvent, RunEvent, RunRecord
+from .....domain.runs import TERMINAL, Ending, Finished, NumberedEvent, Resumed, RunRecord
 from .....domain.services import Events
 from .....domain.sessions import KeptMessage
 from ..connection import Connection
@@ -64,7 +64,7 @@ class RunBroadcaster:
         self._stored_answer: KeptMessage | None = None
         self._has_all_text = True
         """No event was missed. Otherwise clients have to read the text from the Session."""
-        self.ending: RunEvent | None = None
+        self.ending: Ending | None = None
         """The Run's last event, if the whole Run was broadcast."""
 
     @property
@@ -122,6 +122,8 @@ class RunBroadcaster:
         if isinstance(event, TextDelta) and self._has_all_text:
             if is_sent:
                 self._chat.delta(seq, event.text)
+        elif isinstance(event, Resumed):
+            self._chat.drop()
         elif isinstance(event, TERMINAL):
             text = self._payloads.text if self._has_all_text else ""
             self._chat.end(seq, event, text, now, self._stored_answer)
@@ -140,7 +142,9 @@ class RunBroadcaster:
                 brief = brief or self._payloads.brief(numbered.seq, numbered.event.text, at)
                 connection.outbox.event("agent", brief)
             else:
-                whole = whole or self._payloads.payload(numbered.seq, numbered.event, at)
+                whole = whole or self._payloads.payload(numbered.seq, numbered.event, at) or b""
+                if not whole:
+                    return  # An event that is not sent.
                 connection.outbox.event("agent", whole)
 
     def _send_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
@@ -177,8 +181,18 @@ class _ChatEvents:
         elif self._timer is None:
             self._timer = self._loop.call_later(wait, self._flush)
 
+    def drop(self) -> None:
+        """Forget the text that waits: another attempt begins anew."""
+        self.stop()
+        self._pending.clear()
+
     def end(
-        self, seq: int, event: RunEvent, text: str, at: float, stored: KeptMessage | None
+        self,
+        seq: int,
+        event: Ending,
+        text: str,
+        at: float,
+        stored: KeptMessage | None,
     ) -> None:
         """Send the pending delta, then the last event."""
         self._flush()

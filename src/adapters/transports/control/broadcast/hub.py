@@ -110,7 +110,7 @@ class Hub:
         Raises InvalidRequest if the connection has too many."""
         return self._subscriptions.reserved(connection, key)
 
-    def subscribe(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
+    async def subscribe(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
         """Send the client the Session's events from now on, and those of the Run `begun`, which
         was just accepted, from its start.
 
@@ -119,13 +119,13 @@ class Hub:
         if connection.is_gone:
             return
         self._subscriptions.add(connection, key)
-        for run in self._gateway.active(_PRINCIPAL, key):
+        for run in await self._gateway.active(_PRINCIPAL, key):
             self._start_broadcast(run.id, from_the_start=run.id == begun)
 
-    def subscribe_all(self, connection: Connection, agent_id: str | None = None) -> None:
+    async def subscribe_all(self, connection: Connection, agent_id: str | None = None) -> None:
         """Like `subscribe`, for every Session, or every Session of an agent."""
         self._subscriptions.add_to_all(connection, agent_id)
-        for run in self._gateway.active(_PRINCIPAL):
+        for run in await self._gateway.active(_PRINCIPAL):
             self._start_broadcast(run.id)
 
     def unsubscribe(self, connection: Connection, key: SessionKey | None = None) -> None:
@@ -156,6 +156,10 @@ class Hub:
         if not self._stopping:
             self._stopping = True
             self.broadcast("shutdown", {"reason": reason})
+
+    async def open(self) -> None:
+        """Let clients in, also after a `close`."""
+        self._stopping = False
 
     async def close(self) -> None:
         """Close every connection after the broadcasts in progress, which may take at most

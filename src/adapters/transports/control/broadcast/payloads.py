@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from .....domain.errors import FailureKind
 from .....domain.models import ReasoningDelta, TextDelta, Usage
-from .....domain.runs import Aborted, Failed, Finished, RunEvent, RunRecord, Started
+from .....domain.runs import (
+    Aborted,
+    Ending,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    RunRecord,
+    Started,
+    Unknown,
+    Waiting,
+    kind_of,
+)
 from .....domain.sessions import KeptMessage
 from ...http.json_text import dumps
 
+KnownEvent = Started | TextDelta | ReasoningDelta | Waiting | Resumed | Finished | Failed | Aborted
+_ASSISTANT = "assistant"
 _CUMULATIVE = 64 * 1024
 """Characters up to which an `assistant` event repeats the whole text so far. For longer texts this
 would cost many times the answer itself; `delta` is always present."""
@@ -50,8 +65,8 @@ class RunPayloads:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
 
-    def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """Note the next event and return its payload; `at`: Unix seconds."""
+    def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes | None:
+        """Note the next event; its payload, None if it is not sent. `at`: Unix seconds."""
         self.note(event, at)
         return self.payload(seq, event, at)
 
@@ -62,14 +77,19 @@ class RunPayloads:
             self._length += len(event.text)
         elif isinstance(event, Started):
             self._started_at = at
+        elif isinstance(event, Resumed):  # What the earlier attempt said is void.
+            self._text.clear()
+            self._length = 0
 
-    def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload of the event that was noted last."""
-        return self._payload(seq, *self._data(event, at), at)
+    def payload(self, seq: int, event: RunEvent, at: float) -> bytes | None:
+        """The payload of the event that was noted last; None if it is not sent."""
+        if isinstance(event, Unknown):
+            return None
+        return self._payload(seq, kind_of(event).stream, dumps(self._data(event, at)), at)
 
     def brief(self, seq: int, delta: str, at: float) -> bytes:
         """The payload of a delta without the text before it."""
-        return self._payload(seq, "assistant", dumps({"delta": delta}), at)
+        return self._payload(seq, _ASSISTANT, dumps({"delta": delta}), at)
 
     def _payload(self, seq: int, stream: str, data: bytes, at: float) -> bytes:
         return b'%b%d,"stream":"%b","data":%b,"ts":%d%b' % (
@@ -81,39 +101,44 @@ class RunPayloads:
             self._tail,
         )
 
-    def _data(self, event: RunEvent, at: float) -> tuple[str, bytes]:
+    def _data(self, event: KnownEvent, at: float) -> dict[str, object]:
+        started = self.record.started_at or self._started_at or self.record.accepted_at
+        times: dict[str, object] = {"startedAt": _ms(started)}
         match event:
             case TextDelta(text=delta):
                 if self.cumulative and self._length <= _CUMULATIVE:
-                    return "assistant", dumps({"text": self.text, "delta": delta})
-                return "assistant", dumps({"delta": delta})
+                    return {"text": self.text, "delta": delta}
+                return {"delta": delta}
             case ReasoningDelta(text=delta):
-                return "thinking", dumps({"delta": delta})
-            case _:
-                return "lifecycle", dumps(self._lifecycle(event, at))
-
-    def _lifecycle(self, event: RunEvent, at: float) -> dict[str, object]:
-        record = self.record
-        started = record.started_at or self._started_at or record.accepted_at
-        begin: dict[str, object] = {"startedAt": _ms(started)}
-        ended = {"endedAt": _ms(record.ended_at or at)}
-        match event:
-            case Finished(stop=stop, usage=usage, model=model):
+                return {"delta": delta}
+            case Started():
+                return {"phase": "start", **times}
+            case Waiting(what=what):
+                return {"phase": "waiting", **times, "reason": what}
+            case Resumed(attempt=attempt, void=void, why=why):
                 return {
-                    "phase": "end",
-                    **begin,
-                    **ended,
-                    "stopReason": stop.value,
-                    "model": model,
-                    "usage": usage_of(usage),
+                    "phase": "resumed",
+                    **times,
+                    "attempt": attempt,
+                    "void": void,
+                    "reason": why,
                 }
-            case Aborted(reason=reason):
-                aborted = {"aborted": True, "stopReason": "aborted", "reason": reason}
-                return {"phase": "end", **begin, **ended, **aborted}
-            case Failed(message=message, code=code):
-                return {"phase": "error", **begin, **ended, "error": message, "code": code}
+            case Finished() | Failed() | Aborted():
+                phase, more = _ending(event)
+                ended = {"endedAt": _ms(self.record.ended_at or at)}
+                return {"phase": phase, **times, **ended, **more}
             case _:
-                return {"phase": "start", **begin}
+                assert_never(event)
+
+
+def _ending(event: Ending) -> tuple[str, dict[str, object]]:
+    match event:
+        case Finished(stop=stop, usage=usage, model=model):
+            return "end", {"stopReason": stop.value, "model": model, "usage": usage_of(usage)}
+        case Aborted(reason=reason):
+            return "end", {"aborted": True, "stopReason": "aborted", "reason": reason}
+        case Failed(message=message, code=code):
+            return "error", {"error": message, "code": code}
 
 
 def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes:
@@ -132,7 +157,7 @@ def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes
 def chat_end(
     record: RunRecord,
     seq: int,
-    event: RunEvent,
+    event: Ending,
     text: str,
     at: float,
     *,
@@ -151,8 +176,6 @@ def chat_end(
             error_kind = "unknown" if kind is None else _ERROR_KINDS.get(kind, "unknown")
             end = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
             return chat_event(record, seq, "error", **message, **end)
-        case _:
-            raise ValueError(f"{event!r} is not a terminal event")
 
 
 def message_of(text: str, at: float) -> dict[str, object]:

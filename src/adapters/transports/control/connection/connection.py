@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from .....domain.access import Principal, Scope
 from .....domain.sessions import SessionKey
-from .....domain.settings import AuthSettings
 from ..protocol import ClientInfo, close_reason
 from .outbox import Outbox
 
@@ -18,8 +17,7 @@ RESTART = 1012
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connection after the handshake. `auth`: the authentication settings that accepted it; None
-    if it used a device token instead of the shared secret."""
+    """After the handshake."""
 
     id: str
     principal: Principal
@@ -31,7 +29,6 @@ class Connection:
     connected_at: float
     """Unix seconds."""
     device_id: str | None = None
-    auth: AuthSettings | None = None
     outbox: Outbox = field(default_factory=Outbox)
     sessions: set[SessionKey] = field(default_factory=set)
     """Sessions that it is subscribed to; maintained by the Hub."""

@@ -18,14 +18,14 @@ from .....domain.byte_budget import Charge, InFlight
 from .....domain.concurrency import LARGE, off_loop
 from .....domain.errors import Forbidden, GatewayBusy, GatewayError, InvalidRequest, Unavailable
 from ...http.json_text import read_bounded
-from ...method import Method
-from ...routes import METHODS
 from ..protocol import (
     BEGINNING,
     INTERNAL_ERROR,
     INVALID_REQUEST,
+    METHODS,
     UNAVAILABLE,
     ErrorShape,
+    Method,
     RequestFrame,
     UnknownProperties,
     error_of,
@@ -42,9 +42,11 @@ _MAX_REQUESTS = 256
 """Concurrent requests of one connection, including those that wait for a run."""
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 """Bytes of the concurrent requests of one connection."""
-MAX_VALUES = 20_000
+MAX_VALUES = 5_000
 """Keys and values in one message. Methods need a few hundred at most: texts, configuration files
 and images are strings."""
+_SIZEABLE = 1_024
+"""Characters of a message that may take a millisecond to read and to check."""
 _ID = re.compile(
     rb'\A\s*+\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
 )
@@ -154,6 +156,9 @@ class Requests:
         except GatewayBusy as busy:
             refusal = error_of(busy, protocol=self.connection.protocol)
         try:
+            if len(message) >= _SIZEABLE:
+                # Messages that are here already would all be handled in one turn of the loop.
+                await asyncio.sleep(0)
             frame = await off_loop(len(message), partial(read_frame, message))
             if len(self._tasks) >= _MAX_REQUESTS or self._bytes + len(message) > _MAX_REQUEST_BYTES:
                 refusal = _BUSY

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from quart import websocket
 
-from .....domain.services import Gateway
+from .....domain.services import CHANGED, Gateway
 from ...http.deadline import ReusableDeadline
 from ..protocol import UnknownProperties
 from .calls import Handlers
@@ -93,8 +93,9 @@ async def _read(
     while True:
         message = await websocket.receive()
         is_whole = taken()
-        if connection.auth is not None and connection.auth != gateway.settings.auth:
-            connection.close(4001, "gateway auth changed")
+        if not gateway.access.stands(connection.principal):
+            # The check after a change of the configuration may not have come to it yet.
+            connection.close(4001, CHANGED)
         if connection.is_closing:
             return
         if is_whole:

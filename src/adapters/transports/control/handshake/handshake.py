@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from .....domain.access import Credential, Principal, Scope, covers
+from .....domain.access import SHARED_SECRET, Credential, DeviceCredential, Principal, Scope, covers
 from .....domain.access.devices import (
+    DEVICES,
     MintedToken,
     PairingRequired,
     ProofRefused,
@@ -15,20 +16,17 @@ from .....domain.access.devices import (
 )
 from .....domain.errors import GatewayError, LockedOut, NotLocal
 from .....domain.services import Devices, Gateway
-from .....domain.settings import AuthMode, AuthSettings
+from .....domain.settings import AuthMode
 from ..protocol import ConnectParams, DeviceProof, RequestFrame
 from . import connect_refusals as refusals
 from .connect_request import ConnectRequest, proof_of, read
 from .origins import is_at_this_machine
 from .peer import Peer as Peer
 
-DEVICE_TOKEN = "device-token"  # noqa: S105 - the name of a method
-
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A client that is let in. `method`: token, password, none or device-token. `auth`: the
-    authentication settings that it was let in under, None where a device's token proved it."""
+    """A client that is let in."""
 
     principal: Principal
     role: str
@@ -36,10 +34,6 @@ class Admitted:
     params: ConnectParams
     device_id: str | None
     minted: MintedToken | None
-    method: str
-    auth: AuthSettings | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    """The device's token that proved it, or the one it was given in its place."""
 
 
 class Handshake:
@@ -50,13 +44,13 @@ class Handshake:
         self._devices = devices
 
     async def admit(self, frame: RequestFrame, caller: Peer) -> Admitted:
-        """Who is let in by the first request of a connection. Raises Refusal."""
-        asked = read(frame, caller, self._gateway.settings)
+        """Who is let in by the first request of a connection. Raises ConnectRejection."""
+        request = read(frame, caller, self._gateway.settings)
         try:
-            device = asked.params.device
+            device = request.params.device
             if device is None:
-                return self._without_device(asked)
-            return await self._with_device(asked, device)
+                return await self._without_device(request)
+            return await self._with_device(request, device)
         except LockedOut as error:
             raise refusals.locked_out(error) from None
         except NotLocal as error:
@@ -66,85 +60,80 @@ class Handshake:
         except PairingRequired as error:
             raise refusals.unpaired(error) from None
         except TokenRefused:
-            raise asked.refused() from None
+            raise request.refused() from None
         except GatewayError as error:
-            raise refusals.failed(error, asked.protocol) from None
+            raise refusals.failed(error, request.protocol) from None
 
-    def stands(self, admitted: Admitted) -> bool:
-        """Whether the client would still be let in: things may have changed while it was."""
-        if admitted.auth is not None and admitted.auth != self._gateway.settings.auth:
-            return False
-        if admitted.device_id is None:
-            return True
-        if admitted.token is not None:
-            return self._devices.knows(admitted.device_id, admitted.token)
-        return self._devices.is_paired(admitted.device_id, admitted.role)
-
-    def _without_device(self, asked: ConnectRequest) -> Admitted:
-        """Only the Gateway's secret lets in who has no device; it stands for everything."""
-        if refusals.is_control_ui(asked.params.client):
+    async def _without_device(self, request: ConnectRequest) -> Admitted:
+        """A client without a device is let in by the Gateway's secret, which stands for everything,
+        or by a plugin's grant."""
+        if refusals.is_control_ui(request.params.client):
             raise refusals.control_ui_without_device()
-        secret = asked.secret
-        if secret is None and asked.settings.mode is not AuthMode.NONE:
+        access, secret = self._gateway.access, request.secret
+        nothing = secret is None and request.settings.mode is not AuthMode.NONE
+        if nothing and not access.has_plugins:
             raise refusals.no_device()
-        principal = self._recognise(asked, secret)
+        principal = await access.recognise(_credential(request, secret))
+        if principal is None and nothing:
+            raise refusals.no_device()
         if principal is None:
-            self._gateway.count_failure(asked.caller.address, _bytes(secret))
-            raise asked.refused()
-        return _admitted(asked, principal, granted(asked.scopes, principal.scopes))
+            access.count_failure(request.caller.address, _bytes(secret))
+            raise request.refused()
+        return _admitted(request, principal)
 
-    async def _with_device(self, asked: ConnectRequest, device: DeviceProof) -> Admitted:
-        visitor = self._prove(asked, device)
-        principal, token = self._credential(asked, visitor)
-        silent = principal is not None and is_at_this_machine(asked.caller)
+    async def _with_device(self, request: ConnectRequest, device: DeviceProof) -> Admitted:
+        visitor = self._prove(request, device)
+        principal, token = await self._recognise(request, visitor)
+        issuer = principal.grants[0].issuer
+        if issuer not in (SHARED_SECRET, DEVICES):
+            # A plugin's grant is for its client as it is: it pairs no device.
+            return _admitted(request, principal)
+        silent = issuer == SHARED_SECRET and is_at_this_machine(request.caller)
         entry = await self._devices.enter(visitor, token=token, silent=silent)
-        address = asked.caller.address.address
-        method = DEVICE_TOKEN if principal is None else principal.method
-        known = Principal(f"device:{visitor.device_id}", entry.scopes, method, address)
-        if entry.minted is not None and token is not None:
-            token = entry.minted.token
-        admitted = _admitted(asked, known, entry.scopes, visitor.device_id, entry.minted)
-        return replace(admitted, token=token)
+        grant = self._devices.grant(visitor.device_id, visitor.role)
+        if grant is None:  # Revoked at this very moment.
+            raise request.refused()
+        acting = replace(
+            principal,
+            id=grant.principal,
+            scopes=granted(entry.scopes, grant.scopes),
+            agents=grant.agents,
+            grants=(grant, *principal.grants) if token is None else (grant,),
+        )
+        return _admitted(request, acting, visitor.device_id, entry.minted)
 
-    def _prove(self, asked: ConnectRequest, device: DeviceProof) -> Visitor:
-        key = self._devices.check_proof(proof_of(device), asked.claim, asked.caller.nonce)
-        return Visitor(device.id, key, asked.role, asked.scopes, asked.info)
+    def _prove(self, request: ConnectRequest, device: DeviceProof) -> Visitor:
+        key = self._devices.check_proof(proof_of(device), request.claim, request.caller.nonce)
+        return Visitor(device.id, key, request.role, request.scopes, request.info)
 
-    def _credential(
-        self, asked: ConnectRequest, visitor: Visitor
-    ) -> tuple[Principal | None, str | None]:
-        """The Principal that the Gateway's secret proves, or else the device's own token.
+    async def _recognise(
+        self, request: ConnectRequest, visitor: Visitor
+    ) -> tuple[Principal, str | None]:
+        """The Principal, and the device's own token where that proved it.
 
-        A token that is enough leaves nothing to be tried beside it: who holds one must not get to
+        A token that is enough leaves nothing to be tried beside it: its holder must not get to
         guess at the secret. Where both were tried, the wrong guess counts all the same.
         """
-        explicit = asked.auth.device_token or None
+        access, address = self._gateway.access, request.caller.address
+        explicit = request.auth.device_token or None
         enough = explicit is not None and self._devices.suffices(visitor, explicit)
-        secret = None if enough else asked.secret
-        token = explicit or asked.auth.token or None
-        if secret is None and token is None and asked.settings.mode is not AuthMode.NONE:
-            raise asked.refused()
-        principal = self._recognise(asked, secret)
-        if enough:
-            return None, explicit
-        if principal is not None:
-            return principal, None
-        known = token is not None and self._devices.knows(visitor.device_id, token)
-        if not known or secret not in (None, token):
-            tried = dict.fromkeys((secret, token))
-            self._gateway.count_failure(
-                asked.caller.address, *(_bytes(text) for text in tried if text is not None)
-            )
-        if not known:
-            raise asked.refused()
-        return None, token
-
-    def _recognise(self, asked: ConnectRequest, secret: str | None) -> Principal | None:
-        return self._gateway.recognise(Credential(asked.caller.address, _bytes(secret)))
+        secret = None if enough else request.secret
+        token = explicit or request.auth.token or None
+        tried = [text for text in dict.fromkeys((secret, token)) if text is not None]
+        if not tried and request.settings.mode is not AuthMode.NONE and not access.has_plugins:
+            raise request.refused()
+        device = DeviceCredential(visitor.device_id, visitor.role, token, suffices=enough)
+        principal = await access.recognise(_credential(request, secret, device))
+        by_token = principal is not None and principal.grants[0].issuer == DEVICES
+        if (principal is None and tried) or (by_token and secret not in (None, token)):
+            access.count_failure(address, *map(_bytes, tried))
+        if principal is None:
+            raise request.refused()
+        return principal, token if by_token else None
 
 
 def granted(asked: Iterable[Scope], held: Iterable[Scope]) -> frozenset[Scope]:
-    """What was asked for, as far as it is held."""
+    """The scopes asked for that are held."""
     held = frozenset(held)
     return frozenset(scope for scope in asked if covers(held, scope))
 
@@ -153,20 +142,23 @@ def _bytes(secret: str | None) -> bytes | None:
     return None if secret is None else secret.encode("utf-8", "surrogatepass")
 
 
+def _credential(
+    request: ConnectRequest, secret: str | None, device: DeviceCredential | None = None
+) -> Credential:
+    return Credential(request.caller.address, _bytes(secret), request.caller.headers, device)
+
+
 def _admitted(
-    asked: ConnectRequest,
+    request: ConnectRequest,
     principal: Principal,
-    scopes: frozenset[Scope],
     device_id: str | None = None,
     minted: MintedToken | None = None,
 ) -> Admitted:
     return Admitted(
-        principal=Principal(principal.id, scopes, principal.method, principal.address),
-        role=asked.role.value,
-        protocol=asked.protocol,
-        params=asked.params,
+        principal=replace(principal, scopes=granted(request.scopes, principal.scopes)),
+        role=request.role.value,
+        protocol=request.protocol,
+        params=request.params,
         device_id=device_id,
         minted=minted,
-        method=str(principal.method),
-        auth=None if principal.method == DEVICE_TOKEN else asked.settings,
     )

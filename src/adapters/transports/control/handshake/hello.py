@@ -10,11 +10,11 @@ from .....domain.access import Scope
 from .....domain.ports import Clock
 from .....domain.services import Gateway
 from .....domain.sessions import MAIN, SessionKey
-from ...routes import METHODS
 from ..broadcast import TICK_SECONDS, Hub
 from ..connection import MAX_BUFFERED, Connection
 from ..protocol import (
     EVENTS,
+    METHODS,
     Features,
     HelloAuth,
     HelloOk,

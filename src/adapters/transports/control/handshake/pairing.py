@@ -1,4 +1,4 @@
-"""What changes about devices is told to who may know, and ends the connections it is about."""
+"""Requests of devices as events of the control protocol."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from .....domain.services import Devices
 from ..broadcast import Hub
 from .device_rows import millis, pending_row
 
-INVALIDATED = 4001
-
 
 def tell_devices(devices: Devices, hub: Hub) -> None:
-    """Have the hub follow the book of devices from now on."""
+    """Broadcast the requests of devices and the decisions on them."""
 
     def tell(event: DeviceEvent) -> None:
         match event:
@@ -28,12 +26,8 @@ def tell_devices(devices: Devices, hub: Hub) -> None:
                 hub.broadcast("device.pair.requested", pending_row(pairing))
             case PairingResolved():
                 hub.broadcast("device.pair.resolved", _resolved(event))
-            case TokenRotated(device_id, role):
-                _end(hub, device_id, role, "device token rotated")
-            case TokenRevoked(device_id, role):
-                _end(hub, device_id, role, "device token revoked")
-            case DeviceRemoved(device_id):
-                _end(hub, device_id, None, "device removed")
+            case TokenRotated() | TokenRevoked() | DeviceRemoved():
+                pass  # Access ends the connections.
             case _:
                 assert_never(event)
 
@@ -47,11 +41,3 @@ def _resolved(event: PairingResolved) -> dict[str, object]:
         "decision": event.decision,
         "ts": millis(event.ts),
     }
-
-
-def _end(hub: Hub, device_id: str, role: str | None, reason: str) -> None:
-    hub.close_where(
-        lambda connection: connection.device_id == device_id and role in (None, connection.role),
-        INVALIDATED,
-        reason,
-    )

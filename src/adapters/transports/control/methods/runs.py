@@ -9,7 +9,7 @@ from pydantic import Field
 from .....domain.concurrency import take_turns
 from .....domain.errors import GatewayError, InvalidRequest, UnknownRun
 from .....domain.ports import Clock
-from .....domain.runs import Aborted, Failed, RunQuery, RunRecord, RunStatus
+from .....domain.runs import Aborted, Failed, Finished, RunQuery, RunRecord, RunStatus
 from .....domain.services import MAX_RUNS_LISTED, Events, Gateway
 from ...http.json_text import dumps
 from ..broadcast import Hub, RunPayloads
@@ -123,7 +123,8 @@ class RunMethods:
                 for numbered in batch:
                     await outbox.drained()
                     payload = payloads.agent_event(numbered.seq, numbered.event, self._clock())
-                    outbox.event("agent", payload)
+                    if payload is not None:
+                        outbox.event("agent", payload)
                 await take_turns(len(batch.events))
                 batch = await anext(events, None)
         except GatewayError as error:
@@ -133,7 +134,9 @@ class RunMethods:
 
     async def _abort(self, call: Call, params: RunParams) -> object:
         record = await self._gateway.run(call.principal, params.run_id)
-        aborted = self._gateway.abort(call.principal, record.id, f"Aborted by {call.principal.id}.")
+        aborted = await self._gateway.abort(
+            call.principal, record.id, f"Aborted by {call.principal.id}."
+        )
         return {"ok": True, "aborted": aborted, "runIds": [record.id] if aborted else []}
 
     async def _wait(self, call: Call, params: WaitParams) -> object:
@@ -159,7 +162,7 @@ class RunMethods:
                 return {**payload, "status": "error", "error": reason, "stopReason": "aborted"}
             case Failed(message=message):
                 return {**payload, "status": "error", "error": message}
-            case _:
+            case Finished():
                 return {**payload, "status": "ok"}
 
 

@@ -29,6 +29,8 @@ from .frames import (
     StateVersion,
     Text,
 )
+from .method import Method
+from .method_table import METHODS
 from .problems import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -61,6 +63,7 @@ __all__ = [
     "INTERNAL_ERROR",
     "INVALID_REQUEST",
     "MAX_FRAMES_BEFORE_HELLO",
+    "METHODS",
     "NAMING",
     "NEWEST_PROTOCOL",
     "NOT_PAIRED",
@@ -81,6 +84,7 @@ __all__ = [
     "Frame",
     "HelloAuth",
     "HelloOk",
+    "Method",
     "Name",
     "Policy",
     "RequestFrame",

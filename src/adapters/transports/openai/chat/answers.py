@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .....domain.errors import RunFailed
-from .....domain.models import ReasoningDelta, TextDelta, Usage
-from .....domain.runs import Aborted, Failed, Finished, Run, error_of
-from .....domain.services import Events
-from ...http.context import RequestContext
+from .....domain.models import Usage
+from .....domain.runs import RunSpec
 from ...http.json_text import dumps
+from ..common import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,39 +19,9 @@ class Head:
     model: str
 
 
-def head_of(run: Run, model: str) -> Head:
-    """The head of the answer to `run`; `model` is the string that was asked for."""
+def head_of(run: RunSpec, model: str) -> Head:
+    """The head of the answer to `run`; `model` is the string that the client sent."""
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer."""
-
-    text: str
-    reasoning: str
-    finished: Finished
-
-
-async def collect(events: Events, exchange: RequestContext) -> Answer:
-    """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
-    text: list[str] = []
-    reasoning: list[str] = []
-    async for told in events:
-        exchange.note(told)
-        for event in told.events:
-            match event:
-                case TextDelta(text=piece):
-                    text.append(piece)
-                case ReasoningDelta(text=piece):
-                    reasoning.append(piece)
-                case Finished():
-                    return Answer("".join(text), "".join(reasoning), event)
-                case Failed() | Aborted():
-                    raise error_of(event)
-                case _:
-                    pass
-    raise RunFailed("The run ended without an end.")
 
 
 def completion(head: Head, answer: Answer) -> bytes:
@@ -81,7 +49,7 @@ def completion(head: Head, answer: Answer) -> bytes:
 
 def usage_object(usage: Usage) -> dict[str, object]:
     """OpenAI's usage object. `estimated` is ours: the provider reported nothing."""
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.total,
@@ -89,5 +57,5 @@ def usage_object(usage: Usage) -> dict[str, object]:
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }
     if usage.estimated:
-        told["estimated"] = True
-    return told
+        fields["estimated"] = True
+    return fields

@@ -1,4 +1,4 @@
-"""What a client asked for: the body of a chat completion, read and checked as a whole."""
+"""The body of a chat completion, read and checked as a whole."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .....domain.messages import Message
-from .fields import Ignored
-from .messages import read_messages
-from .parameters import read_parameters, wants_usage
-from .schema import read_fields
-
-DEFAULT_MODEL = "opensoul"
+from ..common import DEFAULT_MODEL, Ignored, read_fields, read_messages
+from .parameters import PARAMETERS, wants_usage
+from .schema import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +26,11 @@ class ChatRequest:
     """The names of fields that nobody here knows, as a header's value; mostly empty."""
 
 
-def read_asked(body: Mapping[str, Any]) -> ChatRequest:
+def read_request(body: Mapping[str, Any]) -> ChatRequest:
     """Raises InvalidRequest and Unsupported; their `param` is the path of the field at fault."""
     ignored = Ignored()
-    fields = read_fields(body)
-    params = read_parameters(body, ignored)
+    fields = read_fields(Fields, body)
+    params = PARAMETERS.read(body, ignored)
     include_usage = wants_usage(body, fields, ignored)
     return ChatRequest(
         messages=read_messages(body.get("messages"), ignored),

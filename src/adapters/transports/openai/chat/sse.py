@@ -7,14 +7,13 @@ byte strings; everything else about a chunk is written once per run.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from .....domain.models import ReasoningDelta, TextDelta, Usage
-from .....domain.runs import Finished, RunEvent
-from ...http.errors import Problem
+from .....domain.runs import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
 from ...http.json_text import dumps
 from .answers import Head, usage_object
 
-KEEPALIVE = b": keepalive\n\n"
 _DONE = b"data: [DONE]\n\n"
 _TAIL = b"}\n\n"
 _TAIL_BEFORE_USAGE = b',"usage":null}\n\n'
@@ -41,8 +40,8 @@ class Frames:
         """The last frame was written."""
 
     def of(self, events: Iterable[RunEvent]) -> bytes:
-        """The frames that tell of `events`; empty where a client need not know of any, or learns
-        in another way (failures)."""
+        """The frames for `events`. Empty where no event has a frame; failures are sent as errors by
+        the caller."""
         frames: list[bytes] = []
         texts: list[str] = []
         for event in events:
@@ -60,8 +59,10 @@ class Frames:
                     stop = b'{},"finish_reason":' + dumps(event.stop.value) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
-                case _:
+                case Started() | Waiting() | Resumed() | Failed() | Aborted() | Unknown():
                     pass
+                case _:
+                    assert_never(event)
         if texts:
             frames.append(self._deltas(texts))
         if frames and not self._begun:
@@ -86,8 +87,3 @@ class Frames:
         if not self._include_usage:
             return b""
         return self._head + b',"choices":[],"usage":' + dumps(usage_object(usage)) + b"}\n\n"
-
-
-def error_frame(problem: Problem) -> bytes:
-    """The last frame of a stream that failed: no `[DONE]` follows it."""
-    return b"data: " + dumps(problem.envelope) + b"\n\n"

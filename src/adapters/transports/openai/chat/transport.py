@@ -2,85 +2,108 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, Response, request
+from quart import Response, request
 
-from .....domain.access import Principal
+from .....domain.access import Principal, Scope
 from .....domain.agents import AgentDirectory
-from .....domain.byte_budget import held_bytes
-from .....domain.errors import Unsupported
 from .....domain.runs import RunRequest
 from .....domain.services import Gateway
+from .....domain.settings import Settings
 from ...http.bodies import read_object
 from ...http.context import current
-from ...http.errors import HttpRejection, Problem
 from ...http.json_text import dumps
-from ...http.requests import Given, family_header, unread_headers
-from ...routes import CHAT_COMPLETIONS, MODEL, MODELS
-from .answers import collect, completion, head_of
-from .feed import Feed
-from .fields import plain
-from .models import model_list, model_object
-from .request import ChatRequest, read_asked
+from ...http.requests import Headers
+from ...routes import Limits, Route, Switch, Transport
+from ..common import (
+    Feed,
+    agent_id_in,
+    collect,
+    ignored_names,
+    model_list,
+    model_object,
+    refuse_model_header,
+    session_key_in,
+    start_run,
+    streamed,
+)
+from . import operations
+from .answers import completion, head_of
+from .request import ChatRequest, read_request
 from .sse import Frames
-from .streams import streamed
 
-_OFF = (
-    "The chat completions endpoint is switched off. To switch it on, set "
-    "gateway.http.endpoints.chatCompletions.enabled to true in the configuration."
+_SETTING = "gateway.http.endpoints.chatCompletions"
+_SWITCH = Switch(
+    "The chat completions endpoint", f"{_SETTING}.enabled", lambda settings: settings.chat.enabled
 )
 
 
-_HEADERS = frozenset({"agent-id", "agent", "session-key", "model"})
-"""Headers of the family that are read, without their prefix."""
-_MOST_HEADERS = 20
-
-
-def transport(gateway: Gateway, *, started_at: float) -> Blueprint:
-    """The routes. `started_at`: Unix seconds, told as the creation time of every model."""
+def transport(gateway: Gateway, *, started_at: float) -> Transport:
+    """The routes. `started_at`: Unix seconds, the creation time of every model."""
     endpoint = _Endpoint(gateway, int(started_at))
-    blueprint = Blueprint("openai_chat", __name__)
-    blueprint.before_app_request(endpoint.refuse_when_off)
-    CHAT_COMPLETIONS.serve(blueprint, "create", endpoint.create)
-    MODELS.serve(blueprint, "models", endpoint.models)
-    MODEL.serve(blueprint, "model", endpoint.model)
-    return blueprint
+    return Transport(
+        "openai_chat",
+        (
+            Route(
+                "/v1/chat/completions",
+                "POST",
+                Scope.WRITE,
+                endpoint.create,
+                "An agent's answer to a conversation, whole or as a stream.",
+                _limits,
+                _SWITCH,
+                operations.create,
+            ),
+            Route(
+                "/v1/models",
+                "GET",
+                Scope.READ,
+                endpoint.models,
+                "The agents, as models.",
+                _limits,
+                _SWITCH,
+                operations.models,
+            ),
+            Route(
+                "/v1/models/<path:model_id>",
+                "GET",
+                Scope.READ,
+                endpoint.model,
+                "The agent that a model's name stands for.",
+                _limits,
+                _SWITCH,
+                operations.model,
+            ),
+        ),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    chat = settings.chat
+    return Limits(chat.max_body_bytes, chat.body_timeout, chat.write_timeout, _SETTING)
 
 
 class _Endpoint:
-    """The views. The settings are asked for each request: a change is in force at once."""
+    """The views. The settings are read for each request, so that a change is in force at once."""
 
     def __init__(self, gateway: Gateway, created: int) -> None:
         self._gateway = gateway
         self._created = created
 
-    async def refuse_when_off(self) -> None:
-        """For every method, and so before any route is chosen."""
-        if _ours(request.path) and not self._gateway.settings.chat.enabled:
-            raise HttpRejection(Problem(404, _OFF, "endpoint_disabled"))
-
     async def create(self) -> Response:
-        exchange = current()
-        settings = self._gateway.settings.chat
-        asked = await read_object(request.body, exchange, settings, read_asked)
-        _refuse_model_header(exchange.given)
-        if ignored := _ignored(asked, exchange.given):
-            exchange.headers["x-opensoul-ignored"] = ignored
-        exchange.charge.raise_to(held_bytes(asked.messages))
-        principal = exchange.principal
-        run_request = _run_request(asked, exchange.given)
-        run = self._gateway.submit(principal, run_request, charge=exchange.charge)
-        # Nothing may be awaited in between: a run that nobody follows is never left.
-        events = await exchange.enter(self._gateway.follow(principal, run))
-        exchange.adopt_task()
-        exchange.began(run, asked.model)
-        exchange.facts["stream"] = asked.stream
-        head = head_of(run, asked.model)
-        if not asked.stream:
-            answer = await collect(events, exchange)
+        context = current()
+        chat = await read_object(request.body, context, read_request)
+        refuse_model_header(context.headers)
+        if ignored := ignored_names(chat.ignored, context.headers):
+            context.response_headers["x-opensoul-ignored"] = ignored
+        run, events = await start_run(self._gateway, context, _run_request(chat, context.headers))
+        context.log_fields["stream"] = chat.stream
+        head = head_of(run, chat.model)
+        if not chat.stream:
+            answer = await collect(events, context)
             return _json(completion(head, answer))
-        frames = Frames(head, include_usage=asked.include_usage)
-        feed = Feed(events, frames, exchange, patience=settings.keepalive)
-        return await streamed(feed, exchange)
+        frames = Frames(head, include_usage=chat.include_usage)
+        feed = Feed(events, frames, context, patience=self._gateway.settings.chat.keepalive)
+        return await streamed(feed, context)
 
     async def models(self) -> Response:
         directory = self._directory(current().principal)
@@ -97,36 +120,14 @@ class _Endpoint:
         return AgentDirectory(self._gateway.agents(principal), default.id)
 
 
-def _ours(path: str) -> bool:
-    return path in (CHAT_COMPLETIONS.rule, MODELS.rule) or path.startswith(MODELS.rule + "/")
-
-
-def _refuse_model_header(given: Given) -> None:
-    """A request must not be answered by another model than it asks for. Raises Unsupported."""
-    if model := family_header(given, "model"):
-        names = ("x-opensoul-model", "x-openclaw-model")
-        name = next(name for name in names if name.encode() in given)
-        raise Unsupported(
-            f"The header {name} ({model[:100]!r}) is not supported: an agent's model is configured "
-            "(agents.list[].model). Leave the header out, or name an agent in x-opensoul-agent-id.",
-            param=name,
-        )
-
-
-def _ignored(asked: ChatRequest, given: Given) -> str:
-    """The names of fields and headers that nobody here knows, as a header's value."""
-    names = [plain(name) for name in unread_headers(given, _HEADERS)]
-    return ", ".join(filter(None, (asked.ignored, *names[:_MOST_HEADERS])))
-
-
-def _run_request(asked: ChatRequest, given: Given) -> RunRequest:
+def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:
     return RunRequest(
-        messages=asked.messages,
-        model=asked.model,
-        agent_id=family_header(given, "agent-id", "agent"),
-        session_key=family_header(given, "session-key"),
-        user=asked.user,
-        params=asked.params,
+        messages=chat.messages,
+        model=chat.model,
+        agent_id=agent_id_in(headers),
+        session_key=session_key_in(headers),
+        user=chat.user,
+        params=chat.params,
     )
 
 

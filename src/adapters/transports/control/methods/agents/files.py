@@ -11,7 +11,8 @@ from pydantic import Field
 from ......domain.access import Principal, Scope
 from ......domain.agents import Agent
 from ......domain.errors import InvalidRequest, UnknownAgent
-from ......domain.ports.workspaces import FILE_NAMES, WorkspaceFile, Workspaces
+from ......domain.ports import Workspaces
+from ......domain.ports.workspaces import FILE_NAMES, WorkspaceFile
 from ......domain.services import Gateway
 from ...connection import Call, Handler, Handlers, Params
 from ...protocol import Name

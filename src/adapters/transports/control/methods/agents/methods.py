@@ -9,8 +9,8 @@ from typing import Any
 from ......domain.access import Principal, Scope
 from ......domain.agents import Agent
 from ......domain.errors import GatewayError
-from ......domain.ports.configuration import ConfigFile, ConfigSnapshot, MakePatch
-from ......domain.ports.workspaces import Workspaces
+from ......domain.ports import ConfigFile, Workspaces
+from ......domain.ports.configuration import ConfigSnapshot, MakePatch
 from ......domain.services import Gateway
 from ......domain.sessions import MAIN
 from ...connection import Call, Handler, Handlers, NoParams, Params

@@ -106,7 +106,7 @@ class Commands:
                 text = await answer(call, key, argument)
             except (InvalidRequest, UnknownSession, SessionBusy) as error:
                 text = error.message
-        self._hub.subscribe(call.connection, key)
+        await self._hub.subscribe(call.connection, key)
         call.answer({"runId": run_id, "status": "started"})
         event = {
             "runId": run_id,
@@ -153,7 +153,9 @@ class Commands:
                 f"Messages: {info.message_count}; "
                 f"tokens: {info.input_tokens} in, {info.output_tokens} out"
             )
-        lines.append(f"Runs of this session: {len(self._gateway.active(call.principal, key))}")
+        lines.append(
+            f"Runs of this session: {len(await self._gateway.active(call.principal, key))}"
+        )
         return "\n".join(lines)
 
     async def _help(self, call: Call, key: SessionKey, argument: str) -> str:

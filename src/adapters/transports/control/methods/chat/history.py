@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from ......domain.access import Principal
+from ......domain.byte_budget import held_bytes
+from ......domain.concurrency import off_loop
 from ......domain.errors import InvalidRequest, UnknownSession
 from ......domain.services import Gateway, SessionService
 from ......domain.sessions import KeptMessage, SessionKey
@@ -117,11 +120,11 @@ class _History:
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         number = _number(params.message_id)
         kept = await self.session_service.messages(call.principal, key, limit=1, before=number + 1)
-        message = message_object(kept[0], params.max_chars) if kept else {"seq": 0, "messageId": ""}
+        if not kept:
+            return {"ok": False, "unavailableReason": "not_found"}
+        message = await off_loop(_size(kept), partial(_fitting, kept[0], params.max_chars))
         if message["seq"] != number or params.message_id not in (str(number), message["messageId"]):
             return {"ok": False, "unavailableReason": "not_found"}
-        if len(dumps(message)) > MAX_BYTES:
-            message = shrunk(message, MAX_BYTES)
         return {"ok": True, "message": message}
 
     async def history(self, call: Call, params: HistoryParams) -> dict[str, Any]:
@@ -129,7 +132,7 @@ class _History:
         delivered twice rather than lost."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         with self.hub.reserved(call.connection, key):
-            self.hub.subscribe(call.connection, key)
+            await self.hub.subscribe(call.connection, key)
         info = await self.session_service.find(call.principal, key)
         # By session id, so that a reset in between does not mix two transcripts.
         session_id = params.session_id or (None if info is None else info.session_id)
@@ -139,9 +142,9 @@ class _History:
             "sessionKey": str(key),
             "messages": messages,
             "defaults": rows.defaults(),
-            "sessionInfo": rows.activity(call.principal, key),
+            "sessionInfo": await rows.activity(call.principal, key),
             "hasMore": bool(messages) and messages[0]["seq"] > 1,
-            "pendingInputs": inputs.pending(call.principal, key),
+            "pendingInputs": await inputs.pending(call.principal, key),
         }
         if info is not None:
             payload["sessionInfo"] = await rows.row(call.principal, info, Extras(titles=True))
@@ -166,7 +169,8 @@ class _History:
             kept = await self.session_service.messages(
                 principal, key, limit=wanted, before=before, session_id=session_id
             )
-            if not page.add(kept) or len(kept) < wanted:
+            fits = await off_loop(_size(kept), partial(page.add, kept))
+            if not kept or not fits or kept[0].number == 1:
                 break
             before = kept[0].number
         return list(page.messages)
@@ -193,6 +197,16 @@ class _Page:
             self.messages.appendleft(message)
             self._left -= size
         return True
+
+
+def _size(kept: Sequence[KeptMessage]) -> int:
+    return held_bytes(one.message for one in kept)
+
+
+def _fitting(kept: KeptMessage, max_chars: int | None) -> dict[str, Any]:
+    """A message as an answer shows it."""
+    told = message_object(kept, max_chars)
+    return told if len(dumps(told)) <= MAX_BYTES else shrunk(told, MAX_BYTES)
 
 
 def _before(params: HistoryParams) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 from ......domain.access import Principal
 from ......domain.errors import UnknownRun
 from ......domain.messages import Role
-from ......domain.runs import Run
+from ......domain.runs import RunSpec
 from ......domain.services import Gateway
 from ......domain.sessions import SessionKey
 from ...broadcast import sender_key
@@ -27,9 +27,9 @@ class Inputs:
     gateway: Gateway
     commands: Commands
 
-    def pending(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
+    async def pending(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
         """The inputs of active Runs, whose messages are not in the history yet."""
-        runs = self.gateway.active(principal, key)
+        runs = await self.gateway.active(principal, key)
         return {"items": [_pending_item(run) for run in runs[:_SHOWN]], "total": len(runs)}
 
     async def receipts(
@@ -42,7 +42,7 @@ class Inputs:
         """Whether each of these inputs is pending or consumed. Existing clients hold back later
         messages until an input is consumed, however its Run ended. `messages`: the messages of the
         same response."""
-        active = {run.id for run in self.gateway.active(principal, key)}
+        active = {run.id for run in await self.gateway.active(principal, key)}
         stored = {one["runId"]: one["messageId"] for one in messages if one["role"] == Role.USER}
         pending: list[dict[str, Any]] = []
         consumed: list[dict[str, Any]] = []
@@ -65,7 +65,7 @@ class Inputs:
             return False
 
 
-def _pending_item(run: Run) -> dict[str, Any]:
+def _pending_item(run: RunSpec) -> dict[str, Any]:
     accepted_at = int(run.accepted_at * 1_000)
     return {
         "id": sender_key(run.id),

@@ -64,8 +64,8 @@ class ChatMethods:
             timeout=params.timeout,
         )
 
-        def accepted(record: RunRecord) -> None:
-            self._hub.subscribe(call.connection, record.session_key, begun=record.id)
+        async def accepted(record: RunRecord) -> None:
+            await self._hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer(_accepted(record))
 
         with self._hub.reserved(call.connection, key):
@@ -78,7 +78,7 @@ class ChatMethods:
             )
             record = submission.record
             if not submission.fresh:
-                self._hub.subscribe(call.connection, record.session_key)
+                await self._hub.subscribe(call.connection, record.session_key)
                 if not record.status.final:
                     call.answer(_accepted(record))
         return agent_payload(await self._outcomes.of(call.principal, record.id))
@@ -103,8 +103,8 @@ class ChatMethods:
             timeout=None if params.timeout_ms is None else params.timeout_ms / 1_000,
         )
 
-        def accepted(record: RunRecord) -> None:
-            self._hub.subscribe(call.connection, record.session_key, begun=record.id)
+        async def accepted(record: RunRecord) -> None:
+            await self._hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer({"runId": record.id, "status": "started"})
 
         with self._hub.reserved(call.connection, key):
@@ -117,7 +117,7 @@ class ChatMethods:
             )
             if submission.fresh:
                 return ANSWERED
-            self._hub.subscribe(call.connection, submission.record.session_key)
+            await self._hub.subscribe(call.connection, submission.record.session_key)
         return await self._repeated(call.principal, submission.record)
 
     async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
@@ -128,7 +128,7 @@ class ChatMethods:
             return {"ok": True, "key": str(key), "runId": run_id, "status": "ok"}
         if word in _STOP:
             self._commands.note(key, run_id)
-            return self._stopped(call.principal, key)
+            return await self._stopped(call.principal, key)
         if word in _START_OVER:
             with self._commands.noted(key, run_id):
                 info = await self._session_service.reset(call.principal, key)
@@ -139,11 +139,13 @@ class ChatMethods:
     async def abort(self, call: Call, params: AbortParams) -> object:
         key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
         if params.run_id is None:
-            return self._stopped(call.principal, key)
-        running = [run for run in self._gateway.active(call.principal) if run.id == params.run_id]
+            return await self._stopped(call.principal, key)
+        running = [
+            run for run in await self._gateway.active(call.principal) if run.id == params.run_id
+        ]
         if any(run.session_key != key for run in running):
             raise InvalidRequest("runId does not match sessionKey", param="runId")
-        aborted = self._gateway.abort(call.principal, params.run_id, _by(call.principal))
+        aborted = await self._gateway.abort(call.principal, params.run_id, _by(call.principal))
         return _aborted([params.run_id] if aborted else [])
 
     async def _inject(self, call: Call, params: InjectParams) -> object:
@@ -192,8 +194,8 @@ class ChatMethods:
             )
         return found[0].key
 
-    def _stopped(self, principal: Principal, key: SessionKey) -> object:
-        return _aborted(list(self._gateway.abort_session(principal, key, _by(principal))))
+    async def _stopped(self, principal: Principal, key: SessionKey) -> object:
+        return _aborted(list(await self._gateway.abort_session(principal, key, _by(principal))))
 
     async def _repeated(self, principal: Principal, record: RunRecord) -> object:
         """The response to a repeated request."""

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ......domain.access import Principal, Scope
-from ......domain.ports.configuration import ConfigFile, ConfigIssue, ConfigRefused, ConfigSnapshot
+from ......domain.ports import ConfigFile
+from ......domain.ports.configuration import ConfigIssue, ConfigRefused, ConfigSnapshot
 from ...connection import AnswerFailed, Call, Handler, Handlers, NoParams, Params
 from ...protocol import INVALID_REQUEST, ErrorShape, Name, SessionKeyText, Text
 from .lookup import LookupParams, looked_up

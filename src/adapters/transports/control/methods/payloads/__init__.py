@@ -1,6 +1,6 @@
 """Payloads shared by several methods."""
 
-from .messages import content, message_object, shortened, shrunk
+from .messages import content, message_object, one_line, shortened, shrunk
 from .outcomes import Outcomes, agent_payload, failed_answer
 from .sessions import Extras, Rows, lowered
 from .short_ids import with_short_id
@@ -14,6 +14,7 @@ __all__ = [
     "failed_answer",
     "lowered",
     "message_object",
+    "one_line",
     "shortened",
     "shrunk",
     "with_short_id",

@@ -15,6 +15,8 @@ CUT = "\n[… cut here: the message is too long to be shown whole]"
 """The end of a shortened text."""
 
 _ROLES = {Role.TOOL: "toolResult"}
+_LOOKED_AT = 16
+"""Characters of a text that are looked at for each that is shown of it."""
 _ROOM = 512
 """Bytes reserved for the fields of a shortened message besides its content."""
 
@@ -66,6 +68,13 @@ def shrunk(row: dict[str, Any], max_bytes: int) -> dict[str, Any]:
 def shortened(text: str, most: int) -> str:
     """`text` cut to `most` characters, the last of them an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def one_line(text: str, most: int) -> str:
+    """The start of `text` on one line, at most `most` characters. Only the start is looked at: to
+    divide all of a long text into words takes longer than others should wait."""
+    start = text.lstrip()[: most * _LOOKED_AT]
+    return shortened(" ".join(start.split()), most)
 
 
 def _part(part: Part, max_chars: int | None) -> dict[str, Any]:

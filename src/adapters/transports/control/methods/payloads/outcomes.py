@@ -8,7 +8,15 @@ from ......domain.access import Principal
 from ......domain.concurrency import take_turns
 from ......domain.errors import EventsExpired, RunFailed
 from ......domain.models import StopReason, TextDelta, Usage
-from ......domain.runs import Aborted, Failed, Finished, RunEvent, RunRecord, RunStatus
+from ......domain.runs import (
+    Aborted,
+    Ending,
+    Failed,
+    Finished,
+    Resumed,
+    RunRecord,
+    RunStatus,
+)
 from ......domain.services import Gateway, SessionService
 from ...broadcast import Hub, usage_of
 from ...connection import AnswerFailed
@@ -24,7 +32,7 @@ class Outcome:
 
     record: RunRecord
     text: str
-    ending: RunEvent
+    ending: Ending
 
 
 class Outcomes:
@@ -47,19 +55,23 @@ class Outcomes:
             text, ending = await self._read(principal, run_id)
         return Outcome(await self._gateway.run(principal, run_id), text, ending)
 
-    async def _read(self, principal: Principal, run_id: str) -> tuple[str, RunEvent]:
+    async def _read(self, principal: Principal, run_id: str) -> tuple[str, Ending]:
         text: list[str] = []
         try:
             async for batch in self._gateway.watch(principal, run_id):
-                text += [event.text for event in batch.events if isinstance(event, TextDelta)]
+                for event in batch.events:
+                    if isinstance(event, TextDelta):
+                        text.append(event.text)
+                    elif isinstance(event, Resumed):  # What the earlier attempt said is void.
+                        text.clear()
                 if batch.ending is not None:
                     return "".join(text), batch.ending
                 await take_turns(len(batch.events))
         except EventsExpired:
             return await self._from_session(principal, run_id)
-        raise RunFailed("The run's event stream closed before a terminal event arrived.")
+        raise RunFailed("The events of the run ended before a terminal event.")
 
-    async def _from_session(self, principal: Principal, run_id: str) -> tuple[str, RunEvent]:
+    async def _from_session(self, principal: Principal, run_id: str) -> tuple[str, Ending]:
         """The outcome of a Run whose events have expired, from its Session."""
         record = await self._gateway.run(principal, run_id)
         while not record.status.final:
@@ -98,8 +110,6 @@ def agent_payload(outcome: Outcome) -> dict[str, object]:
             }
         case Failed(message=message):
             raise failed_answer(record.id, message or "The run failed.", ending)
-        case _:
-            raise RunFailed("The run's last event is not a terminal event.")
 
 
 def failed_answer(run_id: str, message: str, event: Failed) -> AnswerFailed:

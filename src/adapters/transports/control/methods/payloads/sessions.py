@@ -8,8 +8,8 @@ from typing import Any
 from ......domain.access import Principal, Scope
 from ......domain.models import ModelTarget
 from ......domain.services import Gateway, SessionService
-from ......domain.sessions import MAIN, KeptMessage, SessionInfo, SessionKey
-from .messages import shortened
+from ......domain.sessions import MAIN, SessionInfo, SessionKey
+from .messages import one_line
 
 _TITLE = 80
 _PREVIEW = 240
@@ -45,7 +45,7 @@ class Rows:
             "lastActivityAt": _ms(info.updated_at),
             "lastInteractionAt": _ms(info.updated_at),
             "totalTokensFresh": True,
-            **self.activity(principal, info.key),
+            **await self.activity(principal, info.key),
             **self.entry(info),
             **self._model_fields(info),
         }
@@ -55,9 +55,9 @@ class Rows:
             row |= _known(lastMessagePreview=await self._last(principal, info))
         return row
 
-    def activity(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
+    async def activity(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
         """The active Runs of a Session, which may not exist yet."""
-        active = [run.id for run in self.gateway.active(principal, key)]
+        active = [run.id for run in await self.gateway.active(principal, key)]
         return {
             "hasActiveRun": bool(active),
             "activeRunIds": active,
@@ -127,21 +127,17 @@ class Rows:
     async def _title(self, principal: Principal, info: SessionInfo) -> str | None:
         newest = await self.session_service.transcripts(principal, info.key, 1)
         question = newest[0].first_question if newest else None
-        return shortened(" ".join(question.split()), _TITLE) if question else None
+        return one_line(question, _TITLE) if question else None
 
     async def _last(self, principal: Principal, info: SessionInfo) -> str | None:
         kept = await self.session_service.messages(principal, info.key, limit=_LOOK_BACK)
-        texts = (_one_line(one) for one in reversed(kept))
-        return next((shortened(text, _PREVIEW) for text in texts if text), None)
+        texts = (one_line(one.message.text, _PREVIEW) for one in reversed(kept))
+        return next(filter(None, texts), None)
 
 
 def lowered(agent_id: str | None) -> str | None:
     """The canonical form of an agent's id."""
     return None if agent_id is None else agent_id.strip().lower()
-
-
-def _one_line(kept: KeptMessage) -> str:
-    return " ".join(kept.message.text.split())
 
 
 def _kind(key: SessionKey) -> str:

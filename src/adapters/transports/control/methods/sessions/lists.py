@@ -91,7 +91,7 @@ class SessionLists:
     async def page(self, principal: Principal, params: ListParams, limit: int) -> SessionPage:
         """The matching Sessions, at most `limit`."""
         query = self._query(params, limit)
-        return await self._page(principal, query, self._filter(principal, params))
+        return await self._page(principal, query, await self._filter(principal, params))
 
     def _query(self, params: ListParams, limit: int) -> SessionQuery:
         minutes = params.active_minutes
@@ -105,11 +105,11 @@ class SessionLists:
             offset=params.offset,
         )
 
-    def _filter(
+    async def _filter(
         self, principal: Principal, params: ListParams
     ) -> Callable[[SessionInfo], bool] | None:
         """The conditions that the store does not support; None if there are none."""
-        active = {run.session_key for run in self.gateway.active(principal)}
+        active = {run.session_key for run in await self.gateway.active(principal)}
         configured = self.gateway.settings.agents.get
 
         def matches(info: SessionInfo) -> bool:

@@ -16,7 +16,7 @@ from ......domain.services import Gateway, SessionService
 from ......domain.sessions import KeptMessage, SessionInfo, SessionQuery
 from ...connection import Call, Handler, Handlers, Params
 from ...protocol import Name
-from ..payloads import Extras, Rows, lowered, shortened, with_short_id
+from ..payloads import Extras, Rows, lowered, one_line, shortened, with_short_id
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50
@@ -205,9 +205,8 @@ def _named(info: SessionInfo) -> dict[str, str]:
 def _items(kept: KeptMessage, most: int) -> Iterator[dict[str, str]]:
     """The text of a message, then the tools that it calls."""
     message = kept.message
-    text = " ".join(message.text.split())
-    if text:
-        yield {"role": message.role.value, "text": shortened(text, most)}
+    if text := one_line(message.text, most):
+        yield {"role": message.role.value, "text": text}
     called = [part.name for part in message.parts if isinstance(part, ToolCall)]
     if called:
         yield {"role": "tool", "text": shortened(f"call {', '.join(called)}", most)}

@@ -78,7 +78,7 @@ class _Subscriptions:
         }
 
     async def _subscribe(self, call: Call, params: SubscribeParams) -> object:
-        self.hub.subscribe_all(call.connection, lowered(params.agent_id))
+        await self.hub.subscribe_all(call.connection, lowered(params.agent_id))
         if not params.model_fields_set:
             return {"subscribed": True}
         return {"subscribed": True, "list": await self.lists.list(call, params)}
@@ -90,7 +90,7 @@ class _Subscriptions:
     async def _subscribe_messages(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
         with self.hub.reserved(call.connection, key):
-            self.hub.subscribe(call.connection, key)
+            await self.hub.subscribe(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 
     async def _unsubscribe_messages(self, call: Call, params: MessagesParams) -> object:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from ......domain.access import Principal
+from ......domain.byte_budget import held_bytes
+from ......domain.concurrency import off_loop
 from ......domain.errors import InvalidRequest
 from ......domain.messages import Role
 from ......domain.services import Gateway, SessionService
@@ -24,6 +28,9 @@ _SESSIONS = 200
 _MESSAGES = 500
 """Messages that are searched in each, newest first."""
 _AT_ONCE = 50
+_WORDS = 64
+"""Different words of one query: each is looked for in every message."""
+_PIECE = 65_536
 _AROUND = 80
 """Characters shown before and after a match."""
 
@@ -53,18 +60,16 @@ class SessionSearch:
 
     async def _search(self, call: Call, params: SearchParams) -> object:
         """Newest message first within a session, most recently used session first."""
-        words = params.query.casefold().split()
-        if not words:
-            raise InvalidRequest("query contains no word.", param="query")
+        words = _words(params.query)
         sessions, more = await self._sessions(call.principal, params)
         results: list[dict[str, Any]] = []
         hits: list[SessionInfo] = []
         for info in sessions:
             before = len(results)
-            async for kept in self._messages(call.principal, info):
-                snippet = _snippet(kept, words)
-                if snippet is not None:
-                    results.append(_hit(info, kept, snippet))
+            async for batch in self._batches(call.principal, info):
+                left = params.limit - len(results)
+                look = partial(_found_in, info, batch, words, left)
+                results += await off_loop(_size(batch) * len(words), look)
                 if len(results) == params.limit:
                     more = True
                     break
@@ -89,33 +94,67 @@ class SessionSearch:
         page = await self.lists.page(principal, filters, _SESSIONS)
         return list(page.sessions), page.total > len(page.sessions)
 
-    async def _messages(
+    async def _batches(
         self, principal: Principal, info: SessionInfo
-    ) -> AsyncIterator[KeptMessage]:
-        """Newest first, read in pages."""
-        before: int | None = None
-        for _ in range(_MESSAGES // _AT_ONCE):
+    ) -> AsyncIterator[tuple[KeptMessage, ...]]:
+        """The newest messages, a few at a time, the newest of each batch last."""
+        before, left = None, _MESSAGES
+        while left > 0:
+            wanted = min(_AT_ONCE, left)
             kept = await self.session_service.messages(
-                principal, info.key, limit=_AT_ONCE, before=before
+                principal, info.key, limit=wanted, before=before
             )
-            for one in reversed(kept):
-                yield one
-            if len(kept) < _AT_ONCE:
+            if kept:
+                yield kept
+            if not kept or kept[0].number == 1:
                 return
-            before = kept[0].number
+            before, left = kept[0].number, left - len(kept)
+
+
+def _words(query: str) -> list[str]:
+    """Raises InvalidRequest."""
+    words = list(dict.fromkeys(query.casefold().split()))
+    if not words:
+        raise InvalidRequest("query has no word.", param="query")
+    if len(words) > _WORDS:
+        message = f"query has {len(words)} different words; the limit is {_WORDS}."
+        raise InvalidRequest(message, param="query")
+    return words
+
+
+def _size(batch: Sequence[KeptMessage]) -> int:
+    return held_bytes(kept.message for kept in batch)
+
+
+def _found_in(
+    info: SessionInfo, batch: Sequence[KeptMessage], words: list[str], most: int
+) -> list[dict[str, Any]]:
+    """The first `most` hits among the messages, the newest first. Takes long for large ones."""
+    looked_at = ((kept, _snippet(kept, words)) for kept in reversed(batch))
+    hits = (_hit(info, kept, snippet) for kept, snippet in looked_at if snippet is not None)
+    return list(islice(hits, most))
 
 
 def _snippet(kept: KeptMessage, words: list[str]) -> str | None:
     """The text around the first word; None if a word is missing."""
     if kept.message.role not in (Role.USER, Role.ASSISTANT):
         return None
-    text = " ".join(kept.message.text.split())
-    folded = text.casefold()
+    text = kept.message.text
+    folded = _folded(text)
     if any(word not in folded for word in words):
         return None
-    start = max(0, folded.index(words[0]) - _AROUND)
-    end = start + 2 * _AROUND + len(words[0])
-    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"
+    found = folded.index(words[0])
+    start, end = max(0, found - _AROUND), found + len(words[0]) + _AROUND
+    around = " ".join(text[start:end].split())
+    return f"{'…' if start else ''}{around}{'…' if end < len(text) else ''}"
+
+
+def _folded(text: str) -> str:
+    """`text` without its case, a piece at a time: other threads get their turn between two."""
+    if len(text) <= _PIECE:
+        return text.casefold()
+    starts = range(0, len(text), _PIECE)
+    return "".join([text[start : start + _PIECE].casefold() for start in starts])
 
 
 def _hit(info: SessionInfo, kept: KeptMessage, snippet: str) -> dict[str, Any]:

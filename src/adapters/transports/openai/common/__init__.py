@@ -1,0 +1,61 @@
+"""What OpenAI's formats have in common: messages, parameters, runs, answers and streams."""
+
+from .answers import Answer, collect
+from .feed import Feed
+from .fields import Ignored
+from .headers import (
+    BINDING_HEADERS,
+    agent_id_in,
+    ignored_names,
+    refuse_model_header,
+    session_key_in,
+)
+from .messages import MESSAGES_SCHEMA, read_messages
+from .models import DEFAULT_MODEL, model_list, model_object
+from .parameters import Parameters
+from .runs import start_run
+from .schema import (
+    Hint,
+    Identifier,
+    Metadata,
+    Model,
+    Penalty,
+    Seed,
+    Strict,
+    Temperature,
+    TokenLimit,
+    TopP,
+    read_fields,
+)
+from .streams import streamed
+
+__all__ = [
+    "BINDING_HEADERS",
+    "DEFAULT_MODEL",
+    "MESSAGES_SCHEMA",
+    "Answer",
+    "Feed",
+    "Hint",
+    "Identifier",
+    "Ignored",
+    "Metadata",
+    "Model",
+    "Parameters",
+    "Penalty",
+    "Seed",
+    "Strict",
+    "Temperature",
+    "TokenLimit",
+    "TopP",
+    "agent_id_in",
+    "collect",
+    "ignored_names",
+    "model_list",
+    "model_object",
+    "read_fields",
+    "read_messages",
+    "refuse_model_header",
+    "session_key_in",
+    "start_run",
+    "streamed",
+]

@@ -1,0 +1,47 @@
+"""A run's complete answer, for responses that do not stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from .....domain.errors import RunFailed
+from .....domain.models import ReasoningDelta, TextDelta
+from .....domain.runs import Aborted, Failed, Finished, Resumed, Started, Unknown, Waiting, error_of
+from .....domain.services import Events
+from ...http.context import RequestContext
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer."""
+
+    text: str
+    reasoning: str
+    finished: Finished
+
+
+async def collect(events: Events, context: RequestContext) -> Answer:
+    """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
+    text: list[str] = []
+    reasoning: list[str] = []
+    async for batch in events:
+        context.observe(batch)
+        for event in batch.events:
+            match event:
+                case TextDelta(text=piece):
+                    text.append(piece)
+                case ReasoningDelta(text=piece):
+                    reasoning.append(piece)
+                case Finished():
+                    return Answer("".join(text), "".join(reasoning), event)
+                case Resumed():  # What the earlier attempt said is void.
+                    text.clear()
+                    reasoning.clear()
+                case Failed() | Aborted():
+                    raise error_of(event)
+                case Started() | Waiting() | Unknown():
+                    pass
+                case _:
+                    assert_never(event)
+    raise RunFailed("The events of the run ended before a terminal event.")

@@ -1,0 +1,105 @@
+"""The public API for plugin authors: transports, runners, stores and authenticators import it.
+
+Names of this module are stable within a minor version. Every other module of `opensoul` may change
+in any release. docs/extending.md tells how plugins are found.
+"""
+
+from .adapters.persistence.common import decode as decode_message
+from .adapters.persistence.common import encode as encode_message
+from .adapters.transports import Limits, Route, Switch, Transport
+from .adapters.transports.http import principal
+from .domain.access import ALL_SCOPES, ClientAddress, Credential, Grant, Principal, Scope
+from .domain.agents import Agent
+from .domain.errors import GatewayError, InvalidRequest, RunFailed, StoreFailed
+from .domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
+from .domain.models import ReasoningDelta, StopReason, TextDelta, Usage
+from .domain.ports import (
+    AgentRunner,
+    Authenticator,
+    ModelClient,
+    RunContext,
+    SessionCatalog,
+    SessionStore,
+    StoredSession,
+    Turn,
+)
+from .domain.runs import (
+    Aborted,
+    Answered,
+    EventBatch,
+    Failed,
+    Finished,
+    OnLeave,
+    Resumed,
+    RunEvent,
+    RunnerEvent,
+    RunRequest,
+    RunSpec,
+    Started,
+    Unknown,
+    Waiting,
+    error_of,
+)
+from .domain.services import Gateway
+from .domain.sessions import SessionKey, Transcript, estimate, estimate_all, newest_that_fit
+
+__all__ = [
+    "ALL_SCOPES",
+    "Aborted",
+    "Agent",
+    "AgentRunner",
+    "Answered",
+    "Authenticator",
+    "ClientAddress",
+    "Credential",
+    "EventBatch",
+    "Failed",
+    "Finished",
+    "Gateway",
+    "GatewayError",
+    "Grant",
+    "Image",
+    "InvalidRequest",
+    "Limits",
+    "Message",
+    "ModelClient",
+    "OnLeave",
+    "Principal",
+    "Reasoning",
+    "ReasoningDelta",
+    "Resumed",
+    "Role",
+    "Route",
+    "RunContext",
+    "RunEvent",
+    "RunFailed",
+    "RunRequest",
+    "RunSpec",
+    "RunnerEvent",
+    "Scope",
+    "SessionCatalog",
+    "SessionKey",
+    "SessionStore",
+    "Started",
+    "StopReason",
+    "StoreFailed",
+    "StoredSession",
+    "Switch",
+    "Text",
+    "TextDelta",
+    "ToolCall",
+    "Transcript",
+    "Transport",
+    "Turn",
+    "Unknown",
+    "Usage",
+    "Waiting",
+    "decode_message",
+    "encode_message",
+    "error_of",
+    "estimate",
+    "estimate_all",
+    "newest_that_fit",
+    "principal",
+    "text_message",
+]

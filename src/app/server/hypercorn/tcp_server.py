@@ -1,0 +1,125 @@
+"""One connection: how many there may be, how long it may be idle, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from ssl import SSLError
+from typing import Any
+
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.events import Closed, RawData
+
+from ...descriptors import is_of_the_last
+from .config import ServerConfig
+from .half_closed import HalfClosed
+from .peers import PeerConnections
+
+
+def _unavailable(message: str, code: str) -> bytes:
+    """A whole answer, for connections that are closed before a request is read."""
+    body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"%b"}}' % (
+        message.encode(),
+        code.encode(),
+    )
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        b"Connection: close\r\nRetry-After: 5\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+
+
+_TOO_MANY = _unavailable(
+    "This address has too many connections (gateway.maxConnectionsPerAddress).",
+    "too_many_connections",
+)
+_NO_DESCRIPTORS = _unavailable(
+    "The Gateway has too many connections and files open.", "too_many_connections"
+)
+
+
+class PatientServer(TCPServer):
+    """A client that has gone is no error when its connection is closed here, too.
+
+    uvloop then says that the socket is not connected, which hypercorn takes for a failure of the
+    whole server.
+    """
+
+    _expecting_first = True
+
+    async def run(self) -> None:
+        """Serve the connection, unless its address has too many, or the process."""
+        peers: PeerConnections | None = self._setting("peers")
+        name = self.writer.get_extra_info("peername")
+        if is_of_the_last(self.writer.get_extra_info("socket").fileno()):
+            await self._turn_away(_NO_DESCRIPTORS)
+        elif peers is None or not isinstance(name, tuple):
+            await super().run()
+        elif peers.enter(name[0]):
+            try:
+                await super().run()
+            finally:
+                peers.leave(name[0])
+        else:
+            await self._turn_away(_TOO_MANY)
+
+    async def _turn_away(self, answer: bytes) -> None:
+        """An answer, as far as the client still takes one, and the end."""
+        tls = self.writer.get_extra_info("ssl_object")
+        if tls is None or tls.selected_alpn_protocol() != "h2":
+            self.writer.write(answer)
+        await self._close()
+
+    def _idle_timeout(self) -> Coroutine[Any, Any, None]:
+        """The first request has to come sooner than further ones: a peer without one is unknown."""
+        # Noted here: what is returned may be cancelled before it begins.
+        first, self._expecting_first = self._expecting_first, False
+        return self._first_timeout() if first else super()._idle_timeout()
+
+    async def _first_timeout(self) -> None:
+        seconds: float = self._setting("first_request_seconds")
+        if self._is_tls:
+            seconds /= 2  # The other half was for the handshake.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.context.terminated.wait()
+        await asyncio.shield(self._initiate_server_close())
+
+    async def _initiate_server_close(self) -> None:
+        """Close an idle connection."""
+        await super()._initiate_server_close()
+        if self._is_tls:
+            # A silent client would keep the socket for the half minute that TLS gives it to agree.
+            self.loop.call_later(self._setting("parting_seconds"), self.writer.transport.abort)
+
+    def _setting(self, name: str) -> Any:
+        """A setting of ours; hypercorn's plain Config means the default."""
+        return getattr(self.config, name, getattr(ServerConfig, name))
+
+    @property
+    def _is_tls(self) -> bool:
+        return self.writer.get_extra_info("ssl_object") is not None
+
+    async def _read_data(self) -> None:
+        await self._read_to_end()
+        await self.protocol.handle(Closed())
+        # The client has gone, and no request will come. Without this its socket would stay open
+        # until keep-alive ends, so that opening and closing many would use up all there may be.
+        await self.idle_task.stop()
+
+    async def _read_to_end(self) -> None:
+        """As hypercorn does, except that the end of the data is not yet the client's departure."""
+        try:
+            data: bytes | None = None
+            while data != b"":
+                # The empty piece at the end, too: with it a request is complete, or cut off.
+                data = await self.reader.read(MAX_RECV)
+                await self.protocol.handle(RawData(data))
+        except (OSError, SSLError):
+            return
+        if (answer := HalfClosed.of(self)) is not None:
+            await answer.outlast()
+
+    async def _close(self) -> None:
+        with suppress(OSError):
+            await super()._close()

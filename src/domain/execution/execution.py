@@ -1,0 +1,36 @@
+"""What this process makes of a RunSpec in order to execute it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..agents import Agent
+from ..runs import RunSpec
+from ..sessions import SessionSettingsMap, applied_to
+from ..settings import Settings
+
+NOTHING_CHOSEN: SessionSettingsMap = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A RunSpec with its Agent: models, secrets and the time limit that holds."""
+
+    spec: RunSpec
+    agent: Agent
+
+
+def execution_of(
+    spec: RunSpec, settings: Settings, chosen: Mapping[str, str | bool | int] = NOTHING_CHOSEN
+) -> Execution:
+    """The Execution with the Settings of the Run's generation, and with what was `chosen` for its
+    Session. Raises UnknownAgent."""
+    agent = settings.agents.find(spec.agent_id, param="agentId")
+    if spec.timeout is not None and (agent.timeout is None or spec.timeout < agent.timeout):
+        agent = replace(agent, timeout=spec.timeout)
+    if spec.thinking is not None:
+        chosen = {**chosen, "thinkingLevel": spec.thinking}
+    if chosen:
+        agent = applied_to(agent, chosen, settings.models)
+    return Execution(spec, agent)

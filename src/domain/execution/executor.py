@@ -1,0 +1,477 @@
+"""Executes Runs in this process: claim, history, runner, commit, and exactly one terminal event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from contextvars import Context
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+from ..concurrency import drop_traceback_of, drop_tracebacks
+from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut
+from ..ports import (
+    AgentRunner,
+    Clock,
+    CurrentSettings,
+    NewId,
+    RunContext,
+    RunEvents,
+    RunQueue,
+    RunSignals,
+    SessionCatalog,
+    SessionStore,
+    StoredSession,
+    Turn,
+)
+from ..runs import (
+    CONTENT,
+    Aborted,
+    Answered,
+    Claim,
+    Failed,
+    Finished,
+    Inbox,
+    Resumed,
+    RunEvent,
+    RunnerEvent,
+    RunSpec,
+    Signal,
+    Started,
+    Waiting,
+    failed_event,
+)
+from ..sessions import SessionSettingsMap, check_send, is_stale, unstored
+from .execution import NOTHING_CHOSEN, execution_of
+from .generations import Generations
+from .live_runs import LiveRun, abandoned_event, failure_event
+from .recovery import conclude, decide, recover
+
+logger = logging.getLogger(__name__)
+content_log = logging.getLogger(CONTENT)
+
+
+_PATIENCE = 10.0
+"""Seconds that a runner gets to end."""
+_LAST_PATIENCE = 2.0
+"""The same while the Gateway shuts down, at most."""
+
+_Concluding = tuple[RunSpec, StoredSession | None, Answered]
+"""What a Run has come to that only has to be stored."""
+
+
+class Executor:
+    """Takes claims of a RunQueue as its `owner`: a task per Run, independent of its followers.
+
+    Claims are renewed after a third of `lease` seconds. A Run whose lease is lost is dropped: its
+    task is cancelled, and nothing that it does counts any more.
+
+    `patience`: seconds that a runner gets to end once its Run is stopped or its answer is complete.
+    After that it is abandoned: the Run ends without it, and nothing that it does counts any more.
+    A runner that blocks the event loop itself cannot be abandoned, since nothing else runs then.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner: str,
+        runners: Mapping[str, AgentRunner],
+        store: SessionStore,
+        catalog: SessionCatalog,
+        queue: RunQueue,
+        signals: RunSignals,
+        run_events: RunEvents,
+        settings: CurrentSettings,
+        generations: Generations,
+        clock: Clock,
+        new_id: NewId,
+        lease: float = 30.0,
+        patience: float = _PATIENCE,
+    ) -> None:
+        self._runners = runners
+        self._store = store
+        self._catalog = catalog
+        self._queue = queue
+        self._signals = signals
+        self._run_events = run_events
+        self._settings = settings
+        self._generations = generations
+        self._clock = clock
+        self._new_id = new_id
+        self._lease = lease
+        self._patience = patience
+        self._live: dict[str, LiveRun] = {}
+        self._abandoned: set[asyncio.Task[None]] = set()
+        self._others: set[asyncio.Task[None]] = set()
+        """Tasks that end Runs, or renew leases, beside the Runs' own."""
+        self._renewal: asyncio.TimerHandle | None = None
+        self._renewed_at = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.owner = owner
+        queue.serve(owner, self)
+
+    def __len__(self) -> int:
+        """How many Runs it executes."""
+        return len(self._live)
+
+    async def recover(self) -> int:
+        """End the Runs that dead processes left, before any is accepted. Raises StoreFailed."""
+        return await recover(self._queue, self._run_events, self._catalog, self.owner)
+
+    def take(self, claim: Claim) -> None:
+        live = LiveRun(claim, claim.spec, Inbox(claim.signals))
+        self._live[claim.spec.id] = live
+        self._idle.clear()
+        self._begin(live)
+        if self._renewal is None:
+            self._plan_renewal()
+
+    def abort(self, run_id: str, reason: str) -> bool:
+        live = self._live.get(run_id)
+        return live is not None and self._stop(live, Aborted(reason))
+
+    def deliver(self, run_id: str, signal: Signal) -> None:
+        live = self._live.get(run_id)
+        if live is not None:
+            live.inbox.put(signal)
+
+    async def drain(self, grace: float) -> None:
+        """Take no more Runs, let those there finish for `grace` seconds, abort the rest. Runners
+        that do not stop are not waited for; Runs that wait for a signal are left alone."""
+        self._queue.refuse()
+        if await self._is_idle_within(grace):
+            return
+        for spec in await self._queue.unfinished(waiting=False):
+            await self._signals.abort(spec.id, "The Gateway is shutting down.")
+        patience = min(self._patience, _LAST_PATIENCE)
+        if not await self._is_idle_within(patience):
+            for live in list(self._live.values()):
+                self._abandon(live, patience)
+        await self._idle.wait()  # What is left are turns on their way into the store.
+
+    async def _is_idle_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._queue.idle()
+        except TimeoutError:
+            return False
+        return True
+
+    # One Run
+
+    async def _work(self, live: LiveRun, answered: _Concluding | None = None) -> None:
+        """The outermost edge of a Run: whatever ended it becomes its one terminal event."""
+        task, end = live.task, None
+        ending: Finished | Failed | Aborted | Waiting | None = None
+        try:
+            if answered is None and (begun := await self._prepare(live)) is not None:
+                session, context, runner = begun
+                # Awaited here, since each coroutine on the way to a runner costs every token.
+                end = await self._answer(live, context.spec, session, runner.run(context))
+                answered = (context.spec, session, end) if isinstance(end, Answered) else None
+            if answered is not None:
+                ending = await self._conclude(live, *answered)
+            elif isinstance(end, Waiting):
+                ending = end
+        except asyncio.CancelledError as error:
+            if live.task is not task:
+                raise
+            ending = live.stopping or Aborted("The run was cancelled.")
+            drop_tracebacks(error)
+        except LeaseLost as error:
+            drop_tracebacks(error)
+            self._lose(live)
+            return
+        except Exception as error:
+            if live.task is not task:
+                raise
+            ending = failure_event(live, error)
+            drop_tracebacks(error)
+        if live.task is task:
+            await self._end(live, ending)
+
+    async def _prepare(
+        self, live: LiveRun
+    ) -> tuple[StoredSession | None, RunContext, AgentRunner] | None:
+        """What the Run goes on with; None where another attempt has left nothing to do."""
+        loop, spec, claim = asyncio.get_running_loop(), live.spec, live.claim
+        started = None
+        if claim.attempt > 1 and (started := await self._resume(live)) is None:
+            return None
+        agent = execution_of(spec, self._generations.find(spec.generation)).agent
+        live.runner = agent.runner
+        runner = self._runners[agent.runner]
+        began = loop.time()
+        await self._store.check_writable()
+        context = RunContext(spec, agent, signals=live.inbox)
+        session, context = await self._bind_history(context, runner)
+        if not started:
+            times = Started(queued=claim.queued, history=loop.time() - began)
+            await self._run_events.append(claim, (times,))
+        limit = context.agent.timeout
+        if limit is not None:
+            live.set_timer(limit, self._run_out_of_time, live, limit)
+        return session, context, runner
+
+    async def _resume(self, live: LiveRun) -> bool | None:
+        """Begin another attempt; whether the Run had started, None where it has ended instead."""
+        claim = live.claim
+        if claim.taken_over:
+            decision, record = await decide(claim, self._run_events, self._catalog)
+            if not isinstance(decision, Resumed):
+                live.committing = True
+                await conclude(claim, decision, self._queue, self._run_events)
+                return None
+            logger.warning(
+                "a run was taken over", extra={"run": claim.spec.id, "why": decision.why}
+            )
+        else:
+            record = await self._run_events.find(claim.spec.id)
+            decision = Resumed(claim.attempt, 0, "A signal arrived.")
+        await self._run_events.append(claim, (decision,))
+        return record is not None and record.started_at is not None
+
+    async def _bind_history(
+        self, context: RunContext, runner: AgentRunner
+    ) -> tuple[StoredSession | None, RunContext]:
+        """The session that the Run goes on with, None for a new transcript; and what it adds."""
+        spec = context.spec
+        if spec.one_off:
+            return None, self._set_up(context, NOTHING_CHOSEN)
+        added = replace(context, spec=replace(spec, messages=unstored(spec.messages)))
+        session = await self._store.load(spec.session_key, runner.history_budget(added))
+        if session is None:
+            return None, self._set_up(context, NOTHING_CHOSEN)
+        if not session.message_count:
+            return session, self._set_up(context, session.settings)
+        if is_stale(
+            spec.session_key,
+            self._settings().sessions,
+            updated_at=session.updated_at,
+            now=self._clock(),
+        ):
+            return None, self._set_up(context, session.settings)
+        return session, self._set_up(replace(added, transcript=session.tail), session.settings)
+
+    def _set_up(self, context: RunContext, chosen: SessionSettingsMap) -> RunContext:
+        """The context with what was chosen for the Session. Raises SendBlocked."""
+        spec = context.spec
+        policy = self._settings().sessions.send_policy
+        check_send(spec.session_key, policy, chosen.get("sendPolicy"))
+        if not chosen and spec.thinking is None:
+            return context
+        execution = execution_of(spec, self._generations.find(spec.generation), chosen)
+        return replace(context, agent=execution.agent)
+
+    async def _answer(
+        self,
+        live: LiveRun,
+        spec: RunSpec,
+        session: StoredSession | None,
+        answer: AsyncGenerator[Sequence[RunnerEvent]],
+    ) -> Answered | Waiting:
+        end: Answered | Waiting | None = None
+        task, claim = live.task, live.claim
+        async with aclosing(answer):
+            async for batch in answer:
+                if live.stopping is not None or live.task is not task:
+                    break  # The runner swallowed its cancellation; what it does is void.
+                if not batch:
+                    continue
+                last = batch[-1]
+                is_end = isinstance(last, Answered | Waiting)
+                events = batch[:-1] if is_end else batch
+                if events:
+                    await self._run_events.append(claim, cast(Sequence[RunEvent], events))
+                if isinstance(last, Answered | Waiting):
+                    end = last
+                    if isinstance(last, Answered):
+                        live.set_timer(
+                            self._patience, self._conclude_without_runner, live, spec, session, last
+                        )
+                    break
+        if live.stopping is not None or live.task is not task:
+            raise asyncio.CancelledError
+        live.clear_timer()
+        if end is None:
+            raise RunFailed("The agent ended without an answer.")
+        return end
+
+    async def _conclude(
+        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
+    ) -> Finished:
+        live.committing = True
+        # Another attempt may have begun: a turn that is stored decides how the Run has ended.
+        if await self._queue.renew(self.owner, (live.claim,)):
+            raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
+        await self._commit(spec, session, answered)
+        return Finished(answered.stop, answered.usage, answered.model)
+
+    async def _commit(
+        self, spec: RunSpec, session: StoredSession | None, answered: Answered
+    ) -> None:
+        turn = Turn(
+            key=spec.session_key,
+            session_id=self._new_id() if session is None else session.session_id,
+            run_id=spec.id,
+            at=self._clock(),
+            messages=(*spec.messages, *answered.messages),
+            model=answered.model,
+            usage=answered.usage,
+            one_off=spec.one_off,
+        )
+        await self._store.append(turn)
+        if content_log.isEnabledFor(logging.INFO):
+            said = [f"{message.role}: {message.text}" for message in turn.messages]
+            content_log.info("a turn was stored", extra={"run": spec.id, "messages": said})
+
+    # Stopping
+
+    def _run_out_of_time(self, live: LiveRun, limit: float) -> None:
+        error = RunTimedOut(f"The run took longer than the {limit:g} s it may.")
+        self._stop(live, failed_event(error))
+
+    def _stop(self, live: LiveRun, ending: Aborted | Failed) -> bool:
+        """Cancel the Run, to end with that event. False when it is ending already."""
+        if live.task is None or live.committing or live.stopping is not None:
+            return False
+        if not live.task.cancel():
+            return False
+        live.stopping = ending
+        live.set_timer(self._patience, self._abandon, live, self._patience)
+        return True
+
+    def _abandon(self, live: LiveRun, patience: float) -> None:
+        """End a Run that was stopped without waiting for its runner any longer."""
+        if live.stopping is not None and self._disown(live):
+            self._note_abandoned(live, patience)
+            self._beside(self._end(live, abandoned_event(live.stopping, patience)))
+
+    def _conclude_without_runner(
+        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
+    ) -> None:
+        """The answer is complete, but its runner does not end: store the answer all the same."""
+        if self._disown(live):
+            self._note_abandoned(live, self._patience)
+            live.committing = True
+            self._begin(live, (spec, session, answered))
+
+    def _disown(self, live: LiveRun) -> bool:
+        """Take the Run from its task, which goes on. False when the task has just ended."""
+        task = live.task
+        if task is None or task.done():
+            return False
+        live.task = None
+        self._abandoned.add(task)
+        task.cancel()
+        return True
+
+    def _note_abandoned(self, live: LiveRun, patience: float) -> None:
+        logger.error(
+            "a runner did not stop and was abandoned",
+            extra={"run": live.spec.id, "runner": live.runner, "seconds": patience},
+        )
+
+    def _begin(self, live: LiveRun, answered: _Concluding | None = None) -> None:
+        # In a context of its own: a Run and what it starts do not keep the request that began it.
+        name = f"run {live.spec.id}"
+        live.task = asyncio.create_task(self._work(live, answered), name=name, context=Context())
+        # Not in the task itself: a task cancelled before its first step never runs a line of it.
+        live.task.add_done_callback(partial(self._settle, live))
+
+    def _settle(self, live: LiveRun, task: asyncio.Task[None]) -> None:
+        if task in self._abandoned:
+            self._abandoned.discard(task)
+            error = None if task.cancelled() else task.exception()
+            extra = {"run": live.spec.id, "runner": live.runner}
+            logger.warning("an abandoned runner has ended", exc_info=error, extra=extra)
+        elif live.task is task:  # It was cancelled before its first step.
+            self._beside(self._end(live, live.stopping or Aborted("The run was cancelled.")))
+        drop_traceback_of(task)
+
+    async def _end(
+        self, live: LiveRun, ending: Finished | Failed | Aborted | Waiting | None
+    ) -> None:
+        self._forget(live)
+        try:
+            if isinstance(ending, Waiting):
+                await self._queue.wait(live.claim, ending, signals_read=live.inbox.read)
+            elif ending is not None:
+                await self._queue.finish(live.claim, ending)
+        except LeaseLost:
+            self._note_lost(live)
+        except GatewayError:
+            logger.exception("the end of a run could not be kept", extra={"run": live.spec.id})
+        finally:
+            if not self._live:
+                self._idle.set()
+
+    def _forget(self, live: LiveRun) -> None:
+        live.clear_timer()
+        live.task = None
+        if self._live.get(live.spec.id) is live:
+            del self._live[live.spec.id]
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, context=Context())
+        self._others.add(task)
+        task.add_done_callback(self._others.discard)
+
+    # Leases
+
+    def _plan_renewal(self) -> None:
+        """The timer is not cancelled when there is no claim left, since the next one comes soon."""
+        loop = asyncio.get_running_loop()
+        self._renewed_at = loop.time()
+        self._renewal = loop.call_later(self._lease / 3, self._renew, context=Context())
+
+    def _renew(self) -> None:
+        self._renewal = None
+        if self._live:
+            self._beside(self._renew_all())
+
+    async def _renew_all(self) -> None:
+        runs = tuple(self._live.values())
+        try:
+            async with asyncio.timeout(self._lease / 3):
+                lost = await self._queue.renew(self.owner, [live.claim for live in runs])
+        except (GatewayError, TimeoutError) as error:
+            logger.warning("leases were not renewed", extra={"reason": str(error)})
+            if asyncio.get_running_loop().time() - self._renewed_at < self._lease:
+                self._renewal = asyncio.get_running_loop().call_later(
+                    self._lease / 6, self._renew, context=Context()
+                )
+                return
+            lost = [live.claim for live in runs]  # Others have them by now.
+        gone = {(claim.spec.id, claim.attempt) for claim in lost}
+        for live in runs:
+            if (live.spec.id, live.claim.attempt) in gone:
+                self._lose(live)
+        self._plan_renewal()
+
+    def _lose(self, live: LiveRun) -> None:
+        """Drop a Run that another owner, or another attempt, has now."""
+        if live.task is None:
+            return
+        self._note_lost(live)
+        if live.task is not asyncio.current_task():
+            self._disown(live)
+        self._forget(live)
+        if not self._live:
+            self._idle.set()
+        self._beside(self._show_life())
+
+    async def _show_life(self) -> None:
+        """Get claims again: the queue takes an owner that has lost a lease for dead."""
+        try:
+            await self._queue.renew(self.owner, ())
+        except GatewayError as error:
+            logger.warning("leases were not renewed", extra={"reason": str(error)})
+
+    def _note_lost(self, live: LiveRun) -> None:
+        extra = {"run": live.spec.id, "attempt": live.claim.attempt}
+        logger.warning("the lease of a run was lost", extra=extra)

@@ -1,0 +1,259 @@
+"""One model call: the candidates in their order, fallbacks, cooldowns and a history that fits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import assert_never
+
+from ..concurrency import LARGE, off_loop
+from ..errors import FailureKind, ModelFailed
+from ..messages import Message, Part, Reasoning, Role, Text
+from ..models import (
+    Cooldowns,
+    ModelEvent,
+    ModelFinished,
+    ModelRequest,
+    ModelTarget,
+    ReasoningDelta,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from ..ports import ModelClient
+from ..runs import CONTENT
+from ..sessions import (
+    Transcript,
+    estimate,
+    estimate_all,
+    fitting,
+    newest_that_fit,
+    repaired,
+)
+
+logger = logging.getLogger(__name__)
+content_log = logging.getLogger(CONTENT)
+
+# A provider's text about these may repeat parts of the conversation; it goes to the content log.
+_MAY_QUOTE = frozenset(
+    {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_TOO_LONG, FailureKind.BAD_RESPONSE}
+)
+_LIMIT_PARAMS = ("max_completion_tokens", "max_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a call sends, whichever model answers. `run_id` and `agent_id` are for the log.
+
+    `system` and `messages` are never cut; `history` is, to what the model's window can hold.
+    """
+
+    run_id: str
+    agent_id: str
+    models: tuple[ModelTarget, ...]
+    system: tuple[Message, ...]
+    history: Transcript
+    messages: tuple[Message, ...]
+    params: Mapping[str, object]
+
+    @property
+    def size(self) -> int:
+        """Tokens that the call takes without any history, as `estimate` counts."""
+        return estimate_all(self.system) + estimate_all(self.messages)
+
+    def room(self, target: ModelTarget, size: int) -> int:
+        """Tokens left for history in the target's window; `size` is that of this prompt."""
+        return max(0, target.context_window - self._answer_tokens(target) - size)
+
+    def _answer_tokens(self, target: ModelTarget) -> int:
+        for name in _LIMIT_PARAMS:
+            limit = self.params.get(name)
+            if isinstance(limit, int):
+                return min(limit, target.context_window)
+        return min(target.max_tokens, target.context_window // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    """The end of a call: the complete message. `model` is `provider/model`."""
+
+    message: Message
+    stop: StopReason
+    usage: Usage
+    model: str
+
+
+RouterEvent = TextDelta | ReasoningDelta | ModelAnswer
+
+
+class ModelRouter:
+    """Calls the models of a prompt, in order, until one gives its first token.
+
+    After the first token a failure is final: the text cannot be taken back. Only failures of the
+    model or its provider lead to a fallback and a cooldown; a refused request ends the call, and an
+    error of this process is none of a model. `clients` are by the name of their API.
+    """
+
+    def __init__(self, *, clients: Mapping[str, ModelClient], cooldowns: Cooldowns) -> None:
+        self._clients = clients
+        self._cooldowns = cooldowns
+        self._assembling = asyncio.Lock()
+
+    async def call(self, prompt: Prompt) -> AsyncGenerator[Sequence[RouterEvent]]:
+        """The events of the answer, in non-empty batches; the last event is ModelAnswer.
+
+        Raises ModelFailed: that of the only model, of the one that had begun to answer, or of all.
+        """
+        failures: dict[str, ModelFailed] = {}
+        for target in self._cooldowns.order(prompt.models):
+            attempt = _Attempt()
+            history = self._history(prompt, target)
+            while True:
+                messages = (*prompt.system, *repaired((*history, *prompt.messages)))
+                request = ModelRequest(target, messages, prompt.params)
+                client = self._clients[target.provider.api]
+                try:
+                    async with aclosing(client.stream(request)) as answer:
+                        async for events in answer:
+                            batch = await self._read(attempt, events, request)
+                            if attempt.answered:
+                                # Before the batch is yielded: the reader closes this generator.
+                                self._cooldowns.succeeded(target)
+                            if batch:
+                                yield batch
+                            if attempt.called:
+                                raise _unasked_call(target)
+                except ModelFailed as failure:
+                    too_long = failure.kind is FailureKind.CONTEXT_TOO_LONG
+                    if too_long and history and not attempt.began:
+                        # The estimate was wrong: halve the history, at last leave it out.
+                        history = newest_that_fit(history, estimate_all(history) // 2)
+                        continue
+                    self._note(prompt, target, failure)
+                    failures[target.ref] = failure
+                    if attempt.began or failure.kind is FailureKind.BAD_REQUEST:
+                        raise
+                    break
+                else:
+                    return
+        raise _all_failed(prompt, failures)
+
+    def _history(self, prompt: Prompt, target: ModelTarget) -> tuple[Message, ...]:
+        messages = prompt.history.messages
+        if not messages:
+            return messages
+        room = prompt.room(target, prompt.size)
+        return fitting(prompt.history, room, len(messages)).messages
+
+    async def _read(
+        self, attempt: _Attempt, events: Sequence[ModelEvent], request: ModelRequest
+    ) -> list[RouterEvent]:
+        """The router's events for these. A large answer is assembled in a thread, one after the
+        other: many of them may end at the same time, and each takes a while."""
+        if attempt.length < LARGE or not isinstance(events[-1], ModelFinished):
+            return attempt.read(events, request)
+        async with self._assembling:
+            return await off_loop(attempt.length, partial(attempt.read, events, request))
+
+    def _note(self, prompt: Prompt, target: ModelTarget, failure: ModelFailed) -> None:
+        self._cooldowns.failed(target, failure)
+        fields = {
+            "run": prompt.run_id,
+            "agent": prompt.agent_id,
+            "model": target.ref,
+            "kind": failure.kind.value,
+            "status": failure.status,
+            "reason": failure.reason,
+        }
+        if failure.detail and failure.kind not in _MAY_QUOTE:
+            fields["detail"] = failure.detail
+        logger.warning("model call failed", extra=fields)
+        said = {"run": prompt.run_id, "said": failure.message, "detail": failure.detail}
+        content_log.info("what the provider said", extra=said)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """The answer of one candidate so far."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    length: int = 0
+    """Characters of both."""
+    called: bool = False
+    """It has called a tool."""
+    answered: bool = False
+
+    @property
+    def began(self) -> bool:
+        return bool(self.text or self.reasoning)
+
+    def read(self, events: Sequence[ModelEvent], request: ModelRequest) -> list[RouterEvent]:
+        """The router's events for these, none behind the call of a tool."""
+        batch: list[RouterEvent] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    if event.text:  # Else no token yet: a fallback may still take over.
+                        self.text.append(event.text)
+                        self.length += len(event.text)
+                        batch.append(event)
+                case ReasoningDelta():
+                    if event.text:
+                        self.reasoning.append(event.text)
+                        self.length += len(event.text)
+                        batch.append(event)
+                case ToolCallDelta():
+                    self.called = True
+                    break
+                case ModelFinished(stop=stop, usage=usage):
+                    answer = self.message()
+                    counted = usage or _estimated(request, answer)
+                    batch.append(ModelAnswer(answer, stop, counted, request.target.ref))
+                    self.answered = True
+                    break  # Nothing may come behind it.
+                case _:
+                    assert_never(event)
+        return batch
+
+    def message(self) -> Message:
+        parts: list[Part] = []
+        if self.reasoning:
+            parts.append(Reasoning("".join(self.reasoning)))
+        parts.append(Text("".join(self.text)))
+        return Message(Role.ASSISTANT, tuple(parts))
+
+
+def _unasked_call(target: ModelTarget) -> ModelFailed:
+    return ModelFailed(
+        FailureKind.BAD_RESPONSE,
+        f"The model {target.ref} called a tool, but none was offered to it.",
+    )
+
+
+def _estimated(request: ModelRequest, answer: Message) -> Usage:
+    return Usage(estimate_all(request.messages), estimate(answer), estimated=True)
+
+
+def _all_failed(prompt: Prompt, failures: Mapping[str, ModelFailed]) -> ModelFailed:
+    """The failure of the primary model, with those of the others in its message."""
+    if not failures:
+        return ModelFailed(FailureKind.BAD_RESPONSE, f"The agent {prompt.agent_id!r} has no model.")
+    primary = failures[prompt.models[0].ref]
+    if len(failures) == 1:
+        return primary
+    reasons = " | ".join(
+        f"{ref}: {failure.message} ({failure.kind})" for ref, failure in failures.items()
+    )
+    return ModelFailed(
+        primary.kind,
+        f"All models failed ({len(failures)}): {reasons}",
+        status=primary.status,
+        retry_after=primary.retry_after,
+        param=primary.param,
+    )

@@ -1,0 +1,177 @@
+"""The registry of event kinds: the name, version and stored form of each, in one place.
+
+A stored event is a list: its head, then its fields. The head is the tag of the kind, followed by
+the version from version 2 on. A new kind is a dataclass in `events`, a member of `RunEvent` and a
+line in `KINDS`; the type checker then names every reader that does not say what it does with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import FailureKind
+from ..models import ReasoningDelta, StopReason, TextDelta, Usage
+from .events import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
+
+_MOST_TOKENS = 2**53
+"""More than any provider counts. JSON numbers are exact up to there."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """`tag` and `version` make the stored head. `stream` is the wire name: the stream of the
+    control protocol's `agent` events in which the kind is sent.
+
+    `dump` gives the stored fields of an event; `load` makes the event of them and raises ValueError
+    for fields that `dump` never gives.
+    """
+
+    name: str
+    tag: str
+    type: type
+    stream: str
+    dump: Callable[[Any], list[object]]
+    load: Callable[[Sequence[object]], RunEvent]
+    version: int = 1
+
+    @property
+    def head(self) -> str:
+        return self.tag if self.version == 1 else f"{self.tag}{self.version}"
+
+
+def _dump_started(event: Started) -> list[object]:
+    return [event.queued, event.history]
+
+
+def _load_started(fields: Sequence[object]) -> Started:
+    match fields:
+        case [int() | float() as queued, int() | float() as history]:
+            return Started(queued, history)
+    raise ValueError("two numbers were expected")
+
+
+def _dump_text(event: TextDelta | ReasoningDelta) -> list[object]:
+    return [event.text]
+
+
+def _load_text(fields: Sequence[object]) -> TextDelta:
+    match fields:
+        case [str() as text]:
+            return TextDelta(text)
+    raise ValueError("a text was expected")
+
+
+def _load_reasoning(fields: Sequence[object]) -> ReasoningDelta:
+    return ReasoningDelta(_load_text(fields).text)
+
+
+def _dump_waiting(event: Waiting) -> list[object]:
+    return [event.what, event.approval_id, event.expires]
+
+
+def _load_waiting(fields: Sequence[object]) -> Waiting:
+    match fields:
+        case [str() as what, None | str() as approval_id, None | int() | float() as expires]:
+            return Waiting(what, approval_id, expires)
+    raise ValueError("a text, an id and a time were expected")
+
+
+def _dump_resumed(event: Resumed) -> list[object]:
+    return [event.attempt, event.void, event.why]
+
+
+def _load_resumed(fields: Sequence[object]) -> Resumed:
+    match fields:
+        case [int() as attempt, int() as void, str() as why]:
+            return Resumed(attempt, void, why)
+    raise ValueError("two numbers and a text were expected")
+
+
+def _dump_finished(event: Finished) -> list[object]:
+    usage = event.usage
+    counts = (usage.input, usage.output, usage.reasoning, usage.cached)
+    bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
+    return [event.stop.value, [*bounded, usage.estimated], event.model]
+
+
+def _load_finished(fields: Sequence[object]) -> Finished:
+    match fields:
+        case [
+            str() as stop,
+            [
+                int() as asked,
+                int() as answered,
+                int() as reasoning,
+                int() as cached,
+                bool() as estimated,
+            ],
+            str() as model,
+        ]:
+            usage = Usage(asked, answered, reasoning, cached, estimated)
+            return Finished(StopReason(stop), usage, model)
+    raise ValueError("a stop reason, usage and a model were expected")
+
+
+def _dump_failed(event: Failed) -> list[object]:
+    kind = None if event.kind is None else event.kind.value
+    return [event.code, event.message, kind, event.retry_after, event.param]
+
+
+def _load_failed(fields: Sequence[object]) -> Failed:
+    match fields:
+        case [
+            str() as code,
+            str() as message,
+            str() | None as kind,
+            int() | float() | None as retry_after,
+            str() | None as param,
+        ]:
+            failure = None if kind is None else FailureKind(kind)
+            return Failed(code, message, failure, retry_after, param)
+    raise ValueError("a code, a message, a kind, a time and a parameter were expected")
+
+
+def _dump_aborted(event: Aborted) -> list[object]:
+    return [event.reason]
+
+
+def _load_aborted(fields: Sequence[object]) -> Aborted:
+    return Aborted(_load_text(fields).text)
+
+
+KINDS: tuple[EventKind, ...] = (
+    EventKind("started", "s", Started, "lifecycle", _dump_started, _load_started),
+    EventKind("text_delta", "t", TextDelta, "assistant", _dump_text, _load_text),
+    EventKind("reasoning_delta", "r", ReasoningDelta, "thinking", _dump_text, _load_reasoning),
+    EventKind("waiting", "w", Waiting, "lifecycle", _dump_waiting, _load_waiting),
+    EventKind("resumed", "R", Resumed, "lifecycle", _dump_resumed, _load_resumed),
+    EventKind("finished", "f", Finished, "lifecycle", _dump_finished, _load_finished),
+    EventKind("failed", "x", Failed, "lifecycle", _dump_failed, _load_failed),
+    EventKind("aborted", "a", Aborted, "lifecycle", _dump_aborted, _load_aborted),
+)
+_BY_TYPE: Mapping[type, EventKind] = MappingProxyType({kind.type: kind for kind in KINDS})
+_BY_HEAD: Mapping[str, EventKind] = MappingProxyType({kind.head: kind for kind in KINDS})
+
+
+def kind_of(event: RunEvent) -> EventKind:
+    """The kind of an event. KeyError for Unknown, which has none here."""
+    return _BY_TYPE[type(event)]
+
+
+def dump_event(event: RunEvent) -> list[object]:
+    """The stored form of an event: plain data for JSON."""
+    kind = kind_of(event)
+    return [kind.head, *kind.dump(event)]
+
+
+def load_event(stored: object) -> RunEvent:
+    """The event of a stored form; Unknown for a head that is not registered. Raises ValueError for
+    what no process has stored."""
+    match stored:
+        case [str() as head, *fields]:
+            kind = _BY_HEAD.get(head)
+            return Unknown(head) if kind is None else kind.load(fields)
+    raise ValueError("it does not begin with its kind")

@@ -1,0 +1,343 @@
+"""What a RunQueue promises, over the RunEvents that each kind of store has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from opensoul.adapters.persistence.common.live_logs import BOUNDS
+from opensoul.adapters.persistence.queue import Lanes, LocalQueue
+from opensoul.domain.errors import GatewayBusy, LeaseLost, SessionBusy, ShuttingDown
+from opensoul.domain.messages import Role, text_message
+from opensoul.domain.models.calls import TextDelta
+from opensoul.domain.runs.claims import ApprovalDecided, Claim, MessageInjected, Signal
+from opensoul.domain.runs.events import Aborted, Started, Waiting
+from opensoul.domain.runs.records import RunRecord, RunStatus
+from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.settings import LaneSettings
+from tests.fakes.domain import run
+
+from .run_logs import END, LOGS, HandClock, LocalRunEvents, started, told_kept
+
+LEASE = 30.0
+ASKS = Waiting("Approve?", "a1", 2_000.0)
+
+
+@dataclass
+class Hands:
+    """A worker that remembers what it was given, and does nothing by itself."""
+
+    claims: list[Claim] = field(default_factory=list)
+    aborted: list[str] = field(default_factory=list)
+    signals: list[Signal] = field(default_factory=list)
+    stops: bool = True
+
+    def take(self, claim: Claim) -> None:
+        self.claims.append(claim)
+
+    def abort(self, run_id: str, reason: str) -> bool:
+        self.aborted.append(run_id)
+        return self.stops
+
+    def deliver(self, run_id: str, signal: Signal) -> None:
+        self.signals.append(signal)
+
+
+@dataclass
+class Bench:
+    log: LocalRunEvents
+    clock: HandClock
+    limits: LaneSettings = field(default_factory=LaneSettings)
+
+    def __post_init__(self) -> None:
+        self.lanes = Lanes(lambda: self.limits)
+        self.queue = LocalQueue(
+            rows=self.log, lanes=self.lanes, clock=self.clock, steady=self.clock, lease=LEASE
+        )
+        self.hands = Hands()
+        self.queue.serve("me", self.hands)
+
+    @property
+    def taken(self) -> list[tuple[str, int]]:
+        return [(claim.spec.id, claim.attempt) for claim in self.hands.claims]
+
+    async def claimed(self, run_id: str = "run-1", session: str = "talk") -> Claim:
+        await self.queue.enqueue(run(run_id, session_key=SessionKey("main", session)))
+        return self.hands.claims[-1]
+
+    async def record(self, run_id: str = "run-1") -> RunRecord:
+        found = await self.log.find(run_id)
+        assert found is not None
+        return found
+
+    def expire(self) -> None:
+        self.clock.now += LEASE + 1
+        self.queue.take_over_expired()
+
+
+@pytest.fixture(params=LOGS)
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    clock = HandClock()
+    log = LOGS[request.param](tmp_path, clock, BOUNDS)
+    await log.start()
+    yield Bench(log, clock)
+    await log.close()
+
+
+async def test_a_run_is_claimed_at_once_where_nothing_is_before_it(bench: Bench) -> None:
+    claim = await bench.claimed()
+
+    assert (claim.owner, claim.attempt, claim.lease_until) == ("me", 1, 1_000.0 + LEASE)
+    record = await bench.record()
+    assert (record.owner, record.attempt, record.lease_until) == ("me", 1, 1_000.0 + LEASE)
+    assert record.status is RunStatus.QUEUED
+
+
+async def test_runs_of_a_session_are_claimed_one_after_another(bench: Bench) -> None:
+    first = await bench.claimed("run-1")
+    await bench.queue.enqueue(run("run-2"))
+    await bench.claimed("other", session="other")
+    assert bench.taken == [("run-1", 1), ("other", 1)]
+
+    bench.clock.now += 5
+    await bench.queue.finish(first, END)
+
+    assert bench.taken[-1] == ("run-2", 1)
+    assert bench.hands.claims[-1].queued == 5
+    assert (await bench.record()).status is RunStatus.FINISHED
+    assert [event.event for event in await told_kept(bench.log, "run-1")] == [END]
+
+
+async def test_an_id_that_is_chosen_begins_one_run(bench: Bench) -> None:
+    asking = [bench.queue.enqueue(run("K"), fingerprint="f", once=True) for _ in range(10)]
+    answers = await asyncio.gather(*asking)
+
+    assert sum(answer.fresh for answer in answers) == 1
+    assert {answer.record.fingerprint for answer in answers} == {"f"}
+    assert bench.taken == [("K", 1)]
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize(
+    ("limits", "session", "refusal"),
+    [
+        (LaneSettings(max_waiting=0), "talk", SessionBusy),
+        (LaneSettings(max_concurrent=1, max_queued=0), "other", GatewayBusy),
+    ],
+)
+async def test_a_refused_run_leaves_nothing_behind(
+    bench: Bench, once: bool, limits: LaneSettings, session: str, refusal: type[Exception]
+) -> None:
+    first = await bench.claimed()
+    bench.limits = limits
+    refused = run("run-2", session_key=SessionKey("main", session))
+    released: list[str] = []
+
+    with pytest.raises(refusal):
+        await bench.queue.enqueue(refused, once=once, on_release=lambda: released.append("early"))
+
+    assert await bench.log.find("run-2") is None
+    assert released == []
+    await bench.queue.finish(first, END)
+    assert (await bench.queue.enqueue(refused, once=once)).fresh
+
+
+async def test_who_shuts_down_accepts_nothing(bench: Bench) -> None:
+    bench.queue.refuse()
+
+    with pytest.raises(ShuttingDown):
+        await bench.queue.enqueue(run(), once=True)
+    assert await bench.log.find("run-1") is None
+
+
+async def test_a_run_is_released_once_when_it_ends(bench: Bench) -> None:
+    released: list[str] = []
+    await bench.queue.enqueue(run(), on_release=lambda: released.append("run-1"))
+    assert released == []
+
+    await bench.queue.finish(bench.hands.claims[0], END)
+
+    assert released == ["run-1"]
+
+
+# Leases
+
+
+async def test_only_the_owner_appends(bench: Bench) -> None:
+    claim = await bench.claimed()
+    other = Claim(claim.spec, "other", 1, 0.0)
+    earlier = Claim(claim.spec, "me", 0, 0.0)
+
+    for stranger in (other, earlier):
+        with pytest.raises(LeaseLost):
+            await bench.log.append(stranger, [TextDelta("x")])
+    assert await bench.log.append(claim, [Started(0, 0), TextDelta("h")]) == 2
+
+    assert (await bench.record()).last_seq == 2
+
+
+async def test_a_lease_that_is_renewed_does_not_expire(bench: Bench) -> None:
+    claim = await bench.claimed()
+    for _ in range(3):
+        bench.clock.now += LEASE - 1
+        assert list(await bench.queue.renew("me", [claim])) == []
+        bench.queue.take_over_expired()
+
+    assert bench.taken == [("run-1", 1)]
+    assert (await bench.record()).lease_until == bench.clock.now + LEASE
+
+
+async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
+    claim, other = await bench.claimed(), Hands()
+    bench.queue.serve("other", other)
+    bench.expire()
+
+    (taken,) = other.claims
+    assert (taken.attempt, taken.lost, taken.taken_over) == (2, 1, True)
+    assert list(await bench.queue.renew("me", [claim])) == [claim]
+    for late in (
+        bench.log.append(claim, [TextDelta("x")]),
+        bench.queue.finish(claim, END),
+        bench.queue.wait(claim, ASKS, signals_read=0),
+        bench.queue.release(claim),
+    ):
+        with pytest.raises(LeaseLost):
+            await late
+    record = await bench.record()
+    assert (record.owner, record.attempt, record.last_seq) == ("other", 2, 0)
+
+    await bench.queue.finish(taken, END)
+    with pytest.raises(LeaseLost):
+        await bench.queue.finish(taken, END)
+
+
+async def test_a_run_that_is_handed_back_is_another_owners_at_once(bench: Bench) -> None:
+    claim, other = await bench.claimed(), Hands()
+    bench.queue.serve("other", other)
+
+    await bench.queue.release(claim)
+
+    assert [(taken.attempt, taken.lost) for taken in other.claims] == [(2, 0)]
+
+
+async def test_what_nobody_serves_waits(bench: Bench) -> None:
+    bench.queue.withdraw("me")
+    await bench.queue.enqueue(run())
+    assert [spec.id for spec in await bench.queue.unfinished()] == ["run-1"]
+
+    bench.queue.serve("other", bench.hands)
+
+    assert bench.taken == [("run-1", 1)]
+
+
+async def test_what_nobody_serves_is_aborted_at_once(bench: Bench) -> None:
+    bench.queue.withdraw("me")
+    await bench.queue.enqueue(run())
+
+    assert await bench.queue.abort("run-1", "Stop it.")
+
+    bench.queue.serve("other", bench.hands)
+    assert bench.taken == []
+    assert (await bench.record()).status is RunStatus.ABORTED
+
+
+# Signals and waiting
+
+
+async def test_a_queued_run_is_aborted_at_once(bench: Bench) -> None:
+    first = await bench.claimed()
+    await bench.queue.enqueue(run("run-2"))
+
+    assert await bench.queue.abort("run-2", "Stop it.")
+    assert not await bench.queue.abort("run-2", "again")
+
+    assert [e.event for e in await told_kept(bench.log, "run-2")] == [Aborted("Stop it.")]
+    await bench.queue.finish(first, END)
+    assert bench.taken == [("run-1", 1)]
+
+
+async def test_a_claimed_run_is_aborted_by_its_owner(bench: Bench) -> None:
+    await bench.claimed()
+
+    assert await bench.queue.abort("run-1", "Stop it.")
+
+    assert bench.hands.aborted == ["run-1"]
+    assert (await bench.record()).status is RunStatus.QUEUED
+
+
+async def test_a_waiting_run_is_queued_again_by_a_signal(bench: Bench) -> None:
+    claim = await bench.claimed()
+    await bench.log.append(claim, [Started(0, 0)])
+    await bench.queue.wait(claim, ASKS, signals_read=0)
+    record = await bench.record()
+    assert (record.status, record.owner, record.lease_until) == (RunStatus.WAITING, "", None)
+    assert await bench.queue.unfinished(waiting=False) == ()
+    assert (bench.lanes.working, bench.lanes.waiting) == (0, 0)
+    await bench.queue.idle()
+
+    assert await bench.queue.resolve("run-1", "a1", "allow")
+
+    assert bench.taken == [("run-1", 1), ("run-1", 2)]
+    again = bench.hands.claims[-1]
+    assert (again.signals, again.taken_over) == ((ApprovalDecided("a1", "allow"),), False)
+    assert (await bench.record()).status is RunStatus.QUEUED
+
+
+async def test_a_waiting_run_survives_a_look_at_the_leases(bench: Bench) -> None:
+    claim = await bench.claimed()
+    await bench.queue.wait(claim, ASKS, signals_read=0)
+
+    bench.expire()
+
+    assert (await bench.record()).status is RunStatus.WAITING
+
+
+async def test_signals_that_were_read_are_not_delivered_again(bench: Bench) -> None:
+    claim = await bench.claimed()
+    messages = [MessageInjected(text_message(Role.USER, text)) for text in "ab"]
+    for signal in messages:
+        await bench.queue.inject("run-1", signal.message)
+    assert bench.hands.signals == messages
+
+    await bench.queue.wait(claim, ASKS, signals_read=1)
+
+    assert bench.hands.claims[-1].signals == (messages[1],)
+
+
+# After a restart
+
+
+async def test_a_run_of_a_dead_process_is_claimed_by_the_next_one(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        claim = await Bench(log, HandClock()).claimed()
+        await log.append(claim, [Started(0, 0), TextDelta("h")])
+
+    async with started(tmp_path) as log:
+        record = await log.find("run-1")
+        assert record is not None
+        assert (record.owner, record.attempt, record.last_seq) == ("me", 1, 2)
+        queue = Bench(log, HandClock()).queue
+        (left,) = await queue.expired("next")
+        assert (left.owner, left.attempt, left.taken_over) == ("next", 2, True)
+        with pytest.raises(LeaseLost):
+            await log.append(claim, [TextDelta("late")])
+        await queue.finish(left, END)
+        assert await queue.expired("next") == ()
+        assert [event.seq for event in await told_kept(log, "run-1")] == [1, 2, 3]
+
+
+async def test_a_waiting_run_of_a_dead_process_is_claimed_too(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        await bench.queue.wait(await bench.claimed(), ASKS, signals_read=0)
+
+    async with started(tmp_path) as log:
+        (record,) = await log.unfinished()
+        assert record.status is RunStatus.WAITING
+        assert [claim.spec.id for claim in await Bench(log, HandClock()).queue.expired("next")] == [
+            "run-1"
+        ]
