@@ -113,7 +113,7 @@ class RunBroadcaster:
         if isinstance(event, TextDelta) and self._whole:
             if told:
                 self._chat.delta(seq, event.text)
-        elif isinstance(event, Resumed):
+        elif isinstance(event, Resumed) and event.void:
             self._chat.drop()
         elif isinstance(event, TERMINAL):
             text = self._telling.text if self._whole else ""
@@ -133,9 +133,7 @@ class RunBroadcaster:
                 brief = brief or self._telling.brief(numbered.seq, numbered.event.text, at)
                 connection.outbox.event("agent", brief)
             else:
-                whole = whole or self._telling.payload(numbered.seq, numbered.event, at) or b""
-                if not whole:
-                    return  # An event that is not sent.
+                whole = whole or self._telling.payload(numbered.seq, numbered.event, at)
                 connection.outbox.event("agent", whole)
 
     def _tell_chat(self, seq: int, payload: bytes, lossy: bool) -> None:

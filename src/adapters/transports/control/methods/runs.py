@@ -123,8 +123,7 @@ class RunMethods:
                 for numbered in told:
                     await outbox.room()
                     event = telling.agent_event(numbered.seq, numbered.event, self._clock())
-                    if event is not None:
-                        outbox.event("agent", event)
+                    outbox.event("agent", event)
                 await take_turns(len(told.events))
                 told = await anext(events, None)
         except GatewayError as error:

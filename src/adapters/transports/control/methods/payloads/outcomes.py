@@ -16,6 +16,7 @@ from ......domain.runs import (
     Resumed,
     RunRecord,
     RunStatus,
+    StepDone,
 )
 from ......domain.services import Gateway, SessionService
 from ...broadcast import Hub, usage_of
@@ -57,13 +58,16 @@ class Outcomes:
 
     async def _read(self, principal: Principal, run_id: str) -> tuple[str, Ending]:
         text: list[str] = []
+        stored = 0
         try:
             async for told in self._gateway.watch(principal, run_id):
                 for event in told.events:
                     if isinstance(event, TextDelta):
                         text.append(event.text)
-                    elif isinstance(event, Resumed):  # What the earlier attempt said is void.
-                        text.clear()
+                    elif isinstance(event, StepDone):
+                        stored = len(text)
+                    elif isinstance(event, Resumed) and event.void:
+                        del text[stored:]  # What was said after the last step is void.
                 if told.ending is not None:
                     return "".join(text), told.ending
                 await take_turns(len(told.events))
