@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from opensoul.domain.access import ALL_SCOPES, Credential, Grant, Scope
+from opensoul.api import ALL_SCOPES, Credential, Grant, Scope
 
 HEADER = b"x-forwarded-user"
 PEOPLE: Mapping[str, Grant] = MappingProxyType(

@@ -18,6 +18,8 @@ def tell_changes(session_service: SessionService, hub: Hub, clock: Clock) -> Cal
         ts = int(clock() * 1_000)
         told = {"key": str(key), "sessionKey": str(key), "agentId": key.agent_id, "ts": ts}
         hub.broadcast("sessions.changed", {**told, "change": change, "reason": change})
+        if change == "deleted":
+            hub.forget_restricted(key)
         if change == "injected":
             hub.tell_session(key, "session.message", told)
 

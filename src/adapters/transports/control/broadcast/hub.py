@@ -116,8 +116,11 @@ class Hub:
         """Tell a client what happens in a Session from now on. Of the Run `begun`, which was
         accepted this very moment, that is everything.
 
-        A client may have left while its request was on its way: then nobody is told.
+        Does nothing for a client that may not see the Session, and for one that has left while its
+        request was on its way.
         """
+        if connection.is_restricted and not await self._gateway.sees(connection.principal, key):
+            return
         if connection.has_left:
             return
         self._audiences.add(connection, key)
@@ -129,6 +132,12 @@ class Hub:
         self._audiences.add_to_all(connection, agent_id)
         for run in await self._gateway.active(_HUB):
             self._tell(run.id)
+
+    def forget_restricted(self, key: SessionKey) -> None:
+        """The Session was deleted: its next owner may be another principal."""
+        for connection in self._audiences.of(key):
+            if connection.is_restricted:
+                self._audiences.remove(connection, key)
 
     def leave(self, connection: Connection, key: SessionKey | None = None) -> None:
         """No longer tell a client of a Session, or of every one."""
