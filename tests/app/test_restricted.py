@@ -29,7 +29,8 @@ def entered(served: Served, user: str) -> AbstractAsyncContextManager[Peer]:
 async def run_id_of(served: Served, headers: dict[str, str], **body: Any) -> str:
     async with ask(served, headers, **body) as response:
         assert response.status == 200, await response.text()
-        return response.headers["x-opensoul-run-id"]
+        run_id: str = response.headers["x-opensoul-run-id"]
+        return run_id
 
 
 async def test_a_restricted_client_sees_its_agents_alone(served: Served) -> None:
@@ -117,6 +118,25 @@ async def test_events_of_a_session_reach_its_owner_and_the_operator_alone(
         # What was sent to alan before this answer has arrived.
         await alan.call("agents.list")
         assert not [e for e in alan.events if e["event"] in ("chat", "agent", "sessions.changed")]
+
+
+async def test_a_subscription_ends_when_the_session_is_deleted(
+    served: Served, people: HeaderAuthenticator
+) -> None:
+    people.people["alan"] = replace(PEOPLE["grace"], id="alan", principal="alan")
+    await run_id_of(served, through_proxy("grace") | KEY)
+    async with (
+        entered(served, "grace") as grace,
+        entered(served, "alan") as alan,
+        connected(served.client, SECRET) as operator,
+    ):
+        await grace.call("sessions.messages.subscribe", {"key": KEY_TEXT})
+        assert (await operator.call("sessions.delete", {"key": KEY_TEXT}))["deleted"]
+        sent = {"sessionKey": KEY_TEXT, "message": "hi", "idempotencyKey": "k"}
+        await alan.call("chat.send", sent)
+        await alan.event("chat", state="final")
+        await grace.call("agents.list")
+        assert not [e for e in grace.events if e["event"] in ("chat", "agent")]
 
 
 async def test_a_device_can_be_approved_for_some_agents(
