@@ -9,13 +9,13 @@ Name it in your package's metadata, and then in the configuration:
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 
 from opensoul.api import (
     Answered,
     Role,
     RunContext,
-    RunnerEvent,
+    RunnerEvents,
     StopReason,
     TextDelta,
     Usage,
@@ -28,17 +28,17 @@ from opensoul.api import (
 class ShoutingRunner:
     """Fits the port `AgentRunner`; nothing is inherited, the shape is enough."""
 
-    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    async def run(self, context: RunContext) -> AsyncGenerator[RunnerEvents]:
         """Stream the answer in pieces, then say once what is to be stored.
 
-        Pieces that come at the same time may be told together; here each is told alone.
+        Events that come at the same time may be yielded together, as a list.
         """
         answer = context.spec.messages[-1].text.upper() + "!"
         for word in re.findall(r"\S+\s*|\s+", answer):
-            yield [TextDelta(word)]
+            yield TextDelta(word)
         message = text_message(Role.ASSISTANT, answer)
         usage = Usage(estimate_all(context.spec.messages), estimate(message), estimated=True)
-        yield [Answered((message,), StopReason.STOP, usage, "shout/1")]
+        yield Answered((message,), StopReason.STOP, usage, "shout/1")
 
     def history_budget(self, context: RunContext) -> int:
         """This agent has no use for what was said before."""

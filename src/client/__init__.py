@@ -46,8 +46,13 @@ from .run_events import (
     Resumed,
     RunEvent,
     Started,
+    StepDone,
     TextDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
     Waiting,
+    run_text,
 )
 from .runs import Run
 
@@ -85,7 +90,12 @@ __all__ = [
     "SessionPage",
     "Started",
     "State",
+    "StepDone",
     "TextDelta",
     "TimedOut",
+    "ToolFinished",
+    "ToolProgress",
+    "ToolStarted",
     "Waiting",
+    "run_text",
 ]

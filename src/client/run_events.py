@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,14 +63,65 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Another attempt of the Run begins: the text of the earlier one is void."""
+    """Another attempt of the Run begins: the last `void` events before this one are void."""
 
     seq: int
     attempt: int
     reason: str = ""
+    void: int = 0
 
 
-RunEvent = Started | Waiting | Resumed | TextDelta | ReasoningDelta | Finished | Failed | Aborted
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool call is run. `arguments` is what the model wrote, read as JSON where it is JSON."""
+
+    seq: int
+    call_id: str
+    name: str = ""
+    arguments: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """Output of a tool call that is still running."""
+
+    seq: int
+    call_id: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """The result of a tool call."""
+
+    seq: int
+    call_id: str
+    is_error: bool = False
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A step of the Run is stored: a later attempt does not repeat it."""
+
+    seq: int
+    number: int
+
+
+RunEvent = (
+    Started
+    | Waiting
+    | Resumed
+    | TextDelta
+    | ReasoningDelta
+    | ToolStarted
+    | ToolProgress
+    | ToolFinished
+    | StepDone
+    | Finished
+    | Failed
+    | Aborted
+)
 Ending = Finished | Failed | Aborted
 
 
@@ -87,8 +138,43 @@ def read_run_event(payload: Mapping[str, Any]) -> RunEvent | None:
             return ReasoningDelta(seq, str(data.get("delta") or ""))
         case "lifecycle":
             return _lifecycle(seq, data)
+        case "tool":
+            return _tool(seq, data)
         case _:
             return None
+
+
+def run_text(events: Iterable[RunEvent]) -> str:
+    """The text of the events, without what a later attempt has replaced."""
+    text: list[str] = []
+    stored = 0
+    for event in events:
+        if isinstance(event, TextDelta):
+            text.append(event.text)
+        elif isinstance(event, StepDone):
+            stored = len(text)
+        elif isinstance(event, Resumed) and event.void:
+            del text[stored:]
+    return "".join(text)
+
+
+def _tool(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
+    call_id = str(data.get("toolCallId") or "")
+    if not call_id:
+        return None
+    match data.get("phase"):
+        case "start":
+            return ToolStarted(seq, call_id, str(data.get("name") or ""), data.get("args"))
+        case "update":
+            return ToolProgress(seq, call_id, str(data.get("partialResult") or ""))
+        case "result":
+            text = str(data.get("result") or "")
+            return ToolFinished(seq, call_id, data.get("isError") is True, text)
+    return None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _lifecycle(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
@@ -99,8 +185,10 @@ def _lifecycle(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
             return Waiting(seq, str(data.get("reason") or ""))
         case "resumed":
             attempt = data.get("attempt")
-            number = attempt if isinstance(attempt, int) else 0
-            return Resumed(seq, number, str(data.get("reason") or ""))
+            void = data.get("void")
+            return Resumed(seq, _count(attempt), str(data.get("reason") or ""), _count(void))
+        case "step":
+            return StepDone(seq, _count(data.get("step")))
         case "end" if data.get("aborted"):
             return Aborted(seq, str(data.get("reason") or ""))
         case "end":

@@ -19,10 +19,10 @@ from .run_events import (
     Ending,
     Failed,
     Finished,
-    Resumed,
     RunEvent,
     TextDelta,
     read_run_event,
+    run_text,
 )
 
 _FINAL_RESPONSE_TIMEOUT = 5.0
@@ -76,14 +76,8 @@ class Run:
 
     @property
     def text(self) -> str:
-        """The answer so far: the text of the newest attempt."""
-        text: list[str] = []
-        for event in self._events:
-            if isinstance(event, TextDelta):
-                text.append(event.text)
-            elif isinstance(event, Resumed):
-                text.clear()
-        return "".join(text)
+        """The answer so far, without what a later attempt has replaced."""
+        return run_text(self._events)
 
     @property
     def ended(self) -> bool:

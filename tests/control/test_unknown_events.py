@@ -12,10 +12,27 @@ from opensoul.adapters.persistence.common.event_codec import decode_events, enco
 from opensoul.adapters.transports.control.broadcast.payloads import RunPayloads
 from opensoul.adapters.transports.openai.chat.sse import Frames
 from opensoul.adapters.transports.openai.common.answers import collect
-from opensoul.client.run_events import TextDelta as ClientDelta
-from opensoul.client.run_events import read_run_event
+from opensoul.client.run_events import Resumed as ClientResumed
+from opensoul.client.run_events import StepDone as ClientStepDone
+from opensoul.client.run_events import ToolFinished as ClientToolFinished
+from opensoul.client.run_events import ToolProgress as ClientToolProgress
+from opensoul.client.run_events import ToolStarted as ClientToolStarted
+from opensoul.client.run_events import Waiting as ClientWaiting
+from opensoul.client.run_events import read_run_event, run_text
 from opensoul.domain.models.calls import StopReason, TextDelta, Usage
-from opensoul.domain.runs.events import EventBatch, Finished, Resumed, RunEvent, Started
+from opensoul.domain.runs.events import (
+    EventBatch,
+    Finished,
+    Resumed,
+    RunEvent,
+    Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Unknown,
+    Waiting,
+)
 from opensoul.domain.runs.records import RunRecord, status_after
 from opensoul.domain.sessions.keys import SessionKey
 from tests.http.test_streams import frames, request_context
@@ -60,7 +77,7 @@ async def by_status(events: list[RunEvent]) -> object:
 async def by_control(events: list[RunEvent]) -> object:
     payloads = RunPayloads(RECORD)
     sent = [payloads.agent_event(0, event, 1.0) for event in events]
-    return [payload for payload in sent if payload is not None]
+    return [payload for payload in sent if orjson.loads(payload)["stream"] != "unknown"]
 
 
 CONSUMERS = [by_answer, by_stream, by_log, by_status, by_control]
@@ -79,23 +96,63 @@ def test_nor_for_a_client(stream: str, data: dict[str, Any]) -> None:
     assert read_run_event({"seq": 1, "stream": stream, "data": data}) is None
 
 
-@pytest.mark.parametrize("consume", [by_answer])
-async def test_the_text_of_an_earlier_attempt_is_void(
-    consume: Callable[[list[RunEvent]], Any],
-) -> None:
-    events = [Started(0.0, 0.0), TextDelta("half"), Resumed(2, 2, "its owner died"), *KNOWN[1:]]
-
-    assert await consume(events) == ("one two", END)
-
-
-def test_a_client_of_the_control_protocol_gets_the_text_of_the_new_attempt() -> None:
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([TextDelta("half"), Resumed(2, 2, "it died")], id="the whole attempt is void"),
+        pytest.param(
+            [TextDelta("one "), StepDone(1), TextDelta("ha"), Resumed(2, 1, "it died")],
+            id="what followed the last step is void",
+        ),
+        pytest.param([TextDelta("one "), Resumed(2, 0, "a signal")], id="nothing is void"),
+    ],
+)
+async def test_a_new_attempt_voids_the_text_after_the_last_step(before: list[RunEvent]) -> None:
+    """The three forms of the answer: complete, of the control protocol, and for a client."""
+    rest = [TextDelta("two"), END] if TextDelta("one ") in before else KNOWN[1:]
+    events = [*before, *rest]
     payloads = RunPayloads(RECORD)
-    for event in (TextDelta("half"), Resumed(2, 1, "its owner died")):
-        payload = payloads.agent_event(1, event, 1.0)
-    last = payloads.agent_event(3, TextDelta("whole"), 1.0)
+    sent = [payloads.agent_event(seq, event, 1.0) for seq, event in enumerate(events, 1)]
 
-    assert payload is not None
-    assert last is not None
-    assert orjson.loads(payload)["data"]["phase"] == "resumed"
-    assert orjson.loads(last)["data"] == {"text": "whole", "delta": "whole"}
-    assert read_run_event(orjson.loads(last)) == ClientDelta(3, "whole")
+    assert await by_answer(events) == ("one two", END)
+    assert payloads.text == "one two"
+    read = [read_run_event(orjson.loads(payload)) for payload in sent]
+    assert run_text(event for event in read if event is not None) == "one two"
+
+
+TOOL_EVENTS = [
+    (
+        ToolStarted("c1", "weather", '{"city":"Bern"}'),
+        ClientToolStarted(7, "c1", "weather", {"city": "Bern"}),
+    ),
+    (ToolStarted("c1", "weather", "{cut"), ClientToolStarted(7, "c1", "weather", "{cut")),
+    (ToolProgress("c1", "looking"), ClientToolProgress(7, "c1", "looking")),
+    (ToolFinished("c1", True, "no such city"), ClientToolFinished(7, "c1", True, "no such city")),
+    (StepDone(3), ClientStepDone(7, 3)),
+    (Resumed(2, 4, "it died"), ClientResumed(7, 2, "it died", 4)),
+    (Waiting("approval"), ClientWaiting(7, "approval")),
+]
+
+
+@pytest.mark.parametrize(("event", "read"), TOOL_EVENTS)
+def test_a_client_reads_what_the_gateway_sends(event: RunEvent, read: object) -> None:
+    payload = RunPayloads(RECORD).agent_event(7, event, 1.0)
+
+    assert read_run_event(orjson.loads(payload)) == read
+
+
+@pytest.mark.parametrize("event", [event for event, _ in TOOL_EVENTS])
+async def test_tools_and_steps_are_not_part_of_a_chat_completion(event: RunEvent) -> None:
+    """Resumed without void events is, like the others, one of the kinds without a frame."""
+    shown = Resumed(2, 0, event.why) if isinstance(event, Resumed) else event
+    events = [KNOWN[0], shown, *KNOWN[1:]]
+
+    assert await by_stream(events) == await by_stream(KNOWN)
+    assert await by_answer(events) == await by_answer(KNOWN)
+
+
+def test_a_kind_that_is_not_known_keeps_its_number_on_the_wire() -> None:
+    payload = orjson.loads(RunPayloads(RECORD).agent_event(7, Unknown("novel"), 1.0))
+
+    assert (payload["seq"], payload["stream"]) == (7, "unknown")
+    assert read_run_event(payload) is None

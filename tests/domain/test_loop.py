@@ -26,7 +26,7 @@ from opensoul.domain.models.calls import (
 )
 from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.ports import AgentRunner, RunContext, Transcript
-from opensoul.domain.runs.events import Answered, RunnerEvent
+from opensoul.domain.runs.events import RUNNER_EVENTS, Answered, RunnerEvent
 from opensoul.domain.runs.spec import CONTENT
 from opensoul.domain.sessions.history import estimate_all
 from tests.fakes.domain import FakeClock, FakeModelClient, Gate, agent, assistant, system, user
@@ -69,8 +69,8 @@ async def told(
     async with aclosing(runner.run(replace(context, transcript=transcript))) as stream:
         async for told in stream:
             assert told  # One event at least.
-            events += told
-            if isinstance(told[-1], Answered):
+            events += [told] if isinstance(told, RUNNER_EVENTS) else told
+            if isinstance(events[-1], Answered):
                 break
     return events
 

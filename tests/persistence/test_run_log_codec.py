@@ -19,6 +19,10 @@ from opensoul.domain.runs.events import (
     Resumed,
     RunEvent,
     Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
     Unknown,
     Waiting,
 )
@@ -48,6 +52,10 @@ EVENTS = st.one_of(
         st.none() | ANY_TEXT,
     ),
     st.builds(Aborted, ANY_TEXT),
+    st.builds(ToolStarted, ANY_TEXT, ANY_TEXT, ANY_TEXT),
+    st.builds(ToolProgress, ANY_TEXT, ANY_TEXT),
+    st.builds(ToolFinished, ANY_TEXT, st.booleans(), ANY_TEXT),
+    st.builds(StepDone, st.integers(1, 99)),
     st.builds(Waiting, ANY_TEXT, st.none() | ANY_TEXT, st.none() | SECONDS),
     st.builds(Resumed, st.integers(1, 9), st.integers(0, 9), ANY_TEXT),
 )

@@ -29,6 +29,7 @@ from ..ports import (
 )
 from ..runs import (
     CONTENT,
+    RUNNER_EVENTS,
     Aborted,
     Answered,
     Claim,
@@ -37,7 +38,7 @@ from ..runs import (
     Inbox,
     Resumed,
     RunEvent,
-    RunnerEvent,
+    RunnerEvents,
     RunSpec,
     Signal,
     Started,
@@ -272,14 +273,15 @@ class Executor:
         live: LiveRun,
         spec: RunSpec,
         session: StoredSession | None,
-        answer: AsyncGenerator[Sequence[RunnerEvent]],
+        answer: AsyncGenerator[RunnerEvents],
     ) -> Answered | Waiting:
         end: Answered | Waiting | None = None
         task, claim = live.task, live.claim
         async with aclosing(answer):
-            async for batch in answer:
+            async for yielded in answer:
                 if live.stopping is not None or live.task is not task:
                     break  # The runner swallowed its cancellation; what it does is void.
+                batch = (yielded,) if isinstance(yielded, RUNNER_EVENTS) else yielded
                 if not batch:
                     continue
                 last = batch[-1]

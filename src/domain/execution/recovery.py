@@ -9,7 +9,7 @@ from ..errors import EventsExpired, RunInterrupted
 from ..messages import Role
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from ..ports import RunEvents, RunQueue, SessionCatalog, Turn
-from ..runs import Claim, Failed, Finished, OnLeave, Resumed, RunRecord
+from ..runs import Claim, Failed, Finished, OnLeave, Resumed, RunRecord, StepDone
 
 MOST_LOST = 3
 """Attempts that may be lost: a Run that kills what executes it must not go on for ever."""
@@ -102,8 +102,8 @@ async def _told(run_events: RunEvents, run_id: str, last_seq: int) -> tuple[str 
     try:
         async for batch in run_events.follow_kept(run_id):
             for event in batch.events:
-                if isinstance(event, Resumed):
-                    texts.clear()
+                if isinstance(event, StepDone) or (isinstance(event, Resumed) and event.void):
+                    texts.clear()  # Of another message than the answer, or void.
                 elif isinstance(event, TextDelta):
                     texts.append(event.text)
                 spoke = spoke or isinstance(event, TextDelta | ReasoningDelta)

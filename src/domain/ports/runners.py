@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..agents import Agent
-from ..runs import Inbox, RunnerEvent, RunSpec
+from ..runs import Inbox, RunnerEvents, RunSpec
 from ..sessions import Transcript
 
 NOTHING_SAID = Transcript()
@@ -27,11 +27,12 @@ class RunContext:
 class AgentRunner(Protocol):
     """Makes an Agent answer."""
 
-    def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    def run(self, context: RunContext) -> AsyncGenerator[RunnerEvents]:
         """Answer the messages; the last event is Answered, unless a GatewayError is raised, or
         Waiting where only a signal lets the Run go on: then the next attempt answers.
 
-        Events that came together are told together, one at least; none is held back for another.
+        Events that come together are yielded together, as a list or a tuple; others one by one.
+        None is held back for another.
 
         `context.transcript` holds what came before and is not repeated in the answer. Closing the
         stream stops the work. The Run's messages are never cut; history may be.

@@ -34,6 +34,39 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool call is run. `arguments` is the JSON text as the model wrote it."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """Output of a tool call that is still running."""
+
+    call_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """The result of a tool call; a long `text` is shortened."""
+
+    call_id: str
+    is_error: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A step of the Run is stored; `number` counts from 1. Later attempts do not repeat it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """The Run waits for a signal, without a task, a slot or its place in its Session.
 
@@ -47,7 +80,8 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Another attempt goes on. The last `void` events before this one do not count any more."""
+    """Another attempt goes on. The last `void` events before this one do not count any more: those
+    after the last StepDone, or none."""
 
     attempt: int
     void: int
@@ -89,8 +123,21 @@ class Unknown:
     head: str
 
 
+ToolEvent = ToolStarted | ToolProgress | ToolFinished
 RunEvent = (
-    Started | TextDelta | ReasoningDelta | Waiting | Resumed | Finished | Failed | Aborted | Unknown
+    Started
+    | TextDelta
+    | ReasoningDelta
+    | ToolStarted
+    | ToolProgress
+    | ToolFinished
+    | StepDone
+    | Waiting
+    | Resumed
+    | Finished
+    | Failed
+    | Aborted
+    | Unknown
 )
 
 
@@ -141,7 +188,18 @@ class Answered:
     model: str
 
 
-RunnerEvent = TextDelta | ReasoningDelta | Waiting | Answered
+RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | Waiting | Answered
+RunnerEvents = RunnerEvent | Sequence[RunnerEvent]
+"""What a runner yields: one event, or several that came together."""
+RUNNER_EVENTS = (
+    TextDelta,
+    ReasoningDelta,
+    ToolStarted,
+    ToolProgress,
+    ToolFinished,
+    Waiting,
+    Answered,
+)
 
 
 def failed_event(error: GatewayError) -> Failed:

@@ -14,7 +14,20 @@ from typing import Any
 
 from ..errors import FailureKind
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
-from .events import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
+from .events import (
+    Aborted,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Unknown,
+    Waiting,
+)
 
 _MOST_TOKENS = 2**53
 """More than any provider counts. JSON numbers are exact up to there."""
@@ -66,6 +79,50 @@ def _load_text(fields: Sequence[object]) -> TextDelta:
 
 def _load_reasoning(fields: Sequence[object]) -> ReasoningDelta:
     return ReasoningDelta(_load_text(fields).text)
+
+
+def _dump_tool_started(event: ToolStarted) -> list[object]:
+    return [event.call_id, event.name, event.arguments]
+
+
+def _load_tool_started(fields: Sequence[object]) -> ToolStarted:
+    match fields:
+        case [str() as call_id, str() as name, str() as arguments]:
+            return ToolStarted(call_id, name, arguments)
+    raise ValueError("an id, a name and arguments were expected")
+
+
+def _dump_tool_progress(event: ToolProgress) -> list[object]:
+    return [event.call_id, event.text]
+
+
+def _load_tool_progress(fields: Sequence[object]) -> ToolProgress:
+    match fields:
+        case [str() as call_id, str() as text]:
+            return ToolProgress(call_id, text)
+    raise ValueError("an id and a text were expected")
+
+
+def _dump_tool_finished(event: ToolFinished) -> list[object]:
+    return [event.call_id, event.is_error, event.text]
+
+
+def _load_tool_finished(fields: Sequence[object]) -> ToolFinished:
+    match fields:
+        case [str() as call_id, bool() as is_error, str() as text]:
+            return ToolFinished(call_id, is_error, text)
+    raise ValueError("an id, a flag and a text were expected")
+
+
+def _dump_step(event: StepDone) -> list[object]:
+    return [event.number]
+
+
+def _load_step(fields: Sequence[object]) -> StepDone:
+    match fields:
+        case [int() as number]:
+            return StepDone(number)
+    raise ValueError("a number was expected")
 
 
 def _dump_waiting(event: Waiting) -> list[object]:
@@ -146,6 +203,10 @@ KINDS: tuple[EventKind, ...] = (
     EventKind("started", "s", Started, "lifecycle", _dump_started, _load_started),
     EventKind("text_delta", "t", TextDelta, "assistant", _dump_text, _load_text),
     EventKind("reasoning_delta", "r", ReasoningDelta, "thinking", _dump_text, _load_reasoning),
+    EventKind("tool_started", "c", ToolStarted, "tool", _dump_tool_started, _load_tool_started),
+    EventKind("tool_progress", "p", ToolProgress, "tool", _dump_tool_progress, _load_tool_progress),
+    EventKind("tool_finished", "o", ToolFinished, "tool", _dump_tool_finished, _load_tool_finished),
+    EventKind("step_done", "d", StepDone, "lifecycle", _dump_step, _load_step),
     EventKind("waiting", "w", Waiting, "lifecycle", _dump_waiting, _load_waiting),
     EventKind("resumed", "R", Resumed, "lifecycle", _dump_resumed, _load_resumed),
     EventKind("finished", "f", Finished, "lifecycle", _dump_finished, _load_finished),

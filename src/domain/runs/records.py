@@ -9,7 +9,20 @@ from typing import assert_never
 from ..errors import RunInterrupted
 from ..models import ReasoningDelta, TextDelta
 from ..sessions import SessionKey
-from .events import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
+from .events import (
+    Aborted,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Unknown,
+    Waiting,
+)
 from .spec import OnLeave, RunSpec
 
 
@@ -106,7 +119,9 @@ def status_after(event: RunEvent) -> RunStatus | None:
             return RunStatus.INTERRUPTED
         case Failed():
             return RunStatus.FAILED
-        case TextDelta() | ReasoningDelta() | Unknown():
+        case TextDelta() | ReasoningDelta() | StepDone() | Unknown():
+            return None
+        case ToolStarted() | ToolProgress() | ToolFinished():
             return None
         case _:
             assert_never(event)

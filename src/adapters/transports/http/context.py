@@ -24,6 +24,10 @@ from ....domain.runs import (
     Resumed,
     RunSpec,
     Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
     Unknown,
     Waiting,
 )
@@ -150,6 +154,8 @@ class RequestContext:
                 case Aborted():
                     self.outcome = "aborted"
                 case TextDelta() | ReasoningDelta() | Waiting() | Resumed() | Unknown():
+                    pass
+                case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
                     pass
                 case _:
                     assert_never(event)

@@ -9,7 +9,16 @@ from ....domain.access import ALL_SCOPES, Principal
 from ....domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ....domain.messages import Role, text_message
 from ....domain.models import TextDelta
-from ....domain.runs import Aborted, Failed, Finished, OnLeave, RunEvent, RunRequest
+from ....domain.runs import (
+    Aborted,
+    Ending,
+    Failed,
+    Finished,
+    OnLeave,
+    Resumed,
+    RunRequest,
+    StepDone,
+)
 from ....domain.sessions import MAIN
 from ...server import event_loop
 from ..common.configuration import refusal
@@ -75,11 +84,16 @@ class _Local:
         request = await self._request()
         submission = await gateway.submit_once(_OPERATOR, request, self.question.key)
         text: list[str] = []
+        stored = 0
         async for batch in gateway.watch(_OPERATOR, submission.record.id):
             for event in batch.events:
                 if isinstance(event, TextDelta):
                     text.append(event.text)
                     self.show.text(event.text)
+                elif isinstance(event, StepDone):
+                    stored = len(text)
+                elif isinstance(event, Resumed) and event.void:
+                    del text[stored:]
             if batch.ending is not None:
                 return _ended(self.question.key, "".join(text), batch.ending)
         raise GatewayError("The run's event stream closed before a terminal event arrived.")
@@ -118,7 +132,7 @@ class _Local:
         return str(found[0].key)
 
 
-def _ended(run_id: str, text: str, event: RunEvent) -> Ended:
+def _ended(run_id: str, text: str, event: Ending) -> Ended:
     payload: dict[str, Any] = {"runId": run_id, "status": "ok", "summary": "completed"}
     match event:
         case Failed(message=message, code=code):

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.widgets import Footer, Input, Static
 
-from ....client import Aborted, Client, ClientError, Event, Failed, Options, State, TextDelta
+from ....client import (
+    Aborted,
+    Client,
+    ClientError,
+    Event,
+    Failed,
+    Finished,
+    Options,
+    ReasoningDelta,
+    Resumed,
+    RunEvent,
+    Started,
+    State,
+    StepDone,
+    TextDelta,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Waiting,
+    run_text,
+)
 from ....client.results import text_of
 from ...terminal import one_line
 from .bubbles import Bubble, Transcript
@@ -124,7 +144,9 @@ class Chat(App[None]):
                 text, session_key=self.session_key, idempotency_key=run_id
             )
             ending = ""
+            seen: list[RunEvent] = []
             async for event in run.events():
+                seen.append(event)
                 match event:
                     case TextDelta(text=delta):
                         bubble.append(delta)
@@ -132,6 +154,14 @@ class Chat(App[None]):
                         ending = f"stopped: {reason}" if reason else "stopped"
                     case Failed(message=message):
                         ending = message
+                    case Resumed():
+                        bubble.replace(run_text(seen))
+                    case Started() | Waiting() | ReasoningDelta() | Finished():
+                        pass
+                    case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
+                        pass
+                    case _:
+                        assert_never(event)
             bubble.end(ending)
         except ClientError as error:
             bubble.end(error.message)

@@ -122,7 +122,7 @@ class RunBroadcaster:
         if isinstance(event, TextDelta) and self._has_all_text:
             if is_sent:
                 self._chat.delta(seq, event.text)
-        elif isinstance(event, Resumed):
+        elif isinstance(event, Resumed) and event.void:
             self._chat.drop()
         elif isinstance(event, TERMINAL):
             text = self._payloads.text if self._has_all_text else ""
@@ -142,9 +142,7 @@ class RunBroadcaster:
                 brief = brief or self._payloads.brief(numbered.seq, numbered.event.text, at)
                 connection.outbox.event("agent", brief)
             else:
-                whole = whole or self._payloads.payload(numbered.seq, numbered.event, at) or b""
-                if not whole:
-                    return  # An event that is not sent.
+                whole = whole or self._payloads.payload(numbered.seq, numbered.event, at)
                 connection.outbox.event("agent", whole)
 
     def _send_chat(self, seq: int, payload: bytes, lossy: bool) -> None:

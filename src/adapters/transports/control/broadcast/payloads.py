@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
+import orjson
+
 from .....domain.errors import FailureKind
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
@@ -17,6 +19,10 @@ from .....domain.runs import (
     RunEvent,
     RunRecord,
     Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
     Unknown,
     Waiting,
     kind_of,
@@ -24,7 +30,20 @@ from .....domain.runs import (
 from .....domain.sessions import KeptMessage
 from ...http.json_text import dumps
 
-KnownEvent = Started | TextDelta | ReasoningDelta | Waiting | Resumed | Finished | Failed | Aborted
+KnownEvent = (
+    Started
+    | TextDelta
+    | ReasoningDelta
+    | ToolStarted
+    | ToolProgress
+    | ToolFinished
+    | StepDone
+    | Waiting
+    | Resumed
+    | Finished
+    | Failed
+    | Aborted
+)
 _ASSISTANT = "assistant"
 _CUMULATIVE = 64 * 1024
 """Characters up to which an `assistant` event repeats the whole text so far. For longer texts this
@@ -50,6 +69,8 @@ class RunPayloads:
     _started_at: float | None = None
     _text: list[str] = field(default_factory=list)
     _length: int = 0
+    _stored: str = ""
+    """The text of the steps that are stored."""
     _head: bytes = b""
     _tail: bytes = b""
 
@@ -65,8 +86,8 @@ class RunPayloads:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
 
-    def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes | None:
-        """Note the next event; its payload, None if it is not sent. `at`: Unix seconds."""
+    def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
+        """Note the next event and return its payload. `at`: Unix seconds."""
         self.note(event, at)
         return self.payload(seq, event, at)
 
@@ -77,14 +98,17 @@ class RunPayloads:
             self._length += len(event.text)
         elif isinstance(event, Started):
             self._started_at = at
-        elif isinstance(event, Resumed):  # What the earlier attempt said is void.
-            self._text.clear()
-            self._length = 0
+        elif isinstance(event, StepDone):
+            self._stored = self.text
+        elif isinstance(event, Resumed) and event.void:
+            self._text = [self._stored]  # What was said after the last step is void.
+            self._length = len(self._stored)
 
-    def payload(self, seq: int, event: RunEvent, at: float) -> bytes | None:
-        """The payload of the event that was noted last; None if it is not sent."""
+    def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
+        """The payload of the event that was noted last. One of an unknown kind is sent without
+        its content, since clients expect every number."""
         if isinstance(event, Unknown):
-            return None
+            return self._payload(seq, "unknown", b"{}", at)
         return self._payload(seq, kind_of(event).stream, dumps(self._data(event, at)), at)
 
     def brief(self, seq: int, delta: str, at: float) -> bytes:
@@ -113,6 +137,20 @@ class RunPayloads:
                 return {"delta": delta}
             case Started():
                 return {"phase": "start", **times}
+            case ToolStarted(call_id=call_id, name=name, arguments=arguments):
+                return {
+                    "phase": "start",
+                    "toolCallId": call_id,
+                    "name": name,
+                    "args": _arguments(arguments),
+                }
+            case ToolProgress(call_id=call_id, text=text):
+                return {"phase": "update", "toolCallId": call_id, "partialResult": text}
+            case ToolFinished(call_id=call_id, is_error=is_error, text=text):
+                result = {"phase": "result", "toolCallId": call_id}
+                return {**result, "isError": is_error, "result": text}
+            case StepDone(number=number):
+                return {"phase": "step", **times, "step": number}
             case Waiting(what=what):
                 return {"phase": "waiting", **times, "reason": what}
             case Resumed(attempt=attempt, void=void, why=why):
@@ -129,6 +167,14 @@ class RunPayloads:
                 return {"phase": phase, **times, **ended, **more}
             case _:
                 assert_never(event)
+
+
+def _arguments(text: str) -> object:
+    """What the model wrote, as JSON where it is JSON."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _ending(event: Ending) -> tuple[str, dict[str, object]]:

@@ -123,8 +123,7 @@ class RunMethods:
                 for numbered in batch:
                     await outbox.drained()
                     payload = payloads.agent_event(numbered.seq, numbered.event, self._clock())
-                    if payload is not None:
-                        outbox.event("agent", payload)
+                    outbox.event("agent", payload)
                 await take_turns(len(batch.events))
                 batch = await anext(events, None)
         except GatewayError as error:

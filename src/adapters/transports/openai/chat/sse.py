@@ -10,7 +10,20 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from .....domain.models import ReasoningDelta, TextDelta, Usage
-from .....domain.runs import Aborted, Failed, Finished, Resumed, RunEvent, Started, Unknown, Waiting
+from .....domain.runs import (
+    Aborted,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Unknown,
+    Waiting,
+)
 from ...http.json_text import dumps
 from .answers import Head, usage_object
 
@@ -60,6 +73,8 @@ class Frames:
                     frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
                 case Started() | Waiting() | Resumed() | Failed() | Aborted() | Unknown():
+                    pass
+                case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
                     pass
                 case _:
                     assert_never(event)

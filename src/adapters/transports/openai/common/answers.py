@@ -7,7 +7,20 @@ from typing import assert_never
 
 from .....domain.errors import RunFailed
 from .....domain.models import ReasoningDelta, TextDelta
-from .....domain.runs import Aborted, Failed, Finished, Resumed, Started, Unknown, Waiting, error_of
+from .....domain.runs import (
+    Aborted,
+    Failed,
+    Finished,
+    Resumed,
+    Started,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Unknown,
+    Waiting,
+    error_of,
+)
 from .....domain.services import Events
 from ...http.context import RequestContext
 
@@ -25,6 +38,8 @@ async def collect(events: Events, context: RequestContext) -> Answer:
     """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
     text: list[str] = []
     reasoning: list[str] = []
+    stored = (0, 0)
+    """How many pieces of both were said in steps that are stored."""
     async for batch in events:
         context.observe(batch)
         for event in batch.events:
@@ -35,12 +50,16 @@ async def collect(events: Events, context: RequestContext) -> Answer:
                     reasoning.append(piece)
                 case Finished():
                     return Answer("".join(text), "".join(reasoning), event)
-                case Resumed():  # What the earlier attempt said is void.
-                    text.clear()
-                    reasoning.clear()
+                case StepDone():
+                    stored = (len(text), len(reasoning))
+                case Resumed(void=void):
+                    if void:  # What the earlier attempt said after its last step.
+                        del text[stored[0] :], reasoning[stored[1] :]
                 case Failed() | Aborted():
                     raise error_of(event)
-                case Started() | Waiting() | Unknown():
+                case Started() | Waiting() | ToolStarted() | ToolProgress() | ToolFinished():
+                    pass
+                case Unknown():
                     pass
                 case _:
                     assert_never(event)

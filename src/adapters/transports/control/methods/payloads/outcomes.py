@@ -16,6 +16,7 @@ from ......domain.runs import (
     Resumed,
     RunRecord,
     RunStatus,
+    StepDone,
 )
 from ......domain.services import Gateway, SessionService
 from ...broadcast import Hub, usage_of
@@ -57,13 +58,16 @@ class Outcomes:
 
     async def _read(self, principal: Principal, run_id: str) -> tuple[str, Ending]:
         text: list[str] = []
+        stored = 0
         try:
             async for batch in self._gateway.watch(principal, run_id):
                 for event in batch.events:
                     if isinstance(event, TextDelta):
                         text.append(event.text)
-                    elif isinstance(event, Resumed):  # What the earlier attempt said is void.
-                        text.clear()
+                    elif isinstance(event, StepDone):
+                        stored = len(text)
+                    elif isinstance(event, Resumed) and event.void:
+                        del text[stored:]  # The text after the last step is void.
                 if batch.ending is not None:
                     return "".join(text), batch.ending
                 await take_turns(len(batch.events))
