@@ -1,7 +1,7 @@
-"""A mixed load, as its clients see it: both doors, idempotent retries, followers, maintenance.
+"""A mixed load from the point of view of its clients: HTTP, WebSocket, retries and followers.
 
-The provider is the one of the tests, in the process of the load, since only it knows which
-questions it was asked. Everything the clients saw goes to Observations.
+The provider of the tests runs in the process of the load, because only it knows which requests it
+received. Everything that the clients observe is recorded in Observations.
 """
 
 from __future__ import annotations

@@ -130,8 +130,8 @@ async def measure(arguments: argparse.Namespace, home: Path) -> int:
         f"{len(rising)} not flat, {len(wrong)} wrong"
     )
     if arguments.out:
-        told = {"machine": machine.machine(), "seed": arguments.seed, "samples": samples}
-        arguments.out.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
+        results = {"machine": machine.machine(), "seed": arguments.seed, "samples": samples}
+        arguments.out.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
     return len(rising) + len(wrong)
 
 

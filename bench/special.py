@@ -88,8 +88,8 @@ def many_sessions(bench: Bench) -> Rounds:
             before = server.load(**job, name="before")
             server.load(model=SHORT, plan="each", concurrency=16, requests=_SESSIONS, name="kept")
             after = server.load(**job, name="after")
-        told = {"empty_cpu_ms": before["cpu_ms"], "cpu_ms": after["cpu_ms"]}
-        rounds["gateway"].append(told | {"written": after["written"]})
+        figures = {"empty_cpu_ms": before["cpu_ms"], "cpu_ms": after["cpu_ms"]}
+        rounds["gateway"].append(figures | {"written": after["written"]})
     return rounds
 
 
@@ -100,8 +100,8 @@ def cold_start(bench: Bench) -> Rounds:
         for name in bench.makes:
             with ExitStack() as stack:
                 server = bench.start(stack, name, f"start-{number}")
-                told = {"ready": server.ready_after, "answer": server.first_answer()}
-            rounds[name].append(told)
+                figures = {"ready": server.ready_after, "answer": server.first_answer()}
+            rounds[name].append(figures)
         rounds["gateway"][-1]["version"] = _version(bench.opensoul)
     return rounds
 
@@ -120,17 +120,17 @@ def resident(bench: Bench) -> Rounds:
         with ExitStack() as stack:
             server = bench.start(stack, name, "memory")
             time.sleep(_IDLE)
-            told = {"idle": proc.memory(server.pid)["rss"]}
+            figures = {"idle": proc.memory(server.pid)["rss"]}
             server.load(model=FAST, stream=True, concurrency=64, seconds=bench.pace.seconds)
             server.load(model=SHORT, concurrency=16, seconds=bench.pace.seconds)
-            told["loaded"] = proc.memory(server.pid)["rss"]
+            figures["loaded"] = proc.memory(server.pid)["rss"]
             if bench.long:
                 server.load(model=SHORT, concurrency=16, requests=10_000)
-                told["after_10000"] = proc.memory(server.pid)["rss"]
+                figures["after_10000"] = proc.memory(server.pid)["rss"]
                 server.load(model=SHORT, concurrency=16, requests=90_000)
-                told["after_100000"] = proc.memory(server.pid)["rss"]
-            told["peak"] = proc.memory(server.pid)["peak_rss"]
-        rounds[name] = [told]
+                figures["after_100000"] = proc.memory(server.pid)["rss"]
+            figures["peak"] = proc.memory(server.pid)["peak_rss"]
+        rounds[name] = [figures]
     return rounds
 
 

@@ -29,7 +29,7 @@ Stages = dict[str, list[float]]
 
 async def collect(port: int, model: str, concurrency: int) -> Stages:
     """The milliseconds of each stage in `_REQUESTS` requests."""
-    told: Stages = defaultdict(list)
+    stages: Stages = defaultdict(list)
     left = iter(range(_REQUESTS))
     body = {"model": f"opensoul:{model}", "messages": [{"role": "user", "content": "Hello!"}]}
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -43,10 +43,10 @@ async def collect(port: int, model: str, concurrency: int) -> Stages:
                     answer.raise_for_status()
                     for stage in answer.headers["server-timing"].split(", "):
                         name, _, duration = stage.partition(";dur=")
-                        told[name].append(float(duration))
+                        stages[name].append(float(duration))
 
         await asyncio.gather(*(work() for _ in range(concurrency)))
-    return told
+    return stages
 
 
 def main() -> None:
@@ -58,8 +58,8 @@ def main() -> None:
         gateway.load(model=SHORT, concurrency=16, seconds=1)
         for model in (SHORT, FAST):
             for concurrency in _CONCURRENCY:
-                told = asyncio.run(collect(gateway.port, model, concurrency))
-                medians = (f"{name} {statistics.median(each):.2f}" for name, each in told.items())
+                stages = asyncio.run(collect(gateway.port, model, concurrency))
+                medians = (f"{name} {statistics.median(each):.2f}" for name, each in stages.items())
                 sys.stdout.write(f"{model}, {concurrency} at a time: {', '.join(medians)}\n")
 
 

@@ -54,9 +54,9 @@ def create_app(provider: str) -> Quart:
 
     @app.post("/v1/chat/completions")
     async def create() -> Response:
-        asked = orjson.loads(await request.get_data())
-        streaming = asked.get("stream", False)
-        answer = await upstream.ask(orjson.dumps({**asked, "stream": True}))
+        body = orjson.loads(await request.get_data())
+        streaming = body.get("stream", False)
+        answer = await upstream.ask(orjson.dumps({**body, "stream": True}))
         if not streaming:
             return Response(await _collected(answer), content_type="application/json")
         response = Response(_passed_on(answer), content_type="text/event-stream; charset=utf-8")
@@ -126,9 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A bare pass-through: the limit of the stack.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--provider", required=True, help="base URL of the provider")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(given.port, given.provider))
+        runner.run(run(arguments.port, arguments.provider))
 
 
 if __name__ == "__main__":

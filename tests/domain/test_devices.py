@@ -60,9 +60,9 @@ async def test_an_unknown_device_waits_until_it_is_approved_and_then_gets_a_toke
     assert entry.minted is not None
     assert entry.minted.token not in repr((entry, session_service.book.state))
     assert devices.knows(device.id, entry.minted.token)
-    assert names(session_service.told) == ["PairingRequested", "PairingResolved"]
-    assert isinstance(session_service.told[1], PairingResolved)
-    assert session_service.told[1].decision == "approved"
+    assert names(session_service.events) == ["PairingRequested", "PairingResolved"]
+    assert isinstance(session_service.events[1], PairingResolved)
+    assert session_service.events[1].decision == "approved"
 
 
 async def test_a_token_is_handed_out_once_and_lets_in_from_then_on() -> None:
@@ -152,7 +152,7 @@ async def test_what_is_revoked_stays_so_until_somebody_approves() -> None:
 
     revoked = await devices.revoke(ADMIN, device.id, "operator")
     assert await devices.revoke(ADMIN, device.id, "operator") == revoked
-    assert session_service.told[-1] == TokenRevoked(device.id, Role.OPERATOR)
+    assert session_service.events[-1] == TokenRevoked(device.id, Role.OPERATOR)
     assert not devices.grant(device.id, Role.OPERATOR)
 
     with pytest.raises(TokenRefused):
@@ -202,7 +202,7 @@ async def test_a_rotated_token_takes_the_place_of_the_old_one() -> None:
     new = await devices.rotate(ADMIN, device.id, "operator")
 
     assert (devices.knows(device.id, old), devices.knows(device.id, new.token)) == (False, True)
-    assert session_service.told[-1] == TokenRotated(device.id, Role.OPERATOR)
+    assert session_service.events[-1] == TokenRotated(device.id, Role.OPERATOR)
 
 
 async def test_a_removed_device_is_unknown() -> None:
@@ -214,13 +214,13 @@ async def test_a_removed_device_is_unknown() -> None:
     assert (await devices.remove(ADMIN, device.id)).id == device.id
 
     assert await devices.list(ADMIN) == ((), ())
-    assert names(session_service.told[-2:]) == ["DeviceRemoved", "PairingResolved"]
-    assert session_service.told[-2] == DeviceRemoved(device.id, (Role.OPERATOR,))
+    assert names(session_service.events[-2:]) == ["DeviceRemoved", "PairingResolved"]
+    assert session_service.events[-2] == DeviceRemoved(device.id, (Role.OPERATOR,))
     with pytest.raises(TokenRefused):
         await devices.enter(device.visitor(READ), token=token)
     await paired(devices, device, READ)
     await devices.remove(ADMIN, device.id)
-    assert session_service.told[-1] == DeviceRemoved(device.id, (Role.OPERATOR,))
+    assert session_service.events[-1] == DeviceRemoved(device.id, (Role.OPERATOR,))
 
 
 async def test_every_decision_needs_the_scope() -> None:
@@ -259,7 +259,7 @@ async def test_a_rejected_request_is_gone() -> None:
     required = await asked(devices, device.visitor(READ))
     assert (await devices.reject(ADMIN, required.request_id)).device_id == device.id
     resolved = PairingResolved(required.request_id, device.id, "rejected", session_service.clock())
-    assert session_service.told[-1] == resolved
+    assert session_service.events[-1] == resolved
     with pytest.raises(InvalidRequest):
         await devices.approve(ADMIN, required.request_id)
 
@@ -270,14 +270,14 @@ async def test_a_request_expires_after_five_minutes_and_that_is_told() -> None:
     required = await asked(devices, device.visitor(READ))
     session_service.clock.advance(299)
     await devices.expire()
-    assert names(session_service.told) == ["PairingRequested"]
+    assert names(session_service.events) == ["PairingRequested"]
     session_service.clock.advance(1)
 
     with pytest.raises(InvalidRequest, match="unknown requestId"):
         await devices.approve(ADMIN, required.request_id)
 
     resolved = PairingResolved(required.request_id, device.id, "expired", session_service.clock())
-    assert session_service.told[-1] == resolved
+    assert session_service.events[-1] == resolved
     assert session_service.book.state.pending == {}
 
 
@@ -290,7 +290,7 @@ async def test_the_same_request_again_is_one_request_and_a_new_one_takes_its_pla
     assert (same.request_id, session_service.book.saves) == (first.request_id, saves)
     renamed = await asked(devices, device.visitor(READ, name="tablet"))
     assert renamed.request_id == first.request_id
-    assert names(session_service.told) == ["PairingRequested"]
+    assert names(session_service.events) == ["PairingRequested"]
 
     other = await asked(devices, device.visitor(Scope.ADMIN, name="tablet"))
 
@@ -300,7 +300,7 @@ async def test_the_same_request_again_is_one_request_and_a_new_one_takes_its_pla
     assert pending.info.display_name == "tablet"
     with pytest.raises(InvalidRequest):
         await devices.approve(ADMIN, first.request_id)
-    resolved, requested = session_service.told[-2:]
+    resolved, requested = session_service.events[-2:]
     assert isinstance(resolved, PairingResolved)
     assert resolved.decision == "superseded"
     assert requested == PairingRequested(pending)
@@ -362,7 +362,7 @@ async def test_what_could_not_be_kept_has_not_happened() -> None:
     session_service.book.failure = StoreFailed("full")
     with pytest.raises(StoreFailed):
         await paired(devices, device, READ)
-    assert (await devices.list(ADMIN), session_service.told) == (((), ()), [])
+    assert (await devices.list(ADMIN), session_service.events) == (((), ()), [])
     session_service.book.failure = None
     assert await paired(devices, device, READ)
 

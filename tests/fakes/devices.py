@@ -91,7 +91,7 @@ class Desk:
 
     book: FakeDeviceBook = field(default_factory=FakeDeviceBook)
     clock: FakeClock = field(default_factory=FakeClock)
-    told: list[DeviceEvent] = field(default_factory=list)
+    events: list[DeviceEvent] = field(default_factory=list)
 
     async def open(self) -> Devices:
         devices = Devices(
@@ -102,7 +102,7 @@ class Desk:
             new_token=FakeTokens(),
         )
         await devices.open()
-        devices.on_change(self.told.append)
+        devices.on_change(self.events.append)
         return devices
 
 

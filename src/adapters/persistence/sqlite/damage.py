@@ -79,7 +79,7 @@ class Cells:
         try:
             return kind(value)
         except ValueError:
-            self.log.note(self.place, name, "it is none of the known values")
+            self.log.note(self.place, name, "its value is unknown")
         return otherwise
 
     def settings(self, name: str, value: object) -> SessionSettingsMap:

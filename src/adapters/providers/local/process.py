@@ -143,7 +143,7 @@ class ModelProcess:
             # Unlike orjson, json can express a file name that is not UTF-8.
             self._stdin.write(json.dumps(settings).encode() + b"\n")
             await self._stdin.drain()
-        with suppress(ValueError):  # The line exceeds the reader's limit, or is no report.
+        with suppress(ValueError):  # The line is too long, or not a report.
             return self._read_report(await self._stdout.readline(), api_key)
         if self._stdout.at_eof():
             how = await self.ended()

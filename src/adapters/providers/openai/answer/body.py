@@ -73,7 +73,7 @@ class Body:
             raise self.failure or self._unusable("its body is empty")
         if start.startswith(b"<"):
             excerpt = start[:_EXCERPT_BYTES].decode("utf-8", "replace")
-            raise self._unusable("it is no chat completion", excerpt)
+            raise self._unusable("it is not a chat completion", excerpt)
         self._start = start
         return start.startswith((b"{", b"["))
 

@@ -204,9 +204,8 @@ def _size(kept: Sequence[KeptMessage]) -> int:
 
 
 def _fitting(kept: KeptMessage, max_chars: int | None) -> dict[str, Any]:
-    """A message as an answer shows it."""
-    told = message_object(kept, max_chars)
-    return told if len(dumps(told)) <= MAX_BYTES else shrunk(told, MAX_BYTES)
+    message = message_object(kept, max_chars)
+    return message if len(dumps(message)) <= MAX_BYTES else shrunk(message, MAX_BYTES)
 
 
 def _before(params: HistoryParams) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ......domain.access import Principal
 from ......domain.errors import InvalidRequest, UnknownSession
 from ......domain.messages import Message, Role, text_message
@@ -53,34 +55,24 @@ class ChatMethods:
         """Responds `accepted` at once; the last response follows when the Run has ended."""
         _check_supported(params)
         key = await self._session_of(call.principal, params)
-        request = RunRequest(
-            messages=await _messages(params),
-            agent_id=key.agent_id,
-            session_key=str(key),
-            thinking=params.thinking,
-            on_leave=OnLeave.CONTINUE,
-            source="agent",
-            reserved_keys=True,
-            timeout=params.timeout,
+        record, fresh = await self._submit(
+            call,
+            params.idempotency_key,
+            RunRequest(
+                messages=await _messages(params),
+                agent_id=key.agent_id,
+                session_key=str(key),
+                thinking=params.thinking,
+                on_leave=OnLeave.CONTINUE,
+                source="agent",
+                reserved_keys=True,
+                timeout=params.timeout,
+            ),
+            key,
+            _accepted,
         )
-
-        async def accepted(record: RunRecord) -> None:
-            await self._hub.subscribe(call.connection, record.session_key, begun=record.id)
+        if not fresh and not record.status.final:
             call.answer(_accepted(record))
-
-        with self._hub.reserved(call.connection, key):
-            submission = await self._gateway.submit_once(
-                call.principal,
-                request,
-                params.idempotency_key,
-                accepted=accepted,
-                charge=call.charge,
-            )
-            record = submission.record
-            if not submission.fresh:
-                await self._hub.subscribe(call.connection, record.session_key)
-                if not record.status.final:
-                    call.answer(_accepted(record))
         return agent_payload(await self._outcomes.of(call.principal, record.id))
 
     async def send(self, call: Call, params: SendParams) -> object:
@@ -92,33 +84,47 @@ class ChatMethods:
                 return answer
         if not params.message.strip() and not params.attachments:
             raise InvalidRequest("message or attachment required", param="message")
-        request = RunRequest(
-            messages=(await user_message(params.message, params.attachments),),
-            agent_id=key.agent_id,
-            session_key=str(key),
-            thinking=params.thinking,
-            on_leave=OnLeave.CONTINUE,
-            source="chat",
-            reserved_keys=True,
-            timeout=None if params.timeout_ms is None else params.timeout_ms / 1_000,
+        record, fresh = await self._submit(
+            call,
+            params.idempotency_key,
+            RunRequest(
+                messages=(await user_message(params.message, params.attachments),),
+                agent_id=key.agent_id,
+                session_key=str(key),
+                thinking=params.thinking,
+                on_leave=OnLeave.CONTINUE,
+                source="chat",
+                reserved_keys=True,
+                timeout=None if params.timeout_ms is None else params.timeout_ms / 1_000,
+            ),
+            key,
+            lambda record: {"runId": record.id, "status": "started"},
         )
+        return ANSWERED if fresh else await self._repeated(call.principal, record)
+
+    async def _submit(
+        self,
+        call: Call,
+        run_id: str,
+        request: RunRequest,
+        key: SessionKey,
+        response: Callable[[RunRecord], object],
+    ) -> tuple[RunRecord, bool]:
+        """Start the Run, or find the one of an equal earlier request, and subscribe the client to
+        its Session; returns the record and whether it is new. For a new Run the first response is
+        sent before the Run's first event."""
 
         async def accepted(record: RunRecord) -> None:
             await self._hub.subscribe(call.connection, record.session_key, begun=record.id)
-            call.answer({"runId": record.id, "status": "started"})
+            call.answer(response(record))
 
         with self._hub.reserved(call.connection, key):
             submission = await self._gateway.submit_once(
-                call.principal,
-                request,
-                params.idempotency_key,
-                accepted=accepted,
-                charge=call.charge,
+                call.principal, request, run_id, accepted=accepted, charge=call.charge
             )
-            if submission.fresh:
-                return ANSWERED
-            await self._hub.subscribe(call.connection, submission.record.session_key)
-        return await self._repeated(call.principal, submission.record)
+            if not submission.fresh:
+                await self._hub.subscribe(call.connection, submission.record.session_key)
+        return submission.record, submission.fresh
 
     async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
         """The response to a command; None for a message to the model."""
