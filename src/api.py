@@ -1,4 +1,5 @@
-"""The public API for plugin authors: what transports, runners and stores of your own import.
+"""The public API for plugin authors: what transports, runners, stores and
+authenticators of your own import.
 
 Names of this module are stable within a minor version. Every other module of `opensoul` may change
 in any release. How plugins are found: docs/extending.md.
@@ -8,13 +9,14 @@ from .adapters.persistence.common import decode as decode_message
 from .adapters.persistence.common import encode as encode_message
 from .adapters.transports import Limits, Route, Switch, Transport
 from .adapters.transports.http import principal
-from .domain.access import Principal, Scope
+from .domain.access import ALL_SCOPES, ClientAddress, Credential, Grant, Principal, Scope
 from .domain.agents import Agent
 from .domain.errors import GatewayError, InvalidRequest, RunFailed, StoreFailed
 from .domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
 from .domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from .domain.ports import (
     AgentRunner,
+    Authenticator,
     ModelClient,
     RunContext,
     SessionCatalog,
@@ -48,15 +50,20 @@ from .domain.services import Gateway
 from .domain.sessions import SessionKey, Transcript, estimate, estimate_all, newest_that_fit
 
 __all__ = [
+    "ALL_SCOPES",
     "Aborted",
     "Agent",
     "AgentRunner",
     "Answered",
+    "Authenticator",
+    "ClientAddress",
+    "Credential",
     "EventBatch",
     "Failed",
     "Finished",
     "Gateway",
     "GatewayError",
+    "Grant",
     "Image",
     "InvalidRequest",
     "Limits",

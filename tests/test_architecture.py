@@ -105,6 +105,17 @@ def imports(source: str, *, package: str = "") -> set[str]:
     return found
 
 
+def exported(source: str) -> set[str]:
+    """The names in a module's `__all__`."""
+    for node in ast.parse(source).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List(elts=names)):
+                return {str(name.value) for name in names if isinstance(name, ast.Constant)}
+            case _:
+                pass
+    return set()
+
+
 def modules(folder: Path) -> Iterator[tuple[str, set[str]]]:
     """The path of every module in the folder, and what it imports."""
     for path in sorted(folder.rglob("*.py")):
@@ -147,6 +158,23 @@ def test_modules_of_the_package_import_one_another_relatively() -> None:
         if any(name.split(".")[0] == "opensoul" for name in names):
             absolute.append(path.relative_to(ROOT).as_posix())
     assert absolute == []
+
+
+def test_a_package_is_imported_through_its_public_face() -> None:
+    faces = {
+        ".".join(("opensoul", *path.parent.relative_to(SRC).parts)): names
+        for path in SRC.rglob("__init__.py")
+        if (names := exported(path.read_text("utf-8")))
+    }
+    around = []
+    for path, found in modules(SRC):
+        own = ".".join(("opensoul", *Path(path).parent.relative_to("src").parts))
+        for name in found:
+            module, _, symbol = name.rpartition(".")
+            package = module.rpartition(".")[0]
+            if symbol in faces.get(package, ()) and not f"{own}.".startswith(f"{package}."):
+                around.append(f"{path}: {name}")
+    assert around == []
 
 
 def test_no_test_replaces_what_it_tests_by_a_mock() -> None:

@@ -43,7 +43,7 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
     page = PAGE.read_text()
 
     assert with_examples(page) == page, "stale: run `make docs`"
-    assert page.count("```python") == 3
+    assert page.count("```python") == 4
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

@@ -36,7 +36,9 @@ from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
     Clock,
+    ConfigFile,
     CurrentSettings,
+    DeviceBook,
     ModelClient,
     NewId,
     RunEvents,
@@ -44,10 +46,8 @@ from ..domain.ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Workspaces,
 )
-from ..domain.ports.access import DeviceBook
-from ..domain.ports.configuration import ConfigFile
-from ..domain.ports.workspaces import Workspaces
 from ..domain.services import Access, Devices, Gateway, SessionService
 from . import factories as making
 from . import plugins

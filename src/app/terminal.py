@@ -104,7 +104,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     elif is_terminal():
         _print_rich(columns, cells)
     else:
-        echo("\n".join(_plain([list(map(str.upper, columns)), *cells])))
+        echo("\n".join(aligned([list(map(str.upper, columns)), *cells])))
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
@@ -134,7 +134,8 @@ def _write(text: str, *, err: bool, nl: bool) -> None:
     click.echo(text, err=err, nl=nl)
 
 
-def _plain(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines with columns of equal width."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""A client of the Gateway's control protocol.
+"""A client for the Gateway's control protocol.
 
     async with Client.connect(token="…") as client:
         run = await client.run_agent("Say hello.")
@@ -6,12 +6,11 @@
             ...
         print((await run.result()).text)
 
-It stands alone: nothing of the Gateway's own code is needed to use it.
+The package imports nothing else from the Gateway.
 """
 
 from __future__ import annotations
 
-from .backoff import Backoff
 from .client import Client
 from .connection_manager import State
 from .device import DeviceFileInvalid, DeviceIdentity, DeviceTokens
@@ -27,7 +26,7 @@ from .errors import (
 from .events import Events
 from .frames import Event
 from .handshake import Hello
-from .options import Options
+from .options import Backoff, Options
 from .results import (
     AgentInfo,
     ChatMessage,

@@ -1,4 +1,4 @@
-"""The client: one Gateway, reached again when a connection is lost."""
+"""The client of one Gateway; it reconnects when the connection is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CALL_TIMEOUT = 30.0
 class Client(Queries):
     """`async with Client.connect(url=…, token=…) as client:`.
 
-    Every wait has an end: what is not answered in time raises TimedOut.
+    Every wait has a timeout, after which TimedOut is raised.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Client(Queries):
         self.options = options
         self._readers: set[Events] = set()
         self._runs: set[Run] = set()
-        self._keeper = ConnectionManager(
+        self._connection = ConnectionManager(
             options,
-            on_event=self._pass_on,
-            on_end=self._ended,
+            on_event=self._deliver,
+            on_end=self._fail_readers,
             on_gap=on_gap,
             on_state=on_state,
             sleep=sleep,
@@ -58,14 +58,14 @@ class Client(Queries):
         on_state: OnState | None = None,
         **options: Unpack[MoreOptions],
     ) -> Client:
-        """A client to be entered; the keywords are those of Options."""
+        """A client that connects when it is entered. The keywords are the fields of Options."""
         return cls(
             Options(url=url, scopes=tuple(scopes), **options), on_gap=on_gap, on_state=on_state
         )
 
     async def __aenter__(self) -> Client:
         """Raises ConnectFailed, HandshakeRefused."""
-        await self._keeper.start()
+        await self._connection.start()
         return self
 
     async def __aexit__(
@@ -78,17 +78,17 @@ class Client(Queries):
 
     @property
     def hello(self) -> Hello:
-        """What the Gateway said when it let this client in last."""
-        if self._keeper.hello is None:
-            raise ConnectionLost("The client has not been connected yet.")
-        return self._keeper.hello
+        """The `hello-ok` of the newest connection. Raises ConnectionLost before the first one."""
+        if self._connection.hello is None:
+            raise ConnectionLost("The client is not connected. Use it in `async with`.")
+        return self._connection.hello
 
     async def close(self) -> None:
-        """End the connection. Runs that were begun go on."""
+        """Close the connection. Runs in progress continue on the Gateway."""
         for run in tuple(self._runs):
             await run.close()
         self._runs.clear()
-        await self._keeper.stop()
+        await self._connection.stop()
 
     async def call(
         self,
@@ -98,23 +98,24 @@ class Client(Queries):
         timeout: float | None = CALL_TIMEOUT,  # noqa: ASYNC109 - part of the promise
         expect_final: bool = False,
     ) -> Any:
-        """The answer's payload. `expect_final`: not the one that only says `accepted`.
+        """Send a request and return the payload of its response.
 
-        Raises CallFailed, ConnectionLost, TimedOut. A request whose connection is lost is not
-        sent again: it may have been carried out.
+        `expect_final`: skip responses with status `accepted` and return the one after them.
+        Raises CallFailed, ConnectionLost, TimedOut. A request is not sent again after its
+        connection is lost, because the Gateway may have executed it.
         """
         link = await self.link(timeout)
-        exchange = await link.ask(method, params)
+        pending = await link.send(method, params)
         try:
-            answer = await exchange.next(timeout)
+            answer = await pending.next(timeout)
             while expect_final and answer.accepted:
-                answer = await exchange.next(timeout)
+                answer = await pending.next(timeout)
         finally:
-            link.forget(exchange)
+            link.forget(pending)
         return answer.result()
 
     def events(self, *names: str) -> Events:
-        """The events of these names, or all, from now on."""
+        """A reader of events with these names (default: all) that arrive from now on."""
         reader = Events(frozenset(names), self._readers.discard)
         self._readers.add(reader)
         return reader
@@ -132,37 +133,37 @@ class Client(Queries):
         accept_timeout: float = CALL_TIMEOUT,
         **more: Any,
     ) -> Run:
-        """Ask an agent; returns once the Gateway has accepted the Run.
+        """Start a Run and return once the Gateway has accepted it.
 
-        `timeout`: seconds the Run may take, also fractions of one; it shortens the limit that the
-        Gateway has for the agent, and 0 sets none. ValueError for what is no duration. `more`:
-        parameters of `agent` by their own names. A connection that is lost before the answer is no
-        reason to fail: the request is sent again under the same key, and the Gateway begins one
-        Run for both.
+        `timeout`: seconds the Run may take, fractions allowed; it can only shorten the agent's
+        configured limit, and 0 sets no limit. ValueError if it is negative or not finite. `more`:
+        further parameters of `agent`, by their protocol names. If the connection is lost before
+        the response arrives, the request is sent again with the same idempotency key, and the
+        Gateway starts one Run for both.
         """
-        asked = {
+        optional = {
             "message": message,
             "agentId": agent_id,
             "sessionKey": session_key,
             "sessionId": session_id,
             "thinking": thinking,
-            "timeout": None if timeout is None else _seconds(timeout),
+            "timeout": None if timeout is None else _wire_seconds(timeout),
             "idempotencyKey": idempotency_key or str(uuid.uuid4()),
             **more,
         }
-        params = {name: value for name, value in asked.items() if value is not None}
-        exchange, answer = await self._accepted(params, accept_timeout)
-        return self._run(_begun(self, str(params["idempotencyKey"]), exchange, answer))
+        params = {name: value for name, value in optional.items() if value is not None}
+        pending, answer = await self._send_until_accepted(params, accept_timeout)
+        return self._run(_started_run(self, str(params["idempotencyKey"]), pending, answer))
 
     def follow(self, run_id: str, *, after_seq: int = 0) -> Run:
-        """A Run that somebody began, by whichever transport, from that event on."""
+        """Follow a Run that any client or transport started, from the event after `after_seq`."""
         return self._run(Run(self, run_id, after_seq=after_seq))
 
     async def link(self, timeout: float | None = None) -> Link:  # noqa: ASYNC109
-        """The live connection, once there is one. Raises what ended the client, TimedOut."""
-        return await self._keeper.link(timeout)
+        """Wait for the live connection. Raises TimedOut, or the error that ended the client."""
+        return await self._connection.link(timeout)
 
-    async def _accepted(
+    async def _send_until_accepted(
         self,
         params: Mapping[str, Any],
         timeout: float,  # noqa: ASYNC109
@@ -172,8 +173,8 @@ class Client(Queries):
             left = max(0.0, deadline - asyncio.get_running_loop().time())
             link = await self.link(left)
             try:
-                exchange = await link.ask("agent", params)
-                return exchange, await exchange.next(left)
+                pending = await link.send("agent", params)
+                return pending, await pending.next(left)
             except ConnectionLost:
                 if not self.options.reconnect:
                     raise
@@ -183,34 +184,34 @@ class Client(Queries):
         self._runs.add(run)
         return run
 
-    def _pass_on(self, event: Event) -> None:
+    def _deliver(self, event: Event) -> None:
         for reader in tuple(self._readers):
             reader.put(event)
 
-    def _ended(self, error: ClientError) -> None:
+    def _fail_readers(self, error: ClientError) -> None:
         for reader in tuple(self._readers):
             reader.fail(error)
 
 
-def _seconds(timeout: float) -> float:
-    """As it goes over the wire: whole seconds as an integer, which every Gateway understands."""
+def _wire_seconds(timeout: float) -> float:
+    """Whole seconds as an integer, which every version of the Gateway accepts."""
     if not math.isfinite(timeout) or timeout < 0:
         raise ValueError(f"timeout must be a number of seconds from 0 up, not {timeout}")
     return int(timeout) if timeout == int(timeout) else timeout
 
 
-def _begun(client: Client, key: str, exchange: PendingCall, answer: Answer) -> Run:
-    """The Run that the Gateway's first answer tells of. Raises CallFailed where there is none."""
+def _started_run(client: Client, key: str, pending: PendingCall, answer: Answer) -> Run:
+    """The Run named by the first response to `agent`. Raises CallFailed if it names none."""
     payload = answer.payload if isinstance(answer.payload, dict) else {}
     if answer.error is not None and "runId" not in payload:
         raise answer.error
     if answer.error is None and not payload:
-        raise CallFailed("UNAVAILABLE", "The Gateway's answer tells of no run.")
+        raise CallFailed("UNAVAILABLE", "The Gateway's response to `agent` has no run in it.")
     return Run(
         client,
         str(payload.get("runId") or key),
         session_key=str(payload.get("sessionKey") or ""),
         agent_id=str(payload.get("agentId") or ""),
-        exchange=exchange if answer.accepted else None,
+        pending=pending if answer.accepted else None,
         answer=None if answer.accepted or payload.get("status") == "in_flight" else payload,
     )

@@ -1,4 +1,4 @@
-"""A device's identity, an ed25519 key pair, and the tokens that Gateways gave to it."""
+"""A device's identity (an ed25519 key pair) and the tokens that Gateways issued to it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-# cryptography is imported where it is used: most clients bring a secret and no device.
+# cryptography is imported lazily: most clients authenticate with a shared secret, not a device.
 
 
 class DeviceFileInvalid(ValueError):
-    """The file does not hold what it should; the message says what to do."""
+    """The file holds no valid device identity; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a device signs, beside its own id: who connects as what, when, and to which nonce."""
+    """The fields that a device signs, apart from its own id."""
 
     client_id: str
     client_mode: str
@@ -38,7 +38,7 @@ class Signed:
     device_family: str = ""
 
     def payload(self, device_id: str) -> bytes:
-        """The bytes of version 3 of the signature."""
+        """The bytes to sign, in version 3 of the format."""
         parts = (
             "v3",
             device_id,
@@ -49,8 +49,8 @@ class Signed:
             str(self.signed_at),
             self.token,
             self.nonce,
-            _plain(self.platform),
-            _plain(self.device_family),
+            _normalised(self.platform),
+            _normalised(self.device_family),
         )
         return "|".join(parts).encode()
 
@@ -65,9 +65,9 @@ class DeviceIdentity:
 
     @classmethod
     def load_or_create(cls, path: Path) -> DeviceIdentity:
-        """The identity kept at `path`, made there (0600) if there is none.
+        """Read the identity from `path`; create the file (mode 0600) if it does not exist.
 
-        Raises DeviceFileInvalid, and OSError where the file system refuses.
+        Raises DeviceFileInvalid, OSError.
         """
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -75,11 +75,11 @@ class DeviceIdentity:
             return cls._load(path)
         except FileNotFoundError:
             made = cls(Ed25519PrivateKey.generate())
-            write_private(path, made._described())
+            write_private(path, made._document())
             return cls._load(path)
 
     def sign(self, signed: Signed) -> dict[str, Any]:
-        """The proof that `connect` carries."""
+        """The `device` parameter of `connect`."""
         signature = self._key.sign(signed.payload(self.id))
         return {
             "id": self.id,
@@ -99,14 +99,14 @@ class DeviceIdentity:
             key = serialization.load_pem_private_key(pem.encode(), password=None)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DeviceFileInvalid(
-                f"{path} holds no device identity. Remove it, and a new one is made; "
-                "that one has to be approved again."
+                f"{path} holds no valid device identity. Delete the file to create a new identity; "
+                "the new device has to be approved again."
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise DeviceFileInvalid(f"{path} holds a key of another kind than ed25519.")
+            raise DeviceFileInvalid(f"{path} holds a key that is not ed25519. Delete the file.")
         return cls(key)
 
-    def _described(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         from cryptography.hazmat.primitives import serialization
 
         public = self._key.public_key().public_bytes(
@@ -127,30 +127,28 @@ class DeviceIdentity:
 
 
 class DeviceTokens:
-    """The file of tokens, by Gateway and role: none is ever shown to another Gateway."""
+    """A file of tokens by Gateway address and role. A token is only sent to its own Gateway."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def get(self, url: str, role: str) -> str | None:
-        """The token that the Gateway at `url` gave out for the role."""
-        held = self._read().get(url, {})
-        entry = held.get(role) if isinstance(held, dict) else None
+        """The token that the Gateway at `url` issued for the role."""
+        by_role = self._read().get(url, {})
+        entry = by_role.get(role) if isinstance(by_role, dict) else None
         token = entry.get("token") if isinstance(entry, dict) else None
         return token if isinstance(token, str) else None
 
     def put(self, url: str, role: str, token: str, scopes: Sequence[str]) -> None:
-        """Keep a token."""
-        kept = self._read()
+        gateways = self._read()
         entry = {"token": token, "scopes": list(scopes), "updatedAtMs": int(time.time() * 1_000)}
-        kept[url] = {**kept.get(url, {}), role: entry}
-        write_private(self._path, {"version": 1, "gateways": kept})
+        gateways[url] = {**gateways.get(url, {}), role: entry}
+        write_private(self._path, {"version": 1, "gateways": gateways})
 
     def remove(self, url: str, role: str) -> None:
-        """Forget a token that is refused."""
-        kept = self._read()
-        if kept.get(url, {}).pop(role, None) is not None:
-            write_private(self._path, {"version": 1, "gateways": kept})
+        gateways = self._read()
+        if gateways.get(url, {}).pop(role, None) is not None:
+            write_private(self._path, {"version": 1, "gateways": gateways})
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -161,8 +159,8 @@ class DeviceTokens:
 
 
 def write_private(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON where only its owner can read it, whole or not at all."""
-    # Both are private: the mode that is asked for is not that of parents.
+    """Replace a JSON file of mode 0600 atomically."""
+    # Two calls: `mkdir(parents=True)` applies the mode to the last directory only.
     path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -178,6 +176,6 @@ def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def _plain(text: str) -> str:
-    """Trimmed, and ASCII letters in lower case, as both sides sign it."""
+def _normalised(text: str) -> str:
+    """Trimmed, ASCII letters in lower case, as both sides sign it."""
     return "".join(c.lower() if c.isascii() else c for c in text.strip())

@@ -1,12 +1,12 @@
-"""What can go wrong for a client, as one tree.
+"""The errors of the client.
 
 ClientError
-├── ConnectFailed       nobody answers at that address
-├── HandshakeRefused    the Gateway answers, and lets nobody like this in; its own words
-├── ConnectionLost      the connection ended, and with it whatever waited on it
-├── CallFailed          the Gateway refused a request, or it failed; its own words
-├── TimedOut            no answer within the time that was given
-└── ReaderTooSlow       more events than were read
+├── ConnectFailed       no Gateway answers at the address
+├── HandshakeRefused    the Gateway rejected the handshake; the message is the Gateway's
+├── ConnectionLost      the connection ended while a caller waited for it
+├── CallFailed          the Gateway rejected a request, or it failed; the message is the Gateway's
+├── TimedOut            no response within the timeout
+└── ReaderTooSlow       a reader of events exceeded its buffer
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class ClientError(Exception):
-    """Root of the tree. The message is for a person."""
+    """Base class. The message is meant for a person."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -24,11 +24,11 @@ class ClientError(Exception):
 
 
 class ConnectFailed(ClientError):
-    """Nobody answers at the address, or no Gateway does."""
+    """No Gateway answers at the address."""
 
 
 class HandshakeRefused(ClientError):
-    """`details` says more for programs; `retryable`: the same may be let in later."""
+    """`details` is machine-readable; `retryable`: the same request may be accepted later."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class HandshakeRefused(ClientError):
 
 
 class ConnectionLost(ClientError):
-    """`code` and `reason` are those of the close frame, where there was one."""
+    """`code` and `reason` come from the close frame, if one arrived."""
 
     def __init__(self, message: str, *, code: int | None = None, reason: str = "") -> None:
         super().__init__(message)
@@ -58,7 +58,8 @@ class ConnectionLost(ClientError):
 
 
 class CallFailed(ClientError):
-    """`code` is the protocol's; `payload` what came beside the error; `retry_after` in seconds."""
+    """`code` is the protocol's error code; `payload` accompanied the error; `retry_after` is in
+    seconds."""
 
     def __init__(
         self,
@@ -79,14 +80,14 @@ class CallFailed(ClientError):
 
     @property
     def reason(self) -> str:
-        """The finer code within the details, where there is one; else the code."""
-        finer = self.details.get("code") if isinstance(self.details, dict) else None
-        return finer if isinstance(finer, str) else self.code
+        """The code within the details if they have one, else `code`."""
+        detail = self.details.get("code") if isinstance(self.details, dict) else None
+        return detail if isinstance(detail, str) else self.code
 
 
 class TimedOut(ClientError, TimeoutError):
-    """What was asked for may still happen."""
+    """The Gateway may still execute the request."""
 
 
 class ReaderTooSlow(ClientError):
-    """A reader of events left so many unread that some had to be dropped."""
+    """A reader of events had `MAX_UNREAD` unread events, so later ones were dropped."""

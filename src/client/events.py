@@ -1,4 +1,4 @@
-"""The events of a connection, for who reads them one by one."""
+"""A buffered reader of the events of a client."""
 
 from __future__ import annotations
 
@@ -11,57 +11,55 @@ from .errors import ClientError, ReaderTooSlow
 from .frames import Event
 
 MAX_UNREAD = 10_000
-"""Events that may wait for their reader."""
+"""Unread events that a reader buffers at most."""
 
 
 class Events:
-    """Reads events, those of some names or all, from the moment it is made until it is closed.
+    """Iterates over the events with certain names (empty: all), across reconnections.
 
-    It goes on over reconnections. Iterating raises ReaderTooSlow when events had to be dropped,
-    and what ended the client for good; after `close` it ends.
+    After the buffered events, iteration raises ReaderTooSlow if events were dropped, or the error
+    that ended the client. It stops after `close`.
     """
 
-    def __init__(self, names: frozenset[str], leave: Callable[[Events], None]) -> None:
+    def __init__(self, names: frozenset[str], on_close: Callable[[Events], None]) -> None:
         self._names = names
-        self._leave = leave
-        self._waiting: deque[Event] = deque()
-        self._end: ClientError | None = None
+        self._on_close = on_close
+        self._unread: deque[Event] = deque()
+        self._error: ClientError | None = None
         self._closed = False
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def put(self, event: Event) -> None:
-        """Pass on an event, if it is one of those."""
         if self._names and event.name not in self._names:
             return
-        if len(self._waiting) >= MAX_UNREAD:
-            self.fail(ReaderTooSlow(f"{MAX_UNREAD} events wait to be read."))
+        if len(self._unread) >= MAX_UNREAD:
+            self.fail(ReaderTooSlow(f"The reader has {MAX_UNREAD} unread events."))
             return
-        self._waiting.append(event)
-        self._news.set()
+        self._unread.append(event)
+        self._changed.set()
 
     def fail(self, error: ClientError) -> None:
-        """End it, after what waits."""
-        self._end = self._end or error
-        self._news.set()
+        """Raise `error` after the buffered events. The first error is kept."""
+        self._error = self._error or error
+        self._changed.set()
 
     def close(self) -> None:
-        """Be told of nothing more."""
         self._closed = True
-        self._leave(self)
-        self._news.set()
+        self._on_close(self)
+        self._changed.set()
 
     def __aiter__(self) -> Events:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._waiting:
+        while not self._unread:
             if self._closed:
                 raise StopAsyncIteration
-            if self._end is not None:
-                raise self._end
-            self._news.clear()
-            await self._news.wait()
-        return self._waiting.popleft()
+            if self._error is not None:
+                raise self._error
+            self._changed.clear()
+            await self._changed.wait()
+        return self._unread.popleft()
 
     def __enter__(self) -> Events:
         return self

@@ -1,4 +1,4 @@
-"""The frames of the control protocol, as a client reads and writes them."""
+"""The client's encoding and decoding of the control protocol's frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_MESSAGE = 25 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened. `seq` counts the events of one connection, where they are counted."""
+    """An event frame. `seq` numbers the events of one connection; some events have none."""
 
     name: str
     payload: Any
@@ -24,7 +24,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer to a request: a payload, or why there is none."""
+    """A response frame: a payload or an error."""
 
     id: str
     payload: Any = None
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def accepted(self) -> bool:
-        """Whether another answer to the same request follows."""
+        """Whether another response to the same request follows."""
         status = self.payload.get("status") if isinstance(self.payload, dict) else None
         return self.error is None and status == "accepted"
 
@@ -44,7 +44,6 @@ class Answer:
 
 
 def request_text(request_id: str, method: str, params: Mapping[str, Any] | None) -> str:
-    """A request as it travels."""
     frame: dict[str, Any] = {"type": "req", "id": request_id, "method": method}
     if params is not None:
         frame["params"] = dict(params)
@@ -52,7 +51,7 @@ def request_text(request_id: str, method: str, params: Mapping[str, Any] | None)
 
 
 def read_frame(text: str) -> Event | Answer | None:
-    """What a server's message says; None for what is no frame of the protocol."""
+    """Decode a message from the server; None if it is not a known frame."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -70,14 +69,14 @@ def read_frame(text: str) -> Event | Answer | None:
 
 
 def _error(frame: Mapping[str, Any]) -> CallFailed:
-    told = frame.get("error")
-    told = told if isinstance(told, dict) else {}
-    wait = told.get("retryAfterMs")
+    error = frame.get("error")
+    error = error if isinstance(error, dict) else {}
+    wait = error.get("retryAfterMs")
     return CallFailed(
-        str(told.get("code") or "UNAVAILABLE"),
-        str(told.get("message") or "The Gateway refused, and did not say why."),
-        details=told.get("details"),
-        retryable=told.get("retryable") is True,
+        str(error.get("code") or "UNAVAILABLE"),
+        str(error.get("message") or "The Gateway rejected the request without a reason."),
+        details=error.get("details"),
+        retryable=error.get("retryable") is True,
         retry_after=wait / 1_000 if isinstance(wait, int | float) else None,
         payload=frame.get("payload"),
     )

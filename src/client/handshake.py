@@ -1,4 +1,4 @@
-"""From an open socket to a connection that may ask: challenge, `connect`, `hello-ok`."""
+"""Opens a WebSocket and performs the handshake: challenge, `connect`, `hello-ok`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .options import Options
 
 _ID = "connect"
 _DEFAULT_TICK = 30.0
-_NOT_OURS = "What answers there does not speak the Gateway's protocol."
+_NOT_A_GATEWAY = "The server at this address does not speak the Gateway's protocol."
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the Gateway says when it lets a client in. `scopes`: what the connection may do."""
+    """The `hello-ok` of an accepted connection. `scopes`: the scopes it was granted."""
 
     protocol: int
     server_version: str
@@ -31,14 +31,14 @@ class Hello:
     scopes: tuple[str, ...]
     methods: frozenset[str]
     tick: float
-    """Seconds between signs of life."""
+    """Seconds between the Gateway's tick events."""
     max_payload: int
     device_token: str | None = field(default=None, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 async def shake_hands(socket: aiohttp.ClientWebSocketResponse, options: Options) -> Hello:
-    """Raises HandshakeRefused with the Gateway's words, ConnectFailed where none answers."""
+    """Answer the challenge and return the `hello-ok`. Raises HandshakeRefused, ConnectFailed."""
     challenge = await _receive(socket)
     nonce, at = _challenge(challenge)
     await socket.send_str(request_text(_ID, "connect", connect_params(options, nonce, at)))
@@ -46,7 +46,7 @@ async def shake_hands(socket: aiohttp.ClientWebSocketResponse, options: Options)
         frame = await _receive(socket)
         if isinstance(frame, Answer) and frame.id == _ID:
             if frame.error is not None:
-                raise _refused(frame)
+                raise _rejection(frame)
             return read_hello(frame.payload)
 
 
@@ -57,7 +57,7 @@ def connect_params(options: Options, nonce: str, at: int) -> dict[str, Any]:
         "password": options.password,
         "deviceToken": options.device_token,
     }
-    brought = {name: value for name, value in auth.items() if value}
+    credentials = {name: value for name, value in auth.items() if value}
     params: dict[str, Any] = {
         "minProtocol": options.min_protocol,
         "maxProtocol": options.max_protocol,
@@ -66,16 +66,16 @@ def connect_params(options: Options, nonce: str, at: int) -> dict[str, Any]:
         "role": options.role,
         "scopes": list(options.scopes),
     }
-    if brought:
-        params["auth"] = brought
+    if credentials:
+        params["auth"] = credentials
     if options.device is not None:
-        token = brought.get("token") or brought.get("deviceToken") or ""
+        token = credentials.get("token") or credentials.get("deviceToken") or ""
         params["device"] = options.device.sign(_signed(options, token, nonce, at))
     return params
 
 
 def _program(options: Options) -> dict[str, str]:
-    told = {
+    program = {
         "id": options.client_id,
         "version": options.version,
         "platform": options.platform,
@@ -83,8 +83,8 @@ def _program(options: Options) -> dict[str, str]:
         "mode": options.mode,
     }
     if options.display_name is not None:
-        told["displayName"] = options.display_name
-    return told
+        program["displayName"] = options.display_name
+    return program
 
 
 def _signed(options: Options, token: str, nonce: str, at: int) -> Signed:
@@ -102,16 +102,16 @@ def _signed(options: Options, token: str, nonce: str, at: int) -> Signed:
 
 
 def read_hello(payload: object) -> Hello:
-    """`hello-ok`, with what an older server leaves out as it is meant then."""
-    whole = payload if isinstance(payload, dict) else {}
+    """Decode a `hello-ok`; fields that an older server omits get their defaults."""
+    hello = payload if isinstance(payload, dict) else {}
     server, auth, policy, features = (
-        _part(whole, name) for name in ("server", "auth", "policy", "features")
+        _section(hello, name) for name in ("server", "auth", "policy", "features")
     )
     tick = policy.get("tickIntervalMs")
     limit = policy.get("maxPayload")
     token = auth.get("deviceToken")
     return Hello(
-        protocol=whole["protocol"] if isinstance(whole.get("protocol"), int) else 0,
+        protocol=hello["protocol"] if isinstance(hello.get("protocol"), int) else 0,
         server_version=str(server.get("version", "")),
         connection_id=str(server.get("connId", "")),
         role=str(auth.get("role", "")),
@@ -120,13 +120,13 @@ def read_hello(payload: object) -> Hello:
         tick=tick / 1_000 if isinstance(tick, int) and tick > 0 else _DEFAULT_TICK,
         max_payload=limit if isinstance(limit, int) and limit > 0 else 0,
         device_token=token if isinstance(token, str) else None,
-        raw=whole,
+        raw=hello,
     )
 
 
-def _part(whole: Mapping[str, Any], name: str) -> dict[str, Any]:
-    part = whole.get(name)
-    return part if isinstance(part, dict) else {}
+def _section(hello: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = hello.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _challenge(frame: Event | Answer) -> tuple[str, int]:
@@ -134,7 +134,7 @@ def _challenge(frame: Event | Answer) -> tuple[str, int]:
         case Event("connect.challenge", {"nonce": str(nonce), "ts": int(at)}) if nonce.strip():
             return nonce, at
         case _:
-            raise ConnectFailed(_NOT_OURS)
+            raise ConnectFailed(_NOT_A_GATEWAY)
 
 
 async def _receive(socket: aiohttp.ClientWebSocketResponse) -> Event | Answer:
@@ -142,20 +142,23 @@ async def _receive(socket: aiohttp.ClientWebSocketResponse) -> Event | Answer:
     if message.type is aiohttp.WSMsgType.TEXT:
         frame = read_frame(message.data)
         if frame is None:
-            raise ConnectFailed(_NOT_OURS)
+            raise ConnectFailed(_NOT_A_GATEWAY)
         return frame
     if message.type is aiohttp.WSMsgType.CLOSE:
-        reason = message.extra or f"closed with code {message.data} and without a word"
+        reason = (
+            message.extra
+            or f"The Gateway closed the connection with code {message.data} and no reason."
+        )
         retryable = message.data in (1001, 1012, 1013)
         raise HandshakeRefused(str(reason), close_code=message.data, retryable=retryable)
     if message.type is aiohttp.WSMsgType.BINARY:
-        raise ConnectFailed(_NOT_OURS)
+        raise ConnectFailed(_NOT_A_GATEWAY)
     raise ConnectFailed("The connection ended during the handshake.")
 
 
-def _refused(answer: Answer) -> HandshakeRefused:
+def _rejection(answer: Answer) -> HandshakeRefused:
     error = answer.error
-    assert error is not None  # noqa: S101 - asked by who calls
+    assert error is not None  # noqa: S101 - checked by the caller
     details = error.details if isinstance(error.details, dict) else {}
     return HandshakeRefused(
         error.message,
@@ -169,33 +172,36 @@ def _refused(answer: Answer) -> HandshakeRefused:
 async def open_socket(
     http: aiohttp.ClientSession, options: Options
 ) -> aiohttp.ClientWebSocketResponse:
-    """A WebSocket to the address. Raises ConnectFailed, HandshakeRefused."""
+    """Open a WebSocket to the address. Raises ConnectFailed, HandshakeRefused."""
     try:
         return await http.ws_connect(
             options.url, ssl=options.tls, max_msg_size=MAX_MESSAGE, headers=upgrade_headers(options)
         )
     except aiohttp.WSServerHandshakeError as error:
-        if error.status < 400 or error.status == 404:  # No Gateway: that upgrades on any path.
+        if error.status < 400 or error.status == 404:  # A Gateway upgrades on any path.
             raise ConnectFailed(
-                f"What answers at {options.url} is no Gateway (HTTP status {error.status})."
+                f"The server at {options.url} is not a Gateway (HTTP status {error.status})."
             ) from None
         busy = error.status == 503
         raise HandshakeRefused(
-            f"{options.url} answers with HTTP status {error.status}: {error.message}",
+            f"{options.url} rejected the upgrade with HTTP status {error.status}: {error.message}",
             retryable=busy,
         ) from None
     except aiohttp.ServerFingerprintMismatch:
         raise ConnectFailed(
-            f"{options.url} has another certificate than the one that is expected."
+            f"The certificate of {options.url} does not match the expected fingerprint."
         ) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise ConnectFailed(f"Cannot connect to {options.url}: {_why(error)}") from None
+        raise ConnectFailed(f"Cannot connect to {options.url}: {_reason(error)}") from None
 
 
 def upgrade_headers(options: Options) -> dict[str, str]:
-    """The secret, as `Authorization` of the upgrade: the Gateway then makes the client wait for no
-    strangers. Left out where `connect` may prove itself by something else, and where the secret
-    does not fit a header as it is, or the address has a user's name for a proxy."""
+    """The shared secret as an `Authorization` header of the upgrade.
+
+    The Gateway then exempts the connection from its limits on unauthenticated connections. The
+    header is omitted if `connect` has no secret or two, if the secret cannot be a header value, or
+    if the address has user information, which aiohttp sends as `Authorization` itself.
+    """
     secrets = [secret for secret in (options.token, options.password) if secret]
     if len(secrets) != 1 or "@" in options.url:
         return {}
@@ -204,19 +210,20 @@ def upgrade_headers(options: Options) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"} if fits else {}
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
     if cause is not None and cause.errno and cause.errno > 0:
-        return os.strerror(cause.errno)  # asyncio's own words repeat the address.
+        return os.strerror(cause.errno)  # asyncio's message would repeat the address.
     if cause is not None and cause.strerror:
         return cause.strerror
     return str(error) or type(error).__name__
 
 
-async def connected(
+async def open_connection(
     http: aiohttp.ClientSession, options: Options
 ) -> tuple[aiohttp.ClientWebSocketResponse, Hello]:
-    """A socket after the handshake, within the options' time. Raises what goes wrong."""
+    """Connect and perform the handshake within `options.timeout`. Raises ConnectFailed,
+    HandshakeRefused."""
     socket: aiohttp.ClientWebSocketResponse | None = None
     hello: Hello | None = None
     try:

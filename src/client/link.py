@@ -1,4 +1,4 @@
-"""One connection, from the handshake to its end: requests, their answers, and events."""
+"""One connection after the handshake: it matches responses to requests and delivers events."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .handshake import Hello
 
 OnEvent = Callable[[Event], None]
 OnGap = Callable[[int, int], None]
-"""Gets the number that was expected and the one that came: the events between are lost."""
+"""Called with the expected and the received sequence number; the events between are lost."""
 
 _TICK_TIMEOUT = 4000
 _FIRST_TICKS = 2
 
 
 class PendingCall:
-    """A request and its answers."""
+    """A request that waits for its responses."""
 
     def __init__(self, method: str) -> None:
         self._method = method
@@ -33,18 +33,18 @@ class PendingCall:
         self._answers.put_nowait(answer)
 
     async def next(self, timeout: float | None) -> Answer:  # noqa: ASYNC109 - part of the promise
-        """The next answer. Raises ConnectionLost, TimedOut."""
+        """Wait for the next response. Raises ConnectionLost, TimedOut."""
         try:
             async with asyncio.timeout(timeout):
                 answer = await self._answers.get()
         except TimeoutError:
-            raise TimedOut(f"{self._method} was not answered within {timeout:g} s.") from None
+            raise TimedOut(f"No response to {self._method} within {timeout:g} s.") from None
         if isinstance(answer, ConnectionLost):
             raise answer
         return answer
 
 
-class Inbox:
+class RunInbox:
     """The `agent` events of one Run."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Inbox:
         self._queue.put_nowait(payload)
 
     async def get(self) -> Mapping[str, Any]:
-        """The next event's payload. Raises ConnectionLost."""
+        """Wait for the next payload. Raises ConnectionLost."""
         payload = await self._queue.get()
         if isinstance(payload, ConnectionLost):
             raise payload
@@ -62,7 +62,11 @@ class Inbox:
 
 
 class Link:
-    """A live connection. `read` takes what arrives, until it ends."""
+    """A live connection. `read` dispatches incoming messages until the connection ends.
+
+    `silence`: seconds without a message after which the connection is considered dead (default:
+    two ticks; the Gateway sends a tick event periodically).
+    """
 
     def __init__(
         self,
@@ -79,20 +83,20 @@ class Link:
         self._on_gap = on_gap
         self._silence = _FIRST_TICKS * hello.tick if silence is None else silence
         self._ids = count(1)
-        self._open: dict[str, PendingCall] = {}
-        self._inboxes: dict[str, list[Inbox]] = {}
+        self._pending: dict[str, PendingCall] = {}
+        self._inboxes: dict[str, list[RunInbox]] = {}
         self._seq = 0
         self._lost: ConnectionLost | None = None
 
     async def read(self) -> ConnectionLost:
-        """Take what arrives until the connection ends; then why it did, for `end`."""
+        """Dispatch messages until the connection ends; returns the reason, for `end`."""
         while True:
             try:
                 message = await self._socket.receive(timeout=self._silence)
             except TimeoutError:
                 await self._socket.close(code=_TICK_TIMEOUT, message=b"tick timeout")
                 return ConnectionLost(
-                    f"The Gateway said nothing for {self._silence:g} s.", code=_TICK_TIMEOUT
+                    f"The Gateway sent nothing for {self._silence:g} s.", code=_TICK_TIMEOUT
                 )
             if message.type is aiohttp.WSMsgType.TEXT:
                 self._take(read_frame(message.data))
@@ -100,17 +104,17 @@ class Link:
                 return _lost(message, self._socket.close_code)
 
     async def end(self, lost: ConnectionLost) -> None:
-        """Tell everybody who waits, and say goodbye where somebody still listens."""
+        """Fail every pending call and inbox with `lost`, then close the socket."""
         self._lost = lost
-        for exchange in self._open.values():
-            exchange.put(lost)
+        for pending in self._pending.values():
+            pending.put(lost)
         for inbox in (inbox for inboxes in self._inboxes.values() for inbox in inboxes):
             inbox.put(lost)
         with suppress(ConnectionError, aiohttp.ClientError):
             await self._socket.close(code=1000)
 
-    async def ask(self, method: str, params: Mapping[str, Any] | None) -> PendingCall:
-        """Send a request. Raises ConnectionLost, CallFailed for one that is too large."""
+    async def send(self, method: str, params: Mapping[str, Any] | None) -> PendingCall:
+        """Send a request. Raises ConnectionLost, or CallFailed if the request is too large."""
         if self._lost is not None:
             raise self._lost
         request_id = str(next(self._ids))
@@ -118,27 +122,28 @@ class Link:
         if 0 < self.hello.max_payload < len(text):
             raise CallFailed(
                 "INVALID_REQUEST",
-                f"{method} has {len(text)} bytes; the Gateway takes {self.hello.max_payload}.",
+                f"The request {method} has {len(text)} bytes; the Gateway's limit is"
+                f" {self.hello.max_payload}.",
             )
-        exchange = self._open[request_id] = PendingCall(method)
+        pending = self._pending[request_id] = PendingCall(method)
         try:
             await self._socket.send_str(text)
         except (ConnectionError, aiohttp.ClientError):
-            self._open.pop(request_id, None)
+            self._pending.pop(request_id, None)
             raise ConnectionLost(f"The connection ended before {method} was sent.") from None
-        return exchange
+        return pending
 
-    def forget(self, exchange: PendingCall) -> None:
-        """Take no further answer to it."""
-        for request_id in [key for key, value in self._open.items() if value is exchange]:
-            del self._open[request_id]
+    def forget(self, pending: PendingCall) -> None:
+        """Ignore further responses to the call."""
+        for request_id in [key for key, value in self._pending.items() if value is pending]:
+            del self._pending[request_id]
 
     @contextmanager
-    def inbox(self, run_id: str) -> Iterator[Inbox]:
+    def inbox(self, run_id: str) -> Iterator[RunInbox]:
         """The `agent` events of a Run, within the context."""
         if self._lost is not None:
             raise self._lost
-        inbox = Inbox()
+        inbox = RunInbox()
         self._inboxes.setdefault(run_id, []).append(inbox)
         try:
             yield inbox
@@ -150,24 +155,24 @@ class Link:
     def _take(self, frame: Event | Answer | None) -> None:
         match frame:
             case Answer():
-                exchange = self._open.get(frame.id)
-                if exchange is not None:
-                    exchange.put(frame)
+                pending = self._pending.get(frame.id)
+                if pending is not None:
+                    pending.put(frame)
                     if not frame.accepted:
-                        del self._open[frame.id]
+                        del self._pending[frame.id]
             case Event():
-                self._count(frame.seq)
-                self._pass_on(frame)
+                self._check_seq(frame.seq)
+                self._deliver(frame)
             case None:
-                pass  # What is no frame means nothing, in either direction of time.
+                pass  # Ignore unknown frames (forward compatibility).
 
-    def _pass_on(self, event: Event) -> None:
+    def _deliver(self, event: Event) -> None:
         if event.name == "agent" and isinstance(event.payload, dict):
             for inbox in self._inboxes.get(str(event.payload.get("runId")), ()):
                 inbox.put(event.payload)
         self._on_event(event)
 
-    def _count(self, seq: int | None) -> None:
+    def _check_seq(self, seq: int | None) -> None:
         if seq is None:
             return
         expected, self._seq = self._seq + 1, seq
@@ -178,9 +183,9 @@ class Link:
 def _lost(message: aiohttp.WSMessage, close_code: int | None) -> ConnectionLost:
     if message.type is aiohttp.WSMsgType.CLOSE:
         reason = str(message.extra or "")
-        told = f": {reason}" if reason else ""
+        detail = f": {reason}" if reason else ""
         return ConnectionLost(
-            f"The Gateway closed the connection ({message.data}){told}.",
+            f"The Gateway closed the connection ({message.data}){detail}.",
             code=message.data,
             reason=reason,
         )

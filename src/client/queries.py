@@ -1,4 +1,4 @@
-"""What a client asks most, with typed answers."""
+"""The common methods of the control protocol, with typed results."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from . import results as told
+from . import results
 
 
 class Queries(ABC):
-    """The methods that every client has beside `call`. They raise what `call` raises."""
+    """Typed methods on top of `call`; they raise what `call` raises."""
 
     @abstractmethod
     async def call(
@@ -20,8 +20,7 @@ class Queries(ABC):
         *,
         timeout: float | None = 30.0,  # noqa: ASYNC109 - part of the promise
     ) -> Any:
-        """The answer to a request."""
-        ...
+        """Send a request and return the payload of its response."""
 
     async def runs(
         self,
@@ -31,22 +30,22 @@ class Queries(ABC):
         status: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
-    ) -> told.RunPage:
+    ) -> results.RunPage:
         """Runs, newest first."""
-        params = _given(
+        params = _without_none(
             sessionKey=session_key, agentId=agent_id, status=status, limit=limit, cursor=cursor
         )
         answer = await self.call("runs.list", params)
-        listed = tuple(map(told.run_info, told.rows(answer, "runs")))
-        following = answer.get("nextCursor") if isinstance(answer, dict) else None
-        return told.RunPage(listed, following if isinstance(following, str) else None)
+        page = tuple(map(results.run_info, results.rows(answer, "runs")))
+        cursor = answer.get("nextCursor") if isinstance(answer, dict) else None
+        return results.RunPage(page, cursor if isinstance(cursor, str) else None)
 
-    async def run(self, run_id: str) -> told.RunInfo:
+    async def run(self, run_id: str) -> results.RunInfo:
         """One Run."""
-        return told.run_info(await self.call("runs.get", {"runId": run_id}))
+        return results.run_info(await self.call("runs.get", {"runId": run_id}))
 
     async def abort_run(self, run_id: str) -> bool:
-        """Stop a Run. False where there is nothing left to stop."""
+        """Abort a Run. False if it had already ended."""
         answer = await self.call("runs.abort", {"runId": run_id})
         return isinstance(answer, dict) and answer.get("aborted") is True
 
@@ -57,48 +56,51 @@ class Queries(ABC):
         search: str | None = None,
         limit: int | None = None,
         offset: int | None = None,
-    ) -> told.SessionPage:
-        """Sessions, the last used first."""
-        params = _given(agentId=agent_id, search=search, limit=limit, offset=offset)
+    ) -> results.SessionPage:
+        """Sessions, most recently used first."""
+        params = _without_none(agentId=agent_id, search=search, limit=limit, offset=offset)
         answer = await self.call("sessions.list", params)
-        listed = tuple(map(told.session_info, told.rows(answer, "sessions")))
+        page = tuple(map(results.session_info, results.rows(answer, "sessions")))
         following = answer.get("nextOffset") if isinstance(answer, dict) else None
-        return told.SessionPage(listed, following if isinstance(following, int) else None)
+        return results.SessionPage(page, following if isinstance(following, int) else None)
 
-    async def agents(self) -> tuple[told.AgentInfo, ...]:
-        """The agents."""
+    async def agents(self) -> tuple[results.AgentInfo, ...]:
         answer = await self.call("agents.list", {})
         default = str(answer.get("defaultId", "")) if isinstance(answer, dict) else ""
-        return tuple(told.agent_info(row, default) for row in told.rows(answer, "agents"))
+        return tuple(results.agent_info(row, default) for row in results.rows(answer, "agents"))
 
-    async def models(self) -> tuple[told.ModelInfo, ...]:
+    async def models(self) -> tuple[results.ModelInfo, ...]:
         """The configured models."""
-        return tuple(map(told.model_info, told.rows(await self.call("models.list", {}), "models")))
+        return tuple(
+            map(results.model_info, results.rows(await self.call("models.list", {}), "models"))
+        )
 
-    async def history(self, session_key: str, *, limit: int = 200) -> tuple[told.ChatMessage, ...]:
-        """A Session's newest messages, the oldest of them first. From then on this connection is
-        told what happens in the Session."""
+    async def history(
+        self, session_key: str, *, limit: int = 200
+    ) -> tuple[results.ChatMessage, ...]:
+        """A Session's newest messages in chronological order. The call also subscribes this
+        connection to the Session's events."""
         answer = await self.call("chat.history", {"sessionKey": session_key, "limit": limit})
-        return tuple(map(told.chat_message, told.rows(answer, "messages")))
+        return tuple(map(results.chat_message, results.rows(answer, "messages")))
 
-    async def logs(self, *, limit: int = 200, cursor: int | None = None) -> told.LogPage:
-        """The newest lines of the log, or those written after `cursor`."""
-        answer = await self.call("logs.tail", _given(limit=limit, cursor=cursor))
+    async def logs(self, *, limit: int = 200, cursor: int | None = None) -> results.LogPage:
+        """The newest lines of the log, or the lines after `cursor`."""
+        answer = await self.call("logs.tail", _without_none(limit=limit, cursor=cursor))
         whole = answer if isinstance(answer, dict) else {}
         lines = tuple(str(line) for line in whole.get("lines") or ())
         after = whole.get("cursor")
-        return told.LogPage(lines, after if isinstance(after, int) else None)
+        return results.LogPage(lines, after if isinstance(after, int) else None)
 
     async def status(self) -> Mapping[str, Any]:
-        """Sessions, agents and runs at a glance."""
+        """A summary of sessions, agents and runs."""
         return _object(await self.call("status", {}))
 
     async def health(self) -> Mapping[str, Any]:
-        """Whether every part is fit to serve."""
+        """The health of every component."""
         return _object(await self.call("health", {}))
 
 
-def _given(**params: Any) -> dict[str, Any]:
+def _without_none(**params: Any) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 

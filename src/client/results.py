@@ -1,6 +1,6 @@
-"""What the Gateway tells of runs, sessions, agents and models. `raw` is all that it said.
+"""Typed results of the Gateway's methods. `raw` is the whole payload.
 
-Times are Unix seconds. What a Gateway leaves out is empty or None here.
+Times are Unix seconds. Fields that the payload lacks are empty or None.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Some Runs, newest first; `next_cursor` asks for those before them."""
+    """A page of Runs, newest first; `next_cursor` requests the next, older page."""
 
     runs: tuple[RunInfo, ...]
     next_cursor: str | None = None
@@ -53,7 +53,7 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class SessionPage:
-    """Some Sessions, the last used first; `next_offset` asks for those after them."""
+    """A page of Sessions, most recently used first; `next_offset` requests the next page."""
 
     sessions: tuple[SessionInfo, ...]
     next_offset: int | None = None
@@ -89,7 +89,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Lines of the log; `cursor` asks for what is written after them."""
+    """Lines of the log; `cursor` requests the lines after them."""
 
     lines: tuple[str, ...]
     cursor: int | None = None
@@ -97,9 +97,9 @@ class LogPage:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a Run ended. `status`: ok, error or aborted; `error` says why there is no answer.
+    """How a Run ended. `status`: ok, error or aborted; `error` is the message of a failure.
 
-    `payload` is the last answer to `agent`, or the same put together from the Run's events.
+    `payload` is the final response to `agent`, or an equivalent built from the Run's events.
     """
 
     run_id: str
@@ -114,84 +114,88 @@ class RunResult:
     payload: Raw = field(default_factory=dict, repr=False)
 
 
-def run_info(told: Raw) -> RunInfo:
+def run_info(payload: Raw) -> RunInfo:
     return RunInfo(
-        id=_text(told, "runId"),
-        session_key=_text(told, "sessionKey"),
-        agent_id=_text(told, "agentId"),
-        status=_text(told, "status"),
-        started_at=_seconds(told, "startedAt"),
-        ended_at=_seconds(told, "endedAt"),
-        last_seq=_number(told, "lastSeq") or 0,
-        raw=told,
+        id=_text(payload, "runId"),
+        session_key=_text(payload, "sessionKey"),
+        agent_id=_text(payload, "agentId"),
+        status=_text(payload, "status"),
+        started_at=_seconds(payload, "startedAt"),
+        ended_at=_seconds(payload, "endedAt"),
+        last_seq=_number(payload, "lastSeq") or 0,
+        raw=payload,
     )
 
 
-def session_info(told: Raw) -> SessionInfo:
-    key = _text(told, "key")
+def session_info(payload: Raw) -> SessionInfo:
+    key = _text(payload, "key")
     parts = key.split(":", 2)
     return SessionInfo(
         key=key,
-        agent_id=_text(told, "agentId") or (parts[1] if key.startswith("agent:") else ""),
-        session_id=_text(told, "sessionId"),
-        label=_text(told, "label") or _text(told, "displayName"),
-        model="/".join(filter(None, (_text(told, "modelProvider"), _text(told, "model")))),
-        updated_at=_seconds(told, "updatedAt"),
-        total_tokens=_number(told, "totalTokens"),
-        running=told.get("hasActiveRun") is True,
-        raw=told,
+        agent_id=_text(payload, "agentId") or (parts[1] if key.startswith("agent:") else ""),
+        session_id=_text(payload, "sessionId"),
+        label=_text(payload, "label") or _text(payload, "displayName"),
+        model="/".join(filter(None, (_text(payload, "modelProvider"), _text(payload, "model")))),
+        updated_at=_seconds(payload, "updatedAt"),
+        total_tokens=_number(payload, "totalTokens"),
+        running=payload.get("hasActiveRun") is True,
+        raw=payload,
     )
 
 
-def agent_info(told: Raw, default_id: str) -> AgentInfo:
-    agent_id = _text(told, "id")
-    return AgentInfo(agent_id, _text(told, "name"), agent_id == default_id, told)
+def agent_info(payload: Raw, default_id: str) -> AgentInfo:
+    agent_id = _text(payload, "id")
+    return AgentInfo(agent_id, _text(payload, "name"), agent_id == default_id, payload)
 
 
-def model_info(told: Raw) -> ModelInfo:
+def model_info(payload: Raw) -> ModelInfo:
     return ModelInfo(
-        id=_text(told, "id"),
-        name=_text(told, "name"),
-        provider=_text(told, "provider"),
-        context_window=_number(told, "contextWindow"),
-        reasoning=told.get("reasoning") is True,
-        raw=told,
+        id=_text(payload, "id"),
+        name=_text(payload, "name"),
+        provider=_text(payload, "provider"),
+        context_window=_number(payload, "contextWindow"),
+        reasoning=payload.get("reasoning") is True,
+        raw=payload,
     )
 
 
-def chat_message(told: Raw) -> ChatMessage:
+def chat_message(payload: Raw) -> ChatMessage:
     return ChatMessage(
-        _text(told, "role"), text_of(told.get("content")), _seconds(told, "timestamp"), told
+        _text(payload, "role"),
+        text_of(payload.get("content")),
+        _seconds(payload, "timestamp"),
+        payload,
     )
 
 
 def text_of(content: object) -> str:
-    """The text in a message's content, which is a text or a list of parts."""
+    """The text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
-    parts = (
-        [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    )
-    return "".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
+    texts = (part for part in _objects(content) if part.get("type") == "text")
+    return "".join(str(part.get("text", "")) for part in texts)
 
 
 def rows(payload: object, name: str) -> list[dict[str, Any]]:
-    """The list of objects under `name` in an answer."""
-    listed = payload.get(name) if isinstance(payload, dict) else None
-    return [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    """The list of objects under `name` in a payload."""
+    return _objects(payload.get(name)) if isinstance(payload, dict) else []
 
 
-def _text(told: Raw, name: str) -> str:
-    value = told.get(name)
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _text(payload: Raw, name: str) -> str:
+    value = payload.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _number(told: Raw, name: str) -> int | None:
-    value = told.get(name)
+def _number(payload: Raw, name: str) -> int | None:
+    value = payload.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _seconds(told: Raw, name: str) -> float | None:
-    value = told.get(name)
+def _seconds(payload: Raw, name: str) -> float | None:
+    value = payload.get(name)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return value / 1_000 if is_number else None  # type: ignore[operator]

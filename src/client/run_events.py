@@ -1,4 +1,4 @@
-"""The events of a Run, as a client reads them."""
+"""The events of a Run and their decoding from `agent` payloads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The Run has left the queue."""
+    """The Run left the queue."""
 
     seq: int
 
@@ -38,7 +38,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Terminal: there is no (complete) answer."""
+    """Terminal: the Run failed; the answer is missing or incomplete."""
 
     seq: int
     message: str
@@ -47,7 +47,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """Terminal: somebody stopped the Run."""
+    """Terminal: the Run was aborted."""
 
     seq: int
     reason: str = ""
@@ -126,7 +126,7 @@ Ending = Finished | Failed | Aborted
 
 
 def read_run_event(payload: Mapping[str, Any]) -> RunEvent | None:
-    """The event that an `agent` payload tells of; None for one of another kind."""
+    """Decode an `agent` payload; None if its kind is unknown."""
     seq = payload.get("seq")
     data = payload.get("data")
     if not isinstance(seq, int) or not isinstance(data, dict):

@@ -164,7 +164,7 @@ async def _fill(served: Served) -> None:
         line.__dict__.update({f"count{i}": n * i for i in range(12)}, client="127.0.0.1")
         ring.handle(line)
     for n in range(PRESENCES):
-        container.control().hub.presence.told(f"device-{n}", {"text": "word " * 20})
+        container.control().hub.presence.update(f"device-{n}", {"text": "word " * 20})
 
 
 def _turn(session: str, run_id: str, n: int, words: str = "a few words") -> Turn:

@@ -76,11 +76,11 @@ def test_what_is_no_path_is_refused(configured: Home, path: str) -> None:
 
 def test_set_changes_one_value_and_tells_when_it_counts(configured: Home) -> None:
     told = configured.opensoul("config", "set", "gateway.port", "18790")
-    assert told.out == ("Updated gateway.port. It is in force after the Gateway's next start.\n")
+    assert told.out == "Updated gateway.port. It takes effect after a restart of the Gateway.\n"
     assert changed(configured, "18789", "18790")
     configured.configure(CONFIG)
     told = configured.opensoul("config", "set", "gateway.auth.token", "other")
-    assert told.out == "Updated gateway.auth.token. A running Gateway takes it over at once.\n"
+    assert told.out == "Updated gateway.auth.token. A running Gateway applies it at once.\n"
     assert changed(configured, '"sesame"', '"other"')
 
 
@@ -106,7 +106,7 @@ def test_keys_with_dots_are_quoted(configured: Home) -> None:
 
 def test_unset_removes_a_value_also_from_a_list(configured: Home) -> None:
     told = configured.opensoul("config", "unset", "agents.list[1]")
-    assert told.out == "Removed agents.list[1]. A running Gateway takes it over at once.\n"
+    assert told.out == "Removed agents.list[1]. A running Gateway applies it at once.\n"
     assert changed(configured, ', { id: "beta", model: "demo/one" }', "")
     configured.configure(CONFIG)
     configured.opensoul("config", "unset", "agents.list[1].model")
@@ -115,7 +115,7 @@ def test_unset_removes_a_value_also_from_a_list(configured: Home) -> None:
 
 def test_what_is_there_already_is_not_written_again(configured: Home) -> None:
     told = configured.opensoul("config", "set", "gateway.port", "18789")
-    assert told.out == "gateway.port is that already; nothing was written.\n"
+    assert told.out == "gateway.port has that value already; nothing was written.\n"
     assert configured.opensoul("config", "set", "gateway.port", "18789", "--json").json == {
         "path": "gateway.port",
         "file": str(configured.config_file),
@@ -142,8 +142,8 @@ def test_set_makes_the_file(home: Home) -> None:
         ("loging", "1", "loging"),
         ("gateway.port", "null", "config unset"),
         ("gateway.auth", "{ token: null }", "config unset"),
-        ("agents.list[5]", "{}", "no place `5`"),
-        ("agents.list.x", "{}", "no place `x`"),
+        ("agents.list[5]", "{}", "no position `5`"),
+        ("agents.list.x", "{}", "no position `x`"),
     ],
 )
 def test_what_would_be_invalid_is_refused_and_not_written(

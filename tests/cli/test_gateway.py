@@ -67,7 +67,7 @@ def test_secrets_may_come_from_files(home: Home) -> None:
         (["--token-file", "empty"], "empty is empty"),
         (["--token-file", "binary"], "binary is not UTF-8 text"),
         (["--password-file", "absent"], "absent: No such file"),
-        (["--token", "a", "--token-file", "token"], "the token is given twice"),
+        (["--token", "a", "--token-file", "token"], "the token is set twice"),
         (["--port", "70000"], "70000"),
         (["--port", "x"], "not a valid integer"),
         (["--bind", "everywhere"], "'loopback', 'lan'"),

@@ -186,8 +186,14 @@ def test_no_answer_of_a_gateway_steers_the_terminal(
         json.loads(line)
 
 
-@pytest.mark.parametrize("name", WIRE)
-@pytest.mark.parametrize("more", [(), ("--json",), ("--verbose",)])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        *((name, ()) for name in WIRE),
+        *((name, ("--json",)) for name in ("agent", "gateway probe", "health", "logs")),
+        ("health", ("--verbose",)),
+    ],
+)
 def test_no_refusal_of_a_gateway_steers_the_terminal(
     home: Home, fake: FakeGateway, name: str, more: tuple[str, ...]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from opensoul.app.cli.common.refused import CommandError
+from opensoul.app.cli.common.errors import CommandError
 from opensoul.app.cli.common.state import State
 from opensoul.app.cli.remote.reaching import READ, reach
 from opensoul.client import DeviceTokens
@@ -53,7 +53,7 @@ def wire(home: Home, fake: FakeGateway) -> Wire:
     return Wire(home, fake)
 
 
-def test_devices_are_let_in_and_turned_away(fake: FakeGateway, wire: Wire) -> None:
+def test_devices_are_approved_and_rejected(fake: FakeGateway, wire: Wire) -> None:
     paired = {"deviceId": "d2", "clientId": "cli", "roles": ["operator"], "scopes": ["a", "b"]}
     fake.answers |= {
         "device.pair.list": {"pending": [PENDING], "paired": [paired]},
@@ -67,7 +67,7 @@ def test_devices_are_let_in_and_turned_away(fake: FakeGateway, wire: Wire) -> No
     assert "r1       a [31mphone (ios)" in listed
     assert "d2      cli   operator  a, b" in listed
     assert wire("devices", "--json").json["paired"] == [paired]
-    assert wire("devices", "approve").out == "The device is let in.\n"
+    assert wire("devices", "approve").out == "The device is approved.\n"
     assert fake.methods("device.pair.approve") == [{"requestId": "r1"}]
     assert fake.connects[-1]["scopes"] == ["operator.pairing", "operator.admin"]
     assert wire("devices", "reject", "r1").code == 0
@@ -81,7 +81,7 @@ def test_devices_are_let_in_and_turned_away(fake: FakeGateway, wire: Wire) -> No
 def test_which_device_is_meant_has_to_be_clear(fake: FakeGateway, wire: Wire) -> None:
     fake.answers["device.pair.list"] = {"pending": [PENDING, PENDING | {"requestId": "r2"}]}
     refused = wire("devices", "approve")
-    assert (refused.code, "2 devices ask" in refused.err) == (1, True)
+    assert (refused.code, "2 devices request pairing" in refused.err) == (1, True)
     assert "No devices are paired." in wire("devices").out
 
 
@@ -239,7 +239,7 @@ def test_a_machine_is_paired_once_and_needs_no_secret_then(
     fake: FakeGateway, wire: Wire, home: Home
 ) -> None:
     fake.hello_auth = {"deviceToken": "t1"}
-    assert "Let in at" in wire("devices", "pair").out
+    assert "Paired with" in wire("devices", "pair").out
     assert fake.connects[-1]["auth"] == {"token": "x"}
     assert fake.connects[-1]["device"]["id"]
     assert "operator.admin" in wire("devices", "pair", "--json").json["scopes"]
@@ -269,7 +269,7 @@ def test_who_waits_for_a_lost_gateway_is_told_so(fake: FakeGateway, home: Home) 
 
 
 @pytest.mark.slow
-def test_an_interrupt_that_nobody_hears_says_that_the_run_may_go_on(
+def test_an_interrupt_without_a_connection_says_that_the_run_may_continue(
     fake: FakeGateway, home: Home
 ) -> None:
     asked = threading.Event()
@@ -287,7 +287,7 @@ def test_an_interrupt_that_nobody_hears_says_that_the_run_may_go_on(
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "the run may go on: opensoul runs abort " in err
+    assert "the run may continue: opensoul runs abort " in err
 
 
 def test_from_afar_a_device_says_which_one_it_is(home: Home) -> None:

@@ -306,7 +306,7 @@ def test_a_local_question_needs_no_gateway(home: Home) -> None:
 def test_a_local_question_is_refused_beside_a_gateway(beside: Home) -> None:
     refused = beside.opensoul("agent", "-m", "hi", "--local", "--json")
     assert refused.json_error["code"] == "state_locked"
-    assert "leave out --local" in refused.json_error["message"]
+    assert "Or omit --local" in refused.json_error["message"]
 
 
 def test_a_gateway_is_stopped(tmp_path: Path) -> None:

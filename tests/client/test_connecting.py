@@ -128,7 +128,7 @@ async def test_where_nobody_listens_it_says_so(connect: Connect) -> None:
 
 
 async def test_where_something_else_answers_it_says_so(fake: FakeGateway, connect: Connect) -> None:
-    with pytest.raises(ConnectFailed, match=r"is no Gateway \(HTTP status 404\)"):
+    with pytest.raises(ConnectFailed, match=r"is not a Gateway \(HTTP status 404\)"):
         await connect(url=f"{fake.url}/absent").__aenter__()
 
 
@@ -239,7 +239,7 @@ async def test_a_device_token_is_kept_and_used_until_it_is_refused(
 def test_a_damaged_identity_is_not_replaced_in_silence(tmp_path: Path) -> None:
     path = tmp_path / "device.json"
     path.write_text("{}")
-    with pytest.raises(DeviceFileInvalid, match="Remove it"):
+    with pytest.raises(DeviceFileInvalid, match="Delete the file"):
         DeviceIdentity.load_or_create(path)
 
 

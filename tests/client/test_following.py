@@ -250,7 +250,7 @@ async def test_a_gateway_that_stays_away_is_given_up(fake: FakeGateway, connect:
         run = await client.run_agent("hi")
         fake.close_with = (1013, "gateway starting")
         await fake.drop()
-        with pytest.raises(ConnectionLost, match="did not come back"):
+        with pytest.raises(ConnectionLost, match="Reconnecting to the Gateway failed"):
             await run.result(10)
 
 

@@ -20,10 +20,10 @@ from opensoul.client import (
     Started,
     TextDelta,
 )
-from opensoul.client.backoff import Backoff
 from opensoul.client.events import MAX_UNREAD
 from opensoul.client.frames import Event
 from opensoul.client.handshake import read_hello
+from opensoul.client.options import Backoff
 from opensoul.client.queries import Queries
 from opensoul.client.results import text_of
 from opensoul.client.run_events import RunEvent, read_run_event

@@ -30,7 +30,7 @@ def test_two_marked_agents_are_noted_and_the_first_wins(place: Place) -> None:
         '{ agents: { list: [{ id: "a", default: true }, { id: "b", default: true }] } }'
     )
     assert loaded.settings.agents.default.id == "a"
-    assert any("(a, b); `a` is the one" in note for note in loaded.settings.notes)
+    assert any("(a, b); `a` is used" in note for note in loaded.settings.notes)
 
 
 @pytest.mark.parametrize("agent_id", ["", " a", "-a", "a b", "a/b", "ä", "a" * 65, "a\\n"])
@@ -123,8 +123,8 @@ def test_an_alias_in_use_keeps_its_meaning(place: Place) -> None:
 @pytest.mark.parametrize(
     ("models", "path", "message"),
     [
-        ("{ a: { alias: 'b' }, b: { alias: 'a' } }", "a", "leads in a circle: a -> b -> a"),
-        ("{ a: { alias: 'a' } }", "a", "leads in a circle: a -> a"),
+        ("{ a: { alias: 'b' }, b: { alias: 'a' } }", "a", "is part of a cycle: a -> b -> a"),
+        ("{ a: { alias: 'a' } }", "a", "is part of a cycle: a -> a"),
         ("{ nope: {} }", "nope", "neither `provider/model` nor an alias. Aliases: none"),
     ],
 )
@@ -146,7 +146,7 @@ def test_one_alias_for_two_models_is_an_error(place: Place) -> None:
 
 def test_an_alias_with_a_slash_is_an_error(place: Place) -> None:
     issue = place.issue("{ agents: { defaults: { models: { 'openai/a': { alias: 'a/b' } } } } }")
-    assert issue.message == "an alias has no slash"
+    assert issue.message == "an alias must not contain a slash"
 
 
 def test_an_unknown_alias_is_an_error_with_the_nearest(place: Place) -> None:
@@ -186,7 +186,7 @@ def test_a_model_that_its_provider_does_not_list_is_an_error(place: Place) -> No
 
 def test_a_reference_without_a_model_is_an_error(place: Place) -> None:
     issue = place.issue("{ agents: { defaults: { model: 'openai/' } } }")
-    assert issue.message == "names no model behind the slash"
+    assert issue.message == "has no model after the slash"
 
 
 def test_one_fault_of_the_defaults_is_told_once_for_all_agents(place: Place) -> None:
@@ -207,7 +207,7 @@ def test_a_provider_needs_a_url_unless_its_api_has_none(place: Place) -> None:
         "{ models: { providers: { p: {}, l: {api: 'local'}, s: {api: 'scripted'} } } }"
     )
     assert issue.path == "models.providers.p.baseUrl"
-    assert "is needed" in issue.message
+    assert "is required" in issue.message
 
 
 @pytest.mark.parametrize(

@@ -38,18 +38,3 @@ def test_what_is_no_host_name_is_an_error(place: Place, host: str) -> None:
     issue = place.issue(f'{{ gateway: {{ allowedHosts: ["{host}"] }} }}')
     assert issue.path == "gateway.allowedHosts.0"
     assert "must be a host name" in issue.message
-
-
-def test_the_page_has_no_effect_yet_and_its_weak_settings_never(place: Place) -> None:
-    notes = place.load(
-        """{ gateway: { controlUi: { enabled: true, allowInsecureAuth: true,
-          dangerouslyDisableDeviceAuth: true, allowedOrigins: [] } } }"""
-    ).settings.notes
-    told = [note for note in notes if "controlUi" in note]
-    assert told == [
-        "gateway.controlUi.enabled has no effect here yet.",
-        "gateway.controlUi.allowInsecureAuth has no effect here: it always needs a device of its "
-        "own.",
-        "gateway.controlUi.dangerouslyDisableDeviceAuth has no effect here: a device is always "
-        "looked at.",
-    ]

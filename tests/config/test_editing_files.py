@@ -230,6 +230,6 @@ def test_the_schema_comes_with_hints_for_a_form(place: Place) -> None:
     assert hints["gateway.auth.token"]["sensitive"] is True
     body = hints["gateway.http.endpoints.chatCompletions.maxBodyBytes"]
     assert body["label"] == "Max body bytes"
-    assert body["help"] == "The largest request body, in bytes: as it arrives, and unpacked."
+    assert body["help"] == ("The largest request body, in bytes, both compressed and decompressed.")
     assert hints["gateway.tailscale"]["advanced"] is True
     assert "sensitive" not in hints["models.providers.*.models.*.maxTokens"]

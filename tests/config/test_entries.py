@@ -100,14 +100,6 @@ def test_a_systems_agent_that_is_not_there_is_an_error(place: Place) -> None:
     assert issue.message == "there is no agent `mian`; did you mean `main`? Agents: main"
 
 
-def test_keys_of_an_entry_without_effect_are_noted_once_for_all(place: Place) -> None:
-    text = entries("{ a: { skills: [] }, b: { skills: ['x'], identity: { emoji: 'x' } } }")
-    assert set(place.load(text).settings.notes) >= {
-        "agents.entries.*.skills has no effect here yet.",
-        "agents.entries.*.identity.emoji has no effect here yet.",
-    }
-
-
 def test_entries_may_stand_in_an_included_file(place: Place) -> None:
     place.write("{ a: {}, b: { name: 'B' } }", "agents.json5")
     loaded = place.load("{ agents: { entries: { $include: 'agents.json5', c: {} } } }")

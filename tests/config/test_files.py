@@ -66,10 +66,10 @@ def test_a_configuration_is_an_object(place: Place, text: str) -> None:
     assert "must be an object, not" in issue.message
 
 
-def test_a_key_that_is_given_twice_is_an_error_with_both_lines(place: Place) -> None:
+def test_a_duplicate_key_is_an_error_with_both_lines(place: Place) -> None:
     issue = place.issue("{ gateway: {\n port: 1,\n 'bind': 'lan',\n \\u0070ort: 2 } }")
     assert (issue.path, issue.line) == ("gateway.port", 4)
-    assert issue.message == "this key is given twice; the first is on line 2"
+    assert issue.message == "duplicate key; the first one is on line 2"
 
 
 def test_the_same_key_in_two_objects_is_fine(place: Place) -> None:
@@ -127,7 +127,7 @@ def test_a_list_may_be_included_where_nothing_stands_beside_it(place: Place) -> 
     loaded = place.load('{ agents: { list: { $include: "list.json5" } } }')
     assert [found.id for found in loaded.settings.agents] == ["a"]
     issue = place.issue('{ agents: { list: { $include: "list.json5", id: "b" } } }')
-    assert "need an object in the included file" in issue.message
+    assert "the included file must be an object" in issue.message
     assert issue.path == "agents.list.$include"
 
 

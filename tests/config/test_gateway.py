@@ -88,7 +88,7 @@ def test_a_custom_bind_is_exactly_that_address(place: Place, host: str) -> None:
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
-        ("", "is needed for bind `custom`: an IP address"),
+        ("", "is required for bind `custom`: an IP address"),
         (", customBindHost: 'myhost'", "must be an IP address"),
         (", customBindHost: 5", "must be a string, not a number"),
     ],
@@ -144,7 +144,7 @@ def test_proxies_are_addresses_and_networks(place: Place) -> None:
 def test_a_proxy_that_trusts_everybody_is_refused(place: Place, text: str) -> None:
     issue = place.issue(f"{{ gateway: {{ trustedProxies: ['127.0.0.1', '{text}'] }} }}")
     assert issue.path == "gateway.trustedProxies.1"
-    assert "would trust everybody" in issue.message
+    assert "would trust every address" in issue.message
 
 
 @pytest.mark.parametrize("text", ["proxy.local", "10.0.0.1/8", "10.0.0.0/33", ""])
@@ -168,7 +168,7 @@ def test_tls_without_files_is_an_error_for_each(place: Place) -> None:
         "{ gateway: { tls: { enabled: true, keyPath: 'gone.pem', caPath: '\\0' } } }"
     )
     assert messages == {
-        "gateway.tls.certPath": "is needed where TLS is enabled; certificates are not made here",
+        "gateway.tls.certPath": "is required if TLS is enabled; certificates are not generated",
         "gateway.tls.keyPath": f"there is no file {place.state / 'gone.pem'}",
         "gateway.tls.caPath": "must be a path",
     }
@@ -260,7 +260,7 @@ def test_a_state_directory_that_cannot_keep_a_token_is_an_error(place: Place) ->
     place.refusal = PermissionError(13, "Permission denied")
     issue = place.issue("{}")
     assert issue.path == "gateway.auth.token"
-    assert f"cannot be made and kept in {place.state}: Permission denied" in issue.message
+    assert f"none can be generated in {place.state}: Permission denied" in issue.message
 
 
 def test_no_authentication_is_for_loopback_only(place: Place) -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from opensoul.adapters.config import REDACTED, redacted
 from opensoul.adapters.config.edit.redaction import redacted_value
-from opensoul.adapters.config.errors.secret_names import sounds_secret
-from opensoul.adapters.config.errors.secret_texts import masked
+from opensoul.adapters.config.errors.secret_texts import masked, sounds_secret
 from opensoul.adapters.config.schema import Root
 from opensoul.adapters.config.schema.walk import entries, mark
 from opensoul.domain.ports.configuration import ConfigRefused, ConfigSnapshot
@@ -135,7 +134,7 @@ def test_a_secret_that_cannot_be_told_from_another_is_not_guessed(
 ) -> None:
     file, (a, b) = parsed_of(place, held)
     before = place.file.read_bytes()
-    with pytest.raises(ConfigRefused, match="holds the placeholder of a secret"):
+    with pytest.raises(ConfigRefused, match="contains the placeholder of a secret"):
         kept(place, file, given(a, b))
     assert place.file.read_bytes() == before
 

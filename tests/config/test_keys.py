@@ -1,12 +1,14 @@
-"""Keys that mean nothing here: which are noted, and which were meant to be another."""
+"""Keys without an effect: notes about them, and errors for misspelt ones."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from opensoul.adapters.config.read.keys import nearest
+from opensoul.adapters.config.schema import INERT, StarPath
 
 from .place import Place
 
@@ -45,6 +47,7 @@ def test_a_key_that_is_close_to_one_with_an_effect_is_an_error(
         ("{ gateway: { auth: { requireBadge: true } } }", "gateway.auth.requireBadge"),
         ("{ gateway: { tls: { requireClient: true } } }", "gateway.tls.requireClient"),
         ("{ gateway: { runs: { other: 1 } } }", "gateway.runs.other"),
+        ("{ gateway: { shutdown: { zzz: 1 } } }", "gateway.shutdown.zzz"),
         ("{ session: { sendPolicy: { rules: [{ action: 'deny', match: { who: 'x' } }] } } }",
          "session.sendPolicy.rules.0.match.who"),
     ],
@@ -60,32 +63,52 @@ def test_every_unknown_key_of_our_own_sections_is_an_error(
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("{ acp: { enabled: true } }", "acp has no effect here yet."),
-        ("{ channels: null }", "channels has no effect here yet."),
-        ("{ tools: 5 }", "tools has no effect here yet."),
-        ("{ commands: { native: 'whatever' } }", "commands has no effect here yet."),
         ("{ someday: [] }", "someday is not known here and has no effect."),
-        ("{ agents: { defaults: { subagents: { x: 1 } } } }",
-         "agents.defaults.subagents has no effect here yet."),
         ("{ agents: { list: [{ id: 'main', zzz: 1 }] } }",
          "agents.list[].zzz is not known here and has no effect."),
         ("{ models: { providers: { openai: { models: "
          "  [{ id: 'gpt-5.2', compat: { zzz: 1 } }] } } } }",
          "models.providers.*.models[].compat.zzz is not known here and has no effect."),
         ("{ gateway: { 'a b': 1 } }", 'gateway["a b"] is not known here and has no effect.'),
-        ("{ gateway: { auth: { rateLimit: { exemptLoopback: true } } } }",
-         "gateway.auth.rateLimit.exemptLoopback has no effect here: they are always counted."),
-        ("{ env: { shellEnv: { enabled: true } } }", "env.shellEnv has no effect here yet."),
     ],
 )  # fmt: skip
-def test_every_other_key_is_noted(place: Place, text: str, note: str) -> None:
+def test_an_unknown_key_is_noted(place: Place, text: str, note: str) -> None:
     place.env["OPENAI_API_KEY"] = "k"
     assert place.load(text).settings.notes == (note,)
 
 
-def test_a_key_about_the_file_itself_is_not_worth_a_note(place: Place) -> None:
+@pytest.mark.parametrize("path", INERT, ids=".".join)
+def test_a_key_without_effect_is_noted_and_its_value_is_not_checked(
+    place: Place, path: StarPath
+) -> None:
     place.env["OPENAI_API_KEY"] = "k"
-    assert place.load("{ $schema: 'x', meta: { anything: 1 } }").settings.notes == ()
+    notes = place.load(json.dumps(_nested(path, {"any": ["${UNSET}", None]}))).settings.notes
+    name = (
+        ".".join(path).replace("agents.list.*", "agents.list[]").replace("*.models.*", "*.models[]")
+    )
+    here = f": {INERT[path].note}" if INERT[path].note else " yet"
+    assert notes == (() if INERT[path].silent else (f"{name} has no effect here{here}.",))
+
+
+def _nested(path: StarPath, value: object) -> object:
+    """A configuration with the value at that path."""
+    elements = {"agents.list": {"id": "main"}, "models.providers.*.models": {"id": "gpt-5.2"}}
+    for i in reversed(range(len(path))):
+        above = ".".join(path[:i])
+        if path[i] != "*":
+            value = {path[i]: value}
+        elif above in elements and isinstance(value, dict):
+            value = [elements[above] | value]
+        else:
+            value = {_MEMBERS[above]: value}
+    return value
+
+
+_MEMBERS = {
+    "agents.entries": "main",
+    "agents.defaults.models": "openai/gpt-5.2",
+    "models.providers": "openai",
+}
 
 
 def test_a_very_long_key_is_noted(place: Place) -> None:

@@ -204,9 +204,7 @@ def test_a_client_sets_no_variable_that_steers_programs(place: Place, name: str)
     assert patch(place, {"env": {"OPENAI_API_KEY": "x", "vars": {"BOT_TOKEN": "y"}}}).valid
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+_INERT = [
         "mcp.servers.x.command", "mcp.servers.files.args", "mcp.servers.files.env.LD_PRELOAD",
         "agents.defaults.cliBackends.x.command", "agents.defaults.models.a/b.agentRuntime",
         "agents.entries.main.agentDir", "agents.entries.main.runtime", "agents.defaults.repoRoot",
@@ -214,9 +212,16 @@ def test_a_client_sets_no_variable_that_steers_programs(place: Place, name: str)
         "channels.signal.cliPath", "gateway.controlUi.root", "gateway.tailscale.mode",
         "commands.bash", "tools.exec.security", "update.channel", "nobody.knows.this",
         "logging.redactPatterns", "gateway.remote.url",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((path, "/bin/sh") for path in _INERT),
+        *(("tools.exec", value) for value in (True, ["-c", "id"], {"a": {"b": 5}})),
     ],
-)  # fmt: skip
-@pytest.mark.parametrize("value", ["/bin/sh", True, ["-c", "id"], {"a": {"b": 5}}])
+)
 def test_a_client_sets_no_key_that_another_program_would_follow(
     place: Place, path: str, value: object
 ) -> None:

@@ -49,7 +49,7 @@ def test_the_address_of_another_endpoint_is_refused(place: Place, end: str) -> N
     )
     assert issue.path == "models.providers.p.baseUrl"
     name = end.partition("/?")[0]
-    assert issue.message.startswith(f"must end before `{name}`: the Gateway adds")
+    assert issue.message.startswith(f"must end before `{name}`; the Gateway appends")
 
 
 def test_an_api_that_is_not_served_may_have_other_addresses(place: Place) -> None:

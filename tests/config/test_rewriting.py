@@ -9,10 +9,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensoul.adapters.config.edit.patching import effective, merged
 from opensoul.adapters.config.edit.placeholders import hidden_text, placeholders, restored_text
 from opensoul.adapters.config.edit.rewriting import rewritten
+from opensoul.adapters.config.read import same
 from opensoul.adapters.config.read.documents import parse
-from opensoul.adapters.config.read.merging import effective, merged, same
 
 KEYS = st.sampled_from(["a", "b", "id", "x-y", "token", "headers"])
 SCALARS = st.one_of(

@@ -43,7 +43,7 @@ from .place import Place
         ),
         ("{ agents: { list: {} } }", "agents.list", "must be a list, not an object"),
         ("{ agents: { list: [null] } }", "agents.list.0", "must be an object, not null"),
-        ("{ agents: { list: [{}] } }", "agents.list.0.id", "is missing; it has to be given"),
+        ("{ agents: { list: [{}] } }", "agents.list.0.id", "is missing; set it"),
         (
             "{ session: { oneOffRetentionDays: '7' } }",
             "session.oneOffRetentionDays",
@@ -68,7 +68,7 @@ from .place import Place
         ("{ gateway: { token: 'x' } }", "gateway.token", None),
     ],
 )
-def test_what_does_not_fit_is_told_in_plain_words(
+def test_schema_errors_are_in_plain_words(
     place: Place, text: str, path: str | None, message: str | None
 ) -> None:
     issue = place.issue(text)
@@ -84,13 +84,9 @@ def test_an_unknown_key_is_told_with_the_nearest_and_all_others(place: Place) ->
     issue = place.issue("{ gateway: {\n  auth: { Tokn: 'sesame' } } }")
     assert issue.line == 2
     assert issue.message == (
-        "there is no such key; did you mean `token`? Allowed here: mode, password, rateLimit, token"
+        "there is no such key; did you mean `token`? Allowed here: "
+        "authenticators, mode, password, rateLimit, token"
     )
-
-
-def test_an_unknown_key_of_our_own_sections_is_told_with_all_others(place: Place) -> None:
-    issue = place.issue("{ gateway: { shutdown: { zzz: 1 } } }")
-    assert issue.message == "there is no such key. Allowed here: graceSeconds"
 
 
 @pytest.mark.parametrize(
@@ -185,27 +181,15 @@ def test_odd_keys_are_quoted_and_made_printable_in_paths(place: Place) -> None:
 
 
 def test_keys_without_effect_are_noted_once_each(place: Place) -> None:
+    place.env["OPENAI_API_KEY"] = "k"
     notes = place.load(
-        """{ channels: { telegram: { anything: [1, null] } }, tools: { profile: "coding" },
-             meta: { lastTouchedAt: "x" }, $schema: "y",
-             gateway: { tailscale: { mode: "off" }, tls: { autoGenerate: true }, mode: "remote" },
-             agents: { list: [{ id: "a", skills: [] }, { id: "b", skills: ["x"] }],
-                       defaults: { models: { "openai/x": { streaming: true } } } },
-             models: { providers: { openai: { apiKey: "k", models: [
-               { id: "gpt-5.2", cost: { cacheWrite: 1 } }]}}}
-           }"""
+        """{ gateway: { mode: "remote" },
+             agents: { list: [{ id: "a", skills: [] }, { id: "b", skills: ["x"] }] } }"""
     ).settings.notes
-    assert sorted(notes) == [
-        "agents.defaults.models.*.streaming has no effect here: "
-        "providers are always asked for a stream.",
+    assert notes == (
         "agents.list[].skills has no effect here yet.",
-        "channels has no effect here yet.",
         "gateway.mode `remote` has no effect: this machine serves.",
-        "gateway.tailscale has no effect here yet.",
-        "gateway.tls.autoGenerate has no effect here: no certificate is ever made here.",
-        "models.providers.*.models[].cost.cacheWrite has no effect here yet.",
-        "tools has no effect here yet.",
-    ]
+    )
 
 
 def test_every_key_says_what_it_means_and_effects_are_marked_in_the_schema() -> None:

@@ -66,7 +66,7 @@ def test_the_store_is_a_file_in_the_state_directory_or_memory(place: Place) -> N
 def test_another_place_for_the_store_is_noted(place: Place) -> None:
     found = place.load("{ session: { store: '~/x/{agentId}.json' } }").settings
     assert found.store.path == str(place.state / "opensoul.sqlite3")
-    assert any(note.startswith("session.store names a place") for note in found.notes)
+    assert any(note.startswith("session.store has no effect") for note in found.notes)
 
 
 def test_lanes(place: Place) -> None:

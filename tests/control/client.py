@@ -161,10 +161,15 @@ async def knocking(
 
 @asynccontextmanager
 async def connected(
-    http: aiohttp.ClientSession, token: str | None, path: str = "/", **changes: Any
+    http: aiohttp.ClientSession,
+    token: str | None,
+    path: str = "/",
+    *,
+    headers: dict[str, str] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Peer]:
     """Connected, and let in."""
-    async with knocking(http, path) as peer:
+    async with knocking(http, path, headers=headers) as peer:
         await peer.event("connect.challenge")
         peer.hello = await peer.call("connect", connect_params(token, **changes))
         yield peer

@@ -121,7 +121,7 @@ async def test_a_client_cannot_be_told_of_sessions_without_end(peer: Peer) -> No
         peer.send("sessions.messages.subscribe", {"key": f"k{number}"})
         if number % 200 == 0:
             await peer.call("health")
-    with pytest.raises(Refused, match="already"):
+    with pytest.raises(Refused, match="which is the limit"):
         await peer.call("sessions.messages.subscribe", {"key": "one more"})
     assert (await peer.call("sessions.messages.subscribe", {"key": "k1"}))["subscribed"]
     await peer.call("sessions.messages.unsubscribe", {"key": "k2"})

@@ -37,7 +37,7 @@ async def test_a_text_that_is_shown_cannot_be_made_a_variables_value(
             {"agents": {"entries": {"main": {"name": form}}}},
             {"models": {"providers": {"fake": {"baseUrl": f"http://127.0.0.1/{form}"}}}},
         ):
-            with pytest.raises(Refused, match="may name a variable only in the file itself"):
+            with pytest.raises(Refused, match="only the file itself may name a variable"):
                 await _patch(peer, **patch)
     workspace = str(served.config_path.parent / "state" / "workspace")
     await peer.call("agents.create", {"name": VARIABLE, "workspace": workspace})
@@ -49,11 +49,11 @@ async def test_a_text_that_is_shown_cannot_be_made_a_variables_value(
 async def test_a_client_cannot_have_files_included(served: Served, peer: Peer) -> None:
     other = served.config_path.parent / "other.json"
     other.write_text('{"private": "what is in it"}')
-    with pytest.raises(Refused, match="only be included by editing"):
+    with pytest.raises(Refused, match="cannot add an include"):
         await _patch(peer, channels={"$include": str(other)})
     raw = json.dumps({"channels": {"x": [{"$include": [str(other)]}]}})
     base = (await _config(peer))["hash"]
-    with pytest.raises(Refused, match="only be included by editing"):
+    with pytest.raises(Refused, match="cannot add an include"):
         await peer.call("config.set", {"raw": raw, "baseHash": base})
 
 
@@ -118,7 +118,7 @@ async def test_a_client_cannot_lead_a_reference_elsewhere(served: Served, peer: 
             Refused, match=r"only be changed in the file itself|only be read from a file"
         ):
             await _patch(peer, secrets=secrets)
-    with pytest.raises(Refused, match="give apiKey and headers anew"):
+    with pytest.raises(Refused, match="set apiKey and headers anew"):
         await _patch(peer, models={"providers": {"fake": {"baseUrl": "http://127.0.0.1:1/v1"}}})
     # What is not touched stays as it is written, also where the whole text is sent back.
     raw = snapshot["raw"].replace('"enabled": true', '"enabled": false')
@@ -136,7 +136,7 @@ async def test_an_include_that_is_written_cannot_be_moved_to_where_it_is_shown(
     served.configure(written)
     snapshot = await _config(peer)
     assert SECRET not in json.dumps(snapshot)
-    with pytest.raises(Refused, match="only be included by editing"):
+    with pytest.raises(Refused, match="cannot add an include"):
         await _patch(peer, channels={"$include": "auth.json"})
 
 
@@ -148,7 +148,7 @@ async def test_a_key_does_not_follow_its_provider_to_another_server(
     fake = written["models"]["providers"]["fake"]
     served.configure(written | {"models": {"providers": {"fake": fake | {"apiKey": "a-key"}}}})
     elsewhere = {"baseUrl": "http://127.0.0.1:1/v1"}
-    with pytest.raises(Refused, match="give apiKey and headers anew"):
+    with pytest.raises(Refused, match="set apiKey and headers anew"):
         await _patch(peer, models={"providers": {"fake": elsewhere | kept}})
     path = {"baseUrl": f"{fake['baseUrl']}/other"}
     await _patch(peer, models={"providers": {"fake": path}})
@@ -164,10 +164,10 @@ async def test_a_key_is_not_sent_through_a_proxy_that_a_client_chose(
     providers = {"fake": fake | {"apiKey": "a-key"}, "safe": safe}
     served.configure(written | {"models": {"providers": providers}})
     proxy = {"proxy": "http://127.0.0.1:1"}
-    with pytest.raises(Refused, match="give apiKey and headers anew"):
+    with pytest.raises(Refused, match="set apiKey and headers anew"):
         await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": REDACTED}}})
     for env in ({"HTTP_PROXY": "http://127.0.0.1:1"}, {"vars": {"all_proxy": "127.0.0.1:1"}}):
-        with pytest.raises(Refused, match="may set programs"):
+        with pytest.raises(Refused, match="may affect programs"):
             await _patch(peer, env=env)
     await _patch(peer, models={"providers": {"fake": proxy | {"apiKey": "another-key"}}})
     await _patch(peer, models={"providers": {"safe": proxy}})  # It sees no key of https.
@@ -179,7 +179,7 @@ async def test_a_key_is_not_sent_through_a_proxy_that_a_client_chose(
 @pytest.mark.parametrize("name", ["openai", "anthropic", "openrouter"])
 async def test_nor_does_the_key_of_a_built_in_provider(peer: Peer, name: str) -> None:
     elsewhere = {"baseUrl": "http://127.0.0.1:1/v1"}
-    with pytest.raises(Refused, match="give apiKey and headers anew"):
+    with pytest.raises(Refused, match="set apiKey and headers anew"):
         await _patch(peer, models={"providers": {name: elsewhere}})
     await _patch(peer, models={"providers": {name: elsewhere | {"apiKey": "another-key"}}})
 
@@ -267,5 +267,5 @@ async def test_nothing_that_is_sent_to_a_provider_follows_it_to_another_server(
         case _:
             written["agents"]["defaults"]["models"] = {"fake/m": {"params": {"api_key": "a-key"}}}
     served.configure(written)
-    with pytest.raises(Refused, match="is another server than the key was given for"):
+    with pytest.raises(Refused, match="is another server than the one its credentials"):
         await _patch(peer, models={"providers": {"fake": {"baseUrl": "http://127.0.0.1:1/v1"}}})

@@ -339,7 +339,7 @@ async def test_answers_to_one_connection_do_not_wait_for_one_another(
     await peer.call("runs.abort", {"runId": "K"})
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_AT_ONCE", 3), ("_BYTES_AT_ONCE", 420)])
+@pytest.mark.parametrize(("limit", "value"), [("_MAX_REQUESTS", 3), ("_MAX_REQUEST_BYTES", 420)])
 async def test_what_one_connection_has_in_work_is_bounded_and_counted_down(
     enter: Enter,
     peer: Peer,
@@ -355,7 +355,7 @@ async def test_what_one_connection_has_in_work_is_bounded_and_counted_down(
     for request in waiting:
         await peer.answer(request)
 
-    with pytest.raises(Refused, match="are in work") as refused:
+    with pytest.raises(Refused, match="concurrent requests") as refused:
         await peer.call("agent", {**asked, "idempotencyKey": "one too many"})
     assert refused.value.error["retryable"] is True
 

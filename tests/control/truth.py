@@ -51,11 +51,11 @@ def nothing_is_left(world: World) -> None:
     lanes, hub = parts.lanes(), parts.control().hub
     assert (lanes.working, lanes.waiting, len(parts.local_queue())) == (0, 0, 0)
     assert not lanes._sessions
-    assert not hub._tellers
+    assert not hub._broadcasts
     assert not parts.gateway()._followers
     assert len(hub) == len(world.witnesses)
-    assert not any(connection.following | connection.heard for connection in hub.connections)
-    listening = {c for there in hub._audiences._by_session.values() for c in there}
+    assert not any(connection.following | connection.followed for connection in hub.connections)
+    listening = {c for there in hub._subscriptions._by_session.values() for c in there}
     assert listening <= set(hub.connections)
 
 

@@ -112,7 +112,7 @@ class World:
 
     def _busy(self) -> bool:
         hub, gateway = self.parts.control().hub, self.parts.gateway()
-        return bool(hub._tellers or gateway._followers or len(hub) > len(self.witnesses))
+        return bool(hub._broadcasts or gateway._followers or len(hub) > len(self.witnesses))
 
     def finished(self, session: str) -> list[str]:
         """Ids of the Runs that the Session's transcript should hold, as far as they finished."""

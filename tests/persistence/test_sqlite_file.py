@@ -145,7 +145,7 @@ def test_without_a_write_ahead_log_there_is_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreFailed, match="does not allow SQLite's write-ahead log"):
+    with pytest.raises(StoreFailed, match="does not support SQLite's write-ahead log"):
         open_database(Path(":memory:"))
 
 

@@ -87,7 +87,7 @@ async def test_waiting_turns_share_a_commit(path: Path) -> None:
     connection.set_trace_callback(statements.append)
     writer = GroupWriter(connection)
     await asyncio.gather(
-        *(writer.submit_with_others(append_turns, make_turn(f"r{n}")) for n in range(200))
+        *(writer.submit_batched(append_turns, make_turn(f"r{n}")) for n in range(200))
     )
     await writer.close()
     assert statements.count("COMMIT") < 100
@@ -98,7 +98,7 @@ async def test_a_fault_in_the_work_itself_reaches_who_asked_for_it(path: Path) -
         raise ZeroDivisionError("a bug")
 
     writer = GroupWriter(open_database(path, own=INCOMING))
-    good = writer.submit_with_others(append_turns, make_turn("r1"))
+    good = writer.submit_batched(append_turns, make_turn("r1"))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         await writer.submit(stumble)
     await good
@@ -118,7 +118,7 @@ async def test_work_that_raises_what_no_future_takes_does_not_hold_up_the_others
     results = await asyncio.wait_for(
         asyncio.gather(
             writer.submit(stop),
-            writer.submit_with_others(append_turns, make_turn("r1")),
+            writer.submit_batched(append_turns, make_turn("r1")),
             return_exceptions=True,
         ),
         10,
@@ -153,8 +153,8 @@ async def test_a_fault_of_the_writer_itself_fails_one_group_and_not_the_later_on
     writer = GroupWriter(connection)
 
     with pytest.raises(MemoryError):
-        await asyncio.wait_for(writer.submit_with_others(append_turns, make_turn("r1")), 10)
-    assert await asyncio.wait_for(writer.submit_with_others(append_turns, make_turn("r2")), 10)
+        await asyncio.wait_for(writer.submit_batched(append_turns, make_turn("r1")), 10)
+    assert await asyncio.wait_for(writer.submit_batched(append_turns, make_turn("r2")), 10)
     await writer.close()
 
 
@@ -165,7 +165,7 @@ async def test_a_full_database_fails_what_does_not_fit_and_then_goes_on(path: Pa
     writer = GroupWriter(connection)
     turns = [make_turn("small-1"), big_turn("big"), make_turn("small-2")]
     results = await asyncio.gather(
-        *(writer.submit_with_others(append_turns, turn) for turn in turns),
+        *(writer.submit_batched(append_turns, turn) for turn in turns),
         return_exceptions=True,
     )
     assert results[0]
@@ -173,7 +173,7 @@ async def test_a_full_database_fails_what_does_not_fit_and_then_goes_on(path: Pa
     assert "full" in results[1].message
     assert results[2]
     await writer.submit(lambda writing: writing.execute("PRAGMA max_page_count = 100000").close())
-    await writer.submit_with_others(append_turns, turns[1])
+    await writer.submit_batched(append_turns, turns[1])
     await writer.close()
     with closing(sqlite3.connect(path)) as reading:
         stored_runs = reading.execute("SELECT run_id FROM turns ORDER BY number").fetchall()
@@ -220,12 +220,12 @@ async def test_a_file_held_for_too_long_fails_all_who_wait(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         results = await asyncio.gather(
-            *(writer.submit_with_others(append_turns, make_turn(f"r{n}")) for n in range(20)),
+            *(writer.submit_batched(append_turns, make_turn(f"r{n}")) for n in range(20)),
             return_exceptions=True,
         )
     assert {type(result) for result in results} == {StoreFailed}
     assert writer.failing
-    await writer.submit_with_others(append_turns, make_turn("r0"))
+    await writer.submit_batched(append_turns, make_turn("r0"))
     assert not writer.failing
     await writer.close()
 
@@ -254,7 +254,7 @@ def test_a_loop_that_ended_does_not_stop_the_writer(path: Path) -> None:
     async def submit_and_leave() -> GroupWriter:
         writer = GroupWriter(open_database(path, own=INCOMING))
         holder.execute("BEGIN IMMEDIATE")
-        writer.submit_with_others(append_turns, make_turn("r1"))
+        writer.submit_batched(append_turns, make_turn("r1"))
         return writer
 
     open_database(path).close()

@@ -129,9 +129,9 @@ async def test_a_refusal_of_the_server_is_passed_on_as_it_is(tmp_path: Path) -> 
 async def test_a_child_that_lives_keeps_the_failure_of_its_connection(tmp_path: Path) -> None:
     async with bench(Places(tmp_path)) as here:
         await here.ask("hello")
-        (keeper,) = here.models._keepers.values()
-        child = await keeper.child()
-        child.served_at = replace(child.served_at, address="http://127.0.0.1:1")
+        (supervisor,) = here.models._supervisors.values()
+        child = await supervisor.child()
+        child.endpoint = replace(child.endpoint, address="http://127.0.0.1:1")
         error = await failure(here.ask("hello"))
         assert error.kind is FailureKind.UNREACHABLE
 
@@ -177,7 +177,7 @@ async def test_what_a_child_says_about_its_failure_is_told(tmp_path: Path) -> No
 async def test_a_child_that_does_not_keep_the_protocol_is_ended(tmp_path: Path) -> None:
     async with bench(Places(tmp_path, mode="babbles")) as here:
         error = await failure(here.ask("hello"))
-        assert "did not say where it answers" in error.message
+        assert "did not report its address" in error.message
         assert not is_there(here.started[0])
 
 
@@ -219,27 +219,27 @@ async def test_an_unexpected_error_of_a_start_fails_that_start_alone(tmp_path: P
         command = (sys.executable, str(STAND_IN), "serves", str(tmp_path / "diary"))
         return await ModelProcess.start(command, ModelSetup(tmp_path, 4096), patience=PATIENCE)
 
-    keeper = ModelSupervisor("local/m", launch, now=Seconds())
-    both = await asyncio.gather(keeper.child(), keeper.child(), return_exceptions=True)
+    supervisor = ModelSupervisor("local/m", launch, now=Seconds())
+    both = await asyncio.gather(supervisor.child(), supervisor.child(), return_exceptions=True)
     for error in both:
         assert isinstance(error, ModelFailed)
         assert error.kind is FailureKind.UNREACHABLE
-        assert "cannot be started. An internal error: RuntimeError." in error.message
+        assert "cannot be started. Internal error: RuntimeError." in error.message
 
-    assert (await keeper.child()).alive
-    await keeper.close()
+    assert (await supervisor.child()).alive
+    await supervisor.close()
 
 
 async def test_unexpected_errors_in_a_row_are_counted_as_failures(tmp_path: Path) -> None:
     async def launch() -> ModelProcess:
         raise RuntimeError("odd")
 
-    keeper = ModelSupervisor("local/m", launch, now=Seconds())
+    supervisor = ModelSupervisor("local/m", launch, now=Seconds())
     for _ in range(3):
-        assert (await failure(keeper.child())).retry_after is None
-    error = await failure(keeper.child())
+        assert (await failure(supervisor.child())).retry_after is None
+    error = await failure(supervisor.child())
     assert error.retry_after == pytest.approx(5.0)
-    await keeper.close()
+    await supervisor.close()
 
 
 async def test_a_model_file_may_have_a_name_that_is_not_utf_8(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 from opensoul.adapters.providers.local.child import (
     CannotServe,
     ChildSettings,
-    Served,
+    RunningServer,
     fitting_context,
     load,
     serve,
@@ -75,14 +75,14 @@ def test_a_file_that_does_not_tell_its_context_is_no_error(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "cut short"),
-        (b"MZ and so on", "no GGUF file"),
+        (b"", "truncated"),
+        (b"MZ and so on", "not a GGUF file"),
         (gguf(version=9), "version 9"),
-        (gguf(ARCHITECTURE, CONTEXT)[:-1], "cut short"),
+        (gguf(ARCHITECTURE, CONTEXT)[:-1], "truncated"),
         (gguf(pair("a", 99, b"")), "damaged"),
         (gguf(pair("a", 9, struct.pack("<IQ", 9, 1))), "damaged"),
         (gguf(pair("a", 9, struct.pack("<IQ", 4, 1 << 40))), "damaged"),
-        (gguf(pair("a", 9, struct.pack("<IQ", 4, 1 << 20))), "cut short"),
+        (gguf(pair("a", 9, struct.pack("<IQ", 4, 1 << 20))), "truncated"),
         (gguf(struct.pack("<Q", 1 << 40)), "damaged"),
     ],
 )
@@ -148,15 +148,17 @@ def settings_line(file: Path) -> bytes:
 def test_the_child_reports_where_it_serves_and_leaves_when_its_pipe_ends(file: Path) -> None:
     asked: list[ChildSettings] = []
 
-    def loaded(settings: ChildSettings) -> Served:
+    def loaded(settings: ChildSettings) -> RunningServer:
         asked.append(settings)
-        return Served("http://127.0.0.1:1", 64, 4, object())
+        return RunningServer("http://127.0.0.1:1", 64, 4, object())
 
     child = Child()
     with pipe() as (reader, writer):
         writer.write(settings_line(file))
         serving = threading.Thread(
-            target=serve, args=(reader, child.report), kwargs={"load": loaded, "leave": child.leave}
+            target=serve,
+            args=(reader, child.report),
+            kwargs={"load": loaded, "exit_process": child.leave},
         )
         serving.start()
         writer.write(b"more, which means nothing\n")
@@ -170,13 +172,13 @@ def test_the_child_reports_where_it_serves_and_leaves_when_its_pipe_ends(file: P
 
 
 def test_the_child_reports_why_it_cannot_serve(file: Path) -> None:
-    def unable(settings: ChildSettings) -> Served:
+    def unable(settings: ChildSettings) -> RunningServer:
         raise CannotServe(f"Not {settings.file.name}.")
 
     child = Child()
     with pipe() as (reader, writer):
         writer.write(settings_line(file))
-        serve(reader, child.report, load=unable, leave=child.leave)
+        serve(reader, child.report, load=unable, exit_process=child.leave)
         assert json.loads(child.report.content) == {"failed": "Not m.gguf."}
         assert child.left == [1]
         child.ended.clear()
@@ -186,7 +188,7 @@ def test_the_child_reports_why_it_cannot_serve(file: Path) -> None:
 
 def test_the_child_leaves_when_the_gateway_is_gone_before_it_said_anything() -> None:
     child = Child()
-    serve(io.BytesIO(), child.report, load=load, leave=child.leave)
+    serve(io.BytesIO(), child.report, load=load, exit_process=child.leave)
     assert child.left == [0]
 
 

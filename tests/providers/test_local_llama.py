@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from opensoul.adapters.providers.local.client import CHILD_COMMAND, LocalModels
-from opensoul.adapters.providers.local.process import ModelProcess, ModelSetup, ServedAt
+from opensoul.adapters.providers.local.process import ChildEndpoint, ModelProcess, ModelSetup
 from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.models.calls import ModelFinished, ModelTarget, StopReason, TextDelta
@@ -44,8 +44,8 @@ def smollm(model_file: Path) -> ModelTarget:
 
 
 async def child_of(models: LocalModels) -> ModelProcess:
-    (keeper,) = models._keepers.values()
-    return await keeper.child()
+    (supervisor,) = models._supervisors.values()
+    return await supervisor.child()
 
 
 def processor_time(pid: int) -> int:
@@ -133,7 +133,7 @@ async def test_the_server_is_closed_to_who_has_not_its_key(
     models: LocalModels, smollm: ModelTarget
 ) -> None:
     await models.prepare(smollm)
-    at: ServedAt = (await child_of(models)).served_at
+    at: ChildEndpoint = (await child_of(models)).endpoint
     assert at.address.startswith("http://127.0.0.1:")
     async with aiohttp.ClientSession() as stranger:
         for path in ("/v1/models", "/props", "/slots", "/v1/chat/completions"):
@@ -197,7 +197,7 @@ async def test_a_child_ignores_signals_of_a_terminal_and_of_a_service_manager(
     assert os.getsid(child.pid) != os.getsid(0)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
         os.kill(child.pid, number)
-    health = child.served_at.address + "/health"
+    health = child.endpoint.address + "/health"
     async with aiohttp.ClientSession() as client, client.get(health) as answer:
         assert answer.status == 200
     assert child.alive

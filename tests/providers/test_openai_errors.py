@@ -227,9 +227,9 @@ def test_an_error_without_a_status_is_told_by_its_code(
     fields: dict[str, Any], kind: FailureKind
 ) -> None:
     document = openai("x", **fields)
-    said = read_error(document)
-    assert said is not None
-    assert FailureFactory(call().target).told(said, document).kind is kind
+    error = read_error(document)
+    assert error is not None
+    assert FailureFactory(call().target).reported(error, document).kind is kind
 
 
 @pytest.mark.parametrize(

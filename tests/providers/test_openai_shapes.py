@@ -167,7 +167,7 @@ def test_an_answer_in_no_known_form_is_never_an_empty_success(
 
 def test_an_answer_that_ends_for_a_call_without_any_is_no_empty_success() -> None:
     failure = refusal(event(chunk({"content": ""}, "tool_calls")), DONE)
-    assert "without saying anything" in failure.message
+    assert "without any content" in failure.message
 
 
 def test_what_is_not_known_beside_text_does_no_harm() -> None:

@@ -102,5 +102,5 @@ async def test_an_answer_in_no_known_form_goes_to_the_fallback(
     models = targets(provider)
     answered = await turn(client, Cooldowns(FakeClock()), *models)
     assert answered.model == models[1].ref
-    with pytest.raises(ModelFailed, match="no chat completion; it holds"):
+    with pytest.raises(ModelFailed, match="not a chat completion; it contains"):
         await turn(client, Cooldowns(FakeClock()), models[0])

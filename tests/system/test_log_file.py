@@ -108,7 +108,7 @@ def test_a_full_file_that_cannot_be_renamed_is_written_on_and_said_so_once(
 
     assert messages(path) == ["1", "2", "3"]
     [said] = capsys.readouterr().err.splitlines()
-    assert said.startswith("opensoul: the log file stays, though it is full: ")
+    assert said.startswith("opensoul: cannot rename the full log file, logging continues in it: ")
 
 
 def test_without_a_new_file_the_old_one_is_written_on(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_log_directory_that_vanished_costs_the_line_not_the_caller(
     directory.rmdir()
     logger.info("Bearer abc")
     told = capsys.readouterr().err
-    assert re.match(r"opensoul: a line of the log is lost \(opensoul.test\): FileNotFound", told)
+    assert re.match(r"opensoul: cannot write a log line of opensoul.test: FileNotFound", told)
     assert len(told.splitlines()) == 1
 
 

@@ -83,9 +83,9 @@ def test_links_pipes_and_directories_are_left_alone(
     os.mkdir(f"{workspace}/TOOLS.md")
     for name in ("SOUL.md", "USER.md", "TOOLS.md"):
         for use in (files.find, files.read):
-            with pytest.raises(InvalidRequest, match=f"{name} is not a plain file"):
+            with pytest.raises(InvalidRequest, match=f"{name} is not a regular file"):
                 use(workspace, name)
-        with pytest.raises(InvalidRequest, match="not a plain file"):
+        with pytest.raises(InvalidRequest, match="not a regular file"):
             files.write(workspace, name, "x")
     assert (tmp_path / "outside").read_text() == "outside"
 
@@ -100,9 +100,9 @@ def test_what_the_system_refuses_is_told_in_a_sentence(files: Workspaces, tmp_pa
 
 @pytest.mark.parametrize("workspace", ["", "relative/path"])
 def test_an_agent_without_a_workspace_has_no_files(files: Workspaces, workspace: str) -> None:
-    with pytest.raises(WorkspaceFailed, match="no workspace"):
+    with pytest.raises(WorkspaceFailed, match="not an absolute path"):
         files.read(workspace, NAME)
-    with pytest.raises(WorkspaceFailed, match="no workspace"):
+    with pytest.raises(WorkspaceFailed, match="not an absolute path"):
         files.ensure(workspace)
 
 

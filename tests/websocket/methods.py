@@ -9,7 +9,7 @@ from typing import Any
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
-from opensoul.adapters.transports.control.broadcast.changes import tell_changes
+from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
 from opensoul.adapters.transports.control.broadcast.hub import Hub
 from opensoul.adapters.transports.control.broadcast.presence import Presence
 from opensoul.adapters.transports.control.connection.calls import ANSWERED, Call, Handlers
@@ -121,7 +121,7 @@ class Bench:
             commands,
             self.clock,
         )
-        tell_changes(self.session_service, self.hub, self.clock)
+        broadcast_session_changes(self.session_service, self.hub, self.clock)
         self.handlers: Handlers = {
             **history(self.gateway, self.session_service, self.hub, commands, choices.metadata),
             **sessions(self.gateway, self.session_service, self.hub, self.chat, **times),

@@ -57,8 +57,8 @@ async def test_line_breaks_in_base64_do_not_matter() -> None:
     [
         (Attachment(content="no base64!", file_name="a.png"), "attachment a.png: invalid base64"),
         (Attachment(content=""), "attachment attachment-1: content must be base64"),
-        (Attachment(content=encoded(b"%PDF-"), mime_type="application/pdf"), "is no picture"),
-        (Attachment(content=encoded(b"hello")), r"is no picture \(unknown type\)"),
+        (Attachment(content=encoded(b"%PDF-"), mime_type="application/pdf"), "is not an image"),
+        (Attachment(content=encoded(b"hello")), r"is not an image \(unknown type\)"),
         (Attachment(content=encoded(PNG + bytes(MAX_BYTES))), "exceeds size limit"),
         (Attachment(content="A" * (2 * MAX_BYTES)), "exceeds size limit"),
     ],

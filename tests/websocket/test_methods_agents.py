@@ -164,7 +164,7 @@ async def test_a_gateway_that_does_not_reload_says_that_the_agent_waits(agents: 
     [
         ("Main", '"main" is reserved'),
         ("OPS", 'agent "ops" already exists'),
-        ("!!!", 'no id can be made from the name "!!!"'),
+        ("!!!", 'the name "!!!" has no letter or digit to make an id from'),
     ],
 )
 async def test_a_name_that_cannot_be_had_is_refused(
@@ -390,7 +390,7 @@ async def test_a_link_out_of_the_workspace_is_not_followed(agents: Agents, tmp_p
     link = agents.workspace("main") / "SOUL.md"
     link.symlink_to(outside)
     for method, more in (("agents.files.get", {}), ("agents.files.set", {"content": "x"})):
-        with pytest.raises(InvalidRequest, match="not a plain file"):
+        with pytest.raises(InvalidRequest, match="not a regular file"):
             await agents.ask(method, agentId="main", name="SOUL.md", **more)
     listed = await agents.ask("agents.files.list", agentId="main")
     assert all(file["missing"] for file in listed["files"])

@@ -120,7 +120,7 @@ async def test_a_client_that_is_told_of_enough_sessions_begins_no_run_in_another
     await fill(bench)
     method, params = DOORS[source]
 
-    with pytest.raises(InvalidRequest, match="told of 2 sessions already"):
+    with pytest.raises(InvalidRequest, match="subscribed to 2 sessions"):
         await bench.ask(method, **params)
 
     assert bench.log.records == {}
@@ -151,7 +151,7 @@ async def test_a_client_that_is_told_of_all_sessions_may_begin_runs_in_any(
     assert (await bench.ask(method, **params))["runId"] == "K"
     assert len(bench.operator.sessions) == 2
     if agent_id is not None:
-        with pytest.raises(InvalidRequest, match="told of 2 sessions already"):
+        with pytest.raises(InvalidRequest, match="subscribed to 2 sessions"):
             await bench.ask(method, **{**params, "sessionKey": "agent:beta:main"})
 
 
@@ -166,7 +166,7 @@ async def test_many_requests_at_once_do_not_get_around_the_limit(bench: Bench) -
 
     assert [isinstance(outcome, InvalidRequest) for outcome in outcomes] == [False] * 2 + [True] * 4
     assert len(bench.operator.sessions) == 2
-    assert not bench.operator.entering
+    assert not bench.operator.reserved_sessions
 
 
 @pytest.mark.usefixtures("few")

@@ -78,7 +78,7 @@ async def room() -> AsyncIterator[Room]:
     reader = connection("reader", READER)
     async with AsyncExitStack() as stack:
         for client in (phone, approver, reader):
-            await stack.enter_async_context(bench.hub.joined(client))
+            await stack.enter_async_context(bench.hub.registered(client))
         yield Room(bench, devices, access, device, phone, approver, reader)
 
 

@@ -120,7 +120,7 @@ async def test_a_message_id_is_the_number_of_the_last_message_that_is_wanted(ben
 
 
 async def test_two_ways_to_say_where_a_page_ends_are_one_too_many(bench: Bench) -> None:
-    with pytest.raises(InvalidRequest, match="Give one of cursor, messageId"):
+    with pytest.raises(InvalidRequest, match="Pass only one of cursor, messageId"):
         await bench.ask("chat.history", sessionKey="main", cursor=5, messageId="4")
 
 
@@ -201,5 +201,5 @@ async def test_who_asks_for_history_is_told_what_happens_and_what_runs(bench: Be
     assert told["sessionInfo"] == info
     gate.opened.set()
     await bench.log.end_of(run.id)
-    await bench.hub.told(run.id)
+    await bench.hub.broadcast_done(run.id)
     assert {event["event"] for event in await events(bench.operator)} == {"agent", "chat"}

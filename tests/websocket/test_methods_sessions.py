@@ -482,7 +482,7 @@ async def test_who_subscribes_is_told_of_every_session_of_an_agent(bench: Bench)
     assert listed["list"]["limitApplied"] == 5
     for key in ("main", "agent:beta:main"):
         sent = await bench.ask("sessions.send", connection("x"), key=key, message="hello")
-        await bench.hub.told(sent["runId"])
+        await bench.hub.broadcast_done(sent["runId"])
 
     async def keys(client: Any) -> set[str]:
         return {event["payload"]["sessionKey"] for event in await events(client)}
@@ -491,7 +491,7 @@ async def test_who_subscribes_is_told_of_every_session_of_an_agent(bench: Bench)
     assert await keys(bench.operator) == {"agent:beta:main"}
     assert await bench.ask("sessions.unsubscribe", other) == {"subscribed": False}
     sent = await bench.ask("sessions.send", connection("x"), key="main", message="hello")
-    await bench.hub.told(sent["runId"])
+    await bench.hub.broadcast_done(sent["runId"])
     assert await events(other) == []
 
 
@@ -499,22 +499,22 @@ async def test_who_subscribes_to_one_session_is_told_of_that_one(bench: Bench) -
     told = await bench.ask("sessions.messages.subscribe", key="talk")
     assert told == {"subscribed": True, "key": "agent:main:talk", "agentId": "main"}
     sent = await bench.ask("sessions.send", connection("x"), key="talk", message="hello")
-    await bench.hub.told(sent["runId"])
+    await bench.hub.broadcast_done(sent["runId"])
     assert await events(bench.operator)
     told = await bench.ask("sessions.messages.unsubscribe", key="agent:main:talk")
     assert told["subscribed"] is False
     sent = await bench.ask("sessions.send", connection("x"), key="talk", message="hello")
-    await bench.hub.told(sent["runId"])
+    await bench.hub.broadcast_done(sent["runId"])
     assert await events(bench.operator) == []
 
 
 async def test_everybody_who_may_know_hears_of_a_changed_session(bench: Bench) -> None:
     reader = connection("reader", READER)
-    async with bench.hub.joined(reader), bench.hub.joined(bench.operator):
+    async with bench.hub.registered(reader), bench.hub.registered(bench.operator):
         await bench.turn("main")
         await bench.ask("sessions.patch", key="main", label="Mine")
         await bench.ask("sessions.messages.subscribe", key="main")
-        await bench.hub.attend(bench.operator, bench.gateway.session_key("main"))
+        await bench.hub.subscribe(bench.operator, bench.gateway.session_key("main"))
         await bench.session_service.inject(
             bench.operator.principal, bench.gateway.session_key("main"), "Oh"
         )

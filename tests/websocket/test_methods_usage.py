@@ -168,13 +168,13 @@ async def test_a_sessions_usage_is_of_the_days_asked_for_and_of_all_its_transcri
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"startDate": "2026-03-02", "endDate": "2026-03-01"}, "is behind endDate"),
-        ({"startDate": "1990-01-01"}, "3660 days at most"),
-        ({"startDate": "2026-02-30"}, "is no day"),
-        ({"mode": "specific"}, "needs a timeZone or an utcOffset"),
-        ({"mode": "specific", "timeZone": "Not/AZone"}, "is not known"),
-        ({"mode": "specific", "timeZone": "../etc/passwd"}, "is not known"),
-        ({"mode": "specific", "utcOffset": "UTC+25"}, "is none"),
+        ({"startDate": "2026-03-02", "endDate": "2026-03-01"}, "is after endDate"),
+        ({"startDate": "1990-01-01"}, "at most 3660 days"),
+        ({"startDate": "2026-02-30"}, "is not a valid date"),
+        ({"mode": "specific"}, "requires a timeZone or an utcOffset"),
+        ({"mode": "specific", "timeZone": "Not/AZone"}, "does not know the timeZone"),
+        ({"mode": "specific", "timeZone": "../etc/passwd"}, "does not know the timeZone"),
+        ({"mode": "specific", "utcOffset": "UTC+25"}, "Invalid utcOffset"),
         ({"agentScope": "all", "agentId": "main"}, "cannot be combined"),
     ],
 )

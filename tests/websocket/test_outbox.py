@@ -79,7 +79,7 @@ async def test_what_must_not_be_lost_makes_a_slow_client_known() -> None:
 async def test_room_is_told_of_once_there_is_some() -> None:
     outbox = Outbox(limit=2_000)
     outbox.event("agent", KILO)
-    waiting = asyncio.create_task(outbox.room())
+    waiting = asyncio.create_task(outbox.drained())
     await asyncio.wait_for(waiting, 5)
 
 

@@ -71,15 +71,15 @@ def test_a_device_is_present_until_its_last_connection_has_left(
     presence: Presence, first: Connection, second: Connection, newest_leaves_first: bool
 ) -> None:
     leaving, staying = (second, first) if newest_leaves_first else (first, second)
-    presence.arrived(first)
-    presence.arrived(second)
+    presence.connected(first)
+    presence.connected(second)
     assert reasons(presence) == ["connect"]
 
-    assert presence.left(leaving)
+    assert presence.disconnected(leaving)
     (entry,) = shown(presence)
     assert entry["reason"] == "connect"
     assert entry.get("instanceId") == staying.client.instance_id
-    assert presence.left(staying)
+    assert presence.disconnected(staying)
     assert reasons(presence) == ["disconnect"]
 
 
@@ -88,8 +88,8 @@ def test_windows_without_a_common_device_or_instance_are_entries_of_their_own(
 ) -> None:
     windows = [window(PHONE), window(TABLET), window(None, "one"), window(None, "two"), window()]
     for one in (*windows, window()):
-        presence.arrived(one)
-    presence.left(windows[0])
+        presence.connected(one)
+    presence.disconnected(windows[0])
 
     assert sorted(reasons(presence)) == ["connect"] * 5 + ["disconnect"]
 
@@ -98,13 +98,13 @@ def test_somebody_who_stays_is_not_forgotten_when_another_window_left_long_ago(
     presence: Presence, clock: FakeClock
 ) -> None:
     first, second = window(PHONE), window(PHONE)
-    presence.arrived(first)
-    presence.arrived(second)
-    presence.left(first)
+    presence.connected(first)
+    presence.connected(second)
+    presence.disconnected(first)
     clock.advance(86_400)
     assert reasons(presence) == ["connect"]
 
-    presence.left(second)
+    presence.disconnected(second)
     assert reasons(presence) == ["disconnect"]
     clock.advance(301)
     assert reasons(presence) == []
@@ -113,10 +113,10 @@ def test_somebody_who_stays_is_not_forgotten_when_another_window_left_long_ago(
 def test_roles_and_scopes_are_those_of_all_connections_of_the_device(presence: Presence) -> None:
     operator = window(PHONE, scopes=(Scope.READ, Scope.WRITE))
     node = window(PHONE, role="node", scopes=())
-    presence.arrived(operator)
-    presence.arrived(node)
+    presence.connected(operator)
+    presence.connected(node)
     (both,) = shown(presence)
-    presence.left(operator)
+    presence.disconnected(operator)
     (one,) = shown(presence)
 
     assert both["roles"] == ["node", "operator"]
@@ -128,10 +128,10 @@ def test_what_a_device_told_of_itself_stays_when_one_of_its_windows_closes(
     presence: Presence,
 ) -> None:
     first, second = window(PHONE), window(PHONE)
-    presence.arrived(first)
-    presence.arrived(second)
-    presence.told(PHONE, {"lastInputSeconds": 7})
-    presence.left(first)
+    presence.connected(first)
+    presence.connected(second)
+    presence.update(PHONE, {"lastInputSeconds": 7})
+    presence.disconnected(first)
 
     (entry,) = shown(presence)
     assert entry["lastInputSeconds"] == 7
@@ -140,7 +140,7 @@ def test_what_a_device_told_of_itself_stays_when_one_of_its_windows_closes(
 def test_every_change_has_a_new_version(presence: Presence) -> None:
     first, second = window(PHONE), window(PHONE)
     versions = [presence.version]
-    for change in (presence.arrived, presence.left):
+    for change in (presence.connected, presence.disconnected):
         for one in (first, second):
             change(one)
             versions.append(presence.version)
@@ -151,6 +151,6 @@ def test_every_change_has_a_new_version(presence: Presence) -> None:
 @pytest.mark.parametrize("mode", ["cli", "probe"])
 def test_programs_that_come_and_go_are_not_shown(presence: Presence, mode: str) -> None:
     program = window(PHONE, mode=mode)
-    assert not presence.arrived(program)
-    assert not presence.left(program)
+    assert not presence.connected(program)
+    assert not presence.disconnected(program)
     assert shown(presence) == []

@@ -1,4 +1,4 @@
-"""Configuration files become domain settings, and stay in step with them while serving."""
+"""Reads configuration files into domain settings, reloads them, and edits them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ __all__ = [
     "render_reference",
 ]
 
-# pydantic takes a third of a second to import, which a command that needs no file should not pay.
+# pydantic takes a third of a second to import; commands that need no file do not load it.
 _LATER = {
     "Applied": "changes",
     "ConfigEditor": "edit.editor",

@@ -1,4 +1,4 @@
-"""What is told about a changed configuration, and how two configurations differ."""
+"""Events of a reload, and the differences between two configurations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from .schema.walk import Shape, below, mark
 class Applied:
     """A new generation of settings is in force.
 
-    `changed`: dotted paths; `restart_needed`: those of them that wait for a restart; `notes`:
-    those that the former generation did not have.
+    `changed`: dotted paths; `restart_needed`: those that need a restart; `notes`: the new ones.
     """
 
     changed: tuple[str, ...]
@@ -32,7 +31,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The files changed, and `gateway.reload.mode` (`off` or `restart`) keeps them out of force."""
+    """The files changed, but `gateway.reload.mode` is `off` or `restart`."""
 
     mode: str
     changed: tuple[str, ...]
@@ -42,7 +41,7 @@ ReloadEvent = Applied | Rejected | Skipped
 
 
 def differences(old: Root, new: Root) -> tuple[KeyPath, ...]:
-    """Where two configurations differ, defaults included. A list is one place, whatever changed."""
+    """The paths at which two configurations differ, defaults included. A list is one path."""
     return differing(old.model_dump(by_alias=True), new.model_dump(by_alias=True))
 
 
@@ -52,7 +51,7 @@ def differing(old: object, new: object) -> tuple[KeyPath, ...]:
 
 
 def needs_restart(path: KeyPath) -> bool:
-    """Whether a change at `path` is in force only after a restart, as the schema says."""
+    """Whether a change at `path` needs a restart."""
     shape = Shape("object", model=Root)
     for key in path:
         found = below(shape, key)
@@ -64,7 +63,7 @@ def needs_restart(path: KeyPath) -> bool:
     return False
 
 
-def told(paths: tuple[KeyPath, ...]) -> tuple[str, ...]:
+def dotted_paths(paths: tuple[KeyPath, ...]) -> tuple[str, ...]:
     """The paths as text, in order."""
     return tuple(sorted(map(dotted, paths)))
 

@@ -1,4 +1,4 @@
-"""From configuration files to the settings, or to everything that is wrong with them."""
+"""Loads configuration files into settings, or reports all their errors."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The files of a configuration as read: includes resolved, nothing judged yet."""
+    """The files of a configuration: includes resolved, not validated."""
 
     tree: Node
     files: Files
@@ -60,26 +60,26 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used."""
+    """A valid configuration."""
 
     settings: Settings
     config: Root = field(repr=False)
-    """The checked configuration, with the schema's defaults."""
+    """The validated configuration, with the schema's defaults."""
     locations: Locations
     document: Document = field(repr=False)
     tree: Node = field(repr=False)
-    """What is written, includes resolved and variables put in; each value knows its origin."""
+    """The values with their origins, includes and variables resolved."""
     env: Mapping[str, str] = field(repr=False)
     """The process's variables and those of the `env` block."""
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file; without one, the defaults hold."""
+        """Whether there is a file; otherwise the defaults apply."""
         return self.document.exists
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files involved: the main one first, also where it does not exist."""
+        """The files involved, the main one first, even if it does not exist."""
         return tuple(self.document.files.signatures)
 
     @property
@@ -89,12 +89,12 @@ class Loaded:
 
     @property
     def sha256(self) -> str:
-        """Digest of the main file in lower-case hexadecimal; of nothing where it is missing."""
+        """The hexadecimal digest of the main file; of no bytes if it is missing."""
         return self.document.files.digests.get(str(self.locations.config_path), EMPTY_SHA256)
 
 
 def load(inputs: Inputs) -> Loaded:
-    """Find, read and check the configuration. Raises ConfigInvalid with everything found."""
+    """Find, read and validate the configuration. Raises ConfigInvalid with all errors."""
     locations = locate(inputs.env, inputs.overrides, inputs.home)
     return build(read(locations, inputs), locations, inputs)
 
@@ -104,14 +104,14 @@ def read(
     inputs: Inputs,
     *,
     must_exist: bool = False,
-    given: Mapping[str, bytes] | None = None,
+    contents: Mapping[str, bytes] | None = None,
 ) -> Document:
     """Read the file and all it includes. Raises ConfigInvalid where that is not possible.
 
-    A missing main file is an empty configuration, unless it was named or `must_exist`. `given`:
-    by file, content to read instead of what the file holds, to see what would become of it.
+    A missing main file is an empty configuration, unless it was named or `must_exist`. `contents`:
+    by file, content to read instead of that of the file.
     """
-    files = Files(given=given or {})
+    files = Files(contents=contents or {})
     main = str(locations.config_path)
     tree = Node({}, main, ())
     exists = True
@@ -130,7 +130,7 @@ def read(
 
 
 def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
-    """Check what was read and make settings of it. Raises ConfigInvalid with everything found."""
+    """Validate, and build settings. Raises ConfigInvalid with all errors."""
     files = replace(document.files, issues=list(document.files.issues))
     problems = Problems(files, str(locations.config_path), document.tree)
     notes: list[str] = []
@@ -149,8 +149,8 @@ def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
 def _settings(building: Building, document: Document) -> Settings:
     if not document.exists:
         building.note(
-            f"There is no configuration file; {building.locations.config_path} would be read. The "
-            "agent `main` is served with defaults, and the chat endpoint is off."
+            f"There is no configuration file at {building.locations.config_path}. The agent `main` "
+            "is served with defaults, and the chat endpoint is off."
         )
     for sentence in building.checked.notes:
         building.note(sentence)

@@ -1,4 +1,4 @@
-"""The reference page of the configuration, written by the schema itself.
+"""The reference page of the configuration, generated from the schema.
 
 `python -m opensoul.adapters.config.reference` prints it.
 """
@@ -14,12 +14,94 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from .reference_text import INTRODUCTION
 from .schema import INERT, Root, StarPath
 from .schema.walk import Entry, entries, mark, shape_of
 
+"""What the reference page says before it comes to the keys."""
+
+INTRODUCTION = """\
+# Configuration
+
+This page is generated from the schema (`python -m opensoul.adapters.config.reference`).
+`config/opensoul.example.json5` shows the same keys as a file.
+
+## Location
+
+The file is JSON5: comments, trailing commas and unquoted keys are allowed. The first of these is
+read:
+
+1. `--config <path>`
+2. `OPENSOUL_CONFIG_PATH`, then `OPENCLAW_CONFIG_PATH`
+3. `opensoul.json` (then `openclaw.json`, `clawdbot.json`, `moltbot.json`, `moldbot.json`) in the
+   state directory, then in `~/.opensoul`, `~/.openclaw`, `~/.clawdbot`, `~/.moltbot`, `~/.moldbot`
+
+The state directory is `OPENSOUL_STATE_DIR`, then `OPENCLAW_STATE_DIR`, then the first of those
+directories that exists, else `~/.opensoul`. A named file must exist. Without any file, there is
+the agent `main`, and the chat endpoint is off.
+
+## Several files, and variables
+
+- `{ $include: "./agents.json5" }` is replaced by that file's content; a list of paths merges
+  several. Keys beside `$include` override the included ones; objects are merged, lists are
+  concatenated. Relative paths start at the including file. Includes may be nested ten deep.
+- `"${NAME}"` in a string is replaced by the environment variable; unset or empty is an error.
+  `"${NAME:-text}"` is replaced by the text in that case. `"$${NAME}"` stands for `${NAME}` itself.
+- Other forms of placeholders, such as `$NAME`, `${env:NAME}`, `%NAME%`, `{{NAME}}`, `$(command)`
+  or `<NAME>`, are an error anywhere in URLs, paths, headers and ids, and as the whole of a key, a
+  token or a password. A `$` in front marks literal text: `"$$NAME"`, `"$%NAME%"`.
+- In free text (`instructions`, `name`, `theme`, and all of `params`) only `${NAME}` and
+  `${NAME:-text}` with a name in capital letters are replaced; everything else is literal.
+- Nothing is replaced in keys that have no effect.
+- `env` defines variables that the process does not have.
+- Paths may begin with `~`; relative ones start at the directory of the main file.
+
+## References to secrets
+
+In place of any secret string (`apiKey`, the value of a header, `token`, `password`) there may be an
+object:
+
+- `{ source: "env", id: "NAME" }` is the environment variable.
+- `{ source: "file", id: "/run/secrets/key" }` is the content of that file, without the final line
+  break.
+- `{ source: "file", provider: "keys", id: "/openai/key" }` is read from the file of
+  `secrets.providers.keys`; the id is a JSON pointer, or `value` with mode `singleValue`.
+
+A file must be UTF-8 text of at most 1 MiB, and not world-writable. It is watched like the
+configuration. `source: "exec"` is not supported: no program is run to get a secret.
+
+## Unknown keys
+
+Files of compatible programs have many keys without an effect here, and new releases add more:
+
+- A key of the list at the end of this page, or an unknown key, is named in a note at the start and
+  by `opensoul doctor`. It does not stop the Gateway.
+- An unknown key that is spelled similarly to one with an effect in the same object, such as `prot`
+  and `port`, is an error.
+- In `gateway.auth`, `gateway.tls`, `gateway.shutdown`, `gateway.runs` and `match` of
+  `session.sendPolicy`, every unknown key is an error: no other program has more keys there, or
+  ignoring one could weaken security.
+
+## Precedence
+
+| | order |
+|---|---|
+| port | `--port`, `OPENSOUL_GATEWAY_PORT`, `OPENCLAW_GATEWAY_PORT`, `gateway.port`, 18789 |
+| token | `--token`, `gateway.auth.token`, `OPENSOUL_GATEWAY_TOKEN` (`OPENCLAW_...`), generated |
+| password | `--password`, `gateway.auth.password`, then the same two with `_PASSWORD` |
+| bind, mode | `--bind`, `--auth`, then the file |
+| proxy | `models.providers.*.proxy`, `NO_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, `ALL_PROXY` |
+
+## Reloads
+
+A changed file, or included file, is validated and applied as a whole while the Gateway serves;
+requests in progress keep the settings that they started with. An invalid file is reported, and the
+last valid one stays in force. Keys marked *Restart* take effect after a restart. `gateway.reload`
+changes this.
+"""
+
+
 _LARGE = 1_000_000
-"""Upper bounds from here on only keep numbers sane and are not worth a word."""
+"""Upper bounds from here on are not mentioned."""
 
 
 def render_reference() -> str:
@@ -36,18 +118,18 @@ def render_reference() -> str:
 
 
 _LEGEND = [
-    "`*` stands for any key, or for a position in a list. *Ours*: an addition to the schema that",
-    "this one is compatible with. *Restart*: in force after the next start. *Machine*: names a",
-    "path, a program or an address of the machine, or keeps strangers out; over the network no",
-    "new value can be written there, but for paths inside the state directory.",
+    "`*` is any key, or a position in a list. *Ours*: an addition to the schema that this one is",
+    "compatible with. *Restart*: takes effect after a restart. *Machine*: names a path, a program",
+    "or an address of the machine, or protects it; clients cannot write new values there over the",
+    "network, except paths inside the state directory.",
 ]
 _HEAD = ["| key | type | default | meaning |", "|---|---|---|---|"]
 _WITHOUT = [
-    "These are known from the family's files, which can so be used as they are. Their values are",
-    "not checked, and variables in them are not replaced. Each that is given is named in a note at",
-    "the start and by `opensoul doctor`. Those of `agents.list` are the same in `agents.entries`.",
-    "Over the network they can be removed but not set, as other programs read the same file; only",
-    "those that are marked *Client* can be set.",
+    "These keys are accepted so that files of compatible programs can be used unchanged. Their",
+    "values are not checked, and variables in them are not replaced. Each one that is set is named",
+    "in a note at the start and by `opensoul doctor`. Those of `agents.list` are the same in",
+    "`agents.entries`. As other programs read the same file, clients can remove them over the",
+    "network, but set only those marked *Client*.",
     "",
 ]
 _ALIKE = ("agents", "entries")
@@ -93,7 +175,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def type_text(field: FieldInfo) -> str:
-    """The type of a field, in words."""
+    """The type of a field as text."""
     return _with_bounds(_type(field.annotation, field.metadata), field.metadata)
 
 

@@ -1,4 +1,4 @@
-"""The settings in force, kept in step with the configuration files while the Gateway serves."""
+"""Reloads the settings when configuration files change."""
 
 from __future__ import annotations
 
@@ -14,21 +14,29 @@ from watchfiles import Change, awatch
 
 from ...domain.settings import AuthMode, Settings
 from .build import is_loopback
-from .changes import Applied, Rejected, ReloadEvent, Skipped, differences, needs_restart, told
+from .changes import (
+    Applied,
+    Rejected,
+    ReloadEvent,
+    Skipped,
+    differences,
+    dotted_paths,
+    needs_restart,
+)
 from .errors import ConfigInvalid, KeyPath, Signature
 from .loading import Loaded, build, load, read
 from .read import Inputs, signature_of
 
 _TOKEN: KeyPath = ("gateway", "auth", "token")
 _LOOK_ANYWAY = 5.0
-"""Seconds after which files are looked at even if the operating system reported nothing."""
+"""Seconds between checks of the files when the operating system reports no change."""
 _SAME_TICK = 0.1
-"""Seconds within which two writes of a file may carry the same time stamp."""
+"""Seconds within which two writes of a file may have the same time stamp."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
-    """Invalid files that may be half written: reported once they have been left alone."""
+    """Invalid files that may be half written: reported once they are stable."""
 
     invalid: ConfigInvalid
     since: float
@@ -37,9 +45,9 @@ class _Doubt:
 class ConfigSource:
     """Holds the current generation. One owner, one event loop; nothing here is thread-safe.
 
-    A valid change is in force from the next `current()` on. An invalid one is told to `on_event`
-    once, after the files have been left alone for `gateway.reload.debounceMs`. `watched`: files
-    besides the configuration that settings are made from, such as the generated token's.
+    A valid change is in force from the next `current()` on. An invalid one is reported to
+    `on_event` once, when the files have been stable for `gateway.reload.debounceMs`. `watched`:
+    other files that settings depend on, such as the generated token's.
     """
 
     def __init__(
@@ -56,7 +64,7 @@ class ConfigSource:
         self._monotonic = monotonic
         self._extra = tuple(os.fspath(file) for file in watched)
         self._loaded = loaded
-        self._told = loaded
+        self._reported = loaded
         self._doubt: _Doubt | None = None
         self._rejected = ""
         self._looked = False
@@ -82,10 +90,10 @@ class ConfigSource:
         return self._loaded
 
     def current(self) -> Settings:
-        """The settings in force now. Looks at the files first, which costs a stat for each.
+        """The settings in force. Checks the files first, with a stat for each.
 
-        Once in a turn of the event loop: whatever is handled in one turn had arrived before it
-        began, so that a change made before a request was sent is in force for it.
+        Once per turn of the event loop is enough: all requests of a turn arrived before it began,
+        so that a change made before a request was sent applies to it.
         """
         if not self._looked:
             self.check()
@@ -96,7 +104,7 @@ class ConfigSource:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            return  # No loop, no turns: look each time.
+            return  # Without an event loop, check each time.
         self._looked = True
         loop.call_soon(self._look_anew)
 
@@ -104,7 +112,7 @@ class ConfigSource:
         self._looked = False
 
     def check(self) -> None:
-        """Load the files again if one of them has changed, and tell what is due to be told."""
+        """Load the files again if one of them has changed, and report what is due."""
         now = self._monotonic()
         signatures = tuple(map(signature_of, self._files))
         if signatures != self._seen or now >= self._look_again:
@@ -115,7 +123,7 @@ class ConfigSource:
             self._on_event(Rejected(invalid.issues))
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Look at the files whenever their directories change, until `stop` is set."""
+        """Check the files whenever their directories change, until `stop` is set."""
         while not stop.is_set():
             plan = self._plan()
             async with aclosing(self._changes(stop)) as changes:
@@ -137,13 +145,13 @@ class ConfigSource:
         )
 
     def _plan(self) -> tuple[tuple[str, ...], int]:
-        """Directories to watch (editors replace files, so files will not do); quiet time in ms."""
+        """Directories to watch, as editors replace files, and the quiet time in ms."""
         parents = {os.path.dirname(file) for file in self._files}
         quiet = max(1, self._loaded.config.gateway.reload.debounce_ms)
         return tuple(sorted(filter(os.path.isdir, parents))), quiet
 
     def _concerns(self, _change: Change, path: str) -> bool:
-        """Whether a change may be one of ours; mounted volumes are swapped by a link `..data`."""
+        """Whether a path may be one of the files; mounted volumes swap a link `..data`."""
         name = os.path.basename(path)
         return name.startswith("..") or any(name == os.path.basename(file) for file in self._files)
 
@@ -176,39 +184,39 @@ class ConfigSource:
         self._adopt(loaded)
 
     def _adopt(self, loaded: Loaded) -> None:
-        paths = differences(self._told.config, loaded.config)
+        paths = differences(self._reported.config, loaded.config)
         mode = self._loaded.config.gateway.reload.mode
         if mode in ("off", "restart"):
             if paths:
-                self._told = loaded
-                self._on_event(Skipped(mode, told(paths)))
+                self._reported = loaded
+                self._on_event(Skipped(mode, dotted_paths(paths)))
             self._refresh_secret()
             return
         old = self._loaded.settings
         if not paths and loaded.settings.auth != old.auth:
             paths = (_TOKEN,)
-        self._told = loaded
+        self._reported = loaded
         self._apply(loaded, paths)
 
     def _apply(self, loaded: Loaded, paths: tuple[KeyPath, ...]) -> None:
-        """Swap the generation in; what was opened at the start stays as it was opened."""
+        """Swap the generation; what was opened at the start keeps its settings."""
         old, new = self._loaded.settings, loaded.settings
         held: tuple[KeyPath, ...] = ()
         if (new.listen, new.store, new.runs) != (old.listen, old.store, old.runs):
             held = tuple(filter(needs_restart, paths))
         auth = new.auth
         if auth.mode is AuthMode.NONE and not all(map(is_loopback, old.listen.hosts)):
-            # The new file binds to loopback, but the open socket does not yet.
+            # The new file binds to loopback, but the open socket is still public.
             auth = old.auth
             held = (*held, ("gateway", "auth", "mode"))
         settings = replace(new, listen=old.listen, store=old.store, runs=old.runs, auth=auth)
         self._loaded = replace(loaded, settings=settings)
         if paths:
             notes = tuple(note for note in new.notes if note not in old.notes)
-            self._on_event(Applied(told(paths), told(held), notes))
+            self._on_event(Applied(dotted_paths(paths), dotted_paths(held), notes))
 
     def _refresh_secret(self) -> None:
-        """A generated token that was changed counts in every mode: it is no part of the files."""
+        """Apply a changed generated token in every mode, as it is not part of the files."""
         held = self._loaded
         try:
             auth = build(held.document, held.locations, self._inputs).settings.auth
@@ -216,7 +224,7 @@ class ConfigSource:
             return
         if auth != held.settings.auth:
             self._loaded = replace(held, settings=replace(held.settings, auth=auth))
-            self._on_event(Applied(told((_TOKEN,))))
+            self._on_event(Applied(dotted_paths((_TOKEN,))))
 
     def _extra_signatures(self) -> dict[str, Signature | None]:
         return {file: signature_of(file) for file in self._extra}
@@ -234,7 +242,7 @@ async def _next(changes: AsyncGenerator[object], stop: asyncio.Event) -> bool:
     try:
         await anext(changes)
     except (StopAsyncIteration, OSError):
-        # No directory can be watched, or the system has no watches left: look now and then.
+        # No directory can be watched, or the system has no watches left: poll.
         await _pause(stop, 1.0)
         return False
     return True

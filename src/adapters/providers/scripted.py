@@ -1,16 +1,16 @@
-"""A model that is none: it answers by a fixed rule, for tests and demonstrations.
+"""A fake model with fixed rules, for tests and demonstrations.
 
-It says what it was told (`[scripted] You said: ...`), or follows a script. A script is written as
-parameters of the model in the configuration, and only there; a request cannot change it:
+It repeats the last user message (`[scripted] You said: ...`) or follows a script. A script
+consists of parameters of the model in the configuration; requests cannot set them:
 
-    reply   text to answer with
-    chunks  a list of texts to answer with, each streamed as one piece
-    delay   seconds between pieces
-    fail    a FailureKind ("rate_limit", "timeout", ...): every call fails so
+    reply   the text of the answer
+    chunks  a list of texts, each streamed as one delta
+    delay   seconds between deltas
+    fail    a FailureKind ("rate_limit", "timeout", ...) with which every call fails
 
-Every answer begins with the label, so that nobody takes it for a language model's. A token is a
-word here: that is what `max_tokens` limits and usage counts. `stop` is honoured; all other model
-parameters are accepted and mean nothing to it.
+Every answer begins with the label, which distinguishes it from a language model's answer. Words
+count as tokens, for `max_tokens` and for usage. `stop` is applied; all other model parameters are
+accepted and ignored.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ _WORD = re.compile(r"\S+\s*|\s+")
 
 
 class Scripted:
-    """The ModelClient of the api `scripted`. It needs no connection and keeps nothing."""
+    """The ModelClient of the API `scripted`. It is stateless."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
-        """Answer by the rule or the script, word by word."""
+        """Implements ModelClient; yields one delta per word, or per chunk of the script."""
         script = _Script.of(request)
         if script.fail is not None:
-            raise ModelFailed(script.fail, f"The scripted model fails as told: {script.fail}.")
+            raise ModelFailed(
+                script.fail, f"The scripted model is configured to fail: {script.fail}."
+            )
         params = {**dict(request.target.params), **request.params}
         pieces, stop = _within(script.pieces, params)
         spent = 0
@@ -48,7 +50,7 @@ class Scripted:
         yield (ModelFinished(stop, Usage(read, spent)),)
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +61,14 @@ class _Script:
 
     @classmethod
     def of(cls, request: ModelRequest) -> _Script:
-        """The script of the request's target. Raises ModelFailed for one that makes no sense."""
+        """The script of the request's target. Raises ModelFailed if a parameter is invalid."""
         params = dict(request.target.params)
         delay = params.get("delay", 0.0)
         if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= 3600:
-            raise _senseless("delay", "a number of seconds from 0 to 3600", delay)
+            raise _invalid("delay", "a number of seconds from 0 to 3600", delay)
         fail = params.get("fail")
         if fail is not None and fail not in list(FailureKind):
-            raise _senseless("fail", "one of " + ", ".join(FailureKind), fail)
+            raise _invalid("fail", "one of " + ", ".join(FailureKind), fail)
         return cls(
             pieces=(LABEL, *_pieces(params, request.messages)),
             delay=float(delay),
@@ -79,18 +81,18 @@ def _pieces(params: Mapping[str, object], messages: tuple[Message, ...]) -> tupl
     if isinstance(chunks, list | tuple) and all(isinstance(chunk, str) for chunk in chunks):
         return tuple(chunk for chunk in chunks if chunk)
     if chunks is not None:
-        raise _senseless("chunks", "a list of texts", chunks)
-    said = (message.text for message in reversed(messages) if message.role is Role.USER)
-    reply = params.get("reply", f"You said: {next(said, '')}")
+        raise _invalid("chunks", "a list of texts", chunks)
+    user_texts = (message.text for message in reversed(messages) if message.role is Role.USER)
+    reply = params.get("reply", f"You said: {next(user_texts, '')}")
     if not isinstance(reply, str):
-        raise _senseless("reply", "a text", reply)
+        raise _invalid("reply", "a text", reply)
     return tuple(_WORD.findall(reply))
 
 
 def _within(
     pieces: tuple[str, ...], params: Mapping[str, object]
 ) -> tuple[tuple[str, ...], StopReason]:
-    """The pieces up to the limit or the stop text, whichever comes first. The label stays."""
+    """The pieces up to the token limit or the stop text, whichever comes first, after the label."""
     label, *rest = pieces
     text = "".join(rest)
     stop = params.get("stop")
@@ -107,7 +109,7 @@ def _within(
 
 
 def _cut(pieces: Iterable[str], end: int) -> Iterator[str]:
-    """The pieces that make up the first `end` characters."""
+    """The pieces of the first `end` characters."""
     for piece in pieces:
         if end <= 0:
             return
@@ -115,7 +117,7 @@ def _cut(pieces: Iterable[str], end: int) -> Iterator[str]:
         end -= len(piece)
 
 
-def _senseless(name: str, allowed: str, value: object) -> ModelFailed:
+def _invalid(name: str, allowed: str, value: object) -> ModelFailed:
     return ModelFailed(
         FailureKind.BAD_RESPONSE,
         f"The scripted model's parameter {name!r} must be {allowed}; it is {value!r}.",

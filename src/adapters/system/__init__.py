@@ -1,1 +1,1 @@
-"""Clock, identifiers, secrets and logs of this machine."""
+"""Clock, identifiers, files and logs of this machine."""

@@ -12,5 +12,5 @@ clock: Clock = time.time
 
 
 def new_id() -> str:
-    """A UUID of version 7 with dashes; those of one process sort in the order they were made."""
+    """A UUID version 7 with dashes. The ids of one process sort in creation order."""
     return str(uuid_utils.uuid7())

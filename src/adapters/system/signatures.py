@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def verify_signature(public_key: bytes, payload: bytes, signature: bytes) -> bool:
-    """Whether the key (its 32 bytes) made, of the payload, the signature."""
-    # Only who is asked by a device pays for the import.
+    """Whether `signature` is the payload's signature by the raw 32-byte public key."""
+    # Imported lazily: most Gateways have no paired devices.
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

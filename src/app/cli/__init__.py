@@ -1,4 +1,4 @@
-"""The command `opensoul`. Light on purpose: what a command needs is imported when it runs."""
+"""The command `opensoul`. For a fast start, commands import what they need when they run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         hide_from_process_list(arguments)
         return streams.exit_code(lambda: _run(arguments))
     except KeyboardInterrupt:
-        # While modules are loaded, or between a command's end and the process's.
+        # During imports, or after the end of the command.
         return 130
 
 
 def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
-        # Asked by scripts, often: not worth loading all commands for.
+        # Scripts call it often, so that it does not load the commands.
         from ..version import version_line
 
         print(version_line())  # noqa: T201 - our own text, and no time to load click

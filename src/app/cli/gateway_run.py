@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 def serve(overrides: Overrides, *, print_example: bool) -> int:
     """Serve until a signal; the exit code.
 
-    `print_example`: the generated token may stand in the command that is printed. Raises
+    `print_example`: the printed command may contain the generated token. Raises
     ConfigInvalid, PluginMissing, PortTaken, TlsUnusable, StateLocked, StoreFailed.
     """
     container = Container(overrides=providers.Object(overrides))
     app = create_app(container)
     settings = container.settings()()
 
-    def tell(port: int) -> None:
+    def announce(port: int) -> None:
         serving = replace(settings, listen=replace(settings.listen, port=port))
         container.lock().announce(base_url(serving))
         message = start_message(
@@ -41,17 +41,17 @@ def serve(overrides: Overrides, *, print_example: bool) -> int:
         try:
             echo(message)
         except OSError as error:
-            # Nobody reads it, or the disk is full: no reason not to serve.
+            # A closed output or a full disk is no reason not to serve.
             reason = error.strerror or str(error)
             logger.warning("the start message is not printed", extra={"reason": reason})
             discard_output()
 
-    host(app, container.lifecycle(), settings.listen, on_ready=tell)
+    host(app, container.lifecycle(), settings.listen, on_ready=announce)
     return 0
 
 
 def _generated_token(settings: Settings, token_file: TokenFile) -> str | None:
-    """The token in force where it is the generated one; None for a secret that somebody chose."""
+    """The token in force if it was generated; None for a configured secret."""
     if settings.auth.secret is None or not token_file.path.exists():
         return None
     token = token_file.read_or_create()

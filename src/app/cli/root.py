@@ -1,4 +1,4 @@
-"""The group of all commands, and what happens around each of them."""
+"""The group of all commands, and their error handling."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import click
 
 from ...adapters.config import NoPlace, is_text
 from ..terminal import cleaned_warnings, echo
+from .common.errors import CommandError, report, report_unexpected, report_usage
 from .common.lazy import LazyGroup
-from .common.refused import CommandError
 from .common.state import Serve, State, common_options
-from .failures import report_unexpected, report_usage, tell
 
 if TYPE_CHECKING:
     from ...adapters.config import Overrides
@@ -31,8 +30,8 @@ Exit codes:
 
 
 def _serve(overrides: Overrides, print_example: bool) -> int:
-    # What is made at the start stays: looking through it for garbage, again and again, would take
-    # a seventh of the time. Serving switches it on again.
+    # Objects of the start are long-lived, and collecting garbage among them would take a seventh of
+    # the time. Serving switches the collector on again.
     gc.disable()
     from .gateway_run import serve
 
@@ -40,8 +39,8 @@ def _serve(overrides: Overrides, print_example: bool) -> int:
 
 
 def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
-    """Run one command and return the exit code. Errors are told on standard error."""
-    # Asked for here, since a command line that cannot be read has no State to ask.
+    """Run one command and return the exit code. Errors are reported on standard error."""
+    # Read here, as an invalid command line has no State.
     as_json = "--json" in arguments
     verbose = "--verbose" in arguments
     try:
@@ -54,12 +53,12 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
         report_usage(error, as_json=as_json)
         return error.exit_code
     except CommandError as error:
-        tell(error, as_json=as_json)
+        report(error, as_json=as_json)
         return _USAGE if error.code == "usage" else 1
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except NoPlace as error:
-        tell(CommandError(str(error.strerror), code="no_place"), as_json=as_json)
+        report(CommandError(str(error.strerror), code="no_place"), as_json=as_json)
         return 1
     except Exception as error:
         report_unexpected(error, as_json=as_json, verbose=verbose)
@@ -68,14 +67,14 @@ def run(arguments: Sequence[str], *, serve: Serve = _serve) -> int:
 
 
 def _check_text(arguments: Sequence[str]) -> None:
-    """Raises CommandError. The argument is not repeated: it may be a secret."""
+    """Raises CommandError, without quoting the argument, as it may be a secret."""
     for number, argument in enumerate(arguments, start=1):
         if not is_text(argument):
             raise CommandError(f"Argument {number} is not UTF-8 text.", code="usage")
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         from ..version import version_line
 
         echo(version_line())
@@ -98,8 +97,7 @@ _COMMANDS = (
     "config",
     "doctor",
 )
-"""What one needs first comes first. Each is a module of this package, with a command of the same
-name in it."""
+"""In the order of the help. Each is a module of `commands` with a command of that name."""
 
 
 @click.group(
@@ -118,8 +116,8 @@ name in it."""
 )
 @common_options
 def opensoul() -> None:
-    """Serve agents over HTTP and WebSocket, and talk to them.
+    """Serve agents over HTTP and WebSocket, and use them.
 
     `opensoul gateway run` starts it, `opensoul agent -m TEXT` asks an agent, `opensoul tui` is a
-    chat, and `opensoul doctor` finds what is wrong.
+    chat, and `opensoul doctor` diagnoses problems.
     """

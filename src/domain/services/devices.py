@@ -48,8 +48,7 @@ from ..access.devices import (
 )
 from ..access.devices import decisions as decisions
 from ..concurrency import shielded
-from ..ports import Clock
-from ..ports.access import DeviceBook as DeviceBook
+from ..ports import Clock, DeviceBook
 
 logger = logging.getLogger(__name__)
 

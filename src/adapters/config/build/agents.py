@@ -1,4 +1,4 @@
-"""`agents.*` becomes the directory of agents, each complete with its models."""
+"""Builds the directory of agents, with their models, from `agents.*`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from ..errors import KeyPath, guess, listing
 from ..read import Building
 from ..schema.agents import AgentSettings, Identity, ModelChoice
 from .aliases import Aliases, NoSuchAlias
-from .directory import build_directory
-from .models import DEFAULT_MODEL, Models, NoSuchModel
+from .models import DEFAULT_MODEL, Models, NoSuchModel, build_directory
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
 
 
 def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
-    """The agents, one `main` where none is listed, and all models that there are."""
+    """The agents, only `main` if none is listed, and the directory of models."""
     models = Models(building, Aliases(building))
     found = _identified(building)
     default_id = _default(building, found)
@@ -34,7 +33,7 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A configured agent, its id in lower case, and where it stands."""
+    """A configured agent, with its id in lower case and its path."""
 
     id: str
     settings: AgentSettings
@@ -42,14 +41,14 @@ class _Entry:
 
 
 def _identified(building: Building) -> list[_Entry]:
-    """The agents with a good id; the others are reported."""
+    """The agents with valid, unique ids; others are reported."""
     kept: dict[str, _Entry] = {}
     for name, place, entry in _written(building):
         agent_id = name.lower()
         if not _ID.fullmatch(agent_id):
             message = (
-                "must begin with a letter or digit and hold only letters, digits, `_` and `-`, "
-                "64 at most"
+                "must begin with a letter or digit and contain only letters, digits, `_` and `-`, "
+                "at most 64"
             )
             building.report(*place, message=message)
         elif agent_id in kept:
@@ -62,7 +61,7 @@ def _identified(building: Building) -> list[_Entry]:
 
 
 def _written(building: Building) -> Iterator[tuple[str, KeyPath, AgentSettings]]:
-    """The agents of `agents.entries`, or else of `agents.list`: the id, its place, the rest."""
+    """The agents of `agents.entries`, or else of `agents.list`: id, path of the id, settings."""
     agents = building.config.agents
     if agents.entries and agents.listed:
         building.note("agents.list has no effect beside agents.entries.")
@@ -77,11 +76,11 @@ def _written(building: Building) -> Iterator[tuple[str, KeyPath, AgentSettings]]
 
 
 def _default(building: Building, found: Sequence[_Entry]) -> str:
-    """The agent that is marked, the system's agent, or the first."""
+    """The marked agent, else `systemAgent`, else the first."""
     marked = [entry.id for entry in found if entry.settings.default]
     if len(marked) > 1:
         building.note(
-            f"Several agents are marked as default ({listing(marked)}); `{marked[0]}` is the one."
+            f"Several agents are marked as default ({listing(marked)}); `{marked[0]}` is used."
         )
     named = building.config.agents.defaults.system_agent.agent_id
     known = [entry.id for entry in found] or [DEFAULT_AGENT_ID]
@@ -132,7 +131,7 @@ def _workspace(building: Building, entry: _Entry, *, is_default: bool) -> str:
 def _models(
     models: Models, own: ModelChoice | None, general: ModelChoice, where: KeyPath
 ) -> tuple[ModelTarget, ...]:
-    """Primary and fallbacks, each once. Own fallbacks, even none, replace the general ones."""
+    """Primary and fallbacks, without duplicates. Own fallbacks, even none, replace the defaults."""
     own_path = (*where, "model")
     names: list[tuple[str, KeyPath]] = []
     if own is not None and own.primary is not None:
@@ -170,7 +169,7 @@ def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> N
 
 
 def _check_avatar(building: Building, entry: AgentSettings, where: KeyPath) -> None:
-    """As the reference: a URL, or a file that lies inside the workspace."""
+    """It must be a URL, or a file inside the workspace."""
     avatar = (entry.identity.model_extra or {}).get("avatar")
     if not isinstance(avatar, str) or re.match(r"(data|https?):", avatar):
         return

@@ -1,4 +1,4 @@
-"""Short names for models: which one stands for what, and what is said about listed models."""
+"""Aliases and parameters of models, from `agents.defaults.models`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _WELL_KNOWN = {
     "openai/gpt-5-mini": "gpt-mini",
     "openai/gpt-5.2": "gpt",
 }
-"""What listed models are called that have no alias of their own."""
+"""The default aliases of listed models."""
 
 
 class NoSuchAlias(Exception):
-    """A name without a slash is nobody's alias, or leads in a circle."""
+    """A name without a slash is not an alias, or is part of a cycle."""
 
 
 @dataclass(slots=True)
 class Aliases:
-    """`agents.defaults.models`. What is wrong in there is reported on making it."""
+    """`agents.defaults.models`; its errors are reported on construction."""
 
     building: Building
     _meaning: dict[str, str] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Aliases:
                 self._params.setdefault(meant, {}).update(model.params)
 
     def resolve(self, name: str) -> str | None:
-        """The `provider/model` behind a name. None where the list of models itself is at fault.
+        """The `provider/model` of a name. None if the list of models itself has errors.
 
         Raises NoSuchAlias.
         """
@@ -63,7 +63,7 @@ class Aliases:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """What each short name, in lower case, stands for in the end."""
+        """The `provider/model` of each alias, in lower case."""
         found: dict[str, str] = {}
         for name in self._meaning:
             reference = self.resolve(name)
@@ -72,14 +72,14 @@ class Aliases:
         return found
 
     def params(self, reference: str) -> Mapping[str, Any]:
-        """The parameters given to a listed model."""
+        """The parameters of a listed model."""
         return self._params.get(reference, {})
 
     def _add(self, alias: str, reference: str) -> None:
         key = alias.strip().lower()
         where = (*_LISTED, reference, "alias")
         if "/" in key:
-            self.building.report(*where, message="an alias has no slash")
+            self.building.report(*where, message="an alias must not contain a slash")
         elif key in self._meaning:
             message = f"`{self._meaning[key]}` has the same alias"
             self.building.report(*where, message=message)
@@ -93,7 +93,7 @@ class Aliases:
             if meant is None:
                 raise NoSuchAlias(self._unknown(way[-1]))
             if meant in way:
-                raise NoSuchAlias(f"the alias leads in a circle: {' -> '.join((*way, meant))}")
+                raise NoSuchAlias(f"the alias is part of a cycle: {' -> '.join((*way, meant))}")
             way.append(meant)
         return way[-1]
 

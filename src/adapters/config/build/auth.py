@@ -1,4 +1,4 @@
-"""Which secret clients have to know, and where it comes from."""
+"""Builds the authentication settings: mode, secret and lockout."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .gateway import is_loopback
 
 _Kind = Literal["token", "password"]
 _NOBODY_KNOWS = Secret("")
-"""Stands in while something is wrong; settings with it never come into force."""
+"""A placeholder in settings with errors, which are never used."""
 
 
 def build_auth(building: Building, listen: ListenSettings) -> AuthSettings:
     """Mode, secret and lockout. Secrets: command line, configuration, environment, generated.
 
-    Call it last: a token is generated only for a configuration that nothing is wrong with.
+    Call it last: a token is generated only for a configuration without errors.
     """
     limit = building.config.gateway.auth.rate_limit
     lockout = LockoutSettings(
@@ -33,7 +33,7 @@ def build_auth(building: Building, listen: ListenSettings) -> AuthSettings:
     )
     mode = _mode(building)
     if mode is AuthMode.NONE:
-        _refuse_an_open_door(building, listen)
+        _check_open_access(building, listen)
         return AuthSettings(mode, None, lockout)
     known = _secret(building, "password" if mode is AuthMode.PASSWORD else "token")
     if known is None:
@@ -53,14 +53,14 @@ def _mode(building: Building) -> AuthMode:
         building.problems.option("--auth", message)
     if written is not None:
         return AuthMode(written)
-    # A token given with the command is meant to be used, whatever else is lying about.
+    # A token on the command line wins over a password in the file or the environment.
     if overrides.token is not None and overrides.password is None:
         return AuthMode.TOKEN
     return AuthMode.TOKEN if _secret(building, "password") is None else AuthMode.PASSWORD
 
 
 def _secret(building: Building, kind: _Kind) -> Secret | None:
-    """The secret of that kind from the first place that gives one; None where none does."""
+    """The secret of that kind from the first source that has one; None if none has."""
     auth, overrides = building.config.gateway.auth, building.inputs.overrides
     option = overrides.token if kind == "token" else overrides.password
     if option is not None:
@@ -85,7 +85,7 @@ def _usable(text: str, report: Callable[[str], None]) -> Secret:
 
 def _missing_password(building: Building) -> Secret:
     if not building.broken("gateway", "auth", "password"):
-        message = "is needed in mode `password`; or set OPENSOUL_GATEWAY_PASSWORD"
+        message = "is required in mode `password`; set it or OPENSOUL_GATEWAY_PASSWORD"
         building.report("gateway", "auth", "password", message=message)
     return _NOBODY_KNOWS
 
@@ -98,17 +98,17 @@ def _generated(building: Building) -> Secret:
         return Secret(building.inputs.generated_token(state_dir))
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        message = f"none is given, and one cannot be made and kept in {state_dir}: {reason}"
+        message = f"is not set, and none can be generated in {state_dir}: {reason}"
         building.report("gateway", "auth", "token", message=message)
         return _NOBODY_KNOWS
 
 
-def _refuse_an_open_door(building: Building, listen: ListenSettings) -> None:
+def _check_open_access(building: Building, listen: ListenSettings) -> None:
     if all(map(is_loopback, listen.hosts)):
         return
     message = (
-        f"mode `none` is for loopback only, but the Gateway would listen on "
-        f"{listing(listen.hosts)}; give a token or a password, or bind to loopback"
+        f"mode `none` is allowed on loopback only, but the Gateway would listen on "
+        f"{listing(listen.hosts)}; set a token or a password, or bind to loopback"
     )
     if building.inputs.overrides.auth_mode is not None:
         building.problems.option("--auth", message)

@@ -1,4 +1,4 @@
-"""The providers that are there without being written, as one table of data."""
+"""The built-in providers, and the APIs that are not supported, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """`variables`: the first of them that is set holds the key; none: no key is needed."""
+    """`variables`: the first one that is set is the key; if empty, no key is needed."""
 
     base_url: str
     variables: tuple[str, ...]
@@ -35,7 +35,7 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
         "zai": BuiltIn("https://api.z.ai/api/paas/v4", ("ZAI_API_KEY", "Z_AI_API_KEY")),
     }
 )
-"""All of them answer `/chat/completions`."""
+"""All of them serve `/chat/completions`."""
 
 UNSERVED_APIS: Mapping[str, str] = MappingProxyType(
     {
@@ -53,4 +53,4 @@ UNSERVED_APIS: Mapping[str, str] = MappingProxyType(
         "openai-responses": "use `openai-completions`, which the same providers mostly answer",
     }
 )
-"""APIs of the family that no model client exists for, and what to do instead."""
+"""APIs without a model client, and what to do instead."""

@@ -1,4 +1,4 @@
-"""`gateway.*` becomes listen, authentication, endpoint and proxy settings."""
+"""Builds the listen, endpoint and proxy settings from `gateway.*`."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from ..schema.gateway import Bind
 _NETWORKS = IPv4Network | IPv6Network
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _LOOPBACK = ("127.0.0.1", "::1")
-_EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - asked for by `bind: "lan"` and refused without a secret
+_EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - for `bind: "lan"` and refused without a secret
 _MAX_PORT = 65_535
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 _ORIGIN = re.compile(
-    r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*+://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?"
+    "(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*+://(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?"
 )
 
 
 def build_listen(building: Building) -> ListenSettings:
-    """Addresses, port and TLS; what is wrong with them is reported."""
+    """Addresses, port and TLS; errors are reported."""
     http2 = building.config.gateway.http2
     return ListenSettings(_hosts(building), _port(building), _tls(building), http2)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """Whether only this machine can reach that address."""
     return ipaddress.ip_address(host).is_loopback
 
 
@@ -58,12 +58,12 @@ def build_runs(building: Building) -> RunLogSettings:
 
 
 def build_control(building: Building) -> ControlSettings:
-    """Origins and host names to let in; what is none is reported."""
+    """Allowed origins and host names; invalid ones are reported."""
     gateway = building.config.gateway
     origins, hosts = gateway.control_ui.allowed_origins, gateway.allowed_hosts
     for i, text in enumerate(origins):
         if not _ORIGIN.fullmatch(text):
-            message = "must be an origin: scheme://host or scheme://host:port, and nothing behind"
+            message = "must be an origin: scheme://host or scheme://host:port, without a path"
             building.report("gateway", "controlUi", "allowedOrigins", i, message=message)
     for i, text in enumerate(hosts):
         if not _HOST.fullmatch(text):
@@ -76,7 +76,7 @@ def build_control(building: Building) -> ControlSettings:
 
 
 def build_proxies(building: Building) -> tuple[_NETWORKS, ...]:
-    """The trusted proxies as networks; what is none, or trusts everybody, is reported."""
+    """The trusted proxies as networks; invalid and universal ones are reported."""
     networks: list[_NETWORKS] = []
     for i, text in enumerate(building.config.gateway.trusted_proxies):
         try:
@@ -87,7 +87,7 @@ def build_proxies(building: Building) -> tuple[_NETWORKS, ...]:
             message = "must be an IP address, or a network such as 10.0.0.0/8 (no host bits set)"
             building.report("gateway", "trustedProxies", i, message=message)
         elif network.prefixlen == 0:
-            message = "would trust everybody; name the addresses or networks of your proxies"
+            message = "would trust every address; name the addresses or networks of your proxies"
             building.report("gateway", "trustedProxies", i, message=message)
         else:
             networks.append(network)
@@ -107,12 +107,12 @@ def _network(text: str) -> _NETWORKS:
 def _hosts(building: Building) -> tuple[str, ...]:
     gateway = building.config.gateway
     bind: str = gateway.bind
-    asked = building.inputs.overrides.bind
-    if asked is not None:
-        if asked not in get_args(Bind):
+    option = building.inputs.overrides.bind
+    if option is not None:
+        if option not in get_args(Bind):
             building.problems.option("--bind", f"must be one of {listing(get_args(Bind))}")
             return _LOOPBACK
-        bind = asked
+        bind = option
     if gateway.custom_bind_host is not None and bind != "custom":
         building.note("gateway.customBindHost has no effect unless gateway.bind is `custom`.")
     match bind:
@@ -121,7 +121,7 @@ def _hosts(building: Building) -> tuple[str, ...]:
         case "custom":
             return _custom_host(building)
         case "tailnet":
-            return _tailnet_host(building, asked is not None)
+            return _tailnet_host(building, option is not None)
         case _:
             return _LOOPBACK
 
@@ -131,7 +131,7 @@ def _custom_host(building: Building) -> tuple[str, ...]:
     host = building.config.gateway.custom_bind_host
     if host is None:
         if not building.broken(*where):
-            building.report(*where, message="is needed for bind `custom`: an IP address")
+            building.report(*where, message="is required for bind `custom`: an IP address")
         return _LOOPBACK
     try:
         return (str(ipaddress.ip_address(host.strip())),)
@@ -153,11 +153,11 @@ def _tailnet_host(building: Building, by_option: bool) -> tuple[str, ...]:
 
 
 def _port(building: Building) -> int:
-    asked = building.inputs.overrides.port
-    if asked is not None:
-        if not 0 <= asked <= _MAX_PORT:
+    option = building.inputs.overrides.port
+    if option is not None:
+        if not 0 <= option <= _MAX_PORT:
             building.problems.option("--port", f"must be 0 (any free port) to {_MAX_PORT}")
-        return asked
+        return option
     for name in ("OPENSOUL_GATEWAY_PORT", "OPENCLAW_GATEWAY_PORT"):
         text = first_set(building.env, name)
         if text is None:
@@ -179,7 +179,7 @@ def _tls(building: Building) -> TlsSettings | None:
         if building.broken("gateway", "tls", name):
             continue
         if text is None and name != "caPath":
-            message = "is needed where TLS is enabled; certificates are not made here"
+            message = "is required if TLS is enabled; certificates are not generated"
             building.report("gateway", "tls", name, message=message)
         elif text is not None and not os.path.isfile(building.path(text)):
             message = f"there is no file {building.path(text)}"

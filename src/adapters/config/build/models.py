@@ -1,13 +1,22 @@
-"""`models.*` and `agents.defaults.models`: the model behind a name, complete with its provider."""
+"""`models.*` and `agents.defaults.models`: the models, each complete with its provider."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ....domain.models import Compat, ModelTarget, Price, Provider, Secret, proxy_from_environment
+from ....domain.agents import Agent
+from ....domain.models import (
+    Compat,
+    ModelDirectory,
+    ModelTarget,
+    Price,
+    Provider,
+    Secret,
+    proxy_from_environment,
+)
 from ..errors import KeyPath, first_set, guess, listing
 from ..read import Building, nearest
 from ..schema.providers import (
@@ -18,7 +27,7 @@ from ..schema.providers import (
     ModelEntry,
     ProviderEntry,
 )
-from .aliases import Aliases
+from .aliases import Aliases, NoSuchAlias
 from .built_in import BUILT_IN, UNSERVED_APIS
 
 DEFAULT_MODEL = "openai/gpt-5.2"
@@ -29,12 +38,12 @@ _OTHER_ENDPOINTS = ("/responses", "/completions", "/messages", "/embeddings")
 
 
 class NoSuchModel(Exception):
-    """A name leads to no model that can be used; the message says why, and what there is."""
+    """There is no usable model of that name; the message says why, and lists the known ones."""
 
 
 @dataclass(slots=True)
 class Models:
-    """Finds models. What is wrong with the providers themselves is reported on making it."""
+    """Finds models. Errors of the providers themselves are reported on construction."""
 
     building: Building
     aliases: Aliases
@@ -52,7 +61,7 @@ class Models:
     def target(self, name: str) -> ModelTarget | None:
         """The model that a reference or an alias names.
 
-        None where what is wrong has been reported already. Raises NoSuchModel.
+        None if the error has been reported already. Raises NoSuchModel.
         """
         reference = self.aliases.resolve(name)
         if reference is None:
@@ -74,7 +83,7 @@ class Models:
         return self._target(provider_id, entry, api, reference)
 
     def listed(self) -> Iterator[ModelTarget]:
-        """The models that the providers list, as far as they can be called."""
+        """The callable models that the providers list."""
         for provider_id, provider in self.providers.items():
             if self.building.broken(*_PROVIDERS, provider_id):
                 continue
@@ -84,7 +93,7 @@ class Models:
                     yield self._target(provider_id, entry, api, f"{provider_id}/{entry.id}")
 
     def note_the_rest(self) -> None:
-        """Notes on providers that cannot be called, now that all agents have found their models."""
+        """Note providers that cannot be called; to be run after all agents have their models."""
         for provider_id, entry in self.building.config.models.providers.items():
             apis = {entry.api, *(model.api or entry.api for model in entry.models)}
             for api in sorted(apis - set(SERVED_APIS)):
@@ -102,16 +111,16 @@ class Models:
     def _check(self, provider_id: str, entry: ProviderEntry) -> None:
         where = (*_PROVIDERS, provider_id)
         if "/" in provider_id:
-            message = "the id of a provider has no slash: it ends where the first one stands"
+            message = "the id of a provider must not contain a slash"
             self.building.report(*where, message=message)
             return
         self._check_api(entry.api, (*where, "api"))
         named = entry.base_url is not None or self.building.broken(*where, "baseUrl")
         if not named and provider_id not in BUILT_IN and entry.api not in APIS_WITHOUT_URL:
-            message = f"is needed for the api `{entry.api}`: where the provider is"
+            message = f"is required for the api `{entry.api}`: the URL of the provider"
             self.building.report(*where, "baseUrl", message=message)
         if entry.api == "openai-completions" and (wrong := _other_endpoint(entry.base_url)):
-            message = f"must end before `{wrong}`: the Gateway adds `{CALLED}`, all that it calls"
+            message = f"must end before `{wrong}`; the Gateway appends `{CALLED}`"
             self.building.report(*where, "baseUrl", message=message)
         seen: set[str] = set()
         for i, model in enumerate(entry.models):
@@ -169,7 +178,7 @@ class Models:
         )
 
     def _check_api(self, api: str, where: KeyPath) -> None:
-        """Another program's api is noted; a misspelt one of ours is an error."""
+        """Report a misspelt api; unsupported ones are noted later."""
         near = None if api in (*SERVED_APIS, *UNSERVED_APIS) else nearest(api, [*SERVED_APIS])
         if near is not None:
             self.building.report(*where, message=f"there is no api `{api}`; did you mean `{near}`?")
@@ -186,13 +195,13 @@ class Models:
 
 
 def _other_endpoint(base_url: str | None) -> str:
-    """The end of a base URL that is the path of another endpoint of the API; empty for none."""
+    """The path of another endpoint at the end of a base URL; empty if there is none."""
     path = urlsplit(base_url or "").path
     return next((end for end in _OTHER_ENDPOINTS if path.endswith(end)), "")
 
 
 def _unserved(api: str) -> str:
-    """What is said about an api that no model client exists for."""
+    """The advice for an api without a model client."""
     other = f"use one of these: {listing(SERVED_APIS)}"
     return f"which is not available here; {UNSERVED_APIS.get(api, other)}"
 
@@ -203,7 +212,7 @@ def _price(cost: Cost) -> Price:
 
 def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEntry:
     if not model_id:
-        raise NoSuchModel("names no model behind the slash")
+        raise NoSuchModel("has no model after the slash")
     if not provider.models:
         return ModelEntry(id=model_id)
     known = {entry.id: entry for entry in provider.models}
@@ -213,3 +222,27 @@ def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEnt
             f"Its models: {listing(known)}"
         )
     return known[model_id]
+
+
+def build_directory(models: Models, agents: Iterable[Agent]) -> ModelDirectory:
+    """The listed models of every provider, those of `agents.defaults.models`, and the agents' own.
+
+    If `agents.defaults.models` is not empty, sessions can choose only these and the agents' own.
+    """
+    named = models.building.config.agents.defaults.models
+    chosen = [target for name in named for target in _found(models, name)]
+    own = [target for agent in agents for target in agent.models]
+    return ModelDirectory(
+        (*models.listed(), *chosen, *own),
+        aliases=models.aliases.names,
+        selectable=[target.ref for target in (*chosen, *own)] if named else (),
+    )
+
+
+def _found(models: Models, name: str) -> Iterable[ModelTarget]:
+    """The model, if there is one: an unused name in the list may be unknown."""
+    try:
+        target = models.target(name)
+    except (NoSuchAlias, NoSuchModel):
+        return ()
+    return () if target is None else (target,)

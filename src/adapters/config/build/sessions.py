@@ -1,4 +1,4 @@
-"""`session.*`, `logging.*` and the lanes become settings."""
+"""Builds the settings of sessions, lanes, the store and the log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEMORY_STORE = ":memory:"
 
 
 def build_sessions(building: Building) -> SessionSettings:
-    """The reset rules: a kind's own keys over the general ones over the older `idleMinutes`."""
+    """Keys of a kind take precedence over the general ones, these over the older `idleMinutes`."""
     session = building.config.session
     general = session.reset or Reset()
     if session.reset is None and session.idle_minutes is not None:
@@ -81,8 +81,8 @@ def build_store(building: Building) -> StoreSettings:
     path = str(building.locations.store_path)
     if store not in (None, MEMORY_STORE):
         building.note(
-            f"session.store names a place that is not used: sessions are kept in {path}; "
-            f'only "{MEMORY_STORE}" has an effect.'
+            f"session.store has no effect: sessions are kept in {path}; only "
+            f'"{MEMORY_STORE}" has one.'
         )
     return StoreSettings(memory=store == MEMORY_STORE, path=path)
 

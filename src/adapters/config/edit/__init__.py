@@ -1,4 +1,4 @@
-"""The configuration file as something to show and to edit, with its secrets hidden."""
+"""Shows and edits the configuration file, with its secrets hidden."""
 
 from .editor import ConfigEditor
 from .redaction import redacted

@@ -1,4 +1,4 @@
-"""Comments without secrets, and back again."""
+"""Hides secrets in comments, and restores them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..read import Span, value_at
 from .redaction import redacted_value
 
 _WORTH_SEEKING = 6
-"""Shorter secrets are not looked for in comments, where they would be found in other words."""
+"""Shorter secrets are not searched for in comments, as other words would contain them."""
 _MAX_SEEKING = 20_000_000
-"""Characters of comments times secrets. Beyond that comments are hidden as a whole."""
+"""Characters of comments times secrets; beyond it, comments are hidden as a whole."""
 
 Hide = Callable[[str], str]
 
@@ -20,7 +20,7 @@ Hide = Callable[[str], str]
 def _strings(value: object, hidden: object) -> Iterator[tuple[str, object]]:
     match value:
         case {"source": "env" | "file" | "exec"}:
-            return  # It says where a secret is, and holds none.
+            return  # A reference contains no secret.
         case dict():
             for key, item in value.items():
                 yield from _strings(item, value_at(hidden, (key,)))
@@ -32,14 +32,14 @@ def _strings(value: object, hidden: object) -> Iterator[tuple[str, object]]:
 
 
 def _secrets(value: object) -> list[str]:
-    """The secrets that are looked for in comments, the longest first."""
+    """The secrets to search for in comments, the longest first."""
     found = {old for old, new in _strings(value, redacted_value(value)) if new == REDACTED}
     worthy = [one for one in found if len(one) >= _WORTH_SEEKING and not one.startswith("${")]
     return sorted(worthy, key=len, reverse=True)
 
 
 class _CommentHider:
-    """Comments without secrets and without what looks like one."""
+    """Masks known secrets in a comment, and what looks like one."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._secrets = secrets
@@ -52,20 +52,20 @@ class _CommentHider:
 
 
 def hider(found: Sequence[Span], value: object) -> Hide:
-    """What hides the secrets in the comments of a text whose value is `value`."""
+    """A function that hides the secrets in comments of a text whose value is `value`."""
     secrets = _secrets(value)
     size = sum(len(span.text) for span in found if span.path is None)
     return without_words if size * len(secrets) > _MAX_SEEKING else _CommentHider(secrets)
 
 
 def without_words(comment: str) -> str:
-    """A comment that says nothing."""
+    """A comment with only a placeholder."""
     start, _, end = _parts(comment)
     return f"{start} {REDACTED} {end}".rstrip(" ")
 
 
 def _parts(comment: str) -> tuple[str, str, str]:
-    """How a comment begins, what it says, and how it ends."""
+    """The opening, the text and the closing of a comment."""
     block = comment.startswith("/*")
     return comment[:2], comment[2:-2] if block else comment[2:], comment[-2:] if block else ""
 
@@ -73,9 +73,9 @@ def _parts(comment: str) -> tuple[str, str, str]:
 def comments_restored(
     news: Sequence[Span], sources: Sequence[Span], held: object
 ) -> Mapping[int, str]:
-    """By its place in the new text, what a comment with placeholders was.
+    """The original of each comment with placeholders, by its position in the new text.
 
-    Of several that look alike each is the one of its rank, if there are as many as there were.
+    Comments that look alike are matched by their order, if their number is unchanged.
     """
     remarks = [span.text for span in sources if span.path is None]
     found: dict[int, str] = {}

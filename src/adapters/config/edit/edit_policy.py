@@ -1,6 +1,5 @@
-"""What an edit of the configuration by a client must not do: have this machine's files, variables
-or keys shown, or sent elsewhere, or name files and programs. Whoever may edit the file itself may
-do all of that."""
+"""Restrictions on edits by clients, which must not reveal files, variables or keys of this machine,
+send them elsewhere, or name files and programs. Users with access to the file are unrestricted."""
 
 from __future__ import annotations
 
@@ -22,24 +21,24 @@ _PROVIDERS: KeyPath = ("models", "providers")
 _SECRETS = "secrets"
 _READS = ("file", "exec")
 
-_INCLUDE = "a file can only be included by editing the configuration file itself"
-_SHOWN = "is shown to clients, so that it may name a variable only in the file itself"
+_INCLUDE = "a client cannot add an include; edit the configuration file itself"
+_SHOWN = "is visible to clients, so that only the file itself may name a variable here"
 _READ = "a secret can only be read from a file, or by a program, by editing the configuration file"
-_PROVIDED = "says where secrets are read from, and can only be changed in the file itself"
-_ELSEWHERE = "is another server than the key was given for: give apiKey and headers anew"
+_PROVIDED = "defines where secrets are read from, and can only be changed in the file itself"
+_ELSEWHERE = "is another server than the one its credentials belong to; set apiKey and headers anew"
 
 _VARIABLE = (
-    "may set programs' behaviour, so that it can be set only in the file itself: a client may set "
+    "may affect programs, and can only be set in the file itself: a client may set "
     "only variables whose names end with KEY, TOKEN, SECRET or PASSWORD"
 )
 _CREDENTIAL_NAMES = frozenset(("KEY", "APIKEY", "TOKEN", "SECRET", "PASSWORD"))
-"""The last words of the names of variables that hold credentials, and steer no program."""
+"""The last words of names of variables that hold credentials."""
 _MAX_ISSUES = 20
-"""More of them help nobody, and an answer is not to grow with the request."""
+"""A bound on the answer, so that it does not grow with the request."""
 
 
 def check_text(before: Content, after: Content, file: str) -> None:
-    """Raises ConfigRefused for what the main file's text itself may not have."""
+    """Raises ConfigRefused for restricted content in the main file's text."""
     old, new = _value(before), after.value()
     known = set(_references(old, redacted_value(old), ()))
     added = set(_references(new, redacted_value(new), ())) - known
@@ -57,8 +56,8 @@ def check_text(before: Content, after: Content, file: str) -> None:
 
 
 def check_names(before: Content, after: Content, locations: Locations, inputs: Inputs) -> None:
-    """Raises ConfigRefused for paths, programs and addresses that are new. A configuration that
-    cannot be read is left for its reader to refuse."""
+    """Raises ConfigRefused for new paths, programs and addresses. An unreadable configuration is
+    left to validation."""
     trees = [tree_of(content, locations, inputs) for content in (before, after)]
     if trees[1] is not None:
         _refuse(new_names(trees[0], trees[1], locations, inputs))
@@ -85,10 +84,10 @@ def _value(content: Content) -> object:
 
 
 def _references(value: object, shown: object, path: KeyPath) -> Iterator[tuple[KeyPath, str, str]]:
-    """What only the file itself may have: its place, what is written there, and why.
+    """Content that only the file itself may have: path, text and reason.
 
-    Includes, secrets that are read from files, and texts that name variables and are shown; those
-    in a list by the list's place, as elements may move.
+    These are includes, secrets read from files, and visible strings that name variables. Elements
+    of lists have the path with `*`, as they may move.
     """
     match value:
         case dict():
@@ -112,27 +111,27 @@ def _place(path: KeyPath) -> KeyPath:
 
 
 def _moved(before: object, after: object) -> Iterator[KeyPath]:
-    """Where a provider that is reached elsewhere would get the credentials that it had."""
+    """The paths of changed servers or proxies that would get existing credentials."""
     providers = value_at(after, _PROVIDERS)
     for name in providers if isinstance(providers, dict) else ():
         path = (*_PROVIDERS, name)
         old, new = value_at(before, path), value_at(after, path)
         old, new = old if isinstance(old, dict) else {}, new if isinstance(new, dict) else {}
         kept = bool(_credentials(before, name) & _credentials(after, name))
-        # A built-in provider may have a key without one being written.
+        # A built-in provider may have its key from the environment.
         built_in = BUILT_IN.get(name)
         kept = kept or (built_in is not None and bool(built_in.variables) and not new.get("apiKey"))
         usual = "" if built_in is None else built_in.base_url
         was, now = _server(old.get("baseUrl", usual)), _server(new.get("baseUrl", usual))
         if kept and was != now:
             yield (*path, "baseUrl")
-        # A proxy for https only sees where a request goes.
+        # A proxy for https sees only the destination.
         elif kept and now[0] != "https" and old.get("proxy") != new.get("proxy"):
             yield (*path, "proxy")
 
 
 def _credentials(value: object, provider: str) -> set[str]:
-    """What the calls of a provider carry and is hidden: its key, headers and parameters."""
+    """The hidden values in the calls of a provider: key, headers and parameters."""
     models = value_at(value, ("agents", "defaults", "models"))
     names = models if isinstance(models, dict) else {}
     places = [("agents", "defaults", "models", name) for name in names]
@@ -159,7 +158,7 @@ def _hidden_parts(value: object, shown: object) -> Iterator[str]:
 
 
 def _steering_variables(value: object) -> dict[KeyPath, object]:
-    """What the `env` block sets besides credentials: proxies, search paths, libraries to load."""
+    """The variables of the `env` block besides credentials, such as proxies and search paths."""
     found: dict[KeyPath, object] = {}
     for path in (("env",), ("env", "vars")):
         block = value_at(value, path)

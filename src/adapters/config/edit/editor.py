@@ -1,4 +1,4 @@
-"""Edits of the configuration file, one after the other, whoever makes them."""
+"""Serialised edits of the configuration file, by the command line and by clients."""
 
 from __future__ import annotations
 
@@ -16,33 +16,31 @@ from ....domain.errors import InvalidRequest
 from ....domain.ports import Clock
 from ....domain.ports.configuration import (
     ConfigConflict,
-    ConfigIssue,
     ConfigRefused,
     ConfigSnapshot,
     ConfigUnwritable,
     MakePatch,
 )
-from ..errors import REDACTED, Locations, dotted
+from ..errors import REDACTED, Locations
 from ..read import Inputs, Unreadable, parse
 from .edit_policy import check_inert, check_names, check_text
 from .hints import described_schema
 from .patching import patched
-from .placeholders import placeholders, restored_text
+from .placeholders import kept_secrets, restored_text
 from .saving import save
 from .snapshots import Content, content_of, snapshot_of
 
 HASH_REQUIRED = "config base hash required; re-run config.get and retry"
 HASH_STALE = "config changed since last load; re-run config.get and retry"
 MAX_TEXT = 1_000_000
-"""Characters of an edit. Comparing what is larger would take a processor for minutes."""
-_NOTHING_KEPT = "holds the placeholder of a secret, and the file has none there"
+"""Characters of an edit. Comparing a larger one would take minutes of processor time."""
 
 
 class ConfigEditor:
     """The ConfigFile over a real file. `lock_timeout`: seconds to wait for other programs.
 
-    `on_machine`: edits come from a user who may edit the file itself, as with the command line.
-    Otherwise they come from clients, and may not do everything (see `guarding` and `machine`).
+    `on_machine`: edits come from a user with access to the file itself, as with the command line.
+    Edits by clients are restricted (see `edit_policy` and `machine`).
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class ConfigEditor:
         lock_timeout: float = 10.0,
         on_machine: bool = False,
     ) -> None:
-        # A configuration that is only tried out must not leave a token behind.
+        # Validating a configuration must not create a token.
         self._inputs = replace(inputs, generated_token=lambda _: "made-when-the-gateway-starts")
         self._locations = locations
         self._clock = clock
@@ -69,21 +67,21 @@ class ConfigEditor:
 
     def replace(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         """See ConfigFile."""
-        given = _parsed(raw, "raw")
+        value = _parsed(raw, "raw")
         with self._locked():
             before = content_of(self._locations)
             _check_hash(before, base_hash)
-            return self._write(before, self._guarded(before, _with_secrets(raw, given, before)))
+            return self._write(before, self._guarded(before, _with_secrets(raw, value, before)))
 
     def patch(self, raw: str, base_hash: str | None) -> ConfigSnapshot:
         """See ConfigFile."""
-        given = _parsed(raw, "config.patch raw")
-        if not isinstance(given, dict):
+        value = _parsed(raw, "config.patch raw")
+        if not isinstance(value, dict):
             raise InvalidRequest("config.patch raw must be an object", param="raw")
         with self._locked():
             before = content_of(self._locations)
             _check_hash(before, base_hash)
-            text = patched(before, lambda _: given, self._locations, self._inputs)
+            text = patched(before, lambda _: value, self._locations, self._inputs)
             return self._write(before, self._guarded(before, text))
 
     def change(self, patch: Mapping[str, object] | MakePatch) -> ConfigSnapshot:
@@ -98,14 +96,14 @@ class ConfigEditor:
         return described_schema(self._clock())
 
     def _guarded(self, before: Content, text: str) -> str:
-        """The same text. Raises ConfigRefused for what only the file's own user may write there."""
+        """The same text. Raises ConfigRefused for what a client may not write."""
         if not self._on_machine:
             after = Content(_encoded(text), exists=True)
             check_text(before, after, str(self._locations.config_path))
         return text
 
     def _write(self, before: Content, text: str) -> ConfigSnapshot:
-        """Check the whole configuration with the new text, and save it if it is another."""
+        """Validate the whole configuration with the new text, and save it if it differs."""
         after = Content(_encoded(text), exists=True)
         if not self._on_machine:
             check_names(before, after, self._locations, self._inputs)
@@ -120,12 +118,12 @@ class ConfigEditor:
 
     @property
     def _file(self) -> Path:
-        """The file itself, where the path is a link."""
+        """The target, if the path is a link."""
         return Path(os.path.realpath(self._locations.config_path))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One edit at a time, over all threads and programs."""
+        """One edit at a time, across threads and processes."""
         file = self._file
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,7 +136,7 @@ class ConfigEditor:
             with self._turn, lock:
                 yield
         except Timeout:
-            message = f"another program has been editing {file} for too long; try again"
+            message = f"{file} is locked by another program; try again"
             raise ConfigUnwritable(message) from None
         except OSError as error:
             message = f"{file} cannot be written: {error.strerror or error}"
@@ -167,20 +165,16 @@ def _encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        message = "the text holds half of a surrogate pair, which is no character"
+        message = "the text contains a lone surrogate, which is not a character"
         raise InvalidRequest(message, param="raw") from None
 
 
-def _with_secrets(raw: str, given: object, before: Content) -> str:
-    """The text with placeholders replaced by what the file has in their place."""
+def _with_secrets(raw: str, value: object, before: Content) -> str:
+    """The text with placeholders replaced by the values in the file."""
     if REDACTED not in raw:
         return raw
     try:
         held_text, held = before.text or "{}", before.value()
     except Unreadable:
         held_text, held = "{}", {}
-    kept = placeholders(given, held)
-    missing = [path for path, source in kept.items() if source is None]
-    if missing:
-        raise ConfigRefused([ConfigIssue(dotted(path), _NOTHING_KEPT, "raw") for path in missing])
-    return restored_text(raw, kept, held_text)
+    return restored_text(raw, kept_secrets(value, held, "raw"), held_text)

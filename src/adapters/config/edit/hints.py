@@ -1,4 +1,4 @@
-"""The schema with hints for a form: what a field is called, what it means, whether it is secret."""
+"""The schema with hints for a form: labels, help and which fields are secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 
 def described_schema(now: float) -> dict[str, object]:
-    """What a program needs to offer the configuration as a form. `now`: Unix seconds."""
+    """The schema and hints for a form. `now`: Unix seconds."""
     return {
         "schema": json_schema(),
         "uiHints": _hints(),

@@ -1,10 +1,9 @@
-"""What an edit by a client must not name: paths, programs and addresses of this machine.
+"""Refuses edits by clients that name paths, programs or addresses of this machine.
 
-A path that is written to or a program that is run is code execution for whoever may choose it. The
-schema marks the keys (see `fields.Machine`), so that a new one is covered where it is declared.
-What the configuration names already may stay, so that the rest of it can be edited. Keys without a
-schema are run by nobody here, but by other programs that read the same file: a client may write
-only those of the table `INERT` that are marked `remote`.
+Choosing a path that is written to or a program that is run amounts to code execution. The schema
+marks such keys (see `fields.Machine`). Existing values may stay, so that the rest can be edited.
+Other programs that read the same file may act on keys without a schema: a client may write only
+those that the table `INERT` marks as `remote`.
 """
 
 from __future__ import annotations
@@ -53,22 +52,22 @@ _WITHOUT_EFFECT = (
     "might run or open what it names"
 )
 _FOREIGN = frozenset('\\%$:"')
-"""In no path from a client: other systems, shells and programs read more into them."""
+"""Not allowed in paths from clients, as systems, shells and programs interpret them."""
 _LONGEST = 4_096
 
 
 def tree_of(content: Content, locations: Locations, inputs: Inputs) -> Document | None:
     """The configuration with that content of the main file; None where it cannot be read."""
-    given = {} if content.data is None else {str(locations.config_path): content.data}
+    contents = {} if content.data is None else {str(locations.config_path): content.data}
     try:
-        return read(locations, inputs, given=given)
+        return read(locations, inputs, contents=contents)
     except ConfigInvalid:
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A value at a key with a mark. `place`: where, with `*` for the positions of lists."""
+    """A value at a marked key. `place`: its path, with `*` for positions in lists."""
 
     path: KeyPath
     place: StarPath
@@ -81,16 +80,16 @@ class _Named:
 
     @property
     def known_as(self) -> tuple[object, ...]:
-        # A workspace may change its agent, and an agent its place, and neither is a new path.
+        # Moving an agent in the list, or a workspace to another agent, adds no new path.
         return (self.kind if self.kind == "directory" else self.place, self.value)
 
 
 def new_names(
     before: Document | None, after: Document, locations: Locations, inputs: Inputs
 ) -> Iterator[ConfigIssue]:
-    """What `after` names of this machine and `before` does not, where a client may not do that.
+    """The issues of names in `after` that are not in `before` and not allowed for a client.
 
-    Values are compared with their variables put in: a changed variable can change a path, too.
+    Values are compared with variables resolved, as a variable can change a path.
     """
     known = {named.known_as for named in _all(before, locations, inputs)}
     for named in _all(after, locations, inputs):
@@ -104,14 +103,14 @@ def new_names(
 def new_inert_values(
     before: Document | None, after: Document, locations: Locations
 ) -> Iterator[ConfigIssue]:
-    """What `after` has at keys without a schema and `before` does not; removing is no matter."""
+    """The issues of values in `after` at keys without a schema that are not in `before`."""
     root = Shape("object", model=Root)
     old = {} if before is None else before.tree.plain()
     known = {(place, text) for place, text in _inert(old, root, (), ())}
-    told: set[KeyPath] = set()
+    reported: set[KeyPath] = set()
     for place, text in _inert(after.tree.plain(), root, (), ()):
-        if (place, text) not in known and place not in told:
-            told.add(place)
+        if (place, text) not in known and place not in reported:
+            reported.add(place)
             message = f"{_WITHOUT_EFFECT}; {_LOCALLY}"
             yield ConfigIssue(dotted(place), message, str(locations.config_path))
 
@@ -128,7 +127,7 @@ def _allowed(named: _Named, locations: Locations, inputs: Inputs) -> bool:
 
 
 def _inside(text: str, locations: Locations, inputs: Inputs) -> tuple[PurePath, ...]:
-    """The path as it is written and as links lead it; nothing unless both lie in the state
+    """The path as written and with links resolved; empty unless both are inside the state
     directory."""
     foreign = _FOREIGN.intersection(text) or not text.isprintable() or text != text.strip()
     home = text.startswith("~") and not text.startswith("~/")
@@ -142,7 +141,7 @@ def _inside(text: str, locations: Locations, inputs: Inputs) -> tuple[PurePath, 
 
 
 def _all(document: Document | None, locations: Locations, inputs: Inputs) -> Iterator[_Named]:
-    """Every value at a key with a mark, defaults included."""
+    """Every value at a marked key, defaults included."""
     value = {} if document is None else _in_force(document, locations, inputs)
     yield from _marked(value, Shape("object", model=Root), (), (), None)
     for entry in entries(Root):
@@ -153,10 +152,10 @@ def _all(document: Document | None, locations: Locations, inputs: Inputs) -> Ite
 
 
 def _in_force(document: Document, locations: Locations, inputs: Inputs) -> object:
-    """The configuration with its variables; what cannot be found stays as it is written."""
+    """The configuration with variables resolved; unresolved ones stay as written."""
 
     def ignore(*_: object) -> None:
-        """It is reported where the configuration is checked."""
+        """Validation reports it."""
 
     env = effective_environment(document.tree, inputs.env, ignore, ignore)
     files = replace(document.files, signatures=dict(document.files.signatures), issues=[])
@@ -184,7 +183,7 @@ def _marked(
 def _inert(
     value: Any, shape: Shape, place: StarPath, stars: StarPath
 ) -> Iterator[tuple[StarPath, str]]:
-    """What stands at keys without a schema: for each of them its parts, as text."""
+    """The values at keys without a schema, in parts, as text."""
     match value:
         case dict() if shape.kind in ("object", "record"):
             for key, item in value.items():
@@ -206,8 +205,8 @@ def _member(
 
 
 def _parts(value: Any, place: StarPath) -> Iterator[tuple[StarPath, str]]:
-    """Objects by their members and lists of objects by their elements, which may move; the words
-    of a command stay together."""
+    """Objects by member and lists of objects by element, which may move. Other lists are one
+    part, as they may be the words of a command."""
     match value:
         case dict():
             for key, item in value.items():

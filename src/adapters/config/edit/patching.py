@@ -1,18 +1,83 @@
-"""What a merge patch makes of the main file's text."""
+"""Merge patches (RFC 7396), and the text of the main file after one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ....domain.ports.configuration import ConfigIssue, ConfigRefused, MakePatch
-from ..errors import ConfigInvalid, Locations, dotted
+from ..errors import ConfigInvalid, KeyPath, Locations, dotted
 from ..loading import Document, read
-from ..read import Inputs, Unreadable, effective, foreign, merged, parse, same
-from .placeholders import placeholders, restored_value
-from .snapshots import Content, told
+from ..read import INCLUDE, Inputs, Node, Unreadable, canonical, parse, same
+from .placeholders import kept_secrets, restored_value
+from .snapshots import Content, config_issues
+
+
+def merged(target: object, patch: object) -> object:
+    """`target` after `patch`: null removes a key, objects are merged, anything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, item in patch.items():
+        if item is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), item)
+    return result
+
+
+def effective(patch: Mapping[str, object], target: object) -> dict[str, object]:
+    """The part of `patch` that would change `target`."""
+    held = target if isinstance(target, dict) else {}
+    result: dict[str, object] = {}
+    for key, item in patch.items():
+        if isinstance(item, dict) and isinstance(held.get(key), dict):
+            if inner := effective(item, held[key]):
+                result[key] = inner
+        elif key in held if item is None else key not in held or not same(item, held[key]):
+            result[key] = item
+    return result
+
+
+def foreign(
+    patch: Mapping[str, object], tree: Node, own: object, main: str, path: KeyPath = ()
+) -> Iterator[tuple[KeyPath, Node]]:
+    """The paths that `patch` changes in other files than `main`, with their nodes.
+
+    `tree` is the whole with includes resolved, `own` the value of `main` at that path.
+    """
+    nodes = {key: node for key, node in tree.children() if isinstance(key, str)}
+    for key, item in patch.items():
+        here, mine = nodes.get(key), own.get(key) if isinstance(own, dict) else None
+        if key == INCLUDE and isinstance(own, dict):
+            continue
+        if here is None:
+            if not isinstance(own, dict):
+                yield (*path, key), tree
+        elif isinstance(item, dict) and isinstance(here.value, dict):
+            yield from foreign(item, here, mine, main, (*path, key))
+        elif not _keeps_includes(item, here, mine):
+            others = (node for _, node in here.walk() if node.file != main)
+            yield from (((*path, key), node) for node in _first(others))
+
+
+def _keeps_includes(item: object, here: Node, mine: object) -> bool:
+    """Whether a new list keeps every element of the old one that contains an include.
+
+    False if elements come from an include beside the list.
+    """
+    if not (isinstance(item, list) and isinstance(mine, list) and isinstance(here.value, list)):
+        return False
+    including = [old for old in mine if f'"{INCLUDE}":' in canonical(old)]
+    return len(here.value) == len(mine) and all(
+        any(same(old, new) for new in item) for old in including
+    )
+
+
+def _first(nodes: Iterator[Node]) -> list[Node]:
+    return [node for node in (next(nodes, None),) if node is not None]
+
 
 _UNREADABLE = "invalid config; fix before patching"
-_NOTHING_KEPT = "holds the placeholder of a secret, and the configuration has none there"
 
 
 def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inputs) -> str:
@@ -25,7 +90,7 @@ def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inpu
     issues = [
         ConfigIssue(
             dotted(path),
-            f"stands in the included file {node.file}; change it there",
+            f"is in the included file {node.file}; change it there",
             node.file,
             document.files.line(node.file, node.path),
         )
@@ -39,15 +104,15 @@ def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inpu
 def _held(
     text: str | None, locations: Locations, inputs: Inputs
 ) -> tuple[Document, dict[str, object]]:
-    """The files as they are, and what the main one has written."""
+    """The files, and the value of the main one."""
     main = str(locations.config_path)
     if text is None:
         issue = ConfigIssue("", "cannot be read as text", main)
         raise ConfigRefused([issue], why=_UNREADABLE)
     try:
-        document = read(locations, inputs, given={main: text.encode("utf-8")})
+        document = read(locations, inputs, contents={main: text.encode("utf-8")})
     except ConfigInvalid as invalid:
-        raise ConfigRefused(told(invalid.issues), why=_UNREADABLE) from None
+        raise ConfigRefused(config_issues(invalid.issues), why=_UNREADABLE) from None
     held = parse(text)
     if not isinstance(held, dict):
         raise ConfigRefused([ConfigIssue("", "must be an object", main)], why=_UNREADABLE)
@@ -55,19 +120,15 @@ def _held(
 
 
 def _with_secrets(patch: Mapping[str, object], held: object, main: str) -> dict[str, object]:
-    """The patch with what is in force where it has placeholders, so that nothing changes there."""
-    kept = placeholders(dict(patch), held)
-    missing = [path for path, source in kept.items() if source is None]
-    if missing:
-        raise ConfigRefused([ConfigIssue(dotted(path), _NOTHING_KEPT, main) for path in missing])
-    restored = restored_value(dict(patch), kept, held)
+    """The patch with placeholders replaced by the values in force, so that these do not change."""
+    restored = restored_value(dict(patch), kept_secrets(dict(patch), held, main), held)
     return restored if isinstance(restored, dict) else {}
 
 
 def _rewritten(text: str, held: Mapping[str, object], new: object, main: str) -> str:
     if same(held, new) or not isinstance(new, dict):
         return text
-    # The library that keeps comments takes its time to load, and nothing else needs it.
+    # The library that keeps comments is slow to import, and only used here.
     from .rewriting import Unwritable, rewritten
 
     why = "its spelling cannot be kept"

@@ -1,8 +1,8 @@
-"""Showing a configuration without giving its secrets away.
+"""Redacts secrets in a configuration.
 
-There are two views. An administrator sees all but what the schema marks, and what looks like a
-secret by its name or its value. For a reader, guesses are not good enough: below keys without a
-schema every string is hidden, and so is where files are.
+There are two views. For an administrator, keys that the schema marks are hidden, and what looks
+like a secret by its name or value. For a reader, heuristics are not enough: every string outside
+the schema is hidden too, and so are file paths.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..schema import INERT, Root, StarPath
 from ..schema.walk import Shape, below, mark
 
 _PLACES = ("directory", "file", "log", "store")
-"""Marks of keys whose paths are for administrators."""
-_TELLING = 4
-"""A number of that many digits may be a secret, such as a PIN; a smaller one is none."""
+"""Kinds of paths that only administrators see."""
+_SECRET_DIGITS = 4
+"""A number of at least this many digits may be a secret, such as a PIN."""
 _LONGEST_KEY = 64
 _PLAIN_KEY = re.compile(r"[A-Za-z$*][A-Za-z_.*-]*")
 _NAMES, _VALUES = ("name", "key", "header", "field", "id"), ("value", "val", "content", "text")
-"""Members of an object that is a name with its value."""
+"""Members of an object that is a name-value pair."""
 
 
 def redacted(loaded: Loaded, *, reader: bool = False) -> dict[str, Any]:
     """The configuration in force, defaults included, with secrets replaced by REDACTED.
 
-    Strings that name variables are shown as they are written. `reader`: for somebody who is no
+    Strings that name variables are shown as written. `reader`: for a user who is not an
     administrator.
     """
     dump = loaded.config.model_dump(by_alias=True, exclude_none=True)
@@ -43,13 +43,13 @@ def redacted(loaded: Loaded, *, reader: bool = False) -> dict[str, Any]:
 
 
 def redacted_value(value: object, *, reader: bool = False) -> object:
-    """What a configuration file holds, as it is written, with secrets replaced by REDACTED."""
+    """The value of a configuration file, with secrets replaced by REDACTED."""
     return _View(reader).shown(value, _ROOT)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a value stands. `shape`: None where there is no schema."""
+    """The place of a value. `shape`: None outside the schema."""
 
     path: KeyPath
     stars: StarPath
@@ -62,20 +62,20 @@ class _Place:
         stars = (*self.stars, "*" if many else str(key))
         if found is None or stars in INERT:
             return _Place((*self.path, key), stars, None)
-        # The elements of a list have what the list is marked with.
+        # The elements of a list have the marks of the list.
         field = self.field if isinstance(key, int) else found[1]
         return _Place((*self.path, key), stars, found[0], field)
 
     @property
     def is_free(self) -> bool:
-        """Whether anything may stand there."""
+        """Whether any value is valid there."""
         return self.shape is None or self.shape.kind == "anything"
 
     def marked(self, name: str) -> Any:
         return None if self.field is None else mark(self.field, name)
 
     def takes(self, text: str) -> bool:
-        """Whether the schema has texts there, and this one where it has a list of them."""
+        """Whether the schema accepts this string there."""
         scalar = self.is_free or (self.shape is not None and self.shape.kind == "scalar")
         if self.field is None:
             return scalar
@@ -87,7 +87,7 @@ _ROOT = _Place((), (), Shape("object", model=Root))
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """`tree`: where the values come from, if it is known."""
+    """`tree`: the origins of the values, if known."""
 
     reader: bool
     tree: Node = field(default_factory=lambda: Node({}, "", ()))
@@ -123,7 +123,7 @@ class _View:
     def _list(self, items: list[Any], place: _Place) -> list[Any]:
         shown, option = [], False
         for i, item in enumerate(items):
-            # The words of a command: `--token` is followed by one.
+            # In a command, the word after `--token` is a secret.
             shown.append(hidden(item) if option else self.shown(item, place.below(i)))
             option = place.is_free and _is_secret_option(item)
         return shown
@@ -136,7 +136,7 @@ class _View:
         ):
             return REDACTED
         if place.shape is not None and place.field is not None and not place.takes(""):
-            # A text where none belongs may be anything.
+            # A string in the wrong place may be a secret.
             return written if place.takes(text) else REDACTED
         return masked(written)
 
@@ -145,7 +145,7 @@ class _View:
 
 
 def hides_keys(value: Any, place: _Place = _ROOT) -> bool:
-    """Whether there are keys that are hidden from a reader, who then cannot have the text."""
+    """Whether keys are hidden from a reader, so that the text must be hidden too."""
     if isinstance(value, dict):
         return any(_is_odd(key, place) or hides_keys(item, place.below(key))
                    for key, item in value.items())  # fmt: skip
@@ -155,10 +155,7 @@ def hides_keys(value: Any, place: _Place = _ROOT) -> bool:
 
 
 def hidden(value: Any, *, includes: bool = False) -> Any:
-    """Every string in `value` replaced, and every number that is long enough for a secret.
-
-    `includes`: also the paths of included files, which are no secrets.
-    """
+    """`value` with strings and long numbers replaced; paths of includes only with `includes`."""
     match value:
         case dict():
             return {
@@ -171,14 +168,14 @@ def hidden(value: Any, *, includes: bool = False) -> Any:
             return REDACTED
         case bool():
             return value
-        case int() | float() if sum(map(str.isdigit, repr(value))) >= _TELLING:
+        case int() | float() if sum(map(str.isdigit, repr(value))) >= _SECRET_DIGITS:
             return REDACTED
         case _:
             return value
 
 
 def _is_odd(key: Any, place: _Place) -> bool:
-    """Whether a key may be a secret itself: somebody's name or number, or a token."""
+    """Whether a key may be a secret itself, such as a name, a number or a token."""
     if not place.is_free or not isinstance(key, str):
         return False
     return len(key) > _LONGEST_KEY or _PLAIN_KEY.fullmatch(key) is None

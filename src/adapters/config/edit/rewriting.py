@@ -1,7 +1,7 @@
-"""Making a JSON5 text say something else while leaving alone whatever still holds.
+"""Rewrites a JSON5 text to a new value, and keeps comments and the layout of unchanged parts.
 
-The only user of the library that keeps comments: what it cannot read is refused, and whoever
-calls checks what came out.
+This is the only user of the library that keeps comments. Texts that it cannot parse are refused,
+and the caller checks the result.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from json5.loader import ModelLoader, loads
 from json5.model import Identifier, JSONArray, JSONObject, String, Value
 
 from ..read import canonical, same
-from .json5_members import Members
-from .json5_style import Style, Wording
+from .json5_nodes import Members, Style, Wording
 
 _TOP = Style(multi=True, outer="", inner="")
 
 
 class Unwritable(Exception):
-    """The text is valid and yet cannot be rewritten in place."""
+    """The text is valid, but cannot be rewritten in place."""
 
 
 def rewritten(text: str, old: Mapping[str, object], new: Mapping[str, object]) -> str:
@@ -30,22 +29,24 @@ def rewritten(text: str, old: Mapping[str, object], new: Mapping[str, object]) -
     A new key comes last. The comment behind a removed one on its line goes too, others stay.
     """
     if text.count("\r\n") == text.count("\n") > 0:
-        # The library would take each carriage return for a part of the comment before it.
+        # The library treats a carriage return as part of the comment before it.
         return rewritten(text.replace("\r\n", "\n"), old, new).replace("\n", "\r\n")
     try:
         model = loads(text, loader=ModelLoader())
     except (ValueError, AssertionError, LookupError) as error:
-        raise Unwritable("its spelling is not known to the library that keeps comments") from error
+        raise Unwritable(
+            "its spelling is not supported by the library that keeps comments"
+        ) from error
     root = model.value
     if not isinstance(root, JSONObject):
-        raise Unwritable("it is no object")
+        raise Unwritable("it is not an object")
     _Rewriter(_wording(root)).members(root, old, new, _TOP)
-    # The library's own base class has another type for what it is made with.
+    # The library's base class has another type for its arguments.
     return dumps(model, dumper=cast(BaseDumper, ModelDumper()))
 
 
 def _wording(root: JSONObject) -> Wording:
-    """How new parts are to look: as the old ones do."""
+    """The style of new parts: that of the old ones."""
     inner = Members(root).style(_TOP, Wording()).inner
     bare = any(isinstance(key, Identifier) for key in root.keys)
     return Wording(unit=inner or "  ", bare=bare)
@@ -72,7 +73,7 @@ class _Rewriter:
                 self._append(members, self._wording.member(key, item, style), style)
 
     def _value(self, node: Value, old: object, new: object, style: Style) -> Value:
-        """The node for `new` in the place of `old`'s."""
+        """The node for `new` in place of that of `old`."""
         if same(old, new):
             return node
         if isinstance(node, JSONObject) and isinstance(old, dict) and isinstance(new, dict):
@@ -108,13 +109,11 @@ class _Rewriter:
 
 
 def _parsed(text: str) -> JSONObject | JSONArray:
-    """A text in brackets, holding the one thing that is wanted."""
+    """The object or list in a text."""
     try:
         node = loads(text, loader=ModelLoader()).value
     except (ValueError, AssertionError, LookupError) as error:
-        raise Unwritable(
-            "a new value has a spelling that the library that keeps comments cannot read"
-        ) from error
+        raise Unwritable("the library that keeps comments cannot parse a new value") from error
     if not isinstance(node, JSONObject | JSONArray):
         raise TypeError("not in brackets")
     return node
@@ -132,7 +131,7 @@ def _name(node: JSONObject, i: int) -> str:
 
 
 def _correspondence(old: list[object], new: list[object]) -> list[int] | None:
-    """Which old elements the first new ones are, in order; None where there is no such order."""
+    """The old elements that the first new ones correspond to, in order; None if not in order."""
     if not old:
         return None
     before, after = list(map(_identity, old)), list(map(_identity, new))
@@ -149,7 +148,7 @@ def _correspondence(old: list[object], new: list[object]) -> list[int] | None:
 
 
 def _only_changed(before: list[str], after: list[str]) -> bool:
-    """Whether each new element is the old one in its place, or one that is new altogether."""
+    """Whether each new element is the old one at its position, or an entirely new one."""
     old, new = set(before), set(after)
     return len(before) == len(after) and all(
         one == other or (other not in old and one not in new)
@@ -158,5 +157,5 @@ def _only_changed(before: list[str], after: list[str]) -> bool:
 
 
 def _identity(item: object) -> str:
-    """What makes an element the same thing as another: its id where it has one."""
+    """The identity of an element: its id if it has one, else its value."""
     return canonical({"id": item["id"]} if isinstance(item, dict) and "id" in item else item)

@@ -1,4 +1,4 @@
-"""Putting a new text in a file's place: whole or not at all, private, with backups."""
+"""Replaces a file atomically, with private backups."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ BACKUPS = 5
 
 
 def save(file: Path, data: bytes) -> None:
-    """Replace the content of `file`, which is no link, and keep the former one as `.bak`.
+    """Replace the content of `file`, which is not a link, and keep the former one as `.bak`.
 
-    Up to `BACKUPS` are kept, the oldest as `.bak.4`. All of them are for their owner only.
+    Up to `BACKUPS` are kept, the oldest as `.bak.4`, readable by their owner only.
     """
     with _prepared(file, data) as new:
         try:
@@ -42,7 +42,7 @@ def _rotate(file: Path) -> None:
 
 @contextmanager
 def _prepared(file: Path, data: bytes) -> Iterator[str]:
-    """`data`, complete and durable, in a private file next to its final place."""
+    """A private, durable file with `data`, in the same directory."""
     descriptor, name = tempfile.mkstemp(prefix=f".{file.name}-", suffix=".tmp", dir=file.parent)
     try:
         with open(descriptor, "wb") as opened:
@@ -55,7 +55,7 @@ def _prepared(file: Path, data: bytes) -> Iterator[str]:
 
 
 def _settle(directory: Path) -> None:
-    """Make the new name durable, where a directory can be opened."""
+    """Make the new name durable, on systems that can open a directory."""
     if os.name != "posix":
         return
     descriptor = os.open(directory, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""A configuration as it is shown to people and programs: what it says, and what is wrong."""
+"""Snapshots of the configuration for people and programs: content and issues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .redaction import redacted, redacted_value
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The main file's bytes; None where it is missing, or (`exists`) cannot be read."""
+    """The main file's bytes; None if it is missing or (`exists`) cannot be read."""
 
     data: bytes | None
     exists: bool
@@ -27,14 +27,14 @@ class Content:
 
     @property
     def text(self) -> str | None:
-        """As text, None where it is none."""
+        """The text; None if it is missing or not UTF-8."""
         try:
             return None if self.data is None else self.data.decode("utf-8")
         except UnicodeDecodeError:
             return None
 
     def value(self) -> object:
-        """What is written. Raises Unreadable."""
+        """The value of the text. Raises Unreadable."""
         text = self.text
         if text is None:
             raise Unreadable("cannot be read as text")
@@ -60,12 +60,12 @@ def snapshot_of(
     warnings: tuple[ConfigIssue, ...] = ()
     config: object = {}
     try:
-        given = {} if content.data is None else {main: content.data}
-        loaded = build(read(locations, inputs, given=given), locations, inputs)
+        contents = {} if content.data is None else {main: content.data}
+        loaded = build(read(locations, inputs, contents=contents), locations, inputs)
         config = redacted(loaded, reader=reader)
         warnings = tuple(ConfigIssue("", note, main) for note in loaded.settings.notes)
     except ConfigInvalid as invalid:
-        issues = told(invalid.issues)
+        issues = config_issues(invalid.issues)
     raw, parsed = _written(content, reader)
     return ConfigSnapshot(
         path=main,
@@ -80,13 +80,13 @@ def snapshot_of(
     )
 
 
-def told(issues: Iterable[Issue]) -> tuple[ConfigIssue, ...]:
-    """The findings, for the domain."""
+def config_issues(issues: Iterable[Issue]) -> tuple[ConfigIssue, ...]:
+    """The issues as values of the domain."""
     return tuple(ConfigIssue(issue.path, issue.message, issue.file, issue.line) for issue in issues)
 
 
 def _written(content: Content, reader: bool) -> tuple[str | None, object]:
-    """The text and its value without secrets. No text where they cannot be told from the rest."""
+    """The text and its value without secrets; no text where these cannot be separated from it."""
     try:
         value = content.value()
     except Unreadable:

@@ -1,4 +1,4 @@
-"""Findings about a configuration: where they are and how they are worded."""
+"""Findings about a configuration: locations and messages."""
 
 from .issues import (
     COMMAND_LINE,
@@ -22,8 +22,7 @@ from .locations import (
     locate,
 )
 from .messages import TRUSTED_PROXY, guess, kind_of, listing, sentence
-from .secret_names import sounds_secret
-from .secret_texts import REDACTED, masked
+from .secret_texts import REDACTED, masked, sounds_secret
 
 __all__ = [
     "COMMAND_LINE",

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, told so that a person can go and mend it."""
+"""Findings about a configuration, with file, line, path and message."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from .secret_texts import masked
 
 Signature = tuple[int, int, int]
-"""mtime in nanoseconds, size, inode: what changes when a file does."""
+"""mtime in nanoseconds, size, inode."""
 
 KeyPath = tuple[str | int, ...]
-"""Where a value is: keys and list positions from the root on."""
+"""Keys and list positions from the root on."""
 
 ENVIRONMENT = "environment"
 COMMAND_LINE = "command line"
@@ -28,8 +28,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_$*<>/:\[\]-]+")
 class Issue:
     """One thing that is wrong.
 
-    `file` is the file that the value stands in (an included one, where it came from there), or
-    `environment` or `command line`; `path` is dotted, empty for the whole; `line` counts from 1.
+    `file`: the file with the value, `environment` or `command line`; `path` is dotted, empty for
+    the whole; `line` counts from 1.
     """
 
     file: str
@@ -46,8 +46,8 @@ class Issue:
 class ConfigInvalid(Exception):
     """The configuration cannot be used. `issues`: everything found, in the order of the files.
 
-    `signatures` has each file that took part, also the missing ones (None): when one of them
-    changes, trying again makes sense.
+    `signatures`: of each file involved, None for a missing one. A change of one is a reason to try
+    again.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ def dotted(path: Iterable[str | int]) -> str:
 
 
 def bounded(message: str) -> str:
-    """The message with what it quotes of the configuration cut short, and without secrets."""
+    """The message with quoted values shortened and secrets masked."""
     short = _QUOTED.sub(_quoted, message)
     return short if len(short) <= _LONGEST_MESSAGE else f"{short[:_LONGEST_MESSAGE]}..."
 

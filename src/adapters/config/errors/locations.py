@@ -1,4 +1,4 @@
-"""Where a configuration is looked for, and where state is kept."""
+"""The locations of the configuration file and the state directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOMELESS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """What was said on the command line; it wins over the file and the environment."""
+    """Options of the command line; they take precedence over the file and the environment."""
 
     config_path: str | None = None
     port: int | None = None
@@ -33,8 +33,8 @@ class Overrides:
 
 
 class NoPlace(OSError):
-    """A place, or a setting, cannot be determined from what the process was started in; `strerror`
-    is a sentence for the operator."""
+    """A location cannot be determined from the environment; `strerror` is a sentence for the
+    operator."""
 
     def __init__(self, message: str) -> None:
         super().__init__(errno.ENOENT, message)
@@ -42,7 +42,7 @@ class NoPlace(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Locations:
-    """`explicit`: the configuration file was named by the operator, so it has to exist."""
+    """`explicit`: the operator named the configuration file, so it must exist."""
 
     state_dir: Path
     config_path: Path
@@ -128,7 +128,7 @@ def _current_directory(text: str) -> Path:
 
 
 def is_text(value: str) -> bool:
-    """Whether it is UTF-8: Python makes halves of surrogate pairs of the system's other bytes."""
+    """Whether it is UTF-8. Python decodes other bytes of the system to lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -137,7 +137,7 @@ def is_text(value: str) -> bool:
 
 
 def _check_text(path: Path) -> None:
-    """Paths are shown, stored as JSON and sent to clients, none of which takes other bytes."""
+    """Paths are printed, stored as JSON and sent to clients, which all need UTF-8."""
     if not is_text(str(path)):
         shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise NoPlace(f"The path {shown} is not UTF-8 text: use another one.")
+        raise NoPlace(f"The path {shown} is not UTF-8 text. Use another one.")

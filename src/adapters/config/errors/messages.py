@@ -1,4 +1,4 @@
-"""What the schema's findings are called in plain words."""
+"""Messages for the errors of the schema."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ TRUSTED_PROXY = (
 _NOT_SERVED: Mapping[tuple[KeyPath, str], str] = MappingProxyType(
     {(("gateway", "auth", "mode"), "trusted-proxy"): TRUSTED_PROXY}
 )
-"""Values of the family that mean something which is done otherwise here."""
+"""Valid values of other programs that have a replacement here."""
 _LONGEST_GUESSED = 64
 
 
 def sentence(details: Sequence[ErrorDetails], path: KeyPath) -> str:
     """What is wrong with the value at `path`, and what is allowed there.
 
-    The value is not repeated: a secret may have come to the wrong place.
+    The value is not quoted, as it could be a misplaced secret.
     """
-    told = dict.fromkeys(_one(detail, path) for detail in details)
-    return ", or ".join(told)
+    messages = dict.fromkeys(_one(detail, path) for detail in details)
+    return ", or ".join(messages)
 
 
 def _one(detail: ErrorDetails, path: KeyPath) -> str:
     kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
-        return "is missing; it has to be given"
+        return "is missing; set it"
     if kind in _TYPES:
         fraction = isinstance(value, float) and kind == "int_type"
         return f"must be {_TYPES[kind]}, not {'one with a point' if fraction else kind_of(value)}"
@@ -84,12 +84,12 @@ def guess(word: str, known: Iterable[str]) -> str:
 
 
 def listing(words: Iterable[str]) -> str:
-    """The words, separated by commas."""
+    """The words, separated by commas; `none` for no words."""
     return ", ".join(words) or "none"
 
 
 def kind_of(value: Any) -> str:
-    """What kind of JSON value this is."""
+    """The name of a JSON value's type."""
     match value:
         case None:
             return "null"

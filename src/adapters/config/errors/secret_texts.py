@@ -1,7 +1,7 @@
-"""What looks like a secret inside a text: in URLs, behind names, and by itself.
+"""Detects secrets, by the names of keys and inside texts.
 
-Every pattern is linear in the text: no part of it can begin at more than a bounded number of
-places. The text may come from a client.
+Texts may come from clients, so every pattern is linear in the text: no part of it can begin at
+more than a bounded number of places.
 """
 
 from __future__ import annotations
@@ -9,7 +9,46 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from .secret_names import sounds_secret
+_WHOLE = frozenset(
+    (
+        "apihash", "auth", "code", "env", "environment", "extraheaders", "headers", "jwk", "jwks",
+        "jwt", "key", "mnemonic", "nonce", "otp", "pass", "passcode", "pem", "pfx", "pin", "psk",
+        "pwd", "salt", "sas", "seed", "sig", "ticket", "totp", "vars", "variables",
+    )
+)  # fmt: skip
+_ENDS = (
+    "accesscode", "apihash", "authcode", "authorization", "bearer", "connectionstring",
+    "connectionuri", "connectionurl", "connstr", "cookie", "credential", "databaseuri",
+    "databaseurl", "dsn", "hmac", "hookaddress", "hookuri", "hookurl", "invitecode", "jwt", "keyid",
+    "keypem", "otp", "pairingcode", "passcode", "passphrase", "passwd", "password", "passwort",
+    "pem", "pincode", "privatekeypath", "psk", "pwd", "recoverycode", "secret", "serviceaccount",
+    "signature", "token", "totp", "webhook",
+)  # fmt: skip
+_HOLDS = ("password", "passphrase", "secret", "privatekey", "credential", "apikey", "accesstoken")
+_LAST = frozenset(("code", "mnemonic", "nonce", "pass", "pem", "pin", "salt", "sas", "seed", "sig"))
+"""Secret only as a separate word: `devicePin` is, `spin` is not."""
+_WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])")
+_KEYS = "key"
+_NO_SECRET_KEYS = ("hotkey", "mainkey", "primarykey", "publickey", "sessionkey", "shortcutkey")
+_LONGEST = 256
+"""A longer name counts as a secret itself."""
+
+
+def sounds_secret(name: str) -> bool:
+    """Whether strings at a key of that name are secrets; case and separators do not count."""
+    if len(name) > _LONGEST:
+        return True
+    plain = "".join(filter(str.isalpha, name.lower()))
+    words = _WORD.findall(name)
+    last = words[-1].lower() if words else ""
+    return last in _LAST or any(map(_is_secret, (plain, plain.removesuffix("s"))))
+
+
+def _is_secret(name: str) -> bool:
+    if name.endswith(_KEYS):
+        return not name.endswith(_NO_SECRET_KEYS)
+    return name in _WHOLE or name.endswith(_ENDS) or any(part in name for part in _HOLDS)
+
 
 REDACTED = "__OPENSOUL_REDACTED__"
 
@@ -25,7 +64,7 @@ _ASSIGNED = re.compile(
 _OPTION = re.compile(
     r"(?<!\S)(?P<between>--?(?P<name>[A-Za-z][\w-]{0,63}+)[ \t]{1,8}+)(?P<value>[^\s\"']++)"
 )
-_TOLD = re.compile(
+_STATED = re.compile(
     r"\b(?P<between>(?:password|passwort|passphrase|psk|pin|secret|token|key)[ \t]{1,4}+"
     r"(?:is|was|ist|war)[ \t]{1,4}+)(?P<value>\S++)",
     re.IGNORECASE,
@@ -45,7 +84,7 @@ _ARMOUR = "-----BEGIN"
 
 
 def masked(text: str) -> str:
-    """`text` with REDACTED in the place of what looks like a secret in it."""
+    """`text` with REDACTED in place of what looks like a secret."""
     if _ARMOUR in text:
         text = f"{text[: text.index(_ARMOUR)]}{REDACTED}"
     if "://" in text:
@@ -54,14 +93,14 @@ def masked(text: str) -> str:
         text = _USER.sub(f"{REDACTED}@", text)
         text = _ASSIGNED.sub(_assigned, text)
     text = _OPTION.sub(_assigned, text)
-    text = _TOLD.sub(rf"\g<between>{REDACTED}", text)
+    text = _STATED.sub(rf"\g<between>{REDACTED}", text)
     text = _SCHEME.sub(_scheme, text)
     text = _PREFIX.sub(REDACTED, text)
     return _RUN.sub(_run, text)
 
 
 def is_key_like(text: str) -> bool:
-    """Whether a word is made of letters and digits that change too often for a name."""
+    """Whether letters, cases and digits alternate too often for a name."""
     kinds = ["a" if c.islower() else "A" if c.isupper() else c.isdigit() for c in text]
     changes = sum(
         one != other and not (one == "A" and other == "a")
@@ -111,15 +150,16 @@ def _url(found: re.Match[str]) -> str:
 
 
 def _path(host: str, path: str) -> str:
-    """An address that lets in whoever knows it, such as a webhook's, is a secret as a whole."""
+    """The whole path of a webhook is a secret, as knowing it grants access."""
     if len(path) > 1 and "hook" in f"{host}{path}".lower():
         return f"/{REDACTED}"
     return "/".join(
-        REDACTED if _telling(part) and REDACTED not in part else part for part in path.split("/")
+        REDACTED if _is_secret_part(part) and REDACTED not in part else part
+        for part in path.split("/")
     )
 
 
-def _telling(part: str) -> bool:
+def _is_secret_part(part: str) -> bool:
     bot = part.startswith("bot") and ":" in part
     return bot or any(map(is_key_like, part.split(":"))) or _PREFIX.match(part) is not None
 

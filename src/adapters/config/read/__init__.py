@@ -1,16 +1,23 @@
-"""From files to validated values: JSON5, includes, variables, secrets."""
+"""Reads files into validated values: JSON5, includes, variables, secrets."""
 
 from .context import Building, Inputs, absolute_path
-from .documents import Files, Node, Unreadable, parse, signature_of
+from .documents import (
+    Files,
+    Node,
+    Unreadable,
+    canonical,
+    parse,
+    same,
+    signature_of,
+    value_at,
+)
 from .environment import effective_environment
 from .includes import INCLUDE, Includer
 from .keys import nearest
-from .merging import canonical, effective, foreign, merged, same
-from .partners import Views, partners, value_at
 from .problems import Problems
 from .resolving import resolved
+from .scanning import Span, replace_spans, spans
 from .secret_refs import SecretRefs, providers_of
-from .spans import Span, exchanged, spans
 from .validation import cleaned, validate
 
 __all__ = [
@@ -24,19 +31,14 @@ __all__ = [
     "SecretRefs",
     "Span",
     "Unreadable",
-    "Views",
     "absolute_path",
     "canonical",
     "cleaned",
-    "effective",
     "effective_environment",
-    "exchanged",
-    "foreign",
-    "merged",
     "nearest",
     "parse",
-    "partners",
     "providers_of",
+    "replace_spans",
     "resolved",
     "same",
     "signature_of",

@@ -1,4 +1,4 @@
-"""What every part of turning a configuration into settings needs to know."""
+"""The inputs and the shared state of building settings from a configuration."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def find_tailnet_address() -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Everything besides the files that settings are made from.
+    """Everything besides the files that settings depend on.
 
-    `generated_token` gets the state directory and is asked only when mode `token` has no secret
-    from anywhere else; it may raise OSError. `runners`: the names that agents may use, None where
+    `generated_token` gets the state directory and is called only when mode `token` has no other
+    secret; it may raise OSError. `runners`: the names that agents may use, None where
     that is not known.
     """
 
@@ -50,7 +50,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Building:
-    """One configuration on its way. `env` includes what the `env` block adds."""
+    """One configuration being built. `env` includes the variables of the `env` block."""
 
     inputs: Inputs
     locations: Locations
@@ -64,11 +64,11 @@ class Building:
         return self.checked.config
 
     def report(self, *path: str | int, message: str) -> None:
-        """Something is wrong at a path of `config`."""
+        """Report an issue at a path of `config`."""
         self.problems.report(self.checked.original(*path), message)
 
     def broken(self, *path: str | int) -> bool:
-        """Whether something is known to be wrong at, above or below a path of `config`."""
+        """Whether there is an issue at, above or below a path of `config`."""
         return self.problems.broken(*self.checked.original(*path))
 
     def note(self, sentence: str) -> None:
@@ -77,7 +77,7 @@ class Building:
             self.notes.append(sentence)
 
     def path(self, text: str) -> str:
-        """A path from the configuration, as `absolute_path` has it."""
+        """See `absolute_path`."""
         return absolute_path(self.inputs, self.locations, text)
 
     def origin(self, path: KeyPath) -> KeyPath:
@@ -85,5 +85,5 @@ class Building:
 
 
 def absolute_path(inputs: Inputs, locations: Locations, text: str) -> str:
-    """A path from the configuration: `~` expanded, relative ones from the main file's place."""
+    """A path from the configuration: `~` is expanded; relative ones start at the main file."""
     return str(absolute(text, home=inputs.home, base=locations.config_path.parent))

@@ -1,8 +1,9 @@
-"""Reading configuration files: JSON5 text becomes a tree that knows where each value stands."""
+"""Reads JSON5 files into trees of values with their locations."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ Scalar = str | int | float | bool | None
 class Node:
     """A value and its origin: the file, and the path inside that file.
 
-    `written` is the text as it stands in the file where it names environment variables.
+    `written`: the text in the file, if it names environment variables.
     """
 
     value: Scalar | dict[str, Node] | list[Node]
@@ -32,7 +33,7 @@ class Node:
     written: str | None = None
 
     def plain(self) -> object:
-        """The value alone, as JSON has it."""
+        """The value alone, as JSON data."""
         match self.value:
             case dict():
                 return {key: node.plain() for key, node in self.value.items()}
@@ -42,13 +43,23 @@ class Node:
                 return self.value
 
     def walk(self, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
-        """Every node with its path from here on, parents first."""
+        """Every node with its path from here, parents first."""
         yield path, self
-        for key, node in children(self):
+        for key, node in self.children():
             yield from node.walk((*path, key))
 
+    def children(self) -> list[tuple[str | int, Node]]:
+        """The members or elements."""
+        match self.value:
+            case dict():
+                return list(self.value.items())
+            case list():
+                return list(enumerate(self.value))
+            case _:
+                return []
+
     def at(self, path: KeyPath) -> tuple[Node, KeyPath]:
-        """The deepest node on the way to `path`, and what of the way is left."""
+        """The deepest node on the way to `path`, and the rest of the path."""
         node = self
         for i, key in enumerate(path):
             below = _child(node, key)
@@ -68,19 +79,31 @@ def _child(node: Node, key: str | int) -> Node | None:
             return None
 
 
-def children(node: Node) -> list[tuple[str | int, Node]]:
-    """The members or elements of a node."""
-    match node.value:
-        case dict():
-            return list(node.value.items())
-        case list():
-            return list(enumerate(node.value))
-        case _:
-            return []
+def value_at(value: object, path: KeyPath) -> object:
+    """The plain value at a path; None where there is none."""
+    for key in path:
+        match value:
+            case dict():
+                value = value.get(key)
+            case list() if isinstance(key, int) and key < len(value):
+                value = value[key]
+            case _:
+                return None
+    return value
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values are written alike; `1`, `1.0` and `true` are three."""
+    return canonical(one) == canonical(other)
+
+
+def canonical(value: object) -> str:
+    """A value as text, the same for values that are written alike."""
+    return json.dumps(value, sort_keys=True)
 
 
 class Unreadable(Exception):
-    """A file cannot be read or is no JSON5."""
+    """A file cannot be read or is not JSON5."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -90,18 +113,18 @@ class Unreadable(Exception):
 
 @dataclass(slots=True)
 class Files:
-    """The files of one attempt to load, and what was found wrong while reading them."""
+    """The files of one attempt to load, and the issues found while reading them."""
 
     issues: list[Issue] = field(default_factory=list)
     signatures: dict[str, Signature | None] = field(default_factory=dict)
-    """Taken before the content was read, so that a later change is never missed."""
+    """Taken before the content is read, so that no later change is missed."""
     lines: dict[str, Mapping[KeyPath, int]] = field(default_factory=dict)
     incomplete: bool = False
-    """Something could not be read, so that nothing can be concluded from what is missing."""
+    """Something could not be read, so that missing keys prove nothing."""
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the bytes, in hexadecimal."""
-    given: Mapping[str, bytes] = field(default_factory=dict)
-    """By file, content that counts instead of what the file holds."""
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    """By file, content that replaces that of the file."""
 
     def read(self, file: str) -> Node:
         """The content of a file. Raises Unreadable, and FileNotFoundError."""
@@ -110,13 +133,13 @@ class Files:
         positions = scan(text)
         if file not in self.lines:
             for twice in positions.duplicates:
-                message = f"this key is given twice; the first is on line {twice.first}"
+                message = f"duplicate key; the first one is on line {twice.first}"
                 self.issues.append(Issue(file, dotted(twice.path), twice.line, message))
         self.lines[file] = positions.lines
         return _tree(value, file, ())
 
     def fail(self, issue: Issue) -> None:
-        """Something could not be read."""
+        """Add an issue about something that could not be read."""
         self.issues.append(issue)
         self.incomplete = True
 
@@ -128,7 +151,7 @@ class Files:
 
     def _text(self, file: str) -> str:
         self.signatures[file] = signature_of(file)
-        data = self.given[file] if file in self.given else self._content(file)
+        data = self.contents[file] if file in self.contents else self._content(file)
         self.digests[file] = hashlib.sha256(data).hexdigest()
         try:
             return data.decode("utf-8")
@@ -149,7 +172,7 @@ class Files:
 
 
 def signature_of(file: str) -> Signature | None:
-    """The signature that a file has now; None where there is none."""
+    """The current signature of a file; None if it does not exist."""
     try:
         return _signature(os.stat(file))
     except (OSError, ValueError):
@@ -161,7 +184,7 @@ def _signature(stat: os.stat_result) -> Signature:
 
 
 def parse(text: str) -> object:
-    """The value of a JSON5 text. Raises Unreadable; its message repeats nothing of the text."""
+    """The value of a JSON5 text. Raises Unreadable, without quoting the text."""
     try:
         return pyjson5.decode(text, maxdepth=MAX_DEPTH)
     except pyjson5.Json5NestingTooDeep as error:
@@ -187,14 +210,14 @@ def _line(text: str, error: pyjson5.Json5DecoderException) -> int | None:
     if near is None:
         return None
     if isinstance(error, pyjson5.Json5ExtraData):
-        # It names the end of the value, not the beginning of what should not be there.
+        # The position is the end of the value, not the start of the extra data.
         behind = int(near.group(1))
         return line_of(text, len(text) - len(text[behind:].lstrip()))
     return line_of(text, int(near.group(1)) - 1)
 
 
 def _fault(error: pyjson5.Json5DecoderException) -> str:
-    """The parser's finding in plain words; what stands there instead is not repeated."""
+    """The parser's message in plain words, without the text that was found."""
     found = str(error.args[0])
     found = _NEAR.sub("here", found).replace(" starting here", ", which begins on this line,")
     found = _CODE_POINT.sub(lambda match: _character(match.group(1)), found)
@@ -216,4 +239,4 @@ def _tree(value: object, file: str, path: KeyPath) -> Node:
         case str() | int() | float() | None:
             return Node(value, file, path)
         case _:
-            raise TypeError(f"no JSON value: {type(value).__name__}")
+            raise TypeError(f"not a JSON value: {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The variables that placeholders name: those of the process, and those of the `env` block."""
+"""Environment variables: those of the process, those of the `env` block, and placeholders."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def effective_environment(
 ) -> dict[str, str]:
     """The process's variables, and those of the `env` block where the process has none (or blank).
 
-    `env.vars` comes before `env` itself. Their values may name the process's variables. One that
-    names itself only asks for what the process has, and is left out where that is nothing.
+    `env.vars` takes precedence over `env` itself. Values may refer to the process's variables. One
+    that refers to itself is left out if the process does not have it.
     """
     block = _member(root, "env")
     merged = dict(env)
@@ -50,7 +50,7 @@ def with_variables(
 ) -> str:
     """The text with its placeholders replaced. Reports those that cannot be; they stay.
 
-    `secret`: what looks like a placeholder may be a secret that has its form.
+    `secret`: the text may be a secret, so that messages do not quote it.
     """
 
     def value_of(name: str, default: str | None) -> str | None:
@@ -68,9 +68,9 @@ def with_variables(
         shown = f"`{placeholder}`" if placeholder.isprintable() and not secret else "this"
         report(
             path,
-            f"{shown} looks like a placeholder, and none of that form is replaced; write "
-            "`${NAME}` or `${NAME:-default}` for an environment variable, or put a `$` in front "
-            "of it where that text itself is meant",
+            f"{shown} looks like a placeholder of an unsupported form; write "
+            "`${NAME}` or `${NAME:-default}` for an environment variable, or put a `$` in "
+            "front for the literal text",
         )
 
     return replaced(text, kind, value_of, foreign)

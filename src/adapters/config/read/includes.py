@@ -1,4 +1,4 @@
-"""`$include`: a configuration spread over several files becomes one tree."""
+"""`$include`: joins several files into one tree."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_INCLUDE_DEPTH = 10
 
 @dataclass(frozen=True, slots=True)
 class Includer:
-    """Replaces `$include` in the content of `chain[-1]`; `chain` holds the files on the way there.
+    """Replaces `$include` in the content of `chain[-1]`; `chain`: the including files before it.
 
-    Relative paths start at the including file's directory. Several files are merged in order,
-    keys beside `$include` over them: objects key by key, lists one behind the other, and anything
-    else is replaced. What goes wrong is added to `files.issues`, and an empty object stands in.
+    Relative paths start at the including file's directory. Several files are merged in order, then
+    the keys beside `$include`: objects are merged by key, lists are concatenated, other values are
+    replaced. Errors are added to `files.issues`, with an empty object in place of the file.
     """
 
     files: Files
@@ -48,7 +48,9 @@ class Includer:
             return included
         if not isinstance(included.value, dict):
             place = Node(None, siblings.file, (*siblings.path, INCLUDE))
-            return self._wrong(place, "keys beside $include need an object in the included file")
+            return self._wrong(
+                place, "the included file must be an object, as there are keys beside $include"
+            )
         return merge(included, siblings)
 
     def _included(self, target: Node) -> Node:
@@ -72,9 +74,7 @@ class Includer:
             way = " -> ".join((*self.chain[self.chain.index(file) :], file))
             return self._wrong(place, f"includes itself: {way}")
         if len(self.chain) > MAX_INCLUDE_DEPTH:
-            return self._wrong(
-                place, f"files include one another more than {MAX_INCLUDE_DEPTH} deep"
-            )
+            return self._wrong(place, f"includes are nested more than {MAX_INCLUDE_DEPTH} deep")
         try:
             content = self.files.read(file)
         except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Keys that mean nothing to the schema: which are noted, and which are errors.
+"""Keys that the schema does not have: notes, and errors.
 
-A key of the table `INERT`, and one that nobody here knows, is noted: the files of the family have
-many, and each release has more. It is an error where it was probably meant to be another one, that
-is where a key with an effect in the same object is close to it; and wherever an object is `ours`.
+Keys of the table `INERT` and unknown keys are noted, as files of other programs have many of them.
+An unknown key is an error if a key with an effect in the same object is spelled similarly, and in
+objects that are `ours`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _MOVED: dict[KeyPath, str] = {
 _LONGEST = 64
 _MAX_GUESSES = 500
 _SLIPS = ((5, 1), (11, 2), (_LONGEST, 3))
-"""How many slips a key may have and still be the one that was meant, by its length."""
+"""How many edits a similar key may be away, by its length."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownKey:
-    """`error`: what is wrong with it; where that is None, `note` says what is to be known of it."""
+    """Either an `error` or a `note`, or neither for a key that is silently ignored."""
 
     path: KeyPath
     error: str | None = None
@@ -41,7 +41,7 @@ class UnknownKey:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """`shown`: the path for people, in which a list is marked by brackets."""
+    """`shown`: the path for people, with `[]` after a list."""
 
     path: KeyPath = ()
     stars: StarPath = ()
@@ -59,9 +59,9 @@ class _Place:
 
 
 def unknown_keys(data: Any) -> Iterator[UnknownKey]:
-    """The keys of a configuration that mean nothing to the schema, outermost only.
+    """The outermost keys that the schema does not have.
 
-    Of very many only the first are compared with the keys that there are, and noted.
+    If there are very many, only the first are noted and compared with known keys.
     """
     unknown = 0
     for found in _in(data, Shape("object", model=Root), _Place()):
@@ -69,9 +69,9 @@ def unknown_keys(data: Any) -> Iterator[UnknownKey]:
             yield found
             continue
         unknown += 1
-        told = _unknown(*found, guess=unknown <= _MAX_GUESSES)
-        if unknown <= _MAX_GUESSES or told.error is not None:
-            yield told
+        key = _unknown(*found, guess=unknown <= _MAX_GUESSES)
+        if unknown <= _MAX_GUESSES or key.error is not None:
+            yield key
     if unknown > _MAX_GUESSES:
         more = unknown - _MAX_GUESSES
         yield UnknownKey((), note=f"{more} more keys are not known here and have no effect.")
@@ -80,7 +80,7 @@ def unknown_keys(data: Any) -> Iterator[UnknownKey]:
 def _in(
     value: Any, shape: Shape, place: _Place
 ) -> Iterator[UnknownKey | tuple[_Place, type[BaseModel] | None]]:
-    """What is known of a key, or its place and the model that does not have it."""
+    """The verdict on a key of the table, or the place and the model of an unknown one."""
     match value:
         case dict() if shape.kind == "object":
             for key, item in value.items():
@@ -122,7 +122,7 @@ def _unknown(place: _Place, model: Any, *, guess: bool) -> UnknownKey:
 
 
 def nearest(word: str, known: list[str]) -> str | None:
-    """The known word that was probably meant; None where none is close."""
+    """The most similar known word; None if none is similar enough."""
     if len(word) > _LONGEST:
         return None
     plain = _plain(word)
@@ -142,7 +142,7 @@ def _plain(word: str) -> str:
 
 
 def _distance(one: str, other: str) -> int:
-    """How many characters to put in, leave out, change or swap with their neighbour."""
+    """The Damerau-Levenshtein distance: insertions, deletions, changes and swaps."""
     rows = [list(range(len(other) + 1))]
     for i, char in enumerate(one, 1):
         row = [i]

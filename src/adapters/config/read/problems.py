@@ -1,4 +1,4 @@
-"""Collects what is wrong during one attempt to load, and finds where each thing stands."""
+"""Collects the issues of one attempt to load, with their locations."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..errors import COMMAND_LINE, ENVIRONMENT, Issue, KeyPath, bounded, dotted
 from .documents import Files, Node
 
 MAX_ISSUES = 500
-"""Each further one would be compared with all, and nobody reads so many."""
+"""Each one is compared with all others, and nobody reads more."""
 
 
 @dataclass(slots=True)
 class Problems:
-    """`tree` is the merged configuration; `main_file` is named where a place has no other file."""
+    """`tree` is the merged configuration; `main_file` is the default location."""
 
     files: Files
     main_file: str
@@ -23,7 +23,7 @@ class Problems:
     paths: dict[KeyPath, None] = field(default_factory=dict)
 
     def report(self, path: KeyPath, message: str) -> None:
-        """Something is wrong at `path`. A second message for it counts as an echo of the first."""
+        """Report an issue at `path`. Further ones for the same path are ignored."""
         node, rest = self.tree.at(path)
         if rest and not isinstance(node.value, dict):
             path, rest = path[: -len(rest)], ()
@@ -35,23 +35,23 @@ class Problems:
         self.found.append(Issue(node.file, dotted(path), line, bounded(message)))
 
     def variable(self, name: str, message: str) -> None:
-        """Something is wrong with an environment variable."""
+        """Report an issue with an environment variable."""
         self.found.append(Issue(ENVIRONMENT, name, None, message))
 
     def option(self, name: str, message: str) -> None:
-        """Something is wrong with a command line option."""
+        """Report an issue with a command line option."""
         self.found.append(Issue(COMMAND_LINE, name, None, message))
 
     def broken(self, *path: str | int) -> bool:
-        """Whether something is wrong at, above or below `path`, so that conclusions mislead."""
+        """Whether there is an issue at, above or below `path`."""
         return any(_related(path, known) for known in self.paths)
 
     def any(self) -> bool:
-        """Whether anything was found, here or while reading."""
+        """Whether there are issues, including those of reading."""
         return bool(self.found or self.files.issues)
 
     def all(self) -> Iterable[Issue]:
-        """Everything found, in the order of the file, each once."""
+        """All issues, without duplicates, in the order of the files."""
         unique = dict.fromkeys([*self.files.issues, *self.found])
         return sorted(unique, key=self._place)
 

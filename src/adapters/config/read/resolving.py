@@ -1,8 +1,4 @@
-"""A configuration as written becomes one with values: variables and secrets are put in.
-
-The schema says what each text is for. Nothing is put into keys that have no effect: whatever is
-written there is never read.
-"""
+"""Substitutes variables and secrets, as the schema says for each text; keys without effect stay."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from .secret_refs import SecretRefs
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a value stands, and what for. `shape`: None where the schema ends."""
+    """The place and the kind of a value. `shape`: None outside the schema."""
 
     path: KeyPath
     stars: StarPath
@@ -47,13 +43,13 @@ class _Place:
 
     @property
     def has_effect(self) -> bool:
-        # A parameter of a model may have any shape, and is a free text in all its parts.
+        # Parameters of a model have any shape, and all their strings are free text.
         known = self.shape is not None or self.kind is Kind.TEXT
         return known and self.stars not in INERT
 
 
 def resolved(root: Node, env: Mapping[str, str], secrets: SecretRefs, report: Report) -> Node:
-    """The tree with variables and secrets. Reports what cannot be found; it stays as it is."""
+    """The tree with variables and secrets. Those not found are reported, and stay as written."""
     whole = _Place((), (), Shape("object", model=Root))
     return _Resolver(env, secrets, report).node(root, whole)
 
@@ -92,12 +88,12 @@ class _Resolver:
                 return node
 
     def _member(self, node: Node, place: _Place) -> Node:
-        # The placeholders of variables have been dealt with where these were collected.
+        # The `env` block was resolved when its variables were collected.
         if place.path == ("env",) or not place.has_effect:
             return node
         return self.node(node, place)
 
     def _is_reference(self, members: Mapping[str, Node], place: _Place) -> bool:
-        """Whether an object stands where a secret is a text."""
+        """Whether it is an object in place of a secret string."""
         scalar = place.shape is not None and place.shape.kind == "scalar"
         return place.secret and scalar and "source" in members

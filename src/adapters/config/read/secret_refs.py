@@ -28,21 +28,21 @@ _EXEC = (
 
 
 class NoSecret(Exception):
-    """A reference leads to no secret; the message says why, and repeats nothing of any."""
+    """A reference cannot be resolved; the message does not quote a secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretRefs:
-    """Follows references. A file that is read is watched as a file of the configuration."""
+    """Resolves references. Secret files are watched like configuration files."""
 
     env: Mapping[str, str]
     files: Files
     absolute: Callable[[str], str]
-    """A path of the configuration as an absolute one."""
+    """Makes a path of the configuration absolute."""
     section: SecretsSection = field(default_factory=SecretsSection)
 
     def value(self, node: Node, path: KeyPath, report: Report) -> str | None:
-        """The secret. None where there is none, which is reported."""
+        """The secret; None after reporting why it cannot be resolved."""
         written = node.plain()
         try:
             return self._value(written if isinstance(written, dict) else {})
@@ -94,7 +94,7 @@ class SecretRefs:
         return text if provider.mode == "singleValue" else _pointed(text, pointer)
 
     def _provider(self, reference: Mapping[str, str], usual: str) -> SecretProvider | None:
-        """The provider of that source; None where the usual one is not configured."""
+        """The provider of that source; None if the default one is not configured."""
         name = reference.get("provider", usual)
         provider = self.section.providers.get(name)
         if provider is None:
@@ -112,7 +112,7 @@ class SecretRefs:
         return provider
 
     def _content(self, name: str, limit: int) -> str:
-        """What a file holds, without the line's end. Only the owner may be able to change it."""
+        """The content of a file without the final line break. It must not be world-writable."""
         if not name.strip() or "\0" in name:
             raise NoSecret("the id must be the path of a file")
         file = self.absolute(name)
@@ -130,7 +130,7 @@ class SecretRefs:
 
 
 def providers_of(root: Node) -> SecretsSection:
-    """The section `secrets`; its defaults where it does not fit the schema."""
+    """The section `secrets`; its defaults if it is invalid."""
     members = root.value if isinstance(root.value, dict) else {}
     try:
         written = members["secrets"].plain() if "secrets" in members else {}
@@ -140,14 +140,14 @@ def providers_of(root: Node) -> SecretsSection:
 
 
 def _read(file: str, limit: int) -> bytes:
-    # Without waiting for somebody to write into a pipe.
+    # Opening a pipe must not block.
     opened = os.open(Path(file), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with open(opened, "rb") as stream:
         found = os.fstat(opened)
         if not stat.S_ISREG(found.st_mode):
             raise NoSecret(f"{file} is not a file")
         if os.name == "posix" and found.st_mode & stat.S_IWOTH:
-            raise NoSecret(f"{file} can be changed by every user; `chmod o-w` it")
+            raise NoSecret(f"{file} can be changed by every user; run `chmod o-w` on it")
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise NoSecret(f"{file} has more than {limit} bytes")
@@ -155,7 +155,7 @@ def _read(file: str, limit: int) -> bytes:
 
 
 def _pointed(text: str, pointer: str) -> str:
-    """What a JSON pointer leads to in a JSON text."""
+    """The string at a JSON pointer in a JSON text."""
     try:
         value: object = json.loads(text)
     except ValueError:

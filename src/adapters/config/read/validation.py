@@ -1,4 +1,4 @@
-"""Holding a configuration against the schema, and reporting all that does not fit."""
+"""Validates a configuration against the schema, and reports all errors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ _MAX_ROUNDS = 20
 
 @dataclass(slots=True)
 class Checked:
-    """A configuration that fits the schema: as written, or what is left of it without the faults.
-
-    What is left serves for finding further faults, never for running.
-    """
+    """A valid configuration: as written, or without its invalid parts to find further errors."""
 
     config: Root
     notes: list[str] = field(default_factory=list)
@@ -33,7 +30,7 @@ class Checked:
     removed: dict[KeyPath, list[int]] = field(default_factory=dict)
 
     def original(self, *path: str | int) -> KeyPath:
-        """The path as the files have it for a path of `config`, where list elements may be gone."""
+        """The path in the files for a path of `config`, where list elements may be removed."""
         known: KeyPath = ()
         for key in path:
             if isinstance(key, int):
@@ -44,7 +41,7 @@ class Checked:
 
 
 def validate(tree: Node, problems: Problems) -> Checked:
-    """Report everything that the schema refuses, and return what can be looked at further."""
+    """Report all errors, and return what is valid."""
     _report_impossible(tree, problems)
     data: Any = cleaned(tree.plain())
     checked = Checked(Root())
@@ -72,17 +69,17 @@ def validate(tree: Node, problems: Problems) -> Checked:
 
 
 def _report_impossible(tree: Node, problems: Problems) -> None:
-    """What no key can hold: JSON5 can spell it, the rest of the world cannot."""
+    """Report values that JSON5 has and JSON does not."""
     for path, node in tree.walk():
         texts = list(node.value) if isinstance(node.value, dict) else [node.value]
         if any(isinstance(text, str) and cleaned(text) != text for text in texts):
-            problems.report(path, "holds half of a surrogate pair, which is no character")
+            problems.report(path, "contains a lone surrogate, which is not a character")
         if isinstance(node.value, float) and not math.isfinite(node.value):
             problems.report(path, "must be a finite number")
 
 
 def cleaned(value: Any) -> Any:
-    """A copy without halves of surrogate pairs, which nothing further on can deal with."""
+    """A copy without lone surrogates, which cannot be encoded."""
     match value:
         case dict():
             return {cleaned(key): cleaned(item) for key, item in value.items()}
@@ -95,7 +92,7 @@ def cleaned(value: Any) -> Any:
 
 
 def _take_out_nulls(value: Any, shape: Shape | None, path: KeyPath, problems: Problems) -> None:
-    """Report `null` where a key may be left out but not be null, and leave it out."""
+    """Report and remove `null` at keys that may be missing but not null."""
     if shape is None or shape.kind in ("anything", "scalar"):
         return
     for key in list(value) if isinstance(value, dict) else range(_length(value)):
@@ -113,7 +110,7 @@ def _length(value: Any) -> int:
 
 
 def _faults(refused: ValidationError, data: Any) -> Mapping[KeyPath, list[ErrorDetails]]:
-    """The findings by the path of the value at fault, as `data` has it now."""
+    """The errors by the path of the invalid value in `data`."""
     faults: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in refused.errors(include_url=False):
         path: KeyPath = ()
@@ -132,7 +129,7 @@ def _faults(refused: ValidationError, data: Any) -> Mapping[KeyPath, list[ErrorD
 
 
 def _topmost(faults: Mapping[KeyPath, list[ErrorDetails]]) -> list[KeyPath]:
-    """What to take out, the last first: the values at fault, and objects that lack something."""
+    """What to remove, the last first: invalid values, and objects that lack a key."""
     lacking = {path[:-1] for path, found in faults.items() if found[0]["type"] == "missing"}
     targets = lacking | {path for path in faults if path[:-1] not in lacking}
     above = [{path[:end] for end in range(len(path))} for path in targets]

@@ -19,20 +19,18 @@ from .session import LoggingSection, SessionSection
 class Root(Section):
     """A whole configuration."""
 
-    gateway: GatewaySection = section(GatewaySection, "Where the Gateway listens, whom it lets in.")
-    agents: AgentsSection = section(AgentsSection, "Who answers.")
-    models: ModelsSection = section(ModelsSection, "Where models are served.")
-    session: SessionSection = section(SessionSection, "How long conversations last.")
-    logging: LoggingSection = section(LoggingSection, "What is logged.")
+    gateway: GatewaySection = section(GatewaySection, "Listening, authentication and endpoints.")
+    agents: AgentsSection = section(AgentsSection, "The agents.")
+    models: ModelsSection = section(ModelsSection, "The providers of models.")
+    session: SessionSection = section(SessionSection, "Resets, storage and the send policy.")
+    logging: LoggingSection = section(LoggingSection, "The log.")
     env: EnvSection = section(EnvSection, "Variables for `${NAME}`.", secret=True)
-    secrets: SecretsSection = section(SecretsSection, "Where references to secrets lead.")
+    secrets: SecretsSection = section(SecretsSection, "The providers of secret references.")
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema as JSON schema, for editors, with the marks of `fields`.
-
-    A key without effect is a property of the object it belongs to, with `x-effect: "none"`.
-    """
+    """The JSON schema, for editors, with the marks of `fields`; keys without effect are included,
+    with `x-effect: "none"`."""
     schema = Root.model_json_schema(by_alias=True)
     for path, row in INERT.items():
         holder = _at(schema, path[:-1])
@@ -47,7 +45,6 @@ def json_schema() -> dict[str, Any]:
 
 
 def _at(schema: dict[str, Any], path: StarPath) -> dict[str, Any] | None:
-    """The schema of the object at a path."""
     node: dict[str, Any] | None = schema
     for key in path:
         if node is None:

@@ -1,4 +1,4 @@
-"""`agents.*`: who answers, with which model, under which instructions."""
+"""`agents.*`: the agents, their models and instructions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from .fields import Count, PathText, Seconds, Section, Text, Whole, section, set
 class ModelChoice(Section):
     primary: Text | None = setting(
         None,
-        "The model that is asked first: `provider/model`, or an alias. "
-        "Without any: `openai/gpt-5.2`.",
+        "The first model to call: `provider/model`, or an alias. Without any: `openai/gpt-5.2`.",
     )
     fallbacks: list[Text] | None = setting(
-        None, "Models that are asked in order when the ones before cannot answer."
+        None, "Models to call in order when the ones before fail."
     )
 
 
@@ -39,7 +38,7 @@ class ListedModel(Section):
 
 class SystemAgent(Section):
     agent_id: Text | None = setting(
-        None, "The default agent of requests without an agent, unless an agent is marked `default`."
+        None, "The agent for requests that name none, unless an agent is marked `default`."
     )
 
 
@@ -56,20 +55,22 @@ class AgentDefaults(Section):
     )
     instructions: str = setting(
         "",
-        "What every agent is told that has no instructions of its own.",
+        "The instructions of agents without their own.",
         addition=True,
         free_text=True,
     )
-    timeout_seconds: Seconds = setting(600, "How long a run may take; 0: as long as it likes.")
-    max_concurrent: Count = setting(64, "Runs that work at the same time, over all sessions.")
-    max_waiting: Whole = setting(20, "Runs that may wait in one session.", addition=True)
+    timeout_seconds: Seconds = setting(600, "The longest duration of a run; 0: no limit.")
+    max_concurrent: Count = setting(
+        64, "How many runs may execute at the same time, over all sessions."
+    )
+    max_waiting: Whole = setting(20, "How many runs may wait in one session.", addition=True)
     max_queued: Whole = setting(
-        1_000, "Runs that may wait in all sessions together.", addition=True
+        1_000, "How many runs may wait in all sessions together.", addition=True
     )
     context_tokens: Count | None = setting(
         None, "An upper limit on every model's context window, in tokens."
     )
-    system_agent: SystemAgent = section(SystemAgent, "Who answers where no agent is named.")
+    system_agent: SystemAgent = section(SystemAgent, "The agent for requests that name none.")
 
 
 class Identity(Section):
@@ -88,14 +89,14 @@ class AgentSettings(Section):
         "the first.",
     )
     name: Text | None = setting(
-        None, "What people call it. Left out: `identity.name`, or the id.", free_text=True
+        None, "A name for people. Left out: `identity.name`, or the id.", free_text=True
     )
     model: ModelSetting | None = setting(
         None,
-        "Its own model; a plain string is its `primary`. Own `fallbacks`, even an empty list, "
+        "Its model; a plain string is the `primary`. Its `fallbacks`, even an empty list, "
         "replace those of the defaults.",
     )
-    identity: Identity = section(Identity, "Who it says it is.")
+    identity: Identity = section(Identity, "Its name and character, for the instructions.")
     workspace: PathText | None = setting(
         None,
         "Its directory. Left out: `workspace-<id>` in the state directory.",
@@ -105,11 +106,11 @@ class AgentSettings(Section):
         None, "The system message before every conversation.", addition=True, free_text=True
     )
     timeout_seconds: Seconds | None = setting(
-        None, "How long a run may take; 0: as long as it likes.", addition=True
+        None, "The longest duration of a run; 0: no limit.", addition=True
     )
     runner: Text = setting(
         "native",
-        "Which AgentRunner makes it answer.",
+        "The AgentRunner that executes its runs.",
         addition=True,
         machine="program",
         free=("native", "echo"),
@@ -127,7 +128,7 @@ class NamedAgent(AgentSettings):
 
 
 class AgentsSection(Section):
-    defaults: AgentDefaults = section(AgentDefaults, "What holds for every agent.")
+    defaults: AgentDefaults = section(AgentDefaults, "Defaults for every agent.")
     listed: list[ListedAgent] = Field(
         default_factory=list,
         alias="list",
@@ -135,6 +136,5 @@ class AgentsSection(Section):
     )
     entries: dict[str, NamedAgent] = Field(
         default_factory=dict,
-        description="The agents by their ids, as newer files have them. Where there are any, "
-        "`agents.list` does not count.",
+        description="The agents by their ids, as in newer files. They replace `agents.list`.",
     )

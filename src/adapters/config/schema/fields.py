@@ -1,13 +1,13 @@
-"""The vocabulary that the schema is written in: base class, value types, and marks on fields.
+"""Base class, value types and field marks of the schema.
 
 A mark is a key of `json_schema_extra`, so that it reaches the JSON schema too:
 
-- `x-secret: true`: strings in it are never shown; an object there is a reference to a secret
-- `x-text: true`: text for people or models, in which a `$` or a `%` usually is just that
-- `x-restart: true`: a change is in force after a restart
-- `x-addition: true`: ours, not the reference's
-- `x-machine: "<kind>"`: names something of the machine (see `Machine`), so that a client may write
-  no new value there; `x-free`: values that name nothing of it
+- `x-secret: true`: its strings are never shown; an object there is a reference to a secret
+- `x-text: true`: text for people or models, in which `$` and `%` are usually literal
+- `x-restart: true`: a change takes effect after a restart
+- `x-addition: true`: an addition of this program to the shared format
+- `x-machine: "<kind>"`: names something on the machine (see `Machine`), so that a client cannot
+  write new values there, except those in `x-free`
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _MAX_SECONDS = 10 * 366 * 86_400
 
 
 class Section(BaseModel):
-    """An object of the configuration: types are not bent.
+    """An object of the configuration; types are strict.
 
-    Keys without a field are kept as they are; `keys` decides which of them are errors. `ours`:
-    no other program has keys here, or an unknown one could weaken its protection, so that all are.
+    Keys without a field are kept; `keys` decides which of them are errors. `ours`: every unknown
+    key is one, as no other program has keys here, or ignoring one could weaken security.
     """
 
     ours: ClassVar[bool] = False
     model_config = ConfigDict(
         alias_generator=to_camel,
-        # The whole is built once, when it is first used, instead of each part by itself too.
+        # Validators are built once, for the root, on first use.
         defer_build=True,
         extra="allow",
         frozen=True,
@@ -41,12 +41,12 @@ class Section(BaseModel):
 
 
 def usable_secret(value: str) -> str:
-    """A secret that a client could send. Raises ValueError, without repeating it."""
+    """The secret, if a client could send it. Raises ValueError, without quoting it."""
     if not value.strip():
         raise ValueError("must not be empty")
     if value != value.strip() or not value.isprintable():
         raise ValueError(
-            "must not begin or end with white space nor hold control characters: "
+            "must not begin or end with white space or contain control characters: "
             "no client could send it"
         )
     return value
@@ -60,7 +60,6 @@ def _usable_path(value: str) -> str:
 
 Count = Annotated[int, Field(ge=1, le=_MAX_INTEGER)]
 Whole = Annotated[int, Field(ge=0, le=_MAX_INTEGER)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
 PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 Hour = Annotated[int, Field(ge=0, le=23)]
 Seconds = Annotated[float, Field(ge=0, le=_MAX_SECONDS, allow_inf_nan=False)]
@@ -73,15 +72,15 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 PathText = Annotated[str, AfterValidator(_usable_path)]
 SecretText = Annotated[str, AfterValidator(usable_secret)]
 Anything = dict[str, Any]
-"""An object whose keys are not looked at."""
+"""An object with unchecked keys."""
 
 Machine = Literal["directory", "file", "log", "store", "program", "address", "door", "server"]
-"""What a value names, which decides what a client may write there over the network.
+"""What a value names; it decides what a client may write there over the network.
 
-`directory`, `file`: a new path has to lie in the state directory. `log`: and has to end with
-`.log`, as it is written to. `store`, `program` (a plugin), `address` (where the Gateway listens,
+`directory`, `file`: a new path must be inside the state directory. `log`: the same, and it must
+end with `.log`. `store`, `program` (a plugin), `address` (where the Gateway listens,
 or whom it trusts) and `door` (what keeps strangers out): no new value but those of `x-free`.
-`server`: where requests go to; `guarding` decides about credentials that would go there.
+`server`: where requests are sent; `edit_policy` decides about credentials for it.
 """
 
 
@@ -96,7 +95,7 @@ def setting(
     machine: Machine | None = None,
     free: tuple[str | bool, ...] = (),
 ) -> Any:
-    """A key that has an effect. A default of `...`: it has to be given."""
+    """A key that has an effect. A default of `...`: the key is required."""
     marks: dict[str, Any] = {}
     if addition:
         marks["x-addition"] = True
@@ -114,7 +113,7 @@ def setting(
 def section(
     kind: type[BaseModel], description: str, *, addition: bool = False, secret: bool = False
 ) -> Any:
-    """An object of keys that have an effect; left out, all of them have their defaults."""
+    """An object of keys that have an effect; by default all have their defaults."""
     marks: dict[str, Any] = {"x-addition": True} if addition else {}
     if secret:
         marks["x-secret"] = True

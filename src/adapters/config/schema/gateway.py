@@ -1,4 +1,4 @@
-"""`gateway.*`: where the Gateway listens, whom it lets in, which endpoints it has."""
+"""`gateway.*`: listening, authentication, endpoints, reloads and limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Mode = Literal["token", "password", "none"]
 class RateLimit(Section):
     max_attempts: Count = setting(
         10,
-        "Wrong credentials from one address within `windowMs` that lock it out. The same one "
+        "How many wrong credentials within `windowMs` lock an address out. A repeated credential "
         "counts once a minute, or once in `windowMs` where that is longer.",
         addition=True,
     )
@@ -35,12 +35,12 @@ class RateLimit(Section):
         60_000, "The time in which wrong credentials are counted.", addition=True
     )
     lockout_ms: SomeMilliseconds = setting(
-        300_000, "How long a locked-out address is refused.", addition=True
+        300_000, "How long an address stays locked out.", addition=True
     )
     max_addresses: Count = setting(
         10_000,
-        "How many addresses are remembered at most: the one longest silent is forgotten first, a "
-        "locked one never. When all are locked, further addresses are counted together.",
+        "How many addresses are tracked. The least recently seen is dropped first, a locked one "
+        "never. When all are locked, further addresses share one counter.",
         addition=True,
     )
 
@@ -49,16 +49,16 @@ class Auth(Section):
     ours: ClassVar[bool] = True
     mode: Mode | None = setting(
         None,
-        "How clients prove themselves. Left out: `password` where a password is known, else "
-        "`token`. `none` asks for nothing, is allowed on loopback only, and refuses what a proxy "
-        "passes on.",
+        "How clients authenticate. Left out: `password` if a password is known, else `token`. "
+        "`none`: no authentication; it is allowed on loopback only, and requests from a proxy are "
+        "rejected.",
         machine="door",
         free=("token", "password"),
     )
     token: SecretText | None = setting(
         None,
         "The secret of mode `token`. Left out: OPENSOUL_GATEWAY_TOKEN, then a generated one "
-        "that is kept in the state directory.",
+        "in the state directory.",
         secret=True,
     )
     password: SecretText | None = setting(
@@ -68,8 +68,8 @@ class Auth(Section):
     )
     authenticators: list[Text] = Field(
         default_factory=list,
-        description="Installed authenticators to ask when the secret is missing or wrong, by the "
-        "names of their entry points in `opensoul.authenticators`, in this order.",
+        description="Installed authenticators to try when the secret is missing or wrong, in this "
+        "order, by the names of their entry points in `opensoul.authenticators`.",
         json_schema_extra={
             "x-addition": True,
             "x-restart": True,
@@ -77,26 +77,26 @@ class Auth(Section):
             "x-free": [],
         },
     )
-    rate_limit: RateLimit = section(
-        RateLimit, "What happens after wrong credentials.", addition=True
-    )
+    rate_limit: RateLimit = section(RateLimit, "Lockout after wrong credentials.", addition=True)
 
 
 class ChatCompletions(Section):
     enabled: bool = setting(False, "Serve `/v1/chat/completions` and `/v1/models`.")
     max_body_bytes: Count = setting(
         20 * 1024 * 1024,
-        "The largest request body, in bytes: as it arrives, and unpacked.",
+        "The largest request body, in bytes, both compressed and decompressed.",
         addition=True,
     )
     body_timeout_ms: SomeMilliseconds = setting(
         60_000, "How long a client may take to send its body.", addition=True
     )
     keepalive_ms: SomeMilliseconds = setting(
-        10_000, "Silence after which a stream gets a comment.", addition=True
+        10_000, "The idle time after which a stream gets a comment.", addition=True
     )
     write_timeout_ms: SomeMilliseconds = setting(
-        60_000, "How long a client may leave its stream unread.", addition=True
+        60_000,
+        "How long a client may leave its stream unread before it is disconnected.",
+        addition=True,
     )
 
 
@@ -110,10 +110,9 @@ class Http(Section):
     endpoints: Endpoints = section(Endpoints, "The HTTP endpoints.")
     max_bytes_in_flight: Count = setting(
         512 * 1024 * 1024,
-        "Bytes of requests that are being read or in work at the same time, over HTTP and "
-        "WebSocket together; a run that waits for its turn is in work. Beyond it a request is "
-        "refused as busy. With all that is made of it a request takes up to four times as much "
-        "memory.",
+        "Bytes of requests that are read or processed at the same time, over HTTP and WebSocket "
+        "together, including those of waiting runs. Further requests are rejected as busy. A "
+        "request takes up to four times its size in memory.",
         addition=True,
     )
 
@@ -144,18 +143,18 @@ class Tls(Section):
 class Reload(Section):
     mode: Literal["off", "restart", "hot", "hybrid"] = setting(
         "hybrid",
-        "What a changed file does: `hybrid` and `hot` apply it while serving, `restart` only "
+        "How a changed file is handled: `hybrid` and `hot` apply it while serving, `restart` only "
         "reports that a restart is needed, `off` ignores it.",
     )
     debounce_ms: Milliseconds = setting(
-        300, "How long a file must be left alone before its change is dealt with."
+        300, "How long a file must be stable before its change is applied."
     )
 
 
 class Shutdown(Section):
     ours: ClassVar[bool] = True
     grace_seconds: Seconds = setting(
-        20, "How long runs may go on after the Gateway was told to stop.", addition=True
+        20, "How long runs may continue after a stop was requested.", addition=True
     )
 
 
@@ -163,13 +162,13 @@ class Runs(Section):
     ours: ClassVar[bool] = True
     keep_hours: Annotated[int, Field(ge=1, le=8_760)] = setting(
         24,
-        "How long a run and its idempotency key are known after its end.",
+        "How long a run and its idempotency key are kept after its end.",
         addition=True,
         restart=True,
     )
     keep_megabytes: Count = setting(
         256,
-        "How much the events of all runs may take; those of the oldest runs go first.",
+        "The most space for the events of all runs; those of the oldest are deleted first.",
         addition=True,
         restart=True,
     )
@@ -178,10 +177,10 @@ class Runs(Section):
 class ControlUi(Section):
     allowed_origins: list[Text] = Field(
         default_factory=list,
-        description="Web pages from elsewhere that may connect, by their origins, such as "
-        "https://panel.example. A page may always that the Gateway's own host and port served; a "
-        "page of another server on this machine may where a secret is needed. In mode `none` the "
-        "list holds for HTTP requests as well.",
+        description="The origins of web pages that may connect, such as https://panel.example. "
+        "Pages from the Gateway's own host and port are always allowed, and pages of other "
+        "servers on this machine if a secret is required. In mode `none` the list applies to HTTP "
+        "requests as well.",
         json_schema_extra={"x-machine": "address", "x-free": []},
     )
 
@@ -211,30 +210,31 @@ class GatewaySection(Section):
         machine="address",
         free=("127.0.0.1", "::1"),
     )
-    auth: Auth = section(Auth, "How clients prove who they are.")
+    auth: Auth = section(Auth, "How clients authenticate.")
     trusted_proxies: list[str] = Field(
         default_factory=list,
-        description="IP addresses and networks of reverse proxies whose forwarding headers count.",
+        description="IP addresses and networks of reverse proxies whose forwarding headers are "
+        "trusted.",
         json_schema_extra={"x-machine": "address", "x-free": []},
     )
     max_connections_per_address: Count = setting(
         256,
-        "How many connections one address may have at the same time. Loopback and "
-        "`trustedProxies`, through which many clients come, may have any number.",
+        "The most connections of one address. Loopback and `trustedProxies` are exempt, as many "
+        "clients share them.",
         addition=True,
     )
     http2: bool = setting(
         False,
-        "Serve HTTP/2 as well, over TLS and by prior knowledge. Off, HTTP/1.1 is the only protocol "
-        "offered, and connections that begin with HTTP/2 are refused.",
+        "Serve HTTP/2 as well, over TLS and by prior knowledge. Otherwise only HTTP/1.1 is "
+        "offered, and HTTP/2 connections are rejected.",
         addition=True,
         restart=True,
     )
     tls: Tls = section(Tls, "HTTPS.")
-    http: Http = section(Http, "What is served over HTTP.")
+    http: Http = section(Http, "HTTP endpoints and limits.")
     transports: list[Text] = Field(
         default_factory=list,
-        description="Installed transports to serve besides our own, by the names of their entry "
+        description="Installed transports to serve in addition, by the names of their entry "
         "points in `opensoul.transports`.",
         json_schema_extra={
             "x-addition": True,
@@ -243,15 +243,15 @@ class GatewaySection(Section):
             "x-free": [],
         },
     )
-    reload: Reload = section(Reload, "What happens when a configuration file changes.")
+    reload: Reload = section(Reload, "How changed configuration files are handled.")
     shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
-    runs: Runs = section(Runs, "How long runs that have ended are kept.", addition=True)
-    control_ui: ControlUi = section(ControlUi, "The web page to control the Gateway with.")
+    runs: Runs = section(Runs, "How long ended runs are kept.", addition=True)
+    control_ui: ControlUi = section(ControlUi, "The web page that controls the Gateway.")
     allowed_hosts: list[Text] = Field(
         default_factory=list,
-        description="Host names that clients reach the Gateway by, without a port: of a reverse "
-        "proxy, or of this machine in its network. A WebSocket for another name is refused, and "
-        "without authentication every request; IP "
-        "addresses, `localhost` and the hosts of `controlUi.allowedOrigins` need no mention.",
+        description="Host names of the Gateway, without a port: of a reverse proxy, or of this "
+        "machine in its network. A WebSocket for another name is rejected, and without "
+        "authentication every request. IP addresses, `localhost` and the hosts of "
+        "`controlUi.allowedOrigins` are implied.",
         json_schema_extra={"x-addition": True, "x-machine": "address", "x-free": []},
     )

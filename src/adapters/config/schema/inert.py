@@ -1,7 +1,7 @@
-"""The keys of the family's files that have no effect here, as one table of data.
+"""Keys of compatible files that have no effect here, as one table.
 
-Such a key may hold any value: it is not checked, variables in it are not replaced, and a note
-names it at the start. The path of a row has `*` for a record's key and for a list's position.
+Their values are not checked, variables in them are not replaced, and a note names each at the
+start. A path has `*` for the key of a record and the position in a list.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Inert:
-    """`note`: what holds instead. `silent`: about the file itself, so that no note is made.
+    """`note`: what applies instead. `silent`: about the file itself, without a note.
 
-    `remote`: a client may write it. Other programs of the family read the same file, and later
-    versions may: what they would run, open or connect to is not for clients to choose.
+    `remote`: a client may write it. Others it may not, as other programs that read the same file
+    could run, open or connect to what they name.
     """
 
     meaning: str
@@ -26,7 +26,6 @@ class Inert:
 
 
 StarPath = tuple[str, ...]
-"""A path with `*` for the keys of records and the positions of lists."""
 
 _ROOT: Mapping[str, str | Inert] = {
     "$schema": Inert("Where an editor finds the JSON schema.", silent=True),
@@ -35,7 +34,7 @@ _ROOT: Mapping[str, str | Inert] = {
     ),
     "accessGroups": "Groups of people for access lists.",
     "acp": "Agents of other programs, over the Agent Client Protocol.",
-    "approvals": "Where approvals are asked for.",
+    "approvals": "Where approvals are requested.",
     "audio": "Sound.",
     "auth": "Several credentials for one provider.",
     "bindings": "Which agent answers which chat channel.",
@@ -43,31 +42,31 @@ _ROOT: Mapping[str, str | Inert] = {
     "browser": "The browser that agents drive.",
     "canvasHost": "Pages that agents draw.",
     "channels": "Chat channels.",
-    "cli": "The looks of the command line.",
+    "cli": "The appearance of the command line.",
     "commands": "Commands in messages.",
-    "cron": "Runs at set times.",
+    "cron": "Scheduled runs.",
     "diagnostics": "Diagnostics.",
-    "discovery": "Finding Gateways in the local network.",
-    "hooks": "Runs that other programs start.",
+    "discovery": "Discovery of Gateways in the local network.",
+    "hooks": "Runs started by other programs.",
     "mcp": "Servers of tools, over the Model Context Protocol.",
     "media": "Media files.",
     "memory": "Long-term memory.",
     "messages": "How messages are queued and decorated.",
     "nodeHost": "Serving as a paired device.",
     "plugins": "Plugins.",
-    "proxy": "A proxy for all that goes out.",
+    "proxy": "A proxy for all outgoing connections.",
     "skills": "Skills.",
     "talk": "Voice.",
     "tools": "Which tools agents may use.",
     "transcripts": "Transcripts of meetings.",
-    "ui": "The looks of user interfaces.",
+    "ui": "The appearance of user interfaces.",
     "update": "Updating the program.",
     "web": "The web chat channel.",
-    "wizard": Inert("What the setup dialogue remembers.", silent=True, remote=True),
+    "wizard": Inert("The state of the setup dialogue.", silent=True, remote=True),
 }
 _GATEWAY: Mapping[str, str | Inert] = {
     "allowRealIpFallback": Inert(
-        "Read `X-Real-IP` where `X-Forwarded-For` is missing.",
+        "Read `X-Real-IP` if `X-Forwarded-For` is missing.",
         "a proxy in `gateway.trustedProxies` may always send it",
     ),
     "auth.allowTailscale": "Accept Tailscale's identity headers.",
@@ -77,12 +76,12 @@ _GATEWAY: Mapping[str, str | Inert] = {
     "auth.trustedProxy": Inert(
         "The headers of mode `trusted-proxy`.", "that mode is not available"
     ),
-    "channelHealthCheckMinutes": "How often chat channels are looked at.",
-    "channelMaxRestartsPerHour": "How often a chat channel is started again.",
+    "channelHealthCheckMinutes": "How often chat channels are checked.",
+    "channelMaxRestartsPerHour": "How often a chat channel is restarted.",
     "channelStaleEventThresholdMinutes": "When a chat channel counts as stuck.",
-    "controlUi.allowExternalEmbedUrls": "Pages from elsewhere in the web page.",
+    "controlUi.allowExternalEmbedUrls": "External pages embedded in the web page.",
     "controlUi.allowInsecureAuth": Inert(
-        "Let the web page in without a device.", "it always needs a device of its own"
+        "Accept the web page without a device.", "it always needs a device of its own"
     ),
     "controlUi.basePath": "The path that the web page is served under.",
     "controlUi.continuity": "What the web page shows of tasks.",
@@ -91,9 +90,9 @@ _GATEWAY: Mapping[str, str | Inert] = {
         "a page of the Gateway's own host and port may always connect",
     ),
     "controlUi.dangerouslyDisableDeviceAuth": Inert(
-        "Do not look at devices.", "a device is always looked at"
+        "Skip the check of devices.", "devices are always checked"
     ),
-    "controlUi.embedSandbox": "What pages inside the web page may do.",
+    "controlUi.embedSandbox": "The sandbox of embedded pages.",
     "controlUi.enabled": "Serve the web page.",
     "controlUi.publicUrl": "Where the web page is reached.",
     "controlUi.root": "The folder that the web page is served from.",
@@ -145,7 +144,7 @@ _DEFAULTS: Mapping[str, str | Inert] = {
     "modelSelectionScope": "How long a chosen model holds.",
     "models.*.agentRuntime": "The program that answers instead of the model.",
     "models.*.streaming": Inert(
-        "Ask the provider for a stream.", "providers are always asked for a stream"
+        "Request a stream from the provider.", "calls always request a stream"
     ),
     "pdfModel": "The model that reads PDF files.",
     "reasoningDefault": Inert("Show the thoughts of models.", remote=True),

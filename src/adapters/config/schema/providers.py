@@ -1,4 +1,4 @@
-"""`models.*`: where models are served, and what is known about each."""
+"""`models.*`: the providers and their models."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SERVED_APIS = ("openai-completions", "local", "scripted")
 APIS_WITHOUT_URL = ("local", "scripted")
 
 CALLED = "/chat/completions"
-"""What the Gateway itself adds to a base URL."""
+"""The path that the Gateway appends to a base URL."""
 _SLASHES = re.compile(r"(?<!:)/{2,}")
-"""Not those of a URL within the path, as some forwarding services have it."""
+"""Repeated slashes, except those of a URL within the path, as some forwarding services have."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -45,13 +45,13 @@ def _proxy(value: str) -> str:
 
 def _header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
-        raise ValueError("is not the name of a header")
+        raise ValueError("is not a valid header name")
     return value
 
 
 def _header_value(value: str) -> str:
     if not all(char.isprintable() or char == "\t" for char in value):
-        raise ValueError("must not hold control characters")
+        raise ValueError("must not contain control characters")
     return value
 
 
@@ -65,35 +65,36 @@ _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Cost(Section):
-    input: _Dollars = setting(0, "What is sent to the model.")
-    output: _Dollars = setting(0, "What it answers.")
-    cache_read: _Dollars = setting(0, "What is sent and is in the provider's cache.")
+    input: _Dollars = setting(0, "Input tokens.")
+    output: _Dollars = setting(0, "Output tokens.")
+    cache_read: _Dollars = setting(0, "Input tokens that are in the provider's cache.")
 
 
 class CompatSection(Section):
-    supports_store: bool = setting(True, "The provider knows `store`.")
-    supports_developer_role: bool = setting(True, "The provider knows the role `developer`.")
-    supports_reasoning_effort: bool = setting(True, "The provider knows `reasoning_effort`.")
+    supports_store: bool = setting(True, "The provider accepts `store`.")
+    supports_developer_role: bool = setting(True, "The provider accepts the role `developer`.")
+    supports_reasoning_effort: bool = setting(True, "The provider accepts `reasoning_effort`.")
     supports_usage_in_streaming: bool = setting(
-        True, "The provider knows `stream_options.include_usage`.", addition=True
+        True, "The provider accepts `stream_options.include_usage`.", addition=True
     )
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] | None = setting(
-        None, "Send the limit under this name. Left out: as the client spelled it."
+        None, "The name to send the token limit under. Left out: the name in the client's request."
     )
 
 
 class ModelEntry(Section):
     id: Text = setting(..., "The provider's own name for the model.")
     name: str | None = setting(None, "A name for people.", free_text=True)
-    api: Text | None = setting(None, "The wire API, where it is not the provider's.")
-    reasoning: bool = setting(False, "The model thinks before it answers.")
-    context_window: Count = setting(200_000, "Tokens that fit in a call, answer included.")
+    api: Text | None = setting(None, "The wire API, if it differs from the provider's.")
+    reasoning: bool = setting(False, "The model reasons before it answers.")
+    context_window: Count = setting(200_000, "The context window in tokens, including the answer.")
     max_tokens: Count | None = setting(
-        None, "Tokens an answer may have. Left out: 8192, or the whole window if that is smaller."
+        None,
+        "The most tokens of an answer. Left out: 8192, or the whole window if that is smaller.",
     )
     headers: Headers = Field(
         default_factory=dict,
-        description="Headers sent with calls of this model, over the provider's.",
+        description="Headers for calls of this model; they override the provider's.",
         json_schema_extra={"x-secret": True},
         repr=False,
     )
@@ -110,27 +111,26 @@ class ModelEntry(Section):
     )
     compat: CompatSection = Field(
         default_factory=CompatSection,
-        description="Where the provider leaves OpenAI's shape.",
+        description="How the provider differs from the OpenAI API.",
     )
     input: list[Text] = Field(
         default=["text"],
-        description="What the model can read, as lists of models show it: `text`, `image`; others "
-        "do not count.",
+        description="The input types in lists of models: `text`, `image`; others are ignored.",
     )
-    cost: Cost = section(
-        Cost, "What a million tokens cost, in US dollars; all zero: it is not known."
-    )
+    cost: Cost = section(Cost, "The price of a million tokens, in US dollars; all zero: unknown.")
 
 
 class ProviderEntry(Section):
     base_url: BaseUrl | None = setting(
         None,
-        "Where the API is, up to and without `/chat/completions`. Needed unless api is `local` "
-        "or `scripted`, or the provider is built in.",
+        "The URL of the API, without `/chat/completions`. Required unless api is `local` or "
+        "`scripted`, or the provider is built in.",
         machine="server",
     )
     api_key: SecretText | None = setting(
-        None, "The key. Left out for a built-in provider: its variable.", secret=True
+        None,
+        "The API key. Left out for a built-in provider: its environment variable.",
+        secret=True,
     )
     api: Text = setting(
         "openai-completions",
@@ -145,29 +145,28 @@ class ProviderEntry(Section):
     )
     auth_header: bool = setting(True, "Send the key as `Authorization: Bearer`.")
     connect_timeout_seconds: SomeSeconds = setting(
-        5, "How long reaching the provider may take.", addition=True
+        5, "The timeout for connecting to the provider.", addition=True
     )
     idle_timeout_seconds: SomeSeconds = setting(
-        300, "Silence after which a call counts as timed out.", addition=True
+        300, "The time without data after which a call has timed out.", addition=True
     )
     max_answer_bytes: Count = setting(
         32 * 1024 * 1024,
-        "Bytes of one answer as the provider sends it, decompressed. A longer one is cut off, and "
-        "the call has failed.",
+        "The most bytes of one answer, decompressed. A call with a longer answer fails.",
         addition=True,
     )
     proxy: Annotated[str, AfterValidator(_proxy)] | None = setting(
         None,
-        "The http:// or https:// proxy to reach the provider through, with user name and password "
-        'if it needs them; `""`: none. Left out: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY '
-        "decide, but no proxy of theirs is used for this machine.",
+        "The http:// or https:// proxy for the provider, with user name and password if it needs "
+        'them; `""`: none. Left out: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY decide, '
+        "except that this machine is always reached directly.",
         addition=True,
         secret=True,
         machine="server",
     )
     models: list[ModelEntry] = Field(
         default_factory=list,
-        description="The models. An empty list means any, with the defaults below.",
+        description="The models. An empty list allows any model, with the defaults below.",
     )
 
 

@@ -1,4 +1,4 @@
-"""`env` and `secrets`: variables, and where references to secrets lead."""
+"""`env` and `secrets`: variables, and the providers of secret references."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from .fields import Count, PathText, Section, Text, section, setting
 
 
 class EnvSection(Section):
-    """Besides its fields, every other key is the name of a variable."""
+    """Every key without a field is the name of a variable."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, str] = Field(init=False)
 
     vars: dict[str, str] = Field(
         default_factory=dict,
-        description="Variables for `${NAME}`, used where the process has none of that name. "
-        "They may as well stand in `env` itself.",
+        description="Variables for `${NAME}`, used if the process does not have them. They can "
+        "also be in `env` itself.",
         json_schema_extra={"x-secret": True},
         repr=False,
     )
-    # Without effect, and no variable although it stands among them.
+    # Without effect, and not a variable.
     shell_env: Any = Field(None, json_schema_extra={"x-inert": True})
 
 
 class SecretProvider(Section):
     source: Literal["env", "file", "exec"] = setting(
-        ..., "What it reads; a secret of a provider `exec` cannot be used."
+        ..., "The kind of provider; `exec` cannot be used."
     )
     path: PathText | None = setting(None, "The file of a provider `file`.", machine="file")
     mode: Literal["json", "singleValue"] = setting(
@@ -50,9 +50,7 @@ class SecretDefaults(Section):
 class SecretsSection(Section):
     providers: dict[Text, SecretProvider] = Field(
         default_factory=dict,
-        description="Where references to secrets, `{source, provider, id}`, lead, by the names "
-        "of providers. `default` reads variables where it is not given.",
+        description="The providers of references, `{source, provider, id}`, by name. `default` "
+        "reads variables unless it is defined here.",
     )
-    defaults: SecretDefaults = section(
-        SecretDefaults, "The providers of references that name none."
-    )
+    defaults: SecretDefaults = section(SecretDefaults, "The default providers of references.")

@@ -14,18 +14,18 @@ _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
 class Reset(Section):
     mode: Literal["daily", "idle", "none"] | None = setting(
         None,
-        "`daily`: start over once a day; `idle`: after a silence; `none`: never. Left out: "
-        "`daily`.",
+        "When to reset: `daily`: once a day; `idle`: after a time without messages; `none`: "
+        "never. Left out: `daily`.",
     )
     at_hour: Hour | None = setting(None, "The hour of the daily reset, local time; 4 if left out.")
     idle_minutes: Minutes | None = setting(
-        None, "The silence, also counted in mode `daily` when given; 60 if left out in mode `idle`."
+        None, "Minutes without messages; also applied in mode `daily` when set. 60 in mode `idle`."
     )
 
 
 class ResetByType(Section):
-    dm: Reset | None = setting(None, "Conversations of two.")
-    direct: Reset | None = setting(None, "Another spelling of `dm`, which wins over it.")
+    dm: Reset | None = setting(None, "Direct conversations.")
+    direct: Reset | None = setting(None, "Another spelling of `dm`, which takes precedence.")
     group: Reset | None = setting(None, "Groups and channels.")
     thread: Reset | None = setting(None, "Threads and topics.")
 
@@ -45,9 +45,9 @@ class SendPolicyMatch(Section):
 
 
 class SendPolicyRule(Section):
-    action: Literal["allow", "deny"] = setting(..., "What becomes of a session that matches.")
+    action: Literal["allow", "deny"] = setting(..., "The action for a session that matches.")
     match: SendPolicyMatch = section(
-        SendPolicyMatch, "Which sessions it is about. What is left out matches all."
+        SendPolicyMatch, "Which sessions the rule applies to. A missing key matches all."
     )
 
 
@@ -55,16 +55,17 @@ class SendPolicy(Section):
     default: Literal["allow", "deny"] = setting("allow", "For sessions that no rule matches.")
     rules: list[SendPolicyRule] = Field(
         default_factory=list,
-        description="The rules. Of those that match one that denies wins, wherever it stands.",
+        description="The rules. A matching `deny` wins over every `allow`, in any order.",
     )
 
 
 class SessionSection(Section):
-    reset: Reset | None = setting(None, "When a session starts over.")
-    reset_by_type: ResetByType = section(ResetByType, "The same per kind of conversation.")
+    reset: Reset | None = setting(None, "When a session is reset.")
+    reset_by_type: ResetByType = section(ResetByType, "Resets by the kind of conversation.")
     reset_by_channel: dict[str, Reset] = Field(
         default_factory=dict,
-        description="The same per channel, the first part of the key; it wins over the kind.",
+        description="Resets by channel, the first part of the key; it takes precedence over the "
+        "kind.",
     )
     idle_minutes: Minutes | None = setting(
         None, "An older spelling of `reset.idleMinutes`; alone it means mode `idle`."
@@ -79,31 +80,32 @@ class SessionSection(Section):
     )
     one_off_retention_days: Days = setting(
         7,
-        "How long the session of a request without session key or user is kept; 0: for ever.",
+        "How many days the session of a request without session key or user is kept; 0: forever.",
         addition=True,
     )
     one_off_max_bytes: Whole = setting(
         1024**3,
-        "The most bytes that these sessions take together; beyond it the oldest are deleted. "
-        "0: no bound.",
+        "The most bytes of all these sessions together; the oldest are deleted first. 0: no limit.",
         addition=True,
     )
     send_policy: SendPolicy = section(
-        SendPolicy, "Which sessions may be written to; a session's own `sendPolicy` wins."
+        SendPolicy, "Which sessions accept messages; a session's own `sendPolicy` takes precedence."
     )
 
 
 class LoggingSection(Section):
     level: _LEVEL = setting("info", "The least severe level that is logged.")
     console_level: _LEVEL | None = setting(None, "The same for the console. Left out: `level`.")
-    console_style: Literal["pretty", "compact", "json"] = setting("pretty", "How it looks.")
+    console_style: Literal["pretty", "compact", "json"] = setting(
+        "pretty", "The format of the console log."
+    )
     file: Text | None = setting(None, "Log to this file as well, as JSON.", machine="log")
     max_file_bytes: Count = setting(
         100 * 1024 * 1024,
-        "Size from which on `file` is renamed to `file.1` (and that to `file.2`) and a new one "
-        "is begun.",
+        "The size at which `file` is renamed to `file.1` (and that to `file.2`) and a new file "
+        "is started.",
     )
     keep_files: Annotated[int, Field(ge=0, le=1_000)] = setting(
         5, "How many renamed log files are kept; 0: none.", addition=True
     )
-    content: bool = setting(False, "Write what people and agents say into the log.", addition=True)
+    content: bool = setting(False, "Write the text of messages to the log.", addition=True)

@@ -1,7 +1,7 @@
-"""Asking the schema about itself: which keys a place has, of what kind, with which marks.
+"""Introspection of the schema: the keys of a place, their shapes and marks.
 
-Null checks, redaction, the reference page and the tests all read the models through this,
-so that there is no second list of keys that could drift.
+Validation, redaction, the reference page and the tests read the models through this module, so
+that there is only one list of keys.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ..errors import KeyPath
-
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a place holds. `item`: the annotation of a record's or a list's elements."""
+    """The shape of a value. `item`: the annotation of a record's or a list's elements."""
 
     kind: Literal["object", "record", "list", "scalar", "anything"]
     model: type[BaseModel] | None = None
@@ -57,7 +55,7 @@ def _union_shape(args: tuple[Any, ...]) -> Shape:
 
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a model under the names that files use; those that have an effect."""
+    """The fields of a model that have an effect, by their names in files."""
     return {
         field.alias or name: field
         for name, field in model.model_fields.items()
@@ -66,18 +64,18 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
 
 
 def extra_of(model: type[BaseModel]) -> Any:
-    """The annotation of keys beyond the fields; None where these mean nothing."""
+    """The annotation of keys without a field; None if they have no effect."""
     return str if "__pydantic_extra__" in model.__annotations__ else None
 
 
 def mark(field: FieldInfo, name: str) -> Any:
-    """A mark of the field (see `fields`); None where it has none."""
+    """A mark of the field (see `fields`), or None."""
     marks = field.json_schema_extra
     return marks.get(name) if isinstance(marks, dict) else None
 
 
 def below(shape: Shape, key: str | int) -> tuple[Shape, FieldInfo | None] | None:
-    """The shape at `key` inside `shape`, with its field; None where nothing is known there."""
+    """The shape at `key` inside `shape`, with its field; None outside the schema."""
     if shape.kind == "object" and shape.model is not None and isinstance(key, str):
         field = fields_of(shape.model).get(key)
         if field is not None:
@@ -89,17 +87,8 @@ def below(shape: Shape, key: str | int) -> tuple[Shape, FieldInfo | None] | None
     return None
 
 
-def shape_at(root: type[BaseModel], path: KeyPath) -> Shape | None:
-    """The shape at a path of a configuration; None where the schema ends."""
-    shape: Shape | None = Shape("object", model=root)
-    for key in path:
-        found = below(shape, key) if shape is not None else None
-        shape = found[0] if found is not None else None
-    return shape
-
-
 def entries(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[Entry]:
-    """Every key that has an effect, from here on, objects before what is in them."""
+    """Every key that has an effect, objects before their members."""
     for name, field in fields_of(model).items():
         shape = shape_of(field.annotation)
         entry = Entry((*path, name), field, shape)

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 from ....domain.concurrency import shielded
 from ....domain.errors import LeaseLost, SessionBusy, ShuttingDown
 from ....domain.messages import Message
-from ....domain.ports import Clock
-from ....domain.ports.runs import Worker
+from ....domain.ports import Clock, Worker
 from ....domain.runs import (
     Aborted,
     ApprovalDecided,

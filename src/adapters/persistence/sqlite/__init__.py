@@ -1,1 +1,1 @@
-"""SQLite: connections, writer, schema and the treatment of damage."""
+"""SQLite: connections, writer, schema and the handling of damage."""

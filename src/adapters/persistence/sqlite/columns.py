@@ -1,4 +1,4 @@
-"""What SQLite's columns hold, and how several queries see one moment."""
+"""Conversion of column values, and consistent reads by several queries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ..common import MAX_INTEGER, Undecodable
 
 
 def column(text: str) -> str | bytes:
-    """The text, or where it has no UTF-8 (lone surrogates) bytes that stand for it alone."""
+    """The value to store for a text: the text, or bytes if it has lone surrogates, which UTF-8
+    cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -19,7 +20,7 @@ def column(text: str) -> str | bytes:
 
 
 def text(column: str | bytes) -> str:
-    """The text that `column` made into this. Raises Undecodable."""
+    """The inverse of `column`. Raises Undecodable."""
     if isinstance(column, str):
         return column
     try:
@@ -29,7 +30,7 @@ def text(column: str | bytes) -> str:
 
 
 def text_or_bytes(value: bytes) -> str | bytes:
-    """For `Connection.text_factory`: a text that is no UTF-8 would fail the whole query."""
+    """For `Connection.text_factory`: by default, invalid UTF-8 would fail the whole query."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -37,15 +38,15 @@ def text_or_bytes(value: bytes) -> str | bytes:
 
 
 def bounded(number: int) -> int:
-    """The number within what LIMIT understands as a limit: below 0 means none to SQLite."""
+    """A valid LIMIT: SQLite treats negative numbers as no limit."""
     return max(0, min(number, MAX_INTEGER))
 
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """All that is read inside is of the same moment."""
+    """All reads within the context see the same state of the database."""
     connection.execute("BEGIN")
     try:
         yield
     finally:
-        connection.rollback()  # Ends the read, also where SQLite has ended it by itself.
+        connection.rollback()  # Unlike COMMIT, does not fail if SQLite has ended the transaction.

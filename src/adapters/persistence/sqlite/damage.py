@@ -1,7 +1,7 @@
-"""Cells of a row that hold what no version of this program wrote there: read as far as possible.
+"""Reads rows with damaged cells as far as possible.
 
-One damaged cell must not hide the rest of its row, nor a list that the row is in. SQLite lets any
-column hold any value, so a hand with the sqlite3 shell is enough to make one.
+One damaged cell must not hide the rest of its row or the list that contains the row. A damaged cell
+is easily made, since SQLite accepts any value in any column, for example from the sqlite3 shell.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ E = TypeVar("E", bound=Enum)
 logger = logging.getLogger(__name__)
 
 UNREADABLE = "[This message is damaged in the session store and cannot be read.]"
-"""Stands in the place of such a message."""
+"""Replaces a damaged message."""
 _LATEST = 253_402_300_800.0
-"""The year 10000: times beyond it have no date."""
+"""The year 10000, which `datetime` cannot represent."""
 _MOST_LOGGED = 1_000
 
 
 class DamageLog:
-    """Logs each damaged cell once, for lists are read again and again. Used by several threads."""
+    """Logs each damaged cell once, although lists are read repeatedly. Thread-safe."""
 
     def __init__(self) -> None:
         self._logged: set[tuple[str, str]] = set()
 
     def note(self, place: str, cell: str, problem: str) -> None:
-        """`place`: which session or run; `cell`: which of its cells."""
+        """`place`: the session or run; `cell`: the name of the cell."""
         if (place, cell) in self._logged or len(self._logged) >= _MOST_LOGGED:
             return
         self._logged.add((place, cell))
@@ -51,31 +51,31 @@ class Cells:
     log: DamageLog
 
     def text(self, name: str, value: object) -> str:
-        """The text; what is no UTF-8 is replaced."""
+        """The text; invalid UTF-8 is replaced."""
         if isinstance(value, str):
             return value
         try:
-            return text(value)  # type: ignore[arg-type]  # whatever it is
+            return text(value)  # type: ignore[arg-type]  # any type is possible
         except Undecodable as error:
             self.log.note(self.place, name, str(error))
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else ""
 
     def time(self, name: str, value: object) -> float:
-        """Unix seconds; 0 for what is no time."""
+        """Unix seconds; 0 for an invalid time."""
         if isinstance(value, float | int) and math.isfinite(value) and abs(value) < _LATEST:
             return value
         self.log.note(self.place, name, "it is not a time")
         return 0.0
 
     def count(self, name: str, value: object) -> int:
-        """A number of tokens or messages; 0 for what is none."""
+        """A number of tokens or messages; 0 for an invalid number."""
         if isinstance(value, int) and abs(value) <= MAX_INTEGER:
             return value
         self.log.note(self.place, name, "it is not a number")
         return 0
 
     def member(self, name: str, value: object, kind: type[E], otherwise: E) -> E:
-        """The member of an enumeration that has this value, or else `otherwise`."""
+        """The enumeration member with this value, or `otherwise`."""
         try:
             return kind(value)
         except ValueError:
@@ -83,16 +83,16 @@ class Cells:
         return otherwise
 
     def settings(self, name: str, value: object) -> SessionSettingsMap:
-        """The settings that can be read."""
+        """The readable settings."""
         settings, problem = readable_settings(value)
         if problem:
             self.log.note(self.place, name, problem)
         return settings
 
     def message(self, number: int, role: object, body: object) -> Message:
-        """The message, or in its place one of the same role that says that it is damaged."""
+        """The message, or a replacement with the same role that says that it is damaged."""
         try:
-            return decode(body)  # type: ignore[arg-type]  # whatever it is
+            return decode(body)  # type: ignore[arg-type]  # any type is possible
         except Undecodable as error:
             self.log.note(self.place, f"message {number}", str(error))
         return text_message(Role.USER if role == Role.USER.value else Role.ASSISTANT, UNREADABLE)

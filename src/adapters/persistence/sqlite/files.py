@@ -1,4 +1,7 @@
-"""The files of an open database: SQLite goes on writing to files that were deleted or replaced."""
+"""Detects that the files of an open database were deleted, replaced or truncated.
+
+SQLite does not notice: it continues to write to the files that it has open.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from .schema import open_reader
 
 
 class FileLost(OSError):
-    """The path of a database does not name the file any more that is open."""
+    """The path of a database no longer refers to the open file."""
 
 
 class DatabaseFiles:
-    """The database and its write-ahead log as they were found; made right after they were opened.
+    """The identity of a database and its write-ahead log; create it right after opening them.
 
-    `-shm` is not watched: what is lost with it is made anew from the log.
+    `-shm` is not checked, because SQLite rebuilds it from the log.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +37,7 @@ class DatabaseFiles:
             self._log_inode = log.st_dev, log.st_ino
 
     def seem_in_place(self) -> bool:
-        """False where `check` is called for. One system call: this is asked for every run."""
+        """A quick check with one system call, for every run; if False, call `check`."""
         try:
             found = os.stat(self._path)
         except OSError:
@@ -46,8 +49,8 @@ class DatabaseFiles:
         )
 
     def check(self) -> None:
-        """Raises FileLost, and Damaged where the database was cut short. Two system calls, unless
-        it is shorter than it was: then all of it is read."""
+        """Raises FileLost, or Damaged if the database was truncated. Takes two system calls, but
+        reads the whole database if it has become shorter."""
         if self._damage is not None:
             raise self._damage
         found = self._stat(self._path, self._inode)
@@ -67,13 +70,14 @@ class DatabaseFiles:
         return found
 
     def _check_content(self, size: int) -> None:
-        """Another program may have tidied up. A new connection has nothing in its cache."""
+        """Check a database that has become shorter, perhaps by VACUUM in another program. Uses a
+        new connection, whose cache is empty."""
         try:
-            if not size:  # To SQLite that is a new database, whose log it would delete.
+            if not size:  # SQLite would treat it as new and delete its log.
                 raise Damaged("it is empty")
             with closing(open_reader(Path(self._path))) as connection:
                 check_all(connection)
         except sqlite3.Error as error:
-            cut = f"{self._path} was cut short while it was in use: {error}"
+            cut = f"{self._path} was truncated while it was in use: {error}"
             self._damage = Damaged(cut)
             raise self._damage from error

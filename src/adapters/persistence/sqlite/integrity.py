@@ -1,4 +1,4 @@
-"""How a damaged SQLite database is recognised."""
+"""Detection of damaged SQLite databases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Damaged(sqlite3.DatabaseError):
-    """What is in a database cannot be what was written to it."""
+    """The content of a database is not what was written to it."""
 
 
 class StoreDamaged(StoreFailed):
@@ -18,13 +18,13 @@ class StoreDamaged(StoreFailed):
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether the error is about what is in the file, rather than about the disk or a lock."""
+    """Whether the error is about the file's content, rather than about the disk or a lock."""
     code = getattr(error, "sqlite_errorcode", 0)
     return isinstance(error, Damaged) or (code & 0xFF) in _CODES
 
 
 def check_tables(connection: sqlite3.Connection) -> None:
-    """Read the first page of each table: what a file that was cut or overwritten does not stand.
+    """Read the first page of each table, which detects most truncated or overwritten files.
 
     Raises sqlite3.Error.
     """
@@ -34,7 +34,7 @@ def check_tables(connection: sqlite3.Connection) -> None:
 
 
 def check_all(connection: sqlite3.Connection) -> None:
-    """Read the whole database. Raises Damaged, and sqlite3.Error where it cannot be read."""
+    """Check the whole database. Raises Damaged, or sqlite3.Error if it cannot be read."""
     found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
     if found != ["ok"]:
         raise Damaged("; ".join(" ".join(line.split()) for line in found))

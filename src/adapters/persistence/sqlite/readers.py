@@ -1,4 +1,5 @@
-"""A few threads that read, each with its own connection, so that the event loop never waits."""
+"""A pool of reading threads, each with its own connection, so that reads never block the event
+loop."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ T = TypeVar("T")
 
 
 class Readers:
-    """Reads see every write that has returned. At most `count` happen at a time.
+    """At most `count` concurrent reads; each sees all writes that have returned before it.
 
-    `name` is what people call the store. `files` are checked before a connection is opened: the
-    path may name another database by now. `on_damage` is called, in the event loop, when a read
+    `name` of the store, for messages. `files` are checked before a connection is opened, because
+    the path may refer to another database. `on_damage` is called in the event loop when a read
     finds the database damaged.
     """
 
@@ -44,7 +45,7 @@ class Readers:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"{name} reader")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` reads. Raises StoreFailed."""
+        """Run `work` in a thread and return its result. Raises StoreFailed."""
         loop = asyncio.get_running_loop()
         try:
             result = await loop.run_in_executor(self._threads, self._with_connection, work)
@@ -57,7 +58,7 @@ class Readers:
         return result
 
     def close(self) -> None:
-        """Wait for the reads that are going on, then close the connections. Blocks."""
+        """Wait for reads in progress, then close the connections. Blocks."""
         self._threads.shutdown()
         for connection in self._idle:
             connection.close()
@@ -74,7 +75,7 @@ class Readers:
                 connection.close()
 
     def renew(self, files: DatabaseFiles) -> None:
-        """Read from another database at the same path from now on."""
+        """Switch to a new database at the same path."""
         outdated, self._idle, self._files = self._idle, [], files
         while outdated:
             outdated.pop().close()

@@ -1,7 +1,7 @@
-"""Many rows in one statement.
+"""Inserts many rows with one statement.
 
-Python gives its interpreter away at every statement and has to wait to get it back, behind an
-event loop that is busy: so what waits together is written by few.
+sqlite3 releases the GIL for every statement and then waits to reacquire it from a busy event loop,
+so fewer statements are faster.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import suppress
 from itertools import chain, islice
 
 _LARGE = 256 * 1024
-"""Bytes of the rows of one statement."""
+"""Bytes of a group of rows from which each row gets its own statement."""
 AT_ONCE = 32
-"""Rows of one statement at most: SQLite keeps the statements that it was given, a few dozens."""
+"""Maximum rows per statement. sqlite3 caches a few dozen statements, one per number of rows."""
 
 
 def insert_rows(
@@ -23,7 +23,7 @@ def insert_rows(
     rows: Iterable[Sequence[object]],
     behind: str = "",
 ) -> None:
-    """Run `INSERT ... VALUES` with many rows at a time; `behind` follows the rows."""
+    """Run `INSERT ... VALUES` with many rows per statement; `behind` follows the rows."""
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         values = tuple(chain.from_iterable(some))
@@ -47,10 +47,11 @@ def _insert(
 def _insert_large(
     connection: sqlite3.Connection, insert: str, rows: Sequence[Sequence[object]], behind: str
 ) -> None:
-    """One row after the other, so that SQLite has a copy of one at a time; and nothing at last.
+    """Insert one row per statement, so that SQLite copies only one row at a time.
 
-    SQLite keeps what was bound to a statement until something else is, and Python the statement.
-    There is no other way to reach these bindings from Python, so nulls are inserted, in vain.
+    SQLite keeps the bound values until others are bound, and Python caches the statement, so the
+    last large row would stay in memory. Python cannot clear the bindings; therefore a row of nulls
+    is inserted and rolled back.
     """
     for row in rows:
         _insert(connection, insert, 1, tuple(row), behind)

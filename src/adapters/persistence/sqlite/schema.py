@@ -1,4 +1,4 @@
-"""The SQLite file of a store: how it is opened, known and migrated; a session store's layout."""
+"""Opening, identification and migration of a store's SQLite file; the schema of session stores."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .columns import text_or_bytes
 from .integrity import StoreDamaged, check_tables, is_damage
 
 APPLICATION_ID = 0x4F53_4F55
-"""`OSOU`: what tells `file` and us whose database this is."""
+"""`OSOU`: identifies the database, also to file(1)."""
 
 BUSY_TIMEOUT = 5.0
-"""Seconds to wait for someone outside (a person with the sqlite3 shell) who holds the file."""
+"""Seconds to wait for a lock of another program, such as the sqlite3 shell."""
 
 Migration = Sequence[str]
 """The statements that lead from one schema version to the next, run in one transaction."""
 
-# Texts that have no UTF-8 (lone surrogates) are kept as blobs: see sqlite_columns. A message's
-# number counts within its transcript, from 1. A session's current transcript is its newest.
+# Texts with lone surrogates are stored as blobs (see `columns`). Messages are numbered within their
+# transcript from 1. A session's current transcript is its newest one.
 MIGRATIONS: Sequence[Migration] = (
     (
         f"PRAGMA application_id = {APPLICATION_ID}",
@@ -66,8 +66,8 @@ MIGRATIONS: Sequence[Migration] = (
             body BLOB NOT NULL,
             PRIMARY KEY (transcript, number)) WITHOUT ROWID""",
     ),
-    # What lists tell is kept beside each session and summed up in its transcripts. `copies` says
-    # which turns the messages come from that a compacted transcript took over from an earlier one.
+    # The fields of list rows are stored with each session, and their sums with its transcripts.
+    # `copies`: the original turns of messages that a compacted transcript copied from another one.
     (
         "ALTER TABLE sessions ADD COLUMN model TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE sessions ADD COLUMN settings BLOB",
@@ -96,9 +96,9 @@ MIGRATIONS: Sequence[Migration] = (
         "CREATE INDEX transcripts_by_session_id ON transcripts (session_id)",
         "CREATE INDEX turns_by_time ON turns (at)",
     ),
-    # `kept_from` is of the clock in expiry_clock, `size` the bytes of a session's first turn; both
-    # count for one-off sessions only, which have no second one. `expiry` has one row: that clock at
-    # the last deletion of what has expired.
+    # `kept_from`: a time of `expiry_clock`; `size`: bytes of a session's first turn. Both are used
+    # for one-off sessions only, which have a single turn. `expiry` has one row: the clock at the
+    # last deletion of expired sessions.
     (
         "CREATE TABLE expiry (stamp REAL NOT NULL, unix REAL NOT NULL)",
         "ALTER TABLE sessions ADD COLUMN kept_from REAL NOT NULL DEFAULT 0",
@@ -115,17 +115,17 @@ MIGRATIONS: Sequence[Migration] = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a database is for. `name` is for people; the first migration sets `application_id`."""
+    """The kind of a store. `name`: for messages; the first migration sets `application_id`."""
 
     name: str
     application_id: int
     migrations: Sequence[Migration]
     pragmas: Sequence[str] = ()
-    """Settings of the connection that writes, after the usual ones."""
+    """Further settings of the writing connection."""
     page_size: int = 4096
-    """Of a file that is made anew."""
+    """Of new files."""
     advice: str = ""
-    """What to do where it is damaged."""
+    """What to do if the database is damaged."""
 
 
 SESSIONS = Kind(
@@ -133,9 +133,9 @@ SESSIONS = Kind(
     APPLICATION_ID,
     MIGRATIONS,
     advice=(
-        "It holds the only copy of the conversations, and was left as it is. Stop the Gateway, keep"
-        " a copy of the file with its -wal and -shm, and restore a backup; or recover what is"
-        " legible with `sqlite3 FILE .recover`."
+        "It contains the only copy of the conversations and was not changed. Stop the Gateway, copy"
+        " the file with its -wal and -shm, and restore a backup; or recover the readable part with"
+        " `sqlite3 FILE .recover`."
     ),
 )
 
@@ -147,11 +147,11 @@ def open_database(
     kind: Kind = SESSIONS,
     own: Sequence[str] = (),
 ) -> sqlite3.Connection:
-    """The connection that writes, the schema brought up to date; the file is made when missing.
-    `own`: statements that make what only this connection has.
+    """Open the writing connection and migrate the schema; a missing file is created.
+    `own`: further statements for this connection, such as temporary tables.
 
-    Raises StoreFailed naming the path, and then has changed nothing: a damaged file (StoreDamaged),
-    another program's database, one from a newer version, or a place where no file can be.
+    Raises StoreFailed without changing anything: for a damaged file (StoreDamaged), another
+    program's database, a newer schema version, or a path that cannot be opened.
     """
     migrations = kind.migrations if migrations is None else migrations
     try:
@@ -176,23 +176,21 @@ def open_database(
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection to a database that is open for writing already; it refuses to write.
-
-    A file that is not there is not made.
-    """
+    """A read-only connection to a database that is already open for writing. A missing file is not
+    created."""
     connection = _connect(f"file:{quote(str(path))}?mode=rw", uri=True)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def close_database(connection: sqlite3.Connection) -> None:
-    """Put the write-ahead log back into the file and let go. The log is durable either way."""
+    """Checkpoint the write-ahead log and close. The log is durable without a checkpoint, too."""
     with closing(connection):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _make_file(path: Path) -> None:
-    """SQLite gives its -wal and -shm the mode of the file."""
+    """SQLite creates -wal and -shm with the mode of the file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
@@ -210,20 +208,20 @@ def _refuse_unknown(connection: sqlite3.Connection, path: Path, kind: Kind, newe
     version = _number(connection, "PRAGMA user_version")
     if application != kind.application_id:
         if application or version or _number(connection, "SELECT count(*) FROM sqlite_master"):
-            raise StoreFailed(f"{path} is a database of another program. It was left as it is.")
+            raise StoreFailed(f"{path} is a database of another program. It was not changed.")
     elif version > newest:
         raise StoreFailed(
             f"The {kind.name} {path} has schema version {version}; this version of OpenSoul"
-            f" knows versions up to {newest}. It was left as it is: use the newer OpenSoul."
+            f" supports versions up to {newest}. It was not changed. Use the newer OpenSoul."
         )
 
 
 def _configure(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
-    """FULL: a commit has reached the disk when it returns, in WAL mode too."""
+    """`synchronous = FULL`: a commit is on disk when it returns, also in WAL mode."""
     connection.execute(f"PRAGMA page_size = {kind.page_size}")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise StoreFailed(f"The file system of {path} does not allow SQLite's write-ahead log.")
+        raise StoreFailed(f"The file system of {path} does not support SQLite's write-ahead log.")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")

@@ -1,4 +1,4 @@
-"""Puts a damaged database aside, so that a new one can begin in its place."""
+"""Renames damaged databases, so that a new one can be created at the path."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 _MARK = ".damaged-"
 _SUFFIXES = ("", "-wal", "-shm")
 _KEPT = 3
-"""Of the databases that were put aside the newest are kept, so that a bad disk does not fill up."""
+"""The newest renamed databases that are kept; older ones are deleted, so that a failing disk does
+not fill up."""
 
 
 def set_aside(path: Path, at: float) -> Path | None:
-    """Rename the database and what belongs to it; where it is now. None where there was none.
+    """Rename the database and its log; returns the new path, or None if there was no database.
 
     Raises OSError.
     """
@@ -29,7 +30,7 @@ def set_aside(path: Path, at: float) -> Path | None:
 
 
 def put_aside(directory: Path) -> list[Path]:
-    """The databases in a directory that were put aside."""
+    """The renamed databases in a directory."""
     found = directory.glob(f"*{_MARK}*")
     return sorted(path for path in found if not path.name.endswith(_SUFFIXES[1:]))
 
@@ -44,7 +45,7 @@ def _moved(path: Path, aside: Path, suffix: str) -> bool:
 
 def _keep_the_newest(path: Path) -> None:
     others = [one for one in put_aside(path.parent) if one.name.startswith(f"{path.name}{_MARK}")]
-    others.sort(key=lambda one: one.stat().st_ctime)  # It was changed by the renaming.
+    others.sort(key=lambda one: one.stat().st_ctime)  # Renaming changes it.
     for old in others[:-_KEPT]:
         for suffix in _SUFFIXES:
             with suppress(FileNotFoundError):

@@ -1,4 +1,11 @@
-"""One thread that writes for everybody: whatever waits is committed together, with one fsync."""
+"""A writing thread with group commit.
+
+Callers submit jobs from the event loop and get futures. The thread takes all queued jobs, runs them
+in one transaction and commits once, with one fsync. If a job fails, the transaction is rolled back
+and every job is retried in a transaction of its own, so that one cannot affect the others. After
+the commit the thread checks that the database's files are still in place, and then settles the
+futures in the event loop.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +13,18 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from ....domain.errors import StoreFailed
 from ..common import FailureLog
 from .files import DatabaseFiles, FileLost
 from .integrity import Damaged, is_damage
-from .jobs import Job, Together, each, settle_all
 from .schema import close_database
 
 logger = logging.getLogger(__name__)
@@ -27,23 +33,70 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 _GATHERING = 0.0007
-"""Seconds that jobs wait for others, where others are likely: a commit costs the same for many."""
+"""Seconds to wait for further jobs, if the last group had several: a commit costs the same."""
 MAX_GROUP = 128
-"""Jobs in one transaction at most, so that the first of them does not wait for all."""
+"""Maximum jobs per transaction, which bounds the latency of the first."""
 
+BatchWork = Callable[[sqlite3.Connection, Sequence[A]], Sequence[T]]
+"""Does several pieces of work at once and returns their results."""
 
 Renew = Callable[[Exception], tuple[sqlite3.Connection, DatabaseFiles] | None]
-"""Opens a new database in the place of one that was damaged or lost; None: not now. Called in the
-writer's thread. Raises StoreFailed."""
+"""Opens a new database in place of a damaged or lost one; None: not now. Called in the writer's
+thread. Raises StoreFailed."""
+
+
+class Job(Generic[A, T]):
+    """A piece of work inside a transaction, and the future of its result."""
+
+    __slots__ = ("_future", "_name", "error", "piece", "renewal", "result", "work")
+
+    def __init__(
+        self, name: str, work: BatchWork[A, T], piece: A, future: asyncio.Future[T], renewal: int
+    ) -> None:
+        self._name = name
+        self.renewal = renewal
+        self._future = future
+        self.work = work
+        self.piece = piece
+        self.result: T
+        self.error: Exception | None = None
+
+    def settle(self) -> None:
+        """Settle the future, in the event loop; it may have been cancelled."""
+        if self._future.done():
+            return
+        match self.error:
+            case None:
+                self._future.set_result(self.result)
+            case (sqlite3.Error() | OSError()) as error:
+                failed = StoreFailed(f"The {self._name} cannot be written: {error}.")
+                failed.__cause__ = error
+                self._future.set_exception(failed)
+            case StopIteration():  # A future rejects it, and the following jobs would not settle.
+                self._future.set_exception(RuntimeError(f"the work raised {self.error!r}"))
+            case error:
+                self._future.set_exception(error)
+
+
+def each(
+    connection: sqlite3.Connection, works: Sequence[Callable[[sqlite3.Connection], T]]
+) -> list[T]:
+    """BatchWork for independent functions."""
+    return [work(connection) for work in works]
+
+
+def settle_all(jobs: list[Job[object, object]]) -> None:
+    for job in jobs:
+        job.settle()
+        job.error = None  # Breaks the cycle with its traceback, which would keep the written data.
 
 
 class GroupWriter:
-    """Owns the writing connection. Made in the event loop whose tasks it serves.
+    """Owns the writing connection. Create it in the event loop that uses it.
 
-    `name` is what people call the store. `files`: what is committed counts only where they are
-    still in place afterwards. `renew`: a database that is damaged or lost is replaced; what was
-    submitted before `on_renewed` was called (in the event loop) fails, since it was made for the
-    old one.
+    `name` of the store, for messages. `files`: a commit counts only if they are still in place
+    after it. `renew`: replaces a damaged or lost database; jobs that were submitted before
+    `on_renewed` was called (in the event loop) fail, because they depend on the old one.
     """
 
     def __init__(
@@ -61,45 +114,44 @@ class GroupWriter:
         self._renew = renew
         self._on_renewed = on_renewed
         self._renewals = 0
-        """Of the connection, known in the writer's thread at once."""
+        """The number of replaced databases, updated in the writer's thread."""
         self._renewals_seen = 0
-        """The same in the event loop, once `on_renewed` was called."""
+        """The same number in the event loop, updated together with the call of `on_renewed`."""
         self._lost: Exception | None = None
         self.failures = FailureLog(f"the {name} cannot be written")
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job[object, object] | None] = SimpleQueue()
         self._stopping = False
         self._several = False
-        """The last commit was of more than one job, so that others are likely to come."""
+        """The last group had several jobs, so waiting for further jobs is likely to pay off."""
         self._closed = False
         self.failing = False
-        """The last job could not be committed, so that there is reason to doubt the next."""
+        """The last commit failed, so the files are checked before the next one."""
         self.damage: Exception | None = None
-        """What showed that the database is damaged: nothing is written to it any more."""
-        # A daemon: a process that dies without close() is not kept alive by an idle thread.
+        """The error that showed the damage of the database; it is not written to any more."""
+        # A daemon thread does not keep a process alive that exits without `close`.
         self._thread = Thread(target=self._run, name=f"{name} writer", daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Have `work` done in a transaction; the future resolves once that is on the disk.
+        """Run `work` in a transaction; the future resolves when that is on disk.
 
-        `work` may run again after a failed attempt that left no trace. The future raises
-        StoreFailed for an error of the database, and anything else that `work` raises.
+        `work` may run again after an attempt that was rolled back. The future raises StoreFailed
+        for an error of the database, and anything else that `work` raises.
         """
-        return self.submit_with_others(each, work)
+        return self.submit_batched(each, work)
 
-    def submit_with_others(self, together: Together[A, T], piece: A) -> asyncio.Future[T]:
-        """The same for work that is done in one go with what else was submitted for `together`,
-        and waits beside it."""
+    def submit_batched(self, work: BatchWork[A, T], piece: A) -> asyncio.Future[T]:
+        """Like `submit`, but consecutive pieces with the same `work` are passed to it together."""
         if self._closed:
             raise StoreFailed(f"The {self._name} is closed.")
         future: asyncio.Future[T] = self._loop.create_future()
-        job = Job(self._name, together, piece, future, self._renewals_seen)
+        job = Job(self._name, work, piece, future, self._renewals_seen)
         self._jobs.put(job)  # type: ignore[arg-type]  # the future knows its type
         return future
 
     async def close(self) -> None:
-        """Commit what was submitted, then close the database. Safe to call twice."""
+        """Commit all submitted jobs, then close the database. May be called twice."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -108,27 +160,27 @@ class GroupWriter:
     def _run(self) -> None:
         while not self._stopping:
             self._write()
-        with suppress(sqlite3.Error):  # No room to tidy up in: the log stays, and is durable.
+        with suppress(sqlite3.Error):  # The disk may be full; the log remains and is durable.
             close_database(self._connection)
 
     def _write(self) -> None:
-        """Wait for jobs, and do them. A function of its own, so that no job, and no turn in it, is
-        kept while this thread waits for the next."""
+        """Wait for a group of jobs and do them. A separate function, so that no local variable
+        keeps a job's data alive while the thread waits for the next group."""
         jobs = self._take()
         self._several = len(jobs) > 1
         try:
             self._work(jobs)
-        # The outermost edge of this thread: without it every later write would wait for ever.
+        # The outermost handler of this thread: if it ended, later writes would never complete.
         except Exception as error:
             logger.exception("the writer failed unexpectedly", extra={"store": self._name})
             with suppress(sqlite3.Error):
                 self._connection.rollback()
             self._fail(jobs, error)
-        with suppress(RuntimeError):  # The loop was closed: nobody waits any more.
+        with suppress(RuntimeError):  # The event loop is closed.
             self._loop.call_soon_threadsafe(settle_all, jobs)
 
     def _take(self) -> list[Job[object, object]]:
-        """Wait for a job, then take all that wait. None is the last thing ever queued."""
+        """Wait for a job, then take all queued ones. None is the last item, queued by `close`."""
         jobs = []
         job = self._jobs.get()
         if self._several:
@@ -147,19 +199,19 @@ class GroupWriter:
         if fresh:
             self._commit(fresh)
         if self._lost is not None and self._renew is not None:
-            self._begin_anew(self._renew, self._lost)
+            self._replace_database(self._renew, self._lost)
 
     def _without_outdated(self, jobs: list[Job[object, object]]) -> list[Job[object, object]]:
-        """The jobs that are for this database; the others fail."""
+        """The jobs for the present database; the others fail."""
         fresh = [job for job in jobs if job.renewal == self._renewals]
         if len(fresh) < len(jobs):
             for job in jobs:
                 if job.renewal != self._renewals:
-                    job.error = Damaged("it was damaged or lost, and begins anew")
+                    job.error = Damaged("it was damaged or lost and has been replaced")
         return fresh
 
-    def _begin_anew(self, renew: Renew, lost: Exception) -> None:
-        """Where that fails, the next job fails too, and it is tried again."""
+    def _replace_database(self, renew: Renew, lost: Exception) -> None:
+        """Replace the database. If that fails, the next jobs fail and trigger a new attempt."""
         try:
             renewed = renew(lost)
         except StoreFailed as error:
@@ -172,7 +224,7 @@ class GroupWriter:
             outdated.close()
         self._lost = self.damage = None
         self._renewals += 1
-        with suppress(RuntimeError):  # The loop was closed.
+        with suppress(RuntimeError):  # The event loop is closed.
             self._loop.call_soon_threadsafe(self._see_renewal, self._renewals, self._files)
 
     def _see_renewal(self, renewals: int, files: DatabaseFiles) -> None:
@@ -180,22 +232,22 @@ class GroupWriter:
         self._on_renewed(files)
 
     def _commit(self, jobs: list[Job[object, object]]) -> None:
-        """All jobs together; where that fails each on its own, so that one cannot spoil others."""
+        """Commit all jobs in one transaction; if that fails, each in its own."""
         try:
             self._check_before()
             self._connection.execute("BEGIN IMMEDIATE")
-        # Locked by someone outside, or lost: found out once, not per job.
+        # Locked by another program, or lost: fail all jobs instead of retrying each.
         except (sqlite3.Error, OSError) as error:
             self._fail(jobs, error)
             return
         try:
-            for together, some in groupby(jobs, key=attrgetter("together")):
-                beside = list(some)
-                outcomes = together(self._connection, [job.piece for job in beside])
-                for job, outcome in zip(beside, outcomes, strict=True):
-                    job.outcome = outcome
+            for work, consecutive in groupby(jobs, key=attrgetter("work")):
+                group = list(consecutive)
+                results = work(self._connection, [job.piece for job in group])
+                for job, result in zip(group, results, strict=True):
+                    job.result = result
             self._connection.execute("COMMIT")
-        # The edge of this thread: whatever a job raises belongs to who submitted it.
+        # Whatever a job raises is passed to its future.
         except Exception as error:
             with suppress(sqlite3.Error):  # SQLite may have rolled back already.
                 self._connection.execute("ROLLBACK")
@@ -208,14 +260,15 @@ class GroupWriter:
             self._check_after(jobs)
 
     def _check_before(self) -> None:
-        """Costs nothing while all is well."""
+        """Costs no system call unless the last commit failed."""
         if self.damage is not None:
             raise self.damage
         if self.failing and self._files is not None:
             self._files.check()
 
     def _check_after(self, jobs: list[Job[object, object]]) -> None:
-        """What was committed to a file that has lost its name is gone with the process."""
+        """Fail the jobs if the files are not in place: a commit to a deleted file is lost when the
+        process ends."""
         try:
             if self._files is not None:
                 self._files.check()
@@ -228,8 +281,8 @@ class GroupWriter:
             self.failures.succeeded()
 
     def _empty_log(self) -> None:
-        """Put the write-ahead log into the database that it belongs to, wherever that is now. Else
-        the next start may apply it to the file that has taken its place, or miss it."""
+        """Checkpoint the write-ahead log into its own database, wherever that is now. Otherwise the
+        next start might apply the log to a file that has replaced the database, or miss it."""
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -239,7 +292,9 @@ class GroupWriter:
             self.damage = error
         if is_damage(error) or isinstance(error, FileLost):
             self._lost = error
-        if isinstance(error, sqlite3.Error | OSError):  # Anything else is a fault of the work.
+        if isinstance(
+            error, sqlite3.Error | OSError
+        ):  # Other errors are raised by the work itself.
             self.failures.failed(error, len(jobs))
         for job in jobs:
             job.error = error

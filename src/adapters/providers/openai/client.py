@@ -1,4 +1,4 @@
-"""The ModelClient for every provider that speaks OpenAI's chat completions."""
+"""The ModelClient for providers with OpenAI's chat completions API."""
 
 from __future__ import annotations
 
@@ -15,30 +15,28 @@ from ....domain.concurrency import image_bytes, off_loop
 from ....domain.errors import ModelFailed
 from ....domain.models import ModelEvent, ModelRequest, Provider
 from ....domain.ports import Clock
-from . import proxy as openai_proxy
 from . import request as openai_request
 from .answer import Answer, Body
-from .connections import Connections, Endpoint
+from .connections import Connections, Endpoint, Proxy
 from .failures import FailureFactory
-from .http import why_undecoded, why_unreadable
-from .proxy import Proxy
+from .http import proxy_refusal_reason, undecodable_reason, unreadable_reason
 from .retry import retry_after
 
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BODY_TIMEOUT = 5.0
-"""Seconds that the body of a refusal may take; its status is told in any case."""
-_MOST_WAYS = 16
+"""Seconds to wait for the body of an error response; its status is reported in any case."""
+_MAX_ENDPOINTS = 16
 _END_TIMEOUT = 2.0
-"""Seconds that usage and [DONE] may take behind the finish reason."""
+"""Seconds to wait for usage and [DONE] after the finish reason."""
 _REUSE_TIMEOUT = 0.5
-"""Seconds to wait for the end of a body behind [DONE], which lets its connection be used again."""
+"""Seconds to wait for the end of a body after [DONE], so that its connection can be reused."""
 
 
 class OpenAICompletions:
-    """Calls chat completions, always as a stream, over connections that are used again.
+    """Calls chat completions, always as a stream, over pooled connections.
 
-    Nothing here belongs to one provider: each request brings its own. `end_timeout`: seconds to
-    wait for the end of an answer whose finish reason came.
+    The client is shared by all providers; each request names its own. `end_timeout`: seconds to
+    wait for the end of an answer after its finish reason.
     """
 
     def __init__(self, *, now: Clock = time.time, end_timeout: float = _END_TIMEOUT) -> None:
@@ -46,20 +44,20 @@ class OpenAICompletions:
         self._end_timeout = end_timeout
         self._encode = openai_request.Encoder()
         self._connections = Connections()
-        self._ways: dict[int, tuple[Provider, Endpoint]] = {}
+        self._endpoints: dict[int, tuple[Provider, Endpoint]] = {}
         self._open: set[aiohttp.ClientResponse] = set()
         self._closed = False
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
-        """Call the model, as the ModelClient port promises."""
+        """Implements ModelClient."""
         failures = FailureFactory(request.target)
         response = await self._post(request, failures)
         self._open.add(response)
         complete = False
         try:
             if not 200 <= response.status < 300:
-                raise await self._refusal(response, failures)
-            if problem := why_undecoded(response.headers.get("Content-Encoding", "")):
+                raise await self._error_response(response, failures)
+            if problem := undecodable_reason(response.headers.get("Content-Encoding", "")):
                 raise failures.unusable(problem)
             body = Body(response, failures, request.target.provider, self._end_timeout)
             answer = Answer(failures, body.content_type, self._wait(response))
@@ -80,35 +78,34 @@ class OpenAICompletions:
             yield (answer.finished(),)
         finally:
             self._open.discard(response)
-            await _hand_back(response, complete=complete)
+            await _release(response, complete=complete)
 
     async def close(self) -> None:
-        """End the calls that are still open, and let go of all connections."""
+        """Abort the open calls and close all connections."""
         self._closed = True
         for response in tuple(self._open):
-            _hang_up(response)
+            _abort(response)
         await self._connections.close()
 
     async def _post(
         self, request: ModelRequest, failures: FailureFactory
     ) -> aiohttp.ClientResponse:
-        """Send the request and wait for the headers of the answer."""
+        """Send the request and wait for the response headers."""
         if self._closed:
             raise failures.unreachable("the Gateway is shutting down", "")
         provider = request.target.provider
         encode = partial(openai_request.body, request, self._encode, failures)
         body = await off_loop(image_bytes(request.messages), encode)
-        way = self._way_to(provider, failures)
+        endpoint = self._endpoint_of(provider, failures)
         try:
-            # aiohttp's own limits begin once a connection is asked for, and once the body is
-            # sent: the one around them is for a provider that does not read what it is sent, or
-            # that answers byte by byte.
+            # aiohttp's timeouts cover connecting and each read. The outer one covers a provider
+            # that does not read the request, or sends its headers byte by byte.
             async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
-                return await self._connections.post(way, body)
+                return await self._connections.post(endpoint, body)
         except aiohttp.ClientHttpProxyError as error:
-            failure = failures.unreachable(openai_proxy.refusal(error.status), error.message)
+            failure = failures.unreachable(proxy_refusal_reason(error.status), error.message)
         except aiohttp.ClientResponseError as error:
-            failure = failures.unusable(why_unreadable(error.message), error.message)
+            failure = failures.unusable(unreadable_reason(error.message), error.message)
         except aiohttp.InvalidURL:
             failure = failures.bad_address()
         except aiohttp.ClientProxyConnectionError as error:
@@ -123,31 +120,31 @@ class OpenAICompletions:
             failure = failures.bad_credentials("a key or header holds a control character")
         raise failure
 
-    def _way_to(self, provider: Provider, failures: FailureFactory) -> Endpoint:
-        """Worked out once for a provider as it is configured, and not for every call."""
-        known = self._ways.get(id(provider))
+    def _endpoint_of(self, provider: Provider, failures: FailureFactory) -> Endpoint:
+        """The provider's endpoint. Cached by the identity of the configured Provider object."""
+        known = self._endpoints.get(id(provider))
         if known is not None and known[0] is provider:
             return known[1]
         headers = openai_request.headers(provider)
         limits = aiohttp.ClientTimeout(
             connect=provider.connect_timeout, sock_read=provider.idle_timeout
         )
-        way = Endpoint(openai_request.address(provider, headers, failures), headers, limits)
+        endpoint = Endpoint(openai_request.address(provider, headers, failures), headers, limits)
         if provider.proxy is not None:
-            way = _through(provider.proxy.reveal(), way, failures)
-        if len(self._ways) >= _MOST_WAYS:
-            del self._ways[next(iter(self._ways))]
-        self._ways[id(provider)] = (provider, way)
-        return way
+            endpoint = _via_proxy(provider.proxy.reveal(), endpoint, failures)
+        if len(self._endpoints) >= _MAX_ENDPOINTS:
+            del self._endpoints[next(iter(self._endpoints))]
+        self._endpoints[id(provider)] = (provider, endpoint)
+        return endpoint
 
     def _wait(self, response: aiohttp.ClientResponse) -> float | None:
-        """Seconds that the headers of an answer advise, in case that it holds an error."""
+        """The `Retry-After` of a response, in seconds."""
         if "Retry-After" in response.headers or "Retry-After-Ms" in response.headers:
             headers = {name.lower(): value for name, value in response.headers.items()}
             return retry_after(headers, self._now())
         return None
 
-    async def _refusal(
+    async def _error_response(
         self, response: aiohttp.ClientResponse, failures: FailureFactory
     ) -> ModelFailed:
         body = bytearray()
@@ -156,27 +153,27 @@ class OpenAICompletions:
                 while len(body) < _MAX_ERROR_BYTES and (piece := await response.content.readany()):
                     body += piece
         except (aiohttp.ClientError, OSError) as error:
-            body += f" ({type(error).__name__} while this was read)".encode()
+            body += f" ({type(error).__name__} while reading the body)".encode()
         start = bytes(body[:_MAX_ERROR_BYTES])
         return failures.refused(response.status, start, response.headers, self._now())
 
 
-def _through(proxy_url: str, way: Endpoint, failures: FailureFactory) -> Endpoint:
+def _via_proxy(proxy_url: str, endpoint: Endpoint, failures: FailureFactory) -> Endpoint:
     try:
         proxy = Proxy.read(proxy_url)
     except ValueError as error:
-        problem = f"the proxy that is configured for it, or set in the environment, {error}"
+        problem = f"the proxy in its configuration or the environment {error}"
     else:
-        if proxy.tunnels_to(way.address):
-            return replace(way, proxy=proxy.url, proxy_headers=proxy.headers)
-        return replace(way, proxy=proxy.url, headers={**way.headers, **proxy.headers})
+        if proxy.tunnels_to(endpoint.address):
+            return replace(endpoint, proxy=proxy.url, proxy_headers=proxy.headers)
+        return replace(endpoint, proxy=proxy.url, headers={**endpoint.headers, **proxy.headers})
     raise failures.unreachable(problem, "")
 
 
-async def _hand_back(response: aiohttp.ClientResponse, *, complete: bool) -> None:
-    """Let the connection be used again when the answer is complete; else end it at once.
+async def _release(response: aiohttp.ClientResponse, *, complete: bool) -> None:
+    """Return the connection to the pool if the answer is complete, else abort it.
 
-    aiohttp takes a connection back by itself when the last byte of its body is read.
+    aiohttp returns a connection to the pool when the last byte of its body has been read.
     """
     try:
         if complete and not response.content.at_eof():
@@ -185,11 +182,11 @@ async def _hand_back(response: aiohttp.ClientResponse, *, complete: bool) -> Non
                     while await response.content.readany():
                         pass
     finally:
-        _hang_up(response)
+        _abort(response)
 
 
-def _hang_up(response: aiohttp.ClientResponse) -> None:
-    """Close the connection, if the response still has one, without farewell (TLS would wait)."""
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Abort the connection if the response still has one. (A TLS close would wait for the peer.)"""
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()

@@ -1,116 +1,142 @@
-"""The connections to providers: kept for the next call, and replaced when one turns out stale."""
+"""The HTTP connections to providers: pooled, and replaced when a pooled one is stale."""
 
 from __future__ import annotations
 
 import io
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 
+from ....domain.models import read_proxy
 from .protocol import BoundedConnection
 
 _LONG_BODY_BYTES = 256 * 1024
 LONGEST_HEADER = 64 * 1024
-"""Bytes. Providers behind several layers of a cloud do exceed the 8 kB that are usual."""
+"""Bytes. Providers behind several layers of a cloud exceed the usual 8 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How a provider is reached."""
+    """The address of a provider with everything needed to reach it."""
 
     address: str
     headers: Mapping[str, str]
     limits: aiohttp.ClientTimeout
     proxy: str | None = None
-    """Its URL, without credentials."""
+    """The proxy's URL, without credentials."""
     proxy_headers: Mapping[str, str] | None = None
-    """For the proxy alone, when it opens a tunnel."""
+    """Headers that only the proxy receives, when it opens a tunnel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """`url` has no credentials; `headers` has them, for the proxy only."""
+
+    url: str
+    headers: dict[str, str]
+
+    @staticmethod
+    def read(text: str) -> Proxy:
+        """Raises ValueError with a clause, like `read_proxy`."""
+        url = read_proxy(text)
+        host = url.netloc.rpartition("@")[2]
+        headers = {}
+        if url.username is not None:
+            credentials = f"{unquote(url.username)}:{unquote(url.password or '')}"
+            headers["Proxy-Authorization"] = "Basic " + b64encode(credentials.encode()).decode()
+        return Proxy(urlunsplit((url.scheme, host, "", "", "")), headers)
+
+    def tunnels_to(self, address: str) -> bool:
+        """Whether the proxy opens a tunnel (https) and cannot read the request."""
+        return urlsplit(address).scheme == "https"
 
 
 @dataclass(slots=True)
-class _Use:
-    """What became of one request. `kept`: its connection had served an earlier one."""
+class _RequestTrace:
+    """`reused`: the request was sent on a connection that had served an earlier one."""
 
-    kept: bool = False
+    reused: bool = False
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connects as the library does, with connections that are bounded."""
+    """A connector that makes BoundedConnections."""
 
     def __init__(self, *, limit: int, force_close: bool) -> None:
         super().__init__(limit=limit, force_close=force_close)
-        # The library has no public way to choose the class of its connections.
+        # aiohttp has no public option for the class of its connections.
         factory = partial(BoundedConnection, loop=self._loop)
         self._factory = factory  # type: ignore[assignment]  # A partial is invariant in its class.
 
 
 class Connections:
-    """Sends requests, over a kept connection where there is one.
+    """Sends requests, over a pooled connection if there is one.
 
-    Redirects are not followed, and netrc and the proxies of the environment are not looked up here:
-    each would send a credential to a place that nobody configured for it. Cookies are not kept.
+    Redirects, netrc and the proxies of the environment are disabled: each could send credentials to
+    an unintended host. Cookies are not stored.
     """
 
     def __init__(self) -> None:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
-    async def post(self, way: Endpoint, body: bytes) -> aiohttp.ClientResponse:
-        """The head of the answer. Raises what aiohttp raises.
+    async def post(self, endpoint: Endpoint, body: bytes) -> aiohttp.ClientResponse:
+        """Send a request and return the response once its headers arrived. Raises aiohttp's errors.
 
-        A server may close a kept connection at the very moment it is used again (llama.cpp's does
-        so after every answer). Nothing was answered then, so the request goes out once more, on a
-        connection of its own: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+        A server may close a pooled connection at the moment it is reused (llama.cpp's server does
+        after every response). If there was no response, the request is sent once more on a new
+        connection: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
         """
-        use = _Use()
+        trace = _RequestTrace()
         try:
-            return await self._send(way, body, use, once=False)
+            return await self._send(endpoint, body, trace, once=False)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if not use.kept or isinstance(error, aiohttp.ClientConnectorError):
+            if not trace.reused or isinstance(error, aiohttp.ClientConnectorError):
                 raise
-        return await self._send(way, body, use, once=True)
+        return await self._send(endpoint, body, trace, once=True)
 
     async def close(self) -> None:
         for session in self._sessions.values():
             await session.close()
 
     async def _send(
-        self, way: Endpoint, body: bytes, use: _Use, *, once: bool
+        self, endpoint: Endpoint, body: bytes, trace: _RequestTrace, *, once: bool
     ) -> aiohttp.ClientResponse:
         return await self._session(once).post(
-            way.address,
-            # A long body given as bytes would be written without a pause.
+            endpoint.address,
+            # aiohttp writes bytes in one go, but a stream in chunks, between which others run.
             data=io.BytesIO(body) if len(body) > _LONG_BODY_BYTES else body,
-            headers=way.headers,
-            timeout=way.limits,
+            headers=endpoint.headers,
+            timeout=endpoint.limits,
             allow_redirects=False,
-            trace_request_ctx=use,
-            proxy=way.proxy,
-            proxy_headers=way.proxy_headers,
+            trace_request_ctx=trace,
+            proxy=endpoint.proxy,
+            proxy_headers=endpoint.proxy_headers,
         )
 
     def _session(self, once: bool) -> aiohttp.ClientSession:
-        """Made on first use, which takes a running event loop; `once`: connections are not kept."""
+        """Created on first trace, within the event loop. `once`: without a pool."""
         if once not in self._sessions:
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_reuseconn.append(_note_kept)
+            config = aiohttp.TraceConfig()
+            config.on_connection_reuseconn.append(_note_reuse)
             self._sessions[once] = aiohttp.ClientSession(
-                # How many calls run at a time is for the Gateway's lanes to say.
+                # The Gateway's lanes limit the number of concurrent calls.
                 connector=_Connector(limit=0, force_close=once),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 max_line_size=LONGEST_HEADER,
                 max_field_size=LONGEST_HEADER,
                 trust_env=False,
-                trace_configs=[trace],
+                trace_configs=[config],
             )
         return self._sessions[once]
 
 
-async def _note_kept(
+async def _note_reuse(
     _: aiohttp.ClientSession,
     context: SimpleNamespace,
     __: aiohttp.TraceConnectionReuseconnParams,
 ) -> None:
-    context.trace_request_ctx.kept = True
+    context.trace_request_ctx.reused = True

@@ -1,7 +1,7 @@
-"""Which kind of failure a provider's refusal is.
+"""Classifies a provider's error.
 
-Providers of one API agree on little here: the kind is read from the HTTP status, the codes of the
-error object and, where those are vague, from the words of its message.
+Providers of this API differ here: the kind is derived from the HTTP status, the codes of the error
+object and, if those are vague, the words of its message.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import re
 from collections.abc import Mapping
 
 from ....domain.errors import FailureKind
-from .errors import Said
+from .errors import ProviderError
 
 
-def kind_of(said: Said, status: int | None) -> FailureKind:
-    """The kind of failure. `status` is the answer's own, None for an error within a stream."""
-    status = status or said.status
-    words = f"{said.slugs} {said.message.lower()}"
+def kind_of(error: ProviderError, status: int | None) -> FailureKind:
+    """`status`: of the response, None for an error within a stream."""
+    status = status or error.status
+    words = f"{error.codes} {error.message.lower()}"
     if status == 402 or _BILLING.search(words) or (status == 403 and _MONEY.search(words)):
         return FailureKind.BILLING
-    if status == 429 or "rate_limit" in said.slugs:
+    if status == 429 or "rate_limit" in error.codes:
         return FailureKind.RATE_LIMIT
     if status in (401, 403):
         return FailureKind.AUTH
@@ -27,20 +27,20 @@ def kind_of(said: Said, status: int | None) -> FailureKind:
         return FailureKind.CONTEXT_TOO_LONG
     if status in (None, 400) and _WRONG_KEY.search(words):
         return FailureKind.AUTH
-    if names_unknown_model(said, status):
+    if names_unknown_model(error, status):
         return FailureKind.BAD_RESPONSE
     if status is not None:
         return _BY_STATUS.get(status, FailureKind.BAD_RESPONSE)
-    matches = [kind for pattern, kind in _BY_SLUG if pattern.search(said.slugs)]
+    matches = [kind for pattern, kind in _BY_CODE if pattern.search(error.codes)]
     matches += [kind for pattern, kind in _BY_WORDS if pattern.search(words)]
     return matches[0] if matches else FailureKind.BAD_RESPONSE
 
 
-def names_unknown_model(said: Said, status: int | None) -> bool:
-    """Whether the provider says that it has no such model: a fault of configuration."""
-    if "model_not_found" in said.slugs:
+def names_unknown_model(error: ProviderError, status: int | None) -> bool:
+    """Whether the provider does not know the model, which is an error of the configuration."""
+    if "model_not_found" in error.codes:
         return True
-    return status == 404 and "model" in said.message.lower()
+    return status == 404 and "model" in error.message.lower()
 
 
 _BILLING = re.compile(
@@ -78,7 +78,7 @@ _BY_STATUS: Mapping[int, FailureKind] = {
     523: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,  # Anthropic's "overloaded"
 }
-_BY_SLUG = (
+_BY_CODE = (
     (re.compile("timeout"), FailureKind.TIMEOUT),
     (re.compile("overload|server|internal|unavailable|api_error"), FailureKind.OVERLOADED),
     (re.compile("auth|permission"), FailureKind.AUTH),

@@ -1,6 +1,6 @@
-"""Why an answer could not be read as HTTP, as clauses that go on from "an unusable answer: ".
+"""Explains HTTP errors, as clauses for the messages of FailureFactory.
 
-The HTTP library says it in messages for developers; which fault it is has to be read from them.
+aiohttp distinguishes many errors only in its message texts, which are matched here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from .protocol import EXCESS_BEFORE_HEAD, MAX_HEAD_BYTES, MAX_INTERIM, EmptyFram
 _FAULTS = (
     (
         re.compile(r"Can not decode content-encoding: .*\((br|zstd)\)"),
-        "it is compressed with {0}, which was not asked for and cannot be unpacked here",
+        "it is compressed with {0}, which was not requested and is not supported",
     ),
     (
         re.compile("can't be present with Content-Length"),
-        "it has both a Content-Length and a chunked body, so where it ends is not certain",
+        "it has both a Content-Length and a chunked body, so its length is ambiguous",
     ),
     (
         re.compile("Got more than"),
@@ -35,31 +35,38 @@ _FAULTS = (
     (re.compile("Bad status line"), "it does not speak HTTP"),
 )
 _NOT_DECODED = frozenset({"x-gzip", "compress", "x-compress"})
-"""Registered encodings that the HTTP library passes on undecoded. Other unknown names are usually
-mistakes for a character set, and the body is then not encoded."""
+"""Registered encodings that aiohttp does not decode. Other unknown names are usually character sets
+in the wrong header, and the body is then not encoded."""
 
 
-def why_unreadable(message: str) -> str:
-    """The head of the answer could not be read; `message` is the HTTP library's."""
+def unreadable_reason(message: str) -> str:
+    """Why the headers of the answer could not be read; `message` is aiohttp's."""
     for pattern, fault in _FAULTS:
         if found := pattern.search(message):
             return fault.format(*found.groups())
     return "its HTTP headers are malformed"
 
 
-def why_undecoded(content_encoding: str) -> str:
-    """The body is encoded in a way that nobody undoes; empty when it is not."""
+def undecodable_reason(content_encoding: str) -> str:
+    """Why the body cannot be decoded; empty if it can."""
     names = [name.strip().lower() for name in content_encoding.split(",")]
     if len(names) > 1 or names[0] in _NOT_DECODED:
         shown = content_encoding[:40]
-        return f"it is compressed as {shown!r}, which was not asked for and cannot be unpacked here"
+        return f"it is compressed as {shown!r}, which was not requested and is not supported"
     return ""
 
 
-def why_broken(error: Exception) -> str:
-    """The body could not be read to its end."""
+def broken_reason(error: Exception) -> str:
+    """Why the body could not be read to its end."""
     if isinstance(error, EmptyFraming):
-        return "it holds little but the framing of its chunks"
+        return "it consists almost entirely of chunk framing"
     if encoding := re.search("Can not decode content-encoding: ([a-z]+)", str(error)):
         return f"its {encoding[1]} compression is damaged"
     return "its connection broke within the answer"
+
+
+def proxy_refusal_reason(status: int) -> str:
+    """Why a proxy opened no tunnel, by its status."""
+    if status == 407:
+        return "its proxy does not accept the user name and password for it (status 407)"
+    return f"its proxy refused the connection (status {status})"

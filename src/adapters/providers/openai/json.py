@@ -1,4 +1,4 @@
-"""JSON as providers write it, and the repair of texts that are no valid Unicode."""
+"""Lenient JSON decoding, and the repair of text with lone surrogates."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Hashable
 
 import orjson
 
-_FEW_BYTES = 256 * 1024
-_MOST_VALUES = 200_000
+_UNCHECKED_BYTES = 256 * 1024
+_MAX_VALUES = 200_000
 _REPLACEMENT = "\ufffd"
 
 
 def is_excessive(payload: bytes) -> bool:
-    """Whether a JSON text may hold so many values that decoding it would hold up everything else.
+    """Whether a JSON text may have so many values that decoding would block the event loop.
 
-    Counted are the bytes that stand before values, also those within strings.
+    Counts the bytes that precede values, including those within strings.
     """
-    if len(payload) <= _FEW_BYTES:
+    if len(payload) <= _UNCHECKED_BYTES:
         return False
-    return sum(map(payload.count, (b",", b"{", b"["))) > _MOST_VALUES
+    return sum(map(payload.count, (b",", b"{", b"["))) > _MAX_VALUES
 
 
 def loads(payload: bytes) -> object:
-    """The value of a JSON text; None where it is no JSON, or holds too many values."""
+    """The value of a JSON text; None if it is invalid or has too many values."""
     if is_excessive(payload):
         return None
     try:
@@ -33,9 +33,8 @@ def loads(payload: bytes) -> object:
 
 
 def lenient(payload: bytes) -> object:
-    """The value of a JSON text that orjson refuses: with half a surrogate pair as an escape, bytes
-    that are no UTF-8, a control character in a string, or NaN. None where it is no JSON all the
-    same."""
+    """The value of a JSON text that orjson rejects because of a lone surrogate, invalid UTF-8, a
+    control character in a string, or NaN. None if it is not JSON."""
     try:
         text = payload.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -47,10 +46,10 @@ def lenient(payload: bytes) -> object:
 
 
 def shown(document: object) -> str:
-    """`document` as JSON for a message or the log, whatever it holds."""
+    """`document` as JSON for a message or the log; empty if it cannot be encoded."""
     try:
         return orjson.dumps(document).decode()
-    except orjson.JSONEncodeError:  # Half a surrogate pair, a huge integer, or deep nesting.
+    except orjson.JSONEncodeError:  # A lone surrogate, a huge integer, or deep nesting.
         pass
     try:
         return repaired(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
@@ -59,25 +58,26 @@ def shown(document: object) -> str:
 
 
 def repaired(text: str) -> str:
-    """`text` with surrogate pairs joined, and U+FFFD in place of each half without the other."""
+    """`text` with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class PairJoiner:
-    """Repairs texts that come in pieces, of which each may end in the middle of a surrogate pair.
+    """Repairs texts whose pieces may be cut within a surrogate pair.
 
-    A first half at the end of a piece is held back until the next piece of the same text, and
-    becomes U+FFFD if that does not begin with the second half. `key` names the text.
+    A leading surrogate at the end of a piece is held back until the next piece of the same text,
+    and replaced by U+FFFD if that piece does not begin with a trailing one. `key` identifies the
+    text.
     """
 
     def __init__(self) -> None:
         self.held: dict[Hashable, str] = {}
-        """The first halves that wait for a second one, by the key of their text."""
+        """The leading surrogates held back, by the key of their text."""
 
     def join(self, key: Hashable, piece: str) -> str:
-        """What can be passed on of the text now."""
+        """The text that is complete now."""
         if not piece or (piece.isascii() and key not in self.held):
             return piece
         text = self.held.pop(key, "") + piece
@@ -87,7 +87,7 @@ class PairJoiner:
         return repaired(text)
 
     def end(self) -> list[tuple[Hashable, str]]:
-        """The end of each text whose last half stayed alone, with its key."""
+        """The replacement of every surrogate still held back, with its key."""
         ends = [(key, _REPLACEMENT) for key in self.held]
         self.held.clear()
         return ends

@@ -1,8 +1,8 @@
-"""The client's side of one connection, with bounds on what stands around an answer's body.
+"""An HTTP client connection with limits on everything around the response body.
 
-The HTTP library limits each header and their number, and stops reading while a body waits for its
-reader. It reads without a limit what makes no body: interim responses, empty lines before the
-head, chunk extensions, and answers that nobody asked for on a connection that is kept.
+aiohttp limits the number and size of headers, and pauses reading while a body is not consumed. It
+has no limit for other data: interim responses, empty lines before the headers, chunk extensions,
+and unsolicited data on a pooled connection.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 MAX_HEAD_BYTES = 1024 * 1024
-"""All headers of an answer and of the interim responses before it."""
+"""The headers of a response together with its interim responses."""
 MAX_FRAMING_BYTES = 1024 * 1024
-"""What the chunks of an answer may have around the body, beyond as much as the body itself."""
+"""Bytes of chunk framing allowed in addition to the size of the body."""
 _SHARE = 2
 MAX_INTERIM = 32
-"""Interim responses (1xx) before an answer."""
+"""Interim responses (1xx) before a response."""
 EXCESS_BEFORE_HEAD = "Too much before the head of the answer"
 _HEAD = b"\nHTTP/1."
 
 
 class EmptyFraming(aiohttp.ClientPayloadError):
-    """An answer holds little but the framing of its chunks."""
+    """A response consists almost entirely of chunk framing."""
 
 
 class BoundedConnection(ResponseHandler):
-    """Ends the connection when the provider sends more than an answer may have."""
+    """Aborts the connection when the data around the body exceeds the limits."""
 
     def set_response_params(self, **settings: Any) -> None:
-        """The next answer on this connection is expected."""
+        """aiohttp calls this before each response."""
         self._received = self._heads = 0
         self._former = self._payload
         super().set_response_params(**settings)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the provider; empty when the library goes on with what it kept."""
+        """Bytes from the provider; empty when aiohttp resumes with buffered data."""
         if not data:
             super().data_received(data)
             return
@@ -52,18 +52,18 @@ class BoundedConnection(ResponseHandler):
                 self._end()
                 return
         elif payload is None or payload.is_eof():
-            # Nobody asked for more: what comes now belongs to no request.
+            # Unsolicited data after a complete response.
             self._end()
             return
         elif self._received - _SHARE * payload.total_bytes > MAX_FRAMING_BYTES:
-            # The body itself is counted by its reader, and waits for it.
-            payload.set_exception(EmptyFraming("The answer holds little but framing."))
+            # The body itself is limited by its reader.
+            payload.set_exception(EmptyFraming("The response is almost only chunk framing."))
             self._end()
             return
         super().data_received(data)
 
     def _end(self) -> None:
-        # The library would replace the error of the body by that of a lost connection.
+        # Detached, because aiohttp would replace the body's error by that of a lost connection.
         self._payload = None
         self.force_close()
         if self.transport is not None:

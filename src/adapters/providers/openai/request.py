@@ -1,4 +1,4 @@
-"""A ModelRequest in OpenAI's words: address, headers and body of `POST /chat/completions`."""
+"""Builds the address, headers and body of `POST /chat/completions` from a ModelRequest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ....domain.models import Compat, ModelRequest, Provider
 from .failures import FailureFactory
 
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
-"""Two names of one limit, the newer first."""
+"""Two names of the same limit, the newer one first."""
 
 
 def address(provider: Provider, headers: Mapping[str, str], failures: FailureFactory) -> str:
-    """Where calls go. A query in the base URL (Azure's `api-version`) is kept.
+    """The URL of calls. A query in the base URL (Azure's `api-version`) is preserved.
 
-    Raises ModelFailed (UNREACHABLE) for a base URL that is no http or https address.
+    Raises ModelFailed (UNREACHABLE) if the base URL is not an http or https URL.
     """
     try:
         url = urlsplit(provider.base_url)
@@ -31,36 +31,39 @@ def address(provider: Provider, headers: Mapping[str, str], failures: FailureFac
         raise failures.bad_address()
     netloc = url.netloc
     if any(name.lower() == "authorization" for name in headers):
-        netloc = netloc.rpartition("@")[2]  # aiohttp would make a second one of `user:password@`.
+        netloc = netloc.rpartition("@")[2]  # aiohttp would add one for `user:password@`.
     path = url.path.rstrip("/") + "/chat/completions"
     return urlunsplit((url.scheme, netloc, path, url.query, ""))
 
 
 def headers(provider: Provider) -> dict[str, str]:
-    """The headers of every call. What is configured for the provider wins over all of ours.
+    """The headers of every call. Configured headers override the default ones.
 
-    Compressed answers are not asked for: compressing holds back the pieces of a stream.
+    Compression is not requested, because it delays the chunks of a stream.
     """
-    ours = {
+    defaults = {
         "Accept": "text/event-stream, application/json",
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "User-Agent": "OpenSoul",
     }
     if provider.api_key and provider.auth_header:
-        ours["Authorization"] = f"Bearer {provider.api_key.reveal()}"
-    theirs = {name: secret.reveal() for name, secret in provider.headers}
-    configured = {name.lower() for name in theirs}
-    return {name: value for name, value in ours.items() if name.lower() not in configured} | theirs
+        defaults["Authorization"] = f"Bearer {provider.api_key.reveal()}"
+    configured = {name: secret.reveal() for name, secret in provider.headers}
+    overridden = {name.lower() for name in configured}
+    kept = {name: value for name, value in defaults.items() if name.lower() not in overridden}
+    return kept | configured
 
 
 class Encoder:
-    """Messages as JSON, each encoded once for as long as somebody keeps it.
+    """Encodes messages as JSON and caches each result for the lifetime of the Message object.
 
-    A session in use is sent with every turn, and most of its messages were sent before.
+    A session's transcript is sent with every turn, so most messages have been sent before. The
+    cache is keyed by identity (hashing the content would cost more than encoding it); a weak
+    reference removes the entry when the message is collected, before its id can be reused.
 
-    It may be used by several threads at once. Two that meet at one message both encode it, and the
-    entry of the last stays; who calls holds the message, so no entry can go in between.
+    Thread-safe: if two threads encode the same message, the last entry stays, with an equal value.
+    The caller holds the message, so its entry cannot disappear during a call.
     """
 
     def __init__(self) -> None:
@@ -77,9 +80,8 @@ class Encoder:
         known = self._encoded.get(id(message))
         if known is not None:
             return known[1]
-        # A copy: what orjson makes takes some kilobytes more than it is long.
+        # Copied, because orjson's result is over-allocated by some kilobytes.
         encoded = bytes(memoryview(orjson.dumps(_message(message))))
-        # By identity: comparing by content would cost more than encoding.
         forget = partial(self._forget, id(message))
         self._encoded[id(message)] = (ref(message, forget), encoded)
         return encoded
@@ -90,7 +92,7 @@ class Encoder:
 
 
 def body(request: ModelRequest, encode: Encoder, failures: FailureFactory) -> bytes:
-    """The JSON text of the call. Raises ModelFailed (BAD_REQUEST) for what cannot be said in it."""
+    """The JSON text of the call. Raises ModelFailed (BAD_REQUEST) if it cannot be expressed."""
     target = request.target
     content: dict[str, Any] = {
         **_parameters(request, failures),
@@ -109,13 +111,13 @@ def body(request: ModelRequest, encode: Encoder, failures: FailureFactory) -> by
 
 
 def _parameters(request: ModelRequest, failures: FailureFactory) -> dict[str, object]:
-    """The target's own parameters under the request's; None means not said."""
-    asked = {name: value for name, value in request.params.items() if value is not None}
+    """The target's parameters overridden by the request's; None means absent."""
+    requested = {name: value for name, value in request.params.items() if value is not None}
     params = {name: value for name, value in request.target.params if value is not None}
-    if any(name in asked for name in _TOKEN_LIMITS):
+    if any(name in requested for name in _TOKEN_LIMITS):
         for name in _TOKEN_LIMITS:
             params.pop(name, None)
-    params |= asked
+    params |= requested
     _check(params, request.target.compat, failures)
     field = request.target.compat.max_tokens_field
     limits = [params[name] for name in _TOKEN_LIMITS if name in params]
@@ -126,13 +128,15 @@ def _parameters(request: ModelRequest, failures: FailureFactory) -> dict[str, ob
 
 
 def _check(params: dict[str, object], compat: Compat, failures: FailureFactory) -> None:
-    """Refuse what the provider is known not to understand, rather than drop it in silence."""
+    """Reject parameters that the provider does not support, rather than drop them silently."""
     if not compat.supports_store and params.get("store") is False:
-        del params["store"]  # Not storing is what such a provider does anyway.
+        del params["store"]  # The behaviour of such a provider anyway.
     known = {"reasoning_effort": compat.supports_reasoning_effort, "store": compat.supports_store}
     for name, supported in known.items():
         if name in params and not supported:
-            raise failures.unsendable(f"The model behind this agent has no {name!r}.", param=name)
+            raise failures.unsendable(
+                f"The model of this agent does not support {name!r}.", param=name
+            )
 
 
 def _message(message: Message) -> dict[str, object]:
@@ -149,12 +153,13 @@ def _message(message: Message) -> dict[str, object]:
 
 
 def _content(message: Message) -> str | list[dict[str, object]]:
-    """A plain text wherever that says it all: not every provider understands content parts."""
-    shown = message.role is Role.USER and any(isinstance(part, Image) for part in message.parts)
-    return [said for part in message.parts for said in _said(part)] if shown else message.text
+    """A string unless there are images: not every provider supports content parts."""
+    if message.role is Role.USER and any(isinstance(part, Image) for part in message.parts):
+        return [item for part in message.parts for item in _content_part(part)]
+    return message.text
 
 
-def _said(part: Part) -> Iterable[dict[str, object]]:
+def _content_part(part: Part) -> Iterable[dict[str, object]]:
     match part:
         case Text(text=text):
             yield {"type": "text", "text": text}

@@ -1,4 +1,4 @@
-"""How long a provider asks to wait before the next call."""
+"""Reads how long to wait before the next call, from headers or an error object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 _LONGEST = 86_400.0
-"""Seconds. A provider that asks for more is asked again after a day."""
+"""Seconds. Longer waits are cut to a day."""
 _SECONDS = ("retry_after", "retry_after_seconds", "retryAfter", "retryDelay")
 _UNITS = {"ms": 0.001, "m": 60.0, "h": 3600.0, "s": 1.0}
 _WORDS = re.compile(
@@ -23,7 +23,7 @@ _TIME = re.compile(r"(?<![\d.])(\d++(?:\.\d++)?) ?(ms|h|m|s)")
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `Retry-After` (RFC 9110: seconds or a date).
 
-    `headers` are looked up by lower-case names; `now` is Unix time. None: nothing usable is said.
+    `headers` have lower-case names; `now` is Unix time. None if there is no usable value.
     """
     return _bounded(_from_headers(headers, now))
 
@@ -46,7 +46,7 @@ def _from_headers(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def advice(error: dict[str, Any], message: str) -> float | None:
-    """Seconds to wait, from the fields of an error object or the words of its message."""
+    """Seconds to wait, from the fields of an error object or its message."""
     return _bounded(_from_error(error, message))
 
 

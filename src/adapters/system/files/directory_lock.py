@@ -1,4 +1,4 @@
-"""A lock on a directory itself: unlike a lock file, nobody can delete it and lock another one."""
+"""A lock on a directory itself, which cannot be bypassed by deleting a lock file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if sys.platform != "win32":
 
 
 class DirectoryLock:
-    """An exclusive lock, given back by the system when the process ends.
+    """An exclusive advisory lock that the operating system releases when the process ends.
 
-    It is of the inode, so that two names of one directory (links, mounts) are one lock. It does not
-    hinder programs that read or write files there.
+    The lock belongs to the inode, so different names of one directory (links, mounts) share it. It
+    does not prevent other programs from reading or writing files in the directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,9 +22,9 @@ class DirectoryLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock; False where another has it. The directory must exist.
+        """Take the lock; False if another process holds it. The directory must exist.
 
-        True also where a directory cannot be locked (Windows, some network file systems).
+        Also True if directories cannot be locked (Windows, some network file systems).
         """
         if sys.platform == "win32":
             return True
@@ -38,7 +38,7 @@ class DirectoryLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back. Safe to call twice, and without having it."""
+        """Release the lock. Does nothing if it is not held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

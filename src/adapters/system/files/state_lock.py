@@ -1,4 +1,4 @@
-"""One Gateway per state directory: the locks, and the note that tells others who holds them."""
+"""One Gateway per state directory: the locks, and the file that describes their holder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOLDER_FILE = "gateway.holder.json"
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock. `since` is for a person; `address` is where it serves, or empty."""
+    """The holder of a lock. `since` is a date for people; `address`: where it listens, or empty."""
 
     pid: int
     host: str
@@ -38,9 +38,9 @@ class Holder:
 
 
 class StateLocked(Exception):
-    """The state directory belongs to another process. `holder` is None when it is not known.
+    """The state directory is in use by another process. `holder` is None if it is unknown.
 
-    `store_dir`: it is another directory that is in use, the one of the session store.
+    `store_dir`: the directory in use is this one, which holds the session database.
     """
 
     def __init__(
@@ -52,20 +52,20 @@ class StateLocked(Exception):
             where = f"directory {store_dir}, which holds the database of {state_dir},"
         super().__init__(
             f"The {where} is in use by {who}."
-            " Stop that one first, or use another directory (OPENSOUL_STATE_DIR)."
+            " Stop that process first, or set OPENSOUL_STATE_DIR to another directory."
         )
         self.holder = holder
 
 
 class StateLock:
-    """An exclusive lock on a state directory, given back by the system when the process dies.
+    """An exclusive lock on a state directory, released by the operating system on process exit.
 
-    It is a lock on a file in the directory, and one on the directory itself, since the file can be
-    deleted. `store_dirs`: directories elsewhere that hold databases, locked in the same way, since
-    two state directories may hold links to one database.
+    It consists of a lock on a file in the directory and a lock on the directory itself, because
+    the file can be deleted. `store_dirs`: further directories with databases, which are locked as
+    well, because two state directories may link to the same database.
 
-    The note beside the lock file only serves the message: it grants nothing, and one that was left
-    behind by a killed process keeps nobody out.
+    The holder file beside the lock file is only used for error messages. A holder file left behind
+    by a killed process has no effect.
     """
 
     def __init__(
@@ -78,22 +78,22 @@ class StateLock:
         self._dir = Path(state_dir)
         self._store_dirs = tuple(store_dirs)
         self._locked: list[DirectoryLock] = []
-        self._note = self._dir / HOLDER_FILE
+        self._holder_file = self._dir / HOLDER_FILE
         self._clock = clock
         self._lock = FileLock(self._dir / LOCK_FILE, mode=0o600, thread_local=False)
         self._since = ""
 
     def acquire(self, address: str = "") -> None:
-        """Take the lock, or raise StateLocked at once; directories are made (0700) when missing.
+        """Take the lock without waiting. Missing directories are created with mode 0700.
 
-        Raises OSError where no file can be written.
+        Raises StateLocked if another process holds it, OSError if files cannot be written.
         """
         for directory in (self._dir, *self._store_dirs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            raise StateLocked(self._dir, _read_holder(self._note)) from None
+            raise StateLocked(self._dir, _read_holder(self._holder_file)) from None
         try:
             self._lock_directories()
         except BaseException:
@@ -112,7 +112,7 @@ class StateLock:
             lock = DirectoryLock(directory)
             if not lock.acquire():
                 if directory is self._dir:
-                    raise StateLocked(self._dir, _read_holder(self._note))
+                    raise StateLocked(self._dir, _read_holder(self._holder_file))
                 raise StateLocked(self._dir, None, store_dir=directory)
             locked.add(inode)
             self._locked.append(lock)
@@ -123,17 +123,17 @@ class StateLock:
         self._lock.release()
 
     def announce(self, address: str) -> None:
-        """Tell others where the holder serves, once that is known. Only while holding the lock."""
+        """Write the address to the holder file. Call it only while holding the lock."""
         holder = Holder(os.getpid(), socket.gethostname(), self._since, address)
-        draft = self._note.with_suffix(".tmp")
+        draft = self._holder_file.with_suffix(".tmp")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump(asdict(holder), file)
-        draft.replace(self._note)
+        draft.replace(self._holder_file)
 
     def release(self) -> None:
-        """Give the lock back. Safe to call twice, and without having it."""
+        """Release the lock. Does nothing if it is not held."""
         if self._lock.is_locked:
-            self._note.unlink(missing_ok=True)
+            self._holder_file.unlink(missing_ok=True)
             self._unlock()
 
     def __enter__(self) -> StateLock:
@@ -149,18 +149,19 @@ class StateLock:
         self.release()
 
 
-def _read_holder(note: Path) -> Holder | None:
-    """The holder that the note names, unless that one cannot be the holder any more."""
+def _read_holder(holder_file: Path) -> Holder | None:
+    """The holder that the file names, unless that process no longer exists."""
     with suppress(OSError, ValueError):
-        match json.loads(note.read_text()):
+        match json.loads(holder_file.read_text()):
             case {"pid": int(pid), "host": str(host), "since": str(since), "address": str(at)}:
                 holder = Holder(pid, host, since, at)
-                return holder if host != socket.gethostname() or _lives(pid) else None
+                return holder if host != socket.gethostname() or _process_exists(pid) else None
     return None
 
 
-def _lives(pid: int) -> bool:
-    """Whether this machine has such a process (on Windows it cannot be asked harmlessly)."""
+def _process_exists(pid: int) -> bool:
+    """Whether this machine has a process with that id. Always True on Windows, where `os.kill`
+    would end the process."""
     if sys.platform == "win32":
         return True
     try:
@@ -168,5 +169,5 @@ def _lives(pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # It lives, as somebody else's.
+        pass  # It exists, owned by another user.
     return True

@@ -1,4 +1,4 @@
-"""Workspaces on the disk. Files are opened below their directory, and links are not followed."""
+"""Workspaces on disk. Files are opened relative to their directory; links are not followed."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from ....domain.errors import InvalidRequest
 from ....domain.ports import Clock
 from ....domain.ports.workspaces import FILE_NAMES, MAX_FILE_BYTES, WorkspaceFailed, WorkspaceFile
 
-# Without waiting: a pipe of that name would never let the reader go.
+# O_NONBLOCK: opening a FIFO of that name would block until a writer appears.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class WorkspaceFiles:
-    """The Workspaces of this machine. `state_dir`: workspaces in it may be moved aside; None:
-    none may."""
+    """The Workspaces port on the file system. Only workspaces directly in `state_dir` may be
+    retired."""
 
     def __init__(self, state_dir: Path | None = None, clock: Clock = time.time) -> None:
         self._state_dir = state_dir
         self._clock = clock
 
     def ensure(self, workspace: str) -> bool:
-        """See Workspaces."""
+
         path = _path(workspace)
-        with _told(workspace):
+        with _os_errors(workspace):
             if path.is_dir():
                 return False
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return True
 
     def find(self, workspace: str, name: str) -> WorkspaceFile | None:
-        """See Workspaces."""
+
         _check(name)
-        with _told(name), _directory(workspace) as directory:
+        with _os_errors(name), _directory(workspace) as directory:
             if directory is None:
                 return None
             try:
@@ -49,9 +49,9 @@ class WorkspaceFiles:
                 return None
 
     def read(self, workspace: str, name: str) -> tuple[WorkspaceFile, str] | None:
-        """See Workspaces."""
+
         _check(name)
-        with _told(name), _directory(workspace) as directory:
+        with _os_errors(name), _directory(workspace) as directory:
             if directory is None:
                 return None
             with suppress(FileNotFoundError), _opened(directory, name) as opened:
@@ -61,14 +61,14 @@ class WorkspaceFiles:
         return None
 
     def write(self, workspace: str, name: str, text: str) -> WorkspaceFile:
-        """See Workspaces."""
+
         _check(name)
         data = _encoded(text)
         if len(data) > MAX_FILE_BYTES:
             message = f"{name} would be longer than {MAX_FILE_BYTES} bytes."
             raise InvalidRequest(message, param="content")
         self.ensure(workspace)
-        with _told(name), _directory(workspace) as directory:
+        with _os_errors(name), _directory(workspace) as directory:
             if directory is None:
                 raise FileNotFoundError
             with suppress(FileNotFoundError):
@@ -77,20 +77,20 @@ class WorkspaceFiles:
             return _file(name, os.stat(name, dir_fd=directory, follow_symlinks=False))
 
     def retire(self, workspace: str) -> str | None:
-        """See Workspaces."""
+
         path = _path(workspace)
         if self._state_dir is None or path.is_symlink() or not path.is_dir():
             return None
-        with _told(workspace):
+        with _os_errors(workspace):
             real, state = path.resolve(strict=True), self._state_dir.resolve(strict=True)
             if real.parent != state or not real.name.startswith("workspace-"):
                 return None
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
-            aside = real.with_name(f"{real.name}.deleted.{stamp}")
-            if aside.exists():
-                aside = aside.with_name(f"{aside.name}-{uuid4().hex[:8]}")
-            real.rename(aside)
-        return str(aside)
+            target = real.with_name(f"{real.name}.deleted.{stamp}")
+            if target.exists():
+                target = target.with_name(f"{target.name}-{uuid4().hex[:8]}")
+            real.rename(target)
+        return str(target)
 
 
 def _check(name: str) -> None:
@@ -100,13 +100,13 @@ def _check(name: str) -> None:
 
 def _path(workspace: str) -> Path:
     if not workspace or not os.path.isabs(workspace):
-        raise WorkspaceFailed("The agent has no workspace: its path is not absolute.")
+        raise WorkspaceFailed("The agent's workspace is not an absolute path.")
     return Path(workspace)
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """What the system says, in a sentence."""
+def _os_errors(name: str) -> Iterator[None]:
+    """Turn an OSError into WorkspaceFailed."""
     try:
         yield
     except OSError as error:
@@ -116,7 +116,7 @@ def _told(name: str) -> Iterator[None]:
 
 @contextmanager
 def _directory(workspace: str) -> Iterator[int | None]:
-    """The directory, open; None where it is missing."""
+    """A descriptor of the directory; None if it does not exist."""
     try:
         opened = os.open(_path(workspace), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -130,12 +130,12 @@ def _directory(workspace: str) -> Iterator[int | None]:
 
 @contextmanager
 def _opened(directory: int, name: str) -> Iterator[int]:
-    """A file to read, whatever it is, but no link."""
+    """A descriptor for reading; raises InvalidRequest for a symbolic link."""
     try:
         opened = os.open(name, _READ, dir_fd=directory)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _not_plain(name) from None
+            raise _not_a_regular_file(name) from None
         raise
     try:
         yield opened
@@ -145,12 +145,12 @@ def _opened(directory: int, name: str) -> Iterator[int]:
 
 def _file(name: str, found: os.stat_result) -> WorkspaceFile:
     if not stat.S_ISREG(found.st_mode):
-        raise _not_plain(name)
+        raise _not_a_regular_file(name)
     return WorkspaceFile(name, found.st_size, found.st_mtime)
 
 
-def _not_plain(name: str) -> InvalidRequest:
-    return InvalidRequest(f"{name} is not a plain file, so it is left alone.", param="name")
+def _not_a_regular_file(name: str) -> InvalidRequest:
+    return InvalidRequest(f"{name} is not a regular file.", param="name")
 
 
 def _decoded(name: str, data: bytes) -> str:
@@ -159,19 +159,19 @@ def _decoded(name: str, data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidRequest(f"{name} is not a text in UTF-8.", param="name") from None
+        raise InvalidRequest(f"{name} is not valid UTF-8 text.", param="name") from None
 
 
 def _encoded(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        message = "the text holds half of a surrogate pair, which is no character"
+        message = "the text contains a lone surrogate, which UTF-8 cannot encode"
         raise InvalidRequest(message, param="content") from None
 
 
 def _replace(directory: int, name: str, data: bytes) -> None:
-    """Put a whole new file in the place of the old one."""
+    """Replace a file atomically and durably."""
     fresh = f".{name}.{uuid4().hex}.tmp"
     try:
         with open(os.open(fresh, _CREATE, 0o600, dir_fd=directory), "wb") as file:
@@ -180,11 +180,11 @@ def _replace(directory: int, name: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        _forget(directory, fresh)
+        _remove(directory, fresh)
         raise
     os.fsync(directory)
 
 
-def _forget(directory: int, name: str) -> None:
+def _remove(directory: int, name: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)

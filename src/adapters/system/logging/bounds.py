@@ -1,4 +1,4 @@
-"""Bounds how many log lines of one kind are written, and counts those that are left out."""
+"""Limits how many log lines of one kind are written and counts the omitted ones."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ logger = logging.getLogger(__name__)
 PERIOD = 60.0
 """Seconds."""
 BURST = 10
-"""Lines of one kind in a period, when none was left out in the period before; else one."""
-_MOST_KINDS = 64
+"""Lines of one kind per period; one line if lines were omitted in the previous period."""
+_MAX_KINDS = 64
 _OTHER_KINDS = "other"
 _LIBRARIES = ("asyncio", "hypercorn.error", "quart", "quart.app", "quart.serving")
-"""Their warnings are bounded without a mark, by the first words of the text."""
-_LONGEST_KIND = 80
+"""Loggers whose warnings have no `kind`; the start of the text serves as their kind."""
+_MAX_KIND_LENGTH = 80
 _DECISION = "bounded_admitted"
-"""Set on a record that was looked at: one decision holds for all handlers."""
+"""Record attribute that holds the decision, so that all handlers apply the same one."""
 ATTRIBUTES = frozenset({KIND, _DECISION})
-"""What records have for this module alone."""
+"""Record attributes that only this module uses."""
 
 
 @dataclass(slots=True)
 class _Period:
-    """One kind since the time `began`: lines that may still be written, and those left out."""
+    """The counters of one kind since `began`."""
 
     began: float
     level: int
@@ -37,9 +37,9 @@ class _Period:
 
 
 class LogBounds(logging.Filter):
-    """A filter for handlers; every handler of the log has the same one. `now` is monotonic.
+    """A filter that all handlers of the log share. `now` is a monotonic clock.
 
-    The first line after a period in which some were left out has their number in `left_out`.
+    The first line after a period with omitted lines has their number in `left_out`.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -49,7 +49,6 @@ class LogBounds(logging.Filter):
         self._lock = Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
         kind = _kind_of(record)
         if kind is None:
             return True
@@ -61,8 +60,8 @@ class LogBounds(logging.Filter):
         return decided
 
     def summarise(self, *, final: bool = False) -> None:
-        """Log what was left out in each period that is over, `final`: in every period. To be
-        called once a period, and when the process ends."""
+        """Log the number of omitted lines of every period that is over (`final`: of every period).
+        Call it once per period, and with `final` when the process ends."""
         with self._lock:
             due = self._end_periods(float("-inf") if final else PERIOD)
         for kind, level, left_out in due:
@@ -71,7 +70,7 @@ class LogBounds(logging.Filter):
 
     def _admit(self, kind: str, record: logging.LogRecord) -> bool:
         now = self._now()
-        if kind not in self._periods and len(self._periods) >= _MOST_KINDS:
+        if kind not in self._periods and len(self._periods) >= _MAX_KINDS:
             kind = _OTHER_KINDS
         period = self._periods.get(kind)
         if period is None:
@@ -79,7 +78,7 @@ class LogBounds(logging.Filter):
         if now - period.began >= PERIOD:
             if period.left_out:
                 record.left_out = period.left_out
-            _begin_anew(period, now)
+            _restart(period, now)
         period.level = max(period.level, record.levelno)
         if period.allowed:
             period.allowed -= 1
@@ -88,27 +87,27 @@ class LogBounds(logging.Filter):
         return False
 
     def _end_periods(self, age: float) -> list[tuple[str, int, int]]:
-        """The kind, level and number of what was left out in periods of at least that age."""
+        """End the periods of at least that age; the kind, level and number of omitted lines."""
         now = self._now()
         over = [(k, p) for k, p in self._periods.items() if now - p.began >= age]
         due = []
         for kind, period in over:
             if period.left_out:
                 due.append((kind, period.level, period.left_out))
-                _begin_anew(period, now)
+                _restart(period, now)
             else:
                 del self._periods[kind]
         return due
 
 
-def _begin_anew(period: _Period, now: float) -> None:
+def _restart(period: _Period, now: float) -> None:
     period.allowed = 1 if period.left_out else BURST
     period.began, period.left_out = now, 0
 
 
 def _kind_of(record: logging.LogRecord) -> str | None:
-    """None for a line that is not bounded."""
+    """The kind of a record; None if it is not limited."""
     kind: str | None = getattr(record, KIND, None)
     if kind is None and record.levelno >= logging.WARNING and record.name in _LIBRARIES:
-        return f"{record.name}: {str(record.msg).partition(chr(10))[0][:_LONGEST_KIND]}"
+        return f"{record.name}: {str(record.msg).partition(chr(10))[0][:_MAX_KIND_LENGTH]}"
     return kind

@@ -1,4 +1,4 @@
-"""The log file: private, renamed when it is full, begun anew when somebody else moved it."""
+"""The log file: mode 0600, rotated when it is full, reopened when another program moved it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _RETRY_SECONDS = 60.0
 class LogFile(logging.FileHandler):
     """Appends to a file of mode 0600.
 
-    When the file has `max_bytes`, it is renamed to `<name>.1`, that to `<name>.2` and so on, and of
-    the renamed files `keep` are kept. When it cannot be renamed, logging goes on in it; the failure
-    is reported on standard error, and the next attempt is a minute later.
-    Raises OSError where the file cannot be opened at first.
+    When the file reaches `max_bytes`, it is renamed to `<name>.1`, `<name>.1` to `<name>.2` and so
+    on; at most `keep` renamed files exist. If renaming fails, logging continues in the full file,
+    the error is reported on standard error, and the next attempt is made a minute later.
+    The constructor raises OSError if the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, keep: int) -> None:
@@ -32,11 +32,11 @@ class LogFile(logging.FileHandler):
 
     def _open(self) -> TextIOWrapper:
         return open(
-            self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_private
+            self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_open_private
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The base class opens the file outside of what it guards.
+        # The base class may open the file outside its own `try`.
         try:
             if self.stream is not None:
                 self._renew(self.stream)
@@ -44,27 +44,27 @@ class LogFile(logging.FileHandler):
         except OSError:
             self.handleError(record)
 
-    def _renew(self, present: TextIOWrapper) -> None:
-        """Go on in a new file if the present one is full, or is no longer at its path."""
-        held = os.fstat(present.fileno())
-        if self._is_at_its_path(held):
-            if held.st_size < self._max_bytes or not stat.S_ISREG(held.st_mode):
+    def _renew(self, stream: TextIOWrapper) -> None:
+        """Open a new file if the present one is full or no longer at its path."""
+        status = os.fstat(stream.fileno())
+        if self._is_at_its_path(status):
+            if status.st_size < self._max_bytes or not stat.S_ISREG(status.st_mode):
                 return
             if not self._make_room():
                 return
-        # The new file first: without it, the old one stays in use.
+        # Open the new file first: if that fails, the old one stays in use.
         self.stream = self._open()
-        with suppress(OSError):  # What could not be written has been reported already.
-            present.close()
+        with suppress(OSError):  # Errors of the last write were reported by `emit`.
+            stream.close()
 
-    def _is_at_its_path(self, held: os.stat_result) -> bool:
+    def _is_at_its_path(self, status: os.stat_result) -> bool:
         try:
-            return os.path.samestat(held, os.stat(self.baseFilename))
+            return os.path.samestat(status, os.stat(self.baseFilename))
         except FileNotFoundError:
             return False
 
     def _make_room(self) -> bool:
-        """Rename the full file; False where that is impossible or has been a short time ago."""
+        """Rename the full file; False if that fails, or failed within the last minute."""
         if time.monotonic() < self._retry_at:
             return False
         try:
@@ -72,7 +72,9 @@ class LogFile(logging.FileHandler):
         except OSError as error:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             with suppress(OSError, ValueError):
-                sys.stderr.write(f"opensoul: the log file stays, though it is full: {error}\n")
+                sys.stderr.write(
+                    f"opensoul: cannot rename the full log file, logging continues in it: {error}\n"
+                )
             return False
         return True
 
@@ -89,5 +91,5 @@ class LogFile(logging.FileHandler):
         return f"{self.baseFilename}.{number}"
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

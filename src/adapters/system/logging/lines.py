@@ -1,4 +1,4 @@
-"""What a line of the log looks like: structlog makes text or JSON of the library's log records."""
+"""The format of log lines: structlog renders the standard library's records as text or JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from structlog.typing import EventDict, Processor
 
 from ....domain.text import escape_json
 from . import bounds as log_bounds
-from .values import masked, on_one_line, plain, tells_secret
+from .values import is_secret_key, masked, on_one_line, plain
 
 LEVELS = {
     "silent": logging.CRITICAL + 10,
@@ -26,19 +26,19 @@ LEVELS = {
     "debug": logging.DEBUG,
     "trace": 5,
 }
-"""The names of `logging.level`, gravest first."""
+"""The names of `logging.level`, most severe first."""
 
 _OWN_KEYS = frozenset({"timestamp", "level", "event", "message", "logger", "exception", "stack"})
-_WIRE_NAMES = {"timestamp": "time", "logger": "subsystem", "event": "message"}
-"""What clients of the control protocol call these keys."""
+_PROTOCOL_KEYS = {"timestamp": "time", "logger": "subsystem", "event": "message"}
+"""The names of these keys in the control protocol."""
 _SEVERAL_LINES = ("exception", "stack")
 _LEVEL_WIDTH = max(map(len, LEVELS))
 _TEXT_WIDTH = 32
 _QUOTED = frozenset(" \t=\r\n\"'")
 _WIDEST = 1 << 63
 _SIMPLE = re.compile(r"[\w./:@+,-]{0,1024}", re.ASCII)
-"""A text of these alone is shown as it is: nothing in it to mask, to escape, to quote or to cut."""
-_NOT_EXTRA = (
+"""A text that needs no masking, escaping, quoting or cutting."""
+_STANDARD_ATTRIBUTES = (
     frozenset(logging.makeLogRecord({}).__dict__)
     | {"message", "asctime", "taskName"}
     | log_bounds.ATTRIBUTES
@@ -46,8 +46,8 @@ _NOT_EXTRA = (
 
 
 def formatter(style: str, *, colours: bool) -> logging.Formatter:
-    """Writes records in the style `pretty`, `compact`, `json` or `wire`, which is JSON with the
-    names of the control protocol; each extra becomes a key."""
+    """A formatter of style `pretty`, `compact`, `json` or `wire` (JSON with the keys of the control
+    protocol). Each extra of a record becomes a key."""
     if not colours and style not in ("json", "wire"):
         return _PlainLines(short=style == "compact")
     last: list[Processor]
@@ -58,7 +58,7 @@ def formatter(style: str, *, colours: bool) -> logging.Formatter:
                 structlog.processors.JSONRenderer(serializer=_json),
             ]
         case "wire":
-            last = [_wire_names, structlog.processors.JSONRenderer(serializer=_json)]
+            last = [_protocol_keys, structlog.processors.JSONRenderer(serializer=_json)]
         case "compact":
             last = [_short_time, _escaped, _text(colours=colours, event_width=0, pad_level=False)]
         case _:
@@ -69,8 +69,11 @@ def formatter(style: str, *, colours: bool) -> logging.Formatter:
 
 
 class _PlainLines(logging.Formatter):
-    """The same lines as with colours, without them: every request writes one, mostly to a file or
-    a pipe, and structlog's renderer takes three times as long to put one together."""
+    """Renders the text styles without colours.
+
+    Every request writes a line, usually to a file or a pipe, and structlog's renderer takes three
+    times as long.
+    """
 
     def __init__(self, *, short: bool) -> None:
         super().__init__()
@@ -80,21 +83,21 @@ class _PlainLines(logging.Formatter):
         when, level = _timestamp(record.created), _level(record.levelno)
         text = on_one_line(_message(record.msg, record.args))
         if self._short:
-            words = [f"{when[11:19]}Z [{level}] {text} [{_name(record.name)}]"]
+            fields = [f"{when[11:19]}Z [{level}] {text} [{_name(record.name)}]"]
         else:
-            words = [
+            fields = [
                 f"{when} [{level:<{_LEVEL_WIDTH}}] {text:<{_TEXT_WIDTH}} [{_name(record.name)}]"
             ]
         for key, value in record.__dict__.items():
-            if key not in _NOT_EXTRA:
-                name, secret = _naming(key)
+            if key not in _STANDARD_ATTRIBUTES:
+                name, secret = _key_name(key)
                 kind = value.__class__
                 simple = kind is float or (kind is int and -_WIDEST < value < _WIDEST)
                 if simple or (kind is str and not secret and _SIMPLE.fullmatch(value)):
-                    words.append(f"{name}={value}")  # As _shown would have it, for most.
+                    fields.append(f"{name}={value}")  # The common case of _shown.
                 else:
-                    words.append(f"{name}={_shown(key, value)}")
-        lines = [" ".join(words)]
+                    fields.append(f"{name}={_shown(key, value)}")
+        lines = [" ".join(fields)]
         if record.stack_info:
             lines.append(_indented(masked(str(record.stack_info))))
         if record.exc_info and record.exc_info[1] is not None:
@@ -103,9 +106,9 @@ class _PlainLines(logging.Formatter):
 
 
 def _shown(key: str, value: object) -> str:
-    """A value as structlog shows it: a text in quotes where it would not end otherwise."""
-    told = on_one_line(plain(value, key=key))
-    return told if isinstance(told, str) and not _QUOTED.intersection(told) else repr(told)
+    """A value as structlog renders it: a text is quoted if it contains a delimiter."""
+    shown = on_one_line(plain(value, key=key))
+    return shown if isinstance(shown, str) and not _QUOTED.intersection(shown) else repr(shown)
 
 
 @lru_cache(maxsize=1_024)
@@ -114,10 +117,10 @@ def _name(logger: str) -> str:
 
 
 @lru_cache(maxsize=1_024)
-def _naming(key: str) -> tuple[str, bool]:
-    """What an extra is called in a line, and whether its value is a secret. (Few names are in
-    use, and each is met often.)"""
-    return f"{key}_" if key in _OWN_KEYS else key, tells_secret(key)
+def _key_name(key: str) -> tuple[str, bool]:
+    """The key of an extra in a line, and whether its value is a secret. Cached: the code uses few
+    names, each of them often."""
+    return f"{key}_" if key in _OWN_KEYS else key, is_secret_key(key)
 
 
 def _text(*, colours: bool, event_width: int, pad_level: bool) -> Processor:
@@ -133,7 +136,7 @@ def _text(*, colours: bool, event_width: int, pad_level: bool) -> Processor:
 
 
 def _fields(_: object, __: str, event: EventDict) -> EventDict:
-    """A record as the keys of one line: when, how grave, what, who says so, and its extras."""
+    """The keys of a record's line: timestamp, level, event, logger, then the extras."""
     record: logging.LogRecord = event["_record"]
     fields: EventDict = {
         "timestamp": _timestamp(record.created),
@@ -142,8 +145,8 @@ def _fields(_: object, __: str, event: EventDict) -> EventDict:
         "logger": record.name,
     }
     for key, value in record.__dict__.items():
-        if key not in _NOT_EXTRA:
-            fields[_naming(key)[0]] = plain(value, key=key)
+        if key not in _STANDARD_ATTRIBUTES:
+            fields[_key_name(key)[0]] = plain(value, key=key)
     if "stack_info" in event:
         fields["stack"] = masked(str(event["stack_info"]))
     if "exc_info" in event:
@@ -171,15 +174,15 @@ def _message(template: str, args: Any) -> str:
         return masked(template)
     try:
         return masked(template % args)
-    except Exception:  # The edge of logging: whatever an argument does, the rest is told.
+    except Exception:  # Logging must not fail: an argument's `__str__` may raise anything.
         return masked(f"{template} {plain(args)}")
 
 
-def _wire_names(_: object, __: str, event: EventDict) -> EventDict:
-    # An extra may have one of the new names: it steps back, as those of the old names do.
-    taken = _WIRE_NAMES.values()
+def _protocol_keys(_: object, __: str, event: EventDict) -> EventDict:
+    # An extra with the name of a protocol key gets a trailing underscore.
+    taken = _PROTOCOL_KEYS.values()
     return {
-        _WIRE_NAMES.get(key, f"{key}_" if key in taken else key): value
+        _PROTOCOL_KEYS.get(key, f"{key}_" if key in taken else key): value
         for key, value in event.items()
     }
 
@@ -190,7 +193,7 @@ def _short_time(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _escaped(_: object, __: str, event: EventDict) -> EventDict:
-    """For styles where a line break in a value would look like a line of the log."""
+    """Escape line breaks in values, which would look like further log lines in the text styles."""
     return {
         key: _indented(value) if key in _SEVERAL_LINES else on_one_line(value)
         for key, value in event.items()

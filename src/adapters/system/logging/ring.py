@@ -1,4 +1,4 @@
-"""The newest lines of the log in memory, for clients that ask for them."""
+"""A ring buffer of the newest log records, served by `logs.tail`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 from .lines import formatter
 
-KEPT = 5_000
+CAPACITY = 5_000
 """Lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Some lines of JSON, oldest first. `cursor`: where the next call goes on.
+    """JSON lines in chronological order. `cursor`: for the next call.
 
-    `truncated`: lines before these were left out; `reset`: the cursor was from another process.
+    `truncated`: earlier lines were omitted; `reset`: the given cursor was of another process.
     """
 
     lines: tuple[str, ...]
@@ -27,7 +27,7 @@ class Tail:
     reset: bool = False
 
 
-_UNTOLD = frozenset(makeLogRecord({}).__dict__) - {
+_OMITTED = frozenset(makeLogRecord({}).__dict__) - {
     "name",
     "levelno",
     "created",
@@ -35,29 +35,28 @@ _UNTOLD = frozenset(makeLogRecord({}).__dict__) - {
     "args",
     "stack_info",
 }
-"""Of every record, and in no line: half of what a record takes."""
+"""Record attributes that no line shows; they make up half of a record's memory."""
 
 
 class LogRing(logging.Handler):
-    """Keeps what records tell, and makes text of it only when somebody asks: most is never looked
-    at."""
+    """Stores the attributes of records and formats them only on request: most are never read."""
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
         super().__init__()
-        self._records: deque[dict[str, Any] | str] = deque(maxlen=kept)
+        self._records: deque[dict[str, Any] | str] = deque(maxlen=capacity)
         self._count = 0
         self.setFormatter(formatter("wire", colours=False))
 
     def emit(self, record: logging.LogRecord) -> None:
-        # An error would keep its whole stack alive.
-        told = self.format(record) if record.exc_info else _told(record)
-        self._records.append(told)
+        # Format at once: a stored exception would keep the objects of its whole stack alive.
+        stored = self.format(record) if record.exc_info else _stored(record)
+        self._records.append(stored)
         self._count += 1
 
     def tail(self, cursor: int | None, *, limit: int, max_bytes: int) -> Tail:
-        """The lines behind `cursor`, or the newest ones; at most `limit` and about `max_bytes`.
+        """The lines after `cursor`, or the newest ones; at most `limit` and about `max_bytes`.
 
-        May be called in any thread, while others log.
+        Thread-safe.
         """
         self.acquire()
         try:
@@ -79,5 +78,5 @@ class LogRing(logging.Handler):
         return Tail(tuple(reversed(chosen)), count, left_out, reset)
 
 
-def _told(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in record.__dict__.items() if name not in _UNTOLD}
+def _stored(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.__dict__.items() if name not in _OMITTED}

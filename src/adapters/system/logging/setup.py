@@ -1,6 +1,6 @@
-"""Where the log goes: to the console and, where asked for, to a file.
+"""Configures logging to the console and, optionally, a file.
 
-All code logs through the standard library: `logging.getLogger(name)` and `extra={...}`.
+All code uses the standard library: `logging.getLogger(name)` and `extra={...}`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .file import LogFile
 from .lines import LEVELS, formatter
 from .values import masked
 
-_OURS = "opensoul"
-# Their own handlers would write past ours, in another form.
-_JOINING = ("asyncio", "hypercorn.error", "quart", "quart.app", "quart.serving")
-# hypercorn's access log repeats ours; watchfiles tells of every change, that of a log file too.
-_HUSHED = {"hypercorn.access": LEVELS["silent"], "watchfiles": logging.WARNING}
+_ROOT_LOGGER = "opensoul"
+# The handlers of these loggers are removed: they would write in another format.
+_PROPAGATING = ("asyncio", "hypercorn.error", "quart", "quart.app", "quart.serving")
+# hypercorn's access log duplicates ours; watchfiles logs every change, also of the log file.
+_QUIET = {"hypercorn.access": LEVELS["silent"], "watchfiles": logging.WARNING}
 
 
 def configure(
@@ -34,11 +34,11 @@ def configure(
     ring: logging.Handler | None = None,
     bounds: logging.Filter | None = None,
 ) -> None:
-    """Log from now on as `settings` say; `verbose`: the console at least at `debug`; `ring` gets
-    whatever is logged anywhere; `bounds` decides which lines are left out.
+    """Apply the settings. `verbose`: the console logs at least `debug`; `ring` gets every record;
+    `bounds` filters the records of all handlers.
 
-    May be called again at any time. Raises OSError when the log file cannot be opened, and then
-    everything stays as it was. Libraries tell no more than `info`, unless the level is `trace`.
+    May be called repeatedly. Raises OSError if the log file cannot be opened, and then changes
+    nothing. Libraries log at `info` or above, unless the level is `trace`.
     """
     level = LEVELS[settings.level]
     console_level = LEVELS[settings.console_level or settings.level]
@@ -55,8 +55,8 @@ def configure(
         handler.filters = [] if bounds is None else [bounds]
     logging.addLevelName(LEVELS["trace"], "TRACE")
     _install(handlers)
-    logging.getLogger(_OURS).setLevel(lowest)
-    # What people and agents say goes through a logger of its own, shut unless asked for.
+    logging.getLogger(_ROOT_LOGGER).setLevel(lowest)
+    # The content of conversations has a logger of its own, disabled by default.
     logging.getLogger(CONTENT).disabled = not settings.content
     chatty = lowest < logging.DEBUG
     logging.getLogger().setLevel(lowest if chatty else max(lowest, logging.INFO))
@@ -65,16 +65,16 @@ def configure(
 def _install(handlers: Iterable[logging.Handler]) -> None:
     root = logging.getLogger()
     handlers = list(handlers)
-    for old in [handler for handler in root.handlers if isinstance(handler, _Lasting)]:
+    for old in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(old)
         old.close()
     for handler in handlers:
-        root.addHandler(handler)  # Once, however often it is added.
-    for name in _JOINING:
+        root.addHandler(handler)  # Does nothing if it is already there.
+    for name in _PROPAGATING:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name, level in _HUSHED.items():
+    for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(level)
 
 
@@ -97,25 +97,25 @@ def _file(path: str, level: int, settings: LoggingSettings) -> logging.Handler:
     return handler
 
 
-class _Lasting(logging.Handler):
-    """Marks the handlers of `configure`; what goes wrong in one is told in one line, no more."""
+class _Handler(logging.Handler):
+    """Marks the handlers of `configure`. An error in one is reported as a single line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         reason = masked(f"{type(sys.exception()).__name__}: {sys.exception()}")
         if sys.stderr is None:
             return
         with suppress(OSError, ValueError):
-            lost = f"opensoul: a line of the log is lost ({record.name}): {reason}"
+            lost = f"opensoul: cannot write a log line of {record.name}: {reason}"
             sys.stderr.write(f"{escape_line(lost)}\n")
 
 
-class _NoConsoleHandler(_Lasting, logging.NullHandler):
-    """Stands in for a console that is not there."""
+class _NoConsoleHandler(_Handler, logging.NullHandler):
+    """Used if standard error is closed."""
 
 
-class _ConsoleHandler(_Lasting, logging.StreamHandler[Any]):
-    """Writes to standard error, as it was when the log was configured."""
+class _ConsoleHandler(_Handler, logging.StreamHandler[Any]):
+    """Writes to the standard error of the time when logging was configured."""
 
 
-class _LogFile(_Lasting, LogFile):
-    """The log file among the handlers of `configure`."""
+class _LogFile(_Handler, LogFile):
+    """The log file of `configure`."""

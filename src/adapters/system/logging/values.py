@@ -1,4 +1,4 @@
-"""Values on their way into the log: no secret, nothing endless, nothing that cannot be written."""
+"""Converts values for the log: secrets are masked, sizes are bounded, text is encodable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECRET_KEY = re.compile(
     r"(?:token|password|passwd|secret|authorization|api[_-]?key|cookie)\Z", re.IGNORECASE
 )
 _SECRETS_IN_TEXT = (
-    # A word that must be there, searched for first since it is so much faster; and the pattern.
+    # A required substring, whose search is much faster than the pattern's, and the pattern.
     ("bearer", re.compile(r"\b(bearer\s+)\S+", re.IGNORECASE)),
     (
         "=",
@@ -33,24 +33,24 @@ _SECRETS_IN_TEXT = (
 )
 
 
-def tells_secret(key: str) -> bool:
-    """Whether what has that name is a secret."""
+def is_secret_key(key: str) -> bool:
+    """Whether a value under this key is a secret."""
     return _SECRET_KEY.search(key) is not None
 
 
 def plain(value: object, *, key: str = "") -> Plain:
-    """`value` as JSON knows it, short enough, and masked where it, or its `key`, tells a secret.
+    """`value` as a JSON value of bounded size, masked if it or its `key` looks like a secret.
 
-    Never raises, whatever the value does when it is looked at.
+    Never raises, even if a method of the value does.
     """
     try:
         return _plain(value, key, MAX_DEPTH)
-    except Exception:  # The edge of logging: a value that cannot be told must not fail its teller.
+    except Exception:  # Logging must not fail: a value's methods may raise anything.
         return f"<{type(value).__name__} that cannot be shown>"
 
 
 def masked(text: str) -> str:
-    """`text` with what looks like a credential replaced, and cut at MAX_TEXT characters."""
+    """`text` with credentials masked, cut at MAX_TEXT characters."""
     surplus = len(text) - MAX_TEXT
     if surplus > 0:
         text = f"{text[:MAX_TEXT]}... ({surplus} more characters)"
@@ -62,8 +62,8 @@ def masked(text: str) -> str:
 
 
 def on_one_line(value: Plain) -> Plain:
-    """`value` with control and format characters escaped: no client writes lines of our log, or
-    steers the terminal that shows it."""
+    """`value` with control and format characters escaped, so that a client's text can neither
+    forge a log line nor control the terminal."""
     match value:
         case str():
             return escape_line(value)
@@ -80,12 +80,12 @@ def _plain(value: object, key: str, depth: int) -> Plain:
         case None | bool():
             return value
         case int():
-            # A number is no secret but a time or a count, as `first_token` is. Past 64 bits JSON
-            # readers differ, and past 4,300 digits Python refuses.
+            # Not masked: numbers are counts or times (`first_token`). JSON readers disagree beyond
+            # 64 bits, and Python refuses to convert more than 4,300 digits to decimal.
             return int(value) if value.bit_length() < 64 else hex(value)[:MAX_TEXT]
         case float():
             return float(value) if math.isfinite(value) else repr(value)
-        case _ if tells_secret(key):
+        case _ if is_secret_key(key):
             return MASK
         case str():
             return masked(str.__str__(value))
@@ -96,7 +96,9 @@ def _plain(value: object, key: str, depth: int) -> Plain:
         case Mapping():
             return _plain_mapping(value, depth)
         case list() | tuple() | set() | frozenset():
-            return _shortened([_plain(item, "", depth - 1) for item in _first(value)], len(value))
+            return _with_remainder(
+                [_plain(item, "", depth - 1) for item in _first(value)], len(value)
+            )
         case _:
             return masked(repr(value))
 
@@ -111,7 +113,7 @@ def _plain_mapping(value: Mapping[object, object], depth: int) -> Plain:
     return shown
 
 
-def _shortened(shown: list[Plain], length: int) -> Plain:
+def _with_remainder(shown: list[Plain], length: int) -> Plain:
     return shown if length <= MAX_ITEMS else [*shown, f"... ({length - MAX_ITEMS} more)"]
 
 

@@ -1,5 +1,5 @@
-"""Makes what answers the methods. Loaded with the first connection: a Gateway that is only spoken
-to over HTTP does not wait for it at its start."""
+"""Creates the method handlers. Imported with the first connection, so that a Gateway that only
+serves HTTP starts faster."""
 
 from __future__ import annotations
 
@@ -22,37 +22,43 @@ from .methods.system import SystemMethods
 from .methods.usage import UsageMethods
 
 
-def handlers(needs: Dependencies, hub: Hub, vitals: HealthReport) -> Handlers:
-    """The handlers by method. Raises ValueError where they and the route table differ."""
-    gateway, session_service, clock = needs.gateway, needs.session_service, needs.clock
+def handlers(dependencies: Dependencies, hub: Hub, health_report: HealthReport) -> Handlers:
+    """The handlers by method. Raises ValueError if they do not match the route table."""
+    gateway, session_service, clock = (
+        dependencies.gateway,
+        dependencies.session_service,
+        dependencies.clock,
+    )
     outcomes = Outcomes(gateway, session_service, hub)
-    commands = Commands(gateway, session_service, hub, clock, needs.facts.version)
+    commands = Commands(gateway, session_service, hub, clock, dependencies.facts.version)
     chat = ChatMethods(gateway, session_service, hub, outcomes, commands, clock)
     models = ModelMethods(gateway, clock)
     system = SystemMethods(
         gateway=gateway,
         session_service=session_service,
         hub=hub,
-        heartbeats=Heartbeats(gateway, hub, outcomes, clock, needs.new_id),
+        heartbeats=Heartbeats(gateway, hub, outcomes, clock, dependencies.new_id),
         usage=UsageMethods(gateway, session_service, clock),
-        health=vitals.health,
-        status=vitals.status,
-        read_log=needs.read_log,
-        log_file=needs.log_file,
-        stop=needs.stop,
+        health=health_report.health,
+        status=health_report.status,
+        read_log=dependencies.read_log,
+        log_file=dependencies.log_file,
+        stop=dependencies.stop,
         clock=clock,
     )
-    made: Handlers = {
+    created: Handlers = {
         **chat.handlers(),
         **RunMethods(gateway, hub, outcomes, clock).handlers(),
         **system.handlers(),
         **history_handlers(gateway, session_service, hub, commands, models.metadata),
-        **session_handlers(gateway, session_service, hub, chat, clock=clock, new_id=needs.new_id),
-        **agent_handlers(gateway, needs.config, needs.workspaces),
+        **session_handlers(
+            gateway, session_service, hub, chat, clock=clock, new_id=dependencies.new_id
+        ),
+        **agent_handlers(gateway, dependencies.config, dependencies.workspaces),
         **models.handlers(),
-        **MachineMethods(gateway, needs.facts, clock).handlers(),
-        **config_handlers(needs.config, needs.applied),
-        **device_handlers(needs.devices),
+        **MachineMethods(gateway, dependencies.facts, clock).handlers(),
+        **config_handlers(dependencies.config, dependencies.applied),
+        **device_handlers(dependencies.devices),
     }
-    check_handlers(made)
-    return made
+    check_handlers(created)
+    return created

@@ -1,4 +1,4 @@
-"""What the control plane is built on."""
+"""The dependencies of the control plane."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ....domain.ports import Clock, NewId
-from ....domain.ports.configuration import ConfigFile
-from ....domain.ports.workspaces import Workspaces
+from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
 from ....domain.services import Devices, Gateway, SessionService
 from .handshake import Facts
 from .health_report import Check
 
 
 class LogTail(Protocol):
-    """Some lines of the log."""
-
     @property
     def lines(self) -> tuple[str, ...]: ...
 
@@ -38,14 +34,14 @@ class ReadLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """The parts that it gets. `stop` ends the process as a signal would."""
+    """`stop` ends the process like a signal."""
 
     gateway: Gateway
     session_service: SessionService
     devices: Devices
     config: ConfigFile
     applied: Callable[[], str]
-    """The hash of the configuration file as it is in force."""
+    """The hash of the applied configuration file."""
     workspaces: Workspaces
     check: Check
     read_log: ReadLog

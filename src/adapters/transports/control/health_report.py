@@ -1,4 +1,4 @@
-"""How the Gateway is, as `health` and `status` tell it."""
+"""The payloads of `health` and `status`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ....domain.services import Gateway, SessionService
 from ....domain.sessions import SessionInfo, SessionQuery
 from .connection import Call
 
-_VITALS = Principal("gateway", ALL_SCOPES, "internal")
+_PRINCIPAL = Principal("gateway", ALL_SCOPES, "internal")
 _RECENT = 10
 _NO_HEARTBEAT = {
     "enabled": False,
@@ -30,7 +30,7 @@ Check = Callable[[], Awaitable[Mapping[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """`check`: which parts are not fit, each with a sentence; it must not fail itself."""
+    """`check` returns a message per failing component and never raises."""
 
     gateway: Gateway
     session_service: SessionService
@@ -38,19 +38,19 @@ class HealthReport:
     clock: Clock
     version: str
     store: str
-    """Where sessions are kept; told to administrators only."""
+    """The path of the session store; only administrators see it."""
 
     async def health(self) -> dict[str, Any]:
-        """Whether every part is fit; counts what is there. Sessions that cannot be read are
-        reported as a failing store, for whoever asks about health asks because of a failure."""
+        """The failing components, and counts. If sessions cannot be read, the store is reported as
+        failing instead of raising."""
         began = self.clock()
         failing = dict(await self.check())
         agents = self.gateway.settings.agents
         try:
-            told, sessions = await self._listed("store" not in failing)
+            listed, sessions = await self._listed("store" not in failing)
         except StoreFailed as error:
             failing["store"] = error.message
-            told, sessions = await self._listed(False)
+            listed, sessions = await self._listed(False)
         return {
             "ok": not failing,
             "failing": failing,
@@ -61,19 +61,19 @@ class HealthReport:
             "channelLabels": {},
             "heartbeatSeconds": 0,
             "defaultAgentId": agents.default.id,
-            "agents": told,
+            "agents": listed,
             "sessions": sessions,
-            "runs": {"active": len(await self.gateway.active(_VITALS))},
+            "runs": {"active": len(await self.gateway.active(_PRINCIPAL))},
         }
 
     async def brief(self) -> dict[str, Any]:
-        """The health in a greeting: no more than whether all is well, and what is not."""
+        """The short form in a `hello-ok`: the failing components only."""
         failing = dict(await self.check())
-        told: dict[str, Any] = {"ok": not failing, "ts": int(self.clock() * 1_000)}
-        return told | {"failing": failing} if failing else told
+        payload: dict[str, Any] = {"ok": not failing, "ts": int(self.clock() * 1_000)}
+        return payload | {"failing": failing} if failing else payload
 
     async def status(self, call: Call) -> dict[str, Any]:
-        """Sessions, agents and runs at a glance; where they are kept is for administrators."""
+        """A summary of sessions, agents and runs. Only administrators see the store's path."""
         page = await self.session_service.list(call.principal, SessionQuery(limit=_RECENT))
         path = self.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
@@ -103,8 +103,8 @@ class HealthReport:
     async def _listed(self, readable: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The agents, and the sessions of all of them."""
         agents = self.gateway.settings.agents
-        told = [await self._agent(agent, readable=readable) for agent in agents]
-        return told, await self._sessions(None, readable=readable)
+        rows = [await self._agent(agent, readable=readable) for agent in agents]
+        return rows, await self._sessions(None, readable=readable)
 
     async def _agent(self, agent: Agent, *, readable: bool) -> dict[str, Any]:
         return {
@@ -119,7 +119,7 @@ class HealthReport:
         if not readable:
             return {"path": "[redacted]", "count": 0, "recent": []}
         query = SessionQuery(agent_id=agent_id, limit=5)
-        page = await self.session_service.list(_VITALS, query)
+        page = await self.session_service.list(_PRINCIPAL, query)
         now = self.clock()
         recent = [
             {
@@ -146,7 +146,7 @@ class HealthReport:
             target = agent.models[0] if agent is not None and agent.models else None
         window = None if target is None else target.context_window
         used = info.input_tokens + info.output_tokens
-        told: dict[str, Any] = {
+        row: dict[str, Any] = {
             "agentId": info.key.agent_id,
             "key": str(info.key),
             "kind": "direct",
@@ -162,5 +162,5 @@ class HealthReport:
         }
         for name in ("thinkingLevel", "verboseLevel", "label"):
             if name in info.settings:
-                told[name] = info.settings[name]
-        return told
+                row[name] = info.settings[name]
+        return row

@@ -1,9 +1,9 @@
-"""Puts the control plane together: hub, handshake, transport."""
+"""Assembles the control plane: hub, handshake, transport."""
 
 from __future__ import annotations
 
 from ..routes import Transport
-from .broadcast import Hub, Presence, tell_changes
+from .broadcast import Hub, Presence, broadcast_session_changes
 from .connection import Handlers
 from .dependencies import Dependencies
 from .handshake import Handshake, Hello, tell_devices
@@ -15,36 +15,42 @@ class ControlPlane:
     """The WebSocket half of the Gateway. `tick` and `broadcast_health` are called
     periodically by the lifecycle."""
 
-    def __init__(self, needs: Dependencies) -> None:
-        self._needs = needs
-        self._gateway = needs.gateway
-        presence = Presence(needs.clock, needs.facts.version)
-        self.hub = Hub(gateway=needs.gateway, clock=needs.clock, presence=presence)
-        self._vitals = HealthReport(
-            gateway=needs.gateway,
-            session_service=needs.session_service,
-            check=needs.check,
-            clock=needs.clock,
-            version=needs.facts.version,
-            store=needs.store,
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._gateway = dependencies.gateway
+        presence = Presence(dependencies.clock, dependencies.facts.version)
+        self.hub = Hub(gateway=dependencies.gateway, clock=dependencies.clock, presence=presence)
+        self._health_report = HealthReport(
+            gateway=dependencies.gateway,
+            session_service=dependencies.session_service,
+            check=dependencies.check,
+            clock=dependencies.clock,
+            version=dependencies.facts.version,
+            store=dependencies.store,
         )
         self._handlers: Handlers | None = None
-        tell_changes(needs.session_service, self.hub, needs.clock)
-        tell_devices(needs.devices, self.hub)
+        broadcast_session_changes(dependencies.session_service, self.hub, dependencies.clock)
+        tell_devices(dependencies.devices, self.hub)
 
     def transport(self) -> Transport:
         """WebSocket upgrades on every path."""
-        needs = self._needs
-        hello = Hello(needs.gateway, self.hub, needs.facts, self._vitals.brief, needs.clock)
+        dependencies = self._dependencies
+        hello = Hello(
+            dependencies.gateway,
+            self.hub,
+            dependencies.facts,
+            self._health_report.brief,
+            dependencies.clock,
+        )
         upgrades = Upgrades(
             ConnectionDependencies(
-                gateway=needs.gateway,
+                gateway=dependencies.gateway,
                 hub=self.hub,
-                handshake=Handshake(needs.gateway, needs.devices),
+                handshake=Handshake(dependencies.gateway, dependencies.devices),
                 hello=hello,
                 handlers=self.handlers,
-                clock=needs.clock,
-                new_id=needs.new_id,
+                clock=dependencies.clock,
+                new_id=dependencies.new_id,
             )
         )
         return Transport(
@@ -57,16 +63,16 @@ class ControlPlane:
 
     async def broadcast_health(self) -> None:
         """Send one health event to every client. Due every HEALTH_SECONDS."""
-        await self.hub.broadcast_health(self._vitals.health)
+        await self.hub.broadcast_health(self._health_report.health)
 
     def begin_shutdown(self) -> None:
-        """Tell everybody that the Gateway is about to stop."""
+        """Announce that the Gateway is about to stop."""
         self.hub.begin_shutdown("The Gateway is shutting down.")
 
     def handlers(self) -> Handlers:
-        """What answers each method, made when it is first asked for."""
+        """The method handlers, created on first use."""
         if self._handlers is None:
             from .assembly import handlers
 
-            self._handlers = handlers(self._needs, self.hub, self._vitals)
+            self._handlers = handlers(self._dependencies, self.hub, self._health_report)
         return self._handlers

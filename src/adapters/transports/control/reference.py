@@ -211,10 +211,10 @@ def _by_reason(methods: Iterable[Method]) -> Iterator[str]:
 
 def _events() -> Iterator[str]:
     yield "## Events\n"
-    yield "| event | sent to | may be lost | |\n|---|---|---|---|"
+    yield "| event | scope | may be dropped | |\n|---|---|---|---|"
     for kind in EVENTS.values():
-        who = "everybody" if kind.scope is None else f"`{kind.scope.value}`"
-        yield f"| `{kind.name}` | {who} | {'yes' if kind.lossy else ''} | {kind.summary} |"
+        scope = "none" if kind.scope is None else f"`{kind.scope.value}`"
+        yield f"| `{kind.name}` | {scope} | {'yes' if kind.lossy else ''} | {kind.summary} |"
     yield ""
 
 

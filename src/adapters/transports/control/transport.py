@@ -211,7 +211,7 @@ class Upgrades:
         received = self._parts.gateway.in_flight.charge()
         try:
             access, end = self._parts.gateway.access, partial(connection.close, AUTH_CHANGED)
-            async with self._parts.hub.joined(connection):
+            async with self._parts.hub.registered(connection):
                 with access.hold(connection.principal, end):
                     wire.charge_to(received)
                     code, reason = await serve(connection, self._parts, wire.let_go)

@@ -1,4 +1,4 @@
-"""`opensoul agent`: ask an agent, and read along."""
+"""`opensoul agent`: send a message to an agent and print the answer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
-from ..common.refused import CommandError
-from ..common.seconds import Seconds
-from ..common.state import State, print_json
+from ..common.errors import CommandError, report
+from ..common.state import Seconds, State, print_json
 from ..common.streams import read_text
-from ..failures import tell
 from ..remote.reaching import address_options
 
 if TYPE_CHECKING:
@@ -24,9 +22,9 @@ _INTERRUPTED = 130
 
 @click.command()
 @click.option(
-    "-m", "--message", required=True, metavar="TEXT", help="What to say; - reads standard input."
+    "-m", "--message", required=True, metavar="TEXT", help="The message; - reads standard input."
 )
-@click.option("--agent", "agent_id", metavar="ID", help="Who is asked; default: the default agent.")
+@click.option("--agent", "agent_id", metavar="ID", help="The agent; default: the default agent.")
 @click.option("--session-key", metavar="KEY", help="The session; default: the agent's main one.")
 @click.option("--session-id", metavar="ID", help="The session, by the id of its transcript.")
 @click.option("--thinking", metavar="LEVEL", help="How much to think: off, low, medium, high, ….")
@@ -40,7 +38,7 @@ _INTERRUPTED = 130
 @click.option(
     "--stream/--no-stream",
     default=None,
-    help="Print the answer as it comes, or when it is done. Default: as it comes, on a terminal.",
+    help="Stream the answer, or print it at the end. Default: stream on a terminal.",
 )
 @click.option("--local", is_flag=True, help="Run it in this process, without a Gateway.")
 @address_options
@@ -58,8 +56,8 @@ def agent(
 ) -> int:
     """Ask an agent and print its answer.
 
-    Ctrl-C stops the run, a second one leaves at once. What the Gateway has accepted is never
-    asked a second time; --json prints the final answer with its tokens.
+    Ctrl-C stops the run, a second one exits at once. A message that the Gateway has accepted
+    is never sent again; --json prints the final answer with its tokens.
     """
     from ..remote.turns import Question
 
@@ -75,7 +73,7 @@ def agent(
     streaming = not state.json and (sys.stdout.isatty() if stream is None else stream)
     ended = _ask(state, question, local=local, streaming=streaming)
     if ended.status == "interrupted":
-        tell(CommandError(ended.error, code="interrupted"), as_json=state.json)
+        report(CommandError(ended.error, code="interrupted"), as_json=state.json)
         return _INTERRUPTED
     _print(state, ended, streamed=streaming)
     return 0
@@ -98,21 +96,19 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
         from ..remote.local_turns import ask_locally
 
         if any(name.startswith("wire_") for name in state.options):
-            raise CommandError(
-                "--local asks no Gateway: leave out --url and secrets.", code="usage"
-            )
+            raise CommandError("--local uses no Gateway. Omit --url and secrets.", code="usage")
         return ask_locally(state, question, show)
     from ..remote.reaching import reach
-    from ..remote.rpc import told, told_of_loss
+    from ..remote.rpc import client_errors, report_loss
 
     target = reach(state)
     options = target.options(_scopes(question))
-    with told(target):
-        return ask(over_the_wire(options, question, show, told_of_loss(state, options)))
+    with client_errors(target):
+        return ask(over_the_wire(options, question, show, report_loss(state, options)))
 
 
 def _scopes(question: Question) -> tuple[str, ...]:
-    """Starting over needs more than asking."""
+    """Resetting a session needs more scopes than a message."""
     from ..remote.reaching import ADMIN, WRITE
 
     word = question.message.strip().lower().partition(" ")[0]
@@ -120,7 +116,7 @@ def _scopes(question: Question) -> tuple[str, ...]:
 
 
 def _message(text: str) -> str:
-    # The line break at the end of a file or of `echo` is none of the message.
+    # The final line break of a file or of `echo` is not part of the message.
     try:
         message = read_text().removesuffix("\n") if text == "-" else text
     except ValueError as error:
@@ -131,7 +127,7 @@ def _message(text: str) -> str:
 
 
 def _print(state: State, ended: Ended, *, streamed: bool) -> None:
-    """The answer, or why there is none."""
+    """Print the answer, or raise CommandError."""
     if ended.status == "error":
         raise CommandError(ended.error or "The run failed.", code=ended.code or "run_failed")
     if ended.status == "aborted":

@@ -1,4 +1,4 @@
-"""`opensoul agents`: who answers."""
+"""`opensoul agents`: the configured agents."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...terminal import echo
-from ..common.lazy import Group
+from ...terminal import aligned, echo
+from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
     from ....domain.agents import Agent, AgentDirectory
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=ListGroup)
 @common_options
-@click.pass_context
-def agents(ctx: click.Context) -> None:
+def agents() -> None:
     """Show the configured agents; without a command, list them."""
-    if ctx.invoked_subcommand is None:
-        _list(ctx.ensure_object(State))
 
 
 @agents.command("list")
@@ -28,10 +25,6 @@ def agents(ctx: click.Context) -> None:
 @click.pass_obj
 def list_agents(state: State) -> None:
     """List the agents, and the models they use in the order they are tried."""
-    _list(state)
-
-
-def _list(state: State) -> None:
     from ..common.configuration import load_config
 
     directory = load_config(state).settings.agents
@@ -60,8 +53,4 @@ def _table(directory: AgentDirectory) -> list[str]:
         refs = [target.ref for target in agent.models]
         default = "yes" if agent is directory.default else ""
         rows.append((agent.id, agent.name, default, "".join(refs[:1]), ", ".join(refs[1:])))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return aligned(rows)

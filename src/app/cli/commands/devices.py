@@ -1,14 +1,15 @@
-"""`opensoul devices`: who is let in with a device of their own, and who asks to be."""
+"""`opensoul devices`: paired devices, and those that request pairing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...terminal import echo
-from ..common.lazy import Group
-from ..common.refused import CommandError
+from ..common.errors import CommandError
+from ..common.lazy import ListGroup
 from ..common.state import State, print_json
 from ..remote.reaching import ADMIN, ALL, PAIRING, wire_options
 
@@ -16,38 +17,31 @@ if TYPE_CHECKING:
     from ....client import Client, Hello
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=ListGroup)
 @wire_options
-@click.pass_context
-def devices(ctx: click.Context) -> None:
-    """Let devices in, or not; without a command, list them."""
-    if ctx.invoked_subcommand is None:
-        _list(ctx.ensure_object(State))
+def devices() -> None:
+    """Approve, reject and remove devices; without a command, list them."""
 
 
 @devices.command("list")
 @wire_options
 @click.pass_obj
 def list_devices(state: State) -> None:
-    """List the devices that are paired, and those that ask to be."""
-    _list(state)
+    """List the paired devices, and those that request pairing."""
+    _show(state, "device.pair.list", {}, _print_tables)
 
 
-def _list(state: State) -> None:
+def _print_tables(answer: Any) -> None:
     from ....client.results import rows
     from ...terminal import print_table
 
-    answer = _call(state, "device.pair.list", {})
-    if state.json:
-        print_json(answer)
-        return
     asking = [
         (row.get("requestId"), _name(row), row.get("remoteIp"), _joined(row.get("scopes")))
         for row in rows(answer, "pending")
     ]
     if asking:
         print_table(("request", "device", "address", "asks for"), asking, empty="")
-        echo("\nLet one in: opensoul devices approve REQUEST\n")
+        echo("\nApprove one: opensoul devices approve REQUEST\n")
     paired = [
         (row.get("deviceId"), _name(row), _joined(row.get("roles")), _joined(row.get("scopes")))
         for row in rows(answer, "paired")
@@ -60,10 +54,9 @@ def _list(state: State) -> None:
 @wire_options
 @click.pass_obj
 def approve(state: State, request: str | None) -> None:
-    """Let a device in. Without a REQUEST, the only one that asks."""
+    """Approve a device. Without a REQUEST, the only pending one."""
     chosen = request or _only_request(state)
-    answer = _call(state, "device.pair.approve", {"requestId": chosen})
-    _tell(state, answer, "The device is let in.")
+    _show(state, "device.pair.approve", {"requestId": chosen}, lambda _: "The device is approved.")
 
 
 @devices.command()
@@ -71,16 +64,15 @@ def approve(state: State, request: str | None) -> None:
 @wire_options
 @click.pass_obj
 def reject(state: State, request: str) -> None:
-    """Turn a device away."""
-    answer = _call(state, "device.pair.reject", {"requestId": request})
-    _tell(state, answer, "The device is turned away.")
+    """Reject a device."""
+    _show(state, "device.pair.reject", {"requestId": request}, lambda _: "The device is rejected.")
 
 
 @devices.command()
 @wire_options
 @click.pass_obj
 def pair(state: State) -> None:
-    """Have this machine let in elsewhere with a token of its own.
+    """Pair this machine with another Gateway, for a token of its own.
 
     Needs --url and that Gateway's secret; once it is approved there, the same command again keeps
     a token, and from then on --url alone is enough.
@@ -94,7 +86,7 @@ def pair(state: State) -> None:
     if state.json:
         print_json({"url": url, "role": hello.role, "scopes": hello.scopes})
     else:
-        echo(f"Let in at {url}, for {', '.join(hello.scopes)}. --url needs no secret now.")
+        echo(f"Paired with {url}, for {', '.join(hello.scopes)}. --url needs no secret now.")
 
 
 @devices.command()
@@ -102,9 +94,8 @@ def pair(state: State) -> None:
 @wire_options
 @click.pass_obj
 def remove(state: State, device: str) -> None:
-    """Forget a device, and close its connections."""
-    answer = _call(state, "device.pair.remove", {"deviceId": device})
-    _tell(state, answer, "The device is forgotten.")
+    """Remove a device, and close its connections."""
+    _show(state, "device.pair.remove", {"deviceId": device}, lambda _: "The device is removed.")
 
 
 @devices.command()
@@ -116,8 +107,7 @@ def remove(state: State, device: str) -> None:
 def rotate(state: State, device: str, role: str, scopes: tuple[str, ...]) -> None:
     """Give a device a new token, and print it; the old one stops working at once."""
     params = {"deviceId": device, "role": role, "scopes": list(scopes) or None}
-    answer = _call(state, "device.token.rotate", params)
-    _tell(state, answer, str(answer.get("token", "")))
+    _show(state, "device.token.rotate", params, lambda answer: str(answer.get("token", "")))
 
 
 @devices.command()
@@ -126,34 +116,31 @@ def rotate(state: State, device: str, role: str, scopes: tuple[str, ...]) -> Non
 @wire_options
 @click.pass_obj
 def revoke(state: State, device: str, role: str) -> None:
-    """Take a device's token away, and close its connections."""
-    answer = _call(state, "device.token.revoke", {"deviceId": device, "role": role})
-    _tell(state, answer, "The token is void.")
+    """Revoke a device's token, and close its connections."""
+    params = {"deviceId": device, "role": role}
+    _show(state, "device.token.revoke", params, lambda _: "The token is revoked.")
 
 
-def _call(state: State, method: str, params: dict[str, Any]) -> Any:
-    from ..remote.rpc import call
+def _show(
+    state: State, method: str, params: dict[str, Any], text: Callable[[Any], str | None]
+) -> None:
+    from ..remote.rpc import show
 
-    # Nobody gives away what they do not hold, so who lets others in asks for more than pairing.
-    gives = method in ("device.pair.approve", "device.token.rotate")
-    return call(state, method, params, scopes=(*PAIRING, *ADMIN) if gives else PAIRING)
+    # A client can only grant scopes that it has, so these two need more than pairing.
+    grants = method in ("device.pair.approve", "device.token.rotate")
+    show(state, method, params, scopes=(*PAIRING, *ADMIN) if grants else PAIRING, text=text)
 
 
 def _only_request(state: State) -> str:
     from ....client.results import rows
+    from ..remote.rpc import call
 
-    asking = rows(_call(state, "device.pair.list", {}), "pending")
+    asking = rows(call(state, "device.pair.list", scopes=PAIRING), "pending")
     if len(asking) != 1:
-        count = "No device asks" if not asking else f"{len(asking)} devices ask"
-        raise CommandError(f"{count} to be let in; see `opensoul devices list`.", code="no_request")
+        count = "No device requests" if not asking else f"{len(asking)} devices request"
+        message = f"{count} pairing; see `opensoul devices list`."
+        raise CommandError(message, code="no_request")
     return str(asking[0].get("requestId"))
-
-
-def _tell(state: State, answer: Any, sentence: str) -> None:
-    if state.json:
-        print_json(answer)
-    else:
-        echo(sentence)
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`opensoul doctor`: finds what is wrong with an installation, and explains it."""
+"""`opensoul doctor`: diagnoses an installation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
-from ..common.refused import CommandError
+from ..common.errors import CommandError
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Repair what is safe to repair.")
+@click.option("--fix", is_flag=True, help="Make the repairs that are safe.")
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Find what is wrong: configuration, secrets, permissions, providers, port, store, lock.
+    """Check configuration, secrets, permissions, providers, port, store and lock.
 
-    Keys that have no effect are listed as notes. The exit code is 1 where something is left to be
-    done; a note is not.
+    Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
+    not count.
     """
     found, notes = _found(state)
-    told = [(finding, fix and _repaired(finding)) for finding in found]
+    outcomes = [(finding, fix and _repaired(finding)) for finding in found]
     if state.json:
-        listed = [finding.described(fixed=fixed) for finding, fixed in told]
-        print_json({"ok": all(fixed for _, fixed in told), "findings": listed, "notes": notes})
+        listed = [finding.described(fixed=fixed) for finding, fixed in outcomes]
+        print_json({"ok": all(fixed for _, fixed in outcomes), "findings": listed, "notes": notes})
     else:
-        _print(told, fix)
+        _print(outcomes, fix)
         _print_notes(notes)
-    return 0 if all(fixed for _, fixed in told) else 1
+    return 0 if all(fixed for _, fixed in outcomes) else 1
 
 
 def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
-    """What is wrong, and the notes of the configuration where it can be used."""
+    """The findings, and the notes of a valid configuration."""
     from ..common.configuration import config_path, load_config, state_dir
     from ..diagnosis import files as files
 
@@ -83,13 +83,15 @@ def _repaired(finding: Finding) -> bool:
     return True
 
 
-def _print(told: list[tuple[Finding, bool]], fix: bool) -> None:
-    for finding, fixed in told:
+def _print(outcomes: list[tuple[Finding, bool]], fix: bool) -> None:
+    for finding, fixed in outcomes:
         echo(f"{'repaired' if fixed else 'found'}: {finding.message}")
         if not fixed:
             echo(f"  {finding.advice}")
-    repairable = [finding for finding, fixed in told if finding.repair is not None and not fixed]
-    if not told:
+    repairable = [
+        finding for finding, fixed in outcomes if finding.repair is not None and not fixed
+    ]
+    if not outcomes:
         echo("Everything is in order.")
     elif repairable and not fix:
         echo(f"`opensoul doctor --fix` repairs {len(repairable)} of these.")

@@ -1,11 +1,12 @@
-"""`opensoul health`: is every part fit to serve."""
+"""`opensoul health`: the health of every part of the Gateway."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from ...terminal import echo
-from ..common.state import State, print_json
+from ..common.state import State
 from ..remote.reaching import READ, wire_options
 
 
@@ -13,17 +14,14 @@ from ..remote.reaching import READ, wire_options
 @wire_options
 @click.pass_obj
 def health(state: State) -> int:
-    """Tell whether every part of the Gateway is fit to serve.
+    """Check whether every part of the Gateway is healthy.
 
-    The exit code is 1 where one is not.
+    The exit code is 1 if one is not.
     """
-    from ..remote.rpc import call
+    from ..remote.rpc import show
 
-    answer = call(state, "health", scopes=READ)
-    if state.json:
-        print_json(answer)
-    elif answer.get("ok"):
-        echo("ok")
-    for part, why in ({} if state.json else answer.get("failing") or {}).items():
-        echo(f"{part}: {why}")
-    return 0 if answer.get("ok") else 1
+    def text(answer: Any) -> str:
+        lines = [f"{part}: {why}" for part, why in (answer.get("failing") or {}).items()]
+        return "\n".join(["ok", *lines] if answer.get("ok") else lines)
+
+    return 0 if show(state, "health", scopes=READ, text=text).get("ok") else 1

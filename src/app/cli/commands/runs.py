@@ -1,15 +1,16 @@
-"""`opensoul runs`: every run, by whichever transport it was started."""
+"""`opensoul runs`: list, show, follow and abort the runs of all transports."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...terminal import echo, echo_json
-from ..common.lazy import Group
-from ..common.refused import CommandError
-from ..common.state import State, print_json
+from ..common.errors import CommandError
+from ..common.lazy import ListGroup
+from ..common.state import State
 from ..remote.reaching import READ, WRITE, wire_options
 
 if TYPE_CHECKING:
@@ -18,13 +19,10 @@ if TYPE_CHECKING:
 _COLUMNS = ("run", "status", "agent", "session", "started", "ended", "events")
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=ListGroup)
 @wire_options
-@click.pass_context
-def runs(ctx: click.Context) -> None:
+def runs() -> None:
     """Look at runs; without a command, list them."""
-    if ctx.invoked_subcommand is None:
-        _list(ctx.ensure_object(State), {"limit": 50})
 
 
 @runs.command("list")
@@ -32,7 +30,7 @@ def runs(ctx: click.Context) -> None:
 @click.option("--agent", "agent_id", metavar="ID", help="Of this agent only.")
 @click.option("--status", metavar="STATUS", help="running, finished, failed, aborted, ….")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@click.option("--cursor", metavar="TEXT", help="Go on after the page that told it.")
+@click.option("--cursor", metavar="TEXT", help="Continue after the page that printed this cursor.")
 @wire_options
 @click.pass_obj
 def list_runs(
@@ -44,32 +42,18 @@ def list_runs(
     cursor: str | None,
 ) -> None:
     """List runs, newest first."""
+    from ..remote.rpc import show
+
     chosen = {"sessionKey": session_key, "agentId": agent_id, "status": status}
-    _list(state, {**chosen, "limit": limit, "cursor": cursor})
+    params = {**chosen, "limit": limit, "cursor": cursor}
+    show(state, "runs.list", params, scopes=READ, text=_print_table)
 
 
-def _list(state: State, params: dict[str, Any]) -> None:
-    from ....client.results import rows, run_info
-    from ...terminal import print_table, when
-    from ..remote.rpc import call
+def _print_table(answer: Any) -> None:
+    from ....client.results import rows
+    from ...terminal import print_table
 
-    answer = call(state, "runs.list", params, scopes=READ)
-    if state.json:
-        print_json(answer)
-        return
-    table = [
-        (
-            info.id,
-            info.status,
-            info.agent_id,
-            info.session_key,
-            when(info.started_at),
-            when(info.ended_at),
-            info.last_seq,
-        )
-        for info in map(run_info, rows(answer, "runs"))
-    ]
-    print_table(_COLUMNS, table, empty="There are no such runs.")
+    print_table(_COLUMNS, map(_cells, rows(answer, "runs")), empty="There are no such runs.")
     if answer.get("nextCursor"):
         echo(f"There are more: --cursor {answer['nextCursor']}", err=True)
 
@@ -80,38 +64,25 @@ def _list(state: State, params: dict[str, Any]) -> None:
 @click.pass_obj
 def show(state: State, run_id: str) -> None:
     """Show one run."""
-    from ....client.results import run_info
-    from ...terminal import print_fields, when
-    from ..remote.rpc import call
+    from ...terminal import print_fields
+    from ..remote import rpc
 
-    answer = call(state, "runs.get", {"runId": run_id}, scopes=READ)
-    if state.json:
-        print_json(answer)
-        return
-    info = run_info(answer)
-    print_fields(
-        (
-            ("run", info.id),
-            ("status", info.status),
-            ("agent", info.agent_id),
-            ("session", info.session_key),
-            ("started", when(info.started_at)),
-            ("ended", when(info.ended_at)),
-            ("events", info.last_seq),
-        )
-    )
+    def text(answer: Any) -> None:
+        print_fields(zip(_COLUMNS, _cells(answer), strict=True))
+
+    rpc.show(state, "runs.get", {"runId": run_id}, scopes=READ, text=text)
 
 
 @runs.command()
 @click.argument("run_id")
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Leave out events up to this.")
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Skip events up to this one.")
 @wire_options
 @click.pass_obj
 def follow(state: State, run_id: str, after: int) -> None:
-    """Print a run's text from its start, then as it comes, until it ends.
+    """Print the text of a run from its start until it ends.
 
-    With --json, each event on a line of its own. A lost connection is made again, and nothing is
-    printed twice. Ctrl-C ends the following, not the run.
+    With --json, each event on a line of its own. A lost connection is made again without
+    repeating events. Ctrl-C stops following, not the run.
     """
     from ....client import Aborted, Failed, TextDelta
     from ..remote.rpc import talk
@@ -123,7 +94,7 @@ def follow(state: State, run_id: str, after: int) -> None:
         last = None
         async for last in client.follow(run_id, after_seq=after).events():
             if state.json:
-                _print_event(last)
+                echo_json({"event": type(last).__name__, **asdict(last)})
             elif isinstance(last, TextDelta):
                 shown.text(last.text)
         return last
@@ -144,19 +115,19 @@ def follow(state: State, run_id: str, after: int) -> None:
 @click.pass_obj
 def abort(state: State, run_id: str) -> None:
     """Stop a run."""
-    from ..remote.rpc import call
+    from ..remote import rpc
 
-    answer = call(state, "runs.abort", {"runId": run_id}, scopes=WRITE)
-    if state.json:
-        print_json(answer)
-    elif answer.get("aborted"):
-        echo("Aborted.")
-    else:
-        echo("The run had ended already.")
+    def text(answer: Any) -> str:
+        return "Aborted." if answer.get("aborted") else "The run had ended already."
+
+    rpc.show(state, "runs.abort", {"runId": run_id}, scopes=WRITE, text=text)
 
 
-def _print_event(event: RunEvent) -> None:
-    from dataclasses import asdict
+def _cells(row: Any) -> tuple[object, ...]:
+    """A run in the order of the columns."""
+    from ....client.results import run_info
+    from ...terminal import when
 
-    told = {"event": type(event).__name__, **asdict(event)}
-    echo_json(told)
+    info = run_info(row)
+    times = (when(info.started_at), when(info.ended_at))
+    return (info.id, info.status, info.agent_id, info.session_key, *times, info.last_seq)

@@ -1,4 +1,4 @@
-"""`opensoul sessions`: conversations, listed, shown, started over, shortened, deleted."""
+"""`opensoul sessions`: list, show, reset, compact and delete conversations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...terminal import confirm, echo
-from ..common.lazy import Group
+from ..common.lazy import ListGroup
 from ..common.state import State, print_json
 from ..remote.reaching import ADMIN, READ, wire_options
 
@@ -18,38 +18,33 @@ if TYPE_CHECKING:
 _COLUMNS = ("key", "label", "updated", "tokens", "model", "")
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=ListGroup)
 @wire_options
-@click.pass_context
-def sessions(ctx: click.Context) -> None:
-    """Look after sessions; without a command, list them."""
-    if ctx.invoked_subcommand is None:
-        _list(ctx.ensure_object(State), {"limit": 50})
+def sessions() -> None:
+    """Manage sessions; without a command, list them."""
 
 
 @sessions.command("list")
 @click.option("--agent", "agent_id", metavar="ID", help="Of this agent only.")
-@click.option("--search", metavar="TEXT", help="Whose key, label or id holds this.")
+@click.option("--search", metavar="TEXT", help="Only those whose key, label or id contains this.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--offset", type=click.IntRange(min=0), help="Leave out that many.")
+@click.option("--offset", type=click.IntRange(min=0), help="Skip this many.")
 @wire_options
 @click.pass_obj
 def list_sessions(
     state: State, agent_id: str | None, search: str | None, limit: int, offset: int | None
 ) -> None:
     """List sessions, the last used first."""
-    _list(state, {"agentId": agent_id, "search": search, "limit": limit, "offset": offset})
+    from ..remote.rpc import show
+
+    params = {"agentId": agent_id, "search": search, "limit": limit, "offset": offset}
+    show(state, "sessions.list", params, scopes=READ, text=_print_table)
 
 
-def _list(state: State, params: dict[str, Any]) -> None:
+def _print_table(answer: Any) -> None:
     from ....client.results import rows, session_info
     from ...terminal import print_table, when
-    from ..remote.rpc import call
 
-    answer = call(state, "sessions.list", params, scopes=READ)
-    if state.json:
-        print_json(answer)
-        return
     listed = map(session_info, rows(answer, "sessions"))
     table = [
         (
@@ -74,7 +69,7 @@ def show(state: State, key: str, messages: int) -> None:
     """Show a session and its newest messages."""
     from ....client.results import chat_message, rows
     from ...terminal import print_fields
-    from ..common.refused import CommandError
+    from ..common.errors import CommandError
     from ..remote.rpc import talk
 
     async def ask(client: Client) -> tuple[Any, Any]:
@@ -102,13 +97,13 @@ def show(state: State, key: str, messages: int) -> None:
 @wire_options
 @click.pass_obj
 def reset(state: State, key: str) -> None:
-    """Start a session over; its old transcript is kept."""
-    _change(state, "sessions.reset", {"key": key}, f"{key} starts over.")
+    """Reset a session; its old transcript is kept."""
+    _change(state, "sessions.reset", {"key": key}, f"{key} is reset.")
 
 
 @sessions.command()
 @click.argument("key")
-@click.option("--yes", is_flag=True, help="Do not ask back.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @wire_options
 @click.pass_obj
 def delete(state: State, key: str, yes: bool) -> None:
@@ -120,25 +115,24 @@ def delete(state: State, key: str, yes: bool) -> None:
 
 @sessions.command()
 @click.argument("key")
-@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Messages to go on with.")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="How many messages to keep.")
 @wire_options
 @click.pass_obj
 def compact(state: State, key: str, keep: int | None) -> None:
-    """Go on with a session's newest messages alone."""
+    """Keep only a session's newest messages."""
     params = {"key": key, "maxLines": keep}
-    _change(state, "sessions.compact", params, f"{key} is shorter now.")
+    _change(state, "sessions.compact", params, f"{key} is compacted.")
 
 
 def _change(state: State, method: str, params: dict[str, Any], done: str) -> None:
-    from ..remote.rpc import call
+    from ..remote.rpc import show
 
-    answer = call(state, method, params, scopes=ADMIN)
-    if state.json:
-        print_json(answer)
-    elif answer.get("deleted") is False or answer.get("compacted") is False:
-        echo(f"Nothing to do: {answer.get('reason') or 'there is no such session'}.")
-    else:
-        echo(done)
+    def text(answer: Any) -> str:
+        if answer.get("deleted") is False or answer.get("compacted") is False:
+            return f"Nothing to do: {answer.get('reason') or 'there is no such session'}."
+        return done
+
+    show(state, method, params, scopes=ADMIN, text=text)
 
 
 def _fields(session: dict[str, Any]) -> tuple[tuple[str, object], ...]:

@@ -1,4 +1,4 @@
-"""`opensoul status`: the Gateway at a glance."""
+"""`opensoul status`: an overview of the Gateway."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 @wire_options
 @click.pass_obj
 def status(state: State) -> None:
-    """Tell how the Gateway is, who is there, and what was used last."""
+    """Show the health of the Gateway, its agents and recent sessions."""
     from ..remote.rpc import talk
 
     async def ask(client: Client) -> tuple[str, Any, Any]:
         return client.options.url, await client.status(), await client.health()
 
-    url, told, health = talk(state, ask, scopes=READ)
+    url, summary, health = talk(state, ask, scopes=READ)
     if state.json:
-        print_json({"url": url, "status": told, "health": health})
+        print_json({"url": url, "status": summary, "health": health})
         return
-    _print(url, told, health)
+    _print(url, summary, health)
 
 
-def _print(url: str, told: Any, health: Any) -> None:
+def _print(url: str, summary: Any, health: Any) -> None:
     from ....client.results import rows, session_info
     from ...terminal import print_fields, print_table, when
 
-    kept = told.get("sessions") or {}
+    kept = summary.get("sessions") or {}
     failing = health.get("failing") or {}
     agents = [str(agent.get("agentId")) for agent in rows(health, "agents")]
     print_fields(
         (
             ("gateway", url),
-            ("version", told.get("runtimeVersion")),
-            ("health", "ok" if health.get("ok") else "not fit"),
+            ("version", summary.get("runtimeVersion")),
+            ("health", "ok" if health.get("ok") else "unhealthy"),
             *((f"  {part}", why) for part, why in failing.items()),
             ("agents", ", ".join(agents)),
             ("model", (kept.get("defaults") or {}).get("model")),
-            ("runs", (told.get("runs") or {}).get("active")),
+            ("runs", (summary.get("runs") or {}).get("active")),
             ("sessions", kept.get("count")),
         )
     )

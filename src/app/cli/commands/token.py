@@ -1,4 +1,4 @@
-"""`opensoul token`: the secret that clients of the Gateway send."""
+"""`opensoul token`: the secret of clients."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
+from ..common.errors import CommandError
 from ..common.lazy import Group
-from ..common.refused import CommandError
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def token() -> None:
 def show(state: State) -> None:
     """Print the token, or the password, that the Gateway accepts, and nothing else.
 
-    Where none is configured, that is the generated token; it is made if there is none yet.
+    If none is configured, this is the generated token, which is created if it does not exist.
     """
     from ....adapters.system.files import TokenFile
     from ..common.configuration import load_config
@@ -68,7 +68,7 @@ def rotate(state: State) -> None:
 
 @dataclass(slots=True)
 class _Wanted:
-    """Remembers whether a generated token was asked for, and where it belongs; makes none."""
+    """Records the directory of a generated token, if one is needed, without generating it."""
 
     state_dir: Path | None = None
 
@@ -90,7 +90,7 @@ def _not_generated(loaded: Loaded) -> CommandError:
     if loaded.settings.auth.secret is None:
         return _not_needed()
     return CommandError(
-        f"The {mode} is not a generated one: it comes from {_source(loaded)}. Change it there.",
+        f"The {mode} was not generated: it comes from {_source(loaded)}. Change it there.",
         code="not_generated",
     )
 

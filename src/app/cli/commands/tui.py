@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..common.refused import CommandError
+from ..common.errors import CommandError
 from ..common.state import State
 from ..remote.reaching import WRITE, reach, wire_options
 
@@ -19,17 +19,17 @@ from ..remote.reaching import WRITE, reach, wire_options
 def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
     """Chat with an agent in the terminal.
 
-    Esc or Ctrl-C stops an answer; Ctrl-S chooses a session, Ctrl-Q leaves.
+    Esc or Ctrl-C stops an answer; Ctrl-S chooses a session, Ctrl-Q quits.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError(
-            "The chat needs a terminal; `opensoul agent` asks without one.", code="no_terminal"
+            "The chat needs a terminal; use `opensoul agent` without one.", code="no_terminal"
         )
-    from ..remote.rpc import told
+    from ..remote.rpc import client_errors
     from ..tui import Chat
 
     target = reach(state)
-    with told(target):
+    with client_errors(target):
         chat = Chat(target.options(WRITE), session_key=session_key, agent_id=agent_id)
         chat.run()
         if chat.failure is not None:

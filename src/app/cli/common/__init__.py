@@ -1,1 +1,1 @@
-"""What every command shares: its state, refusals, options and lazy loading."""
+"""State, errors, options and lazy loading, shared by all commands."""

@@ -1,4 +1,4 @@
-"""What is printed when the Gateway is ready: where it is, who answers, and a command to try it."""
+"""The message of a ready Gateway: its address, its agents, and a command to try it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def start_message(
 ) -> str:
     """The message, several lines without a line break at the end.
 
-    `token` is printed in full, None where it must not be: the command then asks
-    `opensoul token show` for it, with `config` (as given on the command line) where there is one.
-    `secret_from_options`: it was given with the start command, so nothing but its owner knows it.
+    `token` is printed in full; if None, the command calls `opensoul token show`, with the value of
+    the option `config`, if any. `secret_from_options`: the secret came from the start command, so
+    that no command can print it.
     """
     address = base_url(settings)
     lines = [f"OpenSoul Gateway is ready at {address}"]
@@ -50,7 +50,7 @@ def start_message(
 
 
 def base_url(settings: Settings) -> str:
-    """Where a client on this machine reaches the Gateway, without a slash at the end."""
+    """The URL for clients on this machine, without a trailing slash."""
     return _url(settings, settings.listen.hosts[0])
 
 
@@ -81,7 +81,7 @@ def _models(agent: Agent) -> str:
 def _secret(
     settings: Settings, token: str | None, config: str | None, from_options: bool
 ) -> str | None:
-    """The secret as it stands between double quotes in a shell; None where none is needed."""
+    """The secret for use in double quotes in a shell; None if there is none."""
     if settings.auth.secret is None:
         return None
     if token is not None:

@@ -1,4 +1,4 @@
-"""Paths into a configuration as people write them, `a.b[0].c` or `a["x.y"]`, and edits at them."""
+"""Paths into a configuration, such as `a.b[0].c` or `a["x.y"]`, and edits at them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Path = tuple[str | int, ...]
 
 
 class BadPath(Exception):
-    """There is no such place, or the text is no path."""
+    """The path does not exist, or the text is not a path."""
 
 
 def parsed(text: str) -> Path:
@@ -24,7 +24,9 @@ def parsed(text: str) -> Path:
     while end < len(text):
         match = _STEP.match(text, end)
         if match is None or (not end and text.startswith(".")):
-            raise BadPath(f'`{text}` is no path; write a.b[0].c, or a["x.y"] for a key with a dot')
+            raise BadPath(
+                f'`{text}` is not a path; write a.b[0].c, or a["x.y"] for a key with a dot'
+            )
         steps.append(_step(match))
         end = match.end()
     if not steps:
@@ -33,7 +35,7 @@ def parsed(text: str) -> Path:
 
 
 def found(value: object, path: Path) -> object:
-    """What is at the path. Raises BadPath."""
+    """The value at the path. Raises BadPath."""
     for step in path:
         match value:
             case dict() if str(step) in value:
@@ -41,17 +43,17 @@ def found(value: object, path: Path) -> object:
             case list() if (at := _position(step)) is not None and at < len(value):
                 value = value[at]
             case _:
-                raise BadPath("there is nothing")
+                raise BadPath("the path does not exist")
     return value
 
 
 def setting(held: Mapping[str, object], path: Path, value: object) -> dict[str, object]:
-    """The merge patch that makes `value` stand at `path`, and nothing else there."""
+    """The merge patch that sets `path` to `value`."""
     return _patch(held, _with(held, path, value))
 
 
 def removing(held: Mapping[str, object], path: Path) -> dict[str, object]:
-    """The merge patch that removes what is at `path`. Raises BadPath where nothing is."""
+    """The merge patch that removes `path`. Raises BadPath if it does not exist."""
     found(held, path)
     return _patch(held, _without(held, path))
 
@@ -66,7 +68,7 @@ def _step(match: re.Match[str]) -> str | int:
 
 
 def _position(step: str | int) -> int | None:
-    """A step as a place in a list; `agents.list.0` is as good as `agents.list[0]`."""
+    """A step as a position in a list; `agents.list.0` is the same as `agents.list[0]`."""
     if isinstance(step, int):
         return step
     return int(step) if step.isascii() and step.isdigit() else None
@@ -80,7 +82,7 @@ def _with(held: object, path: Path, value: object) -> object:
         items = list(held or [])
         at = _position(step)
         if at is None or at > len(items):
-            raise BadPath(f"a list of {len(items)} has no place `{step}`")
+            raise BadPath(f"a list of {len(items)} has no position `{step}`")
         items[at : at + 1] = [_with(items[at] if at < len(items) else None, rest, value)]
         return items
     members = dict(held) if isinstance(held, dict) else {}

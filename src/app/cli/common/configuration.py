@@ -1,4 +1,4 @@
-"""Reads the configuration for a command, without a trace: no token is made by looking."""
+"""Reads the configuration for a command, without generating a token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .refused import CommandError
+from .errors import CommandError
 
 if TYPE_CHECKING:
     from ....adapters.config import ConfigInvalid, Loaded
@@ -19,9 +19,9 @@ _UNMADE = "made-when-the-gateway-starts"
 def load_config(
     state: State, *, generated_token: Callable[[Path], str] = lambda _: _UNMADE
 ) -> Loaded:
-    """The configuration that a Gateway would start with. Raises CommandError with every fault.
+    """The configuration that a Gateway would start with. Raises CommandError with all errors.
 
-    `generated_token` is asked, with the state directory, only where no secret is configured.
+    `generated_token` is called with the state directory, only where no secret is configured.
     """
     from ....adapters.config import ConfigInvalid, Inputs, home_directory, load
     from ...plugins import runner_names
@@ -40,7 +40,7 @@ def load_config(
 
 
 def refusal(invalid: ConfigInvalid) -> CommandError:
-    """The same findings, for the user."""
+    """The error of a command for an invalid configuration."""
     count = len(invalid.issues)
     heading = "The configuration is not valid"
     if count > 1:
@@ -56,14 +56,14 @@ def refusal(invalid: ConfigInvalid) -> CommandError:
 
 
 def state_dir(state: State) -> Path:
-    """Where state is kept, whether the configuration is valid or not."""
+    """The state directory, even if the configuration is invalid."""
     from ....adapters.config import home_directory, locate
 
     return locate(os.environ, state.overrides(), home_directory()).state_dir
 
 
 def config_path(state: State) -> Path:
-    """Which configuration file is meant, whether it is there and valid or not."""
+    """The path of the configuration file, even if it is missing or invalid."""
     from ....adapters.config import home_directory, locate
 
     return locate(os.environ, state.overrides(), home_directory()).config_path

@@ -1,4 +1,4 @@
-"""Who holds a state directory, as the note beside its lock tells."""
+"""Which process holds a state directory, from the note beside its lock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def holder_of(state_dir: Path) -> Holder | None:
-    """What the note says, whether or not that process lives."""
+    """The holder in the note, whether or not its process is running."""
     from ....adapters.system.files import HOLDER_FILE, Holder
 
     with suppress(OSError, ValueError):
@@ -26,7 +26,7 @@ def holder_of(state_dir: Path) -> Holder | None:
 
 
 def lives(holder: Holder) -> bool:
-    """Whether the process can be the holder still; of another machine it cannot be told."""
+    """Whether the process may still be running; True for one on another machine."""
     if holder.host != socket.gethostname() or sys.platform == "win32":
         return True
     try:
@@ -34,12 +34,12 @@ def lives(holder: Holder) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # It lives, as somebody else's.
+        pass  # It is running, as another user.
     return True
 
 
 def serving_address(state_dir: Path) -> str | None:
-    """Where the Gateway of this directory serves, which options at its start may have moved."""
+    """The address of the running Gateway of this directory; options may have changed it."""
     holder = holder_of(state_dir)
     if holder is None or not holder.address or holder.host != socket.gethostname():
         return None

@@ -1,4 +1,4 @@
-"""Groups of commands: their help in whole sentences, and one whose commands load when needed."""
+"""Groups of commands: help in whole sentences, a default command, commands loaded when used."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ _COMMANDS = f"{__package__.removesuffix('.common')}.commands"
 
 
 class Group(click.Group):
-    """Its help says of each command the first sentence, however long."""
+    """Its help has the first sentence of each command, whatever its length."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = self.list_commands(ctx)
         rows = [(name, _sentence(self.get_command(ctx, name))) for name in names]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+class ListGroup(Group):
+    """A group whose command `list` runs where no command is named."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{**settings, "invoke_without_command": True})
+
+    def invoke(self, ctx: click.Context) -> Any:
+        result = super().invoke(ctx)
+        return ctx.invoke(self.commands["list"]) if ctx.invoked_subcommand is None else result
 
 
 class LazyGroup(Group):
@@ -40,6 +51,6 @@ class LazyGroup(Group):
 
 
 def _sentence(command: click.Command | None) -> str:
-    told = "" if command is None else (command.help or "")
-    first = " ".join(told.partition("\n\n")[0].split())
+    text = "" if command is None else (command.help or "")
+    first = " ".join(text.partition("\n\n")[0].split())
     return first.partition(". ")[0].removesuffix(".")

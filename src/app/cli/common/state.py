@@ -1,7 +1,8 @@
-"""What the options of one invocation say, wherever on the command line they stand."""
+"""The options of one invocation, wherever on the command line they are."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ...terminal import echo_json
 if TYPE_CHECKING:
     from ....adapters.config import Overrides
 
+
 Command = Callable[..., Any]
 
 Serve = Callable[["Overrides", bool], int]
@@ -21,7 +23,7 @@ Serve = Callable[["Overrides", bool], int]
 
 @dataclass(slots=True)
 class State:
-    """The options given so far; where one is given twice, the later one counts."""
+    """The options parsed so far; of a repeated one the last counts."""
 
     serve: Serve
     options: dict[str, Any] = field(default_factory=dict)
@@ -35,7 +37,7 @@ class State:
         return bool(self.options.get("verbose"))
 
     def overrides(self) -> Overrides:
-        """What the command line says about the configuration."""
+        """The options that override the configuration."""
         from ....adapters.config import Overrides
         from ....domain.models import Secret
 
@@ -52,7 +54,7 @@ class State:
 
 
 def remembered(*names: str, **settings: Any) -> Callable[[Command], Command]:
-    """An option whose value goes into the State instead of into the command's parameters."""
+    """An option whose value goes to the State instead of the command's parameters."""
     return click.option(*names, expose_value=False, callback=_remember, **settings)
 
 
@@ -64,7 +66,7 @@ def common_options(command: Command) -> Command:
 
 
 def print_json(value: object, *, to_stderr: bool = False) -> None:
-    """The machine form of an answer: indented JSON."""
+    """Print indented JSON."""
     echo_json(value, indent=2, err=to_stderr)
 
 
@@ -76,5 +78,19 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 _COMMON = (
     remembered("--config", metavar="FILE", help="The configuration file."),
     remembered("--json", is_flag=True, help="Answers and errors as JSON."),
-    remembered("--verbose", is_flag=True, help="Tell more: debug log, tracebacks."),
+    remembered("--verbose", is_flag=True, help="More detail: debug log, tracebacks."),
 )
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds; `click.FloatRange` alone accepts `nan` and `inf`."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return seconds

@@ -1,4 +1,4 @@
-"""The standard streams of a command, whatever it was started with: closed, full, or other bytes."""
+"""Makes the standard streams usable if they are closed, full, or of another encoding."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _IN, _OUT, _ERR = 0, 1, 2
 
 
 def open_all() -> None:
-    """Make the three streams of this process usable. Only for a process that is a command.
+    """Make the three streams usable; for a process of its own only.
 
-    A closed one is opened on the null device: files that are opened later, such as the store,
-    would otherwise get its number, and with it whatever a library prints.
+    A closed one is opened on the null device. Otherwise a file that is opened later, such as the
+    store, would get its descriptor, and the output of libraries with it.
     """
     for number in (_IN, _OUT, _ERR):
         _open(number)
     sys.stdin = sys.stdin or os.fdopen(_IN, encoding="utf-8", closefd=False)
     sys.stdout = sys.stdout or os.fdopen(_OUT, "w", encoding="utf-8", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # What its encoding does not have is shown by number instead of failing the command.
+        # Characters that the encoding lacks are escaped instead of failing the command.
         sys.stdout.reconfigure(errors="backslashreplace")
     raw = sys.stderr.buffer if sys.stderr else os.fdopen(_ERR, "wb", closefd=False)
     sys.stderr = _Lenient(
@@ -39,7 +39,7 @@ def open_all() -> None:
 
 
 def exit_code(run: Callable[[], int]) -> int:
-    """Run a command and write out what it printed; its exit code, 1 where that was not possible."""
+    """Run a command and flush its output. Returns its exit code, 1 if the output failed."""
     code = 0
     try:
         code = run()
@@ -53,15 +53,15 @@ def exit_code(run: Callable[[], int]) -> int:
 
 
 def discard_output() -> None:
-    """Standard output cannot be written. What is left of it goes to the null device: Python would
-    try once more at its end, and exit with 120."""
+    """Send the rest of standard output to the null device: Python would try to flush it at exit,
+    and exit with 120."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, _OUT)
     os.close(null)
 
 
 def _reader_is_gone(error: Exception) -> bool:
-    """Whether it was raised because whoever read standard output, as `head` does, has ended."""
+    """Whether the reader of standard output, such as `head`, has ended."""
     if not isinstance(error, BrokenPipeError) or not hasattr(select, "poll"):
         return False
     poll = select.poll()
@@ -82,8 +82,8 @@ def read_text() -> str:
 
 
 class _Lenient(io.TextIOWrapper):
-    """Drops what cannot be written: an error message that fails has nobody to be reported to, and
-    a log whose disk is full must not stop what it reports on."""
+    """Drops what cannot be written: there is no way to report it, and a log on a full disk must not
+    stop the program."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -107,6 +107,6 @@ def _open(number: int) -> None:
 
 
 def _encoding(stream: TextIO | Any) -> str:
-    """The stream's, or UTF-8 where it has none or only ASCII."""
+    """The encoding of the stream; UTF-8 if it has none, or ASCII."""
     encoding = getattr(stream, "encoding", None) or "ascii"
     return "utf-8" if encoding.lower().replace("-", "") in ("ascii", "usascii") else encoding

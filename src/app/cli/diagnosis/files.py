@@ -1,4 +1,4 @@
-"""What can be wrong with files: configuration, secrets, permissions, the lock's note."""
+"""Checks of files: configuration, secrets, permissions, and the note of the lock."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..common.holder import holder_of, lives
 from .findings import Finding
 
 if TYPE_CHECKING:
-    from ..common.refused import CommandError
+    from ..common.errors import CommandError
 
-_STRANGERS = 0o077
+_OTHER_USERS = 0o077
 _UNSET = "Set it where the Gateway is started, or in the `env` block of the configuration file."
 _SECRET_DIRECTORIES = ("identity",)
 _SECRET = re.compile(
@@ -27,7 +27,7 @@ _SECRET = re.compile(
 
 
 class GeneratedToken:
-    """Stands in for the generated token while the configuration is read; makes none."""
+    """Replaces the generated token while the configuration is read, and records its directory."""
 
     def __init__(self) -> None:
         self._state_dir: Path | None = None
@@ -37,7 +37,7 @@ class GeneratedToken:
         return "not-read-while-looking"
 
     def findings(self) -> Iterator[Finding]:
-        """Whether it is needed, and missing or unusable."""
+        """The findings if a generated token is needed, and missing or unusable."""
         from ....adapters.system.files import TokenFile
 
         if self._state_dir is None:
@@ -50,13 +50,13 @@ class GeneratedToken:
 
             yield Finding(
                 "token_missing",
-                f"There is no token yet: no secret is configured, and {file.path} is not there.",
-                "It is made when the Gateway starts for the first time.",
+                f"There is no token yet: no secret is configured, and {file.path} does not exist.",
+                "It is created when the Gateway starts for the first time.",
                 make,
             )
             return
-        if file.path.stat().st_mode & _STRANGERS:
-            return  # Told among the permissions.
+        if file.path.stat().st_mode & _OTHER_USERS:
+            return  # Reported among the permissions.
         try:
             file.read_or_create()
         except OSError as error:
@@ -64,7 +64,7 @@ class GeneratedToken:
 
 
 def configuration(refused: CommandError) -> Iterator[Finding]:
-    """What is wrong with the configuration, one by one."""
+    """A finding for each issue of the configuration."""
     if not refused.issues:
         yield Finding(refused.code, refused.message, "Correct it.")
     for issue in refused.issues:
@@ -79,12 +79,12 @@ def configuration(refused: CommandError) -> Iterator[Finding]:
 
 
 def directory(path: Path) -> Iterator[Finding]:
-    """Whether there is a place to keep state."""
+    """Whether the state directory is usable."""
     if not path.exists():
         yield Finding(
             "state_dir_missing",
             f"The state directory {path} does not exist.",
-            "It is made when the Gateway starts for the first time.",
+            "It is created when the Gateway starts for the first time.",
             partial(path.mkdir, mode=0o700, parents=True, exist_ok=True),
         )
     elif not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -96,7 +96,7 @@ def directory(path: Path) -> Iterator[Finding]:
 
 
 def lock(state_dir: Path) -> Iterator[Finding]:
-    """Whether a killed Gateway left its note behind."""
+    """Whether a killed Gateway left its note."""
     from ....adapters.system.files import HOLDER_FILE
 
     holder = holder_of(state_dir)
@@ -110,29 +110,29 @@ def lock(state_dir: Path) -> Iterator[Finding]:
 
     yield Finding(
         "stale_lock",
-        f"A Gateway has died without letting go of {state_dir}: {holder}.",
-        "It keeps nobody out; the next start replaces the note.",
+        f"A Gateway ended without releasing {state_dir}: {holder}.",
+        "It blocks no start; the next one replaces the note.",
         remove,
     )
 
 
 def permissions(state_dir: Path, config_files: Iterable[str]) -> Iterator[Finding]:
-    """Which files that hold secrets or conversations others may read or change."""
+    """Files with secrets or conversations that other users can read or change."""
     if os.name != "posix":
-        return  # Elsewhere a file's mode says nothing about who may read it.
+        return  # On other systems, the mode does not control access.
     if state_dir.is_dir():
-        yield from _open_to_strangers(state_dir, 0o700)
+        yield from _exposed(state_dir, 0o700)
     read = [Path(name) for name in config_files]
     for path in read:
-        # One without secrets may be read by all, as the ones in a repository are.
-        yield from _open_to_strangers(path, 0o600 if _holds_secret(path) else 0o644)
+        # A file without secrets may be world-readable, as in a repository.
+        yield from _exposed(path, 0o600 if _holds_secret(path) else 0o644)
     others = set(_private_files(state_dir)).difference(read)
     for path in sorted(others):
-        yield from _open_to_strangers(path, 0o600)
+        yield from _exposed(path, 0o600)
 
 
 def _holds_secret(path: Path) -> bool:
-    """Whether a secret stands in a configuration file as itself, and be it as a default."""
+    """Whether a configuration file contains a secret itself, even as a default."""
     try:
         return _SECRET.search(path.read_text("utf-8", "replace")) is not None
     except OSError:
@@ -145,19 +145,19 @@ def _private_files(state_dir: Path) -> Iterator[Path]:
             yield from (path for path in folder.iterdir() if path.is_file())
 
 
-def _open_to_strangers(path: Path, wanted: int) -> Iterator[Finding]:
+def _exposed(path: Path, wanted: int) -> Iterator[Finding]:
     try:
-        # Of the thing itself: what a link leads to may be somebody else's business.
+        # The target of a link may belong to another program.
         found = path.lstat()
     except OSError:
         return
     mode = stat.S_IMODE(found.st_mode)
-    if stat.S_ISLNK(found.st_mode) or not mode & _STRANGERS & ~wanted:
+    if stat.S_ISLNK(found.st_mode) or not mode & _OTHER_USERS & ~wanted:
         return
     own = found.st_uid == os.geteuid()
     yield Finding(
         "permissions",
-        f"{path} can be read or changed by others (mode {mode:04o}).",
+        f"{path} can be read or changed by other users (mode {mode:04o}).",
         f"chmod {wanted:o} {shlex.quote(str(path))}",
         partial(path.chmod, wanted & mode) if own else None,
     )

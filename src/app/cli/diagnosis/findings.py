@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong. `code` is a stable slug, `advice` says what to do about it.
+    """A problem. `code` is a stable slug, `advice` says what to do.
 
-    `repair` is there where that is safe to do for the user; it raises OSError where it fails.
+    `repair`: a safe repair, if there is one; it raises OSError on failure.
     """
 
     code: str
@@ -19,7 +19,7 @@ class Finding:
     repair: Callable[[], None] | None = None
 
     def described(self, *, fixed: bool) -> dict[str, object]:
-        """For programs."""
+        """The finding as JSON data."""
         return {
             "code": self.code,
             "message": self.message,

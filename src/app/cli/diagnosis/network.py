@@ -1,4 +1,4 @@
-"""What can be wrong beyond this machine's files: providers, their keys, and the port."""
+"""Checks of providers, their keys, and the port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import aiohttp
 from ....domain.models import read_proxy
 from ..common.banner import base_url
 from ..common.holder import serving_address
-from ..remote.addresses import is_loopback
+from ..remote.reaching import is_loopback
 from .findings import Finding
 
 if TYPE_CHECKING:
@@ -28,26 +28,26 @@ _OVER_HTTP = "openai-completions"
 
 
 def keys(settings: Settings) -> Iterator[Finding]:
-    """Providers elsewhere that get no key. One on this machine may need none."""
+    """Remote providers without a key; a local one may need none."""
     for provider in _providers(settings):
         host = urlsplit(provider.base_url).hostname or ""
         if provider.api_key is None and not provider.headers and not is_loopback(host):
             yield Finding(
                 "provider_key_missing",
-                f"The provider {provider.id} at {_shown(provider)} gets no API key.",
+                f"The provider {provider.id} at {_shown(provider)} has no API key.",
                 f"Set models.providers.{provider.id}.apiKey, best as ${{SOME_VARIABLE}}.",
             )
 
 
 def _shown(provider: Provider) -> str:
-    """Where it is, without a key that stands in the URL."""
+    """The URL, without a key in it."""
     from ....adapters.config import masked
 
     return masked(provider.base_url)
 
 
 async def reached(settings: Settings, state_dir: Path) -> list[Finding]:
-    """Providers that cannot be reached, and a port that somebody else listens on."""
+    """Unreachable providers, and a port that another program uses."""
     checks = [_provider(provider) for provider in _providers(settings)]
     found = await asyncio.gather(*checks, _port(settings, state_dir))
     return [finding for finding in found if finding is not None]
@@ -66,7 +66,7 @@ async def _provider(provider: Provider) -> Finding | None:
     except ValueError as error:
         return Finding(
             "proxy_unusable",
-            f"What the environment names as the proxy of the provider {provider.id} {error}.",
+            f"The proxy of the provider {provider.id} in the environment {error}.",
             f"Change the variable, or set models.providers.{provider.id}.proxy.",
         )
     why = await _why_unreachable(proxy or where)
@@ -87,7 +87,7 @@ async def _provider(provider: Provider) -> Finding | None:
 
 
 async def _why_unreachable(url: SplitResult) -> str | None:
-    """Tries to connect; None where that succeeds."""
+    """The reason why connecting fails; None if it succeeds."""
     secure = url.scheme == "https"
     try:
         async with asyncio.timeout(_PATIENCE):
@@ -102,13 +102,13 @@ async def _why_unreachable(url: SplitResult) -> str | None:
 
 def _why(error: Exception) -> str:
     number = (error.errno if isinstance(error, OSError) else None) or 0
-    # asyncio's own words repeat the address; those of TLS and of names are better than none.
+    # asyncio's messages repeat the address; those of TLS and name resolution are kept.
     return str(error) if number not in errno.errorcode else os.strerror(number)
 
 
 async def _port(settings: Settings, state_dir: Path) -> Finding | None:
     if serving_address(state_dir) is not None:
-        return None  # Our own Gateway has it, or another one.
+        return None  # A running Gateway of this directory uses it.
     host, port = urlsplit(base_url(settings)).hostname, settings.listen.port
     try:
         async with asyncio.timeout(_PATIENCE):
@@ -132,7 +132,7 @@ async def _is_gateway(url: str) -> bool:
             # Nothing secret is sent, so it does not matter whose certificate that is.
             client.get(f"{url}/healthz", ssl=False, allow_redirects=False) as answer,
         ):
-            told = await answer.content.read(1_024)
+            body = await answer.content.read(1_024)
     except (aiohttp.ClientError, OSError):
         return False
-    return b'"status":"ok"' in told
+    return b'"status":"ok"' in body

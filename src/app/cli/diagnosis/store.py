@@ -1,4 +1,4 @@
-"""What can be wrong with the databases. They are only read, also beside a Gateway that runs."""
+"""Checks of the databases, which are only read; a Gateway may be running."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADVICE = (
 
 
 def stores(state_dir: Path, settings: StoreSettings) -> Iterator[Finding]:
-    """Every database of the Gateway that is damaged, or was put aside because it was."""
+    """Damaged databases, and those that were put aside because of damage."""
     paths = sorted(state_dir.glob("*.sqlite3"))
     if not settings.memory and settings.path:
         kept = Path(settings.path)
@@ -46,13 +46,13 @@ def _problem(path: Path) -> str | None:
     try:
         return _checked(path)
     except sqlite3.DatabaseError as error:
-        # Somebody at work in it says nothing about what is in it.
+        # A database in use is not a damaged one.
         busy = error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
         return None if busy else str(error)
 
 
 def _checked(path: Path) -> str | None:
-    """What SQLite finds wrong; None where all is well."""
+    """The findings of SQLite; None if there are none."""
     address = f"file:{quote(str(path))}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
         found = [str(row[0]) for row in database.execute("PRAGMA quick_check(5)")]

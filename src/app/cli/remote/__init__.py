@@ -1,1 +1,1 @@
-"""Calls from the command line to a running Gateway, and turns without one."""
+"""Calls to a running Gateway, and turns without one."""

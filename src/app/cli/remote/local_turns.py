@@ -1,4 +1,4 @@
-"""`opensoul agent --local`: the same road as through a Gateway, within this process."""
+"""`opensoul agent --local`: a turn through a Gateway in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ....domain.runs import (
 from ....domain.sessions import MAIN
 from ...server import event_loop
 from ..common.configuration import refusal
-from ..common.refused import CommandError
+from ..common.errors import CommandError
 from .turns import Ended, Question, Show, until_ended
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from ..common.state import State
 
 _INTERRUPTS = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP")
-"""The Run is in this process and would end with it: it is stopped and recorded first."""
+"""The Run ends with this process, so that these signals stop and record it first."""
 _OPERATOR = Principal("operator", ALL_SCOPES, "local")
 
 
 def ask_locally(state: State, question: Question, show: Show) -> Ended:
-    """Raises CommandError, also where a Gateway holds the state directory."""
+    """Raises CommandError, also if a Gateway holds the state directory."""
     from dependency_injector import providers
 
     from ....adapters.config import ConfigInvalid
@@ -45,15 +45,15 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
 
     container = Container(
         overrides=providers.Object(state.overrides()),
-        # A log would stand in the middle of the answer.
+        # Log lines would mix with the answer.
         configure_logging=providers.Object(lambda settings: None),
     )
     try:
-        return event_loop.run(_asked(container, question, show))
+        return event_loop.run(_ended_locally(container, question, show))
     except ConfigInvalid as invalid:
         raise refusal(invalid) from None
     except StateLocked as locked:
-        message = f"{locked} Or leave out --local, and ask that Gateway."
+        message = f"{locked} Or omit --local to use that Gateway."
         raise CommandError(message, code="state_locked") from None
     except PluginMissing as missing:
         raise CommandError(str(missing), code="plugin_missing") from None
@@ -61,7 +61,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         raise CommandError(error.message, code=error.code) from None
 
 
-async def _asked(container: Container, question: Question, show: Show) -> Ended:
+async def _ended_locally(container: Container, question: Question, show: Show) -> Ended:
     container.settings()()
     lifecycle = container.lifecycle()
     await lifecycle.start()
@@ -85,8 +85,8 @@ class _Local:
         submission = await gateway.submit_once(_OPERATOR, request, self.question.key)
         text: list[str] = []
         stored = 0
-        async for told in gateway.watch(_OPERATOR, submission.record.id):
-            for event in told.events:
+        async for batch in gateway.watch(_OPERATOR, submission.record.id):
+            for event in batch.events:
                 if isinstance(event, TextDelta):
                     text.append(event.text)
                     self.show.text(event.text)
@@ -94,9 +94,9 @@ class _Local:
                     stored = len(text)
                 elif isinstance(event, Resumed) and event.void:
                     del text[stored:]
-            if told.ending is not None:
-                return _ended(self.question.key, "".join(text), told.ending)
-        raise GatewayError("The run ended without an end.")
+            if batch.ending is not None:
+                return _ended(self.question.key, "".join(text), batch.ending)
+        raise GatewayError("The run's event stream closed before a terminal event arrived.")
 
     async def stop(self) -> bool:
         await self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")
@@ -133,7 +133,7 @@ class _Local:
 
 
 def _ended(run_id: str, text: str, event: Ending) -> Ended:
-    told: dict[str, Any] = {"runId": run_id, "status": "ok", "summary": "completed"}
+    payload: dict[str, Any] = {"runId": run_id, "status": "ok", "summary": "completed"}
     match event:
         case Failed(message=message, code=code):
             return Ended("error", text, message, code)
@@ -143,8 +143,8 @@ def _ended(run_id: str, text: str, event: Ending) -> Ended:
             provider, _, name = model.partition("/")
             used = {"input": usage.input, "output": usage.output, "total": usage.total}
             meta = {"provider": provider, "model": name, "usage": used}
-            told["result"] = {
+            payload["result"] = {
                 "payloads": [{"text": text}] if text else [],
                 "meta": {"stopReason": stop.value, "agentMeta": meta},
             }
-    return Ended("ok", text, payload=told)
+    return Ended("ok", text, payload=payload)

@@ -1,27 +1,27 @@
-"""Where the Gateway is, and what to bring: from the options, or else from the configuration.
+"""The address of the Gateway and its credentials, from the options or else the configuration.
 
-The configured secret goes to the configured Gateway and to nobody else: an address that stands
-on the command line has to bring its own, unless it is the same port of this machine.
+The configured secret is sent to the configured Gateway only: an address on the command line needs
+its own secret, unless it is the same port of this machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
-from ..common.refused import CommandError
-from ..common.seconds import Seconds
-from ..common.state import Command, State, common_options, remembered
-from .addresses import is_loopback, is_same, websocket_url
+from ..common.errors import CommandError
+from ..common.state import Command, Seconds, State, common_options, remembered
 from .secret_options import secret_options
 
 if TYPE_CHECKING:
     from ....client import Options
     from ....client.options import Tls
     from ....domain.settings import Settings
+
 
 READ = ("operator.read",)
 WRITE = ("operator.write",)
@@ -53,15 +53,15 @@ def address_options(command: Command) -> Command:
 
 
 def wire_options(command: Command) -> Command:
-    """The same, and `--timeout`."""
+    """The options of `address_options`, and `--timeout`."""
     return _TIMEOUT(address_options(command))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Gateway, and what it gets to see. `tls`: whom to trust there.
+    """A Gateway and the credentials for it. `tls`: which certificates to trust.
 
-    `is_own`: what it gets to see comes from the configuration.
+    `is_own`: the credentials come from the configuration.
     """
 
     url: str
@@ -73,14 +73,14 @@ class Target:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is this machine, by an address that nobody else can have."""
+        """Whether it is a loopback address."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
     def options(self, scopes: Sequence[str], *, as_device: bool = False, **more: Any) -> Options:
-        """How a client connects there: with the secret, or else as the device that this is.
+        """The options of a client: with the secret, or else as a device.
 
-        Who brings the secret needs no device, and could not let one in where it is not let in
-        itself; so it is a device as well only where that is wanted.
+        With a secret no device is needed, and an unpaired one would be rejected. `as_device`: use
+        both, to pair this machine.
         """
         from ....client import DeviceFileInvalid, DeviceIdentity, DeviceTokens, Options
         from ...version import version
@@ -105,19 +105,19 @@ class Target:
 
 
 def timeout_of(state: State) -> float:
-    """Seconds that each answer may take."""
+    """The timeout of each call in seconds."""
     return float(state.options.get("wire_timeout", DEFAULT_TIMEOUT))
 
 
 def reach(state: State) -> Target:
-    """The Gateway that the command means. Raises CommandError."""
+    """The Gateway of the command. Raises CommandError."""
     from ..common.configuration import state_dir
 
     token, password = (state.options.get(f"wire_{name}") for name in ("token", "password"))
-    given = state.options.get("wire_url")
-    if given is None:
+    address = state.options.get("wire_url")
+    if address is None:
         return _configured(state, token, password)
-    url = websocket_url(given)
+    url = websocket_url(address)
     if token is not None or password is not None:
         return Target(url, token, password, state_dir=state_dir(state))
     if not is_loopback(urlsplit(url).hostname or "") and _has_device_token(state, url):
@@ -126,8 +126,8 @@ def reach(state: State) -> Target:
     if is_same(own.url, url):
         return replace(own, url=url)
     raise CommandError(
-        f"{given} is not the configured Gateway, so the configured secret is not sent there: "
-        "give --token-file or --password-file (or --token, --password).",
+        f"{address} is not the configured Gateway, so the configured secret is not sent there: "
+        "pass --token-file or --password-file (or --token, --password).",
         code="credentials_needed",
     )
 
@@ -147,7 +147,7 @@ def _configured(state: State, token: str | None, password: str | None) -> Target
     from ..common.holder import serving_address
 
     def held(at: Path) -> str:
-        # Looking leaves no trace: where there is no token, no Gateway has ever made one.
+        # A lookup must not generate a token.
         file = TokenFile(at)
         return file.read_or_create() if file.path.exists() else "none-was-made-yet"
 
@@ -163,7 +163,7 @@ def _configured(state: State, token: str | None, password: str | None) -> Target
 
 
 def _trusted(settings: Settings, url: str) -> Tls:
-    """Of one's own Gateway it is known which certificate it shows, whoever signed that."""
+    """The fingerprint of the configured certificate, so that self-signed ones are trusted."""
     if settings.listen.tls is None or not url.startswith("wss:"):
         return True
     import hashlib
@@ -179,3 +179,41 @@ def _trusted(settings: Settings, url: str) -> Tls:
     except (OSError, ValueError) as error:
         raise CommandError(f"The certificate {path} cannot be read: {error}", code="tls") from None
     return aiohttp.Fingerprint(hashlib.sha256(der).digest())
+
+
+_SCHEMES = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}
+
+
+def websocket_url(text: str) -> str:
+    """The address of the WebSocket. Raises CommandError for an invalid one."""
+    try:
+        parts = urlsplit(text if "://" in text else f"ws://{text}")
+        is_address = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:  # An invalid port or bracket.
+        is_address = False
+    if not is_address or parts.scheme not in _SCHEMES:
+        # Not quoted, as it may contain a password.
+        raise CommandError(
+            "Invalid --url. Expected something like ws://127.0.0.1:18789", code="usage"
+        )
+    scheme = _SCHEMES[parts.scheme]
+    return urlunsplit((scheme, parts.netloc, parts.path or "/", parts.query, ""))
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "wss" else 80)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is a loopback address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_same(own: str, url: str) -> bool:
+    """Whether an address is that of the own Gateway, under any name of loopback."""
+    hosts = [urlsplit(one).hostname or "" for one in (own, url)]
+    return _port(own) == _port(url) and (hosts[0] == hosts[1] or all(map(is_loopback, hosts)))

@@ -1,4 +1,4 @@
-"""Options that carry a secret, as itself or as the file that holds it."""
+"""Options for a secret, as a value or as a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def secret_options(name: str, meaning: str, *, prefix: str = "") -> list[Any]:
             raise click.BadParameter(f"{path}: {error.strerror}.", ctx, param) from None
         _keep(ctx, param, prefix, name, secret)
 
-    def given(ctx: click.Context, param: click.Parameter, secret: str | None) -> None:
+    def from_option(ctx: click.Context, param: click.Parameter, secret: str | None) -> None:
         if secret is None:
             return
         if not secret.strip():
@@ -36,7 +36,7 @@ def secret_options(name: str, meaning: str, *, prefix: str = "") -> list[Any]:
             f"--{name}",
             metavar="SECRET",
             expose_value=False,
-            callback=given,
+            callback=from_option,
             help=f"The {name} {meaning}. Better: --{name}-file.",
         ),
         click.option(
@@ -52,5 +52,5 @@ def secret_options(name: str, meaning: str, *, prefix: str = "") -> list[Any]:
 def _keep(ctx: click.Context, param: click.Parameter, prefix: str, name: str, secret: str) -> None:
     options = ctx.ensure_object(State).options
     if prefix + name in options:
-        raise click.BadParameter(f"the {name} is given twice.", ctx, param)
+        raise click.BadParameter(f"the {name} is set twice.", ctx, param)
     options[prefix + name] = secret

@@ -1,4 +1,4 @@
-"""Secrets on the command line: kept out of the process list, or read from a file instead."""
+"""Secrets on the command line: hidden from the process list, or read from a file."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from contextlib import suppress
 from pathlib import Path
 
 _SECRET_OPTIONS = ("--token", "--password", "--params")
-"""Parameters may hold a secret, too."""
+"""Parameters may contain a secret, too."""
 _MASK = "***"
 
 
 def hide_from_process_list(arguments: Sequence[str]) -> None:
-    """Where a secret is among the arguments, show the command line without it from now on.
+    """Mask secrets in the title of the process.
 
-    It was visible while Python started: a file or the environment is the better way.
+    They were visible while Python started; a file or the environment is safer.
     """
     shown = masked_arguments(arguments)
     if shown != list(arguments):
         from setproctitle import setproctitle
 
         title = " ".join(["opensoul", *shown])
-        # It takes UTF-8 alone; a command line of other bytes is refused a moment later.
+        # It accepts only UTF-8; other command lines are rejected later.
         setproctitle(title.encode(errors="backslashreplace").decode())
 
 
 def masked_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the values of secret options masked, and what `config set` sets."""
+    """The arguments with values of secret options and of `config set` masked."""
     shown: list[str] = []
     path_at = _place_of_path(arguments)
     is_secret = False
@@ -43,7 +43,7 @@ def masked_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def _place_of_path(arguments: Sequence[str]) -> int:
-    """Where the path of `config set PATH VALUE` is, or what stands in its place; else the end."""
+    """The position of the path in `config set PATH VALUE`; else the end."""
     with suppress(ValueError):
         set_at = arguments.index("set", arguments.index("config"))
         return set_at + 1
@@ -51,10 +51,9 @@ def _place_of_path(arguments: Sequence[str]) -> int:
 
 
 def secret_from_file(path: str) -> str:
-    """What the file holds, without one line break at its end.
+    """The content of a file, without a final line break.
 
-    Raises ValueError, with a message for the user, for a file that is empty or no text, and
-    OSError.
+    Raises ValueError with a message for an empty file or one that is not text, and OSError.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8")

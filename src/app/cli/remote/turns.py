@@ -1,4 +1,4 @@
-"""Asking an agent: one question, its answer as it comes, and Ctrl-C."""
+"""One turn with an agent: the message, the streamed answer, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ....client.connection_manager import OnState
 
 _STOP_PATIENCE = 5.0
-"""Seconds that stopping a run may take after Ctrl-C."""
+"""Seconds to wait for a run to stop after Ctrl-C."""
 _AGAIN = 0.05
-"""Seconds until a run that is not known yet is looked for again."""
+"""Seconds between attempts to abort a run that has not started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`key` is the id that the Run gets: who knows it can stop the Run whenever it began."""
+    """`key`: the id of the Run, chosen by the client so that it can always be aborted."""
 
     message: str
     key: str
@@ -47,14 +47,14 @@ class Ended:
 
 
 class Show:
-    """Prints an answer as it comes, where that is wanted."""
+    """Prints an answer as it arrives, if wanted."""
 
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
         self._stream = Stream()
 
     def text(self, delta: str) -> None:
-        """A piece of the answer."""
+        """Print a piece of the answer."""
         if self._wanted:
             self._stream.write(delta)
 
@@ -64,23 +64,23 @@ class Show:
 
 
 class Asking(Protocol):
-    """A question on its way."""
+    """A question in progress."""
 
     question: Question
 
     async def ended(self) -> Ended:
-        """Ask, and return how it ended."""
+        """Send the question, and return the outcome."""
         ...
 
     async def stop(self) -> bool:
-        """Stop the Run, if it has begun. False where it may go on."""
+        """Abort the Run. False if it may continue."""
         ...
 
 
 async def until_ended(asking: Asking, *, interrupts: Sequence[str] = ("SIGINT",)) -> Ended:
-    """How it ended; where it was interrupted, `error` tells what became of the Run.
+    """The outcome; if interrupted, `error` is the state of the Run.
 
-    `interrupts`: the names of the signals that interrupt it.
+    `interrupts`: names of the signals that interrupt it.
     """
     with _interrupts(interrupts) as interrupted:
         answer = asyncio.create_task(asking.ended())
@@ -110,13 +110,13 @@ async def _interrupted(asking: Asking, answer: asyncio.Task[Ended]) -> Ended:
         await asyncio.gather(stopping, return_exceptions=True)
     return Ended(
         "interrupted",
-        error="interrupted; the Gateway could not be told, so the run may go on: "
+        error="interrupted; the Gateway could not be reached, so the run may continue: "
         f"opensoul runs abort {asking.question.key}",
     )
 
 
 def ask(connected: Callable[[], Awaitable[Ended]]) -> Ended:
-    """Run it to its end."""
+    """Run the coroutine to its end."""
 
     async def run() -> Ended:
         return await connected()
@@ -160,7 +160,7 @@ class OverTheWire:
             except CallFailed as error:
                 if error.reason != "run_not_found":
                     return True
-                # It may be about to begin; who waits for its answer knows when it is not.
+                # It may be about to start; otherwise the answer arrives and ends the wait.
                 await asyncio.sleep(_AGAIN)
             except ClientError:
                 return False
@@ -171,7 +171,7 @@ class OverTheWire:
 def over_the_wire(
     options: Options, question: Question, show: Show, on_state: OnState | None = None
 ) -> Callable[[], Awaitable[Ended]]:
-    """Asks the Gateway; raises what a client raises."""
+    """Sends the question to the Gateway; raises the errors of a client."""
 
     async def connected() -> Ended:
         from ....client import Client
@@ -184,11 +184,11 @@ def over_the_wire(
 
 @contextmanager
 def _interrupts(names: Sequence[str]) -> Iterator[asyncio.Event]:
-    """Set by the first of these signals; a second one ends the process at once."""
+    """An event, set by the first of these signals; a second one ends the process."""
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     known = [signal.Signals[name] for name in names if name in signal.Signals.__members__]
-    # Whoever ignores SIGHUP before the start, as nohup does, wants the command to go on.
+    # SIGHUP that is ignored at the start, as by nohup, stays ignored.
     numbers = [
         number
         for number in known
@@ -204,7 +204,7 @@ def _interrupts(names: Sequence[str]) -> Iterator[asyncio.Event]:
         for number in numbers:
             loop.add_signal_handler(number, on_interrupt, number)
     except (NotImplementedError, RuntimeError):
-        # Not in this thread or on this system: Ctrl-C ends it as it ends any program.
+        # Not supported in this thread or system: the default handlers stay.
         yield interrupted
         return
     try:

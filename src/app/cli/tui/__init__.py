@@ -1,4 +1,4 @@
-"""The chat in the terminal. Imported only where it is shown: textual takes its time."""
+"""The chat in the terminal. Import it lazily, because textual takes long to import."""
 
 from __future__ import annotations
 

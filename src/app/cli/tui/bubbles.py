@@ -1,4 +1,4 @@
-"""What was said, as it stands in the scroll-back."""
+"""The messages of a chat, as widgets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = {"user": "you", "assistant": "agent"}
 
 
 class Bubble(Static):
-    """One message. Texts are shown as they are: nothing in them is markup, nothing steers."""
+    """One message. Texts are displayed verbatim: markup and control characters have no effect."""
 
     DEFAULT_CSS = """
     Bubble { padding: 0 1 1 1; }
@@ -27,30 +27,28 @@ class Bubble(Static):
         self._cleaner = PieceCleaner()
         self._pieces = [self._cleaner.clean(text)]
         self._ending = ""
-        # Not `_running`: that is textual's own, and true of everything on the screen.
+        # Not `_running`, which is an attribute of textual's widgets.
         self._is_open = running
         self._is_stale = False
 
     @property
     def text(self) -> str:
-        """What it says so far."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0]
 
     def append(self, text: str) -> None:
-        """Say more. Many pieces that come at once are drawn at once."""
+        """Append a text. Texts appended in quick succession are drawn together."""
         self._pieces.append(self._cleaner.clean(text))
         self._redraw()
 
     def replace(self, text: str) -> None:
-        """Say this instead."""
         self._cleaner = PieceCleaner()
         self._pieces = [self._cleaner.clean(text)]
         self._redraw()
 
     def end(self, ending: str = "") -> None:
-        """Nothing more will be said; `ending` tells why, where that is not by itself clear."""
+        """Mark the message as complete; `ending` is a note such as an error message."""
         self._is_open, self._ending = False, clean(ending)
         self._redraw()
 
@@ -76,22 +74,21 @@ class Bubble(Static):
 
 
 class Transcript(VerticalScroll):
-    """The scroll-back. It stays at its end unless somebody scrolls up."""
+    """The list of messages. It stays scrolled to its end unless the user scrolls up."""
 
     def on_mount(self) -> None:
         self.anchor()
 
-    async def say(self, role: str, text: str = "", *, running: bool = False) -> Bubble:
+    async def add(self, role: str, text: str = "", *, running: bool = False) -> Bubble:
         """Add a message at the end."""
         bubble = Bubble(role, text, running=running)
         await self.mount(bubble)
         return bubble
 
     async def clear(self) -> None:
-        """Empty it."""
         await self.remove_children()
 
     @property
     def texts(self) -> list[str]:
-        """All that it says, for tests and for who copies."""
+        """The texts of all messages."""
         return [bubble.text for bubble in self.query(Bubble)]

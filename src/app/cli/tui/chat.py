@@ -1,4 +1,4 @@
-"""The application: one session on the screen, and a line to write into."""
+"""The chat application: one session, and an input line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .bubbles import Bubble, Transcript
 from .sessions import SessionChooser
 
 _PATIENCE = 10.0
-"""Seconds that stopping an answer may take."""
+"""Timeout in seconds for aborting a run."""
 _STATES = {
     State.CONNECTED: "connected",
     State.RECONNECTING: "connection lost, reconnecting …",
@@ -46,7 +46,7 @@ _STATES = {
 
 
 class Chat(App[None]):
-    """`failure` is what ended it, where that was no wish of the user."""
+    """`failure`: the error that ended the application, if the user did not quit."""
 
     TITLE = "OpenSoul"
     ENABLE_COMMAND_PALETTE = False
@@ -74,13 +74,13 @@ class Chat(App[None]):
         self._agent_id = agent_id
         self._client = Client(options, on_state=self._on_state)
         self._state = State.CLOSED
-        # Held here, since a query would look at whichever screen is on top.
+        # Stored, because a query would search the topmost screen.
         self._line = Static(id="state", markup=False)
         self._transcript = Transcript(can_focus=False)
         self._own: set[str] = set()
-        """Runs that were begun on this screen; their answers come as the runs' own events."""
-        self._overheard: dict[str, Bubble] = {}
-        """Answers to what somebody else asked in this session."""
+        """Runs started on this screen; their text comes from the runs' own events."""
+        self._other_runs: dict[str, Bubble] = {}
+        """The messages of other clients' runs in this session, shown from `chat` events."""
 
     def compose(self) -> ComposeResult:
         yield self._line
@@ -90,17 +90,17 @@ class Chat(App[None]):
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
-        self.run_worker(self._live(), name="live", exclusive=True)
+        self.run_worker(self._connect(), name="live", exclusive=True)
 
-    async def _live(self) -> None:
-        """Connected, until the end."""
+    async def _connect(self) -> None:
+        """Connect, and show events until the connection ends for good."""
         try:
             async with self._client as client:
                 self.session_key = self.session_key or self._main_session()
                 with client.events("chat") as events:
                     await self._open(self.session_key)
                     async for event in events:
-                        await self._heard(event)
+                        await self._show_chat_event(event)
         except ClientError as error:
             self.failure = error
             self.exit()
@@ -112,31 +112,31 @@ class Chat(App[None]):
         return str(defaults.get("mainSessionKey") or "agent:main:main")
 
     async def _open(self, key: str) -> None:
-        """Show a session: what was said in it, and what will be."""
+        """Show a session: its history, and its events from now on."""
         self.session_key = key
-        self._overheard.clear()
-        # Their bubbles go: what is still being answered is heard like anybody's.
+        self._other_runs.clear()
+        # Their messages are removed; runs in progress are now shown like other clients' runs.
         self._own.clear()
         await self._transcript.clear()
         self._show_state()
         try:
             for message in await self._client.history(key):
                 if message.text:
-                    await self._transcript.say(message.role, message.text)
+                    await self._transcript.add(message.role, message.text)
         except ClientError as error:
-            await self._transcript.say("problem", error.message)
+            await self._transcript.add("problem", error.message)
         self._transcript.anchor()
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
         text = event.value.strip()
         if text:
             event.input.clear()
-            await self._transcript.say("user", text)
-            self.run_worker(self._answered(text), name="answer")
+            await self._transcript.add("user", text)
+            self.run_worker(self._run_agent(text), name="answer")
 
-    async def _answered(self, text: str) -> None:
-        """Ask, and show the answer as it comes; a lost connection does not end it."""
-        bubble = await self._transcript.say("assistant", running=True)
+    async def _run_agent(self, text: str) -> None:
+        """Start a run and show its text as it arrives, across reconnections."""
+        bubble = await self._transcript.add("assistant", running=True)
         run_id = str(uuid.uuid4())
         self._own.add(run_id)
         try:
@@ -145,9 +145,9 @@ class Chat(App[None]):
             )
             ending = ""
             seen: list[RunEvent] = []
-            async for told in run.events():
-                seen.append(told)
-                match told:
+            async for event in run.events():
+                seen.append(event)
+                match event:
                     case TextDelta(text=delta):
                         bubble.append(delta)
                     case Aborted(reason=reason):
@@ -161,24 +161,24 @@ class Chat(App[None]):
                     case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
                         pass
                     case _:
-                        assert_never(told)
+                        assert_never(event)
             bubble.end(ending)
         except ClientError as error:
             bubble.end(error.message)
 
-    async def _heard(self, event: Event) -> None:
-        """What somebody else asked in this session is answered here too."""
+    async def _show_chat_event(self, event: Event) -> None:
+        """Show a run of another client in this session."""
         payload = event.payload if isinstance(event.payload, dict) else {}
         run_id = str(payload.get("runId"))
         if payload.get("sessionKey") != self.session_key or run_id in self._own:
             return
-        bubble = self._overheard.get(run_id)
+        bubble = self._other_runs.get(run_id)
         if bubble is None:
-            bubble = await self._transcript.say("assistant", running=True)
-            self._overheard[run_id] = bubble
-        self._tell(bubble, payload)
+            bubble = await self._transcript.add("assistant", running=True)
+            self._other_runs[run_id] = bubble
+        self._update(bubble, payload)
 
-    def _tell(self, bubble: Bubble, payload: Mapping[str, Any]) -> None:
+    def _update(self, bubble: Bubble, payload: Mapping[str, Any]) -> None:
         message = payload.get("message")
         if isinstance(message, dict):
             bubble.replace(text_of(message.get("content")))
@@ -187,21 +187,20 @@ class Chat(App[None]):
             bubble.end(str(payload.get("errorMessage") or aborted))
 
     def action_abort(self) -> None:
-        """Stop what is being answered in this session."""
+        """Abort the runs of this session."""
         self.run_worker(self._abort(), name="abort", group="abort", exclusive=True)
 
     def action_sessions(self) -> None:
-        """Let another session be chosen."""
+        """Show the list of sessions."""
         self.run_worker(self._choose(), name="choose", group="choose", exclusive=True)
 
     def action_fresh(self) -> None:
-        """Begin a session that has nothing behind it."""
+        """Start a new session."""
         parts = self.session_key.split(":")
         agent = parts[1] if len(parts) > 1 else "main"
         self._switch(f"agent:{agent}:tui-{uuid.uuid4().hex[:8]}")
 
     def action_scroll(self, direction: int) -> None:
-        """A page up or down."""
         if direction < 0:
             self._transcript.scroll_page_up()
         else:
@@ -210,24 +209,24 @@ class Chat(App[None]):
     async def _abort(self) -> None:
         params = {"sessionKey": self.session_key}
         try:
-            told = await self._client.call("chat.abort", params, timeout=_PATIENCE)
+            payload = await self._client.call("chat.abort", params, timeout=_PATIENCE)
         except ClientError as error:
-            await self._transcript.say("problem", error.message)
+            await self._transcript.add("problem", error.message)
             return
-        if not (isinstance(told, dict) and told.get("aborted")):
-            self.notify("Nothing is being answered. Ctrl-Q leaves.")
+        if not (isinstance(payload, dict) and payload.get("aborted")):
+            self.notify("No run is active. Ctrl-Q quits.")
 
     async def _choose(self) -> None:
         try:
             page = await self._client.sessions(limit=100)
         except ClientError as error:
-            await self._transcript.say("problem", error.message)
+            await self._transcript.add("problem", error.message)
             return
         if not isinstance(self.screen, SessionChooser):
             self.push_screen(SessionChooser(page.sessions, self.session_key), self._switch)
 
     def _switch(self, key: str | None) -> None:
-        # Apart from what the screen does, which a slow Gateway must not hold up.
+        # In a worker, so that a slow Gateway does not block the screen.
         if key is not None:
             self.run_worker(self._open(key), name="open", group="open", exclusive=True)
 
@@ -237,14 +236,14 @@ class Chat(App[None]):
         if self.is_running:
             self._show_state()
         if again:
-            self.run_worker(self._attend(), name="attend")
+            self.run_worker(self._subscribe(), name="subscribe")
 
-    async def _attend(self) -> None:
-        """A new connection is told of the session only once it has asked for it."""
+    async def _subscribe(self) -> None:
+        """Subscribe the new connection to the session, a side effect of `chat.history`."""
         try:
             await self._client.history(self.session_key, limit=1)
         except ClientError as error:
-            await self._transcript.say("problem", error.message)
+            await self._transcript.add("problem", error.message)
 
     def _show_state(self) -> None:
         self._line.set_class(self._state is not State.CONNECTED, "lost")

@@ -1,4 +1,4 @@
-"""Choosing a session."""
+"""The list of sessions to choose from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...terminal import one_line, when
 
 
 class SessionChooser(ModalScreen[str | None]):
-    """Ends with the key of the chosen session, None where none was chosen."""
+    """Returns the key of the chosen session, or None."""
 
     BINDINGS = [Binding("escape", "leave", "Back")]
     DEFAULT_CSS = """
@@ -45,7 +45,7 @@ class SessionChooser(ModalScreen[str | None]):
 
     def _line(self, info: SessionInfo) -> Text:
         mark = "● " if info.key == self._current else "  "
-        # The key first: `main` is what every agent's main session is called.
+        # The key first, because every agent has a session with the label `main`.
         name = "" if info.key.endswith(f":{info.label}") else f"  {one_line(info.label, 40)}"
         running = "  running" if info.running else ""
         return Text(f"{mark}{one_line(info.key, 60)}{name}  {when(info.updated_at)}{running}")

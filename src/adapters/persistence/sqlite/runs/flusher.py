@@ -126,7 +126,7 @@ class Flusher:
         self._kept_some = False
         for log in islice((log for log in self.unkept.values() if log.dirty), most):
             batch = log.take()
-            written = self._writer.submit_with_others(write_batches, batch)
+            written = self._writer.submit_batched(write_batches, batch)
             self._writing += 1
             self._idle.clear()
             written.add_done_callback(partial(self._written, log, batch))

@@ -28,10 +28,9 @@ from ...common import ExpiryClock, Undecodable, is_short, try_to_write
 from ..damage import DamageLog
 from ..files import DatabaseFiles, FileLost
 from ..integrity import is_damage
-from ..jobs import Together
 from ..readers import Readers
 from ..schema import SESSIONS, open_database
-from ..writer import GroupWriter
+from ..writer import BatchWork, GroupWriter
 from .catalog import find_by_id, find_session, list_sessions
 from .history import find_turn, read_messages, read_transcripts
 from .insert_turns import INCOMING
@@ -104,8 +103,8 @@ class SqliteStore:
         A turn whose `session_id` is that of an earlier transcript, because the session was reset
         while it was made, goes there; the current transcript stays the current one.
         """
-        append: Together[Turn, int] = self._one_offs.append_turns
-        stored = self._require().writer.submit_with_others(append, turn)
+        append: BatchWork[Turn, int] = self._one_offs.append_turns
+        stored = self._require().writer.submit_batched(append, turn)
         self._working_set.appending(turn, stored)
         if turn.one_off:
             stored.add_done_callback(self._one_offs.count)

@@ -1,4 +1,4 @@
-"""How a provider's answer is read: body, events, chunks and usage."""
+"""Reads a provider's answer: body, server-sent events, chunks, usage."""
 
 from .body import Body
 from .stream import Answer

@@ -1,4 +1,4 @@
-"""The body of one answer, read from its connection; its format is recognised by its first bytes."""
+"""Reads the body of one answer from its connection and detects its format."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from .....domain.errors import ModelFailed
 from .....domain.models import Provider
 from .. import json as openai_json
 from ..failures import FailureFactory
-from ..http import why_broken
-from . import fields as fields
+from ..http import broken_reason
+from . import fields
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 16 * 1024
-"""What is read at once. Between two such pieces the event loop gets to its other tasks, however
-fast the provider sends."""
+"""Bytes returned per `read`. The event loop runs other tasks between two pieces, even if the
+provider sends faster than the answer is processed."""
 _LEAST_PIECE_BYTES = 256
 _MOST_LINES = 256
-"""About as many lines are in one piece: events of a few bytes take longer than their size tells."""
+"""Approximate maximum of lines in a piece: the cost of small events is per event, not per byte."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXCERPT_BYTES = 200
 
 
 class Body:
-    """Reads a body. What goes wrong with the connection is kept in `failure`, and ends the body.
+    """Reads a body. An error of the connection ends the body and is stored in `failure`.
 
-    `provider` limits the body's silence, and its size after decompression: what is beyond that is
-    not read. `end_timeout` is in seconds: how long the rest of an answer may take once it is
-    complete.
+    `provider` defines the idle timeout and the maximum size after decompression. `end_timeout`:
+    seconds that the rest of the body may take once the answer is complete.
     """
 
     def __init__(
@@ -44,26 +43,26 @@ class Body:
         self._failures = failures
         self._idle_timeout = provider.idle_timeout
         self._left = provider.max_answer_bytes
-        """Bytes that the rest of the body may have."""
+        """Bytes that may still be read."""
         self._end_timeout = end_timeout
         self._start = b""
-        """What was read to recognise the format."""
+        """The bytes read for the detection of the format, returned by the next `read`."""
         self._received = b""
-        """What came from the connection, of which the part before `_place` was read."""
+        """The last bytes from the connection; those before `_place` have been returned."""
         self._place = 0
         self._deadline: float | None = None
         self.failure: ModelFailed | None = None
         self.abandoned = False
-        """The rest was not waited for: the connection cannot be used again."""
+        """The body was not read to its end, so the connection cannot be reused."""
 
     @property
     def content_type(self) -> str:
-        """As the provider labels the body; many labels are wrong."""
+        """The provider's content type, which is often wrong."""
         return self._response.headers.get("Content-Type", "")[:100]
 
     async def is_json(self) -> bool:
-        """Whether the body is JSON; False: an event stream. Raises ModelFailed for a web page, and
-        for a body without content."""
+        """Whether the body is JSON rather than an event stream, by its first bytes. Raises
+        ModelFailed for a web page and for an empty body."""
         start = b""
         while not (start := _without_blanks(start)) or _BYTE_ORDER_MARK.startswith(start):
             piece = await self.read()
@@ -79,8 +78,7 @@ class Body:
         return start.startswith((b"{", b"["))
 
     async def read(self) -> bytes:
-        """The next piece of the body, at least one byte; empty at the end of the body, and when it
-        is not waited for any longer."""
+        """The next piece of the body; empty at its end, and after `end_timeout`."""
         if self._start:
             start, self._start = self._start, b""
             return start
@@ -97,7 +95,7 @@ class Body:
         return self._received[place : self._place]
 
     async def _receive(self) -> bytes:
-        """What has come since the last call."""
+        """The bytes that arrived since the last call."""
         content = self._response.content
         try:
             if self._deadline is None:
@@ -106,21 +104,23 @@ class Body:
         except TimeoutError:
             self.failure = self._failures.silent(self._idle_timeout)
         except (aiohttp.ClientError, OSError) as error:
-            self.failure = self._failures.unusable(why_broken(error), str(error))
-            drop_tracebacks(error)  # The response keeps the error, and its frames refer to this.
+            self.failure = self._failures.unusable(broken_reason(error), str(error))
+            drop_tracebacks(error)  # The response stores the error; its frames refer to self.
         self.abandoned = True
-        return _left_in(content)
+        return _unread(content)
 
     def expect_end(self, *, again: bool) -> None:
-        """Wait no longer than `end_timeout` for all that follows. `again`: count from now, also
-        when the end was expected before."""
+        """Limit the rest of the body to `end_timeout`. `again`: restart a running timeout."""
         if again or self._deadline is None:
             self._deadline = asyncio.get_running_loop().time() + self._end_timeout
 
     async def read_all(self) -> bytes:
-        """The whole body, or what came of it before the connection broke. A JSON text that is
-        complete is one, also if the provider does not end the body behind it; so are lines of JSON
-        of which one of the last two has the finish reason."""
+        """The whole body, or the part received before the connection broke.
+
+        Some providers do not end the body after the JSON text. So whenever the received part ends
+        with a bracket, the rest is awaited for `end_timeout` only; if nothing arrives and the part
+        is a complete answer (`_is_answer`), it is returned.
+        """
         body = bytearray()
         while True:
             piece = await self.read()
@@ -130,22 +130,22 @@ class Body:
             if not piece:
                 if not self.abandoned or self.failure or _is_answer(bytes(body)):
                     return bytes(body)
-                # It only looked complete.
+                # It is not complete: wait again, with the idle timeout.
                 self.abandoned = False
             self._deadline = None
             if piece.rstrip().endswith((b"}", b"]")):
                 self.expect_end(again=True)
 
     async def _read_until(self, deadline: float) -> bytes:
-        """The same as `readany`; empty past the deadline, also if the provider goes on sending."""
+        """Like `readany`, but empty after the deadline, even if data keeps arriving."""
         loop = asyncio.get_running_loop()
-        waiting = asyncio.timeout_at(deadline)
+        timeout = asyncio.timeout_at(deadline)
         try:
-            async with waiting:
+            async with timeout:
                 if loop.time() < deadline:
                     return await self._response.content.readany()
         except TimeoutError:
-            if not waiting.expired():
+            if not timeout.expired():
                 raise
         self.abandoned = True
         return b""
@@ -157,7 +157,7 @@ class Body:
 
 
 def _piece_end(received: bytes, start: int) -> int:
-    """Where the piece that begins at `start` ends: behind a whole event, if it can be."""
+    """The end of the piece that begins at `start`: after a complete event if possible."""
     end = start + _PIECE_BYTES
     lines = received.count(b"\n", start, end) + received.count(b"\r", start, end)
     if lines > _MOST_LINES:
@@ -169,11 +169,12 @@ def _piece_end(received: bytes, start: int) -> int:
 
 
 def _is_answer(body: bytes) -> bool:
-    """Whether nothing has to follow: a whole JSON text, but for a chunk that others follow."""
+    """Whether the body is a complete answer: a JSON document, or lines of chunks of which one of
+    the last two has a finish reason."""
     document = openai_json.loads(body)
     if document is not None:
-        return not fields.goes_on(document)
-    # Usage may stand behind the line with the finish reason.
+        return not fields.is_partial(document)
+    # The usage may follow the line with the finish reason.
     last = body.rstrip().rsplit(b"\n", 2)[1:]
     return any(fields.has_reason(openai_json.loads(line)) for line in last)
 
@@ -182,8 +183,8 @@ def _without_blanks(start: bytes) -> bytes:
     return start.lstrip().removeprefix(_BYTE_ORDER_MARK).lstrip()
 
 
-def _left_in(content: aiohttp.StreamReader) -> bytes:
-    """What had come before the connection broke and was not read yet: aiohttp would rather raise
-    the error again, but the end of an answer may be in it."""
-    content.set_exception(None)  # type: ignore[arg-type]  # There is no other public way.
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """The unread bytes that arrived before the connection broke; they may complete the answer.
+    aiohttp would raise the stored error instead of returning them, so it is cleared."""
+    content.set_exception(None)  # type: ignore[arg-type]  # The only public way to clear it.
     return content.read_nowait()

@@ -1,39 +1,48 @@
-"""Chunks of one stream that differ in their text alone: the hottest part of the hot path."""
+"""Reads chunks that differ only in their text without decoding their JSON (hot path)."""
 
 from __future__ import annotations
 
 import re
 
 from .. import json as openai_json
-from . import fields as fields
+from . import fields
 
 _SAMPLES = 8
-"""Events that are sampled for the template. More would be wasted on a stream whose chunks differ in
-more than their text, by random padding for example."""
+"""Events examined before the template is given up, in a stream whose chunks differ in more than
+their text (by random padding, for example)."""
 
 _PROBE = "a text that no chunk has"
-_NO_PLAIN_TEXT = re.compile(rb'["\\\x00-\x1f]')
-"""What ends a JSON string, begins an escape, or may not stand in one."""
+_NOT_PLAIN = re.compile(rb'["\\\x00-\x1f]')
+"""The bytes that end a JSON string, begin an escape, or are invalid in a string."""
 _WORTH_IT = 8
-"""Events that come at once."""
+"""Events in one piece from which sampling pays off."""
 
 
 class ChunkTemplate:
-    """Reads the match of chunks that are, byte for byte, an earlier one with another text.
+    """Extracts the texts of chunks that equal an earlier chunk except for their text.
 
-    Of most streams nearly all chunks are so, and to see that takes a small part of the time that
-    decoding each takes. What has no quotation mark and no backslash between the same bytes is a
-    JSON text that tells exactly what the earlier one told, but for this string.
+    In most streams nearly all chunks are `prefix + text + suffix` with the same prefix and suffix
+    (id, model, time). `observe` learns the two from a decoded event; `match` then splits a piece of
+    many events with a few string operations, far cheaper than decoding each.
+
+    Why the result is correct: the prefix ends with the quotation mark that opens the text, the
+    suffix begins with the one that closes it. Bytes between them without quotation mark, backslash
+    or control character are the content of exactly one JSON string, so decoding would yield the
+    observed chunk with this string as its text. `observe` checks with a second decoding that the
+    string at that place is the chunk's text and not, say, an equal id.
     """
 
     def __init__(self) -> None:
         self._start = self._end = b""
-        """Of an event: before its text and behind it."""
+        """The bytes of an event before and after its text; empty while unknown."""
         self._samples = _SAMPLES
 
     def match(self, piece: bytes) -> tuple[list[str], bytes]:
-        """The match of the chunks that `piece` begins with, and what is left of it. All of it is
-        left where other events stand between such chunks, or a text holds an escape."""
+        """The texts of the leading chunks of `piece` that fit the template, and the rest.
+
+        Returns no texts and the whole piece if it does not begin with such chunks, if other events
+        are among them, or if a text contains an escape.
+        """
         if not self._start or not piece.startswith(self._start):
             return [], piece
         before, _, rest = piece.rpartition(self._end)
@@ -44,8 +53,8 @@ class ChunkTemplate:
         found = [chunk[first:-last] for chunk in chunks[:-1]]
         found.append(chunks[-1][first:])
         if (self._end + self._start).join(found) != before[first:]:
-            return [], piece  # With the same bytes around them it would be.
-        if _NO_PLAIN_TEXT.search(b"".join(found)):
+            return [], piece  # A chunk has other bytes around its text.
+        if _NOT_PLAIN.search(b"".join(found)):
             return [], piece
         try:
             return [text.decode() for text in found], rest
@@ -53,8 +62,11 @@ class ChunkTemplate:
             return [], piece
 
     def sample(self, piece: bytes) -> tuple[bytes, bytes]:
-        """What of `piece` is to be read before `match` is asked again, and the rest: one event for
-        as long as there is something to observe, and many events to make use of it."""
+        """Split `piece` into the part to decode now and the rest to pass to `match` afterwards.
+
+        The part is a single event while samples are needed and the piece has enough events for a
+        template to pay off; otherwise it is the whole piece.
+        """
         if not self._samples or piece.count(b"\n\n") < _WORTH_IT:
             return piece, b""
         self._samples -= 1
@@ -62,14 +74,15 @@ class ChunkTemplate:
         return event + end, rest
 
     def observe(self, payload: bytes, text: str | None) -> None:
-        """`payload`, the data of one event, was found to tell `text` and nothing else; None: more,
-        or something else."""
+        """Learn from a decoded event: `payload` is its data, `text` its text, or None if it has
+        other content too."""
         if not self._samples or not text:
             return
         self._samples -= 1
         raw = b'"%b"' % text.encode("utf-8", "surrogatepass")
         before, _, behind = payload.partition(raw)
         other = b'%b"%b"%b' % (before, _PROBE.encode(), behind)
-        # It may stand elsewhere in the chunk: then another text there is not the chunk's.
+        # Replace the string and decode again: the text must change with it, else the string at this
+        # place is another field that happens to be equal.
         if payload.count(raw) == 1 and fields.only_text(openai_json.loads(other)) == _PROBE:
             self._start, self._end = b'data: %b"' % before, b'"%b\n\n' % behind

@@ -1,7 +1,7 @@
-"""The decoded chunks of one answer, turned into ModelEvents.
+"""Converts the decoded chunks of one answer into ModelEvents.
 
-Read leniently where providers are known to differ and the meaning is plain. What is in no known
-form is noted, so that an answer of which nothing was understood is not taken for an empty one.
+Known differences between providers are accepted. Content in an unknown form is recorded, so that
+an answer that could not be read at all is reported as unusable rather than as empty.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from .....domain.models import (
     TextDelta,
     ToolCallDelta,
 )
-from ..errors import Said, read_error, read_remark
+from ..errors import ProviderError, read_error, read_remark
 from ..failures import FailureFactory
 from ..json import PairJoiner
-from . import fields as fields
-from .stops import failure_of, is_reason, stop_of
+from . import fields
 from .tool_calls import ToolCalls, TooMany
 from .usage import UsageCounts
 
 STREAMED = ("delta", "message", "text")
-"""The fields of a choice that may hold its content, the usual one first."""
+"""The fields of a choice that may contain its content, the standard one first."""
 WHOLE = ("message", "delta", "text")
 
 _MAX_CHOICES = 128
-"""The most that `n` may ask for."""
+"""The maximum of the parameter `n`."""
 _BESIDE_CHOICES = frozenset(
     (
         *("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "type"),
@@ -48,13 +47,13 @@ _BESIDE_CONTENT = frozenset(
 
 
 class Malformed(Exception):
-    """A chunk has another shape than a chat completion's; the text is an excerpt for the log."""
+    """A chunk does not have the shape of a chat completion; the text is an excerpt for the log."""
 
 
 class Chunks:
-    """What was read of one answer so far. `wait`: seconds that its headers advise after an error.
+    """The state of one answer. `wait`: the `Retry-After` of its headers, for errors within it.
 
-    `read` raises Malformed, or ModelFailed where the provider reports an error.
+    `read` raises Malformed, or ModelFailed if the provider reports an error.
     """
 
     def __init__(self, failures: FailureFactory, wait: float | None = None) -> None:
@@ -62,77 +61,75 @@ class Chunks:
         self._wait = wait
         self._pairs = PairJoiner()
         self.halves = self._pairs.held
-        """Not empty while half a surrogate pair waits for the next piece of its text."""
+        """Non-empty while a leading surrogate waits for the next piece of its text."""
         self._calls = ToolCalls(self._pairs)
         self._usage = UsageCounts()
         self._index: int | None = None
-        """Of the choice that counts, in an answer that was seen to hold several."""
+        """The index of the selected choice, once a chunk had several choices."""
         self._alone: int | None = None
-        """The index of the last choice that was alone in its chunk."""
+        """The index of the last choice that was the only one of its chunk."""
         self._numbers_pieces = False
-        """Choices alone in their chunks had several indexes: they count the pieces of the text."""
+        """The provider numbers chunks in `index`: single choices had different indexes."""
         self.source: str | None = None
-        """The field of the choices that text or a tool call was seen in: the usual one, if it was
-        seen there."""
+        """The field of a choice in which text or a tool call was found; the standard field takes
+        precedence over others."""
         self._reasoned = False
         self.finish_reason: str | None = None
         self.unread = ""
-        """The first thing that came in no known form."""
+        """The names of the first fields in an unknown form."""
         self.remark: ModelFailed | None = None
-        """What the provider said in a chunk without choices, should nothing else come."""
+        """The message of a chunk without choices, reported if the answer stays empty."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether no text, no tool call and no reasoning was seen."""
+        """Whether the answer so far has no text, no tool call and no reasoning."""
         return self.source is None and not self._reasoned
 
     def read(self, chunk: dict[str, Any], names: Sequence[str] = STREAMED) -> list[ModelEvent]:
-        """The events of a chunk. `names`: where its choices hold their content."""
+        """The events of a chunk. `names`: the fields of a choice that may contain its content."""
         self.check(chunk)
         choices = self._choices(chunk)
         self._usage.read(chunk, choices)
         if not choices and self.is_empty:
             self._note(fields.unknown(chunk, _BESIDE_CHOICES))
-            if self.remark is None and (said := read_remark(chunk)):
-                self.remark = self._failures.told(said, chunk, self._wait)
+            if self.remark is None and (remark := read_remark(chunk)):
+                self.remark = self._failures.reported(remark, chunk, self._wait)
         events: list[ModelEvent] = []
         for choice in choices:
             events += self._choice(choice, names)
         return events
 
     def check(self, document: object, *, named: bool = False) -> None:
-        """Raise ModelFailed if the document holds an error; see `read_error` for `named`."""
-        if said := read_error(document, named=named):
-            raise self._failures.told(said, document, self._wait)
+        """Raise ModelFailed if the document contains an error; see `read_error` for `named`."""
+        if error := read_error(document, named=named):
+            raise self._failures.reported(error, document, self._wait)
 
     def end(self) -> list[ModelEvent]:
-        """The events of what was held back until the end."""
+        """The events for surrogates that were held back until the end."""
         return [_delta(key, text) for key, text in self._pairs.end()]
 
     @property
     def announces_calls(self) -> bool:
-        """Whether the finish reason is a tool call."""
-        return stop_of(self.finish_reason) is StopReason.TOOL_CALLS
+        return fields.stop_of(self.finish_reason) is StopReason.TOOL_CALLS
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether the finish reason explains an answer without content."""
-        return stop_of(self.finish_reason) in (StopReason.LENGTH, StopReason.CONTENT_FILTER)
+        """Whether the finish reason permits an answer without content."""
+        return fields.stop_of(self.finish_reason) in (StopReason.LENGTH, StopReason.CONTENT_FILTER)
 
     def finished(self) -> ModelFinished:
-        """The last event of the answer."""
-        stop = stop_of(self.finish_reason)
+        stop = fields.stop_of(self.finish_reason)
         if stop in (StopReason.STOP, StopReason.TOOL_CALLS):
-            # Some say "stop" behind a tool call, and some "tool_calls" without any.
+            # Some providers send "stop" after a tool call, or "tool_calls" without a call.
             stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
         return ModelFinished(stop, self._usage.total())
 
     def _choices(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
-        """The choices of a chunk that count.
+        """The choices of a chunk that belong to the answer.
 
-        One choice in a chunk counts whatever its index, since some providers number the chunks
-        there, and then several count as well. Where a chunk of another stream holds several, the
-        lowest index counts, from then on.
+        `index` is ambiguous. Some providers number their chunks in it: then every choice counts,
+        which is assumed once single choices came with different indexes. Otherwise it numbers
+        alternative answers: once a chunk has several, only the lowest index counts.
         """
         choices = chunk.get("choices") or []
         if not isinstance(choices, list) or not all(isinstance(c, dict | None) for c in choices):
@@ -153,7 +150,7 @@ class Chunks:
 
     def _note_alone(self, choices: list[dict[str, Any]]) -> None:
         for index in map(_index, choices):
-            # Text that was read before came with index 0, or was noted here.
+            # Text read without a note came through the fast path, which requires index 0.
             before = 0 if self._alone is None and self.source else self._alone
             self._numbers_pieces = before not in (None, index)
             self._alone = index
@@ -168,17 +165,17 @@ class Chunks:
             events = list(self._delta(delta, name))
         elif self.is_empty and not any(choice.get(name) for name in names):
             self._note(fields.unknown(choice, _BESIDE_CONTENT))
-        if is_reason(reason := choice.get("finish_reason")):
+        if fields.is_reason(reason := choice.get("finish_reason")):
             self._finish(str(reason))
         return events
 
     def _content(
         self, choice: dict[str, Any], names: Sequence[str]
     ) -> tuple[str, dict[str, Any]] | None:
-        """The first field of a choice that holds something, and its name.
+        """The first field of a choice with content, and its name.
 
-        Some providers repeat in the other fields what stood in the first one, so another field
-        counts only as long as the first one held nothing.
+        Some providers repeat the first field's content in the others, so another field is only
+        read while the first one has had no content.
         """
         for name in names:
             delta = choice.get(name)
@@ -188,7 +185,7 @@ class Chunks:
                 continue
             if not isinstance(delta, dict):
                 raise Malformed(repr(choice))
-            if fields.says_something(delta):
+            if fields.has_content(delta):
                 return name, delta
         return None
 
@@ -206,15 +203,15 @@ class Chunks:
                     yield TextDelta(joined)
         yield from self._called(delta, name)
         if self.is_empty:
-            self._note(fields.odd_parts(content))
+            self._note(fields.unknown_parts(content))
             if content is None:
                 self._note(fields.unknown(delta))
 
     def _called(self, delta: dict[str, Any], name: str) -> Iterator[ModelEvent]:
         pieces = delta.get("tool_calls") or []
         if function := delta.get("function_call"):
-            # The older form of a single call. It is not asked for, but a model that calls
-            # something must not seem to have said nothing.
+            # The deprecated form of a single call. It is not requested, but if a model sends it,
+            # the answer must not be treated as empty.
             is_call = isinstance(function, dict)
             pieces = [{"index": 0, "function": function}] if is_call else function
         excess, deltas = "", None
@@ -231,13 +228,13 @@ class Chunks:
         yield from deltas
 
     def _finish(self, reason: str) -> None:
-        kind = failure_of(reason)
+        kind = fields.failure_of(reason)
         if kind is FailureKind.OVERLOADED:
-            raise self._failures.told(
-                Said(slugs="overloaded"), {"finish_reason": reason}, self._wait
+            raise self._failures.reported(
+                ProviderError(codes="overloaded"), {"finish_reason": reason}, self._wait
             )
         if kind is not None:
-            raise self._failures.unusable(f"it broke the answer off ({reason!r})")
+            raise self._failures.unusable(f"it ended the answer with {reason!r}")
         self.finish_reason = reason
 
     def _note(self, unread: Sequence[str]) -> None:
@@ -251,7 +248,7 @@ def _index(choice: dict[str, Any]) -> int:
 
 
 def _delta(key: object, text: str) -> ModelEvent:
-    """A piece of the text with that key of the PairJoiner."""
+    """The event for a piece of the text with this key of the PairJoiner."""
     if isinstance(key, int):
         return ToolCallDelta(key, None, None, text)
     return TextDelta(text) if key is TextDelta else ReasoningDelta(text)

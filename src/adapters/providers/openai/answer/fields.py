@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .stops import is_reason
+from .....domain.errors import FailureKind
+from .....domain.models import StopReason
 
+_STOPS: Mapping[str, StopReason] = {
+    "length": StopReason.LENGTH,
+    "max_tokens": StopReason.LENGTH,
+    "max_output_tokens": StopReason.LENGTH,
+    "model_length": StopReason.LENGTH,  # Mistral
+    "model_context_window_exceeded": StopReason.LENGTH,  # Anthropic, Zhipu
+    "content_filter": StopReason.CONTENT_FILTER,
+    "sensitive": StopReason.CONTENT_FILTER,  # Zhipu
+    "safety": StopReason.CONTENT_FILTER,  # Gemini, as the next three
+    "recitation": StopReason.CONTENT_FILTER,
+    "blocklist": StopReason.CONTENT_FILTER,
+    "prohibited_content": StopReason.CONTENT_FILTER,
+    "refusal": StopReason.CONTENT_FILTER,  # Anthropic
+    "tool_calls": StopReason.TOOL_CALLS,
+    "function_call": StopReason.TOOL_CALLS,
+    "tool_use": StopReason.TOOL_CALLS,  # Anthropic
+}
+_FAILED: Mapping[str, FailureKind] = {
+    "error": FailureKind.BAD_RESPONSE,  # OpenRouter, of a provider that failed
+    "abort": FailureKind.BAD_RESPONSE,  # vLLM
+    "insufficient_system_resource": FailureKind.OVERLOADED,  # DeepSeek
+    "network_error": FailureKind.OVERLOADED,  # Zhipu
+}
 _THOUGHTS = ("thinking", "reasoning")
-"""The types of the content parts that hold reasoning, and their fields."""
+"""The types of content parts with reasoning, and the names of their fields."""
 _BESIDE_CONTENT = frozenset({"role", "id", "name", "type", "object", "usage", "token_id"})
 _NOTHING: tuple[object, ...] = (None, "", [], {})
 
 
 def only_text(chunk: Any) -> str | None:
-    """The text of a chunk that holds nothing else; None for any other, and for what is no chunk."""
+    """The text of a chunk without any other content; None for everything else."""
     try:
         (choice,) = chunk["choices"]
         ((name, text),) = choice["delta"].items()
@@ -28,10 +52,25 @@ def only_text(chunk: Any) -> str | None:
         return None
     if chunk.get("usage") or chunk.get("object") == "error":
         return None
-    # Fields that may hold an error or the usage.
+    # These fields may contain an error or usage.
     if "error" in chunk or "code" in chunk or "x_groq" in chunk or "base_resp" in chunk:
         return None
     return text
+
+
+def is_reason(value: object) -> bool:
+    """Whether a `finish_reason` is set; some providers write "null" as a string."""
+    return bool(value) and str(value).lower() not in ("null", "none")
+
+
+def stop_of(reason: str | None) -> StopReason:
+    """The StopReason of a finish reason; STOP for an unknown one."""
+    return _STOPS.get((reason or "stop").lower(), StopReason.STOP)
+
+
+def failure_of(reason: str) -> FailureKind | None:
+    """The FailureKind of a finish reason; None if it does not mean a failure."""
+    return _FAILED.get(reason.lower())
 
 
 def has_reason(document: object) -> bool:
@@ -39,18 +78,18 @@ def has_reason(document: object) -> bool:
     return any(is_reason(choice.get("finish_reason")) for choice in _choices(document))
 
 
-def goes_on(document: object) -> bool:
-    """Whether it is a chunk behind which others have to follow."""
+def is_partial(document: object) -> bool:
+    """Whether the document is a chunk of a stream without a finish reason."""
     return any("delta" in choice for choice in _choices(document)) and not has_reason(document)
 
 
-def says_something(delta: dict[str, Any]) -> bool:
-    """Whether a delta or message holds more than a role and empty fields."""
+def has_content(delta: dict[str, Any]) -> bool:
+    """Whether a delta or message has a non-empty field other than the role."""
     return any(value not in _NOTHING for name, value in delta.items() if name != "role")
 
 
 def unknown(fields: dict[str, Any], known: Iterable[str] = _BESIDE_CONTENT) -> list[str]:
-    """The names of the fields that may hold content in a form that is not known."""
+    """The names of unknown fields that may contain content."""
     return [
         name
         for name, value in fields.items()
@@ -59,7 +98,7 @@ def unknown(fields: dict[str, Any], known: Iterable[str] = _BESIDE_CONTENT) -> l
 
 
 def is_content(content: object) -> bool:
-    """Whether a content field has a form that `text` and `reasoning` understand."""
+    """Whether `text` and `reasoning` can read a content field of this type."""
     if isinstance(content, dict):
         return any(isinstance(content.get(name), str) for name in ("type", "text"))
     return content is None or isinstance(content, str | list)
@@ -72,8 +111,8 @@ def text(content: object) -> str:
     return "".join(filter(None, map(_part_text, _parts(content))))
 
 
-def odd_parts(content: object) -> list[str]:
-    """What the parts of a content field are that hold neither text nor reasoning."""
+def unknown_parts(content: object) -> list[str]:
+    """Descriptions of the content parts that have neither text nor reasoning."""
     return [
         f"a content part of type {part.get('type')!r}"
         if isinstance(part, dict)
@@ -84,7 +123,7 @@ def odd_parts(content: object) -> list[str]:
 
 
 def reasoning(delta: dict[str, Any]) -> str:
-    """The model's reasoning: three fields in use, of which the last repeats the second."""
+    """The model's reasoning. Three fields are in use; `reasoning_details` repeats `reasoning`."""
     for name in ("reasoning_content", "reasoning"):
         if (thought := delta.get(name)) and isinstance(thought, str):
             return thought
@@ -111,7 +150,7 @@ def _is_thought(part: object) -> bool:
 
 
 def _part_text(part: object) -> str | None:
-    """The text of a content part; None when it is no part with a text."""
+    """The text of a content part; None if it has none."""
     if isinstance(part, str):
         return part
     if not isinstance(part, dict) or _is_thought(part):
@@ -126,7 +165,7 @@ def _part_text(part: object) -> str | None:
 
 
 def _part_thought(part: dict[str, Any]) -> str:
-    """Mistral's holds a list of text parts, others a string."""
+    """The field is a list of text parts (Mistral) or a string (others)."""
     for name in (*_THOUGHTS, "text"):
         value = part.get(name)
         if isinstance(value, str | list) and value:

@@ -1,61 +1,68 @@
-"""Server-sent events, from bytes as a socket delivers them to the data of whole events.
+"""An incremental parser of server-sent events, from bytes to the data of complete events.
 
-After the parsing rules of the WHATWG HTML standard ("server-sent events"), for the `data` field
-alone: providers of chat completions put nothing of use into the others. Unlike the standard, an
-event that the end of the stream completes counts, since some providers leave out the last blank
-line; one that was cut within its JSON shows when it is decoded. Three things that providers send
-and the standard does not know are passed on: `error: {...}` as a line of its own, a line of JSON
-without a field name, and a `[DONE]` that no blank line follows.
+It follows the parsing rules of the WHATWG HTML standard for the `data` field; providers of chat
+completions do not use the others. Deviations, all because of real providers:
+
+- An event that is not followed by a blank line at the end of the stream counts. If it was cut
+  within its JSON, decoding fails later.
+- A line `error: {...}`, and a line of JSON without a field name, are events.
+- `[DONE]` is an event without a following blank line.
+
+`feed` has two paths. If nothing is pending and the piece consists of complete one-line events, the
+usual case, it is split at the blank lines. Otherwise the piece is joined with the pending line and
+split into lines; the incomplete last line becomes the pending one. A CRLF may be cut between two
+pieces, so a line feed directly after a final carriage return is skipped.
 """
 
 from __future__ import annotations
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 DONE = b"[DONE]"
-"""The data of the event behind the answer."""
+"""The data of the last event of a stream."""
 _LONGEST_DONE = 16
 """Bytes of a line with `[DONE]` and spaces."""
 _MOST_LINES = 100_000
-"""Of one event. An empty line takes more memory than its bytes."""
+"""Data lines of one event. Each takes more memory than its bytes, even an empty one."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CARRIAGE_RETURN = 13
 
 
 class ErrorEvent(bytes):
-    """The data of an event whose name says that it is an error, or the rest of an error line."""
+    """The data of an event whose name ends with "error", or the value of an `error:` line."""
 
 
 class StrayLine(bytes):
-    """A line of the stream that has no field name and may be JSON."""
+    """A line without a field name that may be JSON."""
 
 
 class EventTooLong(Exception):
-    """One event holds more than the limit, in bytes."""
+    """One event exceeds the limit in bytes or lines."""
 
 
 class EventStream:
-    """Takes the bytes of one stream in pieces cut anywhere, gives the data of its events."""
+    """The parser of one stream; its pieces may be cut at any byte."""
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
         self._rest = bytearray()
-        """The line that has not ended yet."""
+        """The incomplete line."""
         self._data: list[bytes] = []
-        """The data lines of the event that has not ended yet, and their size."""
+        """The data lines of the incomplete event."""
         self._size = 0
+        """The size of `_data` in bytes."""
         self._after_return = False
-        """The last byte was a carriage return: a line feed that follows belongs to it."""
+        """The last byte was a carriage return, so a following line feed is part of the line end."""
         self._is_error = False
-        """The event that has not ended yet is named an error."""
+        """The name of the incomplete event ends with "error"."""
 
     @property
     def between_events(self) -> bool:
-        """Whether nothing of an event is waiting for its rest."""
+        """Whether no event is incomplete."""
         return not (self._rest or self._data or self._after_return or self._is_error)
 
     @property
     def size(self) -> int:
-        """Bytes that wait for the end of their event."""
+        """Bytes of the incomplete event."""
         return self._size + len(self._rest)
 
     def feed(self, piece: bytes) -> list[bytes]:
@@ -67,7 +74,7 @@ class EventStream:
             self._after_return = False
         end = max(piece.rfind(b"\n"), piece.rfind(b"\r"))
         if end < 0:
-            return self._keep(piece)
+            return self._hold(piece)
         lines = piece[: end + 1]
         if self._rest:
             lines = bytes(self._rest) + lines
@@ -75,32 +82,33 @@ class EventStream:
         self._after_return = end == len(piece) - 1 and piece[end] == _CARRIAGE_RETURN
         # bytes.splitlines knows exactly the three line ends of the standard: LF, CRLF, CR.
         events = self._events(lines.splitlines())
-        return events + self._keep(piece[end + 1 :])
+        return events + self._hold(piece[end + 1 :])
 
     def finish(self) -> list[bytes]:
-        """The data of what the end of the stream completes: one event at most."""
+        """The data of the event that the end of the stream completes, if any."""
         lines = [bytes(self._rest), b""]
         self._rest.clear()
         return self._events(lines)
 
-    def waiting(self) -> bytes:
-        """The data of the event that has not ended yet, as far as it came."""
+    def pending(self) -> bytes:
+        """The data of the incomplete event so far."""
         rest = bytes(self._rest)
         last = [rest[5:]] if rest.startswith(b"data:") else []
         return b"\n".join(self._data + last)
 
     def _is_whole_events(self, piece: bytes) -> bool:
-        """Whether `piece` is events of one `data: ` line each and nothing else: the hot path."""
+        """Whether `piece` consists of complete events of one `data: ` line each (hot path)."""
         if not self.between_events:
             return False
         if not (piece.startswith(b"data: ") and piece.endswith(b"\n\n")) or b"\r" in piece:
             return False
-        # Every event is a line that begins so, and every other line is empty.
+        # `events` counts the lines that begin with "data: " after a blank line. If there are two
+        # line feeds per event, no other lines are left.
         events = piece.count(b"\n\ndata: ") + 1
         return piece.count(b"\n") == 2 * events and len(piece) <= self._limit
 
-    def _keep(self, piece: bytes) -> list[bytes]:
-        """Keep the begin of a line; the mark of the end alone needs no line end."""
+    def _hold(self, piece: bytes) -> list[bytes]:
+        """Store the beginning of a line; `[DONE]` is complete without a line end."""
         self._rest += piece
         if len(self._rest) + self._size > self._limit:
             raise EventTooLong
@@ -123,7 +131,7 @@ class EventStream:
         return events
 
     def _complete(self, events: list[bytes]) -> None:
-        """Add the event that ends here, if there is one."""
+        """End the event, and add it if it has data."""
         data = self._data
         if data:
             event = data[0] if len(data) == 1 else b"\n".join(data)
@@ -133,7 +141,7 @@ class EventStream:
         self._is_error = False
 
     def _other(self, line: bytes, events: list[bytes]) -> None:
-        """Read a line that neither is data nor empty."""
+        """Read a line that is neither data nor empty."""
         line = line.removeprefix(_BYTE_ORDER_MARK)
         if line.startswith(b"data:"):
             self._add(line[5:].removeprefix(b" "), events)
@@ -145,8 +153,8 @@ class EventStream:
             events.append(ErrorEvent(line[6:].strip()) if error else StrayLine(line))
 
     def _add(self, value: bytes, events: list[bytes]) -> None:
-        """Add a line of data; the mark of the end is an event without waiting for a blank line, and
-        so is a JSON object in front of it or of another one."""
+        """Add a data line. `[DONE]`, and a JSON object before `[DONE]` or another JSON object,
+        are complete without a blank line."""
         if self._data and self._data[-1].endswith(b"}") and value.startswith((b"{", DONE)):
             self._complete(events)
         if len(value) <= _LONGEST_DONE and value.strip() == DONE and not self._data:

@@ -1,7 +1,6 @@
-"""A chat completion as it comes over the wire, turned into ModelEvents.
+"""Converts the bytes of a chat completion into ModelEvents.
 
-Strict where an answer could be taken for complete that is not; `openai_chunks` reads what the
-chunks of the answer hold.
+This module detects incomplete answers; `chunks` reads the content of the chunks.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from .....domain.errors import ModelFailed
 from .....domain.models import ModelEvent, ModelFinished, TextDelta
 from .. import json as openai_json
 from ..failures import FailureFactory
-from . import fields as fields
+from . import fields
 from .chunk_template import ChunkTemplate
 from .chunks import STREAMED, WHOLE, Chunks, Malformed
 from .sse import DONE, ErrorEvent, EventStream, EventTooLong, StrayLine
 
 _LONGEST_LAST_CHUNK = 64 * 1024
-"""Bytes of an event without its end that may be the last one."""
+"""Maximum size in bytes of an unterminated event that is examined for a finish reason."""
 
 
 class Answer:
-    """The answer to one call. Every method raises ModelFailed where the provider errs.
+    """The answer to one call. Every method may raise ModelFailed.
 
-    Feed it the body's pieces, call `end` behind the last, and `check` after each; `done` says that
-    nothing more is to be read. `content_type` is the body's, for error messages; `wait` is the
-    number of seconds that its headers advise after an error.
+    Call `feed` with each piece of the body, `end` after the last, and `check` after each of these
+    calls; stop when `done`. `content_type` is used in error messages; `wait` is the `Retry-After`
+    of the headers in seconds.
     """
 
     def __init__(
@@ -45,13 +44,18 @@ class Answer:
 
     @property
     def has_finished(self) -> bool:
-        """Whether a finish reason came, also in an event whose end is missing: only usage and the
-        mark of the end may follow."""
-        return self._chunks.finish_reason is not None or self._reason_waits()
+        """Whether a finish reason arrived, possibly in an unterminated event; only usage and
+        `[DONE]` may follow it."""
+        return self._chunks.finish_reason is not None or self._has_pending_reason()
 
     def feed(self, piece: bytes) -> Sequence[ModelEvent]:
-        """The events that a piece of the event stream completes: up to a failure, where there are
-        any before it, and `check` raises it then."""
+        """The events that a piece of the event stream completes. If a failure follows some of
+        them, they are returned, and `check` raises the failure.
+
+        The template reads as much as it can. What it leaves is decoded: a single event while the
+        template is being learned, so that the rest of the piece can use it, else all of it. The
+        template is not used within an event or a surrogate pair.
+        """
         events: list[ModelEvent] = []
         while piece and self._failure is None and not self.done:
             if self._stream.between_events and not self._halves:
@@ -71,20 +75,20 @@ class Answer:
         return events
 
     def end(self, cut: ModelFailed | None = None) -> Sequence[ModelEvent]:
-        """The events that the end of the stream completes. Without a finish reason before it, the
-        stream was cut; `cut` is what went wrong with the connection."""
+        """The events that the end of the stream completes. Without a finish reason the stream was
+        cut off; `cut` is the error of the connection."""
         events: list[ModelEvent] = []
         self._end(events, cut)
         return events
 
     def check(self) -> None:
-        """Raises what went wrong behind the last events."""
+        """Raise the failure that followed the last events."""
         if self._failure is not None:
             raise self._failure
 
     def whole(self, body: bytes, cut: ModelFailed | None = None) -> Sequence[ModelEvent]:
-        """The events of an answer that came in one piece: the provider does not stream. Chunks as
-        lines of JSON are read as well. `cut`: what went wrong with the connection."""
+        """The events of an answer that is not an event stream: one JSON document, or chunks as
+        lines of JSON. `cut`: the error of the connection."""
         events: list[ModelEvent] = []
         if openai_json.loads(body) is None and b"\n" in body.strip():
             events += self.feed(body)
@@ -98,7 +102,7 @@ class Answer:
         return events
 
     def finished(self) -> ModelFinished:
-        """The last event, once `done`."""
+        """The last event; call it when `done`."""
         return self._chunks.finished()
 
     def _read(
@@ -107,12 +111,11 @@ class Answer:
         events: list[ModelEvent],
         names: Sequence[str] = STREAMED,
     ) -> None:
-        """Add the events of the payloads to those before them."""
         for payload in payloads:
             if self.done or self._failure is not None:
                 break
             if openai_json.is_excessive(payload):
-                self._fail(self._unusable("a part of it holds too many JSON values"), events)
+                self._fail(self._unusable("one of its events has too many JSON values"), events)
                 break
             try:
                 chunk = orjson.loads(payload)
@@ -126,10 +129,10 @@ class Answer:
             else:
                 self._read_other(payload, chunk, events, names)
 
-    def _reason_waits(self) -> bool:
+    def _has_pending_reason(self) -> bool:
         if self._stream.between_events or self._stream.size > _LONGEST_LAST_CHUNK:
             return False
-        event = self._stream.waiting()
+        event = self._stream.pending()
         whole = event.rstrip().endswith(b"}") and b'"finish_reason"' in event
         return whole and fields.has_reason(openai_json.loads(event))
 
@@ -146,7 +149,7 @@ class Answer:
     def _read_other(
         self, payload: bytes, chunk: object, events: list[ModelEvent], names: Sequence[str]
     ) -> None:
-        """Add the events of a payload that is no chunk of text alone."""
+        """Add the events of a payload that is not a chunk of text only."""
         failure: ModelFailed | None = None
         try:
             self._decode(payload, chunk, events, names)
@@ -154,7 +157,7 @@ class Answer:
             failure = error
         except Malformed as error:
             if not self.has_finished:
-                failure = self._unusable("it is no chat completion", str(error))
+                failure = self._unusable("it is not a chat completion", str(error))
         if failure is not None:
             self._fail(failure, events)
 
@@ -179,13 +182,13 @@ class Answer:
             raise Malformed(payload.decode("utf-8", "replace"))
 
     def _fail(self, failure: ModelFailed, events: Sequence[ModelEvent]) -> None:
-        """Raise it now, or in `check` once the events before it were passed on."""
+        """Raise now if there are no events to return first, else in `check`."""
         if not events:
             raise failure
         self._failure = failure
 
     def _close(self, events: list[ModelEvent]) -> None:
-        """Complete the answer, unless it is empty and nothing explains that."""
+        """Complete the answer; fail if it is empty and its finish reason does not permit that."""
         chunks = self._chunks
         if self.has_finished:
             explained = chunks.may_be_empty or not (chunks.unread or chunks.announces_calls)
@@ -193,24 +196,24 @@ class Answer:
         else:
             incomplete = chunks.source is None
         if incomplete:
-            self._fail(self._unusable("it ended without saying anything"), events)
+            self._fail(self._unusable("it ended without any content"), events)
         else:
             events += chunks.end()
             self.done = True
 
     def _unusable(self, problem: str, excerpt: str = "") -> ModelFailed:
-        """Where nothing was understood at all, the message says what came."""
+        """The failure; if no content was recognised, its message describes what was received."""
         if self._chunks.is_empty:
             if (remark := self._chunks.remark) is not None:
                 return remark
             if unread := self._chunks.unread:
-                problem = f"it is no chat completion; it holds {unread}"
+                problem = f"it is not a chat completion; it contains {unread}"
             problem += f" (content type: {self._content_type or 'none'})"
         return self._failures.unusable(problem, excerpt)
 
 
 def _is_whole(payload: bytes) -> bool:
-    """Whether the last payload of a stream was not cut."""
+    """Whether the last payload of a stream was not cut off."""
     if isinstance(payload, ErrorEvent) or not payload.strip() or payload.strip() == DONE:
         return True
     return openai_json.loads(payload) is not None

@@ -1,4 +1,4 @@
-"""The pieces of a model's tool calls, put in order and passed on once each."""
+"""Converts the pieces of a model's tool calls into ToolCallDeltas."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NOTHING = ("", "[]", "{}", "null", "none")
 
 
 class TooMany(Exception):
-    """An answer holds more of something than any model would send; the text is a clause."""
+    """An answer has more tool calls than allowed; the text is a clause."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """A call that has begun. `id` and `name` as known so far."""
+    """A call that has begun. `id` and `name` are None until known."""
 
     index: int
     id: str | None = None
@@ -31,29 +31,31 @@ class _Call:
 class ToolCalls:
     """The tool calls of one answer.
 
-    A provider may leave out the `index` of a piece: then its place in the list counts. Some say
-    index 0 for each of several calls: a piece with a name and another id begins a new one. Some
-    repeat id and name in every piece, or make up a new id for each: only the first is passed on.
-    A piece without a name and arguments begins no call: some end each answer with such a stub,
-    or with an empty value of another type. One call may stand there without a list.
+    Differences between providers:
+
+    - `index` is missing: the position in the list is used.
+    - Each of several calls has index 0: a piece with a name and another id begins a new call.
+    - Every piece repeats id and name, or has a new id: only the first is used.
+    - The answer ends with a piece without name and arguments, or an empty value of another type:
+      such a piece begins no call.
+    - A single call is not in a list.
     """
 
     def __init__(self, pairs: PairJoiner) -> None:
         self._pairs = pairs
-        """Repairs the arguments; their keys are the indexes of the calls."""
+        """Joins surrogates in the arguments; the key is the index of the call."""
         self._open: dict[int, _Call] = {}
-        """The call that a wire index means now."""
+        """The current call of each `index` that the provider uses."""
         self._ids: dict[int, str] = {}
-        """The ids of calls that have not begun yet, by wire index."""
+        """The ids of calls that have not begun yet, by `index`."""
         self._begun = 0
 
     @property
     def any(self) -> bool:
-        """Whether the model called anything."""
         return self._begun > 0
 
     def read(self, pieces: object) -> list[ToolCallDelta] | None:
-        """The deltas of a `tool_calls` field, in order; None when it has another shape. Raises
+        """The deltas of a `tool_calls` field, in order; None if its shape is unknown. Raises
         TooMany."""
         if _is_nothing(pieces):
             return []
@@ -74,7 +76,7 @@ class ToolCalls:
         return deltas
 
     def _delta(self, place: int, piece: dict[str, Any]) -> ToolCallDelta | None:
-        """None when the piece says nothing new."""
+        """None if the piece has nothing new."""
         function = piece.get("function") or {}
         call_id = _word(piece.get("id"))
         name = _word(function.get("name"))
@@ -113,12 +115,12 @@ def _word(value: object) -> str | None:
 
 
 def _is_nothing(value: object) -> bool:
-    """An empty value of any type, or a word for it."""
+    """Whether it is an empty value of any type, also as a string."""
     return not value or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def _arguments(value: object) -> str:
-    """The JSON text of the arguments; some send it decoded."""
+    """The JSON text of the arguments; some providers send them decoded."""
     if value is None:
         return ""
     return value if isinstance(value, str) else openai_json.shown(value)

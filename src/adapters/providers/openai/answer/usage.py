@@ -9,7 +9,7 @@ from typing import Any
 from .....domain.models import Usage
 
 _MOST = 10**12
-"""Tokens. A larger count is a mistake of the provider."""
+"""Tokens. Larger counts are treated as errors of the provider."""
 
 _Path = tuple[str, ...]
 _INPUT: tuple[_Path, ...] = (("prompt_tokens",), ("input_tokens",))
@@ -39,15 +39,15 @@ class UsageCounts:
     """Merges the usage reports of one answer.
 
     Some providers report the prompt's tokens first and the answer's last, or repeat a report with
-    other fields null or zero. The last positive count of each field is kept.
+    some fields null or zero. The last positive count of each field is used.
     """
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
 
     def read(self, chunk: dict[str, Any], choices: Iterable[dict[str, Any]]) -> None:
-        """Merge the reports of a chunk: beside its choices, in one of them or its content, or in
-        Groq's field."""
+        """Merge the reports of a chunk. They may be in the chunk, in a choice, in its content, or
+        in Groq's field."""
         for choice in choices:
             for content in (choice.get("delta"), choice.get("message")):
                 if isinstance(content, dict):
@@ -59,20 +59,22 @@ class UsageCounts:
         self._merge(chunk.get("usage"))
 
     def total(self) -> Usage | None:
-        """What was reported; None where that is nothing: no call takes zero tokens."""
+        """The reported usage; None if there is none, or zero tokens."""
         count = self._counts.get
-        read, written = count("input", 0), count("output", 0)
+        input_tokens, output_tokens = count("input", 0), count("output", 0)
         reasoning, cached, both = count("reasoning", 0), count("cached", 0), count("total", 0)
-        if read and not written:
-            written = max(0, both - read)
-        elif written and not read:
-            read = max(0, both - written)
-        # Some count reasoning beside the answer (xAI), or cached tokens beside the prompt.
-        if reasoning > written or (reasoning and both == read + written + reasoning):
-            written += reasoning
-        if cached > read:
-            read += cached
-        usage = Usage(read, written, reasoning=reasoning, cached=cached)
+        if input_tokens and not output_tokens:
+            output_tokens = max(0, both - input_tokens)
+        elif output_tokens and not input_tokens:
+            input_tokens = max(0, both - output_tokens)
+        # Some exclude reasoning from the answer's count (xAI), or cached tokens from the prompt's.
+        if reasoning > output_tokens or (
+            reasoning and both == input_tokens + output_tokens + reasoning
+        ):
+            output_tokens += reasoning
+        if cached > input_tokens:
+            input_tokens += cached
+        usage = Usage(input_tokens, output_tokens, reasoning=reasoning, cached=cached)
         return usage if usage.total else None
 
     def _merge(self, report: object) -> None:
@@ -82,7 +84,7 @@ class UsageCounts:
             if found := next((n for path in paths if (n := _at(report, path))), 0):
                 self._counts[name] = found
         if not _at(report, ("prompt_tokens",)) and _at(report, ("input_tokens",)):
-            # Anthropic's own report, whose `input_tokens` are those beside the cache.
+            # Anthropic's format, whose `input_tokens` exclude cached tokens.
             for name in ("cache_read_input_tokens", "cache_creation_input_tokens"):
                 self._counts["input"] += _at(report, (name,))
 

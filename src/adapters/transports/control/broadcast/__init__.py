@@ -1,7 +1,12 @@
-"""Events to many connections: subscriptions, presence and runs that are watched."""
+"""Sends events to many connections: runs, sessions, presence and health."""
 
-from .changes import tell_changes
-from .hub import HEALTH_SECONDS, MAX_CONNECTIONS, TICK_SECONDS, Hub
+from .hub import (
+    HEALTH_SECONDS,
+    MAX_CONNECTIONS,
+    TICK_SECONDS,
+    Hub,
+    broadcast_session_changes,
+)
 from .payloads import RunPayloads, message_ids, message_of, sender_key, usage_of
 from .presence import Presence
 
@@ -12,9 +17,9 @@ __all__ = [
     "Hub",
     "Presence",
     "RunPayloads",
+    "broadcast_session_changes",
     "message_ids",
     "message_of",
     "sender_key",
-    "tell_changes",
     "usage_of",
 ]

@@ -1,4 +1,4 @@
-"""Tells the clients that want to know what happens in a Run: one reader, however many clients."""
+"""Broadcasts the events of a Run to its subscribers; one reader serves all of them."""
 
 from __future__ import annotations
 
@@ -20,140 +20,149 @@ from .payloads import RunPayloads, chat_end, chat_event, message_of
 logger = logging.getLogger(__name__)
 
 CHAT_THROTTLE = 0.15
-"""Seconds between the deltas of a chat."""
+"""Minimum seconds between two `chat` deltas."""
 
-Audience = Callable[[], Iterable[Connection]]
-"""The clients that want to know, asked anew for every event."""
+Subscribers = Callable[[], Iterable[Connection]]
+"""Returns the present subscribers; called for every event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a teller reads: the Run as it stood when that began, and its events."""
+    """What a broadcaster reads from."""
 
     record: RunRecord
+    """The Run when the broadcast began."""
     events: Callable[[int], Events]
-    """Those behind a number, 0 for all."""
+    """The events after a number; 0 for all."""
     now: Callable[[], Awaitable[RunRecord]]
-    """The Run as it stands."""
+    """The Run's present record."""
     answer: Callable[[], Awaitable[KeptMessage | None]]
-    """The Run's answer as its Session has it, once the Run has finished."""
+    """The answer as stored in the Session, after the Run has finished."""
     order: asyncio.Lock
-    """Held from the events of a Run to their delivery, by all Runs of a Session: reading the answer
-    suspends, and the next Run's events must not be delivered before the end of this one."""
+    """Shared by the Runs of a Session and held while a batch is delivered. Reading the answer
+    suspends; without the lock, the next Run's events could overtake the end of this Run."""
     silent_until: int = 0
-    """Events up to this number are read, since later ones tell of all the text, but not told."""
+    """Events up to this number are read, because later payloads repeat the whole text, but not
+    sent."""
 
 
 class RunBroadcaster:
-    """Reads one Run and tells its audience. Waits for nobody: who is slow loses or is closed."""
+    """Reads the events of one Run and puts them into the outboxes of its subscribers.
 
-    def __init__(self, source: Source, audience: Audience, clock: Clock) -> None:
+    The cursor is the number of the last event read. Events expire from the store, so a slow reader
+    can find that the next ones are gone; it then continues with the last event, which is always
+    kept until the Run ends, and from there on the payloads no longer claim to have the whole text
+    (`_has_all_text`). A slow subscriber never delays the reader: its outbox drops or overflows.
+    """
+
+    def __init__(self, source: Source, subscribers: Subscribers, clock: Clock) -> None:
         self._source = source
-        self._audience = audience
+        self._subscribers = subscribers
         self._clock = clock
-        self._telling = RunPayloads(source.record)
-        self._chat = _Chat(source.record, self._telling, self._tell_chat)
-        self._kept: KeptMessage | None = None
-        self._whole = True
-        """The text is all there. Else a client has to look into the Session for it."""
+        self._payloads = RunPayloads(source.record)
+        self._chat = _ChatEvents(source.record, self._payloads, self._send_chat)
+        self._stored_answer: KeptMessage | None = None
+        self._has_all_text = True
+        """No event was missed. Otherwise clients have to read the text from the Session."""
         self.ending: Ending | None = None
-        """The Run's last event, once all of the Run was told."""
+        """The Run's last event, if the whole Run was broadcast."""
 
     @property
     def text(self) -> str:
-        """The answer so far."""
-        return self._telling.text
+        """The text so far."""
+        return self._payloads.text
 
     async def run(self) -> None:
-        """Tell everything, to the end; what is no longer kept is left out."""
-        behind = 0
+        """Broadcast the Run to its end, skipping expired events."""
+        cursor = 0
         try:
-            while not await self._tell_behind(behind):
-                before, behind = behind, (await self._source.now()).last_seq - 1
-                if behind <= before:
-                    raise EventsExpired("The end of the run is no longer kept.")
+            while not await self._broadcast_after(cursor):
+                previous, cursor = cursor, (await self._source.now()).last_seq - 1
+                if cursor <= previous:
+                    raise EventsExpired("The last event of the run has expired.")
         except GatewayError as error:
             extra = {"run": self._source.record.id, "reason": error.message}
-            logger.warning("a run could not be told to its end", extra=extra)
+            logger.warning("a run could not be broadcast to its end", extra=extra)
         finally:
             self._chat.stop()
-            # It refers to this: as a cycle they would stay until the garbage collector comes.
+            # Breaks the reference cycle, which would wait for the garbage collector.
             del self._chat
 
-    async def _tell_behind(self, seq: int) -> bool:
-        """False where events that should come next are no longer kept."""
+    async def _broadcast_after(self, seq: int) -> bool:
+        """Broadcast the events after `seq`; False if the next ones have expired."""
         try:
-            async for told in self._source.events(seq):
+            async for batch in self._source.events(seq):
                 async with self._source.order:
-                    if isinstance(told.ending, Finished):
-                        self._kept = await self._answer()
-                    for numbered in told:
-                        self._tell(numbered)
-                await take_turns(len(told.events))
+                    if isinstance(batch.ending, Finished):
+                        self._stored_answer = await self._answer()
+                    for numbered in batch:
+                        self._broadcast(numbered)
+                await take_turns(len(batch.events))
         except EventsExpired:
-            self._whole = self._telling.cumulative = False
+            self._has_all_text = self._payloads.cumulative = False
             return False
         return True
 
     async def _answer(self) -> KeptMessage | None:
-        """None where it cannot be read: then the last event names no message."""
+        """The stored answer; None if it cannot be read, and then the last event has no message
+        id."""
         try:
             return await self._source.answer()
         except GatewayError as error:
             extra = {"run": self._source.record.id, "reason": error.message}
-            logger.warning("the message of a run's answer is not named", extra=extra)
+            logger.warning("the stored answer of a run cannot be read", extra=extra)
             return None
 
-    def _tell(self, numbered: NumberedEvent) -> None:
+    def _broadcast(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()
-        self._telling.note(event, now)
-        told = seq > self._source.silent_until
-        if told:
-            self._tell_agent(numbered, now)
-        if isinstance(event, TextDelta) and self._whole:
-            if told:
+        self._payloads.note(event, now)
+        is_sent = seq > self._source.silent_until
+        if is_sent:
+            self._send_agent(numbered, now)
+        if isinstance(event, TextDelta) and self._has_all_text:
+            if is_sent:
                 self._chat.delta(seq, event.text)
         elif isinstance(event, Resumed) and event.void:
             self._chat.drop()
         elif isinstance(event, TERMINAL):
-            text = self._telling.text if self._whole else ""
-            self._chat.end(seq, event, text, now, self._kept)
-            self.ending = event if self._whole else None
+            text = self._payloads.text if self._has_all_text else ""
+            self._chat.end(seq, event, text, now, self._stored_answer)
+            self.ending = event if self._has_all_text else None
 
-    def _tell_agent(self, numbered: NumberedEvent, at: float) -> None:
-        """Each form of the event is made once, and only where a client gets it: all the text with
-        each piece of a long answer costs the square of its length."""
+    def _send_agent(self, numbered: NumberedEvent, at: float) -> None:
+        """Each form of the payload is built at most once, and only if a client gets it: repeating
+        the whole text with every delta costs the square of its length."""
         whole = brief = b""
-        for connection in self._audience():
-            # Who follows the run from a number on gets these events that way.
+        for connection in self._subscribers():
+            # Clients that follow the run receive its events through `runs.follow`.
             if connection.follows(self._source.record.id):
                 continue
             if connection.outbox.lags and isinstance(numbered.event, TextDelta):
-                # All the text again with every piece would be too much for a slow client.
-                brief = brief or self._telling.brief(numbered.seq, numbered.event.text, at)
+                # A slow client gets the delta without the text so far.
+                brief = brief or self._payloads.brief(numbered.seq, numbered.event.text, at)
                 connection.outbox.event("agent", brief)
             else:
-                whole = whole or self._telling.payload(numbered.seq, numbered.event, at)
+                whole = whole or self._payloads.payload(numbered.seq, numbered.event, at)
                 connection.outbox.event("agent", whole)
 
-    def _tell_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
+    def _send_chat(self, seq: int, payload: bytes, lossy: bool) -> None:
         if seq > self._source.silent_until:
-            for connection in self._audience():
+            for connection in self._subscribers():
                 connection.outbox.event("chat", payload, may_be_lost=lossy)
 
 
-class _Chat:
-    """The same Run as a chat: deltas at intervals, each with all the text so far."""
+class _ChatEvents:
+    """Builds the `chat` events of a Run: throttled deltas, each with the whole text so far."""
 
     def __init__(
         self,
         record: RunRecord,
-        telling: RunPayloads,
-        tell: Callable[[int, bytes, bool], None],
+        payloads: RunPayloads,
+        send: Callable[[int, bytes, bool], None],
     ) -> None:
         self._record = record
-        self._telling = telling
-        self._tell = tell
+        self._payloads = payloads
+        self._send = send
         self._loop = asyncio.get_running_loop()
         self._due = 0.0
         self._pending: list[str] = []
@@ -161,7 +170,7 @@ class _Chat:
         self._timer: asyncio.TimerHandle | None = None
 
     def delta(self, seq: int, text: str) -> None:
-        """Tell at once, or when the interval is over."""
+        """Send at once, or when the interval is over."""
         self._seq = seq
         self._pending.append(text)
         wait = self._due - self._loop.time()
@@ -181,15 +190,15 @@ class _Chat:
         event: Ending,
         text: str,
         at: float,
-        kept: KeptMessage | None,
+        stored: KeptMessage | None,
     ) -> None:
-        """What waits, then the end."""
+        """Send the pending delta, then the last event."""
         self._flush()
-        payload = chat_end(self._record, seq, event, text, at, kept=kept)
-        self._tell(seq, payload, False)
+        payload = chat_end(self._record, seq, event, text, at, stored=stored)
+        self._send(seq, payload, False)
 
     def stop(self) -> None:
-        """Let go of the timer."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -200,6 +209,6 @@ class _Chat:
             return
         new, self._pending = "".join(self._pending), []
         self._due = self._loop.time() + CHAT_THROTTLE
-        message = message_of(self._telling.text, self._record.accepted_at)
+        message = message_of(self._payloads.text, self._record.accepted_at)
         payload = chat_event(self._record, self._seq, "delta", deltaText=new, message=message)
-        self._tell(self._seq, payload, True)
+        self._send(self._seq, payload, True)

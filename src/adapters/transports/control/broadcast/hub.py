@@ -1,4 +1,4 @@
-"""Everybody who is connected, and what they are told."""
+"""The registry of connections, and the events that are sent to them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .....domain.access import ALL_SCOPES, Principal
 from .....domain.errors import GatewayError
 from .....domain.ports import Clock
 from .....domain.runs import RunRecord
-from .....domain.services import Gateway
+from .....domain.services import Gateway, SessionService
 from .....domain.sessions import SessionKey
 from ...http.json_text import dumps
 from ..connection import RESTART, Connection
 from ..protocol import EVENTS
 from .broadcaster import RunBroadcaster, Source
 from .presence import Presence
-from .subscriptions import Audiences
+from .subscriptions import Subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -30,73 +30,72 @@ HEALTH_SECONDS = 60.0
 _PRESENCE_SECONDS = 0.05
 _PRESENCE_SECONDS_EACH = 0.005
 MAX_CONNECTIONS = 2_000
-_TELLING_SECONDS = 1.0
-"""What telling may take at last, once the runs have ended."""
+_BROADCAST_SECONDS = 1.0
+"""Seconds that `close` waits for broadcasts after the runs have ended."""
 
-_HUB = Principal("gateway", ALL_SCOPES, "internal")
+_PRINCIPAL = Principal("gateway", ALL_SCOPES, "internal")
 
 Health = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class Hub:
-    """Holds the connections, and starts a RunBroadcaster for every Run that one of them watches."""
+    """Holds the connections, and runs a RunBroadcaster for every Run that has a subscriber."""
 
     def __init__(self, *, gateway: Gateway, clock: Clock, presence: Presence) -> None:
         self._gateway = gateway
         self._clock = clock
         self._connections: dict[str, Connection] = {}
-        self._audiences = Audiences()
-        self._tellers: dict[str, asyncio.Task[RunBroadcaster]] = {}
+        self._subscriptions = Subscriptions()
+        self._broadcasts: dict[str, asyncio.Task[RunBroadcaster]] = {}
         self._orders: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
-        """By Session, as long as one of its Runs is read: see `Source.order`."""
+        """By Session, while one of its Runs is broadcast: see `Source.order`."""
         self.presence = presence
         self.health_version = 1
         self._stopping = False
         self._presence_due: asyncio.TimerHandle | None = None
-        gateway.on_run(self._began)
+        gateway.on_run(self._run_accepted)
 
     def __len__(self) -> int:
         return len(self._connections)
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """Everybody who is connected now."""
         return tuple(self._connections.values())
 
     @asynccontextmanager
-    async def joined(self, connection: Connection) -> AsyncIterator[None]:
-        """While a client is connected."""
+    async def registered(self, connection: Connection) -> AsyncIterator[None]:
+        """Register a connection for the duration of the context."""
         self._connections[connection.id] = connection
-        if self.presence.arrived(connection):
-            self.tell_presence()
+        if self.presence.connected(connection):
+            self.schedule_presence()
         try:
             yield
         finally:
-            connection.has_left = True
+            connection.is_gone = True
             del self._connections[connection.id]
-            self._audiences.forget(connection)
-            if self.presence.left(connection):
-                self.tell_presence()
+            self._subscriptions.forget(connection)
+            if self.presence.disconnected(connection):
+                self.schedule_presence()
 
     def broadcast(self, name: str, payload: object, *, state: bool = False) -> None:
-        """Tell everybody who may know."""
-        kind, told = EVENTS[name], dumps(payload)
+        """Send an event to every connection that may see it. `state`: add the state versions."""
+        kind, data = EVENTS[name], dumps(payload)
         versions = self.state_version() if state else b""
         for connection in self.connections:
             if connection.may_see(kind.scope):
-                connection.outbox.event(name, told, may_be_lost=kind.lossy, state=versions)
+                connection.outbox.event(name, data, may_be_lost=kind.lossy, state=versions)
 
-    def tell_session(self, key: SessionKey, name: str, payload: object) -> None:
-        """Tell everybody who wants to know what happens in a Session."""
-        told = dumps(payload)
-        for connection in self._audiences.of(key):
-            connection.outbox.event(name, told)
+    def send_to_session(self, key: SessionKey, name: str, payload: object) -> None:
+        """Send an event to the subscribers of a Session."""
+        data = dumps(payload)
+        for connection in self._subscriptions.of(key):
+            connection.outbox.event(name, data)
 
-    def tell_presence(self) -> None:
-        """Tell soon who is connected, which has changed.
+    def schedule_presence(self) -> None:
+        """Send a presence event soon, after it has changed.
 
-        Changes that follow one another are told together, the more so the more there are to be
-        told: everybody who comes would otherwise cost something for everybody who is there.
+        Changes within an interval are combined, and the interval grows with the number of
+        connections: otherwise n clients that connect would cause n² events.
         """
         if self._presence_due is None:
             wait = _PRESENCE_SECONDS + _PRESENCE_SECONDS_EACH * len(self._connections)
@@ -104,56 +103,56 @@ class Hub:
             self._presence_due = loop.call_later(wait, self._broadcast_presence)
 
     def state_version(self) -> bytes:
-        """What events carry beside their payload."""
         return dumps({"presence": self.presence.version, "health": self.health_version})
 
-    def room(self, connection: Connection, key: SessionKey) -> AbstractContextManager[None]:
-        """Within it the client can `attend` the Session. Raises InvalidRequest where it attends too
-        many."""
-        return self._audiences.room(connection, key)
+    def reserved(self, connection: Connection, key: SessionKey) -> AbstractContextManager[None]:
+        """Reserve a subscription for the duration of the context, in which `subscribe` is called.
+        Raises InvalidRequest if the connection has too many."""
+        return self._subscriptions.reserved(connection, key)
 
-    async def attend(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
-        """Tell a client what happens in a Session from now on. Of the Run `begun`, which was
-        accepted this very moment, that is everything.
+    async def subscribe(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
+        """Send the client the Session's events from now on, and those of the Run `begun`, which
+        was just accepted, from its start.
 
-        A client may have left while its request was on its way: then nobody is told.
+        Does nothing if the client has disconnected in the meantime.
         """
-        if connection.has_left:
+        if connection.is_gone:
             return
-        self._audiences.add(connection, key)
-        for run in await self._gateway.active(_HUB, key):
-            self._tell(run.id, from_the_start=run.id == begun)
+        self._subscriptions.add(connection, key)
+        for run in await self._gateway.active(_PRINCIPAL, key):
+            self._start_broadcast(run.id, from_the_start=run.id == begun)
 
-    async def attend_all(self, connection: Connection, agent_id: str | None = None) -> None:
-        """The same for every Session, or for every Session of an agent."""
-        self._audiences.add_to_all(connection, agent_id)
-        for run in await self._gateway.active(_HUB):
-            self._tell(run.id)
+    async def subscribe_all(self, connection: Connection, agent_id: str | None = None) -> None:
+        """Like `subscribe`, for every Session, or every Session of an agent."""
+        self._subscriptions.add_to_all(connection, agent_id)
+        for run in await self._gateway.active(_PRINCIPAL):
+            self._start_broadcast(run.id)
 
-    def leave(self, connection: Connection, key: SessionKey | None = None) -> None:
-        """No longer tell a client of a Session, or of every one."""
-        self._audiences.remove(connection, key)
+    def unsubscribe(self, connection: Connection, key: SessionKey | None = None) -> None:
+        """End a subscription; without `key`, the one to all Sessions."""
+        self._subscriptions.remove(connection, key)
 
-    async def told(self, run_id: str) -> RunBroadcaster | None:
-        """Return once everything of a Run was told; None where nobody is told of it."""
-        telling = self._tellers.get(run_id)
-        return None if telling is None else await asyncio.shield(telling)
+    async def broadcast_done(self, run_id: str) -> RunBroadcaster | None:
+        """Wait until a Run was broadcast to its end; None if it is not broadcast."""
+        task = self._broadcasts.get(run_id)
+        return None if task is None else await asyncio.shield(task)
 
-    def heard(self, connection: Connection, run_id: str) -> None:
-        """A client was told all of a Run by following it; others may not be that far."""
-        telling = self._tellers.get(run_id)
-        if telling is not None:
-            connection.heard.add(run_id)
-            telling.add_done_callback(lambda _: connection.heard.discard(run_id))
+    def skip_rest(self, connection: Connection, run_id: str) -> None:
+        """A client has received the whole Run by following it, possibly ahead of the broadcast:
+        exclude it from the rest of the broadcast."""
+        task = self._broadcasts.get(run_id)
+        if task is not None:
+            connection.followed.add(run_id)
+            task.add_done_callback(lambda _: connection.followed.discard(run_id))
 
     def close_where(self, which: Callable[[Connection], bool], code: int, reason: str) -> None:
-        """End the connections that `which` picks."""
+        """Close the connections for which `which` is true."""
         for connection in self.connections:
             if which(connection):
                 connection.close(code, reason)
 
     def begin_shutdown(self, reason: str) -> None:
-        """Tell everybody that the end is near; connections stay until the runs have ended."""
+        """Send `shutdown` once. The connections stay open until the runs have ended."""
         if not self._stopping:
             self._stopping = True
             self.broadcast("shutdown", {"reason": reason})
@@ -163,26 +162,25 @@ class Hub:
         self._stopping = False
 
     async def close(self) -> None:
-        """End every connection, once all that was to be told is told; a disk that does not answer
-        is not waited for."""
+        """Close every connection after the broadcasts in progress, which may take at most
+        `_BROADCAST_SECONDS` (a disk may not respond)."""
         self._stopping = True
         if self._presence_due is not None:
             self._presence_due.cancel()
-        if self._tellers:
-            await asyncio.wait(self._tellers.values(), timeout=_TELLING_SECONDS)
+        if self._broadcasts:
+            await asyncio.wait(self._broadcasts.values(), timeout=_BROADCAST_SECONDS)
         self.close_where(lambda _: True, RESTART, "service restart")
 
     @property
     def stopping(self) -> bool:
-        """Nobody is let in any more."""
+        """Whether new connections are rejected."""
         return self._stopping
 
     def tick(self) -> None:
-        """Show every client that its connection lives."""
         self.broadcast("tick", {"ts": int(self._clock() * 1_000)})
 
     async def broadcast_health(self, health: Health) -> None:
-        """Send every client the state of the Gateway, where there is a client."""
+        """Send the health to every client; it is only computed if there is one."""
         if self._connections:
             self.health_version += 1
             self.broadcast("health", await health(), state=True)
@@ -191,37 +189,54 @@ class Hub:
         self._presence_due = None
         self.broadcast("presence", {"presence": self.presence.entries()}, state=True)
 
-    def _began(self, record: RunRecord) -> None:
-        """Start a broadcaster for a Run that was accepted, if a connection watches its Session."""
-        if self._audiences.of(record.session_key):
-            self._tell(record.id, from_the_start=True)
+    def _run_accepted(self, record: RunRecord) -> None:
+        """A Run was accepted by any transport: broadcast it if its Session has subscribers."""
+        if self._subscriptions.of(record.session_key):
+            self._start_broadcast(record.id, from_the_start=True)
 
-    def _tell(self, run_id: str, *, from_the_start: bool = False) -> None:
-        """Begin to tell of a Run, unless that is going on."""
-        if run_id not in self._tellers:
-            telling = self._read(run_id, from_the_start)
-            task = asyncio.create_task(telling, name=f"telling of run {run_id}")
-            self._tellers[run_id] = task
-            task.add_done_callback(partial(self._told_or_not, run_id))
+    def _start_broadcast(self, run_id: str, *, from_the_start: bool = False) -> None:
+        """Start the broadcast of a Run unless there is one."""
+        if run_id not in self._broadcasts:
+            work = self._broadcast_run(run_id, from_the_start)
+            task = asyncio.create_task(work, name=f"broadcast of run {run_id}")
+            self._broadcasts[run_id] = task
+            task.add_done_callback(partial(self._broadcast_ended, run_id))
 
-    def _told_or_not(self, run_id: str, telling: asyncio.Task[RunBroadcaster]) -> None:
-        """A Run that could not be read is not told; who waits for its answer reads it anew."""
-        del self._tellers[run_id]
-        if not telling.cancelled() and (error := telling.exception()) is not None:
+    def _broadcast_ended(self, run_id: str, task: asyncio.Task[RunBroadcaster]) -> None:
+        """Log the failure of a broadcast. Callers that wait for the answer read the Run
+        themselves."""
+        del self._broadcasts[run_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
             extra = {"run": run_id, "reason": str(error)}
-            expected = isinstance(error, GatewayError)
-            logger.warning("a run is not told", exc_info=None if expected else error, extra=extra)
+            exc_info = None if isinstance(error, GatewayError) else error
+            logger.warning("the broadcast of a run failed", exc_info=exc_info, extra=extra)
 
-    async def _read(self, run_id: str, from_the_start: bool) -> RunBroadcaster:
-        now = partial(self._gateway.run, _HUB, run_id)
+    async def _broadcast_run(self, run_id: str, from_the_start: bool) -> RunBroadcaster:
+        now = partial(self._gateway.run, _PRINCIPAL, run_id)
         record = await now()
         silent_until = 0 if from_the_start else record.last_seq
-        events = partial(self._gateway.watch, _HUB, run_id)
-        answer = partial(self._gateway.answer, _HUB, record.session_key, run_id)
+        events = partial(self._gateway.watch, _PRINCIPAL, run_id)
+        answer = partial(self._gateway.answer, _PRINCIPAL, record.session_key, run_id)
         order = self._orders.setdefault(record.session_key, asyncio.Lock())
         source = Source(record, events, now, answer, order, silent_until)
-        teller = RunBroadcaster(
-            source, partial(self._audiences.of, record.session_key), self._clock
+        broadcaster = RunBroadcaster(
+            source, partial(self._subscriptions.of, record.session_key), self._clock
         )
-        await teller.run()
-        return teller
+        await broadcaster.run()
+        return broadcaster
+
+
+def broadcast_session_changes(
+    session_service: SessionService, hub: Hub, clock: Clock
+) -> Callable[[], None]:
+    """Broadcast changes of Sessions, and send `session.message` to subscribers when a message was
+    injected. Neither event has content. Returns a function that ends this."""
+
+    def changed(key: SessionKey, change: str) -> None:
+        ts = int(clock() * 1_000)
+        payload = {"key": str(key), "sessionKey": str(key), "agentId": key.agent_id, "ts": ts}
+        hub.broadcast("sessions.changed", {**payload, "change": change, "reason": change})
+        if change == "injected":
+            hub.send_to_session(key, "session.message", payload)
+
+    return session_service.on_change(changed)

@@ -1,4 +1,4 @@
-"""What a Run's events look like on the control protocol: the payloads of `agent` and `chat`."""
+"""Builds the payloads of `agent` and `chat` events from a Run's events."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ KnownEvent = (
 )
 _ASSISTANT = "assistant"
 _CUMULATIVE = 64 * 1024
-"""Characters up to which an `assistant` event repeats all the text so far. Beyond that it would
-cost more than the answer itself many times over; `delta` is always there."""
+"""Characters up to which an `assistant` event repeats the whole text so far. For longer texts this
+would cost many times the answer itself; `delta` is always present."""
 
 _ERROR_KINDS: Mapping[FailureKind, str] = {
     FailureKind.TIMEOUT: "timeout",
@@ -58,10 +58,10 @@ _ERROR_KINDS: Mapping[FailureKind, str] = {
 
 @dataclass(slots=True)
 class RunPayloads:
-    """Makes the payloads of one Run's `agent` events.
+    """Builds the payloads of one Run's `agent` events.
 
-    `cumulative`: repeat the text so far, as clients of the reference expect it of the broadcast;
-    a follower from a number on joins the deltas.
+    `cumulative`: repeat the whole text so far, which existing clients expect of a broadcast.
+    Clients that follow a run join the deltas themselves.
     """
 
     record: RunRecord
@@ -75,24 +75,24 @@ class RunPayloads:
     _tail: bytes = b""
 
     def __post_init__(self) -> None:
-        told = {"sessionKey": str(self.record.session_key), "agentId": self.record.agent_id}
+        session = {"sessionKey": str(self.record.session_key), "agentId": self.record.agent_id}
         self._head = b'{"runId":' + dumps(self.record.id) + b',"seq":'
-        self._tail = b"," + dumps(told)[1:]
+        self._tail = b"," + dumps(session)[1:]
 
     @property
     def text(self) -> str:
-        """The answer so far."""
+        """The text so far."""
         if len(self._text) > 1:
             self._text = ["".join(self._text)]
         return self._text[0] if self._text else ""
 
     def agent_event(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload for the next event. `at`: Unix seconds."""
+        """Note the next event and return its payload. `at`: Unix seconds."""
         self.note(event, at)
         return self.payload(seq, event, at)
 
     def note(self, event: RunEvent, at: float) -> None:
-        """Take the next event into account, whether or not its payload is asked for."""
+        """Update the state with the next event; required even if its payload is not used."""
         if isinstance(event, TextDelta):
             self._text.append(event.text)
             self._length += len(event.text)
@@ -105,14 +105,14 @@ class RunPayloads:
             self._length = len(self._stored)
 
     def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload for the event that was noted last. One of an unknown kind is sent without
-        its content, since clients expect every number."""
+        """The payload of the event that was noted last. An event of an unknown kind is sent
+        without its content, since clients expect every number."""
         if isinstance(event, Unknown):
             return self._payload(seq, "unknown", b"{}", at)
         return self._payload(seq, kind_of(event).stream, dumps(self._data(event, at)), at)
 
     def brief(self, seq: int, delta: str, at: float) -> bytes:
-        """The payload for a piece of the answer, without what came before it."""
+        """The payload of a delta without the text before it."""
         return self._payload(seq, _ASSISTANT, dumps({"delta": delta}), at)
 
     def _payload(self, seq: int, stream: str, data: bytes, at: float) -> bytes:
@@ -188,7 +188,6 @@ def _ending(event: Ending) -> tuple[str, dict[str, object]]:
 
 
 def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes:
-    """The payload of a `chat` event."""
     return dumps(
         {
             "runId": record.id,
@@ -208,25 +207,25 @@ def chat_end(
     text: str,
     at: float,
     *,
-    kept: KeptMessage | None = None,
+    stored: KeptMessage | None = None,
 ) -> bytes:
-    """The payload of the last `chat` event of a Run. `kept`: the answer as the Session has it."""
-    ids = {} if kept is None else message_ids(kept)
+    """The payload of the last `chat` event of a Run. `stored`: the answer in the Session."""
+    ids = {} if stored is None else message_ids(stored)
     message = {"message": {**message_of(text, at), **ids}} if text else {}
     match event:
         case Finished(stop=stop, usage=usage):
-            told = {"stopReason": stop.value, "usage": usage_of(usage)}
-            return chat_event(record, seq, "final", **message, **told)
+            end = {"stopReason": stop.value, "usage": usage_of(usage)}
+            return chat_event(record, seq, "final", **message, **end)
         case Aborted():
             return chat_event(record, seq, "aborted", **message, stopReason="rpc")
         case Failed(message=error, kind=kind):
             error_kind = "unknown" if kind is None else _ERROR_KINDS.get(kind, "unknown")
-            told = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
-            return chat_event(record, seq, "error", **message, **told)
+            end = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
+            return chat_event(record, seq, "error", **message, **end)
 
 
 def message_of(text: str, at: float) -> dict[str, object]:
-    """An assistant's message of one text."""
+    """An assistant message with one text."""
     return {
         "role": "assistant",
         "content": [{"type": "text", "text": text}],
@@ -235,8 +234,8 @@ def message_of(text: str, at: float) -> dict[str, object]:
 
 
 def message_ids(kept: KeptMessage) -> dict[str, object]:
-    """What names a message, in the history and in the event that ends its Run: clients of the
-    family take two messages for one by `__openclaw`."""
+    """The identifiers of a message, in the history and in the last event of its Run. Clients
+    recognise equal messages by `__openclaw`."""
     message_id = f"{kept.run_id}:{kept.number}"
     return {
         "messageId": message_id,
@@ -245,21 +244,20 @@ def message_ids(kept: KeptMessage) -> dict[str, object]:
 
 
 def sender_key(run_id: str) -> str:
-    """The name under which clients of the family find a message that they sent in the history."""
+    """The identifier by which clients find a message that they sent in the history."""
     return f"{run_id}:user"
 
 
 def usage_of(usage: Usage) -> dict[str, object]:
-    """Tokens, under the names of the control protocol."""
-    told: dict[str, object] = {
+    payload: dict[str, object] = {
         "input": usage.input,
         "output": usage.output,
         "cacheRead": usage.cached,
         "total": usage.total,
     }
     if usage.estimated:
-        told["estimated"] = True
-    return told
+        payload["estimated"] = True
+    return payload
 
 
 def _ms(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""Who is connected, as clients show it to people."""
+"""The list of connected clients, for display."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ..connection import Connection
 
 _MOST = 200
 _KEPT = 300.0
-"""Seconds that an entry of somebody who has left is shown."""
+"""Seconds for which the entry of a disconnected client is listed."""
 _DEVICE_ID = re.compile(r"[0-9a-f]{64}")
 _UNTRACKED = ("cli", "probe")
 
 
 class Presence:
-    """One entry for each device, instance or connection, the first of these that is known: two
-    windows of one device are one entry, until both are closed. `version` grows with every change.
+    """One entry per device, else per instance, else per connection. Several windows of a device
+    share an entry until all of them are closed. `version` grows with every change.
     """
 
     def __init__(self, clock: Clock, version: str) -> None:
         self._clock = clock
         self._entries: dict[str, dict[str, Any]] = {}
-        self._here: dict[str, list[Connection]] = {}
-        """The open connections behind an entry, the newest last."""
+        self._connections: dict[str, list[Connection]] = {}
+        """The open connections of an entry, the newest last."""
         self._self = {
             "host": socket.gethostname(),
             "version": version,
@@ -36,41 +36,41 @@ class Presence:
         }
         self.version = 1
 
-    def arrived(self, connection: Connection) -> bool:
-        """A client has connected; False for programs that are not shown."""
+    def connected(self, connection: Connection) -> bool:
+        """Add a connection; False if its program is not listed."""
         if _is_untracked(connection):
             return False
         key = _key(connection)
-        here = self._here.setdefault(key, [])
-        here.append(connection)
-        self._put(key, _entry(here, "connect"))
+        connections = self._connections.setdefault(key, [])
+        connections.append(connection)
+        self._put(key, _entry(connections, "connect"))
         return True
 
-    def left(self, connection: Connection) -> bool:
-        """A client has disconnected. Its entry stays for a while and says so, or goes on to show
-        the other connections of the same device."""
+    def disconnected(self, connection: Connection) -> bool:
+        """Remove a connection. The entry shows the device's other connections, or else the
+        disconnection, for `_KEPT` seconds."""
         if _is_untracked(connection):
             return False
         key = _key(connection)
-        here = self._here.get(key, [])
-        here.remove(connection)
-        if here:
-            self._put(key, {**self._entries.get(key, {}), **_entry(here, "connect")})
+        connections = self._connections.get(key, [])
+        connections.remove(connection)
+        if connections:
+            self._put(key, {**self._entries.get(key, {}), **_entry(connections, "connect")})
         else:
-            del self._here[key]
+            del self._connections[key]
             self._put(key, _entry([connection], "disconnect"))
         return True
 
-    def told(self, key: str, facts: Mapping[str, Any]) -> None:
-        """Somebody tells something of itself."""
+    def update(self, key: str, fields: Mapping[str, Any]) -> None:
+        """Merge fields that a client reported into an entry."""
         entry = self._entries.get(key.lower(), {})
-        self._put(key.lower(), {**entry, **facts})
+        self._put(key.lower(), {**entry, **fields})
 
     def entries(self) -> list[dict[str, Any]]:
-        """The Gateway first, then the newest; who left long ago is forgotten."""
+        """The Gateway's entry, then the others, newest first; expired ones are removed."""
         now = self._clock()
         for key, entry in list(self._entries.items()):
-            if key not in self._here and entry["ts"] < (now - _KEPT) * 1_000:
+            if key not in self._connections and entry["ts"] < (now - _KEPT) * 1_000:
                 del self._entries[key]
         newest = sorted(self._entries.values(), key=lambda entry: -entry["ts"])
         return [{**self._self, "ts": int(now * 1_000)}, *newest[: _MOST - 1]]
@@ -90,15 +90,15 @@ def _is_untracked(connection: Connection) -> bool:
 def _key(connection: Connection) -> str:
     instance = (connection.client.instance_id or "").lower()
     if _DEVICE_ID.fullmatch(instance):
-        instance = ""  # Only who has proven to be a device stands in its place.
+        instance = ""  # A device id counts only if the connection has proven it.
     return connection.device_id or instance or connection.id.lower()
 
 
 def _entry(connections: Sequence[Connection], reason: str) -> dict[str, Any]:
-    """What the newest of the connections is, and what all of them together may do."""
+    """The newest connection's client, with the roles and scopes of all of them."""
     connection = connections[-1]
     client = connection.client
-    told = {
+    fields = {
         "host": client.display_name or client.id,
         "ip": connection.address,
         "version": client.version,
@@ -113,4 +113,4 @@ def _entry(connections: Sequence[Connection], reason: str) -> dict[str, Any]:
         "instanceId": client.instance_id,
         "text": f"{client.display_name or client.id} {client.version}: {reason}",
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,4 +1,4 @@
-"""One connection: its calls, its outbox and its loop."""
+"""One connection: its requests, its outbox and its loop."""
 
 from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers, NoParams, Params
 from .connection import RESTART, Connection

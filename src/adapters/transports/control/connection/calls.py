@@ -1,4 +1,4 @@
-"""What a method's handler gets to work with, and how it answers."""
+"""The interface of method handlers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ P = TypeVar("P", bound=BaseModel)
 
 
 class Params(Frame):
-    """What the parameters of all methods share: a closed object in camel case."""
+    """Base class of parameters: a closed object in camel case."""
 
 
 class NoParams(Params):
@@ -26,27 +26,25 @@ class NoParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request of a client. `answer` sends a first answer; what the handler returns is the
-    last."""
+    """One request. `answer` sends a first response; the handler's return value is the last one."""
 
     method: str
     connection: Connection
     answer: Callable[[object], None]
     charge: Charge = NO_CHARGE
-    """For the bytes of the request; a Run that begins by it has to hold it, too."""
+    """The charge for the request's bytes; a Run started by it must hold it too."""
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
         return self.connection.principal
 
 
 @dataclass(frozen=True, slots=True)
 class Handler(Generic[P]):
-    """The shape of a method's parameters, and what answers it.
+    """A method's parameter model and its function.
 
-    `run` gets the call and its parameters, and returns the payload: whatever is JSON. It raises
-    GatewayError for what is refused, and AnswerFailed for a failure that has a payload.
+    `run` gets the call and the parameters and returns the payload, which must be encodable as
+    JSON. It raises GatewayError, or AnswerFailed for an error with a payload.
     """
 
     params: type[P]
@@ -56,11 +54,11 @@ class Handler(Generic[P]):
 Handlers = Mapping[str, Handler[Any]]
 
 ANSWERED = object()
-"""What a handler returns whose first answer was the last."""
+"""Returned by a handler whose first response was the last one."""
 
 
 class AnswerFailed(Exception):
-    """An answer that tells of a failure and has a payload too."""
+    """An error response with a payload."""
 
     def __init__(self, error: ErrorShape, payload: object) -> None:
         super().__init__(error.message)

@@ -1,4 +1,4 @@
-"""One client that is connected: who it is, what it wants to be told, and how it is told."""
+"""The state of one connection: its client, principal, subscriptions and outbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..protocol import ClientInfo, close_reason
 from .outbox import Outbox
 
 RESTART = 1012
-"""The code to close with when the Gateway stops: what waits for the client is sent before."""
+"""The close code when the Gateway stops; queued frames are sent first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,20 +31,20 @@ class Connection:
     device_id: str | None = None
     outbox: Outbox = field(default_factory=Outbox)
     sessions: set[SessionKey] = field(default_factory=set)
-    """Sessions whose content it asked for; the Hub keeps it."""
-    entering: Counter[SessionKey] = field(default_factory=Counter)
-    """Sessions that it is about to be told of: how many of its requests are on their way there."""
+    """Sessions that it is subscribed to; maintained by the Hub."""
+    reserved_sessions: Counter[SessionKey] = field(default_factory=Counter)
+    """Reserved subscriptions: the number of requests in progress for each Session."""
     following: set[str] = field(default_factory=set)
-    """Runs whose events it gets from a number on, and so not from the general telling."""
-    heard: set[str] = field(default_factory=set)
-    """Runs that it followed to their end, while the general telling of them is not done yet."""
-    has_left: bool = False
-    """Nobody is there any more; the Hub sets it."""
+    """Runs that it follows, whose broadcast therefore excludes it."""
+    followed: set[str] = field(default_factory=set)
+    """Runs that it has followed to their end, while their broadcast is still in progress."""
+    is_gone: bool = False
+    """The client has disconnected; set by the Hub."""
     _close: tuple[int, str] | None = None
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def close(self, code: int, reason: str) -> None:
-        """End the connection; the first reason counts."""
+        """Request the end of the connection. Only the first call has an effect."""
         if self._close is None:
             self._close = (code, close_reason(reason))
             self._closing.set()
@@ -54,15 +54,15 @@ class Connection:
         return self._close is not None
 
     async def closed(self) -> tuple[int, str]:
-        """The code and reason to close with, once somebody wants that."""
+        """Wait for `close`; its code and reason."""
         await self._closing.wait()
         assert self._close is not None  # noqa: S101 - set before the event
         return self._close
 
     def follows(self, run_id: str) -> bool:
-        """Whether the general telling of a Run's events would tell this client twice."""
-        return run_id in self.following or run_id in self.heard
+        """Whether a broadcast of the Run would send its events to this client twice."""
+        return run_id in self.following or run_id in self.followed
 
     def may_see(self, scope: Scope | None) -> bool:
-        """Whether events of that scope are for this client; None: for everybody."""
+        """Whether this client may receive events of a scope; None: every client may."""
         return scope is None or (self.role == "operator" and self.principal.may(scope))

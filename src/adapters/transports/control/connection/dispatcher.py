@@ -1,4 +1,4 @@
-"""From a request's text to its answer: shape, method, scope, parameters, handler."""
+"""Dispatches requests: decoding, method lookup, authorization, parameters, handler."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ from .outbox import error_frame, response_frame
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 256
-"""Requests of one connection that may be in work. A waiting `agent` is one of them."""
-_BYTES_AT_ONCE = 64 * 1024 * 1024
-"""Bytes of the requests of one connection that may be in work; each stays until it is answered."""
+_MAX_REQUESTS = 256
+"""Concurrent requests of one connection, including those that wait for a run."""
+_MAX_REQUEST_BYTES = 64 * 1024 * 1024
+"""Bytes of the concurrent requests of one connection."""
 MAX_VALUES = 5_000
-"""Keys and values in one message. No method takes more than a few hundred; texts, configuration
-files and pictures are strings."""
+"""Keys and values in one message. Methods need a few hundred at most: texts, configuration files
+and images are strings."""
 _SIZEABLE = 1_024
 """Characters of a message that may take a millisecond to read and to check."""
 _ID = re.compile(
     rb'\A\s*+\{(?:\s*"[^"\\]{0,64}"\s*:\s*"[^"\\]{0,256}"\s*,)*?\s*"id"\s*:\s*"([^"\\]{1,256})"'
 )
-"""The id of a message that is not read as a whole, where only short texts stand before it."""
+"""Finds the id in the beginning of a message that is not decoded, if only short strings precede
+it."""
 _IDENTIFIERS = frozenset(
     [
         "agentId",
@@ -77,21 +78,21 @@ _IDENTIFIERS = frozenset(
         "spawnedBy",
     ]
 )
-"""Fields of frames and parameters that are compared, so that nothing in them is replaced."""
-_TOO_MANY_WRONG = 10
-"""Calls of methods of another role after which a connection is ended."""
+"""Fields that are compared: lone surrogates in them are rejected instead of replaced."""
+_MAX_ROLE_ERRORS = 10
+"""Calls of another role's methods after which a connection is closed."""
 
 _BUSY = ErrorShape(
     code=UNAVAILABLE,
-    message=f"More than {_AT_ONCE} requests of this connection, or {_BYTES_AT_ONCE} bytes of them, "
-    "are in work.",
+    message=f"This connection has reached its limit of {_MAX_REQUESTS} concurrent requests or "
+    f"{_MAX_REQUEST_BYTES} bytes of requests. Wait for responses before sending more.",
     retryable=True,
     retry_after_ms=1_000,
 )
 
 
 class BadFrame(Exception):
-    """A text that is no request. `id` is what can be read of it, to answer under."""
+    """A message that is not a valid request. `request_id`: its id as far as it could be read."""
 
     def __init__(self, message: str, request_id: str = "invalid") -> None:
         super().__init__(message)
@@ -100,9 +101,9 @@ class BadFrame(Exception):
 
 
 def read_frame(message: str | bytes) -> RequestFrame:
-    """The request in a message. Raises BadFrame."""
+    """Decode a request. Raises BadFrame."""
     if isinstance(message, bytes):
-        raise BadFrame("invalid request frame: a text message is expected, not a binary one")
+        raise BadFrame("invalid request frame: expected a text message, got a binary one")
     text = message.encode("utf-8", "surrogatepass")
     try:
         value = read_bounded(text, identifiers=_IDENTIFIERS, most=MAX_VALUES)
@@ -118,25 +119,24 @@ def read_frame(message: str | bytes) -> RequestFrame:
 
 
 def _id_in(text: bytes) -> str:
-    """The id of a message that is not read as a whole."""
     found = _ID.match(text[:BEGINNING])
     return found[1].decode("utf-8", "replace")[:256] if found else "invalid"
 
 
 def check_handlers(handlers: Mapping[str, object]) -> None:
-    """Raises ValueError where the route table and the handlers do not name the same methods."""
+    """Raises ValueError unless the handlers are exactly those of the route table."""
     expected = {method.name for method in METHODS.values() if method.implemented}
     if expected != set(handlers):
         difference = sorted(expected.symmetric_difference(handlers))
-        raise ValueError(f"route table and handlers differ: {', '.join(difference)}")
+        raise ValueError(f"the route table and the handlers differ in: {', '.join(difference)}")
 
 
 @dataclass(slots=True, eq=False)
 class Requests:
-    """The requests of one connection, each in a task of its own: answers may overtake.
+    """The requests of one connection; each runs in its own task, so responses may be reordered.
 
-    Of a large request some steps are done in threads. The next request waits until it has its
-    first answer, so that it does not overtake the large one on the way to a session's lane.
+    Large requests are partly processed in threads. The next request is not read until the large
+    one has its first response, so that it cannot overtake it on the way to a session's lane.
     """
 
     connection: Connection
@@ -145,10 +145,10 @@ class Requests:
     unknown: UnknownProperties = field(default_factory=UnknownProperties)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _bytes: int = 0
-    _wrong: int = 0
+    _role_errors: int = 0
 
     async def take(self, message: str | bytes) -> None:
-        """Begin to work on a message; the answer goes into the connection's outbox."""
+        """Start the request in a message; responses go to the connection's outbox."""
         charge = self.in_flight.charge()
         refusal: ErrorShape | None = None
         try:
@@ -160,7 +160,7 @@ class Requests:
                 # Messages that are here already would all be handled in one turn of the loop.
                 await asyncio.sleep(0)
             frame = await off_loop(len(message), partial(read_frame, message))
-            if len(self._tasks) >= _AT_ONCE or self._bytes + len(message) > _BYTES_AT_ONCE:
+            if len(self._tasks) >= _MAX_REQUESTS or self._bytes + len(message) > _MAX_REQUEST_BYTES:
                 refusal = _BUSY
             if refusal is not None:
                 self.connection.outbox.put(error_frame(frame.id, _dumped(refusal)))
@@ -176,13 +176,13 @@ class Requests:
             await answered.wait()
 
     def refuse(self, beginning: str | bytes) -> None:
-        """Answer a message that was cut, because the budget of all requests is used up."""
+        """Reject a truncated message, because the byte budget of all requests is exhausted."""
         text = beginning if isinstance(beginning, bytes) else beginning.encode()
         error = error_of(self.in_flight.busy(), protocol=self.connection.protocol)
         self.connection.outbox.put(error_frame(_id_in(text), _dumped(error)))
 
     def _begin(self, frame: RequestFrame, size: int, charge: Charge) -> asyncio.Event:
-        """Begin to work on a request. The event is set once it has its first answer."""
+        """Start a request. The event is set when it has its first response."""
         charge.keep()
         self._bytes += size
         answered = asyncio.Event()
@@ -197,12 +197,12 @@ class Requests:
         charge.release()
 
     async def done(self, patience: float) -> None:
-        """Return once all that is in work is answered, or after so many seconds."""
+        """Wait until all requests have their responses, at most `patience` seconds."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience)
 
     async def stop(self) -> None:
-        """Give up what is in work. Runs go on."""
+        """Cancel the requests in progress. Their runs continue."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -230,7 +230,7 @@ class Requests:
         except GatewayError as error:
             outbox.put(error_frame(frame.id, _dumped(error_of(error, protocol=protocol))))
         except Exception:
-            # The outermost edge of a request: the log gets the error, the client no internals.
+            # The outermost handler of a request: the error is logged, not sent to the client.
             extra = {"connection": self.connection.id, "method": frame.method[:64]}
             logger.exception("a request failed unexpectedly", extra=extra)
             outbox.put(error_frame(frame.id, _dumped(INTERNAL_ERROR)))
@@ -240,7 +240,7 @@ class Requests:
 
     async def _handle(self, frame: RequestFrame, call: Call) -> object:
         if frame.method == "connect":
-            raise InvalidRequest("connect is only valid as the first request")
+            raise InvalidRequest("connect is only valid as the first request of a connection")
         method = METHODS.get(frame.method)
         if method is None:
             raise InvalidRequest(f"unknown method: {frame.method}")
@@ -266,16 +266,16 @@ class Requests:
         """Raises Forbidden."""
         role = self.connection.role
         if role != method.role:
-            self._wrong += 1
-            if self._wrong > _TOO_MANY_WRONG:
+            self._role_errors += 1
+            if self._role_errors > _MAX_ROLE_ERRORS:
                 self.connection.close(1008, "repeated unauthorized calls")
             raise Forbidden(f"unauthorized role: {role}")
         if method.scope is not None:
             authorize(self.connection.principal, method.scope)
         if method.harder is not None and isinstance(params, dict):
-            harder = method.harder(params)
-            if harder is not None:
-                authorize(self.connection.principal, harder)
+            raised_scope = method.harder(params)
+            if raised_scope is not None:
+                authorize(self.connection.principal, raised_scope)
 
 
 def _dumped(error: ErrorShape) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Connections in their handshake: how many there may be, and which one makes room for another."""
+"""Limits the number of connections that are in their handshake."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 MAX_PER_ADDRESS = 64
-"""Of one address, or of one IPv6 network of 64 bits. The more there are, the longer has each."""
+"""Half-open connections per address, or per IPv6 network of 64 bits."""
 MAX_HALF_OPEN = 512
-"""Of all addresses together."""
+"""Half-open connections in total."""
 
 
 @dataclass(slots=True, eq=False)
 class HalfOpen:
-    """A connection that has sent no `connect` yet."""
+    """A connection before its `connect`."""
 
     owner: str
     deadline: asyncio.Timeout | None = None
-    """The time limit of its handshake, once that has begun."""
+    """The timeout of its handshake, once that has begun."""
     is_replaced: bool = False
 
     def replace(self) -> None:
-        """End it now: a newer connection needs the place."""
+        """End it now, in favour of a newer connection."""
         self.is_replaced = True
         if self.deadline is not None and not self.deadline.expired():
             self.deadline.reschedule(asyncio.get_running_loop().time())
 
     @contextmanager
     def limited_by(self, deadline: asyncio.Timeout) -> Iterator[None]:
-        """Let the replacement end the block that `deadline` limits."""
+        """Make `replace` expire `deadline` during the context."""
         self.deadline = deadline
         if self.is_replaced:
             self.replace()
@@ -41,11 +41,11 @@ class HalfOpen:
 
 
 class HalfOpenConnections:
-    """A budget of their own, apart from that of the connections that are let in.
+    """The limits of half-open connections, separate from those of accepted ones.
 
-    Where it is used up, the oldest one is replaced: that of the same address where the address has
-    its share, else that of the address with the most. A client needs its place for one round trip,
-    while one that keeps its connections half-open replaces its own.
+    At a limit the oldest half-open connection is replaced: of the same address at the limit per
+    address, else of the address with the most. A legitimate client is half-open for one round trip
+    only, while an attacker that keeps connections half-open mostly replaces its own.
     """
 
     def __init__(self, per_address: int = MAX_PER_ADDRESS, most: int = MAX_HALF_OPEN) -> None:
@@ -59,7 +59,7 @@ class HalfOpenConnections:
 
     @contextmanager
     def joined(self, owner: str) -> Iterator[HalfOpen]:
-        """While a connection is half-open; `release` may end that earlier."""
+        """Count a connection as half-open during the context, or until `release`."""
         if len(self._owners.get(owner, ())) >= self._per_address:
             self._replace_oldest(owner)
         elif self._count >= self._most:
@@ -73,7 +73,7 @@ class HalfOpenConnections:
             self.release(one)
 
     def release(self, one: HalfOpen) -> None:
-        """The connection is half-open no longer; harmless if repeated."""
+        """Stop counting the connection as half-open. May be called twice."""
         of_owner = self._owners.get(one.owner, {})
         if one not in of_owner:
             return

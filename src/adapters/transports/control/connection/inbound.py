@@ -1,4 +1,4 @@
-"""Holds a client back while its messages wait: Quart's own queue of them has no end."""
+"""Applies backpressure to incoming messages, which Quart queues without a limit."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BYTES = 1_048_576
 
 
 class BoundedConnection(ASGIWebsocketConnection):
-    """Set as an application's `asgi_websocket_class`.
+    """An application's `asgi_websocket_class`.
 
-    While its queue is full nothing more is received, which reaches the client by TCP. The end of
-    the connection is noticed all the same.
+    While the queue is full, nothing is received, and TCP slows the client down. The end of the
+    connection is detected nevertheless, through `Wire.ended`.
     """
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
@@ -31,7 +31,7 @@ class BoundedConnection(ASGIWebsocketConnection):
         self.queue = _BoundedQueue(self._wire)
 
     async def handle_messages(self, receive: ASGIReceiveCallable) -> None:
-        """Queue what arrives; return when nothing more will."""
+        """Queue incoming messages until the connection ends."""
         receiving = asyncio.ensure_future(self._receive_all(receive))
         ending = asyncio.ensure_future(self._wire.ended())
         try:
@@ -47,12 +47,12 @@ class BoundedConnection(ASGIWebsocketConnection):
             pass
 
     async def _receive_one(self, receive: ASGIReceiveCallable) -> bool:
-        """False at the end. A function of its own, so that no message is kept while the next one is
-        waited for."""
+        """False at the end. A separate function, so that no local variable keeps a message alive
+        while the next one is awaited."""
         event = await receive()
         if event["type"] == "websocket.receive":
             data = event.get("bytes")
-            # An empty message is one, too: `or` would lose it.
+            # Not `or`: an empty message counts.
             message = event["text"] if data is None else data
             await websocket_received.send_async(message)
             await self.queue.put(message)
@@ -60,9 +60,9 @@ class BoundedConnection(ASGIWebsocketConnection):
 
 
 class _BoundedQueue(asyncio.Queue[Any]):
-    """Full with a number of messages, or with fewer large ones; a single one always fits.
+    """Limited by the number and the total size of messages; a single message always fits.
 
-    While the client is unknown, and its messages are limited, no more than one such waits.
+    Before authentication the size limit is that of one message (`Wire.limit`).
     """
 
     def __init__(self, wire: Wire) -> None:

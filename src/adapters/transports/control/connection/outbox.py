@@ -1,4 +1,4 @@
-"""What waits to be sent to one client: bounded, so that a slow one costs nobody else anything."""
+"""The bounded queue of frames to one client."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from typing import NamedTuple
 from ...http.json_text import dumps
 
 MAX_BUFFERED = 16 * 1024 * 1024
-"""Bytes that may wait for a client. The longest answer, a page of history, fits several times."""
+"""Bytes that may be queued for a client; several times the longest response, a page of history."""
 _LOSSY_FROM = 1024 * 1024
-"""Bytes from which on events that may be lost are lost."""
-
-
+"""Queued bytes above which lossy events are dropped."""
 _ENVELOPE = 128
-"""Bytes of an event's frame around its payload, about."""
+"""Approximate bytes of an event frame besides its payload."""
 
 
-class _Waiting(NamedTuple):
-    """A frame, or what an event's frame is made of when it is sent: the payload is shared by
-    everybody who is told."""
+class _QueuedFrame(NamedTuple):
+    """A frame, or the parts of an event frame. Event frames are built when they are sent, so that
+    all connections share one payload."""
 
     payload: bytes
     size: int
@@ -35,79 +33,85 @@ class _Waiting(NamedTuple):
 
 
 class Outbox:
-    """Frames in order. `overflow` is set once a frame found no room that had to be sent."""
+    """A queue of frames with two bounds, in bytes of queued frames.
+
+    Above `_LOSSY_FROM` lossy events are dropped, `lags` is true, and `drained` blocks. Above
+    `limit` a frame that must arrive cannot be queued: `overflow` is set, after which the
+    connection is closed and further frames are ignored. A dropped event takes a sequence number,
+    so that the client sees the gap.
+    """
 
     def __init__(self, limit: int = MAX_BUFFERED) -> None:
         self._limit = limit
         self._lossy_from = min(_LOSSY_FROM, limit)
-        self._waiting: deque[_Waiting] = deque()
+        self._frames: deque[_QueuedFrame] = deque()
         self._size = 0
         self._seq = 0
         self._filled = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._drained = asyncio.Event()
+        self._drained.set()
         self._finishing = False
         self.overflow = asyncio.Event()
 
     def put(self, frame: bytes) -> None:
-        """Queue a frame that must arrive. Where there is no room the client is too slow."""
-        self._add(_Waiting(frame, len(frame)))
+        """Queue a frame that must arrive; sets `overflow` if there is no room."""
+        self._add(_QueuedFrame(frame, len(frame)))
 
     def event(
         self, name: str, payload: bytes, *, may_be_lost: bool = False, state: bytes = b""
     ) -> None:
-        """Queue an event. One that is lost takes a number all the same: the gap tells."""
+        """Queue an event, or drop it if it is lossy and the client is slow."""
         self._seq += 1
         size = len(payload) + _ENVELOPE
         if may_be_lost and self._size + size > self._lossy_from:
             return
-        self._add(_Waiting(payload, size, name, self._seq, state))
+        self._add(_QueuedFrame(payload, size, name, self._seq, state))
 
     async def take(self) -> str:
-        """The next frame, once there is one; empty when nothing waits and nothing will follow."""
-        while not self._waiting:
+        """Wait for the next frame; empty after `finish` when the queue is empty."""
+        while not self._frames:
             if self._finishing:
                 return ""
             self._filled.clear()
             await self._filled.wait()
-        waiting = self._waiting.popleft()
-        self._size -= waiting.size
+        frame = self._frames.popleft()
+        self._size -= frame.size
         if self._size <= self._lossy_from:
-            self._room.set()
-        return waiting.text()
+            self._drained.set()
+        return frame.text()
 
     def finish(self) -> None:
-        """Nothing that counts will follow what waits."""
+        """Let `take` return an empty text once the queue is empty."""
         self._finishing = True
         self._filled.set()
 
     @property
     def lags(self) -> bool:
-        """Whether much waits."""
-        return not self._room.is_set()
+        """Whether more than `_LOSSY_FROM` bytes are queued."""
+        return not self._drained.is_set()
 
-    async def room(self) -> None:
-        """Return once not much waits: for those who can wait where others would lose."""
-        await self._room.wait()
+    async def drained(self) -> None:
+        """Wait until at most `_LOSSY_FROM` bytes are queued, for senders that can wait."""
+        await self._drained.wait()
 
     def __len__(self) -> int:
-        """Frames that wait."""
-        return len(self._waiting)
+        """The number of queued frames."""
+        return len(self._frames)
 
-    def _add(self, waiting: _Waiting) -> None:
-        if self._size + waiting.size > self._limit:
+    def _add(self, frame: _QueuedFrame) -> None:
+        if self._size + frame.size > self._limit:
             self.overflow.set()
         if self.overflow.is_set():
             return
-        self._waiting.append(waiting)
-        self._size += waiting.size
+        self._frames.append(frame)
+        self._size += frame.size
         if self._size > self._lossy_from:
-            self._room.clear()
+            self._drained.clear()
         self._filled.set()
 
 
 def event_frame(name: str, payload: bytes, *, seq: int | None = None, state: bytes = b"") -> bytes:
-    """An event frame around a payload that is JSON already, which many clients share."""
+    """An event frame around an encoded payload."""
     numbered = b"" if seq is None else b',"seq":%d' % seq
     versions = b',"stateVersion":' + state if state else b""
     return b'{"type":"event","event":"%b","payload":%b%b%b}' % (
@@ -119,13 +123,13 @@ def event_frame(name: str, payload: bytes, *, seq: int | None = None, state: byt
 
 
 def response_frame(request_id: str, payload: object) -> bytes:
-    """The answer to a request that went well."""
+    """A successful response."""
     head = {"type": "res", "id": request_id, "ok": True}
     return _with(head, b"payload", dumps(payload))
 
 
 def error_frame(request_id: str, error: dict[str, object], payload: object | None = None) -> bytes:
-    """The answer to a request that did not."""
+    """An error response."""
     head: dict[str, object] = {"type": "res", "id": request_id, "ok": False, "error": error}
     return dumps(head) if payload is None else _with(head, b"payload", dumps(payload))
 

@@ -1,4 +1,4 @@
-"""The life of one connection: reading, writing, and whatever ends it."""
+"""The loop of one connection: reading, writing and closing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .connection import RESTART, Connection
 from .dispatcher import Requests
 
 WRITE_SECONDS = 60.0
-"""How long a client may take nothing while something waits for it."""
+"""Seconds that sending one frame may take before the client counts as too slow."""
 LAST_SECONDS = 2.0
-"""What a client gets to take what is left for it, when the Gateway stops."""
+"""Seconds for the last responses when the Gateway stops."""
 
 
-class Served(Protocol):
-    """What a connection needs while it lives."""
+class ServingDependencies(Protocol):
+    """The dependencies of `serve`."""
 
     @property
     def gateway(self) -> Gateway: ...
@@ -35,17 +35,19 @@ class Served(Protocol):
 
 
 async def serve(
-    connection: Connection, parts: Served, taken: Callable[[], bool]
+    connection: Connection, dependencies: ServingDependencies, taken: Callable[[], bool]
 ) -> tuple[int, str]:
-    """Serve until the connection is to be closed; the code and reason for that. `taken` is called
-    for each message, right before its request is charged for it; False: it was cut.
+    """Serve a connection until it is to be closed; returns the close code and reason.
 
-    Cancelled when the client leaves.
+    `taken` is called for each message, right before its request is charged; False if the message
+    was truncated. The call is cancelled when the client disconnects.
     """
-    requests = Requests(connection, parts.handlers(), parts.gateway.in_flight, parts.unknown)
+    requests = Requests(
+        connection, dependencies.handlers(), dependencies.gateway.in_flight, dependencies.unknown
+    )
     tasks = [
         asyncio.create_task(_write(connection)),
-        asyncio.create_task(_read(connection, requests, parts.gateway, taken)),
+        asyncio.create_task(_read(connection, requests, dependencies.gateway, taken)),
         asyncio.create_task(_overflow(connection)),
     ]
     try:
@@ -56,7 +58,7 @@ async def serve(
             task.result()  # Only an error ends the others.
         code, reason = await closing
         if code == RESTART:
-            await _last_words(connection, requests, tasks[0])
+            await _drain(connection, requests, tasks[0])
         return code, reason
     finally:
         for task in tasks:
@@ -66,21 +68,19 @@ async def serve(
 
 
 async def _write(connection: Connection) -> None:
-    """Send what waits. Who takes nothing for too long is no longer waited for."""
-    patience = ReusableDeadline(WRITE_SECONDS, lambda: connection.close(1008, "slow consumer"))
+    """Send the queued frames; close the connection if sending one takes too long."""
+    deadline = ReusableDeadline(WRITE_SECONDS, lambda: connection.close(1008, "slow consumer"))
     try:
         while frame := await connection.outbox.take():
-            patience.arm()
+            deadline.arm()
             await websocket.send(frame)
-            patience.disarm()
+            deadline.disarm()
     finally:
-        patience.stop()
+        deadline.stop()
 
 
-async def _last_words(
-    connection: Connection, requests: Requests, writing: asyncio.Task[None]
-) -> None:
-    """Let what was asked for be answered and sent: the runs have ended, so it is soon done."""
+async def _drain(connection: Connection, requests: Requests, writing: asyncio.Task[None]) -> None:
+    """Send the remaining responses. The runs have ended, so these are available soon."""
     deadline = asyncio.get_running_loop().time() + LAST_SECONDS
     await requests.done(LAST_SECONDS)
     connection.outbox.finish()
@@ -102,7 +102,7 @@ async def _read(
             await requests.take(message)
         else:
             requests.refuse(message)
-        del message  # The next one may not come for days.
+        del message  # Otherwise kept in memory until the next one arrives.
 
 
 async def _overflow(connection: Connection) -> None:

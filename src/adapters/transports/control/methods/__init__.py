@@ -1,1 +1,1 @@
-"""What answers the methods of the control protocol, one module for each family."""
+"""The handlers of the control protocol's methods, one module per family."""

@@ -1,4 +1,4 @@
-"""Runs that no client waits for: somebody wakes the default agent, everybody hears how it went."""
+"""Heartbeats: runs of the default agent that a client triggers and whose result is broadcast."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..broadcast import Hub
 from .payloads import Outcomes
 
 _MOST = 20
-"""Texts that wait for the next heartbeat."""
+"""Texts queued for the next heartbeat."""
 _PREVIEW = 200
 
 T = TypeVar("T")
 
 
 class Heartbeats:
-    """`last` is the payload of the last `heartbeat` event."""
+    """`last`: the payload of the last `heartbeat` event."""
 
     def __init__(
         self, gateway: Gateway, hub: Hub, outcomes: Outcomes, clock: Clock, new_id: NewId
@@ -36,35 +36,35 @@ class Heartbeats:
         self._outcomes = outcomes
         self._clock = clock
         self._new_id = new_id
-        self._waiting: deque[str] = deque()
+        self._queued: deque[str] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.enabled = True
         self.last: Mapping[str, Any] | None = None
 
     def note(self, text: str) -> None:
-        """To be looked at with the next heartbeat. Raises GatewayBusy when too many wait."""
-        if len(self._waiting) >= _MOST:
+        """Queue a text for the next heartbeat. Raises GatewayBusy if the queue is full."""
+        if len(self._queued) >= _MOST:
             raise GatewayBusy(
-                f"{_MOST} texts wait for the next heartbeat already; wake with mode now to have "
-                "the agent look at them."
+                f"{_MOST} texts wait for the next heartbeat, which is the limit. Call wake with "
+                "mode now to process them."
             )
-        self._waiting.append(text)
+        self._queued.append(text)
 
     async def wake(self, principal: Principal, text: str) -> str:
-        """Have the default agent look at `text` now, in its main session; tells the run's id.
+        """Start a run of the default agent in its main session with `text`; returns the run's id.
 
-        Texts that wait are looked at too, and wait on where the run is refused. Raises Unavailable
-        while heartbeats are switched off, and as Gateway.submit_once does.
+        Queued texts are included; they stay queued if the run is rejected. Raises Unavailable
+        while heartbeats are switched off, and what Gateway.submit_once raises.
         """
         if not self.enabled:
-            raise Unavailable("Heartbeats are switched off; set-heartbeats switches them on.")
-        # A task of its own: a client that leaves must not take the waiting texts with it.
+            raise Unavailable("Heartbeats are switched off. Call set-heartbeats to enable them.")
+        # A separate task, so that cancelling the request does not lose the queued texts.
         return await shielded(self._task(self._begin(principal, text)))
 
     async def _begin(self, principal: Principal, text: str) -> str:
-        waited = tuple(self._waiting)
-        self._waiting.clear()
-        texts = (*waited, text)
+        queued = tuple(self._queued)
+        self._queued.clear()
+        texts = (*queued, text)
         request = RunRequest(
             messages=(text_message(Role.USER, "\n".join(f"System: {t}" for t in texts)),),
             session_key=MAIN,
@@ -75,7 +75,7 @@ class Heartbeats:
         try:
             submission = await self._gateway.submit_once(principal, request, self._new_id())
         except BaseException:
-            self._waiting.extendleft(reversed(waited))
+            self._queued.extendleft(reversed(queued))
             raise
         self._task(self._report(principal, submission.record.id))
         return submission.record.id
@@ -87,19 +87,19 @@ class Heartbeats:
         return task
 
     async def _report(self, principal: Principal, run_id: str) -> None:
-        told: dict[str, Any] = {"runId": run_id, "reason": "wake"}
+        payload: dict[str, Any] = {"runId": run_id, "reason": "wake"}
         try:
             outcome = await self._outcomes.of(principal, run_id)
         except GatewayError as error:
-            told |= {"status": "failed", "preview": error.message[:_PREVIEW]}
+            payload |= {"status": "failed", "preview": error.message[:_PREVIEW]}
         else:
             record = outcome.record
             sent = record.status is RunStatus.FINISHED
             duration = (record.ended_at or record.accepted_at) - record.accepted_at
-            told |= {
+            payload |= {
                 "status": "sent" if sent else "failed",
                 "preview": outcome.text[:_PREVIEW],
                 "durationMs": int(duration * 1_000),
             }
-        self.last = {"ts": int(self._clock() * 1_000), **told}
+        self.last = {"ts": int(self._clock() * 1_000), **payload}
         self._hub.broadcast("heartbeat", self.last)

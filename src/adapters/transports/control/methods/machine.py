@@ -1,4 +1,4 @@
-"""`system.info` and `diagnostics.lanes`: the machine, and the queues of runs."""
+"""`system.info` and `diagnostics.lanes`: the machine and the run queues."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from ..handshake import Facts
 
 _MEMORY = Path("/proc/meminfo")
 _MOST = 500
-"""Runs that are looked at."""
+"""Runs that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineMethods:
-    """The handlers."""
-
     gateway: Gateway
     facts: Facts
     clock: Clock
@@ -37,12 +35,12 @@ class MachineMethods:
         }
 
     async def _info(self, call: Call, params: NoParams) -> object:
-        """Where the state directory is, is for administrators."""
-        # A disk that does not answer holds up this answer and nothing else.
-        told = await asyncio.to_thread(_machine, self.facts.state_dir)
+        """Only administrators see the state directory."""
+        # In a thread, so that an unresponsive disk only delays this response.
+        machine = await asyncio.to_thread(_machine, self.facts.state_dir)
         path = {"diskPath": self.facts.state_dir} if call.principal.may(Scope.ADMIN) else {}
         return {
-            **told,
+            **machine,
             **path,
             "machineName": self.facts.host,
             "hostname": self.facts.host,
@@ -51,7 +49,7 @@ class MachineMethods:
         }
 
     async def _lanes(self, call: Call, params: NoParams) -> object:
-        """All runs share the slots of the lane `main`; each session has a lane of its own."""
+        """All runs share the slots of the lane `main`; each session also has its own lane."""
         running = await self._sessions(call, RunStatus.RUNNING)
         queued = await self._sessions(call, RunStatus.QUEUED)
         lanes = {*running, *queued}
@@ -78,20 +76,20 @@ class MachineMethods:
         }
 
     async def _sessions(self, call: Call, status: RunStatus) -> list[str]:
-        """The session of each run that stands so."""
+        """The session key of each run with this status."""
         page = await self.gateway.runs(call.principal, RunQuery(status=status, limit=_MOST))
         return [str(run.session_key) for run in page.runs]
 
 
 def _machine(state_dir: str) -> dict[str, Any]:
-    """Figures of the machine. Blocking."""
+    """Blocking."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    told: dict[str, Any] = {
+    info: dict[str, Any] = {
         "platform": platform.system().lower(),
         "release": platform.release(),
         "arch": platform.machine(),
         "osLabel": f"{platform.system()} {platform.release()}",
-        # The field that clients show as the runtime's version.
+        # Clients display this field as the version of the runtime.
         "nodeVersion": f"Python {platform.python_version()}",
         "cpuCount": os.cpu_count() or 1,
         "loadAverage": list(os.getloadavg()),
@@ -101,12 +99,12 @@ def _machine(state_dir: str) -> dict[str, Any]:
     try:
         disk = shutil.disk_usage(state_dir)
     except OSError:
-        return told  # Such as a store in memory, which has no directory.
-    return {**told, "diskTotalBytes": disk.total, "diskAvailableBytes": disk.free}
+        return info  # A store in memory has no directory.
+    return {**info, "diskTotalBytes": disk.total, "diskAvailableBytes": disk.free}
 
 
 def _free_memory(total: int) -> int:
-    """Bytes that programs can still get; 0 where the system does not tell."""
+    """Available bytes; 0 if the system does not report them."""
     try:
         for line in _MEMORY.read_text(encoding="ascii").splitlines():
             name, _, value = line.partition(":")

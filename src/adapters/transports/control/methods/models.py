@@ -1,4 +1,4 @@
-"""`models.*`, `commands.list` and `chat.metadata`: what there is to choose from, and to type."""
+"""`models.*`, `commands.list` and `chat.metadata`: the available models and commands."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Key = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class ModelsParams(Params):
-    """`provider`: its models only. The other ones change nothing: a model is listed as it is
-    configured, in every view, and nobody out there is asked."""
+    """`provider`: only its models. The other parameters have no effect: every view lists the
+    configured models, and no provider is queried."""
 
     agent_id: Name | None = None
     session_key: Key | None = None
@@ -31,7 +31,7 @@ class ModelsParams(Params):
 
 
 class MetadataParams(Params):
-    """The agent, or the session whose agent is meant."""
+    """An agent, or the agent of a session."""
 
     agent_id: Name | None = None
     session_key: Key | None = None
@@ -39,14 +39,14 @@ class MetadataParams(Params):
 
 
 class AuthStatusParams(Params):
-    """Nobody is asked anew, whatever `refresh` says: keys stand in the configuration."""
+    """`refresh` has no effect: keys are configured, and no provider is queried."""
 
     agent_id: Name | None = None
     refresh: bool | None = None
 
 
 class CommandsParams(Params):
-    """The commands are the same for every agent, and take no arguments."""
+    """The parameters have no effect: the commands are the same for every agent."""
 
     agent_id: Name | None = None
     provider: Name | None = None
@@ -56,8 +56,6 @@ class CommandsParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class ModelMethods:
-    """The handlers."""
-
     gateway: Gateway
     clock: Clock
 
@@ -70,7 +68,7 @@ class ModelMethods:
         }
 
     def metadata(self, call: Call, agent_id: str) -> dict[str, Any]:
-        """What a chat with the agent offers: the commands and the models."""
+        """The commands and models for a chat with an agent."""
         models = [_model(target) for target in self.gateway.models(call.principal)]
         return {
             "agentId": agent_id,
@@ -82,7 +80,7 @@ class ModelMethods:
         return self.metadata(call, self._agent(params.agent_id, params.session_key))
 
     async def _auth_status(self, call: Call, params: AuthStatusParams) -> object:
-        """Keys do not expire here, and nobody logs in: every provider is `static`."""
+        """Every provider is `static`: keys do not expire, and there is no login."""
         self._agent(params.agent_id, None)
         targets = self.gateway.models(call.principal)
         providers = dict.fromkeys(target.provider.id for target in targets)
@@ -101,14 +99,14 @@ class ModelMethods:
         }
 
     def _agent(self, agent_id: str | None, session_key: str | None) -> str:
-        """The agent that is meant. Raises UnknownAgent, SessionKeyInvalid."""
+        """The id of the agent. Raises UnknownAgent, SessionKeyInvalid."""
         agents = self.gateway.settings.agents
         if session_key is not None:
             return self.gateway.session_key(session_key, agent_id=agent_id).agent_id
         return agents.find(agent_id, param="agentId").id if agent_id else agents.default.id
 
     async def _models(self, call: Call, params: ModelsParams) -> object:
-        """By provider, then by name."""
+        """Sorted by provider, then by name."""
         self._agent(params.agent_id, params.session_key)
         provider = params.provider
         return {

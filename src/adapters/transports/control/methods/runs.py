@@ -1,4 +1,4 @@
-"""`runs.*` and `agent.wait`: every Run, by whichever transport it came."""
+"""`runs.*` and `agent.wait`: the Runs of all transports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .payloads import Outcomes
 
 
 class ListParams(Params):
-    """Which runs; `limit` is cut to 500."""
+    """The filter; `limit` is at most 500."""
 
     session_key: SessionKeyText | None = None
     agent_id: Name | None = None
@@ -35,20 +35,18 @@ class RunParams(Params):
 
 
 class FollowParams(RunParams):
-    """`after_seq`: the number of the last event that the client has; 0 for none."""
+    """`after_seq`: the number of the client's last event; 0 for none."""
 
     after_seq: Count = 0
 
 
 class WaitParams(RunParams):
-    """`timeout_ms`: milliseconds to wait; 0: how does it stand now."""
+    """`timeout_ms`: milliseconds to wait; 0 returns the present status."""
 
     timeout_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 30_000
 
 
 class RunMethods:
-    """The handlers."""
-
     def __init__(self, gateway: Gateway, hub: Hub, outcomes: Outcomes, clock: Clock) -> None:
         self._gateway = gateway
         self._hub = hub
@@ -76,16 +74,16 @@ class RunMethods:
             cursor=params.cursor,
         )
         page = await self._gateway.runs(call.principal, query)
-        told: dict[str, object] = {"runs": [run_object(record) for record in page.runs]}
+        payload: dict[str, object] = {"runs": [run_object(record) for record in page.runs]}
         if page.next_cursor is not None:
-            told["nextCursor"] = page.next_cursor
-        return told
+            payload["nextCursor"] = page.next_cursor
+        return payload
 
     async def _get(self, call: Call, params: RunParams) -> object:
         return run_object(await self._gateway.run(call.principal, params.run_id))
 
     async def _follow(self, call: Call, params: FollowParams) -> object:
-        """Answered before the first event; the events come as `agent` events."""
+        """Responds before the first event; the events are sent as `agent` events."""
         following = call.connection.following
         record = await self._gateway.run(call.principal, params.run_id)
         if params.after_seq > record.last_seq:
@@ -94,42 +92,44 @@ class RunMethods:
                 param="afterSeq",
             )
         if record.id in following:
-            raise InvalidRequest(f"The run {record.id!r} is followed already.", param="runId")
+            raise InvalidRequest(
+                f"This connection already follows the run {record.id!r}.", param="runId"
+            )
         following.add(record.id)
         try:
             async with self._gateway.follow(
                 call.principal, record, params.after_seq, kept=True
             ) as events:
-                await self._tell(call, record, params.after_seq, events)
+                await self._send(call, record, params.after_seq, events)
         finally:
             following.discard(record.id)
         return ANSWERED
 
-    async def _tell(
+    async def _send(
         self,
         call: Call,
         record: RunRecord,
         after: int,
         events: Events,
     ) -> None:
-        """Every event once and none left out: where the client is slow, wait."""
-        outbox, telling = call.connection.outbox, RunPayloads(record, cumulative=False)
-        # What is wrong with an event that should be there is the answer's to tell.
-        told = await anext(events) if after < record.last_seq else None
+        """Send every event exactly once. A slow client is waited for instead of skipping events."""
+        outbox, payloads = call.connection.outbox, RunPayloads(record, cumulative=False)
+        # Read the first batch before responding: if it has expired, the response is the error.
+        batch = await anext(events) if after < record.last_seq else None
         call.answer(run_object(record))
         try:
-            told = told or await anext(events, None)
-            while told is not None:
-                for numbered in told:
-                    await outbox.room()
-                    event = telling.agent_event(numbered.seq, numbered.event, self._clock())
-                    outbox.event("agent", event)
-                await take_turns(len(told.events))
-                told = await anext(events, None)
+            batch = batch or await anext(events, None)
+            while batch is not None:
+                for numbered in batch:
+                    await outbox.drained()
+                    payload = payloads.agent_event(numbered.seq, numbered.event, self._clock())
+                    outbox.event("agent", payload)
+                await take_turns(len(batch.events))
+                batch = await anext(events, None)
         except GatewayError as error:
-            outbox.event("agent", _broken_off(record, error))
+            outbox.event("agent", _follow_error(record, error))
         else:
-            self._hub.heard(call.connection, record.id)
+            self._hub.skip_rest(call.connection, record.id)
 
     async def _abort(self, call: Call, params: RunParams) -> object:
         record = await self._gateway.run(call.principal, params.run_id)
@@ -145,29 +145,29 @@ class RunMethods:
             )
         except UnknownRun as error:
             return {"runId": params.run_id, "status": "timeout", "error": error.message}
-        told: dict[str, object] = {"runId": record.id}
+        payload: dict[str, object] = {"runId": record.id}
         if record.started_at is not None:
-            told["startedAt"] = _ms(record.started_at)
+            payload["startedAt"] = _ms(record.started_at)
         if not record.status.final:
             queued = record.status is RunStatus.QUEUED
-            waits = {"status": "pending", "timeoutPhase": "queue"} if queued else {}
-            return {**told, "status": "timeout", **waits}
-        told["endedAt"] = _ms(record.ended_at)
+            phase = {"status": "pending", "timeoutPhase": "queue"} if queued else {}
+            return {**payload, "status": "timeout", **phase}
+        payload["endedAt"] = _ms(record.ended_at)
         if record.status is RunStatus.FINISHED:
-            return {**told, "status": "ok"}
+            return {**payload, "status": "ok"}
         ending = (await self._outcomes.of(call.principal, record.id)).ending
         match ending:
             case Aborted(reason=reason):
-                return {**told, "status": "error", "error": reason, "stopReason": "aborted"}
+                return {**payload, "status": "error", "error": reason, "stopReason": "aborted"}
             case Failed(message=message):
-                return {**told, "status": "error", "error": message}
+                return {**payload, "status": "error", "error": message}
             case Finished():
-                return {**told, "status": "ok"}
+                return {**payload, "status": "ok"}
 
 
 def run_object(record: RunRecord) -> dict[str, object]:
-    """A Run as lists tell of it; times in milliseconds."""
-    told = {
+    """A Run as a row of a list; times in milliseconds."""
+    row = {
         "runId": record.id,
         "sessionKey": str(record.session_key),
         "agentId": record.agent_id,
@@ -177,11 +177,11 @@ def run_object(record: RunRecord) -> dict[str, object]:
         "endedAt": _ms(record.ended_at),
         "lastSeq": record.last_seq,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in row.items() if value is not None}
 
 
-def _broken_off(record: RunRecord, error: GatewayError) -> bytes:
-    """The last event of a following that cannot go on."""
+def _follow_error(record: RunRecord, error: GatewayError) -> bytes:
+    """The `agent` event that ends a `runs.follow` which cannot continue."""
     return dumps(
         {
             "runId": record.id,

@@ -1,4 +1,4 @@
-"""How the Gateway is, who is connected, what the log says, what was used."""
+"""Health, status, presence, heartbeats, the log and stopping the Gateway."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from .usage import UsageMethods
 
 
 class HealthParams(Params):
-    """`probe`: look anew; here it is always looked anew."""
+    """`probe` has no effect: the health is always determined anew."""
 
     probe: bool | None = None
 
 
 class StatusParams(Params):
-    """What the reference tells of channels there are none of here."""
+    """`include_channel_summary` has no effect: there are no channels."""
 
     include_channel_summary: bool | None = None
 
 
 class ChannelsParams(Params):
-    """Accepted as the reference does."""
+    """The parameters have no effect: there are no channels."""
 
     probe: bool | None = None
     timeout_ms: Count | None = None
 
 
 class LogParams(Params):
-    """`cursor` of an answer before: only what came since. `max_bytes`: bytes of text."""
+    """`cursor`: of a previous response, for the lines since. `max_bytes`: bytes of text."""
 
     cursor: Count | None = None
     limit: Annotated[int, Field(ge=1, le=5_000)] = 500
@@ -50,20 +50,20 @@ class LogParams(Params):
 
 
 class HeartbeatParams(Params):
-    """Whether `wake` may start runs."""
+    """`enabled`: whether `wake` may start runs."""
 
     enabled: bool
 
 
 class WakeParams(Params):
-    """`now`, or with the next one that happens."""
+    """`mode`: process the text now, or with the next heartbeat."""
 
     text: Annotated[str, Field(min_length=1)]
     mode: Literal["now", "next-heartbeat"] = "now"
 
 
 class EventParams(Params):
-    """What a program tells of itself; further fields are taken over into its presence."""
+    """Information of a program about itself; further fields are added to its presence."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -74,14 +74,14 @@ class EventParams(Params):
 
 
 class StopParams(Params):
-    """`reason` is told to everybody who is connected."""
+    """`reason` is sent to all clients."""
 
     reason: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SystemMethods:
-    """The handlers. `health` never fails; `stop` ends the process as a signal would."""
+    """`health` never raises; `stop` ends the process like a signal."""
 
     gateway: Gateway
     session_service: SessionService
@@ -122,16 +122,16 @@ class SystemMethods:
     async def _event(self, call: Call, params: EventParams) -> object:
         connection = call.connection
         key = params.device_id or params.instance_id or connection.client.instance_id
-        facts = {
+        fields = {
             name: value
             for name, value in params.model_dump(by_alias=True, exclude_none=True).items()
             if isinstance(value, str | int | float | bool | list) and len(str(value)) <= 4_096
         }
-        for name, value in facts.items():
+        for name, value in fields.items():
             if isinstance(value, str) and name not in ("text", "reason"):
                 check_name(value, check_name(name, "the name of a property"))
-        self.hub.presence.told(key or connection.id, {"ip": connection.address, **facts})
-        self.hub.tell_presence()
+        self.hub.presence.update(key or connection.id, {"ip": connection.address, **fields})
+        self.hub.schedule_presence()
         return {"ok": True}
 
     async def _last_heartbeat(self, call: Call, params: NoParams) -> object:
@@ -150,21 +150,21 @@ class SystemMethods:
 
     async def _logs(self, call: Call, params: LogParams) -> object:
         read = partial(self.read_log, params.cursor, limit=params.limit, max_bytes=params.max_bytes)
-        tail = await asyncio.to_thread(read)  # Making thousands of lines of text takes a while.
-        told: dict[str, object] = {
+        tail = await asyncio.to_thread(read)  # Formatting thousands of lines takes a while.
+        payload: dict[str, object] = {
             "file": self._file(call),
             "cursor": tail.cursor,
             "size": tail.cursor,
             "lines": list(tail.lines),
         }
         if tail.truncated:
-            told["truncated"] = True
+            payload["truncated"] = True
         if tail.reset:
-            told["reset"] = True
-        return told
+            payload["reset"] = True
+        return payload
 
     def _file(self, call: Call) -> str | None:
-        """Where the log is, for administrators."""
+        """The path of the log; redacted unless the principal is an administrator."""
         file = self.log_file()
         return file if file is None or call.principal.may(Scope.ADMIN) else "[redacted]"
 

@@ -1,4 +1,4 @@
-"""The protocol on the wire: frames, events, errors and their bounds."""
+"""The control protocol: frames, events, errors and limits."""
 
 from .attachments import Attachments, user_message
 from .events import EVENTS

@@ -1,4 +1,4 @@
-"""The events of the control protocol: who may be told of each, and which may be lost."""
+"""The table of the control protocol's events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .....domain.access import Scope
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """`scope`: who may be told, None for everybody; `lossy`: a slow client may miss it."""
+    """`scope`: required to receive it, None: no scope; `lossy`: dropped for slow clients."""
 
     name: str
     scope: Scope | None
@@ -23,22 +23,26 @@ EVENTS: Mapping[str, EventKind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            EventKind("connect.challenge", None, "The nonce to sign, before anything else."),
-            EventKind("agent", Scope.READ, "What happens in a run, numbered within it."),
-            EventKind("chat", Scope.READ, "A run as a chat shows it; deltas may be lost."),
-            EventKind("presence", Scope.READ, "Who is connected.", lossy=True),
-            EventKind("tick", None, "The connection lives.", lossy=True),
-            EventKind("health", Scope.READ, "How the Gateway is."),
             EventKind(
-                "heartbeat", Scope.READ, "A run that nobody asked for has ended.", lossy=True
+                "connect.challenge", None, "The nonce to sign; the first event of a connection."
             ),
+            EventKind("agent", Scope.READ, "An event of a run, numbered within the run."),
+            EventKind("chat", Scope.READ, "A run as a chat message; deltas may be dropped."),
+            EventKind("presence", Scope.READ, "The connected clients.", lossy=True),
+            EventKind("tick", None, "A periodic sign of life.", lossy=True),
+            EventKind("health", Scope.READ, "The health of the Gateway."),
+            EventKind("heartbeat", Scope.READ, "A run started by `wake` has ended.", lossy=True),
             EventKind("shutdown", None, "The Gateway is about to stop."),
-            EventKind("sessions.changed", Scope.READ, "A session was begun or changed."),
-            EventKind("session.message", Scope.READ, "A message was put into a session."),
-            EventKind("device.pair.requested", Scope.PAIRING, "A device asks to be let in."),
-            EventKind("device.pair.resolved", Scope.PAIRING, "It was let in, or was not."),
-            EventKind("exec.approval.requested", Scope.APPROVALS, "A tool asks for leave."),
-            EventKind("exec.approval.resolved", Scope.APPROVALS, "It has it, or has not."),
+            EventKind("sessions.changed", Scope.READ, "A session was created or changed."),
+            EventKind("session.message", Scope.READ, "A message was injected into a session."),
+            EventKind("device.pair.requested", Scope.PAIRING, "A device requests pairing."),
+            EventKind(
+                "device.pair.resolved", Scope.PAIRING, "A pairing request was approved or rejected."
+            ),
+            EventKind("exec.approval.requested", Scope.APPROVALS, "A tool call requires approval."),
+            EventKind(
+                "exec.approval.resolved", Scope.APPROVALS, "A tool call was approved or denied."
+            ),
         )
     }
 )

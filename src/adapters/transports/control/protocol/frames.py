@@ -1,7 +1,7 @@
-"""The frames of the control protocol, versions 3 and 4, as they travel: one JSON object each.
+"""The frames of the control protocol, versions 3 and 4; each is one JSON object.
 
-Every model is closed: an unknown key is an error that names it, save in the parameters of methods
-that only read. docs/protocol.md and the JSON Schema beside it are generated from these models.
+Every model is closed: an unknown key is an error, except in the parameters of methods that only
+read. docs/protocol.md and its JSON Schema are generated from these models.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ OLDEST_PROTOCOL = 3
 NEWEST_PROTOCOL = 4
 
 
-def _named(value: str) -> str:
-    """A name, a key or an id: it is shown to other people, so it holds nothing that is hidden."""
+def _without_hidden_characters(value: str) -> str:
+    """Reject hidden characters in a name, key or id, which is displayed to other people."""
     problem = unsafe_in_name(value)
     if problem:
         raise ValueError(problem)
     return value
 
 
-NAMING = AfterValidator(_named)
+NAMING = AfterValidator(_without_hidden_characters)
 Name = Annotated[str, Field(min_length=1, max_length=256), NAMING]
 SessionKeyText = Annotated[str, Field(min_length=1, max_length=512), NAMING]
 """A session key as a client wrote it; the grammar allows 512 bytes of the canonical form."""
@@ -34,11 +34,11 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Frame(BaseModel):
-    """What all shapes share: camel case on the wire, no unknown keys, no guessed types."""
+    """Base class: camel case, no unknown keys, no type coercion."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
-        # Built when first used, not when the program starts.
+        # Build validators on first use, for a faster start.
         defer_build=True,
         extra="forbid",
         frozen=True,
@@ -48,7 +48,7 @@ class Frame(BaseModel):
 
 
 class RequestFrame(Frame):
-    """What a client asks. `traceparent` is W3C trace context, of at most 128 characters."""
+    """A client's request. `traceparent`: W3C trace context, at most 128 characters."""
 
     type: Literal["req"]
     id: Annotated[str, Field(min_length=1, max_length=256)]
@@ -59,7 +59,7 @@ class RequestFrame(Frame):
 
 
 class ErrorShape(Frame):
-    """Why a request was refused or failed. `retry_after_ms` is in milliseconds."""
+    """The error of a request. `retry_after_ms`: milliseconds."""
 
     code: Annotated[str, Field(min_length=1)]
     message: Annotated[str, Field(min_length=1)]
@@ -69,7 +69,7 @@ class ErrorShape(Frame):
 
 
 class ResponseFrame(Frame):
-    """The answer to the request of the same id; `agent` is answered twice."""
+    """The response to the request with the same id; `agent` has two responses."""
 
     type: Literal["res"] = "res"
     id: str
@@ -86,8 +86,8 @@ class StateVersion(Frame):
 
 
 class EventFrame(Frame):
-    """Something happened. `seq` counts the events of this connection from 1; a missing number is
-    an event that was dropped because the client was too slow."""
+    """An event. `seq` numbers the events of this connection from 1; a missing number is an event
+    that was dropped because the client was too slow."""
 
     type: Literal["event"] = "event"
     event: Annotated[str, Field(min_length=1)]
@@ -126,7 +126,7 @@ ClientMode = Literal["webchat", "cli", "ui", "backend", "node", "worker", "probe
 
 
 class ClientInfo(Frame):
-    """Which program connects."""
+    """The program that connects."""
 
     id: ClientId
     display_name: Annotated[Text, NAMING] | None = None
@@ -155,7 +155,7 @@ class DeviceProof(Frame):
 
 
 class ConnectAuth(Frame):
-    """The secrets that a client brings."""
+    """The client's credentials."""
 
     token: Text | None = None
     password: Text | None = None
@@ -187,7 +187,7 @@ class ConnectParams(Frame):
 
 
 class Server(Frame):
-    """Which Gateway this is. `host` and `commit` belong to protocol 3."""
+    """The Gateway. `host` and `commit` belong to protocol 3."""
 
     version: str
     conn_id: str
@@ -196,14 +196,14 @@ class Server(Frame):
 
 
 class Features(Frame):
-    """What can be asked and what will be told."""
+    """The supported methods and events."""
 
     methods: list[str]
     events: list[str]
 
 
 class SessionDefaults(Frame):
-    """How a session key is made for who gives none."""
+    """The defaults for requests without a session key."""
 
     default_agent_id: str
     main_key: str
@@ -212,7 +212,7 @@ class SessionDefaults(Frame):
 
 
 class Snapshot(Frame):
-    """How things stand at the moment of the connection."""
+    """The state of the Gateway at the time of the connection."""
 
     presence: list[dict[str, Any]]
     health: dict[str, Any]
@@ -225,7 +225,7 @@ class Snapshot(Frame):
 
 
 class HelloAuth(Frame):
-    """What this connection may do: `scopes` is what every request on it is checked against."""
+    """The connection's role, and the scopes that its requests are checked against."""
 
     role: str
     scopes: list[str]
@@ -234,7 +234,7 @@ class HelloAuth(Frame):
 
 
 class Policy(Frame):
-    """Limits: bytes of one message, bytes that wait for the client, milliseconds between ticks."""
+    """Limits: bytes of one message, bytes queued for the client, milliseconds between ticks."""
 
     max_payload: Count
     max_buffered_bytes: Count
@@ -242,7 +242,7 @@ class Policy(Frame):
 
 
 class HelloOk(Frame):
-    """The answer to `connect`."""
+    """The response to `connect`."""
 
     type: Literal["hello-ok"] = "hello-ok"
     protocol: int

@@ -1,7 +1,7 @@
-"""Methods of the family's protocol that have no meaning here, as data.
+"""Methods of the shared protocol that have no effect here, as data.
 
-A method that reads a list answers with an empty one and a note, because clients show an error for
-each list that they cannot get. Everything else answers UNAVAILABLE with the same sentence.
+A method that returns a list returns an empty one with a note, because clients show an error for
+every list that fails to load. All other methods answer UNAVAILABLE with the same sentence.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ _EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
         "cron.list",
         _NO_CRON,
         _READ,
-        # Clients check the page: its revision is not empty, its limit is one at least.
+        # Clients validate the page: the revision must not be empty, the limit at least one.
         {
             "jobs": [],
             "snapshotRevision": "none",
@@ -173,10 +173,10 @@ _EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
     ),
     ("update.status", _NO_UPDATE, _READ, {"sentinel": None, "updateAvailable": None}),
 )
-"""Name, why there is nothing, who may ask, and the answer without its note."""
+"""Name, reason, scope, and the payload without its note."""
 
 _EMPTY_WITHOUT_NOTE: tuple[tuple[str, str, Scope, object], ...] = (
-    # Clients take nothing but a list here, and nothing but this key in `question.list`.
+    # Clients accept only a list here, and only this key in `question.list`.
     ("exec.approval.list", _NO_TOOLS, _APPROVALS, []),
     ("plugin.approval.list", _NO_TOOLS, _APPROVALS, []),
     ("openclaw.approval.list", _NO_TOOLS, _APPROVALS, []),

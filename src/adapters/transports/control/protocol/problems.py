@@ -1,4 +1,4 @@
-"""What goes wrong on the control protocol, and how it is told there."""
+"""Errors of the control protocol, and the conversion of domain errors into them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ NOT_PAIRED = "NOT_PAIRED"
 FORBIDDEN = "FORBIDDEN"
 
 _MOST_PROBLEMS = 5
-"""Of one request that are told."""
+"""Validation errors listed in one message."""
 _LONGEST_KEY = 64
 _LONGEST_REASON = 120
 """Bytes of a close reason; a close frame has room for 123."""
 
 
 class ConnectRejection(Exception):
-    """A connection that is not let in: an error frame where there is a request to answer, then a
-    close. `reason` is the text of the close frame; without one, the error's message."""
+    """The rejection of a connection: an error response if there is a request, then a close.
+    `reason` is the text of the close frame; by default the message."""
 
     def __init__(
         self,
@@ -63,29 +63,29 @@ class ConnectRejection(Exception):
 
 
 def close_reason(text: str) -> str:
-    """`text`, cut to what a close frame holds, between characters."""
+    """`text`, cut to the size of a close frame at a character boundary."""
     data = text.encode("utf-8", "replace")
     return data[:_LONGEST_REASON].decode("utf-8", "ignore")
 
 
 def validation_text(error: ValidationError) -> str:
-    """What is wrong with some parameters, each with the place where it stands; the first few."""
+    """The first validation errors, each with its location."""
     found = error.errors(include_url=False, include_input=False)
-    # Some are the same: of a union each form is tried.
-    looked_at = found[: 4 * _MOST_PROBLEMS]
-    texts = list(dict.fromkeys(_told(dict(one)) for one in looked_at))
-    more = len(texts) > _MOST_PROBLEMS or len(found) > len(looked_at)
+    # The variants of a union may report the same error.
+    examined = found[: 4 * _MOST_PROBLEMS]
+    texts = list(dict.fromkeys(_error_text(dict(one)) for one in examined))
+    more = len(texts) > _MOST_PROBLEMS or len(found) > len(examined)
     tail = [f"and more, {len(found)} problems in all"] if more else []
     return "; ".join([*texts[:_MOST_PROBLEMS], *tail])
 
 
 def invalid_params(method: str, error: ValidationError) -> InvalidRequest:
-    """The refusal of a request whose parameters are not of the method's shape."""
+    """The error for parameters that do not match the method's model."""
     return InvalidRequest(f"invalid {method} params: {validation_text(error)}")
 
 
 def error_of(error: GatewayError, *, protocol: int) -> ErrorShape:
-    """How protocol `protocol` tells of `error`."""
+    """`error` in the form of protocol version `protocol`."""
     if isinstance(error, Forbidden):
         return _forbidden(error, protocol)
     code = INVALID_REQUEST if isinstance(error, _REQUEST_AT_FAULT) else UNAVAILABLE
@@ -110,7 +110,7 @@ _DETAILS: Mapping[type[GatewayError], str] = {UnknownAgent: "UNKNOWN_AGENT_ID"}
 
 
 def _forbidden(error: Forbidden, protocol: int) -> ErrorShape:
-    """Protocol 3 knows no code of its own for it."""
+    """Protocol 3 has no separate code for it."""
     if error.scope is None:
         return ErrorShape(code=INVALID_REQUEST, message=error.message)
     scope = str(error.scope)
@@ -119,28 +119,30 @@ def _forbidden(error: Forbidden, protocol: int) -> ErrorShape:
     return ErrorShape(code=code, message=error.message, details=details)
 
 
-def _told(found: dict[str, Any]) -> str:
-    place: tuple[str | int, ...] = tuple(found["loc"])
+def _error_text(found: dict[str, Any]) -> str:
+    location: tuple[str | int, ...] = tuple(found["loc"])
     match found["type"]:
         case "extra_forbidden":
-            return f"at {_place(place[:-1])}: unexpected property '{_key(place[-1])}'"
+            return f"at {_location(location[:-1])}: unexpected property '{_key(location[-1])}'"
         case "missing":
-            return f"at {_place(place[:-1])}: must have required property '{place[-1]}'"
+            return f"at {_location(location[:-1])}: must have required property '{location[-1]}'"
         case "literal_error" | "enum":
             allowed = found.get("ctx", {}).get("expected", "")
-            return f"at {_place(place)}: must be equal to one of the allowed values ({allowed})"
+            return (
+                f"at {_location(location)}: must be equal to one of the allowed values ({allowed})"
+            )
         case "value_error":
-            return f"at {_place(place)}: {found['ctx']['error']}"
+            return f"at {_location(location)}: {found['ctx']['error']}"
         case _:
-            return f"at {_place(place)}: {found['msg'][:1].lower()}{found['msg'][1:]}"
+            return f"at {_location(location)}: {found['msg'][:1].lower()}{found['msg'][1:]}"
 
 
-def _place(keys: Iterable[str | int]) -> str:
+def _location(keys: Iterable[str | int]) -> str:
     joined = "".join(f"/{_key(key)}" for key in keys)
     return joined or "root"
 
 
 def _key(key: str | int) -> str:
-    """A key that a client chose, which may be of any length."""
+    """A key chosen by a client, cut to a readable length."""
     text = str(key)
     return text if len(text) <= _LONGEST_KEY else text[:_LONGEST_KEY] + "..."

@@ -1,4 +1,4 @@
-"""What a connection may ask of the server beneath it: limits to move, and a way to cut it."""
+"""The interface between a connection and the server's WebSocket implementation."""
 
 from __future__ import annotations
 
@@ -10,81 +10,80 @@ from typing import Any, Protocol
 from .....domain.byte_budget import Charge
 
 EXTENSION = "opensoul.websocket"
-"""The name under which a server puts the Wire into the scope's extensions."""
+"""The key of the Wire in the ASGI scope's extensions."""
 MAX_FRAMES_BEFORE_HELLO = 64
-"""Frames that a peer may send before it has proven itself."""
+"""Frames that a peer may send before it is authenticated."""
 SMALL_FRAME = 256
-"""Payload bytes below which a frame costs more than the transfer of its payload."""
+"""Payload bytes below which processing a frame costs more than transferring it."""
 FRAME_RATE = 100.0
 FRAME_BURST = 1_000
-"""Control frames and small fragments that a proven peer may send a second, and at once."""
+"""Control frames and small fragments per second, and at once, of an authenticated peer."""
 BEGINNING = 2_048
-"""What is kept of a message that is refused before it is complete: its id is likely there."""
+"""Characters kept of a message that is rejected before it is complete; they likely contain its
+id."""
 
 
 class Wire(Protocol):
-    """One WebSocket's connection, below its messages."""
+    """Control of one WebSocket below the level of messages."""
 
     limit: int
-    """Bytes of one message, over all its fragments; beyond it the connection closes with 1009."""
+    """Maximum bytes of one message; a longer one closes the connection with 1009."""
 
     limit_reason: str
     """The reason in that close frame."""
 
     authenticated: bool
-    """Whether the peer has proven itself: until then its frames are limited to a number, after
-    that to a rate. Beyond it the connection closes with 1008."""
+    """False: the number of the peer's frames is limited; True: their rate. Exceeding the limit
+    closes the connection with 1008."""
 
     def charge_to(self, charge: Charge) -> None:
-        """Charge for what is received from now on, also of a message that is not complete. Where
-        that is refused, only the first BEGINNING characters of the message are kept."""
+        """Charge all bytes received from now on, including incomplete messages. If the charge is
+        refused, only the first BEGINNING characters of the message are kept."""
         ...
 
     def let_go(self) -> bool:
-        """Charge no longer for the oldest message, which the caller has taken. False where only its
+        """Release the charge of the oldest message, which the caller has taken. False if only its
         beginning was kept."""
         ...
 
     def cut(self) -> None:
-        """End the TCP connection at once, also when the peer takes nothing; harmless if ended."""
+        """Abort the TCP connection, even if the peer does not read. May be called twice."""
         ...
 
     def unsent(self) -> int:
-        """Bytes sent that the system has not taken yet, because the peer does not."""
+        """Bytes written that the operating system has not accepted, because the peer is slow."""
         ...
 
     async def ended(self) -> None:
-        """Return once no further message will arrive; the messages still queued are void."""
+        """Wait until no further message will arrive; messages still queued are void."""
         ...
 
 
 @dataclass(slots=True)
 class NoWire:
-    """Where the server offers none, as in a test client: nothing is limited, nothing is cut."""
+    """The fallback for servers without a Wire, such as a test client: it has no effect."""
 
     limit: int = 0
     limit_reason: str = ""
     authenticated: bool = False
 
     def charge_to(self, charge: Charge) -> None:
-        """Nothing is known here of a message before it is complete."""
+        """Does nothing."""
 
     def let_go(self) -> bool:
-        """Nothing was charged."""
         return True
 
     def cut(self) -> None:
-        """Nothing to cut."""
+        """Does nothing."""
 
     def unsent(self) -> int:
         return 0
 
     async def ended(self) -> None:
-        """Never: such a server tells the end by its disconnect message alone."""
+        """Never returns: such a server only sends a disconnect message."""
         await asyncio.Event().wait()
 
 
 def wire_of(scope: Mapping[str, Any]) -> Wire:
-    """The connection of an ASGI WebSocket scope."""
     wire: Wire | None = (scope.get("extensions") or {}).get(EXTENSION)
     return NoWire() if wire is None else wire

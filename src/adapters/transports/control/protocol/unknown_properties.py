@@ -1,8 +1,8 @@
-"""Properties of requests that the Gateway does not know: ignored by methods that read.
+"""Validation of parameters with unknown properties, for methods that only read.
 
-The schemas of the family's clients grow with every release. A property that a reading method
-ignores costs at most a less specific answer; one that a writing method ignored would be a change
-that the client asked for and did not get, so writing methods refuse it.
+The clients' schemas grow with every release. If a reading method ignores a property, its answer is
+at most less specific. If a writing method did, a requested change would be lost silently, so
+writing methods reject unknown properties.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pydantic import BaseModel, ValidationError
 logger = logging.getLogger(__name__)
 
 _LOGGED = 512
-"""Properties that are named in the log, over all methods; clients choose their names."""
+"""Limit of logged properties over all methods, because clients choose their names."""
 _LONGEST_NAME = 64
 
 
 class UnknownProperties:
-    """Validates parameters, and names each ignored property once in the log."""
+    """Validates parameters and logs each ignored property once."""
 
     def __init__(self, most: int = _LOGGED) -> None:
         self._logged: set[tuple[str, str]] = set()
         self._most = most
 
     def lenient(self, method: str, model: type[BaseModel], params: object) -> BaseModel:
-        """The parameters without the properties that `model` does not have, at any depth.
+        """Validate `params`, ignoring properties that `model` lacks, at any depth.
 
-        Raises ValidationError for everything else that is wrong.
+        Raises ValidationError for all other errors.
         """
         try:
             return model.model_validate(params)
@@ -40,7 +40,7 @@ class UnknownProperties:
                 raise
         validated = model.model_validate(params, extra="ignore")
         for place in unknown:
-            # Each step is cut first: a client may choose a name of millions of characters.
+            # Cut each step first: a name may have millions of characters.
             steps = (str(step)[:_LONGEST_NAME] for step in place)
             self._log(method, ".".join(steps)[:_LONGEST_NAME])
         return validated

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from .....domain.runs import RunEvent
-from ...http.errors import Problem
+from ...http import Problem
 from ...http.json_text import dumps
 
 KEEPALIVE = b": keepalive\n\n"

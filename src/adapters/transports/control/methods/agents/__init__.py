@@ -1,4 +1,4 @@
-"""Methods that list and edit agents and their files."""
+"""Methods that list and edit agents and their workspace files."""
 
 from .methods import handlers
 

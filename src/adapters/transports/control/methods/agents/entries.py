@@ -1,9 +1,8 @@
-"""Agents in the configuration file: adding, changing and removing one.
+"""Patches that add, change and remove agents in the configuration file.
 
-A file has them in `agents.entries`, by their ids, or in `agents.list`, and keeps its form.
-
-Each function returns a patch to be made on the file as it is at that moment; what it refuses it
-refuses then.
+A file lists its agents in `agents.entries`, by id, or in `agents.list`; the patch keeps that form.
+Each function returns a function from the file's present content to a patch; errors are raised when
+that function is called.
 """
 
 from __future__ import annotations
@@ -21,59 +20,61 @@ from ......domain.text import Kind, literal
 _NOT_IN_IDS = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_ID = 64
 _KINDS = {"name": Kind.TEXT, "workspace": Kind.SETTING, "model": Kind.SETTING}
-"""What the texts are that have an effect; in others no variable is ever put in."""
+"""The kinds of the texts in which variables would be substituted."""
 
 
 def agent_id_of(name: str) -> str:
-    """The id that an agent of that name gets. Raises InvalidRequest."""
+    """The id of a new agent with this name. Raises InvalidRequest."""
     agent_id = _NOT_IN_IDS.sub("-", name.strip().lower()).lstrip("-_")[:_LONGEST_ID].rstrip("-")
     if not agent_id:
-        raise InvalidRequest(f'no id can be made from the name "{name}"', param="name")
+        raise InvalidRequest(
+            f'the name "{name}" has no letter or digit to make an id from', param="name"
+        )
     if agent_id == DEFAULT_AGENT_ID:
         raise InvalidRequest(f'"{DEFAULT_AGENT_ID}" is reserved', param="name")
     return agent_id
 
 
 def has_entries(config: object) -> bool:
-    """Whether a configuration in force has its agents in `agents.entries`."""
+    """Whether the applied configuration has its agents in `agents.entries`."""
     return bool(_object(_object(config).get("agents")).get("entries"))
 
 
-def added(agent_id: str, given: Mapping[str, Any], keyed: bool) -> MakePatch:
-    """The agent comes last; `main`, where it was not listed because it was the only one, stays.
+def added(agent_id: str, fields: Mapping[str, Any], keyed: bool) -> MakePatch:
+    """Append an agent. If no agent is listed, the implicit agent `main` is listed too.
 
-    `keyed`: agents are in force by their ids, be it in an included file.
+    `keyed`: the applied configuration has agents by id, possibly in an included file.
     """
 
-    def patch(held: Mapping[str, object]) -> Mapping[str, object]:
-        agents = _Written.of(held, keyed)
+    def patch(config: Mapping[str, object]) -> Mapping[str, object]:
+        agents = _FileAgents.of(config, keyed)
         if agents.find(agent_id) is not None:
             raise InvalidRequest(f'agent "{agent_id}" already exists', param="name")
-        new = {agent_id: _merged({}, given)}
+        new = {agent_id: _merged({}, fields)}
         return agents.patch(new if agents.entries else {DEFAULT_AGENT_ID: {}, **new})
 
     return patch
 
 
-def changed(agent_id: str, given: Mapping[str, Any], known: bool, keyed: bool) -> MakePatch:
-    """`known`: the agent is in force, so it is written, be it in an included file.
+def changed(agent_id: str, fields: Mapping[str, Any], known: bool, keyed: bool) -> MakePatch:
+    """Change an agent. `known`: the applied configuration has it, possibly in an included file.
 
-    `keyed` as above.
+    `keyed`: see `added`.
     """
 
-    def patch(held: Mapping[str, object]) -> Mapping[str, object]:
-        agents = _Written.of(held, keyed)
+    def patch(config: Mapping[str, object]) -> Mapping[str, object]:
+        agents = _FileAgents.of(config, keyed)
         entry = agents.find(agent_id)
         if entry is None and not known:
             raise InvalidRequest(f'agent "{agent_id}" not found', param="agentId")
-        return agents.patch({agent_id: _merged(entry or {}, given)})
+        return agents.patch({agent_id: _merged(entry or {}, fields)})
 
     return patch
 
 
 class Removal:
-    """A patch without the agent and without what is bound to it. `bindings`: how many these were,
-    once it was made. `known` and `keyed` as above."""
+    """Remove an agent and its bindings. `bindings`: the number of removed bindings, after the call.
+    `known`, `keyed`: see `changed`."""
 
     def __init__(self, agent_id: str, known: bool, keyed: bool) -> None:
         self._agent_id = agent_id
@@ -81,34 +82,34 @@ class Removal:
         self._keyed = keyed
         self.bindings = 0
 
-    def __call__(self, held: Mapping[str, object]) -> Mapping[str, object]:
-        agents = _Written.of(held, self._keyed)
+    def __call__(self, config: Mapping[str, object]) -> Mapping[str, object]:
+        agents = _FileAgents.of(config, self._keyed)
         if agents.find(self._agent_id) is None and not self._known:
             raise InvalidRequest(f'agent "{self._agent_id}" not found', param="agentId")
-        # The only one there is where none is listed.
+        # This includes the implicit agent, if none is listed.
         if self._agent_id == agents.default:
             raise InvalidRequest(
                 f'default agent "{self._agent_id}" cannot be deleted', param="agentId"
             )
         patch = agents.patch({self._agent_id: None})
-        bindings = held.get("bindings")
+        bindings = config.get("bindings")
         if isinstance(bindings, list):
-            kept = [one for one in bindings if not self._bound(one)]
+            kept = [one for one in bindings if not self._is_bound(one)]
             self.bindings = len(bindings) - len(kept)
             if self.bindings:
                 patch["bindings"] = kept
         return patch
 
-    def _bound(self, binding: object) -> bool:
+    def _is_bound(self, binding: object) -> bool:
         named = binding.get("agentId") if isinstance(binding, Mapping) else None
         return str(named).lower() == self._agent_id
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
-    """The agents as the main file has them. `keyed`: by id in `agents.entries`.
+class _FileAgents:
+    """The agents in the main file. `keyed`: by id in `agents.entries`.
 
-    `entries`: the id as it is written, and the entry.
+    `entries`: pairs of the id as written and the entry.
     """
 
     entries: list[tuple[str, dict[str, Any]]]
@@ -116,8 +117,8 @@ class _Written:
     system_agent: str | None
 
     @classmethod
-    def of(cls, held: Mapping[str, object], keyed: bool) -> _Written:
-        agents = _object(held.get("agents"))
+    def of(cls, config: Mapping[str, object], keyed: bool) -> _FileAgents:
+        agents = _object(config.get("agents"))
         system = _object(_object(agents.get("defaults")).get("systemAgent")).get("agentId")
         named = system.lower() if isinstance(system, str) else None
         by_id, listed = _object(agents.get("entries")), agents.get("list")
@@ -131,7 +132,7 @@ class _Written:
 
     @property
     def default(self) -> str:
-        """Who answers requests that name no agent."""
+        """The id of the default agent."""
         marked = [name for name, one in self.entries if one.get("default") is True]
         chosen = [] if self.system_agent is None else [self.system_agent]
         every = [name for name, _ in self.entries]
@@ -141,7 +142,7 @@ class _Written:
         return next((one for name, one in self.entries if name.lower() == agent_id), None)
 
     def patch(self, new: Mapping[str, dict[str, Any] | None]) -> dict[str, object]:
-        """The merge patch that puts in these agents, by their ids; None takes one out."""
+        """The merge patch that sets these agents, by id; None removes one."""
         spelled = {name.lower(): name for name, _ in self.entries}
         if self.keyed:
             return {"agents": {"entries": {spelled.get(id_, id_): one for id_, one in new.items()}}}
@@ -160,24 +161,25 @@ def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _merged(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with what was given; a new model keeps the fallbacks that are written.
+def _merged(entry: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with the new fields; a new model keeps the configured fallbacks.
 
-    What is given is a text: it names no variable, whose value a list of agents would then show.
+    The texts are escaped: a reference to a variable would be substituted, and `agents.list` would
+    show the variable's value.
     """
-    given = {
+    fields = {
         name: literal(str(text), _KINDS[name]) if name in _KINDS else text
-        for name, text in given.items()
+        for name, text in fields.items()
     }
     merged = dict(entry)
     for name in ("name", "workspace"):
-        if name in given:
-            merged[name] = given[name]
-    if "model" in given:
-        held = entry.get("model")
-        model = given["model"]
-        merged["model"] = {**held, "primary": model} if isinstance(held, Mapping) else model
-    identity = {name: given[name] for name in ("emoji", "avatar") if name in given}
+        if name in fields:
+            merged[name] = fields[name]
+    if "model" in fields:
+        previous = entry.get("model")
+        model = fields["model"]
+        merged["model"] = {**previous, "primary": model} if isinstance(previous, Mapping) else model
+    identity = {name: fields[name] for name in ("emoji", "avatar") if name in fields}
     if identity:
         written = entry.get("identity")
         merged["identity"] = {**(written if isinstance(written, Mapping) else {}), **identity}

@@ -1,4 +1,4 @@
-"""`agents.files.*` and `agents.workspace.ensure`: what is written for an agent in its workspace."""
+"""`agents.files.*` and `agents.workspace.ensure`: the files of an agent's workspace."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pydantic import Field
 from ......domain.access import Principal, Scope
 from ......domain.agents import Agent
 from ......domain.errors import InvalidRequest, UnknownAgent
-from ......domain.ports.workspaces import FILE_NAMES, WorkspaceFile, Workspaces
+from ......domain.ports import Workspaces
+from ......domain.ports.workspaces import FILE_NAMES, WorkspaceFile
 from ......domain.services import Gateway
 from ...connection import Call, Handler, Handlers, Params
 from ...protocol import Name
 
 _SECOND_SPELLING = "memory.md"
-"""Not missed where it is not there."""
+"""An alternative spelling, which is not listed as missing."""
 
 
 class AgentParams(Params):
@@ -27,7 +28,7 @@ class AgentParams(Params):
 
 
 class FileParams(AgentParams):
-    """One of the files that an agent may have."""
+    """A workspace file."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -40,8 +41,6 @@ class WriteParams(FileParams):
 
 @dataclass(frozen=True, slots=True)
 class AgentFiles:
-    """The handlers."""
-
     gateway: Gateway
     workspaces: Workspaces
 
@@ -64,7 +63,7 @@ class AgentFiles:
         return {**_head(agent, call.principal), "files": files}
 
     async def _get(self, call: Call, params: FileParams) -> object:
-        """A file that is missing is no error: it may be written."""
+        """A missing file is not an error: the client may create it."""
         agent = self._agent(params)
         name = _supported(params.name)
         found = await asyncio.to_thread(self.workspaces.read, agent.workspace, name)
@@ -93,7 +92,7 @@ class AgentFiles:
         return agent
 
     def _look(self, workspace: str) -> dict[str, WorkspaceFile | None]:
-        """The files that there are. What cannot be one of them counts as missing."""
+        """The existing files; anything but a regular file counts as missing."""
         found: dict[str, WorkspaceFile | None] = {}
         for name in FILE_NAMES:
             try:
@@ -119,7 +118,7 @@ def _head(agent: Agent, principal: Principal) -> dict[str, Any]:
 def _entry(
     agent: Agent, name: str, file: WorkspaceFile | None, principal: Principal
 ) -> dict[str, Any]:
-    """Where the file is, is for administrators; the others get its name."""
+    """Only administrators see the path."""
     path = f"{agent.workspace}/{name}" if principal.may(Scope.ADMIN) else name
     entry: dict[str, Any] = {"name": name, "path": path, "missing": file is None}
     if file is not None:

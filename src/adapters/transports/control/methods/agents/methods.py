@@ -1,4 +1,4 @@
-"""`agents.*`: who there is, and changing that in the configuration file."""
+"""`agents.*`: listing agents, and editing them in the configuration file."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any
 from ......domain.access import Principal, Scope
 from ......domain.agents import Agent
 from ......domain.errors import GatewayError
-from ......domain.ports.configuration import ConfigFile, ConfigSnapshot, MakePatch
-from ......domain.ports.workspaces import Workspaces
+from ......domain.ports import ConfigFile, Workspaces
+from ......domain.ports.configuration import ConfigSnapshot, MakePatch
 from ......domain.services import Gateway
 from ......domain.sessions import MAIN
 from ...connection import Call, Handler, Handlers, NoParams, Params
 from ...protocol import Name, SessionKeyText, Text
-from ..config import HELD_BACK, reload_mode, taken_over
+from ..config import HELD_BACK, reload_mode, wait_applied
 from .entries import Removal, added, agent_id_of, changed, has_entries
 from .files import AgentFiles
 
 
 class IdentityParams(Params):
-    """An agent, or the one of a session; the default one without either."""
+    """An agent, or the agent of a session; by default the default agent."""
 
     agent_id: Name | None = None
     session_key: SessionKeyText | None = None
 
 
 class CreateParams(Params):
-    """The id is made from the name. Without a workspace: `workspace-<id>` beside the state."""
+    """The id is made from the name. `workspace` defaults to `workspace-<id>` in the state
+    directory."""
 
     name: Name
     workspace: Text | None = None
@@ -38,7 +39,7 @@ class CreateParams(Params):
 
 
 class UpdateParams(Params):
-    """What is left out stays."""
+    """Fields that are left out stay unchanged."""
 
     agent_id: Name
     name: Name | None = None
@@ -49,7 +50,7 @@ class UpdateParams(Params):
 
 
 class DeleteParams(Params):
-    """`delete_files`: move the agent's own workspace aside as well. Nothing is ever deleted."""
+    """`delete_files`: also rename the agent's own workspace. Files are never deleted."""
 
     agent_id: Name
     delete_files: bool = False
@@ -85,7 +86,7 @@ class _Agents:
         return {"agentId": agent.id, "name": agent.name, "avatar": agent.name[:1].upper()}
 
     async def list(self, call: Call, params: NoParams) -> object:
-        """The default one first; where an agent works, for administrators."""
+        """The default agent first. Only administrators see the workspaces."""
         default = self.gateway.settings.agents.default
         others = [one for one in self.gateway.agents(call.principal) if one.id != default.id]
         return {
@@ -96,41 +97,42 @@ class _Agents:
         }
 
     async def create(self, call: Call, params: CreateParams) -> object:
-        """Answered once the agent can be used, and has its workspace."""
+        """Responds when the agent is usable and has its workspace."""
         agent_id = agent_id_of(params.name)
         before = await self._snapshot()
-        given = params.model_dump(exclude_none=True)
-        await self._change(before, added(agent_id, given, has_entries(before.config)))
+        fields = params.model_dump(exclude_none=True)
+        await self._change(before, added(agent_id, fields, has_entries(before.config)))
         agent = self.gateway.settings.agents.get(agent_id)
-        told: dict[str, Any] = {"ok": True, "agentId": agent_id, "name": params.name}
+        payload: dict[str, Any] = {"ok": True, "agentId": agent_id, "name": params.name}
         if agent is None:
-            return {**told, "workspace": params.workspace, "applied": False}
+            return {**payload, "workspace": params.workspace, "applied": False}
         await asyncio.to_thread(self.workspaces.ensure, agent.workspace)
-        return {**told, "workspace": agent.workspace}
+        return {**payload, "workspace": agent.workspace}
 
     async def update(self, call: Call, params: UpdateParams) -> object:
         agent_id = params.agent_id.strip().lower()
-        given = params.model_dump(exclude_none=True, exclude={"agent_id"})
+        fields = params.model_dump(exclude_none=True, exclude={"agent_id"})
         before = await self._snapshot()
         keyed = has_entries(before.config)
-        await self._change(before, changed(agent_id, given, self._known(agent_id), keyed))
+        await self._change(before, changed(agent_id, fields, self._known(agent_id), keyed))
         return {"ok": True, "agentId": agent_id}
 
     async def delete(self, call: Call, params: DeleteParams) -> object:
-        """Its sessions stay, to be read. Runs that go on end with what they began with."""
+        """The agent's sessions stay readable. Its active runs continue with their settings."""
         agent_id = params.agent_id.strip().lower()
         agent = self.gateway.settings.agents.get(agent_id)
         before = await self._snapshot()
         removal = Removal(agent_id, self._known(agent_id), has_entries(before.config))
         await self._change(before, removal)
-        told: dict[str, Any] = {"ok": True, "agentId": agent_id}
-        told["removedBindings"] = removal.bindings
+        payload: dict[str, Any] = {"ok": True, "agentId": agent_id}
+        payload["removedBindings"] = removal.bindings
         if params.delete_files and agent is not None and not self._shared(agent):
-            told["movedTo"] = await self._retired(agent)
-        return told
+            payload["movedTo"] = await self._retired(agent)
+        return payload
 
     async def _retired(self, agent: Agent) -> str | None:
-        """Where the workspace is now. The agent is gone already, so a failure is no error."""
+        """The new path of the workspace; None if renaming fails, since the agent is already
+        removed."""
         try:
             return await asyncio.to_thread(self.workspaces.retire, agent.workspace)
         except GatewayError:
@@ -140,17 +142,17 @@ class _Agents:
         return await asyncio.to_thread(self.config.snapshot)
 
     async def _change(self, before: ConfigSnapshot, patch: MakePatch) -> None:
-        """Write, and wait until it is in force, where it will be."""
-        held = self.gateway.settings
+        """Write the file, and wait until the Gateway has applied it, unless that is disabled."""
+        previous = self.gateway.settings
         after = await asyncio.to_thread(self.config.change, patch)
         if after.hash != before.hash and reload_mode(before) not in HELD_BACK:
-            await taken_over(lambda: self.gateway.settings is not held)
+            await wait_applied(lambda: self.gateway.settings is not previous)
 
     def _known(self, agent_id: str) -> bool:
         return self.gateway.settings.agents.get(agent_id) is not None
 
     def _shared(self, agent: Agent) -> bool:
-        """Whether another agent works in the same directory, or below it."""
+        """Whether another agent's workspace is this directory, or a parent of it."""
         others = [one.workspace for one in self.gateway.settings.agents if one.id != agent.id]
         return any(f"{other}/".startswith(f"{agent.workspace}/") for other in others)
 

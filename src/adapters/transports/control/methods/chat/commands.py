@@ -1,4 +1,4 @@
-"""Commands: messages such as `/status` that the Gateway answers itself, without the model."""
+"""Chat commands such as `/status`, which the Gateway answers without a model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ...connection import ANSWERED, Call
 from ..payloads import Rows
 
 _KEPT = 1_000
-"""Answered commands that are remembered, so that a repeated request does nothing twice."""
+"""Executed commands that are remembered, so that a repeated request has no second effect."""
 _MOST_MODELS = 50
 _COMPACTED = 400
-"""Messages that stay where the command names no number; as `sessions.compact`."""
+"""Default number of messages kept by `/compact`, as for `sessions.compact`."""
 _COMMAND = re.compile(r"/([a-z]+)(?:[:\s]\s*(\S.*)?)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A word that can be typed with a slash. `argument` names what may stand behind it."""
+    """A slash command. `argument`: the name of its argument, if it takes one."""
 
     name: str
     description: str
@@ -51,7 +51,7 @@ Answer = Callable[[Call, SessionKey, str], Awaitable[str]]
 
 
 class Commands:
-    """`version` is the Gateway's."""
+    """Finds and executes commands. `version`: the Gateway's."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Commands:
         version: str,
     ) -> None:
         self._gateway = gateway
-        self._desk = session_service
+        self._session_service = session_service
         self._hub = hub
         self._clock = clock
         self._version = version
@@ -77,10 +77,9 @@ class Commands:
         }
 
     def find(self, message: str) -> tuple[Answer, str] | None:
-        """What answers a message, and the command's argument; None for a message to the model.
+        """The function and argument of the command in a message; None if it is not a command.
 
-        A command stands alone: text around it, or behind a command that takes none, makes it an
-        ordinary message.
+        A message with other text, or with an argument for a command without one, is not a command.
         """
         match = _COMMAND.fullmatch(message.strip())
         if match is None:
@@ -95,7 +94,7 @@ class Commands:
     async def run(
         self, call: Call, key: SessionKey, run_id: str, found: tuple[Answer, str]
     ) -> object:
-        """Answer as `chat.send` does, and tell the text as the end of a run that never was.
+        """Respond like `chat.send`, and send the command's text as the `final` event of a run.
 
         Raises Forbidden.
         """
@@ -107,7 +106,7 @@ class Commands:
                 text = await answer(call, key, argument)
             except (InvalidRequest, UnknownSession, SessionBusy) as error:
                 text = error.message
-        await self._hub.attend(call.connection, key)
+        await self._hub.subscribe(call.connection, key)
         call.answer({"runId": run_id, "status": "started"})
         event = {
             "runId": run_id,
@@ -118,18 +117,18 @@ class Commands:
             "stopReason": "command",
             "message": message_of(text, self._clock()),
         }
-        self._hub.tell_session(key, "chat", event)
+        self._hub.send_to_session(key, "chat", event)
         return ANSWERED
 
     def note(self, key: SessionKey, run_id: str) -> None:
-        """Remember that a command was answered."""
+        """Remember that a command was executed."""
         self._answered[key, run_id] = None
         if len(self._answered) > _KEPT:
             self._answered.popitem(last=False)
 
     @contextmanager
     def noted(self, key: SessionKey, run_id: str) -> Iterator[None]:
-        """The same while a command is carried out, unless it fails."""
+        """Like `note`, but forget the command if it fails within the context."""
         self.note(key, run_id)
         try:
             yield
@@ -138,12 +137,12 @@ class Commands:
             raise
 
     def answered(self, key: SessionKey, run_id: str) -> bool:
-        """Whether that request was a command that is answered already."""
+        """Whether the request was a command that has been executed."""
         return (key, run_id) in self._answered
 
     async def _status(self, call: Call, key: SessionKey, argument: str) -> str:
         agent = self._gateway.settings.agents.get(key.agent_id)
-        info = await self._desk.find(call.principal, key)
+        info = await self._session_service.find(call.principal, key)
         lines = [f"OpenSoul Gateway {self._version}"]
         lines.append(f"Agent: {key.agent_id}" + (f" ({agent.name})" if agent is not None else ""))
         lines.append(f"Session: {key}")
@@ -169,7 +168,7 @@ class Commands:
     async def _model(self, call: Call, key: SessionKey, argument: str) -> str:
         if argument and argument.lower() not in ("list", "status"):
             chosen = None if argument.lower() == "default" else argument
-            await self._desk.patch(call.principal, key, {"model": chosen})
+            await self._session_service.patch(call.principal, key, {"model": chosen})
             return f"Model: {await self._current(call, key)}"
         refs = [target.ref for target in self._gateway.models(call.principal)][:_MOST_MODELS]
         return "\n".join(
@@ -182,7 +181,7 @@ class Commands:
     async def _think(self, call: Call, key: SessionKey, argument: str) -> str:
         if argument:
             level = None if argument.lower() == "default" else argument
-            await self._desk.patch(call.principal, key, {"thinkingLevel": level})
+            await self._session_service.patch(call.principal, key, {"thinkingLevel": level})
         return f"Thinking: {await self._level(call, key)}"
 
     async def _compact(self, call: Call, key: SessionKey, argument: str) -> str:
@@ -192,7 +191,7 @@ class Commands:
                 "messages stay as they are; no summary is written."
             )
         keep = int(argument) if argument else _COMPACTED
-        compacted = await self._desk.compact(call.principal, key, keep)
+        compacted = await self._session_service.compact(call.principal, key, keep)
         if not compacted.changed:
             return f"Nothing to compact: the session has {compacted.kept} messages."
         return (
@@ -200,15 +199,15 @@ class Commands:
         )
 
     async def _current(self, call: Call, key: SessionKey) -> str:
-        info = await self._desk.find(call.principal, key)
+        info = await self._session_service.find(call.principal, key)
         if info is not None:
-            told = self._rows.resolved(info)
+            model = self._rows.resolved(info)
         else:
             agent = self._gateway.settings.agents.find(key.agent_id, param="sessionKey")
             target = next(iter(agent.models), None)
             return "none" if target is None else target.ref
-        return f"{told['modelProvider']}/{told['model']}" if told["model"] else "none"
+        return f"{model['modelProvider']}/{model['model']}" if model["model"] else "none"
 
     async def _level(self, call: Call, key: SessionKey) -> str:
-        info = await self._desk.find(call.principal, key)
+        info = await self._session_service.find(call.principal, key)
         return str(info.settings.get("thinkingLevel", "default") if info is not None else "default")

@@ -1,4 +1,4 @@
-"""`chat.history`, `.startup` and `.message.get`: what was said in a Session."""
+"""`chat.history`, `.startup` and `.message.get`: the messages of a Session."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .commands import Commands
 from .inputs import Inputs
 
 MAX_BYTES = 6 * 1024 * 1024
-"""Of the messages of one answer, as JSON."""
+"""Bytes of the messages of one response, as JSON."""
 _LEAST_BYTES = 4_096
 _AT_ONCE = 50
-"""Messages read at once: a long answer is never whole in memory twice."""
+"""Messages read per query, so that a long response is not in memory twice."""
 
 Number = Annotated[int, Field(ge=1)]
 MessageId = Annotated[str, Field(pattern=r"^(.{1,256}:)?[1-9][0-9]{0,14}$")]
@@ -36,10 +36,10 @@ RunIds = Annotated[list[Name], Field(min_length=1, max_length=50)]
 
 
 class HistoryParams(Params):
-    """The newest `limit` messages; `cursor` (or `offset`): of those numbered below it only, as
-    `nextCursor` of an answer before says. `message_id`: of those up to that message, by its id or
-    its number. `max_bytes`: of all messages as JSON; `max_chars`: of each text. `input_run_ids`:
-    runs of which the client wants to know whether its message has arrived."""
+    """The newest `limit` messages. `cursor` (or `offset`): only messages with lower numbers, from
+    `nextCursor` of the previous page. `message_id`: only messages up to this one, by id or number.
+    `max_bytes`: of all messages as JSON; `max_chars`: of each text. `input_run_ids`: runs for which
+    the response says whether their message has arrived."""
 
     session_key: SessionKeyText
     session_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = None
@@ -54,8 +54,8 @@ class HistoryParams(Params):
 
 
 class StartupParams(HistoryParams):
-    """As `chat.history`; in place of `session_key` there may be a `short_id`: 8 or more digits of
-    the UUID that a session's key ends with, and in `slug_hint` words of its label."""
+    """Like `chat.history`. `short_id` may replace `session_key`: 8 or more digits of the UUID at
+    the end of a session's key; `slug_hint`: words of its label."""
 
     session_key: Name | None = None  # type: ignore[assignment]
     short_id: Name | None = None
@@ -87,7 +87,7 @@ def handlers(
 
 
 Metadata = Callable[[Call, str], object]
-"""What `chat.metadata` answers, for an agent."""
+"""Returns the payload of `chat.metadata` for an agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,46 +99,46 @@ class _History:
     metadata: Metadata
 
     async def startup(self, call: Call, params: StartupParams) -> object:
-        """The history of the session that a client shows first, and what it can choose from."""
-        given = params.model_dump(exclude_unset=True)
-        short_id, slug = given.pop("short_id", None), given.pop("slug_hint", None)
+        """The history of the session that a client opens first, with commands and models."""
+        fields = params.model_dump(exclude_unset=True)
+        short_id, slug = fields.pop("short_id", None), fields.pop("slug_hint", None)
         if (params.session_key is None) == (short_id is None):
-            raise InvalidRequest("Give either sessionKey or shortId.", param="sessionKey")
+            raise InvalidRequest("Pass either sessionKey or shortId.", param="sessionKey")
         if short_id is not None:
             found = await with_short_id(
                 self.session_service, call.principal, short_id, slug, params.agent_id
             )
             if len(found) != 1:
                 raise UnknownSession(f"{len(found)} sessions have the short id {short_id}.")
-            given["session_key"] = str(found[0].key)
-        told = await self.history(call, HistoryParams(**given))
-        key = self.gateway.session_key(told["sessionKey"])
-        return {**told, "metadata": self.metadata(call, key.agent_id)}
+            fields["session_key"] = str(found[0].key)
+        payload = await self.history(call, HistoryParams(**fields))
+        key = self.gateway.session_key(payload["sessionKey"])
+        return {**payload, "metadata": self.metadata(call, key.agent_id)}
 
     async def message(self, call: Call, params: MessageParams) -> object:
-        """The message whole, as far as it fits an answer; a history may have cut it."""
+        """One message, which the history may have shortened; shortened to `MAX_BYTES` here."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         number = _number(params.message_id)
         kept = await self.session_service.messages(call.principal, key, limit=1, before=number + 1)
         if not kept:
             return {"ok": False, "unavailableReason": "not_found"}
-        told = await off_loop(_size(kept), partial(_fitting, kept[0], params.max_chars))
-        if told["seq"] != number or params.message_id not in (str(number), told["messageId"]):
+        message = await off_loop(_size(kept), partial(_fitting, kept[0], params.max_chars))
+        if message["seq"] != number or params.message_id not in (str(number), message["messageId"]):
             return {"ok": False, "unavailableReason": "not_found"}
-        return {"ok": True, "message": told}
+        return {"ok": True, "message": message}
 
     async def history(self, call: Call, params: HistoryParams) -> dict[str, Any]:
-        """From now on the client is told of the Session as well, beginning before the reading:
-        what happens meanwhile is told twice rather than not at all."""
+        """Also subscribes the client to the Session, before reading: an event in between is then
+        delivered twice rather than lost."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
-        with self.hub.room(call.connection, key):
-            await self.hub.attend(call.connection, key)
+        with self.hub.reserved(call.connection, key):
+            await self.hub.subscribe(call.connection, key)
         info = await self.session_service.find(call.principal, key)
-        # By its id, so that a session that starts over in between is not mixed with itself.
+        # By session id, so that a reset in between does not mix two transcripts.
         session_id = params.session_id or (None if info is None else info.session_id)
         messages = await self._read(call.principal, key, session_id, params)
         rows, inputs = Rows(self.gateway, self.session_service), Inputs(self.gateway, self.commands)
-        told: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "sessionKey": str(key),
             "messages": messages,
             "defaults": rows.defaults(),
@@ -147,17 +147,17 @@ class _History:
             "pendingInputs": await inputs.pending(call.principal, key),
         }
         if info is not None:
-            told["sessionInfo"] = await rows.row(call.principal, info, Extras(titles=True))
+            payload["sessionInfo"] = await rows.row(call.principal, info, Extras(titles=True))
         if session_id is not None:
-            told["sessionId"] = session_id
-        if told["hasMore"]:
-            told["nextCursor"] = told["nextOffset"] = messages[0]["seq"]
+            payload["sessionId"] = session_id
+        if payload["hasMore"]:
+            payload["nextCursor"] = payload["nextOffset"] = messages[0]["seq"]
         if params.input_run_ids is not None:
-            told |= await inputs.receipts(call.principal, key, params.input_run_ids, messages)
+            payload |= await inputs.receipts(call.principal, key, params.input_run_ids, messages)
         for name in ("thinkingLevel", "verboseLevel"):
             if info is not None and name in info.settings:
-                told[name] = info.settings[name]
-        return told
+                payload[name] = info.settings[name]
+        return payload
 
     async def _read(
         self, principal: Principal, key: SessionKey, session_id: str | None, params: HistoryParams
@@ -177,7 +177,7 @@ class _History:
 
 
 class _Page:
-    """Messages as long as they fit, the newest first in."""
+    """Collects messages from the newest backwards, up to `max_bytes`."""
 
     def __init__(self, max_bytes: int, max_chars: int | None) -> None:
         self.messages: deque[dict[str, Any]] = deque()
@@ -185,16 +185,16 @@ class _Page:
         self._max_chars = max_chars
 
     def add(self, kept: tuple[KeptMessage, ...]) -> bool:
-        """Add what fits; False where something did not. The newest message always does."""
+        """Add messages; False at the first that does not fit. The newest is shortened to fit."""
         for one in reversed(kept):
-            told = message_object(one, self._max_chars)
-            size = len(dumps(told)) + 1
+            message = message_object(one, self._max_chars)
+            size = len(dumps(message)) + 1
             if size > self._left:
                 if self.messages:
                     return False
-                told = shrunk(told, self._left)
-                size = len(dumps(told)) + 1
-            self.messages.appendleft(told)
+                message = shrunk(message, self._left)
+                size = len(dumps(message)) + 1
+            self.messages.appendleft(message)
             self._left -= size
         return True
 
@@ -210,22 +210,22 @@ def _fitting(kept: KeptMessage, max_chars: int | None) -> dict[str, Any]:
 
 
 def _before(params: HistoryParams) -> int | None:
-    """The number that all messages are to be below. Raises InvalidRequest."""
+    """The number that all messages must be below. Raises InvalidRequest."""
     message_id = params.message_id
-    given = {
+    ends = {
         "cursor": None if params.cursor is None else int(params.cursor),
         "offset": params.offset or None,
         "messageId": None if message_id is None else _number(message_id) + 1,
     }
-    named = {name: number for name, number in given.items() if number is not None}
-    if len(named) > 1:
+    passed = {name: number for name, number in ends.items() if number is not None}
+    if len(passed) > 1:
         raise InvalidRequest(
-            f"Give one of {', '.join(named)}, not several: each says where the page ends.",
-            param=next(iter(named)),
+            f"Pass only one of {', '.join(passed)}: each defines the end of the page.",
+            param=next(iter(passed)),
         )
-    return next(iter(named.values()), None)
+    return next(iter(passed.values()), None)
 
 
 def _number(message_id: str) -> int:
-    """The number that a message's id ends with."""
+    """The number at the end of a message id."""
     return int(message_id.rpartition(":")[2])

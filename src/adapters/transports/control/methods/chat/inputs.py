@@ -1,4 +1,4 @@
-"""What became of the messages that a client sent: which wait, and which a Session has taken."""
+"""The state of the messages that clients sent: pending, or taken over into the Session."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..payloads import content
 from .commands import Commands
 
 _SHOWN = 20
-"""Waiting inputs that are shown, each with its message."""
+"""Pending inputs that are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Looks at the Runs of a Session."""
+    """Derives the state of inputs from the Runs of a Session."""
 
     gateway: Gateway
     commands: Commands
 
     async def pending(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
-        """The inputs of Runs that have not ended: their messages are not in the history yet."""
+        """The inputs of active Runs, whose messages are not in the history yet."""
         runs = await self.gateway.active(principal, key)
-        return {"items": [_waiting(run) for run in runs[:_SHOWN]], "total": len(runs)}
+        return {"items": [_pending_item(run) for run in runs[:_SHOWN]], "total": len(runs)}
 
     async def receipts(
         self,
@@ -39,8 +39,9 @@ class Inputs:
         run_ids: Sequence[str],
         messages: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
-        """Which of these inputs the Session has, however their Runs ended: a client of the family
-        holds every later message back until it knows. `messages`: those of the same answer."""
+        """Whether each of these inputs is pending or consumed. Existing clients hold back later
+        messages until an input is consumed, however its Run ended. `messages`: the messages of the
+        same response."""
         active = {run.id for run in await self.gateway.active(principal, key)}
         stored = {one["runId"]: one["messageId"] for one in messages if one["role"] == Role.USER}
         pending: list[dict[str, Any]] = []
@@ -49,7 +50,7 @@ class Inputs:
             if run_id in active and run_id not in stored:
                 pending.append({"runId": run_id, "state": "pending"})
             elif run_id in stored or await self._accepted(principal, key, run_id):
-                # What was aborted or failed is not stored, so it has no message to be named.
+                # The input of an aborted or failed run is not stored and has no message id.
                 event = stored.get(run_id, sender_key(run_id))
                 consumed.append({"runId": run_id, "consumedByEventId": event})
         receipts = [*pending, *({**one, "state": "consumed"} for one in consumed)]
@@ -64,7 +65,7 @@ class Inputs:
             return False
 
 
-def _waiting(run: RunSpec) -> dict[str, Any]:
+def _pending_item(run: RunSpec) -> dict[str, Any]:
     accepted_at = int(run.accepted_at * 1_000)
     return {
         "id": sender_key(run.id),

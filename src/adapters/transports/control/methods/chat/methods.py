@@ -1,4 +1,4 @@
-"""`agent` and `chat.*`: starting Runs, and stopping them."""
+"""`agent` and `chat.*`: starting and stopping Runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ from .params import AbortParams, AgentParams, InjectParams, SendParams
 _STOP = ("/stop", "/abort")
 _START_OVER = ("/new", "/reset")
 _NO_DELIVERY = (
-    "There are no chat channels here, so an answer cannot be delivered to one: leave out deliver."
+    "There are no chat channels here, so answers cannot be delivered to one. Omit deliver."
 )
-_NO_OVERRIDE = "A model is chosen for a session, with sessions.patch, not for a run."
+_NO_OVERRIDE = "A run cannot choose its model. Set the session's model with sessions.patch."
 
 
 class ChatMethods:
-    """The handlers."""
-
     def __init__(
         self,
         gateway: Gateway,
@@ -37,7 +35,7 @@ class ChatMethods:
         clock: Clock,
     ) -> None:
         self._gateway = gateway
-        self._desk = session_service
+        self._session_service = session_service
         self._hub = hub
         self._outcomes = outcomes
         self._commands = commands
@@ -52,8 +50,8 @@ class ChatMethods:
         }
 
     async def _agent(self, call: Call, params: AgentParams) -> object:
-        """Accepted at once; the last answer comes when the Run has ended."""
-        _refuse_what_is_not_done(params)
+        """Responds `accepted` at once; the last response follows when the Run has ended."""
+        _check_supported(params)
         key = await self._session_of(call.principal, params)
         request = RunRequest(
             messages=await _messages(params),
@@ -67,10 +65,10 @@ class ChatMethods:
         )
 
         async def accepted(record: RunRecord) -> None:
-            await self._hub.attend(call.connection, record.session_key, begun=record.id)
+            await self._hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer(_accepted(record))
 
-        with self._hub.room(call.connection, key):
+        with self._hub.reserved(call.connection, key):
             submission = await self._gateway.submit_once(
                 call.principal,
                 request,
@@ -80,13 +78,13 @@ class ChatMethods:
             )
             record = submission.record
             if not submission.fresh:
-                await self._hub.attend(call.connection, record.session_key)
+                await self._hub.subscribe(call.connection, record.session_key)
                 if not record.status.final:
                     call.answer(_accepted(record))
         return agent_payload(await self._outcomes.of(call.principal, record.id))
 
     async def send(self, call: Call, params: SendParams) -> object:
-        """Answered at once; events tell the rest."""
+        """Responds at once; the rest is sent as events."""
         key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
         if not params.attachments and not params.suppress_command_interpretation:
             answer = await self._command(call, key, params)
@@ -106,10 +104,10 @@ class ChatMethods:
         )
 
         async def accepted(record: RunRecord) -> None:
-            await self._hub.attend(call.connection, record.session_key, begun=record.id)
+            await self._hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer({"runId": record.id, "status": "started"})
 
-        with self._hub.room(call.connection, key):
+        with self._hub.reserved(call.connection, key):
             submission = await self._gateway.submit_once(
                 call.principal,
                 request,
@@ -119,21 +117,21 @@ class ChatMethods:
             )
             if submission.fresh:
                 return ANSWERED
-            await self._hub.attend(call.connection, submission.record.session_key)
+            await self._hub.subscribe(call.connection, submission.record.session_key)
         return await self._repeated(call.principal, submission.record)
 
     async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
-        """The answer to a command; None for a message to the model."""
+        """The response to a command; None for a message to the model."""
         word, run_id = params.message.strip().lower(), params.idempotency_key
         if word in (*_STOP, *_START_OVER) and self._commands.answered(key, run_id):
-            # Sent once more, it would stop runs, or leave turns behind, that came since.
+            # A repeated request must not affect runs and turns that began after the first one.
             return {"ok": True, "key": str(key), "runId": run_id, "status": "ok"}
         if word in _STOP:
             self._commands.note(key, run_id)
             return await self._stopped(call.principal, key)
         if word in _START_OVER:
             with self._commands.noted(key, run_id):
-                info = await self._desk.reset(call.principal, key)
+                info = await self._session_service.reset(call.principal, key)
             return {"ok": True, "key": str(key), "sessionId": info.session_id, "status": "ok"}
         found = self._commands.find(params.message)
         return None if found is None else await self._commands.run(call, key, run_id, found)
@@ -153,10 +151,10 @@ class ChatMethods:
     async def _inject(self, call: Call, params: InjectParams) -> object:
         key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
         text = f"[{params.label}]\n\n{params.message}" if params.label else params.message
-        _, message_id = await self._desk.inject(call.principal, key, text)
+        _, message_id = await self._session_service.inject(call.principal, key, text)
         kept = await self._gateway.answer(call.principal, key, message_id)
         ids = {} if kept is None else message_ids(kept)
-        told = {
+        payload = {
             "runId": message_id,
             "sessionKey": str(key),
             "agentId": key.agent_id,
@@ -165,11 +163,11 @@ class ChatMethods:
             "stopReason": "injected",
             "message": {**message_of(text, self._clock()), **ids},
         }
-        self._hub.tell_session(key, "chat", told)
+        self._hub.send_to_session(key, "chat", payload)
         return {"ok": True, "messageId": message_id}
 
     async def _session_of(self, principal: Principal, params: AgentParams) -> SessionKey:
-        """The session that is meant: by key, by id, or the agent's main one."""
+        """The session named by key or id, or the agent's main session."""
         if params.agent_id is not None:
             self._gateway.settings.agents.find(params.agent_id, param="agentId")
         if params.session_key is not None:
@@ -186,7 +184,7 @@ class ChatMethods:
         return key
 
     async def _by_id(self, principal: Principal, session_id: str) -> SessionKey:
-        found = await self._desk.with_id(principal, session_id)
+        found = await self._session_service.with_id(principal, session_id)
         if not found:
             raise UnknownSession(f"No session found: {session_id}")
         if len(found) > 1:
@@ -200,7 +198,7 @@ class ChatMethods:
         return _aborted(list(await self._gateway.abort_session(principal, key, _by(principal))))
 
     async def _repeated(self, principal: Principal, record: RunRecord) -> object:
-        """What a request gets that was sent before."""
+        """The response to a repeated request."""
         if not record.status.final:
             return {"runId": record.id, "status": "in_flight"}
         if record.status is RunStatus.FINISHED:
@@ -214,14 +212,14 @@ class ChatMethods:
 
 
 async def _messages(params: AgentParams) -> tuple[Message, ...]:
-    asked = await user_message(params.message, params.attachments)
+    message = await user_message(params.message, params.attachments)
     if not params.extra_system_prompt:
-        return (asked,)
-    return (text_message(Role.SYSTEM, params.extra_system_prompt), asked)
+        return (message,)
+    return (text_message(Role.SYSTEM, params.extra_system_prompt), message)
 
 
-def _refuse_what_is_not_done(params: AgentParams) -> None:
-    """Nothing that was asked for is dropped in silence."""
+def _check_supported(params: AgentParams) -> None:
+    """Reject unsupported parameters instead of ignoring them. Raises InvalidRequest."""
     if params.model is not None or params.provider is not None:
         raise InvalidRequest(_NO_OVERRIDE, param="model")
     for name, channel in (("channel", params.channel), ("replyChannel", params.reply_channel)):

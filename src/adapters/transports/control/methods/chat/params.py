@@ -15,9 +15,9 @@ Key = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class AgentParams(Params):
-    """`timeout`: seconds, also fractions of one; it shortens the agent's limit and never lengthens
-    it, and 0 sets none. What belongs to chat channels is accepted and has no meaning here, but
-    `deliver` and `channel` are refused where they ask for something."""
+    """`timeout`: seconds, fractions allowed; it can only shorten the agent's limit, and 0 sets
+    none. Parameters of chat channels are accepted and ignored, but `deliver` and `channel` are
+    rejected if they request a delivery."""
 
     message: Annotated[str, Field(min_length=1)]
     idempotency_key: Key
@@ -56,9 +56,9 @@ class AgentParams(Params):
 
 
 class SendParams(Params):
-    """`message` may be empty where there are attachments. `timeout_ms`: milliseconds; it shortens
-    the agent's limit and never lengthens it, and 0 sets none. `suppress_command_interpretation`: a
-    command such as `/status` goes to the model, too."""
+    """`message` may be empty if there are attachments. `timeout_ms`: milliseconds; it can only
+    shorten the agent's limit, and 0 sets none. `suppress_command_interpretation`: send commands
+    such as `/status` to the model."""
 
     session_key: SessionKeyText
     message: str
@@ -80,7 +80,7 @@ class SendParams(Params):
 
 
 class AbortParams(Params):
-    """Without `run_id`: every run of the session."""
+    """`run_id`: by default, every run of the session."""
 
     session_key: SessionKeyText
     run_id: Name | None = None
@@ -89,7 +89,7 @@ class AbortParams(Params):
 
 
 class InjectParams(Params):
-    """`label` stands before the message."""
+    """`label` is put before the message."""
 
     session_key: SessionKeyText
     message: Annotated[str, Field(min_length=1)]

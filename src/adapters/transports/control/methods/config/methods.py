@@ -1,4 +1,4 @@
-"""`config.*`: showing the configuration file, and editing it."""
+"""`config.*`: reading and editing the configuration file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ......domain.access import Principal, Scope
-from ......domain.ports.configuration import ConfigFile, ConfigIssue, ConfigRefused, ConfigSnapshot
+from ......domain.ports import ConfigFile
+from ......domain.ports.configuration import ConfigIssue, ConfigRefused, ConfigSnapshot
 from ...connection import AnswerFailed, Call, Handler, Handlers, NoParams, Params
 from ...protocol import INVALID_REQUEST, ErrorShape, Name, SessionKeyText, Text
 from .lookup import LookupParams, looked_up
-from .restarts import HELD_BACK, reload_mode, taken_over, waiting
+from .restarts import HELD_BACK, reload_mode, requiring_restart, wait_applied
 
 _FILE = re.compile(r"(?<!\S)/\S+")
 
@@ -23,15 +24,14 @@ Edit = Callable[[str, str | None], ConfigSnapshot]
 
 
 class SetParams(Params):
-    """`base_hash`: the `hash` of the configuration that the edit was made from; needed where
-    there is a file."""
+    """`base_hash`: the `hash` of the configuration that was edited; required if the file exists."""
 
     raw: str
     base_hash: Name | None = None
 
 
 class ApplyParams(SetParams):
-    """What tells a session of the restart is accepted: there is none here."""
+    """The parameters that announce a restart are accepted and ignored: there is no restart."""
 
     session_key: SessionKeyText | None = None
     note: Text | None = None
@@ -40,7 +40,7 @@ class ApplyParams(SetParams):
 
 
 def handlers(config: ConfigFile, applied: Callable[[], str] | None = None) -> Handlers:
-    """`applied`: the hash of the file as it is in force, where that is known."""
+    """`applied`: the hash of the applied file, if it is known."""
     methods = _Config(config, applied)
     return {
         "config.get": Handler(NoParams, methods.get),
@@ -53,21 +53,21 @@ def handlers(config: ConfigFile, applied: Callable[[], str] | None = None) -> Ha
 
 
 class _Config:
-    """The file is read and written beside the event loop, by one edit after the other."""
+    """Reads and writes the file in threads; a lock serialises edits."""
 
     def __init__(self, config: ConfigFile, applied: Callable[[], str] | None) -> None:
         self._config = config
         self._applied = applied
-        self._turn = asyncio.Lock()
+        self._edit_lock = asyncio.Lock()
 
     async def get(self, call: Call, params: NoParams) -> object:
-        """The configuration without its secrets; where the file is, for administrators."""
+        """The configuration without secrets. Only administrators see the path of the file."""
         reader = not call.principal.may(Scope.ADMIN)
         snapshot = await asyncio.to_thread(partial(self._config.snapshot, reader=reader))
-        told = _snapshot(snapshot, call.principal)
+        payload = _snapshot(snapshot, call.principal)
         if self._applied is not None:
-            told["appliedConfigHash"] = self._applied()
-        return told
+            payload["appliedConfigHash"] = self._applied()
+        return payload
 
     async def schema(self, call: Call, params: NoParams) -> object:
         return dict(await asyncio.to_thread(self._config.schema))
@@ -76,7 +76,7 @@ class _Config:
         return looked_up(await asyncio.to_thread(self._config.schema), params.path)
 
     async def set(self, call: Call, params: SetParams) -> object:
-        async with self._turn:
+        async with self._edit_lock:
             after = await self._edited(self._config.replace, params)
         return _edited(after, call.principal)
 
@@ -87,25 +87,25 @@ class _Config:
         return await self._applying(call, params, self._config.patch)
 
     async def _applying(self, call: Call, params: ApplyParams, edit: Edit) -> object:
-        """The running Gateway takes the file over by itself, which is waited for where it can be
-        seen; what it cannot take over is named."""
-        async with self._turn:
+        """Edit the file and wait until the Gateway has applied it; the response names the settings
+        that require a restart."""
+        async with self._edit_lock:
             before = await asyncio.to_thread(self._config.snapshot)
             after = await self._edited(edit, params)
             schema = await asyncio.to_thread(self._config.schema)
             applied = self._applied
             if applied is not None and reload_mode(before) not in HELD_BACK:
-                await taken_over(lambda: applied() == after.hash)
+                await wait_applied(lambda: applied() == after.hash)
         return {**_edited(after, call.principal), "restart": _restart(before, after, schema)}
 
     async def _edited(self, edit: Edit, params: SetParams) -> ConfigSnapshot:
-        """Raises AnswerFailed with everything that is wrong."""
+        """Raises AnswerFailed with all issues."""
         try:
             return await asyncio.to_thread(edit, params.raw, params.base_hash)
-        except ConfigRefused as refused:
-            details = {"code": refused.code, "issues": [_issue(one) for one in refused.issues]}
-            error = ErrorShape(code=INVALID_REQUEST, message=refused.message, details=details)
-            raise AnswerFailed(error, None) from refused
+        except ConfigRefused as rejection:
+            details = {"code": rejection.code, "issues": [_issue(one) for one in rejection.issues]}
+            error = ErrorShape(code=INVALID_REQUEST, message=rejection.message, details=details)
+            raise AnswerFailed(error, None) from rejection
 
 
 def _restart(
@@ -113,11 +113,15 @@ def _restart(
 ) -> dict[str, Any]:
     mode = reload_mode(before)
     if mode in HELD_BACK:
-        reason = f"gateway.reload.mode is {mode}: restart the Gateway to take the file over"
+        reason = f"gateway.reload.mode is {mode}: restart the Gateway to apply the file"
         return {"ok": False, "reason": reason, "mode": mode}
-    paths = waiting(before.config, after.config, schema.get("schema", {})) if before.valid else []
+    paths = (
+        requiring_restart(before.config, after.config, schema.get("schema", {}))
+        if before.valid
+        else []
+    )
     if paths:
-        reason = f"applied, but for these, which wait for a restart: {', '.join(paths)}"
+        reason = f"applied, except for settings that require a restart: {', '.join(paths)}"
         return {"ok": False, "reason": reason, "mode": mode, "paths": paths}
     return {"ok": False, "reason": "applied without a restart", "mode": mode}
 
@@ -139,8 +143,8 @@ def _snapshot(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
 
 
 def _edited(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
-    told = {"config": snapshot.config, "hash": snapshot.hash}
-    return {"ok": True, **_path(snapshot, principal), **told}
+    content = {"config": snapshot.config, "hash": snapshot.hash}
+    return {"ok": True, **_path(snapshot, principal), **content}
 
 
 def _path(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
@@ -148,13 +152,13 @@ def _path(snapshot: ConfigSnapshot, principal: Principal) -> dict[str, Any]:
 
 
 def _shown(issue: ConfigIssue, principal: Principal) -> dict[str, Any]:
-    """As `_issue`, without the paths of files for who is no administrator."""
-    told = _issue(issue)
+    """Like `_issue`; paths of files are redacted unless the principal is an administrator."""
+    payload = _issue(issue)
     if not principal.may(Scope.ADMIN):
-        told["message"] = _FILE.sub("[redacted]", issue.message)
-    return told
+        payload["message"] = _FILE.sub("[redacted]", issue.message)
+    return payload
 
 
 def _issue(issue: ConfigIssue) -> dict[str, Any]:
-    told: dict[str, Any] = {"path": issue.path, "message": issue.message}
-    return told if issue.line is None else {**told, "line": issue.line}
+    payload: dict[str, Any] = {"path": issue.path, "message": issue.message}
+    return payload if issue.line is None else {**payload, "line": issue.line}

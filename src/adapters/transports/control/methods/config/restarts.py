@@ -1,4 +1,4 @@
-"""When a changed configuration is in force: after a moment, or after a restart."""
+"""When a changed configuration takes effect: after a moment, or after a restart."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ HELD_BACK = ("off", "restart")
 """Modes of `gateway.reload` in which a changed file is not applied while serving."""
 MARK = "x-restart"
 _LOOKS, _PAUSE = 150, 0.02
-"""How often, and after how many seconds each, is looked whether a file was taken over."""
+"""The number of checks whether a file was applied, and the seconds between them."""
 
 
 def reload_mode(snapshot: ConfigSnapshot) -> str:
-    """What a changed file does."""
+    """The configured `gateway.reload.mode`."""
     found: object = snapshot.config
     for name in ("gateway", "reload", "mode"):
         found = found.get(name) if isinstance(found, Mapping) else None
     return found if isinstance(found, str) else "hybrid"
 
 
-async def taken_over(in_force: Callable[[], bool]) -> None:
-    """Return once the running Gateway has taken over what was written, or that takes too long:
-    who asks next is to find what was done."""
+async def wait_applied(is_applied: Callable[[], bool]) -> None:
+    """Wait until the Gateway has applied the written file, or for 3 seconds, so that the client's
+    next request sees the change."""
     for _ in range(_LOOKS):
-        if in_force():
+        if is_applied():
             return
         await asyncio.sleep(_PAUSE)
 
 
-def waiting(old: object, new: object, schema: Mapping[str, Any]) -> list[str]:
-    """The dotted paths where two configurations differ in what a restart is needed for, as their
-    JSON Schema says."""
+def requiring_restart(old: object, new: object, schema: Mapping[str, Any]) -> list[str]:
+    """The dotted paths of changed settings that require a restart according to the JSON Schema."""
     definitions = schema.get("$defs", {})
-    return sorted(set(_waiting(old, new, (schema,), definitions, "")))
+    return sorted(set(_requiring_restart(old, new, (schema,), definitions, "")))
 
 
-def _waiting(
+def _requiring_restart(
     old: object,
     new: object,
     shapes: tuple[Mapping[str, Any], ...],
@@ -58,13 +57,13 @@ def _waiting(
     for key in {**old, **new}:
         inner = tuple(below(shapes, key, definitions))
         place = f"{path}.{key}" if path else str(key)
-        yield from _waiting(old.get(key), new.get(key), inner, definitions, place)
+        yield from _requiring_restart(old.get(key), new.get(key), inner, definitions, place)
 
 
 def below(
     shapes: tuple[Mapping[str, Any], ...], key: str, definitions: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """What the schema says of a member, wherever it says it."""
+    """The schemas of a property, from all alternatives."""
     for shape in shapes:
         for whole in resolved(shape, definitions):
             found = whole.get("properties", {}).get(key, whole.get("additionalProperties"))
@@ -75,7 +74,7 @@ def below(
 def resolved(
     shape: Mapping[str, Any], definitions: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """A shape, the one that it refers to, and those of which it is one."""
+    """A schema, with its `$ref` and its `anyOf` alternatives resolved recursively."""
     yield shape
     name = str(shape.get("$ref", "")).rpartition("/")[2]
     if name in definitions:

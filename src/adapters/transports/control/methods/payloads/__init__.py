@@ -1,4 +1,4 @@
-"""Payloads that several methods share."""
+"""Payloads shared by several methods."""
 
 from .messages import content, message_object, one_line, shortened, shrunk
 from .outcomes import Outcomes, agent_payload, failed_answer

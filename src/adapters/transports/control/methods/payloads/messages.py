@@ -1,4 +1,4 @@
-"""The messages of a transcript as the control protocol shows them."""
+"""The messages of a transcript in the control protocol's format."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ....http.json_text import dumps, loads
 from ...broadcast import message_ids, sender_key
 
 CUT = "\n[… cut here: the message is too long to be shown whole]"
-"""Stands behind what is left of a text that was cut."""
+"""The end of a shortened text."""
 
 _ROLES = {Role.TOOL: "toolResult"}
 _LOOKED_AT = 16
 """Characters of a text that are looked at for each that is shown of it."""
 _ROOM = 512
-"""Bytes that the frame of a cut message may take besides its texts."""
+"""Bytes reserved for the fields of a shortened message besides its content."""
 
 
 def message_object(kept: KeptMessage, max_chars: int | None = None) -> dict[str, Any]:
-    """One message; of each text at most `max_chars` characters. `seq`: its number."""
+    """One message; each text has at most `max_chars` characters. `seq`: its number."""
     message = kept.message
-    told: dict[str, Any] = {
+    row: dict[str, Any] = {
         "role": _ROLES.get(message.role, message.role.value),
         "content": content(message, max_chars),
         "timestamp": int(kept.at * 1_000),
@@ -33,27 +33,26 @@ def message_object(kept: KeptMessage, max_chars: int | None = None) -> dict[str,
         **message_ids(kept),
     }
     if message.role is Role.USER:
-        told["idempotencyKey"] = sender_key(kept.run_id)
+        row["idempotencyKey"] = sender_key(kept.run_id)
     if message.tool_call_id is not None:
-        told["toolCallId"] = message.tool_call_id
+        row["toolCallId"] = message.tool_call_id
     if message.name is not None:
-        told["toolName" if message.role is Role.TOOL else "name"] = message.name
+        row["toolName" if message.role is Role.TOOL else "name"] = message.name
     if kept.model and message.role is Role.ASSISTANT:
         provider, _, model = kept.model.partition("/")
-        told |= {"provider": provider, "model": model}
-    return told
+        row |= {"provider": provider, "model": model}
+    return row
 
 
 def content(message: Message, max_chars: int | None = None) -> list[dict[str, Any]]:
-    """The parts of a message."""
     return [_part(part, max_chars) for part in message.parts]
 
 
-def shrunk(told: dict[str, Any], max_bytes: int) -> dict[str, Any]:
-    """A message that alone has more than `max_bytes` as JSON, made to fit: without the data of
-    its pictures, and with its texts cut, the first ones kept."""
-    parts = [_without_data(part) for part in told["content"]]
-    left = max(0, max_bytes - len(dumps({**told, "content": []})) - _ROOM)
+def shrunk(row: dict[str, Any], max_bytes: int) -> dict[str, Any]:
+    """Shorten a message to at most `max_bytes` as JSON: remove image data, keep the first parts
+    and cut the one that no longer fits."""
+    parts = [_without_data(part) for part in row["content"]]
+    left = max(0, max_bytes - len(dumps({**row, "content": []})) - _ROOM)
     kept: list[dict[str, Any]] = []
     for part in parts:
         size = len(dumps(part)) + 1
@@ -63,11 +62,11 @@ def shrunk(told: dict[str, Any], max_bytes: int) -> dict[str, Any]:
         else:
             kept.append({"type": "text", "text": _fitting(_text_of(part), left) + CUT})
             break
-    return {**told, "content": kept, "truncated": True}
+    return {**row, "content": kept, "truncated": True}
 
 
 def shortened(text: str, most: int) -> str:
-    """At most `most` characters; an ellipsis is the last where something is left out."""
+    """`text` cut to `most` characters, the last of them an ellipsis."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
@@ -92,7 +91,7 @@ def _part(part: Part, max_chars: int | None) -> dict[str, Any]:
 
 
 def _arguments(text: str) -> object:
-    """What the model wrote, as a value where it is one."""
+    """The arguments as a JSON value, or the text if it is not JSON."""
     try:
         return loads(text.encode("utf-8", "surrogatepass"))
     except InvalidRequest:
@@ -115,7 +114,7 @@ def _text_of(part: dict[str, Any]) -> str:
 
 
 def _fitting(text: str, max_bytes: int) -> str:
-    """The start of `text` that as JSON takes at most `max_bytes`."""
+    """The beginning of `text` that takes at most `max_bytes` as JSON."""
     size, pieces = 0, []
     for piece in _pieces(text):
         size += len(dumps(piece)) - 2

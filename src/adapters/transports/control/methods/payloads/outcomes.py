@@ -1,4 +1,4 @@
-"""How a Run ended, put together for who waits for its answer."""
+"""Waits for the outcome of a Run and builds the responses for it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ...connection import AnswerFailed
 from ...protocol import UNAVAILABLE, ErrorShape
 
 _PATIENCE = 3_600.0
-"""Seconds to wait for a Run before looking how it stands."""
+"""Seconds between two checks of a Run's status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A Run that has ended: its record, its text, its last event."""
+    """An ended Run: its record, text and last event."""
 
     record: RunRecord
     text: str
@@ -37,21 +37,21 @@ class Outcome:
 
 
 class Outcomes:
-    """Waits for Runs. Who waits costs a Run nothing."""
+    """Waits for Runs without slowing them down."""
 
     def __init__(self, gateway: Gateway, session_service: SessionService, hub: Hub) -> None:
         self._gateway = gateway
-        self._desk = session_service
+        self._session_service = session_service
         self._hub = hub
 
     async def of(self, principal: Principal, run_id: str) -> Outcome:
-        """The Run's outcome, once it has one, and once all who want to know were told of it.
+        """Wait for the Run's outcome and the end of its broadcast.
 
         Raises Forbidden, UnknownRun, StoreFailed.
         """
-        teller = await self._hub.told(run_id)
-        if teller is not None and teller.ending is not None:
-            text, ending = teller.text, teller.ending
+        broadcast = await self._hub.broadcast_done(run_id)
+        if broadcast is not None and broadcast.ending is not None:
+            text, ending = broadcast.text, broadcast.ending
         else:
             text, ending = await self._read(principal, run_id)
         return Outcome(await self._gateway.run(principal, run_id), text, ending)
@@ -60,38 +60,38 @@ class Outcomes:
         text: list[str] = []
         stored = 0
         try:
-            async for told in self._gateway.watch(principal, run_id):
-                for event in told.events:
+            async for batch in self._gateway.watch(principal, run_id):
+                for event in batch.events:
                     if isinstance(event, TextDelta):
                         text.append(event.text)
                     elif isinstance(event, StepDone):
                         stored = len(text)
                     elif isinstance(event, Resumed) and event.void:
                         del text[stored:]  # What was said after the last step is void.
-                if told.ending is not None:
-                    return "".join(text), told.ending
-                await take_turns(len(told.events))
+                if batch.ending is not None:
+                    return "".join(text), batch.ending
+                await take_turns(len(batch.events))
         except EventsExpired:
             return await self._from_session(principal, run_id)
         raise RunFailed("The events of the run ended before a terminal event.")
 
     async def _from_session(self, principal: Principal, run_id: str) -> tuple[str, Ending]:
-        """Of a Run whose events are no longer kept: what it leaves in its Session."""
+        """The outcome of a Run whose events have expired, from its Session."""
         record = await self._gateway.run(principal, run_id)
         while not record.status.final:
             record = await self._gateway.wait(principal, run_id, _PATIENCE)
-        turn = await self._desk.turn(principal, run_id)
+        turn = await self._session_service.turn(principal, run_id)
         if turn is None:
             if record.status is RunStatus.ABORTED:
                 return "", Aborted("The run was aborted.")
-            return "", Failed(RunFailed.code, "The run failed; what it told is no longer kept.")
-        said = [m.text for m in turn.messages if m.role == "assistant"]
+            return "", Failed(RunFailed.code, "The run failed; its events have expired.")
+        texts = [m.text for m in turn.messages if m.role == "assistant"]
         usage = turn.usage or Usage(0, 0, estimated=True)
-        return "\n\n".join(said), Finished(StopReason.STOP, usage, turn.model)
+        return "\n\n".join(texts), Finished(StopReason.STOP, usage, turn.model)
 
 
 def agent_payload(outcome: Outcome) -> dict[str, object]:
-    """The last answer to `agent`. Raises AnswerFailed for a Run that has no answer."""
+    """The last response to `agent`. Raises AnswerFailed for a failed Run."""
     record, ending = outcome.record, outcome.ending
     match ending:
         case Finished():
@@ -102,7 +102,7 @@ def agent_payload(outcome: Outcome) -> dict[str, object]:
                 "result": {"payloads": _payloads(outcome.text), "meta": _meta(record, ending)},
             }
         case Aborted(reason=reason):
-            # No error: somebody wanted it so.
+            # Not an error: the abort was requested.
             return {
                 "runId": record.id,
                 "status": "aborted",
@@ -117,7 +117,7 @@ def agent_payload(outcome: Outcome) -> dict[str, object]:
 
 
 def failed_answer(run_id: str, message: str, event: Failed) -> AnswerFailed:
-    """The answer that tells of a Run's failure."""
+    """The error response for a failed Run."""
     details: dict[str, object] = {"code": event.code}
     if event.kind is not None:
         details["kind"] = event.kind.value
@@ -146,5 +146,5 @@ def _meta(record: RunRecord, ending: Finished) -> dict[str, object]:
 
 
 def _duration(record: RunRecord) -> int:
-    """Milliseconds from acceptance to the end, the same whenever it is asked for."""
+    """Milliseconds from acceptance to the end, from the record rather than the clock."""
     return max(0, int(((record.ended_at or record.accepted_at) - record.accepted_at) * 1_000))

@@ -1,4 +1,4 @@
-"""A Session as a row of a list, and as the entry that a change answers with."""
+"""A Session as a row of a list, and as the entry in responses to changes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .messages import one_line
 _TITLE = 80
 _PREVIEW = 240
 _LOOK_BACK = 6
-"""Messages that are looked at for one with a text."""
+"""Newest messages that are searched for one with text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What a row tells that costs a look into the transcript."""
+    """Optional fields of a row that require reading the transcript."""
 
     titles: bool = False
     last_messages: bool = False
@@ -30,15 +30,13 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Makes rows and entries."""
-
     gateway: Gateway
     session_service: SessionService
 
     async def row(
         self, principal: Principal, info: SessionInfo, extras: Extras = Extras()
     ) -> dict[str, Any]:
-        """What lists tell of a Session; times in milliseconds."""
+        """The row of a Session; times in milliseconds."""
         row = {
             "key": str(info.key),
             "agentId": info.key.agent_id,
@@ -49,7 +47,7 @@ class Rows:
             "totalTokensFresh": True,
             **await self.activity(principal, info.key),
             **self.entry(info),
-            **self._facts(info),
+            **self._model_fields(info),
         }
         if extras.titles:
             row |= _known(derivedTitle=await self._title(principal, info))
@@ -58,7 +56,7 @@ class Rows:
         return row
 
     async def activity(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
-        """What goes on in a Session, which need not have begun yet."""
+        """The active Runs of a Session, which may not exist yet."""
         active = [run.id for run in await self.gateway.active(principal, key)]
         return {
             "hasActiveRun": bool(active),
@@ -67,7 +65,7 @@ class Rows:
         }
 
     def entry(self, info: SessionInfo) -> dict[str, Any]:
-        """What is kept of a Session. Its chosen model is told as an override of the agent's."""
+        """The stored state of a Session; its model is an override of the agent's."""
         settings = dict(info.settings)
         chosen = settings.pop("model", None)
         entry: dict[str, Any] = {
@@ -84,7 +82,7 @@ class Rows:
             **settings,
         }
         if "label" in settings:
-            # Only then: clients make links of it, and a name made up here would differ from theirs.
+            # Not a generated name: clients build links from it and generate their own.
             entry["displayName"] = settings["label"]
         if chosen is not None:
             provider, _, model = str(chosen).partition("/")
@@ -92,14 +90,14 @@ class Rows:
         return entry
 
     def resolved(self, info: SessionInfo) -> dict[str, Any]:
-        """The model that the next turn is for: the chosen one, or the agent's first."""
+        """The model of the next turn: the session's, or the agent's first."""
         target = self._target(info)
         if target is None:
             return {"modelProvider": None, "model": None}
         return {"modelProvider": target.provider.id, "model": target.model}
 
     def defaults(self) -> dict[str, Any]:
-        """What holds for a Session of the default agent that has no settings of its own."""
+        """The settings of a new Session of the default agent."""
         target = next(iter(self.gateway.settings.agents.default.models), None)
         return {
             "modelProvider": None if target is None else target.provider.id,
@@ -108,12 +106,12 @@ class Rows:
         }
 
     def path(self, principal: Principal) -> str:
-        """Where Sessions are kept, for administrators."""
+        """The path of the store; redacted unless the principal is an administrator."""
         store = self.gateway.settings.store
         kept = "(memory)" if store.memory else store.path
         return kept if principal.may(Scope.ADMIN) else "[redacted]"
 
-    def _facts(self, info: SessionInfo) -> dict[str, Any]:
+    def _model_fields(self, info: SessionInfo) -> dict[str, Any]:
         target = self._target(info)
         window = None if target is None else target.context_window
         return {**self.resolved(info), "contextTokens": window}
@@ -138,7 +136,7 @@ class Rows:
 
 
 def lowered(agent_id: str | None) -> str | None:
-    """An agent's id as it is kept."""
+    """The canonical form of an agent's id."""
     return None if agent_id is None else agent_id.strip().lower()
 
 

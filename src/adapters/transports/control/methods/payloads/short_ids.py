@@ -1,4 +1,4 @@
-"""Sessions by the short ids of the family's links: the first digits of the UUID in their key."""
+"""Finds Sessions by short ids in links: the first digits of the UUID in their key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UUID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0
 _GROUPS = (8, 12, 16, 20)
 """Digits of a UUID before each of its hyphens."""
 _MOST = 100
-"""Sessions that are looked at; UUIDs that begin alike were made within the same minute."""
+"""Sessions that are examined; UUIDs with equal beginnings were created within the same minute."""
 
 
 async def with_short_id(
@@ -25,8 +25,8 @@ async def with_short_id(
     slug: str | None,
     agent_id: str | None,
 ) -> tuple[SessionInfo, ...]:
-    """The Sessions that may be meant; where there are several, those whose label has the words of
-    `slug`, if any has. Raises InvalidRequest."""
+    """The Sessions with this short id. If there are several and some have a label equal to `slug`,
+    only those. Raises InvalidRequest."""
     digits = short_id.lower()
     if not _SHORT_ID.fullmatch(digits):
         raise InvalidRequest("shortId must be 8-32 hexadecimal characters", param="shortId")
@@ -45,13 +45,13 @@ async def with_short_id(
 
 
 def _hyphenated(digits: str) -> str:
-    """As a UUID has them."""
+    """Insert hyphens as in a UUID."""
     ends = (0, *(end for end in _GROUPS if end < len(digits)), len(digits))
     return "-".join(digits[start:end] for start, end in pairwise(ends))
 
 
 def _digits(info: SessionInfo) -> str:
-    """The digits of the UUID that the key ends with; empty where it ends otherwise."""
+    """The digits of the UUID at the end of the key; empty if there is none."""
     uuid = _UUID.search(str(info.key).lower())
     return "" if uuid is None else "".join(uuid.groups())
 

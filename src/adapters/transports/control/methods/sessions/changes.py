@@ -19,13 +19,13 @@ Setting = Annotated[str, Field(max_length=512)] | None
 Flag = bool | None
 
 _KEPT_TRANSCRIPT = (
-    "A session's transcripts go with it here: leave out deleteTranscript, or archive the session "
-    "with sessions.patch."
+    "Deleting a session always deletes its transcripts. Omit deleteTranscript, or archive the "
+    "session with sessions.patch."
 )
 
 
 class KeyParams(Params):
-    """A session. `expected_session_id`: refuse where its current transcript is another one."""
+    """A session. `expected_session_id`: fail if its current transcript is another one."""
 
     key: Key
     agent_id: Name | None = None
@@ -33,7 +33,7 @@ class KeyParams(Params):
 
 
 class PatchParams(KeyParams):
-    """Settings: null takes one away, what is left out stays."""
+    """Settings: null removes one; those left out stay unchanged."""
 
     label: Setting = None
     thinking_level: Setting = None
@@ -56,28 +56,26 @@ class PatchParams(KeyParams):
 
 
 class ResetParams(KeyParams):
-    """`reason` makes no difference: settings stay, the old transcript is kept."""
+    """`reason` has no effect: the settings and the old transcript are kept."""
 
     reason: Literal["new", "reset"] | None = None
 
 
 class DeleteParams(KeyParams):
-    """`archived_only`: refuse a session that is not archived."""
+    """`archived_only`: fail if the session is not archived."""
 
     archived_only: bool | None = None
     delete_transcript: bool | None = None
 
 
 class CompactParams(KeyParams):
-    """`max_lines`: how many of the newest messages stay at most."""
+    """`max_lines`: the maximum number of newest messages to keep."""
 
     max_lines: Annotated[int, Field(ge=1)] = 400
 
 
 @dataclass(frozen=True, slots=True)
 class SessionChanges:
-    """The handlers."""
-
     gateway: Gateway
     session_service: SessionService
     rows: Rows
@@ -92,10 +90,10 @@ class SessionChanges:
 
     async def _patch(self, call: Call, params: PatchParams) -> object:
         key = self._key(params)
-        given = params.model_dump(by_alias=True, exclude_unset=True)
-        asked = {name: value for name, value in given.items() if name in SETTINGS}
+        fields = params.model_dump(by_alias=True, exclude_unset=True)
+        settings = {name: value for name, value in fields.items() if name in SETTINGS}
         info = await self.session_service.patch(
-            call.principal, key, asked, expected=_expected(params)
+            call.principal, key, settings, expected=_expected(params)
         )
         return {
             "ok": True,
@@ -111,7 +109,7 @@ class SessionChanges:
         return {"ok": True, "key": str(key), "entry": self.rows.entry(info)}
 
     async def _delete(self, call: Call, params: DeleteParams) -> object:
-        """A session that is not there is no error: it is gone, as was wanted."""
+        """A missing session is not an error."""
         if params.delete_transcript is False:
             raise InvalidRequest(_KEPT_TRANSCRIPT, param="deleteTranscript")
         key = self._key(params)

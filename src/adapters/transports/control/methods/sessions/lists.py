@@ -1,4 +1,4 @@
-"""`sessions.list`: Sessions by the page, with what can be asked for."""
+"""`sessions.list`: filtered pages of Sessions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _MOST = 1_000
 _MOST_WITH_EXTRAS = 200
 _DEFAULT = 100
 _SCANNED = 10_000
-"""Sessions that are looked through for what the store cannot look for."""
+"""Sessions that are examined if a filter is not supported by the store."""
 _BATCH = 500
 
 Number = Annotated[int, Field(ge=1)]
 
 
 class ListParams(Params):
-    """Which sessions. They come in the order of their last use, whatever `sort_by` calls it.
+    """The filter. Sessions are always sorted by their last use, whatever `sort_by` is.
 
-    There are no sessions `global` and `unknown` here, no boards and no people, so including them
-    changes nothing. `has_board`: true finds nothing. `configured_agents_only`: those of agents
-    that are in the configuration now.
+    There are no sessions `global` and `unknown`, no boards and no people, so including them has no
+    effect, and `has_board` finds nothing. `configured_agents_only`: only sessions of agents in the
+    present configuration.
     """
 
     limit: Number | None = None
@@ -59,8 +59,6 @@ class ListParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class SessionLists:
-    """The handler."""
-
     gateway: Gateway
     session_service: SessionService
     rows: Rows
@@ -70,7 +68,6 @@ class SessionLists:
         return {"sessions.list": Handler(ListParams, self.list)}
 
     async def list(self, call: Call, params: ListParams) -> dict[str, Any]:
-        """A page of rows."""
         extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
         most = _MOST_WITH_EXTRAS if extras else _MOST
         limit = min(params.limit or _DEFAULT, most)
@@ -92,7 +89,7 @@ class SessionLists:
         }
 
     async def page(self, principal: Principal, params: ListParams, limit: int) -> SessionPage:
-        """The Sessions that are meant, at most `limit`."""
+        """The matching Sessions, at most `limit`."""
         query = self._query(params, limit)
         return await self._page(principal, query, await self._filter(principal, params))
 
@@ -111,11 +108,11 @@ class SessionLists:
     async def _filter(
         self, principal: Principal, params: ListParams
     ) -> Callable[[SessionInfo], bool] | None:
-        """What the store is not asked for; None where it is asked for everything."""
+        """The conditions that the store does not support; None if there are none."""
         active = {run.session_key for run in await self.gateway.active(principal)}
         configured = self.gateway.settings.agents.get
 
-        def meant(info: SessionInfo) -> bool:
+        def matches(info: SessionInfo) -> bool:
             archived = info.settings.get("archived", False)
             return bool(
                 (not params.active_only or info.key in active)
@@ -126,30 +123,30 @@ class SessionLists:
                 and not params.has_board
             )
 
-        asked = (
+        is_needed = (
             isinstance(params.archived, bool)
             or params.active_only
             or params.exclude_subagents
             or params.pinned is not None
             or params.has_board
-            # Deleted agents are rare, so most lists need no filter for them.
+            # The store filters by `agent_id`, and one agent is either configured or not.
             or (params.configured_agents_only and params.agent_id is None)
         )
-        return meant if asked else None
+        return matches if is_needed else None
 
     async def _page(
         self,
         principal: Principal,
         query: SessionQuery,
-        meant: Callable[[SessionInfo], bool] | None,
+        matches: Callable[[SessionInfo], bool] | None,
     ) -> SessionPage:
-        if meant is None:
+        if matches is None:
             return await self.session_service.list(principal, query)
         found: list[SessionInfo] = []
         for start in range(0, _SCANNED, _BATCH):
             batch = replace(query, limit=_BATCH, offset=start)
             page = await self.session_service.list(principal, batch)
-            found += filter(meant, page.sessions)
+            found += filter(matches, page.sessions)
             if start + _BATCH >= page.total:
                 break
         shown = found[query.offset : query.offset + query.limit]

@@ -1,4 +1,4 @@
-"""`sessions.describe`, `.resolve`, `.preview`, `.listTranscripts`: looking at single Sessions."""
+"""`sessions.describe`, `.resolve`, `.preview`, `.listTranscripts`: single Sessions."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class DescribeParams(Params):
 
 
 class Reference(Params):
-    """A session's `key`, as links hold it. `slug`: words of the label, which the key makes
-    needless."""
+    """A session's `key` from a link. `slug`: words of the label; ignored, because the key is
+    unique."""
 
     key: Key
     slug: Name | None = None
 
 
 class ResolveParams(Params):
-    """Exactly one of `key`, `reference`, `session_id`, `label` and `short_id`: 8 or more digits of
-    the UUID that a key ends with, with words of the label in `slug_hint`. `allow_missing`: none is
-    no error."""
+    """Exactly one of `key`, `reference`, `session_id`, `label` and `short_id` (8 or more digits of
+    the UUID at the end of a key, with words of the label in `slug_hint`). `allow_missing`: a
+    missing session is not an error."""
 
     key: Key | None = None
     reference: Reference | None = None
@@ -70,7 +70,7 @@ class TranscriptsParams(Params):
 
 
 class PreviewParams(Params):
-    """Of the first 64 keys the newest messages: at most 50, each of 2000 characters."""
+    """The newest messages of the first 64 keys: at most 50 each, cut to 2000 characters."""
 
     keys: Annotated[list[Key], Field(min_length=1)]
     limit: Annotated[int, Field(ge=1)] = 12
@@ -79,8 +79,6 @@ class PreviewParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class SessionLookups:
-    """The handlers."""
-
     gateway: Gateway
     session_service: SessionService
     rows: Rows
@@ -103,32 +101,32 @@ class SessionLookups:
         return {"session": await self.rows.row(call.principal, info, extras)}
 
     async def _resolve(self, call: Call, params: ResolveParams) -> object:
-        given = [params.key, params.reference, params.session_id, params.label, params.short_id]
-        if sum(value is not None for value in given) > 1:
+        names = [params.key, params.reference, params.session_id, params.label, params.short_id]
+        if sum(value is not None for value in names) > 1:
             raise InvalidRequest("Provide either key, sessionId, or label (not multiple)")
-        if all(value is None for value in given):
+        if all(value is None for value in names):
             raise InvalidRequest("Either key, sessionId, or label is required")
-        wanted, found = await self._found(call.principal, params)
+        description, found = await self._found(call.principal, params)
         if not found:
             if params.allow_missing:
                 return {"ok": False}
-            raise UnknownSession(f"No session found{wanted}")
+            raise UnknownSession(f"No session found{description}")
         if len(found) > 1:
             if params.short_id is not None:
                 return {"ok": False, "candidates": [_named(info) for info in found[:_CANDIDATES]]}
             keys = ", ".join(str(info.key) for info in found)
-            raise InvalidRequest(f"Multiple sessions found{wanted} ({keys})")
+            raise InvalidRequest(f"Multiple sessions found{description} ({keys})")
         return {"ok": True, **_named(found[0])}
 
     async def _found(
         self, principal: Principal, params: ResolveParams
     ) -> tuple[str, list[SessionInfo]]:
-        """How errors call what was asked for, and what there is of it."""
+        """A description of the request for error messages, and the matching Sessions."""
         agent_id = lowered(params.agent_id)
         found: tuple[SessionInfo, ...]
         if params.label is not None:
             query = SessionQuery(label=params.label, limit=10)
-            wanted, found = (
+            description, found = (
                 f" with label: {params.label}",
                 (await self.session_service.list(principal, query)).sessions,
             )
@@ -136,23 +134,23 @@ class SessionLookups:
             found = await with_short_id(
                 self.session_service, principal, params.short_id, params.slug_hint, params.agent_id
             )
-            wanted = f": {params.short_id}"
+            description = f": {params.short_id}"
         elif params.session_id is not None:
             found = await self.session_service.with_id(principal, params.session_id)
             several = " for sessionId" if len(found) > 1 else ""
-            wanted = f"{several}: {params.session_id}"
+            description = f"{several}: {params.session_id}"
         else:
             text = params.reference.key if params.reference is not None else params.key or ""
             key = self.gateway.session_key(text, agent_id=params.agent_id)
             info = await self.session_service.find(principal, key)
-            wanted, found = f": {text}", () if info is None else (info,)
-        meant = [
+            description, found = f": {text}", () if info is None else (info,)
+        matching = [
             info
             for info in found
             if agent_id in (None, info.key.agent_id)
             and params.spawned_by in (None, info.settings.get("spawnedBy"))
         ]
-        return wanted, meant
+        return description, matching
 
     async def _transcripts(self, call: Call, params: TranscriptsParams) -> object:
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
@@ -183,7 +181,7 @@ class SessionLookups:
     async def _previewed(
         self, principal: Principal, text: str, params: PreviewParams
     ) -> dict[str, Any]:
-        """One that fails spoils none of the others. It goes by the key that was asked for."""
+        """The preview of a session, under the requested key. An error affects only this one."""
         limit = min(params.limit, _MOST_ITEMS)
         try:
             key = self.gateway.session_key(text)
@@ -199,14 +197,13 @@ class SessionLookups:
 
 
 def _named(info: SessionInfo) -> dict[str, str]:
-    """A session that is meant."""
-    told = {"key": str(info.key), "agentId": info.key.agent_id}
+    name = {"key": str(info.key), "agentId": info.key.agent_id}
     label = info.settings.get("label")
-    return told if label is None else {**told, "displayName": str(label)}
+    return name if label is None else {**name, "displayName": str(label)}
 
 
 def _items(kept: KeptMessage, most: int) -> Iterator[dict[str, str]]:
-    """What a message says, then the tools that it calls."""
+    """The text of a message, then the tools that it calls."""
     message = kept.message
     if text := one_line(message.text, most):
         yield {"role": message.role.value, "text": text}

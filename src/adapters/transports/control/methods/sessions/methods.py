@@ -1,4 +1,4 @@
-"""`sessions.*`: all of them together, and being told of Sessions."""
+"""`sessions.*`: all handlers, and the subscriptions to Sessions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from .usage import SessionUsage
 
 
 class SubscribeParams(ListParams):
-    """With any of these, the answer has the list too; with `agent_id`, told of its sessions."""
+    """With any parameter, the response contains the list too. `agent_id`: only its sessions."""
 
 
 class UnsubscribeParams(Params):
-    """Sessions that were asked for by their key are told of all the same."""
+    """Subscriptions to sessions by key are not affected."""
 
 
 class MessagesParams(Params):
-    """One session. There are no approvals here, so including them changes nothing."""
+    """One session. There are no approvals, so `include_approvals` has no effect."""
 
     key: Annotated[str, Field(min_length=1, max_length=512)]
     agent_id: Name | None = None
@@ -49,7 +49,7 @@ def handlers(
     clock: Clock = time.time,
     new_id: NewId = lambda: str(uuid4()),
 ) -> Handlers:
-    """`new_id` makes keys for sessions and idempotency keys, where a client gives none."""
+    """`new_id` makes session keys and idempotency keys if the client sends none."""
     rows = Rows(gateway, session_service)
     lists = SessionLists(gateway, session_service, rows, clock)
     return {
@@ -73,27 +73,27 @@ class _Subscriptions:
         return {
             "sessions.subscribe": Handler(SubscribeParams, self._subscribe),
             "sessions.unsubscribe": Handler(UnsubscribeParams, self._unsubscribe),
-            "sessions.messages.subscribe": Handler(MessagesParams, self._attend),
-            "sessions.messages.unsubscribe": Handler(MessagesParams, self._leave),
+            "sessions.messages.subscribe": Handler(MessagesParams, self._subscribe_messages),
+            "sessions.messages.unsubscribe": Handler(MessagesParams, self._unsubscribe_messages),
         }
 
     async def _subscribe(self, call: Call, params: SubscribeParams) -> object:
-        await self.hub.attend_all(call.connection, lowered(params.agent_id))
+        await self.hub.subscribe_all(call.connection, lowered(params.agent_id))
         if not params.model_fields_set:
             return {"subscribed": True}
         return {"subscribed": True, "list": await self.lists.list(call, params)}
 
     async def _unsubscribe(self, call: Call, params: UnsubscribeParams) -> object:
-        self.hub.leave(call.connection)
+        self.hub.unsubscribe(call.connection)
         return {"subscribed": False}
 
-    async def _attend(self, call: Call, params: MessagesParams) -> object:
+    async def _subscribe_messages(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        with self.hub.room(call.connection, key):
-            await self.hub.attend(call.connection, key)
+        with self.hub.reserved(call.connection, key):
+            await self.hub.subscribe(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 
-    async def _leave(self, call: Call, params: MessagesParams) -> object:
+    async def _unsubscribe_messages(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        self.hub.leave(call.connection, key)
+        self.hub.unsubscribe(call.connection, key)
         return {"subscribed": False, "key": str(key), "agentId": key.agent_id}

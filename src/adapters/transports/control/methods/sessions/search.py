@@ -1,4 +1,4 @@
-"""`sessions.search`: messages that hold some words, in the newest Sessions."""
+"""`sessions.search`: full-text search in the newest Sessions."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ..payloads import Rows
 from .lists import ListParams, SessionLists
 
 _SESSIONS = 200
-"""Sessions that are looked through, the last used first."""
+"""Sessions that are searched, most recently used first."""
 _MESSAGES = 500
-"""Messages of each, the newest first."""
+"""Messages that are searched in each, newest first."""
 _AT_ONCE = 50
 _WORDS = 64
 """Different words of one query: each is looked for in every message."""
 _PIECE = 65_536
 _AROUND = 80
-"""Characters before and behind what was found."""
+"""Characters shown before and after a match."""
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class SearchParams(Params):
-    """All words of `query` must be in a message, in any case. `scope`: the sessions that
-    `sessions.list` finds; else those of `session_keys`, or of an agent."""
+    """A message matches if it contains all words of `query`, ignoring case. The sessions are those
+    of `session_keys`, of an agent, or of the `sessions.list` filter `scope`."""
 
     query: Annotated[str, Field(min_length=1, max_length=4_096)]
     limit: Annotated[int, Field(ge=1, le=25)] = 10
@@ -50,8 +50,6 @@ class SearchParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class SessionSearch:
-    """The handler."""
-
     gateway: Gateway
     session_service: SessionService
     rows: Rows
@@ -61,7 +59,7 @@ class SessionSearch:
         return {"sessions.search": Handler(SearchParams, self._search)}
 
     async def _search(self, call: Call, params: SearchParams) -> object:
-        """The newest message first within a session, the last used session first."""
+        """Newest message first within a session, most recently used session first."""
         words = _words(params.query)
         sessions, more = await self._sessions(call.principal, params)
         results: list[dict[str, Any]] = []
@@ -79,21 +77,21 @@ class SessionSearch:
                 hits.append(info)
             if len(results) == params.limit:
                 break
-        told: dict[str, Any] = {"results": results, "truncated": more}
+        payload: dict[str, Any] = {"results": results, "truncated": more}
         if params.scope is not None:
-            told["sessions"] = [await self.rows.row(call.principal, info) for info in hits]
-        return told
+            payload["sessions"] = [await self.rows.row(call.principal, info) for info in hits]
+        return payload
 
     async def _sessions(
         self, principal: Principal, params: SearchParams
     ) -> tuple[list[SessionInfo], bool]:
-        """The Sessions to look through, and whether there are more."""
+        """The Sessions to search, and whether there are more."""
         if params.session_keys is not None:
             keys = [self.gateway.session_key(text) for text in params.session_keys]
             found = [await self.session_service.find(principal, key) for key in keys]
             return [info for info in found if info is not None], False
-        asked = params.scope or ListParams(agent_id=params.agent_id)
-        page = await self.lists.page(principal, asked, _SESSIONS)
+        filters = params.scope or ListParams(agent_id=params.agent_id)
+        page = await self.lists.page(principal, filters, _SESSIONS)
         return list(page.sessions), page.total > len(page.sessions)
 
     async def _batches(
@@ -138,7 +136,7 @@ def _found_in(
 
 
 def _snippet(kept: KeptMessage, words: list[str]) -> str | None:
-    """The text around the first word; None where not all words are there."""
+    """The text around the first word; None if a word is missing."""
     if kept.message.role not in (Role.USER, Role.ASSISTANT):
         return None
     text = kept.message.text

@@ -1,4 +1,4 @@
-"""`sessions.create`, `.send`, `.abort`: what `chat.*` does, by a session's key."""
+"""`sessions.create`, `.send`, `.abort`: the equivalents of `chat.*` with a session's key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Key = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class SendByKeyParams(Params):
-    """As `chat.send`. Without an idempotency key the request must not be repeated."""
+    """Like `chat.send`. Without an idempotency key the request must not be repeated."""
 
     key: SessionKeyText
     message: str
@@ -40,10 +40,10 @@ class AbortByKeyParams(Params):
 
 
 class CreateParams(Params):
-    """`key`: left out, a new one is made. `message`: what to begin with.
+    """`key`: by default, a new one. `message`: the first message.
 
-    `parent_session_key` must be a session's key, which is all it means here: sessions have no
-    lineage and no hooks, so `emit_command_hooks` and `succeeds_parent` change nothing.
+    `parent_session_key` must be a valid session key, but has no effect, and neither have
+    `emit_command_hooks` and `succeeds_parent`: sessions have no lineage and no hooks.
     """
 
     key: SessionKeyText | None = None
@@ -61,8 +61,6 @@ class CreateParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class SessionTalk:
-    """The handlers."""
-
     gateway: Gateway
     session_service: SessionService
     chat: ChatMethods
@@ -84,23 +82,23 @@ class SessionTalk:
             if params.run_id is None:
                 raise InvalidRequest("Either key or runId is required", param="key")
             key = str((await self.gateway.run(call.principal, params.run_id)).session_key)
-        wanted = AbortParams(session_key=key, run_id=params.run_id, agent_id=params.agent_id)
-        return await self.chat.abort(call, wanted)
+        by_key = AbortParams(session_key=key, run_id=params.run_id, agent_id=params.agent_id)
+        return await self.chat.abort(call, by_key)
 
     async def _create(self, call: Call, params: CreateParams) -> object:
-        """A session of that key that is there already gets the settings, and stays."""
+        """An existing session with this key gets the settings."""
         text = params.key or f"chat:{self.new_id()}"
         key = self.gateway.session_key(text, agent_id=params.agent_id)
         if params.parent_session_key is not None:
             self.gateway.session_key(params.parent_session_key)
-        asked: dict[str, Setting] = {
+        settings: dict[str, Setting] = {
             "label": params.label,
             "model": params.model,
             "thinkingLevel": params.thinking_level,
         }
-        given = {name: value for name, value in asked.items() if value is not None}
-        info = await self.session_service.patch(call.principal, key, given)
-        told: dict[str, Any] = {
+        patch = {name: value for name, value in settings.items() if value is not None}
+        info = await self.session_service.patch(call.principal, key, patch)
+        payload: dict[str, Any] = {
             "ok": True,
             "key": str(key),
             "agentId": key.agent_id,
@@ -108,11 +106,11 @@ class SessionTalk:
             "runStarted": False,
         }
         if not (params.message or "").strip() and not params.attachments:
-            return told
-        return told | await self._begin(call, str(key), params)
+            return payload
+        return payload | await self._begin(call, str(key), params)
 
     async def _begin(self, call: Call, key: str, params: CreateParams) -> dict[str, Any]:
-        """Say the first message; its answer becomes part of this one."""
+        """Send the first message; the response becomes part of this one."""
         answers: list[Any] = []
         message = SendByKeyParams(
             key=key,

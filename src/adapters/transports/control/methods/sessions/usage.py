@@ -1,4 +1,4 @@
-"""`sessions.usage`: tokens by session, by day, and by whatever reports group them."""
+"""`sessions.usage`: tokens by session, day, model, provider and agent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..usage import DayParams, Sums, days_of, grouped, messages
 
 
 class SessionUsageParams(DayParams):
-    """With a `key`: that session alone.
+    """`key`: only this session.
 
-    A session's usage is that of all its transcripts, which is what `group_by: "family"` and
-    `include_historical` ask for. `include_context_weight` and `creator_key` change nothing: what
-    fills a context, and who began a session, are not kept.
+    A session's usage always covers all its transcripts, so `group_by` and `include_historical` have
+    no effect. Neither have `include_context_weight` and `creator_key`: the composition of a context
+    and the creator of a session are not stored.
     """
 
     key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
@@ -36,8 +36,6 @@ class SessionUsageParams(DayParams):
 
 @dataclass(frozen=True, slots=True)
 class SessionUsage:
-    """The handler."""
-
     gateway: Gateway
     session_service: SessionService
     rows: Rows
@@ -47,7 +45,7 @@ class SessionUsage:
         return {"sessions.usage": Handler(SessionUsageParams, self._usage)}
 
     async def _usage(self, call: Call, params: SessionUsageParams) -> object:
-        """All figures are of the days asked for."""
+        """All figures cover the requested days."""
         now = self.clock()
         days = days_of(params, now)
         key = self._key(params)
@@ -98,8 +96,8 @@ class SessionUsage:
 
 
 def _details(used: Sequence[PeriodUsage], sums: Sums) -> dict[str, Any]:
-    """What a session's row tells besides its totals."""
-    told: dict[str, Any] = {
+    """The fields of a session's row besides its totals."""
+    details: dict[str, Any] = {
         "messageCounts": messages(used),
         "dailyBreakdown": [
             {**day, "tokens": day["totalTokens"], "cost": day["totalCost"]}
@@ -110,6 +108,6 @@ def _details(used: Sequence[PeriodUsage], sums: Sums) -> dict[str, Any]:
     }
     if used:
         first, last = min(one.first for one in used), max(one.last for one in used)
-        told |= {"firstActivity": int(first * 1_000), "lastActivity": int(last * 1_000)}
-        told["durationMs"] = int((last - first) * 1_000)
-    return told
+        details |= {"firstActivity": int(first * 1_000), "lastActivity": int(last * 1_000)}
+        details["durationMs"] = int((last - first) * 1_000)
+    return details

@@ -1,4 +1,4 @@
-"""Methods that add up usage."""
+"""Usage reports."""
 
 from .days import DayParams, days_of
 from .methods import UsageMethods

@@ -1,4 +1,4 @@
-"""The days that a usage report is of, in the time zone that the client asks for."""
+"""The days of a usage report, in the requested time zone."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
 class DayParams(Params):
-    """Both days are included; without them the report is of the last 30 days, or of `range`.
+    """The first and last day, both included; by default `range`, or the last 30 days.
 
-    `mode`: where a day begins at midnight: `utc`, which is the default; `gateway`, the time zone
-    of the Gateway's machine; `specific`, the IANA zone `time_zone`, or `utc_offset` such as
-    `UTC+5:30`.
+    `mode`: the time zone of the days: `utc` (default); `gateway`, that of the Gateway's machine;
+    `specific`, the IANA zone `time_zone`, or `utc_offset` such as `UTC+5:30`.
     """
 
     start_date: Day | None = None
@@ -43,7 +42,7 @@ class DayParams(Params):
 
     @property
     def only_agent(self) -> str | None:
-        """The agent whose usage is wanted, None for all. Raises InvalidRequest."""
+        """The agent of the report; None for all. Raises InvalidRequest."""
         if self.agent_scope is not None and self.agent_id is not None:
             raise InvalidRequest("agentScope=all cannot be combined with agentId", param="agentId")
         return None if self.agent_id is None else self.agent_id.strip().lower()
@@ -51,24 +50,23 @@ class DayParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Days that follow one another. `bounds`: Unix seconds at which each begins, and the end."""
+    """Consecutive days. `bounds`: the Unix seconds at which each begins, and the end."""
 
     first: date
     last: date
     bounds: tuple[float, ...]
 
     def name(self, index: int) -> str:
-        """The day of that index, as `YYYY-MM-DD`."""
+        """The day with this index, as `YYYY-MM-DD`."""
         return (self.first + index * _DAY).isoformat()
 
     @property
     def dates(self) -> dict[str, str]:
-        """What a report tells of its days."""
         return {"startDate": self.first.isoformat(), "endDate": self.last.isoformat()}
 
 
 def days_of(params: DayParams, now: float, days: int | None = None) -> Days:
-    """The days of a report; `days`: how many, where the client names none.
+    """The days of a report; `days`: their default number.
 
     Raises InvalidRequest.
     """
@@ -79,14 +77,16 @@ def days_of(params: DayParams, now: float, days: int | None = None) -> Days:
         first = last - ((days or _RANGES.get(params.range or "", _DEFAULT)) - 1) * _DAY
     count = (last - first).days + 1
     if count < 1:
-        raise InvalidRequest(f"startDate {first} is behind endDate {last}.", param="startDate")
+        raise InvalidRequest(f"startDate {first} is after endDate {last}.", param="startDate")
     if count > _MOST:
-        raise InvalidRequest(f"A report has {_MOST} days at most, not {count}.", param="startDate")
+        raise InvalidRequest(
+            f"A report covers at most {_MOST} days, not {count}.", param="startDate"
+        )
     return Days(first, last, tuple(_midnight(first + n * _DAY, zone) for n in range(count + 1)))
 
 
 def _zone(params: DayParams) -> tzinfo | None:
-    """None: that of the machine."""
+    """None: the time zone of the machine."""
     if params.mode == "gateway":
         return None
     if params.mode != "specific":
@@ -97,12 +97,12 @@ def _zone(params: DayParams) -> tzinfo | None:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             if params.utc_offset is None:
                 raise InvalidRequest(
-                    f"timeZone {params.time_zone!r} is not known on the Gateway's machine; "
-                    "give an utcOffset such as UTC+2.",
+                    f"The Gateway's machine does not know the timeZone {params.time_zone!r}. "
+                    "Pass an utcOffset such as UTC+2.",
                     param="timeZone",
                 ) from None
     if params.utc_offset is None:
-        raise InvalidRequest("mode specific needs a timeZone or an utcOffset.", param="mode")
+        raise InvalidRequest("mode specific requires a timeZone or an utcOffset.", param="mode")
     return _offset(params.utc_offset)
 
 
@@ -110,7 +110,9 @@ def _offset(text: str) -> timezone:
     match = _OFFSET.fullmatch(text)
     hours, minutes = (int(match[2]), int(match[3] or 0)) if match is not None else (99, 0)
     if match is None or hours > 14:
-        raise InvalidRequest(f"utcOffset {text!r} is none; such as UTC-4 or UTC+5:30.")
+        raise InvalidRequest(
+            f"Invalid utcOffset {text!r}. Expected something like UTC-4 or UTC+5:30."
+        )
     offset = timedelta(hours=hours, minutes=minutes)
     return timezone(offset if match[1] == "+" else -offset)
 
@@ -125,7 +127,7 @@ def _day(text: str | None, param: str) -> date | None:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise InvalidRequest(f"{param} is no day: {text}", param=param) from None
+        raise InvalidRequest(f"{param} is not a valid date: {text}", param=param) from None
     if not 1971 <= day.year <= 9998:
         raise InvalidRequest(f"{param} is out of range: {text}", param=param)
     return day

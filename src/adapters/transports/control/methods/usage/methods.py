@@ -1,4 +1,4 @@
-"""`usage.*`: tokens and what they cost, from the turns that are kept."""
+"""`usage.*`: tokens and their cost, from the stored turns."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ _DAY = 86_400.0
 
 
 class CostParams(DayParams):
-    """`days`: how many days back, today included, where there is no `start_date`."""
+    """`days`: the number of days up to today, if there is no `start_date`."""
 
     days: Annotated[int, Field(ge=1, le=3_650)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UsageMethods:
-    """The handlers."""
-
     gateway: Gateway
     session_service: SessionService
     clock: Clock
@@ -39,13 +37,17 @@ class UsageMethods:
         }
 
     async def _status(self, call: Call, params: NoParams) -> object:
-        """Providers' quotas are not asked for: no provider's API tells them to a plain key."""
+        """`providers` is empty: no provider's API reports quotas to an API key."""
         now = self.clock()
         days = days_of(DayParams(), now)
         day = await self._sum(call.principal, days, now - _DAY)
         month = await self._sum(call.principal, days, now - 30 * _DAY)
-        told = {"lastDay": day, "last30Days": month}
-        return {"updatedAt": int(now * 1_000), "providers": [], **told}
+        return {
+            "updatedAt": int(now * 1_000),
+            "providers": [],
+            "lastDay": day,
+            "last30Days": month,
+        }
 
     async def _cost(self, call: Call, params: CostParams) -> object:
         now = self.clock()

@@ -1,4 +1,4 @@
-"""Tokens and their cost, summed up in the groups that usage reports show."""
+"""Sums of tokens and costs, in the groups of usage reports."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .days import Days
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums up what turns have used. `days` names the periods."""
+    """Sums up the usage of turns. `days`: the periods."""
 
     gateway: Gateway
     days: Days
 
     def totals(self, used: Iterable[PeriodUsage]) -> dict[str, Any]:
-        """Tokens and US dollars. Turns whose model has no price are counted apart."""
-        told = {"turns": 0, "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
+        """Tokens and US dollars. Turns whose model has no price are counted separately."""
+        tokens = {"turns": 0, "input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
         costs = {"totalCost": 0.0, "inputCost": 0.0, "outputCost": 0.0, "cacheReadCost": 0.0}
         unpriced = 0
         for usage in used:
-            told["turns"] += usage.turns
-            told["input"] += usage.input
-            told["output"] += usage.output
-            told["cacheRead"] += usage.cached
+            tokens["turns"] += usage.turns
+            tokens["input"] += usage.input
+            tokens["output"] += usage.output
+            tokens["cacheRead"] += usage.cached
             target = self.gateway.settings.models.get(usage.model)
             if target is None or not target.price.known:
                 unpriced += usage.turns
@@ -38,21 +38,21 @@ class Sums:
             costs["cacheReadCost"] += price.of(usage.cached, 0, usage.cached)
             costs["outputCost"] += price.of(0, usage.output, 0)
         return {
-            **told,
-            "totalTokens": told["input"] + told["output"],
+            **tokens,
+            "totalTokens": tokens["input"] + tokens["output"],
             **{name: round(cost, 6) for name, cost in costs.items()},
             "cacheWriteCost": 0.0,
             "missingCostEntries": unpriced,
         }
 
     def daily(self, used: Iterable[PeriodUsage]) -> list[dict[str, Any]]:
-        """The totals of each day that has any, the oldest first."""
+        """The totals of each day with usage, oldest first."""
         groups = grouped(used, lambda usage: usage.period)
         return [{"date": self.days.name(day), **self.totals(groups[day])} for day in sorted(groups)]
 
     def aggregates(self, used: Iterable[PeriodUsage]) -> dict[str, Any]:
-        """The same by model, provider, agent and day. A turn counts as one message of the user's;
-        tools do not run here."""
+        """Totals by model, provider, agent and day. A turn counts as one user message; there are no
+        tool calls."""
         used = tuple(used)
         by_model = grouped(used, lambda usage: usage.model)
         by_provider = grouped(used, lambda usage: usage.model.partition("/")[0])
@@ -124,7 +124,7 @@ def messages(used: Iterable[PeriodUsage]) -> dict[str, int]:
 def grouped(
     used: Iterable[PeriodUsage], by: Callable[[PeriodUsage], Any]
 ) -> dict[Any, list[PeriodUsage]]:
-    """By what `by` tells, in the order in which it first comes."""
+    """Group by the key `by`, in the order of its first occurrence."""
     groups: dict[Any, list[PeriodUsage]] = {}
     for usage in used:
         groups.setdefault(by(usage), []).append(usage)
