@@ -1,4 +1,4 @@
-"""The cases that put the same load on several servers side by side, round by round."""
+"""The load cases, which compare several servers round by round."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from .process import Server
 from .wire import FAST, PACED, SHORT
 
 Round = dict[str, Any]
-"""What one measurement told."""
+"""The figures of one measurement."""
 
 Rounds = dict[str, list[Round]]
-"""By the name of a server; the same place in each list was measured at about the same time."""
+"""Rounds by server name; equal indexes were measured at about the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long and how often things are measured. Times are in seconds."""
+    """The duration and number of measurements. Times are in seconds."""
 
     rounds: int
     seconds: float
     warm: float
     repeats: int
-    """Of what takes a start of its own."""
+    """Repetitions of cases that start a server."""
     slow_chunks: int
 
 
@@ -77,15 +77,15 @@ PEER_CASES = ("nonstream-1", "nonstream-16", "stream-1", "stream-16")
 
 
 def side_by_side(case: Case, servers: Mapping[str, Server], pace: Pace) -> Rounds:
-    """Measure the servers in turn, the first one changing from round to round."""
+    """Measure the servers in turn, in reverse order in every second round."""
     rounds: Rounds = {name: [] for name in servers}
     for number in range(pace.rounds):
         order = list(servers)
         if number % 2:
             order.reverse()
         for name in order:
-            told = servers[name].load(
+            figures = servers[name].load(
                 seconds=pace.seconds, warm=pace.warm, name=f"{case.name}-{number}", **case.job
             )
-            rounds[name].append(told)
+            rounds[name].append(figures)
     return rounds

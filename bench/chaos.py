@@ -1,11 +1,11 @@
-"""`kill -9` at random moments under a mixed load, again and again on one state directory.
+"""`kill -9` at random moments under a mixed load, repeatedly on one state directory.
 
     python -m bench.chaos [--kills 300] [--seed N] [--check-every 5] [--keep FOLDER]
 
-One Gateway, a life after another: it starts, serves chat completions, `agent` runs under
-idempotency keys, followers, compactions and resets, and is killed. After every start no run may
-be left without an end; after every few kills, and at the end, the databases have to hold what the
-clients know (see bench/invariants.py). The exit status is 1 when something was violated.
+The Gateway starts, serves chat completions, `agent` runs with idempotency keys, followers,
+compactions and resets, and is killed; then it starts again. After every start, no run may be
+without a terminal event; after every few kills, and at the end, the databases must contain what
+the clients know (see bench/invariants.py). The exit status is 1 after a violation.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from .process import TOKEN, Server
 from .run import OPENSOUL, say
 
 _EARLY = 0.15
-"""The part of the kills that come before the Gateway serves."""
+"""The share of kills before the Gateway serves."""
 _LONGEST_LIFE = 1.5
-_TOLD = 50
-"""Violations that are printed."""
+_PRINTED = 50
+"""Violations that are printed at most."""
 
 
 @dataclass
 class Chaos:
-    """One series of kills. The moments come from `chance`; what the threads of three processes do
-    in between does not."""
+    """One series of kills. `chance` determines the times of the kills; the scheduling of three
+    processes is not reproducible."""
 
     home: Path
     base_url: str
@@ -50,7 +50,7 @@ class Chaos:
     chance: random.Random
     violations: list[str] = field(default_factory=list)
     start: float = 1.0
-    """Seconds that the last complete start took."""
+    """The duration of the last complete start in seconds."""
 
     def __post_init__(self) -> None:
         self.load = Load(self.seen, self.chance)
@@ -86,13 +86,13 @@ class Chaos:
             await asyncio.wait((loading,), timeout=self.chance.uniform(0.02, _LONGEST_LIFE))
         finally:
             await asyncio.to_thread(server.kill)
-            # Answers that were sent before the kill are still read.
+            # Read the responses that were sent before the kill.
             await asyncio.sleep(0.05)
             over.set()
         await loading
 
     async def _last_life(self) -> None:
-        """Without a kill: everything unsettled comes to its end, and the Gateway stops cleanly."""
+        """Complete everything unsettled without a kill, and stop the Gateway cleanly."""
         server = await self._started()
         try:
             await self._check_recovery(server)
@@ -109,7 +109,7 @@ class Chaos:
         return server
 
     async def _check_recovery(self, server: Server) -> None:
-        """Nothing runs yet in this life: whatever is listed was left by an earlier one."""
+        """Check right after a start, when every listed run is from an earlier process."""
         address = f"ws://127.0.0.1:{server.port}"
         async with Client.connect(address, token=TOKEN, reconnect=False) as client:
             for status in ("queued", "running"):
@@ -120,7 +120,7 @@ class Chaos:
         self.violations += self._violations(final=final)
 
     def _violations(self, *, final: bool) -> Iterator[str]:
-        """On copies of the databases: opening them would do part of the Gateway's recovery."""
+        """Check copies of the databases: opening the originals would run SQLite's recovery."""
         state = self.home / "state"
         with tempfile.TemporaryDirectory(prefix="chaos-check-") as name:
             copy = Path(name)
@@ -150,17 +150,17 @@ def summary(seen: Observations, violations: list[str]) -> str:
     )
 
 
-async def measure(given: argparse.Namespace, home: Path) -> int:
-    """The number of violations."""
+async def measure(arguments: argparse.Namespace, home: Path) -> int:
+    """Run the kills; returns the number of violations."""
     seen = Observations()
-    chance = random.Random(given.seed)  # noqa: S311 - moments, no secrets
+    chance = random.Random(arguments.seed)  # noqa: S311 - moments, no secrets
     async with provider_of(seen) as provider:
-        chaos = Chaos(home, provider.base_url, given.opensoul, seen, chance)
-        await chaos.run(given.kills, given.check_every)
+        chaos = Chaos(home, provider.base_url, arguments.opensoul, seen, chance)
+        await chaos.run(arguments.kills, arguments.check_every)
     violations = list(dict.fromkeys([*chaos.violations, *seen.wrong]))
-    say(f"After {given.kills} kills (seed {given.seed}): {summary(seen, chaos.violations)}")
+    say(f"After {arguments.kills} kills (seed {arguments.seed}): {summary(seen, chaos.violations)}")
     if violations:
-        say(*violations[:_TOLD])
+        say(*violations[:_PRINTED])
     return len(violations)
 
 
@@ -171,11 +171,15 @@ def main() -> None:
     options.add_argument("--check-every", type=int, default=5, metavar="KILLS")
     options.add_argument("--opensoul", type=Path, default=OPENSOUL, help="the command to start")
     options.add_argument("--keep", type=Path, help="a folder for the state, which stays there")
-    given = options.parse_args()
-    say(f"Seed {given.seed}")
-    folder = nullcontext(str(given.keep)) if given.keep else tempfile.TemporaryDirectory("-chaos")
+    arguments = options.parse_args()
+    say(f"Seed {arguments.seed}")
+    folder = (
+        nullcontext(str(arguments.keep))
+        if arguments.keep
+        else tempfile.TemporaryDirectory("-chaos")
+    )
     with folder as home:
-        sys.exit(1 if asyncio.run(measure(given, Path(home))) else 0)
+        sys.exit(1 if asyncio.run(measure(arguments, Path(home))) else 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Draws the newest results as one picture for the README: `python -m bench.chart`.
+"""Draws the newest results as an SVG image for the README: `python -m bench.chart`.
 
-Plain SVG, written by hand: bars of processor time per request and of throughput, for the
-yardstick, the Gateway, and the peers where they were measured.
+The image shows processor time per request and throughput of the yardstick, the Gateway, and the
+peers if they were measured.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMES = {"yardstick": "bare Quart", "gateway": "OpenSoul", "litellm": "LiteLLM"
 _COLOURS = {"yardstick": "#9aa5b1", "gateway": "#2f6fde", "litellm": "#d98e3f"}
 _WIDTH, _LEFT, _BAR, _GAP = 760, 190, 16, 4
 _HALF = 200
-"""The longest bar of a column."""
+"""The length of the longest bar of a column."""
 _COLUMNS = (("cpu_ms", "ms of processor time per request", 190), ("rps", "requests a second", 470))
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#57606a}.t{font-weight:600;font-size:14px}"
@@ -56,12 +56,12 @@ def newest(kind: str, folder: Path = RESULTS) -> dict[str, Any] | None:
 
 
 def panels(run: dict[str, Any], peers: dict[str, Any] | None) -> list[Panel]:
-    """The cases that were measured, each with its bars."""
+    """The measured cases with their bars."""
     found: list[Panel] = []
     for name, title in _PANELS:
         rounds = dict(run["cases"].get(name, {}))
-        for server, told in (peers or {"cases": {}})["cases"].get(name, {}).items():
-            rounds.setdefault(server, told)
+        for server, figures in (peers or {"cases": {}})["cases"].get(name, {}).items():
+            rounds.setdefault(server, figures)
         bars = [
             Bar(server, median(rounds[server], "cpu_ms"), median(rounds[server], "rps"))
             for server in _NAMES
@@ -73,10 +73,10 @@ def panels(run: dict[str, Any], peers: dict[str, Any] | None) -> list[Panel]:
 
 
 def svg(found: Sequence[Panel], caption: str) -> str:
-    """The picture."""
+    """The SVG text."""
     body: list[str] = []
     y = 64
-    # A peer may be fifty times slower: each panel has a scale of its own, and numbers say the rest.
+    # Each panel has its own scale and shows numbers, since a peer may be fifty times slower.
     for title, bars in found:
         body.append(f'<text class="t" x="16" y="{y}">{escape(title)}</text>')
         y += 10
@@ -114,7 +114,7 @@ def _bar(bar: Bar, bars: Sequence[Bar], y: int) -> Iterator[str]:
 
 
 def caption(run: dict[str, Any]) -> str:
-    """When and on what it was measured."""
+    """The date and machine of the measurement."""
     machine = run["machine"]
     return (
         f"Medians of {run['pace']['rounds']} rounds, {run['when'][:10]}: one process each, "

@@ -1,4 +1,4 @@
-"""A client that costs next to nothing: one kept connection, answers looked at and not parsed."""
+"""A minimal HTTP client: one persistent connection, responses scanned instead of parsed."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class AnswerWrong(Exception):
-    """The server answered with something else than what was asked for."""
+    """The server sent an unexpected response."""
 
 
 class Closed(Exception):
-    """The server closed the connection instead of answering, as it may between two requests."""
+    """The server closed the connection instead of responding, as it may between two requests."""
 
 
 @dataclass(slots=True)
 class Answered:
-    """One answer. Times are in seconds since the request was written."""
+    """One response. Times are in seconds since the request was written."""
 
     took: float = 0.0
     first_token: float | None = None
     delays: list[float] = field(default_factory=list)
-    """Of a slow stream: how long after its writing each chunk arrived."""
+    """The delay of each chunk of a slow stream, in seconds."""
 
 
 class Client(asyncio.Protocol):
-    """Asks one question at a time."""
+    """Sends one request at a time."""
 
     def __init__(self, token: str, *, timed: bool = False) -> None:
         self._head = (
@@ -50,10 +50,10 @@ class Client(asyncio.Protocol):
         self._done: asyncio.Future[Answered] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance.
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it.
 
     async def ask(self, body: bytes, *, stream: bool) -> Answered:
-        """The answer, once it is complete. Raises AnswerWrong, Closed."""
+        """Send a request and wait for the complete response. Raises AnswerWrong, Closed."""
         if self._transport.is_closing():
             raise Closed
         self._done = asyncio.get_running_loop().create_future()

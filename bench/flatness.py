@@ -1,4 +1,4 @@
-"""Whether a figure that was sampled over time stays level after a warm-up."""
+"""Checks whether a sampled figure stays constant after a warm-up."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WARM_UP = 0.3
-"""The part of the time whose samples do not count."""
+"""The share of the time that counts as warm-up."""
 FEWEST = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How much a figure may grow in the time that counts: a part of its median, or so much."""
+    """The allowed growth after the warm-up: a share of the median, or an absolute amount."""
 
     ratio: float
     least: float
@@ -26,8 +26,8 @@ class Trend:
 
     median: float
     growth: float
-    """By the median of the slopes between all pairs of samples (Theil and Sen), which a few
-    outliers do not change."""
+    """The Theil-Sen estimator: the median of the slopes between all pairs of samples, which is
+    robust against outliers."""
     allowed: float
 
     @property
@@ -36,7 +36,7 @@ class Trend:
 
 
 def trend(times: Sequence[float], values: Sequence[float], allowance: Allowance) -> Trend:
-    """The trend of at least FEWEST samples after the warm-up. ValueError for fewer."""
+    """The trend after the warm-up. Raises ValueError for fewer than FEWEST samples."""
     begin = times[0] + (times[-1] - times[0]) * WARM_UP if times else 0.0
     kept = [(at, value) for at, value in zip(times, values, strict=True) if at >= begin]
     if len(kept) < FEWEST:

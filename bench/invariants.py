@@ -1,6 +1,6 @@
-"""What must hold after any number of `kill -9`: the observations of the clients, and the checks.
+"""The invariants after any number of `kill -9`, checked against the clients' observations.
 
-Each check returns a sentence for every violation, and nothing where all is well.
+Each check returns a sentence per violation.
 """
 
 from __future__ import annotations
@@ -68,35 +68,35 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class StoredTurn:
-    """A turn as a database holds it."""
+    """A stored turn."""
 
     run_id: str
     session_key: str
     wanted: int
-    """How many messages it should have."""
+    """The expected number of messages."""
     texts: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Observations:
-    """What the clients and the provider saw. A question's text is its idempotency key too."""
+    """Observations of clients and provider. A question's text is also its idempotency key."""
 
     acknowledged: dict[str, str] = field(default_factory=dict)
-    """The session key of each question whose whole answer a client received."""
+    """The session keys of questions whose complete answer a client received."""
     keyed: set[str] = field(default_factory=set)
-    """The questions that were sent under an idempotency key, perhaps several times."""
+    """Questions sent with an idempotency key, possibly several times."""
     calls: Counter[str] = field(default_factory=Counter)
-    """How often the provider was called with each question."""
+    """The number of provider calls per question."""
     followed: dict[str, Followed] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    """Answers that a client must never receive."""
+    """Received answers that must not occur."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Operations and their outcomes, for the summary."""
+    """Counts of operations and outcomes, for the summary."""
 
 
 def stored_turns(database: Path) -> Iterator[StoredTurn]:
-    """Every turn of the session database, in the order of its transcript; a database without
-    tables, which a kill during the first start leaves, has none."""
+    """The turns of the session database, sorted by transcript. A database without tables, as after
+    a kill during the first start, has none."""
     rows: dict[str, tuple[str, int, list[bytes]]] = {}
     with closing(sqlite3.connect(database)) as connection:
         made = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'turns'").fetchone()
@@ -117,7 +117,7 @@ def _text(body: bytes) -> str:
 
 
 def turn_violations(seen: Observations, turns: Iterable[StoredTurn]) -> Iterator[str]:
-    """Acknowledged turns that are missing or changed; turns that are doubled or not whole."""
+    """Missing or changed acknowledged turns; duplicate or incomplete turns."""
     by_question: dict[str, list[StoredTurn]] = {}
     for turn in turns:
         if len(turn.texts) != turn.wanted or len(turn.texts) != 2:
@@ -143,7 +143,7 @@ def turn_violations(seen: Observations, turns: Iterable[StoredTurn]) -> Iterator
 
 
 def call_violations(seen: Observations) -> Iterator[str]:
-    """Questions for which the provider was called more than once."""
+    """Questions with more than one provider call."""
     for question, calls in seen.calls.items():
         if calls > 1:
             what = "key" if question in seen.keyed else "question"
@@ -151,7 +151,7 @@ def call_violations(seen: Observations) -> Iterator[str]:
 
 
 def event_violations(followed: Iterable[Followed], *, final: bool = False) -> Iterator[str]:
-    """Events that are missing, doubled or out of order; `final`: runs without an end too."""
+    """Missing, duplicate or misordered events; `final`: also runs without a terminal event."""
     for run in followed:
         wanted = list(range(1, len(run.seqs) + 1))
         if run.seqs != wanted:
@@ -168,11 +168,11 @@ def event_violations(followed: Iterable[Followed], *, final: bool = False) -> It
 
 
 def database_violations(folder: Path) -> Iterator[str]:
-    """What SQLite finds wrong with the databases that exist."""
+    """The results of SQLite's integrity checks of the existing databases."""
     for name in DATABASES:
         path = folder / name
         if not path.exists():
-            continue  # Killed before it was made: the turns that it should hold are missed.
+            continue  # Killed before it was created; missing turns are reported separately.
         with closing(sqlite3.connect(path)) as connection:
             for (problem,) in connection.execute("PRAGMA integrity_check"):
                 if problem != "ok":
@@ -182,7 +182,7 @@ def database_violations(folder: Path) -> Iterator[str]:
 
 
 def unfinished_violations(folder: Path) -> Iterator[str]:
-    """Runs of the run log that have no final status; none may be left after a clean stop."""
+    """Runs without a final status in the run log; there must be none after a clean stop."""
     query = "SELECT id, status FROM runs WHERE status IN ('queued', 'running')"
     with closing(sqlite3.connect(folder / "runs.sqlite3")) as connection:
         for run_id, status in connection.execute(query):

@@ -1,9 +1,9 @@
-"""The load generator, in a process of its own: does one Job, tells what it measured as JSON.
+"""The load generator: a process that executes one Job and prints its measurements as JSON.
 
     python -m bench.load < job.json
 
-Only what happens in steady state counts: workers begin, warm up, and are measured for a while;
-the server's own figures are read from the system at both ends of that while.
+Only the steady state is measured: workers start and warm up before the measured period. The
+server's figures are read from the operating system at the beginning and end of that period.
 """
 
 from __future__ import annotations
@@ -52,21 +52,19 @@ class Job:
     """Sent along with every request, before its own."""
     name: str = "user"
     ramp: float = 5.0
-    """Seconds over which slow streams begin: what they cost is asked, not what a rush does."""
+    """Seconds over which the starts of slow streams are spread, to avoid a burst."""
 
 
 @dataclass(slots=True)
 class _Tally:
-    """What was measured so far."""
-
     measuring: bool = False
     stopping: bool = False
-    asked: int = 0
+    requested: int = 0
     answers: list[Answered] = field(default_factory=list)
 
 
 def bodies(job: Job, worker: int) -> Iterator[bytes]:
-    """The bodies that a worker sends, without end."""
+    """An endless sequence of a worker's request bodies."""
     for turn in itertools.count():
         user = {
             "memory": f"{job.name}-{worker}-{turn // TURNS}",
@@ -74,7 +72,7 @@ def bodies(job: Job, worker: int) -> Iterator[bytes]:
             "one": job.name,
         }.get(job.plan)
         if user is None or job.plan == "one":
-            # The same each time: made once, since making it costs more than sending it.
+            # Encode a constant body once, since encoding costs more than sending.
             if job.messages:
                 yield from itertools.repeat(long_question(job.model, job.messages, user=user))
             yield from itertools.repeat(question(job.model, stream=job.stream, user=user))
@@ -84,9 +82,9 @@ def bodies(job: Job, worker: int) -> Iterator[bytes]:
 async def _work(job: Job, worker: int, tally: _Tally) -> None:
     client = await connected(job.port, job.token)
     for body in bodies(job, worker):
-        if tally.stopping or (job.requests and tally.asked >= job.requests):
+        if tally.stopping or (job.requests and tally.requested >= job.requests):
             break
-        tally.asked += 1
+        tally.requested += 1
         try:
             answered = await client.ask(body, stream=job.stream)
         except Closed:  # hypercorn does so after 1,000 requests.
@@ -98,7 +96,7 @@ async def _work(job: Job, worker: int, tally: _Tally) -> None:
 
 
 async def measure(job: Job) -> dict[str, Any]:
-    """Do the job. Raises AnswerWrong at the first answer that is none."""
+    """Execute the job. Raises AnswerWrong at the first wrong response."""
     tally = _Tally(measuring=not job.warm)
     before, began, own = proc.reading(job.pid), time.perf_counter(), time.process_time()
     async with asyncio.TaskGroup() as workers:
@@ -116,10 +114,10 @@ async def measure(job: Job) -> dict[str, Any]:
     if not job.seconds:
         after, ended = proc.reading(job.pid), time.perf_counter()
         own = time.process_time() - own
-    return _told(tally.answers, before, after, ended - began, own) | proc.memory(job.pid)
+    return _figures(tally.answers, before, after, ended - began, own) | proc.memory(job.pid)
 
 
-def _told(
+def _figures(
     answers: list[Answered], before: proc.Reading, after: proc.Reading, elapsed: float, own: float
 ) -> dict[str, Any]:
     count = max(len(answers), 1)
@@ -147,7 +145,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 async def measure_slow(job: Job) -> dict[str, Any]:
-    """Many slow streams at once: how late their chunks come, and what each takes of memory."""
+    """Measure the delay of chunks, and the memory per stream, of many concurrent slow streams."""
     rss = proc.memory(job.pid)["rss"]
     before, began = proc.reading(job.pid), time.perf_counter()
     delays: list[float] = []
@@ -180,8 +178,8 @@ async def measure_slow(job: Job) -> dict[str, Any]:
 def main() -> None:
     job = Job(**orjson.loads(sys.stdin.buffer.read()))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        told = runner.run(measure_slow(job) if job.plan == "slow" else measure(job))
-    sys.stdout.buffer.write(orjson.dumps(told))
+        figures = runner.run(measure_slow(job) if job.plan == "slow" else measure(job))
+    sys.stdout.buffer.write(orjson.dumps(figures))
 
 
 if __name__ == "__main__":

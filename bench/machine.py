@@ -1,4 +1,4 @@
-"""What was measured, and on what: enough to compare, nothing that tells whose machine it is."""
+"""A description of the machine and the versions, without anything that identifies its owner."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def machine() -> dict[str, object]:
 
 
 def commit() -> str | None:
-    """The commit of this checkout; a plus sign says that files differ from it."""
+    """The commit of this checkout, with a plus sign if files are modified."""
     git = shutil.which("git")
     if git is None:
         return None
-    told = _git(git, "rev-parse", "--short=12", "HEAD")
+    revision = _git(git, "rev-parse", "--short=12", "HEAD")
     changed = _git(git, "status", "--porcelain", "--", "src", "pyproject.toml", "requirements")
-    return told + "+" if told and changed else told or None
+    return revision + "+" if revision and changed else revision or None
 
 
 def _git(git: str, *arguments: str) -> str:

@@ -38,12 +38,12 @@ _NETWORK = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
 def provider_of(seen: Observations, delay: float = 0.002) -> FakeProvider:
-    """A provider whose answer depends on the question alone, and which counts the questions."""
+    """A provider whose answer depends only on the question, and which counts the questions."""
 
     async def behave(exchange: Exchange) -> None:
         content = exchange.request.json["messages"][-1]["content"]
         question = content if isinstance(content, str) else content[-1]["text"]
-        # FakeProvider keeps every request: of thousands only what is small may stay.
+        # FakeProvider stores every request; drop the large parts.
         exchange.request.body, exchange.request.json = b"", {"stream_options": True}
         seen.calls[question] += 1
         await answer(*words_of(question), delay=delay)(exchange)
@@ -52,7 +52,7 @@ def provider_of(seen: Observations, delay: float = 0.002) -> FakeProvider:
 
 
 def gateway_server(opensoul: Path, home: Path, base_url: str, **more: Any) -> Server:
-    """The Gateway with one agent, behind which is that provider; `more` are sections."""
+    """A Gateway with one agent that uses the provider; `more`: configuration sections."""
     home.mkdir(parents=True, exist_ok=True)
     config = {
         "gateway": {
@@ -76,8 +76,8 @@ def gateway_server(opensoul: Path, home: Path, base_url: str, **more: Any) -> Se
 
 @dataclass
 class Load:
-    """The clients of one Gateway over all its lives. `pause`: seconds between a worker's
-    operations; `maintenance`: the methods that are called on a random session now and then."""
+    """The clients of one Gateway across restarts. `pause`: seconds between a worker's operations;
+    `maintenance`: methods that are occasionally called on a random session."""
 
     seen: Observations
     chance: random.Random
@@ -86,14 +86,13 @@ class Load:
     maintenance_pause: float = 0.3
     port: int = 0
     unsettled: deque[tuple[str, str]] = field(default_factory=deque)
-    """Questions whose outcome no client knows, with their sessions: to be sent again."""
+    """Questions with unknown outcome, and their sessions; they are sent again."""
     unfollowed: deque[Followed] = field(default_factory=deque)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _resend: deque[tuple[str, str]] = field(default_factory=deque)
 
     async def run(self, until: asyncio.Event) -> None:
-        """Put the load on the Gateway at `port` until the event; what is begun is not waited for
-        any longer then."""
+        """Load the Gateway at `port` until the event, then cancel the operations in progress."""
         async with aiohttp.ClientSession(f"http://127.0.0.1:{self.port}") as http:
             steps: list[tuple[Callable[[], Coroutine[Any, Any, None]], float]] = [
                 *[(lambda: self._chat(http), self.pause)] * HTTP_WORKERS,
@@ -108,10 +107,10 @@ class Load:
                 task.cancel()
             await asyncio.gather(over, *tasks, return_exceptions=True)
             for task in done - {over}:
-                task.result()  # A worker ends by an error only.
+                task.result()  # Workers only end with an error.
 
     async def settle(self) -> None:
-        """Without kills: send again what is unsettled, and follow every run to its end."""
+        """Without kills: resend unsettled questions, and follow every run to its end."""
         try:
             async with asyncio.timeout(_SETTLING):
                 while self.unsettled or self._resend:
@@ -159,7 +158,7 @@ class Load:
         self._judge(question, session, _streamed(text) if stream else _whole(text))
 
     async def _control(self) -> None:
-        """One `agent` request: a new one, or one again whose outcome is not known."""
+        """One `agent` request: a new one, or a repeated one with unknown outcome."""
         again = self.unsettled or (self._resend if self.chance.random() < 0.2 else None)
         if again:
             question, session = again.popleft()
@@ -186,7 +185,7 @@ class Load:
                 self._resend.append((question, session))
 
     async def _ask(self, question: str, session: str) -> bool:
-        """Whether its end is known; one in six clients leaves as soon as the run is accepted."""
+        """Whether the outcome is known; one in six clients disconnects after `accepted`."""
         async with self._client() as client:
             run = await client.run_agent(question, session_key=session, idempotency_key=question)
             if question not in self.seen.followed and self.chance.random() < 0.5:
@@ -201,9 +200,9 @@ class Load:
             self._refused(question, result.error)
         return True
 
-    def _judge(self, question: str, session: str, told: tuple[str, bool]) -> None:
-        """A client has an answer that says whether it is whole."""
-        text, whole = told
+    def _judge(self, question: str, session: str, answer: tuple[str, bool]) -> None:
+        """Check a received answer. `answer`: its text, and whether it is complete."""
+        text, whole = answer
         if whole and text == answer_to(question):
             self.seen.acknowledged[question] = session
             self.seen.counts["whole answers"] += 1
@@ -224,8 +223,7 @@ class Load:
         self.unfollowed.append(run)
 
     async def _follow_next(self) -> None:
-        """Follow one run behind the last event of its follower, until its end or that of the
-        connection."""
+        """Follow one run from its follower's last event, until the run or the connection ends."""
         if not self.unfollowed:
             return
         run = self.unfollowed.popleft()
@@ -269,12 +267,12 @@ class Load:
 
 
 def _streamed(text: str) -> tuple[str, bool]:
-    """The text of a stream, and whether it ended as a whole answer does."""
+    """The text of a stream, and whether it is complete."""
     lines = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
     done = bool(lines) and lines[-1] == "[DONE]"
     choices = [orjson.loads(line).get("choices") or [{}] for line in lines if line != "[DONE]"]
-    said = "".join((choice[0].get("delta") or {}).get("content") or "" for choice in choices)
-    return said, done and any(choice[0].get("finish_reason") == "stop" for choice in choices)
+    content = "".join((choice[0].get("delta") or {}).get("content") or "" for choice in choices)
+    return content, done and any(choice[0].get("finish_reason") == "stop" for choice in choices)
 
 
 def _whole(text: str) -> tuple[str, bool]:

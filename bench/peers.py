@@ -2,8 +2,8 @@
 
     python -m bench.peers [--quick]
 
-The proxy is installed into an environment of its own, `bench/.venv-litellm`. Where that does not
-work, this says so and is content.
+The proxy is installed into a separate environment, `bench/.venv-litellm`. If that fails, the
+program prints a message and exits successfully.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INSTALL_LIMIT = 600.0
 
 
 def installed() -> bool:
-    """Install the proxy where it is not yet. Whether it is there."""
+    """Install the proxy if necessary; returns whether it is installed."""
     command = VENV / "bin" / "litellm"
     if command.exists():
         return True
@@ -56,7 +56,7 @@ def installed() -> bool:
 
 
 def litellm(address: str, home: Path) -> Server:
-    """LiteLLM's proxy in one process, with a key and without a database."""
+    """LiteLLM's proxy as one process, with a key and no database."""
     port = free_port()
     home.mkdir(parents=True, exist_ok=True)
     config = home / "litellm.yaml"  # JSON is YAML.
@@ -79,24 +79,24 @@ def _config(address: str) -> dict[str, object]:
 
 
 def main() -> None:
-    given = parser().parse_args()
+    arguments = parser().parse_args()
     if not installed():
         say("LiteLLM's proxy could not be installed here, so there is nothing to compare with.")
         return
-    pace = pace_of(given)
-    told = about(given, pace)
+    pace = pace_of(arguments)
+    description = about(arguments, pace)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
         home = Path(folder)
         address = servers.started(stack, home)
-        gateway = servers.gateway(given.opensoul)
+        gateway = servers.gateway(arguments.opensoul)
         makes = {"yardstick": servers.yardstick, "gateway": gateway, "litellm": litellm}
-        cases = measure(Bench(address, home, makes, given.opensoul, pace))
-    if not given.dry:
-        say(f"Samples: bench/results/{save(cases, told, 'peers').name}")
+        cases = measure(Bench(address, home, makes, arguments.opensoul, pace))
+    if not arguments.dry:
+        say(f"Samples: bench/results/{save(cases, description, 'peers').name}")
 
 
 def measure(bench: Bench) -> dict[str, Rounds]:
-    """The cases that peers can take part in."""
+    """Measure the cases that peers support."""
     cases: dict[str, Rounds] = {}
     with ExitStack() as stack:
         running = {name: bench.start(stack, name, "peers") for name in bench.makes}

@@ -1,4 +1,4 @@
-"""What the system knows of a process: processor time, memory, bytes written. Linux only."""
+"""Figures of a process: processor time, memory, bytes written. Linux only."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A process at one moment. `cpu`: seconds, of all its threads, since it began."""
+    """Figures at one moment. `cpu`: seconds of all threads since the start."""
 
     cpu: float
     written: int
-    """Bytes that it caused to be sent to the disk, as far as the system tells."""
+    """Bytes written to storage, as far as the system reports them."""
 
 
 def reading(pid: int) -> Reading:
-    """Raises OSError when the process is gone."""
-    # The name, in parentheses, may hold blanks.
+    """Raises OSError if the process has ended."""
+    # The name, in parentheses, may contain blanks.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Reading((int(fields[11]) + int(fields[12])) / _TICKS, _written(pid))
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Resident memory now and at its highest, in bytes. Raises OSError."""
+    """Present and peak resident memory in bytes. Raises OSError."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    told = dict(line.split(":", 1) for line in lines)
+    status = dict(line.split(":", 1) for line in lines)
     return {
-        "rss": int(told["VmRSS"].split()[0]) * 1_024,
-        "peak_rss": int(told["VmHWM"].split()[0]) * 1_024,
+        "rss": int(status["VmRSS"].split()[0]) * 1_024,
+        "peak_rss": int(status["VmHWM"].split()[0]) * 1_024,
     }
 
 

@@ -1,4 +1,4 @@
-"""A server as a process of its own, and the load that is put on it."""
+"""A server in its own process, and its load."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _LOAD_LIMIT = 900.0
 
 
 class ServerFailed(Exception):
-    """A server did not start, or broke under the load; the message has its last words."""
+    """A server did not start, or failed under load; the message has the end of its output."""
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
+    """An unused port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -51,7 +51,7 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: str = "/readyz"
     ready_after: float = 0.0
-    """Seconds from its start until it answered there."""
+    """Seconds from its start until the first response."""
 
     def __enter__(self) -> Server:
         self.launch()
@@ -72,7 +72,7 @@ class Server:
 
     def launch(self) -> None:
         """Start the process without waiting for it."""
-        # In a folder of its own, since the Gateway watches the one that holds its configuration.
+        # In a separate folder, since the Gateway watches the folder of its configuration.
         self._log = self.home / "log" / f"{self.name}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
@@ -96,23 +96,23 @@ class Server:
         return self._process.pid
 
     def load(self, **job: Any) -> dict[str, Any]:
-        """What the load generator measures. Raises ServerFailed when an answer is wrong."""
-        given = Job(port=self.port, pid=self.pid, token=TOKEN, **job)
+        """Run the load generator; returns its figures. Raises ServerFailed for a wrong response."""
+        parameters = Job(port=self.port, pid=self.pid, token=TOKEN, **job)
         done = subprocess.run(
             [sys.executable, "-m", "bench.load"],
-            input=orjson.dumps(given),
+            input=orjson.dumps(parameters),
             cwd=ROOT,
             capture_output=True,
             timeout=_LOAD_LIMIT,
             check=False,
         )
         if done.returncode:
-            raise ServerFailed(f"{self.name}: {done.stderr.decode()[-2_000:]}\n{self._words()}")
-        told: dict[str, Any] = orjson.loads(done.stdout)
-        return told
+            raise ServerFailed(f"{self.name}: {done.stderr.decode()[-2_000:]}\n{self._log_tail()}")
+        figures: dict[str, Any] = orjson.loads(done.stdout)
+        return figures
 
     def first_answer(self) -> float:
-        """Seconds from its start until a question was answered, not streamed."""
+        """Seconds from its start until the first complete answer, not streamed."""
         body = question(SHORT, stream=False)
         request = (
             "POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\n"
@@ -120,7 +120,9 @@ class Server:
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode()
         if b" 200 " not in (answer := _answer(self.port, request + body))[:16]:
-            raise ServerFailed(f"{self.name}: {answer.decode(errors='replace')}\n{self._words()}")
+            raise ServerFailed(
+                f"{self.name}: {answer.decode(errors='replace')}\n{self._log_tail()}"
+            )
         return time.perf_counter() - self.began
 
     def wait_until_ready(self) -> None:
@@ -133,9 +135,9 @@ class Server:
                 self.ready_after = time.perf_counter() - self.began
                 return
             time.sleep(0.004)
-        raise ServerFailed(f"{self.name} did not start:\n{self._words()}")
+        raise ServerFailed(f"{self.name} did not start:\n{self._log_tail()}")
 
-    def _words(self) -> str:
+    def _log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-2_000:]
 
     def _end(self) -> None:
@@ -148,7 +150,7 @@ class Server:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would configure one of the servers."""
+    """The present environment without variables that would configure a server."""
     theirs = ("OPENSOUL_", "OPENCLAW_", "OPENAI_", "LITELLM_", "PYTHON")
     return {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
 

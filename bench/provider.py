@@ -1,15 +1,15 @@
-"""A mock of a provider of models that answers at once, in a process of its own.
+"""A mock model provider that responds at once, in its own process.
 
     python -m bench.provider --port 9000
 
-It must not be what limits a measurement: requests are not parsed beyond their length and model,
-answers are made before they are asked for. The model says what is asked for:
+It must not limit a measurement, so it parses only the length and model of requests, and prepares
+its responses. The model selects the response:
 
-    chunks-N   N chunks, each a write of its own, in a turn of the event loop of its own
-    paced-N    the same, with two milliseconds between them, so that a server gets them one by one
-    slow-N     N chunks, one a second; the text of each is the moment of its writing
+    chunks-N   N chunks, each in a separate write and iteration of the event loop
+    paced-N    the same with two milliseconds between them, so that a server gets them one by one
+    slow-N     N chunks, one per second; the text of each is the time of its writing
 
-Without `"stream": true` it answers in one piece.
+Without `"stream": true` the response is a single document.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Answers:
-    """The bytes of fast answers, piece by piece; made once for each length."""
+    """The bytes of fast responses, cached by length."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[bytes, ...]] = {}
         whole = completion(TOKEN.decode())
         self.whole = (_JSON_HEAD % len(whole) + whole,)
-        """The one write of an answer that is not streamed."""
+        """The single write of a response that is not streamed."""
 
     def of(self, chunks: int) -> tuple[bytes, ...]:
-        """The writes of an answer with so many chunks; the end goes with the last of them."""
+        """The writes of a response with so many chunks; the last one includes the end."""
         if chunks not in self._known:
             model = f"chunks-{chunks}"
             text = framed(chunk(TOKEN.decode(), model))
@@ -55,7 +55,7 @@ class Answers:
 
 
 class _Connection(asyncio.Protocol):
-    """One kept connection: requests come one after another."""
+    """One persistent connection with sequential requests."""
 
     def __init__(self, answers: Answers, loop: asyncio.AbstractEventLoop) -> None:
         self._answers = answers
@@ -67,7 +67,7 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance.
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it.
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
@@ -82,13 +82,13 @@ class _Connection(asyncio.Protocol):
         body_end = head + 4 + (int(length[1]) if length else 0)
         if len(self._buffer) < body_end:
             return
-        asked = _MODEL.search(self._buffer, head)
+        model = _MODEL.search(self._buffer, head)
         streaming = _STREAM.search(self._buffer, head) is not None
         self._buffer = self._buffer[body_end:]
-        kind, number = (asked[1], int(asked[2])) if asked else (b"chunks", 1)
+        kind, number = (model[1], int(model[2])) if model else (b"chunks", 1)
         if kind == b"slow":
             self._transport.write(_HEAD)
-            self._tell_the_time(number)
+            self._send_times(number)
             return
         self._pieces = self._answers.of(number) if streaming else self._answers.whole
         self._at, self._pause = 0, _PAUSE if kind == b"paced" else 0.0
@@ -106,7 +106,7 @@ class _Connection(asyncio.Protocol):
         else:
             self._timer = self._loop.call_soon(self._write)
 
-    def _tell_the_time(self, left: int) -> None:
+    def _send_times(self, left: int) -> None:
         if self._transport.is_closing():
             return
         if left == 0:
@@ -114,7 +114,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(stop)
             return
         self._transport.write(framed(chunk(f"@{time.monotonic_ns()}@", "slow")))
-        again: Callable[[int], None] = self._tell_the_time
+        again: Callable[[int], None] = self._send_times
         self._timer = self._loop.call_later(1.0, again, left - 1)
 
 

@@ -1,4 +1,4 @@
-"""Figures for people: medians, ratios round by round, and how they stand to what is wanted."""
+"""Reports: medians, ratios round by round, and the comparison with the targets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .cases import LOAD_CASES, Round, Rounds
 Cases = Mapping[str, Rounds]
 
 
-def value(told: Round, path: str) -> float:
-    """`latency_ms.p50` of a round."""
-    found: object = told
+def value(samples: Round, path: str) -> float:
+    """The figure at a path such as `latency_ms.p50`."""
+    found: object = samples
     for step in path.split("."):
         found = found[step]  # type: ignore[index]
     assert isinstance(found, int | float)
@@ -21,46 +21,49 @@ def value(told: Round, path: str) -> float:
 
 
 def median(rounds: Sequence[Round], path: str) -> float:
-    return statistics.median(value(told, path) for told in rounds)
+    return statistics.median(value(samples, path) for samples in rounds)
 
 
 def ratios(rounds: Rounds, path: str, name: str = "gateway") -> list[float]:
-    """The server's figure over the yardstick's, round by round."""
+    """The server's figure divided by the yardstick's, round by round."""
     pairs = zip(rounds[name], rounds["yardstick"], strict=True)
     return [value(a, path) / max(value(b, path), 1e-9) for a, b in pairs]
 
 
 def load_lines(name: str, rounds: Rounds) -> Iterator[str]:
-    """What a load case showed."""
+    """The report of a load case."""
     yield f"{LOAD_CASES[name].title} [{name}]"
-    for server, told in rounds.items():
-        line = f"  {server:<10}{median(told, 'rps'):8.0f} /s {median(told, 'cpu_ms'):7.2f} ms CPU"
-        line += f"   p50 {median(told, 'latency_ms.p50'):7.2f}  p99 "
-        line += f"{median(told, 'latency_ms.p99'):7.2f}  first token "
-        line += f"{median(told, 'first_token_ms.p50'):6.2f} ms  busy {median(told, 'busy'):4.2f}"
-        yield line + f"  written {median(told, 'written') / 1_000:5.1f} kB"
+    for server, samples in rounds.items():
+        line = f"  {server:<10}{median(samples, 'rps'):8.0f} /s"
+        line += f" {median(samples, 'cpu_ms'):7.2f} ms CPU"
+        line += f"   p50 {median(samples, 'latency_ms.p50'):7.2f}  p99 "
+        line += f"{median(samples, 'latency_ms.p99'):7.2f}  first token "
+        line += (
+            f"{median(samples, 'first_token_ms.p50'):6.2f} ms  busy {median(samples, 'busy'):4.2f}"
+        )
+        yield line + f"  written {median(samples, 'written') / 1_000:5.1f} kB"
     if "yardstick" in rounds:
         for server in rounds.keys() - {"yardstick"}:
-            yield f"  {server}: throughput  {_told(ratios(rounds, 'rps', server))}"
-            yield f"  {server}: CPU         {_told(ratios(rounds, 'cpu_ms', server))}"
+            yield f"  {server}: throughput  {_ratio_text(ratios(rounds, 'rps', server))}"
+            yield f"  {server}: CPU         {_ratio_text(ratios(rounds, 'cpu_ms', server))}"
 
 
-def _told(figures: Sequence[float]) -> str:
+def _ratio_text(figures: Sequence[float]) -> str:
     each = " ".join(f"{figure:.2f}" for figure in figures)
     return f"x {statistics.median(figures):.2f}   (rounds: {each})"
 
 
 def special_lines(name: str, rounds: Rounds) -> Iterator[str]:
-    """What another case showed: every figure's median."""
+    """The report of a special case: every figure's median."""
     yield name
-    for server, told in rounds.items():
-        flat = [dict(_flat(each)) for each in told]
+    for server, samples in rounds.items():
+        flat = [dict(_flat(each)) for each in samples]
         shown = [f"{key} {_short(key, median(flat, key))}" for key in flat[0]]
         yield f"  {server:<10}" + ", ".join(shown)
 
 
-def _flat(told: Round) -> Iterator[tuple[str, float]]:
-    for key, found in told.items():
+def _flat(samples: Round) -> Iterator[tuple[str, float]]:
+    for key, found in samples.items():
         if isinstance(found, dict):
             yield from ((f"{key} {inner}", each) for inner, each in found.items())
         else:
@@ -82,7 +85,7 @@ def _short(key: str, figure: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A wanted figure and what was reached. `most`: the limit is an upper one."""
+    """A target and the measured figure. `most`: the target is an upper limit."""
 
     name: str
     reached: float
@@ -101,31 +104,31 @@ class Figure:
 
 
 def figures(cases: Cases) -> Iterator[Figure]:
-    """How what was measured stands to what is wanted; cases that were left out are left out."""
+    """The measured figures with their targets; cases that were not measured are omitted."""
     yield from _load_figures(cases)
     if rounds := cases.get("slow-500"):
-        told = rounds["gateway"]
+        samples = rounds["gateway"]
         yield Figure(
-            "500 slow streams, part within 100 ms", median(told, "within_100_ms"), 0.99, False
+            "500 slow streams, part within 100 ms", median(samples, "within_100_ms"), 0.99, False
         )
-        size = median(told, "bytes_per_stream") / 1_000
+        size = median(samples, "bytes_per_stream") / 1_000
         yield Figure("500 slow streams, kB for each", size, 60, True)
     if rounds := cases.get("session-2000"):
         yield Figure("session of 2,000 messages, CPU to an empty one", _long(rounds), 1.5, True)
     if rounds := cases.get("sessions-5000"):
-        told = rounds["gateway"]
-        ratio = statistics.median(each["cpu_ms"] / each["empty_cpu_ms"] for each in told)
+        samples = rounds["gateway"]
+        ratio = statistics.median(each["cpu_ms"] / each["empty_cpu_ms"] for each in samples)
         yield Figure("5,000 stored sessions, CPU to none", ratio, 1.1, True)
     if rounds := cases.get("resident"):
-        told = rounds["gateway"]
-        yield Figure("memory idle, MB", median(told, "idle") / 1e6, 110, True)
-        if "after_100000" in told[0]:
-            growth = median(told, "after_100000") / median(told, "after_10000")
+        samples = rounds["gateway"]
+        yield Figure("memory idle, MB", median(samples, "idle") / 1e6, 110, True)
+        if "after_100000" in samples[0]:
+            growth = median(samples, "after_100000") / median(samples, "after_10000")
             yield Figure("memory, 100,000 requests to 10,000", growth, 1.05, True)
     if rounds := cases.get("cold-start"):
-        told = rounds["gateway"]
-        yield Figure("start to ready, s", median(told, "ready"), 0.8, True)
-        yield Figure("--version, s", median(told, "version"), 0.3, True)
+        samples = rounds["gateway"]
+        yield Figure("start to ready, s", median(samples, "ready"), 0.8, True)
+        yield Figure("--version, s", median(samples, "version"), 0.3, True)
 
 
 def _load_figures(cases: Cases) -> Iterator[Figure]:
@@ -148,8 +151,8 @@ def _load_figures(cases: Cases) -> Iterator[Figure]:
 
 
 def _long(rounds: Rounds) -> float:
-    """A turn in the long session, less what the yardstick needs for the longer body, to one in
-    an empty session."""
+    """The cost of a turn in a long session relative to one in an empty session, minus the
+    yardstick's cost of the longer body."""
     each: list[float] = [
         (theirs["cpu_ms"] - (bare["cpu_ms"] - bare["empty_cpu_ms"])) / theirs["empty_cpu_ms"]
         for theirs, bare in zip(rounds["gateway"], rounds["yardstick"], strict=True)

@@ -3,8 +3,9 @@
     python -m bench.run [--quick] [--only CASE]... [--long]
 
 Prints medians and ratios, and writes every round with a description of the machine to
-`bench/results/`. Both servers run at the same time and are loaded in turn, so that what else the
-machine does falls on both. On a machine with other work, trust the processor time first.
+`bench/results/`. Both servers run at the same time and are loaded alternately, so that other load
+of the machine affects both. On a machine with other load, processor time is the most reliable
+figure.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ OPENSOUL = Path(sys.executable).with_name("opensoul")
 
 
 def measure(bench: Bench, names: list[str]) -> dict[str, Rounds]:
-    """The named cases, each told as soon as it is done."""
+    """Measure the named cases, and print the report of each when it is done."""
     cases: dict[str, Rounds] = {}
     wanted = [name for name in LOAD_CASES if name in names]
     with ExitStack() as stack:
@@ -47,17 +48,17 @@ def measure(bench: Bench, names: list[str]) -> dict[str, Rounds]:
 
 
 def save(cases: dict[str, Rounds], about: dict[str, Any], kind: str) -> Path:
-    """Write the samples; the newest file of a kind is the last by name."""
+    """Write the samples. The newest file of a kind has the last name in sorted order."""
     RESULTS.mkdir(exist_ok=True)
     now = datetime.now(UTC)
     path = RESULTS / f"{kind}-{now:%Y%m%d-%H%M%S}.json"
-    told = {"when": f"{now:%Y-%m-%d %H:%M} UTC", **about, "cases": cases}
-    path.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
+    results = {"when": f"{now:%Y-%m-%d %H:%M} UTC", **about, "cases": cases}
+    path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
     return path
 
 
 def parser() -> argparse.ArgumentParser:
-    """What `bench.run` and `bench.peers` take."""
+    """The parser of `bench.run` and `bench.peers`."""
     made = argparse.ArgumentParser(description="Measure the Gateway beside a bare pass-through.")
     made.add_argument("--quick", action="store_true", help="short rounds: about two minutes")
     made.add_argument("--rounds", type=int, help="how many rounds")
@@ -73,24 +74,23 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def pace_of(given: argparse.Namespace) -> Pace:
-    """The pace that the options ask for."""
-    base = QUICK if given.quick else FULL
+def pace_of(arguments: argparse.Namespace) -> Pace:
+    base = QUICK if arguments.quick else FULL
     return Pace(
-        rounds=given.rounds or base.rounds,
-        seconds=given.seconds or base.seconds,
+        rounds=arguments.rounds or base.rounds,
+        seconds=arguments.seconds or base.seconds,
         warm=base.warm,
         repeats=base.repeats,
         slow_chunks=base.slow_chunks,
     )
 
 
-def about(given: argparse.Namespace, pace: Pace) -> dict[str, Any]:
-    """What is kept with the samples."""
+def about(arguments: argparse.Namespace, pace: Pace) -> dict[str, Any]:
+    """The description that is stored with the samples."""
     return {
-        "label": given.label,
-        # Of another installation it is not known.
-        "commit": machine.commit() if given.opensoul == OPENSOUL else None,
+        "label": arguments.label,
+        # Unknown for another installation.
+        "commit": machine.commit() if arguments.opensoul == OPENSOUL else None,
         "machine": machine.machine(),
         "pace": {"rounds": pace.rounds, "seconds": pace.seconds, "warm": pace.warm},
     }
@@ -100,22 +100,22 @@ def main() -> None:
     options = parser()
     options.add_argument("--only", action="append", metavar="CASE", choices=[*LOAD_CASES, *SPECIAL])
     options.add_argument("--long", action="store_true", help="100,000 requests for the memory")
-    given = options.parse_args()
-    pace = pace_of(given)
-    told = about(given, pace)
+    arguments = options.parse_args()
+    pace = pace_of(arguments)
+    description = about(arguments, pace)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
         home = Path(folder)
         address = servers.started(stack, home)
-        makes = {"yardstick": servers.yardstick, "gateway": servers.gateway(given.opensoul)}
-        bench = Bench(address, home, makes, given.opensoul, pace, given.long)
-        cases = measure(bench, given.only or [*LOAD_CASES, *SPECIAL])
+        makes = {"yardstick": servers.yardstick, "gateway": servers.gateway(arguments.opensoul)}
+        bench = Bench(address, home, makes, arguments.opensoul, pace, arguments.long)
+        cases = measure(bench, arguments.only or [*LOAD_CASES, *SPECIAL])
     say("Wanted", *(figure.line for figure in figures(cases)))
-    if not given.dry:
-        say(f"Samples: bench/results/{save(cases, told, 'run').name}")
+    if not arguments.dry:
+        say(f"Samples: bench/results/{save(cases, description, 'run').name}")
 
 
 def say(*lines: str) -> None:
-    """Print at once: what is measured takes its time."""
+    """Print and flush, since the next measurement takes a while."""
     sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()
 

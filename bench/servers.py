@@ -1,4 +1,4 @@
-"""The programs that are measured, and the provider behind them."""
+"""The measured servers and their provider."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .process import TOKEN, Server, free_port
 from .wire import FAST, PACED, SHORT
 
 Make = Callable[[str, Path], Server]
-"""Makes a server from the provider's base URL and a folder of its own for its state."""
+"""Creates a server from the provider's base URL and a folder for its state."""
 
 
 def provider(home: Path) -> Server:
@@ -24,14 +24,14 @@ def provider(home: Path) -> Server:
 
 
 def yardstick(address: str, home: Path) -> Server:
-    """The limit of the stack."""
+    """See bench/yardstick.py."""
     port = free_port()
     command = [sys.executable, "-m", "bench.yardstick", "--port", str(port), "--provider", address]
     return Server("yardstick", command, port, home)
 
 
 def gateway(opensoul: Path) -> Make:
-    """The Gateway with everything on: authentication, SQLite, and logging as it is by default."""
+    """The Gateway with authentication, SQLite and the default logging."""
 
     def make(address: str, home: Path) -> Server:
         port = free_port()
@@ -49,7 +49,7 @@ def gateway(opensoul: Path) -> Make:
 
 
 def gateway_config(address: str) -> dict[str, object]:
-    """One agent for each of the provider's models, under the model's name."""
+    """One agent per model of the provider, named after the model."""
     models = [SHORT, FAST, PACED, "slow-10", "slow-30"]
     return {
         "gateway": {
@@ -73,5 +73,5 @@ def gateway_config(address: str) -> dict[str, object]:
 
 
 def started(stack: ExitStack, home: Path) -> str:
-    """A provider that lives as long as the stack; its base URL."""
+    """Start a provider for the lifetime of the stack; returns its base URL."""
     return f"http://127.0.0.1:{stack.enter_context(provider(home)).port}/v1"

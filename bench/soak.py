@@ -1,12 +1,12 @@
-"""A mixed load at a bounded rate for a long time: does the Gateway grow?
+"""A mixed load at a limited rate for a long time, to detect growth of the Gateway.
 
     python -m bench.soak [--minutes 20] [--rate 20] [--every 10] [--out FILE]
 
-The load is that of bench/mixed.py with sessions that are deleted now and then, so that the sizes
-of all files have a bound. Resident memory, open descriptors, threads and the sizes of the
-databases are sampled; after a warm-up each has to be flat (bench/flatness.py). The record of a run
-stays for an hour at least, so runs.sqlite3 may grow by RUN_BYTES for each run. The exit status is
-1 when a figure is not flat or a client was answered wrongly.
+The load is that of bench/mixed.py; sessions are deleted regularly, so that the sizes of all files
+are bounded. Resident memory, open descriptors, threads and the sizes of the databases are sampled;
+after a warm-up each must be flat (bench/flatness.py). The record of a run is stored for at least an
+hour, so runs.sqlite3 may grow by RUN_BYTES per run. The exit status is 1 if a figure is not flat or
+a client received a wrong answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .run import OPENSOUL, say
 
 MIB = 1_048_576
 RUN_BYTES = 1_024
-"""A row of a run and its indexes in runs.sqlite3, rounded up."""
+"""The size of a run's row and its index entries in runs.sqlite3, rounded up."""
 _DATABASE = Allowance(0.1, 2 * MIB)
 _LOG = Allowance(0.1, 8 * MIB)
 """A write-ahead log grows to the size of its largest transaction between two checkpoints."""
@@ -48,7 +48,7 @@ Sample = dict[str, float]
 
 
 def sample(server: Server, seen: Observations) -> Sample:
-    """All figures now. Raises OSError when the process is gone."""
+    """The present figures. Raises OSError if the process has ended."""
     state = server.home / "state"
     files = [name for database in DATABASES for name in (database, f"{database}-wal")]
     sizes = {name: _size(state / name) for name in files}
@@ -65,7 +65,7 @@ def _size(path: Path) -> int:
 
 
 def trends(samples: Sequence[Sample]) -> dict[str, Trend]:
-    """The trend of each figure. ValueError where there are too few samples."""
+    """The trend of each figure. Raises ValueError if there are too few samples."""
     times = [one["at"] for one in samples]
     runs = (samples[-1]["runs"] - samples[0]["runs"]) * (1 - WARM_UP) if samples else 0.0
     allowances = dict(ALLOWANCES)
@@ -87,7 +87,7 @@ def line(name: str, found: Trend) -> str:
 
 
 async def watch(server: Server, load: Load, seconds: float, every: float) -> list[Sample]:
-    """The samples of that time under the load. Raises what ended the load before."""
+    """Sample for `seconds` under load. Raises the error that ended the load early, if any."""
     samples: list[Sample] = []
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -100,20 +100,20 @@ async def watch(server: Server, load: Load, seconds: float, every: float) -> lis
     return samples
 
 
-async def measure(given: argparse.Namespace, home: Path) -> int:
-    """The number of figures that are not flat and of answers that were wrong."""
+async def measure(arguments: argparse.Namespace, home: Path) -> int:
+    """Run the soak test; returns the number of figures that are not flat plus wrong answers."""
     seen = Observations()
-    pause = (HTTP_WORKERS + CONTROL_WORKERS) / given.rate
-    chance = random.Random(given.seed)  # noqa: S311 - no secrets
+    pause = (HTTP_WORKERS + CONTROL_WORKERS) / arguments.rate
+    chance = random.Random(arguments.seed)  # noqa: S311 - no secrets
     methods = ("sessions.compact", "sessions.reset", "sessions.delete", "sessions.delete")
     load = Load(seen, chance, pause, methods, maintenance_pause=2.0)
     async with provider_of(seen) as provider:
         runs = {"keepHours": 1, "keepMegabytes": 1}
-        server = gateway_server(given.opensoul, home, provider.base_url, runs=runs)
+        server = gateway_server(arguments.opensoul, home, provider.base_url, runs=runs)
         await asyncio.to_thread(server.__enter__)
         try:
             load.port = server.port
-            samples = await watch(server, load, given.minutes * 60, given.every)
+            samples = await watch(server, load, arguments.minutes * 60, arguments.every)
         finally:
             await asyncio.to_thread(server.__exit__, None, None, None)
     found = trends(samples)
@@ -126,12 +126,12 @@ async def measure(given: argparse.Namespace, home: Path) -> int:
     counts = ", ".join(f"{name} {count}" for name, count in sorted(seen.counts.items()))
     runs_done = sum(seen.calls.values())
     say(
-        f"{given.minutes:g} minutes, {runs_done} runs ({counts}), {len(samples)} samples: "
+        f"{arguments.minutes:g} minutes, {runs_done} runs ({counts}), {len(samples)} samples: "
         f"{len(rising)} not flat, {len(wrong)} wrong"
     )
-    if given.out:
-        told = {"machine": machine.machine(), "seed": given.seed, "samples": samples}
-        given.out.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
+    if arguments.out:
+        told = {"machine": machine.machine(), "seed": arguments.seed, "samples": samples}
+        arguments.out.write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
     return len(rising) + len(wrong)
 
 
@@ -143,9 +143,9 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     options.add_argument("--out", type=Path, help="write the samples to this file as JSON")
     options.add_argument("--opensoul", type=Path, default=OPENSOUL, help="the command to start")
-    given = options.parse_args()
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as home:
-        sys.exit(1 if asyncio.run(measure(given, Path(home))) else 0)
+        sys.exit(1 if asyncio.run(measure(arguments, Path(home))) else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The cases that need more than a load: a start of their own, or something stored before."""
+"""The special cases, which start their own server or prepare its store."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _STREAMS = 500
 _SESSIONS = 5_000
 _MESSAGES = 2_000
 _IDLE = 1.5
-"""Seconds after the start at which a server counts as idle."""
+"""Seconds after the start from which a server counts as idle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What special cases work with. `makes`: how each server is made, by its name."""
+    """The parameters of special cases. `makes`: factories of servers by name."""
 
     address: str
     home: Path
@@ -33,15 +33,15 @@ class Bench:
     opensoul: Path
     pace: Pace
     long: bool = False
-    """Take the time for what needs minutes."""
+    """Include measurements that take minutes."""
 
     def start(self, stack: ExitStack, name: str, case: str) -> Server:
-        """A server with a state of its own, which lives as long as the stack."""
+        """Start a server with its own state for the lifetime of the stack."""
         return stack.enter_context(self.makes[name](self.address, self.home / f"{name}-{case}"))
 
 
 def slow_streams(bench: Bench) -> Rounds:
-    """500 streams at once that get a chunk a second: how late the chunks, how large a stream."""
+    """500 concurrent streams with a chunk per second: delays of chunks, memory per stream."""
     rounds: Rounds = {}
     for name in bench.makes:
         with ExitStack() as stack:
@@ -53,7 +53,7 @@ def slow_streams(bench: Bench) -> Rounds:
 
 
 def long_session(bench: Bench) -> Rounds:
-    """Turns in a session of 2,000 messages; the yardstick gets as many in the request's body."""
+    """Turns in a session of 2,000 messages; the yardstick gets them in the request's body."""
     rounds: Rounds = {name: [] for name in bench.makes}
     with ExitStack() as stack:
         servers = {name: bench.start(stack, name, "long") for name in bench.makes}
@@ -70,14 +70,14 @@ def long_session(bench: Bench) -> Rounds:
 
 
 def _in_session(server: Server, user: str) -> dict[str, Any]:
-    """A hundred turns in a session that one request has filled."""
+    """A hundred turns in a session that was filled by one request."""
     job: dict[str, Any] = {"model": SHORT, "plan": "one", "name": user}
     server.load(**job, requests=1, messages=_MESSAGES - 1)
     return server.load(**job, requests=100)
 
 
 def many_sessions(bench: Bench) -> Rounds:
-    """What a request costs among 5,000 stored sessions, and what it cost among none."""
+    """The cost of a request with 5,000 stored sessions and with none."""
     job: dict[str, Any] = {"model": SHORT, "plan": "memory", "concurrency": 16}
     job |= {"seconds": max(bench.pace.seconds, 2.0), "warm": bench.pace.warm}
     rounds: Rounds = {"gateway": []}
@@ -94,7 +94,7 @@ def many_sessions(bench: Bench) -> Rounds:
 
 
 def cold_start(bench: Bench) -> Rounds:
-    """Seconds from the start of the process to ready, to an answer, and to a printed version."""
+    """Seconds from the start of the process to readiness, to an answer, and to `--version`."""
     rounds: Rounds = {name: [] for name in bench.makes}
     for number in range(bench.pace.repeats):
         for name in bench.makes:
@@ -114,7 +114,7 @@ def _version(opensoul: Path) -> float:
 
 
 def resident(bench: Bench) -> Rounds:
-    """Memory: idle, after load, and with time for it after 10,000 and 100,000 requests."""
+    """Memory: idle, after load, and optionally after 10,000 and 100,000 requests."""
     rounds: Rounds = {}
     for name in bench.makes:
         with ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""Where the time of a request goes, by what each answer tells in Server-Timing.
+"""The time of the stages of a request, from the header Server-Timing.
 
     python -m bench.stages
 
-Prints the median of every stage in milliseconds, of answers that are not streamed.
+Prints the median of every stage in milliseconds, for responses that are not streamed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Stages = dict[str, list[float]]
 
 
 async def collect(port: int, model: str, concurrency: int) -> Stages:
-    """The milliseconds of each stage, of `_REQUESTS` requests."""
+    """The milliseconds of each stage in `_REQUESTS` requests."""
     told: Stages = defaultdict(list)
     left = iter(range(_REQUESTS))
     body = {"model": f"opensoul:{model}", "messages": [{"role": "user", "content": "Hello!"}]}

@@ -1,22 +1,22 @@
-"""What the parts of the benchmark agree on: models, and the bytes of their answers."""
+"""Definitions shared by the benchmarks: models, and the bytes of requests and responses."""
 
 from __future__ import annotations
 
 import orjson
 
 TOKEN = b"tok "
-"""The text of every chunk of a fast answer; a client looks for it to know the first token."""
+"""The text of every chunk of a fast response; clients detect the first token by it."""
 
 SHORT = "chunks-1"
 FAST = "chunks-50"
 PACED = "paced-50"
-"""Models of the mock provider, which says in its docstring what they do."""
+"""Models of the mock provider; see its docstring."""
 
 DONE = b"data: [DONE]\n\n"
 
 
 def chunk(text: str | None, model: str, *, reason: str | None = None, first: bool = False) -> bytes:
-    """One event of a streamed chat completion, as a provider of models writes it."""
+    """One event of a streamed chat completion from a provider."""
     delta: dict[str, str] = {} if text is None else {"content": text}
     if first:
         delta = {"role": "assistant", "content": ""}
@@ -32,7 +32,7 @@ def chunk(text: str | None, model: str, *, reason: str | None = None, first: boo
 
 
 def completion(text: str) -> bytes:
-    """An answer that is not streamed, as a provider of models writes it."""
+    """A provider's response that is not streamed."""
     message = {"role": "assistant", "content": text}
     fields = {
         "id": "chatcmpl-benchmark",
@@ -46,7 +46,7 @@ def completion(text: str) -> bytes:
 
 
 def framed(piece: bytes) -> bytes:
-    """The piece as one chunk of HTTP's chunked encoding."""
+    """The data as one chunk of HTTP's chunked encoding."""
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
@@ -63,7 +63,7 @@ def question(model: str, *, stream: bool, user: str | None = None, text: str = "
 
 
 def long_question(model: str, messages: int, *, user: str | None = None) -> bytes:
-    """The body of a request that carries a conversation of so many messages, and a new one."""
+    """The body of a request with a conversation of so many messages and a new one."""
     said = [
         {"role": ("user", "assistant")[i % 2], "content": f"Message {i} of a long conversation."}
         for i in range(messages)

@@ -1,10 +1,10 @@
-"""The limit of the stack: Quart, hypercorn and aiohttp that pass bytes through, and nothing else.
+"""The limit of the stack: Quart, hypercorn and aiohttp, which only forward bytes.
 
     python -m bench.yardstick --port 9001 --provider http://127.0.0.1:9000/v1
 
-No authentication, no agent, no store, no log. The server is set up as the Gateway's is, the
-provider is asked for a stream in any case, as the Gateway does, and an answer that shall not be
-streamed is collected.
+There is no authentication, agent, store or log. The server is configured like the Gateway's. As in
+the Gateway, the request to the provider is always a stream, and a response that is not streamed is
+collected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_BODY_BYTES = 20 * 1024 * 1024
 
 
 def server_config(port: int) -> Config:
-    """hypercorn's settings, those of the Gateway; a test compares them."""
+    """hypercorn's settings, equal to the Gateway's; a test compares them."""
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.backlog = 1_024
@@ -67,7 +67,7 @@ def create_app(provider: str) -> Quart:
 
 
 class _Upstream:
-    """Connections to the provider, used again."""
+    """Pooled connections to the provider."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -112,14 +112,14 @@ async def _collected(answer: aiohttp.ClientResponse) -> bytes:
 
 async def run(port: int, provider: str) -> None:
     """Serve until SIGTERM."""
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     config: Any = server_config(port)
 
-    async def until_told() -> None:
-        await told.wait()
+    async def shutdown() -> None:
+        await stopped.wait()
 
-    await serve(create_app(provider), config, shutdown_trigger=until_told)
+    await serve(create_app(provider), config, shutdown_trigger=shutdown)
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
-"""The public API for plugin authors: what transports, runners, stores and
-authenticators of your own import.
+"""The public API for plugin authors: transports, runners, stores and authenticators import it.
 
 Names of this module are stable within a minor version. Every other module of `opensoul` may change
-in any release. How plugins are found: docs/extending.md.
+in any release. docs/extending.md tells how plugins are found.
 """
 
 from .adapters.persistence.common import decode as decode_message

@@ -9,7 +9,7 @@ import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
 from opensoul.domain.access.addresses import ClientAddress
-from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Principal, Scope
+from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Grant, Principal, Scope
 from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import (
     Forbidden,
@@ -342,3 +342,67 @@ async def test_a_question_is_answered_from_door_to_store() -> None:
 
     assert told[-1] == END
     assert [turn.messages for turn in rig.store.turns] == [(user("hello"), assistant("hi"))]
+
+
+class _Revocable:
+    """An Authenticator whose one grant stands until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.standing = True
+
+    async def authenticate(self, credential: Credential) -> Grant | None:
+        return Grant("g", "somebody", ALL_SCOPES)
+
+    def stands(self, grant: Grant) -> bool:
+        return self.standing
+
+
+async def _revocable(source: Door) -> tuple[_Revocable, Principal]:
+    """The authenticator is a plugin of the Gateway's access; a Principal by its grant."""
+    authenticator = _Revocable()
+    source.gateway.access = Access(
+        settings=lambda: source.settings,
+        lockout=Lockout(FakeClock()),
+        plugins={"test": authenticator},
+    )
+    credential = Credential(ClientAddress("203.0.113.7"))
+    return authenticator, await source.gateway.authenticate(credential)
+
+
+async def test_following_ends_with_the_grant_and_aborts_the_run(source: Door) -> None:
+    authenticator, principal = await _revocable(source)
+    accepted = source.running()
+    async with source.gateway.follow(principal, accepted) as events:
+        await anext(events)
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        authenticator.standing = False
+        source.gateway.access.check()
+        with pytest.raises(Unauthenticated, match="no longer valid: gateway auth changed"):
+            await waiting
+        with pytest.raises(Unauthenticated, match="no longer valid"):
+            await anext(events)
+    assert source.queue.aborted == [(accepted.id, "The client left.")]
+
+
+async def test_a_cancelled_follower_stays_cancelled_when_its_grant_ends_too(source: Door) -> None:
+    authenticator, principal = await _revocable(source)
+    accepted = source.running()
+    async with source.gateway.follow(principal, accepted) as events:
+        await anext(events)
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        authenticator.standing = False
+        source.gateway.access.check()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_a_grant_that_has_ended_already_follows_nothing(source: Door) -> None:
+    authenticator, principal = await _revocable(source)
+    accepted = source.running()
+    authenticator.standing = False
+    async with source.gateway.follow(principal, accepted) as events:
+        with pytest.raises(Unauthenticated):
+            await anext(events)

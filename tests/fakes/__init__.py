@@ -1,1 +1,1 @@
-"""Small servers and doubles that work and remember, shared by the tests."""
+"""Small working fakes and servers, which record their calls, shared by the tests."""

@@ -1,4 +1,4 @@
-"""What a FakeProvider can do with a request: each function here makes one Behaviour."""
+"""The behaviours of a FakeProvider: each function returns one Behaviour."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ EVENT_STREAM = "text/event-stream; charset=utf-8"
 
 @dataclass(slots=True, eq=False)
 class Received:
-    """One request as it came in, and what became of it. Header names are in lower case."""
+    """One received request and the state of its response. Header names are in lower case."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
     json: Any
-    """The decoded body; None when it is no JSON."""
+    """The decoded body; None if it is not JSON."""
     connection: int
-    """Number of the TCP connection, from 1: equal numbers mean that it was used again."""
+    """The number of the TCP connection, from 1; equal numbers mean that it was reused."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
-    """The first byte of the answer was sent."""
+    """The first byte of the response was sent."""
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    """The caller closed the connection before the behaviour had come to its end."""
+    """The caller closed the connection before the behaviour had ended."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """The behaviour is over, in whichever way."""
+    """The behaviour has ended."""
 
 
 class Exchange:
-    """One request and the means to answer it: what a Behaviour works with."""
+    """One request and the methods to respond to it; the argument of a Behaviour."""
 
     def __init__(self, request: Received, writer: asyncio.StreamWriter) -> None:
         self.request = request
         self.reusable = False
-        """The answer was complete, so that the connection can take another request."""
+        """The response is complete, so the connection can be reused."""
         self._writer = writer
 
     async def raw(self, data: bytes) -> None:
-        """Send bytes as they are, without any framing."""
+        """Send bytes without framing."""
         self._writer.write(data)
         self.request.started.set()
         await self._writer.drain()
 
     async def head(self, content_type: str = EVENT_STREAM, status: int = 200) -> None:
-        """Begin an answer whose body follows in chunks; "": without a content type."""
+        """Begin a response with a chunked body; "": without a content type."""
         lines = [f"HTTP/1.1 {status} Status", "Transfer-Encoding: chunked"]
         lines += [f"Content-Type: {content_type}"] if content_type else []
         await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n")
 
     async def piece(self, data: bytes) -> None:
-        """Send a piece of the body, as one HTTP chunk."""
+        """Send a piece of the body as one HTTP chunk."""
         await self.raw(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def event(self, content: object) -> None:
@@ -65,14 +65,14 @@ class Exchange:
         await self.piece(b"data: " + orjson.dumps(content) + b"\n\n")
 
     async def end(self) -> None:
-        """Complete a body that was sent in chunks."""
+        """End a chunked body."""
         await self.raw(b"0\r\n\r\n")
         self.reusable = True
 
     async def whole(
         self, status: int, body: bytes, content_type: str, headers: Mapping[str, str]
     ) -> None:
-        """A complete answer of a known length."""
+        """Send a complete response with a Content-Length."""
         lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}"]
         lines.append(f"Content-Type: {content_type}")
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -80,11 +80,11 @@ class Exchange:
         await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def abort(self) -> None:
-        """Break the connection off."""
+        """Abort the connection."""
         self._writer.transport.abort()
 
     def reset(self) -> None:
-        """Break the connection off, so that the caller's system reports a reset."""
+        """Abort the connection, so that the caller's system reports a reset."""
         connection = self._writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
@@ -101,7 +101,7 @@ def chunk(delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[st
 
 
 async def _forever() -> None:
-    await asyncio.Event().wait()  # Until the caller leaves or the provider is closed.
+    await asyncio.Event().wait()  # Until the caller disconnects or the provider is closed.
 
 
 def answer(
@@ -151,17 +151,18 @@ def slow(*texts: str, delay: float) -> Behaviour:
 
 
 def no_done(*texts: str) -> Behaviour:
-    """A complete answer whose stream ends without [DONE]."""
+    """A complete answer whose stream has no [DONE]."""
     return answer(*texts, done=False)
 
 
 def no_finish(*texts: str, done: bool = False) -> Behaviour:
-    """An answer that ends without a finish reason; cleanly as far as HTTP can tell."""
+    """An answer without a finish reason; the HTTP response is complete."""
     return answer(*texts, finish_reason=None, usage=None, done=done)
 
 
 def fail(status: int, body: object = None, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """Refuse with that status. `body`: bytes, a text, or anything else as JSON; None: OpenAI's."""
+    """Respond with an error status. `body`: bytes, a text, or anything else as JSON; None: OpenAI's
+    error object."""
     if body is None:
         body = {"error": {"message": f"Fake failure {status}.", "type": "fake", "code": None}}
     kind = "text/plain" if isinstance(body, bytes | str) else "application/json"
@@ -203,7 +204,7 @@ def hang() -> Behaviour:
 
 
 def hang_after(*texts: str) -> Behaviour:
-    """Send the headers and these texts, and then nothing more."""
+    """Send the headers and these texts, then nothing more."""
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head()
@@ -215,13 +216,13 @@ def hang_after(*texts: str) -> Behaviour:
 
 
 def garbage(*texts: str) -> Behaviour:
-    """Send these texts, then an event that is no JSON."""
+    """Send these texts, then an event that is not JSON."""
     events = [b"data: " + orjson.dumps(chunk({"content": text})) + b"\n\n" for text in texts]
     return raw(*events, b"data: {%$&\n\n")
 
 
 def html(status: int = 200) -> Behaviour:
-    """A web page, as some proxy in between would answer."""
+    """A web page, as from a proxy."""
 
     async def behave(exchange: Exchange) -> None:
         await exchange.whole(status, b"<html><h1>Welcome</h1></html>", "text/html", {})
@@ -230,7 +231,7 @@ def html(status: int = 200) -> Behaviour:
 
 
 def error_in_stream(*texts: str, error: object) -> Behaviour:
-    """Send these texts, then `{"error": error}`, within status 200."""
+    """Send these texts, then `{"error": error}`, with status 200."""
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head()
@@ -243,7 +244,7 @@ def error_in_stream(*texts: str, error: object) -> Behaviour:
 
 
 def json_instead_of_sse(content: object) -> Behaviour:
-    """Ignore `stream: true`. `content`: the document to answer with, or the text of an answer."""
+    """Ignore `stream: true`. `content`: the response document, or the text of an answer."""
     if isinstance(content, str):
         message = {"role": "assistant", "content": content}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -257,7 +258,7 @@ def json_instead_of_sse(content: object) -> Behaviour:
 
 
 def raw(*pieces: bytes, content_type: str = EVENT_STREAM, status: int = 200) -> Behaviour:
-    """Send a body of these pieces, each as a packet of its own, completed properly."""
+    """Send a complete body in these pieces, each in a separate packet."""
 
     async def behave(exchange: Exchange) -> None:
         await exchange.head(content_type, status)
@@ -269,7 +270,7 @@ def raw(*pieces: bytes, content_type: str = EVENT_STREAM, status: int = 200) -> 
 
 
 def raw_http(data: bytes) -> Behaviour:
-    """Send these bytes instead of an HTTP answer, and close the connection."""
+    """Send these bytes instead of an HTTP response, and close the connection."""
 
     async def behave(exchange: Exchange) -> None:
         await exchange.raw(data)

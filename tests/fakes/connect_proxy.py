@@ -1,4 +1,4 @@
-"""A small HTTP proxy that opens tunnels (CONNECT), on a port of its own."""
+"""A small HTTP proxy that opens tunnels (CONNECT)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class ConnectProxy:
-    """`hosts` says on which port of this machine each host name is. `status`: what it refuses
-    with, if it does."""
+    """`hosts`: the local port of each host name. `status`: if set, it refuses with this status."""
 
     hosts: Mapping[str, int] = field(default_factory=dict)
     status: int = 200

@@ -29,7 +29,7 @@ def base64url(data: bytes) -> str:
 
 @dataclass
 class Device:
-    """A device with its own key, which signs as its client does."""
+    """A device with its own key, which signs like the client does."""
 
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
@@ -60,7 +60,7 @@ class Device:
 
 
 class FakeDeviceBook(MemoryDeviceBook):
-    """A book in memory that counts how often it was written, and fails when it is told to."""
+    """A device book in memory that counts its writes and fails on request."""
 
     def __init__(self, state: DeviceState | None = None) -> None:
         super().__init__(state)
@@ -87,7 +87,7 @@ class FakeTokens:
 
 @dataclass
 class Desk:
-    """Devices that were opened, with all that they are built on, and what they have told."""
+    """An opened Devices service with its dependencies, and the changes that it reported."""
 
     book: FakeDeviceBook = field(default_factory=FakeDeviceBook)
     clock: FakeClock = field(default_factory=FakeClock)

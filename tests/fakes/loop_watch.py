@@ -1,4 +1,4 @@
-"""How long an event loop was held: the CPU time of its slowest callback.
+"""Measures how long an event loop was blocked: the CPU time of its slowest callback.
 
 CPU time of the loop's own thread, not time on the clock: a machine that is busy with something
 else makes it no longer.
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class LoopWatch:
-    """The slowest callback since `reset`, in seconds, and what it was."""
+    """The duration of the slowest callback since `reset` in seconds, and its description."""
 
     def __init__(self, thread: int) -> None:
         self._thread = thread
@@ -34,7 +34,7 @@ class LoopWatch:
 
 
 def _name(handle: asyncio.Handle) -> str:
-    """The task whose step a callback was, or the callback."""
+    """The task that a callback belongs to, or the callback."""
     callback: Any = handle._callback  # type: ignore[attr-defined]
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):

@@ -1,4 +1,4 @@
-"""A model provider for tests: a real HTTP server that records what it gets and misbehaves to order.
+"""A model provider for tests: a real HTTP server that records requests and plays behaviours.
 
     async with FakeProvider(answer("Hel", "lo")) as provider:
         ...                                  # point a gateway at provider.base_url
@@ -22,11 +22,11 @@ from .behaviours import Behaviour, Exchange, Received, answer
 
 _MAX_HEAD_BYTES = 64 * 1024
 PATIENCE = 5.0
-"""Seconds that a test waits for what should happen at once, before it counts as failed."""
+"""Seconds after which a test fails that waits for an immediate event."""
 
 
 class FakeProvider:
-    """An OpenAI-shaped provider on a port of its own, used as an async context manager.
+    """A provider with OpenAI's API on its own port, used as an async context manager.
 
     A Behaviour is any async function of an Exchange, so a test can write its own. With `tls`, it
     serves https.
@@ -54,11 +54,11 @@ class FakeProvider:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def will(self, *behaviours: Behaviour) -> None:
-        """Queue behaviours: one for each of the next requests, in the order they come in."""
+        """Queue behaviours for the next requests, in order of arrival."""
         self._queue.extend(behaviours)
 
     async def arrival(self) -> Received:
-        """The next request that nobody asked for yet; waits for it (bounded)."""
+        """Wait (with a timeout) for the next request that was not returned yet."""
         async with asyncio.timeout(PATIENCE):
             return await self._arrivals.get()
 
@@ -74,7 +74,7 @@ class FakeProvider:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the port and every connection. An error of a behaviour is raised here."""
+        """Close the port and every connection. Raises the error of a behaviour, if any."""
         assert self._server is not None
         self._server.close()
         serving = dict(self._serving)
@@ -115,7 +115,8 @@ class FakeProvider:
 
 
 async def _answer(behaviour: Behaviour, exchange: Exchange, gone: asyncio.Event) -> bool:
-    """Behave until the end, or until the caller has gone. Whether another request may follow."""
+    """Play a behaviour until its end, or until the caller disconnects. Returns whether the
+    connection can be reused."""
 
     async def behave() -> None:
         await behaviour(exchange)
@@ -139,7 +140,7 @@ async def _answer(behaviour: Behaviour, exchange: Exchange, gone: asyncio.Event)
 
 
 class _Connection(asyncio.StreamReaderProtocol):
-    """A connection that tells at once when the other side has closed it."""
+    """A connection that detects at once that the peer has closed it."""
 
     def __init__(self, provider: FakeProvider) -> None:
         self.reader = asyncio.StreamReader(limit=_MAX_HEAD_BYTES)
@@ -156,7 +157,7 @@ class _Connection(asyncio.StreamReaderProtocol):
 
 
 async def _read_request(reader: asyncio.StreamReader, connection: int) -> Received | None:
-    """The next request on a connection; None when the caller has closed it."""
+    """The next request on a connection; None if the caller has closed it."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")

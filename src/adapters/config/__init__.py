@@ -18,7 +18,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .changes import Applied, Rejected, ReloadEvent, Skipped
+    from .changes import Applied, Rejected, ReloadEvent, Skipped, differing, needs_restart
     from .edit import ConfigEditor, redacted
     from .errors import REDACTED, masked
     from .loading import Loaded, load
@@ -43,12 +43,14 @@ __all__ = [
     "ReloadEvent",
     "Root",
     "Skipped",
+    "differing",
     "home_directory",
     "is_text",
     "json_schema",
     "load",
     "locate",
     "masked",
+    "needs_restart",
     "redacted",
     "render",
     "render_reference",
@@ -66,9 +68,11 @@ _LATER = {
     "ReloadEvent": "changes",
     "Root": "schema",
     "Skipped": "changes",
+    "differing": "changes",
     "json_schema": "schema",
     "load": "loading",
     "masked": "errors.secret_texts",
+    "needs_restart": "changes",
     "redacted": "edit.redaction",
     "render_reference": "reference",
 }

@@ -12,11 +12,14 @@ from .authentication import (
     covers,
 )
 from .lockout import Lockout, owner_of
+from .policy import NEEDS, Action, Resource, may, require
 from .shared_secret import SHARED_SECRET, SharedSecret, is_local
 
 __all__ = [
     "ALL_SCOPES",
+    "NEEDS",
     "SHARED_SECRET",
+    "Action",
     "ClientAddress",
     "Credential",
     "DeviceCredential",
@@ -24,12 +27,15 @@ __all__ = [
     "Lockout",
     "Network",
     "Principal",
+    "Resource",
     "Scope",
     "SharedSecret",
     "authorize",
     "client_address",
     "covers",
     "is_local",
+    "may",
     "owner_of",
+    "require",
     "stands_for_many",
 ]

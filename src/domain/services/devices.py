@@ -176,13 +176,16 @@ class Devices:
         await self.expire()
         return tuple(self._state.pending.values()), tuple(self._state.paired.values())
 
-    async def approve(self, principal: Principal, request_id: str) -> PairedDevice:
-        """Let a device have what it asks for, all of which the principal must hold.
+    async def approve(
+        self, principal: Principal, request_id: str, agents: frozenset[str] | None = None
+    ) -> PairedDevice:
+        """Let a device have what it asks for, all of which the principal must hold, with these
+        agents alone; None: with the agents that it had, a new device with all.
 
         Raises Forbidden, InvalidRequest, GatewayBusy, StoreFailed.
         """
         return await self._change(
-            partial(decisions.approve, principal=principal, request_id=request_id)
+            partial(decisions.approve, principal=principal, request_id=request_id, agents=agents)
         )
 
     async def reject(self, principal: Principal, request_id: str) -> PendingPairing:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from ..access import Credential, Principal, Scope, authorize
-from ..agents import Agent
+from ..access import Action, Credential, Principal, Resource, may, require
+from ..agents import Agent, AgentDirectory
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..concurrency import image_bytes, off_loop, shielded
-from ..errors import Unauthenticated, UnknownRun
+from ..errors import Forbidden, Unauthenticated, UnknownRun
 from ..execution import Generations
 from ..messages import Role
 from ..models import ModelTarget
@@ -31,6 +32,7 @@ from ..runs import (
 from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
 from .access import Access, Hold
+from .ownership import SessionClaims, sees_session
 from .submissions import check_key, check_repeated, fingerprint, make_spec
 
 MAX_RUNS_LISTED = 500
@@ -58,7 +60,8 @@ class Drains(Protocol):
 class Gateway:
     """Authenticates, authorises, accepts Runs, and lets them be seen, followed and stopped.
 
-    Every method that needs a Principal checks its scope here, so that no transport can forget to.
+    Every method that needs a Principal checks here what it may do, so that no transport can forget
+    to; what a principal may not see is unknown to it.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Gateway:
         self._new_id = new_id
         self.in_flight = InFlight(lambda: settings().max_bytes_in_flight)
         """The budget that transports charge what they read to."""
+        self._claims = SessionClaims(catalog, clock, new_id)
         self._followers: Counter[str] = Counter()
         self._on_run: list[OnRun] = []
 
@@ -101,12 +105,31 @@ class Gateway:
 
     def agents(self, principal: Principal) -> tuple[Agent, ...]:
         """The agents the principal may use. Raises Forbidden."""
-        authorize(principal, Scope.READ)
-        return tuple(self._settings().agents)
+        require(principal, Action.SEE_AGENT)
+        return tuple(
+            agent
+            for agent in self._settings().agents
+            if may(principal, Action.SEE_AGENT, Resource(agent.id))
+        )
+
+    def directory(self, principal: Principal) -> AgentDirectory:
+        """The same as a directory. Its default is the configured one, or else the first agent that
+        the principal may use. Raises Forbidden, also where there is none."""
+        visible = self.agents(principal)
+        default = self._settings().agents.default
+        if default not in visible:
+            if not visible:
+                raise Forbidden("None of the agents of this credential is configured.")
+            default = visible[0]
+        return AgentDirectory(visible, default.id)
+
+    async def sees(self, principal: Principal, key: SessionKey) -> bool:
+        """Whether the principal may see the Session."""
+        return await sees_session(principal, key, self._catalog)
 
     def models(self, principal: Principal) -> tuple[ModelTarget, ...]:
         """The configured models, by provider and name. Raises Forbidden."""
-        authorize(principal, Scope.READ)
+        require(principal, Action.SEE_MODELS)
         return tuple(self._settings().models)
 
     def session_key(self, text: str, *, agent_id: str | None = None) -> SessionKey:
@@ -125,9 +148,11 @@ class Gateway:
 
         Raises Forbidden, InvalidRequest and its kinds, SessionBusy, GatewayBusy, ShuttingDown.
         """
-        authorize(principal, Scope.WRITE)
+        require(principal, Action.START_RUN)
         settings = self._settings()
         spec = self._make(principal, request, settings, self._new_id())
+        if not spec.one_off:
+            await self._claims.claim(principal, spec.session_key)
         try:
             submission = await self._enqueue(spec, settings, charge)
         except asyncio.CancelledError:
@@ -152,14 +177,18 @@ class Gateway:
         same Run, also after a restart. `accepted` is called the moment a Run begins by it, before
         anybody else hears of that. Raises as `submit` does, and KeyReused.
         """
-        authorize(principal, Scope.WRITE)
+        require(principal, Action.START_RUN)
         settings = self._settings()
         spec = self._make(principal, request, settings, check_key(idempotency_key))
         await self._refuse_blocked(spec)
+        if not spec.one_off:
+            await self._claims.claim(principal, spec.session_key)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         charge.keep()
-        return await shielded(self._begin_once(spec, settings, asked, accepted, charge))
+        submission = await shielded(self._begin_once(spec, settings, asked, accepted, charge))
+        require(principal, Action.START_RUN, _run_resource(submission.record))
+        return submission
 
     def follow(
         self, principal: Principal, run: RunSpec | RunRecord, after: int = 0, *, kept: bool = False
@@ -171,7 +200,7 @@ class Gateway:
         so (`OnLeave.ABORT`), the last follower to leave stops it. Raises Forbidden; the events
         raise UnknownRun, EventsExpired, StoreFailed.
         """
-        authorize(principal, Scope.READ)
+        require(principal, Action.SEE_RUN, _run_resource(run))
         read = self._run_events.follow_kept if kept else self._run_events.follow
         return Following(self, principal, run, read(run.id, after))
 
@@ -188,14 +217,21 @@ class Gateway:
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
         """A Run's events numbered above `after`, each once it is kept, for one who only looks on:
         leaving means nothing. Raises Forbidden."""
-        authorize(principal, Scope.READ)
-        return self._run_events.follow_kept(run_id, after)
+        require(principal, Action.SEE_RUN)
+        if principal.agents is None:
+            return self._run_events.follow_kept(run_id, after)
+        return self._watch(principal, run_id, after)
+
+    async def _watch(self, principal: Principal, run_id: str, after: int) -> Events:
+        await self.run(principal, run_id)
+        async for batch in self._run_events.follow_kept(run_id, after):
+            yield batch
 
     async def run(self, principal: Principal, run_id: str) -> RunRecord:
         """What is known of a Run. Raises Forbidden, UnknownRun."""
-        authorize(principal, Scope.READ)
+        require(principal, Action.SEE_RUN)
         record = await self._run_events.find(run_id)
-        if record is None:
+        if record is None or not may(principal, Action.SEE_RUN, _run_resource(record)):
             raise UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
         return record
 
@@ -204,7 +240,9 @@ class Gateway:
     ) -> KeptMessage | None:
         """The last message of the assistant's that a Run stored, where it is among the Session's
         newest. Raises Forbidden, StoreFailed."""
-        authorize(principal, Scope.SESSIONS_READ)
+        require(principal, Action.SEE_SESSION)
+        if not await self.sees(principal, key):
+            return None
         newest = await self._catalog.messages(key, limit=_NEWEST)
         return next(
             (
@@ -217,15 +255,19 @@ class Gateway:
 
     async def runs(self, principal: Principal, query: RunQuery) -> RunPage:
         """Runs, newest first. Raises Forbidden, InvalidRequest."""
-        authorize(principal, Scope.READ)
-        return await self._run_events.list(query)
+        require(principal, Action.SEE_RUN)
+        page = await self._run_events.list(query)
+        seen = tuple(one for one in page.runs if may(principal, Action.SEE_RUN, _run_resource(one)))
+        return page if len(seen) == len(page.runs) else replace(page, runs=seen)
 
     async def wait(self, principal: Principal, run_id: str, seconds: float) -> RunRecord:
         """The Run as it stands when it has ended, or when the time is over.
 
         Raises Forbidden, UnknownRun.
         """
-        authorize(principal, Scope.READ)
+        require(principal, Action.SEE_RUN)
+        if principal.agents is not None:
+            await self.run(principal, run_id)
         try:
             async with asyncio.timeout(seconds):
                 await self._run_events.ended(run_id)
@@ -235,7 +277,9 @@ class Gateway:
 
     async def abort(self, principal: Principal, run_id: str, reason: str) -> bool:
         """Stop a Run. False when there is nothing left to stop. Raises Forbidden."""
-        authorize(principal, Scope.WRITE)
+        require(principal, Action.STOP_RUN)
+        if principal.agents is not None:
+            await self.run(principal, run_id)
         return await self._signals.abort(run_id, reason)
 
     async def abort_session(
@@ -245,8 +289,12 @@ class Gateway:
 
         Tells which were stopped. Raises Forbidden.
         """
-        authorize(principal, Scope.WRITE)
-        runs = reversed(await self._queue.unfinished(key))
+        require(principal, Action.STOP_RUN)
+        runs = [
+            run
+            for run in reversed(await self._queue.unfinished(key))
+            if may(principal, Action.STOP_RUN, _run_resource(run))
+        ]
         stopped = [run.id for run in runs if await self._signals.abort(run.id, reason)]
         return tuple(reversed(stopped))
 
@@ -254,8 +302,11 @@ class Gateway:
         self, principal: Principal, key: SessionKey | None = None
     ) -> tuple[RunSpec, ...]:
         """The Runs that have not ended, of a Session or all, in their order. Raises Forbidden."""
-        authorize(principal, Scope.READ)
-        return await self._queue.unfinished(key)
+        require(principal, Action.SEE_RUN)
+        runs = await self._queue.unfinished(key)
+        if principal.agents is None:
+            return runs
+        return tuple(run for run in runs if may(principal, Action.SEE_RUN, _run_resource(run)))
 
     def on_run(self, told: OnRun) -> Callable[[], None]:
         """Have `told` called for every Run that begins; what is returned ends that."""
@@ -269,6 +320,8 @@ class Gateway:
     def _make(
         self, principal: Principal, request: RunRequest, settings: Settings, run_id: str
     ) -> RunSpec:
+        if principal.agents is not None:
+            settings = replace(settings, agents=self.directory(principal))
         return make_spec(
             request, settings, run_id=run_id, principal_id=principal.id, at=self._clock()
         )
@@ -330,6 +383,10 @@ class Gateway:
     def _tell(self, record: RunRecord) -> None:
         for told in tuple(self._on_run):
             told(record)
+
+
+def _run_resource(run: RunSpec | RunRecord) -> Resource:
+    return Resource(run.agent_id, run.principal_id)
 
 
 class Following:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..access import Principal, Scope, authorize
+from ..access import Action, Principal, may, require
 from ..concurrency import shielded
 from ..errors import InvalidRequest, UnknownSession
 from ..messages import Role, text_message
@@ -28,7 +29,10 @@ from ..sessions import (
     UsageQuery,
     checked,
 )
+from .ownership import sees_session, session_resource
 
+_ALL = 100_000
+"""Sessions that are looked through for those of a restricted principal."""
 _PATIENCE = 15.0
 """Seconds that a change of a session waits for the runs before it to end."""
 
@@ -42,7 +46,7 @@ Work = Callable[[], Coroutine[Any, Any, T]]
 
 
 class SessionService:
-    """Every method takes a Principal and checks its scope; keys are canonical.
+    """Every method takes a Principal and checks what it may do; keys are canonical.
 
     Whatever changes a Session's transcript does so in the order of its Runs and beside none of
     them, and is done to its end once it has begun.
@@ -74,17 +78,22 @@ class SessionService:
         return lambda: self._on_change.remove(told)
 
     async def list(self, principal: Principal, query: SessionQuery) -> SessionPage:
-        authorize(principal, Scope.SESSIONS_READ)
-        return await self._catalog.list(query)
+        require(principal, Action.SEE_SESSION)
+        if principal.agents is None:
+            return await self._catalog.list(query)
+        whole = await self._catalog.list(replace(query, limit=_ALL, offset=0))
+        seen = self._seen(principal, whole.sessions)
+        return SessionPage(seen[query.offset : query.offset + query.limit], len(seen))
 
     async def find(self, principal: Principal, key: SessionKey) -> SessionInfo | None:
-        authorize(principal, Scope.SESSIONS_READ)
-        return await self._catalog.find(key)
+        require(principal, Action.SEE_SESSION)
+        info = await self._catalog.find(key)
+        return None if info is None or not self._seen(principal, (info,)) else info
 
     async def with_id(self, principal: Principal, session_id: str) -> tuple[SessionInfo, ...]:
         """The Sessions whose current transcript has that id."""
-        authorize(principal, Scope.SESSIONS_READ)
-        return await self._catalog.find_by_id(session_id)
+        require(principal, Action.SEE_SESSION)
+        return self._seen(principal, await self._catalog.find_by_id(session_id))
 
     async def messages(
         self,
@@ -96,23 +105,32 @@ class SessionService:
         session_id: str | None = None,
     ) -> tuple[KeptMessage, ...]:
         """The newest messages, at most `limit` of those numbered below `before`, oldest first."""
-        authorize(principal, Scope.SESSIONS_READ)
+        require(principal, Action.SEE_SESSION)
+        if not await self._sees(principal, key):
+            return ()
         return await self._catalog.messages(key, limit=limit, before=before, session_id=session_id)
 
     async def transcripts(
         self, principal: Principal, key: SessionKey, limit: int
     ) -> tuple[KeptTranscript, ...]:
-        authorize(principal, Scope.SESSIONS_READ)
+        require(principal, Action.SEE_SESSION)
+        if not await self._sees(principal, key):
+            return ()
         return await self._catalog.transcripts(key, limit)
 
     async def turn(self, principal: Principal, run_id: str) -> Turn | None:
         """What a Run stored."""
-        authorize(principal, Scope.SESSIONS_READ)
-        return await self._catalog.turn(run_id)
+        require(principal, Action.SEE_SESSION)
+        turn = await self._catalog.turn(run_id)
+        return None if turn is None or not await self._sees(principal, turn.key) else turn
 
     async def usage(self, principal: Principal, query: UsageQuery) -> tuple[PeriodUsage, ...]:
-        """Tokens by period, agent and model."""
-        authorize(principal, Scope.READ)
+        """Tokens by period, agent and model; for a restricted principal of one Session alone."""
+        require(principal, Action.SEE_USAGE)
+        if principal.agents is not None and (
+            query.key is None or not await self._sees(principal, query.key)
+        ):
+            return ()
         return await self._catalog.usage(query)
 
     async def patch(
@@ -128,7 +146,10 @@ class SessionService:
         Settings are no part of the transcript and are merged in one step, so that this does not
         wait for Runs. Raises Forbidden (operator.admin for what is not harmless), InvalidRequest.
         """
-        authorize(principal, Scope.WRITE if HARMLESS.issuperset(asked) else Scope.ADMIN)
+        harmless = HARMLESS.issuperset(asked)
+        require(principal, Action.SET_SESSION if harmless else Action.CHANGE_SESSION)
+        if not await self._sees(principal, key):
+            raise UnknownSession(f"session not found: {key}")
         settings = self._settings()
         settings.agents.find(key.agent_id, param="key")
         changes = checked(key, asked, settings.models)
@@ -145,7 +166,7 @@ class SessionService:
 
         Raises InvalidRequest, SessionBusy.
         """
-        authorize(principal, Scope.ADMIN)
+        require(principal, Action.CHANGE_SESSION)
         self._settings().agents.find(key.agent_id, param="key")
 
         async def work() -> SessionInfo:
@@ -162,7 +183,7 @@ class SessionService:
     ) -> bool:
         """Stop the Session's Runs and forget it. Raises InvalidRequest (also for a main one),
         SessionBusy."""
-        authorize(principal, Scope.ADMIN)
+        require(principal, Action.CHANGE_SESSION)
         if key.rest == MAIN:
             raise InvalidRequest(f"Cannot delete the main session ({key}).", param="key")
 
@@ -187,7 +208,7 @@ class SessionService:
         """Go on with at most the `keep` newest messages; the whole transcript is kept as an
         earlier one. Waits for the Runs before it. Raises UnknownSession, InvalidRequest,
         SessionBusy."""
-        authorize(principal, Scope.ADMIN)
+        require(principal, Action.CHANGE_SESSION)
 
         async def work() -> Compacted:
             before = await self._catalog.find(key)
@@ -210,7 +231,7 @@ class SessionService:
 
         Waits for the Runs before it. Raises UnknownSession, SessionBusy.
         """
-        authorize(principal, Scope.ADMIN)
+        require(principal, Action.CHANGE_SESSION)
 
         async def work() -> tuple[SessionInfo, str]:
             info = await self._catalog.find(key)
@@ -222,6 +243,15 @@ class SessionService:
             return info, turn.run_id
 
         return await self._alone(key, work)
+
+    async def _sees(self, principal: Principal, key: SessionKey) -> bool:
+        return principal.agents is None or await sees_session(principal, key, self._catalog)
+
+    @staticmethod
+    def _seen(principal: Principal, sessions: tuple[SessionInfo, ...]) -> tuple[SessionInfo, ...]:
+        return tuple(
+            info for info in sessions if may(principal, Action.SEE_SESSION, session_resource(info))
+        )
 
     async def _alone(self, key: SessionKey, work: Work[T], *, stop: str | None = None) -> T:
         return await self._queue.exclusive(key, work, patience=_PATIENCE, stop=stop)

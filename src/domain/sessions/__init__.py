@@ -25,12 +25,13 @@ from .records import (
     UsageQuery,
 )
 from .repair import repaired
-from .settings import HARMLESS, SETTINGS, Setting, applied_to, checked, thinking_level
+from .settings import HARMLESS, OWNER, SETTINGS, Setting, applied_to, checked, thinking_level
 
 __all__ = [
     "ANYTHING",
     "HARMLESS",
     "MAIN",
+    "OWNER",
     "SETTINGS",
     "UNREADABLE",
     "Compacted",

@@ -14,6 +14,10 @@ from .keys import SessionKey
 from .records import SessionSettingsMap
 
 MAX_LABEL = 64
+OWNER = "owner"
+"""The setting that holds the id of the principal that a session belongs to. No client can set it:
+the Gateway does, for a principal that is restricted to agents. A session without it is the
+operators'."""
 
 Setting = str | bool | int | None
 

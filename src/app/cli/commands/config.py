@@ -232,7 +232,7 @@ def _domain_errors() -> Iterator[None]:
 
 def _waits_for_restart(before: ConfigSnapshot, after: ConfigSnapshot) -> bool:
     """Whether a part of the change needs a restart."""
-    from ....adapters.config.changes import differing, needs_restart
+    from ....adapters.config import differing, needs_restart
 
     mode = paths.found(after.config, ("gateway", "reload", "mode"))
     changed = differing(before.config, after.config)

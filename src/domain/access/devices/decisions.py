@@ -23,13 +23,18 @@ from .records import (
 
 
 def approve(
-    state: DeviceState, fresh: Fresh, principal: Principal, request_id: str
+    state: DeviceState,
+    fresh: Fresh,
+    principal: Principal,
+    request_id: str,
+    agents: frozenset[str] | None = None,
 ) -> Change[PairedDevice]:
-    """The device may have what it asks for. Raises Forbidden, InvalidRequest, GatewayBusy."""
+    """The device may have what it asks for, with these agents alone; None: with the agents that it
+    had, a new device with all. Raises Forbidden, InvalidRequest, GatewayBusy."""
     authorize(principal, Scope.PAIRING)
     pairing = _asked(state, request_id)
     _must_hold(principal, pairing.scopes)
-    return approved(state, pairing, fresh.at)
+    return approved(state, pairing, fresh.at, agents)
 
 
 def reject(

@@ -116,7 +116,12 @@ def requested(
     return Change(_pend(state, pairing), pairing, (resolved, PairingRequested(pairing)))
 
 
-def approved(state: DeviceState, pairing: PendingPairing, at: float) -> Change[PairedDevice]:
+def approved(
+    state: DeviceState,
+    pairing: PendingPairing,
+    at: float,
+    agents: frozenset[str] | None = None,
+) -> Change[PairedDevice]:
     """The device has what it asked for beside what it had, and a token is due.
 
     Nothing is left of what was revoked, or was another key's. Raises GatewayBusy.
@@ -134,7 +139,7 @@ def approved(state: DeviceState, pairing: PendingPairing, at: float) -> Change[P
         tokens=tokens,
         created_at=at if same is None else same.created_at,
         approved_at=at,
-        agents=None if same is None else same.agents,
+        agents=same.agents if agents is None and same is not None else agents,
     )
     paired = {**state.paired, device.id: device}
     resolved = PairingResolved(pairing.request_id, device.id, "approved", at)

@@ -189,13 +189,14 @@ def grant_id(device_id: str, role: Role) -> str:
 
 def grant_of(device: PairedDevice, token: DeviceToken) -> Grant:
     """What the device is granted in the role of the token."""
+    agents = "*" if device.agents is None else ",".join(sorted(device.agents))
     return Grant(
         id=grant_id(device.id, token.role),
         principal=f"device:{device.id}",
         scopes=token.scopes,
         agents=device.agents,
         # The times make it another one when the device is paired anew.
-        revision=f"{device.created_at}/{token.created_at}/{token.revision}",
+        revision=f"{device.created_at}/{token.created_at}/{token.revision}/{agents}",
         issuer=DEVICES,
         method=DEVICE_TOKEN,
     )

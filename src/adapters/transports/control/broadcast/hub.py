@@ -114,8 +114,10 @@ class Hub:
         """Send the client the Session's events from now on, and those of the Run `begun`, which
         was just accepted, from its start.
 
-        Does nothing if the client has disconnected in the meantime.
+        Does nothing for a client that may not see the Session, or has disconnected in the meantime.
         """
+        if connection.is_restricted and not await self._gateway.sees(connection.principal, key):
+            return
         if connection.is_gone:
             return
         self._subscriptions.add(connection, key)
@@ -127,6 +129,13 @@ class Hub:
         self._subscriptions.add_to_all(connection, agent_id)
         for run in await self._gateway.active(_PRINCIPAL):
             self._start_broadcast(run.id)
+
+    def unsubscribe_restricted(self, key: SessionKey) -> None:
+        """End the subscriptions of restricted clients to a deleted Session, whose next owner may be
+        another principal."""
+        for connection in self._subscriptions.of(key):
+            if connection.is_restricted:
+                self._subscriptions.remove(connection, key)
 
     def unsubscribe(self, connection: Connection, key: SessionKey | None = None) -> None:
         """End a subscription; without `key`, the one to all Sessions."""
@@ -236,6 +245,8 @@ def broadcast_session_changes(
         ts = int(clock() * 1_000)
         payload = {"key": str(key), "sessionKey": str(key), "agentId": key.agent_id, "ts": ts}
         hub.broadcast("sessions.changed", {**payload, "change": change, "reason": change})
+        if change == "deleted":
+            hub.unsubscribe_restricted(key)
         if change == "injected":
             hub.send_to_session(key, "session.message", payload)
 

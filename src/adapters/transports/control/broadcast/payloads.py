@@ -105,8 +105,8 @@ class RunPayloads:
             self._length = len(self._stored)
 
     def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
-        """The payload of the event that was noted last. An event of an unknown kind is sent
-        without its content, since clients expect every number."""
+        """The payload of the event that was noted last. One of an unknown kind is sent without
+        its content, since clients expect every number."""
         if isinstance(event, Unknown):
             return self._payload(seq, "unknown", b"{}", at)
         return self._payload(seq, kind_of(event).stream, dumps(self._data(event, at)), at)

@@ -64,5 +64,13 @@ class Connection:
         return run_id in self.following or run_id in self.followed
 
     def may_see(self, scope: Scope | None) -> bool:
-        """Whether this client may receive events of a scope; None: every client may."""
-        return scope is None or (self.role == "operator" and self.principal.may(scope))
+        """Whether this client may receive events of a scope; None: every client may. Events with a
+        scope concern the whole Gateway, so that a client restricted to agents gets none of them."""
+        if scope is None:
+            return True
+        return self.role == "operator" and not self.is_restricted and self.principal.may(scope)
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the client may use some agents only."""
+        return self.principal.agents is not None

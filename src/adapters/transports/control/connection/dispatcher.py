@@ -20,6 +20,7 @@ from .....domain.errors import Forbidden, GatewayBusy, GatewayError, InvalidRequ
 from ...http.json_text import read_bounded
 from ..protocol import (
     BEGINNING,
+    FOR_AGENTS,
     INTERNAL_ERROR,
     INVALID_REQUEST,
     METHODS,
@@ -270,6 +271,8 @@ class Requests:
             if self._role_errors > _MAX_ROLE_ERRORS:
                 self.connection.close(1008, "repeated unauthorized calls")
             raise Forbidden(f"unauthorized role: {role}")
+        if self.connection.is_restricted and method.name not in FOR_AGENTS:
+            raise Forbidden(f"{method.name} is not for a credential that is restricted to agents")
         if method.scope is not None:
             authorize(self.connection.principal, method.scope)
         if method.harder is not None and isinstance(params, dict):

@@ -35,6 +35,7 @@ def paired_row(device: PairedDevice) -> dict[str, Any]:
         "tokens": [_token_row(token) for token in device.tokens.values()],
         "createdAtMs": millis(device.created_at),
         "approvedAtMs": millis(device.approved_at),
+        **({} if device.agents is None else {"agents": sorted(device.agents)}),
     }
 
 

@@ -14,6 +14,7 @@ from ..broadcast import TICK_SECONDS, Hub
 from ..connection import MAX_BUFFERED, Connection
 from ..protocol import (
     EVENTS,
+    FOR_AGENTS,
     METHODS,
     Features,
     HelloAuth,
@@ -75,7 +76,7 @@ class Hello:
         settings, presence = self.gateway.settings, self.hub.presence
         reads = connection.may_see(Scope.READ)
         admin = connection.may_see(Scope.ADMIN)
-        default = settings.agents.default.id
+        default = self._default_agent(connection)
         return Snapshot(
             presence=presence.entries() if reads else [],
             health=dict(await self.health()) if reads else {},
@@ -92,12 +93,19 @@ class Hello:
             auth_mode=settings.auth.mode.value,
         )
 
+    def _default_agent(self, connection: Connection) -> str:
+        if connection.is_restricted and connection.principal.may(Scope.READ):
+            return self.gateway.directory(connection.principal).default.id
+        return self.gateway.settings.agents.default.id
+
 
 def _features(connection: Connection) -> Features:
     methods = [
         method.name
         for method in METHODS.values()
-        if method.missing is None and method.role == connection.role
+        if method.missing is None
+        and method.role == connection.role
+        and (method.name in FOR_AGENTS or not connection.is_restricted)
     ]
     events = [kind.name for kind in EVENTS.values() if connection.may_see(kind.scope)]
     return Features(methods=methods, events=events)

@@ -21,6 +21,13 @@ class RequestParams(Params):
     request_id: Name
 
 
+class ApproveParams(RequestParams):
+    """`agents`: the ids of the only agents that the device may use; left out: those that it had, a
+    new device all."""
+
+    agents: Annotated[list[Name], Field(min_length=1, max_length=256)] | None = None
+
+
 class DeviceParams(Params):
     """A device that is paired."""
 
@@ -50,8 +57,9 @@ class _DeviceMethods:
             "paired": [paired_row(device) for device in paired],
         }
 
-    async def approve(self, call: Call, params: RequestParams) -> object:
-        device = await self.devices.approve(call.principal, params.request_id)
+    async def approve(self, call: Call, params: ApproveParams) -> object:
+        agents = None if params.agents is None else frozenset(map(str.lower, params.agents))
+        device = await self.devices.approve(call.principal, params.request_id, agents)
         return {"requestId": params.request_id, "device": paired_row(device)}
 
     async def reject(self, call: Call, params: RequestParams) -> object:
@@ -88,7 +96,7 @@ def handlers(devices: Devices) -> Handlers:
     methods = _DeviceMethods(devices)
     return {
         "device.pair.list": Handler(NoParams, methods.list),
-        "device.pair.approve": Handler(RequestParams, methods.approve),
+        "device.pair.approve": Handler(ApproveParams, methods.approve),
         "device.pair.reject": Handler(RequestParams, methods.reject),
         "device.pair.remove": Handler(DeviceParams, methods.remove),
         "device.token.rotate": Handler(RotateParams, methods.rotate),

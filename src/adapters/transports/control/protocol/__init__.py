@@ -30,7 +30,7 @@ from .frames import (
     Text,
 )
 from .method import Method
-from .method_table import METHODS
+from .method_table import FOR_AGENTS, METHODS
 from .problems import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -58,6 +58,7 @@ __all__ = [
     "BEGINNING",
     "EVENTS",
     "EXTENSION",
+    "FOR_AGENTS",
     "FRAME_BURST",
     "FRAME_RATE",
     "INTERNAL_ERROR",

@@ -118,6 +118,39 @@ _IMPLEMENTED = (
     Method("device.token.revoke", _PAIRING, "Revoke a device's token."),
 )
 
+FOR_AGENTS = frozenset(
+    {
+        "agent",
+        "agent.wait",
+        "agents.list",
+        "chat.abort",
+        "chat.history",
+        "chat.message.get",
+        "chat.metadata",
+        "chat.send",
+        "chat.startup",
+        "commands.list",
+        "models.list",
+        "runs.abort",
+        "runs.follow",
+        "runs.get",
+        "runs.list",
+        "sessions.abort",
+        "sessions.describe",
+        "sessions.list",
+        "sessions.listTranscripts",
+        "sessions.messages.subscribe",
+        "sessions.messages.unsubscribe",
+        "sessions.patch",
+        "sessions.preview",
+        "sessions.resolve",
+        "sessions.search",
+        "sessions.send",
+    }
+)
+"""The methods of a client that is restricted to agents. Each reads and changes agents, sessions and
+runs through services that check them for the principal; no other method is checked that far."""
+
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for method in (*_IMPLEMENTED, *WITHOUT_MEANING)}
 )

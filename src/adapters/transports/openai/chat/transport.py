@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from quart import Response, request
 
-from .....domain.access import Principal, Scope
-from .....domain.agents import AgentDirectory
+from .....domain.access import Scope
 from .....domain.runs import RunRequest
 from .....domain.services import Gateway
 from .....domain.settings import Settings
@@ -106,18 +105,13 @@ class _Endpoint:
         return await streamed(feed, context)
 
     async def models(self) -> Response:
-        directory = self._directory(current().principal)
+        directory = self._gateway.directory(current().principal)
         return _json(dumps(model_list(directory, self._created)))
 
     async def model(self, model_id: str) -> Response:
-        directory = self._directory(current().principal)
+        directory = self._gateway.directory(current().principal)
         agent = directory.named_by_model(model_id) or directory.default
         return _json(dumps(model_object(model_id, agent, self._created)))
-
-    def _directory(self, principal: Principal) -> AgentDirectory:
-        """The agents that the principal may use."""
-        default = self._gateway.settings.agents.default
-        return AgentDirectory(self._gateway.agents(principal), default.id)
 
 
 def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:

@@ -87,8 +87,9 @@ class _Agents:
 
     async def list(self, call: Call, params: NoParams) -> object:
         """The default agent first. Only administrators see the workspaces."""
-        default = self.gateway.settings.agents.default
-        others = [one for one in self.gateway.agents(call.principal) if one.id != default.id]
+        directory = self.gateway.directory(call.principal)
+        default = directory.default
+        others = [one for one in directory if one.id != default.id]
         return {
             "defaultId": default.id,
             "mainKey": MAIN,

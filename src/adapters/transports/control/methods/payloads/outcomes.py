@@ -67,7 +67,7 @@ class Outcomes:
                     elif isinstance(event, StepDone):
                         stored = len(text)
                     elif isinstance(event, Resumed) and event.void:
-                        del text[stored:]  # What was said after the last step is void.
+                        del text[stored:]  # The text after the last step is void.
                 if batch.ending is not None:
                     return "".join(text), batch.ending
                 await take_turns(len(batch.events))

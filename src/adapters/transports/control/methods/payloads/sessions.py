@@ -8,7 +8,7 @@ from typing import Any
 from ......domain.access import Principal, Scope
 from ......domain.models import ModelTarget
 from ......domain.services import Gateway, SessionService
-from ......domain.sessions import MAIN, SessionInfo, SessionKey
+from ......domain.sessions import MAIN, OWNER, SessionInfo, SessionKey
 from .messages import one_line
 
 _TITLE = 80
@@ -67,6 +67,7 @@ class Rows:
     def entry(self, info: SessionInfo) -> dict[str, Any]:
         """The stored state of a Session; its model is an override of the agent's."""
         settings = dict(info.settings)
+        settings.pop(OWNER, None)
         chosen = settings.pop("model", None)
         entry: dict[str, Any] = {
             "sessionId": info.session_id,

@@ -1,0 +1,76 @@
+"""Who may do what to which resource: one table of actions, and one function that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from ..errors import Forbidden
+from .authentication import Principal, Scope
+
+
+class Action(StrEnum):
+    """What the services do for a principal."""
+
+    SEE_AGENT = "see the agent"
+    SEE_MODELS = "see the models"
+    START_RUN = "start a run"
+    SEE_RUN = "see the run"
+    STOP_RUN = "stop the run"
+    SEE_SESSION = "see the session"
+    SET_SESSION = "change harmless settings of the session"
+    CHANGE_SESSION = "change the session"
+    SEE_USAGE = "see the usage"
+    DECIDE_APPROVAL = "decide on the approval"
+
+
+NEEDS: Mapping[Action, Scope] = MappingProxyType(
+    {
+        Action.SEE_AGENT: Scope.READ,
+        Action.SEE_MODELS: Scope.READ,
+        Action.START_RUN: Scope.WRITE,
+        Action.SEE_RUN: Scope.READ,
+        Action.STOP_RUN: Scope.WRITE,
+        Action.SEE_SESSION: Scope.SESSIONS_READ,
+        Action.SET_SESSION: Scope.WRITE,
+        Action.CHANGE_SESSION: Scope.ADMIN,
+        Action.SEE_USAGE: Scope.READ,
+        Action.DECIDE_APPROVAL: Scope.APPROVALS,
+    }
+)
+"""The scope that each action needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What an action is about. Sessions, runs and approvals have an owner, agents have none."""
+
+    agent: str
+    owner: str | None = None
+    """The id of a principal; empty where nobody in particular owns it. None: the resource has no
+    owner, and every principal of the agent may use it."""
+
+
+def may(principal: Principal, action: Action, resource: Resource | None = None) -> bool:
+    """Whether the principal may do that; without a resource: to any that it can see.
+
+    An unrestricted principal sees the resources of all owners, as operators do. One that is
+    restricted to agents sees these agents, and of their sessions, runs and approvals its own.
+    """
+    if not principal.may(NEEDS[action]):
+        return False
+    if principal.agents is None or resource is None:
+        return True
+    return resource.agent in principal.agents and resource.owner in (None, principal.id)
+
+
+def require(principal: Principal, action: Action, resource: Resource | None = None) -> None:
+    """Raises Forbidden where the principal may not do that."""
+    if may(principal, action, resource):
+        return
+    scope = NEEDS[action]
+    if not principal.may(scope):
+        raise Forbidden(f"missing scope: {scope}", scope=scope)
+    raise Forbidden(f"{principal.id} may not {action}: it belongs to another agent or principal.")
