@@ -27,6 +27,7 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
+from ..adapters.tools import EmptyToolbox
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -46,6 +47,7 @@ from ..domain.ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Toolbox,
     Workspaces,
 )
 from ..domain.services import Access, Devices, Gateway, SessionService
@@ -94,7 +96,8 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    native: Provider[AgentRunner] = Singleton(making.native, router)
+    toolbox: Provider[Toolbox] = Singleton(EmptyToolbox)
+    native: Provider[AgentRunner] = Singleton(making.native, router, toolbox)
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
         making.runners, native, echo, find_plugins

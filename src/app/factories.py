@@ -51,6 +51,7 @@ from ..domain.ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    Toolbox,
     Workspaces,
 )
 from ..domain.services import Access, Devices, Gateway, SessionService
@@ -146,8 +147,8 @@ def models(
     return {"openai-completions": openai, "local": local, "scripted": scripted}
 
 
-def native(router: ModelRouter) -> AgentRunner:
-    return TurnLoop(router)
+def native(router: ModelRouter, toolbox: Toolbox) -> AgentRunner:
+    return TurnLoop(router, toolbox)
 
 
 def router(models: Mapping[str, ModelClient], cooldowns: Cooldowns) -> ModelRouter:

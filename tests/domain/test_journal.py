@@ -13,13 +13,13 @@ from opensoul.domain.runs.journal import (
     Finish,
     Journal,
     RecordResults,
-    Repeat,
     RunCalls,
     Step,
     StepLimit,
     next_action,
     result_of,
 )
+from opensoul.domain.tools import Repeat
 
 QUESTION = (text_message(Role.USER, "What is the weather?"),)
 ANSWER = text_message(Role.ASSISTANT, "Fine.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from opensoul.adapters.tools import EmptyToolbox
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.execution.loop import TurnLoop
 from opensoul.domain.execution.router import ModelRouter
@@ -50,7 +51,9 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def loop(client: FakeModelClient, clock: FakeClock) -> TurnLoop:
-    return TurnLoop(ModelRouter(clients={"fake": client}, cooldowns=Cooldowns(clock)))
+    return TurnLoop(
+        ModelRouter(clients={"fake": client}, cooldowns=Cooldowns(clock)), EmptyToolbox()
+    )
 
 
 def failure(kind: FailureKind = FailureKind.OVERLOADED, message: str = "no") -> ModelFailed:

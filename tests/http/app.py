@@ -19,6 +19,7 @@ from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
+from opensoul.adapters.tools import EmptyToolbox
 from opensoul.adapters.transports import health
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
@@ -162,7 +163,8 @@ class Harness:
             ModelRouter(
                 clients={"test": self.model, "scripted": self.model},
                 cooldowns=Cooldowns(time.monotonic),
-            )
+            ),
+            EmptyToolbox(),
         )
         self.generations = Generations(lambda: self.settings)
         self.queue = LocalQueue(rows=self.run_log, lanes=self.lanes, clock=time.time)

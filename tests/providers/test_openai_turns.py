@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from opensoul.adapters.providers.openai.client import OpenAICompletions
+from opensoul.adapters.tools import EmptyToolbox
 from opensoul.domain.errors import ModelFailed
 from opensoul.domain.execution.loop import TurnLoop
 from opensoul.domain.execution.router import ModelRouter
@@ -36,7 +37,9 @@ def targets(provider: FakeProvider) -> tuple[ModelTarget, ModelTarget]:
 
 
 async def turn(client: OpenAICompletions, cooldowns: Cooldowns, *models: ModelTarget) -> Answered:
-    loop = TurnLoop(ModelRouter(clients={"openai-completions": client}, cooldowns=cooldowns))
+    loop = TurnLoop(
+        ModelRouter(clients={"openai-completions": client}, cooldowns=cooldowns), EmptyToolbox()
+    )
     asked = RunContext(run(), agent("main", *models, instructions=""), Transcript(HISTORY))
     async with aclosing(loop.run(asked)) as events:
         last = [event async for several in events for event in several][-1]

@@ -38,6 +38,7 @@ from ..runs import (
     Inbox,
     Resumed,
     RunEvent,
+    RunnerEvent,
     RunnerEvents,
     RunSpec,
     Signal,
@@ -281,7 +282,8 @@ class Executor:
             async for yielded in answer:
                 if live.stopping is not None or live.task is not task:
                     break  # The runner swallowed its cancellation; what it does is void.
-                batch = (yielded,) if isinstance(yielded, RUNNER_EVENTS) else yielded
+                # A list is the usual case, and a call for each costs every token.
+                batch = yielded if type(yielded) is list else _batch_of(yielded)
                 if not batch:
                     continue
                 last = batch[-1]
@@ -477,3 +479,7 @@ class Executor:
     def _note_lost(self, live: LiveRun) -> None:
         extra = {"run": live.spec.id, "attempt": live.claim.attempt}
         logger.warning("the lease of a run was lost", extra=extra)
+
+
+def _batch_of(yielded: RunnerEvents) -> Sequence[RunnerEvent]:
+    return (yielded,) if isinstance(yielded, RUNNER_EVENTS) else yielded

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import FailureKind, ModelFailed
-from ..messages import Message, Part, Reasoning, Role, Text
+from ..messages import Message, Part, Reasoning, Role, Text, ToolCall
 from ..models import (
     Cooldowns,
     ModelEvent,
@@ -35,6 +35,7 @@ from ..sessions import (
     newest_that_fit,
     repaired,
 )
+from ..tools import ToolSpec
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
@@ -60,6 +61,7 @@ class Prompt:
     history: Transcript
     messages: tuple[Message, ...]
     params: Mapping[str, object]
+    tools: tuple[ToolSpec, ...] = ()
 
     @property
     def size(self) -> int:
@@ -111,11 +113,11 @@ class ModelRouter:
         """
         failures: dict[str, ModelFailed] = {}
         for target in self._cooldowns.order(prompt.models):
-            attempt = _Attempt()
+            attempt = _Attempt(offered=bool(prompt.tools))
             history = self._history(prompt, target)
             while True:
                 messages = (*prompt.system, *repaired((*history, *prompt.messages)))
-                request = ModelRequest(target, messages, prompt.params)
+                request = ModelRequest(target, messages, prompt.params, prompt.tools)
                 client = self._clients[target.provider.api]
                 try:
                     async with aclosing(client.stream(request)) as answer:
@@ -126,7 +128,7 @@ class ModelRouter:
                                 self._cooldowns.succeeded(target)
                             if batch:
                                 yield batch
-                            if attempt.called:
+                            if attempt.called_unasked:
                                 raise _unasked_call(target)
                 except ModelFailed as failure:
                     too_long = failure.kind is FailureKind.CONTEXT_TOO_LONG
@@ -185,13 +187,17 @@ class _Attempt:
     reasoning: list[str] = field(default_factory=list)
     length: int = 0
     """Characters of both."""
-    called: bool = False
-    """It has called a tool."""
+    offered: bool = False
+    """Tools were offered to the model."""
+    called_unasked: bool = False
+    """It has called a tool, and none was offered."""
+    calls: dict[int, list[str]] = field(default_factory=dict)
+    """The id, the name and the pieces of the arguments of each call, by its index."""
     answered: bool = False
 
     @property
     def began(self) -> bool:
-        return bool(self.text or self.reasoning)
+        return bool(self.text or self.reasoning)  # A tool call has not been yielded yet.
 
     def read(self, events: Sequence[ModelEvent], request: ModelRequest) -> list[RouterEvent]:
         """The router's events for these, none behind the call of a tool."""
@@ -208,8 +214,10 @@ class _Attempt:
                         self.reasoning.append(event.text)
                         self.length += len(event.text)
                         batch.append(event)
+                case ToolCallDelta() if self.offered:
+                    self._add_to_call(event)
                 case ToolCallDelta():
-                    self.called = True
+                    self.called_unasked = True
                     break
                 case ModelFinished(stop=stop, usage=usage):
                     answer = self.message()
@@ -221,11 +229,22 @@ class _Attempt:
                     assert_never(event)
         return batch
 
+    def _add_to_call(self, delta: ToolCallDelta) -> None:
+        call = self.calls.setdefault(delta.index, ["", ""])
+        call[0] = call[0] or delta.id or ""
+        call[1] = call[1] or delta.name or ""
+        call.append(delta.arguments)
+        self.length += len(delta.arguments)
+
     def message(self) -> Message:
         parts: list[Part] = []
         if self.reasoning:
             parts.append(Reasoning("".join(self.reasoning)))
-        parts.append(Text("".join(self.text)))
+        if self.text or not self.calls:
+            parts.append(Text("".join(self.text)))
+        for index in sorted(self.calls):
+            call_id, name, *arguments = self.calls[index]
+            parts.append(ToolCall(call_id or f"call_{index}", name, "".join(arguments)))
         return Message(Role.ASSISTANT, tuple(parts))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..messages import Message
+from ..tools import ToolSpec
 
 
 class Secret:
@@ -117,6 +118,7 @@ class ModelRequest:
     target: ModelTarget
     messages: tuple[Message, ...]
     params: Mapping[str, object] = field(default_factory=dict)
+    tools: tuple[ToolSpec, ...] = ()
 
 
 class StopReason(StrEnum):
@@ -144,6 +146,16 @@ class Usage:
     @property
     def total(self) -> int:
         return self.input + self.output
+
+    def __add__(self, other: Usage) -> Usage:
+        """That of two calls."""
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+            self.cached + other.cached,
+            self.estimated or other.estimated,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ from .runners import AgentRunner, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sessions import SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
+from .tools import ApprovalBook, Toolbox
 from .workspaces import Workspaces
 
 __all__ = [
     "AgentRunner",
+    "ApprovalBook",
     "Authenticator",
     "Clock",
     "ConfigFile",
@@ -27,6 +29,7 @@ __all__ = [
     "SessionCatalog",
     "SessionStore",
     "StoredSession",
+    "Toolbox",
     "Transcript",
     "Turn",
     "Worker",

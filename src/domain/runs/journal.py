@@ -7,23 +7,13 @@ the death of a process, and a Run that waited for a decision.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 
 from ..messages import Message, Role, ToolCall, text_message
+from ..tools import Repeat
 
 INTERRUPTED = "interrupted: it is not known whether this call took effect"
 """The result of a call that was begun, must not be repeated, and whose process died."""
-
-
-class Repeat(StrEnum):
-    """Whether a tool's call may be made again when it is not known how far it came."""
-
-    SAFE = "safe"
-    """It only reads."""
-    KEYED = "keyed"
-    """The tool gets the call's key and carries out each key once."""
-    UNSAFE = "unsafe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +58,12 @@ class Journal:
         """The question, the complete steps and the answer, as a conversation."""
         done = [m for step in self.steps if not step.open_calls for m in step.messages]
         return (*self.question, *done, *(() if self.answer is None else (self.answer,)))
+
+    def with_results(self, *results: Message) -> Journal:
+        """The journal with these results of the last step's calls."""
+        *steps, last = self.steps
+        step = replace(last, results=(*last.results, *results))
+        return replace(self, steps=(*steps, step))
 
 
 @dataclass(frozen=True, slots=True)

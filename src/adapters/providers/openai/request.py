@@ -12,6 +12,7 @@ import orjson
 
 from ....domain.messages import Image, Message, Part, Role, Text, ToolCall
 from ....domain.models import Compat, ModelRequest, Provider
+from ....domain.tools import ToolSpec
 from .failures import FailureFactory
 
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
@@ -99,6 +100,8 @@ def body(request: ModelRequest, encode: Encoder, failures: FailureFactory) -> by
         "model": target.model,
         "stream": True,
     }
+    if request.tools:
+        content["tools"] = [_tool(spec) for spec in request.tools]
     content.pop("stream_options", None)
     if target.compat.supports_usage_in_stream:
         content["stream_options"] = {"include_usage": True}
@@ -165,6 +168,15 @@ def _content_part(part: Part) -> Iterable[dict[str, object]]:
             yield {"type": "text", "text": text}
         case Image(data=data, mime=mime):
             yield {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{data}"}}
+
+
+def _tool(spec: ToolSpec) -> dict[str, object]:
+    function = {
+        "name": spec.name,
+        "description": spec.description,
+        "parameters": dict(spec.parameters) or {"type": "object", "properties": {}},
+    }
+    return {"type": "function", "function": function}
 
 
 def _call(call: ToolCall) -> dict[str, object]:

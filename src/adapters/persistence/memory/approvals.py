@@ -1,0 +1,44 @@
+"""Approvals in this process's memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ....domain.tools import Approval, Decision
+
+
+class MemoryApprovals:
+    """An ApprovalBook of one process and one event loop."""
+
+    def __init__(self) -> None:
+        self._approvals: dict[str, Approval] = {}
+
+    async def add(self, approval: Approval) -> Approval:
+        return self._approvals.setdefault(approval.id, approval)
+
+    async def find(self, approval_id: str) -> Approval | None:
+        return self._approvals.get(approval_id)
+
+    async def pending(self, run_id: str | None = None) -> tuple[Approval, ...]:
+        return tuple(
+            approval
+            for approval in self._approvals.values()
+            if approval.decision is None and run_id in (None, approval.run_id)
+        )
+
+    async def decide(
+        self, approval_id: str, decision: Decision, *, by: str, at: float
+    ) -> Approval | None:
+        approval = self._approvals.get(approval_id)
+        if approval is None or approval.decision is not None:
+            return approval
+        if at >= approval.expires_at:
+            decision, by = Decision.EXPIRED, ""
+        decided = replace(approval, decision=decision, decided_by=by, decided_at=at)
+        self._approvals[approval_id] = decided
+        return decided
+
+    async def forget(self, run_id: str) -> None:
+        for approval in list(self._approvals.values()):
+            if approval.run_id == run_id:
+                del self._approvals[approval.id]

@@ -1,0 +1,5 @@
+"""Tools that a model may call."""
+
+from .empty import EmptyToolbox
+
+__all__ = ["EmptyToolbox"]

@@ -1,0 +1,61 @@
+"""Where tools come from, and where the approvals of their calls are kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+from ..agents import Agent
+from ..messages import ToolCall
+from ..tools import Approval, Decision, ToolOutput, ToolResult, ToolSpec
+
+
+class Toolbox(Protocol):
+    """Tools from one source. A Run sees one Toolbox, which may be made of several."""
+
+    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+        """The tools that the Agent may call, each name once."""
+        ...
+
+    def run(
+        self, agent: Agent, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        """Run one call; the last item is the ToolResult. `key` is the same in every attempt of the
+        call: a `keyed` tool carries it out once.
+
+        What goes wrong in a tool is a ToolResult with `is_error`, and so is a tool that is not
+        there. Closing the stream stops the work and every process that it started.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release all resources. Safe to call twice."""
+        ...
+
+
+class ApprovalBook(Protocol):
+    """Approvals, pending and decided. Raises StoreFailed."""
+
+    async def add(self, approval: Approval) -> Approval:
+        """Keep a pending approval; where its id is known already, return the one that is kept."""
+        ...
+
+    async def find(self, approval_id: str) -> Approval | None:
+        """None for an id that is not known (any more)."""
+        ...
+
+    async def pending(self, run_id: str | None = None) -> tuple[Approval, ...]:
+        """Approvals without a decision, of a Run or all, oldest first."""
+        ...
+
+    async def decide(
+        self, approval_id: str, decision: Decision, *, by: str, at: float
+    ) -> Approval | None:
+        """Decide, once: the first decision stands, and the approval is returned as it stands then.
+        From `expires_at` on the decision is EXPIRED, whatever was asked for. None for an unknown
+        id."""
+        ...
+
+    async def forget(self, run_id: str) -> None:
+        """Remove the approvals of a Run that has ended."""
+        ...

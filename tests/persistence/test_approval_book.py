@@ -1,0 +1,92 @@
+"""What every ApprovalBook promises. A new one is one more entry in BOOKS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from opensoul.adapters.persistence.memory import MemoryApprovals
+from opensoul.domain.messages import ToolCall
+from opensoul.domain.ports import ApprovalBook
+from opensoul.domain.tools import Approval, Decision
+
+BOOKS: dict[str, Callable[[], ApprovalBook]] = {"memory": MemoryApprovals}
+CALL = ToolCall("c1", "send", "{}")
+
+
+@pytest.fixture(params=BOOKS)
+def book(request: pytest.FixtureRequest) -> ApprovalBook:
+    return BOOKS[request.param]()
+
+
+def approval(approval_id: str, run_id: str = "r") -> Approval:
+    return Approval(approval_id, run_id, "operator", CALL, created_at=10.0, expires_at=20.0)
+
+
+async def test_an_approval_is_pending_until_it_is_decided(book: ApprovalBook) -> None:
+    await book.add(approval("a"))
+    await book.add(approval("b"))
+    assert await book.pending() == (approval("a"), approval("b"))
+
+    decided = await book.decide("a", Decision.ALLOW, by="ann", at=12.0)
+
+    assert decided == replace(
+        approval("a"), decision=Decision.ALLOW, decided_by="ann", decided_at=12.0
+    )
+    assert await book.find("a") == decided
+    assert await book.pending() == (approval("b"),)
+
+
+async def test_of_decisions_at_the_same_time_one_stands(book: ApprovalBook) -> None:
+    await book.add(approval("a"))
+
+    both = await asyncio.gather(
+        book.decide("a", Decision.ALLOW, by="ann", at=12.0),
+        book.decide("a", Decision.DENY, by="bob", at=12.0),
+    )
+
+    assert both[0] == both[1] == await book.find("a")
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"), [(19.9, Decision.ALLOW), (20.0, Decision.EXPIRED), (99.0, Decision.EXPIRED)]
+)
+async def test_a_decision_that_comes_too_late_is_none(
+    book: ApprovalBook, at: float, expected: Decision
+) -> None:
+    await book.add(approval("a"))
+
+    decided = await book.decide("a", Decision.ALLOW, by="ann", at=at)
+
+    assert decided is not None
+    assert decided.decision is expected
+
+
+async def test_the_same_approval_is_kept_once(book: ApprovalBook) -> None:
+    """An attempt that takes a Run over asks again for what was decided meanwhile."""
+    await book.add(approval("a"))
+    decided = await book.decide("a", Decision.DENY, by="ann", at=12.0)
+
+    assert await book.add(approval("a")) == decided
+    assert await book.pending() == ()
+
+
+async def test_pending_ones_are_of_one_run_or_of_all(book: ApprovalBook) -> None:
+    await book.add(approval("a", "r1"))
+    await book.add(approval("b", "r2"))
+
+    assert await book.pending("r2") == (approval("b", "r2"),)
+    assert len(await book.pending()) == 2
+
+
+async def test_approvals_of_a_forgotten_run_are_unknown(book: ApprovalBook) -> None:
+    await book.add(approval("a", "r1"))
+    await book.add(approval("b", "r2"))
+    await book.forget("r1")
+
+    assert await book.find("a") is None
+    assert await book.decide("a", Decision.ALLOW, by="ann", at=12.0) is None
+    assert await book.pending() == (approval("b", "r2"),)
