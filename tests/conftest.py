@@ -57,8 +57,10 @@ def _encodable(value: object) -> object:
             return value.encode("utf-8", "backslashreplace").decode()
         case dict():
             return {name: _encodable(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_encodable(item) for item in value]
+        case tuple():
+            return tuple(map(_encodable, value))
+        case list():
+            return list(map(_encodable, value))
         case _:
             return value
 
