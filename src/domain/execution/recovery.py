@@ -84,8 +84,8 @@ def _interrupted(why: str) -> Ending:
 
 
 def _rest(turn: Turn, kept: str | None) -> str:
-    """What of the stored answer was not told. None was kept of a Run that told too much; and what
-    differs from the answer is no beginning of it."""
+    """The end of the stored answer that no event has. Empty where `kept`, the text of the events, is
+    None (it was too long to keep) or differs from the answer."""
     answer = turn.messages[-1] if turn.messages else None
     if kept is None or answer is None or answer.role is not Role.ASSISTANT:
         return ""

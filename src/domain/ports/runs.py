@@ -130,8 +130,8 @@ class RunQueue(Protocol):
 
     async def renew(self, owner: str, claims: Sequence[Claim]) -> Sequence[Claim]:
         """Extend the leases of these claims, which the owner really holds, and return those that
-        it has lost. An owner whose lease has expired gets no claims until it renews, be it
-        nothing."""
+        it has lost. An owner whose lease has expired gets no claims until its next call,
+        which may have no claims."""
         ...
 
     async def finish(self, claim: Claim, ending: Finished | Failed | Aborted) -> None:
@@ -156,7 +156,7 @@ class RunQueue(Protocol):
 
     async def expired(self, owner: str) -> tuple[Claim, ...]:
         """Claims of Runs that dead processes left, whose leases have expired, for the owner to
-        end: nothing of their messages is kept."""
+        end. Their specs have no messages, because messages are not stored."""
         ...
 
     async def exclusive(

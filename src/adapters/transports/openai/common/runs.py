@@ -21,7 +21,8 @@ async def start_run(
         run = await gateway.submit(principal, run_request, charge=context.charge)
     except InvalidRequest as error:
         raise as_headers(error) from None
-    # Nothing may suspend in between: a run that nobody follows is never left.
+    # No await that suspends in between: a run is aborted when its last follower leaves, and one
+    # that never had a follower would go on without a client.
     events = await context.enter(gateway.follow(principal, run))
     context.adopt_task()
     context.began(run, run_request.model)
