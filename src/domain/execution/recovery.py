@@ -84,8 +84,8 @@ def _interrupted(why: str) -> Ending:
 
 
 def _rest(turn: Turn, kept: str | None) -> str:
-    """The end of the stored answer that no event has. Empty where `kept`, the text of the events, is
-    None (it was too long to keep) or differs from the answer."""
+    """The end of the stored answer that no event has. Empty where `kept`, the text of the events,
+    is None (it was too long to keep) or differs from the answer."""
     answer = turn.messages[-1] if turn.messages else None
     if kept is None or answer is None or answer.role is not Role.ASSISTANT:
         return ""
