@@ -257,8 +257,13 @@ async def test_a_message_without_a_quote_is_logged_as_it_is(
 
 
 async def test_what_was_quoted_is_in_the_content_log(
-    loop: TurnLoop, client: FakeModelClient, caplog: pytest.LogCaptureFixture
+    loop: TurnLoop,
+    client: FakeModelClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A Gateway that another test served may have switched the logger off.
+    monkeypatch.setattr(logging.getLogger(CONTENT), "disabled", False)
     client.script("acme/one", ModelFailed(FailureKind.BAD_REQUEST, "no: a quote", reason="no"))
 
     with caplog.at_level(logging.INFO, CONTENT), pytest.raises(ModelFailed):
