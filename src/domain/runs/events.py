@@ -124,27 +124,13 @@ class Unknown:
 
 
 ToolEvent = ToolStarted | ToolProgress | ToolFinished
-RunEvent = (
-    Started
-    | TextDelta
-    | ReasoningDelta
-    | ToolStarted
-    | ToolProgress
-    | ToolFinished
-    | StepDone
-    | Waiting
-    | Resumed
-    | Finished
-    | Failed
-    | Aborted
-    | Unknown
-)
-
-
 Ending = Finished | Failed | Aborted
+KnownEvent = (
+    Started | TextDelta | ReasoningDelta | ToolEvent | StepDone | Waiting | Resumed | Ending
+)
+RunEvent = KnownEvent | Unknown
+
 TERMINAL = (Finished, Failed, Aborted)
-
-
 DELTAS = (TextDelta, ReasoningDelta)
 
 
@@ -169,7 +155,7 @@ class EventBatch:
         return self.first + len(self.events) - 1
 
     @property
-    def ending(self) -> Finished | Failed | Aborted | None:
+    def ending(self) -> Ending | None:
         """The terminal event, where the Run ends here."""
         last = self.events[-1]
         return last if isinstance(last, TERMINAL) else None

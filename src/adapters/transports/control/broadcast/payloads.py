@@ -15,6 +15,7 @@ from .....domain.runs import (
     Ending,
     Failed,
     Finished,
+    KnownEvent,
     Resumed,
     RunEvent,
     RunRecord,
@@ -30,20 +31,6 @@ from .....domain.runs import (
 from .....domain.sessions import KeptMessage
 from ...http.json_text import dumps
 
-KnownEvent = (
-    Started
-    | TextDelta
-    | ReasoningDelta
-    | ToolStarted
-    | ToolProgress
-    | ToolFinished
-    | StepDone
-    | Waiting
-    | Resumed
-    | Finished
-    | Failed
-    | Aborted
-)
 _ASSISTANT = "assistant"
 _CUMULATIVE = 64 * 1024
 """Characters up to which an `assistant` event repeats the whole text so far. For longer texts this
