@@ -41,7 +41,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
     from ....adapters.config import ConfigInvalid
     from ....adapters.system.files import StateLocked
     from ...container import Container
-    from ...plugins import PluginMissing
+    from ...plugins import PluginInvalid, PluginMissing
 
     container = Container(
         overrides=providers.Object(state.overrides()),
@@ -57,6 +57,8 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         raise CommandError(message, code="state_locked") from None
     except PluginMissing as missing:
         raise CommandError(str(missing), code="plugin_missing") from None
+    except PluginInvalid as invalid_plugin:
+        raise CommandError(str(invalid_plugin), code="plugin_invalid") from None
     except GatewayError as error:
         raise CommandError(error.message, code=error.code) from None
 
