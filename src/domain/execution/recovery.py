@@ -9,7 +9,21 @@ from ..errors import EventsExpired, RunInterrupted
 from ..messages import Role
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from ..ports import RunEvents, RunQueue, SessionCatalog, Turn
-from ..runs import Claim, Failed, Finished, OnLeave, Resumed, RunRecord, StepDone
+from ..runs import (
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
+    Claim,
+    Failed,
+    Finished,
+    OnLeave,
+    Resumed,
+    RunRecord,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+)
 
 MOST_LOST = 3
 """Attempts that may be lost: a Run that kills what executes it must not go on for ever."""
@@ -92,6 +106,7 @@ def _rest(turn: Turn, kept: str | None) -> str:
     return answer.text[len(kept) :] if answer.text.startswith(kept) else ""
 
 
+@consumes(*DELTAS, StepDone, Resumed, ignores=(Started, Waiting, *TOOL_EVENTS, *TERMINAL))
 async def _told(run_events: RunEvents, run_id: str, last_seq: int) -> tuple[str | None, bool]:
     """The text that a Run had told, None where its beginning is gone; and whether it had told
     anything of an answer."""
