@@ -35,6 +35,7 @@ from opensoul.domain.runs.events import (
 )
 from opensoul.domain.runs.records import RunRecord, status_after
 from opensoul.domain.sessions.keys import SessionKey
+from tests.fakes.novel import novel
 from tests.http.test_streams import frames, request_context
 
 END = Finished(StopReason.STOP, Usage(1, 1), "fake/model")
@@ -151,8 +152,9 @@ async def test_tools_and_steps_are_not_part_of_a_chat_completion(event: RunEvent
     assert await by_answer(events) == await by_answer(KNOWN)
 
 
-def test_a_kind_that_is_not_known_keeps_its_number_on_the_wire() -> None:
-    payload = orjson.loads(RunPayloads(RECORD).agent_event(7, Unknown("novel"), 1.0))
+@pytest.mark.parametrize("event", [Unknown("novel"), novel(1)], ids=["newer process", "new kind"])
+def test_a_kind_that_is_not_known_keeps_its_number_on_the_wire(event: RunEvent) -> None:
+    payload = orjson.loads(RunPayloads(RECORD).agent_event(7, event, 1.0))
 
     assert (payload["seq"], payload["stream"]) == (7, "unknown")
     assert read_run_event(payload) is None

@@ -137,4 +137,5 @@ def test_a_declaration_leaves_the_function_as_it_is() -> None:
     assert consumes(TextDelta, ignores=[Resumed])(function) is function
     declared = consumed_by(function)
     assert declared is not None
-    assert (declared.handles, declared.ignores) == ({TextDelta}, {Resumed})
+    assert declared.handles == frozenset({TextDelta})
+    assert declared.ignores == frozenset({Resumed})
