@@ -8,7 +8,6 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 import pytest_asyncio
 from dependency_injector import providers
 
-from opensoul.adapters.persistence.memory import MemoryRunEvents
 from opensoul.adapters.persistence.sqlite.runs import SqliteRunEvents
 from opensoul.app import container
 from opensoul.app.cli.root import run as command
@@ -54,7 +52,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 async def by_completion(served: Served) -> object:
     async with served.ask() as response:
         whole = await response.json()
-    return response.status, whole["choices"], whole["usage"]
+    (choice,) = whole["choices"]
+    text, reasoning = choice["message"]["content"], choice["message"]["reasoning_content"]
+    total = whole["usage"]["total_tokens"]
+    return response.status, text, reasoning, choice["finish_reason"], total
 
 
 async def by_stream(served: Served) -> object:
@@ -102,7 +103,7 @@ async def by_agent(served: Served) -> object:
         record = await client.run(run.run_id)
     kinds = [type(event).__name__ for event in events]
     kept = [kind for kind in kinds if not kind.endswith("Delta")]
-    return run_text(events), kept, result.status, result.text, record.status
+    return run_text(events), kept, result.text, record.status
 
 
 async def by_replay(served: Served) -> object:
@@ -122,78 +123,67 @@ async def by_chat(served: Served) -> object:
         )
         final = (await peer.event("chat", state="final"))["payload"]
         waited = await peer.call("agent.wait", {"runId": "k"})
-    return final["message"]["content"], final["stopReason"], final["usage"], waited["status"]
+    total = final["usage"]["total"]
+    return final["message"]["content"], final["stopReason"], total, waited["status"]
 
 
 Consume = Callable[[Served], Coroutine[Any, Any, object]]
-CONSUMERS: list[Consume] = [by_completion, by_stream, by_log, by_agent, by_replay, by_chat]
+SAID = "I look. It is 1815."
+CONSUMERS: list[tuple[Consume, object]] = [
+    (by_completion, (200, SAID, "hm", "stop", 20)),
+    (by_stream, (200, SAID, "stop", "data: [DONE]")),
+    (by_log, ("answered", "fake/m", True)),
+    (by_agent, (SAID, ["Started", "ToolStarted", "ToolFinished", "Finished"], SAID, "finished")),
+    (by_replay, (SAID, "Finished")),
+    (by_chat, ([{"type": "text", "text": SAID}], "stop", 20, "ok")),
+]
 
 
-@dataclass
-class Gateways:
-    """One Gateway for each way to keep run events."""
-
-    plain: Served
-    mixed: Served
+STORES: dict[str, type[Any]] = {"memory": MixedMemory, "SQLite": MixedSqlite}
 
 
-STORES: dict[str, tuple[type[Any], type[Any]]] = {
-    "memory": (MemoryRunEvents, MixedMemory),
-    "SQLite": (SqliteRunEvents, MixedSqlite),
-}
+def log_in(home: Path, kind: type[Any]) -> Any:
+    """A store of run events that adds events of the new kind."""
+    place = [home / "runs.sqlite3"] if issubclass(kind, SqliteRunEvents) else []
+    return kind(*place, clock=time.time)
 
 
 @pytest_asyncio.fixture(params=STORES)
-async def gateways(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateways]:
-    homes = [tmp_path / "plain", tmp_path / "mixed"]
-    parts = []
-    for home, kind in zip(homes, STORES[request.param], strict=True):
-        home.mkdir()
-        place = [home / "runs.sqlite3"] if issubclass(kind, SqliteRunEvents) else []
-        parts.append(providers.Singleton(kind, *place, clock=time.time))
-    async with FakeProvider(behaviour) as provider:
-        content = config(provider.base_url)
-        async with (
-            serving(homes[0], content, find_plugins=FIND, run_log=parts[0]) as plain,
-            serving(homes[1], content, find_plugins=FIND, run_log=parts[1]) as other,
-        ):
-            yield Gateways(plain, other)
+async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Served]:
+    log = providers.Object(log_in(tmp_path, STORES[request.param]))
+    async with (
+        FakeProvider(behaviour) as provider,
+        serving(tmp_path, config(provider.base_url), find_plugins=FIND, run_log=log) as served,
+    ):
+        yield served
 
 
-@pytest.mark.parametrize("kinds", STORES.values(), ids=STORES)
+@pytest.mark.parametrize(("consume", "expected"), CONSUMERS)
+async def test_a_consumer_passes_over_a_new_kind(
+    served: Served, consume: Consume, expected: object
+) -> None:
+    assert await consume(served) == expected
+    assert await novel_events(served) > 5
+
+
+@pytest.mark.parametrize("kind", STORES.values(), ids=STORES)
 def test_a_local_turn_passes_over_a_new_kind(
     tmp_path: Path,
-    kinds: tuple[type[Any], type[Any]],
+    kind: type[Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def answer_with(kind: type[Any], name: str) -> object:
-        home = tmp_path / name
-        home.mkdir()
-        place = [home / "runs.sqlite3"] if issubclass(kind, SqliteRunEvents) else []
-        log = kind(*place, clock=time.time)
-        path = home / "opensoul.json"
-        path.write_text(json.dumps(config(agents={"list": [{"id": "main", "runner": "echo"}]})))
-        monkeypatch.setenv("OPENSOUL_STATE_DIR", str(home / "state"))
-        with_log = partial(container.Container, run_log=providers.Object(log))
-        with monkeypatch.context() as patched:
-            patched.setattr(container, "Container", with_log)
-            code = command(["agent", "-m", "hi", "--local", "--json", "--config", str(path)])
-        result = json.loads(capsys.readouterr().out)["result"]
-        return code, result["payloads"], result["meta"]["stopReason"]
+    path = tmp_path / "opensoul.json"
+    path.write_text(json.dumps(config(agents={"list": [{"id": "main", "runner": "echo"}]})))
+    monkeypatch.setenv("OPENSOUL_STATE_DIR", str(tmp_path / "state"))
+    log = providers.Object(log_in(tmp_path, kind))
+    monkeypatch.setattr(container, "Container", partial(container.Container, run_log=log))
 
-    plain, mixed = kinds
+    code = command(["agent", "-m", "hi", "--local", "--json", "--config", str(path)])
 
-    assert answer_with(mixed, "mixed") == answer_with(plain, "plain")
-
-
-@pytest.mark.parametrize("consume", CONSUMERS)
-async def test_a_consumer_passes_over_a_new_kind(gateways: Gateways, consume: Consume) -> None:
-    expected = await consume(gateways.plain)
-
-    assert await consume(gateways.mixed) == expected
-    assert await novel_events(gateways.mixed) > 5
-    assert await novel_events(gateways.plain) == 0
+    result = json.loads(capsys.readouterr().out)["result"]
+    assert (code, result["meta"]["stopReason"]) == (0, "stop")
+    assert result["payloads"] == [{"text": "[echo after 0 messages] hi"}]
 
 
 async def novel_events(served: Served) -> int:
