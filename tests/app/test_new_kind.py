@@ -106,6 +106,21 @@ async def by_agent(served: Served) -> object:
     return run_text(events), kept, result.text, record.status
 
 
+async def by_outcome(served: Served) -> object:
+    """The last responses to `agent`: of the first request, which the Gateway makes of what it has
+    broadcast, and of the same request again, which it makes of the stored events."""
+    asked = {"message": "hello", "idempotencyKey": "k"}
+    payloads = []
+    for _ in range(2):
+        async with connected(served.client, SECRET) as peer:
+            request = peer.send("agent", asked)
+            payload = await peer.answer(request)
+            if payload["status"] == "accepted":
+                payload = await peer.answer(request)
+            payloads.append(payload["result"]["payloads"])
+    return payloads
+
+
 async def by_replay(served: Served) -> object:
     """The events of a run that has ended."""
     async with client_of(served) as client:
@@ -134,6 +149,7 @@ CONSUMERS: list[tuple[Consume, object]] = [
     (by_stream, (200, SAID, "stop", "data: [DONE]")),
     (by_log, ("answered", "fake/m", True)),
     (by_agent, (SAID, ["Started", "ToolStarted", "ToolFinished", "Finished"], SAID, "finished")),
+    (by_outcome, [[{"text": SAID}]] * 2),
     (by_replay, (SAID, "Finished")),
     (by_chat, ([{"type": "text", "text": SAID}], "stop", 20, "ok")),
 ]
