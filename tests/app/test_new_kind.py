@@ -143,12 +143,13 @@ async def by_chat(served: Served) -> object:
 
 
 Consume = Callable[[Served], Coroutine[Any, Any, object]]
+STEP = ["Started", "ToolStarted", "ToolFinished", "StepDone"]
 SAID = "I look. It is 1815."
 CONSUMERS: list[tuple[Consume, object]] = [
     (by_completion, (200, SAID, "hm", "stop", 20)),
     (by_stream, (200, SAID, "stop", "data: [DONE]")),
     (by_log, ("answered", "fake/m", True)),
-    (by_agent, (SAID, ["Started", "ToolStarted", "ToolFinished", "Finished"], SAID, "finished")),
+    (by_agent, (SAID, [*STEP, "Finished"], SAID, "finished")),
     (by_outcome, [[{"text": SAID}]] * 2),
     (by_replay, (SAID, "Finished")),
     (by_chat, ([{"type": "text", "text": SAID}], "stop", 20, "ok")),

@@ -41,6 +41,7 @@ from .journal import (
     RunCalls,
     Step,
     StepLimit,
+    closed,
     next_action,
     result_of,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "ToolStarted",
     "Unknown",
     "Waiting",
+    "closed",
     "consumed_by",
     "consumes",
     "digest",
