@@ -30,7 +30,6 @@ from ..adapters.system.logging import LogBounds, LogRing
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.access import Lockout
 from ..domain.execution import Executor, Generations, ModelRouter
 from ..domain.models import Cooldowns
 from ..domain.ports import (
@@ -40,6 +39,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Limits,
     ModelClient,
     NewId,
     RunEvents,
@@ -118,8 +118,8 @@ class Container(DeclarativeContainer):
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
     lanes: Provider[Lanes] = Singleton(making.lanes, settings)
-    lockout: Provider[Lockout] = Singleton(making.lockout, monotonic)
-    access: Provider[Access] = Singleton(making.access, settings, lockout, devices, find_plugins)
+    limits: Provider[Limits] = Singleton(making.limits, monotonic)
+    access: Provider[Access] = Singleton(making.access, settings, limits, devices, find_plugins)
     generations: Provider[Generations] = Singleton(making.generations, settings)
     local_queue: Provider[LocalQueue] = Singleton(
         making.local_queue, run_log, lanes, clock, monotonic

@@ -16,7 +16,12 @@ from pathlib import Path
 
 from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
 from ..adapters.persistence.common import Bounds, NoCatalog
-from ..adapters.persistence.memory import MemoryApprovals, MemoryRunEvents, MemoryStore
+from ..adapters.persistence.memory import (
+    MemoryApprovals,
+    MemoryLimits,
+    MemoryRunEvents,
+    MemoryStore,
+)
 from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
@@ -36,7 +41,6 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.access import Lockout
 from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
@@ -46,6 +50,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Limits,
     ModelClient,
     NewId,
     RunEvents,
@@ -240,10 +245,10 @@ def workspaces(locations: Locations) -> Workspaces:
 
 
 def access(
-    settings: CurrentSettings, lockout: Lockout, devices: Devices, find_plugins: plugins.Find
+    settings: CurrentSettings, limits: Limits, devices: Devices, find_plugins: plugins.Find
 ) -> Access:
     named = plugins.authenticators(settings().authenticators, find_plugins)
-    return Access(settings=settings, lockout=lockout, devices=devices, plugins=named)
+    return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
 def approvals(
@@ -323,8 +328,8 @@ def lanes(settings: CurrentSettings) -> Lanes:
     return Lanes(lambda: settings().lanes)
 
 
-def lockout(monotonic: Clock) -> Lockout:
-    return Lockout(monotonic)
+def limits(monotonic: Clock) -> Limits:
+    return MemoryLimits(monotonic)
 
 
 def local_queue(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
@@ -22,7 +23,6 @@ from opensoul.adapters.transports.control.methods.payloads.outcomes import Outco
 from opensoul.adapters.transports.control.methods.sessions.methods import handlers as sessions
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message
@@ -95,7 +95,7 @@ class Bench:
             catalog=self.store,
             settings=current,
             generations=self.generations,
-            access=Access(settings=current, lockout=Lockout(self.clock)),
+            access=Access(settings=current, limits=MemoryLimits(self.clock)),
             queue=self.queue,
             signals=self.queue,
             executor=self.executor,

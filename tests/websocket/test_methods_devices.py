@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.adapters.transports.control.connection.connection import Connection
 from opensoul.adapters.transports.control.handshake.pairing import tell_devices
 from opensoul.adapters.transports.control.methods.devices import handlers
@@ -17,7 +18,6 @@ from opensoul.domain.access.authentication import Principal, Scope
 from opensoul.domain.access.devices.entry import PairingRequired
 from opensoul.domain.access.devices.pairing import Visitor
 from opensoul.domain.access.devices.records import Role
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.services.access import Access, principal_by
 from opensoul.domain.services.devices import Devices
@@ -72,7 +72,9 @@ async def room() -> AsyncIterator[Room]:
     bench, device = Bench(), Device()
     devices = await Desk(clock=bench.clock).open()
     tell_devices(devices, bench.hub)
-    access = Access(settings=lambda: bench.settings, lockout=Lockout(bench.clock), devices=devices)
+    access = Access(
+        settings=lambda: bench.settings, limits=MemoryLimits(bench.clock), devices=devices
+    )
     bench.handlers = handlers(devices)
     phone, approver = connection("phone", READER), connection("approver", PAIRING)
     reader = connection("reader", READER)

@@ -157,7 +157,7 @@ _STORED = (StepDone, ToolStarted, ToolProgress, ToolFinished, Waiting, Resumed)
 """Events that are appended once what comes before them in the Run is stored."""
 
 
-@consumes(*DELTAS, *_STORED, ignores=(Started, ToolProgress, *TERMINAL))
+@consumes(*DELTAS, *_STORED, ignores=(Started, *TERMINAL))
 async def _appended(run_events: RunEvents, run_id: str, last_seq: int) -> Appended:
     if not last_seq:
         return Appended()

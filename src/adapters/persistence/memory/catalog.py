@@ -91,6 +91,17 @@ class MemoryCatalog:
             self._renew(session, at, new_id).copy(kept)
         return session.told(), len(kept)
 
+    async def branch(
+        self, key: SessionKey, through: int, *, at: float, new_id: str
+    ) -> SessionInfo | None:
+        self._require_open()
+        session = self._sessions.get(key)
+        if session is None:
+            return None
+        kept = session.current.kept[: max(0, through)]
+        self._renew(session, at, new_id).copy(kept)
+        return session.told()
+
     async def delete(self, key: SessionKey) -> bool:
         self._require_open()
         return self._forget(key)

@@ -127,7 +127,7 @@ class Upgrades:
                 return True
         except GatewayError:
             return False  # Locked out: `connect` is refused with the reason.
-        gateway.access.count_failure(caller.address, credential.secret)
+        await gateway.access.count_failure(caller.address, credential.secret)
         return False
 
     async def _shake_hands(

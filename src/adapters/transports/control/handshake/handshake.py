@@ -77,7 +77,7 @@ class Handshake:
         if principal is None and nothing:
             raise refusals.no_device()
         if principal is None:
-            access.count_failure(request.caller.address, _bytes(secret))
+            await access.count_failure(request.caller.address, _bytes(secret))
             raise request.refused()
         return _admitted(request, principal)
 
@@ -126,7 +126,7 @@ class Handshake:
         principal = await access.recognise(_credential(request, secret, device))
         by_token = principal is not None and principal.grants[0].issuer == DEVICES
         if (principal is None and tried) or (by_token and secret not in (None, token)):
-            access.count_failure(address, *map(_bytes, tried))
+            await access.count_failure(address, *map(_bytes, tried))
         if principal is None:
             raise request.refused()
         return principal, token if by_token else None
