@@ -12,14 +12,18 @@ from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
 from opensoul.adapters.transports.control.broadcast.hub import Hub
 from opensoul.adapters.transports.control.broadcast.presence import Presence
-from opensoul.adapters.transports.control.connection.calls import ANSWERED, Call, Handlers
-from opensoul.adapters.transports.control.connection.connection import Connection
-from opensoul.adapters.transports.control.methods.chat.commands import Commands
-from opensoul.adapters.transports.control.methods.chat.history import handlers as history
-from opensoul.adapters.transports.control.methods.chat.methods import ChatMethods
+from opensoul.adapters.transports.control.connection.connection import (
+    ANSWERED,
+    Call,
+    Connection,
+    Handlers,
+)
+from opensoul.adapters.transports.control.methods.chat import ChatMethods
+from opensoul.adapters.transports.control.methods.commands import Commands
+from opensoul.adapters.transports.control.methods.history import handlers as history
 from opensoul.adapters.transports.control.methods.models import ModelMethods
-from opensoul.adapters.transports.control.methods.payloads.outcomes import Outcomes
-from opensoul.adapters.transports.control.methods.sessions.methods import handlers as sessions
+from opensoul.adapters.transports.control.methods.outcomes import Outcomes
+from opensoul.adapters.transports.control.methods.sessions import handlers as sessions
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
 from opensoul.domain.access.lockout import Lockout

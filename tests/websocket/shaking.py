@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.transports.control.handshake.handshake import Admitted, Handshake, Peer
+from opensoul.adapters.transports.control.handshake.handshake import Admitted, Handshake
+from opensoul.adapters.transports.control.handshake.origins import Peer
 from opensoul.adapters.transports.control.protocol.frames import RequestFrame
 from opensoul.adapters.transports.control.protocol.problems import ConnectRejection
 from opensoul.domain.access.addresses import ClientAddress

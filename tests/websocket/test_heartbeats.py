@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from opensoul.adapters.transports.control.methods.heartbeats import Heartbeats
-from opensoul.adapters.transports.control.methods.payloads.outcomes import Outcomes
+from opensoul.adapters.transports.control.methods.outcomes import Outcomes
 from opensoul.domain.errors import GatewayBusy, SendBlocked, SessionBusy, StoreFailed, Unavailable
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings

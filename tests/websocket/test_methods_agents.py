@@ -14,7 +14,7 @@ import pytest_asyncio
 from pydantic import ValidationError
 
 from opensoul.adapters.system.files.workspaces import WorkspaceFiles
-from opensoul.adapters.transports.control.methods.agents.methods import handlers
+from opensoul.adapters.transports.control.methods.agents import handlers
 from opensoul.domain.errors import GatewayError, InvalidRequest, UnknownAgent
 from opensoul.domain.ports.configuration import ConfigFile, ConfigRefused, ConfigSnapshot, MakePatch
 from opensoul.domain.ports.workspaces import FILE_NAMES

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control.connection.calls import AnswerFailed, Call
-from opensoul.adapters.transports.control.connection.connection import Connection
-from opensoul.adapters.transports.control.methods.config.methods import handlers
+from opensoul.adapters.transports.control.connection.connection import (
+    AnswerFailed,
+    Call,
+    Connection,
+)
+from opensoul.adapters.transports.control.methods.config import handlers
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.ports.configuration import ConfigConflict
 from tests.config.editable import editor

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from opensoul.adapters.transports.control.connection.connection import Connection
-from opensoul.adapters.transports.control.handshake.pairing import tell_devices
+from opensoul.adapters.transports.control.handshake.devices import tell_devices
 from opensoul.adapters.transports.control.methods.devices import handlers
 from opensoul.domain.access.authentication import Principal, Scope
 from opensoul.domain.access.devices.entry import PairingRequired

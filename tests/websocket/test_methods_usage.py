@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control.methods.usage.methods import UsageMethods
+from opensoul.adapters.transports.control.methods.usage import UsageMethods
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.models.calls import Price
 from opensoul.domain.models.directory import ModelDirectory

@@ -8,14 +8,15 @@ from .connection import Handlers, check_handlers
 from .dependencies import Dependencies
 from .health_report import HealthReport
 from .methods.agents import handlers as agent_handlers
-from .methods.chat import ChatMethods, Commands
-from .methods.chat import handlers as history_handlers
+from .methods.chat import ChatMethods
+from .methods.commands import Commands
 from .methods.config import handlers as config_handlers
 from .methods.devices import handlers as device_handlers
 from .methods.heartbeats import Heartbeats
+from .methods.history import handlers as history_handlers
 from .methods.machine import MachineMethods
 from .methods.models import ModelMethods
-from .methods.payloads import Outcomes
+from .methods.outcomes import Outcomes
 from .methods.runs import RunMethods
 from .methods.sessions import handlers as session_handlers
 from .methods.system import SystemMethods

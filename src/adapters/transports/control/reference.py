@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ..http.json_bounds import MAX_KEYS
+from ..http.json_text import MAX_KEYS
 from ..routes import Route
 from .broadcast import TICK_SECONDS
 from .connection import MAX_BUFFERED, MAX_HALF_OPEN, MAX_PER_ADDRESS, MAX_VALUES, Handlers

@@ -20,8 +20,8 @@ from .bodies import BoundedBody
 from .context import current
 from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
 from .hints import hint_for, hint_for_method, speaks_anthropic
+from .hosts import check_page
 from .middleware import Middleware
-from .pages import check_page
 from .requests import credential_of
 
 logger = logging.getLogger(__name__)

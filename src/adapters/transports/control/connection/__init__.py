@@ -1,7 +1,16 @@
 """One connection: its requests, its outbox and its loop."""
 
-from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers, NoParams, Params
-from .connection import RESTART, Connection
+from .connection import (
+    ANSWERED,
+    RESTART,
+    AnswerFailed,
+    Call,
+    Connection,
+    Handler,
+    Handlers,
+    NoParams,
+    Params,
+)
 from .dispatcher import MAX_VALUES, BadFrame, check_handlers, read_frame
 from .half_open import MAX_HALF_OPEN, MAX_PER_ADDRESS, HalfOpen, HalfOpenConnections
 from .inbound import BoundedConnection

@@ -33,8 +33,7 @@ from ..protocol import (
     invalid_params,
     validation_text,
 )
-from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
-from .connection import Connection
+from .connection import ANSWERED, AnswerFailed, Call, Connection, Handler, Handlers
 from .outbox import error_frame, response_frame
 
 logger = logging.getLogger(__name__)

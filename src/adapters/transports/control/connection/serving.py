@@ -11,8 +11,7 @@ from quart import websocket
 from .....domain.services import CHANGED, Gateway
 from ...http.deadline import ReusableDeadline
 from ..protocol import UnknownProperties
-from .calls import Handlers
-from .connection import RESTART, Connection
+from .connection import RESTART, Connection, Handlers
 from .dispatcher import Requests
 
 WRITE_SECONDS = 60.0

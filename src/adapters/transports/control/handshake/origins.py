@@ -1,15 +1,28 @@
-"""Which web pages may connect, and under which names: a browser goes where any page sends it.
-
-The Host is looked at because a page of a stranger can have its name lead to this machine; the
-Origin, because a browser connects to this machine for any page, and brings no proof of its own.
-"""
+"""The peer of a connection, as known from its upgrade."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .....domain.access import ClientAddress
 from .....domain.settings import AuthMode, Settings
 from ...http.hosts import is_our_page, is_ours, named, origin_of
 from ..protocol import ConnectRejection
-from .peer import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`host` and `origin` are from the headers of the upgrade; a program that is no browser sends
+    no Origin. `nonce`: what the client has to sign. `secure`: the connection uses TLS."""
+
+    address: ClientAddress
+    host: str
+    origin: str | None
+    nonce: str
+    secure: bool
+    headers: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    """All headers of the upgrade, names in lower case."""
 
 
 def check_upgrade(caller: Peer, settings: Settings) -> None:

@@ -16,7 +16,7 @@ from .....domain.runs import OnLeave, RunRequest, RunStatus
 from .....domain.services import Gateway
 from .....domain.sessions import MAIN
 from ..broadcast import Hub
-from .payloads import Outcomes
+from .outcomes import Outcomes
 
 _MOST = 20
 """Texts queued for the next heartbeat."""

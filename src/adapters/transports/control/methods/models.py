@@ -12,7 +12,7 @@ from .....domain.ports import Clock
 from .....domain.services import Gateway
 from ..connection import Call, Handler, Handlers, Params
 from ..protocol import Name
-from .chat import COMMANDS, Command
+from .commands import COMMANDS, Command
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 

@@ -15,7 +15,7 @@ from ...http.json_text import dumps
 from ..broadcast import Hub, RunPayloads
 from ..connection import ANSWERED, Call, Handler, Handlers, Params
 from ..protocol import Count, Name, SessionKeyText
-from .payloads import Outcomes
+from .outcomes import Outcomes
 
 
 class ListParams(Params):

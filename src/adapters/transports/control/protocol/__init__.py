@@ -29,14 +29,14 @@ from .frames import (
     StateVersion,
     Text,
 )
-from .method import Method
-from .method_table import FOR_AGENTS, METHODS
+from .method_table import FOR_AGENTS, METHODS, Method
 from .problems import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
     NOT_PAIRED,
     UNAVAILABLE,
     ConnectRejection,
+    UnknownProperties,
     close_reason,
     error_of,
     invalid_params,
@@ -52,7 +52,6 @@ from .socket_control import (
     Wire,
     wire_of,
 )
-from .unknown_properties import UnknownProperties
 
 __all__ = [
     "BEGINNING",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...http import SCHEMA_REF, json_content
 from ..common import BINDING_HEADERS, MESSAGES_SCHEMA
-from .schema import Fields
+from .request import Fields
 
 _USAGE = {
     "type": "object",

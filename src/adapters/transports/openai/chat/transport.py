@@ -26,9 +26,8 @@ from ..common import (
     streamed,
 )
 from . import operations
-from .answers import completion, head_of
+from .answers import Frames, completion, head_of
 from .request import ChatRequest, read_request
-from .sse import Frames
 
 _SETTING = "gateway.http.endpoints.chatCompletions"
 _SWITCH = Switch(

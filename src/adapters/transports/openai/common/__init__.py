@@ -1,7 +1,5 @@
 """What OpenAI's formats have in common: messages, parameters, runs, answers and streams."""
 
-from .answers import Answer, collect
-from .feed import Feed
 from .fields import Ignored
 from .headers import (
     BINDING_HEADERS,
@@ -12,13 +10,12 @@ from .headers import (
 )
 from .messages import MESSAGES_SCHEMA, read_messages
 from .models import DEFAULT_MODEL, model_list, model_object
-from .parameters import Parameters
-from .runs import start_run
-from .schema import (
+from .parameters import (
     Hint,
     Identifier,
     Metadata,
     Model,
+    Parameters,
     Penalty,
     Seed,
     Strict,
@@ -27,7 +24,7 @@ from .schema import (
     TopP,
     read_fields,
 )
-from .streams import streamed
+from .runs import Answer, Feed, collect, start_run, streamed
 
 __all__ = [
     "BINDING_HEADERS",

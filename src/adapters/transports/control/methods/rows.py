@@ -1,14 +1,17 @@
-"""A Session as a row of a list, and as the entry in responses to changes."""
+"""Sessions as rows of a list, as entries in responses to changes, and by their short ids."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from ......domain.access import Principal, Scope
-from ......domain.models import ModelTarget
-from ......domain.services import Gateway, SessionService
-from ......domain.sessions import MAIN, OWNER, SessionInfo, SessionKey
+from .....domain.access import Principal, Scope
+from .....domain.errors import InvalidRequest
+from .....domain.models import ModelTarget
+from .....domain.services import Gateway, SessionService
+from .....domain.sessions import MAIN, OWNER, SessionInfo, SessionKey, SessionQuery
 from .messages import one_line
 
 _TITLE = 80
@@ -152,3 +155,53 @@ def _known(**values: object) -> dict[str, Any]:
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1_000)
+
+
+_SHORT_ID = re.compile(r"[0-9a-f]{8,32}")
+_UUID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})$")
+_GROUPS = (8, 12, 16, 20)
+"""Digits of a UUID before each of its hyphens."""
+_MOST = 100
+"""Sessions that are examined; UUIDs with equal beginnings were created within the same minute."""
+
+
+async def with_short_id(
+    session_service: SessionService,
+    principal: Principal,
+    short_id: str,
+    slug: str | None,
+    agent_id: str | None,
+) -> tuple[SessionInfo, ...]:
+    """The Sessions with this short id. If there are several and some have a label equal to `slug`,
+    only those. Raises InvalidRequest."""
+    digits = short_id.lower()
+    if not _SHORT_ID.fullmatch(digits):
+        raise InvalidRequest("shortId must be 8-32 hexadecimal characters", param="shortId")
+    query = SessionQuery(
+        agent_id=None if agent_id is None else agent_id.strip().lower(),
+        search=_hyphenated(digits),
+        limit=_MOST,
+    )
+    page = await session_service.list(principal, query)
+    found = tuple(info for info in page.sessions if _digits(info).startswith(digits))
+    if len(found) < 2 or slug is None:
+        return found
+    wanted = _slug(slug)
+    named = tuple(info for info in found if _slug(str(info.settings.get("label", ""))) == wanted)
+    return named or found
+
+
+def _hyphenated(digits: str) -> str:
+    """Insert hyphens as in a UUID."""
+    ends = (0, *(end for end in _GROUPS if end < len(digits)), len(digits))
+    return "-".join(digits[start:end] for start, end in pairwise(ends))
+
+
+def _digits(info: SessionInfo) -> str:
+    """The digits of the UUID at the end of the key; empty if there is none."""
+    uuid = _UUID.search(str(info.key).lower())
+    return "" if uuid is None else "".join(uuid.groups())
+
+
+def _slug(text: str) -> str:
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))

@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access import Principal
-from ......domain.errors import GatewayError, InvalidRequest, UnknownSession
-from ......domain.messages import ToolCall
-from ......domain.ports import Clock
-from ......domain.services import Gateway, SessionService
-from ......domain.sessions import KeptMessage, SessionInfo, SessionQuery
-from ...connection import Call, Handler, Handlers, Params
-from ...protocol import Name
-from ..payloads import Extras, Rows, lowered, one_line, shortened, with_short_id
+from .....domain.access import Principal
+from .....domain.errors import GatewayError, InvalidRequest, UnknownSession
+from .....domain.messages import ToolCall
+from .....domain.ports import Clock
+from .....domain.services import Gateway, SessionService
+from .....domain.sessions import KeptMessage, SessionInfo, SessionQuery
+from ..connection import Call, Handler, Handlers, Params
+from ..protocol import Name
+from .messages import one_line, shortened
+from .rows import Extras, Rows, lowered, with_short_id
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ......domain.agents import DEFAULT_AGENT_ID
-from ......domain.errors import InvalidRequest
-from ......domain.ports.configuration import MakePatch
-from ......domain.text import Kind, literal
+from .....domain.agents import DEFAULT_AGENT_ID
+from .....domain.errors import InvalidRequest
+from .....domain.ports.configuration import MakePatch
+from .....domain.text import Kind, literal
 
 _NOT_IN_IDS = re.compile(r"[^a-z0-9_-]+")
 _LONGEST_ID = 64

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ......domain.access import Principal
-from ......domain.concurrency import take_turns
-from ......domain.errors import EventsExpired, RunFailed
-from ......domain.models import StopReason, TextDelta, Usage
-from ......domain.runs import (
+from .....domain.access import Principal
+from .....domain.concurrency import take_turns
+from .....domain.errors import EventsExpired, RunFailed
+from .....domain.models import StopReason, TextDelta, Usage
+from .....domain.runs import (
     Aborted,
     Ending,
     Failed,
@@ -18,10 +18,10 @@ from ......domain.runs import (
     RunStatus,
     StepDone,
 )
-from ......domain.services import Gateway, SessionService
-from ...broadcast import Hub, usage_of
-from ...connection import AnswerFailed
-from ...protocol import UNAVAILABLE, ErrorShape
+from .....domain.services import Gateway, SessionService
+from ..broadcast import Hub, usage_of
+from ..connection import AnswerFailed
+from ..protocol import UNAVAILABLE, ErrorShape
 
 _PATIENCE = 3_600.0
 """Seconds between two checks of a Run's status."""

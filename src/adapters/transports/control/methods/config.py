@@ -10,13 +10,19 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access import Principal, Scope
-from ......domain.ports import ConfigFile
-from ......domain.ports.configuration import ConfigIssue, ConfigRefused, ConfigSnapshot
-from ...connection import AnswerFailed, Call, Handler, Handlers, NoParams, Params
-from ...protocol import INVALID_REQUEST, ErrorShape, Name, SessionKeyText, Text
-from .lookup import LookupParams, looked_up
-from .restarts import HELD_BACK, reload_mode, requiring_restart, wait_applied
+from .....domain.access import Principal, Scope
+from .....domain.ports import ConfigFile
+from .....domain.ports.configuration import ConfigIssue, ConfigRefused, ConfigSnapshot
+from ..connection import AnswerFailed, Call, Handler, Handlers, NoParams, Params
+from ..protocol import INVALID_REQUEST, ErrorShape, Name, SessionKeyText, Text
+from .config_schema import (
+    HELD_BACK,
+    LookupParams,
+    looked_up,
+    reload_mode,
+    requiring_restart,
+    wait_applied,
+)
 
 _FILE = re.compile(r"(?<!\S)/\S+")
 

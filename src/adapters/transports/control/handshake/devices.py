@@ -1,10 +1,23 @@
-"""Devices as clients see them: all but the secrets."""
+"""Devices as clients see them, without secrets, and their requests as events."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, assert_never
 
-from .....domain.access.devices import DeviceInfo, DeviceToken, PairedDevice, PendingPairing
+from .....domain.access.devices import (
+    DeviceEvent,
+    DeviceInfo,
+    DeviceRemoved,
+    DeviceToken,
+    PairedDevice,
+    PairingRequested,
+    PairingResolved,
+    PendingPairing,
+    TokenRevoked,
+    TokenRotated,
+)
+from .....domain.services import Devices
+from ..broadcast import Hub
 
 
 def pending_row(pairing: PendingPairing) -> dict[str, Any]:
@@ -68,3 +81,29 @@ def _info(info: DeviceInfo) -> dict[str, Any]:
         "remoteIp": info.address,
     }
     return {name: text for name, text in told.items() if text}
+
+
+def tell_devices(devices: Devices, hub: Hub) -> None:
+    """Broadcast the requests of devices and the decisions on them."""
+
+    def tell(event: DeviceEvent) -> None:
+        match event:
+            case PairingRequested(pairing):
+                hub.broadcast("device.pair.requested", pending_row(pairing))
+            case PairingResolved():
+                hub.broadcast("device.pair.resolved", _resolved(event))
+            case TokenRotated() | TokenRevoked() | DeviceRemoved():
+                pass  # Access ends the connections.
+            case _:
+                assert_never(event)
+
+    devices.on_change(tell)
+
+
+def _resolved(event: PairingResolved) -> dict[str, object]:
+    return {
+        "requestId": event.request_id,
+        "deviceId": event.device_id,
+        "decision": event.decision,
+        "ts": millis(event.ts),
+    }

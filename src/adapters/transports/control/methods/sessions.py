@@ -9,18 +9,16 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from ......domain.ports import Clock, NewId
-from ......domain.services import Gateway, SessionService
-from ...broadcast import Hub
-from ...connection import Call, Handler, Handlers, Params
-from ...protocol import Name
-from ..chat import ChatMethods
-from ..payloads import Rows, lowered
-from .changes import SessionChanges
-from .lists import ListParams, SessionLists
-from .lookups import SessionLookups
-from .search import SessionSearch
-from .talk import SessionTalk
+from .....domain.ports import Clock, NewId
+from .....domain.services import Gateway, SessionService
+from ..broadcast import Hub
+from ..connection import Call, Handler, Handlers, Params
+from ..protocol import Name
+from .chat import ChatMethods
+from .rows import Rows, lowered
+from .session_changes import SessionChanges, SessionTalk
+from .session_lists import ListParams, SessionLists, SessionSearch
+from .session_lookups import SessionLookups
 from .usage import SessionUsage
 
 

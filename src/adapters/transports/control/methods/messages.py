@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ......domain.errors import InvalidRequest
-from ......domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
-from ......domain.sessions import KeptMessage
-from ....http.json_text import dumps, loads
-from ...broadcast import message_ids, sender_key
+from .....domain.errors import InvalidRequest
+from .....domain.messages import Image, Message, Part, Reasoning, Role, Text, ToolCall
+from .....domain.sessions import KeptMessage
+from ...http.json_text import dumps, loads
+from ..broadcast import message_ids, sender_key
 
 CUT = "\n[… cut here: the message is too long to be shown whole]"
 """The end of a shortened text."""

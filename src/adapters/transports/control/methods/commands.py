@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ......domain.errors import InvalidRequest, SessionBusy, UnknownSession
-from ......domain.ports import Clock
-from ......domain.services import Gateway, SessionService
-from ......domain.sessions import SessionKey
-from ...broadcast import Hub, message_of
-from ...connection import ANSWERED, Call
-from ..payloads import Rows
+from .....domain.errors import InvalidRequest, SessionBusy, UnknownSession
+from .....domain.ports import Clock
+from .....domain.services import Gateway, SessionService
+from .....domain.sessions import SessionKey
+from ..broadcast import Hub, message_of
+from ..connection import ANSWERED, Call
+from .rows import Rows
 
 _KEPT = 1_000
 """Executed commands that are remembered, so that a repeated request has no second effect."""

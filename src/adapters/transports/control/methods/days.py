@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field
 
-from ......domain.errors import InvalidRequest
-from ...connection import Params
-from ...protocol import Name
+from .....domain.errors import InvalidRequest
+from ..connection import Params
+from ..protocol import Name
 
 _DAY = timedelta(days=1)
 _DEFAULT = 30
