@@ -32,10 +32,7 @@ async def bench() -> AsyncIterator[Bench]:
     directory = ModelDirectory((priced, target("acme/two")))
     agents = (agent("main", priced), agent("beta", priced))
     bench = Bench(settings(agents, models=directory))
-    bench.handlers = {
-        **bench.handlers,
-        **UsageMethods(bench.gateway, bench.session_service, bench.clock).handlers(),
-    }
+    bench.handlers = {**bench.handlers, **bench.handlers_of(UsageMethods)}
     bench.clock.now = at("2026-03-30T12:00")
     await bench.store.open()
     yield bench

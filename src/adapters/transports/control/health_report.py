@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ....domain.access import ALL_SCOPES, Principal, Scope
 from ....domain.agents import Agent
 from ....domain.errors import StoreFailed
-from ....domain.ports import Clock
-from ....domain.services import Gateway, SessionService
 from ....domain.sessions import SessionInfo, SessionQuery
 from .connection import Call
+from .dependencies import Dependencies
 
 _PRINCIPAL = Principal("gateway", ALL_SCOPES, "internal")
 _RECENT = 10
@@ -25,26 +22,21 @@ _NO_HEARTBEAT = {
     "ackMaxChars": 300,
 }
 
-Check = Callable[[], Awaitable[Mapping[str, str]]]
 
-
-@dataclass(frozen=True, slots=True)
 class HealthReport:
-    """`check` returns a message per failing component and never raises."""
+    """Reports the health of the components, and what they hold."""
 
-    gateway: Gateway
-    session_service: SessionService
-    check: Check
-    clock: Clock
-    version: str
-    store: str
-    """The path of the session store; only administrators see it."""
+    def __init__(self, dependencies: Dependencies) -> None:
+        self.dependencies = dependencies
+        self.gateway = dependencies.gateway
+        self.session_service = dependencies.session_service
+        self.clock = dependencies.clock
 
     async def health(self) -> dict[str, Any]:
         """The failing components, and counts. If sessions cannot be read, the store is reported as
         failing instead of raising."""
         began = self.clock()
-        failing = dict(await self.check())
+        failing = dict(await self.dependencies.check())
         agents = self.gateway.settings.agents
         try:
             listed, sessions = await self._listed("store" not in failing)
@@ -68,19 +60,19 @@ class HealthReport:
 
     async def brief(self) -> dict[str, Any]:
         """The short form in a `hello-ok`: the failing components only."""
-        failing = dict(await self.check())
+        failing = dict(await self.dependencies.check())
         payload: dict[str, Any] = {"ok": not failing, "ts": int(self.clock() * 1_000)}
         return payload | {"failing": failing} if failing else payload
 
     async def status(self, call: Call) -> dict[str, Any]:
         """A summary of sessions, agents and runs. Only administrators see the store's path."""
         page = await self.session_service.list(call.principal, SessionQuery(limit=_RECENT))
-        path = self.store if call.principal.may(Scope.ADMIN) else "[redacted]"
+        path = self.dependencies.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
         by_agent = [await self._of_agent(call.principal, agent, path) for agent in agents]
         default = agents.default
         return {
-            "runtimeVersion": self.version,
+            "runtimeVersion": self.dependencies.facts.version,
             "heartbeat": {
                 "defaultAgentId": default.id,
                 "agents": [{"agentId": agent.id, **_NO_HEARTBEAT} for agent in agents],

@@ -11,7 +11,7 @@ from .connection import (
     NoParams,
     Params,
 )
-from .dispatcher import MAX_VALUES, BadFrame, check_handlers, read_frame
+from .dispatcher import MAX_VALUES, BadFrame, Requests, check_handlers, read_frame
 from .half_open import MAX_HALF_OPEN, MAX_PER_ADDRESS, HalfOpen, HalfOpenConnections
 from .inbound import BoundedConnection
 from .outbox import MAX_BUFFERED, error_frame, event_frame, response_frame
@@ -35,6 +35,7 @@ __all__ = [
     "Handlers",
     "NoParams",
     "Params",
+    "Requests",
     "check_handlers",
     "error_frame",
     "event_frame",

@@ -1,6 +1,6 @@
 """Upgrade and handshake: origin, credentials, devices and the first answer."""
 
-from .devices import millis, paired_row, pending_row, tell_devices
+from .devices import broadcast_devices, millis, paired_row, pending_row
 from .handshake import Admitted, Handshake
 from .hello import MAX_PAYLOAD, Facts, Hello
 from .origins import Peer, check_upgrade
@@ -12,9 +12,9 @@ __all__ = [
     "Handshake",
     "Hello",
     "Peer",
+    "broadcast_devices",
     "check_upgrade",
     "millis",
     "paired_row",
     "pending_row",
-    "tell_devices",
 ]

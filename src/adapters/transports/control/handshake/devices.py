@@ -72,7 +72,7 @@ def _token_row(token: DeviceToken) -> dict[str, Any]:
 
 
 def _info(info: DeviceInfo) -> dict[str, Any]:
-    told = {
+    fields = {
         "displayName": info.display_name,
         "platform": info.platform,
         "deviceFamily": info.device_family,
@@ -80,13 +80,13 @@ def _info(info: DeviceInfo) -> dict[str, Any]:
         "clientMode": info.client_mode,
         "remoteIp": info.address,
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in fields.items() if text}
 
 
-def tell_devices(devices: Devices, hub: Hub) -> None:
+def broadcast_devices(devices: Devices, hub: Hub) -> None:
     """Broadcast the requests of devices and the decisions on them."""
 
-    def tell(event: DeviceEvent) -> None:
+    def broadcast(event: DeviceEvent) -> None:
         match event:
             case PairingRequested(pairing):
                 hub.broadcast("device.pair.requested", pending_row(pairing))
@@ -97,7 +97,7 @@ def tell_devices(devices: Devices, hub: Hub) -> None:
             case _:
                 assert_never(event)
 
-    devices.on_change(tell)
+    devices.on_change(broadcast)
 
 
 def _resolved(event: PairingResolved) -> dict[str, object]:

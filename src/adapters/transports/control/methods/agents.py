@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -11,15 +10,14 @@ from pydantic import Field
 from .....domain.access import Principal, Scope
 from .....domain.agents import Agent
 from .....domain.errors import GatewayError, InvalidRequest, UnknownAgent
-from .....domain.ports import ConfigFile, Workspaces
 from .....domain.ports.configuration import ConfigSnapshot, MakePatch
 from .....domain.ports.workspaces import FILE_NAMES, WorkspaceFile
-from .....domain.services import Gateway
 from .....domain.sessions import MAIN
 from ..connection import Call, Handler, Handlers, NoParams, Params
 from ..protocol import Name, SessionKeyText, Text
 from .agent_entries import Removal, added, agent_id_of, changed, has_entries
 from .config_schema import HELD_BACK, reload_mode, wait_applied
+from .service import ControlService
 
 _SECOND_SPELLING = "memory.md"
 """An alternative spelling, which is not listed as missing."""
@@ -43,11 +41,7 @@ class WriteParams(FileParams):
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class AgentFiles:
-    gateway: Gateway
-    workspaces: Workspaces
-
+class AgentFiles(ControlService):
     def handlers(self) -> Handlers:
         return {
             "agents.files.list": Handler(AgentParams, self._list),
@@ -70,7 +64,7 @@ class AgentFiles:
         """A missing file is not an error: the client may create it."""
         agent = self._agent(params)
         name = _supported(params.name)
-        found = await asyncio.to_thread(self.workspaces.read, agent.workspace, name)
+        found = await asyncio.to_thread(self.dependencies.workspaces.read, agent.workspace, name)
         file, text = found or (None, None)
         entry = _entry(agent, name, file, call.principal)
         if text is not None:
@@ -80,13 +74,15 @@ class AgentFiles:
     async def _set(self, call: Call, params: WriteParams) -> object:
         agent = self._agent(params)
         name = _supported(params.name)
-        file = await asyncio.to_thread(self.workspaces.write, agent.workspace, name, params.content)
+        file = await asyncio.to_thread(
+            self.dependencies.workspaces.write, agent.workspace, name, params.content
+        )
         entry = {**_entry(agent, name, file, call.principal), "content": params.content}
         return {"ok": True, **_head(agent, call.principal), "file": entry}
 
     async def _ensure(self, call: Call, params: AgentParams) -> object:
         agent = self._agent(params)
-        made = await asyncio.to_thread(self.workspaces.ensure, agent.workspace)
+        made = await asyncio.to_thread(self.dependencies.workspaces.ensure, agent.workspace)
         return {"ok": True, **_head(agent, call.principal), "created": made}
 
     def _agent(self, params: AgentParams) -> Agent:
@@ -100,7 +96,7 @@ class AgentFiles:
         found: dict[str, WorkspaceFile | None] = {}
         for name in FILE_NAMES:
             try:
-                found[name] = self.workspaces.find(workspace, name)
+                found[name] = self.dependencies.workspaces.find(workspace, name)
             except InvalidRequest:
                 found[name] = None
         return found
@@ -166,25 +162,17 @@ class DeleteParams(Params):
     delete_files: bool = False
 
 
-def handlers(gateway: Gateway, config: ConfigFile, workspaces: Workspaces) -> Handlers:
-    methods = _Agents(gateway, config, workspaces)
-    return {
-        "agent.identity.get": Handler(IdentityParams, methods.identity),
-        "agents.list": Handler(NoParams, methods.list),
-        "agents.create": Handler(CreateParams, methods.create),
-        "agents.update": Handler(UpdateParams, methods.update),
-        "agents.delete": Handler(DeleteParams, methods.delete),
-        **AgentFiles(gateway, workspaces).handlers(),
-    }
+class AgentMethods(ControlService):
+    def handlers(self) -> Handlers:
+        return {
+            "agent.identity.get": Handler(IdentityParams, self._identity),
+            "agents.list": Handler(NoParams, self._list),
+            "agents.create": Handler(CreateParams, self._create),
+            "agents.update": Handler(UpdateParams, self._update),
+            "agents.delete": Handler(DeleteParams, self._delete),
+        }
 
-
-@dataclass(frozen=True, slots=True)
-class _Agents:
-    gateway: Gateway
-    config: ConfigFile
-    workspaces: Workspaces
-
-    async def identity(self, call: Call, params: IdentityParams) -> object:
+    async def _identity(self, call: Call, params: IdentityParams) -> object:
         agents = self.gateway.settings.agents
         if params.session_key is not None:
             key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
@@ -195,7 +183,7 @@ class _Agents:
             agent = agents.default
         return {"agentId": agent.id, "name": agent.name, "avatar": agent.name[:1].upper()}
 
-    async def list(self, call: Call, params: NoParams) -> object:
+    async def _list(self, call: Call, params: NoParams) -> object:
         """The default agent first. Only administrators see the workspaces."""
         directory = self.gateway.directory(call.principal)
         default = directory.default
@@ -207,7 +195,7 @@ class _Agents:
             "agents": [_row(agent, call.principal) for agent in (default, *others)],
         }
 
-    async def create(self, call: Call, params: CreateParams) -> object:
+    async def _create(self, call: Call, params: CreateParams) -> object:
         """Responds when the agent is usable and has its workspace."""
         agent_id = agent_id_of(params.name)
         before = await self._snapshot()
@@ -217,10 +205,10 @@ class _Agents:
         payload: dict[str, Any] = {"ok": True, "agentId": agent_id, "name": params.name}
         if agent is None:
             return {**payload, "workspace": params.workspace, "applied": False}
-        await asyncio.to_thread(self.workspaces.ensure, agent.workspace)
+        await asyncio.to_thread(self.dependencies.workspaces.ensure, agent.workspace)
         return {**payload, "workspace": agent.workspace}
 
-    async def update(self, call: Call, params: UpdateParams) -> object:
+    async def _update(self, call: Call, params: UpdateParams) -> object:
         agent_id = params.agent_id.strip().lower()
         fields = params.model_dump(exclude_none=True, exclude={"agent_id"})
         before = await self._snapshot()
@@ -228,7 +216,7 @@ class _Agents:
         await self._change(before, changed(agent_id, fields, self._known(agent_id), keyed))
         return {"ok": True, "agentId": agent_id}
 
-    async def delete(self, call: Call, params: DeleteParams) -> object:
+    async def _delete(self, call: Call, params: DeleteParams) -> object:
         """The agent's sessions stay readable. Its active runs continue with their settings."""
         agent_id = params.agent_id.strip().lower()
         agent = self.gateway.settings.agents.get(agent_id)
@@ -245,17 +233,17 @@ class _Agents:
         """The new path of the workspace; None if renaming fails, since the agent is already
         removed."""
         try:
-            return await asyncio.to_thread(self.workspaces.retire, agent.workspace)
+            return await asyncio.to_thread(self.dependencies.workspaces.retire, agent.workspace)
         except GatewayError:
             return None
 
     async def _snapshot(self) -> ConfigSnapshot:
-        return await asyncio.to_thread(self.config.snapshot)
+        return await asyncio.to_thread(self.dependencies.config.snapshot)
 
     async def _change(self, before: ConfigSnapshot, patch: MakePatch) -> None:
         """Write the file, and wait until the Gateway has applied it, unless that is disabled."""
         previous = self.gateway.settings
-        after = await asyncio.to_thread(self.config.change, patch)
+        after = await asyncio.to_thread(self.dependencies.config.change, patch)
         if after.hash != before.hash and reload_mode(before) not in HELD_BACK:
             await wait_applied(lambda: self.gateway.settings is not previous)
 

@@ -10,15 +10,15 @@ from pydantic import Field
 from .....domain.access import Principal
 from .....domain.errors import InvalidRequest, UnknownSession
 from .....domain.messages import Message, Role, text_message
-from .....domain.ports import Clock
 from .....domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
-from .....domain.services import Gateway, SessionService
 from .....domain.sessions import MAIN, SessionKey
 from ..broadcast import Hub, message_ids, message_of
 from ..connection import ANSWERED, Call, Handler, Handlers, Params
+from ..dependencies import Dependencies
 from ..protocol import NAMING, Attachments, Name, SessionKeyText, user_message
 from .commands import Commands
-from .outcomes import Outcomes, agent_payload, failed_answer
+from .outcomes import agent_payload, failed_answer
+from .service import ControlService
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -116,22 +116,10 @@ _NO_DELIVERY = (
 _NO_OVERRIDE = "A run cannot choose its model. Set the session's model with sessions.patch."
 
 
-class ChatMethods:
-    def __init__(
-        self,
-        gateway: Gateway,
-        session_service: SessionService,
-        hub: Hub,
-        outcomes: Outcomes,
-        commands: Commands,
-        clock: Clock,
-    ) -> None:
-        self._gateway = gateway
-        self._session_service = session_service
-        self._hub = hub
-        self._outcomes = outcomes
-        self._commands = commands
-        self._clock = clock
+class ChatMethods(ControlService):
+    def __init__(self, dependencies: Dependencies, hub: Hub, commands: Commands) -> None:
+        super().__init__(dependencies, hub)
+        self.commands = commands
 
     def handlers(self) -> Handlers:
         return {
@@ -163,11 +151,11 @@ class ChatMethods:
         )
         if not fresh and not record.status.final:
             call.answer(_accepted(record))
-        return agent_payload(await self._outcomes.of(call.principal, record.id))
+        return agent_payload(await self.outcomes.of(call.principal, record.id))
 
     async def send(self, call: Call, params: SendParams) -> object:
         """Responds at once; the rest is sent as events."""
-        key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         if not params.attachments and not params.suppress_command_interpretation:
             answer = await self._command(call, key, params)
             if answer is not None:
@@ -205,50 +193,50 @@ class ChatMethods:
         sent before the Run's first event."""
 
         async def accepted(record: RunRecord) -> None:
-            await self._hub.subscribe(call.connection, record.session_key, begun=record.id)
+            await self.hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer(response(record))
 
-        with self._hub.reserved(call.connection, key):
-            submission = await self._gateway.submit_once(
+        with self.hub.reserved(call.connection, key):
+            submission = await self.gateway.submit_once(
                 call.principal, request, run_id, accepted=accepted, charge=call.charge
             )
             if not submission.fresh:
-                await self._hub.subscribe(call.connection, submission.record.session_key)
+                await self.hub.subscribe(call.connection, submission.record.session_key)
         return submission.record, submission.fresh
 
     async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
         """The response to a command; None for a message to the model."""
         word, run_id = params.message.strip().lower(), params.idempotency_key
-        if word in (*_STOP, *_START_OVER) and self._commands.answered(key, run_id):
+        if word in (*_STOP, *_START_OVER) and self.commands.answered(key, run_id):
             # A repeated request must not affect runs and turns that began after the first one.
             return {"ok": True, "key": str(key), "runId": run_id, "status": "ok"}
         if word in _STOP:
-            self._commands.note(key, run_id)
+            self.commands.note(key, run_id)
             return await self._stopped(call.principal, key)
         if word in _START_OVER:
-            with self._commands.noted(key, run_id):
-                info = await self._session_service.reset(call.principal, key)
+            with self.commands.noted(key, run_id):
+                info = await self.session_service.reset(call.principal, key)
             return {"ok": True, "key": str(key), "sessionId": info.session_id, "status": "ok"}
-        found = self._commands.find(params.message)
-        return None if found is None else await self._commands.run(call, key, run_id, found)
+        found = self.commands.find(params.message)
+        return None if found is None else await self.commands.run(call, key, run_id, found)
 
     async def abort(self, call: Call, params: AbortParams) -> object:
-        key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         if params.run_id is None:
             return await self._stopped(call.principal, key)
         running = [
-            run for run in await self._gateway.active(call.principal) if run.id == params.run_id
+            run for run in await self.gateway.active(call.principal) if run.id == params.run_id
         ]
         if any(run.session_key != key for run in running):
             raise InvalidRequest("runId does not match sessionKey", param="runId")
-        aborted = await self._gateway.abort(call.principal, params.run_id, _by(call.principal))
+        aborted = await self.gateway.abort(call.principal, params.run_id, _by(call.principal))
         return _aborted([params.run_id] if aborted else [])
 
     async def _inject(self, call: Call, params: InjectParams) -> object:
-        key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         text = f"[{params.label}]\n\n{params.message}" if params.label else params.message
-        _, message_id = await self._session_service.inject(call.principal, key, text)
-        kept = await self._gateway.answer(call.principal, key, message_id)
+        _, message_id = await self.session_service.inject(call.principal, key, text)
+        kept = await self.gateway.answer(call.principal, key, message_id)
         ids = {} if kept is None else message_ids(kept)
         payload = {
             "runId": message_id,
@@ -257,21 +245,21 @@ class ChatMethods:
             "seq": 0,
             "state": "final",
             "stopReason": "injected",
-            "message": {**message_of(text, self._clock()), **ids},
+            "message": {**message_of(text, self.clock()), **ids},
         }
-        self._hub.send_to_session(key, "chat", payload)
+        self.hub.send_to_session(key, "chat", payload)
         return {"ok": True, "messageId": message_id}
 
     async def _session_of(self, principal: Principal, params: AgentParams) -> SessionKey:
         """The session named by key or id, or the agent's main session."""
         if params.agent_id is not None:
-            self._gateway.settings.agents.find(params.agent_id, param="agentId")
+            self.gateway.settings.agents.find(params.agent_id, param="agentId")
         if params.session_key is not None:
-            key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+            key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         elif params.session_id is not None:
             key = await self._by_id(principal, params.session_id)
         else:
-            key = self._gateway.session_key(MAIN, agent_id=params.agent_id)
+            key = self.gateway.session_key(MAIN, agent_id=params.agent_id)
         if params.agent_id is not None and key.agent_id != params.agent_id.strip().lower():
             raise InvalidRequest(
                 f'agent "{params.agent_id}" does not match session key agent "{key.agent_id}"',
@@ -280,7 +268,7 @@ class ChatMethods:
         return key
 
     async def _by_id(self, principal: Principal, session_id: str) -> SessionKey:
-        found = await self._session_service.with_id(principal, session_id)
+        found = await self.session_service.with_id(principal, session_id)
         if not found:
             raise UnknownSession(f"No session found: {session_id}")
         if len(found) > 1:
@@ -291,7 +279,7 @@ class ChatMethods:
         return found[0].key
 
     async def _stopped(self, principal: Principal, key: SessionKey) -> object:
-        return _aborted(list(await self._gateway.abort_session(principal, key, _by(principal))))
+        return _aborted(list(await self.gateway.abort_session(principal, key, _by(principal))))
 
     async def _repeated(self, principal: Principal, record: RunRecord) -> object:
         """The response to a repeated request."""
@@ -301,7 +289,7 @@ class ChatMethods:
             return {"runId": record.id, "status": "ok"}
         if record.status is RunStatus.ABORTED:
             return {"runId": record.id, "status": "aborted", "summary": "aborted"}
-        ending = (await self._outcomes.of(principal, record.id)).ending
+        ending = (await self.outcomes.of(principal, record.id)).ending
         if isinstance(ending, Failed):
             raise failed_answer(record.id, ending.message or "The run failed.", ending)
         return {"runId": record.id, "status": "ok"}

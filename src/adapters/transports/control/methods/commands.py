@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .....domain.errors import InvalidRequest, SessionBusy, UnknownSession
-from .....domain.ports import Clock
-from .....domain.services import Gateway, SessionService
 from .....domain.sessions import SessionKey
 from ..broadcast import Hub, message_of
 from ..connection import ANSWERED, Call
-from .rows import Rows
+from ..dependencies import Dependencies
+from .service import ControlService
 
 _KEPT = 1_000
 """Executed commands that are remembered, so that a repeated request has no second effect."""
@@ -50,23 +49,11 @@ Answer = Callable[[Call, SessionKey, str], Awaitable[str]]
 """Answers a command with its argument, which may be empty."""
 
 
-class Commands:
-    """Finds and executes commands. `version`: the Gateway's."""
+class Commands(ControlService):
+    """Finds and executes commands."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        session_service: SessionService,
-        hub: Hub,
-        clock: Clock,
-        version: str,
-    ) -> None:
-        self._gateway = gateway
-        self._session_service = session_service
-        self._hub = hub
-        self._clock = clock
-        self._version = version
-        self._rows = Rows(gateway, session_service)
+    def __init__(self, dependencies: Dependencies, hub: Hub) -> None:
+        super().__init__(dependencies, hub)
         self._answered: OrderedDict[tuple[SessionKey, str], None] = OrderedDict()
         self._answers: dict[str, Answer] = {
             "status": self._status,
@@ -106,7 +93,7 @@ class Commands:
                 text = await answer(call, key, argument)
             except (InvalidRequest, UnknownSession, SessionBusy) as error:
                 text = error.message
-        await self._hub.subscribe(call.connection, key)
+        await self.hub.subscribe(call.connection, key)
         call.answer({"runId": run_id, "status": "started"})
         event = {
             "runId": run_id,
@@ -115,9 +102,9 @@ class Commands:
             "seq": 0,
             "state": "final",
             "stopReason": "command",
-            "message": message_of(text, self._clock()),
+            "message": message_of(text, self.clock()),
         }
-        self._hub.send_to_session(key, "chat", event)
+        self.hub.send_to_session(key, "chat", event)
         return ANSWERED
 
     def note(self, key: SessionKey, run_id: str) -> None:
@@ -141,9 +128,9 @@ class Commands:
         return (key, run_id) in self._answered
 
     async def _status(self, call: Call, key: SessionKey, argument: str) -> str:
-        agent = self._gateway.settings.agents.get(key.agent_id)
-        info = await self._session_service.find(call.principal, key)
-        lines = [f"OpenSoul Gateway {self._version}"]
+        agent = self.gateway.settings.agents.get(key.agent_id)
+        info = await self.session_service.find(call.principal, key)
+        lines = [f"OpenSoul Gateway {self.dependencies.facts.version}"]
         lines.append(f"Agent: {key.agent_id}" + (f" ({agent.name})" if agent is not None else ""))
         lines.append(f"Session: {key}")
         lines.append(f"Model: {await self._current(call, key)}")
@@ -153,9 +140,7 @@ class Commands:
                 f"Messages: {info.message_count}; "
                 f"tokens: {info.input_tokens} in, {info.output_tokens} out"
             )
-        lines.append(
-            f"Runs of this session: {len(await self._gateway.active(call.principal, key))}"
-        )
+        lines.append(f"Runs of this session: {len(await self.gateway.active(call.principal, key))}")
         return "\n".join(lines)
 
     async def _help(self, call: Call, key: SessionKey, argument: str) -> str:
@@ -168,9 +153,9 @@ class Commands:
     async def _model(self, call: Call, key: SessionKey, argument: str) -> str:
         if argument and argument.lower() not in ("list", "status"):
             chosen = None if argument.lower() == "default" else argument
-            await self._session_service.patch(call.principal, key, {"model": chosen})
+            await self.session_service.patch(call.principal, key, {"model": chosen})
             return f"Model: {await self._current(call, key)}"
-        refs = [target.ref for target in self._gateway.models(call.principal)][:_MOST_MODELS]
+        refs = [target.ref for target in self.gateway.models(call.principal)][:_MOST_MODELS]
         return "\n".join(
             (
                 f"Model: {await self._current(call, key)}",
@@ -181,7 +166,7 @@ class Commands:
     async def _think(self, call: Call, key: SessionKey, argument: str) -> str:
         if argument:
             level = None if argument.lower() == "default" else argument
-            await self._session_service.patch(call.principal, key, {"thinkingLevel": level})
+            await self.session_service.patch(call.principal, key, {"thinkingLevel": level})
         return f"Thinking: {await self._level(call, key)}"
 
     async def _compact(self, call: Call, key: SessionKey, argument: str) -> str:
@@ -191,7 +176,7 @@ class Commands:
                 "messages stay as they are; no summary is written."
             )
         keep = int(argument) if argument else _COMPACTED
-        compacted = await self._session_service.compact(call.principal, key, keep)
+        compacted = await self.session_service.compact(call.principal, key, keep)
         if not compacted.changed:
             return f"Nothing to compact: the session has {compacted.kept} messages."
         return (
@@ -199,15 +184,15 @@ class Commands:
         )
 
     async def _current(self, call: Call, key: SessionKey) -> str:
-        info = await self._session_service.find(call.principal, key)
+        info = await self.session_service.find(call.principal, key)
         if info is not None:
-            model = self._rows.resolved(info)
+            model = self.rows.resolved(info)
         else:
-            agent = self._gateway.settings.agents.find(key.agent_id, param="sessionKey")
+            agent = self.gateway.settings.agents.find(key.agent_id, param="sessionKey")
             target = next(iter(agent.models), None)
             return "none" if target is None else target.ref
         return f"{model['modelProvider']}/{model['model']}" if model["model"] else "none"
 
     async def _level(self, call: Call, key: SessionKey) -> str:
-        info = await self._session_service.find(call.principal, key)
+        info = await self.session_service.find(call.principal, key)
         return str(info.settings.get("thinkingLevel", "default") if info is not None else "default")

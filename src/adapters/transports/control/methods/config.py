@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .....domain.access import Principal, Scope
-from .....domain.ports import ConfigFile
 from .....domain.ports.configuration import ConfigIssue, ConfigRefused, ConfigSnapshot
+from ..broadcast import Hub
 from ..connection import AnswerFailed, Call, Handler, Handlers, NoParams, Params
+from ..dependencies import Dependencies
 from ..protocol import INVALID_REQUEST, ErrorShape, Name, SessionKeyText, Text
 from .config_schema import (
     HELD_BACK,
@@ -23,6 +24,7 @@ from .config_schema import (
     requiring_restart,
     wait_applied,
 )
+from .service import ControlService
 
 _FILE = re.compile(r"(?<!\S)/\S+")
 
@@ -45,51 +47,47 @@ class ApplyParams(SetParams):
     delivery_context: Any = None
 
 
-def handlers(config: ConfigFile, applied: Callable[[], str] | None = None) -> Handlers:
-    """`applied`: the hash of the applied file, if it is known."""
-    methods = _Config(config, applied)
-    return {
-        "config.get": Handler(NoParams, methods.get),
-        "config.schema": Handler(NoParams, methods.schema),
-        "config.schema.lookup": Handler(LookupParams, methods.lookup),
-        "config.set": Handler(SetParams, methods.set),
-        "config.apply": Handler(ApplyParams, methods.apply),
-        "config.patch": Handler(ApplyParams, methods.patch),
-    }
-
-
-class _Config:
+class ConfigMethods(ControlService):
     """Reads and writes the file in threads; a lock serialises edits."""
 
-    def __init__(self, config: ConfigFile, applied: Callable[[], str] | None) -> None:
-        self._config = config
-        self._applied = applied
+    def __init__(self, dependencies: Dependencies, hub: Hub) -> None:
+        super().__init__(dependencies, hub)
+        self._config = dependencies.config
         self._edit_lock = asyncio.Lock()
 
-    async def get(self, call: Call, params: NoParams) -> object:
+    def handlers(self) -> Handlers:
+        return {
+            "config.get": Handler(NoParams, self._get),
+            "config.schema": Handler(NoParams, self._schema),
+            "config.schema.lookup": Handler(LookupParams, self._lookup),
+            "config.set": Handler(SetParams, self._set),
+            "config.apply": Handler(ApplyParams, self._apply),
+            "config.patch": Handler(ApplyParams, self._patch),
+        }
+
+    async def _get(self, call: Call, params: NoParams) -> object:
         """The configuration without secrets. Only administrators see the path of the file."""
         reader = not call.principal.may(Scope.ADMIN)
         snapshot = await asyncio.to_thread(partial(self._config.snapshot, reader=reader))
         payload = _snapshot(snapshot, call.principal)
-        if self._applied is not None:
-            payload["appliedConfigHash"] = self._applied()
+        payload["appliedConfigHash"] = self.dependencies.applied()
         return payload
 
-    async def schema(self, call: Call, params: NoParams) -> object:
+    async def _schema(self, call: Call, params: NoParams) -> object:
         return dict(await asyncio.to_thread(self._config.schema))
 
-    async def lookup(self, call: Call, params: LookupParams) -> object:
+    async def _lookup(self, call: Call, params: LookupParams) -> object:
         return looked_up(await asyncio.to_thread(self._config.schema), params.path)
 
-    async def set(self, call: Call, params: SetParams) -> object:
+    async def _set(self, call: Call, params: SetParams) -> object:
         async with self._edit_lock:
             after = await self._edited(self._config.replace, params)
         return _edited(after, call.principal)
 
-    async def apply(self, call: Call, params: ApplyParams) -> object:
+    async def _apply(self, call: Call, params: ApplyParams) -> object:
         return await self._applying(call, params, self._config.replace)
 
-    async def patch(self, call: Call, params: ApplyParams) -> object:
+    async def _patch(self, call: Call, params: ApplyParams) -> object:
         return await self._applying(call, params, self._config.patch)
 
     async def _applying(self, call: Call, params: ApplyParams, edit: Edit) -> object:
@@ -99,9 +97,8 @@ class _Config:
             before = await asyncio.to_thread(self._config.snapshot)
             after = await self._edited(edit, params)
             schema = await asyncio.to_thread(self._config.schema)
-            applied = self._applied
-            if applied is not None and reload_mode(before) not in HELD_BACK:
-                await wait_applied(lambda: applied() == after.hash)
+            if reload_mode(before) not in HELD_BACK:
+                await wait_applied(lambda: self.dependencies.applied() == after.hash)
         return {**_edited(after, call.principal), "restart": _restart(before, after, schema)}
 
     async def _edited(self, edit: Edit, params: SetParams) -> ConfigSnapshot:

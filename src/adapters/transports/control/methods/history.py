@@ -16,15 +16,17 @@ from .....domain.concurrency import off_loop
 from .....domain.errors import InvalidRequest, UnknownRun, UnknownSession
 from .....domain.messages import Role
 from .....domain.runs import RunSpec
-from .....domain.services import Gateway, SessionService
+from .....domain.services import Gateway
 from .....domain.sessions import KeptMessage, SessionKey
 from ...http.json_text import dumps
 from ..broadcast import Hub, sender_key
 from ..connection import Call, Handler, Handlers, Params
+from ..dependencies import Dependencies
 from ..protocol import Count, Name, SessionKeyText
 from .commands import Commands
 from .messages import content, message_object, shrunk
-from .rows import Extras, Rows, with_short_id
+from .rows import Extras, with_short_id
+from .service import ControlService
 
 _SHOWN = 20
 """Pending inputs that are listed."""
@@ -138,32 +140,25 @@ class MessageParams(Params):
     max_chars: Number | None = None
 
 
-def handlers(
-    gateway: Gateway,
-    session_service: SessionService,
-    hub: Hub,
-    commands: Commands,
-    metadata: Metadata,
-) -> Handlers:
-    history = _History(gateway, session_service, hub, commands, metadata)
-    return {
-        "chat.history": Handler(HistoryParams, history.history),
-        "chat.startup": Handler(StartupParams, history.startup),
-        "chat.message.get": Handler(MessageParams, history.message),
-    }
-
-
 Metadata = Callable[[Call, str], object]
-"""Returns the payload of `chat.metadata` for an agent."""
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    gateway: Gateway
-    session_service: SessionService
-    hub: Hub
-    commands: Commands
-    metadata: Metadata
+class History(ControlService):
+    """`metadata`: returns the payload of `chat.metadata` for an agent."""
+
+    def __init__(
+        self, dependencies: Dependencies, hub: Hub, commands: Commands, metadata: Metadata
+    ) -> None:
+        super().__init__(dependencies, hub)
+        self.metadata = metadata
+        self.inputs = Inputs(self.gateway, commands)
+
+    def handlers(self) -> Handlers:
+        return {
+            "chat.history": Handler(HistoryParams, self.history),
+            "chat.startup": Handler(StartupParams, self.startup),
+            "chat.message.get": Handler(MessageParams, self.message),
+        }
 
     async def startup(self, call: Call, params: StartupParams) -> object:
         """The history of the session that a client opens first, with commands and models."""
@@ -204,23 +199,24 @@ class _History:
         # By session id, so that a reset in between does not mix two transcripts.
         session_id = params.session_id or (None if info is None else info.session_id)
         messages = await self._read(call.principal, key, session_id, params)
-        rows, inputs = Rows(self.gateway, self.session_service), Inputs(self.gateway, self.commands)
         payload: dict[str, Any] = {
             "sessionKey": str(key),
             "messages": messages,
-            "defaults": rows.defaults(),
-            "sessionInfo": await rows.activity(call.principal, key),
+            "defaults": self.rows.defaults(),
+            "sessionInfo": await self.rows.activity(call.principal, key),
             "hasMore": bool(messages) and messages[0]["seq"] > 1,
-            "pendingInputs": await inputs.pending(call.principal, key),
+            "pendingInputs": await self.inputs.pending(call.principal, key),
         }
         if info is not None:
-            payload["sessionInfo"] = await rows.row(call.principal, info, Extras(titles=True))
+            payload["sessionInfo"] = await self.rows.row(call.principal, info, Extras(titles=True))
         if session_id is not None:
             payload["sessionId"] = session_id
         if payload["hasMore"]:
             payload["nextCursor"] = payload["nextOffset"] = messages[0]["seq"]
         if params.input_run_ids is not None:
-            payload |= await inputs.receipts(call.principal, key, params.input_run_ids, messages)
+            payload |= await self.inputs.receipts(
+                call.principal, key, params.input_run_ids, messages
+            )
         for name in ("thinkingLevel", "verboseLevel"):
             if info is not None and name in info.settings:
                 payload[name] = info.settings[name]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from .....domain.models import ModelTarget
-from .....domain.ports import Clock
-from .....domain.services import Gateway
 from ..connection import Call, Handler, Handlers, Params
 from ..protocol import Name
 from .commands import COMMANDS, Command
+from .service import ControlService
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -54,11 +52,7 @@ class CommandsParams(Params):
     include_args: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelMethods:
-    gateway: Gateway
-    clock: Clock
-
+class ModelMethods(ControlService):
     def handlers(self) -> Handlers:
         return {
             "models.list": Handler(ModelsParams, self._models),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from .....domain.errors import InvalidRequest, UnknownSession
-from .....domain.ports import NewId
-from .....domain.services import Gateway, SessionService
 from .....domain.sessions import SETTINGS, Expected, SessionKey, Setting
+from ..broadcast import Hub
 from ..connection import ANSWERED, Call, Handler, Handlers, Params
+from ..dependencies import Dependencies
 from ..protocol import Attachments, Name, SessionKeyText
 from .chat import AbortParams, ChatMethods, Milliseconds, SendParams
-from .rows import Rows
+from .service import ControlService
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 SettingText = Annotated[str, Field(max_length=512)] | None
@@ -76,12 +76,7 @@ class CompactParams(KeyParams):
     max_lines: Annotated[int, Field(ge=1)] = 400
 
 
-@dataclass(frozen=True, slots=True)
-class SessionChanges:
-    gateway: Gateway
-    session_service: SessionService
-    rows: Rows
-
+class SessionChanges(ControlService):
     def handlers(self) -> Handlers:
         return {
             "sessions.patch": Handler(PatchParams, self._patch),
@@ -187,12 +182,10 @@ class CreateParams(Params):
     succeeds_parent: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SessionTalk:
-    gateway: Gateway
-    session_service: SessionService
-    chat: ChatMethods
-    new_id: NewId
+class SessionTalk(ControlService):
+    def __init__(self, dependencies: Dependencies, hub: Hub, chat: ChatMethods) -> None:
+        super().__init__(dependencies, hub)
+        self.chat = chat
 
     def handlers(self) -> Handlers:
         return {
@@ -215,7 +208,7 @@ class SessionTalk:
 
     async def _create(self, call: Call, params: CreateParams) -> object:
         """An existing session with this key gets the settings."""
-        text = params.key or f"chat:{self.new_id()}"
+        text = params.key or f"chat:{self.dependencies.new_id()}"
         key = self.gateway.session_key(text, agent_id=params.agent_id)
         if params.parent_session_key is not None:
             self.gateway.session_key(params.parent_session_key)
@@ -257,7 +250,7 @@ class SessionTalk:
             session_key=params.key,
             message=params.message,
             agent_id=params.agent_id,
-            idempotency_key=params.idempotency_key or self.new_id(),
+            idempotency_key=params.idempotency_key or self.dependencies.new_id(),
             thinking=params.thinking,
             attachments=params.attachments,
             timeout_ms=params.timeout_ms,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -15,13 +15,12 @@ from .....domain.byte_budget import held_bytes
 from .....domain.concurrency import off_loop
 from .....domain.errors import InvalidRequest
 from .....domain.messages import Role
-from .....domain.ports import Clock
-from .....domain.services import Gateway, SessionService
 from .....domain.sessions import KeptMessage, SessionInfo, SessionPage, SessionQuery
 from ..broadcast import message_ids
 from ..connection import Call, Handler, Handlers, Params
 from ..protocol import Count, Name
-from .rows import Extras, Rows, lowered
+from .rows import Extras, lowered
+from .service import ControlService
 
 _MOST = 1_000
 _MOST_WITH_EXTRAS = 200
@@ -64,13 +63,7 @@ class ListParams(Params):
     spawned_by: Annotated[str, Field(min_length=1, max_length=512)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLists:
-    gateway: Gateway
-    session_service: SessionService
-    rows: Rows
-    clock: Clock
-
+class SessionLists(ControlService):
     def handlers(self) -> Handlers:
         return {"sessions.list": Handler(ListParams, self.list)}
 
@@ -185,13 +178,7 @@ class SearchParams(Params):
     scope: ListParams | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSearch:
-    gateway: Gateway
-    session_service: SessionService
-    rows: Rows
-    lists: SessionLists
-
+class SessionSearch(SessionLists):
     def handlers(self) -> Handlers:
         return {"sessions.search": Handler(SearchParams, self._search)}
 
@@ -228,7 +215,7 @@ class SessionSearch:
             found = [await self.session_service.find(principal, key) for key in keys]
             return [info for info in found if info is not None], False
         filters = params.scope or ListParams(agent_id=params.agent_id)
-        page = await self.lists.page(principal, filters, _SESSIONS)
+        page = await self.page(principal, filters, _SESSIONS)
         return list(page.sessions), page.total > len(page.sessions)
 
     async def _batches(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -11,13 +10,12 @@ from pydantic import Field
 from .....domain.access import Principal
 from .....domain.errors import GatewayError, InvalidRequest, UnknownSession
 from .....domain.messages import ToolCall
-from .....domain.ports import Clock
-from .....domain.services import Gateway, SessionService
 from .....domain.sessions import KeptMessage, SessionInfo, SessionQuery
 from ..connection import Call, Handler, Handlers, Params
 from ..protocol import Name
 from .messages import one_line, shortened
-from .rows import Extras, Rows, lowered, with_short_id
+from .rows import Extras, lowered, with_short_id
+from .service import ControlService
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50
@@ -78,13 +76,7 @@ class PreviewParams(Params):
     max_chars: Annotated[int, Field(ge=20)] = 240
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLookups:
-    gateway: Gateway
-    session_service: SessionService
-    rows: Rows
-    clock: Clock
-
+class SessionLookups(ControlService):
     def handlers(self) -> Handlers:
         return {
             "sessions.describe": Handler(DescribeParams, self._describe),

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import Annotated
-from uuid import uuid4
 
 from pydantic import Field
 
-from .....domain.ports import Clock, NewId
-from .....domain.services import Gateway, SessionService
-from ..broadcast import Hub
 from ..connection import Call, Handler, Handlers, Params
 from ..protocol import Name
-from .chat import ChatMethods
-from .rows import Rows, lowered
-from .session_changes import SessionChanges, SessionTalk
-from .session_lists import ListParams, SessionLists, SessionSearch
-from .session_lookups import SessionLookups
-from .usage import SessionUsage
+from .rows import lowered
+from .session_lists import ListParams, SessionLists
 
 
 class SubscribeParams(ListParams):
@@ -38,35 +28,7 @@ class MessagesParams(Params):
     include_approvals: bool | None = None
 
 
-def handlers(
-    gateway: Gateway,
-    session_service: SessionService,
-    hub: Hub,
-    chat: ChatMethods,
-    *,
-    clock: Clock = time.time,
-    new_id: NewId = lambda: str(uuid4()),
-) -> Handlers:
-    """`new_id` makes session keys and idempotency keys if the client sends none."""
-    rows = Rows(gateway, session_service)
-    lists = SessionLists(gateway, session_service, rows, clock)
-    return {
-        **lists.handlers(),
-        **SessionLookups(gateway, session_service, rows, clock).handlers(),
-        **SessionChanges(gateway, session_service, rows).handlers(),
-        **SessionTalk(gateway, session_service, chat, new_id).handlers(),
-        **SessionSearch(gateway, session_service, rows, lists).handlers(),
-        **SessionUsage(gateway, session_service, rows, clock).handlers(),
-        **_Subscriptions(gateway, hub, lists).handlers(),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class _Subscriptions:
-    gateway: Gateway
-    hub: Hub
-    lists: SessionLists
-
+class SessionSubscriptions(SessionLists):
     def handlers(self) -> Handlers:
         return {
             "sessions.subscribe": Handler(SubscribeParams, self._subscribe),
@@ -79,7 +41,7 @@ class _Subscriptions:
         await self.hub.subscribe_all(call.connection, lowered(params.agent_id))
         if not params.model_fields_set:
             return {"subscribed": True}
-        return {"subscribed": True, "list": await self.lists.list(call, params)}
+        return {"subscribed": True, "list": await self.list(call, params)}
 
     async def _unsubscribe(self, call: Call, params: UnsubscribeParams) -> object:
         self.hub.unsubscribe(call.connection)

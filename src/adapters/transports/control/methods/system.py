@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from .....domain.access import Scope
-from .....domain.ports import Clock
-from .....domain.services import Gateway, SessionService
 from .....domain.text import check_name
 from ..broadcast import Hub
 from ..connection import Call, Handler, Handlers, NoParams, Params
-from ..dependencies import ReadLog
+from ..dependencies import Dependencies
+from ..health_report import HealthReport
 from ..protocol import Count, Name, Text
 from .heartbeats import Heartbeats
-from .usage import UsageMethods
+from .service import ControlService
 
 
 class HealthParams(Params):
@@ -79,21 +76,11 @@ class StopParams(Params):
     reason: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SystemMethods:
-    """`health` never raises; `stop` ends the process like a signal."""
-
-    gateway: Gateway
-    session_service: SessionService
-    hub: Hub
-    heartbeats: Heartbeats
-    usage: UsageMethods
-    health: Callable[[], Awaitable[Mapping[str, Any]]]
-    status: Callable[[Call], Awaitable[Mapping[str, Any]]]
-    read_log: ReadLog
-    log_file: Callable[[], str | None]
-    stop: Callable[[], None]
-    clock: Clock
+class SystemMethods(ControlService):
+    def __init__(self, dependencies: Dependencies, hub: Hub, health: HealthReport) -> None:
+        super().__init__(dependencies, hub)
+        self.health = health
+        self.heartbeats = Heartbeats(dependencies, hub)
 
     def handlers(self) -> Handlers:
         return {
@@ -107,14 +94,13 @@ class SystemMethods:
             "logs.tail": Handler(LogParams, self._logs),
             "channels.status": Handler(ChannelsParams, self._channels),
             "gateway.stop": Handler(StopParams, self._stop),
-            **self.usage.handlers(),
         }
 
     async def _health(self, call: Call, params: HealthParams) -> object:
-        return await self.health()
+        return await self.health.health()
 
     async def _status(self, call: Call, params: StatusParams) -> object:
-        return await self.status(call)
+        return await self.health.status(call)
 
     async def _presence(self, call: Call, params: NoParams) -> object:
         return self.hub.presence.entries()
@@ -149,7 +135,12 @@ class SystemMethods:
         return {"ok": True, "mode": params.mode, "runId": run_id}
 
     async def _logs(self, call: Call, params: LogParams) -> object:
-        read = partial(self.read_log, params.cursor, limit=params.limit, max_bytes=params.max_bytes)
+        read = partial(
+            self.dependencies.read_log,
+            params.cursor,
+            limit=params.limit,
+            max_bytes=params.max_bytes,
+        )
         tail = await asyncio.to_thread(read)  # Formatting thousands of lines takes a while.
         payload: dict[str, object] = {
             "file": self._file(call),
@@ -165,7 +156,7 @@ class SystemMethods:
 
     def _file(self, call: Call) -> str | None:
         """The path of the log; redacted unless the principal is an administrator."""
-        file = self.log_file()
+        file = self.dependencies.log_file()
         return file if file is None or call.principal.may(Scope.ADMIN) else "[redacted]"
 
     async def _channels(self, call: Call, params: ChannelsParams) -> object:
@@ -180,5 +171,5 @@ class SystemMethods:
 
     async def _stop(self, call: Call, params: StopParams) -> object:
         self.hub.begin_shutdown(params.reason or f"stopped by {call.principal.id}")
-        self.stop()
+        self.dependencies.stop()
         return {"ok": True}

@@ -10,13 +10,12 @@ from pydantic import Field
 
 from .....domain.access import Principal
 from .....domain.errors import InvalidRequest
-from .....domain.ports import Clock
-from .....domain.services import Gateway, SessionService
+from .....domain.services import Gateway
 from .....domain.sessions import PeriodUsage, SessionInfo, SessionKey, SessionQuery, UsageQuery
 from ..connection import Call, Handler, Handlers, NoParams
 from ..protocol import Name
 from .days import DayParams, Days, days_of
-from .rows import Rows
+from .service import ControlService
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +156,7 @@ class CostParams(DayParams):
     days: Annotated[int, Field(ge=1, le=3_650)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UsageMethods:
-    gateway: Gateway
-    session_service: SessionService
-    clock: Clock
-
+class UsageMethods(ControlService):
     def handlers(self) -> Handlers:
         return {
             "usage.status": Handler(NoParams, self._status),
@@ -217,13 +211,7 @@ class SessionUsageParams(DayParams):
     creator_key: Name | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SessionUsage:
-    gateway: Gateway
-    session_service: SessionService
-    rows: Rows
-    clock: Clock
-
+class SessionUsage(ControlService):
     def handlers(self) -> Handlers:
         return {"sessions.usage": Handler(SessionUsageParams, self._usage)}
 
