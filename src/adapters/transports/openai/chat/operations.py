@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...http import SCHEMA_REF, json_content
+from ...routes import SCHEMA_REF, json_content
 from ..common import BINDING_HEADERS, MESSAGES_SCHEMA
 from .request import Fields
 

@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..routes import Route
-
-SCHEMA_REF = "#/components/schemas/{model}"
-"""How operations name schemas. Those in a schema's `$defs` move into the document's components."""
+from opensoul.adapters.transports.routes import SCHEMA_REF, Route, json_content
 
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -31,11 +28,6 @@ _ERROR = {
         }
     },
 }
-
-
-def json_content(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A media type map for a JSON body of that schema."""
-    return {"application/json": {"schema": schema}}
 
 
 def document(routes: Iterable[Route], *, title: str) -> dict[str, Any]:

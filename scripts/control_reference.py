@@ -11,12 +11,16 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ..http.json_text import MAX_KEYS
-from ..routes import Route
-from .broadcast import TICK_SECONDS
-from .connection import MAX_BUFFERED, MAX_HALF_OPEN, MAX_PER_ADDRESS, MAX_VALUES, Handlers
-from .handshake import MAX_PAYLOAD
-from .protocol import (
+from opensoul.adapters.transports.control.broadcast import TICK_SECONDS
+from opensoul.adapters.transports.control.connection import (
+    MAX_BUFFERED,
+    MAX_HALF_OPEN,
+    MAX_PER_ADDRESS,
+    MAX_VALUES,
+    Handlers,
+)
+from opensoul.adapters.transports.control.handshake import MAX_PAYLOAD
+from opensoul.adapters.transports.control.protocol import (
     EVENTS,
     FRAME_BURST,
     FRAME_RATE,
@@ -33,7 +37,13 @@ from .protocol import (
     RequestFrame,
     ResponseFrame,
 )
-from .transport import CONNECT_SECONDS, HANDSHAKE_SECONDS, MAX_PREAUTH_BYTES
+from opensoul.adapters.transports.control.transport import (
+    CONNECT_SECONDS,
+    HANDSHAKE_SECONDS,
+    MAX_PREAUTH_BYTES,
+)
+from opensoul.adapters.transports.http.json_text import MAX_KEYS
+from opensoul.adapters.transports.routes import Route
 
 _FRAMES: tuple[type[BaseModel], ...] = (
     RequestFrame,
