@@ -13,11 +13,11 @@ from .....domain.errors import GatewayError, InvalidRequest, UnknownAgent
 from .....domain.ports.configuration import ConfigSnapshot, MakePatch
 from .....domain.ports.workspaces import FILE_NAMES, WorkspaceFile
 from .....domain.sessions import MAIN
-from ..connection import Call, Handler, Handlers, NoParams, Params
+from ..connection import Call, NoParams, Params
 from ..protocol import Name, SessionKeyText, Text
 from .agent_entries import Removal, added, agent_id_of, changed, has_entries
 from .config_schema import HELD_BACK, reload_mode, wait_applied
-from .service import ControlService
+from .service import ControlService, answers
 
 _SECOND_SPELLING = "memory.md"
 """An alternative spelling, which is not listed as missing."""
@@ -42,14 +42,7 @@ class WriteParams(FileParams):
 
 
 class AgentFiles(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "agents.files.list": Handler(AgentParams, self._list),
-            "agents.files.get": Handler(FileParams, self._get),
-            "agents.files.set": Handler(WriteParams, self._set),
-            "agents.workspace.ensure": Handler(AgentParams, self._ensure),
-        }
-
+    @answers("agents.files.list", AgentParams)
     async def _list(self, call: Call, params: AgentParams) -> object:
         agent = self._agent(params)
         found = await asyncio.to_thread(self._look, agent.workspace)
@@ -60,6 +53,7 @@ class AgentFiles(ControlService):
         ]
         return {**_head(agent, call.principal), "files": files}
 
+    @answers("agents.files.get", FileParams)
     async def _get(self, call: Call, params: FileParams) -> object:
         """A missing file is not an error: the client may create it."""
         agent = self._agent(params)
@@ -71,6 +65,7 @@ class AgentFiles(ControlService):
             entry["content"] = text
         return {**_head(agent, call.principal), "file": entry}
 
+    @answers("agents.files.set", WriteParams)
     async def _set(self, call: Call, params: WriteParams) -> object:
         agent = self._agent(params)
         name = _supported(params.name)
@@ -80,6 +75,7 @@ class AgentFiles(ControlService):
         entry = {**_entry(agent, name, file, call.principal), "content": params.content}
         return {"ok": True, **_head(agent, call.principal), "file": entry}
 
+    @answers("agents.workspace.ensure", AgentParams)
     async def _ensure(self, call: Call, params: AgentParams) -> object:
         agent = self._agent(params)
         made = await asyncio.to_thread(self.dependencies.workspaces.ensure, agent.workspace)
@@ -163,15 +159,7 @@ class DeleteParams(Params):
 
 
 class AgentMethods(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "agent.identity.get": Handler(IdentityParams, self._identity),
-            "agents.list": Handler(NoParams, self._list),
-            "agents.create": Handler(CreateParams, self._create),
-            "agents.update": Handler(UpdateParams, self._update),
-            "agents.delete": Handler(DeleteParams, self._delete),
-        }
-
+    @answers("agent.identity.get", IdentityParams)
     async def _identity(self, call: Call, params: IdentityParams) -> object:
         agents = self.gateway.settings.agents
         if params.session_key is not None:
@@ -183,6 +171,7 @@ class AgentMethods(ControlService):
             agent = agents.default
         return {"agentId": agent.id, "name": agent.name, "avatar": agent.name[:1].upper()}
 
+    @answers("agents.list", NoParams)
     async def _list(self, call: Call, params: NoParams) -> object:
         """The default agent first. Only administrators see the workspaces."""
         directory = self.gateway.directory(call.principal)
@@ -195,6 +184,7 @@ class AgentMethods(ControlService):
             "agents": [_row(agent, call.principal) for agent in (default, *others)],
         }
 
+    @answers("agents.create", CreateParams)
     async def _create(self, call: Call, params: CreateParams) -> object:
         """Responds when the agent is usable and has its workspace."""
         agent_id = agent_id_of(params.name)
@@ -208,6 +198,7 @@ class AgentMethods(ControlService):
         await asyncio.to_thread(self.dependencies.workspaces.ensure, agent.workspace)
         return {**payload, "workspace": agent.workspace}
 
+    @answers("agents.update", UpdateParams)
     async def _update(self, call: Call, params: UpdateParams) -> object:
         agent_id = params.agent_id.strip().lower()
         fields = params.model_dump(exclude_none=True, exclude={"agent_id"})
@@ -216,6 +207,7 @@ class AgentMethods(ControlService):
         await self._change(before, changed(agent_id, fields, self._known(agent_id), keyed))
         return {"ok": True, "agentId": agent_id}
 
+    @answers("agents.delete", DeleteParams)
     async def _delete(self, call: Call, params: DeleteParams) -> object:
         """The agent's sessions stay readable. Its active runs continue with their settings."""
         agent_id = params.agent_id.strip().lower()

@@ -13,12 +13,12 @@ from .....domain.messages import Message, Role, text_message
 from .....domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
 from .....domain.sessions import MAIN, SessionKey
 from ..broadcast import Hub, message_ids, message_of
-from ..connection import ANSWERED, Call, Handler, Handlers, Params
+from ..connection import ANSWERED, Call, Params
 from ..dependencies import Dependencies
 from ..protocol import NAMING, Attachments, Name, SessionKeyText, user_message
 from .commands import Commands
 from .outcomes import agent_payload, failed_answer
-from .service import ControlService
+from .service import ControlService, answers
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -121,14 +121,7 @@ class ChatMethods(ControlService):
         super().__init__(dependencies, hub)
         self.commands = commands
 
-    def handlers(self) -> Handlers:
-        return {
-            "agent": Handler(AgentParams, self._agent),
-            "chat.send": Handler(SendParams, self.send),
-            "chat.abort": Handler(AbortParams, self.abort),
-            "chat.inject": Handler(InjectParams, self._inject),
-        }
-
+    @answers("agent", AgentParams)
     async def _agent(self, call: Call, params: AgentParams) -> object:
         """Responds `accepted` at once; the last response follows when the Run has ended."""
         _check_supported(params)
@@ -153,6 +146,7 @@ class ChatMethods(ControlService):
             call.answer(_accepted(record))
         return agent_payload(await self.outcomes.of(call.principal, record.id))
 
+    @answers("chat.send", SendParams)
     async def send(self, call: Call, params: SendParams) -> object:
         """Responds at once; the rest is sent as events."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
@@ -220,6 +214,7 @@ class ChatMethods(ControlService):
         found = self.commands.find(params.message)
         return None if found is None else await self.commands.run(call, key, run_id, found)
 
+    @answers("chat.abort", AbortParams)
     async def abort(self, call: Call, params: AbortParams) -> object:
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         if params.run_id is None:
@@ -232,6 +227,7 @@ class ChatMethods(ControlService):
         aborted = await self.gateway.abort(call.principal, params.run_id, _by(call.principal))
         return _aborted([params.run_id] if aborted else [])
 
+    @answers("chat.inject", InjectParams)
     async def _inject(self, call: Call, params: InjectParams) -> object:
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         text = f"[{params.label}]\n\n{params.message}" if params.label else params.message

@@ -13,7 +13,7 @@ from pydantic import Field
 from .....domain.access import Principal, Scope
 from .....domain.ports.configuration import ConfigIssue, ConfigRefused, ConfigSnapshot
 from ..broadcast import Hub
-from ..connection import AnswerFailed, Call, Handler, Handlers, NoParams, Params
+from ..connection import AnswerFailed, Call, NoParams, Params
 from ..dependencies import Dependencies
 from ..protocol import INVALID_REQUEST, ErrorShape, Name, SessionKeyText, Text
 from .config_schema import (
@@ -24,7 +24,7 @@ from .config_schema import (
     requiring_restart,
     wait_applied,
 )
-from .service import ControlService
+from .service import ControlService, answers
 
 _FILE = re.compile(r"(?<!\S)/\S+")
 
@@ -55,16 +55,7 @@ class ConfigMethods(ControlService):
         self._config = dependencies.config
         self._edit_lock = asyncio.Lock()
 
-    def handlers(self) -> Handlers:
-        return {
-            "config.get": Handler(NoParams, self._get),
-            "config.schema": Handler(NoParams, self._schema),
-            "config.schema.lookup": Handler(LookupParams, self._lookup),
-            "config.set": Handler(SetParams, self._set),
-            "config.apply": Handler(ApplyParams, self._apply),
-            "config.patch": Handler(ApplyParams, self._patch),
-        }
-
+    @answers("config.get", NoParams)
     async def _get(self, call: Call, params: NoParams) -> object:
         """The configuration without secrets. Only administrators see the path of the file."""
         reader = not call.principal.may(Scope.ADMIN)
@@ -73,20 +64,25 @@ class ConfigMethods(ControlService):
         payload["appliedConfigHash"] = self.dependencies.applied()
         return payload
 
+    @answers("config.schema", NoParams)
     async def _schema(self, call: Call, params: NoParams) -> object:
         return dict(await asyncio.to_thread(self._config.schema))
 
+    @answers("config.schema.lookup", LookupParams)
     async def _lookup(self, call: Call, params: LookupParams) -> object:
         return looked_up(await asyncio.to_thread(self._config.schema), params.path)
 
+    @answers("config.set", SetParams)
     async def _set(self, call: Call, params: SetParams) -> object:
         async with self._edit_lock:
             after = await self._edited(self._config.replace, params)
         return _edited(after, call.principal)
 
+    @answers("config.apply", ApplyParams)
     async def _apply(self, call: Call, params: ApplyParams) -> object:
         return await self._applying(call, params, self._config.replace)
 
+    @answers("config.patch", ApplyParams)
     async def _patch(self, call: Call, params: ApplyParams) -> object:
         return await self._applying(call, params, self._config.patch)
 

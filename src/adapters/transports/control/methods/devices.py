@@ -8,10 +8,10 @@ from pydantic import Field
 
 from .....domain.access import Scope
 from .....domain.errors import InvalidRequest
-from ..connection import Call, Handler, Handlers, NoParams, Params
+from ..connection import Call, NoParams, Params
 from ..handshake import millis, paired_row, pending_row
 from ..protocol import Name
-from .service import ControlService
+from .service import ControlService, answers
 
 
 class RequestParams(Params):
@@ -46,16 +46,7 @@ class RotateParams(TokenParams):
 
 
 class DeviceMethods(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "device.pair.list": Handler(NoParams, self._list),
-            "device.pair.approve": Handler(ApproveParams, self._approve),
-            "device.pair.reject": Handler(RequestParams, self._reject),
-            "device.pair.remove": Handler(DeviceParams, self._remove),
-            "device.token.rotate": Handler(RotateParams, self._rotate),
-            "device.token.revoke": Handler(TokenParams, self._revoke),
-        }
-
+    @answers("device.pair.list", NoParams)
     async def _list(self, call: Call, params: NoParams) -> object:
         pending, paired = await self.dependencies.devices.list(call.principal)
         return {
@@ -63,19 +54,23 @@ class DeviceMethods(ControlService):
             "paired": [paired_row(device) for device in paired],
         }
 
+    @answers("device.pair.approve", ApproveParams)
     async def _approve(self, call: Call, params: ApproveParams) -> object:
         agents = None if params.agents is None else frozenset(map(str.lower, params.agents))
         device = await self.dependencies.devices.approve(call.principal, params.request_id, agents)
         return {"requestId": params.request_id, "device": paired_row(device)}
 
+    @answers("device.pair.reject", RequestParams)
     async def _reject(self, call: Call, params: RequestParams) -> object:
         pairing = await self.dependencies.devices.reject(call.principal, params.request_id)
         return {"requestId": params.request_id, "deviceId": pairing.device_id}
 
+    @answers("device.pair.remove", DeviceParams)
     async def _remove(self, call: Call, params: DeviceParams) -> object:
         device = await self.dependencies.devices.remove(call.principal, params.device_id)
         return {"deviceId": device.id}
 
+    @answers("device.token.rotate", RotateParams)
     async def _rotate(self, call: Call, params: RotateParams) -> object:
         """The one answer that shows a token."""
         scopes = None if params.scopes is None else frozenset(map(_scope, params.scopes))
@@ -90,6 +85,7 @@ class DeviceMethods(ControlService):
             "rotatedAtMs": millis(minted.issued_at),
         }
 
+    @answers("device.token.revoke", TokenParams)
     async def _revoke(self, call: Call, params: TokenParams) -> object:
         token = await self.dependencies.devices.revoke(
             call.principal, params.device_id, params.role

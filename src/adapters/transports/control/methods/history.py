@@ -20,13 +20,13 @@ from .....domain.services import Gateway
 from .....domain.sessions import KeptMessage, SessionKey
 from ...http.json_text import dumps
 from ..broadcast import Hub, sender_key
-from ..connection import Call, Handler, Handlers, Params
+from ..connection import Call, Params
 from ..dependencies import Dependencies
 from ..protocol import Count, Name, SessionKeyText
 from .commands import Commands
 from .messages import content, message_object, shrunk
 from .rows import Extras, with_short_id
-from .service import ControlService
+from .service import ControlService, answers
 
 _SHOWN = 20
 """Pending inputs that are listed."""
@@ -153,13 +153,7 @@ class History(ControlService):
         self.metadata = metadata
         self.inputs = Inputs(self.gateway, commands)
 
-    def handlers(self) -> Handlers:
-        return {
-            "chat.history": Handler(HistoryParams, self.history),
-            "chat.startup": Handler(StartupParams, self.startup),
-            "chat.message.get": Handler(MessageParams, self.message),
-        }
-
+    @answers("chat.startup", StartupParams)
     async def startup(self, call: Call, params: StartupParams) -> object:
         """The history of the session that a client opens first, with commands and models."""
         fields = params.model_dump(exclude_unset=True)
@@ -177,6 +171,7 @@ class History(ControlService):
         key = self.gateway.session_key(payload["sessionKey"])
         return {**payload, "metadata": self.metadata(call, key.agent_id)}
 
+    @answers("chat.message.get", MessageParams)
     async def message(self, call: Call, params: MessageParams) -> object:
         """One message, which the history may have shortened; shortened to `MAX_BYTES` here."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
@@ -189,6 +184,7 @@ class History(ControlService):
             return {"ok": False, "unavailableReason": "not_found"}
         return {"ok": True, "message": message}
 
+    @answers("chat.history", HistoryParams)
     async def history(self, call: Call, params: HistoryParams) -> dict[str, Any]:
         """Also subscribes the client to the Session, before reading: an event in between is then
         delivered twice rather than lost."""

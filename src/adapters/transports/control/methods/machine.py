@@ -11,8 +11,8 @@ from typing import Any
 
 from .....domain.access import Scope
 from .....domain.runs import RunQuery, RunStatus
-from ..connection import Call, Handler, Handlers, NoParams
-from .service import ControlService
+from ..connection import Call, NoParams
+from .service import ControlService, answers
 
 _MEMORY = Path("/proc/meminfo")
 _MOST = 500
@@ -20,12 +20,7 @@ _MOST = 500
 
 
 class MachineMethods(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "system.info": Handler(NoParams, self._info),
-            "diagnostics.lanes": Handler(NoParams, self._lanes),
-        }
-
+    @answers("system.info", NoParams)
     async def _info(self, call: Call, params: NoParams) -> object:
         """Only administrators see the state directory."""
         # In a thread, so that an unresponsive disk only delays this response.
@@ -44,6 +39,7 @@ class MachineMethods(ControlService):
             "uptimeMs": max(0, int((self.clock() - self.dependencies.facts.started_at) * 1_000)),
         }
 
+    @answers("diagnostics.lanes", NoParams)
     async def _lanes(self, call: Call, params: NoParams) -> object:
         """All runs share the slots of the lane `main`; each session also has its own lane."""
         running = await self._sessions(call, RunStatus.RUNNING)

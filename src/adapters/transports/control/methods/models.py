@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .....domain.models import ModelTarget
-from ..connection import Call, Handler, Handlers, Params
+from ..connection import Call, Params
 from ..protocol import Name
 from .commands import COMMANDS, Command
-from .service import ControlService
+from .service import ControlService, answers
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 
@@ -53,14 +53,6 @@ class CommandsParams(Params):
 
 
 class ModelMethods(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "models.list": Handler(ModelsParams, self._models),
-            "models.authStatus": Handler(AuthStatusParams, self._auth_status),
-            "commands.list": Handler(CommandsParams, self._commands),
-            "chat.metadata": Handler(MetadataParams, self._metadata),
-        }
-
     def metadata(self, call: Call, agent_id: str) -> dict[str, Any]:
         """The commands and models for a chat with an agent."""
         models = [_model(target) for target in self.gateway.models(call.principal)]
@@ -70,9 +62,11 @@ class ModelMethods(ControlService):
             "models": models,
         }
 
+    @answers("chat.metadata", MetadataParams)
     async def _metadata(self, call: Call, params: MetadataParams) -> object:
         return self.metadata(call, self._agent(params.agent_id, params.session_key))
 
+    @answers("models.authStatus", AuthStatusParams)
     async def _auth_status(self, call: Call, params: AuthStatusParams) -> object:
         """Every provider is `static`: keys do not expire, and there is no login."""
         self._agent(params.agent_id, None)
@@ -99,6 +93,7 @@ class ModelMethods(ControlService):
             return self.gateway.session_key(session_key, agent_id=agent_id).agent_id
         return agents.find(agent_id, param="agentId").id if agent_id else agents.default.id
 
+    @answers("models.list", ModelsParams)
     async def _models(self, call: Call, params: ModelsParams) -> object:
         """Sorted by provider, then by name."""
         self._agent(params.agent_id, params.session_key)
@@ -111,6 +106,7 @@ class ModelMethods(ControlService):
             ]
         }
 
+    @answers("commands.list", CommandsParams)
     async def _commands(self, call: Call, params: CommandsParams) -> object:
         return {"commands": [_command(command) for command in COMMANDS]}
 

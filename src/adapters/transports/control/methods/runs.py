@@ -12,9 +12,9 @@ from .....domain.runs import Aborted, Failed, Finished, RunQuery, RunRecord, Run
 from .....domain.services import MAX_RUNS_LISTED, Events
 from ...http.json_text import dumps
 from ..broadcast import RunPayloads
-from ..connection import ANSWERED, Call, Handler, Handlers, Params
+from ..connection import ANSWERED, Call, Params
 from ..protocol import Count, Name, SessionKeyText
-from .service import ControlService
+from .service import ControlService, answers
 
 
 class ListParams(Params):
@@ -46,15 +46,7 @@ class WaitParams(RunParams):
 
 
 class RunMethods(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "runs.list": Handler(ListParams, self._list),
-            "runs.get": Handler(RunParams, self._get),
-            "runs.follow": Handler(FollowParams, self._follow),
-            "runs.abort": Handler(RunParams, self._abort),
-            "agent.wait": Handler(WaitParams, self._wait),
-        }
-
+    @answers("runs.list", ListParams)
     async def _list(self, call: Call, params: ListParams) -> object:
         key = None
         if params.session_key is not None:
@@ -72,9 +64,11 @@ class RunMethods(ControlService):
             payload["nextCursor"] = page.next_cursor
         return payload
 
+    @answers("runs.get", RunParams)
     async def _get(self, call: Call, params: RunParams) -> object:
         return run_object(await self.gateway.run(call.principal, params.run_id))
 
+    @answers("runs.follow", FollowParams)
     async def _follow(self, call: Call, params: FollowParams) -> object:
         """Responds before the first event; the events are sent as `agent` events."""
         following = call.connection.following
@@ -124,6 +118,7 @@ class RunMethods(ControlService):
         else:
             self.hub.skip_rest(call.connection, record.id)
 
+    @answers("runs.abort", RunParams)
     async def _abort(self, call: Call, params: RunParams) -> object:
         record = await self.gateway.run(call.principal, params.run_id)
         aborted = await self.gateway.abort(
@@ -131,6 +126,7 @@ class RunMethods(ControlService):
         )
         return {"ok": True, "aborted": aborted, "runIds": [record.id] if aborted else []}
 
+    @answers("agent.wait", WaitParams)
     async def _wait(self, call: Call, params: WaitParams) -> object:
         try:
             record = await self.gateway.wait(

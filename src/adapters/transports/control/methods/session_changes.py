@@ -10,11 +10,11 @@ from pydantic import Field
 from .....domain.errors import InvalidRequest, UnknownSession
 from .....domain.sessions import SETTINGS, Expected, SessionKey, Setting
 from ..broadcast import Hub
-from ..connection import ANSWERED, Call, Handler, Handlers, Params
+from ..connection import ANSWERED, Call, Params
 from ..dependencies import Dependencies
 from ..protocol import Attachments, Name, SessionKeyText
 from .chat import AbortParams, ChatMethods, Milliseconds, SendParams
-from .service import ControlService
+from .service import ControlService, answers
 
 Key = Annotated[str, Field(min_length=1, max_length=512)]
 SettingText = Annotated[str, Field(max_length=512)] | None
@@ -77,14 +77,7 @@ class CompactParams(KeyParams):
 
 
 class SessionChanges(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "sessions.patch": Handler(PatchParams, self._patch),
-            "sessions.reset": Handler(ResetParams, self._reset),
-            "sessions.delete": Handler(DeleteParams, self._delete),
-            "sessions.compact": Handler(CompactParams, self._compact),
-        }
-
+    @answers("sessions.patch", PatchParams)
     async def _patch(self, call: Call, params: PatchParams) -> object:
         key = self._key(params)
         fields = params.model_dump(by_alias=True, exclude_unset=True)
@@ -100,11 +93,13 @@ class SessionChanges(ControlService):
             "resolved": self.rows.resolved(info),
         }
 
+    @answers("sessions.reset", ResetParams)
     async def _reset(self, call: Call, params: ResetParams) -> object:
         key = self._key(params)
         info = await self.session_service.reset(call.principal, key, expected=_expected(params))
         return {"ok": True, "key": str(key), "entry": self.rows.entry(info)}
 
+    @answers("sessions.delete", DeleteParams)
     async def _delete(self, call: Call, params: DeleteParams) -> object:
         """A missing session is not an error."""
         if params.delete_transcript is False:
@@ -114,6 +109,7 @@ class SessionChanges(ControlService):
         deleted = await self.session_service.delete(call.principal, key, expected=expected)
         return {"ok": True, "key": str(key), "deleted": deleted, "archived": []}
 
+    @answers("sessions.compact", CompactParams)
     async def _compact(self, call: Call, params: CompactParams) -> object:
         key = self._key(params)
         payload: dict[str, Any] = {"ok": True, "key": str(key)}
@@ -187,16 +183,11 @@ class SessionTalk(ControlService):
         super().__init__(dependencies, hub)
         self.chat = chat
 
-    def handlers(self) -> Handlers:
-        return {
-            "sessions.create": Handler(CreateParams, self._create),
-            "sessions.send": Handler(SendByKeyParams, self._send),
-            "sessions.abort": Handler(AbortByKeyParams, self._abort),
-        }
-
+    @answers("sessions.send", SendByKeyParams)
     async def _send(self, call: Call, params: SendByKeyParams) -> object:
         return await self.chat.send(call, self._to_send(params))
 
+    @answers("sessions.abort", AbortByKeyParams)
     async def _abort(self, call: Call, params: AbortByKeyParams) -> object:
         key = params.key
         if key is None:
@@ -206,6 +197,7 @@ class SessionTalk(ControlService):
         by_key = AbortParams(session_key=key, run_id=params.run_id, agent_id=params.agent_id)
         return await self.chat.abort(call, by_key)
 
+    @answers("sessions.create", CreateParams)
     async def _create(self, call: Call, params: CreateParams) -> object:
         """An existing session with this key gets the settings."""
         text = params.key or f"chat:{self.dependencies.new_id()}"

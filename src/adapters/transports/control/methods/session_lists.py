@@ -17,10 +17,10 @@ from .....domain.errors import InvalidRequest
 from .....domain.messages import Role
 from .....domain.sessions import KeptMessage, SessionInfo, SessionPage, SessionQuery
 from ..broadcast import message_ids
-from ..connection import Call, Handler, Handlers, Params
+from ..connection import Call, Params
 from ..protocol import Count, Name
 from .rows import Extras, lowered
-from .service import ControlService
+from .service import ControlService, answers
 
 _MOST = 1_000
 _MOST_WITH_EXTRAS = 200
@@ -64,9 +64,7 @@ class ListParams(Params):
 
 
 class SessionLists(ControlService):
-    def handlers(self) -> Handlers:
-        return {"sessions.list": Handler(ListParams, self.list)}
-
+    @answers("sessions.list", ListParams)
     async def list(self, call: Call, params: ListParams) -> dict[str, Any]:
         extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
         most = _MOST_WITH_EXTRAS if extras else _MOST
@@ -179,9 +177,7 @@ class SearchParams(Params):
 
 
 class SessionSearch(SessionLists):
-    def handlers(self) -> Handlers:
-        return {"sessions.search": Handler(SearchParams, self._search)}
-
+    @answers("sessions.search", SearchParams)
     async def _search(self, call: Call, params: SearchParams) -> object:
         """Newest message first within a session, most recently used session first."""
         words = _words(params.query)

@@ -11,11 +11,11 @@ from .....domain.access import Principal
 from .....domain.errors import GatewayError, InvalidRequest, UnknownSession
 from .....domain.messages import ToolCall
 from .....domain.sessions import KeptMessage, SessionInfo, SessionQuery
-from ..connection import Call, Handler, Handlers, Params
+from ..connection import Call, Params
 from ..protocol import Name
 from .messages import one_line, shortened
 from .rows import Extras, lowered, with_short_id
-from .service import ControlService
+from .service import ControlService, answers
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50
@@ -77,14 +77,7 @@ class PreviewParams(Params):
 
 
 class SessionLookups(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "sessions.describe": Handler(DescribeParams, self._describe),
-            "sessions.resolve": Handler(ResolveParams, self._resolve),
-            "sessions.preview": Handler(PreviewParams, self._preview),
-            "sessions.listTranscripts": Handler(TranscriptsParams, self._transcripts),
-        }
-
+    @answers("sessions.describe", DescribeParams)
     async def _describe(self, call: Call, params: DescribeParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
         info = await self.session_service.find(call.principal, key)
@@ -93,6 +86,7 @@ class SessionLookups(ControlService):
         extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
         return {"session": await self.rows.row(call.principal, info, extras)}
 
+    @answers("sessions.resolve", ResolveParams)
     async def _resolve(self, call: Call, params: ResolveParams) -> object:
         names = [params.key, params.reference, params.session_id, params.label, params.short_id]
         if sum(value is not None for value in names) > 1:
@@ -145,6 +139,7 @@ class SessionLookups(ControlService):
         ]
         return description, matching
 
+    @answers("sessions.listTranscripts", TranscriptsParams)
     async def _transcripts(self, call: Call, params: TranscriptsParams) -> object:
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         kept = await self.session_service.transcripts(call.principal, key, params.limit)
@@ -162,6 +157,7 @@ class SessionLookups(ControlService):
             ],
         }
 
+    @answers("sessions.preview", PreviewParams)
     async def _preview(self, call: Call, params: PreviewParams) -> object:
         return {
             "ts": int(self.clock() * 1_000),

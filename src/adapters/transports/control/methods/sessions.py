@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..connection import Call, Handler, Handlers, Params
+from ..connection import Call, Params
 from ..protocol import Name
 from .rows import lowered
+from .service import answers
 from .session_lists import ListParams, SessionLists
 
 
@@ -29,30 +30,26 @@ class MessagesParams(Params):
 
 
 class SessionSubscriptions(SessionLists):
-    def handlers(self) -> Handlers:
-        return {
-            "sessions.subscribe": Handler(SubscribeParams, self._subscribe),
-            "sessions.unsubscribe": Handler(UnsubscribeParams, self._unsubscribe),
-            "sessions.messages.subscribe": Handler(MessagesParams, self._subscribe_messages),
-            "sessions.messages.unsubscribe": Handler(MessagesParams, self._unsubscribe_messages),
-        }
-
+    @answers("sessions.subscribe", SubscribeParams)
     async def _subscribe(self, call: Call, params: SubscribeParams) -> object:
         await self.hub.subscribe_all(call.connection, lowered(params.agent_id))
         if not params.model_fields_set:
             return {"subscribed": True}
         return {"subscribed": True, "list": await self.list(call, params)}
 
+    @answers("sessions.unsubscribe", UnsubscribeParams)
     async def _unsubscribe(self, call: Call, params: UnsubscribeParams) -> object:
         self.hub.unsubscribe(call.connection)
         return {"subscribed": False}
 
+    @answers("sessions.messages.subscribe", MessagesParams)
     async def _subscribe_messages(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
         with self.hub.reserved(call.connection, key):
             await self.hub.subscribe(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 
+    @answers("sessions.messages.unsubscribe", MessagesParams)
     async def _unsubscribe_messages(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
         self.hub.unsubscribe(call.connection, key)

@@ -11,12 +11,12 @@ from pydantic import ConfigDict, Field
 from .....domain.access import Scope
 from .....domain.text import check_name
 from ..broadcast import Hub
-from ..connection import Call, Handler, Handlers, NoParams, Params
+from ..connection import Call, NoParams, Params
 from ..dependencies import Dependencies
 from ..health_report import HealthReport
 from ..protocol import Count, Name, Text
 from .heartbeats import Heartbeats
-from .service import ControlService
+from .service import ControlService, answers
 
 
 class HealthParams(Params):
@@ -82,29 +82,19 @@ class SystemMethods(ControlService):
         self.health = health
         self.heartbeats = Heartbeats(dependencies, hub)
 
-    def handlers(self) -> Handlers:
-        return {
-            "health": Handler(HealthParams, self._health),
-            "status": Handler(StatusParams, self._status),
-            "system-presence": Handler(NoParams, self._presence),
-            "system-event": Handler(EventParams, self._event),
-            "last-heartbeat": Handler(NoParams, self._last_heartbeat),
-            "set-heartbeats": Handler(HeartbeatParams, self._set_heartbeats),
-            "wake": Handler(WakeParams, self._wake),
-            "logs.tail": Handler(LogParams, self._logs),
-            "channels.status": Handler(ChannelsParams, self._channels),
-            "gateway.stop": Handler(StopParams, self._stop),
-        }
-
+    @answers("health", HealthParams)
     async def _health(self, call: Call, params: HealthParams) -> object:
         return await self.health.health()
 
+    @answers("status", StatusParams)
     async def _status(self, call: Call, params: StatusParams) -> object:
         return await self.health.status(call)
 
+    @answers("system-presence", NoParams)
     async def _presence(self, call: Call, params: NoParams) -> object:
         return self.hub.presence.entries()
 
+    @answers("system-event", EventParams)
     async def _event(self, call: Call, params: EventParams) -> object:
         connection = call.connection
         key = params.device_id or params.instance_id or connection.client.instance_id
@@ -120,13 +110,16 @@ class SystemMethods(ControlService):
         self.hub.schedule_presence()
         return {"ok": True}
 
+    @answers("last-heartbeat", NoParams)
     async def _last_heartbeat(self, call: Call, params: NoParams) -> object:
         return self.heartbeats.last
 
+    @answers("set-heartbeats", HeartbeatParams)
     async def _set_heartbeats(self, call: Call, params: HeartbeatParams) -> object:
         self.heartbeats.enabled = params.enabled
         return {"ok": True, "enabled": params.enabled}
 
+    @answers("wake", WakeParams)
     async def _wake(self, call: Call, params: WakeParams) -> object:
         if params.mode == "next-heartbeat":
             self.heartbeats.note(params.text)
@@ -134,6 +127,7 @@ class SystemMethods(ControlService):
         run_id = await self.heartbeats.wake(call.principal, params.text)
         return {"ok": True, "mode": params.mode, "runId": run_id}
 
+    @answers("logs.tail", LogParams)
     async def _logs(self, call: Call, params: LogParams) -> object:
         read = partial(
             self.dependencies.read_log,
@@ -159,6 +153,7 @@ class SystemMethods(ControlService):
         file = self.dependencies.log_file()
         return file if file is None or call.principal.may(Scope.ADMIN) else "[redacted]"
 
+    @answers("channels.status", ChannelsParams)
     async def _channels(self, call: Call, params: ChannelsParams) -> object:
         return {
             "ts": int(self.clock() * 1_000),
@@ -169,6 +164,7 @@ class SystemMethods(ControlService):
             "channelDefaultAccountId": {},
         }
 
+    @answers("gateway.stop", StopParams)
     async def _stop(self, call: Call, params: StopParams) -> object:
         self.hub.begin_shutdown(params.reason or f"stopped by {call.principal.id}")
         self.dependencies.stop()

@@ -12,10 +12,10 @@ from .....domain.access import Principal
 from .....domain.errors import InvalidRequest
 from .....domain.services import Gateway
 from .....domain.sessions import PeriodUsage, SessionInfo, SessionKey, SessionQuery, UsageQuery
-from ..connection import Call, Handler, Handlers, NoParams
+from ..connection import Call, NoParams
 from ..protocol import Name
 from .days import DayParams, Days, days_of
-from .service import ControlService
+from .service import ControlService, answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +157,7 @@ class CostParams(DayParams):
 
 
 class UsageMethods(ControlService):
-    def handlers(self) -> Handlers:
-        return {
-            "usage.status": Handler(NoParams, self._status),
-            "usage.cost": Handler(CostParams, self._cost),
-        }
-
+    @answers("usage.status", NoParams)
     async def _status(self, call: Call, params: NoParams) -> object:
         """`providers` is empty: no provider's API reports quotas to an API key."""
         now = self.clock()
@@ -176,6 +171,7 @@ class UsageMethods(ControlService):
             "last30Days": month,
         }
 
+    @answers("usage.cost", CostParams)
     async def _cost(self, call: Call, params: CostParams) -> object:
         now = self.clock()
         days = days_of(params, now, params.days)
@@ -212,9 +208,7 @@ class SessionUsageParams(DayParams):
 
 
 class SessionUsage(ControlService):
-    def handlers(self) -> Handlers:
-        return {"sessions.usage": Handler(SessionUsageParams, self._usage)}
-
+    @answers("sessions.usage", SessionUsageParams)
     async def _usage(self, call: Call, params: SessionUsageParams) -> object:
         """All figures cover the requested days."""
         now = self.clock()

@@ -1,12 +1,11 @@
 """Every method of the control protocol, with the Scope that it needs.
 
 Authorization, `features.methods` of `hello-ok` and docs/protocol.md are made from this table.
-
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -64,76 +63,32 @@ _NO_SIDE_CHAT = "There is no side chat, observer or progress card of a session h
 _NO_GROUPS = "Sessions are not put into groups here; they have labels and can be pinned."
 _NO_PEOPLE = "There are no user profiles here; whoever holds the secret or a device is an operator."
 
-_REFUSED: tuple[tuple[str, Scope | None, tuple[str, ...]], ...] = (
-    (_NO_CHANNELS, _WRITE, ("send", "poll")),
-    (_NO_CHANNELS, _ADMIN, ("channels.logout", "web.login.start", "web.login.wait")),
-    (_NO_NODES, _READ, ("node.describe",)),
-    (_NO_NODES, _WRITE, ("node.invoke", "browser.request")),
-    (
-        _NO_NODES,
-        _PAIRING,
-        (
-            "node.pair.request",
-            "node.pair.approve",
-            "node.pair.reject",
-            "node.pair.verify",
-            "node.rename",
-        ),
-    ),
-    (_NO_SKILLS, _ADMIN, ("skills.install", "skills.update")),
-    (_NO_CRON, _ADMIN, ("cron.add", "cron.update", "cron.remove", "cron.run")),
-    (_NO_TOOLS, _APPROVALS, ("exec.approval.request", "exec.approval.resolve")),
-    (
-        _NO_TOOLS,
-        _ADMIN,
-        (
-            "exec.approvals.get",
-            "exec.approvals.set",
-            "exec.approvals.node.get",
-            "exec.approvals.node.set",
-        ),
-    ),
-    (_NO_TOOLS, _WRITE, ("tools.invoke",)),
-    (_NO_TASKS, _READ, ("tasks.get", "tasks.events", "tasks.commitments")),
-    (
-        _NO_TASKS,
-        _WRITE,
-        (
-            "tasks.cancel",
-            "tasks.commitments.update",
-            "tasks.task.patch",
-            "tasks.repair.relink",
-            "tasks.repair.merge",
-            "tasks.repair.markTaskOrphan",
-            "tasks.repair.markCommitmentOrphan",
-        ),
-    ),
-    (
-        _NO_VOICE,
-        _WRITE,
-        (
-            "tts.enable",
-            "tts.disable",
-            "tts.convert",
-            "tts.setProvider",
-            "talk.mode",
-            "voicewake.set",
-        ),
-    ),
-    (
-        _NO_WIZARD,
-        _ADMIN,
-        ("wizard.start", "wizard.next", "wizard.cancel", "wizard.status"),
-    ),
-    (_NO_UPDATE, _ADMIN, ("update.run",)),
-    (_NO_SIDE_CHAT, _READ, ("sessions.companion.state", "sessions.observer.visibility")),
+_REFUSED: tuple[tuple[str, Scope | None, str], ...] = (
+    (_NO_CHANNELS, _WRITE, "send poll"),
+    (_NO_CHANNELS, _ADMIN, "channels.logout web.login.start web.login.wait"),
+    (_NO_NODES, _READ, "node.describe"),
+    (_NO_NODES, _WRITE, "node.invoke browser.request"),
+    (_NO_NODES, _PAIRING, "node.pair.request node.pair.approve node.pair.reject node.pair.verify"),
+    (_NO_NODES, _PAIRING, "node.rename"),
+    (_NO_SKILLS, _ADMIN, "skills.install skills.update"),
+    (_NO_CRON, _ADMIN, "cron.add cron.update cron.remove cron.run"),
+    (_NO_TOOLS, _APPROVALS, "exec.approval.request exec.approval.resolve"),
+    (_NO_TOOLS, _ADMIN, "exec.approvals.get exec.approvals.set"),
+    (_NO_TOOLS, _ADMIN, "exec.approvals.node.get exec.approvals.node.set"),
+    (_NO_TOOLS, _WRITE, "tools.invoke"),
+    (_NO_TASKS, _READ, "tasks.get tasks.events tasks.commitments"),
+    (_NO_TASKS, _WRITE, "tasks.cancel tasks.commitments.update tasks.task.patch"),
+    (_NO_TASKS, _WRITE, "tasks.repair.relink tasks.repair.merge"),
+    (_NO_TASKS, _WRITE, "tasks.repair.markTaskOrphan tasks.repair.markCommitmentOrphan"),
+    (_NO_VOICE, _WRITE, "tts.enable tts.disable tts.convert tts.setProvider"),
+    (_NO_VOICE, _WRITE, "talk.mode voicewake.set"),
+    (_NO_WIZARD, _ADMIN, "wizard.start wizard.next wizard.cancel wizard.status"),
+    (_NO_UPDATE, _ADMIN, "update.run"),
+    (_NO_SIDE_CHAT, _READ, "sessions.companion.state sessions.observer.visibility"),
+    (_NO_NODES, None, "node.event node.invoke.result"),
+    (_NO_SKILLS, None, "skills.bins"),
 )
-
-_OF_NODES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (_NO_NODES, ("node.event", "node.invoke.result")),
-    (_NO_SKILLS, ("skills.bins",)),
-)
-"""Methods of the role `node`, which has no scopes."""
+"""Reason, scope, and names. Methods without a scope are for the role `node`."""
 
 _NO_PROVIDERS: Mapping[str, Any] = {"providers": []}
 
@@ -218,26 +173,17 @@ _EMPTY_WITHOUT_NOTE: tuple[tuple[str, str, Scope, object], ...] = (
 )
 
 
-def _methods() -> tuple[Method, ...]:
-    refused = (
-        Method(name, scope, why, missing=why) for why, scope, names in _REFUSED for name in names
-    )
-    of_nodes = (
-        Method(name, None, why, missing=why, role="node")
-        for why, names in _OF_NODES
-        for name in names
-    )
-    noted = (
-        Method(name, scope, why, empty={**payload, "note": why})
-        for name, why, scope, payload in _EMPTY
-    )
-    bare = (
-        Method(name, scope, why, empty=payload) for name, why, scope, payload in _EMPTY_WITHOUT_NOTE
-    )
-    return (*refused, *of_nodes, *noted, *bare)
-
-
-WITHOUT_MEANING = _methods()
+def _without_meaning() -> Iterator[Method]:
+    """A method that returns a list returns an empty one with a note, because clients show an error
+    for every list that fails to load. All others answer UNAVAILABLE with the same sentence."""
+    for why, scope, names in _REFUSED:
+        for name in names.split():
+            role = "node" if scope is None else "operator"
+            yield Method(name, scope, why, missing=why, role=role)
+    for name, why, needed, payload in _EMPTY:
+        yield Method(name, needed, why, empty={**payload, "note": why})
+    for name, why, needed, bare in _EMPTY_WITHOUT_NOTE:
+        yield Method(name, needed, why, empty=bare)
 
 
 def _patch_scope(params: Mapping[str, Any]) -> Scope | None:
@@ -340,39 +286,19 @@ _IMPLEMENTED = (
     Method("device.token.revoke", _PAIRING, "Revoke a device's token."),
 )
 
-FOR_AGENTS = frozenset(
-    {
-        "agent",
-        "agent.wait",
-        "agents.list",
-        "chat.abort",
-        "chat.history",
-        "chat.message.get",
-        "chat.metadata",
-        "chat.send",
-        "chat.startup",
-        "commands.list",
-        "models.list",
-        "runs.abort",
-        "runs.follow",
-        "runs.get",
-        "runs.list",
-        "sessions.abort",
-        "sessions.describe",
-        "sessions.list",
-        "sessions.listTranscripts",
-        "sessions.messages.subscribe",
-        "sessions.messages.unsubscribe",
-        "sessions.patch",
-        "sessions.preview",
-        "sessions.resolve",
-        "sessions.search",
-        "sessions.send",
-    }
-)
+_FOR_AGENTS = """
+agent agent.wait agents.list
+chat.abort chat.history chat.message.get chat.metadata chat.send chat.startup
+commands.list models.list
+runs.abort runs.follow runs.get runs.list
+sessions.abort sessions.describe sessions.list sessions.listTranscripts
+sessions.messages.subscribe sessions.messages.unsubscribe
+sessions.patch sessions.preview sessions.resolve sessions.search sessions.send
+"""
+FOR_AGENTS = frozenset(_FOR_AGENTS.split())
 """The methods of a client that is restricted to agents. Each reads and changes agents, sessions and
 runs through services that check them for the principal; no other method is checked that far."""
 
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (*_IMPLEMENTED, *WITHOUT_MEANING)}
+    {method.name: method for method in (*_IMPLEMENTED, *_without_meaning())}
 )
