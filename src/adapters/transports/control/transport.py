@@ -90,7 +90,7 @@ class Upgrades:
         scope: dict[str, Any] = websocket.scope  # type: ignore[assignment]
         settings = self._gateway.settings
         headers = headers_in(scope["headers"])
-        peer = _peer(scope, headers, client_of(scope, headers, settings.trusted_proxies))
+        peer = _peer(headers, client_of(scope, headers, settings.trusted_proxies))
         address = peer.address.address
         try:
             check_upgrade(peer, settings)
@@ -255,14 +255,13 @@ def _log_fields(address: str, reason: str) -> dict[str, object]:
     return {"client": address, "reason": reason, KIND: "handshakes refused"}
 
 
-def _peer(scope: dict[str, Any], headers: Headers, address: ClientAddress) -> Peer:
+def _peer(headers: Headers, address: ClientAddress) -> Peer:
     origin = headers.get(b"origin")
     return Peer(
         address=address,
         host=headers.get(b"host", b"").decode("latin-1"),
         origin=None if origin is None else origin.decode("latin-1"),
         nonce=secrets.token_hex(16),
-        secure=scope.get("scheme") == "wss",
         headers=headers,
     )
 

@@ -41,8 +41,8 @@ def install(app: Quart, gateway: Gateway, transports: Iterable[Transport]) -> No
         _serve(app, transport)
     # In front of what others have registered: authentication comes first.
     app.before_request_funcs[None].insert(0, _guard(gateway, table))
-    app.register_error_handler(GatewayError, _answer_gateway_error)
-    app.register_error_handler(HttpRejection, _answer_rejection)
+    app.register_error_handler(GatewayError, _answer_refusal)
+    app.register_error_handler(HttpRejection, _answer_refusal)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_internal_error)
     app.asgi_app = Middleware(app.asgi_app, gateway, table)  # type: ignore[method-assign]
@@ -118,14 +118,9 @@ def _under_v1(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-async def _answer_gateway_error(error: GatewayError) -> Response:
+async def _answer_refusal(error: GatewayError | HttpRejection) -> Response:
     drop_tracebacks(error)
-    return _answer(problem_of(error))
-
-
-async def _answer_rejection(error: HttpRejection) -> Response:
-    drop_tracebacks(error)
-    return _answer(error.problem)
+    return _answer(error.problem if isinstance(error, HttpRejection) else problem_of(error))
 
 
 async def _answer_http_exception(error: HTTPException) -> Response:
@@ -139,18 +134,12 @@ async def _answer_http_exception(error: HTTPException) -> Response:
         message = f"{message} {hint_for_method(request.path)}".rstrip()
         return _answer(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
     if status == 404:
-        path = _path_as_sent()
+        path: str = request.scope["path"]  # As sent: the framework merges its slashes.
         message = f"There is nothing at {path[:200]!r}. {hint_for(path)}".rstrip()
         return _answer(Problem(404, message, "not_found"))
     if status >= 500:
         return _answer(INTERNAL_ERROR)
     return _answer(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
-
-
-def _path_as_sent() -> str:
-    """With all its slashes, of which the framework's own has lost some."""
-    path: str = request.scope["path"]
-    return path
 
 
 async def _answer_internal_error(error: Exception) -> Response:

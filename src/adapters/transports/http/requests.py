@@ -24,34 +24,13 @@ Headers = Mapping[bytes, bytes]
 _BEARER = b"bearer"
 _OURS, _ALIAS = "x-opensoul-", "x-openclaw-"
 _FAMILY = (_OURS.encode(), _ALIAS.encode())
-_FORWARDING = frozenset(
-    {
-        b"cdn-loop",
-        b"client-ip",
-        b"do-connecting-ip",
-        b"forwarded",
-        b"forwarded-for",
-        b"proxy-client-ip",
-        b"remote-user",
-        b"true-client-ip",
-        b"via",
-        b"wl-proxy-client-ip",
-        b"x-appengine-user-ip",
-        b"x-azure-clientip",
-        b"x-azure-socketip",
-        b"x-client-ip",
-        b"x-cluster-client-ip",
-        b"x-envoy-external-address",
-        b"x-forwarded",
-        b"x-nf-client-connection-ip",
-        b"x-originating-ip",
-        b"x-proxyuser-ip",
-        b"x-real-ip",
-        b"x-remote-addr",
-        b"x-remote-ip",
-        b"x-remote-user",
-    }
-)
+_FORWARDING_NAMES = b"""
+cdn-loop client-ip do-connecting-ip forwarded forwarded-for proxy-client-ip remote-user
+true-client-ip via wl-proxy-client-ip x-appengine-user-ip x-azure-clientip x-azure-socketip
+x-client-ip x-cluster-client-ip x-envoy-external-address x-forwarded x-nf-client-connection-ip
+x-originating-ip x-proxyuser-ip x-real-ip x-remote-addr x-remote-ip x-remote-user
+"""
+_FORWARDING = frozenset(_FORWARDING_NAMES.split())
 """Headers that proxies add to what they pass on, and that no client sends by itself."""
 _FORWARDING_PREFIXES = (
     b"cf-",  # Cloudflare, its tunnels included

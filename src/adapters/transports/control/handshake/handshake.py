@@ -13,14 +13,12 @@ from .....domain.access.devices import (
     Claim,
     DeviceInfo,
     MintedToken,
-    PairingRequired,
     Proof,
-    ProofRefused,
     Role,
     TokenRefused,
     Visitor,
 )
-from .....domain.errors import GatewayError, LockedOut, NotLocal
+from .....domain.errors import GatewayError
 from .....domain.services import Devices, Gateway
 from .....domain.settings import AuthMode, AuthSettings, Settings
 from ..protocol import (
@@ -33,7 +31,7 @@ from ..protocol import (
     RequestFrame,
     validation_text,
 )
-from . import connect_refusals as refusals
+from . import rejections
 from .origins import Peer, check_origin, is_at_this_machine
 
 
@@ -41,7 +39,7 @@ from .origins import Peer, check_origin, is_at_this_machine
 class ConnectRequest:
     """A well-formed request to be let in."""
 
-    caller: Peer
+    peer: Peer
     params: ConnectParams
     auth: ConnectAuth
     role: Role
@@ -63,18 +61,9 @@ class ConnectRequest:
             return password or token
         return token or password
 
-    def refused(self) -> ConnectRejection:
-        """Nothing that was brought proves anything."""
-        auth = self.auth
-        tried = refusals.Tried(
-            client=self.params.client,
-            has_device=self.params.device is not None,
-            token=bool(auth.token),
-            secret=self.secret is not None,
-            device_token=bool(auth.device_token),
-            bootstrap_token=bool(auth.bootstrap_token),
-        )
-        return refusals.unauthorized(tried, self.settings)
+    def unauthorized(self) -> ConnectRejection:
+        """The rejection of credentials that prove nothing."""
+        return rejections.unauthorized(self.params, self.secret, self.settings)
 
     @property
     def claim(self) -> Claim:
@@ -100,11 +89,11 @@ class ConnectRequest:
             device_family=client.device_family or "",
             client_id=client.id,
             client_mode=client.mode,
-            address=self.caller.address.address,
+            address=self.peer.address.address,
         )
 
 
-def read(frame: RequestFrame, caller: Peer, settings: Settings) -> ConnectRequest:
+def read(frame: RequestFrame, peer: Peer, settings: Settings) -> ConnectRequest:
     """Read the first request of a connection. Raises ConnectRejection for an invalid request, and
     for one of a web page that is not allowed."""
     if frame.method != "connect":
@@ -115,20 +104,13 @@ def read(frame: RequestFrame, caller: Peer, settings: Settings) -> ConnectReques
         raise ConnectRejection(f"invalid connect params: {validation_text(error)}") from None
     protocol = min(NEWEST_PROTOCOL, params.max_protocol)
     if protocol < max(OLDEST_PROTOCOL, params.min_protocol):
-        raise refusals.protocol_mismatch(params)
+        raise rejections.protocol_mismatch(params)
     if params.role not in (None, *Role):
         raise ConnectRejection("invalid role")
-    if caller.origin is not None or refusals.is_web_page(params.client):
-        check_origin(caller, settings)
+    if peer.origin is not None or rejections.is_web_page(params.client):
+        check_origin(peer, settings)
     role = Role(params.role or Role.OPERATOR)
-    return ConnectRequest(
-        caller, params, params.auth or ConnectAuth(), role, protocol, settings.auth
-    )
-
-
-def proof_of(device: DeviceProof) -> Proof:
-    """What a device sent to prove itself."""
-    return Proof(device.id, device.public_key, device.signature, device.signed_at, device.nonce)
+    return ConnectRequest(peer, params, params.auth or ConnectAuth(), role, protocol, settings.auth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,56 +132,53 @@ class Handshake:
         self._gateway = gateway
         self._devices = devices
 
-    async def admit(self, frame: RequestFrame, caller: Peer) -> Admitted:
+    async def admit(self, frame: RequestFrame, peer: Peer) -> Admitted:
         """Who is let in by the first request of a connection. Raises ConnectRejection."""
-        request = read(frame, caller, self._gateway.settings)
+        request = read(frame, peer, self._gateway.settings)
         try:
             device = request.params.device
             if device is None:
                 return await self._without_device(request)
             return await self._with_device(request, device)
-        except LockedOut as error:
-            raise refusals.locked_out(error) from None
-        except NotLocal as error:
-            raise refusals.not_local(error) from None
-        except ProofRefused as error:
-            raise refusals.bad_proof(error) from None
-        except PairingRequired as error:
-            raise refusals.unpaired(error) from None
         except TokenRefused:
-            raise request.refused() from None
+            raise request.unauthorized() from None
         except GatewayError as error:
-            raise refusals.failed(error, request.protocol) from None
+            raise rejections.rejection_of(error, request.protocol) from None
 
     async def _without_device(self, request: ConnectRequest) -> Admitted:
         """A client without a device is let in by the Gateway's secret, which stands for everything,
         or by a plugin's grant."""
-        if refusals.is_control_ui(request.params.client):
-            raise refusals.control_ui_without_device()
+        client = request.params.client
+        if rejections.is_control_ui(client):
+            raise rejections.device_required(client)
         access, secret = self._gateway.access, request.secret
         nothing = secret is None and request.settings.mode is not AuthMode.NONE
         if nothing and not access.has_plugins:
-            raise refusals.no_device()
+            raise rejections.device_required(client)
         principal = await access.recognise(_credential(request, secret))
         if principal is None and nothing:
-            raise refusals.no_device()
+            raise rejections.device_required(client)
         if principal is None:
-            access.count_failure(request.caller.address, _bytes(secret))
-            raise request.refused()
+            access.count_failure(request.peer.address, _bytes(secret))
+            raise request.unauthorized()
         return _admitted(request, principal)
 
     async def _with_device(self, request: ConnectRequest, device: DeviceProof) -> Admitted:
-        visitor = self._prove(request, device)
+        proof = Proof(
+            device.id, device.public_key, device.signature, device.signed_at, device.nonce
+        )
+        key = self._devices.check_proof(proof, request.claim, request.peer.nonce)
+        visitor = Visitor(device.id, key, request.role, request.scopes, request.info)
         principal, token = await self._recognise(request, visitor)
         issuer = principal.grants[0].issuer
         if issuer not in (SHARED_SECRET, DEVICES):
             # A plugin's grant is for its client as it is: it pairs no device.
             return _admitted(request, principal)
-        silent = issuer == SHARED_SECRET and is_at_this_machine(request.caller)
+        silent = issuer == SHARED_SECRET and is_at_this_machine(request.peer)
         entry = await self._devices.enter(visitor, token=token, silent=silent)
         grant = self._devices.grant(visitor.device_id, visitor.role)
         if grant is None:  # Revoked at this very moment.
-            raise request.refused()
+            raise request.unauthorized()
         acting = replace(
             principal,
             id=grant.principal,
@@ -209,10 +188,6 @@ class Handshake:
         )
         return _admitted(request, acting, visitor.device_id, entry.minted)
 
-    def _prove(self, request: ConnectRequest, device: DeviceProof) -> Visitor:
-        key = self._devices.check_proof(proof_of(device), request.claim, request.caller.nonce)
-        return Visitor(device.id, key, request.role, request.scopes, request.info)
-
     async def _recognise(
         self, request: ConnectRequest, visitor: Visitor
     ) -> tuple[Principal, str | None]:
@@ -221,21 +196,21 @@ class Handshake:
         A token that is enough leaves nothing to be tried beside it: its holder must not get to
         guess at the secret. Where both were tried, the wrong guess counts all the same.
         """
-        access, address = self._gateway.access, request.caller.address
+        access, address = self._gateway.access, request.peer.address
         explicit = request.auth.device_token or None
         enough = explicit is not None and self._devices.suffices(visitor, explicit)
         secret = None if enough else request.secret
         token = explicit or request.auth.token or None
         tried = [text for text in dict.fromkeys((secret, token)) if text is not None]
         if not tried and request.settings.mode is not AuthMode.NONE and not access.has_plugins:
-            raise request.refused()
+            raise request.unauthorized()
         device = DeviceCredential(visitor.device_id, visitor.role, token, suffices=enough)
         principal = await access.recognise(_credential(request, secret, device))
         by_token = principal is not None and principal.grants[0].issuer == DEVICES
         if (principal is None and tried) or (by_token and secret not in (None, token)):
             access.count_failure(address, *map(_bytes, tried))
         if principal is None:
-            raise request.refused()
+            raise request.unauthorized()
         return principal, token if by_token else None
 
 
@@ -252,7 +227,7 @@ def _bytes(secret: str | None) -> bytes | None:
 def _credential(
     request: ConnectRequest, secret: str | None, device: DeviceCredential | None = None
 ) -> Credential:
-    return Credential(request.caller.address, _bytes(secret), request.caller.headers, device)
+    return Credential(request.peer.address, _bytes(secret), request.peer.headers, device)
 
 
 def _admitted(

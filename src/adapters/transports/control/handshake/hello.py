@@ -1,4 +1,4 @@
-"""The answer to `connect`: what the Gateway is, what it can, and how things stand."""
+"""The answer to `connect`: what the Gateway is, what it can, and the state of the Gateway."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from quart import Response, request
 
 from .....domain.access import Scope
@@ -38,39 +40,16 @@ _SWITCH = Switch(
 def transport(gateway: Gateway, *, started_at: float) -> Transport:
     """The routes. `started_at`: Unix seconds, the creation time of every model."""
     endpoint = _Endpoint(gateway, int(started_at))
+    route = partial(Route, limits=_limits, switch=_SWITCH)
+    chat, models, model = "/v1/chat/completions", "/v1/models", "/v1/models/<path:model_id>"
+    answer = "An agent's answer to a conversation, whole or as a stream."
+    every, one = "The agents, as models.", "The agent that a model's name stands for."
     return Transport(
         "openai_chat",
         (
-            Route(
-                "/v1/chat/completions",
-                "POST",
-                Scope.WRITE,
-                endpoint.create,
-                "An agent's answer to a conversation, whole or as a stream.",
-                _limits,
-                _SWITCH,
-                operations.create,
-            ),
-            Route(
-                "/v1/models",
-                "GET",
-                Scope.READ,
-                endpoint.models,
-                "The agents, as models.",
-                _limits,
-                _SWITCH,
-                operations.models,
-            ),
-            Route(
-                "/v1/models/<path:model_id>",
-                "GET",
-                Scope.READ,
-                endpoint.model,
-                "The agent that a model's name stands for.",
-                _limits,
-                _SWITCH,
-                operations.model,
-            ),
+            route(chat, "POST", Scope.WRITE, endpoint.create, answer, operation=operations.create),
+            route(models, "GET", Scope.READ, endpoint.models, every, operation=operations.models),
+            route(model, "GET", Scope.READ, endpoint.model, one, operation=operations.model),
         ),
     )
 

@@ -1,10 +1,9 @@
-"""Every reason not to let a client in, as the control protocol tells it."""
+"""Why clients are rejected, as errors of the control protocol."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from .....domain.access.devices import PairingReason, PairingRequired, ProofFault, ProofRefused
 from .....domain.errors import GatewayError, LockedOut, NotLocal
@@ -14,6 +13,7 @@ from ..protocol import (
     NOT_PAIRED,
     OLDEST_PROTOCOL,
     ClientInfo,
+    ConnectAuth,
     ConnectParams,
     ConnectRejection,
     error_of,
@@ -22,6 +22,7 @@ from ..protocol import (
 CONTROL_UI = frozenset({"opensoul-control-ui", "openclaw-control-ui"})
 
 _TRY_AGAIN_LATER = 1013
+_CONFIGURE = "update_auth_configuration"
 
 _PROOF_CODES: Mapping[ProofFault, str] = {
     ProofFault.NONCE_MISSING: "DEVICE_AUTH_NONCE_REQUIRED",
@@ -49,6 +50,37 @@ def is_web_page(client: ClientInfo) -> bool:
     return is_control_ui(client) or client.id == "webchat-ui" or client.mode == "webchat"
 
 
+def rejection_of(error: GatewayError, protocol: int) -> ConnectRejection:
+    """The rejection of a client for an error of the domain."""
+    match error:
+        case LockedOut():
+            return _unauthorized(
+                "too many failed authentication attempts (retry later)",
+                "AUTH_RATE_LIMITED",
+                "rate_limited",
+                "wait_then_retry",
+                retry_after_ms=math.ceil((error.retry_after or 0.0) * 1_000),
+            )
+        case NotLocal():
+            details = _auth_details("AUTH_REQUIRED", "auth_mode_none_is_local_only", _CONFIGURE)
+            return ConnectRejection(error.message, details=details)
+        case ProofRefused():
+            details = {"code": _PROOF_CODES[error.fault], "reason": error.fault.value}
+            return ConnectRejection(error.message, details=details)
+        case PairingRequired():
+            return _pairing_required(error)
+    # No fault of the client's credentials: no room, or nowhere to keep them.
+    shape = error_of(error, protocol=protocol)
+    return ConnectRejection(
+        shape.message,
+        code=shape.code,
+        details=shape.details,
+        close_code=_TRY_AGAIN_LATER,
+        retryable=True if shape.retryable is None else shape.retryable,
+        retry_after_ms=shape.retry_after_ms,
+    )
+
+
 def protocol_mismatch(params: ConnectParams) -> ConnectRejection:
     return ConnectRejection(
         "protocol mismatch",
@@ -63,26 +95,44 @@ def protocol_mismatch(params: ConnectParams) -> ConnectRejection:
     )
 
 
-def control_ui_without_device() -> ConnectRejection:
-    return ConnectRejection(
-        "control ui requires HTTPS or localhost (secure context)",
-        details={"code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"},
-    )
-
-
-def no_device() -> ConnectRejection:
+def device_required(client: ClientInfo) -> ConnectRejection:
+    """The rejection of a client that has neither a device nor a secret."""
+    if is_control_ui(client):
+        text = "control ui requires HTTPS or localhost (secure context)"
+        return ConnectRejection(text, details={"code": "CONTROL_UI_DEVICE_IDENTITY_REQUIRED"})
     return ConnectRejection(
         "device identity required", code=NOT_PAIRED, details={"code": "DEVICE_IDENTITY_REQUIRED"}
     )
 
 
-def bad_proof(error: ProofRefused) -> ConnectRejection:
-    return ConnectRejection(
-        error.message, details={"code": _PROOF_CODES[error.fault], "reason": error.fault.value}
-    )
+def unauthorized(
+    params: ConnectParams, secret: str | None, settings: AuthSettings
+) -> ConnectRejection:
+    """The rejection of a client that no credential authenticates. `secret`: the token or password
+    of `params` that could have been the Gateway's."""
+    auth = params.auth or ConnectAuth()
+    if secret is None and auth.device_token:
+        text = "device token mismatch (rotate or reissue the device's token)"
+        return _unauthorized(text, "AUTH_DEVICE_TOKEN_MISMATCH", "device_token_mismatch")
+    if secret is None and auth.bootstrap_token:
+        text = "bootstrap token invalid (this Gateway gives none out)"
+        return _unauthorized(text, "AUTH_BOOTSTRAP_TOKEN_INVALID", "bootstrap_token_invalid")
+    kind = settings.mode.value
+    name, hint = f"AUTH_{kind.upper()}", _hint(params.client, settings.mode)
+    if settings.secret is None or not settings.secret.reveal():
+        text = f"gateway {kind} not configured on gateway (set gateway.auth.{kind})"
+        return _unauthorized(text, f"{name}_NOT_CONFIGURED", f"{kind}_missing_config")
+    if secret is None:
+        text = f"gateway {kind} missing ({hint})"
+        return _unauthorized(text, f"{name}_MISSING", f"{kind}_missing", _CONFIGURE)
+    has_only_token = params.device is not None and auth.token and not auth.device_token
+    retry = settings.mode is AuthMode.TOKEN and bool(has_only_token)
+    step = "retry_with_device_token" if retry else "update_auth_credentials"
+    text = f"gateway {kind} mismatch ({hint})"
+    return _unauthorized(text, f"{name}_MISMATCH", f"{kind}_mismatch", step, retry=retry)
 
 
-def unpaired(error: PairingRequired) -> ConnectRejection:
+def _pairing_required(error: PairingRequired) -> ConnectRejection:
     message, request_id = _PAIRING_TEXTS[error.reason], error.request_id
     return ConnectRejection(
         message,
@@ -97,88 +147,6 @@ def unpaired(error: PairingRequired) -> ConnectRejection:
     )
 
 
-def locked_out(error: LockedOut) -> ConnectRejection:
-    return ConnectRejection(
-        "unauthorized: too many failed authentication attempts (retry later)",
-        details={
-            "code": "AUTH_RATE_LIMITED",
-            "authReason": "rate_limited",
-            "canRetryWithDeviceToken": False,
-            "recommendedNextStep": "wait_then_retry",
-        },
-        retryable=True,
-        retry_after_ms=math.ceil((error.retry_after or 0.0) * 1_000),
-    )
-
-
-def not_local(error: NotLocal) -> ConnectRejection:
-    return ConnectRejection(
-        error.message,
-        details={
-            "code": "AUTH_REQUIRED",
-            "authReason": "auth_mode_none_is_local_only",
-            "canRetryWithDeviceToken": False,
-            "recommendedNextStep": _CONFIGURE,
-        },
-    )
-
-
-def failed(error: GatewayError, protocol: int) -> ConnectRejection:
-    """What is no fault of the client's credentials: no room, or nowhere to keep them."""
-    told = error_of(error, protocol=protocol)
-    return ConnectRejection(
-        told.message,
-        code=told.code,
-        details=told.details,
-        close_code=_TRY_AGAIN_LATER,
-        retryable=True if told.retryable is None else told.retryable,
-        retry_after_ms=told.retry_after_ms,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """What was brought, and proved nothing."""
-
-    client: ClientInfo
-    has_device: bool
-    token: bool = False
-    secret: bool = False
-    """A token or a password that could have been the Gateway's."""
-    device_token: bool = False
-    bootstrap_token: bool = False
-
-
-def unauthorized(tried: Tried, settings: AuthSettings) -> ConnectRejection:
-    """Nothing that the client brought proves that it may come in."""
-    if not tried.secret and tried.device_token:
-        text = "device token mismatch (rotate or reissue the device's token)"
-        return _unauthorized(text, "AUTH_DEVICE_TOKEN_MISMATCH", "device_token_mismatch")
-    if not tried.secret and tried.bootstrap_token:
-        text = "bootstrap token invalid (this Gateway gives none out)"
-        return _unauthorized(text, "AUTH_BOOTSTRAP_TOKEN_INVALID", "bootstrap_token_invalid")
-    kind = settings.mode.value
-    name, hint = f"AUTH_{kind.upper()}", _hint(tried.client, settings.mode)
-    if settings.secret is None or not settings.secret.reveal():
-        text = f"gateway {kind} not configured on gateway (set gateway.auth.{kind})"
-        return _unauthorized(text, f"{name}_NOT_CONFIGURED", f"{kind}_missing_config")
-    if not tried.secret:
-        text = f"gateway {kind} missing ({hint})"
-        return _unauthorized(text, f"{name}_MISSING", f"{kind}_missing", _CONFIGURE)
-    retry = (
-        settings.mode is AuthMode.TOKEN
-        and tried.has_device
-        and tried.token
-        and not tried.device_token
-    )
-    step = "retry_with_device_token" if retry else "update_auth_credentials"
-    text = f"gateway {kind} mismatch ({hint})"
-    return _unauthorized(text, f"{name}_MISMATCH", f"{kind}_mismatch", step, retry=retry)
-
-
-_CONFIGURE = "update_auth_configuration"
-
-
 def _unauthorized(
     text: str,
     code: str,
@@ -186,14 +154,23 @@ def _unauthorized(
     step: str = "review_auth_configuration",
     *,
     retry: bool = False,
+    retry_after_ms: int | None = None,
 ) -> ConnectRejection:
-    details = {
+    return ConnectRejection(
+        f"unauthorized: {text}",
+        details=_auth_details(code, reason, step, retry=retry),
+        retryable=None if retry_after_ms is None else True,
+        retry_after_ms=retry_after_ms,
+    )
+
+
+def _auth_details(code: str, reason: str, step: str, *, retry: bool = False) -> dict[str, object]:
+    return {
         "code": code,
         "authReason": reason,
         "canRetryWithDeviceToken": retry,
         "recommendedNextStep": step,
     }
-    return ConnectRejection(f"unauthorized: {text}", details=details)
 
 
 def _hint(client: ClientInfo, mode: AuthMode) -> str:
