@@ -150,7 +150,7 @@ class Upgrades:
         return None
 
     async def _first_frame(self, peer: Peer, half_open: HalfOpen | None) -> RequestFrame:
-        """What the client sends for the challenge. Raises ConnectRejection, TimeoutError."""
+        """The client's answer to the challenge. Raises ConnectRejection, TimeoutError."""
         if half_open is None:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 return await self._challenge(peer)
@@ -172,29 +172,20 @@ class Upgrades:
             raise ConnectRejection("invalid request frame") from None
 
     async def _admit(self, frame: RequestFrame, peer: Peer) -> Admitted:
-        """Who is let in. Raises ConnectRejection, once the client has been sent the reason."""
+        """The client that is let in. Raises ConnectRejection after sending its reason."""
         try:
-            self._refuse_when_stopping()
+            self._refuse_when(self._hub.stopping, "gateway shutting down", 1012)
             admitted = await self._handshake.admit(frame, peer)
-            self._refuse_when_full()
+            # Checked again: others may have been let in since the upgrade.
+            self._refuse_when(len(self._hub) >= MAX_CONNECTIONS, _FULL, _TRY_AGAIN_LATER)
         except ConnectRejection as refusal:
-            error = refusal.error.model_dump(by_alias=True, exclude_none=True)
-            await websocket.send(error_frame(frame.id, error).decode())
+            await websocket.send(error_frame(frame.id, refusal.error).decode())
             raise
         return admitted
 
-    def _refuse_when_stopping(self) -> None:
-        if self._hub.stopping:
-            raise ConnectRejection(
-                "gateway shutting down", code=UNAVAILABLE, close_code=1012, retryable=True
-            )
-
-    def _refuse_when_full(self) -> None:
-        """Checked again: others may have been let in since the upgrade."""
-        if len(self._hub) >= MAX_CONNECTIONS:
-            raise ConnectRejection(
-                _FULL, code=UNAVAILABLE, close_code=_TRY_AGAIN_LATER, retryable=True
-            )
+    def _refuse_when(self, unavailable: bool, reason: str, close_code: int) -> None:
+        if unavailable:
+            raise ConnectRejection(reason, code=UNAVAILABLE, close_code=close_code, retryable=True)
 
     async def _serve(self, request_id: str, admitted: Admitted, peer: Peer, wire: Wire) -> None:
         connection = self._connection(admitted, peer)

@@ -163,12 +163,12 @@ class Requests:
             if len(self._tasks) >= _MAX_REQUESTS or self._bytes + len(message) > _MAX_REQUEST_BYTES:
                 refusal = _BUSY
             if refusal is not None:
-                self.connection.outbox.put(error_frame(frame.id, _dumped(refusal)))
+                self.connection.outbox.put(error_frame(frame.id, refusal))
                 return
             answered = self._begin(frame, len(message), charge)
         except BadFrame as bad:
             error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
-            self.connection.outbox.put(error_frame(bad.request_id, _dumped(error)))
+            self.connection.outbox.put(error_frame(bad.request_id, error))
             return
         finally:
             charge.release()
@@ -179,7 +179,7 @@ class Requests:
         """Reject a truncated message, because the byte budget of all requests is exhausted."""
         text = beginning if isinstance(beginning, bytes) else beginning.encode()
         error = error_of(self.in_flight.busy(), protocol=self.connection.protocol)
-        self.connection.outbox.put(error_frame(_id_in(text), _dumped(error)))
+        self.connection.outbox.put(error_frame(_id_in(text), error))
 
     def _begin(self, frame: RequestFrame, size: int, charge: Charge) -> asyncio.Event:
         """Start a request. The event is set when it has its first response."""
@@ -208,14 +208,6 @@ class Requests:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _answer(self, frame: RequestFrame, answered: asyncio.Event, charge: Charge) -> None:
-        try:
-            await self._answer_to(frame, answered, charge)
-        finally:
-            answered.set()
-
-    async def _answer_to(
-        self, frame: RequestFrame, answered: asyncio.Event, charge: Charge
-    ) -> None:
         outbox, protocol = self.connection.outbox, self.connection.protocol
 
         def first(payload: object) -> None:
@@ -226,17 +218,19 @@ class Requests:
             call = Call(frame.method, self.connection, first, charge)
             payload = await self._handle(frame, call)
         except AnswerFailed as failed:
-            outbox.put(error_frame(frame.id, _dumped(failed.error), failed.payload))
+            outbox.put(error_frame(frame.id, failed.error, failed.payload))
         except GatewayError as error:
-            outbox.put(error_frame(frame.id, _dumped(error_of(error, protocol=protocol))))
+            outbox.put(error_frame(frame.id, error_of(error, protocol=protocol)))
         except Exception:
             # The outermost handler of a request: the error is logged, not sent to the client.
             extra = {"connection": self.connection.id, "method": frame.method[:64]}
             logger.exception("a request failed unexpectedly", extra=extra)
-            outbox.put(error_frame(frame.id, _dumped(INTERNAL_ERROR)))
+            outbox.put(error_frame(frame.id, INTERNAL_ERROR))
         else:
             if payload is not ANSWERED:
                 outbox.put(response_frame(frame.id, payload))
+        finally:
+            answered.set()
 
     async def _handle(self, frame: RequestFrame, call: Call) -> object:
         if frame.method == "connect":
@@ -278,7 +272,3 @@ class Requests:
             raised_scope = method.harder(params)
             if raised_scope is not None:
                 authorize(self.connection.principal, raised_scope)
-
-
-def _dumped(error: ErrorShape) -> dict[str, object]:
-    return error.model_dump(by_alias=True, exclude_none=True)

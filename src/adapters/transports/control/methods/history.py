@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -16,7 +15,6 @@ from .....domain.concurrency import off_loop
 from .....domain.errors import InvalidRequest, UnknownRun, UnknownSession
 from .....domain.messages import Role
 from .....domain.runs import RunSpec
-from .....domain.services import Gateway
 from .....domain.sessions import KeptMessage, SessionKey
 from ...http.json_text import dumps
 from ..broadcast import Hub, sender_key
@@ -25,56 +23,11 @@ from ..dependencies import Dependencies
 from ..protocol import Count, Name, SessionKeyText
 from .commands import Commands
 from .messages import content, message_object, shrunk
-from .rows import Extras, with_short_id
+from .rows import with_short_id
 from .service import ControlService, answers
 
 _SHOWN = 20
 """Pending inputs that are listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Derives the state of inputs from the Runs of a Session."""
-
-    gateway: Gateway
-    commands: Commands
-
-    async def pending(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
-        """The inputs of active Runs, whose messages are not in the history yet."""
-        runs = await self.gateway.active(principal, key)
-        return {"items": [_pending_item(run) for run in runs[:_SHOWN]], "total": len(runs)}
-
-    async def receipts(
-        self,
-        principal: Principal,
-        key: SessionKey,
-        run_ids: Sequence[str],
-        messages: Sequence[Mapping[str, Any]],
-    ) -> dict[str, Any]:
-        """Whether each of these inputs is pending or consumed. Existing clients hold back later
-        messages until an input is consumed, however its Run ended. `messages`: the messages of the
-        same response."""
-        active = {run.id for run in await self.gateway.active(principal, key)}
-        stored = {one["runId"]: one["messageId"] for one in messages if one["role"] == Role.USER}
-        pending: list[dict[str, Any]] = []
-        consumed: list[dict[str, Any]] = []
-        for run_id in dict.fromkeys(run_ids):
-            if run_id in active and run_id not in stored:
-                pending.append({"runId": run_id, "state": "pending"})
-            elif run_id in stored or await self._accepted(principal, key, run_id):
-                # The input of an aborted or failed run is not stored and has no message id.
-                event = stored.get(run_id, sender_key(run_id))
-                consumed.append({"runId": run_id, "consumedByEventId": event})
-        receipts = [*pending, *({**one, "state": "consumed"} for one in consumed)]
-        return {"inputReceipts": receipts, "inputConsumptions": consumed}
-
-    async def _accepted(self, principal: Principal, key: SessionKey, run_id: str) -> bool:
-        if self.commands.answered(key, run_id):
-            return True
-        try:
-            return (await self.gateway.run(principal, run_id)).session_key == key
-        except UnknownRun:
-            return False
 
 
 def _pending_item(run: RunSpec) -> dict[str, Any]:
@@ -151,7 +104,7 @@ class History(ControlService):
     ) -> None:
         super().__init__(dependencies, hub)
         self.metadata = metadata
-        self.inputs = Inputs(self.gateway, commands)
+        self.commands = commands
 
     @answers("chat.startup", StartupParams)
     async def startup(self, call: Call, params: StartupParams) -> object:
@@ -201,22 +154,57 @@ class History(ControlService):
             "defaults": self.rows.defaults(),
             "sessionInfo": await self.rows.activity(call.principal, key),
             "hasMore": bool(messages) and messages[0]["seq"] > 1,
-            "pendingInputs": await self.inputs.pending(call.principal, key),
+            "pendingInputs": await self._pending(call.principal, key),
         }
         if info is not None:
-            payload["sessionInfo"] = await self.rows.row(call.principal, info, Extras(titles=True))
+            payload["sessionInfo"] = await self.rows.row(call.principal, info, title=True)
         if session_id is not None:
             payload["sessionId"] = session_id
         if payload["hasMore"]:
             payload["nextCursor"] = payload["nextOffset"] = messages[0]["seq"]
         if params.input_run_ids is not None:
-            payload |= await self.inputs.receipts(
-                call.principal, key, params.input_run_ids, messages
-            )
+            payload |= await self._receipts(call.principal, key, params.input_run_ids, messages)
         for name in ("thinkingLevel", "verboseLevel"):
             if info is not None and name in info.settings:
                 payload[name] = info.settings[name]
         return payload
+
+    async def _pending(self, principal: Principal, key: SessionKey) -> dict[str, Any]:
+        """The inputs of active Runs, whose messages are not in the history yet."""
+        runs = await self.gateway.active(principal, key)
+        return {"items": [_pending_item(run) for run in runs[:_SHOWN]], "total": len(runs)}
+
+    async def _receipts(
+        self,
+        principal: Principal,
+        key: SessionKey,
+        run_ids: Sequence[str],
+        messages: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Whether each of these inputs is pending or consumed. Existing clients hold back later
+        messages until an input is consumed, however its Run ended. `messages`: the messages of the
+        same response."""
+        active = {run.id for run in await self.gateway.active(principal, key)}
+        stored = {one["runId"]: one["messageId"] for one in messages if one["role"] == Role.USER}
+        pending: list[dict[str, Any]] = []
+        consumed: list[dict[str, Any]] = []
+        for run_id in dict.fromkeys(run_ids):
+            if run_id in active and run_id not in stored:
+                pending.append({"runId": run_id, "state": "pending"})
+            elif run_id in stored or await self._accepted(principal, key, run_id):
+                # The input of an aborted or failed run is not stored and has no message id.
+                event = stored.get(run_id, sender_key(run_id))
+                consumed.append({"runId": run_id, "consumedByEventId": event})
+        receipts = [*pending, *({**one, "state": "consumed"} for one in consumed)]
+        return {"inputReceipts": receipts, "inputConsumptions": consumed}
+
+    async def _accepted(self, principal: Principal, key: SessionKey, run_id: str) -> bool:
+        if self.commands.answered(key, run_id):
+            return True
+        try:
+            return (await self.gateway.run(principal, run_id)).session_key == key
+        except UnknownRun:
+            return False
 
     async def _read(
         self, principal: Principal, key: SessionKey, session_id: str | None, params: HistoryParams

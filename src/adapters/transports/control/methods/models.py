@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from .....domain.models import ModelTarget
 from ..connection import Call, Params
-from ..protocol import Name
+from ..protocol import Key, Name
 from .commands import COMMANDS, Command
 from .service import ControlService, answers
-
-Key = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class ModelsParams(Params):

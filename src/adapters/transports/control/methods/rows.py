@@ -21,25 +21,20 @@ _LOOK_BACK = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Extras:
-    """Optional fields of a row that require reading the transcript."""
-
-    titles: bool = False
-    last_messages: bool = False
-
-    def __bool__(self) -> bool:
-        return self.titles or self.last_messages
-
-
-@dataclass(frozen=True, slots=True)
 class Rows:
     gateway: Gateway
     session_service: SessionService
 
     async def row(
-        self, principal: Principal, info: SessionInfo, extras: Extras = Extras()
+        self,
+        principal: Principal,
+        info: SessionInfo,
+        *,
+        title: bool | None = False,
+        last_message: bool | None = False,
     ) -> dict[str, Any]:
-        """The row of a Session; times in milliseconds."""
+        """The row of a Session; times in milliseconds. `title` and `last_message` require reading
+        the transcript."""
         row = {
             "key": str(info.key),
             "agentId": info.key.agent_id,
@@ -50,11 +45,11 @@ class Rows:
             "totalTokensFresh": True,
             **await self.activity(principal, info.key),
             **self.entry(info),
-            **self._model_fields(info),
+            **_model_and_window(self._target(info)),
         }
-        if extras.titles:
+        if title:
             row |= _known(derivedTitle=await self._title(principal, info))
-        if extras.last_messages:
+        if last_message:
             row |= _known(lastMessagePreview=await self._last(principal, info))
         return row
 
@@ -95,30 +90,17 @@ class Rows:
 
     def resolved(self, info: SessionInfo) -> dict[str, Any]:
         """The model of the next turn: the session's, or the agent's first."""
-        target = self._target(info)
-        if target is None:
-            return {"modelProvider": None, "model": None}
-        return {"modelProvider": target.provider.id, "model": target.model}
+        return _model(self._target(info))
 
     def defaults(self) -> dict[str, Any]:
         """The settings of a new Session of the default agent."""
-        target = next(iter(self.gateway.settings.agents.default.models), None)
-        return {
-            "modelProvider": None if target is None else target.provider.id,
-            "model": None if target is None else target.model,
-            "contextTokens": None if target is None else target.context_window,
-        }
+        return _model_and_window(next(iter(self.gateway.settings.agents.default.models), None))
 
     def path(self, principal: Principal) -> str:
         """The path of the store; redacted unless the principal is an administrator."""
         store = self.gateway.settings.store
         kept = "(memory)" if store.memory else store.path
         return kept if principal.may(Scope.ADMIN) else "[redacted]"
-
-    def _model_fields(self, info: SessionInfo) -> dict[str, Any]:
-        target = self._target(info)
-        window = None if target is None else target.context_window
-        return {**self.resolved(info), "contextTokens": window}
 
     def _target(self, info: SessionInfo) -> ModelTarget | None:
         settings = self.gateway.settings
@@ -137,6 +119,16 @@ class Rows:
         kept = await self.session_service.messages(principal, info.key, limit=_LOOK_BACK)
         texts = (one_line(one.message.text, _PREVIEW) for one in reversed(kept))
         return next(filter(None, texts), None)
+
+
+def _model(target: ModelTarget | None) -> dict[str, Any]:
+    if target is None:
+        return {"modelProvider": None, "model": None}
+    return {"modelProvider": target.provider.id, "model": target.model}
+
+
+def _model_and_window(target: ModelTarget | None) -> dict[str, Any]:
+    return {**_model(target), "contextTokens": None if target is None else target.context_window}
 
 
 def lowered(agent_id: str | None) -> str | None:

@@ -12,11 +12,10 @@ from .....domain.sessions import SETTINGS, Expected, SessionKey, Setting
 from ..broadcast import Hub
 from ..connection import ANSWERED, Call, Params
 from ..dependencies import Dependencies
-from ..protocol import Attachments, Name, SessionKeyText
-from .chat import AbortParams, ChatMethods, Milliseconds, SendParams
+from ..protocol import Attachments, Key, Name, SessionKeyText
+from .chat import AbortParams, ChatMethods, IdempotencyKey, Milliseconds, SendParams
 from .service import ControlService, answers
 
-Key = Annotated[str, Field(min_length=1, max_length=512)]
 SettingText = Annotated[str, Field(max_length=512)] | None
 Flag = bool | None
 
@@ -132,9 +131,6 @@ class SessionChanges(ControlService):
 
 def _expected(params: KeyParams) -> Expected:
     return Expected(params.expected_session_id)
-
-
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class SendByKeyParams(Params):

@@ -18,8 +18,8 @@ from .....domain.messages import Role
 from .....domain.sessions import KeptMessage, SessionInfo, SessionPage, SessionQuery
 from ..broadcast import message_ids
 from ..connection import Call, Params
-from ..protocol import Count, Name
-from .rows import Extras, lowered
+from ..protocol import Count, Key, Name
+from .rows import lowered
 from .service import ControlService, answers
 
 _MOST = 1_000
@@ -66,8 +66,8 @@ class ListParams(Params):
 class SessionLists(ControlService):
     @answers("sessions.list", ListParams)
     async def list(self, call: Call, params: ListParams) -> dict[str, Any]:
-        extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
-        most = _MOST_WITH_EXTRAS if extras else _MOST
+        titles, last = params.include_derived_titles, params.include_last_message
+        most = _MOST_WITH_EXTRAS if titles or last else _MOST
         limit = min(params.limit or _DEFAULT, most)
         page = await self.page(call.principal, params, limit)
         end = params.offset + len(page.sessions)
@@ -82,7 +82,8 @@ class SessionLists(ControlService):
             "hasMore": more,
             "defaults": self.rows.defaults(),
             "sessions": [
-                await self.rows.row(call.principal, info, extras) for info in page.sessions
+                await self.rows.row(call.principal, info, title=titles, last_message=last)
+                for info in page.sessions
             ],
         }
 
@@ -161,8 +162,6 @@ _WORDS = 64
 _PIECE = 65_536
 _AROUND = 80
 """Characters shown before and after a match."""
-
-Key = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class SearchParams(Params):

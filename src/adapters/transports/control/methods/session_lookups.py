@@ -12,17 +12,15 @@ from .....domain.errors import GatewayError, InvalidRequest, UnknownSession
 from .....domain.messages import ToolCall
 from .....domain.sessions import KeptMessage, SessionInfo, SessionQuery
 from ..connection import Call, Params
-from ..protocol import Name
+from ..protocol import Key, Name
 from .messages import one_line, shortened
-from .rows import Extras, lowered, with_short_id
+from .rows import lowered, with_short_id
 from .service import ControlService, answers
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50
 _MOST_CHARS = 2_000
 _CANDIDATES = 10
-
-Key = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class DescribeParams(Params):
@@ -83,8 +81,9 @@ class SessionLookups(ControlService):
         info = await self.session_service.find(call.principal, key)
         if info is None:
             return {"session": None}
-        extras = Extras(bool(params.include_derived_titles), bool(params.include_last_message))
-        return {"session": await self.rows.row(call.principal, info, extras)}
+        titles, last = params.include_derived_titles, params.include_last_message
+        row = await self.rows.row(call.principal, info, title=titles, last_message=last)
+        return {"session": row}
 
     @answers("sessions.resolve", ResolveParams)
     async def _resolve(self, call: Call, params: ResolveParams) -> object:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from ..connection import Call, Params
-from ..protocol import Name
+from ..protocol import Key, Name
 from .rows import lowered
 from .service import answers
 from .session_lists import ListParams, SessionLists
@@ -24,7 +20,7 @@ class UnsubscribeParams(Params):
 class MessagesParams(Params):
     """One session. There are no approvals, so `include_approvals` has no effect."""
 
-    key: Annotated[str, Field(min_length=1, max_length=512)]
+    key: Key
     agent_id: Name | None = None
     include_approvals: bool | None = None
 

@@ -13,7 +13,7 @@ from .....domain.errors import InvalidRequest
 from .....domain.services import Gateway
 from .....domain.sessions import PeriodUsage, SessionInfo, SessionKey, SessionQuery, UsageQuery
 from ..connection import Call, NoParams
-from ..protocol import Name
+from ..protocol import Key, Name
 from .days import DayParams, Days, days_of
 from .service import ControlService, answers
 
@@ -199,7 +199,7 @@ class SessionUsageParams(DayParams):
     and the creator of a session are not stored.
     """
 
-    key: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    key: Key | None = None
     group_by: Literal["instance", "family"] | None = None
     include_historical: bool | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 50
