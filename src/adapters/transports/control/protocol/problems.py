@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from .....domain.errors import (
+    ApprovalDecided,
     Forbidden,
     GatewayBusy,
     GatewayError,
@@ -21,6 +22,7 @@ from .....domain.errors import (
     ShuttingDown,
     Unauthenticated,
     UnknownAgent,
+    UnknownApproval,
     UnknownRun,
     UnknownSession,
 )
@@ -107,7 +109,14 @@ INTERNAL_ERROR = ErrorShape(
     code=UNAVAILABLE, message="The Gateway failed because of an internal error."
 )
 
-_REQUEST_AT_FAULT = (InvalidRequest, Unauthenticated, UnknownRun, UnknownSession)
+_REQUEST_AT_FAULT = (
+    InvalidRequest,
+    Unauthenticated,
+    UnknownApproval,
+    UnknownRun,
+    UnknownSession,
+    ApprovalDecided,
+)
 _PASSES = (SessionBusy, GatewayBusy, ShuttingDown, LockedOut)
 _DETAILS: Mapping[type[GatewayError], str] = {UnknownAgent: "UNKNOWN_AGENT_ID"}
 
