@@ -55,7 +55,7 @@ def nothing_is_left(world: World) -> None:
     assert not parts.gateway()._followers
     assert len(hub) == len(world.witnesses)
     assert not any(connection.following | connection.followed for connection in hub.connections)
-    listening = {c for there in hub._subscriptions._by_session.values() for c in there}
+    listening = {c for run in world.runs for c in hub.subscriptions.of(run.session_key)}
     assert listening <= set(hub.connections)
 
 

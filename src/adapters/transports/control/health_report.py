@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ....domain.access import ALL_SCOPES, Principal, Scope
-from ....domain.agents import Agent
 from ....domain.errors import StoreFailed
 from ....domain.sessions import SessionInfo, SessionQuery
 from .connection import Call
@@ -66,15 +65,18 @@ class HealthReport:
 
     async def status(self, call: Call) -> dict[str, Any]:
         """A summary of sessions, agents and runs. Only administrators see the store's path."""
-        page = await self.session_service.list(call.principal, SessionQuery(limit=_RECENT))
         path = self.dependencies.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
-        by_agent = [await self._of_agent(call.principal, agent, path) for agent in agents]
-        default = agents.default
+        by_agent = [
+            {"agentId": agent.id, "path": path, **await self._recent(call.principal, agent.id)}
+            for agent in agents
+        ]
+        target = next(iter(agents.default.models), None)
+        recent = await self._recent(call.principal, None)
         return {
             "runtimeVersion": self.dependencies.facts.version,
             "heartbeat": {
-                "defaultAgentId": default.id,
+                "defaultAgentId": agents.default.id,
                 "agents": [{"agentId": agent.id, **_NO_HEARTBEAT} for agent in agents],
             },
             "channelSummary": [],
@@ -82,12 +84,12 @@ class HealthReport:
             "runs": {"active": len(await self.gateway.active(call.principal))},
             "sessions": {
                 "paths": [path] if call.principal.may(Scope.ADMIN) else [],
-                "count": page.total,
+                "count": recent["count"],
                 "defaults": {
-                    "model": default.models[0].ref if default.models else None,
-                    "contextTokens": default.models[0].context_window if default.models else None,
+                    "model": None if target is None else target.ref,
+                    "contextTokens": None if target is None else target.context_window,
                 },
-                "recent": [self._row(info) for info in page.sessions],
+                "recent": recent["recent"],
                 "byAgent": by_agent,
             },
         }
@@ -95,17 +97,17 @@ class HealthReport:
     async def _listed(self, readable: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The agents, and the sessions of all of them."""
         agents = self.gateway.settings.agents
-        rows = [await self._agent(agent, readable=readable) for agent in agents]
+        rows = [
+            {
+                "agentId": agent.id,
+                "name": agent.name,
+                "isDefault": agent.id == agents.default.id,
+                "heartbeat": _NO_HEARTBEAT,
+                "sessions": await self._sessions(agent.id, readable=readable),
+            }
+            for agent in agents
+        ]
         return rows, await self._sessions(None, readable=readable)
-
-    async def _agent(self, agent: Agent, *, readable: bool) -> dict[str, Any]:
-        return {
-            "agentId": agent.id,
-            "name": agent.name,
-            "isDefault": agent.id == self.gateway.settings.agents.default.id,
-            "heartbeat": _NO_HEARTBEAT,
-            "sessions": await self._sessions(agent.id, readable=readable),
-        }
 
     async def _sessions(self, agent_id: str | None, *, readable: bool) -> dict[str, Any]:
         if not readable:
@@ -123,12 +125,10 @@ class HealthReport:
         ]
         return {"path": "[redacted]", "count": page.total, "recent": recent}
 
-    async def _of_agent(self, principal: Principal, agent: Agent, path: str) -> dict[str, Any]:
-        page = await self.session_service.list(
-            principal, SessionQuery(agent_id=agent.id, limit=_RECENT)
-        )
-        recent = [self._row(info) for info in page.sessions]
-        return {"agentId": agent.id, "path": path, "count": page.total, "recent": recent}
+    async def _recent(self, principal: Principal, agent_id: str | None) -> dict[str, Any]:
+        query = SessionQuery(agent_id=agent_id, limit=_RECENT)
+        page = await self.session_service.list(principal, query)
+        return {"count": page.total, "recent": [self._row(info) for info in page.sessions]}
 
     def _row(self, info: SessionInfo) -> dict[str, Any]:
         models = self.gateway.settings.models

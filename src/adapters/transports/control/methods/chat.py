@@ -127,20 +127,7 @@ class ChatMethods(ControlService):
         _check_supported(params)
         key = await self._session_of(call.principal, params)
         record, fresh = await self._submit(
-            call,
-            params.idempotency_key,
-            RunRequest(
-                messages=await _messages(params),
-                agent_id=key.agent_id,
-                session_key=str(key),
-                thinking=params.thinking,
-                on_leave=OnLeave.CONTINUE,
-                source="agent",
-                reserved_keys=True,
-                timeout=params.timeout,
-            ),
-            key,
-            _accepted,
+            call, params, key, await _messages(params), "agent", params.timeout, _accepted
         )
         if not fresh and not record.status.final:
             call.answer(_accepted(record))
@@ -156,43 +143,47 @@ class ChatMethods(ControlService):
                 return answer
         if not params.message.strip() and not params.attachments:
             raise InvalidRequest("message or attachment required", param="message")
-        record, fresh = await self._submit(
-            call,
-            params.idempotency_key,
-            RunRequest(
-                messages=(await user_message(params.message, params.attachments),),
-                agent_id=key.agent_id,
-                session_key=str(key),
-                thinking=params.thinking,
-                on_leave=OnLeave.CONTINUE,
-                source="chat",
-                reserved_keys=True,
-                timeout=None if params.timeout_ms is None else params.timeout_ms / 1_000,
-            ),
-            key,
-            lambda record: {"runId": record.id, "status": "started"},
-        )
+        messages = (await user_message(params.message, params.attachments),)
+        timeout = None if params.timeout_ms is None else params.timeout_ms / 1_000
+        record, fresh = await self._submit(call, params, key, messages, "chat", timeout, _begun)
         return ANSWERED if fresh else await self._repeated(call.principal, record)
 
     async def _submit(
         self,
         call: Call,
-        run_id: str,
-        request: RunRequest,
+        params: AgentParams | SendParams,
         key: SessionKey,
+        messages: tuple[Message, ...],
+        source: str,
+        time_limit: float | None,
         response: Callable[[RunRecord], object],
     ) -> tuple[RunRecord, bool]:
         """Start the Run, or find the one of an equal earlier request, and subscribe the client to
         its Session; returns the record and whether it is new. For a new Run the first response is
         sent before the Run's first event."""
 
+        request = RunRequest(
+            messages=messages,
+            agent_id=key.agent_id,
+            session_key=str(key),
+            thinking=params.thinking,
+            on_leave=OnLeave.CONTINUE,
+            source=source,
+            reserved_keys=True,
+            timeout=time_limit,
+        )
+
         async def accepted(record: RunRecord) -> None:
             await self.hub.subscribe(call.connection, record.session_key, begun=record.id)
             call.answer(response(record))
 
-        with self.hub.reserved(call.connection, key):
+        with self.hub.subscriptions.reserved(call.connection, key):
             submission = await self.gateway.submit_once(
-                call.principal, request, run_id, accepted=accepted, charge=call.charge
+                call.principal,
+                request,
+                params.idempotency_key,
+                accepted=accepted,
+                charge=call.charge,
             )
             if not submission.fresh:
                 await self.hub.subscribe(call.connection, submission.record.session_key)
@@ -307,6 +298,10 @@ def _check_supported(params: AgentParams) -> None:
             raise InvalidRequest(f"invalid agent params: unknown channel: {channel}", param=name)
     if params.deliver and params.channel is not None:
         raise InvalidRequest(_NO_DELIVERY, param="deliver")
+
+
+def _begun(record: RunRecord) -> dict[str, object]:
+    return {"runId": record.id, "status": "started"}
 
 
 def _accepted(record: RunRecord) -> dict[str, object]:

@@ -142,7 +142,7 @@ class History(ControlService):
         """Also subscribes the client to the Session, before reading: an event in between is then
         delivered twice rather than lost."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
-        with self.hub.reserved(call.connection, key):
+        with self.hub.subscriptions.reserved(call.connection, key):
             await self.hub.subscribe(call.connection, key)
         info = await self.session_service.find(call.principal, key)
         # By session id, so that a reset in between does not mix two transcripts.

@@ -35,18 +35,18 @@ class SessionSubscriptions(SessionLists):
 
     @answers("sessions.unsubscribe", UnsubscribeParams)
     async def _unsubscribe(self, call: Call, params: UnsubscribeParams) -> object:
-        self.hub.unsubscribe(call.connection)
+        self.hub.subscriptions.remove(call.connection)
         return {"subscribed": False}
 
     @answers("sessions.messages.subscribe", MessagesParams)
     async def _subscribe_messages(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        with self.hub.reserved(call.connection, key):
+        with self.hub.subscriptions.reserved(call.connection, key):
             await self.hub.subscribe(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 
     @answers("sessions.messages.unsubscribe", MessagesParams)
     async def _unsubscribe_messages(self, call: Call, params: MessagesParams) -> object:
         key = self.gateway.session_key(params.key, agent_id=params.agent_id)
-        self.hub.unsubscribe(call.connection, key)
+        self.hub.subscriptions.remove(call.connection, key)
         return {"subscribed": False, "key": str(key), "agentId": key.agent_id}

@@ -91,6 +91,7 @@ _REFUSED: tuple[tuple[str, Scope | None, str], ...] = (
 """Reason, scope, and names. Methods without a scope are for the role `node`."""
 
 _NO_PROVIDERS: Mapping[str, Any] = {"providers": []}
+_NO_PAGE = {"total": 0, "offset": 0, "limit": 1, "hasMore": False, "nextOffset": None}
 
 _EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
     ("node.list", _NO_NODES, _READ, {"nodes": []}),
@@ -103,28 +104,10 @@ _EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
         _READ,
         {"plugins": [], "diagnostics": [], "mutationAllowed": False},
     ),
-    (
-        "cron.list",
-        _NO_CRON,
-        _READ,
-        # Clients validate the page: the revision must not be empty, the limit at least one.
-        {
-            "jobs": [],
-            "snapshotRevision": "none",
-            "total": 0,
-            "offset": 0,
-            "limit": 1,
-            "hasMore": False,
-            "nextOffset": None,
-        },
-    ),
+    # Clients validate the page: the revision must not be empty, the limit at least one.
+    ("cron.list", _NO_CRON, _READ, {"jobs": [], "snapshotRevision": "none", **_NO_PAGE}),
     ("cron.status", _NO_CRON, _READ, {"enabled": False, "jobs": 0, "nextWakeAtMs": None}),
-    (
-        "cron.runs",
-        _NO_CRON,
-        _READ,
-        {"entries": [], "total": 0, "offset": 0, "limit": 1, "hasMore": False, "nextOffset": None},
-    ),
+    ("cron.runs", _NO_CRON, _READ, {"entries": [], **_NO_PAGE}),
     ("tasks.list", _NO_TASKS, _READ, {"tasks": []}),
     ("taskSuggestions.list", _NO_TASKS, _READ, {"suggestions": []}),
     ("tools.catalog", _NO_TOOLS, _READ, {"profiles": [], "groups": []}),

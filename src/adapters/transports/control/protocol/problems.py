@@ -11,21 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .....domain.errors import (
-    ApprovalDecided,
-    Forbidden,
-    GatewayBusy,
-    GatewayError,
-    InvalidRequest,
-    LockedOut,
-    SessionBusy,
-    ShuttingDown,
-    Unauthenticated,
-    UnknownAgent,
-    UnknownApproval,
-    UnknownRun,
-    UnknownSession,
-)
+from .....domain import errors
+from .....domain.errors import Forbidden, GatewayError, InvalidRequest
 from .frames import ErrorShape
 
 INVALID_REQUEST = "INVALID_REQUEST"
@@ -111,14 +98,14 @@ INTERNAL_ERROR = ErrorShape(
 
 _REQUEST_AT_FAULT = (
     InvalidRequest,
-    Unauthenticated,
-    UnknownApproval,
-    UnknownRun,
-    UnknownSession,
-    ApprovalDecided,
+    errors.Unauthenticated,
+    errors.UnknownApproval,
+    errors.UnknownRun,
+    errors.UnknownSession,
+    errors.ApprovalDecided,
 )
-_PASSES = (SessionBusy, GatewayBusy, ShuttingDown, LockedOut)
-_DETAILS: Mapping[type[GatewayError], str] = {UnknownAgent: "UNKNOWN_AGENT_ID"}
+_PASSES = (errors.SessionBusy, errors.GatewayBusy, errors.ShuttingDown, errors.LockedOut)
+_DETAILS: Mapping[type[GatewayError], str] = {errors.UnknownAgent: "UNKNOWN_AGENT_ID"}
 
 
 def _forbidden(error: Forbidden, protocol: int) -> ErrorShape:
