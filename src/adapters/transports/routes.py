@@ -81,7 +81,7 @@ class Route:
 
     @property
     def variables(self) -> tuple[tuple[str, str], ...]:
-        """The name of each variable in the path, and how it stands there."""
+        """The name of each variable in the path, and its spelling there."""
         return tuple((found["name"], found[0]) for found in _VARIABLE.finditer(self.path))
 
 

@@ -1,4 +1,4 @@
-"""The control plane: WebSocket upgrades on any path, and who is let in."""
+"""The control plane: WebSocket upgrades on any path, and the life of a connection."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ logger = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 10.0
 CONNECT_SECONDS = 3.0
-"""The part of it in which `connect` has to arrive, unless the upgrade had a right credential."""
+"""The part of it in which `connect` has to arrive, unless the upgrade was authenticated."""
 MAX_PREAUTH_BYTES = 65_536
 _PASSING = ("cli", "probe")
-"""Modes of clients that do one thing and leave."""
-_LAST_WORDS = 2.0
-"""Seconds that a client gets to take the reason for its end."""
+"""Modes of clients that send one request and disconnect."""
+_CLOSE_SECONDS = 2.0
+"""Seconds in which a client may receive the close frame."""
 _REPLACED_SECONDS = 1.0
 """How long a connection that is replaced stays as it is: closed at once, it would be opened again
 at once, and the Gateway would do nothing else."""
@@ -114,9 +114,9 @@ class Upgrades:
         return None
 
     async def _is_authenticated(self, headers: Headers, peer: Peer) -> bool:
-        """Whether the upgrade's headers have the Gateway's secret, so that it need not wait its
-        turn among strangers. `connect` has to prove itself all the same. A wrong secret counts
-        towards the lockout, and is one attempt with the same secret in `connect`."""
+        """Whether the upgrade's headers have the Gateway's secret, which exempts the connection
+        from the limits of half-open ones. `connect` is authenticated all the same. A wrong secret
+        counts towards the lockout, and is one attempt with the same secret in `connect`."""
         gateway, credential = self._gateway, credential_of(headers, peer.address)
         if credential.secret is None or gateway.settings.auth.mode is AuthMode.NONE:
             return False
@@ -131,7 +131,7 @@ class Upgrades:
     async def _shake_hands(
         self, peer: Peer, wire: Wire, half_open: HalfOpen | None
     ) -> tuple[str, Admitted] | None:
-        """The id of the `connect` request, and who that let in; None where it was refused."""
+        """The id of the `connect` request, and the admitted client; None after a rejection."""
         try:
             frame = await self._first_frame(peer, half_open)
             return frame.id, await self._admit(frame, peer)
@@ -192,7 +192,7 @@ class Upgrades:
         hello = await self._hello.to(connection, admitted)
         connection.outbox.put(response_frame(request_id, hello))
         extra = {"connection": connection.id, "client": connection.address}
-        # Commands come and go; who stays is worth a line.
+        # Short connections of commands are logged at a lower level.
         level = logging.DEBUG if connection.client.mode in _PASSING else logging.INFO
         logger.log(level, "connected", extra={**extra, "program": connection.client.id})
         ended: dict[str, object] = {"reason": "the client left"}
@@ -209,7 +209,7 @@ class Upgrades:
             ended = {"code": code, "reason": reason}
             await _part(wire, code, reason)
         except Exception:
-            # The outermost edge of a connection: it ends, and the log gets the error.
+            # The outermost handler of a connection: the error is logged, and the connection ends.
             ended = {"code": 1011, "reason": "internal error"}
             logger.exception("a connection failed unexpectedly", extra=extra)
             await _part(wire, 1011, "internal error")
@@ -234,9 +234,9 @@ class Upgrades:
 
 
 async def _part(wire: Wire, code: int, reason: str) -> None:
-    """Close, and stay until the client has taken the reason; one that takes nothing is cut off."""
+    """Close, and wait until the client has received the close frame; else abort the connection."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(_LAST_WORDS):
+        async with asyncio.timeout(_CLOSE_SECONDS):
             await websocket.close(code, reason)
             await wire.ended()
     wire.cut()

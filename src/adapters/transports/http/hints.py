@@ -89,8 +89,8 @@ def hint_for_method(path: str) -> str:
     return ""
 
 
-def speaks_anthropic(path: str) -> bool:
-    """Whether a client that asks for this path expects the errors of Anthropic's API."""
+def expects_anthropic(path: str) -> bool:
+    """Whether a client that requests this path expects errors in the format of Anthropic's API."""
     return _without_base(path.split("/"))[:1] == ["messages"]
 
 

@@ -19,7 +19,7 @@ from ..routes import RouteTable, Switch, Transport
 from .bodies import BoundedBody
 from .context import current
 from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
-from .hints import hint_for, hint_for_method, speaks_anthropic
+from .hints import expects_anthropic, hint_for, hint_for_method
 from .hosts import check_page
 from .middleware import Middleware
 from .requests import credential_of
@@ -74,7 +74,7 @@ def _serve(app: Quart, transport: Transport) -> None:
 
 
 def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
-    """Refuses a stranger, and a client without the scope, before anything else is looked at; then
+    """Rejects unauthenticated clients and those without the scope before any other check; then
     applies the limits and the switch of the route."""
 
     async def guard() -> None:
@@ -97,7 +97,7 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
                 authorize(context.principal, needed or Scope.ADMIN)
         if route is not None:
             context.limits = route.limits_in(settings)
-            # For Quart's ways to read the body; it takes any number of seconds.
+            # For views that read the body through Quart, which accepts fractions of a second.
             request.body_timeout = context.limits.body_timeout  # type: ignore[assignment]
         switch = table.switch_at(request.path) if route is None else route.switch
         if switch is not None and not switch.is_on(settings):
@@ -143,7 +143,7 @@ async def _answer_http_exception(error: HTTPException) -> Response:
 
 
 async def _answer_internal_error(error: Exception) -> Response:
-    """The outermost edge of a request: the log gets the error, the client learns no internals."""
+    """The outermost handler of a request: the error is logged, and its text is not sent."""
     logger.error(
         "a request failed unexpectedly", exc_info=error, extra={"request": current().request_id}
     )
@@ -156,4 +156,4 @@ def _answer(problem: Problem) -> Response:
     context.reported(problem)
     context.discarding = True
     request.body.clear()
-    return answer(problem, anthropic=speaks_anthropic(request.path))
+    return answer(problem, anthropic=expects_anthropic(request.path))

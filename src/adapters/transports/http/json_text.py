@@ -94,7 +94,7 @@ def _too_many_halves() -> InvalidRequest:
 
 
 def _more_at_a_glance(text: bytes, most: int) -> bool:
-    """Whether there are more, also counting what may stand within strings."""
+    """Whether there are more if characters within strings count too."""
     found = 1
     for start in range(0, len(text), _STEP):
         found += _structure(text[start : start + _STEP])

@@ -1,4 +1,5 @@
-"""Reads the first request of a connection, and decides who is let in with which scopes."""
+"""Reads the first request of a connection, and decides whether and with which scopes it is
+admitted."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ from .origins import Peer, check_origin, is_at_this_machine
 
 @dataclass(frozen=True, slots=True)
 class ConnectRequest:
-    """A well-formed request to be let in."""
+    """A well-formed `connect` request."""
 
     peer: Peer
     params: ConnectParams
@@ -48,14 +49,14 @@ class ConnectRequest:
 
     @property
     def scopes(self) -> frozenset[Scope]:
-        """The scopes asked for; names that mean nothing here, and those of a node, are none."""
+        """The requested scopes, without unknown names; none for a node."""
         if self.role is not Role.OPERATOR:
             return frozenset()
         return frozenset(scope for scope in Scope if scope.value in (self.params.scopes or ()))
 
     @property
     def secret(self) -> str | None:
-        """What may be the Gateway's secret, in whichever of the two fields."""
+        """The token or password that may be the Gateway's secret."""
         token, password = self.auth.token or None, self.auth.password or None
         if self.settings.mode is AuthMode.PASSWORD:
             return password or token
@@ -67,7 +68,7 @@ class ConnectRequest:
 
     @property
     def claim(self) -> Claim:
-        """What a device signs of it: all as it was written, and never the password."""
+        """The fields that a device signs, as they were sent, without the password."""
         client, auth = self.params.client, self.auth
         return Claim(
             client_id=client.id,
@@ -81,7 +82,7 @@ class ConnectRequest:
 
     @property
     def info(self) -> DeviceInfo:
-        """What the client says of itself."""
+        """The client's description of its device."""
         client = self.params.client
         return DeviceInfo(
             display_name=client.display_name or "",
@@ -115,7 +116,7 @@ def read(frame: RequestFrame, peer: Peer, settings: Settings) -> ConnectRequest:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A client that is let in."""
+    """An admitted client."""
 
     principal: Principal
     role: str
@@ -133,7 +134,7 @@ class Handshake:
         self._devices = devices
 
     async def admit(self, frame: RequestFrame, peer: Peer) -> Admitted:
-        """Who is let in by the first request of a connection. Raises ConnectRejection."""
+        """The client that the first request of a connection admits. Raises ConnectRejection."""
         request = read(frame, peer, self._gateway.settings)
         try:
             device = request.params.device
@@ -146,7 +147,7 @@ class Handshake:
             raise rejections.rejection_of(error, request.protocol) from None
 
     async def _without_device(self, request: ConnectRequest) -> Admitted:
-        """A client without a device is let in by the Gateway's secret, which stands for everything,
+        """A client without a device is admitted by the Gateway's secret, which grants every scope,
         or by a plugin's grant."""
         client = request.params.client
         if rejections.is_control_ui(client):
@@ -172,12 +173,12 @@ class Handshake:
         principal, token = await self._recognise(request, visitor)
         issuer = principal.grants[0].issuer
         if issuer not in (SHARED_SECRET, DEVICES):
-            # A plugin's grant is for its client as it is: it pairs no device.
+            # A plugin's grant does not pair a device.
             return _admitted(request, principal)
         silent = issuer == SHARED_SECRET and is_at_this_machine(request.peer)
         entry = await self._devices.enter(visitor, token=token, silent=silent)
         grant = self._devices.grant(visitor.device_id, visitor.role)
-        if grant is None:  # Revoked at this very moment.
+        if grant is None:  # Revoked in the meantime.
             raise request.unauthorized()
         acting = replace(
             principal,
@@ -193,8 +194,8 @@ class Handshake:
     ) -> tuple[Principal, str | None]:
         """The Principal, and the device's own token where that proved it.
 
-        A token that is enough leaves nothing to be tried beside it: its holder must not get to
-        guess at the secret. Where both were tried, the wrong guess counts all the same.
+        If the token suffices, no secret is tried: the holder of a token must not be able to guess
+        the secret. If both were tried, a wrong secret counts towards the lockout all the same.
         """
         access, address = self._gateway.access, request.peer.address
         explicit = request.auth.device_token or None
@@ -214,10 +215,10 @@ class Handshake:
         return principal, token if by_token else None
 
 
-def granted(asked: Iterable[Scope], held: Iterable[Scope]) -> frozenset[Scope]:
-    """The scopes asked for that are held."""
+def granted(requested: Iterable[Scope], held: Iterable[Scope]) -> frozenset[Scope]:
+    """The requested scopes that are held."""
     held = frozenset(held)
-    return frozenset(scope for scope in asked if covers(held, scope))
+    return frozenset(scope for scope in requested if covers(held, scope))
 
 
 def _bytes(secret: str | None) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The answer to `connect`: what the Gateway is, what it can, and the state of the Gateway."""
+"""The response to `connect`: the Gateway's version, features, limits and present state."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_PAYLOAD = 25 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What does not change while the Gateway lives. `started_at`: Unix seconds."""
+    """What does not change while the process runs. `started_at`: Unix seconds."""
 
     version: str
     host: str

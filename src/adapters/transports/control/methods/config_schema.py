@@ -1,6 +1,4 @@
-"""What the configuration's JSON Schema says of a path: `config.schema.lookup`, and when a changed
-setting takes effect.
-"""
+"""`config.schema.lookup`, and when a changed setting takes effect according to the schema."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Method:
 
     @property
     def reads(self) -> bool:
-        """Whether the method only reads: then properties that it does not know are ignored."""
+        """Whether the method only reads; unknown properties are then ignored."""
         return self.looks or self.scope is Scope.READ
 
 

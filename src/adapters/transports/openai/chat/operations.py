@@ -1,4 +1,4 @@
-"""What docs/openapi.json says of requests and answers."""
+"""The requests and responses in docs/openapi.json."""
 
 from __future__ import annotations
 

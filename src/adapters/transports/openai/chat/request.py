@@ -140,7 +140,7 @@ class ChatRequest:
     user: str | None
     params: Mapping[str, object]
     ignored: str
-    """The names of fields that nobody here knows, as a header's value; mostly empty."""
+    """The names of unknown fields, as a header's value; mostly empty."""
 
 
 def read_request(body: Mapping[str, Any]) -> ChatRequest:

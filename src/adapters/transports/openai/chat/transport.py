@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions` and `/v1/models`: the Gateway as OpenAI's clients know it."""
+"""`POST /v1/chat/completions` and `/v1/models`: the part of OpenAI's API that is served."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 _INTEGERS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "seed")
 _EMPTY: tuple[object, ...] = (None, [], {})
-"""Values of any parameter that ask for nothing; some providers refuse them."""
+"""Values without an effect for any parameter; some providers reject them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Parameters:
     """The parameters of a format, by their names.
 
     `passed_on` reach the provider as they came. `neutral` are known but not honoured: null and the
-    values listed ask for nothing; any other value is refused. `own` are read by the transport.
+    values listed have no effect; any other value is rejected. `own` are read by the transport.
     """
 
     passed_on: frozenset[str]

@@ -50,7 +50,7 @@ async def start_run(
         run = await gateway.submit(principal, run_request, charge=context.charge)
     except InvalidRequest as error:
         raise as_headers(error) from None
-    # No await that suspends in between: a run is aborted when its last follower leaves, and one
+    # No await that suspends in between: a run is aborted when its last follower ends, and one
     # that never had a follower would go on without a client.
     events = await context.enter(gateway.follow(principal, run))
     context.adopt_task()
@@ -148,7 +148,7 @@ class Feed:
         return frames
 
     async def _next(self) -> bytes:
-        """The frames of the next events; empty where those tell the client nothing."""
+        """The frames of the next events; empty if the format has none for them."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -168,7 +168,7 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def streamed(feed: Feed, context: RequestContext) -> Response:
-    """The response, once there is something to tell or the feed's patience is at its end.
+    """The response, once there is a frame, or after the feed's patience.
 
     Raises the GatewayError of a run that fails before: its status can still be a true one.
     """
@@ -193,7 +193,7 @@ async def _body(feed: Feed, first: bytes | None, context: RequestContext) -> Asy
             problem = problem_of(error)
             drop_tracebacks(error)
         except Exception as error:
-            # The outermost edge of a stream: nobody behind it could still tell the client.
+            # The outermost handler of a stream: nothing after it could send the client an error.
             logger.exception("a stream failed unexpectedly", extra={"request": context.request_id})
             problem = INTERNAL_ERROR
             drop_tracebacks(error)
