@@ -31,12 +31,10 @@ from opensoul.adapters.transports.control.protocol import (
     SMALL_FRAME,
     Challenge,
     ConnectParams,
-    EventFrame,
-    HelloOk,
     Method,
     RequestFrame,
-    ResponseFrame,
 )
+from opensoul.adapters.transports.control.protocol.frames import EventFrame, HelloOk, ResponseFrame
 from opensoul.adapters.transports.control.transport import (
     CONNECT_SECONDS,
     HANDSHAKE_SECONDS,

@@ -52,32 +52,12 @@ _ID = re.compile(
 )
 """Finds the id in the beginning of a message that is not decoded, if only short strings precede
 it."""
-_IDENTIFIERS = frozenset(
-    [
-        "agentId",
-        "auth",
-        "baseHash",
-        "cursor",
-        "device",
-        "deviceId",
-        "expectedSessionId",
-        "id",
-        "idempotencyKey",
-        "instanceId",
-        "key",
-        "keys",
-        "messageId",
-        "method",
-        "model",
-        "parentSessionKey",
-        "provider",
-        "requestId",
-        "runId",
-        "sessionId",
-        "sessionKey",
-        "spawnedBy",
-    ]
-)
+_IDENTIFIER_NAMES = """
+agentId auth baseHash cursor device deviceId expectedSessionId id idempotencyKey instanceId key
+keys messageId method model parentSessionKey provider requestId runId sessionId sessionKey
+spawnedBy
+"""
+_IDENTIFIERS = frozenset(_IDENTIFIER_NAMES.split())
 """Fields that are compared: lone surrogates in them are rejected instead of replaced."""
 _MAX_ROLE_ERRORS = 10
 """Calls of another role's methods after which a connection is closed."""
