@@ -85,11 +85,10 @@ class Hub:
             if connection.may_see(kind.scope):
                 connection.outbox.event(name, data, may_be_lost=kind.lossy, state=versions)
 
-    def send_to_session(self, key: SessionKey, name: str, payload: object) -> None:
-        """Send an event to the subscribers of a Session."""
-        data = dumps(payload)
+    def send_to_session(self, key: SessionKey, name: str, payload: bytes) -> None:
+        """Send an event with an encoded payload to the subscribers of a Session."""
         for connection in self.subscriptions.of(key):
-            connection.outbox.event(name, data)
+            connection.outbox.event(name, payload)
 
     def schedule_presence(self) -> None:
         """Send a presence event soon, after it has changed.
@@ -239,6 +238,6 @@ def broadcast_session_changes(
         if change == "deleted":
             hub.unsubscribe_restricted(key)
         if change == "injected":
-            hub.send_to_session(key, "session.message", payload)
+            hub.send_to_session(key, "session.message", dumps(payload))
 
     return session_service.on_change(changed)

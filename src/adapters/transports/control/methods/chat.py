@@ -12,7 +12,7 @@ from .....domain.errors import InvalidRequest, UnknownSession
 from .....domain.messages import Message, Role, text_message
 from .....domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
 from .....domain.sessions import MAIN, SessionKey
-from ..broadcast import Hub, message_ids, message_of
+from ..broadcast import Hub, chat_event, message_ids, message_of
 from ..connection import ANSWERED, Call, Params
 from ..dependencies import Dependencies
 from ..protocol import NAMING, Attachments, Name, SessionKeyText, user_message
@@ -225,15 +225,8 @@ class ChatMethods(ControlService):
         _, message_id = await self.session_service.inject(call.principal, key, text)
         kept = await self.gateway.answer(call.principal, key, message_id)
         ids = {} if kept is None else message_ids(kept)
-        payload = {
-            "runId": message_id,
-            "sessionKey": str(key),
-            "agentId": key.agent_id,
-            "seq": 0,
-            "state": "final",
-            "stopReason": "injected",
-            "message": {**message_of(text, self.clock()), **ids},
-        }
+        message = {**message_of(text, self.clock()), **ids}
+        payload = chat_event(message_id, key, 0, "final", stopReason="injected", message=message)
         self.hub.send_to_session(key, "chat", payload)
         return {"ok": True, "messageId": message_id}
 

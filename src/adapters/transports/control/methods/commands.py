@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .....domain.errors import InvalidRequest, SessionBusy, UnknownSession
 from .....domain.sessions import SessionKey
-from ..broadcast import Hub, message_of
+from ..broadcast import Hub, chat_event, message_of
 from ..connection import ANSWERED, Call
 from ..dependencies import Dependencies
 from .service import ControlService
@@ -95,15 +95,8 @@ class Commands(ControlService):
                 text = error.message
         await self.hub.subscribe(call.connection, key)
         call.answer({"runId": run_id, "status": "started"})
-        event = {
-            "runId": run_id,
-            "sessionKey": str(key),
-            "agentId": key.agent_id,
-            "seq": 0,
-            "state": "final",
-            "stopReason": "command",
-            "message": message_of(text, self.clock()),
-        }
+        message = message_of(text, self.clock())
+        event = chat_event(run_id, key, 0, "final", stopReason="command", message=message)
         self.hub.send_to_session(key, "chat", event)
         return ANSWERED
 

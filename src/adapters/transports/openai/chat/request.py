@@ -13,18 +13,9 @@ from .....domain.errors import Unsupported
 from .....domain.messages import Message
 from ..common import (
     DEFAULT_MODEL,
-    Hint,
-    Identifier,
     Ignored,
-    Metadata,
-    Model,
     Parameters,
-    Penalty,
-    Seed,
-    Strict,
-    Temperature,
-    TokenLimit,
-    TopP,
+    parameters,
     read_fields,
     read_messages,
 )
@@ -40,19 +31,19 @@ def _stop(value: Any) -> Any:
             raise PydanticCustomError("stop", "must be a string or a list of strings")
 
 
-class StreamOptions(Strict):
+class StreamOptions(parameters.Strict):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class JsonSchema(Strict):
+class JsonSchema(parameters.Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     schema_: dict[str, Any] | None = Field(None, alias="schema")
     strict: bool | None = None
 
 
-class ResponseFormat(Strict):
+class ResponseFormat(parameters.Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
@@ -63,33 +54,33 @@ class ResponseFormat(Strict):
         return self
 
 
-class Fields(Strict):
+class Fields(parameters.Strict):
     """Every field with a type of its own. Only what is validated here is read anywhere else."""
 
-    model: Model | None = None
+    model: parameters.Model | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Identifier | None = None
-    temperature: Temperature = None
-    top_p: TopP = None
-    max_tokens: TokenLimit = None
-    max_completion_tokens: TokenLimit = None
+    user: parameters.Identifier | None = None
+    temperature: parameters.Temperature = None
+    top_p: parameters.TopP = None
+    max_tokens: parameters.TokenLimit = None
+    max_completion_tokens: parameters.TokenLimit = None
     stop: Annotated[Any, AfterValidator(_stop)] = None
-    seed: Seed = None
-    presence_penalty: Penalty = None
-    frequency_penalty: Penalty = None
+    seed: parameters.Seed = None
+    presence_penalty: parameters.Penalty = None
+    frequency_penalty: parameters.Penalty = None
     response_format: ResponseFormat | None = None
     # Providers have levels of their own, and new ones every few months.
     reasoning_effort: str | None = None
     parallel_tool_calls: bool | None = None
-    metadata: Metadata = None
+    metadata: parameters.Metadata = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
-    service_tier: Hint | None = None
+    service_tier: parameters.Hint | None = None
     verbosity: str | None = None
-    prompt_cache_key: Hint | None = None
-    prompt_cache_retention: Hint | None = None
+    prompt_cache_key: parameters.Hint | None = None
+    prompt_cache_retention: parameters.Hint | None = None
     prompt_cache_options: dict[str, Any] | None = None
-    safety_identifier: Hint | None = None
+    safety_identifier: parameters.Hint | None = None
 
 
 _OWN = frozenset({"messages", "model", "stream", "stream_options", "user"})

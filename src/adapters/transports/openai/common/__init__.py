@@ -11,17 +11,7 @@ from .headers import (
 from .messages import MESSAGES_SCHEMA, read_messages
 from .models import DEFAULT_MODEL, model_list, model_object
 from .parameters import (
-    Hint,
-    Identifier,
-    Metadata,
-    Model,
     Parameters,
-    Penalty,
-    Seed,
-    Strict,
-    Temperature,
-    TokenLimit,
-    TopP,
     read_fields,
 )
 from .runs import Answer, Feed, collect, start_run, streamed
@@ -32,18 +22,8 @@ __all__ = [
     "MESSAGES_SCHEMA",
     "Answer",
     "Feed",
-    "Hint",
-    "Identifier",
     "Ignored",
-    "Metadata",
-    "Model",
     "Parameters",
-    "Penalty",
-    "Seed",
-    "Strict",
-    "Temperature",
-    "TokenLimit",
-    "TopP",
     "agent_id_in",
     "collect",
     "ignored_names",
