@@ -161,7 +161,6 @@ class ChatMethods(ControlService):
         """Start the Run, or find the one of an equal earlier request, and subscribe the client to
         its Session; returns the record and whether it is new. For a new Run the first response is
         sent before the Run's first event."""
-
         request = RunRequest(
             messages=messages,
             agent_id=key.agent_id,

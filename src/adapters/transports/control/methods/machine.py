@@ -23,20 +23,17 @@ class MachineMethods(ControlService):
     @answers("system.info", NoParams)
     async def _info(self, call: Call, params: NoParams) -> object:
         """Only administrators see the state directory."""
+        facts = self.dependencies.facts
         # In a thread, so that an unresponsive disk only delays this response.
-        machine = await asyncio.to_thread(_machine, self.dependencies.facts.state_dir)
-        path = (
-            {"diskPath": self.dependencies.facts.state_dir}
-            if call.principal.may(Scope.ADMIN)
-            else {}
-        )
+        machine = await asyncio.to_thread(_machine, facts.state_dir)
+        path = {"diskPath": facts.state_dir} if call.principal.may(Scope.ADMIN) else {}
         return {
             **machine,
             **path,
-            "machineName": self.dependencies.facts.host,
-            "hostname": self.dependencies.facts.host,
+            "machineName": facts.host,
+            "hostname": facts.host,
             "pid": os.getpid(),
-            "uptimeMs": max(0, int((self.clock() - self.dependencies.facts.started_at) * 1_000)),
+            "uptimeMs": max(0, int((self.clock() - facts.started_at) * 1_000)),
         }
 
     @answers("diagnostics.lanes", NoParams)
