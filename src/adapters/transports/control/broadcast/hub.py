@@ -225,11 +225,9 @@ class Hub:
         return broadcaster
 
 
-def broadcast_session_changes(
-    session_service: SessionService, hub: Hub, clock: Clock
-) -> Callable[[], None]:
+def broadcast_session_changes(session_service: SessionService, hub: Hub, clock: Clock) -> None:
     """Broadcast changes of Sessions, and send `session.message` to subscribers when a message was
-    injected. Neither event has content. Returns a function that ends this."""
+    injected. Neither event has content."""
 
     def changed(key: SessionKey, change: str) -> None:
         ts = int(clock() * 1_000)
@@ -240,4 +238,4 @@ def broadcast_session_changes(
         if change == "injected":
             hub.send_to_session(key, "session.message", dumps(payload))
 
-    return session_service.on_change(changed)
+    session_service.on_change(changed)
