@@ -188,7 +188,17 @@ class Upgrades:
             raise ConnectRejection(reason, code=UNAVAILABLE, close_code=close_code, retryable=True)
 
     async def _serve(self, request_id: str, admitted: Admitted, peer: Peer, wire: Wire) -> None:
-        connection = self._connection(admitted, peer)
+        connection = Connection(
+            id=self._new_id(),
+            principal=admitted.principal,
+            role=admitted.role,
+            protocol=admitted.protocol,
+            client=admitted.params.client,
+            caps=frozenset(admitted.params.caps),
+            address=peer.address.address,
+            connected_at=self._clock(),
+            device_id=admitted.device_id,
+        )
         hello = await self._hello.to(connection, admitted)
         connection.outbox.put(response_frame(request_id, hello))
         extra = {"connection": connection.id, "client": connection.address}
@@ -217,20 +227,6 @@ class Upgrades:
             wire.charge_to(NO_CHARGE)
             received.release()
             logger.log(level, "disconnected", extra={**extra, **ended})
-
-    def _connection(self, admitted: Admitted, peer: Peer) -> Connection:
-        params = admitted.params
-        return Connection(
-            id=self._new_id(),
-            principal=admitted.principal,
-            role=admitted.role,
-            protocol=admitted.protocol,
-            client=params.client,
-            caps=frozenset(params.caps),
-            address=peer.address.address,
-            connected_at=self._clock(),
-            device_id=admitted.device_id,
-        )
 
 
 async def _part(wire: Wire, code: int, reason: str) -> None:

@@ -188,7 +188,7 @@ class AgentMethods(ControlService):
     async def _create(self, call: Call, params: CreateParams) -> object:
         """Responds when the agent is usable and has its workspace."""
         agent_id = agent_id_of(params.name)
-        before = await self._snapshot()
+        before = await asyncio.to_thread(self.dependencies.config.snapshot)
         fields = params.model_dump(exclude_none=True)
         await self._change(before, added(agent_id, fields, has_entries(before.config)))
         agent = self.gateway.settings.agents.get(agent_id)
@@ -202,7 +202,7 @@ class AgentMethods(ControlService):
     async def _update(self, call: Call, params: UpdateParams) -> object:
         agent_id = params.agent_id.strip().lower()
         fields = params.model_dump(exclude_none=True, exclude={"agent_id"})
-        before = await self._snapshot()
+        before = await asyncio.to_thread(self.dependencies.config.snapshot)
         keyed = has_entries(before.config)
         await self._change(before, changed(agent_id, fields, self._known(agent_id), keyed))
         return {"ok": True, "agentId": agent_id}
@@ -212,7 +212,7 @@ class AgentMethods(ControlService):
         """The agent's sessions stay readable. Its active runs continue with their settings."""
         agent_id = params.agent_id.strip().lower()
         agent = self.gateway.settings.agents.get(agent_id)
-        before = await self._snapshot()
+        before = await asyncio.to_thread(self.dependencies.config.snapshot)
         removal = Removal(agent_id, self._known(agent_id), has_entries(before.config))
         await self._change(before, removal)
         payload: dict[str, Any] = {"ok": True, "agentId": agent_id}
@@ -228,9 +228,6 @@ class AgentMethods(ControlService):
             return await asyncio.to_thread(self.dependencies.workspaces.retire, agent.workspace)
         except GatewayError:
             return None
-
-    async def _snapshot(self) -> ConfigSnapshot:
-        return await asyncio.to_thread(self.dependencies.config.snapshot)
 
     async def _change(self, before: ConfigSnapshot, patch: MakePatch) -> None:
         """Write the file, and wait until the Gateway has applied it, unless that is disabled."""

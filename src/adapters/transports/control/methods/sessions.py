@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..connection import Call, Params
+from ..connection import Call, NoParams, Params
 from ..protocol import Key, Name
 from .rows import lowered
 from .service import answers
@@ -11,10 +11,6 @@ from .session_lists import ListParams, SessionLists
 
 class SubscribeParams(ListParams):
     """With any parameter, the response contains the list too. `agent_id`: only its sessions."""
-
-
-class UnsubscribeParams(Params):
-    """Subscriptions to sessions by key are not affected."""
 
 
 class MessagesParams(Params):
@@ -33,8 +29,9 @@ class SessionSubscriptions(SessionLists):
             return {"subscribed": True}
         return {"subscribed": True, "list": await self.list(call, params)}
 
-    @answers("sessions.unsubscribe", UnsubscribeParams)
-    async def _unsubscribe(self, call: Call, params: UnsubscribeParams) -> object:
+    @answers("sessions.unsubscribe", NoParams)
+    async def _unsubscribe(self, call: Call, params: NoParams) -> object:
+        """Subscriptions to sessions by key are not affected."""
         self.hub.subscriptions.remove(call.connection)
         return {"subscribed": False}
 
