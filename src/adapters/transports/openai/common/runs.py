@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Protocol
 
 from quart import Response
 
@@ -15,6 +15,9 @@ from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import GatewayError, InvalidRequest, RunFailed
 from .....domain.models import ReasoningDelta, TextDelta
 from .....domain.runs import (
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Failed,
     Finished,
@@ -24,11 +27,8 @@ from .....domain.runs import (
     RunSpec,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Unknown,
     Waiting,
+    consumes,
     error_of,
 )
 from .....domain.services import Events, Gateway
@@ -67,6 +67,7 @@ class Answer:
     finished: Finished
 
 
+@consumes(*DELTAS, StepDone, Resumed, *TERMINAL, ignores=(Started, Waiting, *TOOL_EVENTS))
 async def collect(events: Events, context: RequestContext) -> Answer:
     """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
     text: list[str] = []
@@ -90,12 +91,6 @@ async def collect(events: Events, context: RequestContext) -> Answer:
                         del text[stored[0] :], reasoning[stored[1] :]
                 case Failed() | Aborted():
                     raise error_of(event)
-                case Started() | Waiting() | ToolStarted() | ToolProgress() | ToolFinished():
-                    pass
-                case Unknown():
-                    pass
-                case _:
-                    assert_never(event)
     raise RunFailed("The events of the run ended before a terminal event.")
 
 
