@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opensoul.adapters.transports.openai.chat.parameters import NEUTRAL, PASSED_ON
+from opensoul.adapters.transports.openai.chat.request import NEUTRAL, PASSED_ON
 
 from .app import Harness
 from .client import BEARER, CHAT

@@ -9,7 +9,8 @@ import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
 from opensoul.adapters.persistence.memory import MemoryLimits
-from opensoul.adapters.transports.control.handshake.handshake import Admitted, Handshake, Peer
+from opensoul.adapters.transports.control.handshake.handshake import Admitted, Handshake
+from opensoul.adapters.transports.control.handshake.origins import Peer
 from opensoul.adapters.transports.control.protocol.frames import RequestFrame
 from opensoul.adapters.transports.control.protocol.problems import ConnectRejection
 from opensoul.domain.access.addresses import ClientAddress
@@ -24,7 +25,7 @@ from tests.fakes.devices import Desk, Device
 from tests.fakes.domain import FakeIds, FakeQueue, FakeRunEvents, settings
 
 SECRET = "secret"
-LOCAL = Peer(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1", False)
+LOCAL = Peer(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1")
 REMOTE = replace(LOCAL, address=ClientAddress("203.0.113.7"), host="198.51.100.1:18789")
 FORWARDED = replace(LOCAL, address=ClientAddress("127.0.0.1", forwarded_by_stranger=True))
 PAGE = replace(LOCAL, origin="http://localhost:18789")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.control.handshake.handshake import Peer
+from opensoul.adapters.transports.control.handshake.origins import Peer
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.authentication import Scope
 from opensoul.domain.access.devices.entry import PairingRequired

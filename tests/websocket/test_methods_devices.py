@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.adapters.transports.control.connection.connection import Connection
-from opensoul.adapters.transports.control.handshake.pairing import tell_devices
-from opensoul.adapters.transports.control.methods.devices import handlers
+from opensoul.adapters.transports.control.handshake.devices import broadcast_devices
+from opensoul.adapters.transports.control.methods.devices import DeviceMethods
 from opensoul.domain.access.authentication import Principal, Scope
 from opensoul.domain.access.devices.entry import PairingRequired
 from opensoul.domain.access.devices.pairing import Visitor
@@ -71,11 +71,11 @@ class Room:
 async def room() -> AsyncIterator[Room]:
     bench, device = Bench(), Device()
     devices = await Desk(clock=bench.clock).open()
-    tell_devices(devices, bench.hub)
+    broadcast_devices(devices, bench.hub)
     access = Access(
         settings=lambda: bench.settings, limits=MemoryLimits(bench.clock), devices=devices
     )
-    bench.handlers = handlers(devices)
+    bench.handlers = bench.handlers_of(DeviceMethods, devices=devices)
     phone, approver = connection("phone", READER), connection("approver", PAIRING)
     reader = connection("reader", READER)
     async with AsyncExitStack() as stack:

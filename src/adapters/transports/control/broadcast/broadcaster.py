@@ -232,5 +232,6 @@ class _ChatEvents:
         new, self._pending = "".join(self._pending), []
         self._due = self._loop.time() + CHAT_THROTTLE
         message = message_of(self._payloads.text, self._record.accepted_at)
-        payload = chat_event(self._record, self._seq, "delta", deltaText=new, message=message)
+        run_id, key = self._record.id, self._record.session_key
+        payload = chat_event(run_id, key, self._seq, "delta", deltaText=new, message=message)
         self._send(self._seq, payload, True)

@@ -29,7 +29,7 @@ from .....domain.runs import (
     Waiting,
     consumes,
 )
-from .....domain.sessions import KeptMessage
+from .....domain.sessions import KeptMessage, SessionKey
 from ...http.json_text import dumps
 
 _ASSISTANT = "assistant"
@@ -184,12 +184,13 @@ def _ending(event: Ending) -> tuple[str, dict[str, object]]:
             return "error", {"error": message, "code": code}
 
 
-def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes:
+def chat_event(run_id: str, key: SessionKey, seq: int, state: str, **more: object) -> bytes:
+    """The payload of a `chat` event."""
     return dumps(
         {
-            "runId": record.id,
-            "sessionKey": str(record.session_key),
-            "agentId": record.agent_id,
+            "runId": run_id,
+            "sessionKey": str(key),
+            "agentId": key.agent_id,
             "seq": seq,
             "state": state,
             **more,
@@ -212,13 +213,15 @@ def chat_end(
     match event:
         case Finished(stop=stop, usage=usage):
             end = {"stopReason": stop.value, "usage": usage_of(usage)}
-            return chat_event(record, seq, "final", **message, **end)
+            return chat_event(record.id, record.session_key, seq, "final", **message, **end)
         case Aborted():
-            return chat_event(record, seq, "aborted", **message, stopReason="rpc")
+            return chat_event(
+                record.id, record.session_key, seq, "aborted", **message, stopReason="rpc"
+            )
         case Failed(message=error, kind=kind):
             error_kind = "unknown" if kind is None else _ERROR_KINDS.get(kind, "unknown")
             end = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
-            return chat_event(record, seq, "error", **message, **end)
+            return chat_event(record.id, record.session_key, seq, "error", **message, **end)
 
 
 def message_of(text: str, at: float) -> dict[str, object]:
