@@ -54,8 +54,8 @@ class RunRecord:
     """Through which entry point it came: `openai`, `agent`, `chat`."""
     on_leave: OnLeave = OnLeave.ABORT
     fingerprint: str = ""
-    """A digest of what was asked, where the client chose the id: tells a repeated request from
-    another one under the same id."""
+    """A digest of what was asked, where the client chose the id: distinguishes a repeated request
+    from another one under the same id."""
     status: RunStatus = RunStatus.QUEUED
     accepted_at: float = 0.0
     started_at: float | None = None

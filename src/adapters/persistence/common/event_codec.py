@@ -43,7 +43,7 @@ def _loads(data: bytes) -> object:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        pass  # Lone surrogates, or damage: the slow way tells which.
+        pass  # Lone surrogates, or damage: the slow way finds out which.
     try:
         return json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
