@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,9 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from ....domain.ports import Clock
-from .directory_lock import DirectoryLock
+
+if sys.platform != "win32":
+    import fcntl
 
 LOCK_FILE = "gateway.lock"
 HOLDER_FILE = "gateway.holder.json"
@@ -77,7 +79,7 @@ class StateLock:
     ) -> None:
         self._dir = Path(state_dir)
         self._store_dirs = tuple(store_dirs)
-        self._locked: list[DirectoryLock] = []
+        self._locks = ExitStack()
         self._holder_file = self._dir / HOLDER_FILE
         self._clock = clock
         self._lock = FileLock(self._dir / LOCK_FILE, mode=0o600, thread_local=False)
@@ -90,37 +92,31 @@ class StateLock:
         """
         for directory in (self._dir, *self._store_dirs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise StateLocked(self._dir, _read_holder(self._holder_file)) from None
-        try:
-            self._lock_directories()
-        except BaseException:
-            self._unlock()
-            raise
+        with ExitStack() as locks:
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                raise StateLocked(self._dir, _read_holder(self._holder_file)) from None
+            locks.callback(self._lock.release)
+            self._lock_directories(locks)
+            self._locks = locks.pop_all()
         self._since = datetime.fromtimestamp(self._clock(), UTC).isoformat(" ", "seconds")
         self.announce(address)
 
-    def _lock_directories(self) -> None:
+    def _lock_directories(self, locks: ExitStack) -> None:
         locked = set()
         for directory in (self._dir, *self._store_dirs):
             found = directory.stat()
             inode = found.st_dev, found.st_ino
             if inode in locked:
                 continue
-            lock = DirectoryLock(directory)
-            if not lock.acquire():
+            try:
+                _lock_directory(directory, locks)
+            except BlockingIOError:
                 if directory is self._dir:
-                    raise StateLocked(self._dir, _read_holder(self._holder_file))
-                raise StateLocked(self._dir, None, store_dir=directory)
+                    raise StateLocked(self._dir, _read_holder(self._holder_file)) from None
+                raise StateLocked(self._dir, None, store_dir=directory) from None
             locked.add(inode)
-            self._locked.append(lock)
-
-    def _unlock(self) -> None:
-        while self._locked:
-            self._locked.pop().release()
-        self._lock.release()
 
     def announce(self, address: str) -> None:
         """Write the address to the holder file. Call it only while holding the lock."""
@@ -134,7 +130,7 @@ class StateLock:
         """Release the lock. Does nothing if it is not held."""
         if self._lock.is_locked:
             self._holder_file.unlink(missing_ok=True)
-            self._unlock()
+            self._locks.close()
 
     def __enter__(self) -> StateLock:
         self.acquire()
@@ -147,6 +143,23 @@ class StateLock:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _lock_directory(path: Path, locks: ExitStack) -> None:
+    """Lock a directory until `locks` is closed; raises BlockingIOError if another process holds it.
+
+    The lock belongs to the inode, so different names of one directory (links, mounts) share it.
+    Does nothing if directories cannot be locked (Windows, some network file systems).
+    """
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    locks.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            raise
 
 
 def _read_holder(holder_file: Path) -> Holder | None:
