@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from opensoul.adapters.system.files.devices import MemoryDeviceBook
 from opensoul.adapters.system.signatures import verify_signature
-from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
+from opensoul.domain.access import ClientAddress
+from opensoul.domain.access.authentication import (
+    ALL_SCOPES,
+    Credential,
+    DeviceCredential,
+    Principal,
+    Scope,
+)
 from opensoul.domain.access.devices.pairing import Visitor
 from opensoul.domain.access.devices.proofs import Claim, Proof, payload_v2, payload_v3
 from opensoul.domain.access.devices.records import DeviceEvent, DeviceInfo, DeviceState, Role
@@ -108,3 +115,10 @@ class Desk:
 
 def names(events: Iterable[DeviceEvent]) -> list[str]:
     return [type(event).__name__ for event in events]
+
+
+async def accepts(devices: Devices, device_id: str, token: str) -> bool:
+    """Whether a token proves anything for that device."""
+    proof = DeviceCredential(device_id, Role.OPERATOR, token)
+    credential = Credential(ClientAddress("203.0.113.9"), device=proof)
+    return await devices.authenticate(credential) is not None

@@ -11,8 +11,7 @@ import pytest_asyncio
 from opensoul.adapters.transports.control.handshake.handshake import Peer
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.authentication import Scope
-from opensoul.domain.access.devices.entry import PairingRequired
-from opensoul.domain.access.devices.pairing import MAX_PENDING, Visitor
+from opensoul.domain.access.devices.pairing import MAX_PENDING, PairingRequired, Visitor
 from opensoul.domain.access.devices.records import Role
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.settings import AuthMode
