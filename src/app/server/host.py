@@ -29,8 +29,8 @@ TLS_BUFFER = 60 * 1024
 records of a single byte each, the usual megabytes would take a second. A client 100 ms away can
 still send half a megabyte a second."""
 _SWITCH_SECONDS = 0.0005
-"""The interpreter's switch interval. The event loop gives up the interpreter at each system call, so
-with busy threads it would wait Python's usual 5 ms, times the threads, several times a request."""
+"""The interpreter's switch interval. The event loop gives up the interpreter in each system call, so
+busy threads would delay it by Python's 5 ms, times their number, several times a request."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay unacknowledged before the connection is aborted."""
 _LAST_WORDS = 5.0

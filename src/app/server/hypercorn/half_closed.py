@@ -87,7 +87,7 @@ class HalfClosed:
         return False
 
     def _is_reset(self) -> bool:
-        """Whether the client has reset the connection, which a transport that no longer reads misses."""
+        """Whether the client has reset the connection; a transport that does not read misses it."""
         connection = self._writer.get_extra_info("socket")
         if self._writer.is_closing() or connection is None:
             return True
