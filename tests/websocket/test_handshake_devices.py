@@ -315,10 +315,3 @@ async def test_what_the_gateway_cannot_do_now_is_worth_another_try(bench: Bench)
     refusal = await bench.refused(bench.signed(Device(), REMOTE, token=SECRET), REMOTE)
     assert refusal.error.message == "Too many devices wait to be approved."
     assert refusal.error.retry_after_ms == 300_000
-
-
-async def test_a_revoked_token_is_refused(bench: Bench) -> None:
-    device = Device()
-    token = await paired(bench, device)
-    await bench.devices.revoke(ADMIN, device.id, "operator")
-    assert details(await bench.refused(bench.signed(device, token=token)))["code"]

@@ -29,7 +29,7 @@ TLS_BUFFER = 60 * 1024
 records of a single byte each, the usual megabytes would take a second. A client 100 ms away can
 still send half a megabyte a second."""
 _SWITCH_SECONDS = 0.0005
-"""The interpreter's switch interval. The event loop gives up the interpreter in each system call, so
+"""The interpreter's switch interval. The event loop gives up the interpreter in each system call;
 busy threads would delay it by Python's 5 ms, times their number, several times a request."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay unacknowledged before the connection is aborted."""

@@ -66,8 +66,8 @@ class StateLock:
     the file can be deleted. `store_dirs`: further directories with databases, which are locked as
     well, because two state directories may link to the same database.
 
-    The holder file beside the lock file is only used for error messages. A holder file left behind
-    by a killed process has no effect.
+    The holder file beside the lock file is only used for error messages. That of a killed
+    process has no effect.
     """
 
     def __init__(
