@@ -138,7 +138,7 @@ async def test_what_is_still_answered_is_there_after_looking_elsewhere(fake: Fak
         await until(pilot, lambda: bool(fake.runs))
         [run_id] = fake.runs
         for key in ("agent:main:other", SESSION):
-            app._switch(key)
+            app.switch(key)
             await until(pilot, lambda key=key: key in state(app) and len(said(app)) == 2)  # type: ignore[misc]
         told = {"runId": run_id, "sessionKey": SESSION, "state": "delta"}
         await fake.tell("chat", told | {"message": message("assistant", "Hel")})

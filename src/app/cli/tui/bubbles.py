@@ -85,9 +85,6 @@ class Transcript(VerticalScroll):
         await self.mount(bubble)
         return bubble
 
-    async def clear(self) -> None:
-        await self.remove_children()
-
     @property
     def texts(self) -> list[str]:
         """The texts of all messages."""
