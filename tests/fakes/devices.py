@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives import serialization
@@ -96,6 +96,8 @@ class FakeTokens:
 class Desk:
     """An opened Devices service with its dependencies, and the changes that it reported."""
 
+    new_id: Callable[[], str] = field(default_factory=FakeIds)
+
     book: FakeDeviceBook = field(default_factory=FakeDeviceBook)
     clock: FakeClock = field(default_factory=FakeClock)
     events: list[DeviceEvent] = field(default_factory=list)
@@ -105,7 +107,7 @@ class Desk:
             book=self.book,
             clock=self.clock,
             verify=verify_signature,
-            new_id=FakeIds(),
+            new_id=lambda: self.new_id(),
             new_token=FakeTokens(),
         )
         await devices.open()

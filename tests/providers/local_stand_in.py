@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -36,6 +37,9 @@ class Answering(BaseHTTPRequestHandler):
             return
         if words == "die":
             crash()
+        if words == "hang up":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()

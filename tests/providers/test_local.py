@@ -129,11 +129,9 @@ async def test_a_refusal_of_the_server_is_passed_on_as_it_is(tmp_path: Path) -> 
 async def test_a_child_that_lives_keeps_the_failure_of_its_connection(tmp_path: Path) -> None:
     async with bench(Places(tmp_path)) as here:
         await here.ask("hello")
-        (supervisor,) = here.models._supervisors.values()
-        child = await supervisor.child()
-        child.endpoint = replace(child.endpoint, address="http://127.0.0.1:1")
-        error = await failure(here.ask("hello"))
+        error = await failure(here.ask("hang up"))
         assert error.kind is FailureKind.UNREACHABLE
+        assert is_there(here.started[0])
 
 
 async def test_after_crashes_in_a_row_the_model_is_left_alone_for_a_while(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ async def test_from_anywhere_else_the_secret_alone_does_not(bench: Bench, caller
 async def test_a_close_frame_has_room_for_the_whole_request_id(bench: Bench) -> None:
     device = Device()
     token = await paired(bench, device)
-    bench.devices._new_id = lambda: "0" * 36
+    bench.session_service.new_id = lambda: "0" * 36
     for params in ({"scopes": WRITE}, {"role": "node"}):
         refusal = await bench.refused(bench.signed(device, token=token, **params))
         assert refusal.reason.endswith(f"(requestId: {'0' * 36})")
