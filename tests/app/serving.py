@@ -28,6 +28,7 @@ def config(provider_url: str = "http://127.0.0.1:9/v1", **sections: Any) -> dict
     whole: dict[str, Any] = {
         "gateway": {
             "auth": {"token": SECRET},
+            "reload": {"debounceMs": 10},
             "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
         },
         "agents": {"defaults": {"model": {"primary": "fake/m"}}},
