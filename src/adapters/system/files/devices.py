@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,11 @@ class _File:
 
     version: Literal[1]
     devices: DeviceState = field(default_factory=DeviceState)
+
+
+@cache
+def _shape() -> TypeAdapter[_File]:
+    return TypeAdapter(_File)
 
 
 class MemoryDeviceBook:
@@ -41,13 +47,12 @@ class DeviceFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._shape = TypeAdapter(_File)
 
     async def load(self) -> DeviceState:
         return await asyncio.to_thread(self._load)
 
     async def save(self, state: DeviceState) -> None:
-        text = self._shape.dump_json(_File(1, state), indent=2)
+        text = _shape().dump_json(_File(1, state), indent=2)
         try:
             await asyncio.to_thread(self._replace, text + b"\n")
         except OSError as error:
@@ -56,7 +61,7 @@ class DeviceFile:
 
     def _load(self) -> DeviceState:
         try:
-            return self._shape.validate_json(self._path.read_bytes()).devices
+            return _shape().validate_json(self._path.read_bytes()).devices
         except FileNotFoundError:
             return DeviceState()
         except OSError as error:
