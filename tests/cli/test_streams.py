@@ -63,7 +63,13 @@ def redirected(
         pytest.param(">/dev/full", "config get gateway.port", 1, FULL, marks=needs_full),
         pytest.param("2>/dev/full", "nonsense", 2, "", marks=needs_full),
         pytest.param("2>/dev/full", "config get gateway.nonsense", 1, "", marks=needs_full),
-        pytest.param(">/dev/full 2>/dev/full", "agent -m hi --local", 1, "", marks=needs_full),
+        pytest.param(
+            ">/dev/full 2>/dev/full",
+            "agent -m hi --local",
+            1,
+            "",
+            marks=[needs_full, pytest.mark.slow],
+        ),
     ],
 )
 def test_no_stream_of_a_command_ends_it_in_a_traceback(
@@ -229,7 +235,9 @@ def test_a_user_without_a_home_needs_a_state_directory(home: Home) -> None:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_local_run_is_stopped_before_its_process_ends(home: Home, number: int) -> None:
     home.configure(CONFIG)
     command = [*OPENSOUL, "agent", "-m", "hi", "--local", "--agent", "slow", "--stream"]

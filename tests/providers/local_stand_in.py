@@ -84,9 +84,9 @@ def main(mode: str, diary: Path) -> None:
         sys.exit(1)
     if mode == "babbles":
         print(json.dumps({"hello": "?"}), flush=True)
-        time.sleep(FOREVER)
+        leave_at_end()
     if mode == "is silent":
-        time.sleep(FOREVER)
+        leave_at_end()
     if mode == "talks a lot":
         print("x" * 1_000_000, file=sys.stderr, flush=True)
     Answering.key = settings["apiKey"]
