@@ -22,7 +22,6 @@ from ..domain.text import PieceCleaner, clean, escape_json, escape_line
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text, cleaned, to standard output or standard error."""
     _write(clean(str(text)), err=err, nl=nl)
 
 
@@ -52,7 +51,6 @@ class Stream:
         self._is_open = False
 
     def write(self, piece: str) -> None:
-        """Print the next piece."""
         cleaned = self._cleaner.clean(piece)
         if cleaned:
             _write(cleaned, err=False, nl=False)
@@ -92,7 +90,6 @@ def one_line(text: str, longest: int = 200) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 

@@ -148,7 +148,6 @@ class Usage:
         return self.input + self.output
 
     def __add__(self, other: Usage) -> Usage:
-        """The sum of two calls."""
         return Usage(
             self.input + other.input,
             self.output + other.output,

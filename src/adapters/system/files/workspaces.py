@@ -107,7 +107,6 @@ def _os_errors(name: str) -> Iterator[None]:
 
 @contextmanager
 def _directory(workspace: str) -> Iterator[int]:
-    """A descriptor of the directory."""
     opened = os.open(_path(workspace), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield opened
@@ -162,7 +161,6 @@ def _encoded(text: str) -> bytes:
 
 
 def _replace(directory: int, name: str, data: bytes) -> None:
-    """Replace a file atomically and durably."""
     fresh = f".{name}.{uuid4().hex}.tmp"
     try:
         with open(os.open(fresh, _CREATE, 0o600, dir_fd=directory), "wb") as file:

@@ -186,7 +186,6 @@ class Chat(App[None]):
             bubble.end(str(payload.get("errorMessage") or aborted))
 
     def action_fresh(self) -> None:
-        """Start a new session."""
         parts = self.session_key.split(":")
         agent = parts[1] if len(parts) > 1 else "main"
         self.switch(f"agent:{agent}:tui-{uuid.uuid4().hex[:8]}")
@@ -201,7 +200,6 @@ class Chat(App[None]):
 
     @work(group="abort", exclusive=True)
     async def action_abort(self) -> None:
-        """Abort the runs of this session."""
         params = {"sessionKey": self.session_key}
         try:
             payload = await self._client.call("chat.abort", params, timeout=_PATIENCE)
@@ -213,7 +211,6 @@ class Chat(App[None]):
 
     @work(group="choose", exclusive=True)
     async def action_sessions(self) -> None:
-        """Show the list of sessions."""
         try:
             page = await self._client.sessions(limit=100)
         except ClientError as error:
@@ -228,7 +225,6 @@ class Chat(App[None]):
 
     @work(group="open", exclusive=True)
     async def switch(self, key: str) -> None:
-        """Show another session."""
         await self._open(key)
 
     def _on_state(self, state: State) -> None:

@@ -78,7 +78,6 @@ class RuledHttpStream(HTTPStream):
         self._bytes = 0
 
     async def handle(self, event: StreamEvent) -> None:
-        """Handle an event of the request."""
         if isinstance(event, Body) and not self.closed:
             self._pieces += 1
             self._bytes += len(event.data)

@@ -49,7 +49,6 @@ class RuledHttp2(H2Protocol):
         await self.send(Updated(idle=self.idle))
 
     async def handle(self, event: Event) -> None:
-        """Handle an event of the connection."""
         if not isinstance(event, RawData):
             self._gone.set()
             await super().handle(event)
@@ -77,7 +76,6 @@ class RuledHttp2(H2Protocol):
         await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Send an event of a stream."""
         if isinstance(event, Body):
             self._budget.give(_PER_CHUNK)
         await super().stream_send(event)

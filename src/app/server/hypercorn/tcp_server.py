@@ -86,7 +86,6 @@ class PatientServer(TCPServer):
         await asyncio.shield(self._initiate_server_close())
 
     async def _initiate_server_close(self) -> None:
-        """Close an idle connection."""
         await super()._initiate_server_close()
         if self._is_tls:
             # A silent client would keep the socket for the 30 s of TLS's shutdown timeout.

@@ -83,7 +83,6 @@ class RuledStream(WSStream):
         await self._application(with_wire, self._inbox.get, send, sync_spawn, call_soon)
 
     async def handle(self, event: Event) -> None:
-        """Handle an event of the connection."""
         if isinstance(event, Request):
             if _is_readable(event):
                 await super().handle(_without_extensions(event))

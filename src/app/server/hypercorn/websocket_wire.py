@@ -69,7 +69,6 @@ class ServerWire:
         self._transport.abort()
 
     def unsent(self) -> int:
-        """Bytes in the write buffer."""
         return self._transport.get_write_buffer_size()
 
     def stop_writing(self) -> None:

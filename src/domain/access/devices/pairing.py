@@ -131,7 +131,6 @@ def entered(
 def mint(
     state: DeviceState, device: PairedDevice, held: DeviceToken, fresh: Fresh
 ) -> tuple[DeviceState, MintedToken]:
-    """Replace the device's token by a new one."""
     made = replace(held, digest=token_digest(fresh.token), due=False)
     minted = MintedToken(device.id, held.role, held.scopes, fresh.token, fresh.at)
     return with_token(state, device, made), minted
@@ -249,7 +248,6 @@ def expired(state: DeviceState, at: float) -> Change[None]:
 
 
 def with_token(state: DeviceState, device: PairedDevice, token: DeviceToken) -> DeviceState:
-    """The state with that token in the token's role."""
     changed = replace(device, tokens={**device.tokens, token.role: token})
     return replace(state, paired={**state.paired, device.id: changed})
 
@@ -260,7 +258,6 @@ def _bounded(info: DeviceInfo) -> DeviceInfo:
 
 
 def without(kept: Mapping[K, V], *keys: K) -> dict[K, V]:
-    """`kept` without those keys."""
     return {key: value for key, value in kept.items() if key not in keys}
 
 

@@ -166,7 +166,6 @@ DeviceEvent = PairingRequested | PairingResolved | TokenRotated | TokenRevoked |
 
 
 def device_of(event: DeviceEvent) -> str:
-    """The id of the event's device."""
     if isinstance(event, PairingRequested):
         return event.pairing.device_id
     return event.device_id
@@ -178,7 +177,6 @@ def token_digest(token: str) -> str:
 
 
 def grant_id(device_id: str, role: Role) -> str:
-    """The id of a device's grant in a role."""
     return f"device:{device_id}:{role.value}"
 
 
