@@ -142,8 +142,9 @@ def open_sockets(listen: ListenSettings) -> Sockets:
             opened.append(_listen(host, port, None if listen.tls is None else TLS_BUFFER))
         except OSError as error:
             if not opened:
+                reason = (error.strerror or str(error)).partition(" (while attempting")[0]
                 raise PortTaken(
-                    f"Cannot listen on {host} port {port}: {error.strerror or error}. "
+                    f"Cannot listen on {host} port {port}: {reason}. "
                     "Is a Gateway running already? Choose another with --port or gateway.port."
                 ) from error
         port = opened[0].getsockname()[1]
@@ -154,22 +155,14 @@ def open_sockets(listen: ListenSettings) -> Sockets:
 
 def _listen(host: str, port: int, receive_buffer: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # hypercorn waits without a limit for a client that does not read.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if receive_buffer is not None:  # Connections inherit it from their listener.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    # Connections inherit these options from their listener.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # hypercorn waits without a limit for a client that does not read.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
+    if receive_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     listener.setblocking(False)
     return listener
 

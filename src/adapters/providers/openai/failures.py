@@ -60,6 +60,15 @@ _NOT_DECODED = frozenset({"x-gzip", "compress", "x-compress"})
 """Registered encodings that aiohttp does not decode. Other unknown names are usually character sets
 in the wrong header, and the body is then not encoded."""
 
+_SENTENCES = {
+    FailureKind.AUTH: "The provider of {ref} refused the Gateway's credentials.",
+    FailureKind.BILLING: "The provider of {ref} refused the Gateway's account for lack of credit.",
+    FailureKind.RATE_LIMIT: "The provider of {ref} limits the rate of calls{quote}",
+    FailureKind.CONTEXT_TOO_LONG: "The conversation is too long for {ref}{quote}",
+    FailureKind.BAD_REQUEST: "The provider of {ref} refused the request{quote}",
+    FailureKind.TIMEOUT: "The provider of {ref} reported a timeout{quote}",
+}
+
 
 class FailureFactory:
     """Creates the ModelFailed of one call; the caller raises it.
@@ -209,23 +218,8 @@ class FailureFactory:
         return f"so there is no chat completions API at {requested}: try adding /v1 to {setting}"
 
     def _sentence(self, kind: FailureKind, words: str) -> str:
-        quote = _quote(words) or "."
-        provider = f"The provider of {self._ref}"
-        match kind:
-            case FailureKind.AUTH:
-                return f"{provider} refused the Gateway's credentials."
-            case FailureKind.BILLING:
-                return f"{provider} refused the Gateway's account for lack of credit."
-            case FailureKind.RATE_LIMIT:
-                return f"{provider} limits the rate of calls{quote}"
-            case FailureKind.CONTEXT_TOO_LONG:
-                return f"The conversation is too long for {self._ref}{quote}"
-            case FailureKind.BAD_REQUEST:
-                return f"{provider} refused the request{quote}"
-            case FailureKind.TIMEOUT:
-                return f"{provider} reported a timeout{quote}"
-            case _:
-                return f"{provider} is overloaded or failing{quote}"
+        sentence = _SENTENCES.get(kind, "The provider of {ref} is overloaded or failing{quote}")
+        return sentence.format(ref=self._ref, quote=_quote(words) or ".")
 
     def _make(
         self,
