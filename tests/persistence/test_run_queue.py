@@ -203,7 +203,6 @@ async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
         bench.log.append(claim, [TextDelta("x")]),
         bench.queue.finish(claim, END),
         bench.queue.wait(claim, ASKS, signals_read=0),
-        bench.queue.release(claim),
     ):
         with pytest.raises(LeaseLost):
             await late
@@ -213,15 +212,6 @@ async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
     await bench.queue.finish(taken, END)
     with pytest.raises(LeaseLost):
         await bench.queue.finish(taken, END)
-
-
-async def test_a_run_that_is_handed_back_is_another_owners_at_once(bench: Bench) -> None:
-    claim, other = await bench.claimed(), Hands()
-    bench.queue.serve("other", other)
-
-    await bench.queue.release(claim)
-
-    assert [(taken.attempt, taken.lost) for taken in other.claims] == [(2, 0)]
 
 
 async def test_what_nobody_serves_waits(bench: Bench) -> None:
