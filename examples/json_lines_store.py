@@ -64,6 +64,9 @@ class JsonLinesStore(HeldSteps):
         self._file.truncate(whole)
         self._file.seek(whole)
 
+    def has_turn(self, run_id: str) -> bool:
+        return run_id in self._run_ids
+
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
         self._opened()
         session = self._sessions.get(key)

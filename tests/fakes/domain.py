@@ -201,6 +201,9 @@ class FakeStore(HeldSteps):
             key, session_id, turns[-1].at, len(messages), Transcript(tail, complete)
         )
 
+    def has_turn(self, run_id: str) -> bool:
+        return any(turn.run_id == run_id for turn in self.turns)
+
     async def append(self, turn: Turn) -> None:
         if self.append_gate is not None:
             await self.append_gate.pass_through()

@@ -26,7 +26,6 @@ from ..ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
-    StoredSession,
     Turn,
 )
 from ..runs import (
@@ -64,8 +63,9 @@ _PATIENCE = 10.0
 _LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
-_Concluding = tuple[RunSpec, StoredSession | None, Answered]
-"""What a Run has come to that only has to be stored."""
+_Concluding = tuple[RunSpec, str, Answered]
+"""What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
+where it is empty."""
 
 
 class Executor:
@@ -198,10 +198,10 @@ class Executor:
         ending: Finished | Failed | Aborted | Waiting | None = None
         try:
             if answered is None and (begun := await self._prepare(live)) is not None:
-                session, context, runner = begun
+                session_id, context, runner = begun
                 # Awaited here, since each coroutine on the way to a runner costs every token.
-                end = await self._answer(live, context.spec, session, runner.run(context))
-                answered = (context.spec, session, end) if isinstance(end, Answered) else None
+                end = await self._answer(live, context.spec, session_id, runner.run(context))
+                answered = (context.spec, session_id, end) if isinstance(end, Answered) else None
             if answered is not None:
                 ending = await self._conclude(live, *answered)
             elif isinstance(end, Waiting):
@@ -223,9 +223,7 @@ class Executor:
         if live.task is task:
             await self._end(live, ending)
 
-    async def _prepare(
-        self, live: LiveRun
-    ) -> tuple[StoredSession | None, RunContext, AgentRunner] | None:
+    async def _prepare(self, live: LiveRun) -> tuple[str, RunContext, AgentRunner] | None:
         """What the Run goes on with; None where another attempt has left nothing to do."""
         loop, spec, claim = asyncio.get_running_loop(), live.spec, live.claim
         started = None
@@ -237,15 +235,15 @@ class Executor:
         began = loop.time()
         await self._store.check_writable()
         context = RunContext(spec, agent, signals=live.inbox)
-        session, context = await self._bind_history(context, runner, live.turn)
-        context = replace(context, commit=self._commits(live, context.spec, session))
+        session_id, context = await self._bind_history(context, runner, live.turn)
+        context = replace(context, commit=self._commits(live, context.spec, session_id))
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
         limit = context.agent.timeout
         if limit is not None:
             live.set_timer(limit, self._run_out_of_time, live, limit)
-        return session, context, runner
+        return session_id, context, runner
 
     async def _resume(self, live: LiveRun) -> bool | None:
         """Begin another attempt; whether the Run had started, None where it has ended instead."""
@@ -270,45 +268,47 @@ class Executor:
 
     async def _bind_history(
         self, context: RunContext, runner: AgentRunner, turn: OpenTurn | None
-    ) -> tuple[StoredSession | None, RunContext]:
-        """The session that the Run goes on with, None for a new transcript; and what it adds.
+    ) -> tuple[str, RunContext]:
+        """The transcript that the Run adds to, empty for a new one; and the Run with its history.
         `turn`: what earlier attempts have stored, whose question stays the same."""
         if turn is not None:
             return await self._bind_again(context, runner, turn)
         spec = context.spec
         if spec.one_off:
-            return None, self._set_up(context, NOTHING_CHOSEN)
+            return "", self._set_up(context, NOTHING_CHOSEN)
         added = replace(context, spec=replace(spec, messages=unstored(spec.messages)))
         session = await self._store.load(spec.session_key, runner.history_budget(added))
         if session is None:
-            return None, self._set_up(context, NOTHING_CHOSEN)
+            return "", self._set_up(context, NOTHING_CHOSEN)
         if not session.message_count:
-            return session, self._set_up(context, session.settings)
+            return session.session_id, self._set_up(context, session.settings)
         if is_stale(
             spec.session_key,
             self._settings().sessions,
             updated_at=session.updated_at,
             now=self._clock(),
         ):
-            return None, self._set_up(context, session.settings)
-        return session, self._set_up(replace(added, transcript=session.tail), session.settings)
+            return self._new_id(), self._set_up(context, session.settings)
+        context = replace(added, transcript=session.tail)
+        return session.session_id, self._set_up(context, session.settings)
 
     async def _bind_again(
         self, context: RunContext, runner: AgentRunner, turn: OpenTurn
-    ) -> tuple[StoredSession | None, RunContext]:
+    ) -> tuple[str, RunContext]:
         """The same for a Run with steps, which adds to the transcript that it began with."""
         spec = replace(context.spec, messages=turn.question)
         context = replace(context, spec=spec, stored=Journal(turn.question, turn.steps))
         if spec.one_off:
-            return None, self._set_up(context, NOTHING_CHOSEN)
+            return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
         session = await self._store.load(spec.session_key, runner.history_budget(context))
         if session is None:
-            return None, self._set_up(context, NOTHING_CHOSEN)
-        if session.session_id == turn.session_id:
+            return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
+        session_id = turn.session_id or session.session_id
+        if session.session_id == session_id:
             context = replace(context, transcript=session.tail)
-        return session, self._set_up(context, session.settings)
+        return session_id, self._set_up(context, session.settings)
 
-    def _commits(self, live: LiveRun, spec: RunSpec, session: StoredSession | None) -> Commit:
+    def _commits(self, live: LiveRun, spec: RunSpec, session_id: str) -> Commit:
         """The Commit for this attempt of the Run."""
         task = live.task
         first = 1 if live.turn is None else max(1, len(live.turn.steps))
@@ -319,7 +319,7 @@ class Executor:
                 raise LeaseLost(f"Run {spec.id!r} is not this runner's any more.")
             turn = live.turn or OpenTurn(
                 key=spec.session_key,
-                session_id=self._new_id() if session is None else session.session_id,
+                session_id=session_id,
                 run_id=spec.id,
                 at=self._clock(),
                 question=spec.messages,
@@ -346,7 +346,7 @@ class Executor:
         self,
         live: LiveRun,
         spec: RunSpec,
-        session: StoredSession | None,
+        session_id: str,
         answer: AsyncGenerator[RunnerEvents],
     ) -> Answered | Waiting:
         end: Answered | Waiting | None = None
@@ -368,7 +368,10 @@ class Executor:
                     end = last
                     if isinstance(last, Answered):
                         live.set_timer(
-                            self._patience, self._conclude_without_runner, live, spec, session, last
+                            self._patience,
+                            self._conclude_without_runner,
+                            live,
+                            (spec, session_id, last),
                         )
                     break
         if live.stopping is not None or live.task is not task:
@@ -379,22 +382,21 @@ class Executor:
         return end
 
     async def _conclude(
-        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
+        self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> Finished:
         live.committing = True
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
-        await self._commit(live, spec, session, answered)
+        await self._commit(live, spec, session_id, answered)
         return Finished(answered.stop, answered.usage, answered.model)
 
     async def _commit(
-        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
+        self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> None:
-        begun = session if live.turn is None else live.turn
         turn = Turn(
             key=spec.session_key,
-            session_id=self._new_id() if begun is None else begun.session_id,
+            session_id=session_id or self._new_id(),
             run_id=spec.id,
             at=self._clock(),
             messages=(*spec.messages, *answered.messages),
@@ -430,14 +432,12 @@ class Executor:
             self._note_abandoned(live, patience)
             self._beside(self._end(live, abandoned_event(live.stopping, patience)))
 
-    def _conclude_without_runner(
-        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
-    ) -> None:
+    def _conclude_without_runner(self, live: LiveRun, answered: _Concluding) -> None:
         """The answer is complete, but its runner does not end: store the answer all the same."""
         if self._disown(live):
             self._note_abandoned(live, self._patience)
             live.committing = True
-            self._begin(live, (spec, session, answered))
+            self._begin(live, answered)
 
     def _disown(self, live: LiveRun) -> bool:
         """Take the Run from its task, which goes on. False when the task has just ended."""

@@ -38,8 +38,8 @@ class Ending:
 @dataclass(frozen=True, slots=True)
 class Appended:
     """What the events of a Run hold. `text`: of its answer, None where the beginning is gone.
-    `any_text`: there was text or reasoning, of the answer or of a step. `void`: how many of the
-    last events are those of a model call whose message was not stored."""
+    `void`: how many of the last events are those of a model call whose message was not stored;
+    `any_text`: there is text or reasoning among these."""
 
     text: str | None = ""
     any_text: bool = False
@@ -162,7 +162,7 @@ async def _appended(run_events: RunEvents, run_id: str, last_seq: int) -> Append
             for seq, event in enumerate(batch.events, batch.first):
                 if isinstance(event, _STORED):
                     texts.clear()  # Of another message than the answer, or void.
-                    stored = seq
+                    stored, any_text = seq, False
                 elif isinstance(event, TextDelta):
                     texts.append(event.text)
                 any_text = any_text or isinstance(event, TextDelta | ReasoningDelta)

@@ -61,7 +61,8 @@ class OpenTurn:
 
     key: SessionKey
     session_id: str
-    """As in Turn."""
+    """As in Turn; empty where the Session had no transcript when the Run began: the turn then goes
+    to the current one."""
     run_id: str
     at: float
     question: tuple[Message, ...]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ....domain.errors import LeaseLost
-from ....domain.ports import OpenTurn, Turn
+from ....domain.ports import OpenTurn, StoredSession, Turn
 from ....domain.runs import Journal, Step, closed
+from ....domain.sessions import SessionKey
 
 
 class HeldSteps:
@@ -18,6 +19,14 @@ class HeldSteps:
 
     def __init__(self) -> None:
         self._open_turns: dict[str, OpenTurn] = {}
+
+    def has_turn(self, run_id: str) -> bool:
+        """Whether the turn of that Run is stored."""
+        raise NotImplementedError
+
+    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+        """SessionStore.load."""
+        raise NotImplementedError
 
     async def append(self, turn: Turn) -> None:
         """SessionStore.append."""
@@ -35,6 +44,8 @@ class HeldSteps:
         self._open_turns.pop(run_id, None)
 
     async def append_step(self, turn: OpenTurn, number: int, step: Step) -> None:
+        if self.has_turn(turn.run_id):
+            raise LeaseLost(f"The turn of run {turn.run_id!r} is stored already.")
         kept = self.check_attempt(turn.run_id, turn.attempt)
         steps = () if kept is None else kept.steps
         later = steps[number:] if kept is not None and kept.attempt == turn.attempt else ()
@@ -54,22 +65,25 @@ class HeldSteps:
         kept = self.check_attempt(turn.run_id, turn.attempt)
         if kept is None:
             return False
-        ended = ended_turn(kept, note=note, at=at)
+        session = None if kept.session_id else await self.load(kept.key, 0)
+        current = "" if session is None else session.session_id
+        ended = ended_turn(kept, current, note=note, at=at)
         if ended is not None:
             await self.append(ended)
         self.close_turn(turn.run_id)
         return True
 
 
-def ended_turn(turn: OpenTurn, *, note: str, at: float) -> Turn | None:
-    """What is stored of a turn whose Run ends without an answer; None: nothing."""
+def ended_turn(turn: OpenTurn, current: str, *, note: str, at: float) -> Turn | None:
+    """What is stored of a turn whose Run ends without an answer; None: nothing. `current`: the id
+    of the Session's current transcript, empty where there is none."""
     journal = Journal(turn.question, turn.steps)
     messages = closed(journal, note)
     if not messages:
         return None
     return Turn(
         key=turn.key,
-        session_id=turn.session_id,
+        session_id=turn.session_id or current or turn.run_id,
         run_id=turn.run_id,
         at=at,
         messages=messages,

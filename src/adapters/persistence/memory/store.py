@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ....domain.errors import LeaseLost
-from ....domain.ports import Clock, OpenTurn, StoredSession, Transcript, Turn
-from ....domain.runs import Step
+from ....domain.ports import Clock, StoredSession, Transcript, Turn
 from ....domain.sessions import SessionKey, newest_that_fit
 from ..common import HeldSteps, encode
 from .catalog import MemoryCatalog
@@ -63,11 +61,8 @@ class MemoryStore(MemoryCatalog, HeldSteps):
         if turn.one_off:
             self._shrink()
 
-    async def append_step(self, turn: OpenTurn, number: int, step: Step) -> None:
-        self._require_open()
-        if turn.run_id in self._turns:
-            raise LeaseLost(f"The turn of run {turn.run_id!r} is stored already.")
-        await super().append_step(turn, number, step)
+    def has_turn(self, run_id: str) -> bool:
+        return run_id in self._turns
 
     async def delete(self, key: SessionKey) -> bool:
         for turn in await self.open_turns():

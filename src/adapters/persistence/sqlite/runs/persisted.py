@@ -59,6 +59,8 @@ class PersistedRun(Log):
             handed_back=self.handed_back,
         )
         self.spec_taken = self.spec_taken or put_spec
+        if self.finished:
+            self.spec = None  # The log stays in memory for a while, and messages may be large.
         self.taken, self.told = self.last, self.status
         self.trimmed = max(self.trimmed, dropped)
         return batch

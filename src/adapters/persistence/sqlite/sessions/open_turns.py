@@ -23,6 +23,7 @@ from ...common import (
 from ..columns import column, text
 from ..damage import DamageLog
 from .insert_turns import append_turns
+from .transcripts import find_current
 
 _ATTEMPT = "SELECT attempt FROM open_turns WHERE run_id = ?"
 _IS_STORED = "SELECT 1 FROM turns WHERE run_id = ?"
@@ -83,7 +84,9 @@ def end_open_turn(
         return False
     _check_attempt(turn.run_id, row[0], turn.attempt)
     kept = _read(connection, turn.run_id)
-    ended = None if kept is None else ended_turn(kept, note=note, at=at)
+    place = find_current(connection, turn.key)
+    current = "" if place is None else text(place.session_id)
+    ended = None if kept is None else ended_turn(kept, current, note=note, at=at)
     if ended is not None:
         append_turns(connection, [ended], kept_from)
     connection.execute(_DELETE, (column(turn.run_id),))
