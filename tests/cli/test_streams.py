@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.system.files.state_lock import StateLock
+from tests.fakes.locks import held
 
 from .command import Home
 from .scripted import CONFIG
@@ -253,5 +254,5 @@ def test_a_local_run_is_stopped_before_its_process_ends(home: Home, number: int)
             asked.kill()
     assert (asked.returncode, err) == (130, b"opensoul: aborted\n")
     assert not (home.state / "gateway.holder.json").exists()
-    with StateLock(home.state):
+    with held(StateLock(home.state)):
         pass

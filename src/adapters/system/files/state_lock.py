@@ -12,7 +12,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -131,18 +130,6 @@ class StateLock:
         if self._lock.is_locked:
             self._holder_file.unlink(missing_ok=True)
             self._locks.close()
-
-    def __enter__(self) -> StateLock:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def _lock_directory(path: Path, locks: ExitStack) -> None:
