@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 
 from opensoul.app.cli.tui import Chat
-from opensoul.app.cli.tui.bubbles import Bubble, Transcript
+from opensoul.app.cli.tui.bubbles import Bubble
 from opensoul.app.cli.tui.sessions import SessionChooser
 from opensoul.client import Backoff, ConnectFailed, Options
 from tests.client.fake_gateway import (
@@ -53,7 +53,7 @@ def steering(shown: str) -> set[str]:
 
 
 def said(app: Chat) -> list[str]:
-    return app.screen_stack[0].query_one(Transcript).texts
+    return [bubble.text for bubble in app.screen_stack[0].query(Bubble)]
 
 
 def state(app: Chat) -> str:

@@ -83,7 +83,3 @@ class Transcript(VerticalScroll):
         bubble = Bubble(role, text, running=running)
         await self.mount(bubble)
         return bubble
-
-    @property
-    def texts(self) -> list[str]:
-        return [bubble.text for bubble in self.query(Bubble)]

@@ -33,11 +33,6 @@ class PeerConnections:
             lambda peer: stands_for_many(peer, settings().trusted_proxies),
         )
 
-    @property
-    def open(self) -> int:
-        """The number of open connections."""
-        return self._open.total()
-
     def enter(self, peer: str) -> bool:
         """Count a new connection; False, without counting it, if the peer has too many."""
         owner = owner_of(peer)
