@@ -37,6 +37,20 @@ class Holder:
         where = f", serving {self.address}" if self.address else ""
         return f"process {self.pid} on {self.host}, since {self.since}{where}"
 
+    @property
+    def may_be_running(self) -> bool:
+        """Whether its process exists; True on another machine, which cannot be checked, and on
+        Windows, where `os.kill` would end the process."""
+        if self.host != socket.gethostname() or sys.platform == "win32":
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            pass  # It exists, owned by another user.
+        return True
+
 
 class StateLocked(Exception):
     """The state directory is in use by another process. `holder` is None if it is unknown.
@@ -95,7 +109,7 @@ class StateLock:
             try:
                 self._lock.acquire(blocking=False)
             except Timeout:
-                raise StateLocked(self._dir, _read_holder(self._holder_file)) from None
+                raise StateLocked(self._dir, self._running_holder()) from None
             locks.callback(self._lock.release)
             self._lock_directories(locks)
             self._locks = locks.pop_all()
@@ -113,9 +127,13 @@ class StateLock:
                 _lock_directory(directory, locks)
             except BlockingIOError:
                 if directory is self._dir:
-                    raise StateLocked(self._dir, _read_holder(self._holder_file)) from None
+                    raise StateLocked(self._dir, self._running_holder()) from None
                 raise StateLocked(self._dir, None, store_dir=directory) from None
             locked.add(inode)
+
+    def _running_holder(self) -> Holder | None:
+        holder = read_holder(self._dir)
+        return holder if holder is not None and holder.may_be_running else None
 
     def announce(self, address: str) -> None:
         """Write the address to the holder file. Call it only while holding the lock."""
@@ -149,25 +167,10 @@ def _lock_directory(path: Path, locks: ExitStack) -> None:
             raise
 
 
-def _read_holder(holder_file: Path) -> Holder | None:
-    """The holder that the file names, unless that process no longer exists."""
+def read_holder(state_dir: Path) -> Holder | None:
+    """The holder that the holder file describes, whether or not its process is running."""
     with suppress(OSError, ValueError):
-        match json.loads(holder_file.read_text()):
+        match json.loads((state_dir / HOLDER_FILE).read_text()):
             case {"pid": int(pid), "host": str(host), "since": str(since), "address": str(at)}:
-                holder = Holder(pid, host, since, at)
-                return holder if host != socket.gethostname() or _process_exists(pid) else None
+                return Holder(pid, host, since, at)
     return None
-
-
-def _process_exists(pid: int) -> bool:
-    """Whether this machine has a process with that id. Always True on Windows, where `os.kill`
-    would end the process."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # It exists, owned by another user.
-    return True
