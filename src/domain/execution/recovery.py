@@ -19,6 +19,7 @@ from ..runs import (
     RunRecord,
     StepDone,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
     Waiting,
 )
@@ -148,7 +149,7 @@ def _rest(turn: Turn, kept: str | None) -> str:
     return answer.text[len(kept) :] if answer.text.startswith(kept) else ""
 
 
-_STORED = (StepDone, ToolStarted, ToolFinished, Waiting, Resumed)
+_STORED = (StepDone, ToolStarted, ToolProgress, ToolFinished, Waiting, Resumed)
 """Events that are appended once what comes before them in the Run is stored."""
 
 

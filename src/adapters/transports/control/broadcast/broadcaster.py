@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from .....domain.concurrency import take_turns
-from .....domain.errors import EventsExpired, GatewayError
+from .....domain.errors import EventsExpired, GatewayError, ShuttingDown
 from .....domain.models import TextDelta
 from .....domain.ports import Clock
 from .....domain.runs import TERMINAL, Ending, Finished, NumberedEvent, Resumed, RunRecord
@@ -80,6 +80,8 @@ class RunBroadcaster:
                 previous, cursor = cursor, (await self._source.now()).last_seq - 1
                 if cursor <= previous:
                     raise EventsExpired("The last event of the run has expired.")
+        except ShuttingDown:
+            logger.info("a run was handed back", extra={"run": self._source.record.id})
         except GatewayError as error:
             extra = {"run": self._source.record.id, "reason": error.message}
             logger.warning("a run could not be broadcast to its end", extra=extra)
