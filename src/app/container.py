@@ -27,7 +27,6 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
-from ..adapters.tools import EmptyToolbox
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -109,7 +108,7 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    toolbox: Provider[Toolbox] = Singleton(EmptyToolbox)
+    toolbox: Provider[Toolbox] = Singleton(making.toolbox, find_plugins)
     native: Provider[AgentRunner] = Singleton(making.native, router, toolbox, approval_book, clock)
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
@@ -193,6 +192,7 @@ class Container(DeclarativeContainer):
         approvals,
         control,
         models,
+        toolbox,
         prepare,
         readiness,
         supervisor,

@@ -30,6 +30,7 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
+from ..adapters.tools import CombinedToolbox, EmptyToolbox
 from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
@@ -168,6 +169,11 @@ def runners(
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+
+
+def toolbox(find_plugins: plugins.Find) -> Toolbox:
+    sources = plugins.toolboxes(find_plugins)
+    return CombinedToolbox(sources) if sources else EmptyToolbox()
 
 
 # Storage.
@@ -403,6 +409,7 @@ def lifecycle(
     approvals: Approvals,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
+    toolbox: Toolbox,
     prepare: Mapping[str, Prepare],
     readiness: Readiness,
     supervisor: Supervisor,
@@ -422,6 +429,7 @@ def lifecycle(
         approvals=approvals,
         control=control,
         models=models,
+        toolbox=toolbox,
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,

@@ -167,7 +167,7 @@ async def test_a_plugin_that_is_missing_or_fails_can_be_mended(tmp_path: Path) -
     installed: list[EntryPoint] = []
     content = config()
     content["gateway"]["transports"] = ["plain"]
-    find = providers.Object(lambda group: installed)
+    find = providers.Object(lambda group: installed if group == TRANSPORTS else [])
     container = container_of(tmp_path, content, find_plugins=find)
     with pytest.raises(PluginMissing):
         create_app(container)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
 
 from ..errors import RunInterrupted
-from ..models import ReasoningDelta, TextDelta
 from ..sessions import SessionKey
+from .consumers import consumes
 from .events import (
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Failed,
     Finished,
@@ -17,10 +19,6 @@ from .events import (
     RunEvent,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Unknown,
     Waiting,
 )
 from .spec import OnLeave, RunSpec
@@ -104,6 +102,7 @@ def record_of(spec: RunSpec, *, fingerprint: str = "") -> RunRecord:
     )
 
 
+@consumes(Started, Resumed, Waiting, *TERMINAL, ignores=(*DELTAS, *TOOL_EVENTS, StepDone))
 def status_after(event: RunEvent) -> RunStatus | None:
     """The status that an event brings a Run to; None where it changes nothing."""
     match event:
@@ -119,9 +118,4 @@ def status_after(event: RunEvent) -> RunStatus | None:
             return RunStatus.INTERRUPTED
         case Failed():
             return RunStatus.FAILED
-        case TextDelta() | ReasoningDelta() | StepDone() | Unknown():
-            return None
-        case ToolStarted() | ToolProgress() | ToolFinished():
-            return None
-        case _:
-            assert_never(event)
+    return None

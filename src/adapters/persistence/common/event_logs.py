@@ -6,7 +6,16 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from ....domain.errors import EventsExpired, ShuttingDown, UnknownRun
-from ....domain.runs import DELTAS, Claim, EventBatch, RunEvent, RunRecord, RunStatus
+from ....domain.runs import (
+    DELTAS,
+    EVERY_KIND,
+    Claim,
+    EventBatch,
+    RunEvent,
+    RunRecord,
+    RunStatus,
+    consumes,
+)
 
 MOST_AT_ONCE = 256
 MOST_BYTES_AT_ONCE = 256 * 1024
@@ -164,6 +173,7 @@ def expired(run_id: str, seq: int, oldest: int) -> EventsExpired:
     )
 
 
+@consumes(*EVERY_KIND)
 def size_of(event: RunEvent) -> int:
     """About how many bytes an event takes in memory."""
     if isinstance(event, DELTAS):

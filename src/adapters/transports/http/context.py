@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar
 
 from quart import request
 
@@ -14,9 +14,10 @@ from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
-from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
     DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     EventBatch,
     Failed,
@@ -25,11 +26,8 @@ from ....domain.runs import (
     RunSpec,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Unknown,
     Waiting,
+    consumes,
 )
 from ..routes import Limits
 from .errors import Problem
@@ -138,6 +136,12 @@ class RequestContext:
             "x-opensoul-agent-id": run.agent_id,
         }
 
+    @consumes(
+        Started,
+        *DELTAS,
+        *TERMINAL,
+        ignores=(Waiting, Resumed, *TOOL_EVENTS, StepDone),
+    )
     def observe(self, batch: EventBatch) -> None:
         """Take timings and the outcome from a batch of the run's events. Only its first and its
         last event can be anything but tokens."""
@@ -153,12 +157,6 @@ class RequestContext:
                     self.log_fields["code"] = code
                 case Aborted():
                     self.outcome = "aborted"
-                case TextDelta() | ReasoningDelta() | Waiting() | Resumed() | Unknown():
-                    pass
-                case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
-                    pass
-                case _:
-                    assert_never(event)
         if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in batch.events):
             self.timings["first-token"] = self.elapsed
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ....domain.access import ALL_SCOPES, Principal
 from ....domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ....domain.messages import Role, text_message
-from ....domain.models import TextDelta
+from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Ending,
     Failed,
@@ -17,7 +19,10 @@ from ....domain.runs import (
     OnLeave,
     Resumed,
     RunRequest,
+    Started,
     StepDone,
+    Waiting,
+    consumes,
 )
 from ....domain.sessions import MAIN
 from ...server import event_loop
@@ -41,7 +46,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
     from ....adapters.config import ConfigInvalid
     from ....adapters.system.files import StateLocked
     from ...container import Container
-    from ...plugins import PluginMissing
+    from ...plugins import PluginInvalid, PluginMissing
 
     container = Container(
         overrides=providers.Object(state.overrides()),
@@ -57,6 +62,8 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         raise CommandError(message, code="state_locked") from None
     except PluginMissing as missing:
         raise CommandError(str(missing), code="plugin_missing") from None
+    except PluginInvalid as invalid_plugin:
+        raise CommandError(str(invalid_plugin), code="plugin_invalid") from None
     except GatewayError as error:
         raise CommandError(error.message, code=error.code) from None
 
@@ -79,6 +86,13 @@ class _Local:
     question: Question
     show: Show
 
+    @consumes(
+        TextDelta,
+        StepDone,
+        Resumed,
+        *TERMINAL,
+        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS),
+    )
     async def ended(self) -> Ended:
         gateway = self.container.gateway()
         request = await self._request()

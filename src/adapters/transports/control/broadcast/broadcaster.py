@@ -9,9 +9,22 @@ from dataclasses import dataclass
 
 from .....domain.concurrency import take_turns
 from .....domain.errors import EventsExpired, GatewayError, ShuttingDown
-from .....domain.models import TextDelta
+from .....domain.models import ReasoningDelta, TextDelta
 from .....domain.ports import Clock
-from .....domain.runs import TERMINAL, Ending, Finished, NumberedEvent, Resumed, RunRecord
+from .....domain.runs import (
+    EVERY_KIND,
+    TERMINAL,
+    TOOL_EVENTS,
+    Ending,
+    Finished,
+    NumberedEvent,
+    Resumed,
+    RunRecord,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+)
 from .....domain.services import Events
 from .....domain.sessions import KeptMessage
 from ..connection import Connection
@@ -115,6 +128,12 @@ class RunBroadcaster:
             logger.warning("the stored answer of a run cannot be read", extra=extra)
             return None
 
+    @consumes(
+        TextDelta,
+        Resumed,
+        *TERMINAL,
+        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS, StepDone),
+    )
     def _broadcast(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()
         self._payloads.note(event, now)
@@ -131,6 +150,7 @@ class RunBroadcaster:
             self._chat.end(seq, event, text, now, self._stored_answer)
             self.ending = event if self._has_all_text else None
 
+    @consumes(*EVERY_KIND)
     def _send_agent(self, numbered: NumberedEvent, at: float) -> None:
         """Each form of the payload is built at most once, and only if a client gets it: repeating
         the whole text with every delta costs the square of its length."""

@@ -7,10 +7,11 @@ byte strings; everything else about a chunk is written once per run.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import assert_never
 
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
+    DELTAS,
+    TOOL_EVENTS,
     Aborted,
     Failed,
     Finished,
@@ -18,11 +19,8 @@ from .....domain.runs import (
     RunEvent,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Unknown,
     Waiting,
+    consumes,
 )
 from ...http.json_text import dumps
 from .answers import Head, usage_object
@@ -52,6 +50,11 @@ class Frames:
         self.ended = False
         """The last frame was written."""
 
+    @consumes(
+        *DELTAS,
+        Finished,
+        ignores=(Started, Waiting, Resumed, Failed, Aborted, *TOOL_EVENTS, StepDone),
+    )
     def of(self, events: Iterable[RunEvent]) -> bytes:
         """The frames for `events`. Empty where no event has a frame; failures are sent as errors by
         the caller."""
@@ -72,12 +75,6 @@ class Frames:
                     stop = b'{},"finish_reason":' + dumps(event.stop.value) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
-                case Started() | Waiting() | Resumed() | Failed() | Aborted() | Unknown():
-                    pass
-                case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
-                    pass
-                case _:
-                    assert_never(event)
         if texts:
             frames.append(self._deltas(texts))
         if frames and not self._begun:

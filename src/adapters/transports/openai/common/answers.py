@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 
 from .....domain.errors import RunFailed
 from .....domain.models import ReasoningDelta, TextDelta
 from .....domain.runs import (
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Failed,
     Finished,
     Resumed,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Unknown,
     Waiting,
+    consumes,
     error_of,
 )
 from .....domain.services import Events
@@ -34,6 +33,7 @@ class Answer:
     finished: Finished
 
 
+@consumes(*DELTAS, StepDone, Resumed, *TERMINAL, ignores=(Started, Waiting, *TOOL_EVENTS))
 async def collect(events: Events, context: RequestContext) -> Answer:
     """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
     text: list[str] = []
@@ -57,10 +57,4 @@ async def collect(events: Events, context: RequestContext) -> Answer:
                         del text[stored[0] :], reasoning[stored[1] :]
                 case Failed() | Aborted():
                     raise error_of(event)
-                case Started() | Waiting() | ToolStarted() | ToolProgress() | ToolFinished():
-                    pass
-                case Unknown():
-                    pass
-                case _:
-                    assert_never(event)
     raise RunFailed("The events of the run ended before a terminal event.")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from ......domain.access import Principal
 from ......domain.concurrency import take_turns
 from ......domain.errors import EventsExpired, RunFailed
-from ......domain.models import StopReason, TextDelta, Usage
+from ......domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from ......domain.runs import (
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Ending,
     Failed,
@@ -16,7 +18,10 @@ from ......domain.runs import (
     Resumed,
     RunRecord,
     RunStatus,
+    Started,
     StepDone,
+    Waiting,
+    consumes,
 )
 from ......domain.services import Gateway, SessionService
 from ...broadcast import Hub, usage_of
@@ -56,6 +61,13 @@ class Outcomes:
             text, ending = await self._read(principal, run_id)
         return Outcome(await self._gateway.run(principal, run_id), text, ending)
 
+    @consumes(
+        TextDelta,
+        StepDone,
+        Resumed,
+        *TERMINAL,
+        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS),
+    )
     async def _read(self, principal: Principal, run_id: str) -> tuple[str, Ending]:
         text: list[str] = []
         stored = 0
