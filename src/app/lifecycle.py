@@ -53,7 +53,7 @@ class Control(Protocol):
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Follows changes of the configuration until the event is set."""
 
-Prepare = Callable[[ModelTarget], Awaitable[None]]
+Prepare = Callable[[ModelTarget], Awaitable[object]]
 """Makes a model ready before it is first asked. Raises ModelFailed."""
 
 

@@ -51,10 +51,10 @@ def _print_table(answer: Any) -> None:
 @click.pass_obj
 def files(state: State) -> None:
     """List the models that `fetch` can download, and whether they are present."""
-    from ....adapters.providers.local.files import known_models
+    from ....adapters.providers.local.files import KNOWN_MODELS
 
     directory = _models_dir(state)
-    listed = [(model, model.path_in(directory)) for model in known_models()]
+    listed = [(model, model.path_in(directory)) for model in KNOWN_MODELS]
     if state.json:
         described = [
             {
