@@ -1,6 +1,7 @@
 """Tools that a model may call."""
 
+from .builtin import BuiltinTools
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
 
-__all__ = ["CombinedToolbox", "EmptyToolbox"]
+__all__ = ["BuiltinTools", "CombinedToolbox", "EmptyToolbox"]
