@@ -14,18 +14,19 @@ from ....domain.ports.workspaces import WorkspaceFailed
 from ....domain.tools import ToolOutput, ToolResult, ToolSpec
 from .exec import exec_tool
 from .files import file_tools
+from .search import search_tool
 from .tool import Tool, ToolFailed
 
 
 class BuiltinTools:
-    """`read`, `write`, `edit`, `list` and `exec`.
+    """`read`, `write`, `edit`, `list`, `search` and `exec`.
 
     The workspace of an agent is made with the first call that needs it. `env`: the environment of
     the Gateway, of which commands get the variables that are on a list.
     """
 
     def __init__(self, workspaces: Workspaces, *, env: Mapping[str, str]) -> None:
-        tools: list[Tool[Any]] = [*file_tools(), exec_tool(env)]
+        tools: list[Tool[Any]] = [*file_tools(), search_tool(), exec_tool(env)]
         self._tools = {tool.name: tool for tool in tools}
         self._specs = tuple(tool.spec() for tool in tools)
         self._workspaces = workspaces

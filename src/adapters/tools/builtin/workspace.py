@@ -53,8 +53,8 @@ class Workspace:
 
         Raises ToolFailed for a path that leads out of the workspace, and OSError.
         """
-        passed = [os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         pending = self._components(path, path)
+        passed = [os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
         links = 0
         try:
             while pending:
