@@ -11,6 +11,7 @@ from pathlib import Path
 
 from opensoul.adapters.system.files import WorkspaceFiles
 from opensoul.adapters.tools import BuiltinTools
+from opensoul.adapters.tools.builtin.web_fetch import Fetcher
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import Toolbox, ToolContext
 from opensoul.domain.tools import ToolOutput, ToolResult
@@ -53,6 +54,9 @@ class Caller:
         return result.text
 
 
-def caller(tmp_path: Path, env: Mapping[str, str] | None = None) -> Caller:
-    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), env=os.environ if env is None else env)
+def caller(
+    tmp_path: Path, env: Mapping[str, str] | None = None, fetcher: Fetcher | None = None
+) -> Caller:
+    given = os.environ if env is None else env
+    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), env=given, fetcher=fetcher)
     return Caller(tmp_path / "workspace", toolbox)

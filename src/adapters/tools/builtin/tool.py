@@ -24,9 +24,7 @@ class ToolFailed(Exception):
 class Parameters(BaseModel):
     """The arguments of a call. Names are in camel case, in the schema and in calls."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
-    )
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
 
 P = TypeVar("P", bound=Parameters)

@@ -16,17 +16,25 @@ from .exec import exec_tool
 from .files import file_tools
 from .search import search_tool
 from .tool import Tool, ToolFailed
+from .web_fetch import Fetcher, web_fetch_tool
 
 
 class BuiltinTools:
-    """`read`, `write`, `edit`, `list`, `search` and `exec`.
+    """`read`, `write`, `edit`, `list`, `search`, `exec` and `web_fetch`.
 
     The workspace of an agent is made with the first call that needs it. `env`: the environment of
     the Gateway, of which commands get the variables that are on a list.
     """
 
-    def __init__(self, workspaces: Workspaces, *, env: Mapping[str, str]) -> None:
-        tools: list[Tool[Any]] = [*file_tools(), search_tool(), exec_tool(env)]
+    def __init__(
+        self, workspaces: Workspaces, *, env: Mapping[str, str], fetcher: Fetcher | None = None
+    ) -> None:
+        tools: list[Tool[Any]] = [
+            *file_tools(),
+            search_tool(),
+            exec_tool(env),
+            web_fetch_tool(fetcher or Fetcher()),
+        ]
         self._tools = {tool.name: tool for tool in tools}
         self._specs = tuple(tool.spec() for tool in tools)
         self._workspaces = workspaces
