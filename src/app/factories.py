@@ -35,7 +35,7 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import CombinedToolbox, EmptyToolbox
+from ..adapters.tools import BuiltinTools, CombinedToolbox, EmptyToolbox
 from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
@@ -174,6 +174,10 @@ def runners(
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+
+
+def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
+    return BuiltinTools(workspaces, env=env)
 
 
 def toolbox(find_plugins: plugins.Find) -> Toolbox:

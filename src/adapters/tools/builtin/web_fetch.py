@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import socket
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +32,8 @@ MOST_BYTES = 4 * 1024 * 1024
 """Of a page, before and after decompression."""
 LONGEST_TEXT = 200_000
 _LONGEST_URL = 2_048
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
+"""A name, in ASCII also where it was not, or an address of IPv6."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {
     "User-Agent": "Mozilla/5.0 (compatible; OpenSoul)",
@@ -191,7 +194,7 @@ def _only(addresses: Sequence[Address]) -> Callable[[AddressInfo], socket.socket
 def _checked(text: str) -> URL:
     try:
         url = URL(text.strip())
-        usable = bool(url.raw_host) and url.port != 0
+        usable = bool(_HOST.fullmatch(url.raw_host or "")) and url.port != 0
     except ValueError:
         raise ToolFailed("The address is not a URL.") from None
     if url.scheme not in ("http", "https") or not usable:
