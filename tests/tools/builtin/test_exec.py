@@ -12,8 +12,11 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opensoul.adapters.tools.builtin.exec import HEAD, LIVE, TAIL
+from opensoul.adapters.tools.builtin.exec_child import Output
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.tools import ToolOutput, ToolResult
 from tests.tools.builtin.calls import Caller, caller
@@ -132,6 +135,7 @@ async def test_a_command_that_cannot_be_run_is_an_error(
     assert problem in await shell.error("exec", **arguments)
 
 
+@pytest.mark.both_loops
 async def test_a_command_gets_the_allowed_variables_only(shell: Caller) -> None:
     """Nor do the processes above it, up to the Gateway, hold any other."""
     text = await shell.text("exec", command="env -0 | tr '\\0' '\\n'; cat /proc/$PPID/environ")
@@ -142,6 +146,7 @@ async def test_a_command_gets_the_allowed_variables_only(shell: Caller) -> None:
     assert names.isdisjoint(SECRETS)
 
 
+@pytest.mark.both_loops
 async def test_a_command_gets_no_open_file_of_the_gateway(shell: Caller, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("leaked")
     secret = os.open(tmp_path / "secret", os.O_RDONLY)
@@ -155,6 +160,7 @@ async def test_a_command_gets_no_open_file_of_the_gateway(shell: Caller, tmp_pat
     assert len([line for line in text.splitlines() if " -> " in line]) == 4
 
 
+@pytest.mark.both_loops
 async def test_a_command_has_the_signals_of_a_new_process(shell: Caller) -> None:
     """Python ignores SIGPIPE, and an ignored signal would stay ignored."""
     text = await shell.text("exec", command="grep -E 'Sig(Blk|Ign)' /proc/self/status")
@@ -162,6 +168,7 @@ async def test_a_command_has_the_signals_of_a_new_process(shell: Caller) -> None
     assert set(text.split()) == {"SigBlk:", "SigIgn:", "0000000000000000"}
 
 
+@pytest.mark.both_loops
 async def test_output_is_shown_while_the_command_runs(shell: Caller) -> None:
     stream = stream_of(shell, "echo begun; read < go; echo done")
     shell.workspace.mkdir()
@@ -174,6 +181,7 @@ async def test_output_is_shown_while_the_command_runs(shell: Caller) -> None:
     assert outputs[-1] == ToolResult("begun\ndone\n")
 
 
+@pytest.mark.both_loops
 async def test_of_100_megabytes_the_beginning_and_the_end_are_kept(shell: Caller) -> None:
     command = "echo first; head -c 100000000 /dev/zero | tr '\\0' x; echo last"
 
@@ -187,6 +195,33 @@ async def test_of_100_megabytes_the_beginning_and_the_end_are_kept(shell: Caller
     left_out = 100_000_011 - HEAD - TAIL
     assert text[HEAD : HEAD + 60].startswith(f"\n[{left_out} bytes of output are left out]\n")
     assert len(text) < HEAD + TAIL + 100
+
+
+@given(
+    chunks=st.lists(st.binary(max_size=30), max_size=30),
+    head=st.integers(0, 20),
+    tail=st.integers(0, 20),
+    live=st.integers(0, 20),
+)
+def test_of_any_output_the_beginning_and_the_end_are_kept(
+    chunks: list[bytes], head: int, tail: int, live: int
+) -> None:
+    sent: list[tuple[bytes, bytes]] = []
+    output = Output(head, tail, live, lambda kind, data: sent.append((kind, data)))
+    for chunk in chunks:
+        output.add(chunk)
+        if output.due is not None:
+            output.send_piece()
+
+    omitted = output.send_all()
+
+    whole = b"".join(chunks)
+    kept = {kind: data for kind, data in sent if kind != b"o"}
+    assert b"".join(data for kind, data in sent if kind == b"o") == whole[:live]
+    assert kept[b"h"] == whole[:head]
+    assert len(kept[b"h"]) + omitted + len(kept[b"t"]) == len(whole)
+    assert whole.endswith(kept[b"t"])
+    assert len(kept[b"t"]) == min(tail, max(0, len(whole) - head))
 
 
 async def test_a_cut_in_the_middle_of_a_character_is_no_failure(shell: Caller) -> None:
@@ -235,6 +270,7 @@ FORKING = {
 EXPECTED = {"background": 2, "tree": 16}
 
 
+@pytest.mark.both_loops
 @pytest.mark.parametrize("kind", FORKING)
 @pytest.mark.parametrize("ending", ["exits", "aborted", "cancelled"])
 async def test_all_processes_of_a_command_end_with_it(
@@ -287,6 +323,7 @@ async def test_a_bomb_that_forks_into_new_sessions_is_ended(shell: Caller) -> No
     assert (shell.workspace / "generations").stat().st_size == generations > 100
 
 
+@pytest.mark.both_loops
 async def test_a_command_that_kills_the_process_that_ran_it_is_ended_too(shell: Caller) -> None:
     command = (
         f"setsid sh -c 'echo $$ >> pids; sleep {LONG}' &\n"
@@ -329,6 +366,7 @@ async def test_a_command_ends_when_the_gateway_dies(tmp_path: Path) -> None:
     await until(lambda: not left_in(workspace))
 
 
+@pytest.mark.both_loops
 async def test_commands_at_the_same_time_do_not_end_one_another(shell: Caller) -> None:
     texts = await asyncio.gather(
         *(shell.text("exec", command=f"sleep 0.0{number}; echo {number}") for number in range(8))

@@ -178,6 +178,7 @@ def test_characters_are_decoded_as_declared(data: bytes, charset: str, expected:
     assert decoded(data, charset) == expected
 
 
+@pytest.mark.both_loops
 async def test_a_page_is_given_as_text_and_marked_as_untrusted(web: Caller, server: Server) -> None:
     server.pages["/"] = page(PAGE, "text/html; charset=utf-8")
 
@@ -277,6 +278,7 @@ async def test_a_status_that_is_an_error_is_given_with_the_page(
     assert "try /there" in text
 
 
+@pytest.mark.both_loops
 async def test_a_server_that_does_not_answer_is_left(tmp_path: Path, server: Server) -> None:
     web = caller(tmp_path, fetcher=Fetcher(is_allowed=only_here, seconds=0.2))
 
@@ -452,6 +454,7 @@ async def test_a_redirect_without_a_place_is_a_page(web: Caller, server: Server)
     assert "nowhere" in await fetched(web, server)
 
 
+@pytest.mark.both_loops
 async def test_a_name_is_looked_up_once_and_the_connection_made_to_what_was_checked(
     web: Caller, server: Server, names: Names
 ) -> None:
@@ -492,6 +495,7 @@ async def test_a_name_with_one_address_that_is_not_allowed_is_refused(
     assert server.requests == []
 
 
+@pytest.mark.both_loops
 async def test_no_connection_is_made_but_to_what_was_checked(
     web: Caller, server: Server, names: Names
 ) -> None:

@@ -24,6 +24,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -35,14 +36,18 @@ _ENDING_SECONDS = 5.0
 """For processes that a signal does not end at once, or that belong to somebody else."""
 
 
+Send = Callable[[bytes, bytes], None]
+
+
 class GatewayGone(Exception):
     """Nobody reads the frames."""
 
 
 class Output:
-    """The output of the command: its beginning and its end are kept."""
+    """The output of the command: its beginning and its end are kept. `send` sends a frame."""
 
-    def __init__(self, head: int, tail: int, live: int) -> None:
+    def __init__(self, head: int, tail: int, live: int, send: Send) -> None:
+        self._send = send
         self._most = head, tail
         self._live = live
         self._head, self._tail, self._piece = bytearray(), bytearray(), bytearray()
@@ -58,7 +63,7 @@ class Output:
         self._head += data[:room]
         self._tail += data[room:]
         if len(self._tail) > 2 * self._most[1]:
-            del self._tail[: -self._most[1]]
+            del self._tail[: len(self._tail) - self._most[1]]
 
     @property
     def due(self) -> float | None:
@@ -66,15 +71,15 @@ class Output:
         return self._sent_at + _LIVE_SECONDS if self._piece else None
 
     def send_piece(self) -> None:
-        _send(b"o", bytes(self._piece))
+        self._send(b"o", bytes(self._piece))
         self._piece.clear()
         self._sent_at = time.monotonic()
 
     def send_all(self) -> int:
         """Returns how many bytes are left out."""
-        tail = bytes(self._tail[-self._most[1] :])
-        _send(b"h", bytes(self._head))
-        _send(b"t", tail)
+        tail = bytes(self._tail[max(0, len(self._tail) - self._most[1]) :])
+        self._send(b"h", bytes(self._head))
+        self._send(b"t", tail)
         return self._size - len(self._head) - len(tail)
 
 
@@ -82,7 +87,8 @@ def main() -> None:
     request = _request()
     _become_subreaper()
     os.fchdir(request["directory"])
-    os.close(request["directory"])
+    # Not every event loop closes what the Gateway has open, in a process that it starts.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     woken, wake = os.pipe()
     for end in (woken, wake):
         os.set_blocking(end, False)
@@ -94,7 +100,7 @@ def main() -> None:
         _become(request["argv"], writer)
     os.close(writer)
     os.set_blocking(reader, False)
-    output = Output(request["head"], request["tail"], request["live"])
+    output = Output(request["head"], request["tail"], request["live"], _send)
     deadline = time.monotonic() + request["seconds"]
     timeout = False
     try:
