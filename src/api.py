@@ -49,7 +49,14 @@ from .domain.runs import (
     error_of,
 )
 from .domain.services import Gateway
-from .domain.sessions import SessionKey, Transcript, estimate, estimate_all, newest_that_fit
+from .domain.sessions import (
+    SessionKey,
+    Transcript,
+    estimate,
+    estimate_all,
+    newest_that_fit,
+    repaired,
+)
 from .domain.tools import Effect, Repeat, ToolOutput, ToolResult, ToolSpec
 
 __all__ = [
@@ -122,6 +129,7 @@ __all__ = [
     "estimate",
     "estimate_all",
     "newest_that_fit",
+    "repaired",
     "principal",
     "text_message",
 ]
