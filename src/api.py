@@ -129,7 +129,7 @@ __all__ = [
     "estimate",
     "estimate_all",
     "newest_that_fit",
-    "repaired",
     "principal",
+    "repaired",
     "text_message",
 ]

@@ -53,8 +53,8 @@ class AgentRunner(Protocol):
 
         `context.transcript` holds what came before, as it is stored, and is not repeated in the
         answer. `sessions.repaired` makes it and the Run's messages acceptable to a strict provider;
-        it is one rule for both together, since a message that is removed may join its neighbours. Closing the
-        stream stops the work. The Run's messages are never cut; history may be.
+        it is one rule for both together, since a message that is removed may join its neighbours.
+        Closing the stream stops the work. The Run's messages are never cut; history may be.
         """
         ...
 
