@@ -16,12 +16,13 @@ from .includes import INCLUDE, Includer
 from .keys import nearest
 from .problems import Problems
 from .resolving import resolved
-from .scanning import Span, replace_spans, spans
+from .scanning import TOKEN, Span, decoded_key, replace_spans, spans
 from .secret_refs import SecretRefs, providers_of
 from .validation import cleaned, validate
 
 __all__ = [
     "INCLUDE",
+    "TOKEN",
     "Building",
     "Files",
     "Includer",
@@ -34,6 +35,7 @@ __all__ = [
     "absolute_path",
     "canonical",
     "cleaned",
+    "decoded_key",
     "effective_environment",
     "nearest",
     "parse",
