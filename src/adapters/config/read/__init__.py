@@ -6,9 +6,11 @@ from .documents import (
     Node,
     Unreadable,
     canonical,
+    members,
     parse,
     same,
     signature_of,
+    starred,
     value_at,
 )
 from .environment import effective_environment
@@ -37,6 +39,7 @@ __all__ = [
     "cleaned",
     "decoded_key",
     "effective_environment",
+    "members",
     "nearest",
     "parse",
     "providers_of",
@@ -45,6 +48,7 @@ __all__ = [
     "same",
     "signature_of",
     "spans",
+    "starred",
     "validate",
     "value_at",
 ]

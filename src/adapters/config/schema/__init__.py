@@ -8,24 +8,29 @@ from __future__ import annotations
 from typing import Any
 
 from .agents import AgentsSection
-from .fields import Section, section
+from .fields import Section, setting
 from .gateway import GatewaySection
 from .inert import INERT, Inert, StarPath
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import LoggingSection, SessionSection
+from .walk import Place, Shape
 
 
 class Root(Section):
     """A whole configuration."""
 
-    gateway: GatewaySection = section(GatewaySection, "Listening, authentication and endpoints.")
-    agents: AgentsSection = section(AgentsSection, "The agents.")
-    models: ModelsSection = section(ModelsSection, "The providers of models.")
-    session: SessionSection = section(SessionSection, "Resets, storage and the send policy.")
-    logging: LoggingSection = section(LoggingSection, "The log.")
-    env: EnvSection = section(EnvSection, "Variables for `${NAME}`.", secret=True)
-    secrets: SecretsSection = section(SecretsSection, "The providers of secret references.")
+    gateway: GatewaySection = setting(GatewaySection, "Listening, authentication and endpoints.")
+    agents: AgentsSection = setting(AgentsSection, "The agents.")
+    models: ModelsSection = setting(ModelsSection, "The providers of models.")
+    session: SessionSection = setting(SessionSection, "Resets, storage and the send policy.")
+    logging: LoggingSection = setting(LoggingSection, "The log.")
+    env: EnvSection = setting(EnvSection, "Variables for `${NAME}`.", secret=True)
+    secrets: SecretsSection = setting(SecretsSection, "The providers of secret references.")
+
+
+ROOT = Place((), (), Shape("object", model=Root))
+"""The place of the whole configuration."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -63,4 +68,4 @@ def _followed(node: dict[str, Any] | None, known: dict[str, Any]) -> dict[str, A
     return node
 
 
-__all__ = ["INERT", "Inert", "Root", "StarPath", "json_schema"]
+__all__ = ["INERT", "ROOT", "Inert", "Place", "Root", "StarPath", "json_schema"]

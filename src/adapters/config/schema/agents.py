@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from .fields import Count, PathText, Seconds, Section, Text, Whole, section, setting
+from .fields import Count, PathText, Seconds, Section, Text, Whole, setting
 
 
 class ModelChoice(Section):
@@ -30,9 +30,9 @@ ModelSetting = Annotated[
 
 class ListedModel(Section):
     alias: Text | None = setting(None, "A short name for the model.")
-    params: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Parameters sent with every call of the model, under OpenAI's names.",
+    params: dict[str, Any] = setting(
+        dict,
+        "Parameters sent with every call of the model, under OpenAI's names.",
     )
 
 
@@ -43,10 +43,10 @@ class SystemAgent(Section):
 
 
 class AgentDefaults(Section):
-    model: ModelSetting = section(ModelChoice, "The model; a plain string is its `primary`.")
-    models: dict[str, ListedModel] = Field(
-        default_factory=dict,
-        description="Models by `provider/model`, to give them an alias or parameters.",
+    model: ModelSetting = setting(ModelChoice, "The model; a plain string is its `primary`.")
+    models: dict[str, ListedModel] = setting(
+        dict,
+        "Models by `provider/model`, to give them an alias or parameters.",
     )
     workspace: PathText | None = setting(
         None,
@@ -70,7 +70,7 @@ class AgentDefaults(Section):
     context_tokens: Count | None = setting(
         None, "An upper limit on every model's context window, in tokens."
     )
-    system_agent: SystemAgent = section(SystemAgent, "The agent for requests that name none.")
+    system_agent: SystemAgent = setting(SystemAgent, "The agent for requests that name none.")
 
 
 class Identity(Section):
@@ -96,7 +96,7 @@ class AgentSettings(Section):
         "Its model; a plain string is the `primary`. Its `fallbacks`, even an empty list, "
         "replace those of the defaults.",
     )
-    identity: Identity = section(Identity, "Its name and character, for the instructions.")
+    identity: Identity = setting(Identity, "Its name and character, for the instructions.")
     workspace: PathText | None = setting(
         None,
         "Its directory. Left out: `workspace-<id>` in the state directory.",
@@ -128,13 +128,13 @@ class NamedAgent(AgentSettings):
 
 
 class AgentsSection(Section):
-    defaults: AgentDefaults = section(AgentDefaults, "Defaults for every agent.")
+    defaults: AgentDefaults = setting(AgentDefaults, "Defaults for every agent.")
     listed: list[ListedAgent] = Field(
         default_factory=list,
         alias="list",
         description="The agents. Without any here and in `agents.entries`: one agent, `main`.",
     )
-    entries: dict[str, NamedAgent] = Field(
-        default_factory=dict,
-        description="The agents by their ids, as in newer files. They replace `agents.list`.",
+    entries: dict[str, NamedAgent] = setting(
+        dict,
+        "The agents by their ids, as in newer files. They replace `agents.list`.",
     )

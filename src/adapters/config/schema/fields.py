@@ -95,28 +95,18 @@ def setting(
     machine: Machine | None = None,
     free: tuple[str | bool, ...] = (),
 ) -> Any:
-    """A key that has an effect. A default of `...`: the key is required."""
-    marks: dict[str, Any] = {}
-    if addition:
-        marks["x-addition"] = True
-    if restart:
-        marks["x-restart"] = True
-    if secret:
-        marks["x-secret"] = True
-    if free_text:
-        marks["x-text"] = True
+    """A key that has an effect. A default of `...`: the key is required; of a type: a new one."""
+    marks: dict[str, Any] = {
+        "x-addition": addition,
+        "x-restart": restart,
+        "x-secret": secret,
+        "x-text": free_text,
+        "x-machine": machine,
+    }
+    marks = {name: mark for name, mark in marks.items() if mark}
     if machine is not None:
-        marks |= {"x-machine": machine, "x-free": list(free)}
-    return Field(default, description=description, json_schema_extra=marks, repr=not secret)
-
-
-def section(
-    kind: type[BaseModel], description: str, *, addition: bool = False, secret: bool = False
-) -> Any:
-    """An object of keys that have an effect; by default all have their defaults."""
-    marks: dict[str, Any] = {"x-addition": True} if addition else {}
-    if secret:
-        marks["x-secret"] = True
-    return Field(
-        default_factory=kind, description=description, json_schema_extra=marks, repr=not secret
-    )
+        marks["x-free"] = list(free)
+    more: dict[str, Any] = {"description": description, "json_schema_extra": marks}
+    if isinstance(default, type):
+        return Field(default_factory=default, repr=not secret, **more)
+    return Field(default, repr=not secret, **more)

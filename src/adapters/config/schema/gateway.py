@@ -16,7 +16,6 @@ from .fields import (
     Section,
     SomeMilliseconds,
     Text,
-    section,
     setting,
 )
 
@@ -66,18 +65,15 @@ class Auth(Section):
         "The secret of mode `password`. Left out: OPENSOUL_GATEWAY_PASSWORD.",
         secret=True,
     )
-    authenticators: list[Text] = Field(
-        default_factory=list,
-        description="Installed authenticators to try when the secret is missing or wrong, in this "
+    authenticators: list[Text] = setting(
+        list,
+        "Installed authenticators to try when the secret is missing or wrong, in this "
         "order, by the names of their entry points in `opensoul.authenticators`.",
-        json_schema_extra={
-            "x-addition": True,
-            "x-restart": True,
-            "x-machine": "program",
-            "x-free": [],
-        },
+        addition=True,
+        restart=True,
+        machine="program",
     )
-    rate_limit: RateLimit = section(RateLimit, "Lockout after wrong credentials.", addition=True)
+    rate_limit: RateLimit = setting(RateLimit, "Lockout after wrong credentials.", addition=True)
 
 
 class ChatCompletions(Section):
@@ -101,13 +97,13 @@ class ChatCompletions(Section):
 
 
 class Endpoints(Section):
-    chat_completions: ChatCompletions = section(
+    chat_completions: ChatCompletions = setting(
         ChatCompletions, "The OpenAI-compatible chat endpoint."
     )
 
 
 class Http(Section):
-    endpoints: Endpoints = section(Endpoints, "The HTTP endpoints.")
+    endpoints: Endpoints = setting(Endpoints, "The HTTP endpoints.")
     max_bytes_in_flight: Count = setting(
         512 * 1024 * 1024,
         "Bytes of requests that are read or processed at the same time, over HTTP and WebSocket "
@@ -175,13 +171,13 @@ class Runs(Section):
 
 
 class ControlUi(Section):
-    allowed_origins: list[Text] = Field(
-        default_factory=list,
-        description="The origins of web pages that may connect, such as https://panel.example. "
+    allowed_origins: list[Text] = setting(
+        list,
+        "The origins of web pages that may connect, such as https://panel.example. "
         "Pages from the Gateway's own host and port are always allowed, and pages of other "
         "servers on this machine if a secret is required. In mode `none` the list applies to HTTP "
         "requests as well.",
-        json_schema_extra={"x-machine": "address", "x-free": []},
+        machine="address",
     )
 
 
@@ -210,12 +206,11 @@ class GatewaySection(Section):
         machine="address",
         free=("127.0.0.1", "::1"),
     )
-    auth: Auth = section(Auth, "How clients authenticate.")
-    trusted_proxies: list[str] = Field(
-        default_factory=list,
-        description="IP addresses and networks of reverse proxies whose forwarding headers are "
-        "trusted.",
-        json_schema_extra={"x-machine": "address", "x-free": []},
+    auth: Auth = setting(Auth, "How clients authenticate.")
+    trusted_proxies: list[str] = setting(
+        list,
+        "IP addresses and networks of reverse proxies whose forwarding headers are trusted.",
+        machine="address",
     )
     max_connections_per_address: Count = setting(
         256,
@@ -230,28 +225,26 @@ class GatewaySection(Section):
         addition=True,
         restart=True,
     )
-    tls: Tls = section(Tls, "HTTPS.")
-    http: Http = section(Http, "HTTP endpoints and limits.")
-    transports: list[Text] = Field(
-        default_factory=list,
-        description="Installed transports to serve in addition, by the names of their entry "
+    tls: Tls = setting(Tls, "HTTPS.")
+    http: Http = setting(Http, "HTTP endpoints and limits.")
+    transports: list[Text] = setting(
+        list,
+        "Installed transports to serve in addition, by the names of their entry "
         "points in `opensoul.transports`.",
-        json_schema_extra={
-            "x-addition": True,
-            "x-restart": True,
-            "x-machine": "program",
-            "x-free": [],
-        },
+        addition=True,
+        restart=True,
+        machine="program",
     )
-    reload: Reload = section(Reload, "How changed configuration files are handled.")
-    shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
-    runs: Runs = section(Runs, "How long ended runs are kept.", addition=True)
-    control_ui: ControlUi = section(ControlUi, "The web page that controls the Gateway.")
-    allowed_hosts: list[Text] = Field(
-        default_factory=list,
-        description="Host names of the Gateway, without a port: of a reverse proxy, or of this "
+    reload: Reload = setting(Reload, "How changed configuration files are handled.")
+    shutdown: Shutdown = setting(Shutdown, "How the Gateway stops.", addition=True)
+    runs: Runs = setting(Runs, "How long ended runs are kept.", addition=True)
+    control_ui: ControlUi = setting(ControlUi, "The web page that controls the Gateway.")
+    allowed_hosts: list[Text] = setting(
+        list,
+        "Host names of the Gateway, without a port: of a reverse proxy, or of this "
         "machine in its network. A WebSocket for another name is rejected, and without "
         "authentication every request. IP addresses, `localhost` and the hosts of "
         "`controlUi.allowedOrigins` are implied.",
-        json_schema_extra={"x-addition": True, "x-machine": "address", "x-free": []},
+        addition=True,
+        machine="address",
     )

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import AfterValidator, Field
 
 from ....domain.models import read_proxy
-from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, section, setting
+from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, setting
 
 SERVED_APIS = ("openai-completions", "local", "scripted")
 """The values of `api` that a model client exists for."""
@@ -92,16 +92,15 @@ class ModelEntry(Section):
         None,
         "The most tokens of an answer. Left out: 8192, or the whole window if that is smaller.",
     )
-    headers: Headers = Field(
-        default_factory=dict,
-        description="Headers for calls of this model; they override the provider's.",
-        json_schema_extra={"x-secret": True},
-        repr=False,
+    headers: Headers = setting(
+        dict,
+        "Headers for calls of this model; they override the provider's.",
+        secret=True,
     )
-    params: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Parameters sent with every call, under OpenAI's names.",
-        json_schema_extra={"x-addition": True},
+    params: dict[str, Any] = setting(
+        dict,
+        "Parameters sent with every call, under OpenAI's names.",
+        addition=True,
     )
     file: PathText | None = setting(
         None,
@@ -109,15 +108,15 @@ class ModelEntry(Section):
         addition=True,
         machine="file",
     )
-    compat: CompatSection = Field(
-        default_factory=CompatSection,
-        description="How the provider differs from the OpenAI API.",
+    compat: CompatSection = setting(
+        CompatSection,
+        "How the provider differs from the OpenAI API.",
     )
-    input: list[Text] = Field(
-        default=["text"],
-        description="The input types in lists of models: `text`, `image`; others are ignored.",
+    input: list[Text] = setting(
+        ["text"],
+        "The input types in lists of models: `text`, `image`; others are ignored.",
     )
-    cost: Cost = section(Cost, "The price of a million tokens, in US dollars; all zero: unknown.")
+    cost: Cost = setting(Cost, "The price of a million tokens, in US dollars; all zero: unknown.")
 
 
 class ProviderEntry(Section):
@@ -137,11 +136,10 @@ class ProviderEntry(Section):
         "The wire API. `openai-completions`, `local` and `scripted` can be used; a model of "
         "another one cannot be an agent's.",
     )
-    headers: Headers = Field(
-        default_factory=dict,
-        description="Headers sent with every call.",
-        json_schema_extra={"x-secret": True},
-        repr=False,
+    headers: Headers = setting(
+        dict,
+        "Headers sent with every call.",
+        secret=True,
     )
     auth_header: bool = setting(True, "Send the key as `Authorization: Bearer`.")
     connect_timeout_seconds: SomeSeconds = setting(
@@ -164,9 +162,9 @@ class ProviderEntry(Section):
         secret=True,
         machine="server",
     )
-    models: list[ModelEntry] = Field(
-        default_factory=list,
-        description="The models. An empty list allows any model, with the defaults below.",
+    models: list[ModelEntry] = setting(
+        list,
+        "The models. An empty list allows any model, with the defaults below.",
     )
 
 
@@ -174,6 +172,6 @@ class ModelsSection(Section):
     mode: Literal["merge", "replace"] = setting(
         "merge", "`merge` keeps the built-in providers, `replace` does not."
     )
-    providers: dict[Text, ProviderEntry] = Field(
-        default_factory=dict, description="The providers by id; the id has no slash."
+    providers: dict[Text, ProviderEntry] = setting(
+        dict, "The providers by id; the id has no slash."
     )

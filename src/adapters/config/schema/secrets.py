@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from .fields import Count, PathText, Section, Text, section, setting
+from .fields import Count, PathText, Section, Text, setting
 
 
 class EnvSection(Section):
@@ -15,12 +15,11 @@ class EnvSection(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, str] = Field(init=False)
 
-    vars: dict[str, str] = Field(
-        default_factory=dict,
-        description="Variables for `${NAME}`, used if the process does not have them. They can "
+    vars: dict[str, str] = setting(
+        dict,
+        "Variables for `${NAME}`, used if the process does not have them. They can "
         "also be in `env` itself.",
-        json_schema_extra={"x-secret": True},
-        repr=False,
+        secret=True,
     )
     # Without effect, and not a variable.
     shell_env: Any = Field(None, json_schema_extra={"x-inert": True})
@@ -48,9 +47,9 @@ class SecretDefaults(Section):
 
 
 class SecretsSection(Section):
-    providers: dict[Text, SecretProvider] = Field(
-        default_factory=dict,
-        description="The providers of references, `{source, provider, id}`, by name. `default` "
+    providers: dict[Text, SecretProvider] = setting(
+        dict,
+        "The providers of references, `{source, provider, id}`, by name. `default` "
         "reads variables unless it is defined here.",
     )
-    defaults: SecretDefaults = section(SecretDefaults, "The default providers of references.")
+    defaults: SecretDefaults = setting(SecretDefaults, "The default providers of references.")

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, Whole, section, setting
+from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, Whole, setting
 
 _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
 
@@ -46,26 +46,25 @@ class SendPolicyMatch(Section):
 
 class SendPolicyRule(Section):
     action: Literal["allow", "deny"] = setting(..., "The action for a session that matches.")
-    match: SendPolicyMatch = section(
+    match: SendPolicyMatch = setting(
         SendPolicyMatch, "Which sessions the rule applies to. A missing key matches all."
     )
 
 
 class SendPolicy(Section):
     default: Literal["allow", "deny"] = setting("allow", "For sessions that no rule matches.")
-    rules: list[SendPolicyRule] = Field(
-        default_factory=list,
-        description="The rules. A matching `deny` wins over every `allow`, in any order.",
+    rules: list[SendPolicyRule] = setting(
+        list,
+        "The rules. A matching `deny` wins over every `allow`, in any order.",
     )
 
 
 class SessionSection(Section):
     reset: Reset | None = setting(None, "When a session is reset.")
-    reset_by_type: ResetByType = section(ResetByType, "Resets by the kind of conversation.")
-    reset_by_channel: dict[str, Reset] = Field(
-        default_factory=dict,
-        description="Resets by channel, the first part of the key; it takes precedence over the "
-        "kind.",
+    reset_by_type: ResetByType = setting(ResetByType, "Resets by the kind of conversation.")
+    reset_by_channel: dict[str, Reset] = setting(
+        dict,
+        "Resets by channel, the first part of the key; it takes precedence over the kind.",
     )
     idle_minutes: Minutes | None = setting(
         None, "An older spelling of `reset.idleMinutes`; alone it means mode `idle`."
@@ -88,7 +87,7 @@ class SessionSection(Section):
         "The most bytes of all these sessions together; the oldest are deleted first. 0: no limit.",
         addition=True,
     )
-    send_policy: SendPolicy = section(
+    send_policy: SendPolicy = setting(
         SendPolicy, "Which sessions accept messages; a session's own `sendPolicy` takes precedence."
     )
 
