@@ -10,9 +10,9 @@ import pytest
 
 from opensoul.adapters.config import REDACTED, redacted
 from opensoul.adapters.config.edit.redaction import redacted_value
-from opensoul.adapters.config.errors.secret_texts import masked, sounds_secret
 from opensoul.adapters.config.schema import Root
 from opensoul.adapters.config.schema.walk import entries, mark
+from opensoul.adapters.config.secret_texts import masked, sounds_secret
 from opensoul.domain.ports.configuration import ConfigRefused, ConfigSnapshot
 
 from .editable import editor

@@ -21,7 +21,8 @@ from .build import (
     build_sessions,
     build_store,
 )
-from .errors import ConfigInvalid, Issue, Locations, Signature, locate
+from .errors import ConfigInvalid, Issue, Signature
+from .locations import Locations, locate
 from .read import (
     Building,
     Files,

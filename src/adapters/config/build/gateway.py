@@ -15,7 +15,8 @@ from ....domain.settings import (
     RunLogSettings,
     TlsSettings,
 )
-from ..errors import first_set, listing
+from ..errors import listing
+from ..locations import first_set
 from ..read import Building
 from ..schema.gateway import Bind
 

@@ -17,7 +17,8 @@ from ....domain.models import (
     Secret,
     proxy_from_environment,
 )
-from ..errors import KeyPath, first_set, guess, listing
+from ..errors import KeyPath, guess, listing
+from ..locations import first_set
 from ..read import Building, nearest
 from ..schema.providers import (
     APIS_WITHOUT_URL,

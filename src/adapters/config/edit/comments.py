@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ..errors import REDACTED, masked
 from ..read import Span, members, value_at
+from ..secret_texts import REDACTED, masked
 from .redaction import redacted_value
 
 _WORTH_SEEKING = 6

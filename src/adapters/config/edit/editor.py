@@ -21,8 +21,9 @@ from ....domain.ports.configuration import (
     ConfigUnwritable,
     MakePatch,
 )
-from ..errors import REDACTED, Locations
+from ..locations import Locations
 from ..read import Inputs, Unreadable, parse
+from ..secret_texts import REDACTED
 from .edit_policy import check_text, refuse
 from .hints import described_schema
 from .machine import EditedFiles

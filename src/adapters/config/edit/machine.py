@@ -17,8 +17,9 @@ from types import MappingProxyType
 from typing import Any
 
 from ....domain.ports.configuration import ConfigIssue
-from ..errors import ConfigInvalid, KeyPath, Locations, dotted
+from ..errors import ConfigInvalid, KeyPath, dotted
 from ..loading import Document, read
+from ..locations import Locations
 from ..read import (
     Inputs,
     SecretRefs,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ....domain.ports.configuration import ConfigIssue, ConfigRefused, MakePatch
-from ..errors import ConfigInvalid, KeyPath, Locations, dotted
+from ..errors import ConfigInvalid, KeyPath, dotted
 from ..loading import Document, read
+from ..locations import Locations
 from ..read import INCLUDE, Inputs, Node, canonical, parse, same
 from .placeholders import kept_secrets, restored_value
 from .rewriting import rewritten

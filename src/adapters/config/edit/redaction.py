@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator
 
-from ..errors import REDACTED, masked, sounds_secret
 from ..loading import Loaded
 from ..read import INCLUDE, Node, members
 from ..schema import ROOT, Place
+from ..secret_texts import REDACTED, masked, sounds_secret
 
 _PLACES = ("directory", "file", "log", "store")
 """Kinds of paths that only administrators see."""

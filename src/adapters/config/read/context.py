@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import KeyPath, Locations, Overrides, absolute, bounded
+from ..errors import KeyPath, bounded
+from ..locations import Locations, Overrides, absolute
 from ..schema import Root
 from .problems import Problems
 from .validation import Checked
