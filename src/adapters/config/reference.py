@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterable
+from importlib.resources import files
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
@@ -17,89 +18,6 @@ from pydantic_core import PydanticUndefined
 from .schema import INERT, Root, StarPath
 from .schema.walk import Entry, entries, mark, shape_of
 
-"""What the reference page says before it comes to the keys."""
-
-INTRODUCTION = """\
-# Configuration
-
-This page is generated from the schema (`python -m opensoul.adapters.config.reference`).
-`config/opensoul.example.json5` shows the same keys as a file.
-
-## Location
-
-The file is JSON5: comments, trailing commas and unquoted keys are allowed. The first of these is
-read:
-
-1. `--config <path>`
-2. `OPENSOUL_CONFIG_PATH`, then `OPENCLAW_CONFIG_PATH`
-3. `opensoul.json` (then `openclaw.json`, `clawdbot.json`, `moltbot.json`, `moldbot.json`) in the
-   state directory, then in `~/.opensoul`, `~/.openclaw`, `~/.clawdbot`, `~/.moltbot`, `~/.moldbot`
-
-The state directory is `OPENSOUL_STATE_DIR`, then `OPENCLAW_STATE_DIR`, then the first of those
-directories that exists, else `~/.opensoul`. A named file must exist. Without any file, there is
-the agent `main`, and the chat endpoint is off.
-
-## Several files, and variables
-
-- `{ $include: "./agents.json5" }` is replaced by that file's content; a list of paths merges
-  several. Keys beside `$include` override the included ones; objects are merged, lists are
-  concatenated. Relative paths start at the including file. Includes may be nested ten deep.
-- `"${NAME}"` in a string is replaced by the environment variable; unset or empty is an error.
-  `"${NAME:-text}"` is replaced by the text in that case. `"$${NAME}"` stands for `${NAME}` itself.
-- Other forms of placeholders, such as `$NAME`, `${env:NAME}`, `%NAME%`, `{{NAME}}`, `$(command)`
-  or `<NAME>`, are an error anywhere in URLs, paths, headers and ids, and as the whole of a key, a
-  token or a password. A `$` in front marks literal text: `"$$NAME"`, `"$%NAME%"`.
-- In free text (`instructions`, `name`, `theme`, and all of `params`) only `${NAME}` and
-  `${NAME:-text}` with a name in capital letters are replaced; everything else is literal.
-- Nothing is replaced in keys that have no effect.
-- `env` defines variables that the process does not have.
-- Paths may begin with `~`; relative ones start at the directory of the main file.
-
-## References to secrets
-
-In place of any secret string (`apiKey`, the value of a header, `token`, `password`) there may be an
-object:
-
-- `{ source: "env", id: "NAME" }` is the environment variable.
-- `{ source: "file", id: "/run/secrets/key" }` is the content of that file, without the final line
-  break.
-- `{ source: "file", provider: "keys", id: "/openai/key" }` is read from the file of
-  `secrets.providers.keys`; the id is a JSON pointer, or `value` with mode `singleValue`.
-
-A file must be UTF-8 text of at most 1 MiB, and not world-writable. It is watched like the
-configuration. `source: "exec"` is not supported: no program is run to get a secret.
-
-## Unknown keys
-
-Files of compatible programs have many keys without an effect here, and new releases add more:
-
-- A key of the list at the end of this page, or an unknown key, is named in a note at the start and
-  by `opensoul doctor`. It does not stop the Gateway.
-- An unknown key that is spelled similarly to one with an effect in the same object, such as `prot`
-  and `port`, is an error.
-- In `gateway.auth`, `gateway.tls`, `gateway.shutdown`, `gateway.runs` and `match` of
-  `session.sendPolicy`, every unknown key is an error: no other program has more keys there, or
-  ignoring one could weaken security.
-
-## Precedence
-
-| | order |
-|---|---|
-| port | `--port`, `OPENSOUL_GATEWAY_PORT`, `OPENCLAW_GATEWAY_PORT`, `gateway.port`, 18789 |
-| token | `--token`, `gateway.auth.token`, `OPENSOUL_GATEWAY_TOKEN` (`OPENCLAW_...`), generated |
-| password | `--password`, `gateway.auth.password`, then the same two with `_PASSWORD` |
-| bind, mode | `--bind`, `--auth`, then the file |
-| proxy | `models.providers.*.proxy`, `NO_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, `ALL_PROXY` |
-
-## Reloads
-
-A changed file, or included file, is validated and applied as a whole while the Gateway serves;
-requests in progress keep the settings that they started with. An invalid file is reported, and the
-last valid one stays in force. Keys marked *Restart* take effect after a restart. `gateway.reload`
-changes this.
-"""
-
-
 _LARGE = 1_000_000
 """Upper bounds from here on are not mentioned."""
 
@@ -107,7 +25,8 @@ _LARGE = 1_000_000
 def render_reference() -> str:
     """The page, in Markdown."""
     known = list(entries(Root))
-    lines = [INTRODUCTION, "## Keys with an effect", "", *_LEGEND]
+    introduction = files(__package__).joinpath("reference.md").read_text("utf-8")
+    lines = [introduction, "## Keys with an effect", "", *_LEGEND]
     for section in (entry for entry in known if entry.shape.kind == "object" and _is_top(entry)):
         name = section.path[0]
         lines += ["", f"### `{name}`", "", _meaning(section), "", *_HEAD]

@@ -11,8 +11,8 @@ from ....domain.models import ModelDirectory, ModelTarget
 from ..errors import KeyPath, guess, listing
 from ..read import Building
 from ..schema.agents import AgentSettings, Identity, ModelChoice
-from .aliases import Aliases, NoSuchAlias
-from .models import DEFAULT_MODEL, Models, NoSuchModel, build_directory
+from .aliases import Aliases, NoSuchModel
+from .models import DEFAULT_MODEL, Models, build_directory
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
@@ -156,7 +156,7 @@ def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:
         return None
     try:
         return models.target(name)
-    except (NoSuchAlias, NoSuchModel) as error:
+    except NoSuchModel as error:
         models.building.report(*path, message=str(error))
         return None
 

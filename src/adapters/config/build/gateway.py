@@ -9,10 +9,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import get_args
 
 from ....domain.settings import (
-    ChatEndpointSettings,
     ControlSettings,
     ListenSettings,
-    RunLogSettings,
     TlsSettings,
 )
 from ..errors import listing
@@ -40,22 +38,6 @@ def build_listen(building: Building) -> ListenSettings:
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach that address."""
     return ipaddress.ip_address(host).is_loopback
-
-
-def build_chat(building: Building) -> ChatEndpointSettings:
-    chat = building.config.gateway.http.endpoints.chat_completions
-    return ChatEndpointSettings(
-        enabled=chat.enabled,
-        max_body_bytes=chat.max_body_bytes,
-        body_timeout=chat.body_timeout_ms / 1000,
-        keepalive=chat.keepalive_ms / 1000,
-        write_timeout=chat.write_timeout_ms / 1000,
-    )
-
-
-def build_runs(building: Building) -> RunLogSettings:
-    runs = building.config.gateway.runs
-    return RunLogSettings(runs.keep_hours * 3_600.0, runs.keep_megabytes * 1024 * 1024)
 
 
 def build_control(building: Building) -> ControlSettings:

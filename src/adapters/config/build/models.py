@@ -24,11 +24,10 @@ from ..schema.providers import (
     APIS_WITHOUT_URL,
     CALLED,
     SERVED_APIS,
-    Cost,
     ModelEntry,
     ProviderEntry,
 )
-from .aliases import Aliases, NoSuchAlias
+from .aliases import Aliases, NoSuchModel
 from .built_in import BUILT_IN, UNSERVED_APIS
 
 DEFAULT_MODEL = "openai/gpt-5.2"
@@ -36,10 +35,6 @@ _INPUTS = ("text", "image")
 _DEFAULT_MAX_TOKENS = 8_192
 _PROVIDERS = ("models", "providers")
 _OTHER_ENDPOINTS = ("/responses", "/completions", "/messages", "/embeddings")
-
-
-class NoSuchModel(Exception):
-    """There is no usable model of that name; the message says why, and lists the known ones."""
 
 
 @dataclass(slots=True)
@@ -151,7 +146,7 @@ class Models:
                 supports_usage_in_stream=compat.supports_usage_in_streaming,
                 max_tokens_field=compat.max_tokens_field,
             ),
-            price=_price(entry.cost),
+            price=Price(entry.cost.input, entry.cost.output, entry.cost.cache_read),
             inputs=tuple(kind for kind in entry.input if kind in _INPUTS),
             file=None if entry.file is None else self.building.path(entry.file),
         )
@@ -207,10 +202,6 @@ def _unserved(api: str) -> str:
     return f"which is not available here; {UNSERVED_APIS.get(api, other)}"
 
 
-def _price(cost: Cost) -> Price:
-    return Price(cost.input, cost.output, cost.cache_read)
-
-
 def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEntry:
     if not model_id:
         raise NoSuchModel("has no model after the slash")
@@ -244,6 +235,6 @@ def _found(models: Models, name: str) -> Iterable[ModelTarget]:
     """The model, if there is one: an unused name in the list may be unknown."""
     try:
         target = models.target(name)
-    except (NoSuchAlias, NoSuchModel):
+    except NoSuchModel:
         return ()
     return () if target is None else (target,)
