@@ -10,6 +10,7 @@ import click
 from ...terminal import echo, echo_json
 from ..common.state import State, print_json
 from ..remote.reaching import READ, wire_options
+from ..remote.rpc import talk
 
 if TYPE_CHECKING:
     from ....client import Client, LogPage
@@ -36,7 +37,6 @@ def logs(state: State, follow: bool, limit: int, interval: float) -> None:
 
     With --json, one object; with --follow as well, one JSON object a line.
     """
-    from ..remote.rpc import talk
 
     async def ask(client: Client) -> None:
         page = await client.logs(limit=limit)
