@@ -85,10 +85,10 @@ def unmarked(model: type[BaseModel]) -> list[str]:
 
 class _Forgetful(Section):
     marked: PathText = setting("x", "A path.", machine="file")
-    by_type: PathText = setting("x", "A path that its type tells.")
+    by_type: PathText = setting("x", "A path by its type.")
     optional: PathText | None = setting(None, "The same, which may be left out.")
-    command: Text = setting("x", "A program that its name tells.")
-    extra_dirs: list[Text] = setting([], "Paths that their name tells.")
+    command: Text = setting("x", "A program by its name.")
+    extra_dirs: list[Text] = setting([], "Paths by their name.")
     greeting: Text = setting("x", "Nothing of the machine.")
 
 

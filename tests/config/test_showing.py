@@ -107,7 +107,7 @@ def test_the_reference_page_has_every_key() -> None:
         assert f"- `{'.'.join(path)}`: " in page or path[:2] == ("agents", "entries")
 
 
-def test_types_are_told_in_words() -> None:
+def test_types_are_described_in_words() -> None:
     by_path = {".".join(entry.path): type_text(entry.field) for entry in entries(Root)}
     assert by_path["gateway.port"] == "whole number, 1 to 65535"
     assert by_path["agents.defaults.model"] == "string or object"

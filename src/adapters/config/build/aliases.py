@@ -22,7 +22,7 @@ _WELL_KNOWN = {
 
 
 class NoSuchModel(Exception):
-    """There is no usable model of that name; the message says why, and lists the known ones."""
+    """There is no usable model of that name; the message has the reason and the known ones."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Substitutes variables and secrets, as the schema says for each text; keys without effect stay."""
+"""Substitutes variables and secrets by the kind of each text; keys without effect stay."""
 
 from __future__ import annotations
 

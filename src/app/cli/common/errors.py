@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class CommandError(Exception):
-    """`message` says what is wrong and what to do; `code` is a stable slug for programs.
+    """`message`: what is wrong and what to do; `code`: a stable slug for programs.
 
     `issues`: the findings in a configuration, as JSON data.
     """

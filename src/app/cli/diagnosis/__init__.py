@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem. `code` is a stable slug, `advice` says what to do.
+    """A problem. `code`: a stable slug; `advice`: what to do.
 
     `repair`: a safe repair, if there is one; it raises OSError on failure.
     """
