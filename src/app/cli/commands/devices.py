@@ -12,7 +12,7 @@ from ..common.errors import CommandError
 from ..common.lazy import ListGroup
 from ..common.state import State, print_json
 from ..remote.reaching import ADMIN, ALL, PAIRING, wire_options
-from ..remote.rpc import call, show, talk
+from ..remote.rpc import call, show, with_client
 
 if TYPE_CHECKING:
     from ....client import Client, Hello
@@ -73,7 +73,7 @@ def pair(state: State) -> None:
     async def ask(client: Client) -> tuple[str, Hello]:
         return client.options.url, client.hello
 
-    url, hello = talk(state, ask, scopes=ALL, as_device=True)
+    url, hello = with_client(state, ask, scopes=ALL, as_device=True)
     if state.json:
         print_json({"url": url, "role": hello.role, "scopes": hello.scopes})
     else:

@@ -16,7 +16,7 @@ from ..common.holder import holder_of, lives
 from ..common.lazy import Group
 from ..common.state import Command, State, common_options, print_json, remembered
 from ..remote.reaching import ADMIN, ALL, READ, reach, timeout_of, wire_options
-from ..remote.rpc import client_errors, show, talk
+from ..remote.rpc import client_errors, show, with_client
 from ..remote.secret_options import secret_options
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def call_method(state: State, method: str, params: str, expect_final: bool) -> N
         timeout = None if expect_final else timeout_of(state)
         return await client.call(method, payload, timeout=timeout, expect_final=expect_final)
 
-    print_json(talk(state, ask, scopes=ALL))
+    print_json(with_client(state, ask, scopes=ALL))
 
 
 @gateway.subcommand()

@@ -89,7 +89,7 @@ def follow(state: State, run_id: str, after: int) -> None:
         return last
 
     try:
-        last = rpc.talk(state, ask, scopes=READ, reconnect=True)
+        last = rpc.with_client(state, ask, scopes=READ, reconnect=True)
     finally:
         shown.end()
     if isinstance(last, Failed):

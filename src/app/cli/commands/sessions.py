@@ -71,7 +71,7 @@ def show(state: State, key: str, messages: int) -> None:
         params = {"sessionKey": key, "limit": messages}
         return described, await client.call("chat.history", params)
 
-    described, history = rpc.talk(state, ask, scopes=READ)
+    described, history = rpc.with_client(state, ask, scopes=READ)
     session = described.get("session")
     if not session:
         raise CommandError(f"There is no session {key!r}.", code="session_not_found")

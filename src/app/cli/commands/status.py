@@ -9,7 +9,7 @@ import click
 from ...terminal import echo, print_fields, print_table, when
 from ..common.state import State, print_json
 from ..remote.reaching import READ, wire_options
-from ..remote.rpc import talk
+from ..remote.rpc import with_client
 
 if TYPE_CHECKING:
     from ....client import Client
@@ -24,7 +24,7 @@ def status(state: State) -> None:
     async def ask(client: Client) -> tuple[str, Any, Any]:
         return client.options.url, await client.status(), await client.health()
 
-    url, summary, health = talk(state, ask, scopes=READ)
+    url, summary, health = with_client(state, ask, scopes=READ)
     if state.json:
         print_json({"url": url, "status": summary, "health": health})
         return
