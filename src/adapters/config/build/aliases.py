@@ -45,7 +45,7 @@ class Aliases:
             try:
                 meant = self._follow(name)
             except NoSuchModel as error:
-                self.building.report(*_LISTED, name, message=str(error))
+                self.building.report(str(error), *_LISTED, name)
             else:
                 self._params.setdefault(meant, {}).update(model.params)
 
@@ -75,10 +75,9 @@ class Aliases:
         key = alias.strip().lower()
         where = (*_LISTED, reference, "alias")
         if "/" in key:
-            self.building.report(*where, message="an alias must not contain a slash")
+            self.building.report("an alias must not contain a slash", *where)
         elif key in self._meaning:
-            message = f"`{self._meaning[key]}` has the same alias"
-            self.building.report(*where, message=message)
+            self.building.report(f"`{self._meaning[key]}` has the same alias", *where)
         else:
             self._meaning[key] = reference
 

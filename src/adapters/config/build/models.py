@@ -107,24 +107,23 @@ class Models:
     def _check(self, provider_id: str, entry: ProviderEntry) -> None:
         where = (*_PROVIDERS, provider_id)
         if "/" in provider_id:
-            message = "the id of a provider must not contain a slash"
-            self.building.report(*where, message=message)
+            self.building.report("the id of a provider must not contain a slash", *where)
             return
         self._check_api(entry.api, (*where, "api"))
         named = entry.base_url is not None or self.building.broken(*where, "baseUrl")
         if not named and provider_id not in BUILT_IN and entry.api not in APIS_WITHOUT_URL:
             message = f"is required for the api `{entry.api}`: the URL of the provider"
-            self.building.report(*where, "baseUrl", message=message)
+            self.building.report(message, *where, "baseUrl")
         if entry.api == "openai-completions" and (wrong := _other_endpoint(entry.base_url)):
             message = f"must end before `{wrong}`; the Gateway appends `{CALLED}`"
-            self.building.report(*where, "baseUrl", message=message)
+            self.building.report(message, *where, "baseUrl")
         seen: set[str] = set()
         for i, model in enumerate(entry.models):
             if model.api is not None:
                 self._check_api(model.api, (*where, "models", i, "api"))
             if model.id in seen:
                 message = "another model of this provider has the same id"
-                self.building.report(*where, "models", i, "id", message=message)
+                self.building.report(message, *where, "models", i, "id")
             seen.add(model.id)
 
     def _target(self, provider_id: str, entry: ModelEntry, api: str, reference: str) -> ModelTarget:
@@ -177,7 +176,7 @@ class Models:
         """Report a misspelt api; unsupported ones are noted later."""
         near = None if api in (*SERVED_APIS, *UNSERVED_APIS) else nearest(api, [*SERVED_APIS])
         if near is not None:
-            self.building.report(*where, message=f"there is no api `{api}`; did you mean `{near}`?")
+            self.building.report(f"there is no api `{api}`; did you mean `{near}`?", *where)
 
     def _has_credential(self, provider_id: str) -> bool:
         headers = {name.lower() for name in self.providers[provider_id].headers}

@@ -64,7 +64,7 @@ class Building:
     def config(self) -> Root:
         return self.checked.config
 
-    def report(self, *path: str | int, message: str) -> None:
+    def report(self, message: str, *path: str | int) -> None:
         """Report an issue at a path of `config`."""
         self.problems.report(self.checked.original(*path), message)
 
