@@ -6,18 +6,16 @@
 from __future__ import annotations
 
 import json
-import types
-from collections.abc import Iterable
 from importlib.resources import files
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
-from .schema import INERT, Root, StarPath
-from .schema.walk import Entry, entries, mark, shape_of
+from .schema import INERT, Root, StarPath, json_schema, schema_at
+from .schema.walk import Entry, entries, mark
 
+_TYPES = {"boolean": "true or false", "integer": "whole number"}
 _LARGE = 1_000_000
 """Upper bounds from here on are not mentioned."""
 
@@ -25,12 +23,13 @@ _LARGE = 1_000_000
 def render_reference() -> str:
     """The page, in Markdown."""
     known = list(entries(Root))
+    schema = json_schema()
     introduction = files(__package__).joinpath("reference.md").read_text("utf-8")
     lines = [introduction, "## Keys with an effect", "", *_LEGEND]
     for section in (entry for entry in known if entry.shape.kind == "object" and _is_top(entry)):
         name = section.path[0]
         lines += ["", f"### `{name}`", "", _meaning(section), "", *_HEAD]
-        lines += [_row(entry) for entry in known if _in(entry, name)]
+        lines += [_row(entry, schema) for entry in known if _in(entry, name)]
     lines += ["", "## Keys without an effect", "", *_WITHOUT]
     lines += [_inert_line(path) for path in sorted(INERT) if path[:2] != _ALIKE]
     return "\n".join(lines) + "\n"
@@ -62,8 +61,9 @@ def _in(entry: Entry, name: str) -> bool:
     return entry.path[0] == name and len(entry.path) > 1
 
 
-def _row(entry: Entry) -> str:
-    cells = (f"`{'.'.join(entry.path)}`", type_text(entry.field), _default(entry.field))
+def _row(entry: Entry, schema: dict[str, Any]) -> str:
+    kind = type_text(schema_at(schema, entry.path))
+    cells = (f"`{'.'.join(entry.path)}`", kind, _default(entry.field))
     return f"| {' | '.join((*cells, _meaning(entry)))} |"
 
 
@@ -93,50 +93,25 @@ def _default(field: FieldInfo) -> str:
     return f"`{json.dumps(value)}`"
 
 
-def type_text(field: FieldInfo) -> str:
-    """The type of a field as text."""
-    return _with_bounds(_type(field.annotation, field.metadata), field.metadata)
+def type_text(schema: dict[str, Any]) -> str:
+    """The type of a JSON schema as text."""
+    if "anyOf" in schema:
+        arms = (arm for arm in schema["anyOf"] if arm.get("type") != "null")
+        return " or ".join(map(type_text, arms))
+    if "enum" in schema:
+        return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {type_text(schema['items'])}"
+    kind = "object" if "$ref" in schema else schema.get("type", "anything")
+    return f"{_TYPES.get(kind, kind)}{_bounds(schema)}"
 
 
-def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    for item in metadata:
-        if (
-            isinstance(item, BeforeValidator)
-            and item.json_schema_input_type is not PydanticUndefined
-        ):
-            return _type(item.json_schema_input_type)
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _with_bounds(_type(args[0], args[1:]), args[1:])
-    if origin is Literal:
-        return ", ".join(f"`{json.dumps(value)}`" for value in args)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_type(arm) for arm in args if arm is not type(None))
-    if origin is list:
-        return f"list of {_type(args[0])}"
-    shape = shape_of(annotation)
-    if shape.kind in ("object", "record"):
-        return "object"
-    names = {bool: "true or false", int: "whole number", float: "number", str: "string"}
-    return names.get(annotation, "anything")
-
-
-def _with_bounds(text: str, metadata: Iterable[Any]) -> str:
-    found: dict[str, Any] = {}
-    for item in metadata:
-        for inner in (item, *getattr(item, "metadata", ())):
-            found |= {
-                name: getattr(inner, name) for name in ("ge", "gt", "le") if hasattr(inner, name)
-            }
-    low = found.get("ge")
-    high = found.get("le", _LARGE)
-    words = {
-        (True, True): f", {low} to {high}",
-        (True, False): f", {low} or more",
-        (False, False): f", more than {found.get('gt')}" if "gt" in found else "",
-        (False, True): f", at most {high}",
-    }
-    return text + words[low is not None, high < _LARGE]
+def _bounds(schema: dict[str, Any]) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum", _LARGE)
+    if low is None:
+        above = schema.get("exclusiveMinimum")
+        return "" if above is None else f", more than {above}"
+    return f", {low} to {high}" if high < _LARGE else f", {low} or more"
 
 
 if __name__ == "__main__":
