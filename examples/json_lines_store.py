@@ -6,7 +6,8 @@ Put it in the place of the SQLite store where the application is made:
     app = create_app(container)
 
 It keeps the promises of the port `SessionStore`: a turn is one line, so it is there whole or not at
-all, and `append` returns when the line has reached the disk.
+all, and `append` returns when the line has reached the disk. The steps of a turn that has no answer
+yet are only in memory: `HeldSteps`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from opensoul.api import (
+    HeldSteps,
     Message,
     SessionKey,
     StoredSession,
@@ -43,8 +45,9 @@ class _Session:
     messages: list[Message] = field(default_factory=list)
 
 
-class JsonLinesStore:
+class JsonLinesStore(HeldSteps):
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self._path = path
         self._sessions: dict[SessionKey, _Session] = {}
         self._run_ids: set[str] = set()
@@ -61,6 +64,9 @@ class JsonLinesStore:
         self._file.truncate(whole)
         self._file.seek(whole)
 
+    def has_turn(self, run_id: str) -> bool:
+        return run_id in self._run_ids
+
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
         self._opened()
         session = self._sessions.get(key)
@@ -76,9 +82,11 @@ class JsonLinesStore:
             file = self._opened()
             if turn.run_id in self._run_ids:
                 return
+            self.check_attempt(turn.run_id, turn.attempt)
             line = json.dumps(_turn_as_dict(turn)).encode() + b"\n"
             await asyncio.to_thread(_write_through, file, line)
             self._remember(turn)
+            self.close_turn(turn.run_id)
 
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
         self._opened()

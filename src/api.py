@@ -4,6 +4,7 @@ Names of this module are stable within a minor version. Every other module of `o
 in any release. docs/extending.md tells how plugins are found.
 """
 
+from .adapters.persistence.common import HeldSteps
 from .adapters.persistence.common import decode as decode_message
 from .adapters.persistence.common import encode as encode_message
 from .adapters.transports import Limits, Route, Switch, Transport
@@ -63,6 +64,7 @@ __all__ = [
     "Gateway",
     "GatewayError",
     "Grant",
+    "HeldSteps",
     "Image",
     "InvalidRequest",
     "Limits",

@@ -36,6 +36,7 @@ from ..domain.execution import Executor, Generations, ModelRouter
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
+    ApprovalBook,
     Clock,
     ConfigFile,
     CurrentSettings,
@@ -50,7 +51,7 @@ from ..domain.ports import (
     Toolbox,
     Workspaces,
 )
-from ..domain.services import Access, Devices, Gateway, SessionService
+from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
 from . import factories as making
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
@@ -88,6 +89,18 @@ class Container(DeclarativeContainer):
     source: Provider[ConfigSource] = Singleton(making.source, inputs, token_file, reloads)
     settings: Provider[CurrentSettings] = Singleton(making.settings, source)
 
+    # Storage.
+    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
+    catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
+    approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, store)
+    device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
+    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
+    run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
+        making.run_log, settings, clock, monotonic
+    )
+    run_events: Provider[RunEvents] = Singleton(making.run_events, run_log)
+    workspaces: Provider[Workspaces] = Singleton(making.workspaces, locations)
+
     # Models and runners.
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
     local: Provider[LocalModels] = Singleton(making.local, openai, locations)
@@ -97,22 +110,11 @@ class Container(DeclarativeContainer):
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
     toolbox: Provider[Toolbox] = Singleton(EmptyToolbox)
-    native: Provider[AgentRunner] = Singleton(making.native, router, toolbox)
+    native: Provider[AgentRunner] = Singleton(making.native, router, toolbox, approval_book, clock)
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
         making.runners, native, echo, find_plugins
     )
-
-    # Storage.
-    store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
-    catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
-    lock: Provider[Lock] = Singleton(making.lock, locations, settings)
-    run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
-        making.run_log, settings, clock, monotonic
-    )
-    run_events: Provider[RunEvents] = Singleton(making.run_events, run_log)
-    workspaces: Provider[Workspaces] = Singleton(making.workspaces, locations)
 
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
@@ -150,6 +152,9 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
+    approvals: Provider[Approvals] = Singleton(
+        making.approvals, approval_book, queue, signals, run_events, clock
+    )
     session_service: Provider[SessionService] = Singleton(
         making.session_service, settings, store, catalog, queue, clock, new_id
     )
@@ -185,6 +190,7 @@ class Container(DeclarativeContainer):
         executor,
         run_events,
         devices,
+        approvals,
         control,
         models,
         prepare,

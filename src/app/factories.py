@@ -16,10 +16,10 @@ from pathlib import Path
 
 from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
 from ..adapters.persistence.common import Bounds, NoCatalog
-from ..adapters.persistence.memory import MemoryRunEvents, MemoryStore
+from ..adapters.persistence.memory import MemoryApprovals, MemoryRunEvents, MemoryStore
 from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
-from ..adapters.persistence.sqlite.sessions import SqliteStore
+from ..adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.system.files import (
     DeviceFile,
@@ -40,6 +40,7 @@ from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
+    ApprovalBook,
     Clock,
     ConfigFile,
     CurrentSettings,
@@ -54,7 +55,7 @@ from ..domain.ports import (
     Toolbox,
     Workspaces,
 )
-from ..domain.services import Access, Devices, Gateway, SessionService
+from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -147,8 +148,10 @@ def models(
     return {"openai-completions": openai, "local": local, "scripted": scripted}
 
 
-def native(router: ModelRouter, toolbox: Toolbox) -> AgentRunner:
-    return TurnLoop(router, toolbox)
+def native(
+    router: ModelRouter, toolbox: Toolbox, approval_book: ApprovalBook, clock: Clock
+) -> AgentRunner:
+    return TurnLoop(router, toolbox, approval_book, clock=clock)
 
 
 def router(models: Mapping[str, ModelClient], cooldowns: Cooldowns) -> ModelRouter:
@@ -218,6 +221,11 @@ def store(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> SessionS
     return SqliteStore(chosen.path, clock=clock, steady=monotonic)
 
 
+def approval_book(store: SessionStore) -> ApprovalBook:
+    """In the file of the sessions, where that is the SQLite store's."""
+    return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
+
+
 def workspaces(locations: Locations) -> Workspaces:
     return WorkspaceFiles(locations.state_dir)
 
@@ -230,6 +238,18 @@ def access(
 ) -> Access:
     named = plugins.authenticators(settings().authenticators, find_plugins)
     return Access(settings=settings, lockout=lockout, devices=devices, plugins=named)
+
+
+def approvals(
+    approval_book: ApprovalBook,
+    queue: RunQueue,
+    signals: RunSignals,
+    run_events: RunEvents,
+    clock: Clock,
+) -> Approvals:
+    return Approvals(
+        book=approval_book, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
 
 
 def devices(device_book: DeviceBook, clock: Clock) -> Devices:
@@ -380,6 +400,7 @@ def lifecycle(
     executor: Executor,
     run_events: RunEvents,
     devices: Devices,
+    approvals: Approvals,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     prepare: Mapping[str, Prepare],
@@ -398,6 +419,7 @@ def lifecycle(
         executor=executor,
         run_events=run_events,
         devices=devices,
+        approvals=approvals,
         control=control,
         models=models,
         prepare=prepare,

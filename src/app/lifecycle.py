@@ -14,7 +14,7 @@ from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
 from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore
-from ..domain.services import CHECK_SECONDS, EXPIRY_SECONDS, Devices, Gateway
+from ..domain.services import CHECK_SECONDS, EXPIRY_SECONDS, Approvals, Devices, Gateway
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
 from .readiness import Readiness
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _PRUNE_EVERY = 3_600.0
 _SUMMARISE_EVERY = 60.0
 _DESCRIPTORS_EVERY = 5.0
+_EXPIRE_EVERY = 5.0
+"""Seconds between two looks at approvals that nobody has decided."""
 
 
 class Lock(Protocol):
@@ -71,6 +73,7 @@ class Lifecycle:
         run_events: RunEvents,
         executor: Executor,
         devices: Devices,
+        approvals: Approvals,
         control: Control,
         models: Mapping[str, ModelClient],
         prepare: Mapping[str, Prepare],
@@ -88,6 +91,7 @@ class Lifecycle:
         self._run_events = run_events
         self._executor = executor
         self._devices = devices
+        self._approvals = approvals
         self._control = control
         self._models = models
         self._prepare = prepare
@@ -143,8 +147,8 @@ class Lifecycle:
             stack.push_async_callback(self._store.close)
             stack.push_async_callback(self._run_events.close)
             await self._run_events.start()
-            await self._recover()
             await self._devices.open()
+            await self._recover()
             stack.push_async_callback(self._serving.aclose)
             for transport in self._transports:
                 await transport.start()
@@ -182,9 +186,11 @@ class Lifecycle:
         await self._serving.aclose()
 
     async def _recover(self) -> None:
-        recovered = await self._executor.recover()
+        recovered = await self._executor.recover(go_on=bool(self._transports))
         if recovered:
             logger.warning("runs were interrupted when the Gateway died", extra={"runs": recovered})
+        if self._transports:
+            await self._approvals.recover()
 
     def _begin_tasks(self) -> None:
         supervisor, control = self._supervisor, self._control
@@ -194,6 +200,7 @@ class Lifecycle:
         supervisor.run("configuration changes", self._keep_up)
         supervisor.every("pruning", _PRUNE_EVERY, self._prune, at_once=True)
         supervisor.every("expiry of pairing requests", EXPIRY_SECONDS, self._devices.expire)
+        supervisor.every("expiry of approvals", _EXPIRE_EVERY, self._expire_approvals)
         supervisor.every("summaries of the log", _SUMMARISE_EVERY, self._summarise_log)
         supervisor.every("file descriptors", _DESCRIPTORS_EVERY, descriptors.watch)
         supervisor.every("grants", CHECK_SECONDS, self._check_grants)
@@ -203,6 +210,12 @@ class Lifecycle:
     async def _summarise_log(self) -> None:
         """Log how many lines were left out of it, also when no further one comes."""
         self._log_summary()
+
+    async def _expire_approvals(self) -> None:
+        try:
+            await self._approvals.expire()
+        except StoreFailed as error:
+            logger.warning("approvals were not expired", extra={"reason": error.message})
 
     async def _check_grants(self) -> None:
         self._gateway.access.check()

@@ -16,6 +16,8 @@ GatewayError
 ├── GatewayBusy              the queue over all sessions is full
 ├── ShuttingDown             the Gateway accepts no more runs
 ├── UnknownRun               no run of that id is known (any more)
+├── UnknownApproval          no approval of that id is kept
+├── ApprovalDecided          the approval was decided before, or its run has ended
 ├── UnknownSession           no session of that key, id or label is kept
 ├── Unavailable              known to the protocol, with no meaning in this Gateway
 ├── EventsExpired            the requested events of a run are no longer kept
@@ -133,6 +135,16 @@ class UnknownRun(GatewayError):
 
 class UnknownSession(GatewayError):
     code = "session_not_found"
+
+
+class UnknownApproval(GatewayError):
+    code = "approval_not_found"
+
+
+class ApprovalDecided(GatewayError):
+    """The approval was decided before, or its run has ended."""
+
+    code = "approval_decided"
 
 
 class Unavailable(GatewayError):

@@ -38,6 +38,8 @@ class ToolSpec:
     effects: frozenset[Effect] = frozenset(Effect)
     repeat: Repeat = Repeat.UNSAFE
     source: str = ""
+    ask: bool = False
+    """Each call waits for a person's approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Approval:
     call: ToolCall
     created_at: float
     expires_at: float
+    agent_id: str = ""
+    session_key: str = ""
     decision: Decision | None = None
     decided_by: str = ""
     decided_at: float | None = None

@@ -12,6 +12,7 @@ from dependency_injector import providers
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.runs.spec import RunSpec
 from tests.app.serving import SECRET, config, serving
 from tests.control.client import PATIENCE, connected
 from tests.fakes.behaviours import Behaviour, Exchange, answer, chunk
@@ -30,10 +31,10 @@ class PatientRunLog(MemoryRunEvents):
         self.asked = asyncio.Event()
         self.may = asyncio.Event()
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
+    async def reserve(self, record: RunRecord, spec: RunSpec | None = None) -> RunRecord | None:
         self.asked.set()
         await self.may.wait()
-        return await super().reserve(record)
+        return await super().reserve(record, spec)
 
 
 async def test_a_run_whose_client_left_before_it_began_goes_on_and_nobody_is_told(

@@ -11,7 +11,15 @@ from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
-from opensoul.domain.ports import Clock, RunEvents, RunQueue, SessionCatalog, Turn, Worker
+from opensoul.domain.ports import (
+    AgentRunner,
+    Clock,
+    RunEvents,
+    RunQueue,
+    SessionCatalog,
+    Turn,
+    Worker,
+)
 from opensoul.domain.runs.claims import Claim, Signal
 from opensoul.domain.settings import Settings
 from tests.fakes.domain import (
@@ -111,6 +119,8 @@ class Cluster:
     lease: float = LEASE
     log: FakeRunEvents = field(default_factory=FakeRunEvents)
     store: FakeStore = field(default_factory=FakeStore)
+    runner: AgentRunner | None = None
+    """The runner of both processes, in place of one for each."""
 
     def __post_init__(self) -> None:
         self.catalog: SessionCatalog = StoredTurns(self.store)
@@ -128,7 +138,7 @@ class Cluster:
         line, runner = Line(), FakeRunner(answered(owner))
         executor = Executor(
             owner=owner,
-            runners={"native": runner},
+            runners={"native": self.runner or runner},
             store=self.store,
             catalog=self.catalog,
             queue=cast(RunQueue, line.to(self.queue)),

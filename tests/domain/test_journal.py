@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from opensoul.domain.messages import Message, Role, Text, ToolCall, text_message
@@ -30,7 +32,11 @@ DONE = Step(CALLS, (A_DONE, B_DONE))
 
 
 def journal(*steps: Step, begun: dict[str, Repeat] | None = None, undecided: str = "") -> Journal:
-    return Journal(QUESTION, steps, begun=begun or {}, undecided=frozenset(undecided))
+    """The calls that were begun, or wait for a decision, are those of the last step."""
+    if steps:
+        last = replace(steps[-1], begun=begun or {}, undecided=frozenset(undecided))
+        steps = (*steps[:-1], last)
+    return Journal(QUESTION, steps)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.tools import EmptyToolbox
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.execution.loop import TurnLoop
@@ -52,7 +53,10 @@ def clock() -> FakeClock:
 @pytest.fixture
 def loop(client: FakeModelClient, clock: FakeClock) -> TurnLoop:
     return TurnLoop(
-        ModelRouter(clients={"fake": client}, cooldowns=Cooldowns(clock)), EmptyToolbox()
+        ModelRouter(clients={"fake": client}, cooldowns=Cooldowns(clock)),
+        EmptyToolbox(),
+        MemoryApprovals(),
+        clock=clock,
     )
 
 

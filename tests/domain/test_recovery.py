@@ -16,7 +16,7 @@ from opensoul.domain.ports import SessionCatalog, Turn
 from opensoul.domain.runs.events import EventBatch, Failed, Finished, RunEvent, Started
 from opensoul.domain.runs.records import RunStatus, record_of
 from opensoul.domain.settings import LaneSettings
-from tests.fakes.domain import FakeClock, FakeRunEvents, assistant, run, user
+from tests.fakes.domain import FakeClock, FakeRunEvents, FakeStore, assistant, run, user
 
 
 class Turns:
@@ -46,7 +46,7 @@ def turn(*messages: Message, **changes: Any) -> Turn:
 async def recover_all(log: FakeRunEvents, catalog: SessionCatalog) -> int:
     lanes, clock = Lanes(LaneSettings), FakeClock()
     queue = LocalQueue(rows=log, lanes=lanes, clock=clock, steady=clock)
-    return await recover(queue, log, catalog, "me")
+    return await recover(queue, log, FakeStore(), catalog, "me", clock)
 
 
 async def recovered(

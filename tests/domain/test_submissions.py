@@ -254,10 +254,10 @@ class SlowLog(FakeRunEvents):
         self.asked = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
+    async def reserve(self, record: RunRecord, spec: RunSpec | None = None) -> RunRecord | None:
         self.asked.set()
         await self.go_on.wait()
-        return await super().reserve(record)
+        return await super().reserve(record, spec)
 
 
 class BegunRuns(list[RunSpec]):

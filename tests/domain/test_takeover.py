@@ -8,7 +8,7 @@ import time
 import pytest
 
 from opensoul.domain.errors import RunInterrupted
-from opensoul.domain.execution.recovery import MOST_LOST, Ending, take_over
+from opensoul.domain.execution.recovery import MOST_LOST, Appended, Ending, take_over
 from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
 from opensoul.domain.ports import Turn
 from opensoul.domain.runs.claims import Claim
@@ -247,7 +247,7 @@ def test_the_rules_of_taking_over(
 ) -> None:
     claim = Claim(spec, "two", 2, LEASE, lost=lost, taken_over=True)
 
-    decided = take_over(claim, turn=turn, last_seq=7, text=told, spoke=told != "")
+    decided = take_over(claim, turn=turn, appended=Appended(told, any_text=told != "", void=7))
 
     if outcome == "again":
         assert decided == Resumed(2, 7, DIED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 
+from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.adapters.providers.openai.request import Encoder, body
 from opensoul.adapters.tools import EmptyToolbox
@@ -30,6 +31,7 @@ from opensoul.domain.ports import RunContext, Toolbox
 from opensoul.domain.runs.events import (
     Answered,
     RunnerEvent,
+    StepDone,
     ToolFinished,
     ToolProgress,
     ToolStarted,
@@ -78,7 +80,7 @@ def client() -> FakeModelClient:
 
 def loop(client: FakeModelClient, toolbox: Toolbox, max_steps: int = 5) -> TurnLoop:
     router = ModelRouter(clients={"fake": client}, cooldowns=Cooldowns(FakeClock()))
-    return TurnLoop(router, toolbox, max_steps=max_steps)
+    return TurnLoop(router, toolbox, MemoryApprovals(), clock=FakeClock(), max_steps=max_steps)
 
 
 async def events_of(runner: TurnLoop) -> list[RunnerEvent]:
@@ -111,6 +113,7 @@ async def test_the_model_goes_on_with_the_results_of_its_calls(client: FakeModel
         ToolStarted("c1", "weather", CALL.arguments),
         ToolProgress("c1", "looking"),
         ToolFinished("c1", False, "sunny"),
+        StepDone(1),
         TextDelta("It is."),
         Answered((step, result, assistant("It is.")), StopReason.STOP, Usage(30, 5), "acme/one"),
     ]

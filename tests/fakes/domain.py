@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from opensoul.adapters.persistence.common import HeldSteps
+from opensoul.adapters.persistence.queue import KeptSpec
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.errors import LeaseLost, ShuttingDown, UnknownRun
 from opensoul.domain.messages import Message, Role, text_message
@@ -163,10 +165,11 @@ class FakeRunner:
             self.working -= 1
 
 
-class FakeStore:
+class FakeStore(HeldSteps):
     """A SessionStore of turns in a list. What fails or waits is set from outside."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.turns: list[Turn] = []
         self.budgets: list[int] = []
         self.load_failure: Exception | None = None
@@ -198,12 +201,17 @@ class FakeStore:
             key, session_id, turns[-1].at, len(messages), Transcript(tail, complete)
         )
 
+    def has_turn(self, run_id: str) -> bool:
+        return any(turn.run_id == run_id for turn in self.turns)
+
     async def append(self, turn: Turn) -> None:
         if self.append_gate is not None:
             await self.append_gate.pass_through()
         if self.append_failure is not None:
             raise self.append_failure
+        self.check_attempt(turn.run_id, turn.attempt)
         self.turns.append(turn)
+        self.close_turn(turn.run_id)
 
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
         raise NotImplementedError
@@ -232,6 +240,8 @@ class FakeRunEvents:
         self.open_failure: Exception | None = None
         self.reserve_failure: Exception | None = None
         self.leases: dict[str, Claim] = {}
+        self.kept: dict[str, KeptSpec] | None = None
+        """The specs that outlive the process; None: nothing does."""
         self._grown: dict[str, asyncio.Event] = {}
 
     def left_by_an_earlier_process(self, record: RunRecord, *events: RunEvent) -> None:
@@ -243,12 +253,14 @@ class FakeRunEvents:
     async def start(self) -> None:
         pass
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
+    async def reserve(self, record: RunRecord, spec: RunSpec | None = None) -> RunRecord | None:
         if self.reserve_failure is not None:
             raise self.reserve_failure
         if record.id in self.records:
             return self.record(record.id)
         self.records[record.id] = record
+        if spec is not None:
+            self.keep(spec)
         return None
 
     async def release(self, run_id: str) -> None:
@@ -266,6 +278,16 @@ class FakeRunEvents:
 
     def lease(self, claim: Claim, until: float) -> None:
         self.leases[claim.spec.id] = claim
+
+    def keep(self, spec: RunSpec) -> None:
+        if self.kept is not None:
+            self.kept.setdefault(spec.id, KeptSpec(spec, 0))
+
+    def kept_spec(self, run_id: str) -> KeptSpec | None:
+        return None if self.kept is None else self.kept.get(run_id)
+
+    def hand_back(self, run_id: str) -> bool:
+        return self.kept_spec(run_id) is not None
 
     def requeue(self, run_id: str) -> None:
         self.leases.pop(run_id, None)
@@ -410,15 +432,15 @@ class FakeQueue:
     async def wait(self, claim: Claim, waiting: Waiting, *, signals_read: int) -> None:
         raise LeaseLost("nothing was claimed")
 
-    async def release(self, claim: Claim) -> None:
-        raise LeaseLost("nothing was claimed")
+    async def hand_back(self, run_id: str) -> bool:
+        return False
 
     async def unfinished(
         self, key: SessionKey | None = None, *, waiting: bool = True
     ) -> tuple[RunSpec, ...]:
         return tuple(run for run in self.runs if key is None or run.session_key == key)
 
-    async def expired(self, owner: str) -> tuple[Claim, ...]:
+    async def expired(self, owner: str, *, go_on: bool = True) -> tuple[Claim, ...]:
         return ()
 
     async def abort(self, run_id: str, reason: str) -> bool:

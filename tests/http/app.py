@@ -15,6 +15,7 @@ from quart import Quart
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
@@ -165,6 +166,8 @@ class Harness:
                 cooldowns=Cooldowns(time.monotonic),
             ),
             EmptyToolbox(),
+            MemoryApprovals(),
+            clock=time.time,
         )
         self.generations = Generations(lambda: self.settings)
         self.queue = LocalQueue(rows=self.run_log, lanes=self.lanes, clock=time.time)

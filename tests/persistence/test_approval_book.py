@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from opensoul.adapters.persistence.memory import MemoryApprovals
+from opensoul.adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ApprovalBook
 from opensoul.domain.tools import Approval, Decision
 
-BOOKS: dict[str, Callable[[], ApprovalBook]] = {"memory": MemoryApprovals}
+BOOKS: dict[str, Callable[[SqliteStore], ApprovalBook]] = {
+    "memory": lambda _: MemoryApprovals(),
+    "sqlite": SqliteApprovals,
+}
 CALL = ToolCall("c1", "send", "{}")
 
 
 @pytest.fixture(params=BOOKS)
-def book(request: pytest.FixtureRequest) -> ApprovalBook:
-    return BOOKS[request.param]()
+async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ApprovalBook]:
+    store = SqliteStore(tmp_path / "sessions.sqlite3")
+    await store.open()
+    yield BOOKS[request.param](store)
+    await store.close()
 
 
 def approval(approval_id: str, run_id: str = "r") -> Approval:
@@ -82,11 +90,13 @@ async def test_pending_ones_are_of_one_run_or_of_all(book: ApprovalBook) -> None
     assert len(await book.pending()) == 2
 
 
-async def test_approvals_of_a_forgotten_run_are_unknown(book: ApprovalBook) -> None:
-    await book.add(approval("a", "r1"))
-    await book.add(approval("b", "r2"))
-    await book.forget("r1")
+async def test_approvals_are_removed_some_time_after_they_have_expired(book: ApprovalBook) -> None:
+    old, new = approval("a"), replace(approval("b"), expires_at=30.0)
+    await book.add(old)
+    await book.add(new)
+
+    assert await book.prune(25.0) == 1
 
     assert await book.find("a") is None
     assert await book.decide("a", Decision.ALLOW, by="ann", at=12.0) is None
-    assert await book.pending() == (approval("b", "r2"),)
+    assert await book.pending() == (new,)

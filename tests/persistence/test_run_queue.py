@@ -15,8 +15,9 @@ from opensoul.domain.errors import GatewayBusy, LeaseLost, SessionBusy, Shutting
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.claims import ApprovalDecided, Claim, MessageInjected, Signal
-from opensoul.domain.runs.events import Aborted, Started, Waiting
+from opensoul.domain.runs.events import Aborted, Resumed, Started, Waiting
 from opensoul.domain.runs.records import RunRecord, RunStatus
+from opensoul.domain.runs.spec import OnLeave
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
@@ -203,7 +204,6 @@ async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
         bench.log.append(claim, [TextDelta("x")]),
         bench.queue.finish(claim, END),
         bench.queue.wait(claim, ASKS, signals_read=0),
-        bench.queue.release(claim),
     ):
         with pytest.raises(LeaseLost):
             await late
@@ -213,15 +213,6 @@ async def test_a_lease_that_expires_is_another_owners(bench: Bench) -> None:
     await bench.queue.finish(taken, END)
     with pytest.raises(LeaseLost):
         await bench.queue.finish(taken, END)
-
-
-async def test_a_run_that_is_handed_back_is_another_owners_at_once(bench: Bench) -> None:
-    claim, other = await bench.claimed(), Hands()
-    bench.queue.serve("other", other)
-
-    await bench.queue.release(claim)
-
-    assert [(taken.attempt, taken.lost) for taken in other.claims] == [(2, 0)]
 
 
 async def test_what_nobody_serves_waits(bench: Bench) -> None:
@@ -330,14 +321,104 @@ async def test_a_run_of_a_dead_process_is_claimed_by_the_next_one(tmp_path: Path
         assert [event.seq for event in await told_kept(log, "run-1")] == [1, 2, 3]
 
 
-async def test_a_waiting_run_of_a_dead_process_is_claimed_too(tmp_path: Path) -> None:
+GOES_ON = OnLeave.CONTINUE
+
+
+async def test_a_waiting_run_of_a_dead_process_waits_on(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
         bench = Bench(log, HandClock())
         await bench.queue.wait(await bench.claimed(), ASKS, signals_read=0)
 
     async with started(tmp_path) as log:
-        (record,) = await log.unfinished()
-        assert record.status is RunStatus.WAITING
-        assert [claim.spec.id for claim in await Bench(log, HandClock()).queue.expired("next")] == [
-            "run-1"
-        ]
+        bench = Bench(log, HandClock())
+        assert await bench.queue.expired("next") == ()
+        assert bench.hands.claims == []
+        assert list(await bench.queue.unfinished()) == [run()]
+
+        assert await bench.queue.resolve("run-1", "a1", "allow")
+
+        (claim,) = bench.hands.claims
+        assert (claim.spec, claim.attempt, claim.lost, claim.taken_over) == (run(), 2, 0, False)
+        await bench.queue.finish(claim, END)
+
+    async with started(tmp_path) as log:
+        assert await log.unfinished() == ()
+        assert log.kept_spec("run-1") is None
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_submitted_run_of_a_dead_process_goes_on(tmp_path: Path, once: bool) -> None:
+    spec = run(on_leave=GOES_ON)
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        await bench.queue.enqueue(spec, once=once)
+        await log.append(bench.hands.claims[0], [Started(0, 0), TextDelta("h")])
+
+    for lost in (1, 2):
+        async with started(tmp_path) as log:
+            bench = Bench(log, HandClock())
+            assert await bench.queue.expired("next") == ()
+            (claim,) = bench.hands.claims
+            assert (claim.spec, claim.lost, claim.taken_over) == (spec, lost, True)
+            await log.append(claim, [Resumed(claim.attempt, 1, "again")])
+
+
+async def test_runs_of_one_session_go_on_in_their_order(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        for number in range(3):
+            await bench.queue.enqueue(run(f"run-{number}", on_leave=GOES_ON))
+
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        await bench.queue.expired("next")
+        await bench.queue.enqueue(run("run-3"))
+        for number in range(4):
+            claim = bench.hands.claims[-1]
+            assert claim.spec.id == f"run-{number}"
+            await bench.queue.finish(claim, END)
+
+
+async def test_a_run_that_is_handed_back_is_not_lost(tmp_path: Path) -> None:
+    for attempt in (1, 2):
+        async with started(tmp_path) as log:
+            bench = Bench(log, HandClock())
+            if attempt == 1:
+                await bench.queue.enqueue(run(on_leave=GOES_ON))
+            else:
+                assert await bench.queue.expired("next") == ()
+            (claim,) = bench.hands.claims
+            assert claim.lost == 0
+            await log.append(claim, [Resumed(claim.attempt, 0, "again")])
+
+            assert await bench.queue.hand_back("run-1")
+
+            with pytest.raises(LeaseLost):
+                await log.append(claim, [TextDelta("late")])
+            with pytest.raises(ShuttingDown, match="goes on"):
+                await told_kept(log, "run-1")
+            assert await bench.queue.unfinished() == ()
+
+
+async def test_what_outlives_no_process_is_not_handed_back(bench: Bench) -> None:
+    await bench.claimed()  # It ends with its client.
+
+    assert not await bench.queue.hand_back("run-1")
+    assert not await bench.queue.hand_back("unknown")
+
+    assert [spec.id for spec in await bench.queue.unfinished()] == ["run-1"]
+
+
+async def test_runs_are_left_to_the_next_process(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        await Bench(log, HandClock()).queue.enqueue(run(on_leave=GOES_ON))
+
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        assert await bench.queue.expired("command line", go_on=False) == ()
+        assert bench.hands.claims == []
+
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        await bench.queue.expired("next")
+        assert [claim.lost for claim in bench.hands.claims] == [1]

@@ -97,7 +97,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.order.setdefault(key, []).append(run_id)
         self.note()
 
-    @rule(data=st.data(), how=st.sampled_from(["finish", "wait", "release", "append"]))
+    @rule(data=st.data(), how=st.sampled_from(["finish", "wait", "append"]))
     def act(self, data: st.DataObject, how: str) -> None:
         """Some owner, dead or alive, does something with a claim that it has or had."""
         claims = [claim for owner in self.owners.values() for claim in owner.claims]
@@ -111,8 +111,6 @@ class QueueMachine(RuleBasedStateMachine):
                 self.ended[claim.spec.id] = self.ended.get(claim.spec.id, 0) + 1
             elif how == "wait":
                 self.do(self.queue.wait(claim, Waiting("for a sign"), signals_read=99))
-            elif how == "release":
-                self.do(self.queue.release(claim))
             else:
                 self.do(self.log.append(claim, [TextDelta("x")]))
         except LeaseLost:

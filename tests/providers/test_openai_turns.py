@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.adapters.tools import EmptyToolbox
 from opensoul.domain.errors import ModelFailed
@@ -38,7 +39,10 @@ def targets(provider: FakeProvider) -> tuple[ModelTarget, ModelTarget]:
 
 async def turn(client: OpenAICompletions, cooldowns: Cooldowns, *models: ModelTarget) -> Answered:
     loop = TurnLoop(
-        ModelRouter(clients={"openai-completions": client}, cooldowns=cooldowns), EmptyToolbox()
+        ModelRouter(clients={"openai-completions": client}, cooldowns=cooldowns),
+        EmptyToolbox(),
+        MemoryApprovals(),
+        clock=FakeClock(),
     )
     asked = RunContext(run(), agent("main", *models, instructions=""), Transcript(HISTORY))
     async with aclosing(loop.run(asked)) as events:

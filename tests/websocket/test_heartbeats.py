@@ -14,6 +14,7 @@ from opensoul.adapters.transports.control.methods.heartbeats import Heartbeats
 from opensoul.adapters.transports.control.methods.payloads.outcomes import Outcomes
 from opensoul.domain.errors import GatewayBusy, SendBlocked, SessionBusy, StoreFailed, Unavailable
 from opensoul.domain.runs.records import RunRecord
+from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import FakeRunEvents, Gate, answered
@@ -27,10 +28,10 @@ class GatedLog(FakeRunEvents):
         super().__init__()
         self.gate: Gate | None = None
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
+    async def reserve(self, record: RunRecord, spec: RunSpec | None = None) -> RunRecord | None:
         if self.gate is not None:
             await self.gate.pass_through()
-        return await super().reserve(record)
+        return await super().reserve(record, spec)
 
 
 class Bell:

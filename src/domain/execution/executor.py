@@ -12,19 +12,20 @@ from functools import partial
 from typing import Any, cast
 
 from ..concurrency import drop_traceback_of, drop_tracebacks
-from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut
+from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed
 from ..ports import (
     AgentRunner,
     Clock,
+    Commit,
     CurrentSettings,
     NewId,
+    OpenTurn,
     RunContext,
     RunEvents,
     RunQueue,
     RunSignals,
     SessionCatalog,
     SessionStore,
-    StoredSession,
     Turn,
 )
 from ..runs import (
@@ -36,6 +37,7 @@ from ..runs import (
     Failed,
     Finished,
     Inbox,
+    Journal,
     Resumed,
     RunEvent,
     RunnerEvent,
@@ -50,7 +52,7 @@ from ..sessions import SessionSettingsMap, check_send, is_stale, unstored
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
-from .recovery import conclude, decide, recover
+from .recovery import conclude, decide, note_of, recover
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
@@ -61,8 +63,9 @@ _PATIENCE = 10.0
 _LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
-_Concluding = tuple[RunSpec, StoredSession | None, Answered]
-"""What a Run has come to that only has to be stored."""
+_Concluding = tuple[RunSpec, str, Answered]
+"""What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
+where it is empty."""
 
 
 class Executor:
@@ -120,9 +123,19 @@ class Executor:
         """How many Runs it executes."""
         return len(self._live)
 
-    async def recover(self) -> int:
-        """End the Runs that dead processes left, before any is accepted. Raises StoreFailed."""
-        return await recover(self._queue, self._run_events, self._catalog, self.owner)
+    async def recover(self, *, go_on: bool = True) -> int:
+        """End the Runs that dead processes left and that cannot go on, and go on with the others,
+        before any is accepted; without `go_on` they are left to the next process. Returns how many
+        have ended. Raises StoreFailed."""
+        return await recover(
+            self._queue,
+            self._run_events,
+            self._store,
+            self._catalog,
+            self.owner,
+            self._clock,
+            go_on=go_on,
+        )
 
     def take(self, claim: Claim) -> None:
         live = LiveRun(claim, claim.spec, Inbox(claim.signals))
@@ -142,18 +155,32 @@ class Executor:
             live.inbox.put(signal)
 
     async def drain(self, grace: float) -> None:
-        """Take no more Runs, let those there finish for `grace` seconds, abort the rest. Runners
-        that do not stop are not waited for; Runs that wait for a signal are left alone."""
+        """Take no more Runs, let those there finish for `grace` seconds, then hand the rest back to
+        the queue, or abort those that cannot go on in another process. Runners that do not stop are
+        not waited for; Runs that wait for a signal are left alone."""
         self._queue.refuse()
         if await self._is_idle_within(grace):
             return
         for spec in await self._queue.unfinished(waiting=False):
-            await self._signals.abort(spec.id, "The Gateway is shutting down.")
+            if not await self._hand_back(spec.id):
+                await self._signals.abort(spec.id, "The Gateway is shutting down.")
         patience = min(self._patience, _LAST_PATIENCE)
+        if self._abandoned:  # Those that were handed back: the next process repeats their work.
+            await asyncio.wait(self._abandoned, timeout=patience)
         if not await self._is_idle_within(patience):
             for live in list(self._live.values()):
                 self._abandon(live, patience)
         await self._idle.wait()  # What is left are turns on their way into the store.
+
+    async def _hand_back(self, run_id: str) -> bool:
+        live = self._live.get(run_id)
+        if live is not None and (live.committing or live.stopping is not None):
+            return False
+        if not await self._queue.hand_back(run_id):
+            return False
+        if live is not None:
+            self._drop(live)
+        return True
 
     async def _is_idle_within(self, seconds: float) -> bool:
         try:
@@ -171,10 +198,10 @@ class Executor:
         ending: Finished | Failed | Aborted | Waiting | None = None
         try:
             if answered is None and (begun := await self._prepare(live)) is not None:
-                session, context, runner = begun
+                session_id, context, runner = begun
                 # Awaited here, since each coroutine on the way to a runner costs every token.
-                end = await self._answer(live, context.spec, session, runner.run(context))
-                answered = (context.spec, session, end) if isinstance(end, Answered) else None
+                end = await self._answer(live, context.spec, session_id, runner.run(context))
+                answered = (context.spec, session_id, end) if isinstance(end, Answered) else None
             if answered is not None:
                 ending = await self._conclude(live, *answered)
             elif isinstance(end, Waiting):
@@ -196,9 +223,7 @@ class Executor:
         if live.task is task:
             await self._end(live, ending)
 
-    async def _prepare(
-        self, live: LiveRun
-    ) -> tuple[StoredSession | None, RunContext, AgentRunner] | None:
+    async def _prepare(self, live: LiveRun) -> tuple[str, RunContext, AgentRunner] | None:
         """What the Run goes on with; None where another attempt has left nothing to do."""
         loop, spec, claim = asyncio.get_running_loop(), live.spec, live.claim
         started = None
@@ -210,14 +235,15 @@ class Executor:
         began = loop.time()
         await self._store.check_writable()
         context = RunContext(spec, agent, signals=live.inbox)
-        session, context = await self._bind_history(context, runner)
+        session_id, context = await self._bind_history(context, runner, live.turn)
+        context = replace(context, commit=self._commits(live, context.spec, session_id))
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
         limit = context.agent.timeout
         if limit is not None:
             live.set_timer(limit, self._run_out_of_time, live, limit)
-        return session, context, runner
+        return session_id, context, runner
 
     async def _resume(self, live: LiveRun) -> bool | None:
         """Begin another attempt; whether the Run had started, None where it has ended instead."""
@@ -226,7 +252,9 @@ class Executor:
             decision, record = await decide(claim, self._run_events, self._catalog)
             if not isinstance(decision, Resumed):
                 live.committing = True
-                await conclude(claim, decision, self._queue, self._run_events)
+                await conclude(
+                    claim, decision, self._queue, self._run_events, self._store, self._clock()
+                )
                 return None
             logger.warning(
                 "a run was taken over", extra={"run": claim.spec.id, "why": decision.why}
@@ -234,30 +262,75 @@ class Executor:
         else:
             record = await self._run_events.find(claim.spec.id)
             decision = Resumed(claim.attempt, 0, "A signal arrived.")
+        live.turn = await self._store.open_turn(claim.spec.id, claim.attempt)
         await self._run_events.append(claim, (decision,))
         return record is not None and record.started_at is not None
 
     async def _bind_history(
-        self, context: RunContext, runner: AgentRunner
-    ) -> tuple[StoredSession | None, RunContext]:
-        """The session that the Run goes on with, None for a new transcript; and what it adds."""
+        self, context: RunContext, runner: AgentRunner, turn: OpenTurn | None
+    ) -> tuple[str, RunContext]:
+        """The transcript that the Run adds to, empty for a new one; and the Run with its history.
+        `turn`: what earlier attempts have stored, whose question stays the same."""
+        if turn is not None:
+            return await self._bind_again(context, runner, turn)
         spec = context.spec
         if spec.one_off:
-            return None, self._set_up(context, NOTHING_CHOSEN)
+            return "", self._set_up(context, NOTHING_CHOSEN)
         added = replace(context, spec=replace(spec, messages=unstored(spec.messages)))
         session = await self._store.load(spec.session_key, runner.history_budget(added))
         if session is None:
-            return None, self._set_up(context, NOTHING_CHOSEN)
+            return "", self._set_up(context, NOTHING_CHOSEN)
         if not session.message_count:
-            return session, self._set_up(context, session.settings)
+            return session.session_id, self._set_up(context, session.settings)
         if is_stale(
             spec.session_key,
             self._settings().sessions,
             updated_at=session.updated_at,
             now=self._clock(),
         ):
-            return None, self._set_up(context, session.settings)
-        return session, self._set_up(replace(added, transcript=session.tail), session.settings)
+            return self._new_id(), self._set_up(context, session.settings)
+        context = replace(added, transcript=session.tail)
+        return session.session_id, self._set_up(context, session.settings)
+
+    async def _bind_again(
+        self, context: RunContext, runner: AgentRunner, turn: OpenTurn
+    ) -> tuple[str, RunContext]:
+        """The same for a Run with steps, which adds to the transcript that it began with."""
+        spec = replace(context.spec, messages=turn.question)
+        context = replace(context, spec=spec, stored=Journal(turn.question, turn.steps))
+        if spec.one_off:
+            return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
+        session = await self._store.load(spec.session_key, runner.history_budget(context))
+        if session is None:
+            return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
+        session_id = turn.session_id or session.session_id
+        if session.session_id == session_id:
+            context = replace(context, transcript=session.tail)
+        return session_id, self._set_up(context, session.settings)
+
+    def _commits(self, live: LiveRun, spec: RunSpec, session_id: str) -> Commit:
+        """The Commit for this attempt of the Run."""
+        task = live.task
+        first = 1 if live.turn is None else max(1, len(live.turn.steps))
+
+        async def commit(journal: Journal) -> None:
+            nonlocal first
+            if live.stopping is not None or live.task is not task:
+                raise LeaseLost(f"Run {spec.id!r} is not this runner's any more.")
+            turn = live.turn or OpenTurn(
+                key=spec.session_key,
+                session_id=session_id,
+                run_id=spec.id,
+                at=self._clock(),
+                question=spec.messages,
+                attempt=live.claim.attempt,
+                one_off=spec.one_off,
+            )
+            for number in range(first, len(journal.steps) + 1):
+                await self._store.append_step(turn, number, journal.steps[number - 1])
+                live.turn, first = turn, number
+
+        return commit
 
     def _set_up(self, context: RunContext, chosen: SessionSettingsMap) -> RunContext:
         """The context with what was chosen for the Session. Raises SendBlocked."""
@@ -273,7 +346,7 @@ class Executor:
         self,
         live: LiveRun,
         spec: RunSpec,
-        session: StoredSession | None,
+        session_id: str,
         answer: AsyncGenerator[RunnerEvents],
     ) -> Answered | Waiting:
         end: Answered | Waiting | None = None
@@ -295,7 +368,10 @@ class Executor:
                     end = last
                     if isinstance(last, Answered):
                         live.set_timer(
-                            self._patience, self._conclude_without_runner, live, spec, session, last
+                            self._patience,
+                            self._conclude_without_runner,
+                            live,
+                            (spec, session_id, last),
                         )
                     break
         if live.stopping is not None or live.task is not task:
@@ -306,27 +382,28 @@ class Executor:
         return end
 
     async def _conclude(
-        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
+        self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> Finished:
         live.committing = True
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
-        await self._commit(spec, session, answered)
+        await self._commit(live, spec, session_id, answered)
         return Finished(answered.stop, answered.usage, answered.model)
 
     async def _commit(
-        self, spec: RunSpec, session: StoredSession | None, answered: Answered
+        self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> None:
         turn = Turn(
             key=spec.session_key,
-            session_id=self._new_id() if session is None else session.session_id,
+            session_id=session_id or self._new_id(),
             run_id=spec.id,
             at=self._clock(),
             messages=(*spec.messages, *answered.messages),
             model=answered.model,
             usage=answered.usage,
             one_off=spec.one_off,
+            attempt=live.claim.attempt,
         )
         await self._store.append(turn)
         if content_log.isEnabledFor(logging.INFO):
@@ -355,14 +432,12 @@ class Executor:
             self._note_abandoned(live, patience)
             self._beside(self._end(live, abandoned_event(live.stopping, patience)))
 
-    def _conclude_without_runner(
-        self, live: LiveRun, spec: RunSpec, session: StoredSession | None, answered: Answered
-    ) -> None:
+    def _conclude_without_runner(self, live: LiveRun, answered: _Concluding) -> None:
         """The answer is complete, but its runner does not end: store the answer all the same."""
         if self._disown(live):
             self._note_abandoned(live, self._patience)
             live.committing = True
-            self._begin(live, (spec, session, answered))
+            self._begin(live, answered)
 
     def _disown(self, live: LiveRun) -> bool:
         """Take the Run from its task, which goes on. False when the task has just ended."""
@@ -405,6 +480,8 @@ class Executor:
             if isinstance(ending, Waiting):
                 await self._queue.wait(live.claim, ending, signals_read=live.inbox.read)
             elif ending is not None:
+                if live.turn is not None and not isinstance(ending, Finished):
+                    await self._keep_steps(live.turn, ending)
                 await self._queue.finish(live.claim, ending)
         except LeaseLost:
             self._note_lost(live)
@@ -413,6 +490,13 @@ class Executor:
         finally:
             if not self._live:
                 self._idle.set()
+
+    async def _keep_steps(self, turn: OpenTurn, ending: Failed | Aborted) -> None:
+        """Store what a Run has done that ends without an answer."""
+        try:
+            await self._store.end_turn(turn, note=note_of(ending), at=self._clock())
+        except StoreFailed:  # The next start finds the open turn.
+            logger.exception("the steps of a run could not be kept", extra={"run": turn.run_id})
 
     def _forget(self, live: LiveRun) -> None:
         live.clear_timer()
@@ -462,12 +546,16 @@ class Executor:
         if live.task is None:
             return
         self._note_lost(live)
+        self._drop(live)
+        self._beside(self._show_life())
+
+    def _drop(self, live: LiveRun) -> None:
+        """Stop executing the Run without ending it."""
         if live.task is not asyncio.current_task():
             self._disown(live)
         self._forget(live)
         if not self._live:
             self._idle.set()
-        self._beside(self._show_life())
 
     async def _show_life(self) -> None:
         """Get claims again: the queue takes an owner that has lost a lease for dead."""

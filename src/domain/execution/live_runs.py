@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVarTuple
 
 from ..errors import GatewayError
+from ..ports import OpenTurn
 from ..runs import Aborted, Claim, Failed, Inbox, RunSpec, failed_event
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class LiveRun:
     """The terminal event of a Run that is being stopped."""
     committing: bool = False
     """Its turn is being stored: it can no longer be stopped."""
+    turn: OpenTurn | None = None
+    """Its turn, once a step is stored."""
     _timer: asyncio.TimerHandle | None = None
 
     def set_timer(self, seconds: float, callback: Callable[[*Ts], object], *args: *Ts) -> None:

@@ -8,8 +8,20 @@ from dataclasses import dataclass
 from ..errors import EventsExpired, RunInterrupted
 from ..messages import Role
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
-from ..ports import RunEvents, RunQueue, SessionCatalog, Turn
-from ..runs import Claim, Failed, Finished, OnLeave, Resumed, RunRecord, StepDone
+from ..ports import Clock, RunEvents, RunQueue, SessionCatalog, SessionStore, Turn
+from ..runs import (
+    Aborted,
+    Claim,
+    Failed,
+    Finished,
+    OnLeave,
+    Resumed,
+    RunRecord,
+    StepDone,
+    ToolFinished,
+    ToolStarted,
+    Waiting,
+)
 
 MOST_LOST = 3
 """Attempts that may be lost: a Run that kills what executes it must not go on for ever."""
@@ -23,24 +35,30 @@ class Ending:
     rest: str = ""
 
 
-def take_over(
-    claim: Claim, *, turn: Turn | None, last_seq: int, text: str | None, spoke: bool
-) -> Ending | Resumed:
-    """What the owner of `claim` does with a Run whose owner before it has died.
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What the events of a Run hold. `text`: of its answer, None where the beginning is gone.
+    `void`: how many of the last events are those of a model call whose message was not stored;
+    `any_text`: there is text or reasoning among these."""
 
-    `turn`: what the Run has stored, `text`: of its answer, what was appended (None: the beginning
-    is gone), `spoke`: whether anything of an answer was appended.
-    """
+    text: str | None = ""
+    any_text: bool = False
+    void: int = 0
+
+
+def take_over(claim: Claim, *, turn: Turn | None, appended: Appended) -> Ending | Resumed:
+    """What the owner of `claim` does with a Run whose owner before it has died. `turn`: what the
+    Run has stored."""
     if turn is not None:
         usage = turn.usage or Usage(0, 0, estimated=True)
-        return Ending(Finished(StopReason.STOP, usage, turn.model), _rest(turn, text))
+        return Ending(Finished(StopReason.STOP, usage, turn.model), _rest(turn, appended.text))
     if not claim.spec.messages:
         return _interrupted("The Gateway stopped while the run was going on.")
-    if spoke and claim.spec.on_leave is OnLeave.ABORT:
+    if appended.any_text and claim.spec.on_leave is OnLeave.ABORT:
         return _interrupted("What executed the run died after a part of its answer was sent.")
     if claim.lost >= MOST_LOST:
         return _interrupted(f"What executed the run died {claim.lost} times.")
-    return Resumed(claim.attempt, last_seq, "What executed the run died.")
+    return Resumed(claim.attempt, appended.void, "What executed the run died.")
 
 
 async def decide(
@@ -50,33 +68,71 @@ async def decide(
     turn = await catalog.turn(claim.spec.id)
     record = await run_events.find(claim.spec.id)
     last_seq = 0 if record is None else record.last_seq
-    text, spoke = await _told(run_events, claim.spec.id, last_seq)
-    return take_over(claim, turn=turn, last_seq=last_seq, text=text, spoke=spoke), record
+    appended = await _appended(run_events, claim.spec.id, last_seq)
+    return take_over(claim, turn=turn, appended=appended), record
 
 
 async def recover(
-    queue: RunQueue, run_events: RunEvents, catalog: SessionCatalog, owner: str
+    queue: RunQueue,
+    run_events: RunEvents,
+    store: SessionStore,
+    catalog: SessionCatalog,
+    owner: str,
+    clock: Clock,
+    *,
+    go_on: bool = True,
 ) -> int:
-    """Give each Run that dead processes left its terminal event, and return how many there were.
+    """Give each Run that dead processes left, and that cannot go on, its terminal event, and return
+    how many there were. The queue hands the others to its workers; without
+    `go_on` it leaves them to the next process.
 
-    A Run whose turn is stored has finished, though that was not told any more: what is missing of
-    the answer is appended now. Doing it again, also after dying within, changes nothing. Raises
+    A Run whose turn is stored has finished, though its terminal event is missing: what is missing
+    of the answer is appended now. Doing it again, also after dying within, changes nothing. Raises
     StoreFailed.
     """
-    claims: Sequence[Claim] = await queue.expired(owner)
+    claims: Sequence[Claim] = await queue.expired(owner, go_on=go_on)
     for claim in claims:
         decision, _ = await decide(claim, run_events, catalog)
         if isinstance(decision, Resumed):
             raise TypeError(f"run {claim.spec.id!r} has left no messages to go on with")
-        await conclude(claim, decision, queue, run_events)
+        await conclude(claim, decision, queue, run_events, store, clock())
+    if go_on:
+        await _end_forgotten(queue, store, clock)
     return len(claims)
 
 
-async def conclude(claim: Claim, ending: Ending, queue: RunQueue, run_events: RunEvents) -> None:
-    """End the Run. Raises LeaseLost."""
+async def conclude(
+    claim: Claim,
+    ending: Ending,
+    queue: RunQueue,
+    run_events: RunEvents,
+    store: SessionStore,
+    at: float,
+) -> None:
+    """End the Run. Raises LeaseLost, StoreFailed."""
+    if isinstance(ending.event, Failed):
+        kept = await store.open_turn(claim.spec.id, claim.attempt)
+        if kept is not None:
+            await store.end_turn(kept, note=note_of(ending.event), at=at)
     if ending.rest:
         await run_events.append(claim, (TextDelta(ending.rest),))
     await queue.finish(claim, ending.event)
+
+
+def note_of(ending: Failed | Aborted) -> str:
+    """What the transcript says of a Run that has ended without an answer, after its steps."""
+    if isinstance(ending, Aborted):
+        return f"[The run was stopped before it had an answer: {ending.reason}]"
+    return f"[The run failed before it had an answer: {ending.message}]"
+
+
+async def _end_forgotten(queue: RunQueue, store: SessionStore, clock: Clock) -> None:
+    """Store the open turns of Runs that have ended, or that nobody knows any more."""
+    going_on = {spec.id for spec in await queue.unfinished()}
+    note = note_of(Failed(RunInterrupted.code, "The Gateway stopped."))
+    for turn in await store.open_turns():
+        if turn.run_id not in going_on:
+            await store.end_turn(turn, note=note, at=clock())
 
 
 def _interrupted(why: str) -> Ending:
@@ -92,23 +148,26 @@ def _rest(turn: Turn, kept: str | None) -> str:
     return answer.text[len(kept) :] if answer.text.startswith(kept) else ""
 
 
-async def _told(run_events: RunEvents, run_id: str, last_seq: int) -> tuple[str | None, bool]:
-    """The text that a Run had told, None where its beginning is gone; and whether it had told
-    anything of an answer."""
-    texts: list[str] = []
-    spoke = False
+_STORED = (StepDone, ToolStarted, ToolFinished, Waiting, Resumed)
+"""Events that are appended once what comes before them in the Run is stored."""
+
+
+async def _appended(run_events: RunEvents, run_id: str, last_seq: int) -> Appended:
     if not last_seq:
-        return "", False
+        return Appended()
+    texts: list[str] = []
+    any_text, stored = False, 0
     try:
         async for batch in run_events.follow_kept(run_id):
-            for event in batch.events:
-                if isinstance(event, StepDone) or (isinstance(event, Resumed) and event.void):
+            for seq, event in enumerate(batch.events, batch.first):
+                if isinstance(event, _STORED):
                     texts.clear()  # Of another message than the answer, or void.
+                    stored, any_text = seq, False
                 elif isinstance(event, TextDelta):
                     texts.append(event.text)
-                spoke = spoke or isinstance(event, TextDelta | ReasoningDelta)
+                any_text = any_text or isinstance(event, TextDelta | ReasoningDelta)
             if batch.last >= last_seq:
                 break  # More will not come by itself.
     except EventsExpired:
-        return None, True
-    return "".join(texts), spoke
+        return Appended(None, any_text=True, void=last_seq - stored)
+    return Appended("".join(texts), any_text, last_seq - stored)

@@ -5,9 +5,9 @@ from .access import Authenticator, DeviceBook
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .models import ModelClient
-from .runners import AgentRunner, RunContext
+from .runners import AgentRunner, Commit, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
-from .sessions import SessionCatalog, SessionStore, StoredSession, Turn
+from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
 from .tools import ApprovalBook, Toolbox
 from .workspaces import Workspaces
@@ -17,11 +17,13 @@ __all__ = [
     "ApprovalBook",
     "Authenticator",
     "Clock",
+    "Commit",
     "ConfigFile",
     "CurrentSettings",
     "DeviceBook",
     "ModelClient",
     "NewId",
+    "OpenTurn",
     "RunContext",
     "RunEvents",
     "RunQueue",

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..agents import Agent
-from ..runs import Inbox, RunnerEvents, RunSpec
+from ..runs import Inbox, Journal, RunnerEvents, RunSpec
 from ..sessions import Transcript
 
 NOTHING_SAID = Transcript()
+
+Commit = Callable[[Journal], Awaitable[None]]
+
+
+async def keep_nothing(journal: Journal) -> None:
+    """The Commit of a RunContext without a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,17 @@ class RunContext:
     transcript: Transcript = NOTHING_SAID
     signals: Inbox = field(default_factory=Inbox)
     """What reaches the Run from outside while it goes on."""
+    stored: Journal | None = None
+    """What earlier attempts have committed; None: nothing."""
+    commit: Commit = keep_nothing
+    """Store the steps of a journal. Returns when they are durable; the next attempt gets them as
+    `stored`. To be awaited before a tool call is begun, and before the next model call. Only the
+    last step that was committed may change. Raises LeaseLost, StoreFailed."""
+
+    @property
+    def journal(self) -> Journal:
+        """What this attempt goes on with."""
+        return Journal(self.spec.messages) if self.stored is None else self.stored
 
 
 class AgentRunner(Protocol):

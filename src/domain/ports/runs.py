@@ -48,8 +48,9 @@ class RunEvents(Protocol):
         it ends behind the terminal event. What is there is told together, though never very much
         at once. Who waits for more may give that up and wait again; nothing need be closed.
 
-        May be ahead of what is kept. Raises UnknownRun, and EventsExpired when events that were
-        asked for are no longer kept (a follower that fell too far behind)."""
+        May be ahead of what is kept. Raises UnknownRun; ShuttingDown when the Run is handed back;
+        and EventsExpired when events that were asked for are no longer kept (a follower that fell
+        too far behind)."""
         ...
 
     def follow_kept(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
@@ -59,7 +60,8 @@ class RunEvents(Protocol):
         ...
 
     async def ended(self, run_id: str) -> None:
-        """Return once the Run has its terminal event; at once where no Run of that id goes on."""
+        """Return once the Run has its terminal event; at once where no Run of that id goes on,
+        and when it is handed back."""
         ...
 
     async def find(self, run_id: str) -> RunRecord | None:
@@ -143,10 +145,6 @@ class RunQueue(Protocol):
         attempt has not read, the Run is queued again at once. Raises LeaseLost."""
         ...
 
-    async def release(self, claim: Claim) -> None:
-        """Hand a Run back that was not begun: another owner gets it. Raises LeaseLost."""
-        ...
-
     async def unfinished(
         self, key: SessionKey | None = None, *, waiting: bool = True
     ) -> tuple[RunSpec, ...]:
@@ -154,9 +152,16 @@ class RunQueue(Protocol):
         `waiting`: with those that wait for a signal."""
         ...
 
-    async def expired(self, owner: str) -> tuple[Claim, ...]:
+    async def expired(self, owner: str, *, go_on: bool = True) -> tuple[Claim, ...]:
         """Claims of Runs that dead processes left, whose leases have expired, for the owner to
-        end. Their specs have no messages, because messages are not stored."""
+        end: their specs have no messages, because their messages were not stored. Those whose
+        specs were stored are queued again, or wait; without `go_on` they are left to the next
+        process."""
+        ...
+
+    async def hand_back(self, run_id: str) -> bool:
+        """Leave the Run to another process, or to the next one: nobody here has it any more, and
+        it gets no terminal event. False where it is not stored, or has ended."""
         ...
 
     async def exclusive(

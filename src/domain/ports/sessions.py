@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from ..messages import Message
 from ..models import Usage
+from ..runs import Step
 from ..sessions import (
     KeptMessage,
     KeptTranscript,
@@ -49,6 +50,26 @@ class Turn:
     model: str = ""
     usage: Usage | None = None
     one_off: bool = False
+    attempt: int = field(default=0, compare=False)
+    """The fencing token: the attempt of the Run that has the answer. 0: whichever is stored. It is
+    not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """The turn of a Run that has no answer yet: what is stored before the answer is."""
+
+    key: SessionKey
+    session_id: str
+    """As in Turn; empty where the Session had no transcript when the Run began: the turn then goes
+    to the current one."""
+    run_id: str
+    at: float
+    question: tuple[Message, ...]
+    attempt: int = 1
+    """The fencing token: what an earlier attempt of the Run writes is refused."""
+    one_off: bool = False
+    steps: tuple[Step, ...] = ()
 
 
 class SessionStore(Protocol):
@@ -66,10 +87,37 @@ class SessionStore(Protocol):
         ...
 
     async def append(self, turn: Turn) -> None:
-        """Store the turn, all or nothing. Returns when it is durable: it survives `kill -9`.
+        """Store the turn, all or nothing, and remove the OpenTurn of its Run. Returns when it is
+        durable: it survives `kill -9`.
 
-        A second turn with the `run_id` of a stored one changes nothing.
+        A second turn with the `run_id` of a stored one changes nothing. Raises LeaseLost where a
+        later attempt than the turn's has stored a step.
         """
+        ...
+
+    async def append_step(self, turn: OpenTurn, number: int, step: Step) -> None:
+        """Store step `number` (from 1) of the turn in place of what was stored under that number;
+        later steps of earlier attempts are removed. `turn.steps` is not looked at. Returns when the
+        step is durable.
+
+        Raises LeaseLost where a later attempt has stored a step, or the turn is stored.
+        """
+        ...
+
+    async def open_turn(self, run_id: str, attempt: int) -> OpenTurn | None:
+        """The open turn of that Run with its steps, for its attempt `attempt`: what earlier ones
+        write from now on is refused. None where no step is stored. Raises LeaseLost where a later
+        attempt has it."""
+        ...
+
+    async def open_turns(self) -> tuple[OpenTurn, ...]:
+        """All open turns, without their steps."""
+        ...
+
+    async def end_turn(self, turn: OpenTurn, *, note: str, at: float) -> bool:
+        """Store the turn of a Run that ends without an answer, as `runs.closed` says of the stored
+        steps, and remove the open turn. False where there is none. Raises LeaseLost where a later
+        attempt has it."""
         ...
 
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:

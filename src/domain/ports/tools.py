@@ -56,6 +56,6 @@ class ApprovalBook(Protocol):
         id."""
         ...
 
-    async def forget(self, run_id: str) -> None:
-        """Remove the approvals of a Run that has ended."""
+    async def prune(self, before: float) -> int:
+        """Remove the approvals that expired before that Unix time; returns how many."""
         ...

@@ -39,6 +39,7 @@ from .journal import (
     RunCalls,
     Step,
     StepLimit,
+    closed,
     next_action,
     result_of,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "ToolStarted",
     "Unknown",
     "Waiting",
+    "closed",
     "digest",
     "dump_event",
     "error_of",

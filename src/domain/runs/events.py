@@ -81,7 +81,7 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Resumed:
     """Another attempt goes on. The last `void` events before this one do not count any more: those
-    after the last StepDone, or none."""
+    of a model call whose message was not stored, or none."""
 
     attempt: int
     void: int
@@ -99,7 +99,8 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Terminal: there is no (complete) answer, and nothing of the turn was stored."""
+    """Terminal: there is no (complete) answer. Of the turn nothing was stored, unless a tool call
+    was begun: then the question, the steps and a note were."""
 
     code: str
     message: str
@@ -174,7 +175,7 @@ class Answered:
     model: str
 
 
-RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | Waiting | Answered
+RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | StepDone | Waiting | Answered
 RunnerEvents = RunnerEvent | Sequence[RunnerEvent]
 """What a runner yields: one event, or several that came together."""
 RUNNER_EVENTS = (
@@ -183,6 +184,7 @@ RUNNER_EVENTS = (
     ToolStarted,
     ToolProgress,
     ToolFinished,
+    StepDone,
     Waiting,
     Answered,
 )

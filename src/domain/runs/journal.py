@@ -10,19 +10,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..messages import Message, Role, ToolCall, text_message
+from ..models import Usage
 from ..tools import Repeat
 
 INTERRUPTED = "interrupted: it is not known whether this call took effect"
 """The result of a call that was begun, must not be repeated, and whose process died."""
+NOT_RUN = "not run: the run ended before this call was begun"
+"""The result of a call in a Run that has ended without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one model call led to: the assistant's message, and the results of its tool calls so
-    far. A step is complete when every call has its result; only complete steps go to a model."""
+    far. A step is complete when every call has its result; only complete steps go to a model.
+
+    `begun`: the calls that were begun, by their ids, with their tools' `Repeat`. `undecided`: the
+    ids of the calls that wait for a person's decision. `injected`: messages that reached the Run
+    from outside, to be read after the results. `usage` and `model` are the model call's.
+    """
 
     message: Message
     results: tuple[Message, ...] = ()
+    begun: Mapping[str, Repeat] = field(default_factory=dict)
+    undecided: frozenset[str] = frozenset()
+    injected: tuple[Message, ...] = ()
+    usage: Usage | None = None
+    model: str = ""
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
@@ -37,20 +50,18 @@ class Step:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The message and its results, in the order of the calls."""
+        """The message, its results in the order of the calls, and what was injected."""
         by_call = {result.tool_call_id: result for result in self.results}
-        return (self.message, *(by_call[call.id] for call in self.calls if call.id in by_call))
+        results = (by_call[call.id] for call in self.calls if call.id in by_call)
+        return (self.message, *results, *self.injected)
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What is known of a Run's work. `begun`: calls of the last step that were begun, with their
-    tools' `Repeat`; `undecided`: calls of the last step that wait for a person's decision."""
+    """What is known of a Run's work. Only the last step may be incomplete."""
 
     question: tuple[Message, ...]
     steps: tuple[Step, ...] = ()
-    begun: Mapping[str, Repeat] = field(default_factory=dict)
-    undecided: frozenset[str] = frozenset()
     answer: Message | None = None
 
     @property
@@ -59,11 +70,38 @@ class Journal:
         done = [m for step in self.steps if not step.open_calls for m in step.messages]
         return (*self.question, *done, *(() if self.answer is None else (self.answer,)))
 
+    @property
+    def usage(self) -> Usage | None:
+        """The sum over the model calls of the steps; None where none is known."""
+        known = [step.usage for step in self.steps if step.usage is not None]
+        return sum(known[1:], known[0]) if known else None
+
+    def with_step(self, step: Step) -> Journal:
+        """The journal with one more step."""
+        return replace(self, steps=(*self.steps, step))
+
     def with_results(self, *results: Message) -> Journal:
         """The journal with these results of the last step's calls."""
-        *steps, last = self.steps
-        step = replace(last, results=(*last.results, *results))
-        return replace(self, steps=(*steps, step))
+        last = self.steps[-1]
+        return self._ending_with(replace(last, results=(*last.results, *results)))
+
+    def with_begun(self, call_id: str, repeat: Repeat) -> Journal:
+        """The journal in which that call of the last step was begun."""
+        last = self.steps[-1]
+        return self._ending_with(replace(last, begun={**last.begun, call_id: repeat}))
+
+    def with_decided(self, call_id: str) -> Journal:
+        """The journal in which that call of the last step no longer waits for a decision."""
+        last = self.steps[-1]
+        return self._ending_with(replace(last, undecided=last.undecided - {call_id}))
+
+    def with_injected(self, *messages: Message) -> Journal:
+        """The journal with these messages after the last step's results."""
+        last = self.steps[-1]
+        return self._ending_with(replace(last, injected=(*last.injected, *messages)))
+
+    def _ending_with(self, step: Step) -> Journal:
+        return replace(self, steps=(*self.steps[:-1], step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +157,40 @@ def next_action(journal: Journal, *, max_steps: int) -> Action:
         return Finish(journal.answer)
     if not journal.steps:
         return CallModel()
-    open_calls = journal.steps[-1].open_calls
+    last = journal.steps[-1]
+    open_calls = last.open_calls
     if not open_calls:
         made = len(journal.steps)
         return StepLimit(made) if made >= max_steps else CallModel()
-    unknown = [call for call in open_calls if journal.begun.get(call.id) is Repeat.UNSAFE]
+    unknown = [call for call in open_calls if last.begun.get(call.id) is Repeat.UNSAFE]
     if unknown:
         return RecordResults(tuple(result_of(call, INTERRUPTED) for call in unknown))
-    ready = tuple(call for call in open_calls if call.id not in journal.undecided)
+    ready = tuple(call for call in open_calls if call.id not in last.undecided)
     return RunCalls(ready) if ready else AwaitDecisions(open_calls)
+
+
+def closed(journal: Journal, note: str) -> tuple[Message, ...]:
+    """What the transcript keeps of a Run that has ended without an answer: the question, what its
+    tools did, and `note` as the assistant's last message. Empty where no tool call was begun.
+
+    Each call has a result, because providers refuse a conversation in which one is missing.
+    """
+    steps = journal.steps
+    if steps and steps[-1].open_calls:
+        last = steps[-1]
+        if last.results or last.begun:
+            lost = [
+                result_of(call, INTERRUPTED if call.id in last.begun else NOT_RUN)
+                for call in last.open_calls
+            ]
+            last = replace(last, results=(*last.results, *lost))
+            steps = (*steps[:-1], last)
+        else:
+            steps = steps[:-1]
+    if not steps:
+        return ()
+    said = [message for step in steps for message in step.messages]
+    return (*journal.question, *said, text_message(Role.ASSISTANT, note))
 
 
 def result_of(call: ToolCall, text: str) -> Message:

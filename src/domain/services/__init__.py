@@ -1,6 +1,7 @@
 """The application services that transports call."""
 
 from .access import CHANGED, CHECK_SECONDS, Access
+from .approvals import Approvals
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Gateway
 from .sessions import SessionService
@@ -11,6 +12,7 @@ __all__ = [
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
     "Access",
+    "Approvals",
     "Devices",
     "Events",
     "Gateway",

@@ -10,6 +10,7 @@ from .event_logs import (
     Log,
     Waiters,
     expired,
+    left_behind,
     size_of,
     unknown,
     wake,
@@ -17,6 +18,15 @@ from .event_logs import (
 )
 from .expiry_clock import ExpiryClock, Stamp
 from .failure_log import FailureLog
+from .held_steps import HeldSteps, ended_turn
+from .journal_codec import (
+    decode_approval,
+    decode_open_turn,
+    decode_step,
+    encode_approval,
+    encode_open_turn,
+    encode_step,
+)
 from .live_logs import BOUNDS, Bounds, LiveRuns
 from .no_catalog import NoCatalog
 from .pages import Numbered, decode_cursor, page_of
@@ -32,6 +42,7 @@ __all__ = [
     "ExpiryClock",
     "FailureLog",
     "HeldEvents",
+    "HeldSteps",
     "LiveRuns",
     "Log",
     "NoCatalog",
@@ -40,16 +51,24 @@ __all__ = [
     "Undecodable",
     "Waiters",
     "decode",
+    "decode_approval",
     "decode_cursor",
     "decode_events",
+    "decode_open_turn",
     "decode_spec",
+    "decode_step",
     "encode",
+    "encode_approval",
     "encode_events",
+    "encode_open_turn",
     "encode_settings",
     "encode_spec",
+    "encode_step",
+    "ended_turn",
     "expired",
     "found",
     "is_short",
+    "left_behind",
     "page_of",
     "readable_settings",
     "size_of",

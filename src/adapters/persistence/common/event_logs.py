@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from ....domain.errors import EventsExpired, UnknownRun
+from ....domain.errors import EventsExpired, ShuttingDown, UnknownRun
 from ....domain.runs import DELTAS, Claim, EventBatch, RunEvent, RunRecord, RunStatus
 
 MOST_AT_ONCE = 256
@@ -56,6 +56,8 @@ class Log:
     attempt: int = 0
     """With the owner, the fencing token: nobody else may append."""
     lease_until: float | None = None
+    handed_back: bool = False
+    """This process ends in an orderly way before the Run does, and appends nothing more."""
     waiters: Waiters = field(default_factory=set)
     end_waiters: Waiters = field(default_factory=set)
 
@@ -118,8 +120,8 @@ def _first_of(events: list[RunEvent]) -> list[RunEvent]:
 class HeldEvents:
     """The events of a Log behind a number, from memory, until the end.
 
-    Waiting may be given up and begun again. Raises EventsExpired; and UnknownRun where a
-    reservation was taken back.
+    Waiting may be given up and begun again. Raises EventsExpired; UnknownRun where a reservation
+    was taken back; and ShuttingDown where the Run was handed back.
     """
 
     __slots__ = ("_log", "_seq")
@@ -136,6 +138,8 @@ class HeldEvents:
         while self._seq >= log.last:
             if log.finished:
                 raise StopAsyncIteration
+            if log.handed_back:
+                raise left_behind(log.run_id)
             await woken(log.waiters)
             if not (log.opened or log.last):
                 raise unknown(log.run_id)
@@ -146,6 +150,12 @@ class HeldEvents:
 
 def unknown(run_id: str) -> UnknownRun:
     return UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
+
+
+def left_behind(run_id: str) -> ShuttingDown:
+    return ShuttingDown(
+        f"The Gateway is shutting down; run {run_id!r} goes on when it is started again."
+    )
 
 
 def expired(run_id: str, seq: int, oldest: int) -> EventsExpired:

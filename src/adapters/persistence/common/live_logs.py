@@ -117,6 +117,14 @@ class LiveRuns(Generic[L]):
         log.status, log.owner, log.lease_until = RunStatus.QUEUED, "", None
         return log
 
+    def hand_back(self, run_id: str) -> L:
+        """The Run goes on in another process. Who follows it here gets ShuttingDown."""
+        log = self.requeue(run_id)
+        log.handed_back = True
+        wake(log.waiters)
+        wake(log.end_waiters)
+        return log
+
     def append(self, run_id: str, events: Sequence[RunEvent], claim: Claim | None = None) -> L:
         """The log that the events were added to: all, or none. Raises UnknownRun, RuntimeError
         behind the end, and LeaseLost where the Run is not, or no longer, the claim's.

@@ -38,7 +38,8 @@ class MemoryApprovals:
         self._approvals[approval_id] = decided
         return decided
 
-    async def forget(self, run_id: str) -> None:
-        for approval in list(self._approvals.values()):
-            if approval.run_id == run_id:
-                del self._approvals[approval.id]
+    async def prune(self, before: float) -> int:
+        old = [one.id for one in self._approvals.values() if one.expires_at < before]
+        for approval_id in old:
+            del self._approvals[approval_id]
+        return len(old)

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from itertools import count
 
 from ....domain.ports import Clock
-from ....domain.runs import Claim, EventBatch, RunEvent, RunPage, RunQuery, RunRecord
+from ....domain.runs import Claim, EventBatch, RunEvent, RunPage, RunQuery, RunRecord, RunSpec
 from ..common import BOUNDS, Bounds, HeldEvents, LiveRuns, Log, page_of
+from ..queue import KeptSpec
 
 
 class MemoryRunEvents:
@@ -27,7 +28,7 @@ class MemoryRunEvents:
     async def start(self) -> None:
         """There is nothing to make ready."""
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
+    async def reserve(self, record: RunRecord, spec: RunSpec | None = None) -> RunRecord | None:
         known = self._live.get(record.id)
         if known is not None:
             return known.record
@@ -48,6 +49,12 @@ class MemoryRunEvents:
 
     def requeue(self, run_id: str) -> None:
         self._live.requeue(run_id)
+
+    def keep(self, spec: RunSpec) -> None:
+        """Nothing outlives this process."""
+
+    def hand_back(self, run_id: str) -> bool:
+        return False
 
     def put(self, run_id: str, *events: RunEvent) -> int:
         """Raises UnknownRun for one that was never opened, or is forgotten."""
@@ -76,6 +83,9 @@ class MemoryRunEvents:
     async def unfinished(self) -> tuple[RunRecord, ...]:
         """There are none: what an earlier process had in memory is gone."""
         return ()
+
+    def kept_spec(self, run_id: str) -> KeptSpec | None:
+        return None
 
     def _make_log(self, record: RunRecord) -> Log:
         return Log(record, number=next(self._numbers))

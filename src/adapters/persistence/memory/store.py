@@ -6,17 +6,18 @@ import time
 
 from ....domain.ports import Clock, StoredSession, Transcript, Turn
 from ....domain.sessions import SessionKey, newest_that_fit
-from ..common import encode
+from ..common import HeldSteps, encode
 from .catalog import MemoryCatalog
 from .sessions import HeldSession
 
 
-class MemoryStore(MemoryCatalog):
+class MemoryStore(MemoryCatalog, HeldSteps):
     """A SessionStore and SessionCatalog for one process. What it holds grows with what is said,
     and goes on close. `steady` never jumps."""
 
     def __init__(self, *, steady: Clock = time.monotonic) -> None:
-        super().__init__()
+        MemoryCatalog.__init__(self)
+        HeldSteps.__init__(self)
         self._steady = steady
         self._max_one_off_bytes: int | None = None
         self._one_off_bytes = 0
@@ -45,6 +46,7 @@ class MemoryStore(MemoryCatalog):
         self._require_open()
         if turn.run_id in self._turns:
             return
+        self.check_attempt(turn.run_id, turn.attempt)
         session = self._sessions.get(turn.key)
         if session is None:
             session = HeldSession(turn.key, turn.at, turn.at, turn.one_off)
@@ -55,8 +57,18 @@ class MemoryStore(MemoryCatalog):
             self._sessions[turn.key] = session
         session.add(turn)
         self._turns[turn.run_id] = turn
+        self.close_turn(turn.run_id)
         if turn.one_off:
             self._shrink()
+
+    def has_turn(self, run_id: str) -> bool:
+        return run_id in self._turns
+
+    async def delete(self, key: SessionKey) -> bool:
+        for turn in await self.open_turns():
+            if turn.key == key:
+                self.close_turn(turn.run_id)
+        return await super().delete(key)
 
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
         self._require_open()

@@ -2,9 +2,10 @@
 
 from .lanes import Lanes
 from .local import LocalQueue
-from .rows import RunRows
+from .rows import KeptSpec, RunRows
 
 __all__ = [
+    "KeptSpec",
     "Lanes",
     "LocalQueue",
     "RunRows",

@@ -21,8 +21,10 @@ from ....domain.runs import (
     Failed,
     Finished,
     MessageInjected,
+    OnLeave,
     RunRecord,
     RunSpec,
+    RunStatus,
     Signal,
     Submission,
     Waiting,
@@ -123,7 +125,7 @@ class LocalQueue:
         if not once:
             self._enter(spec, record, on_release)
             return Submission(record, fresh=True)
-        known = await self._rows.reserve(record)
+        known = await self._rows.reserve(record, spec)
         if known is not None:
             return Submission(known, fresh=False)
         try:
@@ -144,6 +146,8 @@ class LocalQueue:
         except BaseException:
             place.leave()
             raise
+        if spec.on_leave is OnLeave.CONTINUE:
+            self._rows.keep(spec)
         entry = self._entries[spec.id] = _Entry(spec, place, self._steady(), on_release)
         self._await_turn(entry, place)
 
@@ -184,6 +188,7 @@ class LocalQueue:
         entry = self._held(claim)
         entry.claim = entry.server = None
         del entry.signals[:signals_read]
+        self._rows.keep(entry.spec)  # Whoever asked for the Run may have left by now.
         self._rows.put(entry.spec.id, waiting)
         place, entry.place = entry.place, None
         if place is not None:
@@ -196,9 +201,18 @@ class LocalQueue:
             self._requeue(entry)
         self._note_idle()
 
-    async def release(self, claim: Claim) -> None:
-        entry = self._held(claim)
-        self._hand_over(entry, but=entry.server)
+    async def hand_back(self, run_id: str) -> bool:
+        entry = self._entries.get(run_id)
+        if entry is None or entry.abort_reason is not None or not self._rows.hand_back(run_id):
+            return False
+        del self._entries[run_id]
+        if entry in self._unclaimed:
+            self._unclaimed.remove(entry)
+        if entry.place is not None:
+            entry.place.leave()
+        self._release(entry)
+        self._note_idle()
+        return True
 
     async def unfinished(
         self, key: SessionKey | None = None, *, waiting: bool = True
@@ -210,13 +224,28 @@ class LocalQueue:
             and (waiting or entry.place is not None)
         )
 
-    async def expired(self, owner: str) -> tuple[Claim, ...]:
-        claims = []
+    async def expired(self, owner: str, *, go_on: bool = True) -> tuple[Claim, ...]:
+        claims, going_on = [], []
         for record in await self._rows.unfinished():
-            entry = _Entry(_remains(record), None, self._steady(), attempt=record.attempt)
-            entry.lost, entry.taken_over = 1, True
+            kept = self._rows.kept_spec(record.id)
+            waits = record.status is RunStatus.WAITING
+            if kept is not None and not go_on:
+                if not waits:
+                    self._rows.hand_back(record.id)
+                continue
+            spec = _spec_of(record) if kept is None else kept.spec
+            entry = _Entry(spec, None, self._steady(), attempt=record.attempt)
+            entry.lost = 1 if kept is None else kept.lost
             self._entries[record.id] = entry
-            claims.append(self._claim(entry, owner))
+            if kept is None:
+                entry.taken_over = True
+                claims.append(self._claim(entry, owner))
+            elif not waits:
+                entry.taken_over = record.attempt > 0
+                going_on.append(entry)
+        for entry in going_on:
+            entry.place = self._lanes.enter_again(str(entry.spec.session_key))
+            self._await_turn(entry, entry.place)
         return tuple(claims)
 
     def _hand_over(self, entry: _Entry, *, but: _Server | None = None) -> None:
@@ -420,7 +449,7 @@ def _holds(entry: _Entry, claim: Claim) -> bool:
     return own is not None and own.owner == claim.owner and own.attempt == claim.attempt
 
 
-def _remains(record: RunRecord) -> RunSpec:
+def _spec_of(record: RunRecord) -> RunSpec:
     """What is known of a Run whose spec is gone with its process."""
     return RunSpec(
         id=record.id,

@@ -110,6 +110,31 @@ MIGRATIONS: Sequence[Migration] = (
         "DROP INDEX one_off_by_age",
         "CREATE INDEX one_off_by_age ON sessions (kept_from, size) WHERE one_off = 1",
     ),
+    # Turns without an answer: `body` has the question, `attempt` is the fencing token. Approvals
+    # are kept for a time after they were decided.
+    (
+        """CREATE TABLE open_turns (
+            run_id TEXT PRIMARY KEY,
+            key TEXT NOT NULL,
+            attempt INTEGER NOT NULL,
+            body BLOB NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX open_turns_of_session ON open_turns (key)",
+        """CREATE TABLE steps (
+            run_id TEXT NOT NULL REFERENCES open_turns ON DELETE CASCADE,
+            number INTEGER NOT NULL,
+            body BLOB NOT NULL,
+            PRIMARY KEY (run_id, number)) WITHOUT ROWID""",
+        """CREATE TABLE approvals (
+            id TEXT PRIMARY KEY,
+            run_id TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            expires_at REAL NOT NULL,
+            body BLOB NOT NULL,
+            decision TEXT,
+            decided_by TEXT,
+            decided_at REAL) WITHOUT ROWID""",
+        "CREATE INDEX approvals_by_end ON approvals (expires_at)",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from quart import Response
 
 from ....domain.errors import (
+    ApprovalDecided,
     EventsExpired,
     FailureKind,
     Forbidden,
@@ -32,6 +33,7 @@ from ....domain.errors import (
     Unauthenticated,
     Unavailable,
     UnknownAgent,
+    UnknownApproval,
     UnknownRun,
     UnknownSession,
 )
@@ -50,6 +52,8 @@ _STATUS: Mapping[type[GatewayError], int] = {
     ShuttingDown: 503,
     UnknownRun: 404,
     UnknownSession: 404,
+    UnknownApproval: 404,
+    ApprovalDecided: 409,
     Unavailable: 501,
     ConfigConflict: 409,
     ConfigUnwritable: 503,

@@ -7,7 +7,7 @@ from functools import partial
 
 from .....domain.errors import StoreFailed
 from .....domain.runs import EventBatch
-from ...common import expired, unknown
+from ...common import expired, left_behind, unknown
 from ..readers import Readers
 from .flusher import Flusher
 from .persisted import PersistedRun
@@ -44,6 +44,8 @@ class KeptEvents:
                 told = log.behind(seq, log.kept)
             elif log.finished and seq >= log.last:
                 raise StopAsyncIteration
+            elif log.handed_back and seq >= log.last:
+                raise left_behind(self._run_id)
             else:
                 await self._keeper.kept(log)
                 continue

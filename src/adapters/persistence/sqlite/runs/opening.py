@@ -20,6 +20,7 @@ from ..schema import open_database
 from ..set_aside import set_aside
 from .reads import Contents, read_contents
 from .schema import RUNS
+from .writes import count_lost
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def begin_anew(path: Path, clock: Clock, damage: DamageLog, reason: Exception) -
 def _open(path: Path, damage: DamageLog) -> OpenedFile:
     connection = open_database(path, kind=RUNS)
     try:
+        count_lost(connection)
         contents = read_contents(connection, damage)
         files = DatabaseFiles(path)
     except (sqlite3.Error, Undecodable, OSError) as error:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from .....domain.errors import StoreFailed
-from .....domain.runs import EventBatch, RunStatus
+from .....domain.runs import EventBatch, RunSpec, RunStatus
 from ...common import Log, Waiters, size_of
 from .writes import Batch
 
@@ -31,6 +31,12 @@ class PersistedRun(Log):
     """When the Run ended, by the clock of what expires."""
     claim: asyncio.Future[None] | None = None
     """There while a reservation is being written or taken back."""
+    spec: RunSpec | None = None
+    """Kept in the file until the Run ends."""
+    spec_taken: bool = False
+    """It was handed to the writer, or is in the file."""
+    lost: int = 0
+    """How many processes had died with the Run when this one began."""
     kept_waiters: Waiters = field(default_factory=set)
 
     def take(self) -> Batch:
@@ -40,6 +46,7 @@ class PersistedRun(Log):
         new = tuple(self.events[len(self.events) - count :])
         changed = self.told is not self.status
         dropped = self.first if self.first > self.trimmed else 0
+        put_spec = self.spec is not None and not self.spec_taken and not self.finished
         batch = Batch(
             self.number,
             self.record if changed else None,
@@ -47,7 +54,13 @@ class PersistedRun(Log):
             told=EventBatch(self.last - len(new) + 1, new) if new else None,
             drop_before=dropped,
             kept_from=self.kept_from,
+            spec=self.spec if put_spec else None,
+            drop_spec=self.finished and self.spec_taken,
+            handed_back=self.handed_back,
         )
+        self.spec_taken = self.spec_taken or put_spec
+        if self.finished:
+            self.spec = None  # The log stays in memory for a while, and messages may be large.
         self.taken, self.told = self.last, self.status
         self.trimmed = max(self.trimmed, dropped)
         return batch
@@ -60,12 +73,15 @@ class PersistedRun(Log):
     def untake(self) -> None:
         """What was taken has not reached the file."""
         self.taken, self.told = self.kept, None
+        if self.spec is not None and not self.finished:
+            self.spec_taken = False
 
     def renew(self) -> None:
         """The file is another one, which has nothing of this log."""
         self.known, self.told = False, None
         self.taken = self.kept = self.first - 1
         self.trimmed = self.first
+        self.spec_taken = False
 
     def disappoint(self, why: str) -> None:
         """Who waits for the file waits in vain."""

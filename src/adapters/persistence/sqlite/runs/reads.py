@@ -7,20 +7,22 @@ by what is likely, and logged: one run must not hide the others, nor keep the Ga
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from .....domain.runs import EventBatch, OnLeave, RunEvent, RunQuery, RunRecord, RunStatus
+from .....domain.runs import EventBatch, OnLeave, RunEvent, RunQuery, RunRecord, RunSpec, RunStatus
 from .....domain.sessions import SessionKey
 from ...common import (
     MOST_AT_ONCE,
     MOST_BYTES_AT_ONCE,
     Numbered,
     Stamp,
+    Undecodable,
     decode_cursor,
     decode_events,
+    decode_spec,
 )
 from ..columns import column, snapshot
 from ..damage import Cells, DamageLog
@@ -31,6 +33,8 @@ _COLUMNS = """
     status, accepted_at, started_at, ended_at, owner, attempt, lease_until, last_seq"""
 _FIND = f"SELECT {_COLUMNS} FROM runs WHERE id = ?"  # noqa: S608 - no values in it
 _UNFINISHED = f"SELECT {_COLUMNS} FROM runs WHERE ended_at IS NULL"  # noqa: S608 - the same
+_SPECS = """
+    SELECT number, lost, body FROM specs JOIN runs USING (number) WHERE ended_at IS NULL"""
 _NEWEST = """
     SELECT kept_from, ended_at FROM runs
     WHERE kept_from BETWEEN -1e11 AND 1e11 AND ended_at BETWEEN -1e11 AND 1e11
@@ -58,6 +62,8 @@ class Contents:
     unfinished: Sequence[Numbered]
     newest: Stamp | None
     """Of the Runs that have ended."""
+    specs: Mapping[int, tuple[RunSpec, int]]
+    """Of unfinished Runs, by their numbers, and how many processes died with each."""
 
 
 def read_contents(connection: sqlite3.Connection, damage: DamageLog) -> Contents:
@@ -72,7 +78,19 @@ def read_contents(connection: sqlite3.Connection, damage: DamageLog) -> Contents
         size,
         [_decode(connection, row, damage) for row in rows],
         None if newest is None else Stamp(*newest),
+        _specs(connection, damage),
     )
+
+
+def _specs(connection: sqlite3.Connection, damage: DamageLog) -> dict[int, tuple[RunSpec, int]]:
+    """A damaged one is logged and left out: its Run then ends."""
+    specs = {}
+    for number, lost, body in connection.execute(_SPECS).fetchall():
+        try:
+            specs[number] = (decode_spec(body), lost)
+        except Undecodable as error:
+            damage.note(f"run number {number}", "body", str(error))
+    return specs
 
 
 def find_run(

@@ -10,7 +10,7 @@ from functools import partial
 
 from .....domain.concurrency import shielded
 from .....domain.errors import StoreFailed
-from .....domain.runs import RunRecord
+from .....domain.runs import RunRecord, RunSpec
 from ...common import LiveRuns, wake
 from ..writer import GroupWriter
 from .persisted import PersistedRun
@@ -43,15 +43,16 @@ class Reservations:
             await asyncio.wait([log.claim])
         return log
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
+    async def reserve(self, record: RunRecord, spec: RunSpec | None) -> RunRecord | None:
         """RunEvents.reserve. Raises StoreFailed, and then the id is free."""
         log = await self.settled(record.id)
         if log is not None:
             return log.record
         log = self._live.add(record)
+        log.spec = spec
         log.claim = asyncio.get_running_loop().create_future()
         replace = record.id in self.leftover
-        work = partial(reserve_run, number=log.number, record=record, replace=replace)
+        work = partial(reserve_run, number=log.number, spec=spec, record=record, replace=replace)
         reserving = self._writer.submit(work)
         reserving.add_done_callback(partial(self._reserved, log))
         try:
@@ -69,6 +70,7 @@ class Reservations:
     def _reserved(self, log: PersistedRun, reserving: asyncio.Future[RunRecord | None]) -> None:
         if reserving.exception() is None and reserving.result() is None:
             log.known, log.told = True, log.status
+            log.spec_taken = log.spec is not None
             self.leftover.discard(log.run_id)
             self._settle(log)
         else:

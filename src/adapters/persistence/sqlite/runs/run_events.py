@@ -12,8 +12,18 @@ from pathlib import Path
 
 from .....domain.errors import StoreFailed
 from .....domain.ports import Clock
-from .....domain.runs import Claim, EventBatch, RunEvent, RunPage, RunQuery, RunRecord, RunStatus
-from ...common import BOUNDS, Bounds, ExpiryClock, HeldEvents, LiveRuns, Numbered, page_of
+from .....domain.runs import (
+    Claim,
+    EventBatch,
+    RunEvent,
+    RunPage,
+    RunQuery,
+    RunRecord,
+    RunSpec,
+    RunStatus,
+)
+from ...common import BOUNDS, Bounds, ExpiryClock, HeldEvents, LiveRuns, Numbered, page_of, wake
+from ...queue import KeptSpec
 from ..damage import DamageLog
 from ..files import DatabaseFiles
 from ..integrity import check_all
@@ -83,7 +93,10 @@ class SqliteRunEvents:
         opened = await asyncio.to_thread(open_run_log, self._path, self._clock, self._damage)
         contents = opened.contents
         self._next_number = contents.next_number
-        self._earlier = tuple(self._restore(*numbered) for numbered in contents.unfinished)
+        self._earlier = tuple(
+            self._restore(number, record, contents.specs.get(number))
+            for number, record in contents.unfinished
+        )
         writer = GroupWriter(
             opened.connection,
             _NAME,
@@ -120,13 +133,13 @@ class SqliteRunEvents:
         self._opened = _Opened(writer, readers, keeper, pruner, reservations)
         pruner.prune()
 
-    async def reserve(self, record: RunRecord) -> RunRecord | None:
+    async def reserve(self, record: RunRecord, spec: RunSpec | None = None) -> RunRecord | None:
         opened = self._require()
         known = await opened.reservations.settled(record.id)
         if known is not None:
             return known.record
         opened.keeper.check_room()
-        return await opened.reservations.reserve(record)
+        return await opened.reservations.reserve(record, spec)
 
     async def release(self, run_id: str) -> None:
         """Nothing happens where the Run was begun."""
@@ -143,7 +156,7 @@ class SqliteRunEvents:
         as_kept = reserved is not None and reserved.begun == record
         log = self._live.open(record)
         if not as_kept:
-            log.known, log.told = False, None
+            log.known, log.told, log.spec_taken = False, None, False
             keeper.note(log)
 
     def lease(self, claim: Claim, until: float) -> None:
@@ -152,6 +165,20 @@ class SqliteRunEvents:
 
     def requeue(self, run_id: str) -> None:
         self._require().keeper.note(self._live.requeue(run_id))
+
+    def keep(self, spec: RunSpec) -> None:
+        log = self._live.find(spec.id)
+        if log.spec is None:
+            log.spec = spec
+            self._require().keeper.note(log)
+
+    def hand_back(self, run_id: str) -> bool:
+        log = self._live.find(run_id)
+        if log.spec is None:
+            return False
+        self._require().keeper.note(self._live.hand_back(run_id))
+        wake(log.kept_waiters)
+        return True
 
     async def ended(self, run_id: str) -> None:
         await self._live.ended(run_id)
@@ -214,6 +241,10 @@ class SqliteRunEvents:
     async def unfinished(self) -> tuple[RunRecord, ...]:
         return tuple(log.record for log in self._earlier if not log.finished)
 
+    def kept_spec(self, run_id: str) -> KeptSpec | None:
+        log = self._live.get(run_id)
+        return None if log is None or log.spec is None else KeptSpec(log.spec, log.lost)
+
     def trouble(self) -> str | None:
         if self._opened is None:
             return "The run log is not open."
@@ -263,9 +294,14 @@ class SqliteRunEvents:
         self._next_number += 1
         return PersistedRun(record, number=self._next_number - 1)
 
-    def _restore(self, number: int, record: RunRecord) -> PersistedRun:
-        """A Run of an earlier process that has no end: it can be ended, and is listed."""
+    def _restore(
+        self, number: int, record: RunRecord, spec: tuple[RunSpec, int] | None
+    ) -> PersistedRun:
+        """A Run of an earlier process that has no end: it can go on or be ended, and is listed."""
         log = self._live.add(record)
+        if spec is not None:
+            log.spec, log.lost = spec
+            log.spec_taken = True
         log.number, log.opened, log.known = number, True, True
         log.last = log.taken = log.kept = record.last_seq
         log.trimmed = log.first

@@ -64,6 +64,15 @@ RUNS = Kind(
             "ALTER TABLE runs ADD COLUMN attempt INTEGER",
             "ALTER TABLE runs ADD COLUMN lease_until REAL",
         ),
+        # What was asked for, of Runs that go on after a restart, until they end. `lost`: how many
+        # processes died with it; `handed_back`: 1 where the last one stopped in an orderly way.
+        (
+            """CREATE TABLE specs (
+                number INTEGER PRIMARY KEY,
+                lost INTEGER NOT NULL DEFAULT 0,
+                handed_back INTEGER NOT NULL DEFAULT 0,
+                body BLOB NOT NULL)""",
+        ),
     ),
     # NORMAL survives the death of the process. Whole turns, which must survive that of the machine
     # too, are the session store's. Small pages, because a commit often changes a few bytes only.

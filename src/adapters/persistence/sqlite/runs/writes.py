@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .....domain.runs import EventBatch, RunRecord
-from ...common import encode_events
+from .....domain.runs import EventBatch, RunRecord, RunSpec
+from ...common import encode_events, encode_spec
 from ..columns import column
 from ..rows import insert_rows
 from .reads import find_run
@@ -40,6 +40,14 @@ _DELETE_RUN = "DELETE FROM runs WHERE number = ?"
 _OLD = "SELECT number, size FROM runs WHERE kept_from < ? ORDER BY kept_from LIMIT ?"
 _OLDEST_WITH_EVENTS = """
     SELECT number, size FROM runs WHERE size > 0 ORDER BY kept_from LIMIT ?"""
+_PUT_SPEC = """
+    INSERT INTO specs (number, body) VALUES (?, ?)
+    ON CONFLICT (number) DO UPDATE SET body = excluded.body"""
+_DELETE_SPEC = "DELETE FROM specs WHERE number = ?"
+_HAND_BACK = "UPDATE specs SET handed_back = 1 WHERE number = ?"
+_COUNT_LOST = """
+    UPDATE specs SET lost = lost + 1 - handed_back, handed_back = 0 WHERE number IN (
+        SELECT number FROM runs WHERE ended_at IS NULL AND status <> 'waiting')"""
 _MOST_AT_ONCE = 16 * 1024 * 1024
 """Bytes of events that are deleted in one go, so that Runs do not wait long behind it."""
 
@@ -59,6 +67,12 @@ class Batch:
     """Events before this one have fallen out; 0: none did."""
     kept_from: float | None = None
     """When the Run ended, by the clock of what expires."""
+    spec: RunSpec | None = None
+    """To be kept until the Run ends."""
+    drop_spec: bool = False
+    """The Run has ended, and its spec is in the file."""
+    handed_back: bool = False
+    """The process ends in an orderly way before the Run does."""
 
 
 def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
@@ -97,6 +111,13 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> l
             connection.execute(
                 _UPDATE, (*state, size, batch.kept_from, *_lease(record), batch.number)
             )
+    for batch in batches:
+        if batch.spec is not None:
+            connection.execute(_PUT_SPEC, (batch.number, encode_spec(batch.spec)))
+        if batch.drop_spec:
+            connection.execute(_DELETE_SPEC, (batch.number,))
+        elif batch.handed_back:
+            connection.execute(_HAND_BACK, (batch.number,))
     return sizes
 
 
@@ -112,9 +133,14 @@ def _size(connection: sqlite3.Connection, batch: Batch, added: int) -> int:
 
 
 def reserve_run(
-    connection: sqlite3.Connection, number: int, record: RunRecord, *, replace: bool
+    connection: sqlite3.Connection,
+    number: int,
+    record: RunRecord,
+    spec: RunSpec | None,
+    *,
+    replace: bool,
 ) -> RunRecord | None:
-    """Insert the Run, unless one of its id is there, which is returned then.
+    """Insert the Run and its spec, unless one of its id is there, which is returned then.
 
     `replace`: what is there is a reservation that was taken back.
     """
@@ -124,15 +150,23 @@ def reserve_run(
             return None
         if not replace:
             return known[1]
-        connection.execute(_DELETE_RUN, (known[0],))
+        delete_run(connection, known[0])
     insert_rows(connection, _INSERT, [_row(number, record, 0, None)])
+    if spec is not None:
+        connection.execute(_PUT_SPEC, (number, encode_spec(spec)))
     return None
 
 
 def delete_run(connection: sqlite3.Connection, number: int) -> None:
     """Forget a Run and its events."""
     connection.execute(_DELETE_EVENTS, keys_of(number))
+    connection.execute(_DELETE_SPEC, (number,))
     connection.execute(_DELETE_RUN, (number,))
+
+
+def count_lost(connection: sqlite3.Connection) -> None:
+    """A process that had the Runs without an end has stopped, unless they only wait."""
+    connection.execute(_COUNT_LOST)
 
 
 def prune_runs(

@@ -1,7 +1,9 @@
 """Sessions in SQLite."""
 
+from .approvals import SqliteApprovals
 from .store import SqliteStore
 
 __all__ = [
+    "SqliteApprovals",
     "SqliteStore",
 ]

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from .....domain.errors import LeaseLost
 from .....domain.models import Usage
 from .....domain.ports import Turn
 from .....domain.sessions import estimate
@@ -30,6 +31,9 @@ _PLACE = """
     ORDER BY transcripts.id DESC LIMIT 1"""
 _CURRENT = """
     SELECT session_id FROM transcripts WHERE session = sessions.id ORDER BY id DESC LIMIT 1"""
+
+_ANY_OPEN = "SELECT 1 FROM open_turns LIMIT 1"
+_ATTEMPT = "SELECT attempt FROM open_turns WHERE run_id = ?"
 
 INCOMING: Sequence[str] = (
     f"CREATE TEMP VIEW incoming_turns AS SELECT {_NULLS}",
@@ -80,9 +84,11 @@ def append_turns(
     """SessionStore.append of each, inside the caller's transaction. Returns the bytes of each, one
     at least; 0: it was stored already.
 
-    Raises sqlite3.Error.
+    Raises sqlite3.Error, and LeaseLost for a turn whose Run a later attempt has.
     """
     stored = _stored(connection, [turn.run_id for turn in turns])
+    if connection.execute(_ANY_OPEN).fetchone() is not None:
+        _close(connection, turns)
     new: dict[str, Turn] = {}
     rows, messages, sizes = [], [], []
     for turn in turns:
@@ -99,6 +105,17 @@ def append_turns(
     everything = chain.from_iterable(messages)
     insert_rows(connection, "INSERT INTO incoming_messages VALUES", everything)
     return sizes
+
+
+def _close(connection: sqlite3.Connection, turns: Sequence[Turn]) -> None:
+    """Remove the open turns of the Runs. Raises LeaseLost."""
+    for turn in turns:
+        run_id = column(turn.run_id)
+        row = connection.execute(_ATTEMPT, (run_id,)).fetchone()
+        if row is not None:
+            if turn.attempt and row[0] > turn.attempt:
+                raise LeaseLost(f"A later attempt of run {turn.run_id!r} has stored a step.")
+            connection.execute("DELETE FROM open_turns WHERE run_id = ?", (run_id,))
 
 
 def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> set[str]:

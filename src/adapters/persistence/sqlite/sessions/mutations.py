@@ -14,6 +14,7 @@ from ...common import encode_settings
 from ..columns import column
 from ..damage import Cells, DamageLog
 from .catalog import find_session
+from .open_turns import delete_open_turns
 from .transcripts import Current, begin, begin_session, find_current
 
 Changes = Mapping[str, str | bool | int | None]
@@ -100,6 +101,7 @@ def compact_session(
 
 def delete_session(connection: sqlite3.Connection, key: SessionKey) -> bool:
     """SessionCatalog.delete; all that belongs to the session goes with it."""
+    delete_open_turns(connection, key)
     deleted = connection.execute("DELETE FROM sessions WHERE key = ?", (column(str(key)),))
     return deleted.rowcount > 0
 

@@ -65,6 +65,10 @@ class OneOffs:
         """In the writer's thread: `sqlite_incoming.append_turns`, now."""
         return append_turns(connection, turns, self._expiry())
 
+    def now(self) -> float:
+        """The time from which a one-off session counts that is stored now."""
+        return self._expiry()
+
     def count(self, stored: asyncio.Future[int]) -> None:
         """A one-off turn was stored, of so many bytes, or it was not."""
         most = self._max_bytes

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from .....domain.concurrency import shielded
 from .....domain.errors import StoreFailed
-from .....domain.ports import Clock, StoredSession, Turn
+from .....domain.ports import Clock, OpenTurn, StoredSession, Turn
+from .....domain.runs import Step
 from .....domain.sessions import (
     KeptMessage,
     KeptTranscript,
@@ -36,6 +37,7 @@ from .history import find_turn, read_messages, read_transcripts
 from .insert_turns import INCOMING
 from .mutations import Changes, compact_session, delete_session, patch_session, reset_session
 from .one_offs import OneOffs, newest_stamp
+from .open_turns import end_open_turn, list_open_turns, put_step, take_open_turn
 from .turns import load_session, touch
 from .usage import read_usage
 from .working_set import WorkingSet
@@ -69,7 +71,7 @@ class SqliteStore:
         steady: Clock = time.monotonic,
     ) -> None:
         self._expiry = ExpiryClock(clock, steady)
-        self._one_offs = OneOffs(self._expiry, read=self._read, prune=self._prune)
+        self._one_offs = OneOffs(self._expiry, read=self.read, prune=self._prune)
         self._working_set = WorkingSet(working_set)
         self._path = Path(path).absolute()  # `:memory:` would not be a file to SQLite.
         self._reader_count = readers
@@ -110,21 +112,34 @@ class SqliteStore:
             stored.add_done_callback(self._one_offs.count)
         await shielded(stored)
 
+    async def append_step(self, turn: OpenTurn, number: int, step: Step) -> None:
+        await self.write(partial(put_step, turn=turn, number=number, step=step))
+
+    async def open_turn(self, run_id: str, attempt: int) -> OpenTurn | None:
+        return await self.write(partial(take_open_turn, run_id=run_id, attempt=attempt))
+
+    async def open_turns(self) -> tuple[OpenTurn, ...]:
+        return await self.read(partial(list_open_turns, damage=self._damage))
+
+    async def end_turn(self, turn: OpenTurn, *, note: str, at: float) -> bool:
+        end = partial(end_open_turn, turn=turn, note=note, at=at, kept_from=self._one_offs.now())
+        return await self._change(turn.key, end)
+
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:
         self._require()
         return await self._one_offs.prune(keep, max_bytes)
 
     async def turn(self, run_id: str) -> Turn | None:
-        return await self._read(partial(find_turn, run_id=run_id))
+        return await self.read(partial(find_turn, run_id=run_id))
 
     async def list(self, query: SessionQuery) -> SessionPage:
-        return await self._read(partial(list_sessions, query=query, damage=self._damage))
+        return await self.read(partial(list_sessions, query=query, damage=self._damage))
 
     async def find(self, key: SessionKey) -> SessionInfo | None:
-        return await self._read(partial(find_session, key=key, damage=self._damage))
+        return await self.read(partial(find_session, key=key, damage=self._damage))
 
     async def find_by_id(self, session_id: str) -> tuple[SessionInfo, ...]:
-        return await self._read(partial(find_by_id, session_id=session_id, damage=self._damage))
+        return await self.read(partial(find_by_id, session_id=session_id, damage=self._damage))
 
     async def patch(
         self, key: SessionKey, changes: Changes, *, at: float, new_id: str
@@ -155,15 +170,13 @@ class SqliteStore:
         session_id: str | None = None,
     ) -> tuple[KeptMessage, ...]:
         read = partial(read_messages, key=key, limit=limit, before=before, session_id=session_id)
-        return await self._read(partial(read, damage=self._damage))
+        return await self.read(partial(read, damage=self._damage))
 
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
-        return await self._read(
-            partial(read_transcripts, key=key, limit=limit, damage=self._damage)
-        )
+        return await self.read(partial(read_transcripts, key=key, limit=limit, damage=self._damage))
 
     async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
-        return await self._read(partial(read_usage, query=query, damage=self._damage))
+        return await self.read(partial(read_usage, query=query, damage=self._damage))
 
     async def check_writable(self) -> None:
         """After a failed write, with little room on the disk, or with another file at the path,
@@ -216,8 +229,16 @@ class SqliteStore:
     def _stuck(self) -> StoreFailed:
         return StoreFailed(f"The session store did not answer within {self._check_timeout:g} s.")
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._require().readers.run(work)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Change something that is not a session's. Durable when it returns, and done also when
+        the caller is cancelled."""
+        try:
+            return await shielded(self._require().writer.submit(work))
+        except Undecodable as error:
+            raise StoreFailed(f"The session store cannot be read: {error}.") from error
 
     async def _change(self, key: SessionKey, work: Callable[[sqlite3.Connection], T]) -> T:
         """Durable when it returns, and done also when the caller is cancelled."""

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .....domain.errors import (
+    ApprovalDecided,
     Forbidden,
     GatewayBusy,
     GatewayError,
@@ -18,6 +19,7 @@ from .....domain.errors import (
     ShuttingDown,
     Unauthenticated,
     UnknownAgent,
+    UnknownApproval,
     UnknownRun,
     UnknownSession,
 )
@@ -104,7 +106,14 @@ INTERNAL_ERROR = ErrorShape(
     code=UNAVAILABLE, message="The Gateway failed because of an internal error."
 )
 
-_REQUEST_AT_FAULT = (InvalidRequest, Unauthenticated, UnknownRun, UnknownSession)
+_REQUEST_AT_FAULT = (
+    InvalidRequest,
+    Unauthenticated,
+    UnknownApproval,
+    UnknownRun,
+    UnknownSession,
+    ApprovalDecided,
+)
 _PASSES = (SessionBusy, GatewayBusy, ShuttingDown, LockedOut)
 _DETAILS: Mapping[type[GatewayError], str] = {UnknownAgent: "UNKNOWN_AGENT_ID"}
 
