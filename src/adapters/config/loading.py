@@ -109,9 +109,9 @@ def read(
     except FileNotFoundError:
         exists = False
         if locations.explicit or must_exist:
-            files.fail(Issue(main, "", None, "there is no such file"))
+            files.fail(Issue("", "there is no such file", main))
     except Unreadable as error:
-        files.fail(Issue(main, "", error.line, error.message))
+        files.fail(Issue("", error.message, main, error.line))
     document = Document(tree, files, exists)
     if files.incomplete:
         raise ConfigInvalid(files.issues, files.signatures)

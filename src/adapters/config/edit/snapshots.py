@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ....domain.ports.configuration import ConfigIssue, ConfigSnapshot
-from ..errors import ConfigInvalid, Issue
+from ..errors import ConfigInvalid
 from ..loading import build, read
 from ..locations import Locations
 from ..read import Inputs, Unreadable, cleaned, parse
@@ -66,7 +65,7 @@ def snapshot_of(
         config = redacted(loaded, reader=reader)
         warnings = tuple(ConfigIssue("", note, main) for note in loaded.settings.notes)
     except ConfigInvalid as invalid:
-        issues = config_issues(invalid.issues)
+        issues = invalid.issues
     raw, parsed = _written(content, reader)
     return ConfigSnapshot(
         path=main,
@@ -79,11 +78,6 @@ def snapshot_of(
         issues=issues,
         warnings=warnings,
     )
-
-
-def config_issues(issues: Iterable[Issue]) -> tuple[ConfigIssue, ...]:
-    """The issues as values of the domain."""
-    return tuple(ConfigIssue(issue.path, issue.message, issue.file, issue.line) for issue in issues)
 
 
 def _written(content: Content, reader: bool) -> tuple[str | None, object]:
