@@ -148,7 +148,7 @@ def test_what_happened_to_a_changed_configuration_is_told(
     reloads = Reloads()
 
     reloads(Applied(("gateway.port",), ("gateway.port",), ("A note.",)))
-    reloads(Rejected((Issue("gateway.prot", "is not known", "f", 1),)))
+    reloads(Rejected((Issue("f", "gateway.prot", 1, "is not known"),)))
     reloads(Skipped("off", ("agents",)))
 
     assert caplog.messages == [

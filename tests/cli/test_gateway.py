@@ -101,7 +101,7 @@ def test_options_that_cannot_be_meant_are_usage_errors(
         (StateLocked(Path("/state"), None), "state_locked", "/state is in use by another process"),
         (StoreFailed("The store is from a newer version."), "store_failed", "newer version"),
         (
-            ConfigInvalid([Issue("gateway.port", "must be a number", "f.json", 3)]),
+            ConfigInvalid([Issue("f.json", "gateway.port", 3, "must be a number")]),
             "config_invalid",
             "f.json:3 gateway.port: must be a number",
         ),

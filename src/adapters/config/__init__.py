@@ -52,6 +52,8 @@ _MODULES = ("loading", "schema", "changes", "reference", "edit", "watch")
 def __getattr__(name: str) -> Any:
     # pydantic takes a third of a second to import; commands that need no file do not load it.
     if name in __all__:
-        modules = (import_module(f".{module}", __name__) for module in _MODULES)
-        return next(getattr(module, name) for module in modules if hasattr(module, name))
+        for module in _MODULES:
+            found = import_module(f".{module}", __name__)
+            if hasattr(found, name):
+                return getattr(found, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ...domain.ports.configuration import ConfigIssue
 from .secret_texts import masked
 
 if TYPE_CHECKING:
@@ -31,10 +31,18 @@ _QUOTED = re.compile(r"`([^`]*+)`")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_$*<>/:\[\]-]+")
 
 
-class Issue(ConfigIssue):
-    """One thing that is wrong. `file`: the file with the value, `environment` or `command line`."""
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing that is wrong.
 
-    __slots__ = ()
+    `file`: the file with the value, `environment` or `command line`; `path` is dotted, empty for
+    the whole; `line` counts from 1.
+    """
+
+    file: str
+    path: str
+    line: int | None
+    message: str
 
     def __str__(self) -> str:
         """`- <file>:<line> <path or <root>>: <message>`."""

@@ -109,9 +109,9 @@ def read(
     except FileNotFoundError:
         exists = False
         if locations.explicit or must_exist:
-            files.fail(Issue("", "there is no such file", main))
+            files.fail(Issue(main, "", None, "there is no such file"))
     except Unreadable as error:
-        files.fail(Issue("", error.message, main, error.line))
+        files.fail(Issue(main, "", error.line, error.message))
     document = Document(tree, files, exists)
     if files.incomplete:
         raise ConfigInvalid(files.issues, files.signatures)

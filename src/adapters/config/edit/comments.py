@@ -35,18 +35,24 @@ def _secrets(value: object) -> list[str]:
     return sorted(worthy, key=len, reverse=True)
 
 
+class _CommentHider:
+    """Masks known secrets in a comment, and what looks like one."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = secrets
+
+    def __call__(self, comment: str) -> str:
+        start, words, end = _parts(comment)
+        for secret in self._secrets:
+            words = words.replace(secret, REDACTED)
+        return f"{start}{masked(words)}{end}"
+
+
 def hider(found: Sequence[Span], value: object) -> Hide:
     """A function that hides the secrets in comments of a text whose value is `value`."""
     secrets = _secrets(value)
     size = sum(len(span.text) for span in found if span.path is None)
-
-    def hide(comment: str) -> str:
-        start, words, end = _parts(comment)
-        for secret in secrets:
-            words = words.replace(secret, REDACTED)
-        return f"{start}{masked(words)}{end}"
-
-    return without_words if size * len(secrets) > _MAX_SEEKING else hide
+    return without_words if size * len(secrets) > _MAX_SEEKING else _CommentHider(secrets)
 
 
 def without_words(comment: str) -> str:

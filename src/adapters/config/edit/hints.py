@@ -39,7 +39,8 @@ def _hints() -> dict[str, object]:
 
 def _hint(entry: Entry, order: int) -> dict[str, object]:
     hint: dict[str, object] = {"label": _label(entry.path), "group": entry.path[0], "order": order}
-    hint["help"] = entry.field.description
+    if entry.field.description:
+        hint["help"] = entry.field.description
     if mark(entry.field, "x-secret"):
         hint["sensitive"] = True
     return hint

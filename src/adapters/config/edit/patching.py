@@ -11,7 +11,7 @@ from ..locations import Locations
 from ..read import INCLUDE, Inputs, Node, canonical, parse, same
 from .placeholders import kept_secrets, restored_value
 from .rewriting import rewritten
-from .snapshots import Content
+from .snapshots import Content, config_issues
 
 
 def merged(target: object, patch: Mapping[str, object]) -> dict[str, object]:
@@ -113,7 +113,7 @@ def _held(
     try:
         document = read(locations, inputs, contents={main: text.encode("utf-8")})
     except ConfigInvalid as invalid:
-        raise ConfigRefused(invalid.issues, why=_UNREADABLE) from None
+        raise ConfigRefused(config_issues(invalid.issues), why=_UNREADABLE) from None
     held = parse(text)
     if not isinstance(held, dict):
         raise ConfigRefused([ConfigIssue("", "must be an object", main)], why=_UNREADABLE)

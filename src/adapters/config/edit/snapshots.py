@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ....domain.ports.configuration import ConfigIssue, ConfigSnapshot
-from ..errors import ConfigInvalid
+from ..errors import ConfigInvalid, Issue
 from ..loading import build, read
 from ..locations import Locations
 from ..read import Inputs, Unreadable, cleaned, parse
@@ -65,7 +66,7 @@ def snapshot_of(
         config = redacted(loaded, reader=reader)
         warnings = tuple(ConfigIssue("", note, main) for note in loaded.settings.notes)
     except ConfigInvalid as invalid:
-        issues = invalid.issues
+        issues = config_issues(invalid.issues)
     raw, parsed = _written(content, reader)
     return ConfigSnapshot(
         path=main,
@@ -78,6 +79,11 @@ def snapshot_of(
         issues=issues,
         warnings=warnings,
     )
+
+
+def config_issues(issues: Iterable[Issue]) -> tuple[ConfigIssue, ...]:
+    """The issues as values of the domain."""
+    return tuple(ConfigIssue(issue.path, issue.message, issue.file, issue.line) for issue in issues)
 
 
 def _written(content: Content, reader: bool) -> tuple[str | None, object]:

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pyjson5
 
@@ -135,7 +135,7 @@ class Files:
         if file not in self.lines:
             for twice in positions.duplicates:
                 message = f"duplicate key; the first one is on line {twice.first}"
-                self.issues.append(Issue(dotted(twice.path), message, file, twice.line))
+                self.issues.append(Issue(file, dotted(twice.path), twice.line, message))
         self.lines[file] = positions.lines
         return _tree(value, file, ())
 
@@ -237,5 +237,7 @@ def _tree(value: object, file: str, path: KeyPath) -> Node:
             return Node(members, file, path)
         case list():
             return Node([_tree(item, file, (*path, i)) for i, item in enumerate(value)], file, path)
+        case str() | int() | float() | None:
+            return Node(value, file, path)
         case _:
-            return Node(cast(Scalar, value), file, path)
+            raise TypeError(f"not a JSON value: {type(value).__name__}")

@@ -81,13 +81,13 @@ class Includer:
         except FileNotFoundError:
             return self._wrong(place, f"there is no file {file}")
         except Unreadable as error:
-            self.files.fail(Issue("", error.message, file, error.line))
+            self.files.fail(Issue(file, "", error.line, error.message))
             return Node({}, file, ())
         return Includer(self.files, self.home, (*self.chain, file)).resolve(content)
 
     def _wrong(self, place: Node, message: str) -> Node:
         line = self.files.line(place.file, place.path)
-        self.files.fail(Issue(dotted(place.path), message, place.file, line))
+        self.files.fail(Issue(place.file, dotted(place.path), line, message))
         return Node({}, place.file, place.path[:-1])
 
 

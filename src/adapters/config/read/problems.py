@@ -32,15 +32,15 @@ class Problems:
         local = (*node.path, *rest)
         line = self.files.line(node.file, local)
         self.paths[path] = None
-        self.found.append(Issue(dotted(path), bounded(message), node.file, line))
+        self.found.append(Issue(node.file, dotted(path), line, bounded(message)))
 
     def variable(self, name: str, message: str) -> None:
         """Report an issue with an environment variable."""
-        self.found.append(Issue(name, message, ENVIRONMENT))
+        self.found.append(Issue(ENVIRONMENT, name, None, message))
 
     def option(self, name: str, message: str) -> None:
         """Report an issue with a command line option."""
-        self.found.append(Issue(name, message, COMMAND_LINE))
+        self.found.append(Issue(COMMAND_LINE, name, None, message))
 
     def broken(self, *path: str | int) -> bool:
         """Whether there is an issue at, above or below `path`."""

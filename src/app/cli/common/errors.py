@@ -12,6 +12,7 @@ from ...terminal import echo, show_usage_error
 from .state import print_json
 
 if TYPE_CHECKING:
+    from ....adapters.config import Issue
     from ....domain.ports.configuration import ConfigIssue
 
 
@@ -21,7 +22,9 @@ class CommandError(Exception):
     `issues`: the findings in a configuration, as JSON data.
     """
 
-    def __init__(self, message: str, *, code: str, issues: Iterable[ConfigIssue] = ()) -> None:
+    def __init__(
+        self, message: str, *, code: str, issues: Iterable[Issue | ConfigIssue] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
