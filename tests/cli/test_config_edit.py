@@ -74,7 +74,7 @@ def test_what_is_no_path_is_refused(configured: Home, path: str) -> None:
     assert "path" in refused.err
 
 
-def test_set_changes_one_value_and_tells_when_it_counts(configured: Home) -> None:
+def test_set_changes_one_value_and_names_the_time_of_effect(configured: Home) -> None:
     outcome = configured.opensoul("config", "set", "gateway.port", "18790")
     assert outcome.out == "Updated gateway.port. It takes effect after a restart of the Gateway.\n"
     assert changed(configured, "18789", "18790")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigInvalid, Issue
 from .locations import Locations, NoPlace, Overrides, home_directory, is_text, locate
 from .secret_texts import REDACTED, masked
 
 if TYPE_CHECKING:
     from .changes import Applied, Rejected, ReloadEvent, Skipped, differing, needs_restart
     from .edit import ConfigEditor, redacted
+    from .errors import ConfigInvalid, Issue
     from .loading import Loaded, load
     from .read import Inputs
     from .reference import render_reference
@@ -46,11 +46,11 @@ __all__ = [
     "render_reference",
 ]
 
-_MODULES = ("loading", "schema", "changes", "reference", "edit", "watch")
+_MODULES = ("errors", "loading", "schema", "changes", "reference", "edit", "watch")
 
 
 def __getattr__(name: str) -> Any:
-    # pydantic takes a third of a second to import; commands that need no file do not load it.
+    # pydantic takes a third of a second to import; commands that need no file load none of these.
     if name in __all__:
         for module in _MODULES:
             found = import_module(f".{module}", __name__)

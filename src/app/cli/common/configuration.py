@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .errors import CommandError
 
 if TYPE_CHECKING:
-    from ....adapters.config import Inputs, Loaded, Locations
+    from ....adapters.config import ConfigInvalid, Inputs, Loaded, Locations
     from .state import State
 
 _NOT_GENERATED = "not-generated-by-this-command"
@@ -40,10 +40,12 @@ def load_config(
     state: State, *, generated_token: Callable[[Path], str] = lambda _: _NOT_GENERATED
 ) -> Loaded:
     """The configuration that a Gateway would start with. Raises CommandError with all errors."""
-    from ....adapters.config import load
+    from ....adapters.config import ConfigInvalid, load
 
-    with gateway_errors():
+    try:
         return load(inputs_of(state, generated_token))
+    except ConfigInvalid as invalid:
+        raise _refusal(invalid) from None
 
 
 def needs_generated_token(loaded: Loaded) -> bool:
@@ -71,9 +73,7 @@ def gateway_errors() -> Iterator[None]:
     try:
         yield
     except ConfigInvalid as invalid:
-        count = f", {len(invalid.issues)} findings" if len(invalid.issues) > 1 else ""
-        message = f"The configuration is not valid{count}:\n{invalid}"
-        raise CommandError(message, code="config_invalid", issues=invalid.issues) from None
+        raise _refusal(invalid) from None
     except ConfigRefused as refused:
         raise CommandError(refused.message, code=refused.code, issues=refused.issues) from None
     except GatewayError as error:
@@ -84,3 +84,9 @@ def gateway_errors() -> Iterator[None]:
         raise CommandError(str(missing), code="plugin_missing") from None
     except PluginInvalid as invalid_plugin:
         raise CommandError(str(invalid_plugin), code="plugin_invalid") from None
+
+
+def _refusal(invalid: ConfigInvalid) -> CommandError:
+    count = f", {len(invalid.issues)} findings" if len(invalid.issues) > 1 else ""
+    message = f"The configuration is not valid{count}:\n{invalid}"
+    return CommandError(message, code="config_invalid", issues=invalid.issues)
