@@ -87,7 +87,7 @@ lint: .venv/.dev ## Run the checks that need no test: format, lint, types, contr
 docs: .venv/.dev ## Write docs/configuration.md from the models, and the examples into docs/extending.md.
 	@$(BIN)/opensoul config reference > .venv/configuration.md
 	@mv .venv/configuration.md docs/configuration.md
-	@$(BIN)/python scripts/protocol_reference.py
+	@$(BIN)/python -m scripts.protocol_reference
 	@$(BIN)/python scripts/embed_examples.py
 
 pins: ## Write the pins in requirements/ (ARGS=--upgrade takes newer releases).

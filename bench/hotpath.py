@@ -12,8 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from dependency_injector import providers
 
-from opensoul.adapters.transports.openai.chat.answers import head_of
-from opensoul.adapters.transports.openai.chat.sse import Frames
+from opensoul.adapters.transports.openai.chat.answers import Frames, head_of
 from opensoul.app.container import Container
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.authentication import Credential

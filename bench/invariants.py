@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from opensoul.adapters.persistence.common.codec import Undecodable, decode
-from opensoul.client import Aborted, Failed, Finished, TextDelta
+from opensoul.client import Aborted, Failed, Finished, Resumed, TextDelta
 from opensoul.client.run_events import Ending, read_run_event
+from opensoul.domain.execution.recovery import MOST_LOST
 from opensoul.domain.messages import Text
 
 DATABASES = ("opensoul.sqlite3", "runs.sqlite3")
@@ -60,6 +61,8 @@ class Followed:
         match read_run_event(payload):
             case TextDelta(text=text):
                 self.text += text
+            case Resumed(void=void) if void:
+                self.text = ""  # What was said of the answer is void; it is said anew.
             case Finished() | Failed() | Aborted() as ending:
                 self.ending = ending
             case _:
@@ -143,10 +146,12 @@ def turn_violations(seen: Observations, turns: Iterable[StoredTurn]) -> Iterator
 
 
 def call_violations(seen: Observations) -> Iterator[str]:
-    """Questions with more than one provider call."""
+    """Questions with more provider calls than they may have. A run under a key goes on after the
+    death of its process, and its model is called again, until it has been lost too often."""
     for question, calls in seen.calls.items():
-        if calls > 1:
-            what = "key" if question in seen.keyed else "question"
+        keyed = question in seen.keyed
+        if calls > (MOST_LOST if keyed else 1):
+            what = "key" if keyed else "question"
             yield f"{what} {question!r} ran {calls} times"
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dependency_injector import providers
 
-from opensoul.adapters.transports.control.reference import protocol_schema, render_protocol
-from opensoul.adapters.transports.http import document
 from opensoul.app.container import Container
+from scripts.control_reference import protocol_schema, render_protocol
+from scripts.openapi import document
 
 DOCS = Path(__file__).parent.parent / "docs"
 

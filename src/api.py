@@ -1,7 +1,7 @@
-"""The public API for plugin authors: transports, runners, stores and authenticators import it.
+"""The public API for plugin authors; plugins of every kind import this module only.
 
 Names of this module are stable within a minor version. Every other module of `opensoul` may change
-in any release. docs/extending.md tells how plugins are found.
+in any release. docs/extending.md says how plugins are found.
 """
 
 from .adapters.persistence.common import HeldSteps
@@ -22,6 +22,7 @@ from .domain.ports import (
     SessionCatalog,
     SessionStore,
     StoredSession,
+    Toolbox,
     Turn,
 )
 from .domain.runs import (
@@ -48,6 +49,7 @@ from .domain.runs import (
 )
 from .domain.services import Gateway
 from .domain.sessions import SessionKey, Transcript, estimate, estimate_all, newest_that_fit
+from .domain.tools import Effect, Repeat, ToolOutput, ToolResult, ToolSpec
 
 __all__ = [
     "ALL_SCOPES",
@@ -58,6 +60,7 @@ __all__ = [
     "Authenticator",
     "ClientAddress",
     "Credential",
+    "Effect",
     "EventBatch",
     "Failed",
     "Finished",
@@ -74,6 +77,7 @@ __all__ = [
     "Principal",
     "Reasoning",
     "ReasoningDelta",
+    "Repeat",
     "Resumed",
     "Role",
     "Route",
@@ -98,8 +102,12 @@ __all__ = [
     "TextDelta",
     "ToolCall",
     "ToolFinished",
+    "ToolOutput",
     "ToolProgress",
+    "ToolResult",
+    "ToolSpec",
     "ToolStarted",
+    "Toolbox",
     "Transcript",
     "Transport",
     "Turn",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from dependency_injector import providers
 from quart import Blueprint, Response
 
 from examples.json_lines_store import JsonLinesStore
+from examples.phone_book_tools import PhoneBook
 from opensoul import api
+from opensoul.adapters.tools import EmptyToolbox
 from opensoul.adapters.transports import Route, Transport
 from opensoul.app import plugins
 from opensoul.app.cli.root import run
@@ -21,6 +24,8 @@ from opensoul.domain.ports import AgentRunner, SessionStore
 from opensoul.domain.services import Gateway
 from scripts.embed_examples import PAGE, with_examples
 from tests.app.serving import SECRET, config, serving
+from tests.fakes.behaviours import answer
+from tests.fakes.provider import FakeProvider
 from tests.test_architecture import ROOT, imports
 
 EXAMPLES = ROOT / "examples"
@@ -32,8 +37,14 @@ def installed(group: str) -> list[EntryPoint]:
     points = {
         plugins.RUNNERS: EntryPoint("shout", "examples.shouting_runner:ShoutingRunner", group),
         plugins.TRANSPORTS: EntryPoint("plain", "examples.plain_text_transport:transport", group),
+        plugins.TOOLS: EntryPoint("phone_book", "examples.phone_book_tools:PhoneBook", group),
     }
     return [points[group]]
+
+
+def alone(point: EntryPoint) -> providers.Provider[Any]:
+    """One plugin, as if nothing else were installed."""
+    return providers.Object(lambda group: [point] if group == point.group else [])
 
 
 FIND = providers.Object(installed)
@@ -43,7 +54,7 @@ def test_the_page_shows_the_examples_as_they_are() -> None:
     page = PAGE.read_text()
 
     assert with_examples(page) == page, "stale: run `make docs`"
-    assert page.count("```python") == 4
+    assert page.count("```python") == 5
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
@@ -79,6 +90,100 @@ async def test_the_example_transport_is_served_where_it_is_named(tmp_path: Path)
 
     assert (answered.status, text) == (200, "WELL!")
     assert [unknown.status, stranger.status, large.status] == [404, 401, 413]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "result"),
+    [
+        ('{"name": "ada"}', "ada: 1815"),
+        ('{"name": "eve"}', "There is no colleague of this name."),
+        ('{"name"', "There is no colleague of this name."),
+    ],
+)
+async def test_the_result_of_the_example_tool_reaches_the_model(
+    tmp_path: Path, arguments: str, result: str
+) -> None:
+    function = {"name": "look_up_extension", "arguments": arguments}
+    call = {"index": 0, "id": "c1", "type": "function", "function": function}
+    async with FakeProvider() as provider:
+        provider.will(
+            answer(tool_calls=[call], finish_reason="tool_calls"), answer("It is ", "1815.")
+        )
+        content = config(provider.base_url)
+        async with serving(tmp_path, content, find_plugins=FIND) as served:
+            assert await served.text(user="alice") == "It is 1815."
+            assert await served.text(user="alice") == "Hello there"
+        asked, resumed, later = [request.json for request in provider.requests]
+
+    (offered,) = asked["tools"]
+    assert offered["function"]["name"] == "look_up_extension"
+    assert resumed["messages"][-1] == {
+        "role": "tool",
+        "name": "look_up_extension",
+        "tool_call_id": "c1",
+        "content": result,
+    }
+    assert [message["role"] for message in later["messages"]] == [
+        *("user", "assistant", "tool", "assistant", "user")
+    ]
+
+
+async def test_without_tool_plugins_no_tool_is_offered(tmp_path: Path) -> None:
+    async with FakeProvider() as provider:
+        find: providers.Provider[Any] = providers.Object(lambda group: [])
+        async with serving(tmp_path, config(provider.base_url), find_plugins=find) as served:
+            assert type(served.container.toolbox()) is EmptyToolbox
+            assert await served.text() == "Hello there"
+
+    assert "tools" not in provider.requests[0].json
+
+
+async def test_a_tool_plugin_is_made_and_closed_once(tmp_path: Path) -> None:
+    book = ClosingBook()
+
+    class Installed(EntryPoint):
+        def load(self) -> Callable[[], ClosingBook]:
+            return book.made
+
+    find = alone(Installed("phone_book", "phone_book:PhoneBook", plugins.TOOLS))
+    async with serving(tmp_path, config(), find_plugins=find):
+        assert book.happened == ["made"]
+
+    assert book.happened == ["made", "closed"]
+
+
+class ClosingBook(PhoneBook):
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+
+    def made(self) -> ClosingBook:
+        self.happened.append("made")
+        return self
+
+    async def close(self) -> None:
+        self.happened.append("closed")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("no_such_module:Tools", "(no_such_module:Tools) cannot be made: ModuleNotFoundError"),
+        (f"{__name__}:broken_tools", "cannot be made: OSError: no such device"),
+    ],
+)
+async def test_a_tool_plugin_that_cannot_be_made_is_named(
+    tmp_path: Path, value: str, problem: str
+) -> None:
+    find = alone(EntryPoint("mine", value, plugins.TOOLS))
+
+    with pytest.raises(plugins.PluginInvalid, match=re.escape(problem)) as raised:
+        async with serving(tmp_path, config(), find_plugins=find):
+            pass
+    assert str(raised.value).startswith("The tool plugin 'mine' ")
+
+
+def broken_tools() -> PhoneBook:
+    raise OSError("no such device")
 
 
 async def test_the_example_store_takes_the_place_of_ours(tmp_path: Path) -> None:
@@ -129,10 +234,9 @@ async def test_a_transport_that_cannot_be_served_says_what_to_change(
     content = config()
     content["gateway"]["transports"] = ["mine"]
     point = EntryPoint("mine", f"{__name__}:{plugin}", plugins.TRANSPORTS)
-    find = providers.Object(lambda group: [point])
 
     with pytest.raises(plugins.PluginInvalid, match=re.escape(problem)):
-        async with serving(tmp_path, content, find_plugins=find):
+        async with serving(tmp_path, content, find_plugins=alone(point)):
             pass
 
 

@@ -79,7 +79,7 @@ def slow(pattern: re.Pattern[Any], length: int = LENGTH, seconds: float = SECOND
     [r"([?&][^=&\s]*(?:key|token)=)[^&\s]+", r"(?=[\w.-]*\d)[\w.-]{20,}", r"\d+(\.\d+)? ?(ms|s)x"],
 )
 def test_a_quadratic_pattern_is_found(pattern: str) -> None:
-    assert slow(re.compile(pattern), length=12_000, seconds=0.05)
+    assert slow(re.compile(pattern), length=4_000, seconds=0.005)
 
 
 def test_every_pattern_is_linear() -> None:

@@ -27,11 +27,9 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
-from ..adapters.tools import EmptyToolbox
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.access import Lockout
 from ..domain.execution import Executor, Generations, ModelRouter
 from ..domain.models import Cooldowns
 from ..domain.ports import (
@@ -41,6 +39,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Limits,
     ModelClient,
     NewId,
     RunEvents,
@@ -109,7 +108,7 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    toolbox: Provider[Toolbox] = Singleton(EmptyToolbox)
+    toolbox: Provider[Toolbox] = Singleton(making.toolbox, find_plugins)
     native: Provider[AgentRunner] = Singleton(making.native, router, toolbox, approval_book, clock)
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
@@ -119,8 +118,8 @@ class Container(DeclarativeContainer):
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
     lanes: Provider[Lanes] = Singleton(making.lanes, settings)
-    lockout: Provider[Lockout] = Singleton(making.lockout, monotonic)
-    access: Provider[Access] = Singleton(making.access, settings, lockout, devices, find_plugins)
+    limits: Provider[Limits] = Singleton(making.limits, monotonic)
+    access: Provider[Access] = Singleton(making.access, settings, limits, devices, find_plugins)
     generations: Provider[Generations] = Singleton(making.generations, settings)
     local_queue: Provider[LocalQueue] = Singleton(
         making.local_queue, run_log, lanes, clock, monotonic
@@ -193,6 +192,7 @@ class Container(DeclarativeContainer):
         approvals,
         control,
         models,
+        toolbox,
         prepare,
         readiness,
         supervisor,

@@ -1,7 +1,7 @@
-"""File descriptors: every connection takes one, and so does every file and every call of a model.
+"""Reserves file descriptors for open connections: each file and each model call needs one too.
 
-The system gives the lowest number that is free, so a connection with a number near the limit shows
-that hardly any is left. Such connections are refused, and the rest serves those that are there.
+The system assigns the lowest free number, so a new connection with a number near the limit means
+that few are free. Such connections are refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST_RESERVED = 64
 
 
 def is_of_the_last(descriptor: int) -> bool:
-    """Whether a new connection with this number should be refused. The log says so."""
+    """Whether to refuse a new connection with this number; logs a refusal."""
     limit = _limit()
     if limit is None or descriptor < limit - min(_MOST_RESERVED, limit // 8):
         return False
@@ -30,20 +30,20 @@ def is_of_the_last(descriptor: int) -> bool:
 
 
 async def watch() -> None:
-    """Log when none is left: then the system closes connections before they are seen here."""
+    """Log if none is free: the system then closes connections before they are accepted."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
         if error.errno not in (EMFILE, ENFILE):
             raise
-        logger.error(  # noqa: TRY400 (where it was found does not matter)
+        logger.error(  # noqa: TRY400 (the traceback does not help)
             "no file descriptor is left: connections are closed unanswered",
             extra={"limit": _limit(), "reason": error.strerror, KIND: "no descriptor left"},
         )
 
 
 def _limit() -> int | None:
-    """How many this process may have now; None where the system has no such limit."""
+    """The present limit of this process; None if there is no limit."""
     try:
         import resource
     except ImportError:

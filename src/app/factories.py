@@ -16,7 +16,12 @@ from pathlib import Path
 
 from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
 from ..adapters.persistence.common import Bounds, NoCatalog
-from ..adapters.persistence.memory import MemoryApprovals, MemoryRunEvents, MemoryStore
+from ..adapters.persistence.memory import (
+    MemoryApprovals,
+    MemoryLimits,
+    MemoryRunEvents,
+    MemoryStore,
+)
 from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
@@ -30,12 +35,12 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
+from ..adapters.tools import CombinedToolbox, EmptyToolbox
 from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.access import Lockout
 from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
@@ -45,6 +50,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    Limits,
     ModelClient,
     NewId,
     RunEvents,
@@ -170,6 +176,11 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
 
 
+def toolbox(find_plugins: plugins.Find) -> Toolbox:
+    sources = plugins.toolboxes(find_plugins)
+    return CombinedToolbox(sources) if sources else EmptyToolbox()
+
+
 # Storage.
 
 
@@ -234,10 +245,10 @@ def workspaces(locations: Locations) -> Workspaces:
 
 
 def access(
-    settings: CurrentSettings, lockout: Lockout, devices: Devices, find_plugins: plugins.Find
+    settings: CurrentSettings, limits: Limits, devices: Devices, find_plugins: plugins.Find
 ) -> Access:
     named = plugins.authenticators(settings().authenticators, find_plugins)
-    return Access(settings=settings, lockout=lockout, devices=devices, plugins=named)
+    return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
 def approvals(
@@ -317,8 +328,8 @@ def lanes(settings: CurrentSettings) -> Lanes:
     return Lanes(lambda: settings().lanes)
 
 
-def lockout(monotonic: Clock) -> Lockout:
-    return Lockout(monotonic)
+def limits(monotonic: Clock) -> Limits:
+    return MemoryLimits(monotonic)
 
 
 def local_queue(
@@ -403,6 +414,7 @@ def lifecycle(
     approvals: Approvals,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
+    toolbox: Toolbox,
     prepare: Mapping[str, Prepare],
     readiness: Readiness,
     supervisor: Supervisor,
@@ -422,6 +434,7 @@ def lifecycle(
         approvals=approvals,
         control=control,
         models=models,
+        toolbox=toolbox,
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,

@@ -13,7 +13,7 @@ from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
-from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore
+from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore, Toolbox
 from ..domain.services import CHECK_SECONDS, EXPIRY_SECONDS, Approvals, Devices, Gateway
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
@@ -53,7 +53,7 @@ class Control(Protocol):
 Watch = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Follows changes of the configuration until the event is set."""
 
-Prepare = Callable[[ModelTarget], Awaitable[None]]
+Prepare = Callable[[ModelTarget], Awaitable[object]]
 """Makes a model ready before it is first asked. Raises ModelFailed."""
 
 
@@ -76,6 +76,7 @@ class Lifecycle:
         approvals: Approvals,
         control: Control,
         models: Mapping[str, ModelClient],
+        toolbox: Toolbox,
         prepare: Mapping[str, Prepare],
         readiness: Readiness,
         supervisor: Supervisor,
@@ -94,6 +95,7 @@ class Lifecycle:
         self._approvals = approvals
         self._control = control
         self._models = models
+        self._toolbox = toolbox
         self._prepare = prepare
         self._readiness = readiness
         self._supervisor = supervisor
@@ -156,6 +158,7 @@ class Lifecycle:
             # Nothing below fails: models and tasks that were closed are not opened again.
             for client in self._models.values():
                 stack.push_async_callback(client.close)
+            stack.push_async_callback(self._toolbox.close)
             self._begin_tasks()
             stack.push_async_callback(self._end_tasks)
             self._stack = stack.pop_all()

@@ -1,4 +1,4 @@
-"""Has memory given back to the system after large requests; glibc would keep most of it."""
+"""Returns memory to the system after large requests; by default glibc keeps most of it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import ctypes
 
 _M_MMAP_THRESHOLD = -3
 _THRESHOLD = 512 * 1024
-"""More than the buffer of 256 KiB that the event loop asks for to read one TLS record: a mapping
-for each record, which may hold a single byte, took twenty times as long as the record itself."""
+"""More than the event loop's buffer of 256 KiB for a TLS record: a mapping per record, which may
+contain a single byte, takes twenty times as long as the record itself."""
 
 
 def give_large_blocks_back() -> bool:
-    """Have each block from 512 KiB on be its own mapping, which is unmapped when it is freed.
+    """Allocate each block of 512 KiB or more as its own mapping, which is unmapped when freed.
 
-    Left alone, glibc raises this threshold to the largest block that was ever freed, 32 MiB at
-    most: bodies would come from the heap, and leave holes in it that stay. False where the C
-    library is another one: nothing is done then.
+    By default glibc raises this threshold to the largest block that was freed, 32 MiB at most, so
+    bodies are allocated on the heap and fragment it. Returns False if the C library is another one.
     """
     try:
         library = ctypes.CDLL(None)

@@ -1,4 +1,8 @@
-"""Plugins: transports, runners and authenticators, found by entry point, loaded where named."""
+"""Plugins, found by entry point.
+
+Transports, runners and authenticators are loaded where the configuration names them, sources of
+tools where they are installed.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.transports import RouteTable, Transport
 
 if TYPE_CHECKING:
-    from ..domain.ports import AgentRunner, Authenticator
+    from ..domain.ports import AgentRunner, Authenticator, Toolbox
     from ..domain.services import Gateway
 
 TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"
 AUTHENTICATORS = "opensoul.authenticators"
+TOOLS = "opensoul.tools"
 BUILT_IN_RUNNERS = ("native", "echo")
 """The names that need no plugin; the container has an adapter for each."""
 
@@ -62,6 +67,21 @@ def authenticators(names: Iterable[str], find: Find = installed) -> dict[str, Au
     """The named authenticators, in that order. An entry point is a callable without arguments that
     makes one. Raises PluginMissing."""
     return {name: _load(AUTHENTICATORS, name, find)() for name in names}
+
+
+def toolboxes(find: Find = installed) -> dict[str, Toolbox]:
+    """All installed sources of tools, in the order of their names. An entry point is a callable
+    without arguments that makes a Toolbox. Raises PluginInvalid."""
+    made: dict[str, Toolbox] = {}
+    for point in sorted(find(TOOLS), key=lambda point: point.name):
+        try:
+            made[point.name] = point.load()()
+        except Exception as error:
+            raise PluginInvalid(
+                f"The tool plugin {point.name!r} ({point.value}) cannot be made: "
+                f"{type(error).__name__}: {error}. Repair or uninstall it."
+            ) from error
+    return made
 
 
 def runner_names(find: Find = installed) -> tuple[str, ...]:

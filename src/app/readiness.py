@@ -1,4 +1,4 @@
-"""Whether the Gateway is fit to serve: store, event loop, background tasks."""
+"""The readiness check: store, event loop, background tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .supervisor import Supervisor
 
 
 class Readiness:
-    """Names the parts that are not fit. `watch()` measures the event loop while it runs.
+    """Reports the failing parts. `watch()` measures the event loop while it runs.
 
-    All times are in seconds: how often the loop beats, how `late` a beat may be, and how long the
-    store may take to answer.
+    In seconds: the interval of the measurement, the delay from which on the loop is late, and the
+    timeout of the store.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Readiness:
         self.draining = False
 
     async def watch(self) -> None:
-        """Beat until cancelled."""
+        """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = self._beat_due = loop.time() + self._beat
@@ -46,7 +46,7 @@ class Readiness:
             self._late = loop.time() - due
 
     async def check(self) -> Mapping[str, str]:
-        """The failing parts, each with a sentence; empty when all are fit."""
+        """The failing parts, each with a sentence; empty if the Gateway is ready."""
         failing: dict[str, str] = dict(self._supervisor.failing())
         if self.draining:
             failing["gateway"] = "The Gateway is shutting down."
@@ -62,7 +62,7 @@ class Readiness:
         return failing
 
     def degraded(self) -> Mapping[str, str]:
-        """The parts that failed and may be well again at the next attempt, while runs go on."""
+        """The parts that failed and may recover at the next attempt, while runs continue."""
         failing = self._supervisor.failing()
         degraded = {k: v for k, v in self._supervisor.degraded().items() if k not in failing}
         if (trouble := self._run_events.trouble()) is not None:
@@ -70,7 +70,7 @@ class Readiness:
         return degraded
 
     def _lateness(self) -> float:
-        """Seconds by which the last beat was late, or by which the next one already is."""
+        """Seconds by which the last measurement was late, or the next one already is."""
         if self._beat_due is None:
             return 0.0
         late = max(self._late, asyncio.get_running_loop().time() - self._beat_due)

@@ -1,4 +1,4 @@
-"""What happens when the configuration has changed while serving."""
+"""Logs changes of the configuration while serving."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ConfigureLogging = Callable[[LoggingSettings], None]
 
 
 class Reloads:
-    """Tells the operator about each event, and wakes who follows changes.
+    """Logs each event and wakes the tasks that wait for a change.
 
-    A change is noticed within a request, so nothing here takes time.
+    Called within a request, so it must be fast.
     """
 
     def __init__(self) -> None:
@@ -45,6 +45,6 @@ class Reloads:
                 )
 
     async def applied(self) -> None:
-        """Wait for the next change that is in force."""
+        """Wait for the next applied change."""
         await self._applied.wait()
         self._applied.clear()

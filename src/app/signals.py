@@ -1,4 +1,4 @@
-"""What the signals of the operating system do to a Gateway that serves."""
+"""Handles the signals of the operating system."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import Iterable
 logger = logging.getLogger(__name__)
 
 _STOPPING = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGPWR", "SIGXCPU")
-"""Each begins the drain. SIGHUP: the terminal was closed. SIGPWR: the power fails. SIGXCPU: the
+"""Each starts the drain. SIGHUP: the terminal was closed. SIGPWR: a power failure. SIGXCPU: the
 soft limit of processor time, some seconds before the hard one."""
 _ENDING = ("SIGTERM", "SIGINT", "SIGQUIT")
-"""Each ends the process at once when it comes during the drain. A terminal that is closed sends
-SIGHUP twice, from the kernel and from the shell, and SIGXCPU comes once a second."""
+"""Each ends the process at once during the drain. Not SIGHUP, which a closed terminal sends twice
+(kernel and shell), nor SIGXCPU, which repeats every second."""
 _IGNORED = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGSTKFLT")
-"""Each would end the process by its default action, without a drain.
+"""Their default action would end the process without a drain.
 
-Left alone are the signals of faults (SIGSEGV, SIGABRT and their like, which make a core dump),
-those of job control, and SIGPIPE and SIGXFSZ: Python ignores both, so that the write fails instead.
+Not handled are the signals of faults (such as SIGSEGV and SIGABRT, which make a core dump), those
+of job control, and SIGPIPE and SIGXFSZ, which Python ignores, so that the write fails instead.
 """
 
 
@@ -34,7 +34,7 @@ def stop_on_signals() -> asyncio.Event:
             logger.info("stopping: runs may finish first", extra={"signal": received.name})
             stop.set()
         elif received.name in _ENDING:
-            # Nothing is lost: a turn is in the store whole or not at all.
+            # Safe, because turns are stored atomically.
             os._exit(128 + received)
 
     def on_ignored(received: int, name: str) -> None:
@@ -43,18 +43,18 @@ def stop_on_signals() -> asyncio.Event:
         )
 
     for stopping in _known(_STOPPING):
-        # Whoever ignores SIGHUP before the start, as nohup does, wants the Gateway to go on.
+        # `nohup` ignores SIGHUP before the start, to keep the program running.
         if stopping.name != "SIGHUP" or signal.getsignal(stopping) is not signal.SIG_IGN:
             loop.add_signal_handler(stopping, on_stop, stopping)
     for number, name in _to_be_ignored():
-        # A handler that is there already is a profiler's, or another tool's.
+        # An existing handler belongs to a profiler or another tool.
         if signal.getsignal(number) is signal.SIG_DFL:
             loop.add_signal_handler(number, on_ignored, number, name)
     return stop
 
 
 def _known(names: Iterable[str]) -> list[signal.Signals]:
-    """Those that this system has."""
+    """The signals that exist on this system."""
     return [signal.Signals[name] for name in names if name in signal.Signals.__members__]
 
 

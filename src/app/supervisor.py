@@ -14,7 +14,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 Sleep = Callable[[float], Awaitable[object]]
 
 REPEATED = 2
-"""Failures in a row from which on the Gateway is not ready: one failure may be a coincidence."""
+"""Consecutive failures from which on the Gateway is not ready."""
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _SETTLED = 30.0
@@ -49,7 +49,7 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
 
     def run(self, name: str, work: Work) -> None:
-        """Run work that has no end. To return is a failure like any other."""
+        """Run work that never ends. If it returns, that counts as a failure."""
         self._start(name, lambda supervised: self._run(supervised, work))
 
     def every(self, name: str, seconds: float, work: Work, *, at_once: bool = False) -> None:
@@ -63,11 +63,11 @@ class Supervisor:
         return {f"background task {one.name}": _sentence(one) for one in self._unhealthy(1)}
 
     def failing(self) -> Mapping[str, str]:
-        """Those of `degraded` that have failed repeatedly."""
+        """The tasks of `degraded` that failed repeatedly."""
         return {f"background task {one.name}": _sentence(one) for one in self._unhealthy(REPEATED)}
 
     async def close(self) -> None:
-        """Cancel every task and wait until all have ended. Safe to call twice."""
+        """Cancel all tasks and wait for their end. Idempotent."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -100,14 +100,14 @@ class Supervisor:
             pause = min(seconds, backoff(failures)) if failures else seconds
 
     async def _attempt(self, supervised: _Supervised, work: Work) -> None:
-        """The outermost edge of a background task: its failure is counted and logged."""
+        """The outermost handler of a background task: its failure is counted and logged."""
         try:
             await work()
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            self._failed(supervised, error)  # Raised by the work itself: nobody cancelled it.
+            self._failed(supervised, error)  # Raised by the work; the task was not cancelled.
         except Exception as error:
             self._failed(supervised, error)
         else:

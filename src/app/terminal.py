@@ -1,9 +1,9 @@
 """Writes the output of all commands: tables on a terminal, plain columns everywhere else.
 
-Everything that the command line prints passes through this module, which takes out the characters
-that steer a terminal: models, providers, clients and the arguments themselves may hold some. The
-linter refuses `click.echo` and its kin elsewhere. Pipes and files get the same, since what is read
-from them is mostly shown on a terminal in the end.
+All output of the command line passes through this module, which removes the characters that
+control a terminal: models, providers, clients and arguments may contain some. The linter refuses
+`click.echo` and similar functions elsewhere. Output to pipes and files is cleaned as well, because
+it usually reaches a terminal later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from ..domain.text import PieceCleaner, clean, escape_json, escape_line
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text, cleaned, to standard output or standard error."""
     _write(clean(str(text)), err=err, nl=nl)
 
 
@@ -33,33 +32,32 @@ def echo_json(value: object, *, indent: int | None = None, err: bool = False) ->
 
 
 def confirm(question: str) -> None:
-    """Ask a person for a yes. Raises click.Abort for anything else."""
+    """Ask for a confirmation. Raises click.Abort for any answer but yes."""
     click.confirm(one_line(question), abort=True)
 
 
 def show_usage_error(error: click.UsageError) -> None:
-    """Print how the command is used, and what is wrong with the arguments."""
+    """Print the usage of the command and the error."""
     text = io.StringIO()
     error.show(text)
     echo(text.getvalue(), err=True, nl=False)
 
 
 class Stream:
-    """Prints one text in the pieces that it arrives in."""
+    """Prints one text piece by piece."""
 
     def __init__(self) -> None:
         self._cleaner = PieceCleaner()
         self._is_open = False
 
     def write(self, piece: str) -> None:
-        """Print the next piece."""
         cleaned = self._cleaner.clean(piece)
         if cleaned:
             _write(cleaned, err=False, nl=False)
             self._is_open = not cleaned.endswith("\n")
 
     def end(self) -> None:
-        """End the line, so that the next output begins on a line of its own."""
+        """End the line, so that the next output begins on a new one."""
         if self._is_open:
             _write("", err=False, nl=True)
             self._is_open = False
@@ -67,7 +65,7 @@ class Stream:
 
 @contextmanager
 def cleaned_warnings() -> Iterator[None]:
-    """Within it, warnings of the log are printed as clean lines where no log is configured."""
+    """Print the warnings of the log as clean lines while no log is configured."""
     before = logging.lastResort
     logging.lastResort = _WarningLines(logging.WARNING)
     try:
@@ -86,18 +84,17 @@ class _WarningLines(logging.Handler):
 
 
 def one_line(text: str, longest: int = 200) -> str:
-    """The same in one line, shortened."""
+    """`text` on one line, shortened."""
     line = " ".join(clean(text).split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def is_terminal() -> bool:
-    """Whether a person reads along."""
     return sys.stdout.isatty()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """`empty` is the sentence for no rows."""
+    """`empty`: printed if there are no rows."""
     cells = [[one_line("" if cell is None else str(cell)) for cell in row] for row in rows]
     if not cells:
         echo(empty)
@@ -108,7 +105,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
-    """Names and values; what has no value is left out."""
+    """Print names and values; fields without a value are omitted."""
     shown = [(name, one_line(str(value))) for name, value in fields if value not in (None, "")]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
@@ -119,7 +116,7 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
 
 
 def when(seconds: float | None) -> str:
-    """A time of Unix seconds, as clocks here show it; empty for one that no clock shows."""
+    """A Unix time in local time; empty if it is out of range."""
     if seconds is None:
         return ""
     try:
@@ -130,7 +127,7 @@ def when(seconds: float | None) -> str:
 
 
 def _write(text: str, *, err: bool, nl: bool) -> None:
-    """The only place that writes. `text` is clean, but for our own colours."""
+    """The only function that writes. `text` is clean, except for our own colours."""
     click.echo(text, err=err, nl=nl)
 
 
@@ -153,6 +150,6 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        # Text, not markup: brackets are brackets.
+        # Text, so that brackets are not read as markup.
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

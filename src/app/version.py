@@ -1,4 +1,4 @@
-"""Which version this is."""
+"""The version of the Gateway."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def version_line() -> str:
 
 
 def version() -> str:
-    """The installed version; `unknown` where the package runs without having been installed."""
+    """The installed version; `unknown` if the package is not installed."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 

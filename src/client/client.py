@@ -6,9 +6,9 @@ import asyncio
 import math
 import uuid
 from collections.abc import Iterable, Mapping
-from types import TracebackType
 from typing import Any, Unpack
 
+from . import results
 from .connection_manager import ConnectionManager, OnState, Sleep
 from .errors import CallFailed, ClientError, ConnectionLost
 from .events import Events
@@ -16,13 +16,12 @@ from .frames import Answer, Event
 from .handshake import Hello
 from .link import Link, OnGap, PendingCall
 from .options import MoreOptions, Options
-from .queries import Queries
 from .runs import Run
 
 CALL_TIMEOUT = 30.0
 
 
-class Client(Queries):
+class Client:
     """`async with Client.connect(url=…, token=…) as client:`.
 
     Every wait has a timeout, after which TimedOut is raised.
@@ -68,12 +67,7 @@ class Client(Queries):
         await self._connection.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property
@@ -151,13 +145,90 @@ class Client(Queries):
             "idempotencyKey": idempotency_key or str(uuid.uuid4()),
             **more,
         }
-        params = {name: value for name, value in optional.items() if value is not None}
+        params = _without_none(**optional)
         pending, answer = await self._send_until_accepted(params, accept_timeout)
         return self._run(_started_run(self, str(params["idempotencyKey"]), pending, answer))
 
     def follow(self, run_id: str, *, after_seq: int = 0) -> Run:
         """Follow a Run that any client or transport started, from the event after `after_seq`."""
         return self._run(Run(self, run_id, after_seq=after_seq))
+
+    async def runs(
+        self,
+        *,
+        session_key: str | None = None,
+        agent_id: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> results.RunPage:
+        """Runs, newest first."""
+        params = _without_none(
+            sessionKey=session_key, agentId=agent_id, status=status, limit=limit, cursor=cursor
+        )
+        answer = await self.call("runs.list", params)
+        page = tuple(map(results.run_info, results.rows(answer, "runs")))
+        cursor = answer.get("nextCursor") if isinstance(answer, dict) else None
+        return results.RunPage(page, cursor if isinstance(cursor, str) else None)
+
+    async def run(self, run_id: str) -> results.RunInfo:
+        """One Run."""
+        return results.run_info(await self.call("runs.get", {"runId": run_id}))
+
+    async def abort_run(self, run_id: str) -> bool:
+        """Abort a Run. False if it had already ended."""
+        answer = await self.call("runs.abort", {"runId": run_id})
+        return isinstance(answer, dict) and answer.get("aborted") is True
+
+    async def sessions(
+        self,
+        *,
+        agent_id: str | None = None,
+        search: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> results.SessionPage:
+        """Sessions, most recently used first."""
+        params = _without_none(agentId=agent_id, search=search, limit=limit, offset=offset)
+        answer = await self.call("sessions.list", params)
+        page = tuple(map(results.session_info, results.rows(answer, "sessions")))
+        following = answer.get("nextOffset") if isinstance(answer, dict) else None
+        return results.SessionPage(page, following if isinstance(following, int) else None)
+
+    async def agents(self) -> tuple[results.AgentInfo, ...]:
+        answer = await self.call("agents.list", {})
+        default = str(answer.get("defaultId", "")) if isinstance(answer, dict) else ""
+        return tuple(results.agent_info(row, default) for row in results.rows(answer, "agents"))
+
+    async def models(self) -> tuple[results.ModelInfo, ...]:
+        """The configured models."""
+        return tuple(
+            map(results.model_info, results.rows(await self.call("models.list", {}), "models"))
+        )
+
+    async def history(
+        self, session_key: str, *, limit: int = 200
+    ) -> tuple[results.ChatMessage, ...]:
+        """A Session's newest messages in chronological order. The call also subscribes this
+        connection to the Session's events."""
+        answer = await self.call("chat.history", {"sessionKey": session_key, "limit": limit})
+        return tuple(map(results.chat_message, results.rows(answer, "messages")))
+
+    async def logs(self, *, limit: int = 200, cursor: int | None = None) -> results.LogPage:
+        """The newest lines of the log, or the lines after `cursor`."""
+        answer = await self.call("logs.tail", _without_none(limit=limit, cursor=cursor))
+        whole = answer if isinstance(answer, dict) else {}
+        lines = tuple(str(line) for line in whole.get("lines") or ())
+        after = whole.get("cursor")
+        return results.LogPage(lines, after if isinstance(after, int) else None)
+
+    async def status(self) -> Mapping[str, Any]:
+        """A summary of sessions, agents and runs."""
+        return _object(await self.call("status", {}))
+
+    async def health(self) -> Mapping[str, Any]:
+        """The health of every component."""
+        return _object(await self.call("health", {}))
 
     async def link(self, timeout: float | None = None) -> Link:  # noqa: ASYNC109
         """Wait for the live connection. Raises TimedOut, or the error that ended the client."""
@@ -215,3 +286,11 @@ def _started_run(client: Client, key: str, pending: PendingCall, answer: Answer)
         pending=pending if answer.accepted else None,
         answer=None if answer.accepted or payload.get("status") == "in_flight" else payload,
     )
+
+
+def _without_none(**params: Any) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _object(answer: object) -> Mapping[str, Any]:
+    return answer if isinstance(answer, dict) else {}

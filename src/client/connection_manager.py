@@ -17,7 +17,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class State(StrEnum):
-    CONNECTED = "open_connection"
+    CONNECTED = "connected"
     RECONNECTING = "reconnecting"
     CLOSED = "closed"
 
@@ -80,7 +80,7 @@ class ConnectionManager:
     async def link(self, timeout: float | None = None) -> Link:  # noqa: ASYNC109
         """Wait for the live connection. Raises TimedOut, or the error that ended the client."""
         if self._ready is None:
-            raise ConnectionLost("The client has not been open_connection yet.")
+            raise ConnectionLost("The client has not been connected yet.")
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(self._ready)

@@ -9,7 +9,6 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,38 +20,6 @@ if TYPE_CHECKING:
 
 class DeviceFileInvalid(ValueError):
     """The file holds no valid device identity; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signed:
-    """The fields that a device signs, apart from its own id."""
-
-    client_id: str
-    client_mode: str
-    role: str
-    scopes: Sequence[str]
-    signed_at: int
-    token: str
-    nonce: str
-    platform: str = ""
-    device_family: str = ""
-
-    def payload(self, device_id: str) -> bytes:
-        """The bytes to sign, in version 3 of the format."""
-        parts = (
-            "v3",
-            device_id,
-            self.client_id,
-            self.client_mode,
-            self.role,
-            ",".join(self.scopes),
-            str(self.signed_at),
-            self.token,
-            self.nonce,
-            _normalised(self.platform),
-            _normalised(self.device_family),
-        )
-        return "|".join(parts).encode()
 
 
 class DeviceIdentity:
@@ -78,16 +45,14 @@ class DeviceIdentity:
             write_private(path, made._document())
             return cls._load(path)
 
-    def sign(self, signed: Signed) -> dict[str, Any]:
-        """The `device` parameter of `connect`."""
-        signature = self._key.sign(signed.payload(self.id))
-        return {
-            "id": self.id,
-            "publicKey": _base64url(self._public),
-            "signature": _base64url(signature),
-            "signedAt": signed.signed_at,
-            "nonce": signed.nonce,
-        }
+    @property
+    def public_key(self) -> str:
+        """The raw public key as base64url, without padding."""
+        return _base64url(self._public)
+
+    def sign(self, data: bytes) -> str:
+        """The signature as base64url, without padding."""
+        return _base64url(self._key.sign(data))
 
     @classmethod
     def _load(cls, path: Path) -> DeviceIdentity:
@@ -174,8 +139,3 @@ def write_private(path: Path, value: Mapping[str, Any]) -> None:
 
 def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def _normalised(text: str) -> str:
-    """Trimmed, ASCII letters in lower case, as both sides sign it."""
-    return "".join(c.lower() if c.isascii() else c for c in text.strip())

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from .device import Signed
+from .device import DeviceIdentity
 from .errors import ConnectFailed, HandshakeRefused
 from .frames import MAX_MESSAGE, Answer, Event, read_frame, request_text
 from .options import Options
@@ -70,7 +70,7 @@ def connect_params(options: Options, nonce: str, at: int) -> dict[str, Any]:
         params["auth"] = credentials
     if options.device is not None:
         token = credentials.get("token") or credentials.get("deviceToken") or ""
-        params["device"] = options.device.sign(_signed(options, token, nonce, at))
+        params["device"] = _proof(options.device, options, token, nonce, at)
     return params
 
 
@@ -87,18 +87,35 @@ def _program(options: Options) -> dict[str, str]:
     return program
 
 
-def _signed(options: Options, token: str, nonce: str, at: int) -> Signed:
-    return Signed(
-        client_id=options.client_id,
-        client_mode=options.mode,
-        role=options.role,
-        scopes=options.scopes,
-        signed_at=at,
-        token=token,
-        nonce=nonce,
-        platform=options.platform,
-        device_family=options.device_family,
+def _proof(
+    device: DeviceIdentity, options: Options, token: str, nonce: str, at: int
+) -> dict[str, Any]:
+    """The device's signature over this connection, in version 3 of the format."""
+    signed = (
+        "v3",
+        device.id,
+        options.client_id,
+        options.mode,
+        options.role,
+        ",".join(options.scopes),
+        str(at),
+        token,
+        nonce,
+        _normalised(options.platform),
+        _normalised(options.device_family),
     )
+    return {
+        "id": device.id,
+        "publicKey": device.public_key,
+        "signature": device.sign("|".join(signed).encode()),
+        "signedAt": at,
+        "nonce": nonce,
+    }
+
+
+def _normalised(text: str) -> str:
+    """Trimmed, ASCII letters in lower case, as both sides sign it."""
+    return "".join(c.lower() if c.isascii() else c for c in text.strip())
 
 
 def read_hello(payload: object) -> Hello:

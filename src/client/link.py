@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 
@@ -22,43 +22,44 @@ _TICK_TIMEOUT = 4000
 _FIRST_TICKS = 2
 
 
-class PendingCall:
+T = TypeVar("T")
+
+
+class Inbox(Generic[T]):
+    """What a request or a Run receives, until the connection ends."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[T | ConnectionLost] = asyncio.Queue()
+
+    def put(self, item: T | ConnectionLost) -> None:
+        self._queue.put_nowait(item)
+
+    async def get(self) -> T:
+        """Wait for the next item. Raises ConnectionLost."""
+        item = await self._queue.get()
+        if isinstance(item, ConnectionLost):
+            raise item
+        return item
+
+
+class PendingCall(Inbox[Answer]):
     """A request that waits for its responses."""
 
     def __init__(self, method: str) -> None:
+        super().__init__()
         self._method = method
-        self._answers: asyncio.Queue[Answer | ConnectionLost] = asyncio.Queue()
-
-    def put(self, answer: Answer | ConnectionLost) -> None:
-        self._answers.put_nowait(answer)
 
     async def next(self, timeout: float | None) -> Answer:  # noqa: ASYNC109 - part of the promise
         """Wait for the next response. Raises ConnectionLost, TimedOut."""
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._answers.get()
+                return await self.get()
         except TimeoutError:
             raise TimedOut(f"No response to {self._method} within {timeout:g} s.") from None
-        if isinstance(answer, ConnectionLost):
-            raise answer
-        return answer
 
 
-class RunInbox:
-    """The `agent` events of one Run."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Mapping[str, Any] | ConnectionLost] = asyncio.Queue()
-
-    def put(self, payload: Mapping[str, Any] | ConnectionLost) -> None:
-        self._queue.put_nowait(payload)
-
-    async def get(self) -> Mapping[str, Any]:
-        """Wait for the next payload. Raises ConnectionLost."""
-        payload = await self._queue.get()
-        if isinstance(payload, ConnectionLost):
-            raise payload
-        return payload
+RunInbox = Inbox[Mapping[str, Any]]
+"""The payloads of the `agent` events of one Run."""
 
 
 class Link:

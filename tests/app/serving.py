@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from dependency_injector import providers
 
 from opensoul.adapters.config import Overrides
 from opensoul.app.container import Container
+from opensoul.app.plugins import installed
 from opensoul.app.server.factory import create_app
 from opensoul.app.server.host import open_sockets, serve_until
 from opensoul.app.supervisor import Supervisor
 
 SECRET = "a secret of the tests"
 HELLO = [{"role": "user", "content": "hello"}]
+INSTALLED = providers.Object(cache(installed))
+"""What is installed does not change between tests, and looking for it takes long."""
 
 
 def config(provider_url: str = "http://127.0.0.1:9/v1", **sections: Any) -> dict[str, Any]:
@@ -28,6 +32,7 @@ def config(provider_url: str = "http://127.0.0.1:9/v1", **sections: Any) -> dict
     whole: dict[str, Any] = {
         "gateway": {
             "auth": {"token": SECRET},
+            "reload": {"debounceMs": 10},
             "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
         },
         "agents": {"defaults": {"model": {"primary": "fake/m"}}},
@@ -96,6 +101,7 @@ async def serving(
         "overrides": providers.Object(Overrides(config_path=str(config_path))),
         "env": providers.Object({"OPENSOUL_STATE_DIR": str(home / "state")}),
         "home": providers.Object(home),
+        "find_plugins": INSTALLED,
         "configure_logging": providers.Object(lambda settings: None),
     }
     container = Container(**(machine | parts))

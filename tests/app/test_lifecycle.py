@@ -20,6 +20,7 @@ from opensoul.domain.errors import FailureKind, ModelFailed, StoreFailed
 from opensoul.domain.models.calls import ModelTarget
 from opensoul.domain.settings import ListenSettings, LoggingSettings
 from tests.app.serving import config, serving
+from tests.fakes.locks import held
 
 pytestmark = pytest.mark.both_loops
 
@@ -48,7 +49,7 @@ class BrokenStore(MemoryStore):
 
 
 async def test_a_locked_state_directory_keeps_it_from_starting(tmp_path: Path) -> None:
-    with StateLock(tmp_path / "state"), pytest.raises(StateLocked, match="is in use by"):
+    with held(StateLock(tmp_path / "state")), pytest.raises(StateLocked, match="is in use by"):
         async with serving(tmp_path, config()):
             pass
 

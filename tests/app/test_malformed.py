@@ -245,7 +245,7 @@ async def test_a_refused_body_is_taken_so_that_the_refusal_arrives(served: Serve
 
 
 FUZZ = settings(
-    max_examples=150,
+    max_examples=75,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -17,7 +17,7 @@ import uvloop
 from quart.wrappers import Request
 
 from opensoul.adapters.transports.control.broadcast.broadcaster import RunBroadcaster
-from opensoul.adapters.transports.control.connection.calls import Call, Params
+from opensoul.adapters.transports.control.connection.connection import Call, Params
 from opensoul.adapters.transports.control.protocol.frames import RequestFrame
 from opensoul.adapters.transports.http.context import RequestContext
 from opensoul.domain.errors import GatewayError

@@ -29,6 +29,7 @@ from opensoul.app.server.host import PortTaken, TlsUnusable, open_sockets, serve
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.settings import ListenSettings, TlsSettings
 from tests.app.serving import SECRET, config
+from tests.fakes.locks import held
 
 pytestmark = pytest.mark.both_loops
 
@@ -36,8 +37,8 @@ Broken = Callable[[Path], Any]
 """A context within which a state directory keeps the Gateway from starting."""
 
 
-def held_by_another(state: Path) -> StateLock:
-    return StateLock(state)
+def held_by_another(state: Path) -> Any:
+    return held(StateLock(state))
 
 
 @contextmanager
@@ -132,7 +133,7 @@ async def test_what_keeps_it_from_starting_can_be_mended(
                 await served_once(container, app)
         assert open_now() <= before  # What an earlier test has left may end meanwhile.
     assert await served_once(container, app) == 200
-    with StateLock(tmp_path / "state"):
+    with held(StateLock(tmp_path / "state")):
         pass
 
 
@@ -166,7 +167,7 @@ async def test_a_plugin_that_is_missing_or_fails_can_be_mended(tmp_path: Path) -
     installed: list[EntryPoint] = []
     content = config()
     content["gateway"]["transports"] = ["plain"]
-    find = providers.Object(lambda group: installed)
+    find = providers.Object(lambda group: installed if group == TRANSPORTS else [])
     container = container_of(tmp_path, content, find_plugins=find)
     with pytest.raises(PluginMissing):
         create_app(container)
@@ -206,5 +207,5 @@ async def test_what_was_stopped_is_not_started_again(tmp_path: Path) -> None:
     await container.lifecycle().stop()
     with pytest.raises(RuntimeError, match="was stopped"):
         await served_once(container, app)
-    with StateLock(tmp_path / "state"):
+    with held(StateLock(tmp_path / "state")):
         pass

@@ -24,6 +24,7 @@ from bench.invariants import (
     unfinished_violations,
 )
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.domain.execution.recovery import MOST_LOST
 from tests.persistence.building import turn_named
 
 KEY = "agent:main:talk-1"
@@ -91,11 +92,17 @@ def test_a_violated_turn_is_reported(turns: list[StoredTurn], violation: str) ->
     assert any(violation in one for one in found), found
 
 
-def test_a_second_call_of_the_provider_is_reported() -> None:
+def test_more_calls_of_the_provider_than_a_run_may_have_are_reported() -> None:
     seen = observed("key-1", "key-2")
+    seen.calls["key-2"] += MOST_LOST - 1
+    seen.calls["without a key"] = 1
     assert list(call_violations(seen)) == []
     seen.calls["key-2"] += 1
-    assert list(call_violations(seen)) == ["key 'key-2' ran 2 times"]
+    seen.calls["without a key"] += 1
+    assert list(call_violations(seen)) == [
+        f"key 'key-2' ran {MOST_LOST + 1} times",
+        "question 'without a key' ran 2 times",
+    ]
 
 
 def test_whole_events_are_no_violation() -> None:

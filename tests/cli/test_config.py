@@ -149,7 +149,7 @@ def test_agents_are_listed_for_programs(home: Home) -> None:
 
 
 def test_known_models_are_listed_with_their_place(home: Home) -> None:
-    [model] = model_files.known_models()
+    [model] = model_files.KNOWN_MODELS
     assert f"not here; opensoul models fetch {model.id}" in home.opensoul("models", "files").out
     path = model.path_in(home.state / "models")
     path.parent.mkdir(parents=True)

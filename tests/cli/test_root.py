@@ -131,7 +131,6 @@ HEAVY = (
     "pydantic",
     "quart",
     "rich",
-    "structlog",
     "textual",
     "uvloop",
 )

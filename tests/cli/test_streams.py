@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.system.files.state_lock import StateLock
+from tests.fakes.locks import held
 
 from .command import Home
 from .scripted import CONFIG
@@ -63,7 +64,13 @@ def redirected(
         pytest.param(">/dev/full", "config get gateway.port", 1, FULL, marks=needs_full),
         pytest.param("2>/dev/full", "nonsense", 2, "", marks=needs_full),
         pytest.param("2>/dev/full", "config get gateway.nonsense", 1, "", marks=needs_full),
-        pytest.param(">/dev/full 2>/dev/full", "agent -m hi --local", 1, "", marks=needs_full),
+        pytest.param(
+            ">/dev/full 2>/dev/full",
+            "agent -m hi --local",
+            1,
+            "",
+            marks=[needs_full, pytest.mark.slow],
+        ),
     ],
 )
 def test_no_stream_of_a_command_ends_it_in_a_traceback(
@@ -229,7 +236,9 @@ def test_a_user_without_a_home_needs_a_state_directory(home: Home) -> None:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_local_run_is_stopped_before_its_process_ends(home: Home, number: int) -> None:
     home.configure(CONFIG)
     command = [*OPENSOUL, "agent", "-m", "hi", "--local", "--agent", "slow", "--stream"]
@@ -245,5 +254,5 @@ def test_a_local_run_is_stopped_before_its_process_ends(home: Home, number: int)
             asked.kill()
     assert (asked.returncode, err) == (130, b"opensoul: aborted\n")
     assert not (home.state / "gateway.holder.json").exists()
-    with StateLock(home.state):
+    with held(StateLock(home.state)):
         pass

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from opensoul.client import (
+    Aborted,
     Backoff,
     Client,
     ConnectionLost,
     DeviceIdentity,
     DeviceTokens,
-    Failed,
     HandshakeRefused,
     Options,
+    Resumed,
     Started,
     TextDelta,
 )
@@ -49,13 +50,16 @@ async def test_a_run_is_followed_over_the_death_of_the_gateway(tmp_path: Path) -
             seen = [await anext(events) for _ in range(3)]
             await asyncio.to_thread(first.kill)
             async with GatewayProcess(tmp_path, CONFIG, port=first.port):
+                while not isinstance(seen[-1], Resumed):
+                    seen.append(await anext(events))
+                await run.abort()
                 seen += [event async for event in events]
-                info = await client.run(run.run_id)
     assert isinstance(seen[0], Started)
     assert isinstance(seen[1], TextDelta)
     assert [event.seq for event in seen] == list(range(1, len(seen) + 1))
-    assert isinstance(seen[-1], Failed)
-    assert info.status == "interrupted"
+    assert isinstance(seen[-1], Aborted)
+    (resumed,) = [event for event in seen if isinstance(event, Resumed)]
+    assert resumed.void
 
 
 async def test_a_repeated_request_gets_the_same_run_after_a_restart(tmp_path: Path) -> None:

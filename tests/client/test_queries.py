@@ -24,7 +24,6 @@ from opensoul.client.events import MAX_UNREAD
 from opensoul.client.frames import Event
 from opensoul.client.handshake import read_hello
 from opensoul.client.options import Backoff
-from opensoul.client.queries import Queries
 from opensoul.client.results import text_of
 from opensoul.client.run_events import RunEvent, read_run_event
 
@@ -93,11 +92,6 @@ async def test_answers_of_another_shape_are_empty(fake: FakeGateway, connect: Co
         assert await client.agents() == ()
         assert (await client.logs()).lines == ()
         assert await client.health() == {}
-
-
-def test_the_queries_alone_are_no_client() -> None:
-    with pytest.raises(TypeError, match="abstract"):
-        Queries()  # type: ignore[abstract]
 
 
 def test_a_text_is_put_together_of_its_parts() -> None:

@@ -208,7 +208,7 @@ async def left(task: asyncio.Task[None]) -> None:
 
 
 ControlMachine.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=12,
     stateful_step_count=30,
     deadline=None,
     phases=(Phase.generate,),

@@ -59,7 +59,7 @@ async def test_a_run_whose_client_left_before_it_began_goes_on_and_nobody_is_tol
                 await stays.event("chat", runId="K", state="final")
                 [listener] = hub.connections
                 key = served.container.gateway().session_key("main")
-                assert tuple(hub._subscriptions.of(key)) == (listener,)
+                assert listener.sessions == {key}
         assert len(provider.requests) == 1
 
 

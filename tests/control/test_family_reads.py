@@ -10,7 +10,7 @@ import pytest
 
 from opensoul.adapters.transports.control.protocol import METHODS
 from opensoul.adapters.transports.control.protocol.frames import Frame
-from opensoul.adapters.transports.control.protocol.unknown_properties import UnknownProperties
+from opensoul.adapters.transports.control.protocol.problems import UnknownProperties
 from tests.app.serving import Served
 from tests.control.client import Peer, Refused
 from tests.control.conftest import Enter

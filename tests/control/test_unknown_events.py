@@ -10,8 +10,9 @@ import pytest
 
 from opensoul.adapters.persistence.common.event_codec import decode_events, encode_events
 from opensoul.adapters.transports.control.broadcast.payloads import RunPayloads
-from opensoul.adapters.transports.openai.chat.sse import Frames
-from opensoul.adapters.transports.openai.common.answers import collect
+from opensoul.adapters.transports.http.context import RequestContext
+from opensoul.adapters.transports.openai.chat.answers import Frames
+from opensoul.adapters.transports.openai.common.runs import collect
 from opensoul.client.run_events import Resumed as ClientResumed
 from opensoul.client.run_events import StepDone as ClientStepDone
 from opensoul.client.run_events import ToolFinished as ClientToolFinished
@@ -19,9 +20,12 @@ from opensoul.client.run_events import ToolProgress as ClientToolProgress
 from opensoul.client.run_events import ToolStarted as ClientToolStarted
 from opensoul.client.run_events import Waiting as ClientWaiting
 from opensoul.client.run_events import read_run_event, run_text
-from opensoul.domain.models.calls import StopReason, TextDelta, Usage
+from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
+from opensoul.domain.runs import KINDS, consumed_by
 from opensoul.domain.runs.events import (
+    Aborted,
     EventBatch,
+    Failed,
     Finished,
     Resumed,
     RunEvent,
@@ -35,6 +39,7 @@ from opensoul.domain.runs.events import (
 )
 from opensoul.domain.runs.records import RunRecord, status_after
 from opensoul.domain.sessions.keys import SessionKey
+from tests.fakes.novel import novel
 from tests.http.test_streams import frames, request_context
 
 END = Finished(StopReason.STOP, Usage(1, 1), "fake/model")
@@ -120,7 +125,7 @@ async def test_a_new_attempt_voids_the_text_after_the_last_step(before: list[Run
     assert run_text(event for event in read if event is not None) == "one two"
 
 
-TOOL_EVENTS = [
+TOOL_EVENTS: list[tuple[RunEvent, object]] = [
     (
         ToolStarted("c1", "weather", '{"city":"Bern"}'),
         ClientToolStarted(7, "c1", "weather", {"city": "Bern"}),
@@ -141,18 +146,46 @@ def test_a_client_reads_what_the_gateway_sends(event: RunEvent, read: object) ->
     assert read_run_event(orjson.loads(payload)) == read
 
 
-@pytest.mark.parametrize("event", [event for event, _ in TOOL_EVENTS])
-async def test_tools_and_steps_are_not_part_of_a_chat_completion(event: RunEvent) -> None:
-    """Resumed without void events is, like the others, one of the kinds without a frame."""
-    shown = Resumed(2, 0, event.why) if isinstance(event, Resumed) else event
-    events = [KNOWN[0], shown, *KNOWN[1:]]
+SAMPLES: list[RunEvent] = [
+    Started(0.0, 0.0),
+    TextDelta("no"),
+    ReasoningDelta("no"),
+    *(event for event, _ in TOOL_EVENTS if not isinstance(event, Resumed)),
+    Resumed(2, 0, "a signal"),
+    END,
+    Failed("run_failed", "no"),
+    Aborted("no"),
+]
+DECLARED: list[tuple[Callable[[list[RunEvent]], Any], object]] = [
+    (by_answer, collect),
+    (by_stream, Frames.of),
+    (by_log, RequestContext.observe),
+    (by_status, status_after),
+]
+IGNORED = [
+    pytest.param(consume, event, id=f"{consume.__name__}-{type(event).__name__}")
+    for consume, function in DECLARED
+    if (declared := consumed_by(function)) is not None
+    for event in SAMPLES
+    if type(event) in declared.ignores
+]
 
-    assert await by_stream(events) == await by_stream(KNOWN)
-    assert await by_answer(events) == await by_answer(KNOWN)
+
+def test_there_is_a_sample_of_every_kind() -> None:
+    assert {type(event) for event in SAMPLES} == {kind.type for kind in KINDS}
+    assert len(IGNORED) > 4 * len(TOOL_EVENTS) - 4
 
 
-def test_a_kind_that_is_not_known_keeps_its_number_on_the_wire() -> None:
-    payload = orjson.loads(RunPayloads(RECORD).agent_event(7, Unknown("novel"), 1.0))
+@pytest.mark.parametrize(("consume", "event"), IGNORED)
+async def test_an_event_that_a_consumer_declares_to_ignore_makes_no_difference(
+    consume: Callable[[list[RunEvent]], Any], event: RunEvent
+) -> None:
+    assert await consume([KNOWN[0], event, *KNOWN[1:]]) == await consume(KNOWN)
+
+
+@pytest.mark.parametrize("event", [Unknown("novel"), novel(1)], ids=["newer process", "new kind"])
+def test_a_kind_that_is_not_known_keeps_its_number_on_the_wire(event: RunEvent) -> None:
+    payload = orjson.loads(RunPayloads(RECORD).agent_event(7, event, 1.0))
 
     assert (payload["seq"], payload["stream"]) == (7, "unknown")
     assert read_run_event(payload) is None

@@ -20,6 +20,7 @@ async def check(world: World) -> None:
     followers_were_told_all(world, last)
     listeners_were_told_the_end(world, last)
     nothing_is_left(world)
+    await nothing_is_broadcast(world)
     finished = {record.id for record in records if record.status is RunStatus.FINISHED}
     for session in ("main", "a", "b"):
         await history_is_right(world, session, finished)
@@ -51,12 +52,16 @@ def nothing_is_left(world: World) -> None:
     lanes, hub = parts.lanes(), parts.control().hub
     assert (lanes.working, lanes.waiting, len(parts.local_queue())) == (0, 0, 0)
     assert not lanes._sessions
-    assert not hub._broadcasts
     assert not parts.gateway()._followers
     assert len(hub) == len(world.witnesses)
     assert not any(connection.following | connection.followed for connection in hub.connections)
-    listening = {c for there in hub._subscriptions._by_session.values() for c in there}
+    listening = {c for run in world.runs for c in hub.subscriptions.of(run.session_key)}
     assert listening <= set(hub.connections)
+
+
+async def nothing_is_broadcast(world: World) -> None:
+    hub = world.parts.control().hub
+    assert [await hub.broadcast_done(run.id) for run in world.runs] == [None] * len(world.runs)
 
 
 async def history_is_right(world: World, session: str, finished: set[str]) -> None:

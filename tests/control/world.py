@@ -105,6 +105,8 @@ class World:
                     await one.witness.until(partial(one.has, last[one.run_id]))
             for witness in self.witnesses:
                 await witness.until(witness.is_answered)
+            for run in self.runs:
+                await self.parts.control().hub.broadcast_done(run.id)
             while self._busy():
                 await self.witnesses[0].call("health")
             for witness in self.witnesses:
@@ -112,7 +114,7 @@ class World:
 
     def _busy(self) -> bool:
         hub, gateway = self.parts.control().hub, self.parts.gateway()
-        return bool(hub._broadcasts or gateway._followers or len(hub) > len(self.witnesses))
+        return bool(gateway._followers or len(hub) > len(self.witnesses))
 
     def finished(self, session: str) -> list[str]:
         """Ids of the Runs that the Session's transcript should hold, as far as they finished."""

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.authentication import (
     ALL_SCOPES,
@@ -14,7 +15,6 @@ from opensoul.domain.access.authentication import (
     Scope,
     authorize,
 )
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import Forbidden, LockedOut, NotLocal, Unauthenticated
 from opensoul.domain.models.calls import Secret
 from opensoul.domain.services.access import Access
@@ -27,10 +27,10 @@ TOKEN = AuthSettings(AuthMode.TOKEN, Secret("right"), LockoutSettings(max_attemp
 
 
 async def authenticate(
-    credential: Credential, settings: AuthSettings, lockout: Lockout
+    credential: Credential, settings: AuthSettings, lockout: MemoryLimits
 ) -> Principal:
     current = settings_with(auth=settings)
-    return await Access(settings=lambda: current, lockout=lockout).authenticate(credential)
+    return await Access(settings=lambda: current, limits=lockout).authenticate(credential)
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def lockout(clock: FakeClock) -> Lockout:
-    return Lockout(clock)
+def lockout(clock: FakeClock) -> MemoryLimits:
+    return MemoryLimits(clock)
 
 
 @pytest.mark.parametrize("mode", [AuthMode.TOKEN, AuthMode.PASSWORD])
-async def test_the_right_secret_proves_the_operator(lockout: Lockout, mode: AuthMode) -> None:
+async def test_the_right_secret_proves_the_operator(lockout: MemoryLimits, mode: AuthMode) -> None:
     principal = await authenticate(
         Credential(HERE, b"right"), AuthSettings(mode, Secret("right")), lockout
     )
@@ -53,7 +53,7 @@ async def test_the_right_secret_proves_the_operator(lockout: Lockout, mode: Auth
 
 
 @pytest.mark.parametrize("wrong", [b"wrong", b"", b"Right", b"right ", b"\xff\xfe", b"r" * 100_000])
-async def test_a_wrong_secret_is_refused(lockout: Lockout, wrong: bytes) -> None:
+async def test_a_wrong_secret_is_refused(lockout: MemoryLimits, wrong: bytes) -> None:
     with pytest.raises(Unauthenticated, match=r"This token is not the Gateway's\.") as refused:
         await authenticate(Credential(HERE, wrong), TOKEN, lockout)
 
@@ -62,7 +62,9 @@ async def test_a_wrong_secret_is_refused(lockout: Lockout, wrong: bytes) -> None
 
 
 @pytest.mark.parametrize("secret", ["pässwört", "秘密🔑", "\ud800"])
-async def test_a_secret_of_many_bytes_is_compared_as_utf_8(lockout: Lockout, secret: str) -> None:
+async def test_a_secret_of_many_bytes_is_compared_as_utf_8(
+    lockout: MemoryLimits, secret: str
+) -> None:
     settings = AuthSettings(AuthMode.PASSWORD, Secret(secret))
     right = secret.encode("utf-8", "surrogatepass")
 
@@ -75,17 +77,17 @@ async def test_a_secret_of_many_bytes_is_compared_as_utf_8(lockout: Lockout, sec
         )
 
 
-async def test_without_a_configured_secret_nobody_gets_in(lockout: Lockout) -> None:
+async def test_without_a_configured_secret_nobody_gets_in(lockout: MemoryLimits) -> None:
     with pytest.raises(Unauthenticated):
         await authenticate(Credential(HERE, b""), AuthSettings(AuthMode.TOKEN), lockout)
 
 
-async def test_an_empty_configured_secret_lets_nobody_in(lockout: Lockout) -> None:
+async def test_an_empty_configured_secret_lets_nobody_in(lockout: MemoryLimits) -> None:
     with pytest.raises(Unauthenticated):
         await authenticate(Credential(HERE, b""), AuthSettings(AuthMode.TOKEN, Secret("")), lockout)
 
 
-async def test_a_missing_credential_is_refused_but_does_not_count(lockout: Lockout) -> None:
+async def test_a_missing_credential_is_refused_but_does_not_count(lockout: MemoryLimits) -> None:
     for _ in range(10):
         with pytest.raises(Unauthenticated, match="Authorization: Bearer <token>") as refused:
             await authenticate(Credential(HERE), TOKEN, lockout)
@@ -96,7 +98,7 @@ async def test_a_missing_credential_is_refused_but_does_not_count(lockout: Locko
 
 
 async def test_too_many_wrong_secrets_lock_the_right_one_out_too(
-    lockout: Lockout, clock: FakeClock
+    lockout: MemoryLimits, clock: FakeClock
 ) -> None:
     for wrong in (b"wrong", b"false", b"untrue"):
         with pytest.raises(Unauthenticated):
@@ -109,7 +111,7 @@ async def test_too_many_wrong_secrets_lock_the_right_one_out_too(
     assert (await authenticate(Credential(HERE, b"right"), TOKEN, lockout)).id == "operator"
 
 
-async def test_a_locked_address_does_not_lock_out_another(lockout: Lockout) -> None:
+async def test_a_locked_address_does_not_lock_out_another(lockout: MemoryLimits) -> None:
     for wrong in (b"wrong", b"false", b"untrue"):
         with pytest.raises(Unauthenticated):
             await authenticate(Credential(HERE, wrong), TOKEN, lockout)
@@ -118,7 +120,7 @@ async def test_a_locked_address_does_not_lock_out_another(lockout: Lockout) -> N
     assert (await authenticate(other, TOKEN, lockout)).address == "203.0.113.8"
 
 
-async def test_a_right_secret_forgives_the_wrong_ones_before_it(lockout: Lockout) -> None:
+async def test_a_right_secret_forgives_the_wrong_ones_before_it(lockout: MemoryLimits) -> None:
     for _ in range(3):
         for wrong in (b"wrong", b"false"):
             with pytest.raises(Unauthenticated):
@@ -127,7 +129,7 @@ async def test_a_right_secret_forgives_the_wrong_ones_before_it(lockout: Lockout
 
 
 async def test_without_authentication_every_program_of_this_machine_may_do_everything(
-    lockout: Lockout,
+    lockout: MemoryLimits,
 ) -> None:
     settings = AuthSettings(AuthMode.NONE)
 
@@ -149,7 +151,7 @@ async def test_without_authentication_every_program_of_this_machine_may_do_every
     ],
 )
 async def test_without_authentication_only_this_machine_is_served(
-    lockout: Lockout, client: ClientAddress, cause: str, secret: bytes | None
+    lockout: MemoryLimits, client: ClientAddress, cause: str, secret: bytes | None
 ) -> None:
     with pytest.raises(NotLocal, match=cause) as refused:
         await authenticate(Credential(client, secret), AuthSettings(AuthMode.NONE), lockout)
@@ -158,7 +160,7 @@ async def test_without_authentication_only_this_machine_is_served(
 
 
 async def test_a_lockout_is_logged_without_the_secret(
-    lockout: Lockout, caplog: pytest.LogCaptureFixture
+    lockout: MemoryLimits, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         for number in range(3):
@@ -172,7 +174,7 @@ async def test_a_lockout_is_logged_without_the_secret(
 
 
 async def test_failures_through_an_unlisted_proxy_on_loopback_are_warned_about(
-    lockout: Lockout, caplog: pytest.LogCaptureFixture
+    lockout: MemoryLimits, caplog: pytest.LogCaptureFixture
 ) -> None:
     through = ClientAddress("127.0.0.1", forwarded_by_stranger=True)
 

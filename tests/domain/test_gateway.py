@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Grant, Principal, Scope
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,
@@ -59,7 +59,7 @@ class Door:
             catalog=NoCatalog(),
             settings=lambda: self.settings,
             generations=Generations(lambda: self.settings),
-            access=Access(settings=lambda: self.settings, lockout=Lockout(FakeClock())),
+            access=Access(settings=lambda: self.settings, limits=MemoryLimits(FakeClock())),
             queue=self.queue,
             signals=self.queue,
             executor=self.queue,
@@ -327,7 +327,7 @@ async def test_a_question_is_answered_from_door_to_store() -> None:
         catalog=NoCatalog(),
         settings=lambda: rig.settings,
         generations=Generations(lambda: rig.settings),
-        access=Access(settings=lambda: rig.settings, lockout=Lockout(rig.clock)),
+        access=Access(settings=lambda: rig.settings, limits=MemoryLimits(rig.clock)),
         queue=rig.queue,
         signals=rig.queue,
         executor=rig.executor,
@@ -362,7 +362,7 @@ async def _revocable(source: Door) -> tuple[_Revocable, Principal]:
     authenticator = _Revocable()
     source.gateway.access = Access(
         settings=lambda: source.settings,
-        lockout=Lockout(FakeClock()),
+        limits=MemoryLimits(FakeClock()),
         plugins={"test": authenticator},
     )
     credential = Credential(ClientAddress("203.0.113.7"))

@@ -17,6 +17,7 @@ from opensoul.domain.runs.events import EventBatch, Failed, Finished, RunEvent, 
 from opensoul.domain.runs.records import RunStatus, record_of
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import FakeClock, FakeRunEvents, FakeStore, assistant, run, user
+from tests.fakes.novel import mixed
 
 
 class Turns:
@@ -65,6 +66,13 @@ async def recovered(
 
 END = Finished(StopReason.STOP, Usage(3, 2), "acme/one")
 BEGUN = (Started(0.0, 0.0), ReasoningDelta("hm"), TextDelta("Hel"), TextDelta("lo"))
+
+
+async def test_an_event_of_a_new_kind_makes_no_difference() -> None:
+    expected = [TextDelta(" there"), END]
+
+    assert await recovered(*BEGUN, stored=turn()) == expected
+    assert await recovered(*mixed(BEGUN), stored=turn()) == expected
 
 
 @pytest.mark.parametrize("told", [(), BEGUN[:1], BEGUN])

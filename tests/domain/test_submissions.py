@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
+from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.domain.access.authentication import Principal, Scope
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,
@@ -71,7 +71,7 @@ class Door:
         self.gateway = Gateway(
             settings=lambda: self.settings,
             generations=Generations(lambda: self.settings),
-            access=Access(settings=lambda: self.settings, lockout=Lockout(clock)),
+            access=Access(settings=lambda: self.settings, limits=MemoryLimits(clock)),
             queue=self.queue,
             signals=self.queue,
             executor=self.queue,

@@ -24,7 +24,7 @@ CLIENTS = 6
 KILLS = 4
 WORDS = tuple(f"word{number} " for number in range(15))
 PATIENCE = 60.0
-INTERRUPTED = "The Gateway stopped while the run was going on."
+LOST = "What executed the run died"
 
 
 def config(provider_url: str) -> str:
@@ -77,7 +77,7 @@ class Asker:
             except ConnectionLost:
                 continue  # Nobody knows whether it was carried out, so it is sent again.
             except CallFailed as failed:
-                if INTERRUPTED not in failed.message:
+                if LOST not in failed.message:
                     raise
             return await self._client.follow(key).result(PATIENCE)
 
@@ -106,13 +106,15 @@ async def test_a_request_that_is_sent_again_is_carried_out_once_at_most(
 
 
 async def check(client: Client, results: dict[str, RunResult], provider: FakeProvider) -> None:
-    """What was answered is what is kept: whole turns, each once, and nothing of the others."""
+    """What was answered is what is kept: whole turns, each once, and nothing of the others. Each
+    death repeats at most the calls of the runs that were going on."""
     calls = Counter(request.json["messages"][-1]["content"] for request in provider.requests)
-    assert set(calls.values()) == {1}
-    assert {result.status for result in results.values()} == {"ok", "error"}
+    assert calls.keys() >= results.keys()
+    assert sum(calls.values()) - len(calls) <= KILLS * CLIENTS
     finished = {key for key, result in results.items() if result.status == "ok"}
+    assert finished
     assert all(results[key].text == "".join(WORDS) for key in finished)
-    assert all(results[key].error == INTERRUPTED for key in results.keys() - finished)
+    assert all(LOST in results[key].error for key in results.keys() - finished)
     kept: Counter[str] = Counter()
     for session in SESSIONS:
         run = await client.run_agent("still there?", session_key=session)

@@ -17,6 +17,7 @@ from opensoul.adapters.system.files.state_lock import StateLock
 from tests.e2e.process import OPENSOUL, GatewayProcess
 from tests.e2e.test_serving import PATIENCE, ask, config, token_of, until_refused
 from tests.fakes.behaviours import answer, hang_after
+from tests.fakes.locks import held
 from tests.fakes.provider import FakeProvider
 
 pytestmark = [
@@ -59,7 +60,7 @@ async def test_sighup_drains_and_other_signals_are_logged(
 
     assert rest.endswith(b"data: [DONE]\n\n")
     assert code == 0
-    with StateLock(gateway.state):
+    with held(StateLock(gateway.state)):
         pass
 
 
@@ -112,7 +113,7 @@ async def test_a_second_signal_frees_the_state_directory(
         code = await asyncio.to_thread(gateway.wait)
 
     assert code == 128 + signal.SIGQUIT
-    with StateLock(gateway.state):
+    with held(StateLock(gateway.state)):
         pass
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives import serialization
@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from opensoul.adapters.system.files.devices import MemoryDeviceBook
 from opensoul.adapters.system.signatures import verify_signature
-from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
+from opensoul.domain.access import ClientAddress
+from opensoul.domain.access.authentication import (
+    ALL_SCOPES,
+    Credential,
+    DeviceCredential,
+    Principal,
+    Scope,
+)
 from opensoul.domain.access.devices.pairing import Visitor
 from opensoul.domain.access.devices.proofs import Claim, Proof, payload_v2, payload_v3
 from opensoul.domain.access.devices.records import DeviceEvent, DeviceInfo, DeviceState, Role
@@ -89,6 +96,8 @@ class FakeTokens:
 class Desk:
     """An opened Devices service with its dependencies, and the changes that it reported."""
 
+    new_id: Callable[[], str] = field(default_factory=FakeIds)
+
     book: FakeDeviceBook = field(default_factory=FakeDeviceBook)
     clock: FakeClock = field(default_factory=FakeClock)
     events: list[DeviceEvent] = field(default_factory=list)
@@ -98,7 +107,7 @@ class Desk:
             book=self.book,
             clock=self.clock,
             verify=verify_signature,
-            new_id=FakeIds(),
+            new_id=lambda: self.new_id(),
             new_token=FakeTokens(),
         )
         await devices.open()
@@ -108,3 +117,10 @@ class Desk:
 
 def names(events: Iterable[DeviceEvent]) -> list[str]:
     return [type(event).__name__ for event in events]
+
+
+async def accepts(devices: Devices, device_id: str, token: str) -> bool:
+    """Whether a token proves anything for that device."""
+    proof = DeviceCredential(device_id, Role.OPERATOR, token)
+    credential = Credential(ClientAddress("203.0.113.9"), device=proof)
+    return await devices.authenticate(credential) is not None

@@ -15,7 +15,7 @@ from quart import Quart
 
 from opensoul.adapters.persistence.common.live_logs import Bounds
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.persistence.memory import MemoryApprovals
+from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryLimits
 from opensoul.adapters.persistence.memory.run_events import MemoryRunEvents
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
@@ -26,7 +26,6 @@ from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Principal
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.byte_budget import NO_CHARGE, Charge
 from opensoul.domain.execution.executor import Executor
@@ -188,7 +187,7 @@ class Harness:
             catalog=NoCatalog(),
             settings=lambda: self.settings,
             generations=self.generations,
-            access=Access(settings=lambda: self.settings, lockout=Lockout(time.monotonic)),
+            access=Access(settings=lambda: self.settings, limits=MemoryLimits(time.monotonic)),
             queue=self.queue,
             signals=self.queue,
             executor=self.executor,

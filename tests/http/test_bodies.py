@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 
-from opensoul.adapters.transports.http.unpacking import Unpacker
+from opensoul.adapters.transports.http.bodies import Unpacker
 
 from .app import Harness
 from .client import CHAT, HI, Bare, Client, bare

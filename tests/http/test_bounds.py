@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.transports.http.json_bounds import (
+from opensoul.adapters.transports.http.json_text import (
     MAX_HALVES,
     MAX_KEYS,
     MAX_VALUES,
     check_text,
+    read_bounded,
 )
-from opensoul.adapters.transports.http.json_text import read_bounded
 from opensoul.domain.errors import InvalidRequest
 
 from .app import Harness

@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.transports.openai.chat.parameters import NEUTRAL, PASSED_ON
-from opensoul.adapters.transports.openai.chat.request import ChatRequest, read_request
+from opensoul.adapters.transports.openai.chat.request import (
+    NEUTRAL,
+    PASSED_ON,
+    ChatRequest,
+    read_request,
+)
 from opensoul.domain.errors import InvalidRequest, Unsupported
 from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from opensoul.adapters.transports.openai.chat.parameters import NEUTRAL, PASSED_ON
+from opensoul.adapters.transports.openai.chat.request import NEUTRAL, PASSED_ON
 
 from .app import Harness
 from .client import BEARER, CHAT
@@ -103,7 +103,7 @@ async def fuzzed() -> AsyncIterator[Fuzzed]:
 
 
 FUZZ = settings(
-    max_examples=300,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -13,10 +13,8 @@ from opensoul.adapters.transports import RouteTable
 from opensoul.adapters.transports.http.context import KEY, RequestContext
 from opensoul.adapters.transports.http.deadline import ReusableDeadline
 from opensoul.adapters.transports.http.middleware import Middleware
-from opensoul.adapters.transports.openai.chat.answers import Head
-from opensoul.adapters.transports.openai.chat.sse import Frames
-from opensoul.adapters.transports.openai.common.feed import Feed
-from opensoul.adapters.transports.openai.common.streams import streamed
+from opensoul.adapters.transports.openai.chat.answers import Frames, Head
+from opensoul.adapters.transports.openai.common.runs import Feed, streamed
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import Unauthenticated
 from opensoul.domain.models.calls import TextDelta

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.transports import Route, RouteTable
-from opensoul.adapters.transports.http import SCHEMA_REF, document, json_content
+from opensoul.adapters.transports.routes import SCHEMA_REF, json_content
 from opensoul.domain.access.authentication import Scope
+from scripts.openapi import document
 
 from .app import Harness
 from .client import CHAT, HI, Client

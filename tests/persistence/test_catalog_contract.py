@@ -323,6 +323,54 @@ async def test_compacting_may_leave_nothing(store: Store, keep: int) -> None:
     assert (compacted[0].session_id, compacted[0].message_count, compacted[1]) == ("second", 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("through", "kept"),
+    [
+        (3, ["r1?", "r1!", "r2?"]),
+        (2, ["r1?", "r1!"]),
+        (0, []),
+        (-1, []),
+        (99, ["r1?", "r1!", "r2?", "r2!"]),
+    ],
+)
+async def test_a_branch_goes_on_with_copies_of_the_oldest(
+    store: Store, through: int, kept: list[str]
+) -> None:
+    for n in (1, 2):
+        await store.append(make_turn(f"r{n}", at=float(n), model=f"demo/{n}", usage=Usage(1, 1)))
+    await store.load(KEY, PLENTY)
+
+    branched = await store.branch(KEY, through, at=9.0, new_id="second")
+
+    assert branched == SessionInfo(KEY, "second", 1.0, 9.0, len(kept), model="demo/2")
+    assert await said_in(store, "second") == kept
+    assert await said_in(store, "first") == ["r1?", "r1!", "r2?", "r2!"]
+    loaded = await store.load(KEY, PLENTY)
+    assert loaded is not None
+    assert [message.text for message in loaded.tail.messages] == kept
+    copies = await store.messages(KEY, limit=9)
+    assert [(one.number, one.run_id) for one in copies] == [
+        (number, text[:2]) for number, text in enumerate(kept, 1)
+    ]
+    assert sum(used.turns for used in await store.usage(ALL)) == 2
+
+
+async def test_a_branch_of_a_branch_knows_where_its_messages_come_from(store: Store) -> None:
+    for n in (1, 2, 3):
+        await store.append(make_turn(f"r{n}", at=float(n)))
+    await store.compact(KEY, 4, at=8.0, new_id="second")
+    await store.branch(KEY, 3, at=9.0, new_id="third")
+
+    kept = await store.messages(KEY, limit=9)
+
+    assert [(one.message.text, one.run_id) for one in kept] == [
+        ("r2?", "r2"),
+        ("r2!", "r2"),
+        ("r3?", "r3"),
+    ]
+    assert await store.branch(OTHER, 3, at=9.0, new_id="new") is None
+
+
 async def test_what_is_deleted_is_gone(store: Store) -> None:
     await store.append(make_turn("r1", usage=Usage(3, 4)))
     await store.append(make_turn("r2", key=OTHER, at=1.0))

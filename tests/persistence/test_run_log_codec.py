@@ -69,7 +69,7 @@ def test_events_come_back_as_they_were(events: list[RunEvent]) -> None:
 
 
 def test_every_kind_has_a_head_of_its_own() -> None:
-    assert len({kind.head for kind in KINDS}) == len(KINDS)
+    assert len({kind.head for kind in KINDS}) == len(list(KINDS))
     assert {kind.type for kind in KINDS} | {Unknown} == set(get_args(RunEvent))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -36,6 +37,9 @@ class Answering(BaseHTTPRequestHandler):
             return
         if words == "die":
             crash()
+        if words == "hang up":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
@@ -80,9 +84,9 @@ def main(mode: str, diary: Path) -> None:
         sys.exit(1)
     if mode == "babbles":
         print(json.dumps({"hello": "?"}), flush=True)
-        time.sleep(FOREVER)
+        leave_at_end()
     if mode == "is silent":
-        time.sleep(FOREVER)
+        leave_at_end()
     if mode == "talks a lot":
         print("x" * 1_000_000, file=sys.stderr, flush=True)
     Answering.key = settings["apiKey"]

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from opensoul.adapters.providers.local.client import CHILD_COMMAND, LocalModels
-from opensoul.adapters.providers.local.process import ChildEndpoint, ModelProcess, ModelSetup
+from opensoul.adapters.providers.local.process import ModelProcess, ModelSetup
 from opensoul.adapters.providers.openai.client import OpenAICompletions
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.models.calls import ModelFinished, ModelTarget, StopReason, TextDelta
@@ -41,11 +41,6 @@ async def models(tmp_path: Path) -> AsyncGenerator[LocalModels]:
 @pytest.fixture
 def smollm(model_file: Path) -> ModelTarget:
     return replace(target(model_file, context=WINDOW), params=(("seed", 1), ("temperature", 0)))
-
-
-async def child_of(models: LocalModels) -> ModelProcess:
-    (supervisor,) = models._supervisors.values()
-    return await supervisor.child()
 
 
 def processor_time(pid: int) -> int:
@@ -110,15 +105,14 @@ async def test_leaving_in_the_middle_of_an_answer_stops_the_work(
     for _ in range(5):
         assert all(isinstance(event, TextDelta) for event in await anext(stream))
     await stream.aclose()
-    await comes_to_rest((await child_of(models)).pid)
+    await comes_to_rest((await models.prepare(smollm)).pid)
 
 
 async def test_leaving_while_a_long_prompt_is_read_stops_the_work(
     models: LocalModels, model_file: Path
 ) -> None:
     smollm = target(model_file, context=8192)
-    await models.prepare(smollm)
-    child = await child_of(models)
+    child = await models.prepare(smollm)
     before = processor_time(child.pid)
     reading = asyncio.create_task(said(models, request(smollm, "bear " * 8000)))
     async with asyncio.timeout(PATIENCE):
@@ -132,8 +126,8 @@ async def test_leaving_while_a_long_prompt_is_read_stops_the_work(
 async def test_the_server_is_closed_to_who_has_not_its_key(
     models: LocalModels, smollm: ModelTarget
 ) -> None:
-    await models.prepare(smollm)
-    at: ChildEndpoint = (await child_of(models)).endpoint
+    child = await models.prepare(smollm)
+    at = child.endpoint
     assert at.address.startswith("http://127.0.0.1:")
     async with aiohttp.ClientSession() as stranger:
         for path in ("/v1/models", "/props", "/slots", "/v1/chat/completions"):
@@ -141,7 +135,7 @@ async def test_the_server_is_closed_to_who_has_not_its_key(
                 assert answer.status in (401, 404), path
         async with stranger.post(at.address + "/v1/chat/completions", json={}) as answer:
             assert answer.status == 401
-    assert at.api_key.reveal() not in command_line((await child_of(models)).pid)
+    assert at.api_key.reveal() not in command_line(child.pid)
 
 
 async def test_a_damaged_model_file_is_named_and_the_gateway_lives(

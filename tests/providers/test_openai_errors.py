@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.providers.openai.errors import read_error
+from opensoul.adapters.providers.openai.errors import read_error, retry_after
 from opensoul.adapters.providers.openai.failures import FailureFactory
-from opensoul.adapters.providers.openai.retry import retry_after
 from opensoul.domain.errors import FailureKind, ModelFailed
 
 from .calls import call

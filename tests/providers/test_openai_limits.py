@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from opensoul.adapters.providers.openai.client import OpenAICompletions
-from opensoul.adapters.providers.openai.retry import advice, retry_after
+from opensoul.adapters.providers.openai.errors import advised_wait, retry_after
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.models.calls import ModelRequest
 from tests.fakes import behaviours as fake
@@ -298,5 +298,5 @@ async def test_what_comes_behind_an_answer_on_a_kept_connection_ends_it(
 @pytest.mark.parametrize("said", ["1e300", "9" * 300, "Fri, 31 Dec 9999 23:59:59 GMT", "86401"])
 def test_no_provider_is_left_alone_for_longer_than_a_day(said: str) -> None:
     assert retry_after({"retry-after": said}, 0.0) == 86_400
-    assert advice({"retry_after_ms": "1e300"}, "") == 86_400
-    assert advice({}, f"try again in {'9' * 300}h") == 86_400
+    assert advised_wait({"retry_after_ms": "1e300"}, "") == 86_400
+    assert advised_wait({}, f"try again in {'9' * 300}h") == 86_400

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.system.files.state_lock import HOLDER_FILE, LOCK_FILE, StateLock, StateLocked
+from tests.fakes.locks import held
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +65,7 @@ def test_deleting_the_lock_file_lets_nobody_in(tmp_path: Path, names: list[str])
                 assert (None if holder is None else holder.pid) == (
                     process.pid if HOLDER_FILE not in names else None
                 )
-    with StateLock(tmp_path / "state"):
+    with held(StateLock(tmp_path / "state")):
         pass
 
 
@@ -73,7 +74,7 @@ def test_a_directory_that_is_moved_away_stays_locked_and_the_new_one_is_free(
 ) -> None:
     with other_process(tmp_path / "state"):
         (tmp_path / "state").rename(tmp_path / "moved")
-        with StateLock(tmp_path / "state"):
+        with held(StateLock(tmp_path / "state")):
             refusal(tmp_path / "moved")
 
 
@@ -81,15 +82,15 @@ def test_two_gateways_cannot_share_the_directory_of_a_store(tmp_path: Path) -> N
     stores = tmp_path / "stores"
     first = StateLock(tmp_path / "a", store_dirs=[stores, stores, tmp_path / "a"])
     second = StateLock(tmp_path / "b", store_dirs=[stores])
-    with first:
+    with held(first):
         with pytest.raises(
             StateLocked, match=rf"{stores}, which holds the database of {tmp_path / 'b'},"
         ):
             second.acquire()
         refusal(stores)
-        with StateLock(tmp_path / "b"):  # Nothing of the failed attempt is left.
+        with held(StateLock(tmp_path / "b")):  # Nothing of the failed attempt is left.
             pass
-    with second:
+    with held(second):
         refusal(tmp_path / "b")
 
 
@@ -104,7 +105,7 @@ def test_where_a_directory_cannot_be_locked_the_file_is_the_lock(
         real(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with StateLock(tmp_path):
+    with held(StateLock(tmp_path)):
         refusal(tmp_path)
 
 
@@ -113,7 +114,7 @@ def test_a_killed_process_keeps_nobody_out(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         assert json.loads((tmp_path / HOLDER_FILE).read_text())["pid"] == process.pid
-        with StateLock(tmp_path):
+        with held(StateLock(tmp_path)):
             error = refusal(tmp_path)
             assert error.holder is not None
             assert error.holder.pid == os.getpid()
@@ -137,7 +138,7 @@ def test_one_process_cannot_take_it_twice_and_can_after_giving_it_back(tmp_path:
 
 def test_only_the_owner_may_read_what_the_lock_leaves(tmp_path: Path) -> None:
     state_dir = tmp_path / "a" / "b"
-    with StateLock(state_dir):
+    with held(StateLock(state_dir)):
         assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
         for name in (LOCK_FILE, HOLDER_FILE):
             assert stat.S_IMODE((state_dir / name).stat().st_mode) == 0o600
@@ -158,7 +159,7 @@ def test_only_the_owner_may_read_what_the_lock_leaves(tmp_path: Path) -> None:
     ],
 )
 def test_a_useless_note_makes_the_holder_nameless(tmp_path: Path, note: str | None) -> None:
-    with StateLock(tmp_path):
+    with held(StateLock(tmp_path)):
         path = tmp_path / HOLDER_FILE
         holder = json.loads(path.read_text())
         if note is None:
@@ -176,7 +177,7 @@ def test_a_useless_note_makes_the_holder_nameless(tmp_path: Path, note: str | No
 
 
 def test_a_process_of_another_machine_is_named_unseen(tmp_path: Path) -> None:
-    with StateLock(tmp_path):
+    with held(StateLock(tmp_path)):
         path = tmp_path / HOLDER_FILE
         holder = json.loads(path.read_text())
         path.write_text(json.dumps(holder | {"host": "elsewhere.invalid", "pid": 10**30}))
@@ -187,7 +188,7 @@ def test_a_process_of_another_user_lives(tmp_path: Path, monkeypatch: pytest.Mon
     def forbidden(pid: int, signal: int) -> None:
         raise PermissionError(f"{pid} is not yours")
 
-    with StateLock(tmp_path):
+    with held(StateLock(tmp_path)):
         monkeypatch.setattr(os, "kill", forbidden)
         assert refusal(tmp_path).holder is not None
 

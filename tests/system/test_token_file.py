@@ -64,7 +64,7 @@ def test_who_comes_at_the_same_moment_gets_the_same_token(tmp_path: Path) -> Non
     command = [sys.executable, "-c", script, str(tmp_path / "state")]
     crowd = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(8)
+        for _ in range(4)
     ]
     for one in crowd:
         assert one.stdout is not None

@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 
 from opensoul.app.cli.tui import Chat
-from opensoul.app.cli.tui.bubbles import Bubble, Transcript
+from opensoul.app.cli.tui.bubbles import Bubble
 from opensoul.app.cli.tui.sessions import SessionChooser
 from opensoul.client import Backoff, ConnectFailed, Options
 from tests.client.fake_gateway import (
@@ -53,7 +53,7 @@ def steering(shown: str) -> set[str]:
 
 
 def said(app: Chat) -> list[str]:
-    return app.screen_stack[0].query_one(Transcript).texts
+    return [bubble.text for bubble in app.screen_stack[0].query(Bubble)]
 
 
 def state(app: Chat) -> str:
@@ -138,7 +138,7 @@ async def test_what_is_still_answered_is_there_after_looking_elsewhere(fake: Fak
         await until(pilot, lambda: bool(fake.runs))
         [run_id] = fake.runs
         for key in ("agent:main:other", SESSION):
-            app._switch(key)
+            app.switch(key)
             await until(pilot, lambda key=key: key in state(app) and len(said(app)) == 2)  # type: ignore[misc]
         told = {"runId": run_id, "sessionKey": SESSION, "state": "delta"}
         await fake.tell("chat", told | {"message": message("assistant", "Hel")})

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
+from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.transports.control.broadcast import broadcast_session_changes
 from opensoul.adapters.transports.control.broadcast.hub import Hub
 from opensoul.adapters.transports.control.broadcast.presence import Presence
-from opensoul.adapters.transports.control.connection.calls import ANSWERED, Call, Handlers
-from opensoul.adapters.transports.control.connection.connection import Connection
-from opensoul.adapters.transports.control.methods.chat.commands import Commands
-from opensoul.adapters.transports.control.methods.chat.history import handlers as history
-from opensoul.adapters.transports.control.methods.chat.methods import ChatMethods
+from opensoul.adapters.transports.control.connection.connection import (
+    ANSWERED,
+    Call,
+    Connection,
+    Handlers,
+)
+from opensoul.adapters.transports.control.dependencies import Dependencies
+from opensoul.adapters.transports.control.handshake import Facts
+from opensoul.adapters.transports.control.methods.chat import ChatMethods
+from opensoul.adapters.transports.control.methods.commands import Commands
+from opensoul.adapters.transports.control.methods.history import History
 from opensoul.adapters.transports.control.methods.models import ModelMethods
-from opensoul.adapters.transports.control.methods.payloads.outcomes import Outcomes
-from opensoul.adapters.transports.control.methods.sessions.methods import handlers as sessions
+from opensoul.adapters.transports.control.methods.session_changes import SessionChanges, SessionTalk
+from opensoul.adapters.transports.control.methods.session_lists import SessionLists, SessionSearch
+from opensoul.adapters.transports.control.methods.session_lookups import SessionLookups
+from opensoul.adapters.transports.control.methods.sessions import SessionSubscriptions
+from opensoul.adapters.transports.control.methods.usage import SessionUsage
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message
@@ -60,6 +69,14 @@ def some_settings() -> Settings:
     return settings(agents, models=directory, store=StoreSettings(path="/state/sessions.db"))
 
 
+class Family(Protocol):
+    """A class that answers methods."""
+
+    def __init__(self, dependencies: Dependencies, hub: Hub) -> None: ...
+
+    def handlers(self) -> Handlers: ...
+
+
 @dataclass
 class Bench:
     """The settings may be replaced at any time; `operator` is a client that may do everything."""
@@ -95,7 +112,7 @@ class Bench:
             catalog=self.store,
             settings=current,
             generations=self.generations,
-            access=Access(settings=current, lockout=Lockout(self.clock)),
+            access=Access(settings=current, limits=MemoryLimits(self.clock)),
             queue=self.queue,
             signals=self.queue,
             executor=self.executor,
@@ -111,24 +128,35 @@ class Bench:
         )
         presence = Presence(self.clock, "1")
         self.hub = Hub(gateway=self.gateway, clock=self.clock, presence=presence)
-        commands = Commands(self.gateway, self.session_service, self.hub, self.clock, "1")
-        choices = ModelMethods(self.gateway, self.clock)
-        self.chat = ChatMethods(
-            self.gateway,
-            self.session_service,
-            self.hub,
-            Outcomes(self.gateway, self.session_service, self.hub),
-            commands,
-            self.clock,
-        )
+        self.dependencies = dependencies(self)
+        services = self.dependencies, self.hub
+        commands, models = Commands(*services), ModelMethods(*services)
+        chat = ChatMethods(*services, commands)
         broadcast_session_changes(self.session_service, self.hub, self.clock)
         self.handlers: Handlers = {
-            **history(self.gateway, self.session_service, self.hub, commands, choices.metadata),
-            **sessions(self.gateway, self.session_service, self.hub, self.chat, **times),
-            **self.chat.handlers(),
-            **choices.handlers(),
+            **chat.handlers(),
+            **models.handlers(),
+            **History(*services, commands, models.metadata).handlers(),
+            **SessionTalk(*services, chat).handlers(),
+            **self.handlers_of(
+                SessionChanges,
+                SessionLists,
+                SessionLookups,
+                SessionSearch,
+                SessionSubscriptions,
+                SessionUsage,
+            ),
         }
         self.operator = connection("operator", OPERATOR)
+
+    def handlers_of(self, *families: type[Family], **parts: Any) -> Handlers:
+        """The handlers of these families, with other parts than the bench has by itself."""
+        used = replace(self.dependencies, **parts)
+        return {
+            name: handler
+            for family in families
+            for name, handler in family(used, self.hub).handlers().items()
+        }
 
     async def ask(self, method: str, client: Connection | None = None, **params: Any) -> Any:
         """The answer, as it would travel: the last one, or the first where that was all."""
@@ -160,6 +188,27 @@ class Bench:
         """The keys that `sessions.list` lists."""
         listed = await self.ask("sessions.list", **params)
         return [row["key"] for row in listed["sessions"]]
+
+
+def dependencies(bench: Bench) -> Dependencies:
+    """The dependencies of methods that use sessions and runs; the others are missing."""
+    missing: Any = None
+    return Dependencies(
+        gateway=bench.gateway,
+        session_service=bench.session_service,
+        devices=missing,
+        config=missing,
+        applied=missing,
+        workspaces=missing,
+        check=missing,
+        read_log=missing,
+        log_file=missing,
+        stop=missing,
+        facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
+        store="memory",
+        clock=bench.clock,
+        new_id=bench.new_id,
+    )
 
 
 def connection(name: str, principal: Principal = OPERATOR) -> Connection:

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
-from opensoul.adapters.transports.control.handshake.handshake import Admitted, Handshake, Peer
+from opensoul.adapters.persistence.memory import MemoryLimits
+from opensoul.adapters.transports.control.handshake.handshake import Admitted, Handshake
+from opensoul.adapters.transports.control.handshake.origins import Peer
 from opensoul.adapters.transports.control.protocol.frames import RequestFrame
 from opensoul.adapters.transports.control.protocol.problems import ConnectRejection
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.devices.proofs import Claim
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.models.calls import Secret
 from opensoul.domain.services.access import Access
@@ -24,7 +25,7 @@ from tests.fakes.devices import Desk, Device
 from tests.fakes.domain import FakeIds, FakeQueue, FakeRunEvents, settings
 
 SECRET = "secret"
-LOCAL = Peer(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1", False)
+LOCAL = Peer(ClientAddress("127.0.0.1"), "localhost:18789", None, "nonce-1")
 REMOTE = replace(LOCAL, address=ClientAddress("203.0.113.7"), host="198.51.100.1:18789")
 FORWARDED = replace(LOCAL, address=ClientAddress("127.0.0.1", forwarded_by_stranger=True))
 PAGE = replace(LOCAL, origin="http://localhost:18789")
@@ -43,10 +44,10 @@ class Bench:
     settings: Settings = field(default_factory=lambda: settings(auth=auth_settings()))
 
     async def open(self) -> Bench:
-        self.lockout = Lockout(self.session_service.clock)
+        self.lockout = MemoryLimits(self.session_service.clock)
         self.devices: Devices = await self.session_service.open()
         self.access = Access(
-            settings=lambda: self.settings, lockout=self.lockout, devices=self.devices
+            settings=lambda: self.settings, limits=self.lockout, devices=self.devices
         )
         queue = FakeQueue()
         self.gateway = Gateway(

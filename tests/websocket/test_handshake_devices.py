@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.control.handshake.handshake import Peer
+from opensoul.adapters.transports.control.handshake.origins import Peer
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.access.authentication import Scope
-from opensoul.domain.access.devices.entry import PairingRequired
-from opensoul.domain.access.devices.pairing import MAX_PENDING, Visitor
+from opensoul.domain.access.devices.pairing import MAX_PENDING, PairingRequired, Visitor
 from opensoul.domain.access.devices.records import Role
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.settings import AuthMode
@@ -96,7 +95,7 @@ async def test_from_anywhere_else_the_secret_alone_does_not(bench: Bench, caller
 async def test_a_close_frame_has_room_for_the_whole_request_id(bench: Bench) -> None:
     device = Device()
     token = await paired(bench, device)
-    bench.devices._new_id = lambda: "0" * 36
+    bench.session_service.new_id = lambda: "0" * 36
     for params in ({"scopes": WRITE}, {"role": "node"}):
         refusal = await bench.refused(bench.signed(device, token=token, **params))
         assert refusal.reason.endswith(f"(requestId: {'0' * 36})")
@@ -316,11 +315,3 @@ async def test_what_the_gateway_cannot_do_now_is_worth_another_try(bench: Bench)
     refusal = await bench.refused(bench.signed(Device(), REMOTE, token=SECRET), REMOTE)
     assert refusal.error.message == "Too many devices wait to be approved."
     assert refusal.error.retry_after_ms == 300_000
-
-
-async def test_a_token_that_ends_while_it_is_used_is_refused(bench: Bench) -> None:
-    device = Device()
-    token = await paired(bench, device)
-    bench.devices.knows = lambda *_: True  # type: ignore[method-assign]
-    await bench.devices.revoke(ADMIN, device.id, "operator")
-    assert details(await bench.refused(bench.signed(device, token=token)))["code"]

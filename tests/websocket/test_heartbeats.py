@@ -11,7 +11,6 @@ import pytest
 import pytest_asyncio
 
 from opensoul.adapters.transports.control.methods.heartbeats import Heartbeats
-from opensoul.adapters.transports.control.methods.payloads.outcomes import Outcomes
 from opensoul.domain.errors import GatewayBusy, SendBlocked, SessionBusy, StoreFailed, Unavailable
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunSpec
@@ -40,9 +39,7 @@ class Bell:
     def __init__(self) -> None:
         self.log = GatedLog()
         self.bench = Bench(log=self.log)
-        bench = self.bench
-        outcomes = Outcomes(bench.gateway, bench.session_service, bench.hub)
-        self.heartbeats = Heartbeats(bench.gateway, bench.hub, outcomes, bench.clock, bench.new_id)
+        self.heartbeats = Heartbeats(self.bench.dependencies, self.bench.hub)
 
     async def wake(self, text: str) -> None:
         await self.log.end_of(await self.heartbeats.wake(OPERATOR, text))

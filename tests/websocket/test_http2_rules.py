@@ -15,7 +15,7 @@ from h2.errors import ErrorCodes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.app.server.hypercorn.http2_frames import FrameCounter
+from opensoul.app.server.hypercorn.http2 import FrameCounter
 from opensoul.app.server.hypercorn.pacing import TURN
 from tests.floods.attack import OVER_HTTP2, PREFACE, h2_frame, h2_request
 from tests.websocket.client import RawClient, connected

@@ -14,7 +14,7 @@ import pytest_asyncio
 from pydantic import ValidationError
 
 from opensoul.adapters.system.files.workspaces import WorkspaceFiles
-from opensoul.adapters.transports.control.methods.agents.methods import handlers
+from opensoul.adapters.transports.control.methods.agents import AgentFiles, AgentMethods
 from opensoul.domain.errors import GatewayError, InvalidRequest, UnknownAgent
 from opensoul.domain.ports.configuration import ConfigFile, ConfigRefused, ConfigSnapshot, MakePatch
 from opensoul.domain.ports.workspaces import FILE_NAMES
@@ -90,7 +90,12 @@ async def agents(tmp_path: Path) -> AsyncIterator[Agents]:
     port: ConfigFile = config
     bench.handlers = {
         **bench.handlers,
-        **handlers(bench.gateway, port, WorkspaceFiles(place.state, bench.clock)),
+        **bench.handlers_of(
+            AgentMethods,
+            AgentFiles,
+            config=port,
+            workspaces=WorkspaceFiles(place.state, bench.clock),
+        ),
     }
     made = Agents(bench, place, config)
     made.configure("{ gateway: { auth: { token: '${TOKEN}' } } } // ours")

@@ -12,7 +12,7 @@ import pytest_asyncio
 from pydantic import ValidationError
 
 from opensoul.adapters.transports.control.broadcast import subscriptions as audiences
-from opensoul.adapters.transports.control.connection.calls import AnswerFailed
+from opensoul.adapters.transports.control.connection.connection import AnswerFailed
 from opensoul.adapters.transports.control.methods.runs import WaitParams
 from opensoul.domain.errors import InvalidRequest, SessionBusy
 from opensoul.domain.runs.events import Failed, Finished, RunEvent

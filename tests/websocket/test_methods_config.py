@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control.connection.calls import AnswerFailed, Call
-from opensoul.adapters.transports.control.connection.connection import Connection
-from opensoul.adapters.transports.control.methods.config.methods import handlers
+from opensoul.adapters.transports.control.connection.connection import (
+    AnswerFailed,
+    Call,
+    Connection,
+)
+from opensoul.adapters.transports.control.methods.config import ConfigMethods
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.ports.configuration import ConfigConflict
 from tests.config.editable import editor
 from tests.config.place import Place
-from tests.websocket.methods import OPERATOR, READER, connection
+from tests.websocket.methods import OPERATOR, READER, Bench, connection
 
 TEXT = """{
   gateway: { auth: { token: "a secret of ours" }, reload: { mode: "hybrid" } }, // where
@@ -35,7 +38,9 @@ class Desk:
         self.in_force = ""
         """The hash of what is in force; empty: that of the file."""
         self.looked = asyncio.Event()
-        self.handlers = handlers(editor(place), self._applied)
+        self.handlers = Bench().handlers_of(
+            ConfigMethods, config=editor(place), applied=self._applied
+        )
 
     def _applied(self) -> str:
         self.looked.set()

@@ -10,18 +10,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.adapters.transports.control.connection.connection import Connection
-from opensoul.adapters.transports.control.handshake.pairing import tell_devices
-from opensoul.adapters.transports.control.methods.devices import handlers
+from opensoul.adapters.transports.control.handshake.devices import broadcast_devices
+from opensoul.adapters.transports.control.methods.devices import DeviceMethods
 from opensoul.domain.access.authentication import Principal, Scope
-from opensoul.domain.access.devices.entry import PairingRequired
-from opensoul.domain.access.devices.pairing import Visitor
+from opensoul.domain.access.devices.pairing import PairingRequired, Visitor
 from opensoul.domain.access.devices.records import Role
-from opensoul.domain.access.lockout import Lockout
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.services.access import Access, principal_by
 from opensoul.domain.services.devices import Devices
-from tests.fakes.devices import Desk, Device
+from tests.fakes.devices import Desk, Device, accepts
 
 from .methods import READER, Bench, connection, events
 
@@ -71,9 +70,11 @@ class Room:
 async def room() -> AsyncIterator[Room]:
     bench, device = Bench(), Device()
     devices = await Desk(clock=bench.clock).open()
-    tell_devices(devices, bench.hub)
-    access = Access(settings=lambda: bench.settings, lockout=Lockout(bench.clock), devices=devices)
-    bench.handlers = handlers(devices)
+    broadcast_devices(devices, bench.hub)
+    access = Access(
+        settings=lambda: bench.settings, limits=MemoryLimits(bench.clock), devices=devices
+    )
+    bench.handlers = bench.handlers_of(DeviceMethods, devices=devices)
     phone, approver = connection("phone", READER), connection("approver", PAIRING)
     reader = connection("reader", READER)
     async with AsyncExitStack() as stack:
@@ -168,7 +169,7 @@ async def test_rotating_shows_the_new_token_and_ends_connections_with_the_old(ro
     )
     assert answer["scopes"] == ["operator.read"]
     assert answer["rotatedAtMs"] == 1_000_000_000
-    assert room.devices.knows(room.device.id, answer["token"])
+    assert await accepts(room.devices, room.device.id, answer["token"])
     assert await room.phone.closed() == (4001, "device token rotated")
     whole = await room.bench.ask(
         "device.token.rotate", deviceId=room.device.id, role="operator", scopes=None

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control.methods.chat.history import MAX_BYTES
-from opensoul.adapters.transports.control.methods.payloads.messages import CUT
+from opensoul.adapters.transports.control.methods.history import MAX_BYTES
+from opensoul.adapters.transports.control.methods.messages import CUT
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 from opensoul.domain.runs.spec import RunRequest

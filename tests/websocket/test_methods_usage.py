@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from opensoul.adapters.transports.control.methods.usage.methods import UsageMethods
+from opensoul.adapters.transports.control.methods.usage import UsageMethods
 from opensoul.domain.errors import InvalidRequest
 from opensoul.domain.models.calls import Price
 from opensoul.domain.models.directory import ModelDirectory
@@ -32,10 +32,7 @@ async def bench() -> AsyncIterator[Bench]:
     directory = ModelDirectory((priced, target("acme/two")))
     agents = (agent("main", priced), agent("beta", priced))
     bench = Bench(settings(agents, models=directory))
-    bench.handlers = {
-        **bench.handlers,
-        **UsageMethods(bench.gateway, bench.session_service, bench.clock).handlers(),
-    }
+    bench.handlers = {**bench.handlers, **bench.handlers_of(UsageMethods)}
     bench.clock.now = at("2026-03-30T12:00")
     await bench.store.open()
     yield bench

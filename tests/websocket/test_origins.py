@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from opensoul.adapters.transports.control.handshake.origins import check_upgrade, is_at_this_machine
-from opensoul.adapters.transports.control.handshake.peer import Peer
+from opensoul.adapters.transports.control.handshake.origins import (
+    Peer,
+    check_upgrade,
+    is_at_this_machine,
+)
 from opensoul.adapters.transports.control.protocol.problems import ConnectRejection
 from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.settings import (

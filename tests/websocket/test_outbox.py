@@ -11,6 +11,7 @@ from opensoul.adapters.transports.control.connection.outbox import (
     error_frame,
     response_frame,
 )
+from opensoul.adapters.transports.control.protocol import ErrorShape
 
 KILO = b'"' + b"x" * 1_000 + b'"'
 
@@ -25,7 +26,7 @@ async def test_frames_leave_in_the_order_they_came_and_events_are_numbered() -> 
     outbox.put(response_frame("1", {"ok": "ä"}))
     outbox.event("tick", b'{"ts":1}')
     outbox.event("presence", b"{}", state=b'{"presence":2,"health":1}')
-    outbox.put(error_frame("2", {"code": "X", "message": "no"}, {"runId": "r"}))
+    outbox.put(error_frame("2", ErrorShape(code="X", message="no"), {"runId": "r"}))
 
     assert await taken(outbox) == [
         {"type": "res", "id": "1", "ok": True, "payload": {"ok": "ä"}},

@@ -1,4 +1,4 @@
-"""A runner without a model: it answers with what it was told. For tests and first steps."""
+"""A runner without a model: it answers with the question. For tests and first steps."""
 
 from __future__ import annotations
 

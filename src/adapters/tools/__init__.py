@@ -1,5 +1,6 @@
 """Tools that a model may call."""
 
+from .combined import CombinedToolbox
 from .empty import EmptyToolbox
 
-__all__ = ["EmptyToolbox"]
+__all__ = ["CombinedToolbox", "EmptyToolbox"]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import orjson
 from quart import Response
 
-from .routes import Limits, Route, Transport
+from .routes import Limits, Route, Transport, json_content
 
 Check = Callable[[], Awaitable[Mapping[str, str]]]
 """Returns the parts that fail: a sentence for each, by its name. Empty when all is well."""
@@ -66,4 +66,4 @@ def _answer(description: str, *parts: str) -> Mapping[str, object]:
         "required": ["status"],
         "properties": {"status": {"type": "string"}, **dict.fromkeys(parts, by_name)},
     }
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+    return {"description": description, "content": json_content(schema)}

@@ -24,6 +24,15 @@ Upgrade = Callable[..., Awaitable["Response | None"]]
 _VARIABLE = re.compile(r"<(?:(?P<converter>[^<>:(]+)(?:\([^<>]*\))?:)?(?P<name>[^<>]+)>")
 
 
+SCHEMA_REF = "#/components/schemas/{model}"
+"""How operations name schemas. Those in a schema's `$defs` move into the document's components."""
+
+
+def json_content(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The media type map of an operation for a JSON body of that schema."""
+    return {"application/json": {"schema": schema}}
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a request may use: bytes of its body, seconds to send it, and seconds that a client may
@@ -72,7 +81,7 @@ class Route:
 
     @property
     def variables(self) -> tuple[tuple[str, str], ...]:
-        """The name of each variable in the path, and how it stands there."""
+        """The name of each variable in the path, and its spelling there."""
         return tuple((found["name"], found[0]) for found in _VARIABLE.finditer(self.path))
 
 

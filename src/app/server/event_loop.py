@@ -1,4 +1,4 @@
-"""Runs a coroutine as `asyncio.run` does, except that nothing can keep the process from ending."""
+"""Runs a coroutine as `asyncio.run` does, without waiting for tasks that ignore cancellation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PATIENCE = 0.5
-"""Seconds that the tasks left over get to end once they are cancelled."""
+"""Seconds for the remaining tasks to end after their cancellation."""
 
 
 def run(
@@ -21,8 +21,8 @@ def run(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
     patience: float = _PATIENCE,
 ) -> T:
-    """`asyncio.run` waits without end for a task that swallows its cancellation, as that of an
-    abandoned runner does. Here such a task is left behind; the log names it."""
+    """Run `main`. A task that ignores its cancellation, such as that of an abandoned runner, is
+    abandoned after `patience` seconds and logged; `asyncio.run` would wait for it forever."""
     runner = asyncio.Runner(loop_factory=loop_factory)
     try:
         return runner.run(main)
@@ -32,7 +32,7 @@ def run(
         if stuck:
             names = ", ".join(sorted(task.get_name() for task in stuck))
             logger.error("tasks that do not end are left behind", extra={"tasks": names})
-            # Else the loop would report each of them once more when it is collected.
+            # Otherwise the loop would report each of them again on garbage collection.
             loop.set_exception_handler(lambda *_: None)
             asyncio.set_event_loop(None)
             loop.close()
@@ -41,7 +41,7 @@ def run(
 
 
 async def _end_tasks(patience: float) -> set[asyncio.Task[Any]]:
-    """Cancel every other task; those that go on all the same."""
+    """Cancel all other tasks; returns those that have not ended."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Hosts the application with hypercorn: sockets, and how it ends."""
+"""Hosts the application with hypercorn: sockets, signals and shutdown."""
 
 from __future__ import annotations
 
@@ -25,44 +25,48 @@ from .hypercorn import PeerConnections, ServerConfig, Timing, install
 _BACKLOG = 1_024
 _KEEP_ALIVE = 75.0
 TLS_BUFFER = 60 * 1024
-"""Bytes that the system holds of what a TLS client sends. The event loop decrypts all of it in one
-turn: of records with a single byte each the system's usual megabytes would take a second. A client
-100 ms away can still send half a megabyte a second."""
+"""Receive buffer of a TLS connection, in bytes. The event loop decrypts all of it in one turn: for
+records of a single byte each, the usual megabytes would take a second. A client 100 ms away can
+still send half a megabyte a second."""
 _SWITCH_SECONDS = 0.0005
-"""How long a thread may run Python before another one gets its turn. The loop's turn comes again
-after each system call, so that with some threads at work it would wait Python's usual 5 ms, times
-the threads, several times for each request."""
+"""The interpreter's switch interval. The event loop gives up the interpreter in each system call;
+busy threads would delay it by Python's 5 ms, times their number, several times a request."""
 _UNACKNOWLEDGED = 120_000
-"""Milliseconds that sent bytes may stay untaken before the connection is cut."""
+"""Milliseconds that sent bytes may stay unacknowledged before the connection is aborted."""
 _LAST_WORDS = 5.0
-"""Seconds that connections get, after the last run, to take what is left for them."""
+"""Seconds for the rest of the responses after the last run."""
 
 
 class PortTaken(Exception):
-    """The address cannot be listened on; the message says which, and why."""
+    """The address cannot be listened on; the message names it and the reason."""
 
 
 class TlsUnusable(Exception):
-    """The certificate or its key cannot be used; the message says which files, and why."""
+    """The certificate or its key cannot be used; the message names the files and the reason."""
 
 
 OnReady = Callable[[int], None]
-"""Gets the port, once connections are taken there."""
+"""Called with the port once connections are accepted there."""
 
 
 def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: OnReady) -> None:
     """Run until a signal to stop, then drain; a second one ends the process at once.
 
-    Raises PortTaken, TlsUnusable, and whatever keeps the Gateway from starting.
+    Raises PortTaken, TlsUnusable, and the errors of the Gateway's start.
     """
     sockets = open_sockets(listen)
     _allow_many_connections()
     give_large_blocks_back()
-    _spare_the_log()
+    # No log format uses these: https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     sys.setswitchinterval(_SWITCH_SECONDS)
 
     def ready(port: int) -> None:
-        _spare_the_collector()
+        # The objects that exist now stay until the end, so the collector need not scan them; and a
+        # request makes thousands of objects of which hardly any are in cycles.
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
+        gc.enable()  # The command line disables it during the start.
         on_ready(port)
 
     async def until_signal() -> None:
@@ -85,7 +89,7 @@ async def serve_until(
 ) -> None:
     """Serve on `sockets`, which are closed at the end, until `stop` is set; then drain.
 
-    `peers` limits the connections of one address; left out: by the settings in force.
+    `peers` limits the connections of one address; by default according to the settings in force.
     """
     opened = (*sockets.secure_sockets, *sockets.insecure_sockets)
     port = opened[0].getsockname()[1]
@@ -115,7 +119,7 @@ async def serve_until(
 
 
 def _check_certificate(config: ServerConfig) -> None:
-    """hypercorn loads it once the Gateway has started, and reports less. Raises TlsUnusable."""
+    """Load the certificate before the Gateway starts, for a better message. Raises TlsUnusable."""
     try:
         config.create_ssl_context()
     except OSError as error:  # An SSLError is one, too.
@@ -127,9 +131,9 @@ def _check_certificate(config: ServerConfig) -> None:
 
 
 def open_sockets(listen: ListenSettings) -> Sockets:
-    """Listening sockets. The first host must be had; the others (as ::1 is) where they can be.
+    """Listening sockets: of the first host, or PortTaken, and of the others where possible.
 
-    Listening starts here, so that whoever is told the address can connect from then on.
+    Listening starts here, so that clients can connect as soon as the address is reported.
     """
     opened: list[socket.socket] = []
     port = listen.port
@@ -138,8 +142,9 @@ def open_sockets(listen: ListenSettings) -> Sockets:
             opened.append(_listen(host, port, None if listen.tls is None else TLS_BUFFER))
         except OSError as error:
             if not opened:
+                reason = (error.strerror or str(error)).partition(" (while attempting")[0]
                 raise PortTaken(
-                    f"Cannot listen on {host} port {port}: {error.strerror or error}. "
+                    f"Cannot listen on {host} port {port}: {reason}. "
                     "Is a Gateway running already? Choose another with --port or gateway.port."
                 ) from error
         port = opened[0].getsockname()[1]
@@ -150,28 +155,20 @@ def open_sockets(listen: ListenSettings) -> Sockets:
 
 def _listen(host: str, port: int, receive_buffer: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # hypercorn waits without end for a client that takes nothing; the system need not.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if receive_buffer is not None:  # Connections have it from their listener.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    # Connections inherit these options from their listener.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # hypercorn waits without a limit for a client that does not read.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED)
+    if receive_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     listener.setblocking(False)
     return listener
 
 
 def hypercorn_config(listen: ListenSettings) -> ServerConfig:
-    """hypercorn's settings, ours where its defaults do not suit long streams."""
+    """hypercorn's settings, adapted to long streams."""
     config = ServerConfig()
     config.backlog = _BACKLOG
     config.keep_alive_timeout = _KEEP_ALIVE
@@ -179,7 +176,8 @@ def hypercorn_config(listen: ListenSettings) -> ServerConfig:
     config.http2 = listen.http2
     config.alpn_protocols = ["h2", "http/1.1"] if listen.http2 else ["http/1.1"]
     config.accesslog = None
-    config.errorlog = _quiet(logging.getLogger("hypercorn.error"))
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.errorlog.setLevel(logging.WARNING)  # The start message has the addresses already.
     if listen.tls is not None:
         config.ssl_handshake_timeout = config.first_request_seconds / 2
         config.certfile = listen.tls.cert_path
@@ -188,35 +186,15 @@ def hypercorn_config(listen: ListenSettings) -> ServerConfig:
     return config
 
 
-def _quiet(logger: logging.Logger) -> logging.Logger:
-    """Its addresses are in the start message already; what is left is worth a warning."""
-    logger.setLevel(logging.WARNING)
-    return logger
-
-
 def _allow_many_connections() -> None:
-    """Each takes a file descriptor, and a shell's usual limit is 1,024 of them."""
+    """Raise the limit of file descriptors: a shell's usual limit is 1,024."""
     try:
         import resource
     except ImportError:
-        return  # There is no such limit here.
+        return  # This system has no such limit.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # Not allowed: what there is has to do.
+    with suppress(ValueError, OSError):  # Not permitted; keep the present limit.
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _spare_the_collector() -> None:
-    """What is there by now stays for ever, so it need not be looked through for garbage again;
-    and a request makes thousands of objects of which hardly any are in cycles."""
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
-    gc.enable()  # It was off while everything was made: see the command line.
-
-
-def _spare_the_log() -> None:
-    """Each line would look up in which thread and process it was written, though none tells that:
-    https://docs.python.org/3/howto/logging.html#optimization"""
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -1,4 +1,4 @@
-"""Where a request really comes from, with or without reverse proxies in front."""
+"""The address of a request's client, with or without reverse proxies."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 Network = IPv4Network | IPv6Network
 _LONGEST = 64
-"""Characters of an address, its zone included: what is longer is none, and is not remembered."""
+"""Maximum characters of an address with its zone; longer texts are not parsed or cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAddress:
-    """`forwarded_by_stranger`: forwarding headers came from a peer that is no trusted proxy.
+    """The address, and how it was determined.
 
-    They were ignored. `through_proxy`: they came from a trusted proxy. `unproven`: trusted proxies
-    reported a loopback address, or none that can be read, but not every hop was on this machine.
-    A client of the first or the last kind does not count as local.
+    `forwarded_by_stranger`: forwarding headers of a peer that is not a trusted proxy were ignored.
+    `through_proxy`: forwarding headers came from a trusted proxy. `unproven`: trusted proxies
+    reported a loopback address, or an unreadable one, but not every hop was on this machine. A
+    client of the first or the last kind is not local.
     """
 
     address: str
@@ -28,7 +29,7 @@ class ClientAddress:
 
     @property
     def is_forwarded(self) -> bool:
-        """Whether the request has forwarding headers, from whichever peer."""
+        """Whether the request has forwarding headers."""
         return self.forwarded_by_stranger or self.through_proxy
 
     @property
@@ -49,11 +50,11 @@ def client_address(
     forwarding_headers: bool = False,
     trusted: Sequence[Network] = (),
 ) -> ClientAddress:
-    """The client's address: the right-most hop that is no trusted proxy.
+    """The client's address: the right-most hop that is not a trusted proxy.
 
-    `peer`: the socket's other end, None for a Unix socket. `forwarded_for`: the values of
-    X-Forwarded-For in order, each maybe a list. `forwarding_headers`: any header of that kind was
-    there. Headers of a peer that is not trusted are ignored.
+    `peer`: the address of the socket's peer, None for a Unix socket. `forwarded_for`: the values of
+    X-Forwarded-For in order, each possibly a list. `forwarding_headers`: the request has any
+    forwarding header. Headers of a peer that is not trusted are ignored.
     """
     nearest = _parse(peer or "")
     if nearest is None:

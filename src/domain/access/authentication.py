@@ -1,4 +1,4 @@
-"""Scopes, credentials, and what a credential proves: a Grant, and the Principal that acts by it."""
+"""Scopes, credentials, the Grant that a credential proves, and the Principal of a grant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .addresses import ClientAddress
 
 
 class Scope(StrEnum):
-    """What a Principal may do; the names are the control protocol's."""
+    """The permissions of a Principal; the values are the control protocol's."""
 
     READ = "operator.read"
     WRITE = "operator.write"
@@ -36,35 +36,35 @@ _COVERS: Mapping[Scope, frozenset[Scope]] = MappingProxyType(
     }
 )
 _FOR_AGENTS = ALL_SCOPES - {Scope.ADMIN, Scope.PAIRING, Scope.TALK_SECRETS}
-"""The scopes that a grant for single agents can hold."""
+"""The scopes of grants that are restricted to agents."""
 
 
 def covers(held: Collection[Scope], scope: Scope) -> bool:
-    """Whether a holder of `held` may do what `scope` stands for."""
+    """Whether the scopes `held` include `scope`, directly or through another scope."""
     return scope in held or any(scope in _COVERS.get(one, ()) for one in held)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an authenticator lets a client do, for as long as the grant stands.
+    """The access that an authenticator gives a client, valid until it is withdrawn.
 
-    A grant that is restricted to `agents` holds none of the scopes that concern the whole Gateway:
-    `operator.admin` becomes the scopes that concern single agents.
+    A grant that is restricted to `agents` has no scope of the whole Gateway: `operator.admin`
+    becomes the scopes that concern single agents.
     """
 
     id: str
-    """Names the credential, unique for its authenticator. It is logged: no secret."""
+    """Identifies the credential within its authenticator. It is logged, so it is not a secret."""
     principal: str
-    """The id of the Principal: several grants may be one principal's."""
+    """The id of the Principal, which may have several grants."""
     scopes: frozenset[Scope]
     agents: frozenset[str] | None = None
-    """The ids of the only agents that it is for; None: all agents."""
+    """The ids of the permitted agents; None: all agents."""
     revision: str = ""
-    """Changes when the credential is replaced: what used an earlier revision is ended."""
+    """Changes when the credential is replaced; connections of an earlier revision are ended."""
     issuer: str = ""
-    """The authenticator's name; the chain sets it."""
+    """The authenticator's name, set by the chain."""
     method: str = ""
-    """How it was proven, for logs and clients; left out, the issuer's name."""
+    """The authentication method, for logs and clients; by default the issuer's name."""
 
     def __post_init__(self) -> None:
         if self.agents is not None:
@@ -83,9 +83,9 @@ class Principal:
     method: str
     address: str = ""
     agents: frozenset[str] | None = None
-    """The only agents that it may use; None: all agents."""
+    """The permitted agents; None: all agents."""
     grants: tuple[Grant, ...] = field(default=(), compare=False, repr=False)
-    """All of them have to stand. None for the Gateway's own principals."""
+    """All of them must be valid. Empty for the Gateway's own principals."""
 
     def may(self, scope: Scope) -> bool:
         """Whether the scopes held cover `scope`."""
@@ -107,14 +107,13 @@ class DeviceCredential:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a client sent to prove who it is."""
+    """The credentials that a client sent."""
 
     client: ClientAddress
     secret: bytes | None = None
-    """The bytes as sent; None when the client sent no secret."""
+    """The bytes as sent; None if the client sent no secret."""
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
-    """Those of the request or of the upgrade, names in lower case, for authenticators that read
-    others than the secret's."""
+    """All headers of the request or upgrade, with names in lower case, for authenticators."""
     device: DeviceCredential | None = None
 
     def __repr__(self) -> str:
@@ -123,6 +122,6 @@ class Credential:
 
 
 def authorize(principal: Principal, scope: Scope) -> None:
-    """Raises Forbidden where the principal lacks the scope."""
+    """Raises Forbidden if the principal lacks the scope."""
     if not principal.may(scope):
         raise Forbidden(f"missing scope: {scope}", scope=scope)

@@ -1,4 +1,4 @@
-"""Slows down who guesses: an address with too many wrong credentials is refused for a while."""
+"""Locks out an address with too many wrong credentials for a while."""
 
 from __future__ import annotations
 
@@ -14,42 +14,41 @@ from ..errors import LockedOut
 from ..settings import LockoutSettings
 
 _REPEATED = 60.0
-"""Seconds in which the same wrong credential is one failure, however often it is sent."""
+"""Seconds in which repetitions of the same wrong credential count as one failure."""
 _LOOPBACK = "127.0.0.1"
-"""Stands for every loopback address: one program of this machine can connect from all of them."""
+"""Represents every loopback address: a local program can connect from all of them."""
 _MOST_REMEMBERED = 100
-"""Wrong credentials of one address that are remembered, to recognise those that are repeated."""
+"""Maximum number of wrong credentials stored for one address, to detect repetitions."""
 
 
 @dataclass(slots=True)
 class _Record:
     failures: deque[float] = field(default_factory=deque)
     counted: dict[bytes, float] = field(default_factory=dict)
-    """When each wrong credential was last counted, by its digest; the oldest first."""
+    """The time when each wrong credential was counted, by its digest; the oldest first."""
 
 
 class Lockout:
     """Counts failures per address; `now` is a monotonic clock in seconds.
 
-    The addresses of one IPv6 network of 64 bits count as one, since one client owns them all, and
-    so do all loopback addresses.
-    A program that polls with a stale secret guesses nothing: the same wrong credential counts once
-    a minute, or once in the window where that is longer, so that it never locks an address out.
-    Credentials are remembered as digests under a random key of this object, a bounded number.
+    The addresses of one IPv6 network of 64 bits count as one, because one client owns them all, and
+    so do all loopback addresses. The same wrong credential counts once a minute, or once per window
+    if that is longer, so that a program that polls with a stale secret does not lock its address
+    out. A bounded number of credentials is stored, as digests under a random key of this object.
 
-    A locked address keeps its record until its time is over, however many other addresses fail.
-    When locked addresses take up the whole table, all further addresses share one record, and are
-    locked out together; loopback always has a record of its own.
+    A locked address keeps its record for the whole duration, however many other addresses fail. If
+    locked addresses fill the table, all further addresses share one record and are locked out
+    together; loopback always has its own.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._counting: OrderedDict[str, _Record] = OrderedDict()
-        """The addresses that are not locked, the one longest silent first."""
+        """The addresses that are not locked, least recently used first."""
         self._locked: OrderedDict[str, float] = OrderedDict()
-        """Until when each locked address is locked, in the order of locking."""
+        """The end of each lock, in the order of locking."""
         self._others = _Record()
-        """The failures of addresses for which the table has no room."""
+        """The failures of addresses that do not fit into the table."""
         self._others_until = 0.0
         self._key = secrets.token_bytes(32)
 
@@ -67,7 +66,7 @@ class Lockout:
     def failed(
         self, address: str, limits: LockoutSettings, credential: Iterable[bytes | None]
     ) -> bool:
-        """Count a wrong credential, of one or several secrets; True when that locks the address."""
+        """Count a wrong credential of one or several secrets; True if that locks the address."""
         key, now = owner_of(address), self._now()
         self._release(key, now)
         if key in self._locked:
@@ -85,14 +84,14 @@ class Lockout:
         return True
 
     def succeeded(self, address: str) -> None:
-        """A right credential forgives the wrong ones before it."""
+        """A correct credential resets the failures."""
         self._counting.pop(owner_of(address), None)
 
     def __len__(self) -> int:
         return len(self._counting) + len(self._locked)
 
     def _release(self, key: str, now: float) -> None:
-        """Forget the address `key`, and those locked the longest, when their time is over."""
+        """Remove the expired locks of `key` and of the addresses that were locked first."""
         if self._locked.get(key, now + 1) <= now:
             del self._locked[key]
         while self._locked and next(iter(self._locked.values())) <= now:
@@ -119,7 +118,7 @@ class Lockout:
     def _is_repeated(
         self, record: _Record, limits: LockoutSettings, digest: bytes, now: float
     ) -> bool:
-        """Whether the credential was counted a short time ago; it is from now on, if not."""
+        """Whether the credential was counted recently; if not, count it now."""
         counted = record.counted
         since = now - max(_REPEATED, limits.window)
         while counted and next(iter(counted.values())) <= since:
@@ -134,14 +133,14 @@ class Lockout:
     def _digest(self, credential: Iterable[bytes | None]) -> bytes:
         digest = hashlib.blake2b(key=self._key, digest_size=16)
         for secret in credential:
-            # With the length, or else two secrets could be divided in several ways.
+            # With the length, so that the concatenation is unambiguous.
             digest.update(b"-" if secret is None else b"%d:%b" % (len(secret), secret))
         return digest.digest()
 
 
 @lru_cache(maxsize=1_024)
 def owner_of(address: str) -> str:
-    """What counts as one client: the address, its IPv6 network of 64 bits, or all of loopback."""
+    """The key of one client: the address, its IPv6 network of 64 bits, or loopback."""
     try:
         parsed = ip_address(address)
     except ValueError:

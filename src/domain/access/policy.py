@@ -1,4 +1,4 @@
-"""Who may do what to which resource: one table of actions, and one function that reads it."""
+"""Authorization: the table of actions with their scopes, and the function that applies it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .authentication import Principal, Scope
 
 
 class Action(StrEnum):
-    """What the services do for a principal."""
+    """The operations that need a permission."""
 
     SEE_AGENT = "see the agent"
     SEE_MODELS = "see the models"
@@ -45,19 +45,19 @@ NEEDS: Mapping[Action, Scope] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What an action is about. Sessions, runs and approvals have an owner, agents have none."""
+    """The object of an action. Sessions, runs and approvals have an owner, agents have none."""
 
     agent: str
     owner: str | None = None
-    """The id of a principal; empty where nobody in particular owns it. None: the resource has no
-    owner, and every principal of the agent may use it."""
+    """The id of a principal; empty if the owner is unknown. None: the resource has no owner, and
+    every principal of the agent may use it."""
 
 
 def may(principal: Principal, action: Action, resource: Resource | None = None) -> bool:
-    """Whether the principal may do that; without a resource: to any that it can see.
+    """Whether the action is permitted; without a resource: on any visible one.
 
-    An unrestricted principal sees the resources of all owners, as operators do. One that is
-    restricted to agents sees these agents, and of their sessions, runs and approvals its own.
+    A principal without a restriction may use the resources of all owners. One that is restricted to
+    agents may use these agents, and only its own sessions, runs and approvals of them.
     """
     if not principal.may(NEEDS[action]):
         return False
@@ -67,7 +67,7 @@ def may(principal: Principal, action: Action, resource: Resource | None = None) 
 
 
 def require(principal: Principal, action: Action, resource: Resource | None = None) -> None:
-    """Raises Forbidden where the principal may not do that."""
+    """Raises Forbidden if the action is not permitted."""
     if may(principal, action, resource):
         return
     scope = NEEDS[action]

@@ -1,4 +1,4 @@
-"""The Gateway's own secret, or none in mode `none`: one grant for everything."""
+"""The authenticator for the Gateway's shared secret, or for mode `none`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ SHARED_SECRET = "shared-secret"  # noqa: S105 - the name of its authenticator
 class SharedSecret:
     """An Authenticator for the token or the password of the configuration.
 
-    In mode `none` it needs no secret, and serves programs of this machine alone.
+    In mode `none` it needs no secret, and accepts only programs on this machine.
     """
 
     def __init__(self, settings: Callable[[], AuthSettings]) -> None:
         self._settings = settings
         self._key = secrets.token_bytes(32)
-        """Of the revisions: a digest under it shows nothing of a secret, however short that is."""
+        """The key of the revisions: a digest under it reveals nothing, even of a short secret."""
         self._known: tuple[AuthSettings, bytes, Grant] | None = None
 
     async def authenticate(self, credential: Credential) -> Grant | None:
         settings, expected, grant = self._current()
         if settings.mode is AuthMode.NONE:
-            # A device whose token covers the request acts by that token alone.
+            # A device whose token suffices gets only the grant of that token.
             by_token = credential.device is not None and credential.device.suffices
             return grant if is_local(credential.client) and not by_token else None
         if credential.secret is None or not expected:
-            return None  # An empty secret proves nothing.
+            return None  # An empty secret is never valid.
         matches = hmac.compare_digest(hashlib.sha256(credential.secret).digest(), expected)
         return grant if matches else None
 
@@ -48,7 +48,7 @@ class SharedSecret:
         return self._known
 
     def _made(self, settings: AuthSettings) -> tuple[bytes, Grant]:
-        """The digest of the secret, empty where there is none, and the grant that it proves."""
+        """The digest of the secret, empty if there is none, and its grant."""
         secret = b""
         if settings.mode is not AuthMode.NONE and settings.secret is not None:
             secret = settings.secret.reveal().encode("utf-8", "surrogatepass")
@@ -66,6 +66,5 @@ class SharedSecret:
 
 
 def is_local(client: ClientAddress) -> bool:
-    """Whether the client is a program of this machine. A proxy on this machine connects from
-    loopback, whoever its client is."""
+    """Whether the client is a program on this machine, and not a proxy's client."""
     return client.is_local and not client.is_forwarded

@@ -10,6 +10,8 @@ from ..messages import Role
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from ..ports import Clock, RunEvents, RunQueue, SessionCatalog, SessionStore, Turn
 from ..runs import (
+    DELTAS,
+    TERMINAL,
     Aborted,
     Claim,
     Failed,
@@ -17,10 +19,13 @@ from ..runs import (
     OnLeave,
     Resumed,
     RunRecord,
+    Started,
     StepDone,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
     Waiting,
+    consumes,
 )
 
 MOST_LOST = 3
@@ -148,10 +153,11 @@ def _rest(turn: Turn, kept: str | None) -> str:
     return answer.text[len(kept) :] if answer.text.startswith(kept) else ""
 
 
-_STORED = (StepDone, ToolStarted, ToolFinished, Waiting, Resumed)
+_STORED = (StepDone, ToolStarted, ToolProgress, ToolFinished, Waiting, Resumed)
 """Events that are appended once what comes before them in the Run is stored."""
 
 
+@consumes(*DELTAS, *_STORED, ignores=(Started, *TERMINAL))
 async def _appended(run_events: RunEvents, run_id: str, last_seq: int) -> Appended:
     if not last_seq:
         return Appended()

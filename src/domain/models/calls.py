@@ -11,7 +11,7 @@ from ..tools import ToolSpec
 
 
 class Secret:
-    """A value that never shows itself by accident; `reveal()` is the only way to read it."""
+    """A value that its `repr` hides; only `reveal()` returns it."""
 
     __slots__ = ("_value",)
 
@@ -33,19 +33,19 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Compat:
-    """Where an OpenAI-shaped provider leaves the shape (`models.providers.*.models[].compat`)."""
+    """Deviations of a provider from OpenAI's API (`models.providers.*.models[].compat`)."""
 
     supports_store: bool = True
     supports_developer_role: bool = True
     supports_reasoning_effort: bool = True
     supports_usage_in_stream: bool = True
     max_tokens_field: str | None = None
-    """`max_tokens` or `max_completion_tokens`: rename the limit so; None: as the client did."""
+    """`max_tokens` or `max_completion_tokens`: the name of the limit; None: the client's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Where a model is served. `api` names the ModelClient that speaks to it."""
+    """A server of models. `api` names its ModelClient."""
 
     id: str
     api: str
@@ -55,23 +55,23 @@ class Provider:
     auth_header: bool = True
     """Send the key as `Authorization: Bearer`."""
     connect_timeout: float = 5.0
-    """Seconds to reach the provider; past it the call has failed as unreachable."""
+    """Seconds to connect, after which the provider is unreachable."""
     idle_timeout: float = 300.0
     """Seconds of silence, before or within an answer, after which the call has timed out."""
     max_answer_bytes: int = 32 * 1024 * 1024
-    """Size of one answer on the wire, decompressed; the rest of a longer one is not read."""
+    """Maximum size of one decompressed response; the rest of a longer one is not read."""
     proxy: Secret | None = None
-    """The URL of the proxy to reach it through; secret since it may hold a password."""
+    """The URL of the provider's proxy, which may contain a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens; all zero: not known."""
+    """US dollars per million tokens; all zero: unknown."""
 
     input: float = 0.0
     output: float = 0.0
     cached: float = 0.0
-    """Of input that the provider had in its cache."""
+    """For input in the provider's cache."""
 
     @property
     def known(self) -> bool:
@@ -86,28 +86,28 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class ModelTarget:
-    """One model at one provider: everything a call needs to know, as plain data."""
+    """One model of one provider, with all the parameters of a call."""
 
     provider: Provider
     model: str
     """The provider's own name for the model."""
     context_window: int = 200_000
-    """Tokens that fit in a call, answer included."""
+    """Maximum tokens of a call, including the answer."""
     max_tokens: int = 8_192
-    """Tokens an answer may have when nobody says otherwise; reserved when history is trimmed."""
+    """Default maximum tokens of an answer; reserved when history is trimmed."""
     reasoning: bool = False
     params: tuple[tuple[str, object], ...] = ()
-    """Parameters sent with every call; a request's own win over them."""
+    """Parameters of every call; those of the request take precedence."""
     compat: Compat = field(default_factory=Compat)
     price: Price = field(default_factory=Price)
     inputs: tuple[str, ...] = ("text",)
-    """What it can look at, as the configuration says: `text`, `image`."""
+    """The kinds of input in its configuration: `text`, `image`."""
     file: str | None = None
-    """A model file on this machine, for clients that run the model themselves."""
+    """A local model file, for clients that run the model."""
 
     @property
     def ref(self) -> str:
-        """`provider/model`, as configuration spells it."""
+        """`provider/model`, as in the configuration."""
         return f"{self.provider.id}/{self.model}"
 
 
@@ -132,7 +132,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens. `estimated`: the provider reported none and these were counted from the text.
+    """Tokens. `estimated`: computed from the text, because the provider reported none.
 
     `reasoning` is part of `output`, `cached` part of `input`, as in OpenAI's accounting.
     """
@@ -148,7 +148,6 @@ class Usage:
         return self.input + self.output
 
     def __add__(self, other: Usage) -> Usage:
-        """That of two calls."""
         return Usage(
             self.input + other.input,
             self.output + other.output,
@@ -180,7 +179,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ModelFinished:
-    """The last event of every successful call. `usage` is None when the provider reported none."""
+    """The last event of every successful call. `usage`: None if the provider reported none."""
 
     stop: StopReason
     usage: Usage | None = None

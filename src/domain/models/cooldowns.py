@@ -1,4 +1,4 @@
-"""Which candidate model is tried first: one that failed lately goes behind its fallbacks."""
+"""The order of candidate models: one that failed recently comes after its fallbacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .calls import ModelTarget
 _KEPT = 1_000
 _MINUTE = 60.0
 _HOUR = 3_600.0
-# The reference's steps: 1, 5, 25 and at most 60 minutes; 5 h doubling to 24 h without credit.
+# OpenClaw's steps: 1, 5, 25 and at most 60 minutes; without credit 5 h, doubling up to 24 h.
 _BLAMELESS = frozenset({FailureKind.BAD_REQUEST, FailureKind.CONTEXT_TOO_LONG})
 
 
@@ -24,9 +24,9 @@ class _Cooldown:
 
 
 class Cooldowns:
-    """Remembers failures per provider, model and credential. `now`: monotonic clock in seconds.
+    """Records failures per provider, model and credential. `now`: monotonic clock in seconds.
 
-    A cooldown never excludes a candidate: when all are cooling, all are tried in their order.
+    A cooldown never excludes a candidate: if all are cooling down, all are tried in their order.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -41,21 +41,21 @@ class Cooldowns:
         return sorted(targets, key=lambda target: self._until(target) > now)
 
     def failed(self, target: ModelTarget, failure: ModelFailed) -> None:
-        """Put the target behind its fallbacks for a while, unless the request was at fault."""
+        """Start or extend the target's cooldown, unless the request caused the failure."""
         if failure.kind in _BLAMELESS:
             return
         cooldown = self._cooling.setdefault(_key(target), _Cooldown())
         self._cooling.move_to_end(_key(target))
         now = self._now()
         if now >= cooldown.until:
-            # Concurrent failures are one outage, not several in a row.
+            # Concurrent failures count as one.
             cooldown.failures += 1
         cooldown.until = max(cooldown.until, now + _duration(failure, cooldown.failures))
         while len(self._cooling) > _KEPT:
             self._cooling.popitem(last=False)
 
     def succeeded(self, target: ModelTarget) -> None:
-        """The target works: forget what was."""
+        """End the target's cooldown and reset its failures."""
         if self._cooling:
             self._cooling.pop(_key(target), None)
 

@@ -1,4 +1,4 @@
-"""The models of one configuration generation: which there are, and which a session may choose."""
+"""The models of one configuration generation, and which of them sessions may select."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .calls import ModelTarget
 class ModelDirectory:
     """Every configured model by its `provider/model`.
 
-    `aliases`: short names in lower case, and what they stand for. `selectable`: the references
-    that a session may choose; empty: all of them.
+    `aliases`: references by short names in lower case. `selectable`: the references that a session
+    may select; empty: all of them.
     """
 
     def __init__(
@@ -35,11 +35,10 @@ class ModelDirectory:
         return len(self._targets)
 
     def get(self, ref: str) -> ModelTarget | None:
-        """The model of that `provider/model`."""
         return self._targets.get(ref)
 
     def choose(self, name: str) -> ModelTarget:
-        """The model that somebody chose by reference or alias. Raises InvalidRequest."""
+        """The model selected by reference or alias. Raises InvalidRequest."""
         ref = self._aliases.get(name.strip().lower(), name.strip())
         target = self._targets.get(ref)
         if target is None or (self._selectable and ref not in self._selectable):

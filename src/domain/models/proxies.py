@@ -1,4 +1,4 @@
-"""Which proxy a provider is reached through, as the usual environment variables say."""
+"""The proxy of a provider, according to the usual environment variables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Address = IPv4Address | IPv6Address
 
 
 def read_proxy(text: str) -> SplitResult:
-    """The URL of a proxy; `host:port` alone means `http`. Raises ValueError with a clause that
-    says what is wrong, without repeating the text, because it may hold a password."""
+    """Parse the URL of a proxy; `host:port` means `http`. Raises ValueError with a clause that does
+    not quote the text, because it may contain a password."""
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")
         usable = bool(url.hostname) and url.port != 0
@@ -30,8 +30,8 @@ def read_proxy(text: str) -> SplitResult:
 def proxy_from_environment(url: str, env: Mapping[str, str]) -> str | None:
     """The proxy for a URL: HTTPS_PROXY or HTTP_PROXY by its scheme, else ALL_PROXY.
 
-    None where no proxy is set, for the hosts in NO_PROXY, and for this machine. Lower-case names
-    win over upper-case ones, and an empty value counts as not set, as in curl.
+    None if no proxy is set, for the hosts in NO_PROXY, and for this machine. As in curl, lower-case
+    names take precedence over upper-case ones, and an empty value counts as unset.
     """
     try:
         target = urlsplit(url)
@@ -46,7 +46,7 @@ def proxy_from_environment(url: str, env: Mapping[str, str]) -> str | None:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a host name or address is one of the loopback interface."""
+    """Whether a host name or address belongs to the loopback interface."""
     name = host.lower().rstrip(".")
     address = _address(name)
     if address is None:
@@ -59,7 +59,7 @@ def _variable(env: Mapping[str, str], name: str) -> str:
 
 
 def _address(host: str) -> Address | None:
-    """The address that a host is, if it is one; also short forms as `127.1`."""
+    """The address in a host, including short forms such as `127.1`; None for a name."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -78,15 +78,15 @@ def _is_exempt(host: str, port: int, exempt: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: int, address: Address | None) -> bool:
-    """An entry is `*`, an address, a network (`10.0.0.0/8`), or a domain with all below it, with
-    or without a leading dot or `*.`; a port behind it restricts it to that port."""
+    """An entry is `*`, an address, a network (`10.0.0.0/8`), or a domain and its subdomains, with
+    or without a leading dot or `*.`; a port at its end restricts it to that port."""
     if entry == "*":
         return True
     if address is not None:
         try:
             return address in ip_network(entry.strip("[]"), strict=False)
         except ValueError:
-            pass  # An address with a port, or a name, which no address matches.
+            pass  # An address with a port, or a name.
     name, separator, its_port = entry.rpartition(":")
     if separator and its_port.isdecimal():
         entry = name if int(its_port) == port else ""

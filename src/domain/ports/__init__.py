@@ -1,7 +1,7 @@
 """What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
 
 from ..sessions import Transcript
-from .access import Authenticator, DeviceBook
+from .access import Authenticator, DeviceBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .models import ModelClient
@@ -21,6 +21,7 @@ __all__ = [
     "ConfigFile",
     "CurrentSettings",
     "DeviceBook",
+    "Limits",
     "ModelClient",
     "NewId",
     "OpenTurn",

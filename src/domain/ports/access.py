@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from ..access import Credential, Grant
 from ..access.devices import DeviceState
+from ..settings import LockoutSettings
 
 
 class Authenticator(Protocol):
@@ -26,6 +28,27 @@ class Authenticator(Protocol):
         Called often, also for each message of a connection: it answers from memory. A connection
         or stream whose grant no longer stands is ended within seconds.
         """
+        ...
+
+
+class Limits(Protocol):
+    """What is counted by address, over all processes that serve the same clients: wrong
+    credentials, by the rule of `access.Lockout`. While nothing is wrong it must cost next to
+    nothing."""
+
+    async def check(self, address: str) -> None:
+        """Raises LockedOut while the address is locked out."""
+        ...
+
+    async def failed(
+        self, address: str, limits: LockoutSettings, credential: Iterable[bytes | None]
+    ) -> bool:
+        """Count a wrong credential, of one or several secrets; True when that locks the
+        address."""
+        ...
+
+    async def succeeded(self, address: str) -> None:
+        """A right credential forgives the wrong ones before it."""
         ...
 
 

@@ -14,7 +14,7 @@ class ModelClient(Protocol):
     def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Call the model; the last event is ModelFinished, unless ModelFailed is raised.
 
-        Events that came together are told together, one at least; none is held back for another.
+        Yields non-empty batches: all events that are there, without waiting for more.
 
         Nothing is sent before the first event is asked for. Closing the stream, or cancelling
         who reads it, ends the call and closes its connection to the provider at once. What the

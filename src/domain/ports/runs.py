@@ -45,7 +45,7 @@ class RunEvents(Protocol):
 
     def follow(self, run_id: str, after: int = 0) -> AsyncIterator[EventBatch]:
         """Every event numbered above `after`, in order, each once, then new ones as they come;
-        it ends behind the terminal event. What is there is told together, though never very much
+        it ends behind the terminal event. What is there comes in one batch, though never very much
         at once. Who waits for more may give that up and wait again; nothing need be closed.
 
         May be ahead of what is kept. Raises UnknownRun; ShuttingDown when the Run is handed back;

@@ -195,6 +195,13 @@ class SessionCatalog(Protocol):
         is kept. None when nothing is kept under the key. Nothing changes where all would stay."""
         ...
 
+    async def branch(
+        self, key: SessionKey, through: int, *, at: float, new_id: str
+    ) -> SessionInfo | None:
+        """Go on in a new transcript `new_id` that holds copies of the current one's messages up to
+        number `through`; the old transcript is kept. None when nothing is kept under the key."""
+        ...
+
     async def delete(self, key: SessionKey) -> bool:
         """Forget a Session, its transcripts and its settings. False when there was none."""
         ...

@@ -1,11 +1,13 @@
 """Runs: what is asked, the events, and the records that are kept."""
 
 from .claims import ApprovalDecided, Claim, Inbox, MessageInjected, Signal, Submission
+from .consumers import Consumed, consumed_by, consumes
 from .digests import digest
 from .events import (
     DELTAS,
     RUNNER_EVENTS,
     TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Answered,
     Ending,
@@ -43,16 +45,18 @@ from .journal import (
     next_action,
     result_of,
 )
-from .kinds import KINDS, EventKind, dump_event, kind_of, load_event
+from .kinds import EVERY_KIND, KINDS, EventKind, EventKinds, dump_event, load_event
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
 from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
 __all__ = [
     "CONTENT",
     "DELTAS",
+    "EVERY_KIND",
     "KINDS",
     "RUNNER_EVENTS",
     "TERMINAL",
+    "TOOL_EVENTS",
     "Aborted",
     "Action",
     "Answered",
@@ -60,9 +64,11 @@ __all__ = [
     "AwaitDecisions",
     "CallModel",
     "Claim",
+    "Consumed",
     "Ending",
     "EventBatch",
     "EventKind",
+    "EventKinds",
     "Failed",
     "Finish",
     "Finished",
@@ -97,11 +103,12 @@ __all__ = [
     "Unknown",
     "Waiting",
     "closed",
+    "consumed_by",
+    "consumes",
     "digest",
     "dump_event",
     "error_of",
     "failed_event",
-    "kind_of",
     "load_event",
     "next_action",
     "record_of",

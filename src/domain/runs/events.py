@@ -132,6 +132,7 @@ KnownEvent = (
 RunEvent = KnownEvent | Unknown
 
 TERMINAL = (Finished, Failed, Aborted)
+TOOL_EVENTS = (ToolStarted, ToolProgress, ToolFinished)
 DELTAS = (TextDelta, ReasoningDelta)
 
 

@@ -2,14 +2,13 @@
 
 A stored event is a list: its head, then its fields. The head is the tag of the kind, followed by
 the version from version 2 on. A new kind is a dataclass in `events`, a member of `RunEvent` and a
-line in `KINDS`; the type checker then names every reader that does not say what it does with it.
+line in `KINDS`; a test then names every consumer that does not declare what it does with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from ..errors import FailureKind
@@ -199,7 +198,25 @@ def _load_aborted(fields: Sequence[object]) -> Aborted:
     return Aborted(_load_text(fields).text)
 
 
-KINDS: tuple[EventKind, ...] = (
+class EventKinds:
+    """The registered kinds, by the types of their events and by their stored heads."""
+
+    def __init__(self, *kinds: EventKind) -> None:
+        self._by_type = {kind.type: kind for kind in kinds}
+        self._by_head = {kind.head: kind for kind in kinds}
+
+    def __iter__(self) -> Iterator[EventKind]:
+        return iter(self._by_type.values())
+
+    def of(self, event: RunEvent) -> EventKind:
+        """The kind of an event. KeyError for Unknown, which has none here."""
+        return self._by_type[type(event)]
+
+    def with_head(self, head: str) -> EventKind | None:
+        return self._by_head.get(head)
+
+
+KINDS = EventKinds(
     EventKind("started", "s", Started, "lifecycle", _dump_started, _load_started),
     EventKind("text_delta", "t", TextDelta, "assistant", _dump_text, _load_text),
     EventKind("reasoning_delta", "r", ReasoningDelta, "thinking", _dump_text, _load_reasoning),
@@ -213,18 +230,13 @@ KINDS: tuple[EventKind, ...] = (
     EventKind("failed", "x", Failed, "lifecycle", _dump_failed, _load_failed),
     EventKind("aborted", "a", Aborted, "lifecycle", _dump_aborted, _load_aborted),
 )
-_BY_TYPE: Mapping[type, EventKind] = MappingProxyType({kind.type: kind for kind in KINDS})
-_BY_HEAD: Mapping[str, EventKind] = MappingProxyType({kind.head: kind for kind in KINDS})
-
-
-def kind_of(event: RunEvent) -> EventKind:
-    """The kind of an event. KeyError for Unknown, which has none here."""
-    return _BY_TYPE[type(event)]
+EVERY_KIND = tuple(kind.type for kind in KINDS)
+"""For `consumes`, where a function handles the events of all kinds."""
 
 
 def dump_event(event: RunEvent) -> list[object]:
     """The stored form of an event: plain data for JSON."""
-    kind = kind_of(event)
+    kind = KINDS.of(event)
     return [kind.head, *kind.dump(event)]
 
 
@@ -233,6 +245,6 @@ def load_event(stored: object) -> RunEvent:
     what no process has stored."""
     match stored:
         case [str() as head, *fields]:
-            kind = _BY_HEAD.get(head)
+            kind = KINDS.with_head(head)
             return Unknown(head) if kind is None else kind.load(fields)
     raise ValueError("it does not begin with its kind")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
 
 from ..errors import RunInterrupted
-from ..models import ReasoningDelta, TextDelta
 from ..sessions import SessionKey
+from .consumers import consumes
 from .events import (
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Failed,
     Finished,
@@ -17,10 +19,6 @@ from .events import (
     RunEvent,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Unknown,
     Waiting,
 )
 from .spec import OnLeave, RunSpec
@@ -56,8 +54,8 @@ class RunRecord:
     """Through which entry point it came: `openai`, `agent`, `chat`."""
     on_leave: OnLeave = OnLeave.ABORT
     fingerprint: str = ""
-    """A digest of what was asked, where the client chose the id: tells a repeated request from
-    another one under the same id."""
+    """A digest of what was asked, where the client chose the id: distinguishes a repeated request
+    from another one under the same id."""
     status: RunStatus = RunStatus.QUEUED
     accepted_at: float = 0.0
     started_at: float | None = None
@@ -104,6 +102,7 @@ def record_of(spec: RunSpec, *, fingerprint: str = "") -> RunRecord:
     )
 
 
+@consumes(Started, Resumed, Waiting, *TERMINAL, ignores=(*DELTAS, *TOOL_EVENTS, StepDone))
 def status_after(event: RunEvent) -> RunStatus | None:
     """The status that an event brings a Run to; None where it changes nothing."""
     match event:
@@ -119,9 +118,4 @@ def status_after(event: RunEvent) -> RunStatus | None:
             return RunStatus.INTERRUPTED
         case Failed():
             return RunStatus.FAILED
-        case TextDelta() | ReasoningDelta() | StepDone() | Unknown():
-            return None
-        case ToolStarted() | ToolProgress() | ToolFinished():
-            return None
-        case _:
-            assert_never(event)
+    return None

@@ -11,7 +11,6 @@ from ..access import (
     ClientAddress,
     Credential,
     Grant,
-    Lockout,
     Principal,
     SharedSecret,
     is_local,
@@ -26,7 +25,7 @@ from ..access.devices import (
 )
 from ..bounded_logs import KIND
 from ..errors import NotLocal, Unauthenticated
-from ..ports import Authenticator, CurrentSettings
+from ..ports import Authenticator, CurrentSettings, Limits
 from ..settings import AuthMode
 from .devices import Devices
 
@@ -51,12 +50,12 @@ class Access:
         self,
         *,
         settings: CurrentSettings,
-        lockout: Lockout,
+        limits: Limits,
         devices: Devices | None = None,
         plugins: Mapping[str, Authenticator] | None = None,
     ) -> None:
         self._settings = settings
-        self._lockout = lockout
+        self._limits = limits
         self._plugins = {f"plugin:{name}": one for name, one in (plugins or {}).items()}
         own: dict[str, Authenticator] = {SHARED_SECRET: SharedSecret(lambda: settings().auth)}
         if devices is not None:
@@ -86,7 +85,7 @@ class Access:
                 return principal
         if has_none:
             raise Unauthenticated(f"A {mode} is needed: Authorization: Bearer <{mode}>.")
-        self.count_failure(credential.client, credential.secret)
+        await self.count_failure(credential.client, credential.secret)
         raise Unauthenticated(f"This {mode} is not the Gateway's.")
 
     async def recognise(self, credential: Credential) -> Principal | None:
@@ -97,7 +96,7 @@ class Access:
         """
         client, is_open = credential.client, self._settings().auth.mode is AuthMode.NONE
         if not is_open:
-            self._lockout.check(client.address)
+            await self._limits.check(client.address)
         may_use_all = not is_open or is_local(client)
         grant = await self._ask(self._chain if may_use_all else self._plugins, credential)
         if grant is None:
@@ -107,13 +106,13 @@ class Access:
         if not is_open and grant.issuer == SHARED_SECRET:
             # Only this one: a client with a lesser credential could otherwise guess at the secret
             # for ever, with its own credential in between.
-            self._lockout.succeeded(client.address)
+            await self._limits.succeeded(client.address)
         return principal_by(grant, address=client.address)
 
-    def count_failure(self, client: ClientAddress, *secrets: bytes | None) -> None:
+    async def count_failure(self, client: ClientAddress, *secrets: bytes | None) -> None:
         """Count the wrong `secrets` of one attempt towards the lockout of the client's address."""
         limits = self._settings().auth.lockout
-        locked = self._lockout.failed(client.address, limits, secrets)
+        locked = await self._limits.failed(client.address, limits, secrets)
         if client.forwarded_by_stranger and client.is_loopback:
             logger.warning(
                 "a wrong credential came from loopback with forwarding headers: if a reverse proxy "

@@ -1,7 +1,7 @@
-"""The devices that may connect: they prove themselves, are approved, and hold tokens.
+"""The devices that may connect: identity, approval and tokens.
 
-Nobody gives what they do not hold: a device gets what it was approved for, by somebody who may do
-all of it, or by the shared secret in the hands of somebody at this machine.
+Nobody grants access that they do not hold: a device is approved by a principal who holds all that
+it requests, or by the shared secret on this machine.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import logging
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from ..access import Credential, Grant, Principal, Scope, authorize
+from ..access import Credential, Grant, Principal, Scope, authorize, covers
 from ..access.devices import (
     Change,
     Claim,
@@ -26,7 +26,6 @@ from ..access.devices import (
     Entry,
     Fresh,
     MintedToken,
-    NewToken,
     PairedDevice,
     PairingRequested,
     PairingRequired,
@@ -38,24 +37,28 @@ from ..access.devices import (
     TokenRotated,
     VerifySignature,
     Visitor,
+    approved,
     check_proof,
     device_of,
     entered,
     expired,
     grant_of,
     holder,
+    mint,
     suffices,
+    with_token,
+    without,
 )
-from ..access.devices import decisions as decisions
 from ..concurrency import shielded
+from ..errors import InvalidRequest
 from ..ports import Clock, DeviceBook
 
 logger = logging.getLogger(__name__)
 
 EXPIRY_SECONDS = 15.0
-"""Seconds between two calls of `expire`, so that requests expire also while nobody comes."""
+"""Seconds between two calls of `expire`, so that requests expire also while no device connects."""
 
-_WORDS: Mapping[type[DeviceEvent], str] = MappingProxyType(
+_LOG_LINES: Mapping[type[DeviceEvent], str] = MappingProxyType(
     {
         PairingRequested: "a device asks to be let in",
         PairingResolved: "a device's request was decided on",
@@ -66,23 +69,17 @@ _WORDS: Mapping[type[DeviceEvent], str] = MappingProxyType(
 )
 
 OnChange = Callable[[DeviceEvent], None]
-"""Is told of every change once it is kept. Must not wait."""
+"""Called for every change once it is stored. Must not block."""
 
 T = TypeVar("T")
 
 
-def random_id() -> str:
-    """An identifier that nobody can guess."""
-    return str(uuid.uuid4())
-
-
-def random_token() -> str:
-    """256 random bits in the letters of base64url."""
-    return secrets.token_urlsafe(32)
-
-
 class Devices:
-    """Keeps the book of devices, and is an Authenticator for their tokens. `open` comes first."""
+    """Manages the DeviceBook, and is an Authenticator for device tokens. Call `open` first.
+
+    The methods with a `principal` raise Forbidden if it lacks `operator.pairing` or access that
+    the method grants or takes, InvalidRequest for unknown ids, and StoreFailed.
+    """
 
     def __init__(
         self,
@@ -90,46 +87,42 @@ class Devices:
         book: DeviceBook,
         clock: Clock,
         verify: VerifySignature,
-        new_id: Callable[[], str] = random_id,
-        new_token: NewToken = random_token,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
     ) -> None:
         self._book = book
         self._clock = clock
         self._new_id = new_id
         self._new_token = new_token
         self._verify = verify
-        self._kept: DeviceState | None = None
+        self._stored: DeviceState | None = None
         self._changing = asyncio.Lock()
-        self._told: list[OnChange] = []
+        self._listeners: list[OnChange] = []
 
     async def open(self) -> None:
         """Read the book. Raises StoreFailed."""
-        self._kept = await self._book.load()
+        self._stored = await self._book.load()
 
     async def expire(self) -> None:
-        """Let go of requests that nobody has decided on in time. Raises StoreFailed."""
+        """Remove the requests that were not decided in time. Raises StoreFailed."""
         await self._change(lambda state, _: Change(state, None))
 
-    def on_change(self, told: OnChange) -> Callable[[], None]:
-        """Have `told` called for every change; what is returned ends that."""
-        self._told.append(told)
-        return lambda: self._told.remove(told)
+    def on_change(self, listener: OnChange) -> Callable[[], None]:
+        """Call `listener` for every change, until the returned function is called."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def check_proof(self, proof: Proof, claim: Claim, nonce: str) -> str:
         """The device's public key in base64url. Raises ProofRefused."""
         return check_proof(proof, claim, nonce=nonce, now=self._clock(), verify=self._verify)
 
-    def knows(self, device_id: str, token: str) -> bool:
-        """Whether that is a token of that device, in whichever role."""
-        return holder(self._state.paired.get(device_id), token) is not None
-
     def suffices(self, visitor: Visitor, token: str) -> bool:
-        """Whether the device may have all it asks for by that token alone."""
+        """Whether the token covers all that the device requests."""
         return suffices(self._state.paired.get(visitor.device_id), visitor, token)
 
     async def authenticate(self, credential: Credential) -> Grant | None:
-        """What a device is granted in the role of the token that it sent. The device has proven its
-        identity; `enter` then admits it, in the role and with the scopes that it asks for."""
+        """The grant of a device in the role of the token that it sent. The device has proven its
+        identity; `enter` then admits it with the role and the scopes that it requests."""
         claimed = credential.device
         if claimed is None or claimed.token is None:
             return None
@@ -138,7 +131,7 @@ class Devices:
         return None if device is None or token is None else grant_of(device, token)
 
     def grant(self, device_id: str, role: Role) -> Grant | None:
-        """What the device is granted in that role now."""
+        """The present grant of a device in a role."""
         device = self._state.paired.get(device_id)
         token = None if device is None else device.tokens.get(role)
         if device is None or token is None or token.revoked_at is not None:
@@ -152,11 +145,11 @@ class Devices:
         return current is not None and current.revision == grant.revision
 
     async def enter(self, visitor: Visitor, *, token: str | None, silent: bool = False) -> Entry:
-        """Let a device in that has proven itself.
+        """Admit a device that has proven its identity.
 
-        It brought the shared secret, or else `token`, which never widens what it stands for.
-        `silent`: approve what is new without asking; only for who brought the secret, at this
-        machine, and never what somebody revoked. Raises PairingRequired, TokenRefused,
+        `token`: a device token, which never widens its access; None if the device sent the shared
+        secret. `silent`: approve a new request at once, for a client on this machine with the
+        shared secret; a revoked role is not approved. Raises PairingRequired, TokenRefused,
         GatewayBusy, StoreFailed.
         """
 
@@ -171,7 +164,7 @@ class Devices:
     async def list(
         self, principal: Principal
     ) -> tuple[tuple[PendingPairing, ...], tuple[PairedDevice, ...]]:
-        """Who asks, and who is paired. Raises Forbidden, StoreFailed."""
+        """The pending requests and the paired devices."""
         authorize(principal, Scope.PAIRING)
         await self.expire()
         return tuple(self._state.pending.values()), tuple(self._state.paired.values())
@@ -179,29 +172,45 @@ class Devices:
     async def approve(
         self, principal: Principal, request_id: str, agents: frozenset[str] | None = None
     ) -> PairedDevice:
-        """Let a device have what it asks for, all of which the principal must hold, with these
-        agents alone; None: with the agents that it had, a new device with all.
+        """Grant a request, restricted to `agents`; None: to those that the device had, and for a
+        new device without restriction. Raises GatewayBusy too."""
 
-        Raises Forbidden, InvalidRequest, GatewayBusy, StoreFailed.
-        """
-        return await self._change(
-            partial(decisions.approve, principal=principal, request_id=request_id, agents=agents)
-        )
+        def make(state: DeviceState, fresh: Fresh) -> Change[PairedDevice]:
+            authorize(principal, Scope.PAIRING)
+            pairing = _request(state, request_id)
+            _require_all(principal, pairing.scopes)
+            return approved(state, pairing, fresh.at, agents)
+
+        return await self._change(make)
 
     async def reject(self, principal: Principal, request_id: str) -> PendingPairing:
-        """Let a device not have what it asks for. Raises Forbidden, InvalidRequest, StoreFailed."""
-        return await self._change(
-            partial(decisions.reject, principal=principal, request_id=request_id)
-        )
+        """Remove a request."""
+
+        def make(state: DeviceState, fresh: Fresh) -> Change[PendingPairing]:
+            authorize(principal, Scope.PAIRING)
+            pairing = _request(state, request_id)
+            after = replace(state, pending=without(state.pending, pairing.device_id))
+            resolved = PairingResolved(request_id, pairing.device_id, "rejected", fresh.at)
+            return Change(after, pairing, (resolved,))
+
+        return await self._change(make)
 
     async def remove(self, principal: Principal, device_id: str) -> PairedDevice:
-        """Forget a device, its tokens and what it asks for.
+        """Remove a device, its tokens and its request."""
 
-        Raises Forbidden, InvalidRequest, StoreFailed.
-        """
-        return await self._change(
-            partial(decisions.remove, principal=principal, device_id=device_id)
-        )
+        def make(state: DeviceState, fresh: Fresh) -> Change[PairedDevice]:
+            authorize(principal, Scope.PAIRING)
+            device = _paired(state, device_id)
+            for token in device.tokens.values():
+                _require_reach(principal, device_id, token)
+            after = DeviceState(without(state.paired, device_id), without(state.pending, device_id))
+            events: tuple[DeviceEvent, ...] = (DeviceRemoved(device_id, tuple(device.tokens)),)
+            pending = state.pending.get(device_id)
+            if pending is not None:
+                events += (PairingResolved(pending.request_id, device_id, "rejected", fresh.at),)
+            return Change(after, device, events)
+
+        return await self._change(make)
 
     async def rotate(
         self,
@@ -210,41 +219,56 @@ class Devices:
         role: str,
         scopes: frozenset[Scope] | None = None,
     ) -> MintedToken:
-        """Make a new token in the place of the old one, with fewer `scopes` where they are given:
-        never with more than the device has, nor with any that the principal does not hold.
+        """Replace a token. `scopes`: those of the new token, which the device must have been
+        approved for and the principal must hold; None: the same as before."""
 
-        Raises Forbidden, InvalidRequest, StoreFailed.
-        """
-        return await self._change(
-            partial(
-                decisions.rotate,
-                principal=principal,
-                device_id=device_id,
-                role=role,
-                scopes=scopes,
-            )
-        )
+        def make(state: DeviceState, fresh: Fresh) -> Change[MintedToken]:
+            authorize(principal, Scope.PAIRING)
+            device = _paired(state, device_id)
+            token = _token(device, role)
+            if token.revoked_at is not None:
+                raise InvalidRequest("the token is revoked; the device has to be approved again")
+            _require_reach(principal, device_id, token)
+            wanted = token.scopes if scopes is None else scopes
+            _require_all(principal, wanted)
+            for scope in sorted(wanted):
+                if not covers(token.scopes, scope):
+                    raise InvalidRequest(f"the device was not approved for {scope}", param="scopes")
+            revision = token.revision + 1
+            rotated = replace(token, scopes=wanted, rotated_at=fresh.at, revision=revision)
+            after, minted = mint(state, device, rotated, fresh)
+            return Change(after, minted, (TokenRotated(device_id, token.role),))
+
+        return await self._change(make)
 
     async def revoke(self, principal: Principal, device_id: str, role: str) -> DeviceToken:
-        """Let a device in no more, in that role, until it is approved again.
+        """Revoke a device's access in a role until it is approved again."""
 
-        Raises Forbidden, InvalidRequest, StoreFailed.
-        """
-        return await self._change(
-            partial(decisions.revoke, principal=principal, device_id=device_id, role=role)
-        )
+        def make(state: DeviceState, fresh: Fresh) -> Change[DeviceToken]:
+            authorize(principal, Scope.PAIRING)
+            device = _paired(state, device_id)
+            token = _token(device, role)
+            if token.revoked_at is not None:
+                return Change(state, token)
+            _require_reach(principal, device_id, token)
+            revision = token.revision + 1
+            revoked = replace(token, digest="", due=False, revoked_at=fresh.at, revision=revision)
+            after = with_token(state, device, revoked)
+            return Change(after, revoked, (TokenRevoked(device_id, token.role),))
+
+        return await self._change(make)
 
     @property
     def _state(self) -> DeviceState:
-        if self._kept is None:
+        if self._stored is None:
             raise RuntimeError("the devices were not opened")
-        return self._kept
+        return self._stored
 
     async def _change(self, make: Callable[[DeviceState, Fresh], Change[T]]) -> T:
-        # Who stops waiting must not leave the book ahead of what is known of it.
-        return await shielded(self._keep(make))
+        # Shielded: a caller that is cancelled must not leave the book ahead of `_stored`.
+        return await shielded(self._make_and_save(make))
 
-    async def _keep(self, make: Callable[[DeviceState, Fresh], Change[T]]) -> T:
+    async def _make_and_save(self, make: Callable[[DeviceState, Fresh], Change[T]]) -> T:
         async with self._changing:
             fresh = Fresh(self._clock(), self._new_id(), self._new_token())
             await self._save(expired(self._state, fresh.at))
@@ -255,8 +279,40 @@ class Devices:
     async def _save(self, change: Change[T]) -> None:
         if change.state is not self._state:
             await self._book.save(change.state)
-            self._kept = change.state
+            self._stored = change.state
         for event in change.events:
-            logger.info(_WORDS[type(event)], extra={"device": device_of(event)})
-            for told in tuple(self._told):
-                told(event)
+            logger.info(_LOG_LINES[type(event)], extra={"device": device_of(event)})
+            for listener in tuple(self._listeners):
+                listener(event)
+
+
+def _request(state: DeviceState, request_id: str) -> PendingPairing:
+    for pairing in state.pending.values():
+        if pairing.request_id == request_id:
+            return pairing
+    raise InvalidRequest("unknown requestId", param="requestId")
+
+
+def _paired(state: DeviceState, device_id: str) -> PairedDevice:
+    if device_id not in state.paired:
+        raise InvalidRequest("unknown deviceId", param="deviceId")
+    return state.paired[device_id]
+
+
+def _token(device: PairedDevice, role: str) -> DeviceToken:
+    for token in device.tokens.values():
+        if token.role == role:
+            return token
+    raise InvalidRequest("unknown deviceId/role", param="role")
+
+
+def _require_all(principal: Principal, scopes: frozenset[Scope]) -> None:
+    for scope in sorted(scopes):
+        authorize(principal, scope)
+
+
+def _require_reach(principal: Principal, device_id: str, token: DeviceToken) -> None:
+    """Only a principal that holds a token's scopes may take it from another device: otherwise
+    operator.pairing alone could lock out an administrator. Raises Forbidden."""
+    if token.revoked_at is None and principal.id != f"device:{device_id}":
+        _require_all(principal, token.scopes)

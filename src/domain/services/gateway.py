@@ -40,10 +40,10 @@ _NEWEST = 20
 """Messages among which a Run's answer is looked for, right after the Run has ended."""
 
 Events = AsyncIterator[EventBatch]
-"""A Run's events as `RunEvents.follow` tells them: those that are there at once, together."""
+"""A Run's events as `RunEvents.follow` yields them, in batches of those that are there."""
 
 OnRun = Callable[[RunRecord], None]
-"""Is told of every Run that begins, by whichever transport. Must not wait."""
+"""Called for every Run that begins, by whichever transport. Must not wait."""
 
 OnAccepted = Callable[[RunRecord], Awaitable[None]]
 """Is called with the Run that a request has begun, before anybody else."""
@@ -308,10 +308,10 @@ class Gateway:
             return runs
         return tuple(run for run in runs if may(principal, Action.SEE_RUN, _run_resource(run)))
 
-    def on_run(self, told: OnRun) -> Callable[[], None]:
-        """Have `told` called for every Run that begins; what is returned ends that."""
-        self._on_run.append(told)
-        return lambda: self._on_run.remove(told)
+    def on_run(self, listener: OnRun) -> Callable[[], None]:
+        """Have `listener` called for every Run that begins; what is returned ends that."""
+        self._on_run.append(listener)
+        return lambda: self._on_run.remove(listener)
 
     async def drain(self, grace: float) -> None:
         """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
@@ -381,8 +381,8 @@ class Gateway:
         return submission
 
     def _tell(self, record: RunRecord) -> None:
-        for told in tuple(self._on_run):
-            told(record)
+        for listener in tuple(self._on_run):
+            listener(record)
 
 
 def _run_resource(run: RunSpec | RunRecord) -> Resource:
@@ -440,7 +440,7 @@ class Following:
             raise _no_longer_valid(self._revoked)
         self._reader = asyncio.current_task()
         try:
-            told = await anext(self._events)
+            batch = await anext(self._events)
         except asyncio.CancelledError:
             # Other cancellations of the task, such as a time limit's, go on.
             if self._revoked is None or self._uncancelled() > 0:
@@ -448,8 +448,8 @@ class Following:
             raise _no_longer_valid(self._revoked) from None
         finally:
             self._reader = None
-        self._ended = isinstance(told.events[-1], TERMINAL)
-        return told
+        self._ended = isinstance(batch.events[-1], TERMINAL)
+        return batch
 
     def _revoke(self, reason: str) -> None:
         self._revoked = reason

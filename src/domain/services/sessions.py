@@ -37,7 +37,7 @@ _PATIENCE = 15.0
 """Seconds that a change of a session waits for the runs before it to end."""
 
 OnChange = Callable[[SessionKey, str], None]
-"""Is told of a Session and what was done to it: patched, reset, deleted, compacted, injected."""
+"""Called with a Session and what was done to it: patched, reset, deleted, compacted, injected."""
 
 
 T = TypeVar("T")
@@ -72,10 +72,10 @@ class SessionService:
         self._labelling = asyncio.Lock()
         self._patching: set[asyncio.Task[SessionInfo]] = set()
 
-    def on_change(self, told: OnChange) -> Callable[[], None]:
-        """Have `told` called after each change; what is returned ends that."""
-        self._on_change.append(told)
-        return lambda: self._on_change.remove(told)
+    def on_change(self, listener: OnChange) -> Callable[[], None]:
+        """Have `listener` called after each change; what is returned ends that."""
+        self._on_change.append(listener)
+        return lambda: self._on_change.remove(listener)
 
     async def list(self, principal: Principal, query: SessionQuery) -> SessionPage:
         require(principal, Action.SEE_SESSION)
@@ -227,7 +227,7 @@ class SessionService:
     async def inject(
         self, principal: Principal, key: SessionKey, text: str
     ) -> tuple[SessionInfo, str]:
-        """Put a message of the assistant's into the Session; tells its id too.
+        """Put a message of the assistant's into the Session; returns its id too.
 
         Waits for the Runs before it. Raises UnknownSession, SessionBusy.
         """
@@ -295,5 +295,5 @@ class SessionService:
                 raise InvalidRequest(f"spawnedBy cannot be {verb} once set", param="spawnedBy")
 
     def _tell(self, key: SessionKey, what: str) -> None:
-        for told in tuple(self._on_change):
-            told(key, what)
+        for listener in tuple(self._on_change):
+            listener(key, what)

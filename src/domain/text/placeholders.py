@@ -1,8 +1,8 @@
 """Placeholders in the texts of a configuration.
 
 `${NAME}` and `${NAME:-default}` are replaced by an environment variable. A `$` in front of a
-placeholder makes it a literal text. What only other programs replace, such as `$NAME` and `%NAME%`,
-is foreign: it is recognized, so that it can be refused where it would be sent out as a key.
+placeholder makes it a literal text. Placeholders of other programs, such as `$NAME` and `%NAME%`,
+are called foreign: they are detected, so that they are not sent to a provider as a key.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _ALONE = re.compile(
 )
 
 ValueOf = Callable[[str, str | None], str | None]
-"""The replacement for a variable's name and the default written with it; None: leave it."""
+"""Returns the replacement for a variable's name and its default; None: do not replace it."""
 
 
 class Kind(Enum):
-    """What a text is for, which decides what counts as a placeholder in it."""
+    """The use of a text, which decides what counts as a placeholder in it."""
 
     TEXT = "for people and models"
-    """`${NAME}` with a capital name is one, and nothing else: the rest may be meant as it is."""
+    """Only `${NAME}` with a capital name is a placeholder."""
     SETTING = "a URL, a path, a header, an id"
-    """Whatever looks like a placeholder was meant as one."""
+    """Everything that looks like a placeholder is one."""
     SECRET = "any characters at all"  # noqa: S105 - not a secret but a kind of text
-    """As in a setting, but a foreign placeholder only as the whole text."""
+    """As in a setting, but foreign placeholders count only as the whole text."""
 
 
 def replaced(text: str, kind: Kind, value_of: ValueOf, foreign: Callable[[str], None]) -> str:
-    """The text with its placeholders replaced. `foreign` gets each that cannot be, as written."""
+    """The text with its placeholders replaced. `foreign` is called with each foreign one."""
 
     def braces(match: re.Match[str]) -> str:
         whole = match.group()
@@ -62,7 +62,7 @@ def replaced(text: str, kind: Kind, value_of: ValueOf, foreign: Callable[[str], 
     alone = _ALONE.fullmatch(text)
     if alone is not None:
         return others(alone)
-    # In two steps over disjoint parts, so that a variable's value is not looked at again.
+    # In two steps over disjoint parts, so that the value of a variable is not scanned again.
     parts, end = [], 0
     for match in _IN_BRACES.finditer(text):
         parts += [_outside(text[end : match.start()], kind, others), braces(match)]
@@ -75,7 +75,7 @@ def _outside(text: str, kind: Kind, others: Callable[[re.Match[str]], str]) -> s
 
 
 def names_variable(text: str) -> bool:
-    """Whether a variable would be put in, whatever the text is for."""
+    """Whether the text has a variable placeholder, for any kind of text."""
     return any(
         not match["escape"] and _VARIABLE.fullmatch(match["body"] or "")
         for match in _IN_BRACES.finditer(text)
@@ -83,6 +83,6 @@ def names_variable(text: str) -> bool:
 
 
 def literal(text: str, kind: Kind) -> str:
-    """How a text is written that names no variable: `replaced` gives it back."""
+    """The text escaped, so that `replaced` returns the original."""
     pattern = _IN_TEXT if kind is Kind.TEXT else _IN_BRACES
     return pattern.sub(lambda match: f"${match.group()}", text)

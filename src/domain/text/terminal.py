@@ -1,8 +1,8 @@
-"""Characters that steer a terminal or hide in a text: which they are, and how to be without them.
+"""Removes or escapes characters that control a terminal or are invisible.
 
-A terminal obeys control characters, and format characters change the order or the look of what is
-around them without a glyph of their own. The range of each is written out, since looking through
-all of Unicode when the program starts would take too long; a test compares them with `unicodedata`.
+Control characters are commands to a terminal, and format characters change the order or the look of
+the text around them without a glyph of their own. The ranges are literals, because computing them
+from all of Unicode at the start would take too long; a test compares them with `unicodedata`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _FORMATS = (
     "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
 )
-"""Categories Cf, Zl and Zp, and the code points that Unicode reserves for more such characters."""
+"""Categories Cf, Zl and Zp, and the code points that Unicode reserves for such characters."""
 _SURROGATES = "\ud800-\udfff"
 _VISIBLE_FORMATS = "\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
-"""Signs of Arabic, Syriac and Kaithi: format characters (Cf) that are drawn."""
+"""Signs of Arabic, Syriac and Kaithi: format characters (Cf) with a glyph."""
 _JOINERS = "\u200c\u200d"
-"""ZWNJ and ZWJ: Persian, the scripts of India and many emoji are spelled with them."""
+"""ZWNJ and ZWJ, used by Persian, the scripts of India and many emoji."""
 
 _UNSAFE = f"{_CONTROLS}{_FORMATS}{_SURROGATES}"
-# A joiner is part of a word or of an emoji only behind such a character; anywhere else it hides.
+# A joiner is part of a word or an emoji only after such a character; elsewhere it is invisible.
 _JOINED = rf"(?<![^\x00-\xa9{_UNSAFE}{_JOINERS}])[{_JOINERS}]"
 _REMOVED = re.compile(f"[{_UNSAFE}]|{_JOINED}")
 _REFUSED = re.compile(rf"[\t\n{_UNSAFE}]|{_JOINED}")
@@ -36,10 +36,10 @@ _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def clean(text: str) -> str:
-    """`text` without characters that steer a terminal; tabs and line feeds stay.
+    """`text` without unsafe characters, except tabs and line feeds.
 
-    What follows an escape character stays as well: without that character it is harmless, and the
-    reader sees that something was there.
+    The characters after a removed escape character stay: they are harmless without it, and show
+    that something was there.
     """
     if text.isprintable():
         return text
@@ -47,7 +47,7 @@ def clean(text: str) -> str:
 
 
 class PieceCleaner:
-    """Cleans a text that arrives in pieces: their sum is what `clean` makes of the whole."""
+    """Cleans a text in pieces; together they equal the result of `clean` for the whole text."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -55,14 +55,14 @@ class PieceCleaner:
     def clean(self, piece: str) -> str:
         """The next piece without unsafe characters."""
         last, self._last = self._last, piece[-1:] or self._last
-        # Whether a joiner is kept, or half of a surrogate pair, depends on the character before.
+        # The character before decides whether a joiner or a trailing surrogate is kept.
         return clean(last + piece)[len(clean(last)) :]
 
 
 def escape_json(text: str) -> str:
-    """JSON text, with every control and format character as an escape: the same JSON value."""
+    """A JSON text of the same value, with control and format characters as escapes."""
     if text.isascii() and "\x7f" not in text:
-        return text  # JSON itself holds no other control characters of ASCII within strings.
+        return text  # The strings of JSON contain no other ASCII control characters.
     return _ESCAPED.sub(_json_escape, text)
 
 
@@ -72,8 +72,7 @@ def escape_line(text: str) -> str:
 
 
 def check_name(text: str, field: str) -> str:
-    """`text`, which is to be a name, a key or an id. Raises InvalidRequest for unsafe characters,
-    and names the field and the character."""
+    """`text`, to be used as a name, a key or an id. Raises InvalidRequest for unsafe characters."""
     problem = unsafe_in_name(text)
     if problem:
         raise InvalidRequest(f"{field} {problem}", param=field)
@@ -81,7 +80,7 @@ def check_name(text: str, field: str) -> str:
 
 
 def unsafe_in_name(text: str) -> str:
-    """What is wrong with `text` as a name, as a predicate; empty where nothing is."""
+    """Why `text` is not valid as a name, as a predicate; empty if it is valid."""
     found = None if text.isprintable() else _REFUSED.search(text)
     if found is None:
         return ""

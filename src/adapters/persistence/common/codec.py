@@ -76,7 +76,7 @@ def decode_settings(data: bytes | str | None) -> SessionSettingsMap:
 def readable_settings(data: object) -> tuple[SessionSettingsMap, str]:
     """What can be read of settings that may be damaged, and a problem where not all can be.
 
-    A `sendPolicy` that may have been lost is told as UNREADABLE, which nobody can send with.
+    A `sendPolicy` that may have been lost is UNREADABLE, which blocks every send.
     """
     if data is None or isinstance(data, bytes | str):
         try:
@@ -139,7 +139,7 @@ def _loads(data: bytes) -> object:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return _loads_slowly(data)  # Lone surrogates, or damage: the slow way tells which.
+        return _loads_slowly(data)  # Lone surrogates, or damage: the slow way finds out which.
 
 
 def _loads_slowly(data: object) -> object:

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 import orjson
 
 from ....domain.models import TextDelta
-from ....domain.runs import RunEvent, dump_event, load_event
+from ....domain.runs import EVERY_KIND, RunEvent, consumes, dump_event, load_event
 from .codec import Undecodable
 
 
+@consumes(*EVERY_KIND)
 def encode_events(events: Iterable[RunEvent]) -> bytes:
     """The events as JSON; texts with lone surrogates as in `codec.encode`."""
     # Nearly all events are texts: those without a call for each.
@@ -42,7 +43,7 @@ def _loads(data: bytes) -> object:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        pass  # Lone surrogates, or damage: the slow way tells which.
+        pass  # Lone surrogates, or damage: the slow way finds out which.
     try:
         return json.loads(data.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:

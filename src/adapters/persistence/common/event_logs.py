@@ -1,4 +1,4 @@
-"""One Run's events in memory, and how they are told to who follows it."""
+"""One Run's events in memory, and the batches that its followers read."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from ....domain.errors import EventsExpired, ShuttingDown, UnknownRun
-from ....domain.runs import DELTAS, Claim, EventBatch, RunEvent, RunRecord, RunStatus
+from ....domain.runs import (
+    DELTAS,
+    EVERY_KIND,
+    Claim,
+    EventBatch,
+    RunEvent,
+    RunRecord,
+    RunStatus,
+    consumes,
+)
 
 MOST_AT_ONCE = 256
 MOST_BYTES_AT_ONCE = 256 * 1024
-"""What is told together at most: others want their turn, and memory is not endless."""
+"""The most of one batch, so that other followers get their turn and memory is bounded."""
 EVENT_BYTES = 160
 """What an event takes besides its text, roughly: the objects around it."""
 
@@ -101,10 +110,10 @@ class Log:
         end = start + last - seq
         if end - start > MOST_AT_ONCE:
             end = start + MOST_AT_ONCE
-        told = events[start:end]
+        found = events[start:end]
         if self.size > MOST_BYTES_AT_ONCE:
-            told = _first_of(told)
-        return EventBatch(seq + 1, tuple(told))
+            found = _first_of(found)
+        return EventBatch(seq + 1, tuple(found))
 
 
 def _first_of(events: list[RunEvent]) -> list[RunEvent]:
@@ -143,9 +152,9 @@ class HeldEvents:
             await woken(log.waiters)
             if not (log.opened or log.last):
                 raise unknown(log.run_id)
-        told = log.behind(self._seq, log.last)
-        self._seq += len(told.events)
-        return told
+        batch = log.behind(self._seq, log.last)
+        self._seq += len(batch.events)
+        return batch
 
 
 def unknown(run_id: str) -> UnknownRun:
@@ -164,6 +173,7 @@ def expired(run_id: str, seq: int, oldest: int) -> EventsExpired:
     )
 
 
+@consumes(*EVERY_KIND)
 def size_of(event: RunEvent) -> int:
     """About how many bytes an event takes in memory."""
     if isinstance(event, DELTAS):

@@ -12,13 +12,18 @@ from ....domain.errors import LeaseLost
 from ....domain.ports import Clock
 from ....domain.runs import (
     DELTAS,
+    EVERY_KIND,
     TERMINAL,
+    TOOL_EVENTS,
     Claim,
+    Resumed,
     RunEvent,
     RunRecord,
     RunStatus,
     Started,
+    StepDone,
     Waiting,
+    consumes,
     status_after,
 )
 from .event_logs import EVENT_BYTES, Log, size_of, unknown, wake, woken
@@ -125,6 +130,7 @@ class LiveRuns(Generic[L]):
         wake(log.end_waiters)
         return log
 
+    @consumes(*EVERY_KIND)
     def append(self, run_id: str, events: Sequence[RunEvent], claim: Claim | None = None) -> L:
         """The log that the events were added to: all, or none. Raises UnknownRun, RuntimeError
         behind the end, and LeaseLost where the Run is not, or no longer, the claim's.
@@ -166,6 +172,7 @@ class LiveRuns(Generic[L]):
             count += 1
         del log.events[:count]
 
+    @consumes(Started, Resumed, Waiting, *TERMINAL, ignores=(*DELTAS, *TOOL_EVENTS, StepDone))
     def _change(self, log: L, event: RunEvent) -> None:
         """What an event says of its Run; deltas say nothing."""
         log.status = status_after(event) or log.status

@@ -53,6 +53,11 @@ class NoCatalog:
     ) -> tuple[SessionInfo, int] | None:
         raise Unavailable(_WHY)
 
+    async def branch(
+        self, key: SessionKey, through: int, *, at: float, new_id: str
+    ) -> SessionInfo | None:
+        raise Unavailable(_WHY)
+
     async def delete(self, key: SessionKey) -> bool:
         raise Unavailable(_WHY)
 

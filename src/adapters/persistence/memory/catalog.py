@@ -48,12 +48,12 @@ class MemoryCatalog:
         meant.sort(key=lambda session: session.updated_at, reverse=True)
         start = max(0, query.offset)
         page = meant[start : start + max(0, query.limit)]
-        return SessionPage(tuple(session.told() for session in page), len(meant))
+        return SessionPage(tuple(session.info() for session in page), len(meant))
 
     async def find(self, key: SessionKey) -> SessionInfo | None:
         self._require_open()
         session = self._sessions.get(key)
-        return None if session is None else session.told()
+        return None if session is None else session.info()
 
     async def find_by_id(self, session_id: str) -> tuple[SessionInfo, ...]:
         page = await self.list(SessionQuery(limit=len(self._sessions)))
@@ -67,15 +67,15 @@ class MemoryCatalog:
         merged = {**session.settings, **changes}
         session.settings = {name: value for name, value in merged.items() if value is not None}
         session.one_off = False
-        return session.told()
+        return session.info()
 
     async def reset(self, key: SessionKey, *, at: float, new_id: str) -> SessionInfo:
         self._require_open()
         session = self._sessions.get(key)
         if session is None:
-            return self._begin(key, at, new_id).told()
+            return self._begin(key, at, new_id).info()
         self._renew(session, at, new_id)
-        return session.told()
+        return session.info()
 
     async def compact(
         self, key: SessionKey, keep: int, *, at: float, new_id: str
@@ -89,7 +89,18 @@ class MemoryCatalog:
             kept = kept[1:]
         if len(kept) < len(session.current.kept):
             self._renew(session, at, new_id).copy(kept)
-        return session.told(), len(kept)
+        return session.info(), len(kept)
+
+    async def branch(
+        self, key: SessionKey, through: int, *, at: float, new_id: str
+    ) -> SessionInfo | None:
+        self._require_open()
+        session = self._sessions.get(key)
+        if session is None:
+            return None
+        kept = session.current.kept[: max(0, through)]
+        self._renew(session, at, new_id).copy(kept)
+        return session.info()
 
     async def delete(self, key: SessionKey) -> bool:
         self._require_open()
@@ -116,7 +127,7 @@ class MemoryCatalog:
         self._require_open()
         session = self._sessions.get(key)
         newest = [] if session is None else session.transcripts[::-1]
-        return tuple(transcript.told() for transcript in newest[: max(0, limit)])
+        return tuple(transcript.record() for transcript in newest[: max(0, limit)])
 
     async def usage(self, query: UsageQuery) -> tuple[PeriodUsage, ...]:
         self._require_open()

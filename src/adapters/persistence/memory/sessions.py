@@ -41,7 +41,7 @@ class HeldTranscript:
             self.messages.append(old.message)
             self.kept.append(KeptMessage(number, old.at, old.message, old.run_id, old.model))
 
-    def told(self) -> KeptTranscript:
+    def record(self) -> KeptTranscript:
         questions = (message.text for message in self.messages if message.role is Role.USER)
         count = len(self.messages)
         return KeptTranscript(self.session_id, self.created_at, count, next(questions, None))
@@ -85,7 +85,7 @@ class HeldSession:
         if place is self.current:  # Else the session has gone on without this turn.
             self.updated_at, self.model = turn.at, turn.model
 
-    def told(self) -> SessionInfo:
+    def info(self) -> SessionInfo:
         return SessionInfo(
             key=self.key,
             session_id=self.current.session_id,

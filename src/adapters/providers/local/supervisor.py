@@ -18,24 +18,24 @@ _TRIES = 3
 _FIRST_PAUSE = 5.0
 _LONGEST_PAUSE = 60.0
 
+_SHUTTING_DOWN = ChildFailed("The Gateway is shutting down.")
+
 Launch = Callable[[], Awaitable[ModelProcess]]
 
 
 class ModelSupervisor:
     """`name`: the model, for messages. `now`: a monotonic clock.
 
-    `_starting` is the task of a start in progress, which all callers share; `_watching` is the task
-    that waits for the exit of the running child and records it as a failure.
+    `_life` is the task of the present child: it starts the child, waits for its exit and records
+    that as a failure. `_ready` has the result of the start, which all callers share.
     """
 
     def __init__(self, name: str, launch: Launch, *, now: Callable[[], float]) -> None:
         self._name = name
-        self._log_fields = {"model": name}
         self._launch = launch
         self._now = now
-        self._child: ModelProcess | None = None
-        self._starting: asyncio.Task[ModelProcess | ChildFailed] | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[ModelProcess | ChildFailed]
         self._failures = 0
         self._failed_at = 0.0
         self._problem = ChildFailed("")
@@ -48,32 +48,34 @@ class ModelSupervisor:
         a row that the next attempt is delayed (`retry_after`). Cancelling a caller does not cancel
         the start.
         """
-        if self._watching is not None and not self._is_serving():
-            await asyncio.shield(self._watching)  # The exit is recorded before a restart.
-        if self._child is not None and self._is_serving():
-            return self._child
-        if self._starting is None:
-            self._refuse_after_failures()
-            self._starting = asyncio.create_task(self._start())
-        match await asyncio.shield(self._starting):
-            case ChildFailed() as problem:
-                raise self._unreachable(f"cannot be started. {problem.message}", problem.detail)
-            case child:
+        while True:
+            if self._life is None:
+                self._refuse_after_failures()
+                self._ready = asyncio.get_running_loop().create_future()
+                self._life = asyncio.create_task(self._live(self._ready))
+            life = self._life
+            child = await asyncio.shield(self._ready)
+            if isinstance(child, ChildFailed):
+                raise self._unreachable(f"cannot be started. {child.message}", child.detail)
+            if child.alive and not self._closed:
                 return child
+            await asyncio.shield(life)  # The exit is recorded before a restart.
 
     async def close(self) -> None:
         """Stop the child, or cancel its start. May be called twice."""
         self._closed = True
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
-        if self._child is not None:
-            await self._child.stop()
-        if self._watching is not None:
-            await self._watching
-
-    def _is_serving(self) -> bool:
-        return self._child is not None and self._child.alive and not self._closed
+        life = self._life
+        if life is None:
+            return
+        if self._ready.done():
+            child = self._ready.result()
+            if isinstance(child, ModelProcess):
+                await child.stop()
+        else:
+            life.cancel()
+        await asyncio.wait([life])
+        if not self._ready.done():  # The task was cancelled before its first step.
+            self._ready.set_result(_SHUTTING_DOWN)
 
     def _refuse_after_failures(self) -> None:
         if self._closed:
@@ -90,46 +92,43 @@ class ModelSupervisor:
                 retry_after=wait,
             )
 
-    async def _start(self) -> ModelProcess | ChildFailed:
+    async def _live(self, ready: asyncio.Future[ModelProcess | ChildFailed]) -> None:
         started_at = self._now()
-        outcome = await self._launch_outcome()
-        self._starting = None
-        if isinstance(outcome, ChildFailed):
-            self._record_failure(outcome)
-            return outcome
-        self._child = outcome
-        self._watching = asyncio.create_task(self._watch(outcome, started_at))
-        ready = {
-            "model": self._name,
-            "seconds": round(self._now() - started_at, 2),
-            "pid": outcome.pid,
-            "slots": outcome.endpoint.slots,
-            "context": outcome.endpoint.context,
-        }
-        logger.info("a local model is ready", extra=ready)
-        return outcome
+        child = await self._start()
+        if isinstance(child, ChildFailed):
+            problem = child
+        else:
+            ready.set_result(child)
+            fields = {
+                "model": self._name,
+                "seconds": round(self._now() - started_at, 2),
+                "pid": child.pid,
+                "slots": child.endpoint.slots,
+                "context": child.endpoint.context,
+            }
+            logger.info("a local model is ready", extra=fields)
+            how = await child.ended()
+            if self._now() - started_at >= _STABLE:
+                self._failures = 0
+            problem = ChildFailed(f"Its process exited ({how}).", child.stderr_tail)
+        self._life = None
+        self._record_failure(problem)
+        if not ready.done():
+            ready.set_result(problem)
 
-    async def _launch_outcome(self) -> ModelProcess | ChildFailed:
+    async def _start(self) -> ModelProcess | ChildFailed:
         try:
             return await self._launch()
         except ChildFailed as problem:
             return problem
         except asyncio.CancelledError:  # By `close`; the callers are not cancelled.
-            return ChildFailed("The Gateway is shutting down.")
+            return _SHUTTING_DOWN
         # The outermost handler of the task. An unexpected error counts as a failed start, so that
         # the next call starts again instead of receiving this error.
         except Exception as error:
-            logger.exception("starting a local model failed unexpectedly", extra=self._log_fields)
+            fields = {"model": self._name}
+            logger.exception("starting a local model failed unexpectedly", extra=fields)
             return ChildFailed(f"Internal error: {type(error).__name__}.")
-
-    async def _watch(self, child: ModelProcess, started_at: float) -> None:
-        try:
-            how = await child.ended()
-        finally:
-            self._watching = None
-        if self._now() - started_at >= _STABLE:
-            self._failures = 0
-        self._record_failure(ChildFailed(f"Its process exited ({how}).", child.stderr_tail))
 
     def _record_failure(self, problem: ChildFailed) -> None:
         if self._closed:

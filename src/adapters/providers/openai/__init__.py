@@ -1,4 +1,4 @@
-"""Providers that speak OpenAI's chat completions."""
+"""The client of providers with OpenAI's chat completions API."""
 
 from .client import OpenAICompletions
 

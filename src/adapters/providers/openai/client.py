@@ -6,21 +6,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from functools import partial
 
 import aiohttp
 
 from ....domain.concurrency import image_bytes, off_loop
 from ....domain.errors import ModelFailed
-from ....domain.models import ModelEvent, ModelRequest, Provider
+from ....domain.models import ModelEvent, ModelRequest, Provider, Secret
 from ....domain.ports import Clock
 from . import request as openai_request
 from .answer import Answer, Body
-from .connections import Connections, Endpoint, Proxy
-from .failures import FailureFactory
-from .http import proxy_refusal_reason, undecodable_reason, unreadable_reason
-from .retry import retry_after
+from .connections import Connections, Endpoint, through_proxy
+from .errors import retry_after
+from .failures import FailureFactory, undecodable_reason
 
 _MAX_ERROR_BYTES = 64 * 1024
 _ERROR_BODY_TIMEOUT = 5.0
@@ -59,7 +57,8 @@ class OpenAICompletions:
                 raise await self._error_response(response, failures)
             if problem := undecodable_reason(response.headers.get("Content-Encoding", "")):
                 raise failures.unusable(problem)
-            body = Body(response, failures, request.target.provider, self._end_timeout)
+            max_bytes = request.target.provider.max_answer_bytes
+            body = Body(response, failures, max_bytes, self._end_timeout)
             answer = Answer(failures, body.content_type, self._wait(response))
             if await body.is_json():
                 events = answer.whole(await body.read_all(), body.failure)
@@ -102,22 +101,8 @@ class OpenAICompletions:
             # that does not read the request, or sends its headers byte by byte.
             async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
                 return await self._connections.post(endpoint, body)
-        except aiohttp.ClientHttpProxyError as error:
-            failure = failures.unreachable(proxy_refusal_reason(error.status), error.message)
-        except aiohttp.ClientResponseError as error:
-            failure = failures.unusable(unreadable_reason(error.message), error.message)
-        except aiohttp.InvalidURL:
-            failure = failures.bad_address()
-        except aiohttp.ClientProxyConnectionError as error:
-            failure = failures.unreachable("its proxy could not be reached", str(error))
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-            failure = failures.unreachable("no connection", str(error))
-        except TimeoutError:
-            failure = failures.silent(provider.idle_timeout)
-        except (aiohttp.ClientError, OSError) as error:
-            failure = failures.unreachable("it closed the connection without an answer", str(error))
-        except ValueError:
-            failure = failures.bad_credentials("a key or header holds a control character")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = failures.of_call(error)
         raise failure
 
     def _endpoint_of(self, provider: Provider, failures: FailureFactory) -> Endpoint:
@@ -131,11 +116,20 @@ class OpenAICompletions:
         )
         endpoint = Endpoint(openai_request.address(provider, headers, failures), headers, limits)
         if provider.proxy is not None:
-            endpoint = _via_proxy(provider.proxy.reveal(), endpoint, failures)
+            endpoint = self._through_proxy(endpoint, provider.proxy, failures)
         if len(self._endpoints) >= _MAX_ENDPOINTS:
             del self._endpoints[next(iter(self._endpoints))]
         self._endpoints[id(provider)] = (provider, endpoint)
         return endpoint
+
+    def _through_proxy(
+        self, endpoint: Endpoint, proxy: Secret, failures: FailureFactory
+    ) -> Endpoint:
+        try:
+            return through_proxy(endpoint, proxy.reveal())
+        except ValueError as error:
+            problem = f"the proxy in its configuration or the environment {error}"
+        raise failures.unreachable(problem)
 
     def _wait(self, response: aiohttp.ClientResponse) -> float | None:
         """The `Retry-After` of a response, in seconds."""
@@ -156,18 +150,6 @@ class OpenAICompletions:
             body += f" ({type(error).__name__} while reading the body)".encode()
         start = bytes(body[:_MAX_ERROR_BYTES])
         return failures.refused(response.status, start, response.headers, self._now())
-
-
-def _via_proxy(proxy_url: str, endpoint: Endpoint, failures: FailureFactory) -> Endpoint:
-    try:
-        proxy = Proxy.read(proxy_url)
-    except ValueError as error:
-        problem = f"the proxy in its configuration or the environment {error}"
-    else:
-        if proxy.tunnels_to(endpoint.address):
-            return replace(endpoint, proxy=proxy.url, proxy_headers=proxy.headers)
-        return replace(endpoint, proxy=proxy.url, headers={**endpoint.headers, **proxy.headers})
-    raise failures.unreachable(problem, "")
 
 
 async def _release(response: aiohttp.ClientResponse, *, complete: bool) -> None:

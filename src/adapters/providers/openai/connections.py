@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -33,27 +33,17 @@ class Endpoint:
     """Headers that only the proxy receives, when it opens a tunnel."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """`url` has no credentials; `headers` has them, for the proxy only."""
-
-    url: str
-    headers: dict[str, str]
-
-    @staticmethod
-    def read(text: str) -> Proxy:
-        """Raises ValueError with a clause, like `read_proxy`."""
-        url = read_proxy(text)
-        host = url.netloc.rpartition("@")[2]
-        headers = {}
-        if url.username is not None:
-            credentials = f"{unquote(url.username)}:{unquote(url.password or '')}"
-            headers["Proxy-Authorization"] = "Basic " + b64encode(credentials.encode()).decode()
-        return Proxy(urlunsplit((url.scheme, host, "", "", "")), headers)
-
-    def tunnels_to(self, address: str) -> bool:
-        """Whether the proxy opens a tunnel (https) and cannot read the request."""
-        return urlsplit(address).scheme == "https"
+def through_proxy(endpoint: Endpoint, proxy_url: str) -> Endpoint:
+    """The endpoint, reached through a proxy. Raises ValueError with a clause, like `read_proxy`."""
+    url = read_proxy(proxy_url)
+    proxy = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], "", "", ""))
+    headers = {}
+    if url.username is not None:
+        credentials = f"{unquote(url.username)}:{unquote(url.password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + b64encode(credentials.encode()).decode()
+    if urlsplit(endpoint.address).scheme == "https":  # Through a tunnel.
+        return replace(endpoint, proxy=proxy, proxy_headers=headers)
+    return replace(endpoint, proxy=proxy, headers={**endpoint.headers, **headers})
 
 
 @dataclass(slots=True)

@@ -1,13 +1,20 @@
-"""Reads a provider's error object, in the shapes that providers use."""
+"""Reads a provider's error: its message, its kind, and how long to wait before the next call.
+
+Providers of this API differ in all three.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
 
+from ....domain.errors import FailureKind
 from . import json as openai_json
-from .retry import advice
 
 _MAX_LENGTH = 600
 _STATUSES = range(100, 600)
@@ -36,6 +43,62 @@ _STATUS_OF_MINIMAX: Mapping[int, int] = {
     2056: 429,
 }
 """The equivalent HTTP statuses of MiniMax's codes."""
+_BILLING = re.compile(
+    r"insufficient[ _](?:quota|credit|balance|fund)|billing_(?:hard_limit|not_active)"
+    r"|billing hard limit|credit balance|out of credits|payment[ _]required"
+)
+_MONEY = re.compile(r"billing|credit|payment|quota|balance")
+_WRONG_KEY = re.compile(
+    r"(?:invalid|incorrect)[ _]api[ _]key|api key not valid|authentication_?error|unauthorized"
+)
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum (?:context|prompt) length"
+    r"|exceed[a-z]{0,4}[^.]{0,60} context[ _](?:length|window|size|limit)"
+    r"|context[ _](?:length|window|size|limit)[^.]{0,60} exceed"
+    r"|(?:prompt|input) is too long|prompt too long|too many input tokens"
+    r"|input token count[^.]{0,60} exceed|reduce the length of the (?:messages|prompt|input)"
+    r"|exceeded model token limit"  # Moonshot
+    r"|range of input length should be"  # DashScope
+    r"|(?:prompt|input)(?: tokens?)? (?:exceeds|exceeded|too long)"  # Zhipu, Baidu
+)
+_BY_STATUS: Mapping[int, FailureKind] = {
+    400: FailureKind.BAD_REQUEST,
+    413: FailureKind.BAD_REQUEST,
+    422: FailureKind.BAD_REQUEST,
+    449: FailureKind.RATE_LIMIT,  # iFlow
+    408: FailureKind.TIMEOUT,
+    504: FailureKind.TIMEOUT,
+    522: FailureKind.TIMEOUT,  # 52x: what Cloudflare says of the server behind it
+    524: FailureKind.TIMEOUT,
+    500: FailureKind.OVERLOADED,
+    502: FailureKind.OVERLOADED,
+    503: FailureKind.OVERLOADED,
+    520: FailureKind.OVERLOADED,
+    521: FailureKind.OVERLOADED,
+    523: FailureKind.OVERLOADED,
+    529: FailureKind.OVERLOADED,  # Anthropic's "overloaded"
+}
+_BY_CODE = (
+    (re.compile("timeout"), FailureKind.TIMEOUT),
+    (re.compile("overload|server|internal|unavailable|api_error"), FailureKind.OVERLOADED),
+    (re.compile("auth|permission"), FailureKind.AUTH),
+    (re.compile("invalid|badrequest|bad_request"), FailureKind.BAD_REQUEST),
+)
+_BY_WORDS = (
+    (re.compile(r"rate.?limit|request limit|too many requests|throttl"), FailureKind.RATE_LIMIT),
+    (re.compile(r"timed? ?out"), FailureKind.TIMEOUT),
+    (re.compile(r"overload|unavailable|internal (?:server )?error"), FailureKind.OVERLOADED),
+)
+"""For an error that names neither a status nor a known code."""
+_LONGEST_WAIT = 86_400.0
+"""Seconds. Longer waits are cut to a day."""
+_WAIT_FIELDS = ("retry_after", "retry_after_seconds", "retryAfter", "retryDelay")
+_UNITS = {"ms": 0.001, "m": 60.0, "h": 3600.0, "s": 1.0}
+_WAIT_WORDS = re.compile(
+    r"(?:try again|retry|wait)(?: (?:in|after|for))? "
+    r"(?P<time>(?:\d+(?:\.\d+)? ?(?:ms|h|m|s)[a-z]* ?)+)"
+)
+_TIME = re.compile(r"(?<![\d.])(\d++(?:\.\d++)?) ?(ms|h|m|s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +209,7 @@ def _from_object(error: dict[str, Any]) -> ProviderError:
         codes=" ".join(str(code) for code in codes if isinstance(code, str | int)).lower(),
         param=openai_json.repaired(param) if isinstance(param, str) and param else None,
         status=next((number for code in codes if (number := _status(code))), None),
-        retry_after=advice(error, _message(error)),
+        retry_after=advised_wait(error, _message(error)),
     )
 
 
@@ -192,3 +255,107 @@ def _status(code: object) -> int | None:
     if isinstance(code, str) and code.isdecimal():
         code = int(code[:4])
     return code if isinstance(code, int) and code in _STATUSES else None
+
+
+def kind_of(error: ProviderError, status: int | None) -> FailureKind:
+    """The kind of an error, by its status, its codes and, if those are vague, its words.
+
+    `status`: of the response, None for an error within a stream.
+    """
+    status = status or error.status
+    words = f"{error.codes} {error.message.lower()}"
+    if status == 402 or _BILLING.search(words) or (status == 403 and _MONEY.search(words)):
+        return FailureKind.BILLING
+    if status == 429 or "rate_limit" in error.codes:
+        return FailureKind.RATE_LIMIT
+    if status in (401, 403):
+        return FailureKind.AUTH
+    if _TOO_LONG.search(words):
+        return FailureKind.CONTEXT_TOO_LONG
+    if status in (None, 400) and _WRONG_KEY.search(words):
+        return FailureKind.AUTH
+    if names_unknown_model(error, status):
+        return FailureKind.BAD_RESPONSE
+    if status is not None:
+        return _BY_STATUS.get(status, FailureKind.BAD_RESPONSE)
+    matches = [kind for pattern, kind in _BY_CODE if pattern.search(error.codes)]
+    matches += [kind for pattern, kind in _BY_WORDS if pattern.search(words)]
+    return matches[0] if matches else FailureKind.BAD_RESPONSE
+
+
+def names_unknown_model(error: ProviderError, status: int | None) -> bool:
+    """Whether the provider does not know the model, which is an error of the configuration."""
+    if "model_not_found" in error.codes:
+        return True
+    return status == 404 and "model" in error.message.lower()
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `Retry-After` (RFC 9110: seconds or a date).
+
+    `headers` have lower-case names; `now` is Unix time. None if there is no usable value.
+    """
+    return _bounded(_wait_of_headers(headers, now))
+
+
+def _wait_of_headers(headers: Mapping[str, str], now: float) -> float | None:
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    if seconds is not None:
+        return seconds
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.fromtimestamp(now, UTC)).total_seconds())
+
+
+def advised_wait(error: dict[str, Any], message: str) -> float | None:
+    """Seconds to wait, from the fields of an error object or its message."""
+    return _bounded(_wait_of_error(error, message))
+
+
+def _bounded(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, _LONGEST_WAIT)
+
+
+def _wait_of_error(error: dict[str, Any], message: str) -> float | None:
+    details = error.get("details")
+    metadata = error.get("metadata")
+    holders = [error, metadata, *(details if isinstance(details, list) else ())]
+    if isinstance(metadata, dict) and isinstance(headers := metadata.get("headers"), dict):
+        # OpenRouter: the headers of the provider behind it.
+        lower = {str(name).lower(): value for name, value in headers.items()}
+        holders.append({"retry_after": lower.get("retry-after")})
+    for holder in holders:
+        if isinstance(holder, dict) and (seconds := _wait_of_fields(holder)) is not None:
+            return seconds
+    words = _WAIT_WORDS.search(message.lower())
+    return None if words is None else _from_time(words["time"])
+
+
+def _wait_of_fields(holder: dict[str, Any]) -> float | None:
+    if (milliseconds := _number(str(holder.get("retry_after_ms")))) is not None:
+        return milliseconds / 1000
+    for name in _WAIT_FIELDS:
+        value = str(holder.get(name))  # Google's is spelled "34s".
+        if (seconds := _number(value.removesuffix("s"))) is not None:
+            return seconds
+    return None
+
+
+def _from_time(text: str) -> float:
+    return sum(float(number) * _UNITS[unit] for number, unit in _TIME.findall(text))
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return max(0.0, number) if isfinite(number) else None

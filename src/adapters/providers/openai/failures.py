@@ -10,21 +10,64 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import aiohttp
 import orjson
 
 from ....domain.errors import FailureKind, ModelFailed
 from ....domain.models import ModelTarget, Provider
 from . import json as openai_json
-from .error_kinds import kind_of, names_unknown_model
-from .errors import ProviderError, read_body, shorten
-from .http import proxy_refusal_reason
-from .retry import retry_after
+from .connections import LONGEST_HEADER
+from .errors import (
+    ProviderError,
+    kind_of,
+    names_unknown_model,
+    read_body,
+    retry_after,
+    shorten,
+)
+from .protocol import EXCESS_BEFORE_HEAD, MAX_HEAD_BYTES, MAX_INTERIM, EmptyFraming
 
 _MASK = "***"
 _VERSION = re.compile(r"/v\d")
 """The path of a base URL with a version, such as `/v1` or `/v1beta/openai`."""
 _SHORTEST_SECRET_HEADER = 4
 """Shorter header values ("1", "on") are not masked: they occur in every text."""
+_FAULTS = (
+    (
+        re.compile(r"Can not decode content-encoding: .*\((br|zstd)\)"),
+        "it is compressed with {0}, which was not requested and is not supported",
+    ),
+    (
+        re.compile("can't be present with Content-Length"),
+        "it has both a Content-Length and a chunked body, so its length is ambiguous",
+    ),
+    (
+        re.compile("Got more than"),
+        f"one of its headers, or its status line, is longer than {LONGEST_HEADER // 1024} kB",
+    ),
+    (
+        re.compile(EXCESS_BEFORE_HEAD),
+        f"more than {MAX_HEAD_BYTES // 1024} kB or {MAX_INTERIM} interim responses came before it",
+    ),
+    (re.compile("Too many headers"), "it has too many headers"),
+    (
+        re.compile(r"Bad status line.*b'\\x15\\x03", re.DOTALL),
+        "it expects TLS: its base URL should begin with https://",
+    ),
+    (re.compile("Bad status line"), "it does not speak HTTP"),
+)
+_NOT_DECODED = frozenset({"x-gzip", "compress", "x-compress"})
+"""Registered encodings that aiohttp does not decode. Other unknown names are usually character sets
+in the wrong header, and the body is then not encoded."""
+
+_SENTENCES = {
+    FailureKind.AUTH: "The provider of {ref} refused the Gateway's credentials.",
+    FailureKind.BILLING: "The provider of {ref} refused the Gateway's account for lack of credit.",
+    FailureKind.RATE_LIMIT: "The provider of {ref} limits the rate of calls{quote}",
+    FailureKind.CONTEXT_TOO_LONG: "The conversation is too long for {ref}{quote}",
+    FailureKind.BAD_REQUEST: "The provider of {ref} refused the request{quote}",
+    FailureKind.TIMEOUT: "The provider of {ref} reported a timeout{quote}",
+}
 
 
 class FailureFactory:
@@ -70,7 +113,34 @@ class FailureFactory:
         setting = f"models.providers.{self._provider.id}.maxAnswerBytes"
         return self.unusable(f"it is longer than {limit} bytes ({setting})")
 
-    def unreachable(self, problem: str, detail: str) -> ModelFailed:
+    def of_call(self, error: Exception) -> ModelFailed:
+        """No response, because of this error of the connection."""
+        match error:
+            case aiohttp.ClientHttpProxyError(status=status, message=message):
+                return self.unreachable(_proxy_refusal_reason(status), message)
+            case aiohttp.ClientResponseError(message=message):
+                return self.unusable(_unreadable_reason(message), message)
+            case aiohttp.InvalidURL():
+                return self.bad_address()
+            case aiohttp.ClientProxyConnectionError():
+                return self.unreachable("its proxy could not be reached", str(error))
+            case aiohttp.ConnectionTimeoutError() | aiohttp.ClientConnectorError():
+                return self.unreachable("no connection", str(error))
+            case TimeoutError():
+                return self.silent()
+            case aiohttp.ClientError() | OSError():
+                problem = "it closed the connection without an answer"
+                return self.unreachable(problem, str(error))
+            case _:
+                return self.bad_credentials("a key or header holds a control character")
+
+    def of_body(self, error: Exception) -> ModelFailed:
+        """The body ended early, because of this error of the connection."""
+        if isinstance(error, TimeoutError):
+            return self.silent()
+        return self.unusable(_broken_reason(error), str(error))
+
+    def unreachable(self, problem: str, detail: str = "") -> ModelFailed:
         """No connection, or it ended before a response; `problem` is a clause."""
         return self._make(
             FailureKind.UNREACHABLE,
@@ -80,10 +150,11 @@ class FailureFactory:
 
     def bad_address(self) -> ModelFailed:
         """The base URL is invalid. The message omits it, because it may contain a password."""
-        return self.unreachable("its base URL is not an http or https address", "")
+        return self.unreachable("its base URL is not an http or https address")
 
-    def silent(self, seconds: float) -> ModelFailed:
-        """The provider sent nothing for that time."""
+    def silent(self) -> ModelFailed:
+        """The provider sent nothing for its idle timeout."""
+        seconds = self._provider.idle_timeout
         return self._make(
             FailureKind.TIMEOUT,
             f"The provider of {self._ref} sent nothing for more than {seconds:g} s.",
@@ -127,7 +198,7 @@ class FailureFactory:
             case 404 | 405:
                 return f"status {status}, {self._misdirected()}"
             case 407:
-                return proxy_refusal_reason(status)
+                return _proxy_refusal_reason(status)
             case _ if 300 <= status < 400:
                 return f"status {status}, a redirect, which is not followed"
             case _:
@@ -147,23 +218,8 @@ class FailureFactory:
         return f"so there is no chat completions API at {requested}: try adding /v1 to {setting}"
 
     def _sentence(self, kind: FailureKind, words: str) -> str:
-        quote = _quote(words) or "."
-        provider = f"The provider of {self._ref}"
-        match kind:
-            case FailureKind.AUTH:
-                return f"{provider} refused the Gateway's credentials."
-            case FailureKind.BILLING:
-                return f"{provider} refused the Gateway's account for lack of credit."
-            case FailureKind.RATE_LIMIT:
-                return f"{provider} limits the rate of calls{quote}"
-            case FailureKind.CONTEXT_TOO_LONG:
-                return f"The conversation is too long for {self._ref}{quote}"
-            case FailureKind.BAD_REQUEST:
-                return f"{provider} refused the request{quote}"
-            case FailureKind.TIMEOUT:
-                return f"{provider} reported a timeout{quote}"
-            case _:
-                return f"{provider} is overloaded or failing{quote}"
+        sentence = _SENTENCES.get(kind, "The provider of {ref} is overloaded or failing{quote}")
+        return sentence.format(ref=self._ref, quote=_quote(words) or ".")
 
     def _make(
         self,
@@ -226,3 +282,36 @@ def _in_address(base_url: str) -> set[str]:
         return {base_url}
     values = (value for _, value in parse_qsl(url.query))
     return {url.password or "", unquote(url.password or ""), *values}
+
+
+def _unreadable_reason(message: str) -> str:
+    """Why the headers of the answer could not be read; `message` is aiohttp's."""
+    for pattern, fault in _FAULTS:
+        if found := pattern.search(message):
+            return fault.format(*found.groups())
+    return "its HTTP headers are malformed"
+
+
+def undecodable_reason(content_encoding: str) -> str:
+    """Why the body cannot be decoded; empty if it can."""
+    names = [name.strip().lower() for name in content_encoding.split(",")]
+    if len(names) > 1 or names[0] in _NOT_DECODED:
+        shown = content_encoding[:40]
+        return f"it is compressed as {shown!r}, which was not requested and is not supported"
+    return ""
+
+
+def _broken_reason(error: Exception) -> str:
+    """Why the body could not be read to its end."""
+    if isinstance(error, EmptyFraming):
+        return "it consists almost entirely of chunk framing"
+    if encoding := re.search("Can not decode content-encoding: ([a-z]+)", str(error)):
+        return f"its {encoding[1]} compression is damaged"
+    return "its connection broke within the answer"
+
+
+def _proxy_refusal_reason(status: int) -> str:
+    """Why a proxy opened no tunnel, by its status."""
+    if status == 407:
+        return "its proxy does not accept the user name and password for it (status 407)"
+    return f"its proxy refused the connection (status {status})"

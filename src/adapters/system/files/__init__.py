@@ -1,7 +1,7 @@
 """Files of the state directory: lock, token, devices and workspaces."""
 
 from .devices import DeviceFile, MemoryDeviceBook
-from .state_lock import HOLDER_FILE, Holder, StateLock, StateLocked
+from .state_lock import HOLDER_FILE, Holder, StateLock, StateLocked, read_holder
 from .token import TokenFile
 from .workspaces import WorkspaceFiles
 
@@ -14,4 +14,5 @@ __all__ = [
     "StateLocked",
     "TokenFile",
     "WorkspaceFiles",
+    "read_holder",
 ]

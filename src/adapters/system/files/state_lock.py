@@ -8,16 +8,17 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
 from filelock import FileLock, Timeout
 
 from ....domain.ports import Clock
-from .directory_lock import DirectoryLock
+
+if sys.platform != "win32":
+    import fcntl
 
 LOCK_FILE = "gateway.lock"
 HOLDER_FILE = "gateway.holder.json"
@@ -35,6 +36,20 @@ class Holder:
     def __str__(self) -> str:
         where = f", serving {self.address}" if self.address else ""
         return f"process {self.pid} on {self.host}, since {self.since}{where}"
+
+    @property
+    def may_be_running(self) -> bool:
+        """Whether its process exists; True on another machine, which cannot be checked, and on
+        Windows, where `os.kill` would end the process."""
+        if self.host != socket.gethostname() or sys.platform == "win32":
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:
+            pass  # It exists, owned by another user.
+        return True
 
 
 class StateLocked(Exception):
@@ -64,8 +79,8 @@ class StateLock:
     the file can be deleted. `store_dirs`: further directories with databases, which are locked as
     well, because two state directories may link to the same database.
 
-    The holder file beside the lock file is only used for error messages. A holder file left behind
-    by a killed process has no effect.
+    The holder file beside the lock file is only used for error messages. That of a killed
+    process has no effect.
     """
 
     def __init__(
@@ -77,7 +92,7 @@ class StateLock:
     ) -> None:
         self._dir = Path(state_dir)
         self._store_dirs = tuple(store_dirs)
-        self._locked: list[DirectoryLock] = []
+        self._locks = ExitStack()
         self._holder_file = self._dir / HOLDER_FILE
         self._clock = clock
         self._lock = FileLock(self._dir / LOCK_FILE, mode=0o600, thread_local=False)
@@ -90,37 +105,35 @@ class StateLock:
         """
         for directory in (self._dir, *self._store_dirs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise StateLocked(self._dir, _read_holder(self._holder_file)) from None
-        try:
-            self._lock_directories()
-        except BaseException:
-            self._unlock()
-            raise
+        with ExitStack() as locks:
+            try:
+                self._lock.acquire(blocking=False)
+            except Timeout:
+                raise StateLocked(self._dir, self._running_holder()) from None
+            locks.callback(self._lock.release)
+            self._lock_directories(locks)
+            self._locks = locks.pop_all()
         self._since = datetime.fromtimestamp(self._clock(), UTC).isoformat(" ", "seconds")
         self.announce(address)
 
-    def _lock_directories(self) -> None:
+    def _lock_directories(self, locks: ExitStack) -> None:
         locked = set()
         for directory in (self._dir, *self._store_dirs):
             found = directory.stat()
             inode = found.st_dev, found.st_ino
             if inode in locked:
                 continue
-            lock = DirectoryLock(directory)
-            if not lock.acquire():
+            try:
+                _lock_directory(directory, locks)
+            except BlockingIOError:
                 if directory is self._dir:
-                    raise StateLocked(self._dir, _read_holder(self._holder_file))
-                raise StateLocked(self._dir, None, store_dir=directory)
+                    raise StateLocked(self._dir, self._running_holder()) from None
+                raise StateLocked(self._dir, None, store_dir=directory) from None
             locked.add(inode)
-            self._locked.append(lock)
 
-    def _unlock(self) -> None:
-        while self._locked:
-            self._locked.pop().release()
-        self._lock.release()
+    def _running_holder(self) -> Holder | None:
+        holder = read_holder(self._dir)
+        return holder if holder is not None and holder.may_be_running else None
 
     def announce(self, address: str) -> None:
         """Write the address to the holder file. Call it only while holding the lock."""
@@ -134,40 +147,30 @@ class StateLock:
         """Release the lock. Does nothing if it is not held."""
         if self._lock.is_locked:
             self._holder_file.unlink(missing_ok=True)
-            self._unlock()
-
-    def __enter__(self) -> StateLock:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
+            self._locks.close()
 
 
-def _read_holder(holder_file: Path) -> Holder | None:
-    """The holder that the file names, unless that process no longer exists."""
-    with suppress(OSError, ValueError):
-        match json.loads(holder_file.read_text()):
-            case {"pid": int(pid), "host": str(host), "since": str(since), "address": str(at)}:
-                holder = Holder(pid, host, since, at)
-                return holder if host != socket.gethostname() or _process_exists(pid) else None
-    return None
+def _lock_directory(path: Path, locks: ExitStack) -> None:
+    """Lock a directory until `locks` is closed; raises BlockingIOError if another process holds it.
 
-
-def _process_exists(pid: int) -> bool:
-    """Whether this machine has a process with that id. Always True on Windows, where `os.kill`
-    would end the process."""
+    The lock belongs to the inode, so different names of one directory (links, mounts) share it.
+    Does nothing if directories cannot be locked (Windows, some network file systems).
+    """
     if sys.platform == "win32":
-        return True
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    locks.callback(os.close, descriptor)
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # It exists, owned by another user.
-    return True
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if isinstance(error, BlockingIOError):
+            raise
+
+
+def read_holder(state_dir: Path) -> Holder | None:
+    """The holder that the holder file describes, whether or not its process is running."""
+    with suppress(OSError, ValueError):
+        match json.loads((state_dir / HOLDER_FILE).read_text()):
+            case {"pid": int(pid), "host": str(host), "since": str(since), "address": str(at)}:
+                return Holder(pid, host, since, at)
+    return None

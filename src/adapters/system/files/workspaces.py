@@ -29,7 +29,6 @@ class WorkspaceFiles:
         self._clock = clock
 
     def ensure(self, workspace: str) -> bool:
-
         path = _path(workspace)
         with _os_errors(workspace):
             if path.is_dir():
@@ -38,30 +37,25 @@ class WorkspaceFiles:
         return True
 
     def find(self, workspace: str, name: str) -> WorkspaceFile | None:
-
         _check(name)
-        with _os_errors(name), _directory(workspace) as directory:
-            if directory is None:
-                return None
-            try:
-                return _file(name, os.stat(name, dir_fd=directory, follow_symlinks=False))
-            except FileNotFoundError:
-                return None
+        with _os_errors(name), suppress(FileNotFoundError), _directory(workspace) as directory:
+            return _stat(directory, name)
+        return None
 
     def read(self, workspace: str, name: str) -> tuple[WorkspaceFile, str] | None:
-
         _check(name)
-        with _os_errors(name), _directory(workspace) as directory:
-            if directory is None:
-                return None
-            with suppress(FileNotFoundError), _opened(directory, name) as opened:
-                found = _file(name, os.fstat(opened))
-                with open(opened, "rb", closefd=False) as file:
-                    return found, _decoded(name, file.read(MAX_FILE_BYTES + 1))
+        with (
+            _os_errors(name),
+            suppress(FileNotFoundError),
+            _directory(workspace) as directory,
+            _opened(directory, name) as opened,
+        ):
+            found = _file(name, os.fstat(opened))
+            with open(opened, "rb", closefd=False) as file:
+                return found, _decoded(name, file.read(MAX_FILE_BYTES + 1))
         return None
 
     def write(self, workspace: str, name: str, text: str) -> WorkspaceFile:
-
         _check(name)
         data = _encoded(text)
         if len(data) > MAX_FILE_BYTES:
@@ -69,15 +63,12 @@ class WorkspaceFiles:
             raise InvalidRequest(message, param="content")
         self.ensure(workspace)
         with _os_errors(name), _directory(workspace) as directory:
-            if directory is None:
-                raise FileNotFoundError
             with suppress(FileNotFoundError):
-                _file(name, os.stat(name, dir_fd=directory, follow_symlinks=False))
+                _stat(directory, name)
             _replace(directory, name, data)
-            return _file(name, os.stat(name, dir_fd=directory, follow_symlinks=False))
+            return _stat(directory, name)
 
     def retire(self, workspace: str) -> str | None:
-
         path = _path(workspace)
         if self._state_dir is None or path.is_symlink() or not path.is_dir():
             return None
@@ -115,13 +106,8 @@ def _os_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _directory(workspace: str) -> Iterator[int | None]:
-    """A descriptor of the directory; None if it does not exist."""
-    try:
-        opened = os.open(_path(workspace), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield None
-        return
+def _directory(workspace: str) -> Iterator[int]:
+    opened = os.open(_path(workspace), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield opened
     finally:
@@ -141,6 +127,10 @@ def _opened(directory: int, name: str) -> Iterator[int]:
         yield opened
     finally:
         os.close(opened)
+
+
+def _stat(directory: int, name: str) -> WorkspaceFile:
+    return _file(name, os.stat(name, dir_fd=directory, follow_symlinks=False))
 
 
 def _file(name: str, found: os.stat_result) -> WorkspaceFile:
@@ -171,7 +161,6 @@ def _encoded(text: str) -> bytes:
 
 
 def _replace(directory: int, name: str, data: bytes) -> None:
-    """Replace a file atomically and durably."""
     fresh = f".{name}.{uuid4().hex}.tmp"
     try:
         with open(os.open(fresh, _CREATE, 0o600, dir_fd=directory), "wb") as file:
@@ -180,11 +169,7 @@ def _replace(directory: int, name: str, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        _remove(directory, fresh)
+        with suppress(FileNotFoundError):
+            os.unlink(fresh, dir_fd=directory)
         raise
     os.fsync(directory)
-
-
-def _remove(directory: int, name: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=directory)

@@ -11,10 +11,25 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
+from ....domain.text import escape_line
+from .values import masked
+
 _RETRY_SECONDS = 60.0
 
 
-class LogFile(logging.FileHandler):
+class OwnHandler(logging.Handler):
+    """A handler of ours. An error in it is reported as a single line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        reason = masked(f"{type(sys.exception()).__name__}: {sys.exception()}")
+        if sys.stderr is None:
+            return
+        with suppress(OSError, ValueError):
+            lost = f"opensoul: cannot write a log line of {record.name}: {reason}"
+            sys.stderr.write(f"{escape_line(lost)}\n")
+
+
+class LogFile(OwnHandler, logging.FileHandler):
     """Appends to a file of mode 0600.
 
     When the file reaches `max_bytes`, it is renamed to `<name>.1`, `<name>.1` to `<name>.2` and so

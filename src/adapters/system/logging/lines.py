@@ -1,4 +1,4 @@
-"""The format of log lines: structlog renders the standard library's records as text or JSON."""
+"""The format of log lines: text for people, or JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import orjson
-import structlog
-from structlog.typing import EventDict, Processor
 
 from ....domain.text import escape_json
 from . import bounds as log_bounds
@@ -31,9 +29,23 @@ LEVELS = {
 _OWN_KEYS = frozenset({"timestamp", "level", "event", "message", "logger", "exception", "stack"})
 _PROTOCOL_KEYS = {"timestamp": "time", "logger": "subsystem", "event": "message"}
 """The names of these keys in the control protocol."""
-_SEVERAL_LINES = ("exception", "stack")
-_LEVEL_WIDTH = max(map(len, LEVELS))
-_TEXT_WIDTH = 32
+_HEADS = {
+    ("pretty", False): "%(when)s [%(level)-6s] %(text)-32s [%(name)s]",
+    ("compact", False): "%(when)s [%(level)s] %(text)s [%(name)s]",
+    ("pretty", True): (
+        "\x1b[2m%(when)s\x1b[0m [\x1b[%(colour)sm\x1b[1m%(level)-6s\x1b[0m] "
+        "\x1b[1m%(text)-32s\x1b[0m [\x1b[1m\x1b[34m%(name)s\x1b[0m]"
+    ),
+    ("compact", True): (
+        "\x1b[2m%(when)s\x1b[0m [\x1b[%(colour)sm\x1b[1m%(level)s\x1b[0m] "
+        "\x1b[1m%(text)s\x1b[0m [\x1b[1m\x1b[34m%(name)s\x1b[0m]"
+    ),
+}
+"""The start of a line, by style and whether it is coloured."""
+_FIELDS = {False: "%s=%s", True: "\x1b[36m%s\x1b[0m=\x1b[35m%s\x1b[0m"}
+_COLOURS = {"warn": 33, "error": 31, "fatal": 31}
+"""The ANSI colours of levels; the others are green."""
+_GREEN = 32
 _QUOTED = frozenset(" \t=\r\n\"'")
 _WIDEST = 1 << 63
 _SIMPLE = re.compile(r"[\w./:@+,-]{0,1024}", re.ASCII)
@@ -48,65 +60,88 @@ _STANDARD_ATTRIBUTES = (
 def formatter(style: str, *, colours: bool) -> logging.Formatter:
     """A formatter of style `pretty`, `compact`, `json` or `wire` (JSON with the keys of the control
     protocol). Each extra of a record becomes a key."""
-    if not colours and style not in ("json", "wire"):
-        return _PlainLines(short=style == "compact")
-    last: list[Processor]
-    match style:
-        case "json":
-            last = [
-                structlog.processors.EventRenamer("message"),
-                structlog.processors.JSONRenderer(serializer=_json),
-            ]
-        case "wire":
-            last = [_protocol_keys, structlog.processors.JSONRenderer(serializer=_json)]
-        case "compact":
-            last = [_short_time, _escaped, _text(colours=colours, event_width=0, pad_level=False)]
-        case _:
-            last = [_escaped, _text(colours=colours, event_width=_TEXT_WIDTH, pad_level=True)]
-    return structlog.stdlib.ProcessorFormatter(
-        processors=[_fields, *last], use_get_message=False, pass_foreign_args=True
-    )
+    if style in ("json", "wire"):
+        return _JsonLines(protocol=style == "wire")
+    return _TextLines(style, colours=colours)
 
 
-class _PlainLines(logging.Formatter):
-    """Renders the text styles without colours.
+class _TextLines(logging.Formatter):
+    """Renders a record as one line of text, followed by its stack and its traceback."""
 
-    Every request writes a line, usually to a file or a pipe, and structlog's renderer takes three
-    times as long.
-    """
-
-    def __init__(self, *, short: bool) -> None:
+    def __init__(self, style: str, *, colours: bool) -> None:
         super().__init__()
-        self._short = short
+        self._is_short = style == "compact"
+        self._head = _HEADS["compact" if self._is_short else "pretty", colours]
+        self._field = _FIELDS[colours]
 
     def format(self, record: logging.LogRecord) -> str:
         when, level = _timestamp(record.created), _level(record.levelno)
-        text = on_one_line(_message(record.msg, record.args))
-        if self._short:
-            fields = [f"{when[11:19]}Z [{level}] {text} [{_name(record.name)}]"]
-        else:
-            fields = [
-                f"{when} [{level:<{_LEVEL_WIDTH}}] {text:<{_TEXT_WIDTH}} [{_name(record.name)}]"
-            ]
+        text = on_one_line(_message(record))
+        fields = [
+            self._head
+            % {
+                "when": f"{when[11:19]}Z" if self._is_short else when,
+                "colour": _COLOURS.get(level, _GREEN),
+                "level": level,
+                "text": text,
+                "name": _name(record.name),
+            }
+        ]
         for key, value in record.__dict__.items():
             if key not in _STANDARD_ATTRIBUTES:
                 name, secret = _key_name(key)
                 kind = value.__class__
                 simple = kind is float or (kind is int and -_WIDEST < value < _WIDEST)
-                if simple or (kind is str and not secret and _SIMPLE.fullmatch(value)):
-                    fields.append(f"{name}={value}")  # The common case of _shown.
-                else:
-                    fields.append(f"{name}={_shown(key, value)}")
-        lines = [" ".join(fields)]
-        if record.stack_info:
-            lines.append(_indented(masked(str(record.stack_info))))
-        if record.exc_info and record.exc_info[1] is not None:
-            lines.append(_indented(_traceback(record.exc_info[1])))
+                if not simple and (kind is not str or secret or not _SIMPLE.fullmatch(value)):
+                    value = _shown(key, value)
+                fields.append(self._field % (name, value))
+        lines = [" ".join(fields), *map(_indented, _details(record).values())]
         return "\n".join(lines)
 
 
+class _JsonLines(logging.Formatter):
+    """Renders a record as one JSON object. `protocol`: with the keys of the control protocol."""
+
+    def __init__(self, *, protocol: bool) -> None:
+        super().__init__()
+        self._protocol = protocol
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "timestamp": _timestamp(record.created),
+            "level": _level(record.levelno),
+            "event": _message(record),
+            "logger": record.name,
+        }
+        for key, value in record.__dict__.items():
+            if key not in _STANDARD_ATTRIBUTES:
+                line[_key_name(key)[0]] = plain(value, key=key)
+        line |= _details(record)
+        if self._protocol:
+            # An extra with the name of a protocol key gets a trailing underscore.
+            taken = _PROTOCOL_KEYS.values()
+            line = {
+                _PROTOCOL_KEYS.get(key, f"{key}_" if key in taken else key): value
+                for key, value in line.items()
+            }
+        else:
+            line["message"] = line.pop("event")
+        return escape_json(orjson.dumps(line).decode())
+
+
+def _details(record: logging.LogRecord) -> dict[str, str]:
+    """The texts of a record that may have several lines."""
+    details = {}
+    if record.stack_info:
+        details["stack"] = masked(str(record.stack_info))
+    if record.exc_info:
+        trace = "".join(traceback.format_exception(record.exc_info[1]))
+        details["exception"] = masked(trace.rstrip())
+    return details
+
+
 def _shown(key: str, value: object) -> str:
-    """A value as structlog renders it: a text is quoted if it contains a delimiter."""
+    """A value in a line of text: quoted if it contains a delimiter."""
     shown = on_one_line(plain(value, key=key))
     return shown if isinstance(shown, str) and not _QUOTED.intersection(shown) else repr(shown)
 
@@ -123,37 +158,6 @@ def _key_name(key: str) -> tuple[str, bool]:
     return f"{key}_" if key in _OWN_KEYS else key, is_secret_key(key)
 
 
-def _text(*, colours: bool, event_width: int, pad_level: bool) -> Processor:
-    styles = structlog.dev.ConsoleRenderer.get_default_level_styles(colours)
-    ours = {"fatal": styles["critical"], "trace": styles["debug"], "warn": styles["warn"]}
-    return structlog.dev.ConsoleRenderer(
-        colors=colours,
-        level_styles={name: ours.get(name, styles.get(name, "")) for name in LEVELS},
-        sort_keys=False,
-        pad_event_to=event_width,
-        pad_level=pad_level,
-    )
-
-
-def _fields(_: object, __: str, event: EventDict) -> EventDict:
-    """The keys of a record's line: timestamp, level, event, logger, then the extras."""
-    record: logging.LogRecord = event["_record"]
-    fields: EventDict = {
-        "timestamp": _timestamp(record.created),
-        "level": _level(record.levelno),
-        "event": _message(event["event"], event["positional_args"]),
-        "logger": record.name,
-    }
-    for key, value in record.__dict__.items():
-        if key not in _STANDARD_ATTRIBUTES:
-            fields[_key_name(key)[0]] = plain(value, key=key)
-    if "stack_info" in event:
-        fields["stack"] = masked(str(event["stack_info"]))
-    if "exc_info" in event:
-        fields["exception"] = _traceback(event["exc_info"][1])
-    return fields
-
-
 @cache
 def _level(number: int) -> str:
     names = [name for name, value in LEVELS.items() if value <= min(number, logging.CRITICAL)]
@@ -165,44 +169,15 @@ def _timestamp(created: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _traceback(error: BaseException | None) -> str:
-    return masked("".join(traceback.format_exception(error)).rstrip())
-
-
-def _message(template: str, args: Any) -> str:
-    if not args:
+def _message(record: logging.LogRecord) -> str:
+    template = f"{record.msg}"
+    if not record.args:
         return masked(template)
     try:
-        return masked(template % args)
+        return masked(template % record.args)
     except Exception:  # Logging must not fail: an argument's `__str__` may raise anything.
-        return masked(f"{template} {plain(args)}")
-
-
-def _protocol_keys(_: object, __: str, event: EventDict) -> EventDict:
-    # An extra with the name of a protocol key gets a trailing underscore.
-    taken = _PROTOCOL_KEYS.values()
-    return {
-        _PROTOCOL_KEYS.get(key, f"{key}_" if key in taken else key): value
-        for key, value in event.items()
-    }
-
-
-def _short_time(_: object, __: str, event: EventDict) -> EventDict:
-    event["timestamp"] = event["timestamp"][11:19] + "Z"
-    return event
-
-
-def _escaped(_: object, __: str, event: EventDict) -> EventDict:
-    """Escape line breaks in values, which would look like further log lines in the text styles."""
-    return {
-        key: _indented(value) if key in _SEVERAL_LINES else on_one_line(value)
-        for key, value in event.items()
-    }
+        return masked(f"{template} {plain(record.args)}")
 
 
 def _indented(text: str) -> str:
     return "\n".join(f"  {on_one_line(line)}" for line in text.split("\n"))
-
-
-def _json(event: EventDict, **_: Any) -> str:
-    return escape_json(orjson.dumps(event).decode())

@@ -9,16 +9,13 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ....domain.runs import CONTENT
 from ....domain.settings import LoggingSettings
-from ....domain.text import escape_line
-from .file import LogFile
+from .file import LogFile, OwnHandler
 from .lines import LEVELS, formatter
-from .values import masked
 
 _ROOT_LOGGER = "opensoul"
 # The handlers of these loggers are removed: they would write in another format.
@@ -65,7 +62,7 @@ def configure(
 def _install(handlers: Iterable[logging.Handler]) -> None:
     root = logging.getLogger()
     handlers = list(handlers)
-    for old in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
+    for old in [handler for handler in root.handlers if isinstance(handler, OwnHandler)]:
         root.removeHandler(old)
         old.close()
     for handler in handlers:
@@ -89,7 +86,7 @@ def _console(style: str, level: int) -> logging.Handler:
 
 
 def _file(path: str, level: int, settings: LoggingSettings) -> logging.Handler:
-    handler = _LogFile(
+    handler = LogFile(
         Path(path).expanduser(), max_bytes=settings.max_file_bytes, keep=settings.keep_files
     )
     handler.setLevel(level)
@@ -97,25 +94,9 @@ def _file(path: str, level: int, settings: LoggingSettings) -> logging.Handler:
     return handler
 
 
-class _Handler(logging.Handler):
-    """Marks the handlers of `configure`. An error in one is reported as a single line."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        reason = masked(f"{type(sys.exception()).__name__}: {sys.exception()}")
-        if sys.stderr is None:
-            return
-        with suppress(OSError, ValueError):
-            lost = f"opensoul: cannot write a log line of {record.name}: {reason}"
-            sys.stderr.write(f"{escape_line(lost)}\n")
-
-
-class _NoConsoleHandler(_Handler, logging.NullHandler):
+class _NoConsoleHandler(OwnHandler, logging.NullHandler):
     """Used if standard error is closed."""
 
 
-class _ConsoleHandler(_Handler, logging.StreamHandler[Any]):
+class _ConsoleHandler(OwnHandler, logging.StreamHandler[Any]):
     """Writes to the standard error of the time when logging was configured."""
-
-
-class _LogFile(_Handler, LogFile):
-    """The log file of `configure`."""

@@ -3,62 +3,57 @@ serves HTTP starts faster."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from .broadcast import Hub
-from .connection import Handlers, check_handlers
+from .connection import Handler, Handlers, check_handlers
 from .dependencies import Dependencies
 from .health_report import HealthReport
-from .methods.agents import handlers as agent_handlers
-from .methods.chat import ChatMethods, Commands
-from .methods.chat import handlers as history_handlers
-from .methods.config import handlers as config_handlers
-from .methods.devices import handlers as device_handlers
-from .methods.heartbeats import Heartbeats
+from .methods.agents import AgentFiles, AgentMethods
+from .methods.chat import ChatMethods
+from .methods.commands import Commands
+from .methods.config import ConfigMethods
+from .methods.devices import DeviceMethods
+from .methods.history import History
 from .methods.machine import MachineMethods
 from .methods.models import ModelMethods
-from .methods.payloads import Outcomes
 from .methods.runs import RunMethods
-from .methods.sessions import handlers as session_handlers
+from .methods.session_changes import SessionChanges, SessionTalk
+from .methods.session_lists import SessionLists, SessionSearch
+from .methods.session_lookups import SessionLookups
+from .methods.sessions import SessionSubscriptions
 from .methods.system import SystemMethods
-from .methods.usage import UsageMethods
+from .methods.usage import SessionUsage, UsageMethods
+
+_FAMILIES = (
+    AgentFiles,
+    AgentMethods,
+    ConfigMethods,
+    DeviceMethods,
+    MachineMethods,
+    RunMethods,
+    SessionChanges,
+    SessionLists,
+    SessionLookups,
+    SessionSearch,
+    SessionSubscriptions,
+    SessionUsage,
+    UsageMethods,
+)
 
 
 def handlers(dependencies: Dependencies, hub: Hub, health_report: HealthReport) -> Handlers:
     """The handlers by method. Raises ValueError if they do not match the route table."""
-    gateway, session_service, clock = (
-        dependencies.gateway,
-        dependencies.session_service,
-        dependencies.clock,
-    )
-    outcomes = Outcomes(gateway, session_service, hub)
-    commands = Commands(gateway, session_service, hub, clock, dependencies.facts.version)
-    chat = ChatMethods(gateway, session_service, hub, outcomes, commands, clock)
-    models = ModelMethods(gateway, clock)
-    system = SystemMethods(
-        gateway=gateway,
-        session_service=session_service,
-        hub=hub,
-        heartbeats=Heartbeats(gateway, hub, outcomes, clock, dependencies.new_id),
-        usage=UsageMethods(gateway, session_service, clock),
-        health=health_report.health,
-        status=health_report.status,
-        read_log=dependencies.read_log,
-        log_file=dependencies.log_file,
-        stop=dependencies.stop,
-        clock=clock,
-    )
-    created: Handlers = {
+    commands = Commands(dependencies, hub)
+    chat, models = ChatMethods(dependencies, hub, commands), ModelMethods(dependencies, hub)
+    created: dict[str, Handler[Any]] = {
         **chat.handlers(),
-        **RunMethods(gateway, hub, outcomes, clock).handlers(),
-        **system.handlers(),
-        **history_handlers(gateway, session_service, hub, commands, models.metadata),
-        **session_handlers(
-            gateway, session_service, hub, chat, clock=clock, new_id=dependencies.new_id
-        ),
-        **agent_handlers(gateway, dependencies.config, dependencies.workspaces),
         **models.handlers(),
-        **MachineMethods(gateway, dependencies.facts, clock).handlers(),
-        **config_handlers(dependencies.config, dependencies.applied),
-        **device_handlers(dependencies.devices),
+        **SessionTalk(dependencies, hub, chat).handlers(),
+        **History(dependencies, hub, commands, models.metadata).handlers(),
+        **SystemMethods(dependencies, hub, health_report).handlers(),
     }
+    for family in _FAMILIES:
+        created |= family(dependencies, hub).handlers()
     check_handlers(created)
     return created

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
 from ....domain.services import Devices, Gateway, SessionService
 from .handshake import Facts
-from .health_report import Check
 
 
 class LogTail(Protocol):
@@ -43,11 +42,13 @@ class Dependencies:
     applied: Callable[[], str]
     """The hash of the applied configuration file."""
     workspaces: Workspaces
-    check: Check
+    check: Callable[[], Awaitable[Mapping[str, str]]]
+    """Returns a message per failing component, and never raises."""
     read_log: ReadLog
     log_file: Callable[[], str | None]
     stop: Callable[[], None]
     facts: Facts
     store: str
+    """The path of the session store; only administrators see it."""
     clock: Clock
     new_id: NewId

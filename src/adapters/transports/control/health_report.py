@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ....domain.access import ALL_SCOPES, Principal, Scope
-from ....domain.agents import Agent
 from ....domain.errors import StoreFailed
-from ....domain.ports import Clock
-from ....domain.services import Gateway, SessionService
 from ....domain.sessions import SessionInfo, SessionQuery
 from .connection import Call
+from .dependencies import Dependencies
 
 _PRINCIPAL = Principal("gateway", ALL_SCOPES, "internal")
 _RECENT = 10
@@ -25,26 +21,21 @@ _NO_HEARTBEAT = {
     "ackMaxChars": 300,
 }
 
-Check = Callable[[], Awaitable[Mapping[str, str]]]
 
-
-@dataclass(frozen=True, slots=True)
 class HealthReport:
-    """`check` returns a message per failing component and never raises."""
+    """Reports the health of the components, and what they hold."""
 
-    gateway: Gateway
-    session_service: SessionService
-    check: Check
-    clock: Clock
-    version: str
-    store: str
-    """The path of the session store; only administrators see it."""
+    def __init__(self, dependencies: Dependencies) -> None:
+        self.dependencies = dependencies
+        self.gateway = dependencies.gateway
+        self.session_service = dependencies.session_service
+        self.clock = dependencies.clock
 
     async def health(self) -> dict[str, Any]:
         """The failing components, and counts. If sessions cannot be read, the store is reported as
         failing instead of raising."""
         began = self.clock()
-        failing = dict(await self.check())
+        failing = dict(await self.dependencies.check())
         agents = self.gateway.settings.agents
         try:
             listed, sessions = await self._listed("store" not in failing)
@@ -68,21 +59,24 @@ class HealthReport:
 
     async def brief(self) -> dict[str, Any]:
         """The short form in a `hello-ok`: the failing components only."""
-        failing = dict(await self.check())
+        failing = dict(await self.dependencies.check())
         payload: dict[str, Any] = {"ok": not failing, "ts": int(self.clock() * 1_000)}
         return payload | {"failing": failing} if failing else payload
 
     async def status(self, call: Call) -> dict[str, Any]:
         """A summary of sessions, agents and runs. Only administrators see the store's path."""
-        page = await self.session_service.list(call.principal, SessionQuery(limit=_RECENT))
-        path = self.store if call.principal.may(Scope.ADMIN) else "[redacted]"
+        path = self.dependencies.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
-        by_agent = [await self._of_agent(call.principal, agent, path) for agent in agents]
-        default = agents.default
+        by_agent = [
+            {"agentId": agent.id, "path": path, **await self._recent(call.principal, agent.id)}
+            for agent in agents
+        ]
+        target = next(iter(agents.default.models), None)
+        recent = await self._recent(call.principal, None)
         return {
-            "runtimeVersion": self.version,
+            "runtimeVersion": self.dependencies.facts.version,
             "heartbeat": {
-                "defaultAgentId": default.id,
+                "defaultAgentId": agents.default.id,
                 "agents": [{"agentId": agent.id, **_NO_HEARTBEAT} for agent in agents],
             },
             "channelSummary": [],
@@ -90,12 +84,12 @@ class HealthReport:
             "runs": {"active": len(await self.gateway.active(call.principal))},
             "sessions": {
                 "paths": [path] if call.principal.may(Scope.ADMIN) else [],
-                "count": page.total,
+                "count": recent["count"],
                 "defaults": {
-                    "model": default.models[0].ref if default.models else None,
-                    "contextTokens": default.models[0].context_window if default.models else None,
+                    "model": None if target is None else target.ref,
+                    "contextTokens": None if target is None else target.context_window,
                 },
-                "recent": [self._row(info) for info in page.sessions],
+                "recent": recent["recent"],
                 "byAgent": by_agent,
             },
         }
@@ -103,17 +97,17 @@ class HealthReport:
     async def _listed(self, readable: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The agents, and the sessions of all of them."""
         agents = self.gateway.settings.agents
-        rows = [await self._agent(agent, readable=readable) for agent in agents]
+        rows = [
+            {
+                "agentId": agent.id,
+                "name": agent.name,
+                "isDefault": agent.id == agents.default.id,
+                "heartbeat": _NO_HEARTBEAT,
+                "sessions": await self._sessions(agent.id, readable=readable),
+            }
+            for agent in agents
+        ]
         return rows, await self._sessions(None, readable=readable)
-
-    async def _agent(self, agent: Agent, *, readable: bool) -> dict[str, Any]:
-        return {
-            "agentId": agent.id,
-            "name": agent.name,
-            "isDefault": agent.id == self.gateway.settings.agents.default.id,
-            "heartbeat": _NO_HEARTBEAT,
-            "sessions": await self._sessions(agent.id, readable=readable),
-        }
 
     async def _sessions(self, agent_id: str | None, *, readable: bool) -> dict[str, Any]:
         if not readable:
@@ -131,12 +125,10 @@ class HealthReport:
         ]
         return {"path": "[redacted]", "count": page.total, "recent": recent}
 
-    async def _of_agent(self, principal: Principal, agent: Agent, path: str) -> dict[str, Any]:
-        page = await self.session_service.list(
-            principal, SessionQuery(agent_id=agent.id, limit=_RECENT)
-        )
-        recent = [self._row(info) for info in page.sessions]
-        return {"agentId": agent.id, "path": path, "count": page.total, "recent": recent}
+    async def _recent(self, principal: Principal, agent_id: str | None) -> dict[str, Any]:
+        query = SessionQuery(agent_id=agent_id, limit=_RECENT)
+        page = await self.session_service.list(principal, query)
+        return {"count": page.total, "recent": [self._row(info) for info in page.sessions]}
 
     def _row(self, info: SessionInfo) -> dict[str, Any]:
         models = self.gateway.settings.models

@@ -6,9 +6,9 @@ from ..routes import Transport
 from .broadcast import Hub, Presence, broadcast_session_changes
 from .connection import Handlers
 from .dependencies import Dependencies
-from .handshake import Handshake, Hello, tell_devices
+from .handshake import broadcast_devices
 from .health_report import HealthReport
-from .transport import ConnectionDependencies, Upgrades
+from .transport import Upgrades
 
 
 class ControlPlane:
@@ -17,42 +17,16 @@ class ControlPlane:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
-        self._gateway = dependencies.gateway
         presence = Presence(dependencies.clock, dependencies.facts.version)
         self.hub = Hub(gateway=dependencies.gateway, clock=dependencies.clock, presence=presence)
-        self._health_report = HealthReport(
-            gateway=dependencies.gateway,
-            session_service=dependencies.session_service,
-            check=dependencies.check,
-            clock=dependencies.clock,
-            version=dependencies.facts.version,
-            store=dependencies.store,
-        )
+        self._health_report = HealthReport(dependencies)
         self._handlers: Handlers | None = None
         broadcast_session_changes(dependencies.session_service, self.hub, dependencies.clock)
-        tell_devices(dependencies.devices, self.hub)
+        broadcast_devices(dependencies.devices, self.hub)
 
     def transport(self) -> Transport:
         """WebSocket upgrades on every path."""
-        dependencies = self._dependencies
-        hello = Hello(
-            dependencies.gateway,
-            self.hub,
-            dependencies.facts,
-            self._health_report.brief,
-            dependencies.clock,
-        )
-        upgrades = Upgrades(
-            ConnectionDependencies(
-                gateway=dependencies.gateway,
-                hub=self.hub,
-                handshake=Handshake(dependencies.gateway, dependencies.devices),
-                hello=hello,
-                handlers=self.handlers,
-                clock=dependencies.clock,
-                new_id=dependencies.new_id,
-            )
-        )
+        upgrades = Upgrades(self._dependencies, self.hub, self._health_report.brief, self.handlers)
         return Transport(
             "control", start=self.hub.open, stop=self.hub.close, upgrade=upgrades.enter
         )

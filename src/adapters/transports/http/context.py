@@ -1,4 +1,4 @@
-"""One HTTP request and what becomes of it, from the first byte in to the last byte out."""
+"""The state of one HTTP request, from its first byte to the last byte of its response."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar
 
 from quart import request
 
@@ -14,9 +14,10 @@ from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
-from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
     DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     EventBatch,
     Failed,
@@ -25,11 +26,8 @@ from ....domain.runs import (
     RunSpec,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Unknown,
     Waiting,
+    consumes,
 )
 from ..routes import Limits
 from .errors import Problem
@@ -65,14 +63,14 @@ class RequestContext:
     outcome: str | None = None
     streaming: bool = False
     discarding: bool = False
-    """Nobody will read what still arrives of the request's body."""
+    """The rest of the request's body is discarded."""
     status: int | None = None
     bytes_in: int = 0
     bytes_out: int = 0
     stalled: bool = False
-    """The client did not read its answer and counts as gone."""
+    """The client did not read its response in time."""
     left: bool = False
-    """The client went away before the answer was complete."""
+    """The client disconnected before the response was complete."""
     charge: Charge = NO_CHARGE
     """For the bytes of its body."""
     _entered: list[AbstractAsyncContextManager[Any]] = field(default_factory=list)
@@ -85,7 +83,7 @@ class RequestContext:
 
     @property
     def principal(self) -> Principal:
-        """Who sent the request. Raises Unauthenticated where nobody was authenticated."""
+        """The principal that sent the request. Raises Unauthenticated if there is none."""
         if self.authenticated is None:
             raise Unauthenticated("Nobody has been authenticated.")
         return self.authenticated
@@ -93,8 +91,8 @@ class RequestContext:
     def adopt_task(self) -> None:
         """Have `end` stop the current task.
 
-        The framework handles a request in tasks of its own, and leaves them behind when the server
-        cancels the request.
+        The framework handles a request in tasks of its own, which continue when the server cancels
+        the request.
         """
         task = asyncio.current_task()
         if task is not None:
@@ -129,7 +127,7 @@ class RequestContext:
             await asyncio.gather(*left, return_exceptions=True)
 
     def began(self, run: RunSpec, model: str) -> None:
-        """The request has become `run`: every answer from here on names it."""
+        """Name `run` in the response headers and in the access log."""
         key = str(run.session_key)
         self.log_fields |= {"run": run.id, "agent": run.agent_id, "session": key, "model": model}
         self.response_headers |= {
@@ -138,6 +136,12 @@ class RequestContext:
             "x-opensoul-agent-id": run.agent_id,
         }
 
+    @consumes(
+        Started,
+        *DELTAS,
+        *TERMINAL,
+        ignores=(Waiting, Resumed, *TOOL_EVENTS, StepDone),
+    )
     def observe(self, batch: EventBatch) -> None:
         """Take timings and the outcome from a batch of the run's events. Only its first and its
         last event can be anything but tokens."""
@@ -153,12 +157,6 @@ class RequestContext:
                     self.log_fields["code"] = code
                 case Aborted():
                     self.outcome = "aborted"
-                case TextDelta() | ReasoningDelta() | Waiting() | Resumed() | Unknown():
-                    pass
-                case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
-                    pass
-                case _:
-                    assert_never(event)
         if "first-token" not in self.timings and any(isinstance(e, DELTAS) for e in batch.events):
             self.timings["first-token"] = self.elapsed
 
@@ -177,5 +175,5 @@ def current() -> RequestContext:
 
 
 def principal() -> Principal:
-    """Who sent the request being handled. Raises Unauthenticated where nobody was authenticated."""
+    """The principal of the request being handled. Raises Unauthenticated if there is none."""
     return current().principal

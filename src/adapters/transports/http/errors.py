@@ -12,59 +12,36 @@ from dataclasses import dataclass, field
 
 from quart import Response
 
-from ....domain.errors import (
-    ApprovalDecided,
-    EventsExpired,
-    FailureKind,
-    Forbidden,
-    GatewayBusy,
-    GatewayError,
-    InvalidRequest,
-    LeaseLost,
-    LockedOut,
-    ModelFailed,
-    RunAborted,
-    RunFailed,
-    RunInterrupted,
-    RunTimedOut,
-    SessionBusy,
-    ShuttingDown,
-    StoreFailed,
-    Unauthenticated,
-    Unavailable,
-    UnknownAgent,
-    UnknownApproval,
-    UnknownRun,
-    UnknownSession,
-)
+from ....domain import errors
+from ....domain.errors import FailureKind, GatewayError, ModelFailed
 from ....domain.ports.configuration import ConfigConflict, ConfigUnwritable
 from ....domain.ports.workspaces import WorkspaceFailed
 from .json_text import dumps
 
 _STATUS: Mapping[type[GatewayError], int] = {
-    Unauthenticated: 401,
-    LockedOut: 429,
-    Forbidden: 403,
-    InvalidRequest: 400,
-    UnknownAgent: 404,
-    SessionBusy: 429,
-    GatewayBusy: 503,
-    ShuttingDown: 503,
-    UnknownRun: 404,
-    UnknownSession: 404,
-    UnknownApproval: 404,
-    ApprovalDecided: 409,
-    Unavailable: 501,
+    errors.Unauthenticated: 401,
+    errors.LockedOut: 429,
+    errors.Forbidden: 403,
+    errors.InvalidRequest: 400,
+    errors.UnknownAgent: 404,
+    errors.SessionBusy: 429,
+    errors.GatewayBusy: 503,
+    errors.ShuttingDown: 503,
+    errors.UnknownRun: 404,
+    errors.UnknownSession: 404,
+    errors.UnknownApproval: 404,
+    errors.ApprovalDecided: 409,
+    errors.Unavailable: 501,
     ConfigConflict: 409,
     ConfigUnwritable: 503,
     WorkspaceFailed: 503,
-    EventsExpired: 503,
-    LeaseLost: 503,
-    StoreFailed: 503,
-    RunTimedOut: 504,
-    RunAborted: 409,
-    RunInterrupted: 503,
-    RunFailed: 500,
+    errors.EventsExpired: 503,
+    errors.LeaseLost: 503,
+    errors.StoreFailed: 503,
+    errors.RunTimedOut: 504,
+    errors.RunAborted: 409,
+    errors.RunInterrupted: 503,
+    errors.RunFailed: 500,
     GatewayError: 500,
 }
 """The status of an error is that of its nearest class in here; only the root itself has the last.
@@ -84,7 +61,13 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
 
 # OpenAI's clients try again after 408, 409, 429 and 5xx unless a header forbids it. These do not
 # pass by themselves, or would cost the same again.
-_RETRY_IS_NO_USE = (LockedOut, RunAborted, RunTimedOut, Unavailable, ConfigConflict)
+_RETRY_IS_NO_USE = (
+    errors.LockedOut,
+    errors.RunAborted,
+    errors.RunTimedOut,
+    errors.Unavailable,
+    ConfigConflict,
+)
 _RETRY_IS_NO_USE_KINDS = frozenset({FailureKind.AUTH, FailureKind.BILLING})
 
 _TYPES: Mapping[int, str] = {

@@ -49,39 +49,18 @@ _OVERVIEW = (
 _HEALTH = "GET /healthz and GET /readyz are the health checks."
 
 _BY_FIRST: Mapping[str, str] = {
-    "responses": _RESPONSES,
-    "conversations": _RESPONSES,
-    "messages": _MESSAGES,
-    "complete": _MESSAGES,
-    "completions": _COMPLETIONS,
-    "embeddings": _EMBEDDINGS,
-    "rerank": _EMBEDDINGS,
-    "v1beta": _GEMINI,
-    "health": _HEALTH,
-    "healthcheck": _HEALTH,
-    "livez": _HEALTH,
-    "ping": _HEALTH,
-    "ready": _HEALTH,
-    "status": _HEALTH,
-    **dict.fromkeys(
-        (
-            "assistants",
-            "audio",
-            "batches",
-            "containers",
-            "evals",
-            "files",
-            "fine_tuning",
-            "images",
-            "moderations",
-            "realtime",
-            "threads",
-            "uploads",
-            "vector_stores",
-            "videos",
-        ),
-        _OTHER_OPENAI,
-    ),
+    first: hint
+    for hint, names in (
+        (_RESPONSES, "responses conversations"),
+        (_MESSAGES, "messages complete"),
+        (_COMPLETIONS, "completions"),
+        (_EMBEDDINGS, "embeddings rerank"),
+        (_GEMINI, "v1beta"),
+        (_HEALTH, "health healthcheck livez ping ready status"),
+        (_OTHER_OPENAI, "assistants audio batches containers evals files fine_tuning images"),
+        (_OTHER_OPENAI, "moderations realtime threads uploads vector_stores videos"),
+    )
+    for first in names.split()
 }
 _OLLAMA_CALLS = frozenset({"chat", "embed", "embeddings", "generate", "ps", "show", "tags"})
 
@@ -110,8 +89,8 @@ def hint_for_method(path: str) -> str:
     return ""
 
 
-def speaks_anthropic(path: str) -> bool:
-    """Whether a client that asks for this path expects the errors of Anthropic's API."""
+def expects_anthropic(path: str) -> bool:
+    """Whether a client that requests this path expects errors in the format of Anthropic's API."""
     return _without_base(path.split("/"))[:1] == ["messages"]
 
 

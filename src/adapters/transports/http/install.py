@@ -19,9 +19,9 @@ from ..routes import RouteTable, Switch, Transport
 from .bodies import BoundedBody
 from .context import current
 from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
-from .hints import hint_for, hint_for_method, speaks_anthropic
+from .hints import expects_anthropic, hint_for, hint_for_method
+from .hosts import check_page
 from .middleware import Middleware
-from .pages import check_page
 from .requests import credential_of
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ def install(app: Quart, gateway: Gateway, transports: Iterable[Transport]) -> No
         _serve(app, transport)
     # In front of what others have registered: authentication comes first.
     app.before_request_funcs[None].insert(0, _guard(gateway, table))
-    app.register_error_handler(GatewayError, _answer_gateway_error)
-    app.register_error_handler(HttpRejection, _answer_rejection)
+    app.register_error_handler(GatewayError, _answer_refusal)
+    app.register_error_handler(HttpRejection, _answer_refusal)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_internal_error)
     app.asgi_app = Middleware(app.asgi_app, gateway, table)  # type: ignore[method-assign]
@@ -74,7 +74,7 @@ def _serve(app: Quart, transport: Transport) -> None:
 
 
 def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
-    """Refuses a stranger, and a client without the scope, before anything else is looked at; then
+    """Rejects unauthenticated clients and those without the scope before any other check; then
     applies the limits and the switch of the route."""
 
     async def guard() -> None:
@@ -97,7 +97,7 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
                 authorize(context.principal, needed or Scope.ADMIN)
         if route is not None:
             context.limits = route.limits_in(settings)
-            # For Quart's ways to read the body; it takes any number of seconds.
+            # For views that read the body through Quart, which accepts fractions of a second.
             request.body_timeout = context.limits.body_timeout  # type: ignore[assignment]
         switch = table.switch_at(request.path) if route is None else route.switch
         if switch is not None and not switch.is_on(settings):
@@ -118,14 +118,9 @@ def _under_v1(path: str) -> bool:
     return path == "/v1" or path.startswith("/v1/")
 
 
-async def _answer_gateway_error(error: GatewayError) -> Response:
+async def _answer_refusal(error: GatewayError | HttpRejection) -> Response:
     drop_tracebacks(error)
-    return _answer(problem_of(error))
-
-
-async def _answer_rejection(error: HttpRejection) -> Response:
-    drop_tracebacks(error)
-    return _answer(error.problem)
+    return _answer(error.problem if isinstance(error, HttpRejection) else problem_of(error))
 
 
 async def _answer_http_exception(error: HTTPException) -> Response:
@@ -139,7 +134,7 @@ async def _answer_http_exception(error: HTTPException) -> Response:
         message = f"{message} {hint_for_method(request.path)}".rstrip()
         return _answer(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
     if status == 404:
-        path = _path_as_sent()
+        path: str = request.scope["path"]  # As sent: the framework merges its slashes.
         message = f"There is nothing at {path[:200]!r}. {hint_for(path)}".rstrip()
         return _answer(Problem(404, message, "not_found"))
     if status >= 500:
@@ -147,14 +142,8 @@ async def _answer_http_exception(error: HTTPException) -> Response:
     return _answer(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
 
 
-def _path_as_sent() -> str:
-    """With all its slashes, of which the framework's own has lost some."""
-    path: str = request.scope["path"]
-    return path
-
-
 async def _answer_internal_error(error: Exception) -> Response:
-    """The outermost edge of a request: the log gets the error, the client learns no internals."""
+    """The outermost handler of a request: the error is logged, and its text is not sent."""
     logger.error(
         "a request failed unexpectedly", exc_info=error, extra={"request": current().request_id}
     )
@@ -167,4 +156,4 @@ def _answer(problem: Problem) -> Response:
     context.reported(problem)
     context.discarding = True
     request.body.clear()
-    return answer(problem, anthropic=speaks_anthropic(request.path))
+    return answer(problem, anthropic=expects_anthropic(request.path))

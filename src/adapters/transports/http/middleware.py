@@ -18,9 +18,8 @@ from . import access_log
 from .context import KEY, RequestContext
 from .deadline import ReusableDeadline
 from .errors import Problem
-from .heads import check_head
 from .json_text import dumps
-from .requests import client_of, headers_in, request_id_of
+from .requests import check_head, client_of, headers_in, request_id_of
 
 logger = logging.getLogger(__name__)
 

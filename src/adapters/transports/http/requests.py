@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence, Set
+from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Any
+from urllib.parse import unquote
 
 from ....domain.access import ClientAddress, Credential, Network, client_address
 from ....domain.errors import InvalidRequest
+from .errors import Problem
 
 Headers = Mapping[bytes, bytes]
 """The headers of a request by their names, in lower case as ASGI has them."""
@@ -20,34 +24,13 @@ Headers = Mapping[bytes, bytes]
 _BEARER = b"bearer"
 _OURS, _ALIAS = "x-opensoul-", "x-openclaw-"
 _FAMILY = (_OURS.encode(), _ALIAS.encode())
-_FORWARDING = frozenset(
-    {
-        b"cdn-loop",
-        b"client-ip",
-        b"do-connecting-ip",
-        b"forwarded",
-        b"forwarded-for",
-        b"proxy-client-ip",
-        b"remote-user",
-        b"true-client-ip",
-        b"via",
-        b"wl-proxy-client-ip",
-        b"x-appengine-user-ip",
-        b"x-azure-clientip",
-        b"x-azure-socketip",
-        b"x-client-ip",
-        b"x-cluster-client-ip",
-        b"x-envoy-external-address",
-        b"x-forwarded",
-        b"x-nf-client-connection-ip",
-        b"x-originating-ip",
-        b"x-proxyuser-ip",
-        b"x-real-ip",
-        b"x-remote-addr",
-        b"x-remote-ip",
-        b"x-remote-user",
-    }
-)
+_FORWARDING_NAMES = b"""
+cdn-loop client-ip do-connecting-ip forwarded forwarded-for proxy-client-ip remote-user
+true-client-ip via wl-proxy-client-ip x-appengine-user-ip x-azure-clientip x-azure-socketip
+x-client-ip x-cluster-client-ip x-envoy-external-address x-forwarded x-nf-client-connection-ip
+x-originating-ip x-proxyuser-ip x-real-ip x-remote-addr x-remote-ip x-remote-user
+"""
+_FORWARDING = frozenset(_FORWARDING_NAMES.split())
 """Headers that proxies add to what they pass on, and that no client sends by itself."""
 _FORWARDING_PREFIXES = (
     b"cf-",  # Cloudflare, its tunnels included
@@ -137,3 +120,80 @@ def request_id_of(headers: Headers) -> str:
     if theirs is not None and _SANE_ID.fullmatch(theirs):
         return theirs.decode("ascii")
     return f"req_{secrets.token_hex(16)}"
+
+
+_LONGEST_NAME = 253
+"""Characters of a host name: https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4"""
+_HOST = re.compile(
+    rb"(?:\[([0-9A-Fa-f:.%A-Za-z]{2,80})\]|((?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63})\.?)"
+    rb"(?::([0-9]{0,5}))?"
+)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_SHOWN = 100
+"""Characters of a malformed value that its refusal repeats."""
+
+
+def check_head(scope: MutableMapping[str, Any]) -> Problem | None:
+    """What is wrong with the target or the Host of an ASGI scope; None where nothing is.
+
+    A target in absolute form that names the same host is written into the scope as a path
+    (https://www.rfc-editor.org/rfc/rfc9112#section-3.2).
+    """
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1:
+        return _problem("Several Host headers were sent; send one.")
+    host = hosts[0].strip() if hosts else b""
+    if host and not _is_host(host):
+        return _problem(
+            f"The Host header {_shown(host)} is not a host name or an IP address (an IPv6 address "
+            "in brackets), with or without a port up to 65535."
+        )
+    raw = scope.get("raw_path")
+    if raw is None or raw.startswith(b"/"):
+        return None
+    return _use_path_of_absolute(scope, raw, host)
+
+
+def _use_path_of_absolute(
+    scope: MutableMapping[str, Any], raw: bytes, host: bytes
+) -> Problem | None:
+    absolute = _ABSOLUTE.fullmatch(raw)
+    if absolute is None:
+        return _problem(
+            f"The request target {_shown(raw)} is not a path; a path begins with a slash."
+        )
+    if absolute[1].lower() != host.lower():
+        return _problem(
+            f"The request target names the host {_shown(absolute[1])} and the Host header "
+            f"{_shown(host)}; they must be the same."
+        )
+    path = absolute[2] or b"/"
+    if not path.startswith(b"/"):
+        return _problem(f"The request target {_shown(raw)} has no path.")
+    scope["raw_path"], scope["path"] = path, unquote(path.decode("ascii", "replace"))
+    return None
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    found = _HOST.fullmatch(value)
+    if found is None:
+        return False
+    address, name, port = found.groups()
+    if port and int(port) > 65_535:
+        return False
+    if name is not None:
+        return len(name) <= _LONGEST_NAME
+    try:
+        IPv6Address(address.decode("ascii"))
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: bytes) -> str:
+    return ascii(value[:_SHOWN].decode("latin-1"))
+
+
+def _problem(message: str) -> Problem:
+    return Problem(400, message, "invalid_request")

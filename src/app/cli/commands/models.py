@@ -46,10 +46,10 @@ def _print_table(answer: Any) -> None:
 @models.subcommand(options=common_options)
 def files(state: State) -> None:
     """List the models that `fetch` can download, and whether they are present."""
-    from ....adapters.providers.local.files import known_models
+    from ....adapters.providers.local.files import KNOWN_MODELS
 
     directory = _models_dir(state)
-    listed = [(model, model.path_in(directory)) for model in known_models()]
+    listed = [(model, model.path_in(directory)) for model in KNOWN_MODELS]
     if state.json:
         described = [
             {

@@ -1,12 +1,8 @@
-"""Which process holds a state directory, from the note beside its lock."""
+"""The process that holds a state directory, according to the file beside its lock."""
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,27 +11,15 @@ if TYPE_CHECKING:
 
 
 def holder_of(state_dir: Path) -> Holder | None:
-    """The holder in the note, whether or not its process is running."""
-    from ....adapters.system.files import HOLDER_FILE, Holder
+    """The holder, whether or not its process is running."""
+    from ....adapters.system.files import read_holder
 
-    with suppress(OSError, ValueError):
-        match json.loads((state_dir / HOLDER_FILE).read_text()):
-            case {"pid": int(pid), "host": str(host), "since": str(since), "address": str(at)}:
-                return Holder(pid, host, since, at)
-    return None
+    return read_holder(state_dir)
 
 
 def lives(holder: Holder) -> bool:
-    """Whether the process may still be running; True for one on another machine."""
-    if holder.host != socket.gethostname() or sys.platform == "win32":
-        return True
-    try:
-        os.kill(holder.pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # It is running, as another user.
-    return True
+    """Whether the process may be running."""
+    return holder.may_be_running
 
 
 def serving_address(state_dir: Path) -> str | None:
@@ -43,4 +27,4 @@ def serving_address(state_dir: Path) -> str | None:
     holder = holder_of(state_dir)
     if holder is None or not holder.address or holder.host != socket.gethostname():
         return None
-    return holder.address if lives(holder) else None
+    return holder.address if holder.may_be_running else None

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ....domain.access import ALL_SCOPES, Principal
 from ....domain.errors import GatewayError, InvalidRequest, UnknownSession
 from ....domain.messages import Role, text_message
-from ....domain.models import TextDelta
+from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Ending,
     Failed,
@@ -17,7 +19,10 @@ from ....domain.runs import (
     OnLeave,
     Resumed,
     RunRequest,
+    Started,
     StepDone,
+    Waiting,
+    consumes,
 )
 from ....domain.sessions import MAIN
 from ...server import event_loop
@@ -72,6 +77,13 @@ class _Local:
     question: Question
     show: Show
 
+    @consumes(
+        TextDelta,
+        StepDone,
+        Resumed,
+        *TERMINAL,
+        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS),
+    )
     async def ended(self) -> Ended:
         gateway = self.container.gateway()
         request = await self._request()

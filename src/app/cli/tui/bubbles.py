@@ -80,15 +80,6 @@ class Transcript(VerticalScroll):
         self.anchor()
 
     async def add(self, role: str, text: str = "", *, running: bool = False) -> Bubble:
-        """Add a message at the end."""
         bubble = Bubble(role, text, running=running)
         await self.mount(bubble)
         return bubble
-
-    async def clear(self) -> None:
-        await self.remove_children()
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts of all messages."""
-        return [bubble.text for bubble in self.query(Bubble)]

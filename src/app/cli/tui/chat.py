@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
+from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.widgets import Footer, Input, Static
@@ -90,8 +90,9 @@ class Chat(App[None]):
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()
-        self.run_worker(self._connect(), name="live", exclusive=True)
+        self._connect()
 
+    @work(group="connection")
     async def _connect(self) -> None:
         """Connect, and show events until the connection ends for good."""
         try:
@@ -117,7 +118,7 @@ class Chat(App[None]):
         self._other_runs.clear()
         # Their messages are removed; runs in progress are now shown like other clients' runs.
         self._own.clear()
-        await self._transcript.clear()
+        await self._transcript.remove_children()
         self._show_state()
         try:
             for message in await self._client.history(key):
@@ -132,8 +133,9 @@ class Chat(App[None]):
         if text:
             event.input.clear()
             await self._transcript.add("user", text)
-            self.run_worker(self._run_agent(text), name="answer")
+            self._run_agent(text)
 
+    @work
     async def _run_agent(self, text: str) -> None:
         """Start a run and show its text as it arrives, across reconnections."""
         bubble = await self._transcript.add("assistant", running=True)
@@ -176,9 +178,6 @@ class Chat(App[None]):
         if bubble is None:
             bubble = await self._transcript.add("assistant", running=True)
             self._other_runs[run_id] = bubble
-        self._update(bubble, payload)
-
-    def _update(self, bubble: Bubble, payload: Mapping[str, Any]) -> None:
         message = payload.get("message")
         if isinstance(message, dict):
             bubble.replace(text_of(message.get("content")))
@@ -186,19 +185,10 @@ class Chat(App[None]):
             aborted = "stopped" if payload.get("state") == "aborted" else ""
             bubble.end(str(payload.get("errorMessage") or aborted))
 
-    def action_abort(self) -> None:
-        """Abort the runs of this session."""
-        self.run_worker(self._abort(), name="abort", group="abort", exclusive=True)
-
-    def action_sessions(self) -> None:
-        """Show the list of sessions."""
-        self.run_worker(self._choose(), name="choose", group="choose", exclusive=True)
-
     def action_fresh(self) -> None:
-        """Start a new session."""
         parts = self.session_key.split(":")
         agent = parts[1] if len(parts) > 1 else "main"
-        self._switch(f"agent:{agent}:tui-{uuid.uuid4().hex[:8]}")
+        self.switch(f"agent:{agent}:tui-{uuid.uuid4().hex[:8]}")
 
     def action_scroll(self, direction: int) -> None:
         if direction < 0:
@@ -206,7 +196,10 @@ class Chat(App[None]):
         else:
             self._transcript.scroll_page_down()
 
-    async def _abort(self) -> None:
+    # The methods that call the Gateway are workers, so that a slow one does not block the screen.
+
+    @work(group="abort", exclusive=True)
+    async def action_abort(self) -> None:
         params = {"sessionKey": self.session_key}
         try:
             payload = await self._client.call("chat.abort", params, timeout=_PATIENCE)
@@ -216,19 +209,23 @@ class Chat(App[None]):
         if not (isinstance(payload, dict) and payload.get("aborted")):
             self.notify("No run is active. Ctrl-Q quits.")
 
-    async def _choose(self) -> None:
+    @work(group="choose", exclusive=True)
+    async def action_sessions(self) -> None:
         try:
             page = await self._client.sessions(limit=100)
         except ClientError as error:
             await self._transcript.add("problem", error.message)
             return
         if not isinstance(self.screen, SessionChooser):
-            self.push_screen(SessionChooser(page.sessions, self.session_key), self._switch)
+            self.push_screen(SessionChooser(page.sessions, self.session_key), self._on_choice)
 
-    def _switch(self, key: str | None) -> None:
-        # In a worker, so that a slow Gateway does not block the screen.
+    def _on_choice(self, key: str | None) -> None:
         if key is not None:
-            self.run_worker(self._open(key), name="open", group="open", exclusive=True)
+            self.switch(key)
+
+    @work(group="open", exclusive=True)
+    async def switch(self, key: str) -> None:
+        await self._open(key)
 
     def _on_state(self, state: State) -> None:
         again = state is State.CONNECTED and self._state is State.RECONNECTING
@@ -236,8 +233,9 @@ class Chat(App[None]):
         if self.is_running:
             self._show_state()
         if again:
-            self.run_worker(self._subscribe(), name="subscribe")
+            self._subscribe()
 
+    @work
     async def _subscribe(self) -> None:
         """Subscribe the new connection to the session, a side effect of `chat.history`."""
         try:

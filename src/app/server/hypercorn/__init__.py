@@ -6,9 +6,9 @@ of hypercorn        replaced by                      why
 ``Config``          ``config.ServerConfig``          Settings of the classes below.
 ``TCPServer``       ``tcp_server.PatientServer``     One address could open every connection; an
                                                      idle one keeps its socket for the whole
-                                                     keep-alive; a client that has left is an error
-                                                     of the server on uvloop; a client that closes
-                                                     its sending half gets no answer
+                                                     keep-alive; a client that disconnects is an
+                                                     error of the server on uvloop; a client that
+                                                     closes its sending half gets no answer
                                                      (``half_closed``).
 ``H11Protocol``     ``http1.RuledHttp1``             A read of 64 KiB is parsed without a pause;
                                                      headers are not counted; ``Upgrade: h2c`` leads
@@ -26,10 +26,11 @@ of hypercorn        replaced by                      why
                                                      against a limit that cannot change.
 ==================  ===============================  ===============================================
 
-``replacements.install`` puts these classes in their places, and refuses a hypercorn of another
-shape. tests/websocket/test_hypercorn.py compares the source of each replaced class with the one
-that was read, and finds our classes at work on both event loops and in both HTTP versions. For a
-newer hypercorn: read what has changed in these classes, then mend here and the digests there.
+``replacements.install`` puts these classes in their places; it refuses other releases of hypercorn.
+tests/websocket/test_hypercorn.py compares the source of each replaced class with the digest of the
+version that was read, and checks that ours serve on both event loops and in both HTTP versions. To
+move to a newer hypercorn: read the changes of these classes, then adapt ours, the releases that
+``replacements`` accepts, and the digests in the test.
 """
 
 from .config import ServerConfig, Timing

@@ -1,10 +1,10 @@
-"""Whether a client that sends no more still waits for its answer.
+"""Detects whether a client that has ended its data still waits for the response.
 
-A client that has left and one that only closed its sending half (`shutdown(SHUT_WR)`) look the
-same: the end of their data. A byte that is sent to them shows the difference, because the system of
-a client that has left answers it with a reset. The probes are bytes that the client gets anyway:
-the beginning of the status line, which is the same for every answer, one byte at a time; in a
-stream of events that has begun, a comment.
+A client that has disconnected and one that closed only its sending half (`shutdown(SHUT_WR)`) look
+the same: the end of their data. A byte sent to them shows the difference, because the system of a
+disconnected client answers it with a reset. The probes are bytes that the client receives anyway:
+the beginning of the status line, which is the same for every response, one byte at a time; in an
+event stream that has begun, a comment.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
+from .pacing import within
+
 _STATUS_LINE = b"HTTP/1.1 "
 _COMMENT = b":\n\n"
 _PAUSES = (0.25, 0.5, 1.25, 3.0, 10.0, 30.0, 60.0)
-"""Seconds after each probe; the last one repeats. The second probe is for proxies, which learn from
-the first that their client has left."""
+"""Seconds after each probe; the last one repeats. The second probe is for proxies, which detect by
+the first one that their client has disconnected."""
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
-"""Seconds between two looks for a reset: they double."""
+"""Seconds between two checks for a reset; they double."""
 
 
 class HalfClosed:
-    """The answer in progress on a connection whose client has ended its data.
+    """The response in progress on a connection whose client has ended its data.
 
-    From here on, what the protocol sends passes through this object.
+    It intercepts everything that the protocol sends from now on.
     """
 
     def __init__(self, server: TCPServer, http: H11Protocol, stream: HTTPStream) -> None:
@@ -45,8 +47,8 @@ class HalfClosed:
 
     @classmethod
     def of(cls, server: TCPServer) -> HalfClosed | None:
-        """None where no answer is in progress, the request was cut off, or the end of the data is
-        the end of the connection, as it is for TLS, WebSockets and HTTP/2."""
+        """None if no response is in progress, the request was cut off, or the end of the data is
+        the end of the connection, as for TLS, WebSockets and HTTP/2."""
         http = server.protocol.protocol
         if not isinstance(http, H11Protocol) or not isinstance(http.stream, HTTPStream):
             return None
@@ -55,7 +57,7 @@ class HalfClosed:
         return cls(server, http, http.stream)
 
     async def outlast(self) -> None:
-        """Return when the answer is complete, or when the client proves to have left."""
+        """Return when the response is complete, or the client has disconnected."""
         probes = 0
         try:
             while True:
@@ -64,7 +66,7 @@ class HalfClosed:
                     return
                 probes += 1
         finally:
-            # The protocol refers to this from now on, and the stream refers to the request.
+            # The protocol keeps referring to this object; release the request.
             del self._stream
 
     async def _probe(self) -> None:
@@ -79,17 +81,13 @@ class HalfClosed:
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + seconds, _FIRST_LOOK
         while (left := deadline - loop.time()) > 0:
-            try:
-                async with asyncio.timeout(min(pause, left)):
-                    await self._over.wait()
-            except TimeoutError:
-                pause = min(2 * pause, _LAST_LOOK)
-            if self._over.is_set() or self._is_reset():
+            if await within(self._over, min(pause, left)) or self._is_reset():
                 return True
+            pause = min(2 * pause, _LAST_LOOK)
         return False
 
     def _is_reset(self) -> bool:
-        """The transport no longer reads, so it does not notice a reset by itself."""
+        """Whether the client has reset the connection; a transport that does not read misses it."""
         connection = self._writer.get_extra_info("socket")
         if self._writer.is_closing() or connection is None:
             return True

@@ -1,4 +1,4 @@
-"""HTTP/1.1 by our rules: bounded work between two turns of the event loop, no way to HTTP/2."""
+"""HTTP/1.1 with limits: bounded work per turn of the event loop, no upgrade to HTTP/2."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ MAX_HEADERS = 500
 """Header lines of a request; more are refused with 431."""
 FREE_PIECES = 16_384
 LEAST_PIECE = 64
-"""Pieces of a body beyond the first `FREE_PIECES` have to have so many bytes on average."""
+"""Bytes that pieces of a body beyond the first `FREE_PIECES` must have on average."""
 _TOO_MANY_HEADERS = 431
 _NO_SUCH_VERSION = 505
 
 
 class RuledHttp1(H11Protocol):
-    """Feeds the parser in slices, and refuses what would lead to HTTP/2 where that is off."""
+    """Feeds the parser in slices, and refuses HTTP/2 where it is disabled."""
 
     async def handle(self, event: Event) -> None:
-        """What hypercorn reports of the connection.
+        """Handle an event of the connection.
 
-        A whole read would be parsed without a pause: 64 KiB are 10,000 chunks or frames.
+        A whole read of 64 KiB can contain 10,000 chunks, so it is parsed in slices.
         """
         if not isinstance(event, RawData) or len(event.data) <= _SLICE:
             await self._handle(event)
@@ -49,15 +49,15 @@ class RuledHttp1(H11Protocol):
         try:
             await super().handle(event)
         except h11.RemoteProtocolError as error:
-            # Raised below; the parser's own errors are answered by hypercorn.
+            # Raised by `_check_protocol`; hypercorn answers the parser's own errors.
             await self._send_error_response(error.error_status_hint)
             await self.send(Closed())
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Refuse, or switch the protocol.
+        """Refuse the request, or switch the protocol.
 
-        `Upgrade: h2c` has no effect, with HTTP/2 switched on, too: RFC 9113, section 3.1, has
-        made it obsolete, and hypercorn would parse the settings in it without a guard.
+        `Upgrade: h2c` is always ignored: RFC 9113, section 3.1, has made it obsolete, and hypercorn
+        would parse its settings without catching errors.
         """
         if len(event.headers) > MAX_HEADERS:
             raise h11.RemoteProtocolError("too many headers", error_status_hint=_TOO_MANY_HEADERS)
@@ -69,7 +69,7 @@ class RuledHttp1(H11Protocol):
 
 
 class RuledHttpStream(HTTPStream):
-    """One request. Ends a body that is sent in far too many pieces."""
+    """One request. Ends it if its body has far too many pieces."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -78,12 +78,11 @@ class RuledHttpStream(HTTPStream):
         self._bytes = 0
 
     async def handle(self, event: StreamEvent) -> None:
-        """What hypercorn reports of the request."""
         if isinstance(event, Body) and not self.closed:
             self._pieces += 1
             self._bytes += len(event.data)
             if (self._pieces - FREE_PIECES) * LEAST_PIECE > self._bytes:
-                # As when the client leaves: an answer now could not be told from the application's.
+                # As when the client disconnects: a response now could follow the application's.
                 await self.send(StreamClosed(stream_id=self.stream_id))
                 return
             await self._turns.step()

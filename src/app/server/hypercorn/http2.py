@@ -1,8 +1,9 @@
-"""HTTP/2 by our rules, where it is switched on: frames are counted, no stream ends the others."""
+"""HTTP/2 with limits: frames are counted, and an error of one stream does not end the others."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import h2.events
@@ -13,19 +14,25 @@ from hypercorn.protocol.events import Body
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
 
-from .http2_frames import FrameCounter
-from .pacing import FrameBudget, within
+from ....adapters.transports.control.protocol import SMALL_FRAME
+from .pacing import TURN, FrameBudget, within
 
 _BURST = 2_000
 _RATE = 500.0
 _PER_CHUNK = 2
 """Tokens for each chunk of an answer: a client may raise two windows for it."""
 _FAREWELL = 2.0
-"""Seconds that a client gets to read why its connection ends."""
+"""Seconds that a client has to read the reason of the end."""
+_PREFACE = 24
+_HEAD = 9
+DATA, RST_STREAM, SETTINGS = 0, 3, 4
+_RESET_PRICE = 16
+"""A stream that is opened and reset costs a whole request."""
+_PAIRS_PER_TOKEN = 10
 
 
 class RuledHttp2(H2Protocol):
-    """A connection whose frames have a rate, and whose streams end one by one."""
+    """A connection with a limited rate of frames, whose streams end independently."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -37,12 +44,11 @@ class RuledHttp2(H2Protocol):
     async def initiate(
         self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
     ) -> None:
-        """Begin. hypercorn stops the idle timer for the preface, as for a request."""
+        """hypercorn stops the idle timer for the preface as for a request; start it again."""
         await super().initiate(headers, settings)
         await self.send(Updated(idle=self.idle))
 
     async def handle(self, event: Event) -> None:
-        """What hypercorn reports of the connection."""
         if not isinstance(event, RawData):
             self._gone.set()
             await super().handle(event)
@@ -57,7 +63,8 @@ class RuledHttp2(H2Protocol):
             await asyncio.sleep(0)
 
     async def _calm_down(self) -> None:
-        """End the connection, and read on for a while: a reset would take the reason from it."""
+        """End the connection, and read on for a while: after a reset the client would not receive
+        the reason."""
         self._is_over = True
         self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
         await self._flush()
@@ -69,15 +76,14 @@ class RuledHttp2(H2Protocol):
         await self.send(Closed())
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """What a stream sends."""
         if isinstance(event, Body):
             self._budget.give(_PER_CHUNK)
         await super().stream_send(event)
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        """Handle the events one by one: one of a stream that has ended is no fault of others.
+        """Handle the events one by one, so that an error of one stream does not affect others.
 
-        hypercorn looks up the stream of a body's piece without a guard.
+        hypercorn looks up the stream of a body's piece without checking that it exists.
         """
         for event in events:
             try:
@@ -88,7 +94,7 @@ class RuledHttp2(H2Protocol):
         await self._flush()
 
     def _is_refused(self, event: h2.events.Event) -> bool:
-        """Whether the event is dealt with here, without the application."""
+        """Whether the event was handled here, without the application."""
         if isinstance(event, h2.events.RequestReceived):
             if _is_request(event):
                 return False
@@ -96,8 +102,8 @@ class RuledHttp2(H2Protocol):
             return True
         if not isinstance(event, h2.events.DataReceived) or event.stream_id in self.streams:
             return False
-        # The request is answered. The bytes have been received, and the connection's window has
-        # to be opened again for the other streams.
+        # The request was answered already. Its bytes still count, so the connection's window has to
+        # be opened again for the other streams.
         stream_id = event.stream_id
         self.connection.acknowledge_received_data(event.flow_controlled_length, stream_id)
         if stream_id not in self.stream_buffers:
@@ -107,11 +113,11 @@ class RuledHttp2(H2Protocol):
         return True
 
     async def _priority_updated(self, event: h2.events.PriorityUpdated) -> None:
-        """Ignored: RFC 9113 has deprecated it, and hypercorn's tree of priorities can be filled,
-        and made circular, by frames for streams that never begin."""
+        """Ignore priorities. RFC 9113 has deprecated them, and frames for streams that never begin
+        can fill hypercorn's tree of priorities and make it circular."""
 
     async def _send_data(self, stream_id: int) -> None:
-        """hypercorn closes the buffer of a stream that has gone without a look whether it has."""
+        """hypercorn does not check that the buffer of a stream still exists."""
         if stream_id in self.stream_buffers:
             await super()._send_data(stream_id)
         else:
@@ -119,9 +125,54 @@ class RuledHttp2(H2Protocol):
 
 
 def _is_request(event: h2.events.RequestReceived) -> bool:
-    """Whether hypercorn can serve it: it takes the method and the path as ASCII, and as given."""
+    """Whether hypercorn can serve it: it assumes an ASCII method and an ASCII path."""
     pseudo = {bytes(name): bytes(value) for name, value in event.headers if name[:1] == b":"}
     method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     if not method or not path or not method.isascii() or not path.isascii():
         return False
     return method.upper() != b"CONNECT" or pseudo.get(b":protocol") == b"websocket"
+
+
+class FrameCounter:
+    """Divides received bytes into pieces of at most `TURN` frames, each with its price.
+
+    https://www.rfc-editor.org/rfc/rfc9113#section-4.1: a frame begins with the 24 bits of its
+    payload's length and the 8 bits of its type.
+    """
+
+    def __init__(self) -> None:
+        self._left = _PREFACE
+        """Bytes until the next frame begins."""
+        self._head = b""
+
+    def pieces(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """The pieces of `data` and the tokens that the frames beginning in them cost."""
+        start = at = frames = price = 0
+        while at < len(data):
+            if self._left:
+                step = min(self._left, len(data) - at)
+                at, self._left = at + step, self._left - step
+                continue
+            missing = _HEAD - len(self._head)
+            self._head += data[at : at + missing]
+            at = min(at + missing, len(data))
+            if len(self._head) == _HEAD:
+                price += self._begin()
+                frames += 1
+            if frames == TURN:
+                yield data[start:at], price
+                start, frames, price = at, 0, 0
+        if start < len(data):
+            yield data[start:], price
+
+    def _begin(self) -> int:
+        """Count the frame whose head is complete; its price."""
+        size, kind = int.from_bytes(self._head[:3]), self._head[3]
+        self._left, self._head = size, b""
+        if kind == DATA:
+            return int(size < SMALL_FRAME)
+        if kind == RST_STREAM:
+            return _RESET_PRICE
+        if kind == SETTINGS:
+            return 1 + size // (6 * _PAIRS_PER_TOKEN)
+        return 1 + size // SMALL_FRAME

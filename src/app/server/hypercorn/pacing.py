@@ -1,5 +1,4 @@
-"""How many frames, and pieces of a body, a peer may send, and waiting with a limit; shared by all
-protocols."""
+"""Limits on frames and pieces of a body, and waiting with a timeout; shared by all protocols."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 TURN = 32
-"""Frames or pieces that are handled before other connections get a turn of the event loop."""
+"""Frames or pieces that are handled before the task suspends for other connections."""
 
 
 class FrameBudget:
@@ -23,7 +22,7 @@ class FrameBudget:
         self._since = now()
 
     def take(self, tokens: float = 1.0) -> bool:
-        """Spend tokens; False once there are not enough."""
+        """Spend tokens; False if there are not enough."""
         if self._left < tokens:
             now = self._now()
             self._left = min(self._burst, self._left + (now - self._since) * self._rate)
@@ -32,15 +31,15 @@ class FrameBudget:
         return self._left >= 0
 
     def give(self, tokens: float) -> None:
-        """Add tokens, up to the burst, for frames that a peer sends in answer to ours."""
+        """Add tokens, up to the burst, for frames that a peer sends in response to ours."""
         self._left = min(self._burst, self._left + tokens)
 
 
 class Turns:
-    """Suspends the task that counts its work here, once every `TURN` steps.
+    """Suspends the calling task once every `TURN` steps.
 
-    Reading from a socket whose bytes are buffered already does not suspend, so that a peer that
-    sends faster than it is served would keep the event loop for itself.
+    Reading bytes that are buffered already does not suspend, so a peer that sends faster than it is
+    served would occupy the event loop.
     """
 
     __slots__ = ("_steps",)

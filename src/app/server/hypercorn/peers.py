@@ -1,4 +1,4 @@
-"""How many connections one address may have at the same time."""
+"""Limits the concurrent connections of one address."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ logger = logging.getLogger(__name__)
 class PeerConnections:
     """Counts open connections by the address of their peers.
 
-    `limit`: how many one address may have; the addresses of one IPv6 network of 64 bits count as
-    one. `uncounted`: peers without a limit, because many clients connect through them.
+    `limit`: the maximum per address; the addresses of one IPv6 network of 64 bits count as one.
+    `uncounted`: peers without a limit, because many clients connect through them.
     """
 
     def __init__(self, limit: Callable[[], int], uncounted: Callable[[str], bool]) -> None:
@@ -27,19 +27,14 @@ class PeerConnections:
 
     @classmethod
     def by(cls, settings: Callable[[], Settings]) -> PeerConnections:
-        """By the settings in force when a connection arrives."""
+        """Limits from the settings in force when a connection arrives."""
         return cls(
             lambda: settings().max_connections_per_address,
             lambda peer: stands_for_many(peer, settings().trusted_proxies),
         )
 
-    @property
-    def open(self) -> int:
-        """The connections that are open now."""
-        return self._open.total()
-
     def enter(self, peer: str) -> bool:
-        """Count a new connection; False, and nothing is counted, where the peer has too many."""
+        """Count a new connection; False, without counting it, if the peer has too many."""
         owner = owner_of(peer)
         if self._open[owner] >= self._limit() and not self._uncounted(peer):
             self._warn(peer)

@@ -1,4 +1,4 @@
-"""One connection: how many there may be, how long it may be idle, and how it ends."""
+"""One connection: limits on their number, idle timeouts, and their end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .peers import PeerConnections
 
 
 def _unavailable(message: str, code: str) -> bytes:
-    """A whole answer, for connections that are closed before a request is read."""
+    """A complete response for connections that are closed before a request is read."""
     body = b'{"error":{"message":"%b","type":"server_error","param":null,"code":"%b"}}' % (
         message.encode(),
         code.encode(),
@@ -39,16 +39,16 @@ _NO_DESCRIPTORS = _unavailable(
 
 
 class PatientServer(TCPServer):
-    """A client that has gone is no error when its connection is closed here, too.
+    """A connection with limits, whose end is never an error of the server.
 
-    uvloop then says that the socket is not connected, which hypercorn takes for a failure of the
-    whole server.
+    When a client has disconnected, uvloop reports on closing that the socket is not connected,
+    which hypercorn treats as a failure of the whole server.
     """
 
     _expecting_first = True
 
     async def run(self) -> None:
-        """Serve the connection, unless its address has too many, or the process."""
+        """Serve the connection, unless its address or the process has too many."""
         peers: PeerConnections | None = self._setting("peers")
         name = self.writer.get_extra_info("peername")
         if is_of_the_last(self.writer.get_extra_info("socket").fileno()):
@@ -64,15 +64,15 @@ class PatientServer(TCPServer):
             await self._turn_away(_TOO_MANY)
 
     async def _turn_away(self, answer: bytes) -> None:
-        """An answer, as far as the client still takes one, and the end."""
+        """Send the response if possible, and close the connection."""
         tls = self.writer.get_extra_info("ssl_object")
         if tls is None or tls.selected_alpn_protocol() != "h2":
             self.writer.write(answer)
         await self._close()
 
     def _idle_timeout(self) -> Coroutine[Any, Any, None]:
-        """The first request has to come sooner than further ones: a peer without one is unknown."""
-        # Noted here: what is returned may be cancelled before it begins.
+        """Limit the wait for the first request more than the wait for further ones."""
+        # Not in the coroutine, which may be cancelled before it starts.
         first, self._expecting_first = self._expecting_first, False
         return self._first_timeout() if first else super()._idle_timeout()
 
@@ -86,14 +86,13 @@ class PatientServer(TCPServer):
         await asyncio.shield(self._initiate_server_close())
 
     async def _initiate_server_close(self) -> None:
-        """Close an idle connection."""
         await super()._initiate_server_close()
         if self._is_tls:
-            # A silent client would keep the socket for the half minute that TLS gives it to agree.
+            # A silent client would keep the socket for the 30 s of TLS's shutdown timeout.
             self.loop.call_later(self._setting("parting_seconds"), self.writer.transport.abort)
 
     def _setting(self, name: str) -> Any:
-        """A setting of ours; hypercorn's plain Config means the default."""
+        """A setting of ServerConfig; its default for hypercorn's plain Config."""
         return getattr(self.config, name, getattr(ServerConfig, name))
 
     @property
@@ -103,16 +102,16 @@ class PatientServer(TCPServer):
     async def _read_data(self) -> None:
         await self._read_to_end()
         await self.protocol.handle(Closed())
-        # The client has gone, and no request will come. Without this its socket would stay open
-        # until keep-alive ends, so that opening and closing many would use up all there may be.
+        # No request can follow. Otherwise the socket would stay open until the keep-alive timeout,
+        # and opening and closing many connections would exhaust the limit.
         await self.idle_task.stop()
 
     async def _read_to_end(self) -> None:
-        """As hypercorn does, except that the end of the data is not yet the client's departure."""
+        """Like hypercorn's, but a client that only ended its data receives its response."""
         try:
             data: bytes | None = None
             while data != b"":
-                # The empty piece at the end, too: with it a request is complete, or cut off.
+                # Including the empty piece at the end, which completes a request or cuts it off.
                 data = await self.reader.read(MAX_RECV)
                 await self.protocol.handle(RawData(data))
         except (OSError, SSLError):

@@ -1,4 +1,4 @@
-"""Gathers the frames of one message, against a limit of its size."""
+"""Collects the frames of one message up to a maximum size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST_FRAGMENT = 64
 
 
 class ByteCounter(WebsocketBuffer):
-    """hypercorn's buffer of one message, counting bytes, against a limit that moves."""
+    """hypercorn's buffer of one message, with a variable limit in bytes."""
 
     def __init__(self, limit: Callable[[], int]) -> None:
         super().__init__(0)
@@ -24,7 +24,7 @@ class ByteCounter(WebsocketBuffer):
         self._cut = False
 
     def extend(self, event: Message[Any]) -> None:
-        """Raises FrameTooLargeError, and lets go of what was gathered.
+        """Append a frame. Beyond the limit, raise FrameTooLargeError and discard the message.
 
         A fragment counts at least `_LEAST_FRAGMENT` bytes.
         """
@@ -44,7 +44,7 @@ class ByteCounter(WebsocketBuffer):
             self.value.write(event.data)
 
     def cut(self) -> None:
-        """Keep the beginning of the message alone; the rest of it is counted only."""
+        """Keep only the beginning of the message; the rest is counted and discarded."""
         if self.value is not None and not self._cut:
             self.value.truncate(BEGINNING)
             self._cut = True

@@ -1,4 +1,4 @@
-"""A WebSocket by our rules: bounded, well-mannered, and ended when the peer is gone."""
+"""A WebSocket with limits, close frames in both directions, and pings with a deadline."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from ....adapters.transports.control.protocol import (
 from .config import ServerConfig
 from .pacing import FrameBudget, Turns, within
 from .websocket_message import ByteCounter, size_of
-from .websocket_upgrade import is_readable, without_extensions
 from .websocket_wire import Inbox, ServerWire
 
 PING_TIMEOUT = "ping timeout"
 TOO_MANY_FRAMES = "too many frames"
+_DECODED = (b"connection", b"sec-websocket-protocol")
 
 
 class RuledStream(WSStream):
-    """A WebSocket that says why it ends, ends in bounded time, and holds back who floods it."""
+    """A WebSocket that sends the reason of its end, ends in bounded time, and limits its peer."""
 
     buffer: ByteCounter
 
@@ -61,7 +61,7 @@ class RuledStream(WSStream):
         self.wire = ServerWire(_transport_below(self.send), self._inbox)
         self.buffer = ByteCounter(lambda: self.wire.limit)
         self._answered = asyncio.Event()
-        self._heard = asyncio.Event()
+        self._received = asyncio.Event()
         self._parted = asyncio.Event()
         self._leaving = False
         self._deaf = False
@@ -83,22 +83,21 @@ class RuledStream(WSStream):
         await self._application(with_wire, self._inbox.get, send, sync_spawn, call_soon)
 
     async def handle(self, event: Event) -> None:
-        """What hypercorn hears of the connection."""
         if isinstance(event, Request):
-            if is_readable(event):
-                await super().handle(without_extensions(event))
+            if _is_readable(event):
+                await super().handle(_without_extensions(event))
             else:
                 await self._refuse_malformed()
             if self.closed:
-                # Refused before the application saw it; hypercorn would leave it open.
+                # Refused before the application started; hypercorn would leave it open.
                 await self.send(StreamClosed(stream_id=self.stream_id))
         elif isinstance(event, StreamClosed):
             self.closed = True
-            for told in (self._answered, self._heard, self._parted):
-                told.set()
+            for event_set in (self._answered, self._received, self._parted):
+                event_set.set()
             self._inbox.close(CloseReason.ABNORMAL_CLOSURE)
         elif isinstance(event, (Body, Data)):
-            await self._hear(event.data)
+            await self._receive(event.data)
 
     async def _refuse_malformed(self) -> None:
         self.closed = True
@@ -106,9 +105,9 @@ class RuledStream(WSStream):
         await self.send(Response(stream_id=self.stream_id, status_code=400, headers=headers))
         await self.send(EndBody(stream_id=self.stream_id))
 
-    async def _hear(self, data: bytes) -> None:
-        self._heard.set()
-        # Who speaks before the handshake is answered is not heard before, either.
+    async def _receive(self, data: bytes) -> None:
+        self._received.set()
+        # Data that arrives before the handshake is answered waits for the answer.
         await self._answered.wait()
         if self.handshake.accepted and not self._deaf and not self.closed:
             self.connection.receive_data(data)
@@ -131,10 +130,10 @@ class RuledStream(WSStream):
                 return
 
     def _is_affordable(self, event: Frame) -> bool:
-        """Count a frame: a number of all kinds before the peer has proven itself, a rate of those
-        without content after that. Whole messages are held back by the application instead."""
+        """Count a frame. Before authentication the number of all frames is limited, afterwards the
+        rate of those with little content; the application limits whole messages itself."""
         if isinstance(event, Message) and not event.frame_finished:
-            return True  # A part of a frame, divided by TCP.
+            return True  # A part of a frame.
         if not self.wire.authenticated:
             self._frames += 1
             return self._frames <= MAX_FRAMES_BEFORE_HELLO
@@ -158,10 +157,11 @@ class RuledStream(WSStream):
             message = self.buffer.to_message()
             self.buffer.clear()
             await self._inbox.put(message)
-            self._heard.set()
+            self._received.set()
 
     def _on_close(self, event: CloseConnection) -> None:
-        """The peer's close frame, or a fault of its frames: then wsproto stays as it was."""
+        """Handle the peer's close frame, or an error in its frames, after which wsproto is still
+        open."""
         self._deaf = True
         if self.connection.state is ConnectionState.OPEN:
             self._fail(event.code, event.reason)
@@ -187,14 +187,14 @@ class RuledStream(WSStream):
         self.buffer.clear()
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
-        """What the application says; None when it has returned."""
+        """Handle a message of the application; None when it has returned."""
         kind = None if message is None else message["type"]
         if self._leaving:
             return
         if kind == "websocket.close" and self.state is ASGIWebsocketState.CONNECTED:
             self._leave(_close_frame(message))
         elif kind is None and self.state is ASGIWebsocketState.CONNECTED and not self.closed:
-            # Here, not in a task of its own: the server may be stopping and start none.
+            # Not in a task of its own: a server that is stopping starts none.
             self._begin_leaving()
             await self._farewell(CloseConnection(code=CloseReason.INTERNAL_ERROR))
         else:
@@ -209,33 +209,33 @@ class RuledStream(WSStream):
         self.task_group.spawn(self._watch)
 
     async def _send_pings(self) -> None:
-        """hypercorn's own, without a deadline; `_watch` pings."""
+        """Disable hypercorn's pings, which have no deadline; `_watch` sends them."""
 
     async def _send_wsproto_event(self, event: Frame) -> None:
         try:
             await super()._send_wsproto_event(event)
         except OSError:
-            # As when the system gave the peer up: an end like any other.
+            # The system has given up the connection.
             self.wire.cut()
         self.wire.writes += 1
 
     async def _watch(self) -> None:
-        """Ping; give up a peer that takes nothing, or that does not answer."""
+        """Send pings; end the connection if the peer reads nothing or does not answer."""
         while not await within(self._parted, self._timing.ping_interval):
-            self._heard.clear()
+            self._received.clear()
             if not await self._write(Ping(), self._timing.pong_deadline):
                 return
-            heard = await within(self._heard, self._timing.pong_deadline)
-            # Held back by the application, the peer's answer waits unread.
-            if not heard and not self._inbox.held:
+            answered = await within(self._received, self._timing.pong_deadline)
+            # While the application holds the connection back, the pong is not read.
+            if not answered and not self._inbox.held:
                 self._fail(CloseReason.GOING_AWAY, PING_TIMEOUT)
 
     async def _farewell(self, last: CloseConnection) -> None:
-        """Send a close frame, and read on until the peer's: a reset would take ours from it."""
+        """Send a close frame, and read on until the peer's: a reset could discard ours."""
         patience = self._timing.farewell
         if await self._write(last, patience):
             if self._deaf and self.handshake.http_version == "1.1":
-                # After a fault its close frame cannot be made out: end it by our end of file.
+                # After an error the peer's close frame cannot be parsed: send our end of file.
                 self.wire.stop_writing()
             await within(self._parted, patience)
         parting = asyncio.ensure_future(self._part())
@@ -254,7 +254,7 @@ class RuledStream(WSStream):
 
 
 def _transport_below(stream_send: Any) -> asyncio.WriteTransport:
-    """From the stream over its protocol to the server of its connection, and what that has."""
+    """The transport of the stream's connection: stream, protocol, server, writer."""
     server: TCPServer = stream_send.__self__.send.__self__
     return server.writer.transport
 
@@ -262,3 +262,15 @@ def _transport_below(stream_send: Any) -> asyncio.WriteTransport:
 def _close_frame(message: Any) -> CloseConnection:
     code = int(message.get("code", CloseReason.NORMAL_CLOSURE))
     return CloseConnection(code=code, reason=message.get("reason"))
+
+
+def _is_readable(request: Request) -> bool:
+    """Whether hypercorn can decode the headers that it reads of an upgrade; it would end the
+    connection with a traceback otherwise."""
+    return all(value.isascii() for name, value in request.headers if name.lower() in _DECODED)
+
+
+def _without_extensions(request: Request) -> Request:
+    """Prevent compression: the size of a compressed message is unknown until it is inflated."""
+    kept = [pair for pair in request.headers if pair[0].lower() != b"sec-websocket-extensions"]
+    return Request(**{**vars(request), "headers": kept})

@@ -1,4 +1,4 @@
-"""What the application gets of one WebSocket: its messages, its limit and its end."""
+"""The application's access to one WebSocket: its messages, its limits and its end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PREAUTH_REASON = "preauth payload too large"
 
 
 class ServerWire:
-    """Handed to the application in the scope's extensions.
+    """An extension in the application's scope.
 
-    `limit` counts the bytes of one message over all its fragments. The application raises it,
-    changes the reason, and sets `authenticated`, when it knows who asks.
+    `limit`: bytes of one message in all its fragments. The application raises it, changes the
+    reason, and sets `authenticated` when the client is authenticated.
     """
 
     def __init__(self, transport: asyncio.WriteTransport, inbox: Inbox) -> None:
@@ -27,23 +27,23 @@ class ServerWire:
         self.limit_reason = _PREAUTH_REASON
         self.authenticated = False
         self.writes = 0
-        """Writes that went through so far."""
+        """Completed writes."""
         self._transport = transport
         self._inbox = inbox
         self._charge: Charge = NO_CHARGE
         self._incomplete: int | None = 0
-        """Bytes that are charged for the message that arrives; None: that was refused."""
+        """Bytes charged for the incomplete message; None if the charge was refused."""
         self._complete: deque[int | None] = deque()
-        """The same for messages that the application has not taken yet."""
+        """The same for complete messages that the application has not read yet."""
 
     def charge_to(self, charge: Charge) -> None:
-        """Charge for what is received from now on."""
+        """Charge for messages received from now on."""
         self._charge, self._incomplete = charge, 0
         self._complete.clear()
 
     def hold(self, size: int, *, finished: bool) -> bool:
-        """Charge for a piece of a message, `finished`: the last one. False where that is refused:
-        then nothing of the message is charged."""
+        """Charge for a piece of a message; `finished`: it is the last one. False if the charge is
+        refused; nothing of the message is charged then."""
         if self._incomplete is not None:
             try:
                 self._charge.add(size)
@@ -58,25 +58,24 @@ class ServerWire:
         return held
 
     def let_go(self) -> bool:
-        """Charge no longer for the oldest message. False where it was cut."""
+        """End the charge for the oldest message. False if that message was cut."""
         size = self._complete.popleft() if self._complete else 0
         self._charge.reduce(size or 0)
         return size is not None
 
     def cut(self) -> None:
-        """End the TCP connection at once, also when a write is blocked."""
+        """Abort the TCP connection, even if a write is blocked."""
         self._inbox.close(1006)
         self._transport.abort()
 
     def unsent(self) -> int:
-        """Bytes written that the system has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     def stop_writing(self) -> None:
-        """Send the peer our end of file, and read on; TLS has no such half-close.
+        """Send our end of file, and read on; TLS has no half-close.
 
         Does nothing while bytes are unsent: asyncio would shut the socket down later, in a callback
-        of the loop, where a peer that has gone meanwhile is an error that nobody catches.
+        of the loop, where an error of a disconnected peer cannot be caught.
         """
         transport = self._transport
         if transport.can_write_eof() and not transport.is_closing() and self.unsent() == 0:
@@ -85,10 +84,8 @@ class ServerWire:
                 transport.write_eof()
 
     async def taken(self, write: Coroutine[Any, Any, None], patience: float) -> bool:
-        """Write; cut, and answer False, when the peer takes nothing for so many seconds.
-
-        A slow peer that does take something gets the time it needs.
-        """
+        """Complete a write; if the peer reads nothing for that many seconds, abort the connection
+        and return False. A slow peer that reads something is not limited."""
         writing = asyncio.ensure_future(write)
         await asyncio.sleep(0)
         progress = self._progress()
@@ -105,20 +102,20 @@ class ServerWire:
         return self.writes, -self.unsent()
 
     async def ended(self) -> None:
-        """Return once no further message will arrive."""
+        """Wait until no further message can arrive."""
         await self._inbox.ended.wait()
 
 
 class Inbox:
-    """What goes to the application, one message at a time.
+    """A queue of one message for the application.
 
-    hypercorn's own queue blocks for ever when the application has left; this one ends.
+    hypercorn's queue blocks forever once the application has returned; this one can be closed.
     """
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
         self.held = False
-        """Whether a message waits here because the application does not take the one before."""
+        """Whether a message waits because the application has not read the previous one."""
         self._room = asyncio.Event()
         self._news = asyncio.Event()
         self._waiting: dict[str, Any] | None = {"type": "websocket.connect"}
@@ -126,7 +123,7 @@ class Inbox:
         self._code = 1006
 
     async def put(self, message: dict[str, Any]) -> None:
-        """Wait until the application took the message before this one; void after the end."""
+        """Enqueue a message once the previous one is read; ignored after the end."""
         self.held = True
         await self._room.wait()
         self.held = False
@@ -147,7 +144,7 @@ class Inbox:
         return message
 
     def close(self, code: int) -> None:
-        """Tell the application the end, once, and let go of whoever waits here."""
+        """Report the end to the application, once, and release waiting tasks."""
         if not self.ended.is_set():
             self._code = code
             self.ended.set()

@@ -1,7 +1,21 @@
 """Identity, pairing and tokens of devices, as pure rules."""
 
-from .entry import Entry, PairingRequired, TokenRefused, entered, holder, suffices
-from .pairing import Change, Fresh, Visitor, expired
+from .pairing import (
+    Change,
+    Entry,
+    Fresh,
+    PairingRequired,
+    TokenRefused,
+    Visitor,
+    approved,
+    entered,
+    expired,
+    holder,
+    mint,
+    suffices,
+    with_token,
+    without,
+)
 from .proofs import Claim, Proof, ProofFault, ProofRefused, check_proof
 from .records import (
     DEVICE_TOKEN,
@@ -12,7 +26,6 @@ from .records import (
     DeviceState,
     DeviceToken,
     MintedToken,
-    NewToken,
     PairedDevice,
     PairingReason,
     PairingRequested,
@@ -40,7 +53,6 @@ __all__ = [
     "Entry",
     "Fresh",
     "MintedToken",
-    "NewToken",
     "PairedDevice",
     "PairingReason",
     "PairingRequested",
@@ -56,6 +68,7 @@ __all__ = [
     "TokenRotated",
     "VerifySignature",
     "Visitor",
+    "approved",
     "check_proof",
     "device_of",
     "entered",
@@ -63,5 +76,8 @@ __all__ = [
     "grant_id",
     "grant_of",
     "holder",
+    "mint",
     "suffices",
+    "with_token",
+    "without",
 ]

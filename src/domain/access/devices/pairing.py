@@ -1,33 +1,37 @@
-"""What becomes of the devices that are kept when one of them asks, or somebody decides.
+"""How a DeviceState changes when a device connects, is approved or expires.
 
-Functions from one state to the next. Who may decide is not their business: see `devices`.
+Functions from one state to the next. `services.devices` authorizes decisions and stores the state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Generic, TypeVar
 
-from ...errors import GatewayBusy
+from ...errors import Forbidden, GatewayBusy, Unauthenticated
 from ..authentication import Scope, covers
 from .records import (
     DeviceEvent,
     DeviceInfo,
     DeviceState,
     DeviceToken,
+    MintedToken,
     PairedDevice,
     PairingReason,
     PairingRequested,
     PairingResolved,
     PendingPairing,
     Role,
+    token_digest,
 )
 
 PENDING_SECONDS = 300.0
 MAX_PENDING = 64
 MAX_PAIRED = 1_000
 _LONGEST = 256
+USE_SECONDS = 3_600.0
+"""Precision of `last_used_at`: a connection within that time is not written."""
 
 T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K")
@@ -36,7 +40,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Change(Generic[T_co]):
-    """The state that follows, what the caller is told, and what everybody is told."""
+    """The next state, the result for the caller, and the events for subscribers."""
 
     state: DeviceState
     result: T_co
@@ -45,7 +49,7 @@ class Change(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """What a change may need that is new: the time, an identifier and a token."""
+    """The time, an identifier and a token for a change that needs them."""
 
     at: float
     id: str
@@ -54,7 +58,7 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A device that has proven that it is itself, and what it asks for."""
+    """A device that has proven its identity, and the access that it requests."""
 
     device_id: str
     public_key: str
@@ -63,8 +67,94 @@ class Visitor:
     info: DeviceInfo = field(default_factory=DeviceInfo)
 
 
+class PairingRequired(Forbidden):
+    """The device has to be approved first; `request_id` names its request."""
+
+    code = "pairing_required"
+
+    def __init__(self, request_id: str, reason: PairingReason) -> None:
+        super().__init__("The device has to be approved first.")
+        self.request_id = request_id
+        self.reason = reason
+
+
+class TokenRefused(Unauthenticated):
+    """The token is not one of the device's, or is no longer in force."""
+
+    code = "device_token_mismatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A device is admitted with these scopes; `minted`: its new token, if one was due."""
+
+    scopes: frozenset[Scope]
+    minted: MintedToken | None = None
+
+
+def holder(device: PairedDevice | None, token: str) -> DeviceToken | None:
+    """The device's record of this token, in any role; None if the token is not its own."""
+    if device is None:
+        return None
+    held = [one for one in device.tokens.values() if one.is_proven_by(token)]
+    return held[0] if held else None
+
+
+def suffices(device: PairedDevice | None, visitor: Visitor, token: str) -> bool:
+    """Whether the token covers all that the device requests."""
+    held = holder(device, token)
+    return held is not None and held.role is visitor.role and missing(device, visitor) is None
+
+
+def entered(
+    state: DeviceState, visitor: Visitor, fresh: Fresh, *, token: str | None, silent: bool
+) -> Change[Entry] | Change[PendingPairing]:
+    """Admit the device, or enter its request. `token` is None if it sent the shared secret.
+
+    `silent`: approve a new request at once, unless the role was revoked. Raises TokenRefused,
+    GatewayBusy.
+    """
+    device = state.paired.get(visitor.device_id)
+    if token is not None and holder(device, token) is None:
+        raise TokenRefused("This token is not the device's.")
+    reason = missing(device, visitor)
+    if reason is None:
+        return _let_in(state, visitor, fresh)
+    asked = requested(state, visitor, reason, request_id=fresh.id, at=fresh.at)
+    if token is not None or not silent or is_revoked(device, visitor.role):
+        return asked
+    granted = approved(asked.state, asked.result, fresh.at)
+    # The request was approved at once, so its own event is omitted.
+    return _let_in(granted.state, visitor, fresh, granted.events)
+
+
+def mint(
+    state: DeviceState, device: PairedDevice, held: DeviceToken, fresh: Fresh
+) -> tuple[DeviceState, MintedToken]:
+    made = replace(held, digest=token_digest(fresh.token), due=False)
+    minted = MintedToken(device.id, held.role, held.scopes, fresh.token, fresh.at)
+    return with_token(state, device, made), minted
+
+
+def _let_in(
+    state: DeviceState, visitor: Visitor, fresh: Fresh, events: tuple[DeviceEvent, ...] = ()
+) -> Change[Entry]:
+    device = state.paired[visitor.device_id]
+    held = device.tokens[visitor.role]
+    scopes = frozenset(scope for scope in visitor.scopes if covers(held.scopes, scope))
+    used = replace(held, last_used_at=fresh.at)
+    if held.due:
+        if held.digest:
+            used = replace(used, rotated_at=fresh.at)
+        state, minted = mint(state, device, used, fresh)
+        return Change(state, Entry(scopes, minted), events)
+    if held.last_used_at is None or fresh.at - held.last_used_at >= USE_SECONDS:
+        state = with_token(state, device, used)
+    return Change(state, Entry(scopes), events)
+
+
 def missing(device: PairedDevice | None, visitor: Visitor) -> PairingReason | None:
-    """What the device was not approved for; None when it may have all that it asks for."""
+    """Why the device needs an approval; None if it has all that it requests."""
     if device is None or device.public_key != visitor.public_key:
         return PairingReason.NOT_PAIRED
     token = device.tokens.get(visitor.role)
@@ -78,7 +168,7 @@ def missing(device: PairedDevice | None, visitor: Visitor) -> PairingReason | No
 
 
 def is_revoked(device: PairedDevice | None, role: Role) -> bool:
-    """Whether somebody took from the device what it had in that role."""
+    """Whether the device's access in that role was revoked."""
     token = None if device is None else device.tokens.get(role)
     return token is not None and token.revoked_at is not None
 
@@ -86,10 +176,10 @@ def is_revoked(device: PairedDevice | None, role: Role) -> bool:
 def requested(
     state: DeviceState, visitor: Visitor, reason: PairingReason, *, request_id: str, at: float
 ) -> Change[PendingPairing]:
-    """The device waits for approval: one request per device, and always its latest.
+    """Enter a request for approval; each device has one at most, its latest.
 
-    The same request again stays what it is. Another one takes its place under another id, so that
-    nobody approves what they have not seen. Raises GatewayBusy.
+    An equal request keeps its id. A different one replaces it under a new id, so that an approval
+    always concerns the request that was shown. Raises GatewayBusy.
     """
     known = state.pending.get(visitor.device_id)
     pairing = PendingPairing(
@@ -98,7 +188,7 @@ def requested(
         public_key=visitor.public_key,
         role=visitor.role,
         scopes=visitor.scopes,
-        info=bounded(visitor.info),
+        info=_bounded(visitor.info),
         reason=reason,
         is_repair=visitor.device_id in state.paired,
         created_at=at,
@@ -122,9 +212,9 @@ def approved(
     at: float,
     agents: frozenset[str] | None = None,
 ) -> Change[PairedDevice]:
-    """The device has what it asked for beside what it had, and a token is due.
+    """Add the requested access to the device's, and make a token due.
 
-    Nothing is left of what was revoked, or was another key's. Raises GatewayBusy.
+    Revoked access, and that of another key, is not kept. Raises GatewayBusy.
     """
     known = state.paired.get(pairing.device_id)
     if known is None and len(state.paired) >= MAX_PAIRED:
@@ -148,7 +238,7 @@ def approved(
 
 
 def expired(state: DeviceState, at: float) -> Change[None]:
-    """Requests that nobody has decided on in time are gone."""
+    """Remove the requests that are older than PENDING_SECONDS."""
     late = [p for p in state.pending.values() if p.created_at + PENDING_SECONDS <= at]
     if not late:
         return Change(state, None)
@@ -158,25 +248,16 @@ def expired(state: DeviceState, at: float) -> Change[None]:
 
 
 def with_token(state: DeviceState, device: PairedDevice, token: DeviceToken) -> DeviceState:
-    """The state with that token in its role."""
     changed = replace(device, tokens={**device.tokens, token.role: token})
     return replace(state, paired={**state.paired, device.id: changed})
 
 
-def bounded(info: DeviceInfo) -> DeviceInfo:
-    """The same, cut to lengths that a list for people can show."""
-    return DeviceInfo(
-        display_name=info.display_name[:_LONGEST],
-        platform=info.platform[:_LONGEST],
-        device_family=info.device_family[:_LONGEST],
-        client_id=info.client_id[:_LONGEST],
-        client_mode=info.client_mode[:_LONGEST],
-        address=info.address[:_LONGEST],
-    )
+def _bounded(info: DeviceInfo) -> DeviceInfo:
+    """`info` with every text cut to `_LONGEST` characters."""
+    return DeviceInfo(*(getattr(info, field.name)[:_LONGEST] for field in fields(info)))
 
 
 def without(kept: Mapping[K, V], *keys: K) -> dict[K, V]:
-    """All but the entries of those keys."""
     return {key: value for key, value in kept.items() if key not in keys}
 
 

@@ -1,4 +1,4 @@
-"""A device proves that it is itself: it signs what it asks for, and this connection's nonce."""
+"""The proof of a device's identity: a signature of its request and of the connection's nonce."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PEM_BEGIN, _PEM_END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
 class ProofFault(StrEnum):
-    """What is wrong with a proof; the names are the control protocol's."""
+    """Why a proof is refused; the values are the control protocol's."""
 
     NONCE_MISSING = "device-nonce-missing"
     NONCE_MISMATCH = "device-nonce-mismatch"
@@ -38,7 +38,7 @@ class ProofFault(StrEnum):
 
 
 class ProofRefused(Unauthenticated):
-    """The device has not proven that it is itself."""
+    """The device has not proven its identity."""
 
     code = "device_proof_refused"
 
@@ -49,7 +49,7 @@ class ProofRefused(Unauthenticated):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a device sends, as it came. `signed_at`: milliseconds of Unix time."""
+    """The proof as received. `signed_at`: milliseconds of Unix time."""
 
     device_id: str
     public_key: str
@@ -60,7 +60,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is signed beside: the client, and all that it asks for, as it wrote it."""
+    """The other signed data: the client and its request, as received."""
 
     client_id: str
     client_mode: str
@@ -76,7 +76,7 @@ def check_proof(
 ) -> str:
     """The device's public key in base64url. Raises ProofRefused.
 
-    `nonce` is what this connection was given, and nothing else will do, wherever it comes from.
+    `nonce`: the challenge of this connection.
     """
     key = _raw_key(proof.public_key)
     if key is None or not _is_sound(key):
@@ -97,12 +97,12 @@ def check_proof(
 
 
 def payload_v2(proof: Proof, claim: Claim) -> bytes:
-    """What a client of the second version signs."""
+    """The payload that clients of the second version sign."""
     return _encoded("v2", proof, claim)
 
 
 def payload_v3(proof: Proof, claim: Claim) -> bytes:
-    """What a client of the third version signs: its platform and device family too."""
+    """The payload of the third version, with the platform and device family."""
     return _encoded("v3", proof, claim, _plain(claim.platform), _plain(claim.device_family))
 
 
@@ -123,7 +123,7 @@ def _encoded(version: str, proof: Proof, claim: Claim, *more: str) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """Trimmed, and the ASCII letters in lower case: others depend on who lowers them."""
+    """Trimmed, with ASCII letters in lower case (the case of others depends on the language)."""
     return "".join(char.lower() if char.isascii() else char for char in text.strip())
 
 
@@ -134,7 +134,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _is_sound(key: bytes) -> bool:
-    """Whether the key is written in its one canonical form, and is no point of small order."""
+    """Whether the key has its canonical form and is not a point of small order."""
     y = int.from_bytes(key, "little") & ((1 << 255) - 1)
     return y < _FIELD and y not in _SMALL_ORDER
 
@@ -154,8 +154,7 @@ def _raw_key(text: str) -> bytes | None:
 
 
 def _decoded(text: str) -> bytes | None:
-    """base64url, with or without its padding; None for anything else, also where bits are set that
-    stand for nothing."""
+    """base64url, with or without padding; None for anything else, and if unused bits are set."""
     bare = text.rstrip("=")
     padded = bare + "=" * (-len(bare) % 4)
     try:

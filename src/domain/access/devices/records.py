@@ -1,4 +1,4 @@
-"""Devices as they are kept: who is paired, with which tokens, and who asks to be."""
+"""Paired devices, their tokens and pending requests, as they are stored."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from enum import StrEnum
 from ..authentication import Grant, Scope
 
 VerifySignature = Callable[[bytes, bytes, bytes], bool]
-"""Whether the ed25519 key (its 32 bytes) made, of the payload, the signature. Never raises."""
-
-
-NewToken = Callable[[], str]
-"""A fresh secret of 256 random bits, as text."""
-
+"""Whether an ed25519 key (32 bytes) signed a payload with this signature. Never raises."""
 
 DEVICES = "devices"
 """The name of their authenticator."""
@@ -24,7 +19,7 @@ DEVICE_TOKEN = "device-token"  # noqa: S105 - the name of a method
 
 
 class Role(StrEnum):
-    """What a client connects as. The scopes are those of operators; a node has none."""
+    """The role of a client. Only operators have scopes."""
 
     OPERATOR = "operator"
     NODE = "node"
@@ -32,7 +27,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a device says of itself, and the address it said it from. Proof of nothing."""
+    """Unverified details that a device sent, and the address that it connected from."""
 
     display_name: str = ""
     platform: str = ""
@@ -44,10 +39,10 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class DeviceToken:
-    """What a device may do in a role, and the digest of the token that says so.
+    """A device's access in a role, and the digest of its token.
 
-    `digest` is empty until the first token is made. `due`: when the device connects next, it gets
-    a new one. Times are Unix seconds.
+    `digest` is empty until the first token is made. `due`: the device receives a new token when it
+    connects next. Times are Unix seconds.
     """
 
     role: Role
@@ -59,18 +54,18 @@ class DeviceToken:
     revoked_at: float | None = None
     last_used_at: float | None = None
     revision: int = 0
-    """How often it was rotated or revoked: connections of an earlier revision are ended. A token
-    that is renewed when its device connects ends none."""
+    """Incremented by `rotate` and `revoke`, which end the connections of earlier revisions. A token
+    that is renewed when its device connects keeps it."""
 
     def is_proven_by(self, token: str) -> bool:
-        """Whether that is the token, and is in force. Takes as long for a wrong one."""
+        """Whether `token` is this token and is in force, in constant time."""
         same = hmac.compare_digest(self.digest, token_digest(token))
         return same and self.revoked_at is None
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDevice:
-    """A device that was let in. `public_key`: base64url, without padding; `tokens`: by role."""
+    """An approved device. `public_key`: base64url, without padding; `tokens`: by role."""
 
     id: str
     public_key: str
@@ -92,7 +87,7 @@ class PairingReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PendingPairing:
-    """A device that asks to be let in, or to be let do more. `created_at`: Unix seconds."""
+    """A device's request for access, or for more access. `created_at`: Unix seconds."""
 
     request_id: str
     device_id: str
@@ -108,7 +103,7 @@ class PendingPairing:
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """All that is kept: devices by their id, and what they ask for by the device's id too."""
+    """The stored state: devices and their pending requests, both by device id."""
 
     paired: Mapping[str, PairedDevice] = field(default_factory=dict)
     pending: Mapping[str, PendingPairing] = field(default_factory=dict)
@@ -116,7 +111,7 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class MintedToken:
-    """A token that was just made: the only time that it is seen. `issued_at`: Unix seconds."""
+    """A new token, which is not stored in clear text. `issued_at`: Unix seconds."""
 
     device_id: str
     role: Role
@@ -127,15 +122,15 @@ class MintedToken:
 
 @dataclass(frozen=True, slots=True)
 class PairingRequested:
-    """A device asks for something new."""
+    """A device requests access."""
 
     pairing: PendingPairing
 
 
 @dataclass(frozen=True, slots=True)
 class PairingResolved:
-    """A request is dealt with: `approved`, `rejected`, `expired`, or `superseded` by another one
-    of the same device. `ts`: Unix seconds."""
+    """A request was `approved`, `rejected`, `expired`, or `superseded` by another one of the same
+    device. `ts`: Unix seconds."""
 
     request_id: str
     device_id: str
@@ -145,7 +140,7 @@ class PairingResolved:
 
 @dataclass(frozen=True, slots=True)
 class TokenRotated:
-    """Somebody had the token replaced: who connected with the old one has no right to stay."""
+    """A token was replaced on request; connections with the old one are ended."""
 
     device_id: str
     role: Role
@@ -153,7 +148,7 @@ class TokenRotated:
 
 @dataclass(frozen=True, slots=True)
 class TokenRevoked:
-    """The device is no longer let in, in that role."""
+    """A device's access in a role was revoked."""
 
     device_id: str
     role: Role
@@ -161,7 +156,7 @@ class TokenRevoked:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRemoved:
-    """The device is no longer let in, in the roles that it had."""
+    """A device was removed; `roles`: those of its tokens."""
 
     device_id: str
     roles: tuple[Role, ...] = ()
@@ -171,31 +166,29 @@ DeviceEvent = PairingRequested | PairingResolved | TokenRotated | TokenRevoked |
 
 
 def device_of(event: DeviceEvent) -> str:
-    """The id of the device that an event is about."""
     if isinstance(event, PairingRequested):
         return event.pairing.device_id
     return event.device_id
 
 
 def token_digest(token: str) -> str:
-    """What is kept of a token. It is random, so that a plain digest tells nothing."""
+    """The stored digest of a token. Tokens are random, so a plain digest reveals nothing."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def grant_id(device_id: str, role: Role) -> str:
-    """The id of what a device is granted in a role."""
     return f"device:{device_id}:{role.value}"
 
 
 def grant_of(device: PairedDevice, token: DeviceToken) -> Grant:
-    """What the device is granted in the role of the token."""
+    """The device's grant in the role of the token."""
     agents = "*" if device.agents is None else ",".join(sorted(device.agents))
     return Grant(
         id=grant_id(device.id, token.role),
         principal=f"device:{device.id}",
         scopes=token.scopes,
         agents=device.agents,
-        # The times make it another one when the device is paired anew.
+        # The times change when the device is paired again.
         revision=f"{device.created_at}/{token.created_at}/{token.revision}/{agents}",
         issuer=DEVICES,
         method=DEVICE_TOKEN,

@@ -169,8 +169,8 @@ class Flusher:
 
     def _keep(self, log: PersistedRun, batch: Batch, size: int) -> None:
         log.known = log.known or batch.record is not None
-        if batch.told is not None:
-            log.kept = batch.told.last
+        if batch.events is not None:
+            log.kept = batch.events.last
         self._kept_some = True
         if not log.dirty:
             self._drop(log)

@@ -39,9 +39,9 @@ class KeptEvents:
         while True:
             log, seq = self._held(self._run_id), self._seq
             if log is None or seq + 1 < log.first:
-                told = await self._read(log)
+                batch = await self._read(log)
             elif seq < log.kept:
-                told = log.behind(seq, log.kept)
+                batch = log.behind(seq, log.kept)
             elif log.finished and seq >= log.last:
                 raise StopAsyncIteration
             elif log.handed_back and seq >= log.last:
@@ -49,18 +49,18 @@ class KeptEvents:
             else:
                 await self._keeper.kept(log)
                 continue
-            if told is not None:
-                self._seq = told.last
-                return told
+            if batch is not None:
+                self._seq = batch.last
+                return batch
 
     async def _read(self, log: PersistedRun | None) -> EventBatch | None:
         """From the file. None where to look has changed meanwhile."""
         read = partial(read_events, run_id=self._run_id, after=self._seq)
         kept = await self._readers.run(read)
-        if kept is not None and kept.told is not None:
-            if kept.told.first != self._seq + 1:
-                raise expired(self._run_id, self._seq + 1, kept.told.first)
-            return kept.told
+        if kept is not None and kept.batch is not None:
+            if kept.batch.first != self._seq + 1:
+                raise expired(self._run_id, self._seq + 1, kept.batch.first)
+            return kept.batch
         if self._held(self._run_id) is log:
             _end(self._run_id, self._seq, log, kept)
             raise StopAsyncIteration

@@ -23,7 +23,7 @@ class PersistedRun(Log):
     """Events before this one are no longer in the file."""
     known: bool = False
     """The Run is in the file."""
-    told: RunStatus | None = None
+    written_status: RunStatus | None = None
     """The status that was handed to the writer."""
     dirty: bool = False
     """There is something for the writer, and it will be fetched."""
@@ -44,14 +44,14 @@ class PersistedRun(Log):
         self.dirty = False
         count = min(self.last - self.taken, len(self.events))
         new = tuple(self.events[len(self.events) - count :])
-        changed = self.told is not self.status
+        changed = self.written_status is not self.status
         dropped = self.first if self.first > self.trimmed else 0
         put_spec = self.spec is not None and not self.spec_taken and not self.finished
         batch = Batch(
             self.number,
             self.record if changed else None,
             known=self.known,
-            told=EventBatch(self.last - len(new) + 1, new) if new else None,
+            events=EventBatch(self.last - len(new) + 1, new) if new else None,
             drop_before=dropped,
             kept_from=self.kept_from,
             spec=self.spec if put_spec else None,
@@ -61,7 +61,7 @@ class PersistedRun(Log):
         self.spec_taken = self.spec_taken or put_spec
         if self.finished:
             self.spec = None  # The log stays in memory for a while, and messages may be large.
-        self.taken, self.told = self.last, self.status
+        self.taken, self.written_status = self.last, self.status
         self.trimmed = max(self.trimmed, dropped)
         return batch
 
@@ -72,13 +72,13 @@ class PersistedRun(Log):
 
     def untake(self) -> None:
         """What was taken has not reached the file."""
-        self.taken, self.told = self.kept, None
+        self.taken, self.written_status = self.kept, None
         if self.spec is not None and not self.finished:
             self.spec_taken = False
 
     def renew(self) -> None:
         """The file is another one, which has nothing of this log."""
-        self.known, self.told = False, None
+        self.known, self.written_status = False, None
         self.taken = self.kept = self.first - 1
         self.trimmed = self.first
         self.spec_taken = False

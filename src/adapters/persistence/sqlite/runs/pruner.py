@@ -73,7 +73,7 @@ class Pruner:
     def _pruned(self, pruning: asyncio.Future[tuple[int, int]]) -> None:
         self._pruning = None
         if pruning.exception() is not None:
-            return  # Whoever has something to keep tells of that; it is tried again in a while.
+            return  # The writer has logged it; it is tried again in a while.
         pruned, freed = pruning.result()
         self._size -= freed
         if pruned and not self._closed:

@@ -49,7 +49,7 @@ class Kept:
     """Some of a Run's events, in order, and the Run."""
 
     record: RunRecord
-    told: EventBatch | None
+    batch: EventBatch | None
 
 
 @dataclass(frozen=True, slots=True)

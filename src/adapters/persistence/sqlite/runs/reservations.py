@@ -69,7 +69,7 @@ class Reservations:
 
     def _reserved(self, log: PersistedRun, reserving: asyncio.Future[RunRecord | None]) -> None:
         if reserving.exception() is None and reserving.result() is None:
-            log.known, log.told = True, log.status
+            log.known, log.written_status = True, log.status
             log.spec_taken = log.spec is not None
             self.leftover.discard(log.run_id)
             self._settle(log)

@@ -156,7 +156,7 @@ class SqliteRunEvents:
         as_kept = reserved is not None and reserved.begun == record
         log = self._live.open(record)
         if not as_kept:
-            log.known, log.told, log.spec_taken = False, None, False
+            log.known, log.written_status, log.spec_taken = False, None, False
             keeper.note(log)
 
     def lease(self, claim: Claim, until: float) -> None:
@@ -305,7 +305,7 @@ class SqliteRunEvents:
         log.number, log.opened, log.known = number, True, True
         log.last = log.taken = log.kept = record.last_seq
         log.trimmed = log.first
-        log.status = log.told = record.status
+        log.status = log.written_status = record.status
         log.started_at = record.started_at
         log.owner, log.attempt = record.owner, record.attempt
         return log

@@ -61,7 +61,7 @@ class Batch:
     """The Run as it stands, where that has changed."""
     known: bool
     """The Run has a row already, and only its state may be another."""
-    told: EventBatch | None
+    events: EventBatch | None
     """The new events, if there are any."""
     drop_before: int
     """Events before this one have fallen out; 0: none did."""
@@ -78,14 +78,14 @@ class Batch:
 def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
     """Keep the batches, each of another Run. Tells of each how many bytes of events its Run has in
     all, once it has ended, else 0."""
-    bodies = [encode_events(batch.told.events) if batch.told else b"" for batch in batches]
+    bodies = [encode_events(batch.events.events) if batch.events else b"" for batch in batches]
     insert_rows(
         connection,
         "INSERT OR REPLACE INTO events VALUES",
         (
-            (key_of(batch.number, batch.told.first), batch.told.last, body)
+            (key_of(batch.number, batch.events.first), batch.events.last, body)
             for batch, body in zip(batches, bodies, strict=True)
-            if batch.told is not None
+            if batch.events is not None
         ),
     )
     for batch in batches:
@@ -126,7 +126,7 @@ def _size(connection: sqlite3.Connection, batch: Batch, added: int) -> int:
     batch."""
     if batch.record is None or not batch.record.status.final:
         return 0
-    if batch.told is not None and batch.told.first == 1:
+    if batch.events is not None and batch.events.first == 1:
         return added  # There are no others.
     (size,) = connection.execute(_SIZE, keys_of(batch.number)).fetchone()
     return int(size)

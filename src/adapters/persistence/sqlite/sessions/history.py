@@ -91,7 +91,7 @@ def find_turn(connection: sqlite3.Connection, run_id: str) -> Turn | None:
 def _usage(
     input_: int | None, output: int, reasoning: int, cached: int, estimated: int
 ) -> Usage | None:
-    """All are NULL where the provider told none."""
+    """All are NULL where the provider reported none."""
     return None if input_ is None else Usage(input_, output, reasoning, cached, bool(estimated))
 
 

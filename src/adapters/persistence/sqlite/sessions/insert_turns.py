@@ -1,6 +1,6 @@
 """Takes turns into a session store's SQLite database: any number of them in three statements.
 
-Few, for the reason that sqlite_rows tells. The rows of many turns go into a view at once, and
+Few statements, for the reason in `rows`. The rows of many turns go into a view at once, and
 triggers, which SQLite runs by itself, put what they hold into the tables. View and triggers are the
 connection's own: there is nothing of them in the file.
 """

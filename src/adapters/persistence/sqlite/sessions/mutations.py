@@ -26,15 +26,16 @@ _FIRST_KEPT = """
     WHERE transcript = ? AND number > ? AND role = 'user'"""
 _COPY_MESSAGES = """
     INSERT INTO messages SELECT :new, number - :left, tokens, role, body FROM messages
-    WHERE transcript = :old AND number > :left"""
+    WHERE transcript = :old AND number > :left AND number <= :through"""
 _COPY_ORIGINS = """
     INSERT INTO copies
-    SELECT :new, max(first_message - :left, 1),
-           min(message_count, first_message + message_count - 1 - :left), run_id
+    SELECT :new, max(first_message, :left + 1) - :left,
+           min(first_message + message_count - 1, :through) - max(first_message - 1, :left), run_id
     FROM (SELECT first_message, message_count, run_id FROM turns WHERE transcript = :old
           UNION ALL
           SELECT first_message, message_count, run_id FROM copies WHERE transcript = :old)
-    WHERE message_count > 0 AND first_message + message_count - 1 > :left"""
+    WHERE message_count > 0 AND first_message + message_count - 1 > :left
+        AND first_message <= :through"""
 
 
 def patch_session(
@@ -88,15 +89,45 @@ def compact_session(
     count = current.place.messages
     left = _left_behind(connection, current, keep)
     if left:
-        new = begin(connection, current.session, new_id, at).transcript
-        span = {"new": new, "old": current.place.transcript, "left": left}
-        connection.execute(_COPY_MESSAGES, span)
-        connection.execute(_COPY_ORIGINS, span)
-        connection.execute(
-            "UPDATE transcripts SET message_count = ? WHERE id = ?", (count - left, new)
-        )
-        connection.execute(_RENEWED, (at, current.session))
+        _go_on_with(connection, current, left, count, at, new_id)
     return _found(connection, key, damage), count - left
+
+
+def branch_session(
+    connection: sqlite3.Connection,
+    key: SessionKey,
+    through: int,
+    at: float,
+    new_id: str,
+    damage: DamageLog,
+) -> SessionInfo | None:
+    """SessionCatalog.branch."""
+    current = find_current(connection, key)
+    if current is None:
+        return None
+    count = max(0, min(through, current.place.messages))
+    _go_on_with(connection, current, 0, count, at, new_id)
+    return _found(connection, key, damage)
+
+
+def _go_on_with(
+    connection: sqlite3.Connection,
+    current: Current,
+    left: int,
+    through: int,
+    at: float,
+    new_id: str,
+) -> None:
+    """Begin a transcript with copies of the current one's messages behind `left` up to
+    `through`."""
+    new = begin(connection, current.session, new_id, at).transcript
+    span = {"new": new, "old": current.place.transcript, "left": left, "through": through}
+    connection.execute(_COPY_MESSAGES, span)
+    connection.execute(_COPY_ORIGINS, span)
+    connection.execute(
+        "UPDATE transcripts SET message_count = ? WHERE id = ?", (through - left, new)
+    )
+    connection.execute(_RENEWED, (at, current.session))
 
 
 def delete_session(connection: sqlite3.Connection, key: SessionKey) -> bool:

@@ -35,7 +35,14 @@ from ..writer import BatchWork, GroupWriter
 from .catalog import find_by_id, find_session, list_sessions
 from .history import find_turn, read_messages, read_transcripts
 from .insert_turns import INCOMING
-from .mutations import Changes, compact_session, delete_session, patch_session, reset_session
+from .mutations import (
+    Changes,
+    branch_session,
+    compact_session,
+    delete_session,
+    patch_session,
+    reset_session,
+)
 from .one_offs import OneOffs, newest_stamp
 from .open_turns import end_open_turn, list_open_turns, put_step, take_open_turn
 from .turns import load_session, touch
@@ -157,6 +164,12 @@ class SqliteStore:
     ) -> tuple[SessionInfo, int] | None:
         compact = partial(compact_session, key=key, keep=keep, at=at, new_id=new_id)
         return await self._change(key, partial(compact, damage=self._damage))
+
+    async def branch(
+        self, key: SessionKey, through: int, *, at: float, new_id: str
+    ) -> SessionInfo | None:
+        branch = partial(branch_session, key=key, through=through, at=at, new_id=new_id)
+        return await self._change(key, partial(branch, damage=self._damage))
 
     async def delete(self, key: SessionKey) -> bool:
         return await self._change(key, partial(delete_session, key=key))

@@ -98,7 +98,7 @@ class WorkingSet:
         changed.add_done_callback(partial(self._changed, key))
 
     def pruning(self, pruned: asyncio.Future[Any]) -> None:
-        """Sessions that nobody names are being deleted; the future tells how many,
+        """Sessions that nobody names are being deleted; the result is how many,
         and maybe of how many bytes."""
         pruned.add_done_callback(self._pruned)
 

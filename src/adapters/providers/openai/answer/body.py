@@ -8,10 +8,8 @@ import aiohttp
 
 from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import ModelFailed
-from .....domain.models import Provider
 from .. import json as openai_json
 from ..failures import FailureFactory
-from ..http import broken_reason
 from . import fields
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -28,21 +26,20 @@ _EXCERPT_BYTES = 200
 class Body:
     """Reads a body. An error of the connection ends the body and is stored in `failure`.
 
-    `provider` defines the idle timeout and the maximum size after decompression. `end_timeout`:
-    seconds that the rest of the body may take once the answer is complete.
+    `max_bytes`: of the decompressed body. `end_timeout`: seconds that the rest of the body may take
+    once the answer is complete.
     """
 
     def __init__(
         self,
         response: aiohttp.ClientResponse,
         failures: FailureFactory,
-        provider: Provider,
+        max_bytes: int,
         end_timeout: float,
     ) -> None:
         self._response = response
         self._failures = failures
-        self._idle_timeout = provider.idle_timeout
-        self._left = provider.max_answer_bytes
+        self._left = max_bytes
         """Bytes that may still be read."""
         self._end_timeout = end_timeout
         self._start = b""
@@ -101,10 +98,8 @@ class Body:
             if self._deadline is None:
                 return await content.readany()
             return await self._read_until(self._deadline)
-        except TimeoutError:
-            self.failure = self._failures.silent(self._idle_timeout)
         except (aiohttp.ClientError, OSError) as error:
-            self.failure = self._failures.unusable(broken_reason(error), str(error))
+            self.failure = self._failures.of_body(error)
             drop_tracebacks(error)  # The response stores the error; its frames refer to self.
         self.abandoned = True
         return _unread(content)

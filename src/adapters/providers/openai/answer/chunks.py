@@ -22,7 +22,7 @@ from ..errors import ProviderError, read_error, read_remark
 from ..failures import FailureFactory
 from ..json import PairJoiner
 from . import fields
-from .tool_calls import ToolCalls, TooMany
+from .tool_calls import ToolCalls
 from .usage import UsageCounts
 
 STREAMED = ("delta", "message", "text")
@@ -62,7 +62,7 @@ class Chunks:
         self._pairs = PairJoiner()
         self.halves = self._pairs.held
         """Non-empty while a leading surrogate waits for the next piece of its text."""
-        self._calls = ToolCalls(self._pairs)
+        self._calls = ToolCalls(failures, self._pairs)
         self._usage = UsageCounts()
         self._index: int | None = None
         """The index of the selected choice, once a chunk had several choices."""
@@ -214,13 +214,7 @@ class Chunks:
             # the answer must not be treated as empty.
             is_call = isinstance(function, dict)
             pieces = [{"index": 0, "function": function}] if is_call else function
-        excess, deltas = "", None
-        try:
-            deltas = self._calls.read(pieces)
-        except TooMany as error:
-            excess = str(error)
-        if excess:
-            raise self._failures.unusable(excess)
+        deltas = self._calls.read(pieces)
         if deltas is None:
             raise Malformed(repr(delta))
         if self._calls.any:

@@ -102,7 +102,6 @@ class Answer:
         return events
 
     def finished(self) -> ModelFinished:
-        """The last event; call it when `done`."""
         return self._chunks.finished()
 
     def _read(

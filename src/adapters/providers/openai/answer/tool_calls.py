@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .....domain.errors import ModelFailed
 from .....domain.models import ToolCallDelta
 from .. import json as openai_json
+from ..failures import FailureFactory
 from ..json import PairJoiner
 
 MAX_CALLS = 1_024
 """Tool calls of one answer; also the pieces of calls in one chunk."""
 _NO_ARGUMENTS = ("", "{}", "null")
 _NOTHING = ("", "[]", "{}", "null", "none")
-
-
-class TooMany(Exception):
-    """An answer has more tool calls than allowed; the text is a clause."""
 
 
 @dataclass(slots=True)
@@ -41,7 +39,8 @@ class ToolCalls:
     - A single call is not in a list.
     """
 
-    def __init__(self, pairs: PairJoiner) -> None:
+    def __init__(self, failures: FailureFactory, pairs: PairJoiner) -> None:
+        self._failures = failures
         self._pairs = pairs
         """Joins surrogates in the arguments; the key is the index of the call."""
         self._open: dict[int, _Call] = {}
@@ -56,7 +55,7 @@ class ToolCalls:
 
     def read(self, pieces: object) -> list[ToolCallDelta] | None:
         """The deltas of a `tool_calls` field, in order; None if its shape is unknown. Raises
-        TooMany."""
+        ModelFailed if an answer has more than MAX_CALLS."""
         if _is_nothing(pieces):
             return []
         if isinstance(pieces, dict):
@@ -64,7 +63,7 @@ class ToolCalls:
         if not isinstance(pieces, list):
             return None
         if len(pieces) > MAX_CALLS:
-            raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
+            raise self._too_many()
         deltas = []
         for place, piece in enumerate(pieces):
             if _is_nothing(piece):
@@ -85,7 +84,7 @@ class ToolCalls:
         index = index if isinstance(index, int) else place
         if index not in self._open:
             if len(self._ids) > MAX_CALLS or self._begun >= MAX_CALLS:
-                raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
+                raise self._too_many()
             call_id = self._ids.setdefault(index, call_id) if call_id else self._ids.get(index)
             if not name and arguments.strip() in _NO_ARGUMENTS:
                 return None
@@ -104,10 +103,13 @@ class ToolCalls:
         if call is not None and not another:
             return call, False
         if self._begun >= MAX_CALLS:
-            raise TooMany(f"it holds more than {MAX_CALLS} tool calls")
+            raise self._too_many()
         call = self._open[index] = _Call(self._begun)
         self._begun += 1
         return call, True
+
+    def _too_many(self) -> ModelFailed:
+        return self._failures.unusable(f"it holds more than {MAX_CALLS} tool calls")
 
 
 def _word(value: object) -> str | None:

@@ -7,7 +7,7 @@ from .hub import (
     Hub,
     broadcast_session_changes,
 )
-from .payloads import RunPayloads, message_ids, message_of, sender_key, usage_of
+from .payloads import RunPayloads, chat_event, message_ids, message_of, sender_key, usage_of
 from .presence import Presence
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Presence",
     "RunPayloads",
     "broadcast_session_changes",
+    "chat_event",
     "message_ids",
     "message_of",
     "sender_key",

@@ -8,10 +8,23 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from .....domain.concurrency import take_turns
-from .....domain.errors import EventsExpired, GatewayError
-from .....domain.models import TextDelta
+from .....domain.errors import EventsExpired, GatewayError, ShuttingDown
+from .....domain.models import ReasoningDelta, TextDelta
 from .....domain.ports import Clock
-from .....domain.runs import TERMINAL, Ending, Finished, NumberedEvent, Resumed, RunRecord
+from .....domain.runs import (
+    EVERY_KIND,
+    TERMINAL,
+    TOOL_EVENTS,
+    Ending,
+    Finished,
+    NumberedEvent,
+    Resumed,
+    RunRecord,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+)
 from .....domain.services import Events
 from .....domain.sessions import KeptMessage
 from ..connection import Connection
@@ -80,6 +93,8 @@ class RunBroadcaster:
                 previous, cursor = cursor, (await self._source.now()).last_seq - 1
                 if cursor <= previous:
                     raise EventsExpired("The last event of the run has expired.")
+        except ShuttingDown:
+            logger.info("a run was handed back", extra={"run": self._source.record.id})
         except GatewayError as error:
             extra = {"run": self._source.record.id, "reason": error.message}
             logger.warning("a run could not be broadcast to its end", extra=extra)
@@ -113,6 +128,12 @@ class RunBroadcaster:
             logger.warning("the stored answer of a run cannot be read", extra=extra)
             return None
 
+    @consumes(
+        TextDelta,
+        Resumed,
+        *TERMINAL,
+        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS, StepDone),
+    )
     def _broadcast(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()
         self._payloads.note(event, now)
@@ -129,6 +150,7 @@ class RunBroadcaster:
             self._chat.end(seq, event, text, now, self._stored_answer)
             self.ending = event if self._has_all_text else None
 
+    @consumes(*EVERY_KIND)
     def _send_agent(self, numbered: NumberedEvent, at: float) -> None:
         """Each form of the payload is built at most once, and only if a client gets it: repeating
         the whole text with every delta costs the square of its length."""
@@ -210,5 +232,6 @@ class _ChatEvents:
         new, self._pending = "".join(self._pending), []
         self._due = self._loop.time() + CHAT_THROTTLE
         message = message_of(self._payloads.text, self._record.accepted_at)
-        payload = chat_event(self._record, self._seq, "delta", deltaText=new, message=message)
+        run_id, key = self._record.id, self._record.session_key
+        payload = chat_event(run_id, key, self._seq, "delta", deltaText=new, message=message)
         self._send(self._seq, payload, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -45,7 +45,7 @@ class Hub:
         self._gateway = gateway
         self._clock = clock
         self._connections: dict[str, Connection] = {}
-        self._subscriptions = Subscriptions()
+        self.subscriptions = Subscriptions()
         self._broadcasts: dict[str, asyncio.Task[RunBroadcaster]] = {}
         self._orders: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
         """By Session, while one of its Runs is broadcast: see `Source.order`."""
@@ -73,7 +73,7 @@ class Hub:
         finally:
             connection.is_gone = True
             del self._connections[connection.id]
-            self._subscriptions.forget(connection)
+            self.subscriptions.forget(connection)
             if self.presence.disconnected(connection):
                 self.schedule_presence()
 
@@ -85,11 +85,10 @@ class Hub:
             if connection.may_see(kind.scope):
                 connection.outbox.event(name, data, may_be_lost=kind.lossy, state=versions)
 
-    def send_to_session(self, key: SessionKey, name: str, payload: object) -> None:
-        """Send an event to the subscribers of a Session."""
-        data = dumps(payload)
-        for connection in self._subscriptions.of(key):
-            connection.outbox.event(name, data)
+    def send_to_session(self, key: SessionKey, name: str, payload: bytes) -> None:
+        """Send an event with an encoded payload to the subscribers of a Session."""
+        for connection in self.subscriptions.of(key):
+            connection.outbox.event(name, payload)
 
     def schedule_presence(self) -> None:
         """Send a presence event soon, after it has changed.
@@ -105,11 +104,6 @@ class Hub:
     def state_version(self) -> bytes:
         return dumps({"presence": self.presence.version, "health": self.health_version})
 
-    def reserved(self, connection: Connection, key: SessionKey) -> AbstractContextManager[None]:
-        """Reserve a subscription for the duration of the context, in which `subscribe` is called.
-        Raises InvalidRequest if the connection has too many."""
-        return self._subscriptions.reserved(connection, key)
-
     async def subscribe(self, connection: Connection, key: SessionKey, *, begun: str = "") -> None:
         """Send the client the Session's events from now on, and those of the Run `begun`, which
         was just accepted, from its start.
@@ -120,26 +114,22 @@ class Hub:
             return
         if connection.is_gone:
             return
-        self._subscriptions.add(connection, key)
+        self.subscriptions.add(connection, key)
         for run in await self._gateway.active(_PRINCIPAL, key):
             self._start_broadcast(run.id, from_the_start=run.id == begun)
 
     async def subscribe_all(self, connection: Connection, agent_id: str | None = None) -> None:
         """Like `subscribe`, for every Session, or every Session of an agent."""
-        self._subscriptions.add_to_all(connection, agent_id)
+        self.subscriptions.add_to_all(connection, agent_id)
         for run in await self._gateway.active(_PRINCIPAL):
             self._start_broadcast(run.id)
 
     def unsubscribe_restricted(self, key: SessionKey) -> None:
         """End the subscriptions of restricted clients to a deleted Session, whose next owner may be
         another principal."""
-        for connection in self._subscriptions.of(key):
+        for connection in self.subscriptions.of(key):
             if connection.is_restricted:
-                self._subscriptions.remove(connection, key)
-
-    def unsubscribe(self, connection: Connection, key: SessionKey | None = None) -> None:
-        """End a subscription; without `key`, the one to all Sessions."""
-        self._subscriptions.remove(connection, key)
+                self.subscriptions.remove(connection, key)
 
     async def broadcast_done(self, run_id: str) -> RunBroadcaster | None:
         """Wait until a Run was broadcast to its end; None if it is not broadcast."""
@@ -200,7 +190,7 @@ class Hub:
 
     def _run_accepted(self, record: RunRecord) -> None:
         """A Run was accepted by any transport: broadcast it if its Session has subscribers."""
-        if self._subscriptions.of(record.session_key):
+        if self.subscriptions.of(record.session_key):
             self._start_broadcast(record.id, from_the_start=True)
 
     def _start_broadcast(self, run_id: str, *, from_the_start: bool = False) -> None:
@@ -229,17 +219,15 @@ class Hub:
         order = self._orders.setdefault(record.session_key, asyncio.Lock())
         source = Source(record, events, now, answer, order, silent_until)
         broadcaster = RunBroadcaster(
-            source, partial(self._subscriptions.of, record.session_key), self._clock
+            source, partial(self.subscriptions.of, record.session_key), self._clock
         )
         await broadcaster.run()
         return broadcaster
 
 
-def broadcast_session_changes(
-    session_service: SessionService, hub: Hub, clock: Clock
-) -> Callable[[], None]:
+def broadcast_session_changes(session_service: SessionService, hub: Hub, clock: Clock) -> None:
     """Broadcast changes of Sessions, and send `session.message` to subscribers when a message was
-    injected. Neither event has content. Returns a function that ends this."""
+    injected. Neither event has content."""
 
     def changed(key: SessionKey, change: str) -> None:
         ts = int(clock() * 1_000)
@@ -248,6 +236,6 @@ def broadcast_session_changes(
         if change == "deleted":
             hub.unsubscribe_restricted(key)
         if change == "injected":
-            hub.send_to_session(key, "session.message", payload)
+            hub.send_to_session(key, "session.message", dumps(payload))
 
-    return session_service.on_change(changed)
+    session_service.on_change(changed)

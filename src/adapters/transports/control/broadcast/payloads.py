@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import assert_never
 
 import orjson
 
 from .....domain.errors import FailureKind
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
+    DELTAS,
+    KINDS,
+    TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Ending,
     Failed,
     Finished,
-    KnownEvent,
     Resumed,
     RunEvent,
     RunRecord,
@@ -24,11 +26,10 @@ from .....domain.runs import (
     ToolFinished,
     ToolProgress,
     ToolStarted,
-    Unknown,
     Waiting,
-    kind_of,
+    consumes,
 )
-from .....domain.sessions import KeptMessage
+from .....domain.sessions import KeptMessage, SessionKey
 from ...http.json_text import dumps
 
 _ASSISTANT = "assistant"
@@ -78,6 +79,13 @@ class RunPayloads:
         self.note(event, at)
         return self.payload(seq, event, at)
 
+    @consumes(
+        TextDelta,
+        Started,
+        StepDone,
+        Resumed,
+        ignores=(ReasoningDelta, Waiting, *TOOL_EVENTS, *TERMINAL),
+    )
     def note(self, event: RunEvent, at: float) -> None:
         """Update the state with the next event; required even if its payload is not used."""
         if isinstance(event, TextDelta):
@@ -94,9 +102,10 @@ class RunPayloads:
     def payload(self, seq: int, event: RunEvent, at: float) -> bytes:
         """The payload of the event that was noted last. One of an unknown kind is sent without
         its content, since clients expect every number."""
-        if isinstance(event, Unknown):
+        data = self._data(event, at)
+        if data is None:
             return self._payload(seq, "unknown", b"{}", at)
-        return self._payload(seq, kind_of(event).stream, dumps(self._data(event, at)), at)
+        return self._payload(seq, KINDS.of(event).stream, dumps(data), at)
 
     def brief(self, seq: int, delta: str, at: float) -> bytes:
         """The payload of a delta without the text before it."""
@@ -112,7 +121,9 @@ class RunPayloads:
             self._tail,
         )
 
-    def _data(self, event: KnownEvent, at: float) -> dict[str, object]:
+    @consumes(Started, *DELTAS, *TOOL_EVENTS, StepDone, Waiting, Resumed, *TERMINAL)
+    def _data(self, event: RunEvent, at: float) -> dict[str, object] | None:
+        """None for an unknown kind."""
         started = self.record.started_at or self._started_at or self.record.accepted_at
         times: dict[str, object] = {"startedAt": _ms(started)}
         match event:
@@ -152,8 +163,7 @@ class RunPayloads:
                 phase, more = _ending(event)
                 ended = {"endedAt": _ms(self.record.ended_at or at)}
                 return {"phase": phase, **times, **ended, **more}
-            case _:
-                assert_never(event)
+        return None
 
 
 def _arguments(text: str) -> object:
@@ -174,12 +184,13 @@ def _ending(event: Ending) -> tuple[str, dict[str, object]]:
             return "error", {"error": message, "code": code}
 
 
-def chat_event(record: RunRecord, seq: int, state: str, **more: object) -> bytes:
+def chat_event(run_id: str, key: SessionKey, seq: int, state: str, **more: object) -> bytes:
+    """The payload of a `chat` event."""
     return dumps(
         {
-            "runId": record.id,
-            "sessionKey": str(record.session_key),
-            "agentId": record.agent_id,
+            "runId": run_id,
+            "sessionKey": str(key),
+            "agentId": key.agent_id,
             "seq": seq,
             "state": state,
             **more,
@@ -202,13 +213,15 @@ def chat_end(
     match event:
         case Finished(stop=stop, usage=usage):
             end = {"stopReason": stop.value, "usage": usage_of(usage)}
-            return chat_event(record, seq, "final", **message, **end)
+            return chat_event(record.id, record.session_key, seq, "final", **message, **end)
         case Aborted():
-            return chat_event(record, seq, "aborted", **message, stopReason="rpc")
+            return chat_event(
+                record.id, record.session_key, seq, "aborted", **message, stopReason="rpc"
+            )
         case Failed(message=error, kind=kind):
             error_kind = "unknown" if kind is None else _ERROR_KINDS.get(kind, "unknown")
             end = {"errorMessage": error or "The run failed.", "errorKind": error_kind}
-            return chat_event(record, seq, "error", **message, **end)
+            return chat_event(record.id, record.session_key, seq, "error", **message, **end)
 
 
 def message_of(text: str, at: float) -> dict[str, object]:

@@ -66,7 +66,7 @@ class Subscriptions:
         """Subscribe a connection to every Session, or every Session of an agent."""
         self._of_all[connection] = agent_id
 
-    def remove(self, connection: Connection, key: SessionKey | None) -> None:
+    def remove(self, connection: Connection, key: SessionKey | None = None) -> None:
         """End the subscription to a Session; None: the one to all Sessions."""
         if key is None:
             self._of_all.pop(connection, None)
@@ -81,7 +81,7 @@ class Subscriptions:
         """Remove a connection that has ended."""
         for key in tuple(connection.sessions):
             self.remove(connection, key)
-        self.remove(connection, None)
+        self.remove(connection)
 
     def of(self, key: SessionKey) -> Collection[Connection]:
         """The subscribers of a Session, each once."""

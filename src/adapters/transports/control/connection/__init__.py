@@ -1,8 +1,17 @@
 """One connection: its requests, its outbox and its loop."""
 
-from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers, NoParams, Params
-from .connection import RESTART, Connection
-from .dispatcher import MAX_VALUES, BadFrame, check_handlers, read_frame
+from .connection import (
+    ANSWERED,
+    RESTART,
+    AnswerFailed,
+    Call,
+    Connection,
+    Handler,
+    Handlers,
+    NoParams,
+    Params,
+)
+from .dispatcher import MAX_VALUES, BadFrame, Requests, check_handlers, read_frame
 from .half_open import MAX_HALF_OPEN, MAX_PER_ADDRESS, HalfOpen, HalfOpenConnections
 from .inbound import BoundedConnection
 from .outbox import MAX_BUFFERED, error_frame, event_frame, response_frame
@@ -26,6 +35,7 @@ __all__ = [
     "Handlers",
     "NoParams",
     "Params",
+    "Requests",
     "check_handlers",
     "error_frame",
     "event_frame",

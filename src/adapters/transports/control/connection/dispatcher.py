@@ -33,8 +33,7 @@ from ..protocol import (
     invalid_params,
     validation_text,
 )
-from .calls import ANSWERED, AnswerFailed, Call, Handler, Handlers
-from .connection import Connection
+from .connection import ANSWERED, AnswerFailed, Call, Connection, Handler, Handlers
 from .outbox import error_frame, response_frame
 
 logger = logging.getLogger(__name__)
@@ -53,32 +52,12 @@ _ID = re.compile(
 )
 """Finds the id in the beginning of a message that is not decoded, if only short strings precede
 it."""
-_IDENTIFIERS = frozenset(
-    [
-        "agentId",
-        "auth",
-        "baseHash",
-        "cursor",
-        "device",
-        "deviceId",
-        "expectedSessionId",
-        "id",
-        "idempotencyKey",
-        "instanceId",
-        "key",
-        "keys",
-        "messageId",
-        "method",
-        "model",
-        "parentSessionKey",
-        "provider",
-        "requestId",
-        "runId",
-        "sessionId",
-        "sessionKey",
-        "spawnedBy",
-    ]
-)
+_IDENTIFIER_NAMES = """
+agentId auth baseHash cursor device deviceId expectedSessionId id idempotencyKey instanceId key
+keys messageId method model parentSessionKey provider requestId runId sessionId sessionKey
+spawnedBy
+"""
+_IDENTIFIERS = frozenset(_IDENTIFIER_NAMES.split())
 """Fields that are compared: lone surrogates in them are rejected instead of replaced."""
 _MAX_ROLE_ERRORS = 10
 """Calls of another role's methods after which a connection is closed."""
@@ -164,12 +143,12 @@ class Requests:
             if len(self._tasks) >= _MAX_REQUESTS or self._bytes + len(message) > _MAX_REQUEST_BYTES:
                 refusal = _BUSY
             if refusal is not None:
-                self.connection.outbox.put(error_frame(frame.id, _dumped(refusal)))
+                self.connection.outbox.put(error_frame(frame.id, refusal))
                 return
             answered = self._begin(frame, len(message), charge)
         except BadFrame as bad:
             error = ErrorShape(code=INVALID_REQUEST, message=bad.message)
-            self.connection.outbox.put(error_frame(bad.request_id, _dumped(error)))
+            self.connection.outbox.put(error_frame(bad.request_id, error))
             return
         finally:
             charge.release()
@@ -180,7 +159,7 @@ class Requests:
         """Reject a truncated message, because the byte budget of all requests is exhausted."""
         text = beginning if isinstance(beginning, bytes) else beginning.encode()
         error = error_of(self.in_flight.busy(), protocol=self.connection.protocol)
-        self.connection.outbox.put(error_frame(_id_in(text), _dumped(error)))
+        self.connection.outbox.put(error_frame(_id_in(text), error))
 
     def _begin(self, frame: RequestFrame, size: int, charge: Charge) -> asyncio.Event:
         """Start a request. The event is set when it has its first response."""
@@ -209,14 +188,6 @@ class Requests:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _answer(self, frame: RequestFrame, answered: asyncio.Event, charge: Charge) -> None:
-        try:
-            await self._answer_to(frame, answered, charge)
-        finally:
-            answered.set()
-
-    async def _answer_to(
-        self, frame: RequestFrame, answered: asyncio.Event, charge: Charge
-    ) -> None:
         outbox, protocol = self.connection.outbox, self.connection.protocol
 
         def first(payload: object) -> None:
@@ -227,17 +198,19 @@ class Requests:
             call = Call(frame.method, self.connection, first, charge)
             payload = await self._handle(frame, call)
         except AnswerFailed as failed:
-            outbox.put(error_frame(frame.id, _dumped(failed.error), failed.payload))
+            outbox.put(error_frame(frame.id, failed.error, failed.payload))
         except GatewayError as error:
-            outbox.put(error_frame(frame.id, _dumped(error_of(error, protocol=protocol))))
+            outbox.put(error_frame(frame.id, error_of(error, protocol=protocol)))
         except Exception:
             # The outermost handler of a request: the error is logged, not sent to the client.
             extra = {"connection": self.connection.id, "method": frame.method[:64]}
             logger.exception("a request failed unexpectedly", extra=extra)
-            outbox.put(error_frame(frame.id, _dumped(INTERNAL_ERROR)))
+            outbox.put(error_frame(frame.id, INTERNAL_ERROR))
         else:
             if payload is not ANSWERED:
                 outbox.put(response_frame(frame.id, payload))
+        finally:
+            answered.set()
 
     async def _handle(self, frame: RequestFrame, call: Call) -> object:
         if frame.method == "connect":
@@ -279,7 +252,3 @@ class Requests:
             raised_scope = method.harder(params)
             if raised_scope is not None:
                 authorize(self.connection.principal, raised_scope)
-
-
-def _dumped(error: ErrorShape) -> dict[str, object]:
-    return error.model_dump(by_alias=True, exclude_none=True)

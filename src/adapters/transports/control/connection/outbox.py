@@ -7,6 +7,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ...http.json_text import dumps
+from ..protocol import ErrorShape
 
 MAX_BUFFERED = 16 * 1024 * 1024
 """Bytes that may be queued for a client; several times the longest response, a page of history."""
@@ -124,15 +125,15 @@ def event_frame(name: str, payload: bytes, *, seq: int | None = None, state: byt
 
 def response_frame(request_id: str, payload: object) -> bytes:
     """A successful response."""
-    head = {"type": "res", "id": request_id, "ok": True}
-    return _with(head, b"payload", dumps(payload))
+    return _with_payload({"type": "res", "id": request_id, "ok": True}, payload)
 
 
-def error_frame(request_id: str, error: dict[str, object], payload: object | None = None) -> bytes:
+def error_frame(request_id: str, error: ErrorShape, payload: object | None = None) -> bytes:
     """An error response."""
-    head: dict[str, object] = {"type": "res", "id": request_id, "ok": False, "error": error}
-    return dumps(head) if payload is None else _with(head, b"payload", dumps(payload))
+    fields = error.model_dump(by_alias=True, exclude_none=True)
+    head = {"type": "res", "id": request_id, "ok": False, "error": fields}
+    return dumps(head) if payload is None else _with_payload(head, payload)
 
 
-def _with(head: dict[str, object], name: bytes, value: bytes) -> bytes:
-    return dumps(head)[:-1] + b',"' + name + b'":' + value + b"}"
+def _with_payload(head: dict[str, object], payload: object) -> bytes:
+    return dumps(head)[:-1] + b',"payload":' + dumps(payload) + b"}"

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 from quart import websocket
 
-from .....domain.services import CHANGED, Gateway
+from .....domain.services import CHANGED, Access
 from ...http.deadline import ReusableDeadline
-from ..protocol import UnknownProperties
-from .calls import Handlers
 from .connection import RESTART, Connection
 from .dispatcher import Requests
 
@@ -21,33 +18,17 @@ LAST_SECONDS = 2.0
 """Seconds for the last responses when the Gateway stops."""
 
 
-class ServingDependencies(Protocol):
-    """The dependencies of `serve`."""
-
-    @property
-    def gateway(self) -> Gateway: ...
-
-    @property
-    def handlers(self) -> Callable[[], Handlers]: ...
-
-    @property
-    def unknown(self) -> UnknownProperties: ...
-
-
 async def serve(
-    connection: Connection, dependencies: ServingDependencies, taken: Callable[[], bool]
+    connection: Connection, requests: Requests, access: Access, taken: Callable[[], bool]
 ) -> tuple[int, str]:
     """Serve a connection until it is to be closed; returns the close code and reason.
 
     `taken` is called for each message, right before its request is charged; False if the message
     was truncated. The call is cancelled when the client disconnects.
     """
-    requests = Requests(
-        connection, dependencies.handlers(), dependencies.gateway.in_flight, dependencies.unknown
-    )
     tasks = [
         asyncio.create_task(_write(connection)),
-        asyncio.create_task(_read(connection, requests, dependencies.gateway, taken)),
+        asyncio.create_task(_read(connection, requests, access, taken)),
         asyncio.create_task(_overflow(connection)),
     ]
     try:
@@ -88,12 +69,12 @@ async def _drain(connection: Connection, requests: Requests, writing: asyncio.Ta
 
 
 async def _read(
-    connection: Connection, requests: Requests, gateway: Gateway, taken: Callable[[], bool]
+    connection: Connection, requests: Requests, access: Access, taken: Callable[[], bool]
 ) -> None:
     while True:
         message = await websocket.receive()
         is_whole = taken()
-        if not gateway.access.stands(connection.principal):
+        if not access.stands(connection.principal):
             # The check after a change of the configuration may not have come to it yet.
             connection.close(4001, CHANGED)
         if connection.is_closing:

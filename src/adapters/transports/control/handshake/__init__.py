@@ -1,11 +1,9 @@
 """Upgrade and handshake: origin, credentials, devices and the first answer."""
 
-from .device_rows import millis, paired_row, pending_row
+from .devices import broadcast_devices, millis, paired_row, pending_row
 from .handshake import Admitted, Handshake
 from .hello import MAX_PAYLOAD, Facts, Hello
-from .origins import check_upgrade
-from .pairing import tell_devices
-from .peer import Peer
+from .origins import Peer, check_upgrade
 
 __all__ = [
     "MAX_PAYLOAD",
@@ -14,9 +12,9 @@ __all__ = [
     "Handshake",
     "Hello",
     "Peer",
+    "broadcast_devices",
     "check_upgrade",
     "millis",
     "paired_row",
     "pending_row",
-    "tell_devices",
 ]

@@ -1,32 +1,122 @@
-"""The one decision about a connection: who it is, and what it may do, or why it is refused."""
+"""Reads the first request of a connection, and decides whether and with which scopes it is
+admitted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from .....domain.access import SHARED_SECRET, Credential, DeviceCredential, Principal, Scope, covers
 from .....domain.access.devices import (
     DEVICES,
+    Claim,
+    DeviceInfo,
     MintedToken,
-    PairingRequired,
-    ProofRefused,
+    Proof,
+    Role,
     TokenRefused,
     Visitor,
 )
-from .....domain.errors import GatewayError, LockedOut, NotLocal
+from .....domain.errors import GatewayError
 from .....domain.services import Devices, Gateway
-from .....domain.settings import AuthMode
-from ..protocol import ConnectParams, DeviceProof, RequestFrame
-from . import connect_refusals as refusals
-from .connect_request import ConnectRequest, proof_of, read
-from .origins import is_at_this_machine
-from .peer import Peer as Peer
+from .....domain.settings import AuthMode, AuthSettings, Settings
+from ..protocol import (
+    NEWEST_PROTOCOL,
+    OLDEST_PROTOCOL,
+    ConnectAuth,
+    ConnectParams,
+    ConnectRejection,
+    DeviceProof,
+    RequestFrame,
+    validation_text,
+)
+from . import rejections
+from .origins import Peer, check_origin, is_at_this_machine
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """A well-formed `connect` request."""
+
+    peer: Peer
+    params: ConnectParams
+    auth: ConnectAuth
+    role: Role
+    protocol: int
+    settings: AuthSettings
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """The requested scopes, without unknown names; none for a node."""
+        if self.role is not Role.OPERATOR:
+            return frozenset()
+        return frozenset(scope for scope in Scope if scope.value in (self.params.scopes or ()))
+
+    @property
+    def secret(self) -> str | None:
+        """The token or password that may be the Gateway's secret."""
+        token, password = self.auth.token or None, self.auth.password or None
+        if self.settings.mode is AuthMode.PASSWORD:
+            return password or token
+        return token or password
+
+    def unauthorized(self) -> ConnectRejection:
+        """The rejection of credentials that prove nothing."""
+        return rejections.unauthorized(self.params, self.secret, self.settings)
+
+    @property
+    def claim(self) -> Claim:
+        """The fields that a device signs, as they were sent, without the password."""
+        client, auth = self.params.client, self.auth
+        return Claim(
+            client_id=client.id,
+            client_mode=client.mode,
+            role=self.role.value,
+            scopes=tuple(self.params.scopes or ()),
+            token=auth.token or auth.device_token or auth.bootstrap_token or "",
+            platform=client.platform,
+            device_family=client.device_family or "",
+        )
+
+    @property
+    def info(self) -> DeviceInfo:
+        """The client's description of its device."""
+        client = self.params.client
+        return DeviceInfo(
+            display_name=client.display_name or "",
+            platform=client.platform,
+            device_family=client.device_family or "",
+            client_id=client.id,
+            client_mode=client.mode,
+            address=self.peer.address.address,
+        )
+
+
+def read(frame: RequestFrame, peer: Peer, settings: Settings) -> ConnectRequest:
+    """Read the first request of a connection. Raises ConnectRejection for an invalid request, and
+    for one of a web page that is not allowed."""
+    if frame.method != "connect":
+        raise ConnectRejection("invalid handshake: first request must be connect")
+    try:
+        params = ConnectParams.model_validate(frame.params)
+    except ValidationError as error:
+        raise ConnectRejection(f"invalid connect params: {validation_text(error)}") from None
+    protocol = min(NEWEST_PROTOCOL, params.max_protocol)
+    if protocol < max(OLDEST_PROTOCOL, params.min_protocol):
+        raise rejections.protocol_mismatch(params)
+    if params.role not in (None, *Role):
+        raise ConnectRejection("invalid role")
+    if peer.origin is not None or rejections.is_web_page(params.client):
+        check_origin(peer, settings)
+    role = Role(params.role or Role.OPERATOR)
+    return ConnectRequest(peer, params, params.auth or ConnectAuth(), role, protocol, settings.auth)
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A client that is let in."""
+    """An admitted client."""
 
     principal: Principal
     role: str
@@ -43,56 +133,53 @@ class Handshake:
         self._gateway = gateway
         self._devices = devices
 
-    async def admit(self, frame: RequestFrame, caller: Peer) -> Admitted:
-        """Who is let in by the first request of a connection. Raises ConnectRejection."""
-        request = read(frame, caller, self._gateway.settings)
+    async def admit(self, frame: RequestFrame, peer: Peer) -> Admitted:
+        """The client that the first request of a connection admits. Raises ConnectRejection."""
+        request = read(frame, peer, self._gateway.settings)
         try:
             device = request.params.device
             if device is None:
                 return await self._without_device(request)
             return await self._with_device(request, device)
-        except LockedOut as error:
-            raise refusals.locked_out(error) from None
-        except NotLocal as error:
-            raise refusals.not_local(error) from None
-        except ProofRefused as error:
-            raise refusals.bad_proof(error) from None
-        except PairingRequired as error:
-            raise refusals.unpaired(error) from None
         except TokenRefused:
-            raise request.refused() from None
+            raise request.unauthorized() from None
         except GatewayError as error:
-            raise refusals.failed(error, request.protocol) from None
+            raise rejections.rejection_of(error, request.protocol) from None
 
     async def _without_device(self, request: ConnectRequest) -> Admitted:
-        """A client without a device is let in by the Gateway's secret, which stands for everything,
+        """A client without a device is admitted by the Gateway's secret, which grants every scope,
         or by a plugin's grant."""
-        if refusals.is_control_ui(request.params.client):
-            raise refusals.control_ui_without_device()
+        client = request.params.client
+        if rejections.is_control_ui(client):
+            raise rejections.device_required(client)
         access, secret = self._gateway.access, request.secret
         nothing = secret is None and request.settings.mode is not AuthMode.NONE
         if nothing and not access.has_plugins:
-            raise refusals.no_device()
+            raise rejections.device_required(client)
         principal = await access.recognise(_credential(request, secret))
         if principal is None and nothing:
-            raise refusals.no_device()
+            raise rejections.device_required(client)
         if principal is None:
-            access.count_failure(request.caller.address, _bytes(secret))
-            raise request.refused()
+            await access.count_failure(request.peer.address, _bytes(secret))
+            raise request.unauthorized()
         return _admitted(request, principal)
 
     async def _with_device(self, request: ConnectRequest, device: DeviceProof) -> Admitted:
-        visitor = self._prove(request, device)
+        proof = Proof(
+            device.id, device.public_key, device.signature, device.signed_at, device.nonce
+        )
+        key = self._devices.check_proof(proof, request.claim, request.peer.nonce)
+        visitor = Visitor(device.id, key, request.role, request.scopes, request.info)
         principal, token = await self._recognise(request, visitor)
         issuer = principal.grants[0].issuer
         if issuer not in (SHARED_SECRET, DEVICES):
-            # A plugin's grant is for its client as it is: it pairs no device.
+            # A plugin's grant does not pair a device.
             return _admitted(request, principal)
-        silent = issuer == SHARED_SECRET and is_at_this_machine(request.caller)
+        silent = issuer == SHARED_SECRET and is_at_this_machine(request.peer)
         entry = await self._devices.enter(visitor, token=token, silent=silent)
         grant = self._devices.grant(visitor.device_id, visitor.role)
-        if grant is None:  # Revoked at this very moment.
-            raise request.refused()
+        if grant is None:  # Revoked in the meantime.
+            raise request.unauthorized()
         acting = replace(
             principal,
             id=grant.principal,
@@ -102,40 +189,36 @@ class Handshake:
         )
         return _admitted(request, acting, visitor.device_id, entry.minted)
 
-    def _prove(self, request: ConnectRequest, device: DeviceProof) -> Visitor:
-        key = self._devices.check_proof(proof_of(device), request.claim, request.caller.nonce)
-        return Visitor(device.id, key, request.role, request.scopes, request.info)
-
     async def _recognise(
         self, request: ConnectRequest, visitor: Visitor
     ) -> tuple[Principal, str | None]:
         """The Principal, and the device's own token where that proved it.
 
-        A token that is enough leaves nothing to be tried beside it: its holder must not get to
-        guess at the secret. Where both were tried, the wrong guess counts all the same.
+        If the token suffices, no secret is tried: the holder of a token must not be able to guess
+        the secret. If both were tried, a wrong secret counts towards the lockout all the same.
         """
-        access, address = self._gateway.access, request.caller.address
+        access, address = self._gateway.access, request.peer.address
         explicit = request.auth.device_token or None
         enough = explicit is not None and self._devices.suffices(visitor, explicit)
         secret = None if enough else request.secret
         token = explicit or request.auth.token or None
         tried = [text for text in dict.fromkeys((secret, token)) if text is not None]
         if not tried and request.settings.mode is not AuthMode.NONE and not access.has_plugins:
-            raise request.refused()
+            raise request.unauthorized()
         device = DeviceCredential(visitor.device_id, visitor.role, token, suffices=enough)
         principal = await access.recognise(_credential(request, secret, device))
         by_token = principal is not None and principal.grants[0].issuer == DEVICES
         if (principal is None and tried) or (by_token and secret not in (None, token)):
-            access.count_failure(address, *map(_bytes, tried))
+            await access.count_failure(address, *map(_bytes, tried))
         if principal is None:
-            raise request.refused()
+            raise request.unauthorized()
         return principal, token if by_token else None
 
 
-def granted(asked: Iterable[Scope], held: Iterable[Scope]) -> frozenset[Scope]:
-    """The scopes asked for that are held."""
+def granted(requested: Iterable[Scope], held: Iterable[Scope]) -> frozenset[Scope]:
+    """The requested scopes that are held."""
     held = frozenset(held)
-    return frozenset(scope for scope in asked if covers(held, scope))
+    return frozenset(scope for scope in requested if covers(held, scope))
 
 
 def _bytes(secret: str | None) -> bytes | None:
@@ -145,7 +228,7 @@ def _bytes(secret: str | None) -> bytes | None:
 def _credential(
     request: ConnectRequest, secret: str | None, device: DeviceCredential | None = None
 ) -> Credential:
-    return Credential(request.caller.address, _bytes(secret), request.caller.headers, device)
+    return Credential(request.peer.address, _bytes(secret), request.peer.headers, device)
 
 
 def _admitted(

@@ -1,4 +1,4 @@
-"""The answer to `connect`: what the Gateway is, what it can, and how things stand."""
+"""The response to `connect`: the Gateway's version, features, limits and present state."""
 
 from __future__ import annotations
 
@@ -16,14 +16,7 @@ from ..protocol import (
     EVENTS,
     FOR_AGENTS,
     METHODS,
-    Features,
-    HelloAuth,
-    HelloOk,
-    Policy,
-    Server,
-    SessionDefaults,
-    Snapshot,
-    StateVersion,
+    frames,
 )
 from .handshake import Admitted
 
@@ -33,7 +26,7 @@ MAX_PAYLOAD = 25 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What does not change while the Gateway lives. `started_at`: Unix seconds."""
+    """What does not change while the process runs. `started_at`: Unix seconds."""
 
     version: str
     host: str
@@ -54,9 +47,9 @@ class Hello:
 
     async def to(self, connection: Connection, admitted: Admitted) -> dict[str, Any]:
         """The payload for one client; paths are for administrators."""
-        hello = HelloOk(
+        hello = frames.HelloOk(
             protocol=connection.protocol,
-            server=Server(
+            server=frames.Server(
                 version=self.facts.version,
                 conn_id=connection.id,
                 host=self.facts.host if connection.protocol < 4 else None,
@@ -64,7 +57,7 @@ class Hello:
             features=_features(connection),
             snapshot=await self._snapshot(connection),
             auth=_auth(connection, admitted),
-            policy=Policy(
+            policy=frames.Policy(
                 max_payload=MAX_PAYLOAD,
                 max_buffered_bytes=MAX_BUFFERED,
                 tick_interval_ms=int(TICK_SECONDS * 1_000),
@@ -72,19 +65,21 @@ class Hello:
         )
         return hello.model_dump(by_alias=True, exclude_none=True)
 
-    async def _snapshot(self, connection: Connection) -> Snapshot:
+    async def _snapshot(self, connection: Connection) -> frames.Snapshot:
         settings, presence = self.gateway.settings, self.hub.presence
         reads = connection.may_see(Scope.READ)
         admin = connection.may_see(Scope.ADMIN)
         default = self._default_agent(connection)
-        return Snapshot(
+        return frames.Snapshot(
             presence=presence.entries() if reads else [],
             health=dict(await self.health()) if reads else {},
-            state_version=StateVersion(presence=presence.version, health=self.hub.health_version),
+            state_version=frames.StateVersion(
+                presence=presence.version, health=self.hub.health_version
+            ),
             uptime_ms=max(0, int((self.clock() - self.facts.started_at) * 1_000)),
             config_path=self.facts.config_path if admin else None,
             state_dir=self.facts.state_dir if admin else None,
-            session_defaults=SessionDefaults(
+            session_defaults=frames.SessionDefaults(
                 default_agent_id=default,
                 main_key=MAIN,
                 main_session_key=str(SessionKey(default, MAIN)),
@@ -99,7 +94,7 @@ class Hello:
         return self.gateway.settings.agents.default.id
 
 
-def _features(connection: Connection) -> Features:
+def _features(connection: Connection) -> frames.Features:
     methods = [
         method.name
         for method in METHODS.values()
@@ -108,12 +103,12 @@ def _features(connection: Connection) -> Features:
         and (method.name in FOR_AGENTS or not connection.is_restricted)
     ]
     events = [kind.name for kind in EVENTS.values() if connection.may_see(kind.scope)]
-    return Features(methods=methods, events=events)
+    return frames.Features(methods=methods, events=events)
 
 
-def _auth(connection: Connection, admitted: Admitted) -> HelloAuth:
+def _auth(connection: Connection, admitted: Admitted) -> frames.HelloAuth:
     minted = admitted.minted
-    return HelloAuth(
+    return frames.HelloAuth(
         role=connection.role,
         scopes=sorted(connection.principal.scopes),
         device_token=None if minted is None else minted.token,

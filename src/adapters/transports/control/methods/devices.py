@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from .....domain.access import Scope
 from .....domain.errors import InvalidRequest
-from .....domain.services import Devices
-from ..connection import Call, Handler, Handlers, NoParams, Params
+from ..connection import Call, NoParams, Params
 from ..handshake import millis, paired_row, pending_row
 from ..protocol import Name
+from .service import ControlService, answers
 
 
 class RequestParams(Params):
@@ -46,34 +45,38 @@ class RotateParams(TokenParams):
     scopes: Annotated[list[Name], Field(max_length=64)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _DeviceMethods:
-    devices: Devices
-
-    async def list(self, call: Call, params: NoParams) -> object:
-        pending, paired = await self.devices.list(call.principal)
+class DeviceMethods(ControlService):
+    @answers("device.pair.list", NoParams)
+    async def _list(self, call: Call, params: NoParams) -> object:
+        pending, paired = await self.dependencies.devices.list(call.principal)
         return {
             "pending": [pending_row(pairing) for pairing in pending],
             "paired": [paired_row(device) for device in paired],
         }
 
-    async def approve(self, call: Call, params: ApproveParams) -> object:
+    @answers("device.pair.approve", ApproveParams)
+    async def _approve(self, call: Call, params: ApproveParams) -> object:
         agents = None if params.agents is None else frozenset(map(str.lower, params.agents))
-        device = await self.devices.approve(call.principal, params.request_id, agents)
+        device = await self.dependencies.devices.approve(call.principal, params.request_id, agents)
         return {"requestId": params.request_id, "device": paired_row(device)}
 
-    async def reject(self, call: Call, params: RequestParams) -> object:
-        pairing = await self.devices.reject(call.principal, params.request_id)
+    @answers("device.pair.reject", RequestParams)
+    async def _reject(self, call: Call, params: RequestParams) -> object:
+        pairing = await self.dependencies.devices.reject(call.principal, params.request_id)
         return {"requestId": params.request_id, "deviceId": pairing.device_id}
 
-    async def remove(self, call: Call, params: DeviceParams) -> object:
-        device = await self.devices.remove(call.principal, params.device_id)
+    @answers("device.pair.remove", DeviceParams)
+    async def _remove(self, call: Call, params: DeviceParams) -> object:
+        device = await self.dependencies.devices.remove(call.principal, params.device_id)
         return {"deviceId": device.id}
 
-    async def rotate(self, call: Call, params: RotateParams) -> object:
+    @answers("device.token.rotate", RotateParams)
+    async def _rotate(self, call: Call, params: RotateParams) -> object:
         """The one answer that shows a token."""
         scopes = None if params.scopes is None else frozenset(map(_scope, params.scopes))
-        minted = await self.devices.rotate(call.principal, params.device_id, params.role, scopes)
+        minted = await self.dependencies.devices.rotate(
+            call.principal, params.device_id, params.role, scopes
+        )
         return {
             "deviceId": minted.device_id,
             "role": minted.role.value,
@@ -82,26 +85,16 @@ class _DeviceMethods:
             "rotatedAtMs": millis(minted.issued_at),
         }
 
-    async def revoke(self, call: Call, params: TokenParams) -> object:
-        token = await self.devices.revoke(call.principal, params.device_id, params.role)
+    @answers("device.token.revoke", TokenParams)
+    async def _revoke(self, call: Call, params: TokenParams) -> object:
+        token = await self.dependencies.devices.revoke(
+            call.principal, params.device_id, params.role
+        )
         return {
             "deviceId": params.device_id,
             "role": token.role.value,
             "revokedAtMs": millis(token.revoked_at or 0.0),
         }
-
-
-def handlers(devices: Devices) -> Handlers:
-    """What answers the methods."""
-    methods = _DeviceMethods(devices)
-    return {
-        "device.pair.list": Handler(NoParams, methods.list),
-        "device.pair.approve": Handler(ApproveParams, methods.approve),
-        "device.pair.reject": Handler(RequestParams, methods.reject),
-        "device.pair.remove": Handler(DeviceParams, methods.remove),
-        "device.token.rotate": Handler(RotateParams, methods.rotate),
-        "device.token.revoke": Handler(TokenParams, methods.revoke),
-    }
 
 
 def _scope(name: str) -> Scope:

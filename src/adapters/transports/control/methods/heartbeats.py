@@ -11,12 +11,11 @@ from .....domain.access import Principal
 from .....domain.concurrency import shielded
 from .....domain.errors import GatewayBusy, GatewayError, Unavailable
 from .....domain.messages import Role, text_message
-from .....domain.ports import Clock, NewId
 from .....domain.runs import OnLeave, RunRequest, RunStatus
-from .....domain.services import Gateway
 from .....domain.sessions import MAIN
 from ..broadcast import Hub
-from .payloads import Outcomes
+from ..dependencies import Dependencies
+from .service import ControlService
 
 _MOST = 20
 """Texts queued for the next heartbeat."""
@@ -25,17 +24,11 @@ _PREVIEW = 200
 T = TypeVar("T")
 
 
-class Heartbeats:
+class Heartbeats(ControlService):
     """`last`: the payload of the last `heartbeat` event."""
 
-    def __init__(
-        self, gateway: Gateway, hub: Hub, outcomes: Outcomes, clock: Clock, new_id: NewId
-    ) -> None:
-        self._gateway = gateway
-        self._hub = hub
-        self._outcomes = outcomes
-        self._clock = clock
-        self._new_id = new_id
+    def __init__(self, dependencies: Dependencies, hub: Hub) -> None:
+        super().__init__(dependencies, hub)
         self._queued: deque[str] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.enabled = True
@@ -73,7 +66,9 @@ class Heartbeats:
             reserved_keys=True,
         )
         try:
-            submission = await self._gateway.submit_once(principal, request, self._new_id())
+            submission = await self.gateway.submit_once(
+                principal, request, self.dependencies.new_id()
+            )
         except BaseException:
             self._queued.extendleft(reversed(queued))
             raise
@@ -89,7 +84,7 @@ class Heartbeats:
     async def _report(self, principal: Principal, run_id: str) -> None:
         payload: dict[str, Any] = {"runId": run_id, "reason": "wake"}
         try:
-            outcome = await self._outcomes.of(principal, run_id)
+            outcome = await self.outcomes.of(principal, run_id)
         except GatewayError as error:
             payload |= {"status": "failed", "preview": error.message[:_PREVIEW]}
         else:
@@ -101,5 +96,5 @@ class Heartbeats:
                 "preview": outcome.text[:_PREVIEW],
                 "durationMs": int(duration * 1_000),
             }
-        self.last = {"ts": int(self._clock() * 1_000), **payload}
-        self._hub.broadcast("heartbeat", self.last)
+        self.last = {"ts": int(self.clock() * 1_000), **payload}
+        self.hub.broadcast("heartbeat", self.last)

@@ -6,48 +6,37 @@ import asyncio
 import os
 import platform
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .....domain.access import Scope
-from .....domain.ports import Clock
 from .....domain.runs import RunQuery, RunStatus
-from .....domain.services import Gateway
-from ..connection import Call, Handler, Handlers, NoParams
-from ..handshake import Facts
+from ..connection import Call, NoParams
+from .service import ControlService, answers
 
 _MEMORY = Path("/proc/meminfo")
 _MOST = 500
 """Runs that are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class MachineMethods:
-    gateway: Gateway
-    facts: Facts
-    clock: Clock
-
-    def handlers(self) -> Handlers:
-        return {
-            "system.info": Handler(NoParams, self._info),
-            "diagnostics.lanes": Handler(NoParams, self._lanes),
-        }
-
+class MachineMethods(ControlService):
+    @answers("system.info", NoParams)
     async def _info(self, call: Call, params: NoParams) -> object:
         """Only administrators see the state directory."""
+        facts = self.dependencies.facts
         # In a thread, so that an unresponsive disk only delays this response.
-        machine = await asyncio.to_thread(_machine, self.facts.state_dir)
-        path = {"diskPath": self.facts.state_dir} if call.principal.may(Scope.ADMIN) else {}
+        machine = await asyncio.to_thread(_machine, facts.state_dir)
+        path = {"diskPath": facts.state_dir} if call.principal.may(Scope.ADMIN) else {}
         return {
             **machine,
             **path,
-            "machineName": self.facts.host,
-            "hostname": self.facts.host,
+            "machineName": facts.host,
+            "hostname": facts.host,
             "pid": os.getpid(),
-            "uptimeMs": max(0, int((self.clock() - self.facts.started_at) * 1_000)),
+            "uptimeMs": max(0, int((self.clock() - facts.started_at) * 1_000)),
         }
 
+    @answers("diagnostics.lanes", NoParams)
     async def _lanes(self, call: Call, params: NoParams) -> object:
         """All runs share the slots of the lane `main`; each session also has its own lane."""
         running = await self._sessions(call, RunStatus.RUNNING)

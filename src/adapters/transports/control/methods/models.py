@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from .....domain.models import ModelTarget
-from .....domain.ports import Clock
-from .....domain.services import Gateway
-from ..connection import Call, Handler, Handlers, Params
-from ..protocol import Name
-from .chat import COMMANDS, Command
-
-Key = Annotated[str, Field(min_length=1, max_length=512)]
+from ..connection import Call, Params
+from ..protocol import Key, Name
+from .commands import COMMANDS, Command
+from .service import ControlService, answers
 
 
 class ModelsParams(Params):
@@ -54,19 +48,7 @@ class CommandsParams(Params):
     include_args: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelMethods:
-    gateway: Gateway
-    clock: Clock
-
-    def handlers(self) -> Handlers:
-        return {
-            "models.list": Handler(ModelsParams, self._models),
-            "models.authStatus": Handler(AuthStatusParams, self._auth_status),
-            "commands.list": Handler(CommandsParams, self._commands),
-            "chat.metadata": Handler(MetadataParams, self._metadata),
-        }
-
+class ModelMethods(ControlService):
     def metadata(self, call: Call, agent_id: str) -> dict[str, Any]:
         """The commands and models for a chat with an agent."""
         models = [_model(target) for target in self.gateway.models(call.principal)]
@@ -76,9 +58,11 @@ class ModelMethods:
             "models": models,
         }
 
+    @answers("chat.metadata", MetadataParams)
     async def _metadata(self, call: Call, params: MetadataParams) -> object:
         return self.metadata(call, self._agent(params.agent_id, params.session_key))
 
+    @answers("models.authStatus", AuthStatusParams)
     async def _auth_status(self, call: Call, params: AuthStatusParams) -> object:
         """Every provider is `static`: keys do not expire, and there is no login."""
         self._agent(params.agent_id, None)
@@ -105,6 +89,7 @@ class ModelMethods:
             return self.gateway.session_key(session_key, agent_id=agent_id).agent_id
         return agents.find(agent_id, param="agentId").id if agent_id else agents.default.id
 
+    @answers("models.list", ModelsParams)
     async def _models(self, call: Call, params: ModelsParams) -> object:
         """Sorted by provider, then by name."""
         self._agent(params.agent_id, params.session_key)
@@ -117,6 +102,7 @@ class ModelMethods:
             ]
         }
 
+    @answers("commands.list", CommandsParams)
     async def _commands(self, call: Call, params: CommandsParams) -> object:
         return {"commands": [_command(command) for command in COMMANDS]}
 

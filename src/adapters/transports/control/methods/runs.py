@@ -8,14 +8,13 @@ from pydantic import Field
 
 from .....domain.concurrency import take_turns
 from .....domain.errors import GatewayError, InvalidRequest, UnknownRun
-from .....domain.ports import Clock
 from .....domain.runs import Aborted, Failed, Finished, RunQuery, RunRecord, RunStatus
-from .....domain.services import MAX_RUNS_LISTED, Events, Gateway
+from .....domain.services import MAX_RUNS_LISTED, Events
 from ...http.json_text import dumps
-from ..broadcast import Hub, RunPayloads
-from ..connection import ANSWERED, Call, Handler, Handlers, Params
+from ..broadcast import RunPayloads
+from ..connection import ANSWERED, Call, Params
 from ..protocol import Count, Name, SessionKeyText
-from .payloads import Outcomes
+from .service import ControlService, answers
 
 
 class ListParams(Params):
@@ -46,26 +45,12 @@ class WaitParams(RunParams):
     timeout_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 30_000
 
 
-class RunMethods:
-    def __init__(self, gateway: Gateway, hub: Hub, outcomes: Outcomes, clock: Clock) -> None:
-        self._gateway = gateway
-        self._hub = hub
-        self._outcomes = outcomes
-        self._clock = clock
-
-    def handlers(self) -> Handlers:
-        return {
-            "runs.list": Handler(ListParams, self._list),
-            "runs.get": Handler(RunParams, self._get),
-            "runs.follow": Handler(FollowParams, self._follow),
-            "runs.abort": Handler(RunParams, self._abort),
-            "agent.wait": Handler(WaitParams, self._wait),
-        }
-
+class RunMethods(ControlService):
+    @answers("runs.list", ListParams)
     async def _list(self, call: Call, params: ListParams) -> object:
         key = None
         if params.session_key is not None:
-            key = self._gateway.session_key(params.session_key, agent_id=params.agent_id)
+            key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
         query = RunQuery(
             session_key=key,
             agent_id=None if params.agent_id is None else params.agent_id.lower(),
@@ -73,19 +58,21 @@ class RunMethods:
             limit=min(params.limit, MAX_RUNS_LISTED),
             cursor=params.cursor,
         )
-        page = await self._gateway.runs(call.principal, query)
+        page = await self.gateway.runs(call.principal, query)
         payload: dict[str, object] = {"runs": [run_object(record) for record in page.runs]}
         if page.next_cursor is not None:
             payload["nextCursor"] = page.next_cursor
         return payload
 
+    @answers("runs.get", RunParams)
     async def _get(self, call: Call, params: RunParams) -> object:
-        return run_object(await self._gateway.run(call.principal, params.run_id))
+        return run_object(await self.gateway.run(call.principal, params.run_id))
 
+    @answers("runs.follow", FollowParams)
     async def _follow(self, call: Call, params: FollowParams) -> object:
         """Responds before the first event; the events are sent as `agent` events."""
         following = call.connection.following
-        record = await self._gateway.run(call.principal, params.run_id)
+        record = await self.gateway.run(call.principal, params.run_id)
         if params.after_seq > record.last_seq:
             raise InvalidRequest(
                 f"afterSeq is {params.after_seq}, but the last event is {record.last_seq}",
@@ -97,7 +84,7 @@ class RunMethods:
             )
         following.add(record.id)
         try:
-            async with self._gateway.follow(
+            async with self.gateway.follow(
                 call.principal, record, params.after_seq, kept=True
             ) as events:
                 await self._send(call, record, params.after_seq, events)
@@ -122,25 +109,27 @@ class RunMethods:
             while batch is not None:
                 for numbered in batch:
                     await outbox.drained()
-                    payload = payloads.agent_event(numbered.seq, numbered.event, self._clock())
+                    payload = payloads.agent_event(numbered.seq, numbered.event, self.clock())
                     outbox.event("agent", payload)
                 await take_turns(len(batch.events))
                 batch = await anext(events, None)
         except GatewayError as error:
             outbox.event("agent", _follow_error(record, error))
         else:
-            self._hub.skip_rest(call.connection, record.id)
+            self.hub.skip_rest(call.connection, record.id)
 
+    @answers("runs.abort", RunParams)
     async def _abort(self, call: Call, params: RunParams) -> object:
-        record = await self._gateway.run(call.principal, params.run_id)
-        aborted = await self._gateway.abort(
+        record = await self.gateway.run(call.principal, params.run_id)
+        aborted = await self.gateway.abort(
             call.principal, record.id, f"Aborted by {call.principal.id}."
         )
         return {"ok": True, "aborted": aborted, "runIds": [record.id] if aborted else []}
 
+    @answers("agent.wait", WaitParams)
     async def _wait(self, call: Call, params: WaitParams) -> object:
         try:
-            record = await self._gateway.wait(
+            record = await self.gateway.wait(
                 call.principal, params.run_id, params.timeout_ms / 1_000
             )
         except UnknownRun as error:
@@ -155,7 +144,7 @@ class RunMethods:
         payload["endedAt"] = _ms(record.ended_at)
         if record.status is RunStatus.FINISHED:
             return {**payload, "status": "ok"}
-        ending = (await self._outcomes.of(call.principal, record.id)).ending
+        ending = (await self.outcomes.of(call.principal, record.id)).ending
         match ending:
             case Aborted(reason=reason):
                 return {**payload, "status": "error", "error": reason, "stopReason": "aborted"}

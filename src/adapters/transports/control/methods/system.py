@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from .....domain.access import Scope
-from .....domain.ports import Clock
-from .....domain.services import Gateway, SessionService
 from .....domain.text import check_name
 from ..broadcast import Hub
-from ..connection import Call, Handler, Handlers, NoParams, Params
-from ..dependencies import ReadLog
+from ..connection import Call, NoParams, Params
+from ..dependencies import Dependencies
+from ..health_report import HealthReport
 from ..protocol import Count, Name, Text
 from .heartbeats import Heartbeats
-from .usage import UsageMethods
+from .service import ControlService, answers
 
 
 class HealthParams(Params):
@@ -79,46 +76,25 @@ class StopParams(Params):
     reason: Text | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SystemMethods:
-    """`health` never raises; `stop` ends the process like a signal."""
+class SystemMethods(ControlService):
+    def __init__(self, dependencies: Dependencies, hub: Hub, health: HealthReport) -> None:
+        super().__init__(dependencies, hub)
+        self.health = health
+        self.heartbeats = Heartbeats(dependencies, hub)
 
-    gateway: Gateway
-    session_service: SessionService
-    hub: Hub
-    heartbeats: Heartbeats
-    usage: UsageMethods
-    health: Callable[[], Awaitable[Mapping[str, Any]]]
-    status: Callable[[Call], Awaitable[Mapping[str, Any]]]
-    read_log: ReadLog
-    log_file: Callable[[], str | None]
-    stop: Callable[[], None]
-    clock: Clock
-
-    def handlers(self) -> Handlers:
-        return {
-            "health": Handler(HealthParams, self._health),
-            "status": Handler(StatusParams, self._status),
-            "system-presence": Handler(NoParams, self._presence),
-            "system-event": Handler(EventParams, self._event),
-            "last-heartbeat": Handler(NoParams, self._last_heartbeat),
-            "set-heartbeats": Handler(HeartbeatParams, self._set_heartbeats),
-            "wake": Handler(WakeParams, self._wake),
-            "logs.tail": Handler(LogParams, self._logs),
-            "channels.status": Handler(ChannelsParams, self._channels),
-            "gateway.stop": Handler(StopParams, self._stop),
-            **self.usage.handlers(),
-        }
-
+    @answers("health", HealthParams)
     async def _health(self, call: Call, params: HealthParams) -> object:
-        return await self.health()
+        return await self.health.health()
 
+    @answers("status", StatusParams)
     async def _status(self, call: Call, params: StatusParams) -> object:
-        return await self.status(call)
+        return await self.health.status(call)
 
+    @answers("system-presence", NoParams)
     async def _presence(self, call: Call, params: NoParams) -> object:
         return self.hub.presence.entries()
 
+    @answers("system-event", EventParams)
     async def _event(self, call: Call, params: EventParams) -> object:
         connection = call.connection
         key = params.device_id or params.instance_id or connection.client.instance_id
@@ -134,13 +110,16 @@ class SystemMethods:
         self.hub.schedule_presence()
         return {"ok": True}
 
+    @answers("last-heartbeat", NoParams)
     async def _last_heartbeat(self, call: Call, params: NoParams) -> object:
         return self.heartbeats.last
 
+    @answers("set-heartbeats", HeartbeatParams)
     async def _set_heartbeats(self, call: Call, params: HeartbeatParams) -> object:
         self.heartbeats.enabled = params.enabled
         return {"ok": True, "enabled": params.enabled}
 
+    @answers("wake", WakeParams)
     async def _wake(self, call: Call, params: WakeParams) -> object:
         if params.mode == "next-heartbeat":
             self.heartbeats.note(params.text)
@@ -148,8 +127,14 @@ class SystemMethods:
         run_id = await self.heartbeats.wake(call.principal, params.text)
         return {"ok": True, "mode": params.mode, "runId": run_id}
 
+    @answers("logs.tail", LogParams)
     async def _logs(self, call: Call, params: LogParams) -> object:
-        read = partial(self.read_log, params.cursor, limit=params.limit, max_bytes=params.max_bytes)
+        read = partial(
+            self.dependencies.read_log,
+            params.cursor,
+            limit=params.limit,
+            max_bytes=params.max_bytes,
+        )
         tail = await asyncio.to_thread(read)  # Formatting thousands of lines takes a while.
         payload: dict[str, object] = {
             "file": self._file(call),
@@ -165,9 +150,10 @@ class SystemMethods:
 
     def _file(self, call: Call) -> str | None:
         """The path of the log; redacted unless the principal is an administrator."""
-        file = self.log_file()
+        file = self.dependencies.log_file()
         return file if file is None or call.principal.may(Scope.ADMIN) else "[redacted]"
 
+    @answers("channels.status", ChannelsParams)
     async def _channels(self, call: Call, params: ChannelsParams) -> object:
         return {
             "ts": int(self.clock() * 1_000),
@@ -178,7 +164,8 @@ class SystemMethods:
             "channelDefaultAccountId": {},
         }
 
+    @answers("gateway.stop", StopParams)
     async def _stop(self, call: Call, params: StopParams) -> object:
         self.hub.begin_shutdown(params.reason or f"stopped by {call.principal.id}")
-        self.stop()
+        self.dependencies.stop()
         return {"ok": True}

@@ -29,6 +29,8 @@ NAMING = AfterValidator(_without_hidden_characters)
 Name = Annotated[str, Field(min_length=1, max_length=256), NAMING]
 SessionKeyText = Annotated[str, Field(min_length=1, max_length=512), NAMING]
 """A session key as a client wrote it; the grammar allows 512 bytes of the canonical form."""
+Key = Annotated[str, Field(min_length=1, max_length=512)]
+"""The same for a session that exists, or for nothing."""
 Text = Annotated[str, Field(max_length=4_096)]
 Count = Annotated[int, Field(ge=0)]
 

@@ -5,14 +5,168 @@ Authorization, `features.methods` of `hello-ok` and docs/protocol.md are made fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from .....domain.access import Scope
 from .....domain.sessions import HARMLESS
-from .meaningless import WITHOUT_MEANING
-from .method import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of the control protocol.
+
+    `scope`: the least that is needed, None for whoever is connected. `harder`: from the
+    parameters, the scope that some calls need beyond that. `missing`: why the method has no
+    meaning here; it answers UNAVAILABLE with that sentence. `empty`: the whole answer of a method
+    whose list is always empty here. `role`: who may call it. `looks`: the method changes nothing
+    although its scope is more than operator.read.
+    """
+
+    name: str
+    scope: Scope | None
+    summary: str
+    harder: Callable[[Mapping[str, Any]], Scope | None] | None = None
+    missing: str | None = None
+    empty: object = None
+    role: str = "operator"
+    looks: bool = False
+
+    @property
+    def implemented(self) -> bool:
+        """Whether a handler answers it."""
+        return self.missing is None and self.empty is None
+
+    @property
+    def reads(self) -> bool:
+        """Whether the method only reads; unknown properties are then ignored."""
+        return self.looks or self.scope is Scope.READ
+
+
+_READ, _WRITE, _ADMIN = Scope.READ, Scope.WRITE, Scope.ADMIN
+_PAIRING, _APPROVALS = Scope.PAIRING, Scope.APPROVALS
+
+_NO_CHANNELS = "There are no chat channels here; clients talk to agents over HTTP and WebSocket."
+_NO_NODES = "There are no nodes here: agents run in the Gateway itself."
+_NO_CRON = "There is no scheduler here; let cron call `opensoul agent`."
+_NO_SKILLS = "There are no skills here; an agent is its instructions and its model."
+_NO_PLUGINS = "There are no plugins here; see docs/extending.md for transports, runners, stores."
+_NO_TOOLS = "No tools run here, so there is nothing to approve."
+_NO_TASKS = "Tasks and commitments are not kept here; sessions and runs are."
+_NO_VOICE = "There is no speech here; agents read and write text."
+_NO_WIZARD = "There is no wizard here; see docs/configuration.md, or use config.patch."
+_NO_UPDATE = "The Gateway does not update itself; install the newer release."
+_NO_BRANCHES = "A session has one line of messages here; there are no branches."
+_NO_SIDE_CHAT = "There is no side chat, observer or progress card of a session here."
+_NO_GROUPS = "Sessions are not put into groups here; they have labels and can be pinned."
+_NO_PEOPLE = "There are no user profiles here; whoever holds the secret or a device is an operator."
+
+_REFUSED: tuple[tuple[str, Scope | None, str], ...] = (
+    (_NO_CHANNELS, _WRITE, "send poll"),
+    (_NO_CHANNELS, _ADMIN, "channels.logout web.login.start web.login.wait"),
+    (_NO_NODES, _READ, "node.describe"),
+    (_NO_NODES, _WRITE, "node.invoke browser.request"),
+    (_NO_NODES, _PAIRING, "node.pair.request node.pair.approve node.pair.reject node.pair.verify"),
+    (_NO_NODES, _PAIRING, "node.rename"),
+    (_NO_SKILLS, _ADMIN, "skills.install skills.update"),
+    (_NO_CRON, _ADMIN, "cron.add cron.update cron.remove cron.run"),
+    (_NO_TOOLS, _APPROVALS, "exec.approval.request exec.approval.resolve"),
+    (_NO_TOOLS, _ADMIN, "exec.approvals.get exec.approvals.set"),
+    (_NO_TOOLS, _ADMIN, "exec.approvals.node.get exec.approvals.node.set"),
+    (_NO_TOOLS, _WRITE, "tools.invoke"),
+    (_NO_TASKS, _READ, "tasks.get tasks.events tasks.commitments"),
+    (_NO_TASKS, _WRITE, "tasks.cancel tasks.commitments.update tasks.task.patch"),
+    (_NO_TASKS, _WRITE, "tasks.repair.relink tasks.repair.merge"),
+    (_NO_TASKS, _WRITE, "tasks.repair.markTaskOrphan tasks.repair.markCommitmentOrphan"),
+    (_NO_VOICE, _WRITE, "tts.enable tts.disable tts.convert tts.setProvider"),
+    (_NO_VOICE, _WRITE, "talk.mode voicewake.set"),
+    (_NO_WIZARD, _ADMIN, "wizard.start wizard.next wizard.cancel wizard.status"),
+    (_NO_UPDATE, _ADMIN, "update.run"),
+    (_NO_SIDE_CHAT, _READ, "sessions.companion.state sessions.observer.visibility"),
+    (_NO_NODES, None, "node.event node.invoke.result"),
+    (_NO_SKILLS, None, "skills.bins"),
+)
+"""Reason, scope, and names. Methods without a scope are for the role `node`."""
+
+_NO_PROVIDERS: Mapping[str, Any] = {"providers": []}
+_NO_PAGE = {"total": 0, "offset": 0, "limit": 1, "hasMore": False, "nextOffset": None}
+
+_EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
+    ("node.list", _NO_NODES, _READ, {"nodes": []}),
+    ("node.pair.list", _NO_NODES, _PAIRING, {"pending": [], "paired": []}),
+    ("environments.list", _NO_NODES, _READ, {"environments": [], "profiles": []}),
+    ("skills.status", _NO_SKILLS, _READ, {"skills": []}),
+    (
+        "plugins.list",
+        _NO_PLUGINS,
+        _READ,
+        {"plugins": [], "diagnostics": [], "mutationAllowed": False},
+    ),
+    # Clients validate the page: the revision must not be empty, the limit at least one.
+    ("cron.list", _NO_CRON, _READ, {"jobs": [], "snapshotRevision": "none", **_NO_PAGE}),
+    ("cron.status", _NO_CRON, _READ, {"enabled": False, "jobs": 0, "nextWakeAtMs": None}),
+    ("cron.runs", _NO_CRON, _READ, {"entries": [], **_NO_PAGE}),
+    ("tasks.list", _NO_TASKS, _READ, {"tasks": []}),
+    ("taskSuggestions.list", _NO_TASKS, _READ, {"suggestions": []}),
+    ("tools.catalog", _NO_TOOLS, _READ, {"profiles": [], "groups": []}),
+    ("tools.effective", _NO_TOOLS, _READ, {"groups": []}),
+    ("sessions.branches.list", _NO_BRANCHES, _READ, {"branches": []}),
+    ("sessions.groups.list", _NO_GROUPS, _READ, {"groups": [], "sectionOrder": []}),
+    ("progressCard.get", _NO_SIDE_CHAT, _READ, {"card": None}),
+    ("users.list", _NO_PEOPLE, _READ, {"profiles": []}),
+    (
+        "channels.pairing.list",
+        _NO_CHANNELS,
+        _PAIRING,
+        {
+            "accounts": [],
+            "requests": [],
+            "commandOwnerConfigured": False,
+            "limits": {"pendingPerAccount": 0, "ttlMs": 0},
+        },
+    ),
+    ("tts.status", _NO_VOICE, _READ, {"enabled": False, **_NO_PROVIDERS}),
+    ("tts.providers", _NO_VOICE, _READ, {"active": None, **_NO_PROVIDERS}),
+    ("voicewake.get", _NO_VOICE, _READ, {"triggers": []}),
+    (
+        "talk.catalog",
+        _NO_VOICE,
+        _READ,
+        {
+            "modes": [],
+            "transports": [],
+            "brains": [],
+            "speech": _NO_PROVIDERS,
+            "transcription": _NO_PROVIDERS,
+            "realtime": {"ready": False, **_NO_PROVIDERS},
+        },
+    ),
+    ("update.status", _NO_UPDATE, _READ, {"sentinel": None, "updateAvailable": None}),
+)
+"""Name, reason, scope, and the payload without its note."""
+
+_EMPTY_WITHOUT_NOTE: tuple[tuple[str, str, Scope, object], ...] = (
+    # Clients accept only a list here, and only this key in `question.list`.
+    ("exec.approval.list", _NO_TOOLS, _APPROVALS, []),
+    ("plugin.approval.list", _NO_TOOLS, _APPROVALS, []),
+    ("openclaw.approval.list", _NO_TOOLS, _APPROVALS, []),
+    ("question.list", _NO_TOOLS, Scope.QUESTIONS, {"questions": []}),
+)
+
+
+def _without_meaning() -> Iterator[Method]:
+    """A method that returns a list returns an empty one with a note, because clients show an error
+    for every list that fails to load. All others answer UNAVAILABLE with the same sentence."""
+    for why, scope, names in _REFUSED:
+        for name in names.split():
+            role = "node" if scope is None else "operator"
+            yield Method(name, scope, why, missing=why, role=role)
+    for name, why, needed, payload in _EMPTY:
+        yield Method(name, needed, why, empty={**payload, "note": why})
+    for name, why, needed, bare in _EMPTY_WITHOUT_NOTE:
+        yield Method(name, needed, why, empty=bare)
 
 
 def _patch_scope(params: Mapping[str, Any]) -> Scope | None:
@@ -31,9 +185,6 @@ def _send_scope(params: Mapping[str, Any]) -> Scope | None:
     text = str(params.get("message", "")).strip().lower()
     return Scope.ADMIN if text.partition(" ")[0] in ("/new", "/reset", "/compact") else None
 
-
-_READ, _WRITE, _ADMIN = Scope.READ, Scope.WRITE, Scope.ADMIN
-_PAIRING, _APPROVALS = Scope.PAIRING, Scope.APPROVALS
 
 _IMPLEMENTED = (
     Method(
@@ -118,39 +269,19 @@ _IMPLEMENTED = (
     Method("device.token.revoke", _PAIRING, "Revoke a device's token."),
 )
 
-FOR_AGENTS = frozenset(
-    {
-        "agent",
-        "agent.wait",
-        "agents.list",
-        "chat.abort",
-        "chat.history",
-        "chat.message.get",
-        "chat.metadata",
-        "chat.send",
-        "chat.startup",
-        "commands.list",
-        "models.list",
-        "runs.abort",
-        "runs.follow",
-        "runs.get",
-        "runs.list",
-        "sessions.abort",
-        "sessions.describe",
-        "sessions.list",
-        "sessions.listTranscripts",
-        "sessions.messages.subscribe",
-        "sessions.messages.unsubscribe",
-        "sessions.patch",
-        "sessions.preview",
-        "sessions.resolve",
-        "sessions.search",
-        "sessions.send",
-    }
-)
+_FOR_AGENTS = """
+agent agent.wait agents.list
+chat.abort chat.history chat.message.get chat.metadata chat.send chat.startup
+commands.list models.list
+runs.abort runs.follow runs.get runs.list
+sessions.abort sessions.describe sessions.list sessions.listTranscripts
+sessions.messages.subscribe sessions.messages.unsubscribe
+sessions.patch sessions.preview sessions.resolve sessions.search sessions.send
+"""
+FOR_AGENTS = frozenset(_FOR_AGENTS.split())
 """The methods of a client that is restricted to agents. Each reads and changes agents, sessions and
 runs through services that check them for the principal; no other method is checked that far."""
 
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {method.name: method for method in (*_IMPLEMENTED, *WITHOUT_MEANING)}
+    {method.name: method for method in (*_IMPLEMENTED, *_without_meaning())}
 )

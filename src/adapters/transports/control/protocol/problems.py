@@ -1,28 +1,18 @@
-"""Errors of the control protocol, and the conversion of domain errors into them."""
+"""Errors of the control protocol, the conversion of domain errors into them, and the validation of
+parameters.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from .....domain.errors import (
-    ApprovalDecided,
-    Forbidden,
-    GatewayBusy,
-    GatewayError,
-    InvalidRequest,
-    LockedOut,
-    SessionBusy,
-    ShuttingDown,
-    Unauthenticated,
-    UnknownAgent,
-    UnknownApproval,
-    UnknownRun,
-    UnknownSession,
-)
+from .....domain import errors
+from .....domain.errors import Forbidden, GatewayError, InvalidRequest
 from .frames import ErrorShape
 
 INVALID_REQUEST = "INVALID_REQUEST"
@@ -108,14 +98,14 @@ INTERNAL_ERROR = ErrorShape(
 
 _REQUEST_AT_FAULT = (
     InvalidRequest,
-    Unauthenticated,
-    UnknownApproval,
-    UnknownRun,
-    UnknownSession,
-    ApprovalDecided,
+    errors.Unauthenticated,
+    errors.UnknownApproval,
+    errors.UnknownRun,
+    errors.UnknownSession,
+    errors.ApprovalDecided,
 )
-_PASSES = (SessionBusy, GatewayBusy, ShuttingDown, LockedOut)
-_DETAILS: Mapping[type[GatewayError], str] = {UnknownAgent: "UNKNOWN_AGENT_ID"}
+_PASSES = (errors.SessionBusy, errors.GatewayBusy, errors.ShuttingDown, errors.LockedOut)
+_DETAILS: Mapping[type[GatewayError], str] = {errors.UnknownAgent: "UNKNOWN_AGENT_ID"}
 
 
 def _forbidden(error: Forbidden, protocol: int) -> ErrorShape:
@@ -155,3 +145,50 @@ def _key(key: str | int) -> str:
     """A key chosen by a client, cut to a readable length."""
     text = str(key)
     return text if len(text) <= _LONGEST_KEY else text[:_LONGEST_KEY] + "..."
+
+
+logger = logging.getLogger(__name__)
+
+_LOGGED = 512
+"""Limit of logged properties over all methods, because clients choose their names."""
+_LONGEST_NAME = 64
+
+
+class UnknownProperties:
+    """Validates parameters and logs each ignored property once."""
+
+    def __init__(self, most: int = _LOGGED) -> None:
+        self._logged: set[tuple[str, str]] = set()
+        self._most = most
+
+    def lenient(self, method: str, model: type[BaseModel], params: object) -> BaseModel:
+        """Validate `params`, ignoring properties that `model` lacks, at any depth.
+
+        Raises ValidationError for all other errors.
+        """
+        try:
+            return model.model_validate(params)
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_input=False)
+            unknown = [found["loc"] for found in errors if _is_unknown(found)]
+            if not unknown:
+                raise
+        validated = model.model_validate(params, extra="ignore")
+        for place in unknown:
+            # Cut each step first: a name may have millions of characters.
+            steps = (str(step)[:_LONGEST_NAME] for step in place)
+            self._log(method, ".".join(steps)[:_LONGEST_NAME])
+        return validated
+
+    def _log(self, method: str, name: str) -> None:
+        if (method, name) in self._logged or len(self._logged) >= self._most:
+            return
+        self._logged.add((method, name))
+        extra = {"method": method, "property": name}
+        logger.info("a request has a property that is not known and is ignored", extra=extra)
+        if len(self._logged) == self._most:
+            logger.info("further properties that are not known are ignored without a line here")
+
+
+def _is_unknown(found: Any) -> bool:
+    return bool(found["type"] == "extra_forbidden")

@@ -24,7 +24,7 @@ id."""
 
 
 class Wire(Protocol):
-    """Control of one WebSocket below the level of messages."""
+    """Control of one WebSocket below the level of messages. The bodies here have no effect."""
 
     limit: int
     """Maximum bytes of one message; a longer one closes the connection with 1009."""
@@ -39,45 +39,32 @@ class Wire(Protocol):
     def charge_to(self, charge: Charge) -> None:
         """Charge all bytes received from now on, including incomplete messages. If the charge is
         refused, only the first BEGINNING characters of the message are kept."""
-        ...
+        return
 
     def let_go(self) -> bool:
         """Release the charge of the oldest message, which the caller has taken. False if only its
         beginning was kept."""
-        ...
+        return True
 
     def cut(self) -> None:
         """Abort the TCP connection, even if the peer does not read. May be called twice."""
-        ...
+        return
 
     def unsent(self) -> int:
         """Bytes written that the operating system has not accepted, because the peer is slow."""
-        ...
+        return 0
 
     async def ended(self) -> None:
         """Wait until no further message will arrive; messages still queued are void."""
-        ...
 
 
 @dataclass(slots=True)
-class NoWire:
+class NoWire(Wire):
     """The fallback for servers without a Wire, such as a test client: it has no effect."""
 
     limit: int = 0
     limit_reason: str = ""
     authenticated: bool = False
-
-    def charge_to(self, charge: Charge) -> None:
-        """Does nothing."""
-
-    def let_go(self) -> bool:
-        return True
-
-    def cut(self) -> None:
-        """Does nothing."""
-
-    def unsent(self) -> int:
-        return 0
 
     async def ended(self) -> None:
         """Never returns: such a server only sends a disconnect message."""

@@ -1,11 +1,25 @@
-"""Chat completion objects: https://platform.openai.com/docs/api-reference/chat/object."""
+"""Chat completion objects, and the frames of those that are streamed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .....domain.models import Usage
-from .....domain.runs import RunSpec
+from .....domain.models import ReasoningDelta, TextDelta, Usage
+from .....domain.runs import (
+    DELTAS,
+    TOOL_EVENTS,
+    Aborted,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    RunSpec,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+)
 from ...http.json_text import dumps
 from ..common import Answer
 
@@ -59,3 +73,79 @@ def usage_object(usage: Usage) -> dict[str, object]:
     if usage.estimated:
         fields["estimated"] = True
     return fields
+
+
+_DONE = b"data: [DONE]\n\n"
+_TAIL = b"}\n\n"
+_TAIL_BEFORE_USAGE = b',"usage":null}\n\n'
+
+
+class Frames:
+    """Writes the frames of one run."""
+
+    def __init__(self, head: Head, *, include_usage: bool) -> None:
+        fields = {
+            "id": head.id,
+            "object": "chat.completion.chunk",
+            "created": head.created,
+            "model": head.model,
+        }
+        self._include_usage = include_usage
+        self._head = b"data: " + dumps(fields)[:-1]
+        self._delta = self._head + b',"choices":[{"index":0,"delta":'
+        self._text = self._delta + b'{"content":'
+        self._tail = _TAIL_BEFORE_USAGE if include_usage else _TAIL
+        self._text_end = b'},"finish_reason":null}]' + self._tail
+        self._begun = False
+        self.ended = False
+        """The last frame was written."""
+
+    @consumes(
+        *DELTAS,
+        Finished,
+        ignores=(Started, Waiting, Resumed, Failed, Aborted, *TOOL_EVENTS, StepDone),
+    )
+    def of(self, events: Iterable[RunEvent]) -> bytes:
+        """The frames for `events`. Empty where no event has a frame; failures are sent as errors by
+        the caller."""
+        frames: list[bytes] = []
+        texts: list[str] = []
+        for event in events:
+            if isinstance(event, TextDelta):
+                texts.append(event.text)
+                continue
+            if texts:
+                frames.append(self._deltas(texts))
+                texts = []
+            match event:
+                case ReasoningDelta():
+                    thought = b'{"reasoning_content":' + dumps(event.text)
+                    frames += (self._delta, thought, self._text_end)
+                case Finished():
+                    stop = b'{},"finish_reason":' + dumps(event.stop.value) + b"}]"
+                    frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
+                    self.ended = True
+        if texts:
+            frames.append(self._deltas(texts))
+        if frames and not self._begun:
+            self._begun = True  # The role, before anything else and once.
+            role = self._delta + b'{"role":"assistant","content":""' + self._text_end
+            frames.insert(0, role)
+        return b"".join(frames)
+
+    def _deltas(self, texts: list[str]) -> bytes:
+        """A frame for each text. All are encoded together, as a list. Behind its first quotation
+        mark, one with a comma and another behind it stands between two texts, unless there is an
+        escaped one: whoever reads on from there meets those that end and begin texts in turn."""
+        if len(texts) == 1:
+            return self._text + dumps(texts[0]) + self._text_end
+        encoded = dumps(texts)[2:-1]
+        if b'\\"' in encoded:
+            return b"".join([self._text + dumps(text) + self._text_end for text in texts])
+        between = b'"' + self._text_end + self._text + b'"'
+        return self._text + b'"' + encoded.replace(b'","', between) + self._text_end
+
+    def _usage(self, usage: Usage) -> bytes:
+        if not self._include_usage:
+            return b""
+        return self._head + b',"choices":[],"usage":' + dumps(usage_object(usage)) + b"}\n\n"

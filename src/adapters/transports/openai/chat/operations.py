@@ -1,91 +1,56 @@
-"""What docs/openapi.json says of requests and answers."""
+"""The requests and responses in docs/openapi.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ...http import SCHEMA_REF, json_content
+from ...routes import SCHEMA_REF, json_content
 from ..common import BINDING_HEADERS, MESSAGES_SCHEMA
-from .schema import Fields
+from .request import Fields
 
-_USAGE = {
-    "type": "object",
-    "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-    "properties": {
-        "prompt_tokens": {"type": "integer"},
-        "completion_tokens": {"type": "integer"},
-        "total_tokens": {"type": "integer"},
-        "prompt_tokens_details": {
-            "type": "object",
-            "properties": {"cached_tokens": {"type": "integer"}},
-        },
-        "completion_tokens_details": {
-            "type": "object",
-            "properties": {"reasoning_tokens": {"type": "integer"}},
-        },
+_STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
+
+
+def _object(optional: Mapping[str, Any], **required: Any) -> dict[str, Any]:
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", **needed, "properties": {**required, **optional}}
+
+
+_USAGE = _object(
+    {
+        "prompt_tokens_details": _object({"cached_tokens": _INTEGER}),
+        "completion_tokens_details": _object({"reasoning_tokens": _INTEGER}),
         "estimated": {"type": "boolean"},
     },
-}
-_MESSAGE = {
-    "type": "object",
-    "required": ["role", "content", "refusal"],
-    "properties": {
-        "role": {"const": "assistant"},
-        "content": {"type": "string"},
-        "reasoning_content": {"type": "string"},
-        "refusal": {"type": "null"},
-    },
-}
-_CHOICE = {
-    "type": "object",
-    "required": ["index", "message", "logprobs", "finish_reason"],
-    "properties": {
-        "index": {"const": 0},
-        "message": _MESSAGE,
-        "logprobs": {"type": "null"},
-        "finish_reason": {"type": "string"},
-    },
-}
-_COMPLETION = {
-    "type": "object",
-    "required": ["id", "object", "created", "model", "choices", "usage"],
-    "properties": {
-        "id": {"type": "string"},
-        "object": {"const": "chat.completion"},
-        "created": {"type": "integer"},
-        "model": {"type": "string"},
-        "choices": {"type": "array", "items": _CHOICE},
-        "usage": _USAGE,
-    },
-}
-_MODEL = {
-    "type": "object",
-    "required": ["id", "object", "created", "owned_by", "opensoul"],
-    "properties": {
-        "id": {"type": "string"},
-        "object": {"const": "model"},
-        "created": {"type": "integer"},
-        "owned_by": {"type": "string"},
-        "description": {"type": "string"},
-        "opensoul": {
-            "type": "object",
-            "required": ["agent", "name"],
-            "properties": {
-                "agent": {"type": "string"},
-                "name": {"type": "string"},
-                "scripted": {"type": "boolean"},
-            },
-        },
-    },
-}
+    prompt_tokens=_INTEGER,
+    completion_tokens=_INTEGER,
+    total_tokens=_INTEGER,
+)
+_MESSAGE = _object(
+    {"reasoning_content": _STRING}, role={"const": "assistant"}, content=_STRING, refusal=_NULL
+)
+_CHOICE = _object({}, index={"const": 0}, message=_MESSAGE, logprobs=_NULL, finish_reason=_STRING)
+_COMPLETION = _object(
+    {},
+    id=_STRING,
+    object={"const": "chat.completion"},
+    created=_INTEGER,
+    model=_STRING,
+    choices={"type": "array", "items": _CHOICE},
+    usage=_USAGE,
+)
+_MODEL = _object(
+    {"description": _STRING},
+    id=_STRING,
+    object={"const": "model"},
+    created=_INTEGER,
+    owned_by=_STRING,
+    opensoul=_object({"scripted": {"type": "boolean"}}, agent=_STRING, name=_STRING),
+)
+_MODEL_REF = {"$ref": SCHEMA_REF.format(model="Model")}
 _MODELS = {
-    "type": "object",
-    "required": ["object", "data"],
-    "properties": {
-        "object": {"const": "list"},
-        "data": {"type": "array", "items": {"$ref": SCHEMA_REF.format(model="Model")}},
-    },
+    **_object({}, object={"const": "list"}, data={"type": "array", "items": _MODEL_REF}),
     "$defs": {"Model": _MODEL},
 }
 
@@ -94,12 +59,10 @@ def create() -> Mapping[str, Any]:
     """`POST /v1/chat/completions`."""
     fields = Fields.model_json_schema(ref_template=SCHEMA_REF)
     request = {
-        "type": "object",
-        "required": ["messages"],
-        "properties": {"messages": MESSAGES_SCHEMA, **fields["properties"]},
+        **_object(fields["properties"], messages=MESSAGES_SCHEMA),
         "$defs": fields["$defs"],
     }
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    stream = {"text/event-stream": {"schema": _STRING}}
     return {
         "parameters": BINDING_HEADERS,
         "requestBody": {"required": True, "content": json_content(request)},
@@ -119,7 +82,7 @@ def models() -> Mapping[str, Any]:
 
 def model() -> Mapping[str, Any]:
     """`GET /v1/models/{model_id}`."""
-    return _found("The agent.", {"$ref": SCHEMA_REF.format(model="Model")})
+    return _found("The agent.", _MODEL_REF)
 
 
 def _found(description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,12 +4,120 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from .....domain.errors import Unsupported
 from .....domain.messages import Message
-from ..common import DEFAULT_MODEL, Ignored, read_fields, read_messages
-from .parameters import PARAMETERS, wants_usage
-from .schema import Fields
+from ..common import (
+    DEFAULT_MODEL,
+    Ignored,
+    Parameters,
+    parameters,
+    read_fields,
+    read_messages,
+)
+
+
+def _stop(value: Any) -> Any:
+    match value:
+        case None | str():
+            return value
+        case list() if all(isinstance(s, str) for s in value):
+            return value  # How many there may be is for the provider to say.
+        case _:
+            raise PydanticCustomError("stop", "must be a string or a list of strings")
+
+
+class StreamOptions(parameters.Strict):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class JsonSchema(parameters.Strict):
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(parameters.Strict):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_with_its_type(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise PydanticCustomError("json_schema", "needs `json_schema` with this type")
+        return self
+
+
+class Fields(parameters.Strict):
+    """Every field with a type of its own. Only what is validated here is read anywhere else."""
+
+    model: parameters.Model | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: parameters.Identifier | None = None
+    temperature: parameters.Temperature = None
+    top_p: parameters.TopP = None
+    max_tokens: parameters.TokenLimit = None
+    max_completion_tokens: parameters.TokenLimit = None
+    stop: Annotated[Any, AfterValidator(_stop)] = None
+    seed: parameters.Seed = None
+    presence_penalty: parameters.Penalty = None
+    frequency_penalty: parameters.Penalty = None
+    response_format: ResponseFormat | None = None
+    # Providers have levels of their own, and new ones every few months.
+    reasoning_effort: str | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: parameters.Metadata = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    service_tier: parameters.Hint | None = None
+    verbosity: str | None = None
+    prompt_cache_key: parameters.Hint | None = None
+    prompt_cache_retention: parameters.Hint | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    safety_identifier: parameters.Hint | None = None
+
+
+_OWN = frozenset({"messages", "model", "stream", "stream_options", "user"})
+_STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
+
+PASSED_ON = frozenset(Fields.model_fields) - _OWN
+"""Reach the provider under their own names, as they came."""
+
+NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "audio": (),
+    "modalities": (["text"],),
+    "moderation": (),
+    "prediction": (),
+    "store": (False,),
+    "web_search_options": (),
+}
+
+PARAMETERS = Parameters(PASSED_ON, NEUTRAL, _OWN)
+
+
+def wants_usage(body: Mapping[str, Any], fields: Fields, ignored: Ignored) -> bool:
+    """Whether the stream shall end with a usage chunk. Raises Unsupported."""
+    options = fields.stream_options
+    if options is None or not fields.stream:
+        return False  # Some libraries send the options with every request.
+    if options.include_obfuscation:
+        path = "stream_options.include_obfuscation"
+        raise Unsupported(f"`{path}` is not supported. Leave it out, or send false.", param=path)
+    ignored.note(body["stream_options"], _STREAM_OPTIONS, "stream_options.")
+    return bool(options.include_usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +131,7 @@ class ChatRequest:
     user: str | None
     params: Mapping[str, object]
     ignored: str
-    """The names of fields that nobody here knows, as a header's value; mostly empty."""
+    """The names of unknown fields, as a header's value; mostly empty."""
 
 
 def read_request(body: Mapping[str, Any]) -> ChatRequest:

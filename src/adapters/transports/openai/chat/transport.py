@@ -1,6 +1,8 @@
-"""`POST /v1/chat/completions` and `/v1/models`: the Gateway as OpenAI's clients know it."""
+"""`POST /v1/chat/completions` and `/v1/models`: the part of OpenAI's API that is served."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from quart import Response, request
 
@@ -26,9 +28,8 @@ from ..common import (
     streamed,
 )
 from . import operations
-from .answers import completion, head_of
+from .answers import Frames, completion, head_of
 from .request import ChatRequest, read_request
-from .sse import Frames
 
 _SETTING = "gateway.http.endpoints.chatCompletions"
 _SWITCH = Switch(
@@ -39,39 +40,16 @@ _SWITCH = Switch(
 def transport(gateway: Gateway, *, started_at: float) -> Transport:
     """The routes. `started_at`: Unix seconds, the creation time of every model."""
     endpoint = _Endpoint(gateway, int(started_at))
+    route = partial(Route, limits=_limits, switch=_SWITCH)
+    chat, models, model = "/v1/chat/completions", "/v1/models", "/v1/models/<path:model_id>"
+    answer = "An agent's answer to a conversation, whole or as a stream."
+    every, one = "The agents, as models.", "The agent that a model's name stands for."
     return Transport(
         "openai_chat",
         (
-            Route(
-                "/v1/chat/completions",
-                "POST",
-                Scope.WRITE,
-                endpoint.create,
-                "An agent's answer to a conversation, whole or as a stream.",
-                _limits,
-                _SWITCH,
-                operations.create,
-            ),
-            Route(
-                "/v1/models",
-                "GET",
-                Scope.READ,
-                endpoint.models,
-                "The agents, as models.",
-                _limits,
-                _SWITCH,
-                operations.models,
-            ),
-            Route(
-                "/v1/models/<path:model_id>",
-                "GET",
-                Scope.READ,
-                endpoint.model,
-                "The agent that a model's name stands for.",
-                _limits,
-                _SWITCH,
-                operations.model,
-            ),
+            route(chat, "POST", Scope.WRITE, endpoint.create, answer, operation=operations.create),
+            route(models, "GET", Scope.READ, endpoint.models, every, operation=operations.models),
+            route(model, "GET", Scope.READ, endpoint.model, one, operation=operations.model),
         ),
     )
 

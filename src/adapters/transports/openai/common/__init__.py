@@ -1,7 +1,5 @@
 """What OpenAI's formats have in common: messages, parameters, runs, answers and streams."""
 
-from .answers import Answer, collect
-from .feed import Feed
 from .fields import Ignored
 from .headers import (
     BINDING_HEADERS,
@@ -12,22 +10,11 @@ from .headers import (
 )
 from .messages import MESSAGES_SCHEMA, read_messages
 from .models import DEFAULT_MODEL, model_list, model_object
-from .parameters import Parameters
-from .runs import start_run
-from .schema import (
-    Hint,
-    Identifier,
-    Metadata,
-    Model,
-    Penalty,
-    Seed,
-    Strict,
-    Temperature,
-    TokenLimit,
-    TopP,
+from .parameters import (
+    Parameters,
     read_fields,
 )
-from .streams import streamed
+from .runs import Answer, Feed, collect, start_run, streamed
 
 __all__ = [
     "BINDING_HEADERS",
@@ -35,18 +22,8 @@ __all__ = [
     "MESSAGES_SCHEMA",
     "Answer",
     "Feed",
-    "Hint",
-    "Identifier",
     "Ignored",
-    "Metadata",
-    "Model",
     "Parameters",
-    "Penalty",
-    "Seed",
-    "Strict",
-    "Temperature",
-    "TokenLimit",
-    "TopP",
     "agent_id_in",
     "collect",
     "ignored_names",

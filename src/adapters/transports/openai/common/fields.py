@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, overload
+from typing import Any
 
 from .....domain.errors import InvalidRequest
 
@@ -54,24 +54,22 @@ def integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-@overload
-def a_string(fields: Mapping[str, Any], name: str, path: str) -> str: ...
-@overload
-def a_string(
-    fields: Mapping[str, Any], name: str, path: str, *, optional: Literal[True]
-) -> str | None: ...
-def a_string(
-    fields: Mapping[str, Any], name: str, path: str, *, optional: bool = False
-) -> str | None:
-    """The string `name` of the object at `path`. `optional`: it may be left out, or null."""
+def a_string(fields: Mapping[str, Any], name: str, path: str, kind: str = "a string") -> str:
+    """The string `name` of the object at `path`."""
     value = fields.get(name)
-    if isinstance(value, str) or (value is None and optional):
+    if isinstance(value, str):
         return value
+    path = f"{path}.{name}"
     if name not in fields:
-        raise InvalidRequest(
-            f"`{path}.{name}` is missing; it must be a string.", param=f"{path}.{name}"
-        )
-    raise wrong(f"{path}.{name}", "a string or null" if optional else "a string", value)
+        raise InvalidRequest(f"`{path}` is missing; it must be a string.", param=path)
+    raise wrong(path, kind, value)
+
+
+def optional_string(fields: Mapping[str, Any], name: str, path: str) -> str | None:
+    """The same; None where it is left out, or null."""
+    if fields.get(name) is None:
+        return None
+    return a_string(fields, name, path, "a string or null")
 
 
 class Ignored:

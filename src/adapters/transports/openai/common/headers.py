@@ -36,7 +36,7 @@ def session_key_in(headers: Headers) -> str | None:
 
 
 def refuse_model_header(headers: Headers) -> None:
-    """A request must not be answered by another model than it asks for. Raises Unsupported."""
+    """Reject a request for a model that would be ignored. Raises Unsupported."""
     if model := family_header(headers, "model"):
         names = ("x-opensoul-model", "x-openclaw-model")
         name = next(name for name in names if name.encode() in headers)

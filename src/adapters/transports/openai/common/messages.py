@@ -10,7 +10,7 @@ from typing import Any
 
 from .....domain.errors import InvalidRequest, Unsupported
 from .....domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
-from .fields import Ignored, a_list, a_string, an_object, kind_of, wrong
+from .fields import Ignored, a_list, a_string, an_object, kind_of, optional_string, wrong
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 2_000
@@ -96,7 +96,7 @@ class _Reader:
         return Message(
             role,
             self._parts(fields, role, path),
-            name=a_string(fields, "name", path, optional=True),
+            name=optional_string(fields, "name", path),
             tool_call_id=self._answers(fields, name, path),
         )
 
@@ -105,7 +105,7 @@ class _Reader:
         if role == "function" and self._function_calls:
             return _function_call_id(self._function_calls)
         if role == "tool":
-            return a_string(fields, "tool_call_id", path, optional=True)
+            return optional_string(fields, "tool_call_id", path)
         return None
 
     def _parts(self, fields: dict[str, Any], role: Role, path: str) -> tuple[Part, ...]:
@@ -147,9 +147,9 @@ class _Reader:
         if fields.get("audio") is not None:
             raise Unsupported(f"`{path}.audio` is not supported.", param=f"{path}.audio")
         parts: list[Part] = []
-        if thought := a_string(fields, "reasoning_content", path, optional=True):
+        if thought := optional_string(fields, "reasoning_content", path):
             parts.append(Reasoning(thought))
-        if refusal := a_string(fields, "refusal", path, optional=True):
+        if refusal := optional_string(fields, "refusal", path):
             parts.append(Text(refusal))
         if fields.get("tool_calls") is not None:
             calls = a_list(fields["tool_calls"], f"{path}.tool_calls", MAX_PARTS)

@@ -1,11 +1,11 @@
-"""The agents as OpenAI's model objects: what a client can ask for in `model`."""
+"""The agents as OpenAI's model objects: the values of `model`."""
 
 from __future__ import annotations
 
 from .....domain.agents import Agent, AgentDirectory
 
 DEFAULT_MODEL = "opensoul"
-"""What a request without a `model` asks for: the default agent."""
+"""The name of the default agent, and the default of `model`."""
 _SCRIPTED = "scripted"
 
 

@@ -1,18 +1,88 @@
-"""Which fields of a body go to the provider, which must be neutral, and which are unknown."""
+"""Types of fields that several formats have, how a body is checked against them, and which of its
+fields go to the provider.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from .....domain.errors import Unsupported
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+
+from .....domain.errors import InvalidRequest, Unsupported
 from ...http.json_text import dumps
-from .fields import Ignored, integral
+from .fields import Ignored, integral, kind_of
+
+_HALF = re.compile("[\ud800-\udfff]")
+_I64 = 2**63
+_MOST_METADATA = 16
+_LONGEST_STEP = 128
+
+
+def _whole(text: str) -> str:
+    """An identifier is compared, so that half a surrogate pair in it cannot be replaced."""
+    if not text.isascii() and _HALF.search(text):
+        raise PydanticCustomError("half", "must be Unicode text without halves of surrogate pairs")
+    return text
+
+
+Model = Annotated[str, StringConstraints(max_length=512)]
+Identifier = Annotated[str, AfterValidator(_whole)]
+Temperature = Annotated[float | None, Field(ge=0, le=2)]
+TopP = Annotated[float | None, Field(ge=0, le=1)]
+Penalty = Annotated[float | None, Field(ge=-2, le=2)]
+TokenLimit = Annotated[Annotated[int, Field(ge=1, lt=_I64)] | None, BeforeValidator(integral)]
+Seed = Annotated[Annotated[int, Field(ge=-_I64, lt=_I64)] | None, BeforeValidator(integral)]
+Hint = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+_MetadataKey = Annotated[str, StringConstraints(max_length=64)]
+_MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+Metadata = Annotated[dict[_MetadataKey, _MetadataValue] | None, Field(max_length=_MOST_METADATA)]
+
+
+class Strict(BaseModel):
+    """Takes no value for one of another type; unknown fields are reported elsewhere."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+F = TypeVar("F", bound=Strict)
+
+
+def read_fields(model: type[F], body: Mapping[str, Any]) -> F:
+    """The fields of a body that `model` has. Raises InvalidRequest that names the first one at
+    fault."""
+    names = model.model_fields
+    try:
+        return model.model_validate({k: v for k, v in body.items() if k in names})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    path = _path(first["loc"])
+    problem = first["msg"].removeprefix("Input should ")
+    problem = problem.removeprefix("be ") if problem == first["msg"] else f"must {problem}"
+    kind = kind_of(first["input"])
+    raise InvalidRequest(f"`{path}`: {problem}, not {kind}.", param=path)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`response_format.json_schema.name`, as OpenAI spells paths; a key that the client chose is
+    cut."""
+    return ".".join(str(step)[:_LONGEST_STEP] for step in location if step != "[key]")
+
 
 _INTEGERS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "seed")
 _EMPTY: tuple[object, ...] = (None, [], {})
-"""Values of any parameter that ask for nothing; some providers refuse them."""
+"""Values without an effect for any parameter; some providers reject them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +90,7 @@ class Parameters:
     """The parameters of a format, by their names.
 
     `passed_on` reach the provider as they came. `neutral` are known but not honoured: null and the
-    values listed ask for nothing; any other value is refused. `own` are read by the transport.
+    values listed have no effect; any other value is rejected. `own` are read by the transport.
     """
 
     passed_on: frozenset[str]

@@ -1,12 +1,41 @@
-"""From a request that was read to its run and the events of that."""
+"""The run of a request, and its answer: complete, or as a stream."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from quart import Response
+
 from .....domain.byte_budget import held_bytes
-from .....domain.errors import InvalidRequest
-from .....domain.runs import RunRequest, RunSpec
+from .....domain.concurrency import drop_tracebacks
+from .....domain.errors import GatewayError, InvalidRequest, RunFailed
+from .....domain.models import ReasoningDelta, TextDelta
+from .....domain.runs import (
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
+    Aborted,
+    Failed,
+    Finished,
+    Resumed,
+    RunEvent,
+    RunRequest,
+    RunSpec,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+    error_of,
+)
 from .....domain.services import Events, Gateway
+from ...http import Problem
 from ...http.context import RequestContext
+from ...http.errors import INTERNAL_ERROR, problem_of
+from ...http.json_text import dumps
 from .headers import as_headers
 
 
@@ -21,9 +50,150 @@ async def start_run(
         run = await gateway.submit(principal, run_request, charge=context.charge)
     except InvalidRequest as error:
         raise as_headers(error) from None
-    # No await that suspends in between: a run is aborted when its last follower leaves, and one
+    # No await that suspends in between: a run is aborted when its last follower ends, and one
     # that never had a follower would go on without a client.
     events = await context.enter(gateway.follow(principal, run))
     context.adopt_task()
     context.began(run, run_request.model)
     return run, events
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer."""
+
+    text: str
+    reasoning: str
+    finished: Finished
+
+
+@consumes(*DELTAS, StepDone, Resumed, *TERMINAL, ignores=(Started, Waiting, *TOOL_EVENTS))
+async def collect(events: Events, context: RequestContext) -> Answer:
+    """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
+    text: list[str] = []
+    reasoning: list[str] = []
+    stored = (0, 0)
+    """How many pieces of both were said in steps that are stored."""
+    async for batch in events:
+        context.observe(batch)
+        for event in batch.events:
+            match event:
+                case TextDelta(text=piece):
+                    text.append(piece)
+                case ReasoningDelta(text=piece):
+                    reasoning.append(piece)
+                case Finished():
+                    return Answer("".join(text), "".join(reasoning), event)
+                case StepDone():
+                    stored = (len(text), len(reasoning))
+                case Resumed(void=void):
+                    if void:  # What the earlier attempt said after its last step.
+                        del text[stored[0] :], reasoning[stored[1] :]
+                case Failed() | Aborted():
+                    raise error_of(event)
+    raise RunFailed("The events of the run ended before a terminal event.")
+
+
+KEEPALIVE = b": keepalive\n\n"
+
+
+class RunFrames(Protocol):
+    """Writes the frames of one run in one format."""
+
+    ended: bool
+    """The last frame was written."""
+
+    def of(self, events: Iterable[RunEvent]) -> bytes:
+        """The frames for `events`; empty where the format has none for them."""
+
+
+def error_frame(problem: Problem) -> bytes:
+    """The last frame of a stream that failed."""
+    return b"data: " + dumps(problem.envelope) + b"\n\n"
+
+
+class Feed:
+    """What there is of a run's events is taken at once: a client that lags gets fewer and larger
+    pieces, and what it has not taken waits in the run's log. `patience` is in seconds.
+    """
+
+    __slots__ = ("_context", "_events", "_failure", "_frames", "_patience")
+
+    def __init__(
+        self, events: Events, frames: RunFrames, context: RequestContext, *, patience: float
+    ) -> None:
+        self._events = events
+        self._frames = frames
+        self._context = context
+        self._patience = patience
+        self._failure: GatewayError | None = None
+
+    async def take(self) -> bytes | None:
+        """The frames there are, or the next ones; empty at the end, None after `patience` seconds
+        of silence. Raises, once all frames are taken, what the run's events ended with."""
+        frames = b""
+        try:
+            async with asyncio.timeout(self._patience) as silence:
+                while not frames and not self._frames.ended:
+                    frames = await self._next()
+        except TimeoutError:
+            if not silence.expired():
+                raise
+            return None
+        return frames
+
+    async def _next(self) -> bytes:
+        """The frames of the next events; empty if the format has none for them."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            batch = await anext(self._events)
+        except StopAsyncIteration:
+            raise RunFailed("The run ended without an end.") from None
+        self._context.observe(batch)
+        if isinstance(ending := batch.ending, Failed | Aborted):
+            self._failure = error_of(ending)
+        return self._frames.of(batch.events)
+
+
+logger = logging.getLogger(__name__)
+
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""The second one keeps nginx from collecting the stream."""
+
+
+async def streamed(feed: Feed, context: RequestContext) -> Response:
+    """The response, once there is a frame, or after the feed's patience.
+
+    Raises the GatewayError of a run that fails before: its status can still be a true one.
+    """
+    first = await feed.take()
+    context.streaming = True
+    response = Response(
+        _body(feed, first, context),
+        headers=_HEADERS,
+        content_type="text/event-stream; charset=utf-8",
+    )
+    response.timeout = None
+    return response
+
+
+async def _body(feed: Feed, first: bytes | None, context: RequestContext) -> AsyncGenerator[bytes]:
+    frames = first
+    while frames is None or frames:
+        yield KEEPALIVE if frames is None else frames
+        try:
+            frames = await feed.take()
+        except GatewayError as error:
+            problem = problem_of(error)
+            drop_tracebacks(error)
+        except Exception as error:
+            # The outermost handler of a stream: nothing after it could send the client an error.
+            logger.exception("a stream failed unexpectedly", extra={"request": context.request_id})
+            problem = INTERNAL_ERROR
+            drop_tracebacks(error)
+        else:
+            continue
+        context.reported(problem)
+        yield error_frame(problem)
+        return

@@ -1,0 +1,45 @@
+"""A source of tools of your own: the model can look up a colleague's extension.
+
+Name it in your package's metadata. Its tools are offered to all agents once it is installed:
+
+    [project.entry-points."opensoul.tools"]
+    phone_book = "phone_book_tools:PhoneBook"
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+
+from opensoul.api import Agent, Effect, Repeat, ToolCall, ToolOutput, ToolResult, ToolSpec
+
+EXTENSIONS = {"ada": "1815", "grace": "1906"}
+NAME = {"type": "string", "enum": list(EXTENSIONS)}
+LOOK_UP = ToolSpec(
+    name="look_up_extension",
+    description="The telephone extension of a colleague.",
+    parameters={"type": "object", "properties": {"name": NAME}, "required": ["name"]},
+    effects=frozenset({Effect.READ}),
+    repeat=Repeat.SAFE,  # The call may be made again after a crash.
+)
+
+
+class PhoneBook:
+    """Fits the port `Toolbox`; nothing is inherited, the shape is enough."""
+
+    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+        return (LOOK_UP,)
+
+    async def run(
+        self, agent: Agent, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        """The arguments are the text that the model wrote: they may be invalid JSON."""
+        try:
+            name = json.loads(call.arguments)["name"]
+            result = ToolResult(f"{name}: {EXTENSIONS[name]}")
+        except (ValueError, TypeError, KeyError):
+            result = ToolResult("There is no colleague of this name.", is_error=True)
+        yield result
+
+    async def close(self) -> None:
+        """There is nothing to release."""

@@ -1,7 +1,0 @@
-"""Methods that list, search and change sessions."""
-
-from .methods import handlers
-
-__all__ = [
-    "handlers",
-]
