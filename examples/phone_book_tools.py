@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 
-from opensoul.api import Agent, Effect, Repeat, ToolCall, ToolOutput, ToolResult, ToolSpec
+from opensoul.api import Effect, Repeat, ToolCall, ToolContext, ToolOutput, ToolResult, ToolSpec
 
 EXTENSIONS = {"ada": "1815", "grace": "1906"}
 NAME = {"type": "string", "enum": list(EXTENSIONS)}
@@ -27,11 +27,11 @@ LOOK_UP = ToolSpec(
 class PhoneBook:
     """Fits the port `Toolbox`; nothing is inherited, the shape is enough."""
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         return (LOOK_UP,)
 
     async def run(
-        self, agent: Agent, call: ToolCall, *, key: str
+        self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
         """The arguments are the text that the model wrote: they may be invalid JSON."""
         try:

@@ -23,6 +23,7 @@ from .domain.ports import (
     SessionStore,
     StoredSession,
     Toolbox,
+    ToolContext,
     Turn,
 )
 from .domain.runs import (
@@ -101,6 +102,7 @@ __all__ = [
     "Text",
     "TextDelta",
     "ToolCall",
+    "ToolContext",
     "ToolFinished",
     "ToolOutput",
     "ToolProgress",

@@ -12,7 +12,6 @@ import pytest
 from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.persistence.queue import LocalQueue
 from opensoul.domain.access import Principal, Scope
-from opensoul.domain.agents import Agent
 from opensoul.domain.errors import (
     ApprovalDecided,
     FailureKind,
@@ -25,6 +24,7 @@ from opensoul.domain.execution.router import ModelRouter
 from opensoul.domain.messages import Message, Role, Text, ToolCall
 from opensoul.domain.models.calls import ModelFinished, StopReason, TextDelta, ToolCallDelta, Usage
 from opensoul.domain.models.cooldowns import Cooldowns
+from opensoul.domain.ports import ToolContext
 from opensoul.domain.runs.events import (
     Aborted,
     Failed,
@@ -72,11 +72,11 @@ class Sender:
     sent: list[tuple[ToolCall, str]] = field(default_factory=list)
     gate: Gate | None = None
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         return (self.spec,)
 
     async def run(
-        self, agent: Agent, call: ToolCall, *, key: str
+        self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
         self.sent.append((call, key))
         if self.gate is not None:

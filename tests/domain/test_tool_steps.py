@@ -13,7 +13,6 @@ from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.adapters.providers.openai.request import Encoder, body
 from opensoul.adapters.tools import EmptyToolbox
-from opensoul.domain.agents import Agent
 from opensoul.domain.errors import FailureKind, ModelFailed, RunFailed
 from opensoul.domain.execution.loop import TurnLoop
 from opensoul.domain.execution.router import ModelRouter
@@ -27,7 +26,7 @@ from opensoul.domain.models.calls import (
     Usage,
 )
 from opensoul.domain.models.cooldowns import Cooldowns
-from opensoul.domain.ports import RunContext, Toolbox
+from opensoul.domain.ports import RunContext, Toolbox, ToolContext
 from opensoul.domain.runs.events import (
     Answered,
     RunnerEvent,
@@ -56,11 +55,11 @@ class Weather:
     seen: list[tuple[ToolCall, str]] = field(default_factory=list)
     closed: int = 0
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         return (WEATHER,)
 
     async def run(
-        self, agent: Agent, call: ToolCall, *, key: str
+        self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
         self.seen.append((call, key))
         try:

@@ -11,13 +11,18 @@ from dataclasses import dataclass, field
 import pytest
 
 from opensoul.adapters.tools import CombinedToolbox
-from opensoul.domain.agents import Agent
 from opensoul.domain.messages import ToolCall
-from opensoul.domain.ports import Toolbox
+from opensoul.domain.ports import Toolbox, ToolContext
 from opensoul.domain.tools import ToolOutput, ToolResult, ToolSpec
-from tests.fakes.domain import agent
+from tests.fakes.domain import agent, run
 
-MAIN = agent("main")
+
+def asking(agent_id: str) -> ToolContext:
+    spec = run()
+    return ToolContext(agent(agent_id), spec.id, spec.session_key, spec.principal_id)
+
+
+MAIN = asking("main")
 
 
 @dataclass
@@ -31,12 +36,12 @@ class Source:
     open_calls: int = 0
     closed: int = 0
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         self._fail()
         return [ToolSpec(name, f"{name} of {self.name}") for name in self.names]
 
     async def run(
-        self, agent: Agent, call: ToolCall, *, key: str
+        self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
         self.keys.append(key)
         self.open_calls += 1
@@ -59,7 +64,7 @@ class Source:
 class Stuck(Source):
     """A source that never lists its tools."""
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         await asyncio.Event().wait()
         raise AssertionError("unreachable")
 
@@ -67,13 +72,13 @@ class Stuck(Source):
 class Untyped(Source):
     """A plugin without type checks: its tools are names."""
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         return list(self.names)  # type: ignore[arg-type]
 
 
 class ForOneAgent(Source):
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
-        return await super().tools(agent) if agent.id == self.name else ()
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
+        return await super().tools(context) if context.agent.id == self.name else ()
 
 
 def combined(*sources: Source, listing_seconds: float = 60.0) -> CombinedToolbox:
@@ -81,11 +86,13 @@ def combined(*sources: Source, listing_seconds: float = 60.0) -> CombinedToolbox
     return CombinedToolbox(by_name, listing_seconds=listing_seconds)
 
 
-async def offered(toolbox: Toolbox, to: Agent = MAIN) -> list[tuple[str, str]]:
+async def offered(toolbox: Toolbox, to: ToolContext = MAIN) -> list[tuple[str, str]]:
     return [(spec.name, spec.source) for spec in await toolbox.tools(to)]
 
 
-async def call(toolbox: Toolbox, name: str, *, by: Agent = MAIN) -> list[ToolOutput | ToolResult]:
+async def call(
+    toolbox: Toolbox, name: str, *, by: ToolContext = MAIN
+) -> list[ToolOutput | ToolResult]:
     async with aclosing(toolbox.run(by, ToolCall("c1", name, "{}"), key="run:1:c1")) as outputs:
         return [output async for output in outputs]
 
@@ -179,7 +186,7 @@ async def test_a_source_is_back_with_the_next_run_and_kept_its_names_meanwhile()
 
 
 async def test_each_agent_has_its_own_tools_of_a_name() -> None:
-    one, two = agent("one"), agent("two")
+    one, two = asking("one"), asking("two")
     toolbox = combined(ForOneAgent("one", ["read"]), ForOneAgent("two", ["read"]))
 
     assert await offered(toolbox, one) == [("read", "one")]

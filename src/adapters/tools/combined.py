@@ -8,9 +8,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from ...domain.agents import Agent
 from ...domain.messages import ToolCall
-from ...domain.ports import Toolbox
+from ...domain.ports import Toolbox, ToolContext
 from ...domain.tools import ToolOutput, ToolResult, ToolSpec
 
 logger = logging.getLogger(__name__)
@@ -38,11 +37,11 @@ class CombinedToolbox:
         """The source of each tool, by the id of the agent and the name of the tool."""
         self._warned: set[tuple[str, str, str]] = set()
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         offered: dict[str, ToolSpec] = {}
         for source in self._sources:
-            for spec in await self._listed(source, agent):
-                owner = self._owners.setdefault((agent.id, spec.name), source)
+            for spec in await self._listed(source, context):
+                owner = self._owners.setdefault((context.agent.id, spec.name), source)
                 if owner != source or spec.name in offered:
                     self._warn(spec.name, owner, source)
                 else:
@@ -50,21 +49,21 @@ class CombinedToolbox:
         return tuple(offered.values())
 
     async def run(
-        self, agent: Agent, call: ToolCall, *, key: str
+        self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
-        tool = (agent.id, call.name)
+        tool = (context.agent.id, call.name)
         if tool not in self._owners:
-            await self.tools(agent)  # A later attempt may be made by another process.
+            await self.tools(context)  # A later attempt may be made by another process.
         source = self._owners.get(tool)
         if source is None:
             yield ToolResult(f"There is no tool {call.name!r}.", is_error=True)
             return
         try:
-            async with aclosing(self._sources[source].run(agent, call, key=key)) as outputs:
+            async with aclosing(self._sources[source].run(context, call, key=key)) as outputs:
                 async for output in outputs:
                     yield output
         except Exception as error:
-            extra = {"source": source, "tool": call.name, "agent": agent.id}
+            extra = {"source": source, "tool": call.name, "agent": context.agent.id}
             logger.exception("a tool raised an exception", extra=extra)
             # Without the text of the exception: it may contain a path or a secret.
             text = f"The tool {call.name!r} failed: {type(error).__name__}."
@@ -77,14 +76,14 @@ class CombinedToolbox:
             except Exception:
                 logger.exception("a source of tools was not closed", extra={"source": source})
 
-    async def _listed(self, source: str, agent: Agent) -> Sequence[ToolSpec]:
+    async def _listed(self, source: str, context: ToolContext) -> Sequence[ToolSpec]:
         """The tools of a source, under its name; none if it fails."""
         try:
             async with asyncio.timeout(self._listing_seconds):
-                specs = await self._sources[source].tools(agent)
+                specs = await self._sources[source].tools(context)
             return [replace(spec, source=source) for spec in specs]
         except Exception:
-            extra = {"source": source, "agent": agent.id}
+            extra = {"source": source, "agent": context.agent.id}
             logger.exception("a run is without the tools of a source", extra=extra)
             return ()
 

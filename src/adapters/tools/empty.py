@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
-from ...domain.agents import Agent
 from ...domain.messages import ToolCall
+from ...domain.ports import ToolContext
 from ...domain.tools import ToolOutput, ToolResult, ToolSpec
 
 
 class EmptyToolbox:
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         return ()
 
     async def run(
-        self, agent: Agent, call: ToolCall, *, key: str
+        self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
         yield ToolResult(f"There is no tool {call.name!r}.", is_error=True)
 

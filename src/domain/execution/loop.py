@@ -10,7 +10,7 @@ from typing import assert_never
 
 from ..errors import RunFailed
 from ..messages import Message, Role, ToolCall, text_message
-from ..ports import ApprovalBook, Clock, RunContext, Toolbox
+from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
     Answered,
     AwaitDecisions,
@@ -74,7 +74,9 @@ class TurnLoop:
         return max((prompt.room(target, size) for target in prompt.models), default=0)
 
     async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        tools = tuple(await self._toolbox.tools(context.agent))
+        spec, agent = context.spec, context.agent
+        caller = ToolContext(agent, spec.id, spec.session_key, spec.principal_id)
+        tools = tuple(await self._toolbox.tools(caller))
         specs = {spec.name: spec for spec in tools}
         journal = context.journal
         while True:
@@ -110,14 +112,14 @@ class TurnLoop:
                         return  # The call ended without an answer, and so does this turn.
                 case RunCalls(calls=calls):
                     for call in calls:
-                        spec = specs.get(call.name)
-                        repeat = Repeat.UNSAFE if spec is None else spec.repeat
+                        tool = specs.get(call.name)
+                        repeat = Repeat.UNSAFE if tool is None else tool.repeat
                         journal = journal.with_begun(call.id, repeat)
                         await context.commit(journal)
                         yield [ToolStarted(call.id, call.name, call.arguments)]
                         result = ToolResult("The tool ended without a result.", is_error=True)
                         key = _key(context, journal, call)
-                        run = self._toolbox.run(context.agent, call, key=key)
+                        run = self._toolbox.run(caller, call, key=key)
                         async with aclosing(run) as outputs:
                             async for output in outputs:
                                 if isinstance(output, ToolOutput):

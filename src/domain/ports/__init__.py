@@ -9,7 +9,7 @@ from .runners import AgentRunner, Commit, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
-from .tools import ApprovalBook, Toolbox
+from .tools import ApprovalBook, Toolbox, ToolContext
 from .workspaces import Workspaces
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "SessionCatalog",
     "SessionStore",
     "StoredSession",
+    "ToolContext",
     "Toolbox",
     "Transcript",
     "Turn",

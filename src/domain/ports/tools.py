@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..agents import Agent
 from ..messages import ToolCall
+from ..sessions import SessionKey
 from ..tools import Approval, Decision, ToolOutput, ToolResult, ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """For whom tools are listed and run: an Agent, in a Run of a Session, on behalf of the
+    principal that started it."""
+
+    agent: Agent
+    run_id: str
+    session_key: SessionKey
+    principal_id: str
 
 
 class Toolbox(Protocol):
     """Tools from one source. A Run sees one Toolbox, which may be made of several."""
 
-    async def tools(self, agent: Agent) -> Sequence[ToolSpec]:
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         """The tools that the Agent may call, each name once."""
         ...
 
     def run(
-        self, agent: Agent, call: ToolCall, *, key: str
+        self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
         """Run one call; the last item is the ToolResult. `key` is the same in every attempt of the
         call: a `keyed` tool carries it out once.
