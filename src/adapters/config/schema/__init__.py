@@ -20,13 +20,20 @@ from .walk import Place, Shape
 class Root(Section):
     """A whole configuration."""
 
-    gateway: GatewaySection = setting(GatewaySection, "Listening, authentication and endpoints.")
-    agents: AgentsSection = setting(AgentsSection, "The agents.")
-    models: ModelsSection = setting(ModelsSection, "The providers of models.")
-    session: SessionSection = setting(SessionSection, "Resets, storage and the send policy.")
-    logging: LoggingSection = setting(LoggingSection, "The log.")
-    env: EnvSection = setting(EnvSection, "Variables for `${NAME}`.", secret=True)
-    secrets: SecretsSection = setting(SecretsSection, "The providers of secret references.")
+    gateway: GatewaySection = setting(GatewaySection)
+    """Listening, authentication and endpoints."""
+    agents: AgentsSection = setting(AgentsSection)
+    """The agents."""
+    models: ModelsSection = setting(ModelsSection)
+    """The providers of models."""
+    session: SessionSection = setting(SessionSection)
+    """Resets, storage and the send policy."""
+    logging: LoggingSection = setting(LoggingSection)
+    """The log."""
+    env: EnvSection = setting(EnvSection, secret=True)
+    """Variables for `${NAME}`."""
+    secrets: SecretsSection = setting(SecretsSection)
+    """The providers of secret references."""
 
 
 ROOT = Place((), (), Shape("object", model=Root))
