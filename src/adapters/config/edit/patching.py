@@ -99,7 +99,11 @@ def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inpu
     if issues:
         raise ConfigRefused(issues, why="the patch reaches into an included file")
     new = merged(held, patch)
-    return rewritten(text or "", held, new)
+    result = rewritten(text or "", held, new)
+    if not same(parse(result), new):  # A user's file is written by what is read, or not at all.
+        message = "cannot be changed in place; replace the whole text instead"
+        raise ConfigRefused([ConfigIssue("", message, main)])
+    return result
 
 
 def _held(
