@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensoul.adapters.tools.builtin import exec  # noqa: A004 - the name of the tool
 from opensoul.adapters.tools.builtin.exec import HEAD, LIVE, TAIL
 from opensoul.adapters.tools.builtin.exec_child import Output
 from opensoul.domain.messages import ToolCall
@@ -332,6 +333,19 @@ async def test_a_command_that_kills_the_process_that_ran_it_is_ended_too(shell: 
     )
 
     text = await shell.error("exec", command=command)
+
+    assert text == "[the command ended the process that ran it]"
+    assert len(pids(shell.workspace)) == 2
+    assert left_in(shell.workspace) == []
+
+
+async def test_a_command_that_stops_the_process_that_runs_it_is_ended_too(
+    shell: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec, "_GRACE", 0.2)
+    command = f"{FORKING['session']} echo $$ >> pids; kill -STOP $PPID; sleep {LONG}"
+
+    text = await shell.error("exec", command=command, timeout=1)
 
     assert text == "[the command ended the process that ran it]"
     assert len(pids(shell.workspace)) == 2

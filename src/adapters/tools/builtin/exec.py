@@ -154,16 +154,15 @@ async def _end(process: Process, mark: str, *, complete: bool) -> None:
     """End the command and wait for it. `complete`: the child process has done so already."""
     if process.stdin is not None:
         process.stdin.close()
+    try:
+        async with asyncio.timeout(_GRACE):
+            await process.communicate()
+    except TimeoutError:  # The command has stopped the child process.
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
     if not complete:
-        try:
-            async with asyncio.timeout(_GRACE):
-                await process.communicate()
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.kill()
-    await process.wait()
-    if not complete:
-        # A command may have killed the child process, or stopped it.
+        # It may have been killed before it had ended what the command started.
         await asyncio.to_thread(_kill_marked, mark)
 
 
