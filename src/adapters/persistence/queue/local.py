@@ -234,14 +234,16 @@ class LocalQueue:
                     self._rows.hand_back(record.id)
                 continue
             spec = _spec_of(record) if kept is None else kept.spec
-            entry = _Entry(spec, None, self._steady(), attempt=record.attempt)
+            # The last claim of a process that died at once may be missing in the record.
+            attempt = max(record.attempt, 1)
+            entry = _Entry(spec, None, self._steady(), attempt=attempt, taken_over=True)
             entry.lost = 1 if kept is None else kept.lost
             self._entries[record.id] = entry
             if kept is None:
-                entry.taken_over = True
                 claims.append(self._claim(entry, owner))
-            elif not waits:
-                entry.taken_over = record.attempt > 0
+            elif waits:
+                entry.taken_over = False
+            else:
                 going_on.append(entry)
         for entry in going_on:
             entry.place = self._lanes.enter_again(str(entry.spec.session_key))
