@@ -17,7 +17,7 @@ from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.claims import ApprovalDecided, Claim, MessageInjected, Signal
 from opensoul.domain.runs.events import Aborted, Resumed, Started, Waiting
 from opensoul.domain.runs.records import RunRecord, RunStatus
-from opensoul.domain.runs.spec import OnLeave
+from opensoul.domain.runs.spec import OnLeave, RunSpec
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
@@ -46,6 +46,9 @@ class Hands:
 
     def deliver(self, run_id: str, signal: Signal) -> None:
         self.signals.append(signal)
+
+    def closed(self, spec: RunSpec, ending: Aborted) -> None:
+        """It keeps nothing of Runs."""
 
 
 @dataclass

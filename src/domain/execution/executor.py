@@ -154,6 +154,10 @@ class Executor:
         if live is not None:
             live.inbox.put(signal)
 
+    def closed(self, spec: RunSpec, ending: Aborted) -> None:
+        any_attempt = OpenTurn(spec.session_key, "", spec.id, self._clock(), (), attempt=0)
+        self._beside(self._keep_steps(any_attempt, ending))
+
     async def drain(self, grace: float) -> None:
         """Take no more Runs, let those there finish for `grace` seconds, then hand the rest back to
         the queue, or abort those that cannot go on in another process. Runners that do not stop are
