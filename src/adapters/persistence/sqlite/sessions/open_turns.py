@@ -14,6 +14,7 @@ from .....domain.ports import OpenTurn
 from .....domain.runs import Step
 from .....domain.sessions import SessionKey
 from ...common import (
+    Undecodable,
     decode_open_turn,
     decode_step,
     encode_open_turn,
@@ -70,7 +71,7 @@ def list_open_turns(connection: sqlite3.Connection, damage: DamageLog) -> tuple[
     for run_id, attempt, body in connection.execute(_ALL).fetchall():
         try:
             turns.append(decode_open_turn(body, text(run_id), attempt))
-        except ValueError as error:
+        except Undecodable as error:
             damage.note(f"open turn of {run_id!r}", "body", str(error))
     return tuple(turns)
 
@@ -107,6 +108,8 @@ def _read(connection: sqlite3.Connection, run_id: str) -> OpenTurn | None:
     return decode_open_turn(row[1], run_id, row[0], steps)
 
 
-def _check_attempt(run_id: str, stored: int, attempt: int) -> None:
+def _check_attempt(run_id: str, stored: object, attempt: int) -> None:
+    if not isinstance(stored, int):
+        raise Undecodable(f"the attempt of run {run_id!r} is {stored!r}")
     if attempt and stored > attempt:
         raise LeaseLost(f"A later attempt of run {run_id!r} has stored a step.")
