@@ -249,3 +249,21 @@ async def test_damaged_open_turns_are_left_out(tmp_path: Path) -> None:
 
 def _execute(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> None:
     connection.execute(sql, values)
+
+
+@pytest.mark.parametrize("how", ["compact", "branch"])
+async def test_a_turn_goes_on_in_the_transcript_that_its_session_goes_on_in(
+    store: SessionStore, how: str
+) -> None:
+    assert isinstance(store, SessionCatalog)
+    for number in range(2):
+        await store.append(make_turn(f"earlier-{number}", session_id="first"))
+    await store.append_step(TURN, 1, DONE)
+    if how == "compact":
+        await store.compact(KEY, 2, at=2_000.0, new_id="second")
+    else:
+        await store.branch(KEY, 2, at=2_000.0, new_id="second")
+
+    turn = await store.open_turn("run-1", 2)
+
+    assert turn == replace(TURN, session_id="second", attempt=2, steps=(DONE,))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .....domain.errors import LeaseLost
 from .....domain.ports import OpenTurn
@@ -35,6 +36,8 @@ _PUT_STEP = "INSERT OR REPLACE INTO steps (run_id, number, body) VALUES (?, ?, ?
 _TURN = "SELECT attempt, body FROM open_turns WHERE run_id = ?"
 _STEPS = "SELECT body FROM steps WHERE run_id = ? ORDER BY number"
 _ALL = "SELECT run_id, attempt, body FROM open_turns"
+_OF_SESSION = "SELECT run_id, attempt, body FROM open_turns WHERE key = ?"
+_REPLACE = "UPDATE open_turns SET body = ? WHERE run_id = ?"
 _DELETE = "DELETE FROM open_turns WHERE run_id = ?"
 
 
@@ -92,6 +95,21 @@ def end_open_turn(
         append_turns(connection, [ended], kept_from)
     connection.execute(_DELETE, (column(turn.run_id),))
     return True
+
+
+def move_open_turns(
+    connection: sqlite3.Connection, key: SessionKey, old_id: str, new_id: str
+) -> None:
+    """The session goes on in another transcript, and so do its open turns. A damaged one stays."""
+    rows = connection.execute(_OF_SESSION, (column(str(key)),)).fetchall()
+    for run_id, attempt, body in rows:
+        try:
+            turn = decode_open_turn(body, text(run_id), attempt)
+        except Undecodable:
+            continue
+        if turn.session_id == old_id:
+            moved = encode_open_turn(replace(turn, session_id=new_id))
+            connection.execute(_REPLACE, (moved, run_id))
 
 
 def delete_open_turns(connection: sqlite3.Connection, key: SessionKey) -> None:
