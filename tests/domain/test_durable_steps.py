@@ -413,6 +413,45 @@ async def test_an_aborted_run_waits_for_no_approval() -> None:
         await native.approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
 
 
+async def test_an_abort_of_a_waiting_run_keeps_what_its_tools_did() -> None:
+    native = asking()
+    asks(native.client, A)
+    asks(native.client, B)
+    answers(native.client)
+    await native.start()
+    await native.until(RunStatus.WAITING)
+    (approval,) = await native.approvals.pending(OPERATOR)
+    await native.approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
+    while len(native.seen(Waiting)) < 2:
+        await native.log.growth("run-1")
+
+    assert await native.queue.abort("run-1", "Enough.")
+    await native.start(run_id="run-2", messages=(user("Hello?"),))
+    assert isinstance(await native.end("run-2"), Finished)
+
+    stored, _ = native.store.turns
+    assert stored.run_id == "run-1"
+    assert stored.messages[:3] == (user("Send it."), ASKED, result_of(A, "sent a"))
+    assert "Enough." in stored.messages[-1].text
+    assert await native.store.open_turns() == ()
+
+
+async def test_a_decision_after_the_drain_began_is_for_the_next_process() -> None:
+    native = asking()
+    asks(native.client, A)
+    answers(native.client)
+    await native.start()
+    await native.until(RunStatus.WAITING)
+    (approval,) = await native.approvals.pending(OPERATOR)
+    native.queue.refuse()
+
+    await native.approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
+
+    await native.rig.executor.drain(0)
+    assert native.log.record("run-1").status is RunStatus.WAITING
+    assert native.toolbox.sent == []
+
+
 async def test_only_who_may_decide_sees_an_approval() -> None:
     native = asking()
     asks(native.client, A)
