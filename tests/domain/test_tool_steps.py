@@ -251,6 +251,7 @@ async def test_at_a_limit_the_model_answers_in_words(client: FakeModelClient) ->
             f"I look.\n\n{AT_THE_LIMIT}the model called a tool again]",
             id="a call after a text",
         ),
+        pytest.param([DONE], f"{AT_THE_LIMIT}the model gave no answer in words]", id="nothing"),
         pytest.param(
             [TextDelta("It"), ModelFailed(FailureKind.TIMEOUT, "silence")],
             f"It\n\n{AT_THE_LIMIT}the call of the model failed: silence]",

@@ -24,8 +24,8 @@ class Decisions:
     async def apply(
         self, turn: OngoingTurn, calls: Sequence[ToolCall]
     ) -> AsyncGenerator[list[RunnerEvent]]:
-        """Record what was decided about the calls. The last event is Waiting where the Run can do
-        nothing before the next decision."""
+        """Record what was decided about the calls. The last event is Waiting, and so is the turn,
+        where the Run can do nothing before the next decision."""
         journal = turn.journal
         if arrived := turn.injected():
             journal = journal.with_injected(*arrived)
@@ -47,6 +47,7 @@ class Decisions:
             yield result_events(denied, journal)
         if waiting is not None and len(journal.steps[-1].undecided) == undecided:
             what = f"The tool {waiting.call.name} waits for an approval."
+            turn.is_waiting = True
             yield [Waiting(what, waiting.id, waiting.expires_at)]
 
     async def _ask(self, turn: OngoingTurn, call: ToolCall) -> Approval:

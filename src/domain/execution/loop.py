@@ -10,12 +10,10 @@ from functools import partial
 from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
-from ..errors import ModelFailed, RunFailed
-from ..messages import Message, Role, Text, ToolCall, text_message
-from ..models import TextDelta, Usage
+from ..errors import RunFailed
+from ..messages import ToolCall
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
-    Answered,
     AwaitDecisions,
     CallModel,
     Finish,
@@ -25,16 +23,15 @@ from ..runs import (
     RunnerEvent,
     Step,
     Validate,
-    Waiting,
     any_arguments,
     checked,
     next_action,
-    prompted,
     result_of,
 )
 from ..sessions import Transcript
 from ..tools import ToolResult
 from .decisions import Decisions
+from .last_answer import answer_in_words
 from .router import ModelAnswer, ModelRouter
 from .tool_calls import result_events, run_calls
 from .turn import OngoingTurn, history_of, prompt_of
@@ -95,7 +92,7 @@ class TurnLoop:
                                     yield batch[:-1]  # type: ignore[misc]  # The same.
                                 break
                             # Within the call: closing it may take longer than the answer should.
-                            yield [*batch[:-1], _answered(turn, last)]  # type: ignore[list-item]
+                            yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
                             return
                     if answer is None:
                         return  # The call ended without an answer, and so does this turn.
@@ -107,19 +104,19 @@ class TurnLoop:
                             yield events
                 case RecordResults(results=results):
                     await turn.commit(turn.journal.with_results(*results))
-                    texts = {result.tool_call_id: result.text for result in results}
+                    texts = {result.tool_call_id or "": result.text for result in results}
                     yield _refusals(turn, texts)
                 case AwaitDecisions(calls=calls):
                     async with aclosing(self._decisions.apply(turn, calls)) as decided:
                         async for events in decided:
                             yield events
-                            if isinstance(events[-1], Waiting):
-                                return
+                    if turn.is_waiting:
+                        return
                 case LimitReached():
                     await _take_injected(turn)
-                    async with aclosing(self._answer_in_words(turn, action)) as answering:
-                        async for batch in answering:
-                            yield batch
+                    async with aclosing(answer_in_words(turn, self._router, action)) as answering:
+                        async for events in answering:
+                            yield events
                     return
                 case Finish():
                     raise RunFailed("The run has an answer already.")
@@ -166,64 +163,13 @@ class TurnLoop:
         await turn.commit(journal)
         return _refusals(turn, refused)
 
-    async def _answer_in_words(
-        self, turn: OngoingTurn, limit: LimitReached
-    ) -> AsyncGenerator[list[RunnerEvent]]:
-        """The last model call of a Run that has reached a limit, without tools. Where it gives no
-        answer in words, a sentence about the limit is the answer."""
-        context, journal = turn.context, turn.journal
-        messages = prompted(journal, context.agent.max_result_chars)
-        notice = text_message(Role.USER, limit.notice)
-        prompt = prompt_of(context, turn.history, (*messages, notice))
-        prompt = replace(prompt, drops_calls=True)
-        said: list[str] = []
-        answer = ModelAnswer(
-            text_message(Role.ASSISTANT, ""),
-            limit.stop,
-            Usage(0, 0, estimated=True),
-            journal.steps[-1].model,
-        )
-        why = "the model called a tool again"
-        try:
-            async with aclosing(self._router.call(prompt)) as batches:
-                async for batch in batches:
-                    deltas = [event for event in batch if not isinstance(event, ModelAnswer)]
-                    said += [event.text for event in deltas if isinstance(event, TextDelta)]
-                    if deltas:
-                        yield [*deltas]
-                    if isinstance(batch[-1], ModelAnswer):
-                        answer = batch[-1]
-                        break
-        except ModelFailed as failure:
-            why = f"the call of the model failed: {failure.message}"
-        else:
-            if not answer.called_tool and "".join(said).strip():
-                yield [_answered(turn, replace(answer, stop=limit.stop))]
-                return
-        rest = f"[The run has reached {limit.what} and ends without an answer: {why}]"
-        if said:
-            rest = f"\n\n{rest}"
-        others = [part for part in answer.message.parts if not isinstance(part, Text)]
-        message = Message(Role.ASSISTANT, (*others, Text("".join(said) + rest)))
-        answer = replace(answer, message=message, stop=limit.stop)
-        yield [TextDelta(rest), _answered(turn, answer)]
-
 
 async def _take_injected(turn: OngoingTurn) -> None:
     if turn.journal.steps and (arrived := turn.injected()):
         await turn.commit(turn.journal.with_injected(*arrived))
 
 
-def _answered(turn: OngoingTurn, answer: ModelAnswer) -> Answered:
-    """The end of the Run: its steps and the answer, for the transcript."""
-    journal = turn.journal
-    messages = (*journal.messages[len(journal.question) :], answer.message)
-    used = journal.usage
-    usage = answer.usage if used is None else used + answer.usage
-    return Answered(messages, answer.stop, usage, answer.model)
-
-
-def _refusals(turn: OngoingTurn, texts: Mapping[str | None, str]) -> list[RunnerEvent]:
+def _refusals(turn: OngoingTurn, texts: Mapping[str, str]) -> list[RunnerEvent]:
     """The events for calls that got these results without being run."""
     calls = turn.journal.steps[-1].calls
     results = [

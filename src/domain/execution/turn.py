@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ..messages import Message, Role, text_message
 from ..models import Price
 from ..ports import Clock, RunContext, ToolContext
-from ..runs import Journal, MessageInjected, prompted, shortened_results
+from ..runs import Answered, Journal, MessageInjected, prompted, shortened_results
 from ..sessions import Transcript
 from ..tools import ToolSpec
-from .router import Prompt
+from .router import ModelAnswer, Prompt
 
 
 @dataclass(slots=True)
@@ -27,6 +27,8 @@ class OngoingTurn:
     """From when on time is not in the journal yet."""
     history: Transcript
     """What was said before, as a model gets it."""
+    is_waiting: bool = False
+    """This attempt of the Run is over: a decision lets the next one go on."""
 
     @property
     def specs(self) -> Mapping[str, ToolSpec]:
@@ -77,6 +79,14 @@ class OngoingTurn:
         """The next model call."""
         messages = prompted(self.journal, self.context.agent.max_result_chars)
         return prompt_of(self.context, self.history, messages, self.tools)
+
+    def ended_by(self, answer: ModelAnswer) -> Answered:
+        """The end of the Run: its steps and the answer, for the transcript."""
+        journal = self.journal
+        messages = (*journal.messages[len(journal.question) :], answer.message)
+        used = journal.usage
+        usage = answer.usage if used is None else used + answer.usage
+        return Answered(messages, answer.stop, usage, answer.model)
 
 
 def history_of(context: RunContext) -> Transcript:
