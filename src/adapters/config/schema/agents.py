@@ -6,7 +6,18 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from .fields import Count, PathText, Seconds, Section, Text, Whole, section, setting
+from .fields import (
+    Count,
+    PathText,
+    Seconds,
+    Section,
+    SomeDollars,
+    SomeSeconds,
+    Text,
+    Whole,
+    section,
+    setting,
+)
 
 
 class ModelChoice(Section):
@@ -36,6 +47,30 @@ class ListedModel(Section):
     )
 
 
+class RunLimitSettings(Section):
+    ours = True
+
+    max_steps: Count | None = setting(
+        None, "Model calls that may lead to tool calls. Left out: 50.", addition=True
+    )
+    max_tool_calls: Count | None = setting(None, "Tool calls. Left out: 200.", addition=True)
+    max_output_tokens: Count | None = setting(
+        None, "Tokens of all model calls, thinking included. Left out: no limit.", addition=True
+    )
+    max_seconds: SomeSeconds | None = setting(
+        None,
+        "Seconds of model and tool calls, without waiting for approvals. A tool that is running "
+        "then is stopped. Left out: no limit but `timeoutSeconds`, which ends the run at once.",
+        addition=True,
+    )
+    max_cost: SomeDollars | None = setting(
+        None,
+        "US dollars for model calls, by the `cost` of the models; models without `cost` count "
+        "nothing. Left out: no limit.",
+        addition=True,
+    )
+
+
 class SystemAgent(Section):
     agent_id: Text | None = setting(
         None, "The agent for requests that name none, unless an agent is marked `default`."
@@ -60,6 +95,12 @@ class AgentDefaults(Section):
         free_text=True,
     )
     timeout_seconds: Seconds = setting(600, "The longest duration of a run; 0: no limit.")
+    limits: RunLimitSettings = section(
+        RunLimitSettings,
+        "What one run may use before its model has to answer without tools. The limits are checked "
+        "between model calls.",
+        addition=True,
+    )
     max_concurrent: Count = setting(
         64, "How many runs may execute at the same time, over all sessions."
     )
@@ -107,6 +148,11 @@ class AgentSettings(Section):
     )
     timeout_seconds: Seconds | None = setting(
         None, "The longest duration of a run; 0: no limit.", addition=True
+    )
+    limits: RunLimitSettings = section(
+        RunLimitSettings,
+        "Limits of its runs; each key replaces that of the defaults.",
+        addition=True,
     )
     runner: Text = setting(
         "native",
