@@ -615,3 +615,39 @@ async def test_a_tool_that_cancels_itself_has_failed(client: FakeModelClient) ->
 
     assert ToolFinished("c1", True, "The tool was cancelled from within.") in parallel.events
     assert isinstance(parallel.events[-1], Answered)
+
+
+@dataclass
+class Chattering(Weather):
+    """A tool with much output, which fails when it is closed. `ahead` is set once it has to wait
+    for its reader."""
+
+    ahead: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(
+        self, context: ToolContext, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        try:
+            for number in range(1_000):
+                if number == 128:
+                    self.ahead.set()
+                yield ToolOutput(str(number))
+        finally:
+            self.closed += 1
+            raise OSError("no such device")
+
+
+async def test_a_tool_that_fails_while_it_is_stopped_holds_up_nobody(
+    client: FakeModelClient,
+) -> None:
+    client.script("acme/one", *call_of(0, CALL), CALLED)
+    toolbox = Chattering()
+    context = RunContext(a_run(messages=(user("Nice?"),)), agent("main", ONE))
+
+    async with asyncio.timeout(30), aclosing(loop(client, toolbox).run(context)) as stream:
+        async for batch in stream:
+            if any(isinstance(event, ToolProgress) for event in batch):
+                await toolbox.ahead.wait()
+                break
+
+    assert toolbox.closed == 1

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from typing import cast
 
 from ..messages import ToolCall
 from ..ports import Toolbox
@@ -110,25 +111,31 @@ def _shown(text: str) -> str:
 async def _run(
     turn: OngoingTurn, toolbox: Toolbox, call: ToolCall, queue: asyncio.Queue[_Item]
 ) -> None:
-    """One call in a task of its own: what it puts out, and last its result or its exception."""
+    """One call in a task of its own: what it puts out, and last its result or its exception.
+
+    A task that was cancelled puts nothing more: nobody may be reading, and the queue may be full.
+    """
+    task = cast(asyncio.Task[None], asyncio.current_task())
     end: ToolResult | Exception = ToolResult("The tool ended without a result.", is_error=True)
     try:
         run = toolbox.run(turn.caller, call, key=turn.key(call.id))
         async with aclosing(run) as outputs:
             async for output in outputs:
+                if task.cancelling():
+                    return
                 if isinstance(output, ToolResult):
                     end = output
                     break
                 await queue.put((call, output))
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if task.cancelling():
             raise
         end = ToolResult("The tool was cancelled from within.", is_error=True)
     except Exception as error:
         # The run's own task raises it again.
         end = error
-    await queue.put((call, end))
+    if not task.cancelling():
+        await queue.put((call, end))
 
 
 async def _next_items(queue: asyncio.Queue[_Item], seconds: float | None) -> list[_Item] | None:
