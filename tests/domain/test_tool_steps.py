@@ -40,6 +40,7 @@ from opensoul.domain.runs.events import (
     ToolStarted,
 )
 from opensoul.domain.runs.journal import Journal, result_of
+from opensoul.domain.sessions import Transcript
 from opensoul.domain.tools import Effect, ToolOutput, ToolResult, ToolSpec
 from tests.fakes.domain import FakeClock, FakeModelClient, agent, assistant, target, user
 from tests.fakes.domain import run as a_run
@@ -159,7 +160,7 @@ async def test_the_model_goes_on_with_the_results_of_its_calls(client: FakeModel
     assert toolbox.closed == 1
 
 
-async def test_every_call_has_a_key_of_its_own(client: FakeModelClient) -> None:
+async def test_every_call_has_an_id_and_a_key_of_its_own(client: FakeModelClient) -> None:
     """Providers may number the calls of each answer anew."""
     client.script("acme/one", *call_of(0, CALL), *call_of(1, OTHER), CALLED)
     client.script("acme/one", *call_of(0, CALL), CALLED)
@@ -169,7 +170,8 @@ async def test_every_call_has_a_key_of_its_own(client: FakeModelClient) -> None:
     await events_of(loop(client, toolbox))
 
     calls, keys = zip(*toolbox.seen, strict=True)
-    assert calls == (CALL, OTHER, CALL)
+    assert calls == (CALL, OTHER, replace(CALL, id="c1-2"))
+    assert client.requests[2].messages[-1].tool_call_id == "c1-2"
     assert len(set(keys)) == 3
 
 
@@ -468,6 +470,21 @@ async def test_a_call_without_arguments_has_none(client: FakeModelClient) -> Non
     await events_of(loop(client, toolbox))
 
     assert [call.arguments for call, _ in toolbox.seen] == ["{}"]
+
+
+async def test_a_call_does_not_get_the_id_of_one_in_the_history(client: FakeModelClient) -> None:
+    client.script("acme/one", *call_of(0, CALL), CALLED)
+    client.script("acme/one", TextDelta("Yes."), DONE)
+    toolbox = Weather()
+    before = (user("Hm?"), Message(Role.ASSISTANT, (CALL,)), result_of(CALL, "rain"))
+    transcript = Transcript((*before, assistant("No.")))
+    context = RunContext(a_run(messages=(user("Nice?"),)), agent("main", ONE), transcript)
+
+    async with aclosing(loop(client, toolbox).run(context)) as stream:
+        async for _ in stream:
+            pass
+
+    assert [call.id for call, _ in toolbox.seen] == ["c1-2"]
 
 
 READING = replace(WEATHER, effects=frozenset((Effect.READ,)))

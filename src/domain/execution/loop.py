@@ -142,7 +142,7 @@ class TurnLoop:
         specs = turn.specs
         calls = (part for part in answer.message.parts if isinstance(part, ToolCall))
         length = sum(len(call.arguments) for call in calls)
-        check = partial(checked, answer.message, specs, self._validate)
+        check = partial(checked, answer.message, specs, self._validate, turn.call_ids)
         # The first check may load a library, which takes as long as the arguments of a large call.
         message, refused = await off_loop(length if self._has_checked else LARGE, check)
         self._has_checked = True

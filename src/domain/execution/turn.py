@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..messages import Message, Role, text_message
+from ..messages import Message, Role, ToolCall, text_message
 from ..models import Price
 from ..ports import Clock, RunContext, ToolContext
 from ..runs import Answered, Journal, MessageInjected, prompted, shortened_results
@@ -34,6 +34,12 @@ class OngoingTurn:
     def specs(self) -> Mapping[str, ToolSpec]:
         """The tools by name."""
         return {spec.name: spec for spec in self.tools}
+
+    @property
+    def call_ids(self) -> set[str]:
+        """The ids of all earlier calls in the conversation."""
+        messages = (*self.history.messages, *self.journal.messages)
+        return {part.id for one in messages for part in one.parts if isinstance(part, ToolCall)}
 
     @property
     def prices(self) -> Mapping[str, Price]:

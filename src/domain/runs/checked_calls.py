@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from ..messages import Message, Part, ToolCall
@@ -28,17 +28,22 @@ def any_arguments(tool: ToolSpec, arguments: Mapping[str, object]) -> str | None
 
 
 def checked(
-    message: Message, tools: Mapping[str, ToolSpec], validate: Validate
+    message: Message,
+    tools: Mapping[str, ToolSpec],
+    validate: Validate,
+    taken: Collection[str] = (),
 ) -> tuple[Message, Mapping[str, str]]:
     """The message with usable calls, and by their ids the reasons why calls cannot be run.
 
-    Ids are unique within the message. Where the arguments are no JSON object, `{}` takes their
-    place, and characters that providers do not allow in a name are replaced: many of them refuse
-    each later request of the conversation otherwise. The reason quotes what the model wrote.
+    Ids are unique within the message, and none of those that are `taken`: followers know a call by
+    its id, and some providers refuse a conversation in which two are the same. Where the arguments
+    are no JSON object, `{}` takes their place, and characters that providers do not allow in a name
+    are replaced: many providers refuse each later request of the conversation otherwise. The reason
+    quotes what the model wrote.
     """
     parts: list[Part] = []
     refused: dict[str, str] = {}
-    ids: set[str] = set()
+    ids = set(taken)
     for part in message.parts:
         if isinstance(part, ToolCall):
             part, reason = _checked(replace(part, id=_unique(part.id, ids)), tools, validate)
