@@ -398,6 +398,13 @@ def refusing(tool: ToolSpec, arguments: Mapping[str, object]) -> str | None:
             id="half an object",
         ),
         pytest.param(
+            ToolCall("c1", "weather", '{"city":NaN}'),
+            ToolCall("c1", "weather", "{}"),
+            "The arguments must be a JSON object, but they are no valid JSON "
+            "(NaN is no JSON value): '{\"city\":NaN}'.",
+            id="a value of JavaScript",
+        ),
+        pytest.param(
             ToolCall("c1", "weather", "[" * 100_000),
             ToolCall("c1", "weather", "{}"),
             "The arguments must be a JSON object, but they are no valid JSON "

@@ -90,13 +90,17 @@ def _parsed(text: str) -> tuple[Mapping[str, object] | None, str]:
     if not text.strip():
         return {}, ""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, ValueError) else "it is nested too deeply"
         return None, f"but they are no valid JSON ({why}): {_quoted(text)}"
     if not isinstance(value, dict):
         return None, f"but they are: {_quoted(text)}"
     return value, ""
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
 
 
 def _quoted(text: str) -> str:
