@@ -26,6 +26,7 @@ from opensoul.client import (
     ToolStarted,
 )
 from tests.app.serving import SECRET, Served, config, serving
+from tests.e2e.process import OPENSOUL
 
 NAME = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 READS = frozenset({Effect.READ})
@@ -99,6 +100,24 @@ class Acting:
         assert isinstance(last, Finished)
         return run.text, last.stop, run.run_id
 
+    async def by_command(self, agent: str, script: str) -> tuple[str, str, str]:
+        """The same of `opensoul agent`, which is a program of its own."""
+        options = ["--agent", agent, "--url", self.url, "--token", SECRET, "--json"]
+        home = self.served.config_path.parent
+        command = await asyncio.create_subprocess_exec(
+            *(OPENSOUL, "agent", "-m", script, *options),
+            env={"HOME": str(home)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await command.communicate()
+        answer = json.loads(output)
+        (payload,) = answer["result"]["payloads"]
+        return payload["text"], answer["result"]["meta"]["stopReason"], answer["runId"]
+
+    @property
+    def url(self) -> str:
+        return self.served.url.replace("http", "ws", 1)
+
     async def events(self, run: str) -> list[RunEvent]:
         """The events of a run, without their numbers."""
         return [replace(event, seq=0) async for event in self.client.follow(run).events()]
@@ -135,7 +154,7 @@ async def acting(tmp_path: Path) -> AsyncIterator[Acting]:
             yield Acting(served, workshop, client)
 
 
-TRANSPORTS = ["by_json", "by_sse", "by_websocket"]
+TRANSPORTS = ["by_json", "by_sse", "by_websocket", "by_command"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -175,7 +194,7 @@ async def test_a_run_at_its_limit_ends_with_words_and_its_stop_reason(
     text, end, run = await getattr(acting, transport)("brief", script)
 
     assert text.startswith("[scripted] You said: [This run has reached its limit of 1 steps")
-    assert end == ("max_steps" if transport == "by_websocket" else "length")
+    assert end == ("length" if transport in ("by_json", "by_sse") else "max_steps")
     assert acting.workshop.noted == ["one"]
     last = (await acting.events(run))[-1]
     assert isinstance(last, Finished)

@@ -66,7 +66,9 @@ class OngoingTurn:
 
     def use_up_time(self) -> None:
         """Count the time as used up: the timer of the event loop may be a little early."""
-        self.since += min(0.0, -(self.remaining_seconds() or 0.0))
+        remaining = self.remaining_seconds()
+        if remaining is not None and remaining > 0:
+            self.since -= remaining
 
     def injected(self) -> tuple[Message, ...]:
         """The messages that have arrived. Other signals need no reading: decisions are in the
