@@ -27,7 +27,7 @@ from .test_store_contract import PLENTY, STORES
 
 A, B = ToolCall("a", "send", '{"to":"\ud800"}'), ToolCall("b", "read", "{}")
 ASKED = Message(Role.ASSISTANT, (Text("I look."), A, B))
-BEGUN = Step(ASKED, begun={"a": Repeat.UNSAFE}, usage=Usage(3, 2), model="acme/one")
+BEGUN = Step(ASKED, begun={"a": Repeat.UNSAFE}, usage=Usage(3, 2), model="acme/one", seconds=1.5)
 DONE = Step(ASKED, (result_of(A, "sent"), result_of(B, "text")), usage=Usage(3, 2, 1, 1, True))
 FULL = Step(
     ASKED,

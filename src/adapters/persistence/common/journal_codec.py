@@ -65,6 +65,7 @@ def encode_step(step: Step) -> bytes:
             "usage": usage
             and [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated],
             "model": step.model,
+            "seconds": step.seconds,
         }
     )
 
@@ -83,6 +84,7 @@ def decode_step(data: bytes) -> Step:
             injected=load_messages(body["injected"]),
             usage=None if usage is None else Usage(*(typed(n, int) for n in usage)),
             model=typed(body["model"], str),
+            seconds=float(typed(body.get("seconds", 0.0), (int, float))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(error) from error
