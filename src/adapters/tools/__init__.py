@@ -3,5 +3,6 @@
 from .builtin import BuiltinTools
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
+from .schemas import SchemaValidator
 
-__all__ = ["BuiltinTools", "CombinedToolbox", "EmptyToolbox"]
+__all__ = ["BuiltinTools", "CombinedToolbox", "EmptyToolbox", "SchemaValidator"]
