@@ -194,7 +194,7 @@ class TurnLoop:
 
 def _step(answer: ModelAnswer, specs: Mapping[str, ToolSpec]) -> Step:
     step = Step(answer.message, usage=answer.usage, model=answer.model)
-    asking = [call.id for call in step.calls if call.name in specs and specs[call.name].ask]
+    asking = [call.id for call in step.calls if call.name in specs and specs[call.name].asks(call)]
     return replace(step, undecided=frozenset(asking)) if asking else step
 
 

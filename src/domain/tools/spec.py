@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .messages import ToolCall
+from ..messages import ToolCall
+
+BUILT_IN_SOURCE = "builtin"
+"""The source of the Gateway's own tools."""
+MCP_SOURCE = "mcp"
+"""The source of the tools of MCP servers."""
 
 
 class Repeat(StrEnum):
@@ -39,7 +44,12 @@ class ToolSpec:
     repeat: Repeat = Repeat.UNSAFE
     source: str = ""
     ask: bool = False
-    """Each call waits for a person's approval."""
+    """Calls wait for a person's approval: each, or those of which `ask_if` says so."""
+    ask_if: Callable[[ToolCall], bool] | None = None
+
+    def asks(self, call: ToolCall) -> bool:
+        """Whether this call waits for a person's approval."""
+        return self.ask and (self.ask_if is None or self.ask_if(call))
 
 
 @dataclass(frozen=True, slots=True)
