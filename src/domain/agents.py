@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .errors import UnknownAgent
 from .models import ModelTarget
+from .tools import ToolPolicy
 
 DEFAULT_AGENT_ID = "main"
 
@@ -26,6 +27,8 @@ class Agent:
     workspace: str = ""
     timeout: float | None = 600.0
     """Seconds a Run may take once it has started; None: no limit."""
+    tools: ToolPolicy = field(default_factory=ToolPolicy)
+    """Which tools it may call."""
 
 
 class AgentDirectory:

@@ -23,6 +23,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "group:ui": ("browser", "canvas"),
         "group:automation": ("cron", "gateway"),
         "group:nodes": ("nodes",),
+        "group:agents": ("agents_list",),
+        "group:media": ("image", "image_generate", "tts"),
         "group:all": ("*",),
     }
 )

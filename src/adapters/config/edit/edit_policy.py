@@ -19,6 +19,7 @@ from .snapshots import Content
 
 _PROVIDERS: KeyPath = ("models", "providers")
 _SECRETS = "secrets"
+_TOOLS = "tools"
 _READS = ("file", "exec")
 
 _INCLUDE = "a client cannot add an include; edit the configuration file itself"
@@ -27,6 +28,10 @@ _READ = "a secret can only be read from a file, or by a program, by editing the 
 _PROVIDED = "defines where secrets are read from, and can only be changed in the file itself"
 _ELSEWHERE = "is another server than the one its credentials belong to; set apiKey and headers anew"
 
+_ALLOWED = (
+    "decides what agents may do on this machine; change it on the Gateway's machine, with "
+    "`opensoul config set` or in the file itself"
+)
 _VARIABLE = (
     "may affect programs, and can only be set in the file itself: a client may set "
     "only variables whose names end with KEY, TOKEN, SECRET or PASSWORD"
@@ -48,6 +53,7 @@ def check_text(before: Content, after: Content, file: str) -> None:
     ]
     if json.dumps(value_at(old, (_SECRETS,))) != json.dumps(value_at(new, (_SECRETS,))):
         issues.append(ConfigIssue(_SECRETS, _PROVIDED, file))
+    issues += [ConfigIssue(dotted(path), _ALLOWED, file) for path in _changed_tools(old, new)]
     issues += [ConfigIssue(dotted(path), _ELSEWHERE, file) for path in _moved(old, new)]
     held = _steering_variables(old)
     changed = [path for path, text in _steering_variables(new).items() if held.get(path) != text]
@@ -108,6 +114,30 @@ def _references(value: object, shown: object, path: KeyPath) -> Iterator[tuple[K
 
 def _place(path: KeyPath) -> KeyPath:
     return tuple("*" if isinstance(key, int) else key for key in path)
+
+
+def _changed_tools(before: object, after: object) -> Iterator[KeyPath]:
+    """The paths of changed rules for tools. Those of an agent are compared by its id."""
+    known = {name: text for name, _, text in _tools(before)}
+    for name, path, text in _tools(after):
+        if known.get(name, "{}") != text:
+            yield path
+
+
+def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
+    """The rules for tools as text: of all agents, with an empty name, and of each agent."""
+    found: list[tuple[str, KeyPath, object]] = [("", (_TOOLS,), value_at(value, (_TOOLS,)))]
+    listed = value_at(value, ("agents", "list"))
+    for i, agent in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(agent, dict):
+            path = ("agents", "list", i, _TOOLS)
+            found.append((str(agent.get("id")), path, agent.get(_TOOLS)))
+    named = value_at(value, ("agents", "entries"))
+    for name, agent in named.items() if isinstance(named, dict) else ():
+        if isinstance(agent, dict):
+            found.append((str(name), ("agents", "entries", name, _TOOLS), agent.get(_TOOLS)))
+    for name, path, rules in found:
+        yield name.lower(), path, json.dumps(rules or {}, sort_keys=True)
 
 
 def _moved(before: object, after: object) -> Iterator[KeyPath]:

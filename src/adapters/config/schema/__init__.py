@@ -14,6 +14,7 @@ from .inert import INERT, Inert, StarPath
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import LoggingSection, SessionSection
+from .tools import ToolsSection
 
 
 class Root(Section):
@@ -22,6 +23,11 @@ class Root(Section):
     gateway: GatewaySection = section(GatewaySection, "Listening, authentication and endpoints.")
     agents: AgentsSection = section(AgentsSection, "The agents.")
     models: ModelsSection = section(ModelsSection, "The providers of models.")
+    tools: ToolsSection = section(
+        ToolsSection,
+        "Which tools agents may use; by default none. `docs/tools.md` has examples. Clients cannot "
+        "change these keys over the network.",
+    )
     session: SessionSection = section(SessionSection, "Resets, storage and the send policy.")
     logging: LoggingSection = section(LoggingSection, "The log.")
     env: EnvSection = section(EnvSection, "Variables for `${NAME}`.", secret=True)

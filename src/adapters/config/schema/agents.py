@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from .fields import Count, PathText, Seconds, Section, Text, Whole, section, setting
+from .tools import ToolsSection
 
 
 class ModelChoice(Section):
@@ -115,6 +116,7 @@ class AgentSettings(Section):
         machine="program",
         free=("native", "echo"),
     )
+    tools: ToolsSection = section(ToolsSection, "Rules for this agent, with all keys of `tools`.")
 
 
 class ListedAgent(AgentSettings):

@@ -57,7 +57,6 @@ _ROOT: Mapping[str, str | Inert] = {
     "proxy": "A proxy for all outgoing connections.",
     "skills": "Skills.",
     "talk": "Voice.",
-    "tools": "Which tools agents may use.",
     "transcripts": "Transcripts of meetings.",
     "ui": "The appearance of user interfaces.",
     "update": "Updating the program.",
@@ -175,7 +174,28 @@ _AGENT: Mapping[str, str | Inert] = {
     "skills": "The skills it may use.",
     "subagents": "Agents that it may start.",
     "thinkingDefault": Inert("How much its model thinks.", remote=True),
-    "tools": "The tools it may use.",
+}
+_TOOLS: Mapping[str, str | Inert] = {
+    "agentToAgent": "Agents that talk to one another.",
+    "elevated": "Commands outside the sandbox.",
+    "exec.applyPatch": "The tool `apply_patch`.",
+    "exec.backgroundMs": "When a command goes on in the background.",
+    "exec.host": "Where commands run.",
+    "exec.node": "The paired device that runs commands.",
+    "exec.notifyOnExit": "Report the end of a background command.",
+    "exec.pathPrepend": "Folders in front of `PATH`.",
+    "exec.safeBins": Inert("Programs that need no approval.", "`exec.allowlist` counts"),
+    "exec.timeoutSec": "How long a command may run.",
+    "fs": "Which files tools may reach.",
+    "links": "Reading the links of a message.",
+    "loopDetection": "When repeated calls are stopped.",
+    "media": "Reading the media files of a message.",
+    "message": "Messages to other chats.",
+    "sandbox": "Tools in a container.",
+    "sessions": "Which sessions tools may see.",
+    "subagents.model": "The model of sub-agents.",
+    "toolsBySender": "Tools by the sender of a message.",
+    "web": "Searching and reading the web.",
 }
 _OTHERS: Mapping[str, str | Inert] = {
     "agents.ownership": Inert(
@@ -216,6 +236,9 @@ def _rows() -> dict[StarPath, Inert]:
         ("agents.defaults.", _DEFAULTS),
         ("agents.list.*.", _AGENT),
         ("agents.entries.*.", _AGENT),
+        ("tools.", _TOOLS),
+        ("agents.list.*.tools.", _TOOLS),
+        ("agents.entries.*.tools.", _TOOLS),
         ("", _OTHERS),
     )
     return {
