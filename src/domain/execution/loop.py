@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from hashlib import sha256
 from typing import assert_never
 
 from ..errors import RunFailed
@@ -33,7 +32,7 @@ from ..runs import (
     result_of,
 )
 from ..sessions import Transcript
-from ..tools import Approval, Decision, Repeat, ToolOutput, ToolResult, ToolSpec
+from ..tools import Approval, Decision, Repeat, ToolOutput, ToolResult, ToolSpec, approval_id
 from .router import ModelAnswer, ModelRouter, Prompt
 
 _MAX_STEPS = 50
@@ -176,7 +175,7 @@ class TurnLoop:
         spec, now = context.spec, self._clock()
         approval = await self._approvals.add(
             Approval(
-                id=sha256(_key(context, journal, call).encode()).hexdigest()[:32],
+                id=approval_id(_key(context, journal, call)),
                 run_id=spec.id,
                 principal_id=spec.principal_id,
                 call=call,

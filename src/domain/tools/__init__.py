@@ -25,6 +25,7 @@ from .spec import (
     ToolOutput,
     ToolResult,
     ToolSpec,
+    approval_id,
 )
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "ToolRules",
     "ToolSpec",
     "Verdict",
+    "approval_id",
     "check_pattern",
     "effective",
 ]

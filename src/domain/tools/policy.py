@@ -302,14 +302,17 @@ def _exec_ruling(policy: ToolPolicy, call: ToolCall | None) -> tuple[Verdict, Ru
         return Verdict.ASK, ask_rule
     if call is None:
         return (Verdict.ALLOWED if ask is Ask.OFF else Verdict.ASK), ask_rule
-    listed = shared.allowlist if own.allowlist is None else own.allowlist
+    inherited = own.allowlist is None
+    listed = shared.allowlist if inherited else own.allowlist
     command = command_of(call.arguments)
     if command is not None and allows(listed or (), command):
         return Verdict.ALLOWED, security_rule
     if ask is Ask.ON_MISS:
         return Verdict.ASK, ask_rule
-    missed = Verdict.DENIED if security is Security.ALLOWLIST else Verdict.ALLOWED
-    return missed, security_rule
+    if security is Security.ALLOWLIST:
+        layer, key = (Layer.GLOBAL, _SHARED) if inherited else (Layer.AGENT, _OWN)
+        return Verdict.DENIED, Rule(layer, f"{key}.exec.allowlist")
+    return Verdict.ALLOWED, security_rule
 
 
 def _exec_rule(key: str, value: Security | Ask, own: Security | Ask | None) -> Rule:

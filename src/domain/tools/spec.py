@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 
 from ..messages import ToolCall
 
@@ -74,6 +75,11 @@ class Decision(StrEnum):
     DENY = "deny"
     EXPIRED = "expired"
 
+    @property
+    def allows(self) -> bool:
+        """Whether the call may run."""
+        return self is Decision.ALLOW
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
@@ -91,3 +97,8 @@ class Approval:
     decision: Decision | None = None
     decided_by: str = ""
     decided_at: float | None = None
+
+
+def approval_id(key: str) -> str:
+    """The id of the Approval of the call with that key (see `Toolbox.run`)."""
+    return sha256(key.encode()).hexdigest()[:32]
