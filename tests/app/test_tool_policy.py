@@ -73,7 +73,7 @@ async def decide(served: Served, answered: asyncio.Task[str], decision: Decision
     """Decide on the approval that a request waits for; the arguments of its call."""
     service = served.container.approvals()
     pending = await service.pending(OPERATOR)
-    while not pending and not answered.done():  # noqa: ASYNC110 - nobody's event
+    while not pending and not answered.done():
         await asyncio.sleep(0)
         pending = await service.pending(OPERATOR)
     (approval,) = pending

@@ -130,7 +130,7 @@ def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
     listed = value_at(value, ("agents", "list"))
     for i, agent in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(agent, dict):
-            path = ("agents", "list", i, _TOOLS)
+            path: KeyPath = ("agents", "list", i, _TOOLS)
             found.append((str(agent.get("id")), path, agent.get(_TOOLS)))
     named = value_at(value, ("agents", "entries"))
     for name, agent in named.items() if isinstance(named, dict) else ():

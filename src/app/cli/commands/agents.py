@@ -28,7 +28,7 @@ def agents() -> None:
 @common_options
 @click.pass_obj
 def tools(state: State, agent_id: str) -> None:
-    """Show which tools an agent may use, and the rule that decided on each. No Gateway has to run."""
+    """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
     from ....domain.errors import UnknownAgent
     from ..common.configuration import load_config
     from ..common.errors import CommandError
