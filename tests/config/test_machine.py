@@ -266,6 +266,13 @@ def test_a_client_does_not_change_what_agents_may_do(place: Place, given: dict[s
         assert "decides what agents may do" in refused(place, changed, way)
 
 
+def test_a_client_does_not_put_an_agent_over_an_included_one(place: Place) -> None:
+    place.write(json.dumps(_GUARDED["agents"]), "agents.json5")
+    place.write('{ agents: { $include: "./agents.json5" } }')
+    message = refused(place, {"agents": {"entries": {"main": {}}}})
+    assert "agents.entries.main.tools: decides what agents may do" in message
+
+
 def test_a_client_moves_agents_with_what_they_may_do(place: Place) -> None:
     place.write(json.dumps(_GUARDED))
     main = {"id": "main", "name": "M", "tools": {"deny": ["write"]}}

@@ -53,7 +53,6 @@ def check_text(before: Content, after: Content, file: str) -> None:
     ]
     if json.dumps(value_at(old, (_SECRETS,))) != json.dumps(value_at(new, (_SECRETS,))):
         issues.append(ConfigIssue(_SECRETS, _PROVIDED, file))
-    issues += [ConfigIssue(dotted(path), _ALLOWED, file) for path in _changed_tools(old, new)]
     issues += [ConfigIssue(dotted(path), _ELSEWHERE, file) for path in _moved(old, new)]
     held = _steering_variables(old)
     changed = [path for path, text in _steering_variables(new).items() if held.get(path) != text]
@@ -62,11 +61,15 @@ def check_text(before: Content, after: Content, file: str) -> None:
 
 
 def check_names(before: Content, after: Content, locations: Locations, inputs: Inputs) -> None:
-    """Raises ConfigRefused for new paths, programs and addresses. An unreadable configuration is
-    left to validation."""
+    """Raises ConfigRefused for new paths, programs and addresses, and for changed rules for tools.
+    An unreadable configuration is left to validation."""
     trees = [tree_of(content, locations, inputs) for content in (before, after)]
-    if trees[1] is not None:
-        _refuse(new_names(trees[0], trees[1], locations, inputs))
+    if trees[1] is None:
+        return
+    old, new = ({} if tree is None else tree.tree.plain() for tree in trees)
+    file = str(locations.config_path)
+    _refuse(ConfigIssue(dotted(path), _ALLOWED, file) for path in _changed_tools(old, new))
+    _refuse(new_names(trees[0], trees[1], locations, inputs))
 
 
 def check_inert(before: Content, after: Content, locations: Locations, inputs: Inputs) -> None:
