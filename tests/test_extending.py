@@ -193,6 +193,17 @@ async def test_a_tool_plugin_that_cannot_be_made_is_named(
     assert str(raised.value).startswith("The tool plugin 'mine' ")
 
 
+@pytest.mark.parametrize("name", ["builtin", "mcp"])
+async def test_a_tool_plugin_cannot_pass_for_a_source_of_the_gateways_own(
+    tmp_path: Path, name: str
+) -> None:
+    find = alone(EntryPoint(name, "examples.phone_book_tools:PhoneBook", plugins.TOOLS))
+
+    with pytest.raises(plugins.PluginInvalid, match="Give its entry point another name"):
+        async with serving(tmp_path, config(), find_plugins=find):
+            pass
+
+
 def broken_tools() -> PhoneBook:
     raise OSError("no such device")
 
