@@ -84,12 +84,12 @@ def unmarked(model: type[BaseModel]) -> list[str]:
 
 
 class _Forgetful(Section):
-    marked: PathText = setting("x", "A path.", machine="file")
-    by_type: PathText = setting("x", "A path that its type tells.")
-    optional: PathText | None = setting(None, "The same, which may be left out.")
-    command: Text = setting("x", "A program that its name tells.")
-    extra_dirs: list[Text] = setting([], "Paths that their name tells.")
-    greeting: Text = setting("x", "Nothing of the machine.")
+    marked: PathText = setting("x", machine="file")
+    by_type: PathText = setting("x")
+    optional: PathText | None = None
+    command: Text = setting("x")
+    extra_dirs: list[Text] = setting(list)
+    greeting: Text = setting("x")
 
 
 def test_every_key_that_names_something_of_the_machine_says_so() -> None:
@@ -263,14 +263,14 @@ def test_a_client_does_not_change_what_agents_may_do(place: Place, given: dict[s
         changed = given
         if way == "replace" and "tools" not in given:
             changed = {"tools": _RULES, **given}
-        assert "decides what agents may do" in refused(place, changed, way)
+        assert "a client may not decide what agents may do" in refused(place, changed, way)
 
 
 def test_a_client_does_not_put_an_agent_over_an_included_one(place: Place) -> None:
     place.write(json.dumps(_GUARDED["agents"]), "agents.json5")
     place.write('{ agents: { $include: "./agents.json5" } }')
     message = refused(place, {"agents": {"entries": {"main": {}}}})
-    assert "agents.entries.main.tools: decides what agents may do" in message
+    assert "agents.entries.main.tools: a client may not decide what agents may do" in message
 
 
 def test_a_client_moves_agents_with_what_they_may_do(place: Place) -> None:

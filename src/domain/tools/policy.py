@@ -151,6 +151,8 @@ def effective(
     because a fallback gets the tools of the model before it. `call`: rule on this call; without it,
     a tool whose calls may have to wait has the verdict ASK.
     """
+    if not (policy.shared.by_provider or policy.own.by_provider):
+        models = models[:1]  # The rules are the same for all.
     by_model = [(model, _Rules.of(policy, model, subagent)) for model in models or ("",)]
     return tuple(_strictest(tool, by_model, policy, call) for tool in tools)
 

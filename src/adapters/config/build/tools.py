@@ -72,7 +72,7 @@ def _names(building: Building, entries: list[str], where: KeyPath) -> Names:
             building.note(f"{dotted(where)} names the group `{entry}`, which has no tools here.")
         else:
             message = f"there is no group `{entry}`; did you mean `{_GROUP}{meant}`?"
-            building.report(*where, i, message=message)
+            building.report(message, *where, i)
     return Names(tuple(entries))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import aligned, echo
+from ..common.configuration import load_config
 from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 
@@ -23,14 +24,11 @@ def agents() -> None:
     """Show the configured agents; without a command, list them."""
 
 
-@agents.command()
+@agents.subcommand()
 @click.argument("agent_id", metavar="ID")
-@common_options
-@click.pass_obj
 def tools(state: State, agent_id: str) -> None:
     """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
     from ....domain.errors import UnknownAgent
-    from ..common.configuration import load_config
     from ..common.errors import CommandError
 
     settings = load_config(state).settings
@@ -85,13 +83,9 @@ def _ruling(spec: ToolSpec, ruling: Ruling) -> dict[str, object]:
     }
 
 
-@agents.command("list")
-@common_options
-@click.pass_obj
+@agents.subcommand("list")
 def list_agents(state: State) -> None:
     """List the agents, and the models they use in the order they are tried."""
-    from ..common.configuration import load_config
-
     directory = load_config(state).settings.agents
     if state.json:
         listed = [_described(agent, directory) for agent in directory]
