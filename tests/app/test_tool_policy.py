@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dependency_injector import providers
 
-from opensoul.app import plugins
 from opensoul.domain.access import Principal, Scope
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ToolContext
@@ -39,12 +37,7 @@ class Machine:
         """There is nothing to release."""
 
 
-def installed(group: str) -> list[EntryPoint]:
-    points = [EntryPoint("machine", f"{__name__}:Machine", plugins.TOOLS)]
-    return [point for point in points if point.group == group]
-
-
-FIND = providers.Object(installed)
+KNOWN = providers.Object(Machine())
 
 
 def calling(*calls: tuple[str, dict[str, Any]]) -> Any:
@@ -86,7 +79,7 @@ async def test_a_call_of_a_denied_tool_is_an_error_for_the_model(tmp_path: Path)
         called = calling(("exec", {"command": "id"}), ("read", {"path": "x"}))
         provider.will(called, answer("I see."))
         content = config(provider.base_url, tools={"allow": ["*"], "deny": ["group:runtime"]})
-        async with serving(tmp_path, content, find_plugins=FIND) as served:
+        async with serving(tmp_path, content, all_tools=KNOWN) as served:
             assert await served.text() == "I see."
         first, second = provider.requests
 
@@ -105,7 +98,7 @@ async def test_an_agents_own_rules_hold_for_it_alone(tmp_path: Path) -> None:
     }
     async with FakeProvider() as provider:
         content = config(provider.base_url, agents=agents)
-        async with serving(tmp_path, content, find_plugins=FIND) as served:
+        async with serving(tmp_path, content, all_tools=KNOWN) as served:
             await served.text(model="opensoul:main")
             await served.text(model="opensoul:reader")
             served.configure(content | {"tools": {"alsoAllow": ["exec"]}})
@@ -132,7 +125,7 @@ async def test_a_command_that_the_allow_list_misses_waits_for_a_decision(
             answer("Done."),
         )
         content = config(provider.base_url, tools=rules)
-        async with serving(tmp_path, content, find_plugins=FIND) as served:
+        async with serving(tmp_path, content, all_tools=KNOWN) as served:
             said = asyncio.create_task(served.text({"x-opensoul-approval": "wait"}))
             waited = await decide(served, said, decision)
             assert await said == "Done."
