@@ -77,6 +77,23 @@ def test_a_rule_for_one_of_several_models_is_shown_with_it(installed: Home) -> N
     assert "tools.byProvider.groq.deny: look_up_extension (for groq/b)" in shown.out
 
 
+def test_entries_that_name_no_tool_are_listed(installed: Home) -> None:
+    installed.configure(
+        """{ agents: { list: [{ id: "main", tools: { alsoAllow: ["look_*", "look_in"] } }] },
+             tools: { profile: "minimal", deny: ["exce", "group:ui"],
+                      byProvider: { openai: { ask: ["riet"] } } } }"""
+    )
+    shown = installed.opensoul("agents", "tools", "main")
+    rows = installed.opensoul("agents", "tools", "main", "--json").json
+
+    assert shown.out.splitlines()[-3:] == [
+        "tools.deny: exce names no tool that there is.",
+        "tools.byProvider.openai.ask: riet names no tool that there is.",
+        "agents.list[].tools.alsoAllow: look_in names no tool that there is.",
+    ]
+    assert {"key": "tools.deny", "entry": "exce"} in rows["unmatched"]
+
+
 def test_nothing_is_made_by_looking(installed: Home) -> None:
     before = files(installed.path)
     installed.opensoul("agents", "tools", "main")

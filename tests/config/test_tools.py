@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 from opensoul.domain.tools import (
+    GROUPS,
+    PROFILES,
     Ask,
     ExecRules,
     Names,
@@ -111,6 +117,43 @@ def test_a_wrong_value_is_named(place: Place, tools: str, path: str, message: st
         issue = place.issue(text)
         assert issue.path == f"{prefix}{path}"
         assert message in issue.message
+
+
+def policy_page() -> str:
+    """The section about the policy in docs/tools.md."""
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text("utf-8")
+    return page.split("## Policy\n")[1].split("\n## ")[0]
+
+
+def examples() -> list[str]:
+    """Each example of a configuration there."""
+    blocks = re.findall(r"```json5\n(.*?)```", policy_page(), re.DOTALL)
+    parts = [part for block in blocks for part in re.split(r"^(?=\w)", block, flags=re.MULTILINE)]
+    return [part for part in parts if part.strip()]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_an_example_of_the_page_allows_tools(place: Place, example: str) -> None:
+    loaded = place.load(f"{{ {example} }}")
+
+    assert any(one.tools.grants for one in loaded.settings.agents)
+    assert not any("tools" in note for note in loaded.settings.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "several"),
+    [(GROUPS, "group:"), (PROFILES, "")],
+    ids=["groups", "profiles"],
+)
+def test_the_page_describes_groups_and_profiles_as_they_are(
+    names: Mapping[str, tuple[str, ...]], several: str
+) -> None:
+    rows = dict(re.findall(rf"^\| `({several}\w+)` \| (.*) \|$", policy_page(), re.MULTILINE))
+    described = {name: re.findall(r"`([\w:]+)`", text) for name, text in rows.items()}
+
+    assert {"group:fs", "group:sessions"} <= described.keys() or set(names) <= described.keys()
+    for name in names.keys() & described.keys() - {"group:all"}:
+        assert set(described[name]) <= set(names[name])
 
 
 def test_a_group_of_a_later_release_is_noted(place: Place) -> None:

@@ -1,7 +1,7 @@
 """Tools that a model may call: what is offered, what a call gives, its approval, and the policy."""
 
 from .commands import check_pattern
-from .names import GROUP_NAMES, PROFILES, Names
+from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
 from .policy import (
     SUBAGENTS_DENY,
     Ask,
@@ -14,6 +14,7 @@ from .policy import (
     ToolRules,
     Verdict,
     effective,
+    unmatched,
 )
 from .spec import (
     BUILT_IN_SOURCE,
@@ -30,6 +31,8 @@ from .spec import (
 
 __all__ = [
     "BUILT_IN_SOURCE",
+    "GROUP",
+    "GROUPS",
     "GROUP_NAMES",
     "MCP_SOURCE",
     "PROFILES",
@@ -54,4 +57,5 @@ __all__ = [
     "approval_id",
     "check_pattern",
     "effective",
+    "unmatched",
 ]

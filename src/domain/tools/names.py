@@ -9,6 +9,8 @@ from types import MappingProxyType
 from .globs import matches
 from .spec import BUILT_IN_SOURCE, MCP_SOURCE, ToolSpec
 
+GROUP = "group:"
+"""How the name of a group begins."""
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "group:fs": ("read", "write", "edit", "apply_patch", "list", "search"),

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from ..messages import ToolCall
 from .commands import allows, command_of
-from .names import NO_NAMES, PROFILES, Names
+from .names import GROUP, NO_NAMES, PROFILES, Names
 from .spec import ToolSpec
 
 EXEC = "exec"
@@ -155,6 +155,31 @@ def effective(
         models = models[:1]  # The rules are the same for all.
     by_model = [(model, _Rules.of(policy, model, subagent)) for model in models or ("",)]
     return tuple(_strictest(tool, by_model, policy, call) for tool in tools)
+
+
+def unmatched(tools: Sequence[ToolSpec], policy: ToolPolicy) -> tuple[tuple[str, str], ...]:
+    """The entries that name none of the tools, with their keys: perhaps spelled wrong. Groups are
+    left out."""
+    return tuple(
+        (key, entry)
+        for key, names in _all_lists(policy)
+        for entry in names.entries
+        if not entry.strip().lower().startswith(GROUP)
+        and not any(Names((entry,)).match(tool) for tool in tools)
+    )
+
+
+def _all_lists(policy: ToolPolicy) -> Iterator[tuple[str, Names]]:
+    for key, rules in ((_SHARED, policy.shared), (_OWN, policy.own)):
+        parts = [(key, rules)]
+        parts += [(f"{key}.byProvider.{name}", one) for name, one in rules.by_provider.items()]
+        if rules.subagents is not None:
+            parts.append((f"{key}.subagents.tools", rules.subagents))
+        for place, part in parts:
+            yield f"{place}.allow", part.allow or NO_NAMES
+            yield f"{place}.alsoAllow", part.also_allow
+            yield f"{place}.deny", part.deny or NO_NAMES
+            yield f"{place}.ask", part.ask
 
 
 def _strictest(

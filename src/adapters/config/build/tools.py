@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from ....domain.tools import (
+    GROUP,
     GROUP_NAMES,
     Ask,
     ExecRules,
@@ -15,8 +16,6 @@ from ....domain.tools import (
 from ..errors import KeyPath, dotted
 from ..read import Building, nearest
 from ..schema.tools import ExecTool, ProviderTools, ToolLists, ToolsSection
-
-_GROUP = "group:"
 
 
 def build_tool_rules(building: Building, tools: ToolsSection, where: KeyPath) -> ToolRules:
@@ -64,14 +63,14 @@ def _names(building: Building, entries: list[str], where: KeyPath) -> Names:
     """The list. A group of a later release has no effect; a misspelled one is an error."""
     for i, entry in enumerate(entries):
         plain = entry.strip().lower()
-        if not plain.startswith(_GROUP) or plain in GROUP_NAMES:
+        if not plain.startswith(GROUP) or plain in GROUP_NAMES:
             continue
-        known = [name.removeprefix(_GROUP) for name in GROUP_NAMES]
-        meant = nearest(plain.removeprefix(_GROUP), known)
+        known = [name.removeprefix(GROUP) for name in GROUP_NAMES]
+        meant = nearest(plain.removeprefix(GROUP), known)
         if meant is None:
             building.note(f"{dotted(where)} names the group `{entry}`, which has no tools here.")
         else:
-            message = f"there is no group `{entry}`; did you mean `{_GROUP}{meant}`?"
+            message = f"there is no group `{entry}`; did you mean `{GROUP}{meant}`?"
             building.report(message, *where, i)
     return Names(tuple(entries))
 

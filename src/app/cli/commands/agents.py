@@ -29,25 +29,28 @@ def agents() -> None:
 def tools(state: State, agent_id: str) -> None:
     """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
     from ....domain.errors import UnknownAgent
+    from ....domain.tools import unmatched
     from ..common.errors import CommandError
 
     settings = load_config(state).settings
     try:
         agent = settings.agents.find(agent_id, param="ID")
-    except UnknownAgent as unknown:
-        raise CommandError(str(unknown), code="unknown_agent") from None
+    except UnknownAgent as error:
+        raise CommandError(str(error), code="unknown_agent") from None
     found = asyncio.run(_ruled(state, settings, agent))
+    unknown = unmatched([spec for spec, _ in found], agent.tools)
     if state.json:
         rows = [_ruling(spec, ruling) for spec, ruling in found]
-        print_json({"agent": agent.id, "tools": rows})
+        entries = [{"key": key, "entry": entry} for key, entry in unknown]
+        print_json({"agent": agent.id, "tools": rows, "unmatched": entries})
         return
     lines = [("TOOL", "SOURCE", "VERDICT", "RULE")]
     for spec, ruling in found:
         why = f"{ruling.rule} (for {ruling.model})" if ruling.model else str(ruling.rule)
         lines.append((spec.name, spec.source, str(ruling.verdict), why))
     echo("\n".join(aligned(lines)))
-    if not found:
-        echo("There are no tools. docs/tools.md says where they come from.")
+    for key, entry in unknown:
+        echo(f"{key}: {entry} names no tool that there is.")
 
 
 async def _ruled(state: State, settings: Settings, agent: Agent) -> list[tuple[ToolSpec, Ruling]]:
