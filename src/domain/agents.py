@@ -11,6 +11,7 @@ from .models import ModelTarget
 from .tools import ToolPolicy
 
 DEFAULT_AGENT_ID = "main"
+DEFAULT_RESULT_CHARS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Agent:
     workspace: str = ""
     timeout: float | None = 600.0
     """Seconds a Run may take once it has started; None: no limit."""
+    max_result_chars: int = DEFAULT_RESULT_CHARS
+    """The length from which on a tool's result is shortened for the model."""
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
 

@@ -119,6 +119,15 @@ def test_a_wrong_value_is_named(place: Place, tools: str, path: str, message: st
         assert message in issue.message
 
 
+def test_an_agent_has_its_own_length_of_results(place: Place) -> None:
+    loaded = place.load(
+        """{ tools: { maxResultChars: 5000 },
+             agents: { list: [{ id: "a" }, { id: "b", tools: { maxResultChars: 100 } }] } }"""
+    )
+    assert [one.max_result_chars for one in loaded.settings.agents] == [5_000, 100]
+    assert agent(place.load("{}")).max_result_chars == 40_000
+
+
 def policy_page() -> str:
     """The section about the policy in docs/tools.md."""
     page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text("utf-8")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
+from ....domain.agents import DEFAULT_AGENT_ID, DEFAULT_RESULT_CHARS, Agent, AgentDirectory
 from ....domain.models import ModelDirectory, ModelTarget
 from ....domain.tools import ToolPolicy, ToolRules
 from ..errors import KeyPath, guess, listing
@@ -111,6 +111,9 @@ def _agent(
         runner=entry.runner,
         workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
+        max_result_chars=entry.tools.max_result_chars
+        or building.config.tools.max_result_chars
+        or DEFAULT_RESULT_CHARS,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from ....domain.tools import check_pattern
-from .fields import Section, Text, setting
+from .fields import Count, Section, Text, setting
 
 
 def _pattern(value: str) -> str:
@@ -58,6 +58,9 @@ class Subagents(Section):
 class ToolsSection(ProviderTools):
     by_provider: dict[str, ProviderTools] = setting(dict)
     """Rules that apply in addition for the models of a provider, or for a `provider/model`."""
+    max_result_chars: Count | None = setting(None, addition=True)
+    """Characters of a tool's result that the model gets; a longer one is shortened in the middle.
+    Left out: 40000."""
     exec: ExecTool = setting(ExecTool)
     """The commands of the tool `exec`."""
     subagents: Subagents = setting(Subagents)
