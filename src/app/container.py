@@ -108,7 +108,8 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    toolbox: Provider[Toolbox] = Singleton(making.toolbox, find_plugins)
+    all_tools: Provider[Toolbox] = Singleton(making.all_tools, find_plugins)
+    toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
     native: Provider[AgentRunner] = Singleton(
         making.native, router, toolbox, approval_book, clock, monotonic
     )

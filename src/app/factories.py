@@ -35,7 +35,7 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import CombinedToolbox, EmptyToolbox, SchemaValidator
+from ..adapters.tools import CombinedToolbox, EmptyToolbox, PolicyToolbox, SchemaValidator
 from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
@@ -187,9 +187,14 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
 
 
-def toolbox(find_plugins: plugins.Find) -> Toolbox:
+def all_tools(find_plugins: plugins.Find) -> Toolbox:
+    """Every tool that there is, whether agents may use it or not."""
     sources = plugins.toolboxes(find_plugins)
     return CombinedToolbox(sources) if sources else EmptyToolbox()
+
+
+def toolbox(all_tools: Toolbox, approval_book: ApprovalBook) -> Toolbox:
+    return PolicyToolbox(all_tools, approval_book)
 
 
 # Storage.

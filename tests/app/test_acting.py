@@ -105,7 +105,8 @@ class Acting:
         options = ["--agent", agent, "--url", self.url, "--token", SECRET, "--json"]
         home = self.served.config_path.parent
         command = await asyncio.create_subprocess_exec(
-            *(OPENSOUL, "agent", "-m", script, *options),
+            str(OPENSOUL),
+            *("agent", "-m", script, *options),
             env={"HOME": str(home)},
             stdout=asyncio.subprocess.PIPE,
         )

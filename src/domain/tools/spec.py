@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 
-from .messages import ToolCall
+from ..messages import ToolCall
+
+BUILT_IN_SOURCE = "builtin"
+"""The source of the Gateway's own tools."""
+MCP_SOURCE = "mcp"
+"""The source of the tools of MCP servers."""
 
 
 class Repeat(StrEnum):
@@ -42,7 +48,8 @@ class ToolSpec:
     repeat: Repeat = Repeat.UNSAFE
     source: str = ""
     ask: bool = False
-    """Each call waits for a person's approval."""
+    """Calls wait for a person's approval: each, or those of which `ask_if` says so."""
+    ask_if: Callable[[ToolCall], bool] | None = None
     parallel: bool = False
     """Calls may run beside other calls although the tool does more than read."""
 
@@ -50,6 +57,10 @@ class ToolSpec:
     def runs_beside_others(self) -> bool:
         """Whether its calls may run at the same time as other calls of a step."""
         return self.parallel or self.effects <= _ONLY_READS
+
+    def asks(self, call: ToolCall) -> bool:
+        """Whether this call waits for a person's approval."""
+        return self.ask and (self.ask_if is None or self.ask_if(call))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,11 @@ class Decision(StrEnum):
     DENY = "deny"
     EXPIRED = "expired"
 
+    @property
+    def allows(self) -> bool:
+        """Whether the call may run."""
+        return self is Decision.ALLOW
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:
@@ -91,3 +107,10 @@ class Approval:
     decision: Decision | None = None
     decided_by: str = ""
     decided_at: float | None = None
+
+
+def approval_id(key: str, call: ToolCall) -> str:
+    """The id of the approval of a call, whose key is `key`. Another one for other arguments: a
+    model that is called again may choose the same id for a call."""
+    named = "\n".join((key, call.name, call.arguments))
+    return sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:32]
