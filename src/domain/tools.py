@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 
 from .messages import ToolCall
+
+_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Of a code: no two that look alike."""
 
 
 class Repeat(StrEnum):
@@ -61,8 +67,16 @@ class Decision(StrEnum):
     """What was decided about an Approval."""
 
     ALLOW = "allow"
+    ALLOW_ALWAYS = "allow-always"
+    """The call may run, and so may the Agent's later calls of the same tool with the same
+    arguments."""
     DENY = "deny"
     EXPIRED = "expired"
+
+    @property
+    def allows(self) -> bool:
+        """Whether the call may run."""
+        return self in (Decision.ALLOW, Decision.ALLOW_ALWAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +95,25 @@ class Approval:
     decision: Decision | None = None
     decided_by: str = ""
     decided_at: float | None = None
+    code: str = ""
+    """Decides on the approval in a conversation. It cannot be guessed, as the id may be."""
+
+    @property
+    def subject(self) -> str:
+        """Names the Agent, the tool and the exact arguments: what ALLOW_ALWAYS is for."""
+        named = json.dumps([self.agent_id, self.call.name, _canonical(self.call.arguments)])
+        return sha256(named.encode()).hexdigest()
+
+
+def new_code() -> str:
+    """A code for an Approval, of 60 random bits."""
+    groups = ("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3))
+    return "-".join(groups)
+
+
+def _canonical(arguments: str) -> str:
+    """The same text for arguments that differ in white space or in the order of their keys."""
+    try:
+        return json.dumps(json.loads(arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments

@@ -33,7 +33,7 @@ from ..runs import (
     result_of,
 )
 from ..sessions import Transcript
-from ..tools import Approval, Decision, Repeat, ToolOutput, ToolResult, ToolSpec
+from ..tools import Approval, Decision, Repeat, ToolOutput, ToolResult, ToolSpec, new_code
 from .router import ModelAnswer, ModelRouter, Prompt
 
 _MAX_STEPS = 50
@@ -150,7 +150,7 @@ class TurnLoop:
                         match approval.decision:
                             case None:
                                 waiting = waiting or approval
-                            case Decision.ALLOW:
+                            case Decision.ALLOW | Decision.ALLOW_ALWAYS:
                                 journal = journal.with_decided(call.id)
                             case decision:
                                 result = ToolResult(_refusal(approval, decision), is_error=True)
@@ -184,6 +184,7 @@ class TurnLoop:
                 expires_at=now + self._approval_seconds,
                 agent_id=spec.agent_id,
                 session_key=str(spec.session_key),
+                code=new_code(),
             )
         )
         if approval.decision is None and approval.expires_at <= now:

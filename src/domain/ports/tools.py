@@ -50,7 +50,8 @@ class ApprovalBook(Protocol):
     """Approvals, pending and decided. Raises StoreFailed."""
 
     async def add(self, approval: Approval) -> Approval:
-        """Keep a pending approval; where its id is known already, return the one that is kept."""
+        """Keep a pending approval; where its id is known already, return the one that is kept.
+        Where its subject was allowed for always, it is kept, and returned, as decided by that."""
         ...
 
     async def find(self, approval_id: str) -> Approval | None:
@@ -66,7 +67,7 @@ class ApprovalBook(Protocol):
     ) -> Approval | None:
         """Decide, once: the first decision stands, and the approval is returned as it stands then.
         From `expires_at` on the decision is EXPIRED, whatever was asked for. None for an unknown
-        id."""
+        id. ALLOW_ALWAYS is remembered for the approval's subject, also after `prune`."""
         ...
 
     async def prune(self, before: float) -> int:

@@ -1,7 +1,7 @@
 """The application services that transports call."""
 
 from .access import CHANGED, CHECK_SECONDS, Access
-from .approvals import Approvals
+from .approvals import Approvals, may_decide
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Gateway
 from .sessions import SessionService
@@ -17,4 +17,5 @@ __all__ = [
     "Events",
     "Gateway",
     "SessionService",
+    "may_decide",
 ]

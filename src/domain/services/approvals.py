@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hmac import compare_digest
+
 from ..access import Action, Principal, Resource, may, require
 from ..errors import ApprovalDecided, UnknownApproval
 from ..ports import ApprovalBook, Clock, RunEvents, RunQueue, RunSignals
@@ -12,8 +16,15 @@ _KEPT = 86_400.0
 """Seconds that an approval can be found after it has expired."""
 
 
+OnApproval = Callable[[Approval], None]
+"""Is called with an approval that is requested, or decided. Must not wait."""
+
+
 class Approvals:
-    """Decides, once, and lets the Run go on that waits for it. `clock` is Unix time."""
+    """Decides, once, and lets the Run go on that waits for it. `clock` is Unix time.
+
+    `book` is the book to request approvals with: listeners get those that are added to it.
+    """
 
     def __init__(
         self,
@@ -24,7 +35,8 @@ class Approvals:
         run_events: RunEvents,
         clock: Clock,
     ) -> None:
-        self._book = book
+        self._listeners = _Listeners()
+        self.book: ApprovalBook = _ObservedBook(book, self._listeners)
         self._queue = queue
         self._signals = signals
         self._run_events = run_events
@@ -35,15 +47,15 @@ class Approvals:
         Forbidden, StoreFailed."""
         require(principal, Action.DECIDE_APPROVAL)
         now = self._clock()
-        pending = [one for one in await self._book.pending() if one.expires_at > now]
-        seen = [one for one in pending if _may_decide(principal, one)]
+        pending = [one for one in await self.book.pending() if one.expires_at > now]
+        seen = [one for one in pending if may_decide(principal, one)]
         return tuple([one for one in seen if await self._waits(one.run_id)])
 
     async def find(self, principal: Principal, approval_id: str) -> Approval:
         """Raises Forbidden, UnknownApproval, StoreFailed."""
         require(principal, Action.DECIDE_APPROVAL)
-        approval = await self._book.find(approval_id)
-        if approval is None or not _may_decide(principal, approval):
+        approval = await self.book.find(approval_id)
+        if approval is None or not may_decide(principal, approval):
             raise UnknownApproval(f"There is no approval {approval_id!r}.")
         return approval
 
@@ -56,7 +68,7 @@ class Approvals:
         if not await self._waits(approval.run_id):
             raise ApprovalDecided(f"The run of approval {approval_id!r} has ended.")
         at = self._clock()
-        decided = await self._book.decide(approval_id, decision, by=principal.id, at=at)
+        decided = await self.book.decide(approval_id, decision, by=principal.id, at=at)
         if decided is None:
             raise UnknownApproval(f"There is no approval {approval_id!r}.")
         if (decided.decision, decided.decided_by, decided.decided_at) != (
@@ -68,19 +80,39 @@ class Approvals:
         await self._signals.resolve(decided.run_id, decided.id, decision.value)
         return decided
 
+    async def decide_by_code(self, principal: Principal, code: str, decision: Decision) -> Approval:
+        """The same for the pending approval with that code."""
+        # Compared with each one in the same time: a code is a secret.
+        pending = await self.pending(principal)
+        found = [one for one in pending if one.code and compare_digest(one.code, code)]
+        if not found:
+            raise UnknownApproval(
+                "No pending approval has this code. It was used, it has expired, or the run ended."
+            )
+        return await self.decide(principal, found[0].id, decision)
+
+    def on_requested(self, listener: OnApproval) -> Callable[[], None]:
+        """Have `listener` called for each approval that a Run begins to wait for; what is returned
+        ends that."""
+        return _added(self._listeners.requested, listener)
+
+    def on_resolved(self, listener: OnApproval) -> Callable[[], None]:
+        """The same for each approval that is decided, or expires."""
+        return _added(self._listeners.resolved, listener)
+
     async def expire(self) -> None:
         """Deny what nobody has decided in time, and let those Runs go on. Raises StoreFailed."""
         now = self._clock()
-        for approval in await self._book.pending():
+        for approval in await self.book.pending():
             if approval.expires_at <= now:
-                await self._book.decide(approval.id, Decision.EXPIRED, by="", at=now)
+                await self.book.decide(approval.id, Decision.EXPIRED, by="", at=now)
                 await self._signals.resolve(approval.run_id, approval.id, Decision.EXPIRED.value)
-        await self._book.prune(now - _KEPT)
+        await self.book.prune(now - _KEPT)
 
     async def recover(self) -> None:
         """Let the Runs go on whose last decision an earlier process kept but did not pass on.
         Raises StoreFailed."""
-        undecided = {approval.run_id for approval in await self._book.pending()}
+        undecided = {approval.run_id for approval in await self.book.pending()}
         for spec in await self._queue.unfinished():
             record = await self._run_events.find(spec.id)
             waits = record is not None and record.status is RunStatus.WAITING
@@ -92,7 +124,55 @@ class Approvals:
         return record is not None and not record.status.final
 
 
-def _may_decide(principal: Principal, approval: Approval) -> bool:
+@dataclass(slots=True)
+class _Listeners:
+    requested: list[OnApproval] = field(default_factory=list)
+    resolved: list[OnApproval] = field(default_factory=list)
+
+
+class _ObservedBook:
+    """An ApprovalBook over another one, which calls listeners."""
+
+    def __init__(self, book: ApprovalBook, listeners: _Listeners) -> None:
+        self._book = book
+        self._listeners = listeners
+
+    async def add(self, approval: Approval) -> Approval:
+        kept = await self._book.add(approval)
+        if kept == approval:  # Another attempt of the Run gets the approval of the first.
+            _call(self._listeners.requested, kept)
+        return kept
+
+    async def find(self, approval_id: str) -> Approval | None:
+        return await self._book.find(approval_id)
+
+    async def pending(self, run_id: str | None = None) -> tuple[Approval, ...]:
+        return await self._book.pending(run_id)
+
+    async def decide(
+        self, approval_id: str, decision: Decision, *, by: str, at: float
+    ) -> Approval | None:
+        decided = await self._book.decide(approval_id, decision, by=by, at=at)
+        if decided is not None and decided.decided_at == at:
+            _call(self._listeners.resolved, decided)
+        return decided
+
+    async def prune(self, before: float) -> int:
+        return await self._book.prune(before)
+
+
+def _added(listeners: list[OnApproval], listener: OnApproval) -> Callable[[], None]:
+    listeners.append(listener)
+    return lambda: listeners.remove(listener)
+
+
+def _call(listeners: list[OnApproval], approval: Approval) -> None:
+    for listener in tuple(listeners):
+        listener(approval)
+
+
+def may_decide(principal: Principal, approval: Approval) -> bool:
+    """Whether the principal may see the approval and decide on it."""
     resource = Resource(approval.agent_id, approval.principal_id)
     return may(principal, Action.DECIDE_APPROVAL, resource)
 

@@ -12,8 +12,15 @@ class MemoryApprovals:
 
     def __init__(self) -> None:
         self._approvals: dict[str, Approval] = {}
+        self._always: dict[str, str] = {}
+        """By subject, who allowed it."""
 
     async def add(self, approval: Approval) -> Approval:
+        by = self._always.get(approval.subject)
+        if by is not None:
+            at = approval.created_at
+            always = Decision.ALLOW_ALWAYS
+            approval = replace(approval, decision=always, decided_by=by, decided_at=at)
         return self._approvals.setdefault(approval.id, approval)
 
     async def find(self, approval_id: str) -> Approval | None:
@@ -36,6 +43,8 @@ class MemoryApprovals:
             decision, by = Decision.EXPIRED, ""
         decided = replace(approval, decision=decision, decided_by=by, decided_at=at)
         self._approvals[approval_id] = decided
+        if decision is Decision.ALLOW_ALWAYS:
+            self._always.setdefault(decided.subject, by)
         return decided
 
     async def prune(self, before: float) -> int:

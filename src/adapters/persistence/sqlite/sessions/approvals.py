@@ -20,6 +20,10 @@ _PENDING = f"""
 _INSERT = """
     INSERT INTO approvals (id, run_id, created_at, expires_at, body)
     VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+_ALWAYS = "SELECT granted_by FROM always_allowed WHERE subject = ?"
+_ALLOW_ALWAYS = """
+    INSERT INTO always_allowed (subject, granted_by, granted_at, body) VALUES (?, ?, ?, ?)
+    ON CONFLICT (subject) DO NOTHING"""
 _DECIDE = """
     UPDATE approvals SET decision = ?, decided_by = ?, decided_at = ?
     WHERE id = ? AND decision IS NULL"""
@@ -58,7 +62,11 @@ def _add(connection: sqlite3.Connection, approval: Approval) -> Approval:
         approval.expires_at,
         encode_approval(approval),
     )
-    connection.execute(_INSERT, row)
+    added = connection.execute(_INSERT, row).rowcount
+    granted = connection.execute(_ALWAYS, (approval.subject,)).fetchone() if added else None
+    if granted is not None:
+        decision = (Decision.ALLOW_ALWAYS.value, granted[0], approval.created_at)
+        connection.execute(_DECIDE, (*decision, column(approval.id)))
     return _find(connection, approval.id) or approval
 
 
@@ -81,6 +89,9 @@ def _decide(
     if at >= approval.expires_at:
         decision, by = Decision.EXPIRED, ""
     connection.execute(_DECIDE, (decision.value, column(by), at, column(approval_id)))
+    if decision is Decision.ALLOW_ALWAYS:
+        row = (approval.subject, column(by), at, encode_approval(approval))
+        connection.execute(_ALLOW_ALWAYS, row)
     return replace(approval, decision=decision, decided_by=by, decided_at=at)
 
 
