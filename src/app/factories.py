@@ -467,7 +467,7 @@ def transports(
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     own = [
-        openai_chat.transport(gateway, started_at=clock()),
+        openai_chat.transport(gateway, approvals, started_at=clock()),
         approvals_http.transport(approvals),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),

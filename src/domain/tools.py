@@ -13,6 +13,8 @@ from .messages import ToolCall
 
 _LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Of a code: no two that look alike."""
+CODE_PATTERN = rf"[{_LETTERS}]{{4}}(?:-[{_LETTERS}]{{4}}){{2}}"
+"""A regular expression for the codes of approvals."""
 
 
 class Repeat(StrEnum):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -73,6 +75,40 @@ def calls(*arguments: Mapping[str, Any]) -> Behaviour:
 
 
 @dataclass
+class Said:
+    """An answer: its text, or the code of the error in its place."""
+
+    status: int
+    run_id: str
+    text: str = ""
+    stop: str = ""
+    error: str = ""
+
+    @property
+    def code(self) -> str:
+        """Of the approval that the answer asks for."""
+        found = re.findall(r"^approve ([A-Z0-9-]{8,})$", self.text, re.MULTILINE)
+        assert len(found) < 2
+        return found[0] if found else ""
+
+
+def _whole(status: int, run_id: str, body: Any) -> Said:
+    if status != 200:
+        return Said(status, run_id, error=body["error"]["code"])
+    (choice,) = body["choices"]
+    return Said(status, run_id, choice["message"]["content"], choice["finish_reason"])
+
+
+def _streamed(run_id: str, body: str) -> Said:
+    *frames, done, end = body.split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    chunks = [json.loads(frame.removeprefix("data: ")) for frame in frames]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    text = "".join(choice["delta"].get("content", "") for choice in choices)
+    return Said(200, run_id, text, choices[-1]["finish_reason"])
+
+
+@dataclass
 class Office:
     served: Served
     provider: FakeProvider
@@ -98,6 +134,26 @@ class Office:
         approval: dict[str, Any] = requested["payload"]
         return approval
 
+    async def said(
+        self, text: str, by: str = "", headers: Mapping[str, str] | None = None, **body: Any
+    ) -> Said:
+        """The answer to a message of the user in a chat completion."""
+        asked = {"model": "opensoul:guide", "messages": [{"role": "user", "content": text}], **body}
+        sent = self.headers(by) | dict(headers or {})
+        url = "/v1/chat/completions"
+        async with self.served.client.post(url, json=asked, headers=sent) as response:
+            run_id = response.headers.get("x-opensoul-run-id", "")
+            if asked.get("stream") and response.status == 200:
+                return _streamed(run_id, (await response.read()).decode())
+            return _whole(response.status, run_id, await response.json())
+
+    async def asked(self, *arguments: Mapping[str, Any], **options: Any) -> Said:
+        """The answer of a run whose calls with `arguments` wait."""
+        self.provider.will(calls(*arguments), answer("It is sent."))
+        said = await self.said("Send it.", **options)
+        assert said.code, said
+        return said
+
     async def http(
         self, method: str, path: str = "", user: str = "", **body: Any
     ) -> tuple[int, Any]:
@@ -109,9 +165,19 @@ class Office:
             return response.status, await response.json()
 
 
+@dataclass
+class Clock:
+    """Unix time, which a test can put forward."""
+
+    ahead: float = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
 @asynccontextmanager
 async def open_office(
-    home: Path, provider: FakeProvider, courier: Courier | None = None
+    home: Path, provider: FakeProvider, courier: Courier | None = None, **parts: Any
 ) -> AsyncIterator[Office]:
     """A Gateway in `home`. Behind the proxy: ada, who may do everything; grace and alan, who may
     use the agent `guide` and decide on their own runs; and eve, who may decide on nothing."""
@@ -138,5 +204,5 @@ async def open_office(
     whole = config(provider.base_url, agents=agents)
     whole["gateway"]["auth"] = {"token": SECRET, "authenticators": ["proxy"]}
     whole["gateway"]["trustedProxies"] = ["127.0.0.1"]
-    async with serving(home, whole, find_plugins=find) as served:
+    async with serving(home, whole, find_plugins=find, **parts) as served:
         yield Office(served, provider, courier)

@@ -59,6 +59,24 @@ class Approvals:
             raise UnknownApproval(f"There is no approval {approval_id!r}.")
         return approval
 
+    async def find_by_code(self, principal: Principal, code: str) -> Approval:
+        """The pending approval with that code. Raises Forbidden, UnknownApproval, StoreFailed."""
+        # Each one is compared, and each in the same time, because a code is a secret.
+        pending = await self.pending(principal)
+        found = [one for one in pending if one.code and compare_digest(one.code, code)]
+        if not found:
+            raise UnknownApproval(
+                "No pending approval has this code: it was used or has expired, or its run ended."
+            )
+        return found[0]
+
+    async def undecided(self, approval_id: str) -> Approval | None:
+        """The approval while it can be decided on, with its code: for the client of its Run."""
+        approval = await self.book.find(approval_id)
+        if approval is None or approval.decision is not None:
+            return None
+        return approval if approval.expires_at > self._clock() else None
+
     async def decide(self, principal: Principal, approval_id: str, decision: Decision) -> Approval:
         """Decide, and let the Run go on. Raises Forbidden, UnknownApproval, StoreFailed, and
         ApprovalDecided where it was decided before, has expired, or its Run has ended."""
@@ -79,17 +97,6 @@ class Approvals:
             raise _decided(decided)
         await self._signals.resolve(decided.run_id, decided.id, decision.value)
         return decided
-
-    async def decide_by_code(self, principal: Principal, code: str, decision: Decision) -> Approval:
-        """The same for the pending approval with that code."""
-        # Compared with each one in the same time: a code is a secret.
-        pending = await self.pending(principal)
-        found = [one for one in pending if one.code and compare_digest(one.code, code)]
-        if not found:
-            raise UnknownApproval(
-                "No pending approval has this code. It was used, it has expired, or the run ended."
-            )
-        return await self.decide(principal, found[0].id, decision)
 
     def on_requested(self, listener: OnApproval) -> Callable[[], None]:
         """Have `listener` called for each approval that a Run begins to wait for; what is returned

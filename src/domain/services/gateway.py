@@ -207,11 +207,11 @@ class Gateway:
     def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
 
-    async def _leave(self, run: RunSpec | RunRecord, ended: bool) -> None:
+    async def _leave(self, run: RunSpec | RunRecord, goes_on: bool) -> None:
         self._followers[run.id] -= 1
         if not self._followers[run.id]:
             del self._followers[run.id]
-            if run.on_leave is OnLeave.ABORT and not ended:
+            if run.on_leave is OnLeave.ABORT and not goes_on:
                 await self._signals.abort(run.id, "The client left.")
 
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
@@ -396,6 +396,7 @@ class Following:
     """
 
     __slots__ = (
+        "_detached",
         "_ended",
         "_events",
         "_gateway",
@@ -415,13 +416,18 @@ class Following:
         self._events = events
         self._ended = False
         """It has seen the end."""
+        self._detached = False
         self._hold: Hold | None = None
         self._reader: asyncio.Task[object] | None = None
         """The task that waits for events."""
         self._revoked: str | None = None
         """Why a grant has ended."""
 
-    async def __aenter__(self) -> Events:
+    def detach(self) -> None:
+        """Have the Run go on without this follower, whatever its departure would mean."""
+        self._detached = True
+
+    async def __aenter__(self) -> Following:
         self._gateway._enter(self._run)
         if self._principal.grants:
             self._hold = self._gateway.access.hold(self._principal, self._revoke)
@@ -430,7 +436,7 @@ class Following:
     async def __aexit__(self, *_: object) -> None:
         if self._hold is not None:
             self._hold.release()
-        await self._gateway._leave(self._run, self._ended)
+        await self._gateway._leave(self._run, self._ended or self._detached)
 
     def __aiter__(self) -> Following:
         return self

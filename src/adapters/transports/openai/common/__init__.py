@@ -1,5 +1,6 @@
 """What OpenAI's formats have in common: messages, parameters, runs, answers and streams."""
 
+from .approvals import ApprovalPause, decided_run, decision_in, waits_for_approval
 from .fields import Ignored
 from .headers import (
     BINDING_HEADERS,
@@ -21,11 +22,14 @@ __all__ = [
     "DEFAULT_MODEL",
     "MESSAGES_SCHEMA",
     "Answer",
+    "ApprovalPause",
     "Feed",
     "Ignored",
     "Parameters",
     "agent_id_in",
     "collect",
+    "decided_run",
+    "decision_in",
     "ignored_names",
     "model_list",
     "model_object",
@@ -35,4 +39,5 @@ __all__ = [
     "session_key_in",
     "start_run",
     "streamed",
+    "waits_for_approval",
 ]
