@@ -29,6 +29,7 @@ from .handshake import Hello
 from .options import Backoff, Options
 from .results import (
     AgentInfo,
+    ApprovalInfo,
     ChatMessage,
     LogPage,
     ModelInfo,
@@ -59,6 +60,7 @@ from .runs import Run
 __all__ = [
     "Aborted",
     "AgentInfo",
+    "ApprovalInfo",
     "Backoff",
     "CallFailed",
     "ChatMessage",

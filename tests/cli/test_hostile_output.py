@@ -38,7 +38,18 @@ ROW: dict[str, Any] = {
         (
             *("key", "label", "displayName", "sessionId", "sessionKey", "agentId", "runId", "id"),
             *("name", "model", "modelProvider", "provider", "status", "thinkingLevel", "role"),
-            *("platform", "deviceId", "requestId", "clientId", "clientMode", "address"),
+            *(
+                "id",
+                "tool",
+                "arguments",
+                "decision",
+                "platform",
+                "deviceId",
+                "requestId",
+                "clientId",
+                "clientMode",
+                "address",
+            ),
         ),
         EVIL,
     ),
@@ -49,7 +60,7 @@ ROW: dict[str, Any] = {
     "startedAt": -1e300,
     EVIL: EVIL,
 }
-LISTS = ("sessions", "runs", "models", "agents", "pending", "paired", "messages")
+LISTS = ("approvals", "sessions", "runs", "models", "agents", "pending", "paired", "messages")
 ANSWER: dict[str, Any] = {
     **ROW,
     **{name: [ROW] for name in LISTS},
@@ -67,6 +78,10 @@ STATUS = {**ANSWER, "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL
 
 WIRE = {
     "agent": ("-m", EVIL),
+    "approvals allow": (EVIL,),
+    "approvals deny": (EVIL,),
+    "approvals get": (EVIL,),
+    "approvals list": (),
     "devices approve": (EVIL,),
     "devices list": (),
     "devices pair": (),

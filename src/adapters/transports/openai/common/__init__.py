@@ -1,6 +1,6 @@
 """What OpenAI's formats have in common: messages, parameters, runs, answers and streams."""
 
-from .approvals import ApprovalPause, decided_run, decision_in, waits_for_approval
+from .approvals import APPROVAL_HEADER, ApprovalPause, decided_run, decision_in, waits_for_approval
 from .fields import Ignored
 from .headers import (
     BINDING_HEADERS,
@@ -18,6 +18,7 @@ from .parameters import (
 from .runs import Answer, Feed, collect, start_run, streamed
 
 __all__ = [
+    "APPROVAL_HEADER",
     "BINDING_HEADERS",
     "DEFAULT_MODEL",
     "MESSAGES_SCHEMA",

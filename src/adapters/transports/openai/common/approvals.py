@@ -36,6 +36,8 @@ from ...http.requests import Headers, family_header
 
 _HEADER = "approval"
 _NAMES = (f"x-opensoul-{_HEADER}".encode(), f"x-openclaw-{_HEADER}".encode())
+APPROVAL_HEADER = {"name": f"x-opensoul-{_HEADER}", "in": "header", "schema": {"const": "wait"}}
+"""The header as a parameter of an OpenAPI operation."""
 _LONGEST = 64
 """Characters of a message that decides, white space included."""
 _DECIDING = re.compile(rf"(approve|deny) {{1,4}}({CODE_PATTERN})", re.IGNORECASE)
