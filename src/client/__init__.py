@@ -11,7 +11,7 @@ The package imports nothing else from the Gateway.
 
 from __future__ import annotations
 
-from .client import Client
+from .client import Client, Decision
 from .connection_manager import State
 from .device import DeviceFileInvalid, DeviceIdentity, DeviceTokens
 from .errors import (
@@ -68,6 +68,7 @@ __all__ = [
     "ClientError",
     "ConnectFailed",
     "ConnectionLost",
+    "Decision",
     "DeviceFileInvalid",
     "DeviceIdentity",
     "DeviceTokens",
