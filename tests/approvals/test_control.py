@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.approvals.office import ARGUMENTS, Courier, Office, open_office
+from tests.approvals.office import ARGUMENTS, Courier, Office, calls, open_office
 from tests.control.client import Peer, Refused
 from tests.fakes.provider import FakeProvider
 
@@ -108,3 +108,24 @@ async def test_an_approval_outlives_the_process(tmp_path: Path, provider: FakePr
         await peer.event("chat", state="final", runId="k1")
 
     assert courier.sent == [ARGUMENTS]
+
+
+async def test_each_request_and_each_decision_is_sent_once(office: Office, peer: Peer) -> None:
+    office.provider.will(calls(ARGUMENTS, ARGUMENTS | {"to": "grace"}))
+    await peer.call("agent", {"agentId": "guide", "message": "Send.", "idempotencyKey": "k1"})
+    first = (await peer.event("exec.approval.requested"))["payload"]
+    second = (await peer.event("exec.approval.requested"))["payload"]
+    params = {"id": first["id"], "decision": "deny"}
+
+    await peer.call("exec.approval.resolve", params)
+    await peer.event("exec.approval.resolved", id=first["id"], decision="deny")
+    with pytest.raises(Refused):
+        await peer.call("exec.approval.resolve", params)
+    await peer.event("agent", data__phase="waiting")  # Again, for the second call.
+    await peer.call("runs.abort", {"runId": "k1"})
+    await office.served.container.approvals().expire()
+
+    await peer.event("exec.approval.resolved", id=second["id"], decision="expired")
+    await peer.call("health")
+    assert [e for e in peer.events if e["event"].startswith("exec.approval")] == []
+    assert office.courier.sent == []

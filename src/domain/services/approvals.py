@@ -108,10 +108,11 @@ class Approvals:
         return _added(self._listeners.resolved, listener)
 
     async def expire(self) -> None:
-        """Deny what nobody has decided in time, and let those Runs go on. Raises StoreFailed."""
+        """Deny what nobody has decided in time, and let those Runs go on; close what a Run that has
+        ended asked for. Raises StoreFailed."""
         now = self._clock()
         for approval in await self.book.pending():
-            if approval.expires_at <= now:
+            if approval.expires_at <= now or not await self._waits(approval.run_id):
                 await self.book.decide(approval.id, Decision.EXPIRED, by="", at=now)
                 await self._signals.resolve(approval.run_id, approval.id, Decision.EXPIRED.value)
         await self.book.prune(now - _KEPT)
