@@ -60,6 +60,14 @@ class _Made(EntryPoint):
 _MADE: dict[str, Any] = {}
 
 
+def installed(**parts: Any) -> providers.Provider[Any]:
+    """The plugins of that name, as if they were installed."""
+    _MADE.update(parts)
+    groups = {"courier": plugins.TOOLS, "proxy": plugins.AUTHENTICATORS}
+    points = {groups[name]: _Made(name, name, groups[name]) for name in parts}
+    return providers.Object(lambda group: [points[group]] if group in points else [])
+
+
 def calls(*arguments: Mapping[str, Any]) -> Behaviour:
     """The model calls the tool, once with each of `arguments`."""
     items = [
@@ -191,12 +199,7 @@ async def open_office(
             "eve": replace(decides, id="eve", principal="eve", scopes=PICKY),
         }
     )
-    _MADE.update(courier=courier, proxy=people)
-    points = {
-        plugins.TOOLS: _Made("courier", "courier", plugins.TOOLS),
-        plugins.AUTHENTICATORS: _Made("proxy", "proxy", plugins.AUTHENTICATORS),
-    }
-    find = providers.Object(lambda group: [points[group]] if group in points else [])
+    find = installed(courier=courier, proxy=people)
     agents = {
         "defaults": {"model": {"primary": "fake/m"}},
         "list": [{"id": "main"}, {"id": "guide"}],

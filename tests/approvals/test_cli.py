@@ -10,9 +10,10 @@ import pytest
 
 from opensoul.client import CallFailed, Client
 from tests.app.serving import SECRET
-from tests.approvals.office import ARGUMENTS, Office
+from tests.approvals.office import ARGUMENTS, Office, calls
 from tests.control.client import Peer
 from tests.e2e.process import OPENSOUL
+from tests.fakes.behaviours import answer
 
 
 def url(office: Office) -> str:
@@ -21,11 +22,15 @@ def url(office: Office) -> str:
 
 async def opensoul(office: Office, *arguments: str) -> tuple[int, str, str]:
     """The exit code, the output and the errors of `opensoul approvals`."""
+    return await command(office, "approvals", *arguments)
+
+
+async def command(office: Office, *arguments: str) -> tuple[int, str, str]:
     address = ("--url", url(office), "--token", SECRET)
     env = {"HOME": str(office.served.config_path.parent)}
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        OPENSOUL, "approvals", *arguments, *address, stdout=pipe, stderr=pipe, env=env
+        OPENSOUL, *arguments, *address, stdout=pipe, stderr=pipe, env=env
     )
     out, err = await process.communicate()
     assert process.returncode is not None
@@ -95,3 +100,16 @@ async def test_the_client_lists_shows_and_decides(office: Office, peer: Peer) ->
             await client.decide(approval.id, "deny")
     await peer.event("chat", state="final")
     assert office.courier.sent == [ARGUMENTS]
+
+
+async def test_who_asks_an_agent_is_informed_of_a_call_that_waits(office: Office) -> None:
+    office.provider.will(calls(), answer("It is sent."))
+    async with office.connected() as peer:
+        asking = asyncio.create_task(command(office, "agent", "--agent", "guide", "-m", "Send it."))
+        requested = (await peer.event("exec.approval.requested"))["payload"]
+        await peer.call("approval.resolve", {"id": requested["id"], "decision": "allow-once"})
+
+        code, out, err = await asking
+
+    assert (code, out) == (0, "I send it. It is sent.\n")
+    assert err.endswith(f"Allow it with: opensoul approvals allow {requested['id']}\n")
