@@ -38,6 +38,7 @@ from .results import (
     RunResult,
     SessionInfo,
     SessionPage,
+    StandingApprovalInfo,
 )
 from .run_events import (
     Aborted,
@@ -91,6 +92,7 @@ __all__ = [
     "RunResult",
     "SessionInfo",
     "SessionPage",
+    "StandingApprovalInfo",
     "Started",
     "State",
     "StepDone",

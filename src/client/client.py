@@ -198,6 +198,15 @@ class Client:
         with these arguments. Raises CallFailed if it was decided before, or its run has ended."""
         await self.call("approval.resolve", {"id": approval_id, "decision": decision})
 
+    async def standing_approvals(self) -> tuple[results.StandingApprovalInfo, ...]:
+        """What `allow-always` has allowed, oldest first."""
+        answer = await self.call("approval.standing.list", {})
+        return tuple(map(results.standing_approval_info, results.rows(answer, "standing")))
+
+    async def revoke_approval(self, standing_id: str) -> None:
+        """Have calls that `allow-always` has allowed wait for approval again."""
+        await self.call("approval.standing.revoke", {"id": standing_id})
+
     async def sessions(
         self,
         *,

@@ -56,6 +56,19 @@ class ApprovalInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingApprovalInfo:
+    """What `allow-always` has allowed: an agent's calls of a tool with these arguments."""
+
+    id: str
+    agent_id: str
+    tool: str
+    arguments: object
+    granted_by: str
+    granted_at: float | None = None
+    raw: Raw = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInfo:
     key: str
     agent_id: str
@@ -155,6 +168,18 @@ def approval_info(payload: Raw) -> ApprovalInfo:
         created_at=_seconds(payload, "createdAt"),
         expires_at=_seconds(payload, "expiresAt"),
         decision=_text(payload, "decision"),
+        raw=payload,
+    )
+
+
+def standing_approval_info(payload: Raw) -> StandingApprovalInfo:
+    return StandingApprovalInfo(
+        id=_text(payload, "id"),
+        agent_id=_text(payload, "agentId"),
+        tool=_text(payload, "tool"),
+        arguments=payload.get("arguments"),
+        granted_by=_text(payload, "grantedBy"),
+        granted_at=_seconds(payload, "grantedAt"),
         raw=payload,
     )
 

@@ -104,7 +104,26 @@ class Approval:
     def subject(self) -> str:
         """Names the Agent, the tool and the exact arguments: what ALLOW_ALWAYS is for."""
         named = json.dumps([self.agent_id, self.call.name, _canonical(self.call.arguments)])
-        return sha256(named.encode()).hexdigest()
+        return sha256(named.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class StandingApproval:
+    """What ALLOW_ALWAYS has allowed: an Agent's calls of a tool with the same arguments. `id` is
+    the `subject` of their approvals."""
+
+    id: str
+    agent_id: str
+    tool: str
+    arguments: str
+    granted_by: str
+    granted_at: float
+
+
+def standing_of(approval: Approval, by: str, at: float) -> StandingApproval:
+    """What ALLOW_ALWAYS of that approval allows."""
+    call = approval.call
+    return StandingApproval(approval.subject, approval.agent_id, call.name, call.arguments, by, at)
 
 
 def new_code() -> str:

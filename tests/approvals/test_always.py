@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.approvals.office import ARGUMENTS, Courier, Office, calls, open_office
-from tests.control.client import Peer
+from tests.control.client import Peer, Refused
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 
@@ -67,3 +69,35 @@ async def test_it_outlives_the_process(tmp_path: Path, provider: FakeProvider) -
         await peer.event("chat", state="final", runId="k2")
 
     assert courier.sent == [ARGUMENTS, ARGUMENTS]
+
+
+async def test_it_is_listed_and_revoked(office: Office, peer: Peer) -> None:
+    await decide(office, peer, "allow-always")
+    (listed,) = (await peer.call("approval.standing.list", {}))["standing"]
+    assert (listed["agentId"], listed["tool"]) == ("guide", "send")
+    assert (listed["arguments"], listed["grantedBy"]) == (ARGUMENTS, "operator")
+    async with office.connected("grace") as grace:
+        assert await grace.call("approval.standing.list", {}) == {"standing": []}
+        with pytest.raises(Refused):
+            await grace.call("approval.standing.revoke", {"id": listed["id"]})
+
+    await peer.call("approval.standing.revoke", {"id": listed["id"]})
+
+    with pytest.raises(Refused):
+        await peer.call("approval.standing.revoke", {"id": listed["id"]})
+    office.provider.will(calls())
+    await run(peer, "k2")
+    await peer.event("exec.approval.requested")
+    assert office.courier.sent == [ARGUMENTS]
+
+
+async def test_one_who_is_restricted_revokes_what_it_has_allowed(office: Office) -> None:
+    async with office.connected("grace") as grace:
+        requested = await office.waiting(grace, sessionKey="agent:guide:hers")
+        params = {"id": requested["id"], "decision": "allow-always"}
+        await grace.call("approval.resolve", params)
+        (listed,) = (await grace.call("approval.standing.list", {}))["standing"]
+
+        await grace.call("approval.standing.revoke", {"id": listed["id"]})
+
+        assert await grace.call("approval.standing.list", {}) == {"standing": []}

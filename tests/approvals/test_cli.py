@@ -113,3 +113,23 @@ async def test_who_asks_an_agent_is_informed_of_a_call_that_waits(office: Office
 
     assert (code, out) == (0, "I send it. It is sent.\n")
     assert err.endswith(f"Allow it with: opensoul approvals allow {requested['id']}\n")
+
+
+async def test_what_was_allowed_for_later_calls_is_listed_and_revoked(
+    office: Office, peer: Peer
+) -> None:
+    code, out, _ = await opensoul(office, "standing")
+    assert (code, out) == (0, "Nothing was allowed for later calls.\n")
+    requested = await office.waiting(peer)
+    await peer.call("approval.resolve", {"id": requested["id"], "decision": "allow-always"})
+    _, listed, _ = await opensoul(office, "standing")
+    assert json.dumps(ARGUMENTS) in listed
+    async with Client.connect(url(office), token=SECRET, scopes=["operator.approvals"]) as client:
+        (standing,) = await client.standing_approvals()
+        assert (standing.tool, standing.arguments) == ("send", ARGUMENTS)
+
+        assert (await opensoul(office, "revoke", standing.id))[0] == 0
+
+        assert await client.standing_approvals() == ()
+        with pytest.raises(CallFailed):
+            await client.revoke_approval(standing.id)

@@ -38,18 +38,8 @@ ROW: dict[str, Any] = {
         (
             *("key", "label", "displayName", "sessionId", "sessionKey", "agentId", "runId", "id"),
             *("name", "model", "modelProvider", "provider", "status", "thinkingLevel", "role"),
-            *(
-                "id",
-                "tool",
-                "arguments",
-                "decision",
-                "platform",
-                "deviceId",
-                "requestId",
-                "clientId",
-                "clientMode",
-                "address",
-            ),
+            *("tool", "arguments", "decision", "grantedBy"),
+            *("platform", "deviceId", "requestId", "clientId", "clientMode", "address"),
         ),
         EVIL,
     ),
@@ -60,7 +50,17 @@ ROW: dict[str, Any] = {
     "startedAt": -1e300,
     EVIL: EVIL,
 }
-LISTS = ("approvals", "sessions", "runs", "models", "agents", "pending", "paired", "messages")
+LISTS = (
+    "approvals",
+    "standing",
+    "sessions",
+    "runs",
+    "models",
+    "agents",
+    "pending",
+    "paired",
+    "messages",
+)
 ANSWER: dict[str, Any] = {
     **ROW,
     **{name: [ROW] for name in LISTS},
@@ -82,6 +82,8 @@ WIRE = {
     "approvals deny": (EVIL,),
     "approvals get": (EVIL,),
     "approvals list": (),
+    "approvals revoke": (EVIL,),
+    "approvals standing": (),
     "devices approve": (EVIL,),
     "devices list": (),
     "devices pair": (),

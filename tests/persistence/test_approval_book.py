@@ -13,7 +13,7 @@ from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ApprovalBook
-from opensoul.domain.tools import Approval, Decision
+from opensoul.domain.tools import Approval, Decision, standing_of
 
 BOOKS: dict[str, Callable[[SqliteStore], ApprovalBook]] = {
     "memory": lambda _: MemoryApprovals(),
@@ -118,6 +118,25 @@ async def test_what_was_allowed_for_always_is_decided_when_it_is_added(book: App
     allowed = replace(same, decision=always, decided_by="ann", decided_at=30.0)
     assert await book.add(same) == await book.find("b") == allowed
     assert [await book.add(other) for other in others] == others
+
+
+async def test_what_was_allowed_for_always_is_listed_until_it_is_revoked(
+    book: ApprovalBook,
+) -> None:
+    first = replace(approval("a"), agent_id="main")
+    other = replace(approval("b"), agent_id="main", call=replace(CALL, arguments='{"to": 1}'))
+    for at, one in ((12.0, first), (13.0, other)):
+        await book.add(one)
+        await book.decide(one.id, Decision.ALLOW_ALWAYS, by="ann", at=at)
+    granted = standing_of(first, "ann", 12.0)
+    assert await book.standing() == (granted, standing_of(other, "ann", 13.0))
+
+    assert await book.revoke(granted.id)
+
+    assert not await book.revoke(granted.id)
+    assert [one.id for one in await book.standing()] == [other.subject]
+    again = replace(first, id="c")
+    assert await book.add(again) == again
 
 
 @pytest.mark.parametrize("decision", [Decision.ALLOW, Decision.DENY])

@@ -13,7 +13,7 @@ from quart import Response, request
 from ...domain.access import Scope
 from ...domain.errors import InvalidRequest
 from ...domain.services import Approvals
-from ...domain.tools import Approval, Decision
+from ...domain.tools import Approval, Decision, StandingApproval
 from .http.bodies import read_object
 from .http.context import current
 from .http.json_text import dumps
@@ -58,6 +58,18 @@ def approval_object(approval: Approval) -> dict[str, object]:
         shown["decidedBy"] = approval.decided_by
         shown["decidedAt"] = _millis(approval.decided_at or 0.0)
     return shown
+
+
+def standing_object(standing: StandingApproval) -> dict[str, object]:
+    """What was allowed for always, as clients get it."""
+    return {
+        "id": standing.id,
+        "agentId": standing.agent_id,
+        "tool": standing.tool,
+        "arguments": _arguments(standing.arguments),
+        "grantedBy": standing.granted_by,
+        "grantedAt": _millis(standing.granted_at),
+    }
 
 
 def transport(approvals: Approvals) -> Transport:

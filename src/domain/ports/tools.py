@@ -9,7 +9,7 @@ from typing import Protocol
 from ..agents import Agent
 from ..messages import ToolCall
 from ..sessions import SessionKey
-from ..tools import Approval, Decision, ToolOutput, ToolResult, ToolSpec
+from ..tools import Approval, Decision, StandingApproval, ToolOutput, ToolResult, ToolSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,14 @@ class ApprovalBook(Protocol):
         """Decide, once: the first decision stands, and the approval is returned as it stands then.
         From `expires_at` on the decision is EXPIRED, whatever was asked for. None for an unknown
         id. ALLOW_ALWAYS is remembered for the approval's subject, also after `prune`."""
+        ...
+
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        """What was allowed for always, oldest first."""
+        ...
+
+    async def revoke(self, standing_id: str) -> bool:
+        """Ask again for such calls; False for an unknown id."""
         ...
 
     async def prune(self, before: float) -> int:

@@ -10,7 +10,7 @@ from ..access import Action, Principal, Resource, may, require
 from ..errors import ApprovalDecided, UnknownApproval
 from ..ports import ApprovalBook, Clock, RunEvents, RunQueue, RunSignals
 from ..runs import RunStatus
-from ..tools import Approval, Decision
+from ..tools import Approval, Decision, StandingApproval
 
 _KEPT = 86_400.0
 """Seconds that an approval can be found after it has expired."""
@@ -98,6 +98,19 @@ class Approvals:
         await self._signals.resolve(decided.run_id, decided.id, decision.value)
         return decided
 
+    async def standing(self, principal: Principal) -> tuple[StandingApproval, ...]:
+        """What was allowed for always, oldest first: all, or of a restricted principal what it has
+        allowed itself. Raises Forbidden, StoreFailed."""
+        require(principal, Action.DECIDE_APPROVAL)
+        standing = await self.book.standing()
+        return tuple(one for one in standing if _may_revoke(principal, one))
+
+    async def revoke(self, principal: Principal, standing_id: str) -> None:
+        """Ask for such calls again. Raises Forbidden, UnknownApproval, StoreFailed."""
+        known = {one.id for one in await self.standing(principal)}
+        if standing_id not in known or not await self.book.revoke(standing_id):
+            raise UnknownApproval(f"There is no standing approval {standing_id!r}.")
+
     def on_requested(self, listener: OnApproval) -> Callable[[], None]:
         """Have `listener` called for each approval that a Run begins to wait for; what is returned
         ends that."""
@@ -165,6 +178,12 @@ class _ObservedBook:
             _call(self._listeners.resolved, decided)
         return decided
 
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        return await self._book.standing()
+
+    async def revoke(self, standing_id: str) -> bool:
+        return await self._book.revoke(standing_id)
+
     async def prune(self, before: float) -> int:
         return await self._book.prune(before)
 
@@ -182,6 +201,11 @@ def _call(listeners: list[OnApproval], approval: Approval) -> None:
 def may_decide(principal: Principal, approval: Approval) -> bool:
     """Whether the principal may see the approval and decide on it."""
     resource = Resource(approval.agent_id, approval.principal_id)
+    return may(principal, Action.DECIDE_APPROVAL, resource)
+
+
+def _may_revoke(principal: Principal, standing: StandingApproval) -> bool:
+    resource = Resource(standing.agent_id, standing.granted_by)
     return may(principal, Action.DECIDE_APPROVAL, resource)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ....domain.tools import Approval, Decision
+from ....domain.tools import Approval, Decision, StandingApproval, standing_of
 
 
 class MemoryApprovals:
@@ -12,15 +12,17 @@ class MemoryApprovals:
 
     def __init__(self) -> None:
         self._approvals: dict[str, Approval] = {}
-        self._always: dict[str, str] = {}
-        """By subject, who allowed it."""
+        self._standing: dict[str, StandingApproval] = {}
 
     async def add(self, approval: Approval) -> Approval:
-        by = self._always.get(approval.subject)
-        if by is not None:
-            at = approval.created_at
-            always = Decision.ALLOW_ALWAYS
-            approval = replace(approval, decision=always, decided_by=by, decided_at=at)
+        granted = self._standing.get(approval.subject)
+        if granted is not None:
+            approval = replace(
+                approval,
+                decision=Decision.ALLOW_ALWAYS,
+                decided_by=granted.granted_by,
+                decided_at=approval.created_at,
+            )
         return self._approvals.setdefault(approval.id, approval)
 
     async def find(self, approval_id: str) -> Approval | None:
@@ -44,8 +46,14 @@ class MemoryApprovals:
         decided = replace(approval, decision=decision, decided_by=by, decided_at=at)
         self._approvals[approval_id] = decided
         if decision is Decision.ALLOW_ALWAYS:
-            self._always.setdefault(decided.subject, by)
+            self._standing.setdefault(decided.subject, standing_of(decided, by, at))
         return decided
+
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        return tuple(self._standing.values())
+
+    async def revoke(self, standing_id: str) -> bool:
+        return self._standing.pop(standing_id, None) is not None
 
     async def prune(self, before: float) -> int:
         old = [one.id for one in self._approvals.values() if one.expires_at < before]

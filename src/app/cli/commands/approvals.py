@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from ...terminal import echo
 from ..common.lazy import ListGroup
 from ..common.state import State
 from ..remote.reaching import APPROVALS, wire_options
-
-if TYPE_CHECKING:
-    from ....client import ApprovalInfo
 
 _COLUMNS = ("approval", "agent", "session", "tool", "arguments", "expires")
 
@@ -40,7 +37,7 @@ def _print_table(answer: Any) -> None:
 
     def cells(row: Any) -> tuple[object, ...]:
         info = approval_info(row)
-        call = (info.tool, _arguments(info))
+        call = (info.tool, _arguments(info.arguments))
         return (info.id, info.agent_id, info.session_key, *call, when(info.expires_at))
 
     table = map(cells, rows(answer, "approvals"))
@@ -75,7 +72,7 @@ def _print_whole(answer: Any) -> None:
             ("tool", info.tool),
         )
     )
-    echo(f"\n{_arguments(info)}")
+    echo(f"\n{_arguments(info.arguments)}")
 
 
 @approvals.command()
@@ -98,6 +95,44 @@ def deny(state: State, approval_id: str) -> None:
     _decide(state, approval_id, "deny", "Denied.")
 
 
+@approvals.command()
+@wire_options
+@click.pass_obj
+def standing(state: State) -> None:
+    """List what was allowed with --always."""
+    from ..remote.rpc import show
+
+    show(state, "approval.standing.list", scopes=APPROVALS, text=_print_standing)
+
+
+def _print_standing(answer: Any) -> None:
+    from ....client.results import rows, standing_approval_info
+    from ...terminal import print_table, when
+
+    def cells(row: Any) -> tuple[object, ...]:
+        info = standing_approval_info(row)
+        call = (info.tool, _arguments(info.arguments))
+        return (info.id, info.agent_id, *call, info.granted_by, when(info.granted_at))
+
+    columns = ("id", "agent", "tool", "arguments", "allowed by", "at")
+    print_table(
+        columns, map(cells, rows(answer, "standing")), empty="Nothing was allowed for later calls."
+    )
+
+
+@approvals.command()
+@click.argument("standing_id", metavar="ID")
+@wire_options
+@click.pass_obj
+def revoke(state: State, standing_id: str) -> None:
+    """Have calls that were allowed with --always wait again."""
+    from ..remote.rpc import show
+
+    params = {"id": standing_id}
+    done = "Such calls wait for approval again."
+    show(state, "approval.standing.revoke", params, scopes=APPROVALS, text=lambda _: done)
+
+
 def _decide(state: State, approval_id: str, decision: str, said: str) -> None:
     from ..remote.rpc import show
 
@@ -105,8 +140,8 @@ def _decide(state: State, approval_id: str, decision: str, said: str) -> None:
     show(state, "approval.resolve", params, scopes=APPROVALS, text=lambda _: said)
 
 
-def _arguments(info: ApprovalInfo) -> str:
+def _arguments(arguments: object) -> str:
     """On one line, with control and format characters as escapes."""
     from ....domain.text import escape_json
 
-    return escape_json(json.dumps(info.arguments, ensure_ascii=False))
+    return escape_json(json.dumps(arguments, ensure_ascii=False))

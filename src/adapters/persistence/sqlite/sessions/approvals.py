@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .....domain.tools import Approval, Decision
+from .....domain.tools import Approval, Decision, StandingApproval, standing_of
 from ...common import Undecodable, decode_approval, encode_approval
 from ..columns import column, text
 from .store import SqliteStore
@@ -24,6 +24,9 @@ _ALWAYS = "SELECT granted_by FROM always_allowed WHERE subject = ?"
 _ALLOW_ALWAYS = """
     INSERT INTO always_allowed (subject, granted_by, granted_at, body) VALUES (?, ?, ?, ?)
     ON CONFLICT (subject) DO NOTHING"""
+_STANDING = """
+    SELECT granted_by, granted_at, body FROM always_allowed ORDER BY granted_at, subject"""
+_REVOKE = "DELETE FROM always_allowed WHERE subject = ?"
 _DECIDE = """
     UPDATE approvals SET decision = ?, decided_by = ?, decided_at = ?
     WHERE id = ? AND decision IS NULL"""
@@ -49,6 +52,12 @@ class SqliteApprovals:
     ) -> Approval | None:
         decide = partial(_decide, approval_id=approval_id, decision=decision, by=by, at=at)
         return await self._store.write(decide)
+
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        return await self._store.read(_standing)
+
+    async def revoke(self, standing_id: str) -> bool:
+        return await self._store.write(partial(_revoke, standing_id=standing_id))
 
     async def prune(self, before: float) -> int:
         return await self._store.write(partial(_prune, before=before))
@@ -93,6 +102,17 @@ def _decide(
         row = (approval.subject, column(by), at, encode_approval(approval))
         connection.execute(_ALLOW_ALWAYS, row)
     return replace(approval, decision=decision, decided_by=by, decided_at=at)
+
+
+def _standing(connection: sqlite3.Connection) -> tuple[StandingApproval, ...]:
+    return tuple(
+        standing_of(decode_approval(body, "", "", 0.0, 0.0), text(by), at)
+        for by, at, body in connection.execute(_STANDING).fetchall()
+    )
+
+
+def _revoke(connection: sqlite3.Connection, standing_id: str) -> bool:
+    return connection.execute(_REVOKE, (column(standing_id),)).rowcount > 0
 
 
 def _prune(connection: sqlite3.Connection, before: float) -> int:

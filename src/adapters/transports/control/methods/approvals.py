@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...approvals import DECISIONS, decision_of
+from ...approvals import DECISIONS, decision_of, standing_object
 from ..broadcast import approval_row
 from ..connection import Call, NoParams, Params
 from ..protocol import Name
@@ -20,6 +20,12 @@ class ResolveParams(ApprovalParams):
     """`decision`: `allow-once`, `allow-always` or `deny`."""
 
     decision: Name
+
+
+class StandingParams(Params):
+    """What was allowed for always."""
+
+    id: Name
 
 
 class ApprovalMethods(ControlService):
@@ -46,6 +52,16 @@ class ApprovalMethods(ControlService):
     @answers("approval.resolve", ResolveParams)
     async def _resolve(self, call: Call, params: ResolveParams) -> object:
         return await self._decide(call, params)
+
+    @answers("approval.standing.list", NoParams)
+    async def _standing(self, call: Call, params: NoParams) -> object:
+        standing = await self.dependencies.approvals.standing(call.principal)
+        return {"standing": [standing_object(one) for one in standing]}
+
+    @answers("approval.standing.revoke", StandingParams)
+    async def _revoke(self, call: Call, params: StandingParams) -> object:
+        await self.dependencies.approvals.revoke(call.principal, params.id)
+        return {"ok": True, "id": params.id}
 
     async def _pending(self, call: Call) -> list[dict[str, object]]:
         pending = await self.dependencies.approvals.pending(call.principal)

@@ -218,6 +218,8 @@ _IMPLEMENTED = (
     ),
     Method("approval.get", _APPROVALS, "The same as exec.approval.get.", looks=True),
     Method("approval.resolve", _APPROVALS, "The same as exec.approval.resolve."),
+    Method("approval.standing.list", _APPROVALS, "What `allow-always` has allowed.", looks=True),
+    Method("approval.standing.revoke", _APPROVALS, "Request approval for such calls again."),
     Method("sessions.list", _READ, "Sessions, the most recently used first."),
     Method(
         "sessions.listTranscripts", _READ, "A session's transcripts, also those before a reset."
@@ -281,7 +283,7 @@ _IMPLEMENTED = (
 
 _FOR_AGENTS = """
 agent agent.wait agents.list
-approval.get approval.list approval.resolve
+approval.get approval.list approval.resolve approval.standing.list approval.standing.revoke
 chat.abort chat.history chat.message.get chat.metadata chat.send chat.startup
 commands.list models.list
 exec.approval.get exec.approval.list exec.approval.resolve
