@@ -13,7 +13,7 @@ from ..access import Action, Credential, Principal, Resource, may, require
 from ..agents import Agent, AgentDirectory
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..concurrency import image_bytes, off_loop, shielded
-from ..errors import Forbidden, Unauthenticated, UnknownRun
+from ..errors import EventsExpired, Forbidden, Unauthenticated, UnknownRun
 from ..execution import Generations
 from ..messages import Role
 from ..models import ModelTarget
@@ -423,8 +423,14 @@ class Following:
         self._revoked: str | None = None
         """Why a grant has ended."""
 
-    def detach(self) -> None:
-        """Have the Run go on without this follower, whatever its departure would mean."""
+    async def detach(self, seq: int) -> None:
+        """Have the Run go on without this follower, whatever its departure would mean. Returns when
+        its events up to the one of that number are kept. Raises StoreFailed."""
+        try:
+            async for _ in self._gateway._run_events.follow_kept(self._run.id, seq - 1):
+                break
+        except EventsExpired:
+            pass  # It was kept before it expired.
         self._detached = True
 
     async def __aenter__(self) -> Following:

@@ -105,7 +105,7 @@ class ApprovalPause:
         approval = await self.approvals.undecided(waiting.approval_id)
         if approval is None:
             return batch
-        self.following.detach()
+        await self.following.detach(batch.last)
         self.context.outcome = "waiting"
         asked = TextDelta(_question(approval))
         end = Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
