@@ -68,14 +68,17 @@ def installed(**parts: Any) -> providers.Provider[Any]:
     return providers.Object(lambda group: [points[group]] if group in points else [])
 
 
-def calls(*arguments: Mapping[str, Any]) -> Behaviour:
-    """The model calls the tool, once with each of `arguments`."""
+def calls(*arguments: Mapping[str, Any] | str) -> Behaviour:
+    """The model calls the tool, once with each of `arguments`; a text is sent as it is."""
     items = [
         {
             "index": index,
             "id": f"c{index}",
             "type": "function",
-            "function": {"name": "send", "arguments": json.dumps(one)},
+            "function": {
+                "name": "send",
+                "arguments": one if isinstance(one, str) else json.dumps(one),
+            },
         }
         for index, one in enumerate(arguments or (ARGUMENTS,))
     ]
@@ -155,7 +158,7 @@ class Office:
                 return _streamed(run_id, (await response.read()).decode())
             return _whole(response.status, run_id, await response.json())
 
-    async def asked(self, *arguments: Mapping[str, Any], **options: Any) -> Said:
+    async def asked(self, *arguments: Mapping[str, Any] | str, **options: Any) -> Said:
         """The answer of a run whose calls with `arguments` wait."""
         self.provider.will(calls(*arguments), answer("It is sent."))
         said = await self.said("Send it.", **options)

@@ -106,3 +106,25 @@ async def test_an_aborted_run_has_no_pending_approval(office: Office, peer: Peer
     status, _ = await office.http("POST", f"/{requested['id']}", decision="allow-once")
     assert status == 409
     assert office.courier.sent == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ('{"n": 1.5, "s": "\u00fc"}', {"n": 1.5, "s": "ü"}),
+        ("[1]", [1]),
+        ('{"n": 1', '{"n": 1'),
+        ('{"n": NaN}', '{"n": NaN}'),
+        ('{"n": 123456789012345678901234567890}', '{"n": 123456789012345678901234567890}'),
+        ('{"s": "\\ud800"}', '{"s": "\\ud800"}'),
+        ("[" * 5_000, "[" * 5_000),
+    ],
+)
+async def test_arguments_are_shown_as_the_tool_gets_them(
+    office: Office, arguments: str, shown: object
+) -> None:
+    await office.asked(arguments)
+
+    (listed,) = (await office.http("GET"))[1]["data"]
+
+    assert listed["arguments"] == shown

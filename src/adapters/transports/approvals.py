@@ -8,6 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import orjson
 from quart import Response, request
 
 from ...domain.access import Scope
@@ -116,8 +117,11 @@ def _json(body: Mapping[str, object]) -> Response:
 
 
 def _arguments(text: str) -> object:
+    """What the model wrote, as JSON where clients read the same from it: not NaN, nor a number that
+    only Python has as an integer."""
     try:
-        return json.loads(text)
+        value = orjson.loads(text)
+        return value if value == json.loads(text) else text
     except (ValueError, RecursionError):
         return text
 

@@ -172,11 +172,13 @@ class TurnLoop:
                     assert_never(action)
 
     async def _ask(self, context: RunContext, journal: Journal, call: ToolCall) -> Approval:
-        """The approval of a call as it stands now. Its id is the same in each attempt."""
+        """The approval of a call as it stands now. Its id is the same in each attempt, and another
+        one for other arguments: a model that is called again may choose the same id for a call."""
         spec, now = context.spec, self._clock()
+        named = "\n".join((_key(context, journal, call), call.name, call.arguments))
         approval = await self._approvals.add(
             Approval(
-                id=sha256(_key(context, journal, call).encode()).hexdigest()[:32],
+                id=sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:32],
                 run_id=spec.id,
                 principal_id=spec.principal_id,
                 call=call,
