@@ -188,10 +188,18 @@ class Clock:
 
 @asynccontextmanager
 async def open_office(
-    home: Path, provider: FakeProvider, courier: Courier | None = None, **parts: Any
+    home: Path,
+    provider: FakeProvider,
+    courier: Courier | None = None,
+    *,
+    sections: Mapping[str, Any] | None = None,
+    **parts: Any,
 ) -> AsyncIterator[Office]:
-    """A Gateway in `home`. Behind the proxy: ada, who may do everything; grace and alan, who may
-    use the agent `guide` and decide on their own runs; and eve, who may decide on nothing."""
+    """A Gateway in `home`; `sections` are added to its configuration.
+
+    Behind the proxy: ada, who may do everything; grace and alan, who may use the agent `guide` and
+    decide on their own runs; and eve, who may decide on nothing.
+    """
     courier = courier or Courier()
     decides = replace(PEOPLE["grace"], scopes=PICKY | {Scope.APPROVALS})
     people = HeaderAuthenticator(
@@ -207,7 +215,7 @@ async def open_office(
         "defaults": {"model": {"primary": "fake/m"}},
         "list": [{"id": "main"}, {"id": "guide"}],
     }
-    whole = config(provider.base_url, agents=agents)
+    whole = config(provider.base_url, agents=agents, **(sections or {}))
     whole["gateway"]["auth"] = {"token": SECRET, "authenticators": ["proxy"]}
     whole["gateway"]["trustedProxies"] = ["127.0.0.1"]
     async with serving(home, whole, find_plugins=find, **parts) as served:

@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from dependency_injector import providers
 
 from opensoul.domain.tools import new_code
+from tests.app.serving import SECRET
 from tests.approvals.office import (
     ARGUMENTS,
     Clock,
@@ -280,3 +282,46 @@ async def test_the_header_has_one_value(office: Office, value: str) -> None:
 
     assert (refused.status, refused.error) == (400, "invalid_request")
     assert office.provider.requests == []
+
+
+async def test_a_gateway_without_a_store_on_disk_does_the_same(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    memory = {"session": {"store": ":memory:"}}
+    async with open_office(tmp_path, provider, sections=memory) as office:
+        asked = await office.asked(stream=True)
+        approved = await office.said(f"approve {asked.code}", stream=True)
+
+        assert (approved.text, approved.run_id) == ("It is sent.", asked.run_id)
+        assert office.courier.sent == [ARGUMENTS]
+        assert (await office.said(f"approve {asked.code}")).status == 404
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_official_client_decides_as_it_says_anything_else(
+    office: Office, stream: bool
+) -> None:
+    office.provider.will(calls(), answer("It is sent."))
+    url = f"{office.served.url}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key=SECRET, max_retries=0) as client:
+        history: list[Any] = []
+
+        async def say(text: str) -> str:
+            history.append({"role": "user", "content": text})
+            options: Any = {"stream": True} if stream else {}
+            made: Any = await client.chat.completions.create(
+                model="opensoul:guide", messages=history, **options
+            )
+            if stream:
+                pieces = [chunk.choices[0].delta.content or "" async for chunk in made]
+                said = "".join(pieces)
+            else:
+                said = made.choices[0].message.content
+            history.append({"role": "assistant", "content": said})
+            return said
+
+        asked = await say("Send it.")
+        (line,) = re.findall(r"^approve .*$", asked, re.MULTILINE)
+
+        assert await say(line) == "It is sent."
+    assert office.courier.sent == [ARGUMENTS]
