@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from ..messages import ToolCall
 from ..ports import ApprovalBook, Clock
 from ..runs import RunnerEvent, Waiting
-from ..tools import Approval, Decision, ToolResult, approval_id
+from ..tools import Approval, Decision, ToolResult, approval_id, new_code
 from .tool_calls import result_events, with_results
 from .turn import OngoingTurn
 
@@ -35,7 +35,7 @@ class Decisions:
             match approval.decision:
                 case None:
                     waiting = waiting or approval
-                case Decision.ALLOW:
+                case Decision.ALLOW | Decision.ALLOW_ALWAYS:
                     journal = journal.with_decided(call.id)
                 case decision:
                     denied.append((call, ToolResult(_refusal(approval, decision), is_error=True)))
@@ -62,6 +62,7 @@ class Decisions:
                 expires_at=now + self._seconds,
                 agent_id=spec.agent_id,
                 session_key=str(spec.session_key),
+                code=new_code(),
             )
         )
         if approval.decision is None and approval.expires_at <= now:
