@@ -35,8 +35,9 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, EmptyToolbox, SchemaValidator
+from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SchemaValidator
 from ..adapters.transports import Transport, health
+from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -62,6 +63,7 @@ from ..domain.ports import (
     Workspaces,
 )
 from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.tools import BUILT_IN_SOURCE
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -191,9 +193,13 @@ def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTool
     return BuiltinTools(workspaces, env=env)
 
 
-def toolbox(find_plugins: plugins.Find) -> Toolbox:
-    sources = plugins.toolboxes(find_plugins)
-    return CombinedToolbox(sources) if sources else EmptyToolbox()
+def all_tools(builtin_tools: BuiltinTools, find_plugins: plugins.Find) -> Toolbox:
+    """Every tool that there is, whether agents may use it or not."""
+    return CombinedToolbox({BUILT_IN_SOURCE: builtin_tools, **plugins.toolboxes(find_plugins)})
+
+
+def toolbox(all_tools: Toolbox, approval_book: ApprovalBook) -> Toolbox:
+    return PolicyToolbox(all_tools, approval_book)
 
 
 # Storage.
@@ -247,7 +253,7 @@ def store(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> SessionS
     return SqliteStore(chosen.path, clock=clock, steady=monotonic)
 
 
-def approval_book(store: SessionStore) -> ApprovalBook:
+def stored_approvals(store: SessionStore) -> ApprovalBook:
     """In the file of the sessions, where that is the SQLite store's."""
     return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
 
@@ -266,15 +272,20 @@ def access(
     return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
+def approval_book(approvals: Approvals) -> ApprovalBook:
+    """The book that runners request approvals with, so that clients are informed of them."""
+    return approvals.book
+
+
 def approvals(
-    approval_book: ApprovalBook,
+    stored_approvals: ApprovalBook,
     queue: RunQueue,
     signals: RunSignals,
     run_events: RunEvents,
     clock: Clock,
 ) -> Approvals:
     return Approvals(
-        book=approval_book, queue=queue, signals=signals, run_events=run_events, clock=clock
+        book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
     )
 
 
@@ -385,6 +396,7 @@ def signals(local_queue: LocalQueue) -> RunSignals:
 def control(
     gateway: Gateway,
     session_service: SessionService,
+    approvals: Approvals,
     devices: Devices,
     config_file: ConfigFile,
     workspaces: Workspaces,
@@ -402,6 +414,7 @@ def control(
         Dependencies(
             gateway=gateway,
             session_service=session_service,
+            approvals=approvals,
             devices=devices,
             config=config_file,
             applied=lambda: source.loaded.sha256,
@@ -466,6 +479,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 
 def transports(
     gateway: Gateway,
+    approvals: Approvals,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -473,7 +487,8 @@ def transports(
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     own = [
-        openai_chat.transport(gateway, started_at=clock()),
+        openai_chat.transport(gateway, approvals, started_at=clock()),
+        approvals_http.transport(approvals),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

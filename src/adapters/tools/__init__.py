@@ -3,6 +3,7 @@
 from .builtin import BuiltinTools
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
+from .policy import PolicyToolbox
 from .schemas import SchemaValidator
 
-__all__ = ["BuiltinTools", "CombinedToolbox", "EmptyToolbox", "SchemaValidator"]
+__all__ = ["BuiltinTools", "CombinedToolbox", "EmptyToolbox", "PolicyToolbox", "SchemaValidator"]

@@ -14,6 +14,7 @@ from .inert import INERT, Inert, StarPath
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import LoggingSection, SessionSection
+from .tools import ToolsSection
 from .walk import Place, Shape
 
 
@@ -26,6 +27,9 @@ class Root(Section):
     """The agents."""
     models: ModelsSection = setting(ModelsSection)
     """The providers of models."""
+    tools: ToolsSection = setting(ToolsSection)
+    """Which tools agents may use; by default none. `docs/tools.md` has examples. Clients cannot
+    change these keys over the network."""
     session: SessionSection = setting(SessionSection)
     """Resets, storage and the send policy."""
     logging: LoggingSection = setting(LoggingSection)
