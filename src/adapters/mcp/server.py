@@ -1,0 +1,329 @@
+"""One server: started on first use, and again after it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import StrEnum
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ...domain.ports import Clock
+from ...domain.settings import McpServerSettings
+from ...domain.tools import ToolOutput, ToolResult
+from .errors import ConnectionLost, ServerUnavailable, StderrTail, masked
+from .tools import RemoteTool
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 60.0
+_MOST_PROGRESS = 64
+"""Pieces of progress that wait for a slow reader; older ones are dropped."""
+_CANCEL_GRACE = 5.0
+_CLOSE_GRACE = 10.0
+
+Open = Callable[[Callable[[], None]], AbstractAsyncContextManager["Connection"]]
+"""Opens a connection; the argument is called when it is lost."""
+
+
+class State(StrEnum):
+    IDLE = "idle"
+    """Not started yet, or ended since its last use; the next use starts it."""
+    STARTING = "starting"
+    RUNNING = "running"
+    FAILED = "failed"
+    """The last start failed."""
+
+
+class _Attempt:
+    """A start of the server, and the connection that it leads to. One task enters and leaves the
+    connection, as the task groups of the `mcp` package require."""
+
+    def __init__(self, open_connection: Open, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[Connection] = loop.create_future()
+        self.ready.add_done_callback(_retrieve)
+        self.retired = False
+        """No new call may use it; it ends after the last one that does."""
+        self._calls = 0
+        self._stop = asyncio.Event()
+        self._limit = loop.call_later(seconds, self._expire, seconds)
+        self._task = asyncio.create_task(self._own(open_connection))
+
+    def begin(self) -> None:
+        self._calls += 1
+
+    def end(self) -> None:
+        self._calls -= 1
+        if self.retired and not self._calls:
+            self._stop.set()
+
+    def retire(self) -> None:
+        self.retired = True
+        if not self._calls:
+            self._stop.set()
+
+    async def close(self) -> None:
+        """End the connection now, and the process with it."""
+        self.retired = True
+        self._stop.set()
+        if not self.ready.done():
+            self._task.cancel()
+        _, pending = await asyncio.wait([self._task], timeout=_CLOSE_GRACE)
+        if pending:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=_CLOSE_GRACE)
+
+    async def _own(self, open_connection: Open) -> None:
+        try:
+            async with open_connection(self.retire) as connection:
+                self._limit.cancel()
+                if not self.ready.done():
+                    self.ready.set_result(connection)
+                await self._stop.wait()
+        except (Exception, BaseExceptionGroup, asyncio.CancelledError) as error:
+            # Also a cancellation that is not ours: a lost HTTP connection cancels this task.
+            if self.ready.done():
+                extra = {"error": type(_cause(error)).__name__}
+                logger.debug("a connection with an MCP server ended with an error", extra=extra)
+            else:
+                self.ready.set_exception(ServerUnavailable(_sentence(_cause(error))))
+        finally:
+            self._limit.cancel()
+            self.retired = True
+
+    def _expire(self, seconds: float) -> None:
+        if not self.ready.done():
+            problem = ServerUnavailable(f"it was not ready within {seconds:g} seconds")
+            self.ready.set_exception(problem)
+            self._task.cancel()
+
+
+class McpServer:
+    """A server by its settings. `monotonic` is a clock in seconds.
+
+    Failed starts make the next one wait: a second, then twice as long each time, up to a minute. A
+    server that ended by itself is started again at once.
+    """
+
+    def __init__(
+        self, settings: McpServerSettings, environ: Mapping[str, str], *, monotonic: Clock
+    ) -> None:
+        self.settings = settings
+        self._environ = environ
+        self._monotonic = monotonic
+        self._secrets = [value for _, value in (*settings.env, *settings.headers)]
+        self._stderr = StderrTail(self._secrets)
+        self._attempt: _Attempt | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        self._not_before = 0.0
+        self._problem = ""
+        self._tools: tuple[RemoteTool, ...] | None = None
+        self._stale = True
+        self._listing: asyncio.Task[None] | None = None
+        self._listing_since = 0.0
+        self._closed = False
+
+    @property
+    def known(self) -> tuple[RemoteTool, ...] | None:
+        """The tools as they were listed last; None before that."""
+        return self._tools
+
+    def health(self) -> tuple[State, str, str]:
+        """The state, the server's own name and version, and what is wrong."""
+        attempt = self._attempt
+        if attempt is not None and not attempt.retired:
+            if not attempt.ready.done():
+                return State.STARTING, "", self._problem
+            if attempt.ready.exception() is None:
+                return State.RUNNING, attempt.ready.result().about, self._problem
+        return (State.FAILED if self._failures else State.IDLE), "", self._problem
+
+    async def tools(self, *, patience: float) -> tuple[RemoteTool, ...]:
+        """The tools; those listed before, or none, where listing them takes longer than `patience`
+        seconds. It goes on, and later calls do not wait for it again."""
+        if self._tools is not None and not self._stale:
+            return self._tools
+        if self._listing is None:
+            if self._monotonic() < self._not_before:
+                return self._tools or ()
+            self._listing_since = self._monotonic()
+            self._listing = asyncio.create_task(self._list())
+        left = self._listing_since + patience - self._monotonic()
+        if left > 0:
+            await asyncio.wait([self._listing], timeout=left)
+        return self._tools or ()
+
+    async def listed(self) -> tuple[RemoteTool, ...]:
+        """The tools, as the server lists them now. Raises ServerUnavailable."""
+        attempt = await self._connected()
+        attempt.begin()
+        try:
+            self._stale = False  # Before the request: a change during it counts.
+            self._tools = await attempt.ready.result().tools()
+        except BaseException as error:
+            self._stale = True
+            if isinstance(error, ConnectionLost):
+                attempt.retire()
+                raise ServerUnavailable(self._with_stderr(str(error))) from error
+            if isinstance(error, Exception):
+                problem = f"it did not list its tools: {_sentence(error)}"
+                raise ServerUnavailable(problem) from error
+            raise
+        finally:
+            attempt.end()
+        self._problem = ""
+        return self._tools
+
+    async def call(
+        self, tool: str, arguments: dict[str, Any]
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        """Call a tool, once. Closing the stream cancels the call."""
+        name = self.settings.name
+        try:
+            attempt = await self._connected()
+        except ServerUnavailable:  # The reason may quote the server; health() has it.
+            text = f"The MCP server {name!r} is not available now. The tool was not called."
+            yield ToolResult(text, is_error=True)
+            return
+        progress: deque[str] = deque(maxlen=_MOST_PROGRESS)
+        news = asyncio.Event()
+
+        def on_progress(text: str) -> None:
+            progress.append(text)
+            news.set()
+
+        attempt.begin()
+        work = attempt.ready.result().call(tool, arguments, on_progress)
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: news.set())
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                done = task.done()
+                while progress:
+                    yield ToolOutput(progress.popleft())
+                if done:
+                    break
+            yield self._result_of(task, attempt)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=_CANCEL_GRACE)
+            attempt.end()
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._listing is not None:
+            self._listing.cancel()
+            await asyncio.wait([self._listing])
+        if self._attempt is not None:
+            await self._attempt.close()
+
+    def _result_of(self, task: asyncio.Task[ToolResult], attempt: _Attempt) -> ToolResult:
+        try:
+            return task.result()
+        except ConnectionLost as error:
+            attempt.retire()
+            self._problem = self._with_stderr(str(error))
+            text = (
+                f"The MCP server {self.settings.name!r} did not finish the call: {error}. It is "
+                "not known whether the call had an effect, and it was not made again."
+            )
+            return ToolResult(text, is_error=True)
+
+    async def _list(self) -> None:
+        try:
+            await self.listed()
+        except ServerUnavailable as error:
+            extra = {"server": self.settings.name, "problem": str(error)}
+            logger.warning("an MCP server did not list its tools", extra=extra)
+            self._problem = str(error)
+        finally:
+            self._listing = None
+
+    async def _connected(self) -> _Attempt:
+        """A connection that is ready. Raises ServerUnavailable."""
+        attempt = self._attempt
+        if attempt is None or attempt.retired:
+            attempt = self._attempt = self._start()
+        try:
+            await asyncio.shield(attempt.ready)
+        except ServerUnavailable as error:
+            raise ServerUnavailable(masked(str(error), self._revealed())) from None
+        return attempt
+
+    def _start(self) -> _Attempt:
+        left = self._not_before - self._monotonic()
+        if left > 0:
+            problem = f"{self._problem}; its next start is in {left:.0f} seconds"
+            raise ServerUnavailable(problem)
+        if self._closed:
+            raise ServerUnavailable("the Gateway is closing it")
+        self._stderr.clear()
+        attempt = _Attempt(self._open, self.settings.connection_timeout)
+        attempt.ready.add_done_callback(self._started)
+        return attempt
+
+    @asynccontextmanager
+    async def _open(self, on_lost: Callable[[], None]) -> AsyncGenerator[Connection]:
+        # The `mcp` package takes most of a second to import.
+        module = await asyncio.to_thread(import_module, ".connection", __package__)
+        async with module.connect(
+            self.settings,
+            self._environ,
+            self._stderr,
+            on_changed=self._changed,
+            on_lost=on_lost,
+        ) as connection:
+            yield connection
+
+    def _started(self, ready: asyncio.Future[Connection]) -> None:
+        error = None if ready.cancelled() else ready.exception()
+        if error is None:
+            self._failures, self._not_before, self._problem = 0, 0.0, ""
+            self._stale = True  # Another version of the server may have other tools.
+            return
+        self._failures += 1
+        wait = min(_LONGEST_WAIT, 2.0 ** (self._failures - 1))
+        self._not_before = self._monotonic() + wait
+        self._problem = self._with_stderr(masked(str(error), self._revealed()))
+        extra = {"server": self.settings.name, "problem": self._problem, "next_start_in": wait}
+        logger.warning("an MCP server did not start", extra=extra)
+
+    def _changed(self) -> None:
+        self._stale = True
+
+    def _with_stderr(self, problem: str) -> str:
+        last = self._stderr.text.splitlines()[-1:]
+        return f"{problem} (its last line: {last[0][:300]})" if last else problem
+
+    def _revealed(self) -> list[str]:
+        return [secret.reveal() for secret in self._secrets]
+
+
+def _retrieve(ready: asyncio.Future[Connection]) -> None:
+    """Nobody may wait any more; asyncio reports exceptions that are not retrieved."""
+    if not ready.cancelled():
+        ready.exception()
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, ServerUnavailable):
+        return str(error)
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
