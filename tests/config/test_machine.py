@@ -59,6 +59,8 @@ def texts(annotation: Any) -> bool:
     """Whether strings that are not from a fixed list can stand there."""
     if get_origin(annotation) is Annotated:
         return texts(get_args(annotation)[0])
+    if get_origin(annotation) is dict:  # Its keys are names that the user chooses.
+        return texts(get_args(annotation)[1])
     return annotation is str or any(map(texts, get_args(annotation)))
 
 
@@ -205,7 +207,6 @@ def test_a_client_sets_no_variable_that_steers_programs(place: Place, name: str)
 
 
 _INERT = [
-        "mcp.servers.x.command", "mcp.servers.files.args", "mcp.servers.files.env.LD_PRELOAD",
         "agents.defaults.cliBackends.x.command", "agents.defaults.models.a/b.agentRuntime",
         "agents.entries.main.agentDir", "agents.entries.main.runtime", "agents.defaults.repoRoot",
         "hooks.transformsDir", "plugins.load.paths", "browser.executablePath", "proxy",

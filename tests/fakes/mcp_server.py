@@ -1,122 +1,17 @@
-"""A real MCP server for tests: `python -m tests.fakes.mcp_server [OPTIONS]`.
+"""A real MCP server for tests: `python -m tests.fakes.mcp_server FOLDER [OPTIONS]`.
 
-It writes its process id to FOLDER/pid and a line to FOLDER/calls for each call. With `--port` it
-serves streamable HTTP (`--sse`: the older transport) on loopback, otherwise its standard output.
+It writes its process id to FOLDER/pid, a line to FOLDER/starts at each start, and one to
+FOLDER/calls for each call. With `--port` it serves streamable HTTP (`--sse`: the older transport)
+on loopback, otherwise its standard output.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
-
-from mcp.server.mcpserver import Context, Image, MCPServer
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
-
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
-    "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
-)
-
-
-def server(folder: Path) -> MCPServer:
-    made = MCPServer("fake", version="1.2")
-    read = ToolAnnotations(read_only_hint=True)
-
-    def note(text: str) -> None:
-        with (folder / "calls").open("a") as file:
-            file.write(f"{text}\n")
-
-    @made.tool(annotations=read)
-    def add(a: int, b: int) -> str:
-        """Add two numbers."""
-        note("add")
-        return str(a + b)
-
-    @made.tool(annotations=ToolAnnotations(idempotent_hint=True))
-    def store(value: str) -> CallToolResult:
-        """Store a value."""
-        return CallToolResult(content=[TextContent(text=f"stored {value}")])
-
-    @made.tool()
-    def person() -> dict[str, Any]:
-        """Structured content."""
-        return {"name": "Ada"}
-
-    @made.tool()
-    def only_structured() -> CallToolResult:
-        """Structured content without a text."""
-        return CallToolResult(content=[], structured_content={"name": "Ada"})
-
-    @made.tool()
-    def picture() -> Image:
-        """An image."""
-        return Image(data=PIXEL, format="png")
-
-    @made.tool()
-    def fail() -> CallToolResult:
-        """An error."""
-        return CallToolResult(content=[TextContent(text="out of paper")], is_error=True)
-
-    @made.tool()
-    def big(size: int) -> str:
-        """A long text."""
-        return "x" * size
-
-    @made.tool()
-    async def hang(ctx: Context) -> str:
-        """Never answer."""
-        note("hang begun")
-        await ctx.report_progress(1, 3, "working")
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            note("hang cancelled")
-            raise
-        return "never"
-
-    @made.tool()
-    async def count(ctx: Context) -> str:
-        """Report progress."""
-        for done in (1, 2):
-            await ctx.report_progress(done, 2)
-        return "counted"
-
-    @made.tool()
-    def die() -> str:
-        """End the process in the middle of the call."""
-        note("die")
-        os._exit(3)
-
-    @made.tool()
-    def environment() -> str:
-        """The names and values of all variables."""
-        return "\n".join(f"{name}={value}" for name, value in sorted(os.environ.items()))
-
-    @made.tool()
-    def where() -> str:
-        """The working directory."""
-        return os.getcwd()
-
-    @made.tool()
-    def fork() -> str:
-        """Leave a process behind; its id."""
-        return str(subprocess.Popen(["sleep", "300"]).pid)
-
-    @made.tool()
-    async def grow(ctx: Context) -> str:
-        """Add a tool."""
-        made.add_tool(add, name="grown", description="Came later.")
-        await ctx.notify_tools_changed()  # To subscribers, of the newest revision.
-        await ctx.session.send_tool_list_changed()  # To clients of older revisions.
-        return "grown"
-
-    return made
 
 
 def main() -> None:
@@ -135,6 +30,8 @@ def main() -> None:
         sys.exit(f"no licence for {os.environ.get('API_KEY', 'nobody')}")
     if options.hang:
         time.sleep(600)
+    from tests.fakes.mcp_tools import server  # It takes a second to import.
+
     made = server(options.folder)
     if options.port is None:
         made.run("stdio")

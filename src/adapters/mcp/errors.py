@@ -17,7 +17,7 @@ class ServerUnavailable(Exception):
 
 
 class ConnectionLost(Exception):
-    """The connection ended. `sent`: the call may have reached the server."""
+    """The connection ended. The message is a clause that says how."""
 
 
 class StderrTail:

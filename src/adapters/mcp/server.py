@@ -170,13 +170,12 @@ class McpServer:
             self._tools = await attempt.ready.result().tools()
         except BaseException as error:
             self._stale = True
+            if not isinstance(error, Exception):
+                raise
             if isinstance(error, ConnectionLost):
                 attempt.retire()
-                raise ServerUnavailable(self._with_stderr(str(error))) from error
-            if isinstance(error, Exception):
-                problem = f"it did not list its tools: {_sentence(error)}"
-                raise ServerUnavailable(problem) from error
-            raise
+            self._problem = self._with_stderr(f"it did not list its tools: {_sentence(error)}")
+            raise ServerUnavailable(self._problem) from error
         finally:
             attempt.end()
         self._problem = ""
@@ -245,8 +244,7 @@ class McpServer:
             await self.listed()
         except ServerUnavailable as error:
             extra = {"server": self.settings.name, "problem": str(error)}
-            logger.warning("an MCP server did not list its tools", extra=extra)
-            self._problem = str(error)
+            logger.info("runs are without the tools of an MCP server", extra=extra)
         finally:
             self._listing = None
 
@@ -257,8 +255,8 @@ class McpServer:
             attempt = self._attempt = self._start()
         try:
             await asyncio.shield(attempt.ready)
-        except ServerUnavailable as error:
-            raise ServerUnavailable(masked(str(error), self._revealed())) from None
+        except ServerUnavailable:
+            raise ServerUnavailable(self._problem) from None
         return attempt
 
     def _start(self) -> _Attempt:
@@ -295,7 +293,7 @@ class McpServer:
         self._failures += 1
         wait = min(_LONGEST_WAIT, 2.0 ** (self._failures - 1))
         self._not_before = self._monotonic() + wait
-        self._problem = self._with_stderr(masked(str(error), self._revealed()))
+        self._problem = self._with_stderr(str(error))
         extra = {"server": self.settings.name, "problem": self._problem, "next_start_in": wait}
         logger.warning("an MCP server did not start", extra=extra)
 
@@ -303,11 +301,10 @@ class McpServer:
         self._stale = True
 
     def _with_stderr(self, problem: str) -> str:
+        """The problem for people, without secrets."""
         last = self._stderr.text.splitlines()[-1:]
-        return f"{problem} (its last line: {last[0][:300]})" if last else problem
-
-    def _revealed(self) -> list[str]:
-        return [secret.reveal() for secret in self._secrets]
+        text = f"{problem} (its last line: {last[0][:300]})" if last else problem
+        return masked(text, [secret.reveal() for secret in self._secrets])
 
 
 def _retrieve(ready: asyncio.Future[Connection]) -> None:
@@ -323,7 +320,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _sentence(error: BaseException) -> str:
-    if isinstance(error, ServerUnavailable):
+    if isinstance(error, ServerUnavailable | ConnectionLost):
         return str(error)
     text = (getattr(error, "strerror", None) or str(error)).strip()
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -74,15 +74,11 @@ async def stdio_transport(
                 stdin.write(text.encode() + b"\n")
                 await stdin.drain()
 
-    async def keep(errors: asyncio.StreamReader) -> None:
-        while chunk := await errors.read(65_536):
-            stderr.add(chunk)
-
+    keeping = asyncio.create_task(_keep(process.stderr, stderr))
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read, process.stdout)
             tasks.start_soon(write, process.stdin)
-            tasks.start_soon(keep, process.stderr)
             try:
                 yield received, sent
             finally:
@@ -90,7 +86,7 @@ async def stdio_transport(
     finally:
         for stream in (received_in, received, sent, sent_out):
             stream.close()
-        await asyncio.shield(asyncio.create_task(_end(process)))
+        await asyncio.shield(asyncio.create_task(_end(process, keeping)))
 
 
 async def _start(
@@ -151,7 +147,12 @@ def _parsed(line: bytes) -> Any:
     return jsonrpc_message_adapter.validate_json(line, by_name=False)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _keep(errors: asyncio.StreamReader, stderr: StderrTail) -> None:
+    while chunk := await errors.read(65_536):
+        stderr.add(chunk)
+
+
+async def _end(process: asyncio.subprocess.Process, keeping: asyncio.Task[None]) -> None:
     """End the process and its group. Does not wait for pipes that a descendant keeps open."""
     assert process.stdin is not None  # noqa: S101 - for the type checker
     process.stdin.close()
@@ -160,6 +161,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await _exited(process)
     _signal(process.pid, signal.SIGKILL)  # Whatever is left of the group.
     await _exited(process)
+    await asyncio.wait([keeping], timeout=_EXIT_GRACE)
+    keeping.cancel()
     # Not public. Otherwise it stays open as long as a descendant outside of the group has a pipe.
     process._transport.close()  # type: ignore[attr-defined]
 

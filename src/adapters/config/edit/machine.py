@@ -45,6 +45,7 @@ _WHY = MappingProxyType(
         "program": "a client may not name a plugin to run",
         "address": "a client may not say where the Gateway listens, or whom it trusts",
         "door": "a client may not take this protection away",
+        "launch": "a client may not say how a server of tools is started or reached",
     }
 )
 _WITHOUT_EFFECT = (
@@ -168,6 +169,9 @@ def _marked(
     value: Any, shape: Shape | None, path: KeyPath, place: StarPath, field: FieldInfo | None
 ) -> Iterator[_Named]:
     match value:
+        case dict() | list() if field is not None and mark(field, "x-machine") == "launch":
+            # The words of a command stay together.
+            yield _Named(path, place, field, json.dumps(value, sort_keys=True))
         case dict() if shape is not None:
             for key, item in value.items():
                 inner, found = below(shape, key) or (None, None)

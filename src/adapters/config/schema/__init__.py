@@ -11,6 +11,7 @@ from .agents import AgentsSection
 from .fields import Section, section
 from .gateway import GatewaySection
 from .inert import INERT, Inert, StarPath
+from .mcp import McpSection
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import LoggingSection, SessionSection
@@ -23,6 +24,7 @@ class Root(Section):
     agents: AgentsSection = section(AgentsSection, "The agents.")
     models: ModelsSection = section(ModelsSection, "The providers of models.")
     session: SessionSection = section(SessionSection, "Resets, storage and the send policy.")
+    mcp: McpSection = section(McpSection, "Servers of tools, over the Model Context Protocol.")
     logging: LoggingSection = section(LoggingSection, "The log.")
     env: EnvSection = section(EnvSection, "Variables for `${NAME}`.", secret=True)
     secrets: SecretsSection = section(SecretsSection, "The providers of secret references.")

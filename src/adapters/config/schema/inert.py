@@ -48,7 +48,6 @@ _ROOT: Mapping[str, str | Inert] = {
     "diagnostics": "Diagnostics.",
     "discovery": "Discovery of Gateways in the local network.",
     "hooks": "Runs started by other programs.",
-    "mcp": "Servers of tools, over the Model Context Protocol.",
     "media": "Media files.",
     "memory": "Long-term memory.",
     "messages": "How messages are queued and decorated.",
