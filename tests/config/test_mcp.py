@@ -95,6 +95,19 @@ def test_variables_and_headers_are_hidden(place: Place, reader: bool) -> None:
     assert "blue-secret" not in repr(loaded)
 
 
+def test_secrets_among_the_arguments_are_hidden(place: Place) -> None:
+    server = {"command": "x", "args": ["--api-token", "arg-secret", "--verbose", "loud"]}
+    shown = redacted(place.load(mcp(files=server)))["mcp"]["servers"]["files"]["args"]
+    assert shown == ["--api-token", REDACTED, "--verbose", "loud"]
+
+
+def test_a_reader_sees_no_program_and_no_address(place: Place) -> None:
+    shown = redacted(place.load(mcp(files=FILES, search=SEARCH)), reader=True)["mcp"]["servers"]
+    assert shown["files"]["args"] == [REDACTED] * 3
+    assert {shown["files"]["command"], shown["files"]["cwd"], shown["search"]["url"]} == {REDACTED}
+    assert shown["search"]["tools"] == {"allow": ["find_*"], "deny": ["find_all"]}
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -48,7 +48,7 @@ from ..runs import (
     Waiting,
     failed_event,
 )
-from ..sessions import SessionSettingsMap, check_send, is_stale, repaired_transcript, unstored
+from ..sessions import SessionSettingsMap, check_send, is_stale, unstored
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
@@ -289,7 +289,7 @@ class Executor:
             now=self._clock(),
         ):
             return self._new_id(), self._set_up(context, session.settings)
-        context = replace(added, transcript=repaired_transcript(session.tail))
+        context = replace(added, transcript=session.tail)
         return session.session_id, self._set_up(context, session.settings)
 
     async def _bind_again(
@@ -305,7 +305,7 @@ class Executor:
             return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
         session_id = turn.session_id or session.session_id
         if session.session_id == session_id:
-            context = replace(context, transcript=repaired_transcript(session.tail))
+            context = replace(context, transcript=session.tail)
         return session_id, self._set_up(context, session.settings)
 
     def _commits(self, live: LiveRun, spec: RunSpec, session_id: str) -> Commit:

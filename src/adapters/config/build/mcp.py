@@ -30,10 +30,10 @@ def _usable(building: Building, name: str) -> bool:
             f"the name of a server has at most {_LONGEST_NAME} letters, digits, `-`, `.` and "
             "single `_`, and begins with a letter or a digit"
         )
-        building.report(*where, message=message)
+        building.report(message, *where)
     entry = building.config.mcp.servers[name]
     if problem := _problem(entry):
-        building.report(*where, message=problem)
+        building.report(problem, *where)
     return not building.broken(*where)
 
 

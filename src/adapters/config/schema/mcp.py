@@ -7,10 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from .fields import PathText, Section, SomeMilliseconds, Text, section, setting
+from .fields import PathText, Section, SomeMilliseconds, Text, setting
 from .providers import Headers
-
-_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
 def _url(value: str) -> str:
@@ -24,60 +22,48 @@ def _url(value: str) -> str:
     return value
 
 
+_Variables = dict[
+    Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], str | int | float | bool
+]
+
+
 class McpTools(Section):
-    allow: list[Text] | None = setting(
-        None,
-        "Patterns of the server's own names of its tools, such as `read_*`. Only these can be "
-        "offered. Left out: all; `[]`: none.",
-    )
-    deny: list[Text] = setting([], "Patterns of tools that are never offered; they win.")
+    allow: list[Text] | None = None
+    """Patterns of the server's own names of its tools, such as `read_*`. Only these can be
+    offered. Left out: all; `[]`: none."""
+    deny: list[Text] = setting(list)
+    """Patterns of tools that are never offered; they win."""
 
 
 class McpServer(Section):
-    enabled: bool = setting(True, "Whether the server may be started.")
-    transport: Literal["stdio", "streamable-http", "http", "sse"] | None = setting(
-        None,
-        "How the server is reached. Left out: `stdio` with `command`, `streamable-http` (the same "
-        "as `http`) with `url`. `sse` is the older transport over HTTP.",
-    )
-    command: Text | None = setting(
-        None, "The program of a server that is a child process.", machine="launch"
-    )
-    args: list[str] = setting([], "The arguments of the program.", machine="launch")
-    env: dict[Annotated[str, Field(pattern=_NAME)], str | int | float | bool] = Field(
-        default_factory=dict,
-        description="Variables for the program. Besides them it gets HOME, LANG, LC_ALL, LOGNAME, "
-        "PATH, SHELL, TERM, TMPDIR, TZ and USER only.",
-        json_schema_extra={"x-secret": True, "x-machine": "launch", "x-free": []},
-        repr=False,
-    )
-    cwd: PathText | None = setting(
-        None,
-        "The working directory of the program, relative to the configuration. Left out: the "
-        "Gateway's.",
-        machine="launch",
-    )
-    url: Annotated[str, AfterValidator(_url)] | None = setting(
-        None, "The URL of a server that is reached over HTTP.", machine="launch"
-    )
-    headers: Headers = Field(
-        default_factory=dict,
-        description="Headers sent with every request to `url`.",
-        json_schema_extra={"x-secret": True, "x-machine": "launch", "x-free": []},
-        repr=False,
-    )
-    tools: McpTools = section(McpTools, "Which of its tools can be offered.")
-    connection_timeout_ms: SomeMilliseconds = setting(
-        30_000, "The time within which the server must be ready after its start."
-    )
-    request_timeout_ms: SomeMilliseconds = setting(
-        60_000, "The time within which the server must answer a call."
-    )
+    enabled: bool = True
+    """Whether the server may be started."""
+    transport: Literal["stdio", "streamable-http", "http", "sse"] | None = None
+    """How the server is reached. Left out: `stdio` with `command`, `streamable-http` (the same as
+    `http`) with `url`. `sse` is the older transport over HTTP."""
+    command: Text | None = setting(None, machine="launch")
+    """The program of a server that is a child process."""
+    args: list[str] = setting(list, machine="launch")
+    """The arguments of the program."""
+    env: _Variables = setting(dict, secret=True, machine="launch")
+    """Variables for the program. Besides them it gets HOME, LANG, LC_ALL, LOGNAME, PATH, SHELL,
+    TERM, TMPDIR, TZ and USER only."""
+    cwd: PathText | None = setting(None, machine="launch")
+    """The working directory of the program, relative to the configuration. Left out: the
+    Gateway's."""
+    url: Annotated[str, AfterValidator(_url)] | None = setting(None, machine="launch")
+    """The URL of a server that is reached over HTTP."""
+    headers: Headers = setting(dict, secret=True, machine="launch")
+    """Headers sent with every request to `url`."""
+    tools: McpTools = setting(McpTools)
+    """Which of its tools can be offered."""
+    connection_timeout_ms: SomeMilliseconds = 30_000
+    """The time within which the server must be ready after its start."""
+    request_timeout_ms: SomeMilliseconds = 60_000
+    """The time within which the server must answer a call."""
 
 
 class McpSection(Section):
-    servers: dict[Text, McpServer] = Field(
-        default_factory=dict,
-        description="The servers by name. Their tools are called `NAME__TOOL`. No tool is offered "
-        "to an agent only because its server is listed here.",
-    )
+    servers: dict[Text, McpServer] = setting(dict)
+    """The servers by name. Their tools are called `NAME__TOOL`. No tool is offered to an agent
+    only because its server is listed here."""
