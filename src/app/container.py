@@ -16,6 +16,7 @@ from dependency_injector.containers import DeclarativeContainer
 from dependency_injector.providers import Factory, Object, Provider, Singleton
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, home_directory
+from ..adapters.mcp import McpToolbox
 from ..adapters.persistence.memory import MemoryRunEvents
 from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
@@ -108,6 +109,7 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
+    mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, find_plugins)
     native: Provider[AgentRunner] = Singleton(making.native, router, toolbox, approval_book, clock)
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
@@ -171,6 +173,7 @@ class Container(DeclarativeContainer):
         settings,
         source,
         readiness,
+        mcp,
         log_ring,
         stop_process,
         facts,

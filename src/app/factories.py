@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
+from ..adapters.mcp import McpToolbox
 from ..adapters.persistence.common import Bounds, NoCatalog
 from ..adapters.persistence.memory import (
     MemoryApprovals,
@@ -174,6 +175,12 @@ def runners(
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+
+
+def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
+    """The tools of MCP servers. Not a source of the toolbox: there is no policy that limits whom
+    they are offered to."""
+    return McpToolbox(settings, env)
 
 
 def toolbox(find_plugins: plugins.Find) -> Toolbox:
@@ -376,6 +383,7 @@ def control(
     settings: CurrentSettings,
     source: ConfigSource,
     readiness: Readiness,
+    mcp: McpToolbox,
     log_ring: LogRing,
     stop_process: Callable[[], None],
     facts: Facts,
@@ -396,6 +404,7 @@ def control(
             log_file=lambda: settings().logging.file,
             stop=stop_process,
             facts=facts,
+            tool_servers=lambda: [server.described() for server in mcp.health()],
             store="memory" if store.memory else store.path,
             clock=clock,
             new_id=new_id,

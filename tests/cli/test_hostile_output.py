@@ -63,7 +63,13 @@ ANSWER: dict[str, Any] = {
     "cursor": 1,
     "runtimeVersion": EVIL,
 }
-STATUS = {**ANSWER, "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL}, "runs": ROW}
+SERVER = {"name": EVIL, "state": EVIL, "problem": EVIL, "tools": [EVIL]}
+STATUS = {
+    **ANSWER,
+    "mcp": {"servers": [SERVER]},
+    "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL},
+    "runs": ROW,
+}
 
 WIRE = {
     "agent": ("-m", EVIL),
@@ -79,6 +85,7 @@ WIRE = {
     "gateway stop": (),
     "health": (),
     "logs": (),
+    "mcp status": (),
     "models list": (),
     "runs abort": (EVIL,),
     "runs follow": ("R",),
@@ -102,6 +109,12 @@ LOCAL = {
     "doctor": (),
     "gateway run": (),
     "gateway status": ("--timeout", "1"),
+    "mcp add": (EVIL, "--", EVIL),
+    "mcp list": (),
+    "mcp probe": (EVIL,),
+    "mcp set": (EVIL, EVIL),
+    "mcp tools": (EVIL,),
+    "mcp unset": (EVIL,),
     "models fetch": (EVIL,),
     "models files": (),
     "token rotate": (),

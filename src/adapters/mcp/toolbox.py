@@ -32,6 +32,13 @@ class ServerHealth:
     tools: tuple[str, ...] | None = None
     problem: str = ""
 
+    def described(self) -> dict[str, object]:
+        """The health as JSON data, without what is empty."""
+        tools = None if self.tools is None else list(self.tools)
+        facts = {"about": self.about, "tools": tools, "problem": self.problem}
+        known = {key: value for key, value in facts.items() if value not in ("", None)}
+        return {"name": self.name, "state": self.state, **known}
+
 
 class McpToolbox:
     """The tools of all servers, each named `SERVER__TOOL`.

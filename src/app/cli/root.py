@@ -89,6 +89,7 @@ _COMMANDS = (
     "runs",
     "agents",
     "models",
+    "mcp",
     "status",
     "health",
     "logs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MARK = re.compile(r"<(?=\s*/?\s*untrusted)", re.IGNORECASE)
+_MARK = re.compile(r"<(?=[\s/]{0,16}untrusted)", re.IGNORECASE)
 
 
 def untrusted(text: str, source: str) -> str:
