@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     parser.add_argument("--sse", action="store_true")
     parser.add_argument("--hang", action="store_true", help="never answer anything")
+    parser.add_argument("--hang-list", action="store_true", help="never list the tools")
     parser.add_argument("--fail", action="store_true", help="end with an error")
     parser.add_argument("--stubborn", action="store_true", help="go on without standard input")
     options = parser.parse_args()
@@ -32,7 +33,7 @@ def main() -> None:
         time.sleep(600)
     from tests.fakes.mcp_tools import server  # It takes a second to import.
 
-    made = server(options.folder)
+    made = server(options.folder, lists=not options.hang_list)
     if options.port is None:
         made.run("stdio")
     elif options.sse:

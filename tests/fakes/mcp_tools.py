@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
@@ -17,8 +17,16 @@ PIXEL = bytes.fromhex(
 )
 
 
-def server(folder: Path) -> MCPServer:
-    made = MCPServer("fake", version="1.2")
+class _SlowServer(MCPServer):
+    """Does not list its tools."""
+
+    async def list_tools(self) -> list[Tool]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def server(folder: Path, *, lists: bool = True) -> MCPServer:
+    made = (MCPServer if lists else _SlowServer)("fake", version="1.2")
     read = ToolAnnotations(read_only_hint=True)
 
     def note(text: str) -> None:

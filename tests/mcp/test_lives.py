@@ -101,6 +101,7 @@ async def test_the_tools_allowed_and_not_denied_are_offered(
     assert await call(box, "fail") == ToolResult("There is no tool 'fake__fail'.", True)
 
 
+@pytest.mark.both_loops
 async def test_a_call_is_not_repeated_when_the_server_dies_in_it(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
@@ -162,6 +163,7 @@ async def test_a_failed_start_makes_the_next_one_wait(
     assert "hunter2" not in caplog.text + str([record.__dict__ for record in caplog.records])
 
 
+@pytest.mark.both_loops
 async def test_closing_the_stream_cancels_the_call_on_the_server(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
@@ -203,6 +205,39 @@ async def test_a_hanging_server_delays_no_other(tmp_path: Path, boxes: list[McpT
     assert [one.state for one in quick.health()] == ["starting", "running"]
 
 
+async def test_a_server_that_does_not_list_its_tools_delays_no_other(
+    tmp_path: Path, boxes: list[McpToolbox]
+) -> None:
+    slow, working = tmp_path / "a", tmp_path / "b"
+    slow.mkdir()
+    working.mkdir()
+    settings = replace(stdio(slow, "--hang-list", name="slow"), request_timeout=2.0)
+    box = toolbox(settings, stdio(working), patience=0.0)
+    boxes.append(box)
+
+    async def works() -> bool:
+        return "fake__add" in {spec.name for spec in await box.tools(CONTEXT)}
+
+    await until(works)
+
+    async def gave_up() -> bool:
+        return "did not list its tools" in box.health()[0].problem
+
+    await until(gave_up)
+
+
+async def test_the_last_list_is_offered_while_the_server_is_down(
+    tmp_path: Path, boxes: list[McpToolbox]
+) -> None:
+    box = toolbox(stdio(tmp_path))
+    boxes.append(box)
+    before = await box.tools(CONTEXT)
+    await call(box, "die")
+    assert await box.tools(CONTEXT) == before
+    assert starts(tmp_path) == 1
+
+
+@pytest.mark.both_loops
 async def test_a_start_without_an_answer_ends_after_the_connection_timeout(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
@@ -247,6 +282,7 @@ async def test_only_listed_and_configured_variables_reach_the_server(
     assert "sk-secret" not in text
 
 
+@pytest.mark.both_loops
 async def test_closing_ends_the_server_and_what_it_left_behind(tmp_path: Path) -> None:
     box = toolbox(stdio(tmp_path, "--stubborn"))
     result = await call(box, "fork")
@@ -302,6 +338,7 @@ async def test_a_server_ends_with_a_gateway_that_was_killed(tmp_path: Path) -> N
     await until(lambda: gone(server))
 
 
+@pytest.mark.both_loops
 async def test_a_server_over_http_is_reached_again_after_it_was_restarted(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
@@ -318,6 +355,23 @@ async def test_a_server_over_http_is_reached_again_after_it_was_restarted(
 
         await until(answers)
     assert calls(tmp_path) == ["die", "add"]
+
+
+async def test_a_server_over_http_that_was_restarted_while_idle_gets_the_next_call(
+    tmp_path: Path, boxes: list[McpToolbox]
+) -> None:
+    port = free_port()
+    async with http_server(tmp_path, port=port) as settings:
+        box = toolbox(settings)
+        boxes.append(box)
+        await box.tools(CONTEXT)
+
+    async def is_idle() -> bool:
+        return box.health()[0].state == "idle"
+
+    await until(is_idle)
+    async with http_server(tmp_path, port=port):
+        assert not (await call(box, "add", ADD)).is_error
 
 
 async def test_headers_are_sent(boxes: list[McpToolbox]) -> None:
