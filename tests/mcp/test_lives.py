@@ -155,8 +155,10 @@ async def test_a_failed_start_makes_the_next_one_wait(
     boxes.append(box)
     for seconds, expected in ((0.0, 1), (0.9, 1), (0.2, 2), (1.9, 2), (0.2, 3)):
         clock.now += seconds
-        assert await box.tools(CONTEXT) == ()
+        with pytest.raises(ServerUnavailable, match=r"no licence for \*\*\*"):
+            await box.probe("fake")
         assert starts(tmp_path) == expected
+    assert await box.tools(CONTEXT) == ()
     [health] = box.health()
     assert health.state == "failed"
     assert "no licence for ***" in health.problem

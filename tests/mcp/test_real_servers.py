@@ -32,11 +32,13 @@ async def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "bin"
 
 
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("repository")
+
+
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def box(
-    programs: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[McpToolbox]:
-    repository = tmp_path_factory.mktemp("repository")
+async def box(programs: Path, repository: Path) -> AsyncIterator[McpToolbox]:
     assert await _run("git", "init", "--quiet", str(repository)) == 0
     (repository / "new.txt").write_text("new")
     made = toolbox(
@@ -80,10 +82,7 @@ async def test_a_wrong_zone_is_an_error_for_the_model(box: McpToolbox) -> None:
     assert "Nowhere" in result.text
 
 
-async def test_a_repository_is_read(
-    box: McpToolbox, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    (repository,) = tmp_path_factory.getbasetemp().glob("repository*")
+async def test_a_repository_is_read(box: McpToolbox, repository: Path) -> None:
     result = await call(box, "git_status", {"repo_path": str(repository)}, server="git")
     assert not result.is_error
     assert "new.txt" in result.text

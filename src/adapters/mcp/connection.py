@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from typing import Any
 
+import anyio
 import httpx2
 import jsonschema  # noqa: F401 - otherwise `mcp` imports it in the first call, on the event loop
 from mcp import Client, MCPError
@@ -20,11 +22,12 @@ from mcp_types import (
     INVALID_REQUEST,
     REQUEST_TIMEOUT,
     Implementation,
+    TextContent,
     ToolListChangedNotification,
 )
 from pydantic import ValidationError
 
-from ...domain.concurrency import off_loop
+from ...domain.concurrency import LARGE, off_loop
 from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolResult
 from .errors import MOST_BYTES, ConnectionLost, StderrTail
@@ -33,6 +36,14 @@ from .results import error_result, remote_tool, tool_result
 from .stdio import stdio_transport
 from .tools import RemoteTool
 
+_TRANSPORT_ERRORS = (
+    OSError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    httpx2.TransportError,
+)
+_HTTP_TIMEOUT = httpx2.Timeout(30.0, read=None)
+"""Calls have a timeout of their own, and a stream of events may be silent."""
 _MOST_TOOLS = 500
 _MOST_PAGES = 50
 
@@ -89,11 +100,15 @@ class Connection:
                 text = f"The MCP server {name!r} did not answer within {seconds:g} seconds."
                 return ToolResult(text, is_error=True)
             return error_result(name, error.message)
+        except _TRANSPORT_ERRORS as error:
+            raise ConnectionLost(f"the connection to it failed ({type(error).__name__})") from error
         except (RuntimeError, ValidationError):
             # Not its text, which quotes the content.
             text = f"The MCP server {name!r} ran the tool, and sent a result that is not valid."
             return ToolResult(text, is_error=True)
-        size = sum(len(getattr(block, "text", "")) for block in result.content)
+        texts = [block.text for block in result.content if isinstance(block, TextContent)]
+        # The size of structured content is not known before it is JSON.
+        size = sum(map(len, texts)) if texts else LARGE
         return await off_loop(size, lambda: tool_result(name, result))
 
     async def follow_changes(
@@ -151,7 +166,7 @@ async def connect(
         _transport(server, environ, stderr, on_lost),
         read_timeout_seconds=server.request_timeout,
         message_handler=received,
-        client_info=Implementation(name="opensoul", version="1"),
+        client_info=Implementation(name="opensoul", version=version("opensoul")),
         cache=None,
     )
     async with client:
@@ -175,14 +190,23 @@ def _transport(
         return stdio_transport(server, environ, stderr, on_lost)
     headers = {name: value.reveal() for name, value in server.headers}
     if server.sse:
-        return sse_client(server.url, headers, httpx_client_factory=limited_client)
+        return sse_client(server.url, headers, httpx_client_factory=_sse_http_client)
     return _streamable(server.url, headers)
+
+
+def _sse_http_client(
+    headers: dict[str, str] | None = None,
+    timeout: httpx2.Timeout | None = None,
+    auth: httpx2.Auth | None = None,
+) -> httpx2.AsyncClient:
+    """`timeout` would end an idle connection."""
+    return limited_client(headers, _HTTP_TIMEOUT, auth)
 
 
 @asynccontextmanager
 async def _streamable(url: str, headers: dict[str, str]) -> AsyncGenerator[Any]:
     async with (
-        limited_client(headers, httpx2.Timeout(30.0, read=None)) as client,
+        limited_client(headers, _HTTP_TIMEOUT) as client,
         streamable_http_client(url, http_client=client, max_sse_event_size=MOST_BYTES) as streams,
     ):
         yield streams

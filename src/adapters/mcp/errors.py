@@ -25,18 +25,23 @@ class StderrTail:
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._bytes = bytearray()
+        self._is_cut = False
         self._secrets = [secret.reveal() for secret in secrets]
 
     def add(self, chunk: bytes) -> None:
         self._bytes += chunk
+        self._is_cut |= len(self._bytes) > _TAIL_BYTES
         del self._bytes[:-_TAIL_BYTES]
 
     def clear(self) -> None:
         self._bytes.clear()
+        self._is_cut = False
 
     @property
     def text(self) -> str:
-        return masked(self._bytes.decode("utf-8", "replace").strip(), self._secrets)
+        # A line without its beginning could begin with a part of a secret.
+        whole = self._bytes.partition(b"\n")[2] if self._is_cut else self._bytes
+        return masked(whole.decode("utf-8", "replace").strip(), self._secrets)
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

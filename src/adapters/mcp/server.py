@@ -54,7 +54,7 @@ class _Attempt:
         self._calls = 0
         self._stop = asyncio.Event()
         self._limit = loop.call_later(seconds, self._expire, seconds)
-        self._task = asyncio.create_task(self._own(open_connection))
+        self.task = asyncio.create_task(self._own(open_connection))
 
     def begin(self) -> None:
         self._calls += 1
@@ -74,11 +74,11 @@ class _Attempt:
         self.retired = True
         self._stop.set()
         if not self.ready.done():
-            self._task.cancel()
-        _, pending = await asyncio.wait([self._task], timeout=_CLOSE_GRACE)
+            self.task.cancel()
+        _, pending = await asyncio.wait([self.task], timeout=_CLOSE_GRACE)
         if pending:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=_CLOSE_GRACE)
+            self.task.cancel()
+            await asyncio.wait([self.task], timeout=_CLOSE_GRACE)
 
     async def _own(self, open_connection: Open) -> None:
         try:
@@ -102,7 +102,7 @@ class _Attempt:
         if not self.ready.done():
             problem = ServerUnavailable(f"it was not ready within {seconds:g} seconds")
             self.ready.set_exception(problem)
-            self._task.cancel()
+            self.task.cancel()
 
 
 class McpServer:
@@ -121,7 +121,8 @@ class McpServer:
         self._secrets = [value for _, value in (*settings.env, *settings.headers)]
         self._stderr = StderrTail(self._secrets)
         self._attempt: _Attempt | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._attempts: set[_Attempt] = set()
+        """Those whose task has not ended: the current one, and retired ones."""
         self._failures = 0
         self._not_before = 0.0
         self._problem = ""
@@ -129,6 +130,8 @@ class McpServer:
         self._stale = True
         self._listing: asyncio.Task[None] | None = None
         self._listing_since = 0.0
+        self._unreliable = False
+        """The last list was not obtained: no run waits for the next one."""
         self._closed = False
 
     @property
@@ -148,7 +151,8 @@ class McpServer:
 
     async def tools(self, *, patience: float) -> tuple[RemoteTool, ...]:
         """The tools; those listed before, or none, where listing them takes longer than `patience`
-        seconds. It goes on, and later calls do not wait for it again."""
+        seconds. It goes on, and later calls do not wait for it again; nor do they after a list that
+        was not obtained, until there is one."""
         if self._tools is not None and not self._stale:
             return self._tools
         if self._listing is None:
@@ -157,7 +161,7 @@ class McpServer:
             self._listing_since = self._monotonic()
             self._listing = asyncio.create_task(self._list())
         left = self._listing_since + patience - self._monotonic()
-        if left > 0:
+        if left > 0 and not self._unreliable:
             await asyncio.wait([self._listing], timeout=left)
         return self._tools or ()
 
@@ -224,8 +228,7 @@ class McpServer:
         if self._listing is not None:
             self._listing.cancel()
             await asyncio.wait([self._listing])
-        if self._attempt is not None:
-            await self._attempt.close()
+        await asyncio.gather(*(attempt.close() for attempt in self._attempts))
 
     def _result_of(self, task: asyncio.Task[ToolResult], attempt: _Attempt) -> ToolResult:
         try:
@@ -242,7 +245,9 @@ class McpServer:
     async def _list(self) -> None:
         try:
             await self.listed()
+            self._unreliable = False
         except ServerUnavailable as error:
+            self._unreliable = True
             extra = {"server": self.settings.name, "problem": str(error)}
             logger.info("runs are without the tools of an MCP server", extra=extra)
         finally:
@@ -269,6 +274,8 @@ class McpServer:
         self._stderr.clear()
         attempt = _Attempt(self._open, self.settings.connection_timeout)
         attempt.ready.add_done_callback(self._started)
+        self._attempts.add(attempt)
+        attempt.task.add_done_callback(lambda _: self._attempts.discard(attempt))
         return attempt
 
     @asynccontextmanager
@@ -289,6 +296,8 @@ class McpServer:
         if error is None:
             self._failures, self._not_before, self._problem = 0, 0.0, ""
             self._stale = True  # Another version of the server may have other tools.
+            return
+        if self._closed:
             return
         self._failures += 1
         wait = min(_LONGEST_WAIT, 2.0 ** (self._failures - 1))

@@ -15,7 +15,7 @@ from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolOutput, ToolResult, ToolSpec
 from .errors import ServerUnavailable
 from .server import McpServer
-from .tools import RemoteTool, specs
+from .tools import RemoteTool, public_name, specs
 
 _PATIENCE = 5.0
 """Seconds that a run waits for the list of a server that has just been started."""
@@ -121,7 +121,7 @@ class McpToolbox:
             if not self._wanted(context, server_name):
                 continue
             tools = server.known
-            if tools is None and name.startswith(f"{server_name}__"):
+            if tools is None and name.startswith(public_name(server_name, "")):
                 tools = await server.tools(patience=server.settings.connection_timeout)
             found = specs(server.settings, tools or ()).get(name)
             if found is not None:
