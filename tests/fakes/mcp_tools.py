@@ -6,10 +6,11 @@ import asyncio
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
+from pydantic import Field
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
@@ -87,6 +88,11 @@ def server(folder: Path, *, lists: bool = True) -> MCPServer:
         for done in (1, 2):
             await ctx.report_progress(done, 2)
         return "counted"
+
+    @made.tool()
+    def wordy(word: Annotated[str, Field(description="x" * 70_000)]) -> str:
+        """Parameters that fit into no prompt."""
+        return word
 
     @made.tool()
     def die() -> str:

@@ -49,6 +49,12 @@ async def test_tools_are_named_after_their_server(box: McpToolbox) -> None:
     assert tools["fake__add"].parameters["required"] == ["a", "b"]
 
 
+async def test_a_tool_with_parameters_of_any_length_is_left_out(box: McpToolbox) -> None:
+    names = {spec.name for spec in await box.tools(CONTEXT)}
+    assert "fake__die" in names
+    assert "fake__wordy" not in names
+
+
 async def test_only_a_tool_that_is_marked_as_reading_may_be_repeated(box: McpToolbox) -> None:
     tools = {spec.name: spec for spec in await box.tools(CONTEXT)}
     reading, idempotent, other = (tools[f"fake__{name}"] for name in ("add", "store", "die"))

@@ -389,7 +389,7 @@ async def test_headers_are_sent(boxes: list[McpToolbox]) -> None:
         settings = replace(
             stdio(Path()),
             command="",
-            url=f"http://127.0.0.1:{port}/mcp",
+            url=f"http://127.0.0.1:{port}/mcp?key=sesame",
             headers=(("Authorization", Secret("Bearer hunter2")),),
         )
         box = toolbox(settings)
@@ -397,3 +397,5 @@ async def test_headers_are_sent(boxes: list[McpToolbox]) -> None:
         with pytest.raises(ServerUnavailable):
             await box.probe("fake")
         assert b"authorization: bearer hunter2" in (await received.get()).lower()
+        assert box.health()[0].problem
+        assert "sesame" not in box.health()[0].problem

@@ -32,7 +32,7 @@ from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolResult
 from .errors import MOST_BYTES, ConnectionLost, StderrTail
 from .http import limited_client
-from .results import error_result, remote_tool, tool_result
+from .results import error_result, remote_tools, tool_result
 from .stdio import stdio_transport
 from .tools import RemoteTool
 
@@ -44,6 +44,7 @@ _TRANSPORT_ERRORS = (
 )
 _HTTP_TIMEOUT = httpx2.Timeout(30.0, read=None)
 """Calls have a timeout of their own, and a stream of events may be silent."""
+_LONGEST_ABOUT = 100
 _MOST_TOOLS = 500
 _MOST_PAGES = 50
 
@@ -59,7 +60,7 @@ class Connection:
     def about(self) -> str:
         """The server's own name and version, where it says them."""
         info = self._client.server_info
-        return "" if info is None else f"{info.name} {info.version}".strip()
+        return "" if info is None else f"{info.name} {info.version}".strip()[:_LONGEST_ABOUT]
 
     async def tools(self) -> tuple[RemoteTool, ...]:
         """All tools, of all pages. Raises ConnectionLost, MCPError."""
@@ -68,7 +69,7 @@ class Connection:
         try:
             for _ in range(_MOST_PAGES):
                 page = await self._client.list_tools(cursor=cursor, cache_mode="bypass")
-                found += [remote_tool(tool) for tool in page.tools]
+                found += await asyncio.to_thread(remote_tools, page.tools)
                 cursor = page.next_cursor
                 if cursor is None or len(found) >= _MOST_TOOLS:
                     break

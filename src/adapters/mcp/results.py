@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mcp_types import (
     AudioContent,
@@ -21,6 +21,7 @@ from ...domain.tools import Effect, Repeat, ToolResult
 from .tools import RemoteTool
 
 _LONGEST_DESCRIPTION = 4_000
+_LONGEST_PARAMETERS = 64 * 1024
 
 
 def tool_result(server: str, result: CallToolResult) -> ToolResult:
@@ -41,7 +42,16 @@ def error_result(server: str, message: str) -> ToolResult:
     return ToolResult(untrusted(message, f"mcp:{server}"), is_error=True)
 
 
-def remote_tool(tool: Tool) -> RemoteTool:
+def remote_tools(tools: Iterable[Tool]) -> list[RemoteTool]:
+    """The tools, without those whose parameters are too long for a prompt."""
+    return [
+        _remote_tool(tool)
+        for tool in tools
+        if len(json.dumps(tool.input_schema)) <= _LONGEST_PARAMETERS
+    ]
+
+
+def _remote_tool(tool: Tool) -> RemoteTool:
     """A tool that is not marked as reading only may do anything, and is never repeated:
     `idempotentHint` is no promise to carry out a key once."""
     reads = tool.annotations is not None and tool.annotations.read_only_hint is True

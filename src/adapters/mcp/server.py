@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import StrEnum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ...domain.ports import Clock
 from ...domain.settings import McpServerSettings
@@ -313,7 +314,9 @@ class McpServer:
         """The problem for people, without secrets."""
         last = self._stderr.text.splitlines()[-1:]
         text = f"{problem} (its last line: {last[0][:300]})" if last else problem
-        return masked(text, [secret.reveal() for secret in self._secrets])
+        # Errors of HTTP quote the URL.
+        query = urlsplit(self.settings.url).query
+        return masked(text, [*(secret.reveal() for secret in self._secrets), query])
 
 
 def _retrieve(ready: asyncio.Future[Connection]) -> None:
