@@ -376,7 +376,10 @@ async def test_a_server_over_http_that_was_restarted_while_idle_gets_the_next_ca
         assert not (await call(box, "add", ADD)).is_error
 
 
-async def test_headers_are_sent(boxes: list[McpToolbox]) -> None:
+@pytest.mark.parametrize("sse", [False, True])
+async def test_headers_are_sent_and_no_problem_shows_them(
+    boxes: list[McpToolbox], sse: bool
+) -> None:
     received: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -389,6 +392,7 @@ async def test_headers_are_sent(boxes: list[McpToolbox]) -> None:
         settings = replace(
             stdio(Path()),
             command="",
+            sse=sse,
             url=f"http://127.0.0.1:{port}/mcp?key=sesame",
             headers=(("Authorization", Secret("Bearer hunter2")),),
         )
@@ -397,5 +401,7 @@ async def test_headers_are_sent(boxes: list[McpToolbox]) -> None:
         with pytest.raises(ServerUnavailable):
             await box.probe("fake")
         assert b"authorization: bearer hunter2" in (await received.get()).lower()
-        assert box.health()[0].problem
-        assert "sesame" not in box.health()[0].problem
+    problem = box.health()[0].problem
+    assert "401 Unauthorized" in problem
+    assert "sesame" not in problem
+    assert "hunter2" not in problem

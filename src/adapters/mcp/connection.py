@@ -30,8 +30,8 @@ from pydantic import ValidationError
 from ...domain.concurrency import LARGE, off_loop
 from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolResult
-from .errors import MOST_BYTES, ConnectionLost, StderrTail
-from .http import limited_client
+from .errors import MOST_BYTES, ConnectionLost, Diagnostics
+from .http import limited_client, noting_errors
 from .results import error_result, remote_tools, tool_result
 from .stdio import stdio_transport
 from .tools import RemoteTool
@@ -148,7 +148,7 @@ class Connection:
 async def connect(
     server: McpServerSettings,
     environ: Mapping[str, str],
-    stderr: StderrTail,
+    diagnostics: Diagnostics,
     *,
     on_changed: Callable[[], None],
     on_lost: Callable[[], None],
@@ -164,7 +164,7 @@ async def connect(
             on_changed()
 
     client = Client(
-        _transport(server, environ, stderr, on_lost),
+        _transport(server, environ, diagnostics, on_lost),
         read_timeout_seconds=server.request_timeout,
         message_handler=received,
         client_info=Implementation(name="opensoul", version=version("opensoul")),
@@ -184,15 +184,15 @@ async def connect(
 def _transport(
     server: McpServerSettings,
     environ: Mapping[str, str],
-    stderr: StderrTail,
+    diagnostics: Diagnostics,
     on_lost: Callable[[], None],
 ) -> Transport:
     if not server.url:
-        return stdio_transport(server, environ, stderr, on_lost)
+        return stdio_transport(server, environ, diagnostics, on_lost)
     headers = {name: value.reveal() for name, value in server.headers}
     if server.sse:
         return sse_client(server.url, headers, httpx_client_factory=_sse_http_client)
-    return _streamable(server.url, headers)
+    return _streamable(server.url, headers, diagnostics)
 
 
 def _sse_http_client(
@@ -205,9 +205,13 @@ def _sse_http_client(
 
 
 @asynccontextmanager
-async def _streamable(url: str, headers: dict[str, str]) -> AsyncGenerator[Any]:
+async def _streamable(
+    url: str, headers: dict[str, str], diagnostics: Diagnostics
+) -> AsyncGenerator[Any]:
+    client = limited_client(headers, _HTTP_TIMEOUT)
+    client.event_hooks["response"].append(noting_errors(diagnostics.add))
     async with (
-        limited_client(headers, _HTTP_TIMEOUT) as client,
+        client,
         streamable_http_client(url, http_client=client, max_sse_event_size=MOST_BYTES) as streams,
     ):
         yield streams

@@ -20,8 +20,9 @@ class ConnectionLost(Exception):
     """The connection ended. The message is a clause that says how."""
 
 
-class StderrTail:
-    """The end of what a server wrote to its standard error, without its secrets."""
+class Diagnostics:
+    """The end of what a server wrote to its standard error, or refused requests, without its
+    secrets."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         self._bytes = bytearray()

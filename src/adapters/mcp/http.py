@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx2
 
@@ -25,6 +25,16 @@ class _Limited(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def noting_errors(note: Callable[[bytes], None]) -> Callable[[httpx2.Response], Awaitable[None]]:
+    """A hook that notes the status of refused requests: errors of `mcp` do not name it."""
+
+    async def hook(response: httpx2.Response) -> None:
+        if response.request.method == "POST" and response.is_error:
+            note(f"HTTP {response.status_code} {response.reason_phrase}\n".encode())
+
+    return hook
 
 
 async def _limit(response: httpx2.Response) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from ...domain.ports import Clock
 from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolOutput, ToolResult
-from .errors import ConnectionLost, ServerUnavailable, StderrTail, masked
+from .errors import ConnectionLost, Diagnostics, ServerUnavailable, masked
 from .tools import RemoteTool
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class McpServer:
         self._environ = environ
         self._monotonic = monotonic
         self._secrets = [value for _, value in (*settings.env, *settings.headers)]
-        self._stderr = StderrTail(self._secrets)
+        self._diagnostics = Diagnostics(self._secrets)
         self._attempt: _Attempt | None = None
         self._attempts: set[_Attempt] = set()
         """Those whose task has not ended: the current one, and retired ones."""
@@ -179,7 +179,7 @@ class McpServer:
                 raise
             if isinstance(error, ConnectionLost):
                 attempt.retire()
-            self._problem = self._with_stderr(f"it did not list its tools: {_sentence(error)}")
+            self._problem = self._with_diagnostics(f"it did not list its tools: {_sentence(error)}")
             raise ServerUnavailable(self._problem) from error
         finally:
             attempt.end()
@@ -236,7 +236,7 @@ class McpServer:
             return task.result()
         except ConnectionLost as error:
             attempt.retire()
-            self._problem = self._with_stderr(str(error))
+            self._problem = self._with_diagnostics(str(error))
             text = (
                 f"The MCP server {self.settings.name!r} did not finish the call: {error}. It is "
                 "not known whether the call had an effect, and it was not made again."
@@ -272,7 +272,7 @@ class McpServer:
             raise ServerUnavailable(problem)
         if self._closed:
             raise ServerUnavailable("the Gateway is closing it")
-        self._stderr.clear()
+        self._diagnostics.clear()
         attempt = _Attempt(self._open, self.settings.connection_timeout)
         attempt.ready.add_done_callback(self._started)
         self._attempts.add(attempt)
@@ -286,7 +286,7 @@ class McpServer:
         async with module.connect(
             self.settings,
             self._environ,
-            self._stderr,
+            self._diagnostics,
             on_changed=self._changed,
             on_lost=on_lost,
         ) as connection:
@@ -296,6 +296,8 @@ class McpServer:
         error = None if ready.cancelled() else ready.exception()
         if error is None:
             self._failures, self._not_before, self._problem = 0, 0.0, ""
+            if self.settings.url:
+                self._diagnostics.clear()  # Of requests of a revision that it does not know.
             self._stale = True  # Another version of the server may have other tools.
             return
         if self._closed:
@@ -303,17 +305,17 @@ class McpServer:
         self._failures += 1
         wait = min(_LONGEST_WAIT, 2.0 ** (self._failures - 1))
         self._not_before = self._monotonic() + wait
-        self._problem = self._with_stderr(str(error))
+        self._problem = self._with_diagnostics(str(error))
         extra = {"server": self.settings.name, "problem": self._problem, "next_start_in": wait}
         logger.warning("an MCP server did not start", extra=extra)
 
     def _changed(self) -> None:
         self._stale = True
 
-    def _with_stderr(self, problem: str) -> str:
+    def _with_diagnostics(self, problem: str) -> str:
         """The problem for people, without secrets."""
-        last = self._stderr.text.splitlines()[-1:]
-        text = f"{problem} (its last line: {last[0][:300]})" if last else problem
+        last = self._diagnostics.text.splitlines()[-1:]
+        text = f"{problem} ({last[0][:300]})" if last else problem
         # Errors of HTTP quote the URL.
         query = urlsplit(self.settings.url).query
         return masked(text, [*(secret.reveal() for secret in self._secrets), query])
@@ -334,5 +336,5 @@ def _cause(error: BaseException) -> BaseException:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, ServerUnavailable | ConnectionLost):
         return str(error)
-    text = (getattr(error, "strerror", None) or str(error)).strip()
+    text = (getattr(error, "strerror", None) or str(error)).strip().partition("\n")[0]
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -23,7 +23,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from ...domain.concurrency import off_loop
 from ...domain.settings import McpServerSettings
-from .errors import MOST_BYTES, ServerUnavailable, StderrTail
+from .errors import MOST_BYTES, Diagnostics, ServerUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ Python code between fork and exec can hang in a process with threads."""
 async def stdio_transport(
     server: McpServerSettings,
     environ: Mapping[str, str],
-    stderr: StderrTail,
+    diagnostics: Diagnostics,
     on_lost: Callable[[], None],
 ) -> AsyncGenerator[TransportStreams]:
     """Start the server; it is ended, with all processes of its group, when the context is left.
@@ -74,7 +74,7 @@ async def stdio_transport(
                 stdin.write(text.encode() + b"\n")
                 await stdin.drain()
 
-    keeping = asyncio.create_task(_keep(process.stderr, stderr))
+    keeping = asyncio.create_task(_keep(process.stderr, diagnostics))
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read, process.stdout)
@@ -147,9 +147,9 @@ def _parsed(line: bytes) -> Any:
     return jsonrpc_message_adapter.validate_json(line, by_name=False)
 
 
-async def _keep(errors: asyncio.StreamReader, stderr: StderrTail) -> None:
+async def _keep(errors: asyncio.StreamReader, diagnostics: Diagnostics) -> None:
     while chunk := await errors.read(65_536):
-        stderr.add(chunk)
+        diagnostics.add(chunk)
 
 
 async def _end(process: asyncio.subprocess.Process, keeping: asyncio.Task[None]) -> None:
