@@ -262,7 +262,9 @@ class McpServer:
         try:
             await asyncio.shield(attempt.ready)
         except ServerUnavailable:
-            raise ServerUnavailable(self._problem) from None
+            raise ServerUnavailable(self._problem or "it is being closed") from None
+        if attempt.retired:
+            raise ServerUnavailable(self._with_diagnostics("it ended right after its start"))
         return attempt
 
     def _start(self) -> _Attempt:
