@@ -59,8 +59,6 @@ def texts(annotation: Any) -> bool:
     """Whether strings that are not from a fixed list can stand there."""
     if get_origin(annotation) is Annotated:
         return texts(get_args(annotation)[0])
-    if get_origin(annotation) is dict:  # Its keys are names that the user chooses.
-        return texts(get_args(annotation)[1])
     return annotation is str or any(map(texts, get_args(annotation)))
 
 

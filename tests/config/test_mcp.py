@@ -119,20 +119,24 @@ def test_a_reader_sees_no_program_and_no_address(place: Place) -> None:
         {"search": {"url": "https://other.example.com/mcp"}},
         {"search": {"headers": {"X-Team": "red"}}},
         {"other": {"command": "npx"}},
+        {"search": {"enabled": True}},
+        {"search": {"tools": None}},
+        {"search": {"tools": {"deny": []}}},
+        {"files": None},
         {"other": {"url": "https://mcp.example.com/mcp"}},
     ],
 )
-def test_a_client_may_not_say_how_a_server_is_started(place: Place, change: dict[str, Any]) -> None:
+def test_a_client_may_not_change_the_servers(place: Place, change: dict[str, Any]) -> None:
     place.write(mcp(files=FILES, search=SEARCH))
     file = editor(place)
-    with pytest.raises(ConfigRefused, match="how a server of tools is started or reached"):
+    with pytest.raises(ConfigRefused, match="may not change the servers of tools"):
         file.patch(json.dumps({"mcp": {"servers": change}}), file.snapshot().hash)
 
 
-def test_a_client_may_switch_servers_and_choose_their_tools(place: Place) -> None:
+def test_a_client_may_edit_around_the_servers_and_remove_them_all(place: Place) -> None:
     place.write(mcp(files=FILES, search=SEARCH))
     file = editor(place)
-    change = {"files": {"enabled": False, "tools": {"deny": ["*"]}}, "search": None}
-    assert file.patch(json.dumps({"mcp": {"servers": change}}), file.snapshot().hash).valid
-    (files,) = place.load(place.file.read_text()).settings.mcp_servers
-    assert (files.enabled, files.deny, files.command) == (False, ("*",), "npx")
+    assert file.patch('{"logging": {"level": "debug"}}', file.snapshot().hash).valid
+    assert len(place.load(place.file.read_text()).settings.mcp_servers) == 2
+    assert file.patch('{"mcp": null}', file.snapshot().hash).valid
+    assert place.load(place.file.read_text()).settings.mcp_servers == ()

@@ -46,7 +46,7 @@ _WHY = MappingProxyType(
         "program": "a client may not name a plugin to run",
         "address": "a client may not say where the Gateway listens, or whom it trusts",
         "door": "a client may not take this protection away",
-        "launch": "a client may not say how a server of tools is started or reached",
+        "launch": "a client may not change the servers of tools",
     }
 )
 _WITHOUT_EFFECT = (

@@ -110,8 +110,8 @@ Machine = Literal[
 `directory`, `file`: a new path must be inside the state directory. `log`: the same, and it must
 end with `.log`. `store`, `program` (a plugin), `address` (where the Gateway listens,
 or whom it trusts) and `door` (what keeps strangers out): no new value but those of `x-free`.
-`server`: where requests are sent; `edit_policy` decides about credentials for it. `launch`: how a
-server of tools is started or reached; lists and records there are one value.
+`server`: where requests are sent; `edit_policy` decides about credentials for it. `launch`:
+servers of tools, which are one value: a client may only remove all of them.
 """
 
 

@@ -64,6 +64,6 @@ class McpServer(Section):
 
 
 class McpSection(Section):
-    servers: dict[Text, McpServer] = setting(dict)
+    servers: dict[Text, McpServer] = setting(dict, machine="launch")
     """The servers by name. Their tools are called `NAME__TOOL`. No tool is offered to an agent
     only because its server is listed here."""
