@@ -111,7 +111,9 @@ class Container(DeclarativeContainer):
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, find_plugins)
-    native: Provider[AgentRunner] = Singleton(making.native, router, toolbox, approval_book, clock)
+    native: Provider[AgentRunner] = Singleton(
+        making.native, router, toolbox, approval_book, clock, monotonic
+    )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
         making.runners, native, echo, find_plugins

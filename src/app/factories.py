@@ -36,7 +36,7 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import CombinedToolbox, EmptyToolbox
+from ..adapters.tools import CombinedToolbox, EmptyToolbox, SchemaValidator
 from ..adapters.transports import Transport, health
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
@@ -156,9 +156,20 @@ def models(
 
 
 def native(
-    router: ModelRouter, toolbox: Toolbox, approval_book: ApprovalBook, clock: Clock
+    router: ModelRouter,
+    toolbox: Toolbox,
+    approval_book: ApprovalBook,
+    clock: Clock,
+    monotonic: Clock,
 ) -> AgentRunner:
-    return TurnLoop(router, toolbox, approval_book, clock=clock)
+    return TurnLoop(
+        router,
+        toolbox,
+        approval_book,
+        clock=clock,
+        monotonic=monotonic,
+        validate=SchemaValidator(),
+    )
 
 
 def router(models: Mapping[str, ModelClient], cooldowns: Cooldowns) -> ModelRouter:

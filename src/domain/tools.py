@@ -28,6 +28,9 @@ class Effect(StrEnum):
     NETWORK = "network"
 
 
+_ONLY_READS = frozenset((Effect.READ,))
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """A tool as it is offered. `parameters` is a JSON Schema; `source` names its Toolbox."""
@@ -40,6 +43,13 @@ class ToolSpec:
     source: str = ""
     ask: bool = False
     """Each call waits for a person's approval."""
+    parallel: bool = False
+    """Calls may run beside other calls although the tool does more than read."""
+
+    @property
+    def runs_beside_others(self) -> bool:
+        """Whether its calls may run at the same time as other calls of a step."""
+        return self.parallel or self.effects <= _ONLY_READS
 
 
 @dataclass(frozen=True, slots=True)

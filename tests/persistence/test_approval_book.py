@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -94,9 +96,32 @@ async def test_approvals_are_removed_some_time_after_they_have_expired(book: App
     old, new = approval("a"), replace(approval("b"), expires_at=30.0)
     await book.add(old)
     await book.add(new)
+    assert await book.prune(25.0) == 0, "nobody has decided on the old one, nor let it expire"
+    await book.decide("a", Decision.EXPIRED, by="", at=21.0)
+    assert await book.prune(20.5) == 0, "its run may still have to read that"
 
     assert await book.prune(25.0) == 1
 
     assert await book.find("a") is None
     assert await book.decide("a", Decision.ALLOW, by="ann", at=12.0) is None
     assert await book.pending() == (new,)
+
+
+async def test_a_damaged_approval_hides_no_other(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "sessions.sqlite3")
+    await store.open()
+    book = SqliteApprovals(store)
+    for name in ("a", "b", "c"):
+        await book.add(approval(name))
+    for damage in (
+        "UPDATE approvals SET body = x'7b' WHERE id = 'a'",
+        "UPDATE approvals SET expires_at = 'soon' WHERE id = 'b'",
+    ):
+        await store.write(partial(_execute, sql=damage))
+
+    assert await book.pending() == (approval("c"),)
+    await store.close()
+
+
+def _execute(connection: sqlite3.Connection, sql: str) -> None:
+    connection.execute(sql)

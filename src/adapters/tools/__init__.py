@@ -2,5 +2,6 @@
 
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
+from .schemas import SchemaValidator
 
-__all__ = ["CombinedToolbox", "EmptyToolbox"]
+__all__ = ["CombinedToolbox", "EmptyToolbox", "SchemaValidator"]

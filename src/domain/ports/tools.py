@@ -70,5 +70,6 @@ class ApprovalBook(Protocol):
         ...
 
     async def prune(self, before: float) -> int:
-        """Remove the approvals that expired before that Unix time; returns how many."""
+        """Remove the approvals that were decided and expired before that Unix time; returns how
+        many. A decision of just now stays, however late it is: its Run has to read it."""
         ...

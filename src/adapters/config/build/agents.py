@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
+from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory, RunLimits
 from ....domain.models import ModelDirectory, ModelTarget
 from ..errors import KeyPath, guess, listing
 from ..read import Building
-from ..schema.agents import AgentSettings, Identity, ModelChoice
+from ..schema.agents import AgentSettings, Identity, ModelChoice, RunLimitSettings
 from .aliases import Aliases, NoSuchModel
 from .models import DEFAULT_MODEL, Models, build_directory
 
@@ -105,7 +106,18 @@ def _agent(building: Building, models: Models, found: _Entry, *, is_default: boo
         runner=entry.runner,
         workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
+        limits=_limits(entry.limits, defaults.limits),
     )
+
+
+def _limits(own: RunLimitSettings, general: RunLimitSettings) -> RunLimits:
+    """The agent's own keys, else those of the defaults, else those of RunLimits."""
+    written: dict[str, Any] = {}
+    for name in RunLimitSettings.model_fields:
+        chosen = getattr(general, name) if getattr(own, name) is None else getattr(own, name)
+        if chosen is not None:
+            written[name.removeprefix("max_")] = chosen
+    return RunLimits(**written)
 
 
 def _instructions(identity: Identity, text: str) -> str:

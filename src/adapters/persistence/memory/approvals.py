@@ -39,7 +39,11 @@ class MemoryApprovals:
         return decided
 
     async def prune(self, before: float) -> int:
-        old = [one.id for one in self._approvals.values() if one.expires_at < before]
+        old = [
+            one.id
+            for one in self._approvals.values()
+            if one.decided_at is not None and max(one.expires_at, one.decided_at) < before
+        ]
         for approval_id in old:
             del self._approvals[approval_id]
         return len(old)

@@ -10,6 +10,7 @@ from typing import Any
 from .....domain.tools import Approval, Decision
 from ...common import Undecodable, decode_approval, encode_approval
 from ..columns import column, text
+from ..damage import DamageLog
 from .store import SqliteStore
 
 _COLUMNS = "id, run_id, created_at, expires_at, body, decision, decided_by, decided_at"
@@ -23,6 +24,7 @@ _INSERT = """
 _DECIDE = """
     UPDATE approvals SET decision = ?, decided_by = ?, decided_at = ?
     WHERE id = ? AND decision IS NULL"""
+_PRUNE = "DELETE FROM approvals WHERE expires_at < ? AND decided_at < ?"
 
 
 class SqliteApprovals:
@@ -30,6 +32,7 @@ class SqliteApprovals:
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
+        self._damage = DamageLog()
 
     async def add(self, approval: Approval) -> Approval:
         return await self._store.write(partial(_add, approval=approval))
@@ -38,7 +41,8 @@ class SqliteApprovals:
         return await self._store.read(partial(_find, approval_id=approval_id))
 
     async def pending(self, run_id: str | None = None) -> tuple[Approval, ...]:
-        return await self._store.read(partial(_pending, run_id=run_id))
+        """A damaged one is logged and left out."""
+        return await self._store.read(partial(_pending, run_id=run_id, damage=self._damage))
 
     async def decide(
         self, approval_id: str, decision: Decision, *, by: str, at: float
@@ -67,9 +71,17 @@ def _find(connection: sqlite3.Connection, approval_id: str) -> Approval | None:
     return None if row is None else _approval(row)
 
 
-def _pending(connection: sqlite3.Connection, run_id: str | None) -> tuple[Approval, ...]:
+def _pending(
+    connection: sqlite3.Connection, run_id: str | None, damage: DamageLog
+) -> tuple[Approval, ...]:
     run = None if run_id is None else column(run_id)
-    return tuple(map(_approval, connection.execute(_PENDING, {"run": run}).fetchall()))
+    approvals = []
+    for row in connection.execute(_PENDING, {"run": run}).fetchall():
+        try:
+            approvals.append(_approval(row))
+        except Undecodable as error:
+            damage.note(f"approval {row[0]!r}", "body", str(error))
+    return tuple(approvals)
 
 
 def _decide(
@@ -85,7 +97,8 @@ def _decide(
 
 
 def _prune(connection: sqlite3.Connection, before: float) -> int:
-    return connection.execute("DELETE FROM approvals WHERE expires_at < ?", (before,)).rowcount
+    """Those whose decision a Run may still have to read stay."""
+    return connection.execute(_PRUNE, (before, before)).rowcount
 
 
 def _approval(row: tuple[Any, ...]) -> Approval:

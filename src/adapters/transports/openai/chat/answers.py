@@ -47,7 +47,7 @@ def completion(head: Head, answer: Answer) -> bytes:
         "index": 0,
         "message": message,
         "logprobs": None,
-        "finish_reason": answer.finished.stop.value,
+        "finish_reason": answer.finished.stop.finish_reason,
     }
     return dumps(
         {
@@ -122,7 +122,7 @@ class Frames:
                     thought = b'{"reasoning_content":' + dumps(event.text)
                     frames += (self._delta, thought, self._text_end)
                 case Finished():
-                    stop = b'{},"finish_reason":' + dumps(event.stop.value) + b"}]"
+                    stop = b'{},"finish_reason":' + dumps(event.stop.finish_reason) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
         if texts:
