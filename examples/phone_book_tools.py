@@ -1,6 +1,7 @@
 """A source of tools of your own: the model can look up a colleague's extension.
 
-Name it in your package's metadata. Its tools are offered to all agents once it is installed:
+Name it in your package's metadata, and allow its tools in the configuration, such as with
+`tools: { alsoAllow: ["look_up_extension"] }`:
 
     [project.entry-points."opensoul.tools"]
     phone_book = "phone_book_tools:PhoneBook"

@@ -16,7 +16,6 @@ from quart import Blueprint, Response
 from examples.json_lines_store import JsonLinesStore
 from examples.phone_book_tools import PhoneBook
 from opensoul import api
-from opensoul.adapters.tools import EmptyToolbox
 from opensoul.adapters.transports import Route, Transport
 from opensoul.app import plugins
 from opensoul.app.cli.root import run
@@ -118,7 +117,7 @@ async def test_the_result_of_the_example_tool_reaches_the_model(
         provider.will(
             answer(tool_calls=[call], finish_reason="tool_calls"), answer("It is ", "1815.")
         )
-        content = config(provider.base_url)
+        content = config(provider.base_url, tools={"alsoAllow": ["group:plugins"]})
         async with serving(tmp_path, content, find_plugins=FIND) as served:
             assert await served.text(user="alice") == "It is 1815."
             assert await served.text(user="alice") == "Hello there"
@@ -137,14 +136,26 @@ async def test_the_result_of_the_example_tool_reaches_the_model(
     ]
 
 
-async def test_without_tool_plugins_no_tool_is_offered(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tools",
+    [
+        pytest.param({}, id="no rules"),
+        pytest.param({"profile": "coding"}, id="a profile"),
+        pytest.param({"allow": ["*"], "deny": ["look_up_*"]}, id="a deny"),
+    ],
+)
+async def test_an_installed_tool_that_no_rule_allows_is_not_offered(
+    tmp_path: Path, tools: dict[str, Any]
+) -> None:
     async with FakeProvider() as provider:
-        find: providers.Provider[Any] = providers.Object(lambda group: [])
-        async with serving(tmp_path, config(provider.base_url), find_plugins=find) as served:
-            assert type(served.container.toolbox()) is EmptyToolbox
+        content = config(provider.base_url, tools=tools)
+        async with serving(tmp_path, content, find_plugins=FIND) as served:
             assert await served.text() == "Hello there"
+        request = provider.requests[0].json
 
-    assert "tools" not in provider.requests[0].json
+    offered = [tool["function"]["name"] for tool in request.get("tools", [])]
+    assert "look_up_extension" not in offered
+    assert ("tools" in request) == bool(offered)
 
 
 async def test_a_tool_plugin_is_made_and_closed_once(tmp_path: Path) -> None:
@@ -189,6 +200,17 @@ async def test_a_tool_plugin_that_cannot_be_made_is_named(
         async with serving(tmp_path, config(), find_plugins=find):
             pass
     assert str(raised.value).startswith("The tool plugin 'mine' ")
+
+
+@pytest.mark.parametrize("name", ["builtin", "mcp"])
+async def test_a_tool_plugin_cannot_pass_for_a_source_of_the_gateways_own(
+    tmp_path: Path, name: str
+) -> None:
+    find = alone(EntryPoint(name, "examples.phone_book_tools:PhoneBook", plugins.TOOLS))
+
+    with pytest.raises(plugins.PluginInvalid, match="Give its entry point another name"):
+        async with serving(tmp_path, config(), find_plugins=find):
+            pass
 
 
 def broken_tools() -> PhoneBook:

@@ -36,8 +36,9 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import CombinedToolbox, EmptyToolbox, SchemaValidator
+from ..adapters.tools import CombinedToolbox, PolicyToolbox, SchemaValidator
 from ..adapters.transports import Transport, health
+from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -60,9 +61,11 @@ from ..domain.ports import (
     SessionCatalog,
     SessionStore,
     Toolbox,
+    ToolContext,
     Workspaces,
 )
 from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.tools import MCP_SOURCE
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -189,14 +192,21 @@ def runners(
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
-    """The tools of MCP servers. Not a source of the toolbox: there is no policy that limits whom
-    they are offered to."""
-    return McpToolbox(settings, env)
+    """Starts no server for an agent that may use none of its tools."""
+
+    def wanted(context: ToolContext, prefix: str) -> bool:
+        return context.agent.tools.may_name(prefix, MCP_SOURCE)
+
+    return McpToolbox(settings, env, wanted=wanted)
 
 
-def toolbox(find_plugins: plugins.Find) -> Toolbox:
-    sources = plugins.toolboxes(find_plugins)
-    return CombinedToolbox(sources) if sources else EmptyToolbox()
+def all_tools(mcp: McpToolbox, find_plugins: plugins.Find) -> Toolbox:
+    """Every tool that there is, whether agents may use it or not."""
+    return CombinedToolbox({MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)})
+
+
+def toolbox(all_tools: Toolbox, approval_book: ApprovalBook) -> Toolbox:
+    return PolicyToolbox(all_tools, approval_book)
 
 
 # Storage.
@@ -250,7 +260,7 @@ def store(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> SessionS
     return SqliteStore(chosen.path, clock=clock, steady=monotonic)
 
 
-def approval_book(store: SessionStore) -> ApprovalBook:
+def stored_approvals(store: SessionStore) -> ApprovalBook:
     """In the file of the sessions, where that is the SQLite store's."""
     return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
 
@@ -269,15 +279,20 @@ def access(
     return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
+def approval_book(approvals: Approvals) -> ApprovalBook:
+    """The book that runners request approvals with, so that clients are informed of them."""
+    return approvals.book
+
+
 def approvals(
-    approval_book: ApprovalBook,
+    stored_approvals: ApprovalBook,
     queue: RunQueue,
     signals: RunSignals,
     run_events: RunEvents,
     clock: Clock,
 ) -> Approvals:
     return Approvals(
-        book=approval_book, queue=queue, signals=signals, run_events=run_events, clock=clock
+        book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
     )
 
 
@@ -388,6 +403,7 @@ def signals(local_queue: LocalQueue) -> RunSignals:
 def control(
     gateway: Gateway,
     session_service: SessionService,
+    approvals: Approvals,
     devices: Devices,
     config_file: ConfigFile,
     workspaces: Workspaces,
@@ -406,6 +422,7 @@ def control(
         Dependencies(
             gateway=gateway,
             session_service=session_service,
+            approvals=approvals,
             devices=devices,
             config=config_file,
             applied=lambda: source.loaded.sha256,
@@ -471,6 +488,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 
 def transports(
     gateway: Gateway,
+    approvals: Approvals,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -478,7 +496,8 @@ def transports(
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     own = [
-        openai_chat.transport(gateway, started_at=clock()),
+        openai_chat.transport(gateway, approvals, started_at=clock()),
+        approvals_http.transport(approvals),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.transports import RouteTable, Transport
+from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 
 if TYPE_CHECKING:
     from ..domain.ports import AgentRunner, Authenticator, Toolbox
@@ -20,6 +21,8 @@ TRANSPORTS = "opensoul.transports"
 RUNNERS = "opensoul.runners"
 AUTHENTICATORS = "opensoul.authenticators"
 TOOLS = "opensoul.tools"
+RESERVED_SOURCES = (BUILT_IN_SOURCE, MCP_SOURCE)
+"""No plugin may have these names: rules for tools refer to them by groups."""
 BUILT_IN_RUNNERS = ("native", "echo")
 """The names that need no plugin; the container has an adapter for each."""
 
@@ -74,6 +77,11 @@ def toolboxes(find: Find = installed) -> dict[str, Toolbox]:
     without arguments that makes a Toolbox. Raises PluginInvalid."""
     made: dict[str, Toolbox] = {}
     for point in sorted(find(TOOLS), key=lambda point: point.name):
+        if point.name in RESERVED_SOURCES:
+            raise PluginInvalid(
+                f"The tool plugin {point.name!r} ({point.value}) has the name of a source of the "
+                "Gateway's own. Give its entry point another name."
+            )
         try:
             made[point.name] = point.load()()
         except Exception as error:

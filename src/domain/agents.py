@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .errors import UnknownAgent
 from .models import ModelTarget
+from .tools import ToolPolicy
 
 DEFAULT_AGENT_ID = "main"
+DEFAULT_RESULT_CHARS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,10 @@ class Agent:
     timeout: float | None = 600.0
     """Seconds a Run may take once it has started; None: no limit."""
     limits: RunLimits = RunLimits()
-    max_result_chars: int = 40_000
+    max_result_chars: int = DEFAULT_RESULT_CHARS
     """The length from which on a tool's result is shortened for the model."""
+    tools: ToolPolicy = field(default_factory=ToolPolicy)
+    """Which tools it may call."""
 
 
 class AgentDirectory:

@@ -105,7 +105,8 @@ class Acting:
         options = ["--agent", agent, "--url", self.url, "--token", SECRET, "--json"]
         home = self.served.config_path.parent
         command = await asyncio.create_subprocess_exec(
-            *(OPENSOUL, "agent", "-m", script, *options),
+            str(OPENSOUL),
+            *("agent", "-m", script, *options),
             env={"HOME": str(home)},
             stdout=asyncio.subprocess.PIPE,
         )
@@ -147,6 +148,7 @@ async def acting(tmp_path: Path) -> AsyncIterator[Acting]:
             "list": [{"id": "main"}, {"id": "brief", "limits": {"maxSteps": 1}}],
         },
         models={"providers": {"scripted": {"api": "scripted", "models": [{"id": "m"}]}}},
+        tools={"profile": "full"},
     )
     async with serving(tmp_path, content, find_plugins=find) as served:
         url = served.url.replace("http", "ws", 1)

@@ -81,6 +81,14 @@ def test_tools_lists_names_and_effects(configured: Home) -> None:
     assert "no licence for ***" in failed.err
 
 
+def test_the_tools_of_an_agent_include_those_that_it_may_not_use(configured: Home) -> None:
+    listed = configured.opensoul("agents", "tools", "main", "--json").json["tools"]
+    assert [(tool["name"], tool["source"], tool["verdict"]) for tool in listed] == [
+        ("works__add", "mcp", "denied"),
+        ("works__store", "mcp", "denied"),
+    ]
+
+
 @pytest.mark.parametrize("command", ["probe", "tools", "unset"])
 def test_an_unknown_server_is_refused(configured: Home, command: str) -> None:
     outcome = configured.opensoul("mcp", command, "nobody", "--json")

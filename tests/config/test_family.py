@@ -165,7 +165,7 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction agents.defaults.subagents tools messages commands "
+        "auth agents.defaults.compaction agents.defaults.subagents tools.web messages commands "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
     ),
@@ -181,7 +181,7 @@ ALL = [
         "many-agents",
         many_agents,
         "agents.defaults.models.*.agentRuntime agents.defaults.sandbox agents.defaults.cliBackends "
-        "agents.list[].skills agents.list[].agentDir agents.list[].subagents agents.list[].tools "
+        "agents.list[].skills agents.list[].agentDir agents.list[].subagents "
         "agents.list[].runtime agents.list[].sandbox bindings broadcast acp",
         "agents.list[].params",
         env=KEY,
@@ -201,7 +201,8 @@ ALL = [
         "openrouter",
         openrouter,
         "env.shellEnv agents.defaults.imageModel agents.defaults.imageGenerationModel "
-        "agents.defaults.pdfModel agents.defaults.contextPruning tools talk browser",
+        "agents.defaults.pdfModel agents.defaults.contextPruning tools.web tools.media talk "
+        "browser",
         "agents.defaults.pdfMaxPages",
     ),
     File(
@@ -250,7 +251,9 @@ ALL = [
         "sandbox-tools",
         sandbox_tools,
         "agents.defaults.sandbox agents.defaults.elevatedDefault agents.defaults.embeddedPi "
-        "agents.list[].tools agents.list[].thinkingDefault tools accessGroups",
+        "agents.list[].tools.fs agents.list[].thinkingDefault tools.exec.host tools.elevated "
+        "tools.sessions tools.loopDetection accessGroups",
+        "tools.exec.strictInlineEval",
         env=KEY,
     ),
     File(

@@ -209,7 +209,7 @@ _INERT = [
         "agents.entries.main.agentDir", "agents.entries.main.runtime", "agents.defaults.repoRoot",
         "hooks.transformsDir", "plugins.load.paths", "browser.executablePath", "proxy",
         "channels.signal.cliPath", "gateway.controlUi.root", "gateway.tailscale.mode",
-        "commands.bash", "tools.exec.security", "update.channel", "nobody.knows.this",
+        "commands.bash", "update.channel", "nobody.knows.this",
         "logging.redactPatterns", "gateway.remote.url",
 ]  # fmt: skip
 
@@ -218,7 +218,7 @@ _INERT = [
     ("path", "value"),
     [
         *((path, "/bin/sh") for path in _INERT),
-        *(("tools.exec", value) for value in (True, ["-c", "id"], {"a": {"b": 5}})),
+        *(("hooks.x", value) for value in (True, ["-c", "id"], {"a": {"b": 5}})),
     ],
 )
 def test_a_client_sets_no_key_that_another_program_would_follow(
@@ -226,6 +226,61 @@ def test_a_client_sets_no_key_that_another_program_would_follow(
 ) -> None:
     place.write(json.dumps(_BEGIN | {"agents": {"entries": {"main": {}}}}))
     assert "another program that reads this file" in refused(place, nested(path, value))
+
+
+_RULES = {"profile": "coding", "deny": ["exec"]}
+_GUARDED = {
+    "tools": _RULES,
+    "agents": {"list": [{"id": "main", "tools": {"deny": ["write"]}}, {"id": "other"}]},
+}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"tools": None}, id="all gone"),
+        pytest.param({"tools": {"deny": []}}, id="a deny gone"),
+        pytest.param({"tools": {"deny": ["exec", "write"]}}, id="one more deny"),
+        pytest.param({"tools": {"profile": "full"}}, id="another profile"),
+        pytest.param({"tools": {"alsoAllow": ["web_fetch"]}}, id="one more tool"),
+        pytest.param({"tools": {"exec": {"ask": "off"}}}, id="no approvals"),
+        pytest.param({"tools": {"exec": {"allowlist": ["sh *"]}}}, id="a command"),
+        pytest.param({"tools": {"web": {}}}, id="a key without effect"),
+        pytest.param({"agents": {"list": [{"id": "main"}]}}, id="an agent's gone"),
+        pytest.param({"agents": {"list": [{"id": "other", "tools": {"allow": ["*"]}}]}},
+                     id="an agent's new"),
+        pytest.param({"agents": {"list": [{"id": "new", "tools": {"profile": "full"}}]}},
+                     id="a new agent's"),
+        pytest.param({"agents": {"entries": {"MAIN": {}}}}, id="an agent in entries without them"),
+        pytest.param({"agents": {"entries": {"x": {"tools": {"profile": "full"}}}}},
+                     id="an agent in entries"),
+    ],
+)  # fmt: skip
+def test_a_client_does_not_change_what_agents_may_do(place: Place, given: dict[str, Any]) -> None:
+    place.write(json.dumps(_GUARDED))
+    for way in ("patch", "replace"):
+        changed = given
+        if way == "replace" and "tools" not in given:
+            changed = {"tools": _RULES, **given}
+        assert "a client may not decide what agents may do" in refused(place, changed, way)
+
+
+def test_a_client_does_not_put_an_agent_over_an_included_one(place: Place) -> None:
+    place.write(json.dumps(_GUARDED["agents"]), "agents.json5")
+    place.write('{ agents: { $include: "./agents.json5" } }')
+    message = refused(place, {"agents": {"entries": {"main": {}}}})
+    assert "agents.entries.main.tools: a client may not decide what agents may do" in message
+
+
+def test_a_client_moves_agents_with_what_they_may_do(place: Place) -> None:
+    place.write(json.dumps(_GUARDED))
+    main = {"id": "main", "name": "M", "tools": {"deny": ["write"]}}
+    listed = [{"id": "new"}, {"id": "other", "tools": {}}, main]
+    file = editor(place)
+    replaced = file.replace(json.dumps({"tools": _RULES, "agents": {"list": listed}}),
+                            file.snapshot().hash)  # fmt: skip
+    assert replaced.valid
+    assert patch(place, {"agents": {"defaults": {"maxWaiting": 3}}}).valid
 
 
 def test_the_words_of_a_command_stay_together(place: Place) -> None:

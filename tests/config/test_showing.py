@@ -99,12 +99,12 @@ def test_the_reference_page_prints_itself() -> None:
 def test_the_reference_page_has_every_key() -> None:
     page = render_reference()
     for entry in entries(Root):
-        if len(entry.path) > 1:
+        if len(entry.path) > 1 and not _in_agents_tools(entry.path):
             assert f"| `{'.'.join(entry.path)}` |" in page
         else:
             assert f"### `{entry.path[0]}`" in page
     for path in INERT:
-        assert f"- `{'.'.join(path)}`: " in page or path[:2] == ("agents", "entries")
+        assert f"- `{'.'.join(path)}`: " in page or _like_in_list(path)
 
 
 def test_types_are_described_in_words() -> None:
@@ -168,8 +168,13 @@ def test_the_example_names_every_key_that_has_none() -> None:
 
 
 def _like_in_list(path: tuple[str, ...]) -> bool:
-    """Whether a key is the same in `agents.list`, where the example has it."""
-    return path[:2] == ("agents", "entries") and len(path) > 3
+    """Whether a key is the same in `agents.list` or in `tools`, where the example has it."""
+    return _in_agents_tools(path) or (path[:2] == ("agents", "entries") and len(path) > 3)
+
+
+def _in_agents_tools(path: tuple[str, ...]) -> bool:
+    """Whether a key of an agent is the same in `tools`, where the page has it."""
+    return path[0] == "agents" and "tools" in path[3:-1]
 
 
 def _at(value: Any, path: tuple[str, ...]) -> list[Any]:

@@ -364,6 +364,25 @@ async def test_a_call_waits_for_its_approval_and_then_runs() -> None:
         await native.approvals.decide(OPERATOR, approval.id, Decision.DENY)
 
 
+async def test_an_approval_is_for_the_arguments_that_were_shown() -> None:
+    """An attempt that died before it stored its step leaves an approval behind."""
+    died = asking()
+    native = Native(died.toolbox, book=died.book)
+    asks(died.client, replace(A, arguments='{"to": "ada"}'))
+    asks(native.client, replace(A, arguments='{"to": "eve"}'))
+    await died.start()
+    await died.until(RunStatus.WAITING)
+    (shown,) = await died.book.pending()
+    await died.book.decide(shown.id, Decision.ALLOW, by="operator", at=1_001.0)
+
+    await native.start()
+    await native.until(RunStatus.WAITING)
+
+    assert native.toolbox.sent == []
+    (pending,) = await died.book.pending()
+    assert pending.call.arguments == '{"to": "eve"}'
+
+
 async def test_a_denied_call_is_not_run_and_the_model_goes_on() -> None:
     native = asking()
     asks(native.client, A)

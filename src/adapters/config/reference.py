@@ -31,7 +31,7 @@ def render_reference() -> str:
         lines += ["", f"### `{name}`", "", _meaning(section), "", *_HEAD]
         lines += [_row(entry, schema) for entry in known if _in(entry, name)]
     lines += ["", "## Keys without an effect", "", *_WITHOUT]
-    lines += [_inert_line(path) for path in sorted(INERT) if path[:2] != _ALIKE]
+    lines += [_inert_line(path) for path in sorted(INERT) if _is_listed(path)]
     return "\n".join(lines) + "\n"
 
 
@@ -46,11 +46,14 @@ _WITHOUT = [
     "These keys are accepted so that files of compatible programs can be used unchanged. Their",
     "values are not checked, and variables in them are not replaced. Each one that is set is named",
     "in a note at the start and by `opensoul doctor`. Those of `agents.list` are the same in",
-    "`agents.entries`. As other programs read the same file, clients can remove them over the",
-    "network, but set only those marked *Client*.",
+    "`agents.entries`, those of `tools` in the `tools` of an agent. As other programs read the",
+    "same file, clients can remove them over the network, but set only those marked *Client*.",
     "",
 ]
-_ALIKE = ("agents", "entries")
+
+
+def _is_listed(path: StarPath) -> bool:
+    return path[:2] != ("agents", "entries") and not _same_as_shared(path)
 
 
 def _is_top(entry: Entry) -> bool:
@@ -58,7 +61,12 @@ def _is_top(entry: Entry) -> bool:
 
 
 def _in(entry: Entry, name: str) -> bool:
-    return entry.path[0] == name and len(entry.path) > 1
+    return entry.path[0] == name and len(entry.path) > 1 and not _same_as_shared(entry.path)
+
+
+def _same_as_shared(path: StarPath) -> bool:
+    """Whether it is a key of an agent's `tools`, which are those of the root."""
+    return path[0] == "agents" and "tools" in path[3:-1]
 
 
 def _row(entry: Entry, schema: dict[str, Any]) -> str:

@@ -45,7 +45,8 @@ class McpToolbox:
 
     A server is started at the first use, and ended when its settings change. A slow server affects
     no other one: its tools are missing, or as they were, until it has listed them. `wanted` says
-    for which servers a caller has a use; the others are not started for it.
+    for the prefix of a server's tools whether the caller may use any of them; other servers are
+    not started for it.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class McpToolbox:
         settings: CurrentSettings,
         environ: Mapping[str, str],
         *,
-        wanted: Callable[[ToolContext, str], bool] = lambda context, server: True,
+        wanted: Callable[[ToolContext, str], bool] = lambda context, prefix: True,
         monotonic: Clock = time.monotonic,
         patience: float = _PATIENCE,
     ) -> None:
@@ -68,7 +69,9 @@ class McpToolbox:
 
     async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         servers = [
-            server for name, server in self._current().items() if self._wanted(context, name)
+            server
+            for name, server in self._current().items()
+            if self._wanted(context, public_name(name, ""))
         ]
         lists = await asyncio.gather(*(server.tools(patience=self._patience) for server in servers))
         offered: dict[str, ToolSpec] = {}
@@ -118,10 +121,11 @@ class McpToolbox:
 
     async def _find(self, context: ToolContext, name: str) -> tuple[McpServer, RemoteTool] | None:
         for server_name, server in self._current().items():
-            if not self._wanted(context, server_name):
+            prefix = public_name(server_name, "")
+            if not self._wanted(context, prefix):
                 continue
             tools = server.known
-            if tools is None and name.startswith(public_name(server_name, "")):
+            if tools is None and name.startswith(prefix):
                 tools = await server.tools(patience=server.settings.connection_timeout)
             found = specs(server.settings, tools or ()).get(name)
             if found is not None:

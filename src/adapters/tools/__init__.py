@@ -2,6 +2,7 @@
 
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
+from .policy import PolicyToolbox
 from .schemas import SchemaValidator
 
-__all__ = ["CombinedToolbox", "EmptyToolbox", "SchemaValidator"]
+__all__ = ["CombinedToolbox", "EmptyToolbox", "PolicyToolbox", "SchemaValidator"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from hashlib import sha256
 
 from ..messages import ToolCall
 from ..ports import ApprovalBook, Clock
 from ..runs import RunnerEvent, Waiting
-from ..tools import Approval, Decision, ToolResult
+from ..tools import Approval, Decision, ToolResult, approval_id, new_code
 from .tool_calls import result_events, with_results
 from .turn import OngoingTurn
 
@@ -36,7 +35,7 @@ class Decisions:
             match approval.decision:
                 case None:
                     waiting = waiting or approval
-                case Decision.ALLOW:
+                case Decision.ALLOW | Decision.ALLOW_ALWAYS:
                     journal = journal.with_decided(call.id)
                 case decision:
                     denied.append((call, ToolResult(_refusal(approval, decision), is_error=True)))
@@ -55,7 +54,7 @@ class Decisions:
         spec, now = turn.context.spec, self._clock()
         approval = await self._approvals.add(
             Approval(
-                id=sha256(turn.key(call.id).encode()).hexdigest()[:32],
+                id=approval_id(turn.key(call.id), call),
                 run_id=spec.id,
                 principal_id=spec.principal_id,
                 call=call,
@@ -63,6 +62,7 @@ class Decisions:
                 expires_at=now + self._seconds,
                 agent_id=spec.agent_id,
                 session_key=str(spec.session_key),
+                code=new_code(),
             )
         )
         if approval.decision is None and approval.expires_at <= now:

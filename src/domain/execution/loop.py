@@ -150,7 +150,9 @@ class TurnLoop:
         asking = [
             call.id
             for call in step.calls
-            if call.id not in refused and (tool := specs.get(call.name)) is not None and tool.ask
+            if call.id not in refused
+            and (tool := specs.get(call.name)) is not None
+            and tool.asks(call)
         ]
         results = tuple(
             result_of(call, refused[call.id]) for call in step.calls if call.id in refused

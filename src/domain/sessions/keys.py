@@ -45,6 +45,11 @@ class SessionKey(NamedTuple):
     def __str__(self) -> str:
         return f"agent:{self.agent_id}:{self.rest}"
 
+    @property
+    def is_subagent(self) -> bool:
+        """Whether an agent began the session for a task of its own."""
+        return self.rest.startswith("subagent:")
+
 
 def parse_key(
     text: str, *, default_agent: str, allow_reserved: bool = False

@@ -7,13 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory, RunLimits
+from ....domain.agents import (
+    DEFAULT_AGENT_ID,
+    DEFAULT_RESULT_CHARS,
+    Agent,
+    AgentDirectory,
+    RunLimits,
+)
 from ....domain.models import ModelDirectory, ModelTarget
+from ....domain.tools import ToolPolicy, ToolRules
 from ..errors import KeyPath, guess, listing
 from ..read import Building
 from ..schema.agents import AgentSettings, Identity, ModelChoice, RunLimitSettings
 from .aliases import Aliases, NoSuchModel
 from .models import DEFAULT_MODEL, Models, build_directory
+from .tools import build_tool_rules
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
@@ -25,8 +33,10 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
     found = _identified(building)
     default_id = _default(building, found)
     entries = found or [_Entry(DEFAULT_AGENT_ID, AgentSettings(), ())]
+    shared = build_tool_rules(building, building.config.tools, ("tools",))
     agents = [
-        _agent(building, models, entry, is_default=entry.id == default_id) for entry in entries
+        _agent(building, models, shared, entry, is_default=entry.id == default_id)
+        for entry in entries
     ]
     models.note_the_rest()
     return AgentDirectory(agents, default_id), build_directory(models, agents)
@@ -91,7 +101,9 @@ def _default(building: Building, found: Sequence[_Entry]) -> str:
     return next(iter([*marked, *chosen, *known]))
 
 
-def _agent(building: Building, models: Models, found: _Entry, *, is_default: bool) -> Agent:
+def _agent(
+    building: Building, models: Models, shared: ToolRules, found: _Entry, *, is_default: bool
+) -> Agent:
     defaults = building.config.agents.defaults
     entry, where = found.settings, found.where
     timeout = defaults.timeout_seconds if entry.timeout_seconds is None else entry.timeout_seconds
@@ -107,6 +119,10 @@ def _agent(building: Building, models: Models, found: _Entry, *, is_default: boo
         workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
         limits=_limits(entry.limits, defaults.limits),
+        max_result_chars=entry.tools.max_result_chars
+        or building.config.tools.max_result_chars
+        or DEFAULT_RESULT_CHARS,
+        tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
     )
 
 

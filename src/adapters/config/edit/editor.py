@@ -110,6 +110,7 @@ class ConfigEditor:
         edited = None
         if not self._on_machine:
             edited = EditedFiles.read(before, after, self._locations, self._inputs)
+            refuse(edited.changed_tools())
             refuse(edited.new_names())
         snapshot = snapshot_of(after, self._locations, self._inputs)
         if not snapshot.valid:

@@ -49,6 +49,7 @@ _WHY = MappingProxyType(
         "launch": "a client may not change the servers of tools",
     }
 )
+_ALLOWED = "a client may not decide what agents may do on this machine"
 _WITHOUT_EFFECT = (
     "has no effect here, and a client may not set it, because another program that reads this file "
     "might run or open what it names"
@@ -95,6 +96,17 @@ class EditedFiles:
         added = _inert(self.after.tree.plain(), ROOT) if self.after else ()
         for path in dict.fromkeys(path for path, text in added if (path, text) not in known):
             yield self._issue(path, _WITHOUT_EFFECT)
+
+    def changed_tools(self) -> Iterator[ConfigIssue]:
+        """The issues of changed rules for tools. Those of an agent are compared by its id."""
+        known = (
+            {}
+            if self.before is None
+            else {name: text for name, _, text in _tools(self.before.tree.plain())}
+        )
+        for name, path, text in () if self.after is None else _tools(self.after.tree.plain()):
+            if known.get(name, "{}") != text:
+                yield self._issue(path, _ALLOWED)
 
     def _issue(self, path: KeyPath, why: str) -> ConfigIssue:
         return ConfigIssue(dotted(path), f"{why}; {_LOCALLY}", str(self.locations.config_path))
@@ -204,3 +216,15 @@ def _parts(value: Any, path: StarPath) -> Iterator[tuple[StarPath, str]]:
             return
         case _:
             yield path, canonical(value)
+
+
+def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
+    """The rules for tools as text: of all agents, with an empty name, and of each agent."""
+    found: list[tuple[str, KeyPath]] = [("", ())]
+    for i, agent in members(value_at(value, ("agents", "list"))):
+        found.append((str(value_at(agent, ("id",))).lower(), ("agents", "list", i)))
+    for name, _ in members(value_at(value, ("agents", "entries"))):
+        found.append((str(name).lower(), ("agents", "entries", name)))
+    for name, path in found:
+        place = (*path, "tools")
+        yield name, place, canonical(value_at(value, place) or {})

@@ -15,6 +15,7 @@ from .mcp import McpSection
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import LoggingSection, SessionSection
+from .tools import ToolsSection
 from .walk import Place, Shape
 
 
@@ -27,6 +28,9 @@ class Root(Section):
     """The agents."""
     models: ModelsSection = setting(ModelsSection)
     """The providers of models."""
+    tools: ToolsSection = setting(ToolsSection)
+    """Which tools agents may use; by default none. `docs/tools.md` has examples. Clients cannot
+    change these keys over the network."""
     session: SessionSection = setting(SessionSection)
     """Resets, storage and the send policy."""
     mcp: McpSection = setting(McpSection)

@@ -17,6 +17,7 @@ from .fields import (
     Whole,
     setting,
 )
+from .tools import ToolsSection
 
 
 class ModelChoice(Section):
@@ -118,6 +119,8 @@ class AgentSettings(Section):
     """Limits of its runs; each key replaces that of the defaults."""
     runner: Text = setting("native", addition=True, machine="program", free=("native", "echo"))
     """The AgentRunner that executes its runs."""
+    tools: ToolsSection = setting(ToolsSection)
+    """Rules for this agent, with all keys of `tools`."""
 
 
 class ListedAgent(AgentSettings):

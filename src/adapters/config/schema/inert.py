@@ -11,6 +11,8 @@ from types import MappingProxyType
 StarPath = tuple[str, ...]
 """A path with `*` for a record's keys and for positions in lists."""
 
+_LISTED, _NAMED = ("agents", "list"), ("agents", "entries")
+
 
 @dataclass(frozen=True, slots=True)
 class Inert:
@@ -26,10 +28,13 @@ def _rows() -> Iterator[tuple[StarPath, Inert]]:
     table = tomllib.loads(files(__package__).joinpath("inert.toml").read_text("utf-8"))
     for name, row in table.items():
         inert = Inert(row) if isinstance(row, str) else Inert(**row)
-        prefix, found, rest = name.partition("agents.list.")
-        yield tuple(name.split(".")), inert
-        if found and not prefix:
-            yield ("agents", "entries", *rest.split(".")), inert
+        path = tuple(name.split("."))
+        yield path, inert
+        if path[:2] == _LISTED:
+            yield (*_NAMED, *path[2:]), inert
+        if path[0] == "tools":
+            yield (*_LISTED, "*", *path), inert
+            yield (*_NAMED, "*", *path), inert
 
 
 INERT: Mapping[StarPath, Inert] = MappingProxyType(dict(_rows()))

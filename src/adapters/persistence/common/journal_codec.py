@@ -99,6 +99,7 @@ def encode_approval(approval: Approval) -> bytes:
             "agent": approval.agent_id,
             "session": approval.session_key,
             "call": [call.id, call.name, call.arguments],
+            "code": approval.code,
         }
     )
 
@@ -119,6 +120,7 @@ def decode_approval(
             expires_at=typed(expires_at, (int, float)),
             agent_id=typed(body["agent"], str),
             session_key=typed(body["session"], str),
+            code=typed(body.get("code", ""), str),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(error) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -13,12 +15,81 @@ from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
     from ....domain.agents import Agent, AgentDirectory
+    from ....domain.settings import Settings
+    from ....domain.tools import Ruling, ToolSpec
 
 
 @click.group(cls=ListGroup)
 @common_options
 def agents() -> None:
     """Show the configured agents; without a command, list them."""
+
+
+@agents.subcommand()
+@click.argument("agent_id", metavar="ID")
+def tools(state: State, agent_id: str) -> None:
+    """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
+    from ....domain.errors import UnknownAgent
+    from ....domain.tools import unmatched
+    from ..common.errors import CommandError
+
+    settings = load_config(state).settings
+    try:
+        agent = settings.agents.find(agent_id, param="ID")
+    except UnknownAgent as error:
+        raise CommandError(str(error), code="unknown_agent") from None
+    found = asyncio.run(_ruled(state, settings, agent))
+    unknown = unmatched([spec for spec, _ in found], agent.tools)
+    if state.json:
+        rows = [_ruling(spec, ruling) for spec, ruling in found]
+        entries = [{"key": key, "entry": entry} for key, entry in unknown]
+        print_json({"agent": agent.id, "tools": rows, "unmatched": entries})
+        return
+    lines = [("TOOL", "SOURCE", "VERDICT", "RULE")]
+    for spec, ruling in found:
+        why = f"{ruling.rule} (for {ruling.model})" if ruling.model else str(ruling.rule)
+        lines.append((spec.name, spec.source, str(ruling.verdict), why))
+    echo("\n".join(aligned(lines)))
+    for key, entry in unknown:
+        echo(f"{key}: {entry} names no tool that there is.")
+
+
+async def _ruled(state: State, settings: Settings, agent: Agent) -> list[tuple[ToolSpec, Ruling]]:
+    """Each tool that there is, with the ruling for a run of the agent's main session."""
+    from dependency_injector.providers import Object
+
+    from ....adapters.mcp import McpToolbox
+    from ....domain.ports import ToolContext
+    from ....domain.sessions import MAIN, SessionKey
+    from ....domain.tools import effective
+    from ...container import Container
+
+    # All servers, also those that the agent may not use.
+    mcp = McpToolbox(lambda: settings, os.environ)
+    container = Container(
+        overrides=Object(state.overrides()), settings=Object(lambda: settings), mcp=Object(mcp)
+    )
+    toolbox = container.all_tools()
+    try:
+        context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "")
+        specs = await toolbox.tools(context)
+    finally:
+        await toolbox.close()
+    models = [target.ref for target in agent.models]
+    return list(zip(specs, effective(specs, agent.tools, models=models), strict=True))
+
+
+def _ruling(spec: ToolSpec, ruling: Ruling) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "source": spec.source,
+        "verdict": str(ruling.verdict),
+        "layer": str(ruling.rule.layer),
+        "key": ruling.rule.key,
+        "entry": ruling.rule.entry,
+        "rule": str(ruling.rule),
+        "model": ruling.model or None,
+    }
 
 
 @agents.subcommand("list")

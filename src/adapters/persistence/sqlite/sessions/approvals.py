@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .....domain.tools import Approval, Decision
+from .....domain.tools import Approval, Decision, StandingApproval, standing_of
 from ...common import Undecodable, decode_approval, encode_approval
 from ..columns import column, text
 from ..damage import DamageLog
@@ -21,6 +21,13 @@ _PENDING = f"""
 _INSERT = """
     INSERT INTO approvals (id, run_id, created_at, expires_at, body)
     VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+_ALWAYS = "SELECT granted_by FROM always_allowed WHERE subject = ?"
+_ALLOW_ALWAYS = """
+    INSERT INTO always_allowed (subject, granted_by, granted_at, body) VALUES (?, ?, ?, ?)
+    ON CONFLICT (subject) DO NOTHING"""
+_STANDING = """
+    SELECT granted_by, granted_at, body FROM always_allowed ORDER BY granted_at, subject"""
+_REVOKE = "DELETE FROM always_allowed WHERE subject = ?"
 _DECIDE = """
     UPDATE approvals SET decision = ?, decided_by = ?, decided_at = ?
     WHERE id = ? AND decision IS NULL"""
@@ -50,6 +57,12 @@ class SqliteApprovals:
         decide = partial(_decide, approval_id=approval_id, decision=decision, by=by, at=at)
         return await self._store.write(decide)
 
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        return await self._store.read(_standing)
+
+    async def revoke(self, standing_id: str) -> bool:
+        return await self._store.write(partial(_revoke, standing_id=standing_id))
+
     async def prune(self, before: float) -> int:
         return await self._store.write(partial(_prune, before=before))
 
@@ -62,7 +75,11 @@ def _add(connection: sqlite3.Connection, approval: Approval) -> Approval:
         approval.expires_at,
         encode_approval(approval),
     )
-    connection.execute(_INSERT, row)
+    added = connection.execute(_INSERT, row).rowcount
+    granted = connection.execute(_ALWAYS, (approval.subject,)).fetchone() if added else None
+    if granted is not None:
+        decision = (Decision.ALLOW_ALWAYS.value, granted[0], approval.created_at)
+        connection.execute(_DECIDE, (*decision, column(approval.id)))
     return _find(connection, approval.id) or approval
 
 
@@ -93,7 +110,21 @@ def _decide(
     if at >= approval.expires_at:
         decision, by = Decision.EXPIRED, ""
     connection.execute(_DECIDE, (decision.value, column(by), at, column(approval_id)))
+    if decision is Decision.ALLOW_ALWAYS:
+        row = (approval.subject, column(by), at, encode_approval(approval))
+        connection.execute(_ALLOW_ALWAYS, row)
     return replace(approval, decision=decision, decided_by=by, decided_at=at)
+
+
+def _standing(connection: sqlite3.Connection) -> tuple[StandingApproval, ...]:
+    return tuple(
+        standing_of(decode_approval(body, "", "", 0.0, 0.0), text(by), at)
+        for by, at, body in connection.execute(_STANDING).fetchall()
+    )
+
+
+def _revoke(connection: sqlite3.Connection, standing_id: str) -> bool:
+    return connection.execute(_REVOKE, (column(standing_id),)).rowcount > 0
 
 
 def _prune(connection: sqlite3.Connection, before: float) -> int:

@@ -14,6 +14,7 @@ from .....domain.runs import (
     Finished,
     Resumed,
     RunEvent,
+    RunRecord,
     RunSpec,
     Started,
     StepDone,
@@ -33,7 +34,7 @@ class Head:
     model: str
 
 
-def head_of(run: RunSpec, model: str) -> Head:
+def head_of(run: RunSpec | RunRecord, model: str) -> Head:
     """The head of the answer to `run`; `model` is the string that the client sent."""
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
 
