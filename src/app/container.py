@@ -16,6 +16,7 @@ from dependency_injector.containers import DeclarativeContainer
 from dependency_injector.providers import Factory, Object, Provider, Singleton
 
 from ..adapters.config import ConfigSource, Inputs, Locations, Overrides, home_directory
+from ..adapters.mcp import McpToolbox
 from ..adapters.persistence.memory import MemoryRunEvents
 from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
@@ -122,7 +123,8 @@ class Container(DeclarativeContainer):
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
     builtin_tools: Provider[BuiltinTools] = Singleton(making.builtin_tools, workspaces, env)
-    all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, find_plugins)
+    mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
+    all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, mcp, find_plugins)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
     native: Provider[AgentRunner] = Singleton(
         making.native, router, toolbox, approval_book, clock, monotonic
@@ -180,6 +182,7 @@ class Container(DeclarativeContainer):
         settings,
         source,
         readiness,
+        mcp,
         log_ring,
         stop_process,
         facts,

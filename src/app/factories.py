@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ..adapters.config import ConfigEditor, ConfigSource, Inputs, Locations, Overrides, locate
+from ..adapters.mcp import McpToolbox
 from ..adapters.persistence.common import Bounds, NoCatalog
 from ..adapters.persistence.memory import (
     MemoryApprovals,
@@ -60,10 +61,11 @@ from ..domain.ports import (
     SessionCatalog,
     SessionStore,
     Toolbox,
+    ToolContext,
     Workspaces,
 )
 from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
-from ..domain.tools import BUILT_IN_SOURCE
+from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -193,9 +195,20 @@ def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTool
     return BuiltinTools(workspaces, env=env)
 
 
-def all_tools(builtin_tools: BuiltinTools, find_plugins: plugins.Find) -> Toolbox:
+def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
+    """Starts no server for an agent that may use none of its tools."""
+
+    def wanted(context: ToolContext, prefix: str) -> bool:
+        return context.agent.tools.may_name(prefix, MCP_SOURCE)
+
+    return McpToolbox(settings, env, wanted=wanted)
+
+
+def all_tools(builtin_tools: BuiltinTools, mcp: McpToolbox, find_plugins: plugins.Find) -> Toolbox:
     """Every tool that there is, whether agents may use it or not."""
-    return CombinedToolbox({BUILT_IN_SOURCE: builtin_tools, **plugins.toolboxes(find_plugins)})
+    return CombinedToolbox(
+        {BUILT_IN_SOURCE: builtin_tools, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
+    )
 
 
 def toolbox(all_tools: Toolbox, approval_book: ApprovalBook) -> Toolbox:
@@ -403,6 +416,7 @@ def control(
     settings: CurrentSettings,
     source: ConfigSource,
     readiness: Readiness,
+    mcp: McpToolbox,
     log_ring: LogRing,
     stop_process: Callable[[], None],
     facts: Facts,
@@ -424,6 +438,7 @@ def control(
             log_file=lambda: settings().logging.file,
             stop=stop_process,
             facts=facts,
+            tool_servers=lambda: [server.described() for server in mcp.health()],
             store="memory" if store.memory else store.path,
             clock=clock,
             new_id=new_id,

@@ -131,6 +131,30 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class McpServerSettings:
+    """A server of tools: a program (`command`), or one that is reached at `url`.
+
+    `allow` and `deny` are patterns of the server's own names of its tools; `deny` wins. Timeouts
+    are seconds.
+    """
+
+    name: str
+    enabled: bool = True
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: tuple[tuple[str, Secret], ...] = ()
+    cwd: str | None = None
+    url: str = ""
+    sse: bool = False
+    """`url` speaks the older transport with two endpoints."""
+    headers: tuple[tuple[str, Secret], ...] = ()
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+    connection_timeout: float = 30.0
+    request_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     agents: AgentDirectory
     auth: AuthSettings
@@ -149,6 +173,7 @@ class Settings:
     """Installed transports to serve besides our own; a change needs a restart."""
     authenticators: tuple[str, ...] = ()
     """Installed authenticators to ask after our own, in order; a change needs a restart."""
+    mcp_servers: tuple[McpServerSettings, ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_bytes_in_flight: int = 512 * 1024 * 1024
     """Bytes of requests that are being read or in work, over all connections."""

@@ -74,7 +74,13 @@ ANSWER: dict[str, Any] = {
     "cursor": 1,
     "runtimeVersion": EVIL,
 }
-STATUS = {**ANSWER, "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL}, "runs": ROW}
+SERVER = {"name": EVIL, "state": EVIL, "problem": EVIL, "tools": [EVIL]}
+STATUS = {
+    **ANSWER,
+    "mcp": {"servers": [SERVER]},
+    "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL},
+    "runs": ROW,
+}
 
 WIRE = {
     "agent": ("-m", EVIL),
@@ -96,6 +102,7 @@ WIRE = {
     "gateway stop": (),
     "health": (),
     "logs": (),
+    "mcp status": (),
     "models list": (),
     "runs abort": (EVIL,),
     "runs follow": ("R",),
@@ -111,6 +118,7 @@ WIRE = {
 """Every command that prints what a Gateway answers, with arguments."""
 LOCAL = {
     "agents list": (),
+    "agents tools": (EVIL,),
     "config check": (),
     "config get": ("agents.list[0].name",),
     "config set": ("agents.list[0].name", EVIL),
@@ -119,6 +127,12 @@ LOCAL = {
     "doctor": (),
     "gateway run": (),
     "gateway status": ("--timeout", "1"),
+    "mcp add": (EVIL, "--", EVIL),
+    "mcp list": (),
+    "mcp probe": (EVIL,),
+    "mcp set": (EVIL, EVIL),
+    "mcp tools": (EVIL,),
+    "mcp unset": (EVIL,),
     "models fetch": (EVIL,),
     "models files": (),
     "token rotate": (),

@@ -118,6 +118,9 @@ def secret_references(loaded: Loaded) -> None:
 
 def automation(loaded: Loaded) -> None:
     assert refs(loaded) == ["openai/gpt-5.2"]
+    (files,) = loaded.settings.mcp_servers
+    assert (files.name, files.command, files.args[0]) == ("files", "npx", "-y")
+    assert [(name, value.reveal()) for name, value in files.env] == [("A", "$A")]
 
 
 def sandbox_tools(loaded: Loaded) -> None:
@@ -240,7 +243,7 @@ ALL = [
     File(
         "automation",
         automation,
-        "hooks cron skills plugins memory mcp approvals cli media audio commands",
+        "hooks cron skills plugins memory approvals cli media audio commands",
         "agents.defaults.additionalSystemPrompt",
         env=KEY,
     ),

@@ -205,7 +205,6 @@ def test_a_client_sets_no_variable_that_steers_programs(place: Place, name: str)
 
 
 _INERT = [
-        "mcp.servers.x.command", "mcp.servers.files.args", "mcp.servers.files.env.LD_PRELOAD",
         "agents.defaults.cliBackends.x.command", "agents.defaults.models.a/b.agentRuntime",
         "agents.entries.main.agentDir", "agents.entries.main.runtime", "agents.defaults.repoRoot",
         "hooks.transformsDir", "plugins.load.paths", "browser.executablePath", "proxy",

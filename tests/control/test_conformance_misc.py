@@ -78,6 +78,18 @@ async def test_how_things_stand_is_told(peer: Peer) -> None:
     assert (await peer.call("channels.status"))["channels"] == {}
 
 
+async def test_servers_of_tools_are_listed_and_none_is_started(tmp_path: Path) -> None:
+    servers = {"one": {"command": "no-such-program"}, "two": {"url": "http://x/", "enabled": False}}
+    async with (
+        serving(tmp_path, config(mcp={"servers": servers})) as served,
+        connected(served.client, SECRET) as peer,
+    ):
+        status = await peer.call("status")
+    assert status["mcp"] == {
+        "servers": [{"name": "one", "state": "idle"}, {"name": "two", "state": "disabled"}]
+    }
+
+
 async def test_where_things_are_is_not_told_to_readers(enter: Enter) -> None:
     async with enter(scopes=READ) as reader:
         status = await reader.call("status")

@@ -29,6 +29,8 @@ NAMES = (
     "asyncio",
     "hypercorn.access",
     "hypercorn.error",
+    "httpx2",
+    "mcp",
     "quart.app",
     "watchfiles",
 )
@@ -164,6 +166,15 @@ def test_servers_and_asyncio_join_in_and_the_access_log_of_hypercorn_stays_off(
         "asyncio",
         "opensoul.access",
     ]
+
+
+def test_what_servers_of_tools_send_and_where_they_are_is_not_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log("trace")
+    logging.getLogger("httpx2").info("POST https://mcp.example.com/mcp?key=secret")
+    logging.getLogger("mcp.client.sse").error("Error parsing secret")
+    assert lines(capsys) == []
 
 
 def test_configuring_again_replaces_and_never_doubles(

@@ -205,6 +205,7 @@ def dependencies(bench: Bench) -> Dependencies:
         read_log=missing,
         log_file=missing,
         stop=missing,
+        tool_servers=tuple,
         facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
         store="memory",
         clock=bench.clock,

@@ -90,6 +90,7 @@ _COMMANDS = (
     "approvals",
     "agents",
     "models",
+    "mcp",
     "status",
     "health",
     "logs",

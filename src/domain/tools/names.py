@@ -74,6 +74,10 @@ class Names:
         """The first entry that names the tool, as it is written in the list."""
         return next((entry for entry in self.entries if _names(entry, tool)), None)
 
+    def may_match(self, prefix: str, source: str) -> bool:
+        """Whether an entry may name a tool of the source whose name begins with the prefix."""
+        return any(_may_name(entry, prefix.lower(), source) for entry in self.entries)
+
 
 NO_NAMES = Names()
 
@@ -86,3 +90,14 @@ def _names(entry: str, tool: ToolSpec) -> bool:
     name = tool.name.lower()
     names = GROUPS.get(plain) or _ALIASES.get(plain) or (plain,)
     return any(matches(one.split("*"), name) for one in names)
+
+
+def _may_name(entry: str, prefix: str, source: str) -> bool:
+    plain = entry.strip().lower()
+    if plain in _SOURCES:
+        return _SOURCES[plain] == source
+    for name in GROUPS.get(plain) or _ALIASES.get(plain) or (plain,):
+        head, star, _ = name.partition("*")
+        if head.startswith(prefix) or (star and prefix.startswith(head)):
+            return True
+    return False

@@ -96,6 +96,14 @@ class ToolRules:
             return True
         return any(rules.grants for rules in self.by_provider.values())
 
+    def may_name(self, prefix: str, source: str) -> bool:
+        """Whether a tool of the source whose name begins with the prefix may be named."""
+        profile = Names(PROFILES.get(self.profile or "", ()))
+        names = (profile, self.allow or NO_NAMES, self.also_allow)
+        return any(one.may_match(prefix, source) for one in names) or any(
+            rules.may_name(prefix, source) for rules in self.by_provider.values()
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ToolPolicy:
@@ -108,6 +116,10 @@ class ToolPolicy:
     def grants(self) -> bool:
         """False: no tool is allowed, whichever there are."""
         return self.shared.grants or self.own.grants
+
+    def may_name(self, prefix: str, source: str) -> bool:
+        """False: no tool of the source whose name begins with the prefix is allowed."""
+        return self.shared.may_name(prefix, source) or self.own.may_name(prefix, source)
 
 
 @dataclass(frozen=True, slots=True)

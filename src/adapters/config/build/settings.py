@@ -14,6 +14,7 @@ from ..read import Building
 from .agents import build_agents
 from .auth import build_auth
 from .gateway import build_control, build_listen, build_proxies
+from .mcp import build_mcp_servers
 from .sessions import build_sessions
 
 _VERBOSE = ("debug", "trace")
@@ -60,6 +61,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         control=build_control(building),
         transports=tuple(gateway.transports),
         authenticators=tuple(gateway.auth.authenticators),
+        mcp_servers=build_mcp_servers(building),
         trusted_proxies=proxies,
         max_bytes_in_flight=gateway.http.max_bytes_in_flight,
         max_connections_per_address=gateway.max_connections_per_address,

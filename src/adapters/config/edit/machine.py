@@ -46,6 +46,7 @@ _WHY = MappingProxyType(
         "program": "a client may not name a plugin to run",
         "address": "a client may not say where the Gateway listens, or whom it trusts",
         "door": "a client may not take this protection away",
+        "launch": "a client may not change the servers of tools",
     }
 )
 _ALLOWED = "a client may not decide what agents may do on this machine"
@@ -183,6 +184,9 @@ def _document(content: Content, locations: Locations, inputs: Inputs) -> Documen
 
 
 def _marked(value: Any, place: Place) -> Iterator[_Named]:
+    if isinstance(value, dict | list) and place.marked("x-machine") == "launch":
+        yield _Named(place, canonical(value))  # The words of a command stay together.
+        return
     if isinstance(value, str | bool) and place.marked("x-machine"):
         yield _Named(place, value)
     for key, item in members(value):

@@ -19,7 +19,7 @@ from ..read import INCLUDE, Node, members
 from ..schema import ROOT, Place
 from ..secret_texts import REDACTED, masked, sounds_secret
 
-_PLACES = ("directory", "file", "log", "store")
+_PLACES = ("directory", "file", "log", "store", "launch")
 """Kinds of paths that only administrators see."""
 _SECRET_DIGITS = 4
 """A number of at least this many digits may be a secret, such as a PIN."""
@@ -98,7 +98,8 @@ class _View:
         for i, item in enumerate(items):
             # In a command, the word after `--token` is a secret.
             shown.append(hidden(item) if option else self.shown(item, place.below(i)))
-            option = _is_free(place) and _is_secret_option(item)
+            command = _is_free(place) or place.marked("x-machine") == "launch"
+            option = command and _is_secret_option(item)
         return shown
 
     def _text(self, text: str, place: Place) -> str:

@@ -11,6 +11,7 @@ from .agents import AgentsSection
 from .fields import Section, setting
 from .gateway import GatewaySection
 from .inert import INERT, Inert, StarPath
+from .mcp import McpSection
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import LoggingSection, SessionSection
@@ -32,6 +33,8 @@ class Root(Section):
     change these keys over the network."""
     session: SessionSection = setting(SessionSection)
     """Resets, storage and the send policy."""
+    mcp: McpSection = setting(McpSection)
+    """Servers of tools, over the Model Context Protocol."""
     logging: LoggingSection = setting(LoggingSection)
     """The log."""
     env: EnvSection = setting(EnvSection, secret=True)

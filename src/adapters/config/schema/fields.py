@@ -103,13 +103,16 @@ SecretText = Annotated[str, AfterValidator(usable_secret)]
 Anything = dict[str, Any]
 """An object with unchecked keys."""
 
-Machine = Literal["directory", "file", "log", "store", "program", "address", "door", "server"]
+Machine = Literal[
+    "directory", "file", "log", "store", "program", "address", "door", "server", "launch"
+]
 """What a value names; it decides what a client may write there over the network.
 
 `directory`, `file`: a new path must be inside the state directory. `log`: the same, and it must
 end with `.log`. `store`, `program` (a plugin), `address` (where the Gateway listens,
 or whom it trusts) and `door` (what keeps strangers out): no new value but those of `x-free`.
-`server`: where requests are sent; `edit_policy` decides about credentials for it.
+`server`: where requests are sent; `edit_policy` decides about credentials for it. `launch`:
+servers of tools, which are one value: a client may only remove all of them.
 """
 
 

@@ -20,8 +20,14 @@ from .lines import LEVELS, formatter
 _ROOT_LOGGER = "opensoul"
 # The handlers of these loggers are removed: they would write in another format.
 _PROPAGATING = ("asyncio", "hypercorn.error", "quart", "quart.app", "quart.serving")
-# hypercorn's access log duplicates ours; watchfiles logs every change, also of the log file.
-_QUIET = {"hypercorn.access": LEVELS["silent"], "watchfiles": logging.WARNING}
+# hypercorn's access log duplicates ours; watchfiles logs every change, also of the log file. httpx2
+# logs URLs and mcp what servers send, both of which may contain secrets.
+_QUIET = {
+    "httpx2": logging.WARNING,
+    "hypercorn.access": LEVELS["silent"],
+    "mcp": LEVELS["silent"],
+    "watchfiles": logging.WARNING,
+}
 
 
 def configure(

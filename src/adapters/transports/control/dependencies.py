@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,8 @@ class Dependencies:
     log_file: Callable[[], str | None]
     stop: Callable[[], None]
     facts: Facts
+    tool_servers: Callable[[], Sequence[Mapping[str, object]]]
+    """The health of each MCP server; `problem` is for administrators only."""
     store: str
     """The path of the session store; only administrators see it."""
     clock: Clock

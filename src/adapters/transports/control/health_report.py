@@ -64,7 +64,8 @@ class HealthReport:
         return payload | {"failing": failing} if failing else payload
 
     async def status(self, call: Call) -> dict[str, Any]:
-        """A summary of sessions, agents and runs. Only administrators see the store's path."""
+        """A summary of sessions, agents, runs and MCP servers. Only administrators see the store's
+        path, and why a server failed."""
         path = self.dependencies.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
         by_agent = [
@@ -73,6 +74,14 @@ class HealthReport:
         ]
         target = next(iter(agents.default.models), None)
         recent = await self._recent(call.principal, None)
+        servers = [
+            {
+                key: value
+                for key, value in server.items()
+                if key != "problem" or call.principal.may(Scope.ADMIN)
+            }
+            for server in self.dependencies.tool_servers()
+        ]
         return {
             "runtimeVersion": self.dependencies.facts.version,
             "heartbeat": {
@@ -82,6 +91,7 @@ class HealthReport:
             "channelSummary": [],
             "queuedSystemEvents": [],
             "runs": {"active": len(await self.gateway.active(call.principal))},
+            **({"mcp": {"servers": servers}} if servers else {}),
             "sessions": {
                 "paths": [path] if call.principal.may(Scope.ADMIN) else [],
                 "count": recent["count"],

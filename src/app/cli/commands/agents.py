@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -57,12 +58,17 @@ async def _ruled(state: State, settings: Settings, agent: Agent) -> list[tuple[T
     """Each tool that there is, with the ruling for a run of the agent's main session."""
     from dependency_injector.providers import Object
 
+    from ....adapters.mcp import McpToolbox
     from ....domain.ports import ToolContext
     from ....domain.sessions import MAIN, SessionKey
     from ....domain.tools import effective
     from ...container import Container
 
-    container = Container(overrides=Object(state.overrides()), settings=Object(lambda: settings))
+    # All servers, also those that the agent may not use.
+    mcp = McpToolbox(lambda: settings, os.environ)
+    container = Container(
+        overrides=Object(state.overrides()), settings=Object(lambda: settings), mcp=Object(mcp)
+    )
     toolbox = container.all_tools()
     try:
         context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from ...terminal import echo
 from ..common import config_paths as paths
-from ..common.configuration import gateway_errors, inputs_of, load_config, locations_of
+from ..common.configuration import load_config
+from ..common.editing import edit, json5_value
 from ..common.errors import CommandError
 from ..common.lazy import Group
 from ..common.state import State, common_options, print_json
@@ -17,11 +18,6 @@ from ..common.streams import read_text
 
 if TYPE_CHECKING:
     from ....adapters.config import Loaded
-    from ....domain.ports.configuration import ConfigSnapshot
-
-
-_AT_ONCE = "A running Gateway applies it at once."
-_AT_START = "It takes effect after a restart of the Gateway."
 
 
 @click.group(cls=Group)
@@ -109,8 +105,8 @@ def set_value(state: State, path: str, value: str) -> None:
     VALUE is JSON5, or else a string; - reads it from standard input, hidden from other users.
     """
     text = read_text("VALUE") if value == "-" else value
-    steps, new = _steps(path), _value(text)
-    _edit(state, f"Updated {path}.", path, lambda held: paths.setting(held, steps, new))
+    steps, new = _steps(path), json5_value(text)
+    edit(state, f"Updated {path}.", path, lambda held: paths.setting(held, steps, new))
 
 
 @config.subcommand("unset")
@@ -125,7 +121,7 @@ def unset_value(state: State, path: str) -> None:
         except paths.BadPath:
             raise _not_found(path) from None
 
-    _edit(state, f"Removed {path}.", path, patch)
+    edit(state, f"Removed {path}.", path, patch)
 
 
 def _steps(path: str) -> paths.Path:
@@ -137,56 +133,6 @@ def _steps(path: str) -> paths.Path:
 
 def _not_found(path: str) -> CommandError:
     return CommandError(f"Config path not found: {path}", code="config_path_not_found")
-
-
-def _value(text: str) -> object:
-    import pyjson5
-
-    try:
-        value: object = pyjson5.decode(text, maxdepth=64)
-    except pyjson5.Json5DecoderException:
-        return text
-    if _holds_null(value):
-        message = "null is not a value; remove a key with `opensoul config unset`"
-        raise CommandError(message, code="config_invalid")
-    return value
-
-
-def _holds_null(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_null, value.values()))
-    return value is None
-
-
-def _edit(
-    state: State, done: str, path: str, make: Callable[[Mapping[str, object]], Mapping[str, object]]
-) -> None:
-    from ....adapters.config import ConfigEditor
-
-    editor = ConfigEditor(inputs_of(state), locations_of(state), on_machine=True)
-    before = editor.snapshot()
-    try:
-        with gateway_errors():
-            after = editor.change(make)
-    except paths.BadPath as error:
-        raise CommandError(str(error), code="config_path_not_found") from None
-    changed = after.hash != before.hash
-    restart = changed and _waits_for_restart(before, after)
-    if state.json:
-        print_json({"path": path, "file": after.path, "changed": changed, "restart": restart})
-    elif changed:
-        echo(f"{done} {_AT_START if restart else _AT_ONCE}")
-    else:
-        echo(f"{path} has that value already; nothing was written.")
-
-
-def _waits_for_restart(before: ConfigSnapshot, after: ConfigSnapshot) -> bool:
-    """Whether a part of the change needs a restart."""
-    from ....adapters.config import differing, needs_restart
-
-    mode = paths.found(after.config, ("gateway", "reload", "mode"))
-    changed = differing(before.config, after.config)
-    return mode in ("off", "restart") or any(map(needs_restart, changed))
 
 
 def _files(loaded: Loaded) -> list[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Check configuration, secrets, permissions, providers, port, store and lock.
+    """Check configuration, secrets, permissions, providers, MCP servers, port, store and lock.
 
     Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
     not count.
@@ -62,10 +62,12 @@ def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
 def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
     from ..diagnosis import network as network
     from ..diagnosis.store import stores
+    from ..diagnosis.tool_servers import unavailable
 
     return [
         *network.keys(loaded.settings),
         *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
+        *asyncio.run(unavailable(loaded.settings)),
         *stores(directory, loaded.settings.store),
     ]
 

@@ -47,6 +47,10 @@ def _print(url: str, summary: Any, health: Any) -> None:
             ("model", (kept.get("defaults") or {}).get("model")),
             ("runs", (summary.get("runs") or {}).get("active")),
             ("sessions", kept.get("count")),
+            *(
+                (f"mcp {server.get('name')}", server.get("state"))
+                for server in rows(summary.get("mcp") or {}, "servers")
+            ),
         )
     )
     recent = [

@@ -1,0 +1,6 @@
+"""Tools of servers that speak the Model Context Protocol."""
+
+from .errors import ServerUnavailable
+from .toolbox import McpToolbox, ServerHealth
+
+__all__ = ["McpToolbox", "ServerHealth", "ServerUnavailable"]

@@ -1,0 +1,65 @@
+"""Starts MCP servers without a Gateway, to see whether they work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from . import Finding
+
+if TYPE_CHECKING:
+    from ....adapters.mcp import McpToolbox, ServerHealth
+    from ....domain.settings import McpServerSettings, Settings
+    from ....domain.tools import ToolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A server that was started. `problem`: why it has no list of tools."""
+
+    server: ServerHealth
+    tools: tuple[ToolSpec, ...] = ()
+    problem: str = ""
+
+
+async def probed(settings: Settings, servers: Sequence[McpServerSettings]) -> list[Probe]:
+    """Start the servers at the same time, list their tools, and stop them."""
+    from ....adapters.mcp import McpToolbox
+
+    only = replace(settings, mcp_servers=tuple(servers))
+    box = McpToolbox(lambda: only, os.environ)
+    try:
+        return await asyncio.gather(*(_probe(box, server.name) for server in servers))
+    finally:
+        await box.close()
+
+
+async def unavailable(settings: Settings) -> list[Finding]:
+    """The enabled servers that do not start, or list no tools."""
+    enabled = [server for server in settings.mcp_servers if server.enabled]
+    return [
+        Finding(
+            "mcp_server_unavailable",
+            f"The MCP server {probe.server.name} is not available: {probe.problem}.",
+            f"Check mcp.servers.{probe.server.name}; `opensoul mcp probe {probe.server.name}` "
+            "tries again.",
+        )
+        for probe in await probed(settings, enabled)
+        if probe.problem
+    ]
+
+
+async def _probe(box: McpToolbox, name: str) -> Probe:
+    from ....adapters.mcp import ServerUnavailable
+
+    def health() -> ServerHealth:
+        return next(server for server in box.health() if server.name == name)
+
+    try:
+        tools = await box.probe(name)
+    except ServerUnavailable as error:
+        return Probe(health(), problem=str(error))
+    return Probe(health(), tools)
