@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from opensoul.adapters.persistence.memory import MemoryApprovals
-from opensoul.adapters.providers.openai.failures import FailureFactory
+from opensoul.adapters.providers.http import FailureFactory
+from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.adapters.providers.openai.request import Encoder, body
 from opensoul.adapters.tools import EmptyToolbox
 from opensoul.domain.errors import FailureKind, ModelFailed, RunFailed
@@ -218,7 +219,7 @@ async def test_a_call_that_breaks_off_is_made_by_the_fallback(client: FakeModelC
 def test_a_provider_is_told_of_tools_where_there_are_any(tools: tuple[ToolSpec, ...]) -> None:
     request = ModelRequest(ONE, (user("Nice?"),), tools=tools)
 
-    sent = orjson.loads(body(request, Encoder(), FailureFactory(ONE)))
+    sent = orjson.loads(body(request, Encoder(), FailureFactory(ONE, CHAT_COMPLETIONS)))
 
     described = {"description": WEATHER.description, "parameters": {"type": "object"}}
     function = {"type": "function", "function": {"name": "weather", **described}}

@@ -7,9 +7,7 @@ from typing import Any
 
 from .....domain.errors import ModelFailed
 from .....domain.models import ToolCallDelta
-from .. import json as openai_json
-from ..failures import FailureFactory
-from ..json import PairJoiner
+from ...http import FailureFactory, PairJoiner, json_text
 
 MAX_CALLS = 1_024
 """Tool calls of one answer; also the pieces of calls in one chunk."""
@@ -113,7 +111,7 @@ class ToolCalls:
 
 
 def _word(value: object) -> str | None:
-    return openai_json.repaired(value) if isinstance(value, str) and value.strip() else None
+    return json_text.repaired(value) if isinstance(value, str) and value.strip() else None
 
 
 def _is_nothing(value: object) -> bool:
@@ -125,4 +123,4 @@ def _arguments(value: object) -> str:
     """The JSON text of the arguments; some providers send them decoded."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else openai_json.shown(value)
+    return value if isinstance(value, str) else json_text.shown(value)
