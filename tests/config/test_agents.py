@@ -306,9 +306,8 @@ def test_mode_replace_leaves_the_built_in_provider_out(place: Place) -> None:
     ("api", "instead"),
     [
         ("ollama", "use `openai-completions`, which Ollama answers below `/v1`"),
-        ("anthropic-messages", "use `openai-completions`; Anthropic answers it below"),
         ("openai-responses", "use `openai-completions`, which the same providers mostly answer"),
-        ("next-years-api", "use one of these: openai-completions, local, scripted"),
+        ("next-years-api", "use one of these: openai-completions, anthropic-messages, local, "),
     ],
 )
 def test_an_api_that_is_not_available_is_noted_and_refused_for_agents(

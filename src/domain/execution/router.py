@@ -20,6 +20,7 @@ from ..models import (
     ModelRequest,
     ModelTarget,
     ReasoningDelta,
+    ReasoningSigned,
     StopReason,
     TextDelta,
     ToolCallDelta,
@@ -185,8 +186,10 @@ class _Attempt:
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
+    """Since the last signature."""
+    signed: list[Reasoning] = field(default_factory=list)
     length: int = 0
-    """Characters of both."""
+    """Characters of all."""
     offered: bool = False
     """Tools were offered to the model."""
     called_unasked: bool = False
@@ -197,7 +200,8 @@ class _Attempt:
 
     @property
     def began(self) -> bool:
-        return bool(self.text or self.reasoning)  # A tool call has not been yielded yet.
+        # A tool call has not been yielded yet.
+        return bool(self.text or self.reasoning or any(part.text for part in self.signed))
 
     def read(self, events: Sequence[ModelEvent], request: ModelRequest) -> list[RouterEvent]:
         """The router's events for these, none behind the call of a tool."""
@@ -214,6 +218,12 @@ class _Attempt:
                         self.reasoning.append(event.text)
                         self.length += len(event.text)
                         batch.append(event)
+                case ReasoningSigned(signature=signature, redacted=redacted):
+                    text = "" if redacted else "".join(self.reasoning)
+                    if not redacted:
+                        self.reasoning.clear()
+                    model = request.target.ref
+                    self.signed.append(Reasoning(text, signature, model, redacted))
                 case ToolCallDelta() if self.offered:
                     self._add_to_call(event)
                 case ToolCallDelta():
@@ -237,7 +247,7 @@ class _Attempt:
         self.length += len(delta.arguments)
 
     def message(self) -> Message:
-        parts: list[Part] = []
+        parts: list[Part] = [*self.signed]
         if self.reasoning:
             parts.append(Reasoning("".join(self.reasoning)))
         if self.text or not self.calls:

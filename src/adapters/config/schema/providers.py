@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from ....domain.models import read_proxy
 from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, section, setting
 
-SERVED_APIS = ("openai-completions", "local", "scripted")
+SERVED_APIS = ("openai-completions", "anthropic-messages", "local", "scripted")
 """The values of `api` that a model client exists for."""
 APIS_WITHOUT_URL = ("local", "scripted")
 
@@ -100,7 +100,9 @@ class ModelEntry(Section):
     )
     params: dict[str, Any] = Field(
         default_factory=dict,
-        description="Parameters sent with every call, under OpenAI's names.",
+        description="Parameters sent with every call, under OpenAI's names. For "
+        "`anthropic-messages` also under that API's own, and `cacheRetention`: `none`, `short` or "
+        "`long`.",
         json_schema_extra={"x-addition": True},
     )
     file: PathText | None = setting(
@@ -123,8 +125,8 @@ class ModelEntry(Section):
 class ProviderEntry(Section):
     base_url: BaseUrl | None = setting(
         None,
-        "The URL of the API, without `/chat/completions`. Required unless api is `local` or "
-        "`scripted`, or the provider is built in.",
+        "The URL of the API, without `/chat/completions` or `/v1/messages`. Required unless api is "
+        "`local` or `scripted`, or the provider is built in.",
         machine="server",
     )
     api_key: SecretText | None = setting(
@@ -134,8 +136,8 @@ class ProviderEntry(Section):
     )
     api: Text = setting(
         "openai-completions",
-        "The wire API. `openai-completions`, `local` and `scripted` can be used; a model of "
-        "another one cannot be an agent's.",
+        "The wire API. `openai-completions`, `anthropic-messages`, `local` and `scripted` can be "
+        "used; a model of another one cannot be an agent's.",
     )
     headers: Headers = Field(
         default_factory=dict,
@@ -143,7 +145,11 @@ class ProviderEntry(Section):
         json_schema_extra={"x-secret": True},
         repr=False,
     )
-    auth_header: bool = setting(True, "Send the key as `Authorization: Bearer`.")
+    auth_header: bool | None = setting(
+        None,
+        "Send the key as `Authorization: Bearer`. Left out: yes, but for `anthropic-messages`, "
+        "where false sends it as `x-api-key`, no.",
+    )
     connect_timeout_seconds: SomeSeconds = setting(
         5, "The timeout for connecting to the provider.", addition=True
     )

@@ -44,7 +44,7 @@ _STATUS_OF_MINIMAX: Mapping[int, int] = {
 }
 """The equivalent HTTP statuses of MiniMax's codes."""
 _BILLING = re.compile(
-    r"insufficient[ _](?:quota|credit|balance|fund)|billing_(?:hard_limit|not_active)"
+    r"insufficient[ _](?:quota|credit|balance|fund)|billing_(?:hard_limit|not_active|error)"
     r"|billing hard limit|credit balance|out of credits|payment[ _]required"
 )
 _MONEY = re.compile(r"billing|credit|payment|quota|balance")
@@ -58,6 +58,7 @@ _TOO_LONG = re.compile(
     r"|(?:prompt|input) is too long|prompt too long|too many input tokens"
     r"|input token count[^.]{0,60} exceed|reduce the length of the (?:messages|prompt|input)"
     r"|exceeded model token limit"  # Moonshot
+    r"|request_too_large"  # Anthropic: the body, which history and pictures fill
     r"|range of input length should be"  # DashScope
     r"|(?:prompt|input)(?: tokens?)? (?:exceeds|exceeded|too long)"  # Zhipu, Baidu
 )
