@@ -236,6 +236,22 @@ def delta(content: object, index: int = 0) -> dict[str, Any]:
             ],
             id="interleaved calls",
         ),
+        pytest.param(
+            [
+                START,
+                block(anthropic.call("a", "look")),
+                block(anthropic.call("b", "go", {"x": 1})),
+                ended("tool_use"),
+                STOP,
+            ],
+            [
+                ToolCallDelta(0, "a", "look"),
+                ToolCallDelta(0, arguments="{}"),
+                ToolCallDelta(1, "b", "go"),
+                ToolCallDelta(1, arguments='{"x":1}'),
+            ],
+            id="calls of one index",
+        ),
     ],
 )
 async def test_other_shapes_are_read(
@@ -263,6 +279,17 @@ async def test_a_surrogate_pair_in_two_pieces_is_joined(
     events = await answer(provider, client, behaviours.raw(*pieces, *end))
 
     assert text_of(events) == "\U0001f600\ufffd"
+
+
+@pytest.mark.parametrize("rest", [b"data: {%$&\n\n", b"data: {%$&", b"data: [DONE]\n\n"])
+async def test_the_rest_behind_the_reason_of_the_end_does_not_matter(
+    provider: FakeProvider, client: AnthropicMessages, rest: bytes
+) -> None:
+    events = [delta({"type": "text_delta", "text": "Hi"}), ended()]
+    pieces = [*map(anthropic.encoded, events), rest]
+
+    found = await answer(provider, client, behaviours.raw(*pieces))
+    assert found == [TextDelta("Hi"), ModelFinished(StopReason.STOP, Usage(0, 2))]
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])

@@ -398,6 +398,15 @@ async def test_configured_parameters_may_have_the_names_of_the_api(
     assert {name: body[name] for name in names} == configured | {"temperature": 0.2}
 
 
+async def test_the_limit_of_a_request_replaces_the_configured_one(
+    provider: FakeProvider, client: AnthropicMessages
+) -> None:
+    configured = {"max_completion_tokens": 7}
+    body = await sent(provider, client, target_params=configured, params={"max_tokens": 5})
+
+    assert body["max_tokens"] == 5
+
+
 def breakpoints(body: Mapping[str, Any]) -> list[object]:
     """Where a request has cache breakpoints: the tools, the system, or the turn's number."""
     places: list[object] = [

@@ -46,10 +46,9 @@ class _CallIds:
 
     used: set[str] = field(default_factory=set)
     waiting: dict[str, deque[str]] = field(default_factory=dict)
-    """The ids under which the calls of the last answer were sent, by their own ids."""
+    """The ids under which calls without a result so far were sent, by their own ids."""
 
     def of_calls(self, calls: Sequence[ToolCall]) -> list[str]:
-        self.waiting.clear()
         return [self._of_call(call) for call in calls]
 
     def of_result(self, call_id: str) -> str:
