@@ -224,3 +224,12 @@ def test_a_provider_is_told_of_tools_where_there_are_any(tools: tuple[ToolSpec, 
     described = {"description": WEATHER.description, "parameters": {"type": "object"}}
     function = {"type": "function", "function": {"name": "weather", **described}}
     assert sent.get("tools") == ([function] if tools else None)
+
+
+def test_the_choice_of_a_tool_reaches_the_provider() -> None:
+    choice = {"type": "function", "function": {"name": "weather"}}
+    request = ModelRequest(ONE, (user("Nice?"),), {"tool_choice": choice}, (WEATHER,))
+
+    sent = orjson.loads(body(request, Encoder(), FailureFactory(ONE, CHAT_COMPLETIONS)))
+
+    assert sent["tool_choice"] == choice

@@ -59,7 +59,7 @@ def events(
 ) -> list[dict[str, Any]]:
     """The events of a message with these content blocks, as the API sends them."""
     calls = any(block["type"] == "tool_use" for block in blocks)
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -68,7 +68,7 @@ def events(
         "stop_reason": None,
         "usage": {**usage, "output_tokens": 1},
     }
-    found = [{"type": "message_start", "message": message}, {"type": "ping"}]
+    found: list[dict[str, Any]] = [{"type": "message_start", "message": message}, {"type": "ping"}]
     for index, block in enumerate(blocks):
         found += _block_events(index, block)
     stop = stop or ("tool_use" if calls else "end_turn")
@@ -81,7 +81,8 @@ def events(
 
 
 def _block_events(index: int, block: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    start, deltas = dict(block), []
+    start: dict[str, Any] = dict(block)
+    deltas: list[dict[str, Any]] = []
     match block["type"]:
         case "text":
             start["text"] = ""

@@ -105,18 +105,18 @@ def tool_piece(name: str | None, arguments: Any = "", **fields: object) -> dict[
                 ToolCallDelta(0, "c1", "f", ""),
                 ToolCallDelta(0, None, None, '{"a":'),
                 ToolCallDelta(0, None, None, "1}"),
-                ToolCallDelta(1, "c2", "g", "{}"),
+                ToolCallDelta(1, "c2", "g"),
             ],
             id="in pieces, as OpenAI does",
         ),
         pytest.param(
             [[tool_piece("f", "{}", id="c1"), tool_piece("g", "{}", id="c2")]],
-            [ToolCallDelta(0, "c1", "f", "{}"), ToolCallDelta(1, "c2", "g", "{}")],
+            [ToolCallDelta(0, "c1", "f"), ToolCallDelta(1, "c2", "g")],
             id="whole and without an index",
         ),
         pytest.param(
             [[tool_piece("f", "{}", index=0, id="c1")], [tool_piece("g", "{}", index=0, id="c2")]],
-            [ToolCallDelta(0, "c1", "f", "{}"), ToolCallDelta(1, "c2", "g", "{}")],
+            [ToolCallDelta(0, "c1", "f"), ToolCallDelta(1, "c2", "g")],
             id="all with index 0",
         ),
         pytest.param(

@@ -242,7 +242,7 @@ class _Attempt:
     def _add_to_call(self, delta: ToolCallDelta) -> None:
         call = self.calls.setdefault(delta.index, ["", ""])
         call[0] = call[0] or delta.id or ""
-        call[1] = call[1] or delta.name or ""
+        call[1] += delta.name or ""
         call.append(delta.arguments)
         self.length += len(delta.arguments)
 
@@ -252,9 +252,13 @@ class _Attempt:
             parts.append(Reasoning("".join(self.reasoning)))
         if self.text or not self.calls:
             parts.append(Text("".join(self.text)))
+        used: set[str] = set()
         for index in sorted(self.calls):
             call_id, name, *arguments = self.calls[index]
-            parts.append(ToolCall(call_id or f"call_{index}", name, "".join(arguments)))
+            if not call_id or call_id in used:
+                call_id = f"call_{index}"  # Each call of a step needs an id of its own.
+            used.add(call_id)
+            parts.append(ToolCall(call_id, name, "".join(arguments) or "{}"))
         return Message(Role.ASSISTANT, tuple(parts))
 
 

@@ -177,7 +177,7 @@ class ReasoningSigned:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of call number `index`; `id` and `name` come with its first piece."""
+    """A piece of call number `index`. Its names and its arguments are joined."""
 
     index: int
     id: str | None = None
