@@ -351,7 +351,8 @@ SCHEMA = {"type": "object", "properties": {}}
             {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
             {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
         ),
-        ({"seed": 1, "metadata": {"a": "b"}, "verbosity": "low", "service_tier": "auto"}, {}),
+        ({"metadata": {"a": "b"}, "prompt_cache_key": "k", "service_tier": "auto"}, {}),
+        ({"safety_identifier": "u1"}, {"metadata": {"user_id": "u1"}}),
         ({"presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}}, {}),
     ],
 )
@@ -367,10 +368,23 @@ async def test_parameters_are_translated(
     assert {name: value for name, value in body.items() if name != "messages"} == usual | expected
 
 
+@pytest.mark.parametrize("name", ["temperature", "top_p", "stop", "max_tokens"])
+async def test_a_configured_value_of_a_wrong_type_is_no_crash(
+    provider: FakeProvider, client: AnthropicMessages, name: str
+) -> None:
+    provider.default = message(anthropic.text("Hello"))
+    await sent(provider, client, target_params={name: {"odd": 1}, "store": False})
+
+    assert "store" not in provider.requests[-1].json
+
+
 @pytest.mark.parametrize(
     ("params", "param"),
     [
         ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"seed": 1}, "seed"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"service_tier": "flex"}, "service_tier"),
         ({"logit_bias": {"1": 2}}, "logit_bias"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"reasoning_effort": "immense"}, "reasoning_effort"),

@@ -18,16 +18,14 @@ _TRANSLATED = frozenset(
     (
         *_TOKEN_LIMITS,
         *("temperature", "top_p", "stop", "tool_choice", "parallel_tool_calls"),
-        *("reasoning_effort", "response_format", "cacheRetention"),
+        *("reasoning_effort", "response_format", "safety_identifier", "cacheRetention"),
     )
 )
-_WITHOUT_EFFECT = frozenset(
-    (
-        *("metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
-        *("safety_identifier", "seed", "service_tier", "store", "user", "verbosity"),
-    )
+_OF_OPENAI = frozenset(
+    ("metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "store")
 )
-"""Hints of OpenAI's API that do not change what an answer means; they are left out."""
+"""Parameters of OpenAI's own storage and caches, without an effect on an answer."""
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {"service_tier": ("auto", "default")}
 _SAMPLING = ("temperature", "top_p", "top_k")
 _RETENTIONS: Mapping[object, bytes] = {
     "none": b"",
@@ -42,7 +40,11 @@ def body(request: ModelRequest, blocks: PerMessage[Blocks], failures: FailureFac
     target = request.target
     params = _parameters(request, failures)
     # The configured parameters that OpenAI's API does not have are the API's own.
-    own = {name: value for name, value in target.params if name not in _TRANSLATED}
+    own = {
+        name: value
+        for name, value in target.params
+        if name not in _TRANSLATED and (name not in _OF_OPENAI or name == "metadata")
+    }
     cache = _RETENTIONS.get(params.get("cacheRetention", "short"), _RETENTIONS["short"])
     content: dict[str, Any] = {
         "model": target.model,
@@ -75,8 +77,9 @@ def _parameters(request: ModelRequest, failures: FailureFactory) -> dict[str, An
     """The parameters under OpenAI's names: the target's, overridden by the request's."""
     requested = {name: value for name, value in request.params.items() if value is not None}
     for name, value in requested.items():
+        known = name in _TRANSLATED or name in _OF_OPENAI
         # A penalty of zero, for example, has no effect.
-        if name not in _TRANSLATED | _WITHOUT_EFFECT and value:
+        if not known and value not in _NEUTRAL.get(name, (0, {}, "")):
             raise failures.unsendable(
                 f"The model of this agent does not support {name[:50]!r}.", param=name
             )
@@ -98,24 +101,24 @@ def _max_tokens(params: Mapping[str, Any], default: int) -> int:
 
 def _translated(params: Mapping[str, Any], failures: FailureFactory) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    if "temperature" in params:
-        # OpenAI's range goes up to 2.
-        content["temperature"] = min(params["temperature"], 1)
-    if "top_p" in params:
-        content["top_p"] = params["top_p"]
+    for name in ("temperature", "top_p"):
+        if name in params:
+            # OpenAI's range of temperatures goes up to 2. The API refuses a value of another type.
+            value = params[name]
+            content[name] = min(value, 1) if isinstance(value, int | float) else value
+    if identifier := params.get("safety_identifier"):
+        content["metadata"] = {"user_id": identifier}
     if stop := params.get("stop"):
-        content["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
-    form = params.get("response_format") or {}
-    match form.get("type", "text"):
-        case "text":
+        content["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    match params.get("response_format"):
+        case None | {"type": "text"}:
             pass
-        case "json_schema":
-            schema = form["json_schema"].get("schema") or {"type": "object"}
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             content["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-        case kind:
+        case _:
             raise failures.unsendable(
-                f"The model of this agent does not support the response format {kind!r}. "
-                "Use `json_schema`.",
+                "The model of this agent does not support this response format. "
+                "Use `json_schema` with a schema.",
                 param="response_format",
             )
     return content
