@@ -49,7 +49,14 @@ from .domain.runs import (
     error_of,
 )
 from .domain.services import Gateway
-from .domain.sessions import SessionKey, Transcript, estimate, estimate_all, newest_that_fit
+from .domain.sessions import (
+    SessionKey,
+    Transcript,
+    estimate,
+    estimate_all,
+    newest_that_fit,
+    repaired,
+)
 from .domain.tools import Effect, Repeat, ToolOutput, ToolResult, ToolSpec
 
 __all__ = [
@@ -123,5 +130,6 @@ __all__ = [
     "estimate_all",
     "newest_that_fit",
     "principal",
+    "repaired",
     "text_message",
 ]

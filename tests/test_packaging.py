@@ -102,6 +102,11 @@ def test_the_wheel_tells_type_checkers_that_it_is_typed(wheel: set[str]) -> None
     assert "opensoul/py.typed" in wheel
 
 
+def test_the_wheel_holds_the_data_of_the_configuration(wheel: set[str]) -> None:
+    assert "opensoul/adapters/config/reference.md" in wheel
+    assert "opensoul/adapters/config/schema/inert.toml" in wheel
+
+
 def test_the_wheel_holds_nothing_beside_the_package(wheel: set[str]) -> None:
     roots = {name.split("/", 1)[0] for name in wheel}
     version = project_settings()["project"]["version"]

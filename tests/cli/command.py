@@ -34,7 +34,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class FakeServe:
-    """Stands in for the server: remembers how it was started, then ends as told."""
+    """Stands in for the server: records how it was started, and returns the exit code."""
 
     ends_with: int | BaseException = 0
     started: list[tuple[Overrides, bool]] = field(default_factory=list)

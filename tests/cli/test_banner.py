@@ -139,6 +139,6 @@ def test_with_tls_the_certificate_is_trusted_by_the_command(tmp_path: Path) -> N
     assert sent[sent.index("--cacert") + 1] == "/my certs/c.pem"
 
 
-def test_notes_are_told_one_per_line() -> None:
+def test_notes_are_printed_one_per_line() -> None:
     message = start_message(replace(SETTINGS, notes=("One.", "Two.")), token=None)
     assert message.endswith("\nNotes\n  - One.\n  - Two.")

@@ -1,4 +1,4 @@
-"""`opensoul config`, `agents` and `models`: what is there, told to people and to programs."""
+"""`opensoul config`, `agents` and `models`: what is there, for people and for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TWO_AGENTS = """{
 }"""
 
 
-def test_no_file_at_all_is_valid_and_says_so(home: Home) -> None:
+def test_no_file_at_all_is_valid(home: Home) -> None:
     checked = home.opensoul("config", "check")
     assert checked.code == 0
     assert checked.out.startswith("Valid: defaults, as there is no ")
@@ -43,7 +43,7 @@ def test_a_valid_file_is_named_with_its_agents_and_notes(home: Home) -> None:
     assert answer == {"valid": True, "issues": [], "notes": [note[2:] for note in notes]}
 
 
-def test_every_error_is_told_at_once_with_its_place(home: Home) -> None:
+def test_every_error_is_reported_at_once_with_its_place(home: Home) -> None:
     file = home.configure('{\n  gateway: { port: "x" },\n  loging: 1,\n}')
     checked = home.opensoul("config", "check")
     assert (checked.code, checked.out) == (1, "")
@@ -165,7 +165,7 @@ def fake_fetch(models_dir: Path, model_id: str, *, report: Callable[[str], objec
     return models_dir / f"{model_id}.gguf"
 
 
-def test_fetching_prints_the_path_alone_and_tells_the_rest_aside(
+def test_fetching_prints_the_path_alone_and_the_rest_on_standard_error(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_files, "fetch", fake_fetch)
@@ -177,7 +177,7 @@ def test_fetching_prints_the_path_alone_and_tells_the_rest_aside(
     assert other == {"id": "other", "file": str(home.state / "models" / "other.gguf")}
 
 
-def test_a_model_that_nobody_knows_is_refused(home: Home) -> None:
+def test_an_unknown_model_is_refused(home: Home) -> None:
     refused = home.opensoul("models", "fetch", "gpt-9000")
     assert refused.code == 1
     assert "gpt-9000" in refused.err

@@ -48,7 +48,7 @@ def test_get_prints_values_in_force_and_no_secret(configured: Home) -> None:
 
 
 @pytest.mark.parametrize("path", ["gateway.nothing", "agents.list[7]", "gateway.port.x", "a[0]"])
-def test_a_path_that_leads_nowhere_is_told(configured: Home, path: str) -> None:
+def test_a_path_that_leads_nowhere_is_reported(configured: Home, path: str) -> None:
     for command in ("get", "unset"):
         refused = configured.opensoul("config", command, path)
         assert (refused.code, refused.out) == (1, "")
@@ -74,13 +74,13 @@ def test_what_is_no_path_is_refused(configured: Home, path: str) -> None:
     assert "path" in refused.err
 
 
-def test_set_changes_one_value_and_tells_when_it_counts(configured: Home) -> None:
-    told = configured.opensoul("config", "set", "gateway.port", "18790")
-    assert told.out == "Updated gateway.port. It takes effect after a restart of the Gateway.\n"
+def test_set_changes_one_value_and_names_the_time_of_effect(configured: Home) -> None:
+    outcome = configured.opensoul("config", "set", "gateway.port", "18790")
+    assert outcome.out == "Updated gateway.port. It takes effect after a restart of the Gateway.\n"
     assert changed(configured, "18789", "18790")
     configured.configure(CONFIG)
-    told = configured.opensoul("config", "set", "gateway.auth.token", "other")
-    assert told.out == "Updated gateway.auth.token. A running Gateway applies it at once.\n"
+    outcome = configured.opensoul("config", "set", "gateway.auth.token", "other")
+    assert outcome.out == "Updated gateway.auth.token. A running Gateway applies it at once.\n"
     assert changed(configured, '"sesame"', '"other"')
 
 
@@ -105,8 +105,8 @@ def test_keys_with_dots_are_quoted(configured: Home) -> None:
 
 
 def test_unset_removes_a_value_also_from_a_list(configured: Home) -> None:
-    told = configured.opensoul("config", "unset", "agents.list[1]")
-    assert told.out == "Removed agents.list[1]. A running Gateway applies it at once.\n"
+    outcome = configured.opensoul("config", "unset", "agents.list[1]")
+    assert outcome.out == "Removed agents.list[1]. A running Gateway applies it at once.\n"
     assert changed(configured, ', { id: "beta", model: "demo/one" }', "")
     configured.configure(CONFIG)
     configured.opensoul("config", "unset", "agents.list[1].model")
@@ -114,8 +114,8 @@ def test_unset_removes_a_value_also_from_a_list(configured: Home) -> None:
 
 
 def test_what_is_there_already_is_not_written_again(configured: Home) -> None:
-    told = configured.opensoul("config", "set", "gateway.port", "18789")
-    assert told.out == "gateway.port has that value already; nothing was written.\n"
+    outcome = configured.opensoul("config", "set", "gateway.port", "18789")
+    assert outcome.out == "gateway.port has that value already; nothing was written.\n"
     assert configured.opensoul("config", "set", "gateway.port", "18789", "--json").json == {
         "path": "gateway.port",
         "file": str(configured.config_file),
@@ -170,7 +170,7 @@ def test_a_value_in_an_included_file_is_refused_by_name(home: Home) -> None:
     assert str(other) in refused.err
 
 
-def test_a_file_that_cannot_be_written_is_told(home: Home) -> None:
+def test_a_file_that_cannot_be_written_is_reported(home: Home) -> None:
     home.config_file.mkdir(parents=True)
     refused = home.opensoul("config", "set", "gateway.port", "1025")
     assert refused.code == 1

@@ -39,8 +39,8 @@ def codes(outcome: Outcome) -> list[str]:
 
 
 def test_where_all_is_well_it_says_so(place: Home) -> None:
-    told = place.opensoul("doctor")
-    assert (told.code, told.out) == (0, "Everything is in order.\n")
+    outcome = place.opensoul("doctor")
+    assert (outcome.code, outcome.out) == (0, "Everything is in order.\n")
     assert place.opensoul("doctor", "--json").json == {"ok": True, "findings": [], "notes": []}
 
 
@@ -112,7 +112,7 @@ def test_keys_without_an_effect_are_listed_and_leave_nothing_to_do(place: Home) 
     assert place.opensoul("doctor", "--json").json["notes"] == notes
 
 
-def test_providers_without_a_key_and_out_of_reach_are_told(place: Home) -> None:
+def test_providers_without_a_key_and_out_of_reach_are_reported(place: Home) -> None:
     models = [{"id": "m"}]
     providers = {
         "near": {"baseUrl": "http://127.0.0.1:9/v1", "models": models},
@@ -143,7 +143,7 @@ def test_providers_without_a_key_and_out_of_reach_are_told(place: Home) -> None:
     assert "sesame" not in found.out
 
 
-def test_a_port_in_use_is_told(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_in_use_is_reported(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     class Other(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.sendall(b"220 another program\r\n")
@@ -158,7 +158,7 @@ def test_a_port_in_use_is_told(place: Home, monkeypatch: pytest.MonkeyPatch) -> 
     assert f"port {port} is in use by another program" in found.out
 
 
-def test_a_run_log_that_was_put_aside_is_told(place: Home) -> None:
+def test_a_run_log_that_was_put_aside_is_reported(place: Home) -> None:
     for name in ("runs.sqlite3.damaged-20260101T000000Z", "runs.sqlite3.damaged-x-wal"):
         (place.state / name).write_bytes(b"")
         (place.state / name).chmod(0o600)
@@ -167,7 +167,7 @@ def test_a_run_log_that_was_put_aside_is_told(place: Home) -> None:
     assert "runs.sqlite3.damaged-20260101T000000Z" in found.out
 
 
-def test_a_damaged_store_is_told(place: Home) -> None:
+def test_a_damaged_store_is_reported(place: Home) -> None:
     good, bad = place.state / "runs.sqlite3", place.state / "opensoul.sqlite3"
     for path in (good, bad):
         with closing(sqlite3.connect(path)) as database:
@@ -198,15 +198,15 @@ def test_a_damaged_store_is_told(place: Home) -> None:
 
 def test_what_a_killed_gateway_left_is_tidied_away(place: Home) -> None:
     note = place.state / HOLDER_FILE
-    told = {"pid": 2**22 + 1, "host": socket.gethostname(), "since": "then", "address": ""}
-    note.write_text(json.dumps(told))
+    holder = {"pid": 2**22 + 1, "host": socket.gethostname(), "since": "then", "address": ""}
+    note.write_text(json.dumps(holder))
     note.chmod(0o600)
     assert codes(place.opensoul("doctor", "--json")) == ["stale_lock"]
     assert place.opensoul("doctor", "--fix").code == 0
     assert not note.exists()
 
 
-def test_a_token_file_that_holds_none_is_told(place: Home) -> None:
+def test_a_token_file_that_holds_none_is_reported(place: Home) -> None:
     place.configure(f"{{ {SECTIONS} }}")
     file: Path = place.state / "gateway-token"
     file.write_text("two words")

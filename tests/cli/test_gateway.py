@@ -92,7 +92,7 @@ def test_options_that_cannot_be_meant_are_usage_errors(
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "told"),
+    ("failure", "code", "message"),
     [
         (PortTaken("Cannot listen on 127.0.0.1 port 1: taken."), "port_taken", "Cannot listen"),
         (TlsUnusable("The certificate c.pem is none."), "tls_unusable", "The certificate c.pem"),
@@ -110,27 +110,27 @@ def test_options_that_cannot_be_meant_are_usage_errors(
         (ValueError("Bearer abc"), "unexpected", "unexpected error: ValueError: Bearer ***"),
     ],
 )
-def test_what_keeps_it_from_starting_is_told_in_a_sentence(
-    home: Home, failure: Exception, code: str, told: str
+def test_what_keeps_it_from_starting_is_reported_in_a_sentence(
+    home: Home, failure: Exception, code: str, message: str
 ) -> None:
     home.serve = FakeServe(ends_with=failure)
     refused = home.opensoul("gateway")
     assert (refused.code, refused.out) == (1, "")
-    assert told in refused.err
+    assert message in refused.err
     assert "Traceback" not in refused.err
     error = home.opensoul("gateway", "--json").json_error
     assert error["code"] == code
-    assert told.rpartition(": ")[2] in error["message"] or error["issues"]
+    assert message.rpartition(": ")[2] in error["message"] or error["issues"]
 
 
 def test_a_traceback_is_there_for_who_asks(home: Home) -> None:
     home.serve = FakeServe(ends_with=ValueError("Bearer abc"))
     hinted = home.opensoul("gateway")
     assert "--verbose" in hinted.err
-    told = home.opensoul("gateway", "--verbose")
-    assert told.err.startswith("Traceback")
-    assert "ValueError: Bearer ***" in told.err
-    assert "(--verbose" not in told.err
+    outcome = home.opensoul("gateway", "--verbose")
+    assert outcome.err.startswith("Traceback")
+    assert "ValueError: Bearer ***" in outcome.err
+    assert "(--verbose" not in outcome.err
 
 
 def test_its_exit_code_is_the_servers(home: Home) -> None:

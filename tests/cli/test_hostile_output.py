@@ -148,13 +148,13 @@ def wire(home: Home, fake: FakeGateway, name: str, *more: str) -> Outcome:
 def streaming(fake: FakeGateway, *events: dict[str, Any]) -> None:
     """Whichever run is followed has these events."""
 
-    async def tell(_: Any, method: str) -> bool:
+    async def send_events(_: Any, method: str) -> bool:
         if method == "runs.follow":
             run = list(fake.runs.values())[-1]
             await run.tell(*events[len(run.events) :])
         return False
 
-    fake.before_answer = tell
+    fake.before_answer = send_events
 
 
 class Answers(dict[str, Any]):
@@ -208,7 +208,7 @@ def test_no_refusal_of_a_gateway_steers_the_terminal(
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_a_request_that_fails_with_a_hostile_text_is_told(
+def test_a_request_that_fails_with_a_hostile_text_is_reported(
     home: Home, fake: FakeGateway, more: tuple[str, ...]
 ) -> None:
     error = {"code": EVIL, "message": EVIL, "details": {"code": EVIL}}

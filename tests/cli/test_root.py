@@ -15,12 +15,12 @@ from opensoul.app.version import version
 from .command import Home, process
 
 
-def test_the_version_is_told(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_reported(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     expected = f"opensoul {installed_version('opensoul')}\n"
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == expected
-    told = home.opensoul("--json", "--version")
-    assert (told.code, told.out) == (0, expected)
+    outcome = home.opensoul("--json", "--version")
+    assert (outcome.code, outcome.out) == (0, expected)
 
 
 def test_a_package_that_is_not_installed_has_no_version(
@@ -31,7 +31,7 @@ def test_a_package_that_is_not_installed_has_no_version(
     assert version() == "unknown"
 
 
-def test_without_arguments_and_with_help_it_tells_what_there_is(home: Home) -> None:
+def test_without_arguments_and_with_help_it_lists_the_commands(home: Home) -> None:
     helped = home.opensoul("--help")
     assert helped.code == 0
     for word in (
@@ -103,15 +103,15 @@ def test_main_takes_its_arguments_from_the_process(
 
 
 def test_as_a_process_it_says_the_same(home: Home) -> None:
-    told = process("--version")
-    assert (told.code, told.err) == (0, "")
-    assert told.out == f"opensoul {installed_version('opensoul')}\n"
+    outcome = process("--version")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == f"opensoul {installed_version('opensoul')}\n"
     invalid = process("config", "check", "--config", "absent.json5")
     assert (invalid.code, invalid.out) == (1, "")
     assert invalid.err.startswith("opensoul: ")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error_to_tell(home: Home) -> None:
+def test_a_reader_that_has_seen_enough_is_no_error(home: Home) -> None:
     command = [sys.executable, "-m", "opensoul.app", "config", "check"]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert started.stdout is not None

@@ -85,16 +85,16 @@ def test_which_device_is_meant_has_to_be_clear(fake: FakeGateway, wire: Wire) ->
     assert "No devices are paired." in wire("devices").out
 
 
-def test_a_part_that_is_not_fit_is_told(fake: FakeGateway, wire: Wire) -> None:
+def test_a_part_that_is_not_fit_is_reported(fake: FakeGateway, wire: Wire) -> None:
     answer = {"payload": {"ok": False, "failing": {"store": "It is full."}}, "ok": True}
     fake.answers |= {"health": answer, "status": {}}
-    told = wire("health")
-    assert (told.code, told.out) == (1, "store: It is full.\n")
+    outcome = wire("health")
+    assert (outcome.code, outcome.out) == (1, "store: It is full.\n")
     assert wire("health", "--json").code == 1
     assert "  store  It is full." in wire("status").out
 
 
-def test_nothing_to_do_is_told(fake: FakeGateway, wire: Wire) -> None:
+def test_nothing_to_do_is_reported(fake: FakeGateway, wire: Wire) -> None:
     fake.answers |= {
         "sessions.delete": {"deleted": False},
         "sessions.compact": {"compacted": False, "reason": "it is short"},
@@ -122,7 +122,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("refusal", "code", "words"), REFUSALS)
-def test_a_refusal_is_told_with_what_to_do(
+def test_a_refusal_is_reported_with_what_to_do(
     fake: FakeGateway, wire: Wire, refusal: dict[str, Any], code: str, words: str
 ) -> None:
     fake.refusal = refusal
@@ -131,7 +131,9 @@ def test_a_refusal_is_told_with_what_to_do(
     assert words in error["message"]
 
 
-def test_silence_and_a_lost_connection_are_told(fake: FakeGateway, wire: Wire, home: Home) -> None:
+def test_silence_and_a_lost_connection_are_reported(
+    fake: FakeGateway, wire: Wire, home: Home
+) -> None:
     async def fail(socket: Any, method: str) -> bool:
         if method == "status":
             await socket.close(code=1012, message=b"service restart")
@@ -147,8 +149,8 @@ def test_silence_and_a_lost_connection_are_told(fake: FakeGateway, wire: Wire, h
 
 
 def test_an_aborted_answer_is_no_answer(fake: FakeGateway, home: Home) -> None:
-    told = {"runId": "R", "status": "aborted", "summary": "Stopped."}
-    fake.answers["agent"] = told
+    payload = {"runId": "R", "status": "aborted", "summary": "Stopped."}
+    fake.answers["agent"] = payload
     asked = home.opensoul("agent", "-m", "/new", "--url", fake.url, "--token", "x", "--json")
     assert asked.json_error == {"code": "run_aborted", "message": "The run was aborted: Stopped."}
     # Starting over is more than asking.
@@ -170,13 +172,13 @@ def process(home: Home, *arguments: str) -> subprocess.Popen[str]:
 def test_a_second_interrupt_leaves_at_once(fake: FakeGateway, home: Home) -> None:
     asked = threading.Semaphore(0)
 
-    async def tell(_: Any, method: str) -> bool:
+    async def send_events(_: Any, method: str) -> bool:
         # Nothing is ever stopped here.
         if method in ("runs.follow", "runs.abort"):
             asked.release()
         return method == "runs.abort"
 
-    fake.before_answer = tell
+    fake.before_answer = send_events
     running = process(home, "agent", "-m", "hi", "--url", fake.url, "--token", "x")
     for _ in range(2):
         assert asked.acquire(timeout=60)
@@ -249,7 +251,7 @@ def test_a_machine_is_paired_once_and_needs_no_secret_then(
     assert "device" not in fake.connects[-1]
 
 
-def test_who_waits_for_a_lost_gateway_is_told_so(fake: FakeGateway, home: Home) -> None:
+def test_a_lost_connection_is_reported_to_a_waiting_user(fake: FakeGateway, home: Home) -> None:
     lost: list[str] = []
 
     async def lose(socket: Any, method: str) -> bool:
@@ -263,9 +265,9 @@ def test_who_waits_for_a_lost_gateway_is_told_so(fake: FakeGateway, home: Home) 
 
     fake.before_answer = lose
     fake.runs["R"] = FakeRun("R")
-    told = home.opensoul("runs", "follow", "R", "--url", fake.url, "--token", "x")
-    assert (told.code, told.out) == (0, "Hello\n")
-    assert told.err.startswith("opensoul: the connection is lost; trying again")
+    outcome = home.opensoul("runs", "follow", "R", "--url", fake.url, "--token", "x")
+    assert (outcome.code, outcome.out) == (0, "Hello\n")
+    assert outcome.err.startswith("opensoul: the connection is lost; trying again")
 
 
 @pytest.mark.slow

@@ -76,7 +76,9 @@ def test_the_message_may_come_from_standard_input(gateway: GatewayProcess) -> No
     assert done.stdout == "[scripted] You said: from a pipe\n"
 
 
-def test_an_interrupt_is_told_to_programs_as_json(gateway: GatewayProcess, beside: Home) -> None:
+def test_an_interrupt_is_reported_to_programs_as_json(
+    gateway: GatewayProcess, beside: Home
+) -> None:
     key = "agent:slow:interrupted-json"
     asked = begun(gateway, "agent", "-m", "go", "--session-key", key, "--json")
     while not beside.opensoul("runs", "list", "--session", key, "--json").json["runs"]:
@@ -92,7 +94,7 @@ def test_groups_that_list_do_so_without_a_command(beside: Home) -> None:
         assert beside.opensoul(group).out == beside.opensoul(group, "list").out != ""
 
 
-def test_what_is_wrong_with_a_question_is_told(beside: Home) -> None:
+def test_what_is_wrong_with_a_question_is_reported(beside: Home) -> None:
     unknown = beside.opensoul("agent", "-m", "hi", "--agent", "nobody")
     assert unknown.code == 1
     assert "nobody" in unknown.err
@@ -168,7 +170,7 @@ def test_sessions_are_looked_after(beside: Home) -> None:
     assert beside.opensoul("sessions", "show", key).code == 1
 
 
-def test_models_status_and_health_are_told(beside: Home) -> None:
+def test_models_status_and_health_are_reported(beside: Home) -> None:
     models = beside.opensoul("models", "list", "--json").json["models"]
     assert {model["id"] for model in models} >= {"echo", "slow"}
     assert "scripted/echo" in beside.opensoul("models", "list").out
@@ -178,9 +180,9 @@ def test_models_status_and_health_are_told(beside: Home) -> None:
     assert beside.opensoul("health").out == "ok\n"
 
 
-def test_the_log_is_told(beside: Home) -> None:
-    told = beside.opensoul("logs", "--limit", "5", "--json").json
-    assert len(told["lines"]) <= 5
+def test_the_log_is_reported(beside: Home) -> None:
+    outcome = beside.opensoul("logs", "--limit", "5", "--json").json
+    assert len(outcome["lines"]) <= 5
     assert beside.opensoul("logs").code == 0
 
 
@@ -221,11 +223,11 @@ def test_the_gateway_is_probed(gateway: GatewayProcess, beside: Home) -> None:
     probed = beside.opensoul("gateway", "probe")
     assert probed.code == 0
     assert "answers in" in probed.out
-    told = beside.opensoul("gateway", "status", "--json").json
-    assert told["reachable"] is True
-    assert str(gateway.pid) in told["owner"]
-    assert told["config"] == str(gateway.config_path)
-    assert "operator.read" in told["scopes"]
+    outcome = beside.opensoul("gateway", "status", "--json").json
+    assert outcome["reachable"] is True
+    assert str(gateway.pid) in outcome["owner"]
+    assert outcome["config"] == str(gateway.config_path)
+    assert "operator.read" in outcome["scopes"]
     assert "owner" in beside.opensoul("gateway", "status").out
 
 
@@ -236,7 +238,7 @@ def test_the_doctor_knows_another_gateway_by_its_port(
     assert f"port {gateway.port} is in use by another Gateway" in home.opensoul("doctor").out
 
 
-def test_a_wrong_secret_is_told_with_where_the_right_one_is(
+def test_a_wrong_secret_is_reported_with_where_the_right_one_is(
     gateway: GatewayProcess, home: Home
 ) -> None:
     url = f"ws://127.0.0.1:{gateway.port}"
@@ -273,8 +275,8 @@ def test_without_a_gateway_it_is_said_how_to_start_one(
     assert refused.code == 1
     assert "opensoul gateway" in refused.err
     assert home.opensoul("gateway", "probe").code == 1
-    told = home.opensoul("gateway", "status", "--json")
-    assert (told.code, told.json["reachable"], told.json["owner"]) == (1, False, None)
+    outcome = home.opensoul("gateway", "status", "--json")
+    assert (outcome.code, outcome.json["reachable"], outcome.json["owner"]) == (1, False, None)
     # Looking leaves no trace.
     assert not home.state.exists()
 
@@ -287,8 +289,8 @@ def test_a_local_question_needs_no_gateway(home: Home) -> None:
     home.configure(CONFIG)
     asked = home.opensoul("agent", "-m", "hi", "--local")
     assert (asked.code, asked.out) == (0, "[scripted] You said: hi\n")
-    told = home.opensoul("agent", "-m", "hi", "--local", "--json").json
-    assert told["result"]["payloads"] == [{"text": "[scripted] You said: hi"}]
+    outcome = home.opensoul("agent", "-m", "hi", "--local", "--json").json
+    assert outcome["result"]["payloads"] == [{"text": "[scripted] You said: hi"}]
     broken = ("--local", "--agent", "broken", "--thinking", "low")
     assert home.opensoul("agent", "-m", "hi", *broken).code == 1
     unknown = home.opensoul("agent", "-m", "hi", "--local", "--session-id", "absent")

@@ -45,7 +45,7 @@ def test_two_agents_of_one_id_are_an_error(place: Place) -> None:
     assert "agents.list.0 has the same id, `a`" in issue.message
 
 
-def test_identity_and_instructions_make_up_what_an_agent_is_told(place: Place) -> None:
+def test_identity_and_instructions_make_up_what_an_agent_is_reported(place: Place) -> None:
     loaded = place.load(
         """{ agents: { defaults: { instructions: "Default." }, list: [
              { id: "a", identity: { name: "Molty", theme: "a helpful owl" } },
@@ -189,7 +189,7 @@ def test_a_reference_without_a_model_is_an_error(place: Place) -> None:
     assert issue.message == "has no model after the slash"
 
 
-def test_one_fault_of_the_defaults_is_told_once_for_all_agents(place: Place) -> None:
+def test_one_fault_of_the_defaults_is_reported_once_for_all_agents(place: Place) -> None:
     issue = place.issue(
         """{ agents: { defaults: { model: { fallbacks: ["nope/x"] } },
              list: [{ id: "a" }, { id: "b" }] } }"""

@@ -215,7 +215,7 @@ def test_an_edit_waits_for_other_programs_only_so_long(place: Place) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_cannot_be_written_is_told(place: Place) -> None:
+def test_a_directory_that_cannot_be_written_is_reported(place: Place) -> None:
     place.write("{}")
     place.state.chmod(0o500)
     with pytest.raises(ConfigUnwritable, match="cannot be written"):

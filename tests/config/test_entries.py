@@ -84,7 +84,7 @@ def test_a_list_beside_entries_does_not_count_and_is_noted(place: Place) -> None
         ("{\n a: { identity: { avatar: '/x' } } }", "agents.entries.a.identity.avatar", "a path"),
     ],
 )
-def test_what_is_wrong_with_an_entry_is_told_with_its_place(
+def test_what_is_wrong_with_an_entry_is_reported_with_its_place(
     place: Place, text: str, path: str, message: str
 ) -> None:
     issue = place.issue(entries(text))

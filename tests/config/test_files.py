@@ -218,7 +218,7 @@ def test_the_env_block_gives_values_where_the_process_has_none(place: Place) -> 
     assert "A" not in place.env
 
 
-def test_a_missing_variable_in_the_env_block_is_told_once(place: Place) -> None:
+def test_a_missing_variable_in_the_env_block_is_reported_once(place: Place) -> None:
     issue = place.issue('{ env: { vars: { A: "${NOPE}" } } }')
     assert issue.path == "env.vars.A"
 

@@ -10,9 +10,9 @@ import pytest
 
 from opensoul.adapters.config import REDACTED, redacted
 from opensoul.adapters.config.edit.redaction import redacted_value
-from opensoul.adapters.config.errors.secret_texts import masked, sounds_secret
 from opensoul.adapters.config.schema import Root
 from opensoul.adapters.config.schema.walk import entries, mark
+from opensoul.adapters.config.secret_texts import masked, sounds_secret
 from opensoul.domain.ports.configuration import ConfigRefused, ConfigSnapshot
 
 from .editable import editor
@@ -56,8 +56,8 @@ def test_an_administrator_sees_only_what_nothing_marks_as_a_secret(place: Place)
 
 
 def test_what_is_shown_on_the_machine_hides_the_same(place: Place) -> None:
-    told = json.dumps(redacted(place.load(text())))
-    assert {what for what, secret in PLANTED.items() if secret in told} <= set(FOR_ADMINISTRATORS)
+    dumped = json.dumps(redacted(place.load(text())))
+    assert {what for what, secret in PLANTED.items() if secret in dumped} <= set(FOR_ADMINISTRATORS)
 
 
 @pytest.mark.parametrize("reader", [True, False])
@@ -129,7 +129,7 @@ def test_a_secret_stays_with_its_address_when_a_list_is_reordered(place: Place) 
         ([A, B], lambda a, b: [a, b, {"token": REDACTED}]),
     ],
 )
-def test_a_secret_that_cannot_be_told_from_another_is_not_guessed(
+def test_a_secret_that_looks_like_another_is_not_guessed(
     place: Place, held: list[Any], given: Any
 ) -> None:
     file, (a, b) = parsed_of(place, held)

@@ -84,12 +84,12 @@ def unmarked(model: type[BaseModel]) -> list[str]:
 
 
 class _Forgetful(Section):
-    marked: PathText = setting("x", "A path.", machine="file")
-    by_type: PathText = setting("x", "A path that its type tells.")
-    optional: PathText | None = setting(None, "The same, which may be left out.")
-    command: Text = setting("x", "A program that its name tells.")
-    extra_dirs: list[Text] = setting([], "Paths that their name tells.")
-    greeting: Text = setting("x", "Nothing of the machine.")
+    marked: PathText = setting("x", machine="file")
+    by_type: PathText = setting("x")
+    optional: PathText | None = None
+    command: Text = setting("x")
+    extra_dirs: list[Text] = setting(list)
+    greeting: Text = setting("x")
 
 
 def test_every_key_that_names_something_of_the_machine_says_so() -> None:

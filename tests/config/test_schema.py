@@ -1,4 +1,4 @@
-"""What the schema refuses, how that is told, and what is accepted with a note."""
+"""What the schema refuses, how errors are reported, and what is accepted with a note."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_half_a_character_is_no_text(place: Place) -> None:
     assert place.issue('{ ui: { x: "\\uD83D\\u0041" } }').path == ""
 
 
-def test_an_unknown_key_is_told_with_the_nearest_and_all_others(place: Place) -> None:
+def test_an_unknown_key_is_reported_with_the_nearest_and_all_others(place: Place) -> None:
     issue = place.issue("{ gateway: {\n  auth: { Tokn: 'sesame' } } }")
     assert issue.line == 2
     assert issue.message == (
@@ -98,13 +98,13 @@ def test_an_unknown_key_is_told_with_the_nearest_and_all_others(place: Place) ->
         ("{ routing: {} }", "bindings"),
     ],
 )
-def test_keys_of_older_versions_are_told_with_their_new_place(
+def test_keys_of_older_versions_are_reported_with_their_new_place(
     place: Place, text: str, hint: str
 ) -> None:
     assert hint in place.issue(text).message
 
 
-def test_a_wrong_choice_is_told_with_the_right_ones(place: Place) -> None:
+def test_a_wrong_choice_is_reported_with_the_right_ones(place: Place) -> None:
     issue = place.issue("{ gateway: { bind: 'lann' } }")
     expected = "must be 'auto', 'lan', 'loopback', 'custom' or 'tailnet'; did you mean `lan`?"
     assert issue.message == expected
@@ -133,7 +133,7 @@ def test_no_secret_is_in_any_error(place: Place) -> None:
     assert "sesame" not in "\n".join(map(str, issues))
 
 
-def test_everything_wrong_is_told_at_once_in_the_order_of_the_file(place: Place) -> None:
+def test_everything_wrong_is_reported_at_once_in_the_order_of_the_file(place: Place) -> None:
     issues = place.issues(
         """{
           gateway: { port: "x", trustedProxies: ["*", 5] },
@@ -301,8 +301,8 @@ def _load_quietly(home: Path, text: str) -> None:
     try:
         loaded = load(inputs)
     except ConfigInvalid as invalid:
-        told, count = str(invalid), len(invalid.issues)
+        text, count = str(invalid), len(invalid.issues)
     else:
-        told, count = "", 0
+        text, count = "", 0
         assert len(loaded.settings.agents) >= 1
-    assert len(told.splitlines()) == count
+    assert len(text.splitlines()) == count

@@ -209,15 +209,15 @@ def test_a_reference_that_leads_nowhere_is_an_error(place: Place, reference: str
       many: { source: "file", path: "~/keys.json" },
       broken: { source: "file", path: "~/single" },
       some: { source: "env", allowlist: ["MY_KEY"] } } }"""
-    told = refusal(place, reference, secrets)
-    assert why in told
-    assert "sesame" not in told
+    message = refusal(place, reference, secrets)
+    assert why in message
+    assert "sesame" not in message
 
 
 def test_what_a_secret_file_holds_is_checked_as_the_secret_is(place: Place) -> None:
     (place.home / "key.txt").write_text("two\nlines\n")
-    told = refusal(place, "{ source: 'file', id: '~/key.txt' }")
-    assert "control characters" in told
+    message = refusal(place, "{ source: 'file', id: '~/key.txt' }")
+    assert "control characters" in message
 
 
 def test_a_pipe_is_no_secret_and_nobody_waits_for_it(place: Place) -> None:

@@ -49,7 +49,7 @@ def test_kinds_and_channels_build_on_the_general_rule(place: Place) -> None:
     assert found.reset_by_channel == {"openai": ResetRule(IDLE, 6, 60)}
 
 
-def test_sessions_of_stateless_requests_are_kept_a_week_unless_told_otherwise(
+def test_sessions_of_stateless_requests_are_kept_a_week_unless_configured_otherwise(
     place: Place,
 ) -> None:
     assert sessions(place, "{}").one_off_retention == 7 * 86_400

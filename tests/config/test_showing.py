@@ -14,7 +14,7 @@ import pytest
 import opensoul.adapters.config as package
 from opensoul.adapters.config import REDACTED, json_schema, redacted, render_reference
 from opensoul.adapters.config.reference import type_text
-from opensoul.adapters.config.schema import INERT, Root
+from opensoul.adapters.config.schema import INERT, Root, schema_at
 from opensoul.adapters.config.schema.walk import entries
 
 from .place import Place
@@ -107,8 +107,9 @@ def test_the_reference_page_has_every_key() -> None:
         assert f"- `{'.'.join(path)}`: " in page or path[:2] == ("agents", "entries")
 
 
-def test_types_are_told_in_words() -> None:
-    by_path = {".".join(entry.path): type_text(entry.field) for entry in entries(Root)}
+def test_types_are_described_in_words() -> None:
+    schema = json_schema()
+    by_path = {".".join(e.path): type_text(schema_at(schema, e.path)) for e in entries(Root)}
     assert by_path["gateway.port"] == "whole number, 1 to 65535"
     assert by_path["agents.defaults.model"] == "string or object"
     assert by_path["session.reset.atHour"] == "whole number, 0 to 23"

@@ -39,13 +39,13 @@ class Time:
 
 @dataclass
 class Follower:
-    """A source, with a clock that stands still and a memory of what it told."""
+    """A source, with a clock that stands still and the events that it reported."""
 
     place: Place
     source: ConfigSource = field(init=False)
     time: Time = field(default_factory=Time)
     events: list[ReloadEvent] = field(default_factory=list)
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: asyncio.Event = field(default_factory=asyncio.Event)
 
     def start(self, text: str | None = None, *watched: Path) -> Follower:
         if text is not None:
@@ -58,10 +58,10 @@ class Follower:
 
     def hear(self, event: ReloadEvent) -> None:
         self.events.append(event)
-        self.told.set()
+        self.reported.set()
 
     def look(self, after: float = 0.0) -> list[ReloadEvent]:
-        """What is told when settings are asked for, `after` seconds from now."""
+        """The events when settings are read, `after` seconds from now."""
         self.time.now += after
         before = len(self.events)
         self.source.current()
@@ -111,7 +111,7 @@ def test_the_same_values_written_anew_change_nothing(follower: Follower) -> None
     assert follower.source.current().auth == before.auth
 
 
-def test_every_changed_path_is_told(follower: Follower) -> None:
+def test_every_changed_path_is_reported(follower: Follower) -> None:
     follower.start("{ agents: { list: [{ id: 'a' }] }, env: { X: '1' } }")
     follower.place.write(
         """{ agents: { list: [{ id: "b" }] }, env: { X: "2", Y: "3" }, session: { reset: {} },
@@ -126,7 +126,7 @@ def test_every_changed_path_is_told(follower: Follower) -> None:
     assert [agent.id for agent in follower.source.current().agents] == ["b"]
 
 
-def test_an_invalid_file_is_told_once_and_the_last_good_one_stays(follower: Follower) -> None:
+def test_an_invalid_file_is_reported_once_and_the_last_good_one_stays(follower: Follower) -> None:
     follower.start(token("one"))
     follower.place.write("{ gateway: { bind: 5, auth: { token: '' } } }")
     assert follower.look() == []
@@ -141,7 +141,7 @@ def test_an_invalid_file_is_told_once_and_the_last_good_one_stays(follower: Foll
     assert follower.look(after=60) == []
 
 
-def test_a_half_written_file_is_never_told(follower: Follower) -> None:
+def test_a_half_written_file_is_never_reported(follower: Follower) -> None:
     follower.start(token("one"))
     for piece in ("", "{ gateway: {", "{ gateway: { auth: { token:"):
         follower.place.write(piece)
@@ -151,7 +151,7 @@ def test_a_half_written_file_is_never_told(follower: Follower) -> None:
     assert follower.look(after=60) == []
 
 
-def test_the_same_fault_is_told_again_after_it_was_mended(follower: Follower) -> None:
+def test_the_same_fault_is_reported_again_after_it_was_mended(follower: Follower) -> None:
     follower.start(token("one"))
     for _ in range(2):
         follower.place.write("{ loging: 1 }")
@@ -303,15 +303,15 @@ async def watching(follower: Follower) -> AsyncIterator[asyncio.Event]:
 
 async def heard(follower: Follower, write: Callable[[], object]) -> ReloadEvent:
     """The next event after `write`, which is repeated: a watch takes a moment to begin."""
-    follower.told.clear()
+    follower.reported.clear()
     for _ in range(int(SOON / 0.5)):
         write()
         try:
-            await asyncio.wait_for(follower.told.wait(), 0.5)
+            await asyncio.wait_for(follower.reported.wait(), 0.5)
         except TimeoutError:
             continue
         return follower.events[-1]
-    raise AssertionError("nothing was told")
+    raise AssertionError("nothing was reported")
 
 
 QUICK = "reload: { debounceMs: 20 }"
@@ -341,7 +341,7 @@ async def test_an_editors_rename_in_a_new_includes_directory_is_seen(follower: F
     assert event == Applied(("gateway.auth.token",))
 
 
-async def test_an_invalid_file_is_told_while_nobody_asks(follower: Follower) -> None:
+async def test_an_invalid_file_is_reported_while_no_request_arrives(follower: Follower) -> None:
     follower.place.write(f"{{ gateway: {{ {QUICK} }} }}")
     async with watching(follower):
         event = await heard(follower, lambda: follower.place.write("{ loging: 1 }"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.config.edit.redaction import redacted_value
-from opensoul.adapters.config.errors.secret_texts import REDACTED
+from opensoul.adapters.config.secret_texts import REDACTED
 from tests.app.serving import SECRET, Served
 from tests.config import plants
 from tests.control.client import Peer, Refused

@@ -369,34 +369,40 @@ async def _revocable(source: Door) -> tuple[_Revocable, Principal]:
     return authenticator, await source.gateway.authenticate(credential)
 
 
-async def test_following_ends_with_the_grant_and_aborts_the_run(source: Door) -> None:
-    authenticator, principal = await _revocable(source)
-    accepted = source.running()
-    async with source.gateway.follow(principal, accepted) as events:
+async def _follow(source: Door, principal: Principal, run: RunSpec, waits: asyncio.Event) -> None:
+    """Follow the Run beyond its first events."""
+    async with source.gateway.follow(principal, run) as events:
         await anext(events)
-        waiting = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0)
-        authenticator.standing = False
-        source.gateway.access.check()
+        waits.set()
         with pytest.raises(Unauthenticated, match="no longer valid: gateway auth changed"):
-            await waiting
+            await anext(events)
         with pytest.raises(Unauthenticated, match="no longer valid"):
             await anext(events)
+
+
+async def test_following_ends_with_the_grant_and_aborts_the_run(source: Door) -> None:
+    authenticator, principal = await _revocable(source)
+    accepted, waits = source.running(), asyncio.Event()
+    following = asyncio.create_task(_follow(source, principal, accepted, waits))
+    await waits.wait()
+    await asyncio.sleep(0)
+    authenticator.standing = False
+    source.gateway.access.check()
+    await following
     assert source.queue.aborted == [(accepted.id, "The client left.")]
 
 
 async def test_a_cancelled_follower_stays_cancelled_when_its_grant_ends_too(source: Door) -> None:
     authenticator, principal = await _revocable(source)
-    accepted = source.running()
-    async with source.gateway.follow(principal, accepted) as events:
-        await anext(events)
-        waiting = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0)
-        authenticator.standing = False
-        source.gateway.access.check()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
+    accepted, waits = source.running(), asyncio.Event()
+    following = asyncio.create_task(_follow(source, principal, accepted, waits))
+    await waits.wait()
+    await asyncio.sleep(0)
+    authenticator.standing = False
+    source.gateway.access.check()
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
 
 
 async def test_a_grant_that_has_ended_already_follows_nothing(source: Door) -> None:

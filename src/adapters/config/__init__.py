@@ -5,22 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
-    ConfigInvalid,
-    Issue,
-    Locations,
-    NoPlace,
-    Overrides,
-    home_directory,
-    is_text,
-    locate,
-    render,
-)
+from .locations import Locations, NoPlace, Overrides, home_directory, is_text, locate
+from .secret_texts import REDACTED, masked
 
 if TYPE_CHECKING:
     from .changes import Applied, Rejected, ReloadEvent, Skipped, differing, needs_restart
     from .edit import ConfigEditor, redacted
-    from .errors import REDACTED, masked
+    from .errors import ConfigInvalid, Issue
     from .loading import Loaded, load
     from .read import Inputs
     from .reference import render_reference
@@ -52,33 +43,17 @@ __all__ = [
     "masked",
     "needs_restart",
     "redacted",
-    "render",
     "render_reference",
 ]
 
-# pydantic takes a third of a second to import; commands that need no file do not load it.
-_LATER = {
-    "Applied": "changes",
-    "ConfigEditor": "edit.editor",
-    "ConfigSource": "watch",
-    "Inputs": "read.context",
-    "Loaded": "loading",
-    "REDACTED": "errors.secret_texts",
-    "Rejected": "changes",
-    "ReloadEvent": "changes",
-    "Root": "schema",
-    "Skipped": "changes",
-    "differing": "changes",
-    "json_schema": "schema",
-    "load": "loading",
-    "masked": "errors.secret_texts",
-    "needs_restart": "changes",
-    "redacted": "edit.redaction",
-    "render_reference": "reference",
-}
+_MODULES = ("errors", "loading", "schema", "changes", "reference", "edit", "watch")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    # pydantic takes a third of a second to import; commands that need no file load none of these.
+    if name in __all__:
+        for module in _MODULES:
+            found = import_module(f".{module}", __name__)
+            if hasattr(found, name):
+                return getattr(found, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from .errors import Issue, KeyPath, dotted
-from .schema import Root
-from .schema.walk import Shape, below, mark
+from .schema import ROOT, Place, Root
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,8 @@ def differing(old: object, new: object) -> tuple[KeyPath, ...]:
 
 def needs_restart(path: KeyPath) -> bool:
     """Whether a change at `path` needs a restart."""
-    shape = Shape("object", model=Root)
-    for key in path:
-        found = below(shape, key)
-        if found is None:
-            return False
-        shape, field = found
-        if field is not None and mark(field, "x-restart"):
-            return True
-    return False
+    places = accumulate(path, Place.below, initial=ROOT)
+    return any(place.marked("x-restart") for place in places)
 
 
 def dotted_paths(paths: tuple[KeyPath, ...]) -> tuple[str, ...]:

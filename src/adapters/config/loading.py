@@ -8,20 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ...domain.settings import Settings
-from .build import (
-    build_agents,
-    build_auth,
-    build_chat,
-    build_control,
-    build_lanes,
-    build_listen,
-    build_logging,
-    build_proxies,
-    build_runs,
-    build_sessions,
-    build_store,
-)
-from .errors import ConfigInvalid, Issue, Locations, Signature, locate
+from .build import build_settings
+from .errors import ConfigInvalid, Issue, Signature
+from .locations import Locations, locate
 from .read import (
     Building,
     Files,
@@ -140,44 +129,7 @@ def build(document: Document, locations: Locations, inputs: Inputs) -> Loaded:
     problems.tree = resolved(document.tree, env, secrets, problems.report)
     checked = validate(problems.tree, problems)
     building = Building(inputs, locations, env, checked, problems, notes)
-    settings = _settings(building, document)
+    settings = build_settings(building, document.generation, exists=document.exists)
     if problems.any():
         raise ConfigInvalid(problems.all(), files.signatures)
     return Loaded(settings, checked.config, locations, document, problems.tree, env)
-
-
-def _settings(building: Building, document: Document) -> Settings:
-    if not document.exists:
-        building.note(
-            f"There is no configuration file at {building.locations.config_path}. The agent `main` "
-            "is served with defaults, and the chat endpoint is off."
-        )
-    for sentence in building.checked.notes:
-        building.note(sentence)
-    if building.config.gateway.mode == "remote":
-        building.note("gateway.mode `remote` has no effect: this machine serves.")
-    listen = build_listen(building)
-    agents, models = build_agents(building)
-    store = build_store(building)
-    proxies = build_proxies(building)
-    return Settings(
-        agents=agents,
-        auth=build_auth(building, listen),
-        generation=document.generation,
-        chat=build_chat(building),
-        models=models,
-        sessions=build_sessions(building),
-        lanes=build_lanes(building),
-        runs=build_runs(building),
-        logging=build_logging(building),
-        listen=listen,
-        store=store,
-        control=build_control(building),
-        transports=tuple(building.config.gateway.transports),
-        authenticators=tuple(building.config.gateway.auth.authenticators),
-        trusted_proxies=proxies,
-        max_bytes_in_flight=building.config.gateway.http.max_bytes_in_flight,
-        max_connections_per_address=building.config.gateway.max_connections_per_address,
-        shutdown_grace=float(building.config.gateway.shutdown.grace_seconds),
-        notes=tuple(building.notes),
-    )

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed
@@ -48,7 +48,7 @@ from ..runs import (
     Waiting,
     failed_event,
 )
-from ..sessions import SessionSettingsMap, check_send, is_stale, repaired_transcript, unstored
+from ..sessions import SessionSettingsMap, check_send, is_stale, unstored
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
@@ -63,6 +63,7 @@ _PATIENCE = 10.0
 _LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
+_ENDS: Final = (Answered, Waiting)
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
 where it is empty."""
@@ -289,7 +290,7 @@ class Executor:
             now=self._clock(),
         ):
             return self._new_id(), self._set_up(context, session.settings)
-        context = replace(added, transcript=repaired_transcript(session.tail))
+        context = replace(added, transcript=session.tail)
         return session.session_id, self._set_up(context, session.settings)
 
     async def _bind_again(
@@ -305,7 +306,7 @@ class Executor:
             return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
         session_id = turn.session_id or session.session_id
         if session.session_id == session_id:
-            context = replace(context, transcript=repaired_transcript(session.tail))
+            context = replace(context, transcript=session.tail)
         return session_id, self._set_up(context, session.settings)
 
     def _commits(self, live: LiveRun, spec: RunSpec, session_id: str) -> Commit:
@@ -360,11 +361,10 @@ class Executor:
                 if not batch:
                     continue
                 last = batch[-1]
-                is_end = isinstance(last, Answered | Waiting)
-                events = batch[:-1] if is_end else batch
-                if events:
-                    await self._run_events.append(claim, cast(Sequence[RunEvent], events))
-                if isinstance(last, Answered | Waiting):
+                if isinstance(last, _ENDS):
+                    if len(batch) > 1:
+                        events = cast(Sequence[RunEvent], batch[:-1])
+                        await self._run_events.append(claim, events)
                     end = last
                     if isinstance(last, Answered):
                         live.set_timer(
@@ -374,6 +374,7 @@ class Executor:
                             (spec, session_id, last),
                         )
                     break
+                await self._run_events.append(claim, cast(Sequence[RunEvent], batch))
         if live.stopping is not None or live.task is not task:
             raise asyncio.CancelledError
         live.clear_timer()

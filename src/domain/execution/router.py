@@ -123,7 +123,11 @@ class ModelRouter:
                 try:
                     async with aclosing(client.stream(request)) as answer:
                         async for events in answer:
-                            batch = await self._read(attempt, events, request)
+                            # Most batches are small, and a call for each costs every token.
+                            if attempt.length < LARGE:
+                                batch = attempt.read(events, request)
+                            else:
+                                batch = await self._read(attempt, events, request)
                             if attempt.answered:
                                 # Before the batch is yielded: the reader closes this generator.
                                 self._cooldowns.succeeded(target)
@@ -156,9 +160,9 @@ class ModelRouter:
     async def _read(
         self, attempt: _Attempt, events: Sequence[ModelEvent], request: ModelRequest
     ) -> list[RouterEvent]:
-        """The router's events for these. A large answer is assembled in a thread, one after the
-        other: many of them may end at the same time, and each takes a while."""
-        if attempt.length < LARGE or not isinstance(events[-1], ModelFinished):
+        """The router's events for a batch of a large answer, which is assembled in a thread, one
+        after the other: many of them may end at the same time, and each takes a while."""
+        if not isinstance(events[-1], ModelFinished):
             return attempt.read(events, request)
         async with self._assembling:
             return await off_loop(attempt.length, partial(attempt.read, events, request))

@@ -51,8 +51,10 @@ class AgentRunner(Protocol):
         Events that come together are yielded together, as a list or a tuple; others one by one.
         None is held back for another.
 
-        `context.transcript` holds what came before and is not repeated in the answer. Closing the
-        stream stops the work. The Run's messages are never cut; history may be.
+        `context.transcript` holds what came before, as it is stored, and is not repeated in the
+        answer. `sessions.repaired` makes it and the Run's messages acceptable to a strict provider;
+        it is one rule for both together, since a message that is removed may join its neighbours.
+        Closing the stream stops the work. The Run's messages are never cut; history may be.
         """
         ...
 

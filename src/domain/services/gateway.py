@@ -392,7 +392,8 @@ def _run_resource(run: RunSpec | RunRecord) -> Resource:
 class Following:
     """A follower's view of a Run, as a context: its events, and what is done when it leaves.
 
-    Its events end with Unauthenticated when a grant of its principal ends.
+    The task that enters the context reads the events. They end with Unauthenticated when a grant
+    of the principal ends.
     """
 
     __slots__ = (
@@ -404,6 +405,7 @@ class Following:
         "_reader",
         "_revoked",
         "_run",
+        "_waiting",
     )
 
     def __init__(
@@ -417,13 +419,16 @@ class Following:
         """It has seen the end."""
         self._hold: Hold | None = None
         self._reader: asyncio.Task[object] | None = None
-        """The task that waits for events."""
+        """The task that entered the context, and reads the events."""
+        self._waiting = False
+        """It waits for events."""
         self._revoked: str | None = None
         """Why a grant has ended."""
 
     async def __aenter__(self) -> Events:
         self._gateway._enter(self._run)
         if self._principal.grants:
+            self._reader = asyncio.current_task()
             self._hold = self._gateway.access.hold(self._principal, self._revoke)
         return self
 
@@ -438,7 +443,7 @@ class Following:
     async def __anext__(self) -> EventBatch:
         if self._revoked is not None:
             raise _no_longer_valid(self._revoked)
-        self._reader = asyncio.current_task()
+        self._waiting = True
         try:
             batch = await anext(self._events)
         except asyncio.CancelledError:
@@ -447,13 +452,13 @@ class Following:
                 raise
             raise _no_longer_valid(self._revoked) from None
         finally:
-            self._reader = None
+            self._waiting = False
         self._ended = isinstance(batch.events[-1], TERMINAL)
         return batch
 
     def _revoke(self, reason: str) -> None:
         self._revoked = reason
-        if self._reader is not None:
+        if self._waiting and self._reader is not None:
             self._reader.cancel()
 
     def _uncancelled(self) -> int:

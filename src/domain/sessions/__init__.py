@@ -24,7 +24,7 @@ from .records import (
     SessionSettingsMap,
     UsageQuery,
 )
-from .repair import repaired, repaired_transcript
+from .repair import repaired
 from .settings import HARMLESS, OWNER, SETTINGS, Setting, applied_to, checked, thinking_level
 
 __all__ = [
@@ -63,7 +63,6 @@ __all__ = [
     "newest_that_fit",
     "parse_key",
     "repaired",
-    "repaired_transcript",
     "thinking_level",
     "unstored",
 ]

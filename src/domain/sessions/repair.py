@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..messages import Image, Message, Part, Role, Text, ToolCall
-from .history import Transcript
 
 _Slot = Message | None
 """A message, or the place of one that was removed."""
@@ -29,13 +28,6 @@ def repaired(messages: Sequence[Message]) -> tuple[Message, ...]:
     answers = (i for i, one in enumerate(messages) if one.role is Role.ASSISTANT)
     slots = list(_slots(messages, asked_from=max(answers, default=-1) + 1))
     return tuple(_joined(_from_first_question(slots)))
-
-
-def repaired_transcript(read: Transcript) -> Transcript:
-    """The transcript as every runner gets it: `repaired`, and the same object if faultless."""
-    if not any(map(_suspicious, read.messages)):
-        return read
-    return Transcript(repaired(read.messages), read.complete)
 
 
 def _suspicious(message: Message) -> bool:

@@ -11,8 +11,8 @@ from ....domain.models import ModelDirectory, ModelTarget
 from ..errors import KeyPath, guess, listing
 from ..read import Building
 from ..schema.agents import AgentSettings, Identity, ModelChoice
-from .aliases import Aliases, NoSuchAlias
-from .models import DEFAULT_MODEL, Models, NoSuchModel, build_directory
+from .aliases import Aliases, NoSuchModel
+from .models import DEFAULT_MODEL, Models, build_directory
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
@@ -50,11 +50,10 @@ def _identified(building: Building) -> list[_Entry]:
                 "must begin with a letter or digit and contain only letters, digits, `_` and `-`, "
                 "at most 64"
             )
-            building.report(*place, message=message)
+            building.report(message, *place)
         elif agent_id in kept:
             first = ".".join(map(str, building.origin(kept[agent_id].where)))
-            message = f"{first} has the same id, `{agent_id}` (case does not count)"
-            building.report(*place, message=message)
+            building.report(f"{first} has the same id, `{agent_id}` (case does not count)", *place)
         else:
             kept[agent_id] = _Entry(agent_id, entry, place[:3])
     return list(kept.values())
@@ -68,8 +67,7 @@ def _written(building: Building) -> Iterator[tuple[str, KeyPath, AgentSettings]]
     for name, named in agents.entries.items():
         where: KeyPath = ("agents", "entries", name)
         if named.id is not None and named.id.lower() != name.lower():
-            message = f"must be the key, `{name}`, or be left out"
-            building.report(*where, "id", message=message)
+            building.report(f"must be the key, `{name}`, or be left out", *where, "id")
         yield name, where, named
     for i, listed in enumerate(agents.listed if not agents.entries else ()):
         yield listed.id, ("agents", "list", i, "id"), listed
@@ -87,7 +85,7 @@ def _default(building: Building, found: Sequence[_Entry]) -> str:
     if named is not None and named.lower() not in known and not building.broken("agents"):
         where = ("agents", "defaults", "systemAgent", "agentId")
         message = f"there is no agent `{named}`{guess(named, known)} Agents: {listing(known)}"
-        building.report(*where, message=message)
+        building.report(message, *where)
     chosen = [entry_id for entry_id in known if named is not None and entry_id == named.lower()]
     return next(iter([*marked, *chosen, *known]))
 
@@ -156,8 +154,8 @@ def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:
         return None
     try:
         return models.target(name)
-    except (NoSuchAlias, NoSuchModel) as error:
-        models.building.report(*path, message=str(error))
+    except NoSuchModel as error:
+        models.building.report(str(error), *path)
         return None
 
 
@@ -165,7 +163,7 @@ def _check_runner(building: Building, entry: AgentSettings, where: KeyPath) -> N
     known = building.inputs.runners
     if known is not None and entry.runner not in known:
         message = f"there is no runner `{entry.runner}`{guess(entry.runner, known)} "
-        building.report(*where, "runner", message=f"{message}Runners: {listing(sorted(known))}")
+        building.report(f"{message}Runners: {listing(sorted(known))}", *where, "runner")
 
 
 def _check_avatar(building: Building, entry: AgentSettings, where: KeyPath) -> None:
@@ -176,4 +174,4 @@ def _check_avatar(building: Building, entry: AgentSettings, where: KeyPath) -> N
     outside = avatar.startswith(("/", "\\", "~")) or ".." in re.split(r"[/\\]", avatar)
     if outside:
         message = "must be a data: or http(s): URL, or a path inside the agent's workspace"
-        building.report(*where, "identity", "avatar", message=message)
+        building.report(message, *where, "identity", "avatar")

@@ -21,8 +21,8 @@ _WELL_KNOWN = {
 """The default aliases of listed models."""
 
 
-class NoSuchAlias(Exception):
-    """A name without a slash is not an alias, or is part of a cycle."""
+class NoSuchModel(Exception):
+    """There is no usable model of that name; the message has the reason and the known ones."""
 
 
 @dataclass(slots=True)
@@ -44,19 +44,19 @@ class Aliases:
         for name, model in listed.items():
             try:
                 meant = self._follow(name)
-            except NoSuchAlias as error:
-                self.building.report(*_LISTED, name, message=str(error))
+            except NoSuchModel as error:
+                self.building.report(str(error), *_LISTED, name)
             else:
                 self._params.setdefault(meant, {}).update(model.params)
 
     def resolve(self, name: str) -> str | None:
         """The `provider/model` of a name. None if the list of models itself has errors.
 
-        Raises NoSuchAlias.
+        Raises NoSuchModel.
         """
         try:
             return self._follow(name)
-        except NoSuchAlias:
+        except NoSuchModel:
             if self.building.broken(*_LISTED):
                 return None
             raise
@@ -64,12 +64,8 @@ class Aliases:
     @property
     def names(self) -> Mapping[str, str]:
         """The `provider/model` of each alias, in lower case."""
-        found: dict[str, str] = {}
-        for name in self._meaning:
-            reference = self.resolve(name)
-            if reference is not None:
-                found[name] = reference
-        return found
+        found = {name: self.resolve(name) for name in self._meaning}
+        return {name: reference for name, reference in found.items() if reference is not None}
 
     def params(self, reference: str) -> Mapping[str, Any]:
         """The parameters of a listed model."""
@@ -79,10 +75,9 @@ class Aliases:
         key = alias.strip().lower()
         where = (*_LISTED, reference, "alias")
         if "/" in key:
-            self.building.report(*where, message="an alias must not contain a slash")
+            self.building.report("an alias must not contain a slash", *where)
         elif key in self._meaning:
-            message = f"`{self._meaning[key]}` has the same alias"
-            self.building.report(*where, message=message)
+            self.building.report(f"`{self._meaning[key]}` has the same alias", *where)
         else:
             self._meaning[key] = reference
 
@@ -91,9 +86,9 @@ class Aliases:
         while "/" not in way[-1]:
             meant = self._meaning.get(way[-1].lower())
             if meant is None:
-                raise NoSuchAlias(self._unknown(way[-1]))
+                raise NoSuchModel(self._unknown(way[-1]))
             if meant in way:
-                raise NoSuchAlias(f"the alias is part of a cycle: {' -> '.join((*way, meant))}")
+                raise NoSuchModel(f"the alias is part of a cycle: {' -> '.join((*way, meant))}")
             way.append(meant)
         return way[-1]
 

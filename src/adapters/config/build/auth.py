@@ -86,7 +86,7 @@ def _usable(text: str, report: Callable[[str], None]) -> Secret:
 def _missing_password(building: Building) -> Secret:
     if not building.broken("gateway", "auth", "password"):
         message = "is required in mode `password`; set it or OPENSOUL_GATEWAY_PASSWORD"
-        building.report("gateway", "auth", "password", message=message)
+        building.report(message, "gateway", "auth", "password")
     return _NOBODY_KNOWS
 
 
@@ -99,7 +99,7 @@ def _generated(building: Building) -> Secret:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         message = f"is not set, and none can be generated in {state_dir}: {reason}"
-        building.report("gateway", "auth", "token", message=message)
+        building.report(message, "gateway", "auth", "token")
         return _NOBODY_KNOWS
 
 
@@ -113,4 +113,4 @@ def _check_open_access(building: Building, listen: ListenSettings) -> None:
     if building.inputs.overrides.auth_mode is not None:
         building.problems.option("--auth", message)
     else:
-        building.report("gateway", "auth", "mode", message=message)
+        building.report(message, "gateway", "auth", "mode")

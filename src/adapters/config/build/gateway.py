@@ -9,13 +9,12 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import get_args
 
 from ....domain.settings import (
-    ChatEndpointSettings,
     ControlSettings,
     ListenSettings,
-    RunLogSettings,
     TlsSettings,
 )
-from ..errors import first_set, listing
+from ..errors import listing
+from ..locations import first_set
 from ..read import Building
 from ..schema.gateway import Bind
 
@@ -41,22 +40,6 @@ def is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
-def build_chat(building: Building) -> ChatEndpointSettings:
-    chat = building.config.gateway.http.endpoints.chat_completions
-    return ChatEndpointSettings(
-        enabled=chat.enabled,
-        max_body_bytes=chat.max_body_bytes,
-        body_timeout=chat.body_timeout_ms / 1000,
-        keepalive=chat.keepalive_ms / 1000,
-        write_timeout=chat.write_timeout_ms / 1000,
-    )
-
-
-def build_runs(building: Building) -> RunLogSettings:
-    runs = building.config.gateway.runs
-    return RunLogSettings(runs.keep_hours * 3_600.0, runs.keep_megabytes * 1024 * 1024)
-
-
 def build_control(building: Building) -> ControlSettings:
     """Allowed origins and host names; invalid ones are reported."""
     gateway = building.config.gateway
@@ -64,11 +47,11 @@ def build_control(building: Building) -> ControlSettings:
     for i, text in enumerate(origins):
         if not _ORIGIN.fullmatch(text):
             message = "must be an origin: scheme://host or scheme://host:port, without a path"
-            building.report("gateway", "controlUi", "allowedOrigins", i, message=message)
+            building.report(message, "gateway", "controlUi", "allowedOrigins", i)
     for i, text in enumerate(hosts):
         if not _HOST.fullmatch(text):
             message = "must be a host name, without scheme and port"
-            building.report("gateway", "allowedHosts", i, message=message)
+            building.report(message, "gateway", "allowedHosts", i)
     return ControlSettings(
         tuple(origin.lower() for origin in origins),
         tuple(host.lower().rstrip(".") for host in hosts),
@@ -85,10 +68,10 @@ def build_proxies(building: Building) -> tuple[_NETWORKS, ...]:
             network = None
         if network is None:
             message = "must be an IP address, or a network such as 10.0.0.0/8 (no host bits set)"
-            building.report("gateway", "trustedProxies", i, message=message)
+            building.report(message, "gateway", "trustedProxies", i)
         elif network.prefixlen == 0:
             message = "would trust every address; name the addresses or networks of your proxies"
-            building.report("gateway", "trustedProxies", i, message=message)
+            building.report(message, "gateway", "trustedProxies", i)
         else:
             networks.append(network)
     return tuple(networks)
@@ -131,12 +114,12 @@ def _custom_host(building: Building) -> tuple[str, ...]:
     host = building.config.gateway.custom_bind_host
     if host is None:
         if not building.broken(*where):
-            building.report(*where, message="is required for bind `custom`: an IP address")
+            building.report("is required for bind `custom`: an IP address", *where)
         return _LOOPBACK
     try:
         return (str(ipaddress.ip_address(host.strip())),)
     except ValueError:
-        building.report(*where, message="must be an IP address")
+        building.report("must be an IP address", *where)
         return _LOOPBACK
 
 
@@ -148,7 +131,7 @@ def _tailnet_host(building: Building, by_option: bool) -> tuple[str, ...]:
     if by_option:
         building.problems.option("--bind", message)
     else:
-        building.report("gateway", "bind", message=message)
+        building.report(message, "gateway", "bind")
     return _LOOPBACK
 
 
@@ -180,10 +163,9 @@ def _tls(building: Building) -> TlsSettings | None:
             continue
         if text is None and name != "caPath":
             message = "is required if TLS is enabled; certificates are not generated"
-            building.report("gateway", "tls", name, message=message)
+            building.report(message, "gateway", "tls", name)
         elif text is not None and not os.path.isfile(building.path(text)):
-            message = f"there is no file {building.path(text)}"
-            building.report("gateway", "tls", name, message=message)
+            building.report(f"there is no file {building.path(text)}", "gateway", "tls", name)
     return TlsSettings(
         cert_path=building.path(tls.cert_path or ""),
         key_path=building.path(tls.key_path or ""),

@@ -17,17 +17,17 @@ from ....domain.models import (
     Secret,
     proxy_from_environment,
 )
-from ..errors import KeyPath, first_set, guess, listing
+from ..errors import KeyPath, guess, listing
+from ..locations import first_set
 from ..read import Building, nearest
 from ..schema.providers import (
     APIS_WITHOUT_URL,
     CALLED,
     SERVED_APIS,
-    Cost,
     ModelEntry,
     ProviderEntry,
 )
-from .aliases import Aliases, NoSuchAlias
+from .aliases import Aliases, NoSuchModel
 from .built_in import BUILT_IN, UNSERVED_APIS
 
 DEFAULT_MODEL = "openai/gpt-5.2"
@@ -35,10 +35,6 @@ _INPUTS = ("text", "image")
 _DEFAULT_MAX_TOKENS = 8_192
 _PROVIDERS = ("models", "providers")
 _OTHER_ENDPOINTS = ("/responses", "/completions", "/messages", "/embeddings")
-
-
-class NoSuchModel(Exception):
-    """There is no usable model of that name; the message says why, and lists the known ones."""
 
 
 @dataclass(slots=True)
@@ -111,24 +107,23 @@ class Models:
     def _check(self, provider_id: str, entry: ProviderEntry) -> None:
         where = (*_PROVIDERS, provider_id)
         if "/" in provider_id:
-            message = "the id of a provider must not contain a slash"
-            self.building.report(*where, message=message)
+            self.building.report("the id of a provider must not contain a slash", *where)
             return
         self._check_api(entry.api, (*where, "api"))
         named = entry.base_url is not None or self.building.broken(*where, "baseUrl")
         if not named and provider_id not in BUILT_IN and entry.api not in APIS_WITHOUT_URL:
             message = f"is required for the api `{entry.api}`: the URL of the provider"
-            self.building.report(*where, "baseUrl", message=message)
+            self.building.report(message, *where, "baseUrl")
         if entry.api == "openai-completions" and (wrong := _other_endpoint(entry.base_url)):
             message = f"must end before `{wrong}`; the Gateway appends `{CALLED}`"
-            self.building.report(*where, "baseUrl", message=message)
+            self.building.report(message, *where, "baseUrl")
         seen: set[str] = set()
         for i, model in enumerate(entry.models):
             if model.api is not None:
                 self._check_api(model.api, (*where, "models", i, "api"))
             if model.id in seen:
                 message = "another model of this provider has the same id"
-                self.building.report(*where, "models", i, "id", message=message)
+                self.building.report(message, *where, "models", i, "id")
             seen.add(model.id)
 
     def _target(self, provider_id: str, entry: ModelEntry, api: str, reference: str) -> ModelTarget:
@@ -150,7 +145,7 @@ class Models:
                 supports_usage_in_stream=compat.supports_usage_in_streaming,
                 max_tokens_field=compat.max_tokens_field,
             ),
-            price=_price(entry.cost),
+            price=Price(entry.cost.input, entry.cost.output, entry.cost.cache_read),
             inputs=tuple(kind for kind in entry.input if kind in _INPUTS),
             file=None if entry.file is None else self.building.path(entry.file),
         )
@@ -183,7 +178,7 @@ class Models:
         """Report a misspelt api; unsupported ones are noted later."""
         near = None if api in (*SERVED_APIS, *UNSERVED_APIS) else nearest(api, [*SERVED_APIS])
         if near is not None:
-            self.building.report(*where, message=f"there is no api `{api}`; did you mean `{near}`?")
+            self.building.report(f"there is no api `{api}`; did you mean `{near}`?", *where)
 
     def _has_credential(self, provider_id: str) -> bool:
         headers = {name.lower() for name in self.providers[provider_id].headers}
@@ -206,10 +201,6 @@ def _unserved(api: str) -> str:
     """The advice for an api without a model client."""
     other = f"use one of these: {listing(SERVED_APIS)}"
     return f"which is not available here; {UNSERVED_APIS.get(api, other)}"
-
-
-def _price(cost: Cost) -> Price:
-    return Price(cost.input, cost.output, cost.cache_read)
 
 
 def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEntry:
@@ -245,6 +236,6 @@ def _found(models: Models, name: str) -> Iterable[ModelTarget]:
     """The model, if there is one: an unused name in the list may be unknown."""
     try:
         target = models.target(name)
-    except (NoSuchAlias, NoSuchModel):
+    except NoSuchModel:
         return ()
     return () if target is None else (target,)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from ..errors import REDACTED, masked
-from ..read import Span, value_at
+from ..read import Span, members, value_at
+from ..secret_texts import REDACTED, masked
 from .redaction import redacted_value
 
 _WORTH_SEEKING = 6
@@ -21,14 +21,11 @@ def _strings(value: object, hidden: object) -> Iterator[tuple[str, object]]:
     match value:
         case {"source": "env" | "file" | "exec"}:
             return  # A reference contains no secret.
-        case dict():
-            for key, item in value.items():
-                yield from _strings(item, value_at(hidden, (key,)))
-        case list():
-            for i, item in enumerate(value):
-                yield from _strings(item, value_at(hidden, (i,)))
         case str():
             yield value, hidden
+        case _:
+            for key, item in members(value):
+                yield from _strings(item, value_at(hidden, (key,)))
 
 
 def _secrets(value: object) -> list[str]:

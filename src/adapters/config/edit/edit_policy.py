@@ -3,7 +3,6 @@ send them elsewhere, or name files and programs. Users with access to the file a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from urllib.parse import urlsplit
@@ -11,9 +10,8 @@ from urllib.parse import urlsplit
 from ....domain.ports.configuration import ConfigIssue, ConfigRefused
 from ....domain.text import names_variable
 from ..build import BUILT_IN
-from ..errors import KeyPath, Locations, dotted
-from ..read import INCLUDE, Inputs, Unreadable, value_at
-from .machine import new_inert_values, new_names, tree_of
+from ..errors import KeyPath, dotted
+from ..read import INCLUDE, Unreadable, canonical, members, same, starred, value_at
 from .redaction import redacted_value
 from .snapshots import Content
 
@@ -46,31 +44,17 @@ def check_text(before: Content, after: Content, file: str) -> None:
         ConfigIssue(dotted(path), why, file)
         for path, _, why in sorted(added, key=lambda one: (dotted(one[0]), *one[1:]))
     ]
-    if json.dumps(value_at(old, (_SECRETS,))) != json.dumps(value_at(new, (_SECRETS,))):
+    if not same(value_at(old, (_SECRETS,)), value_at(new, (_SECRETS,))):
         issues.append(ConfigIssue(_SECRETS, _PROVIDED, file))
     issues += [ConfigIssue(dotted(path), _ELSEWHERE, file) for path in _moved(old, new)]
     held = _steering_variables(old)
     changed = [path for path, text in _steering_variables(new).items() if held.get(path) != text]
     issues += [ConfigIssue(dotted(path), _VARIABLE, file) for path in changed]
-    _refuse(issues)
+    refuse(issues)
 
 
-def check_names(before: Content, after: Content, locations: Locations, inputs: Inputs) -> None:
-    """Raises ConfigRefused for new paths, programs and addresses. An unreadable configuration is
-    left to validation."""
-    trees = [tree_of(content, locations, inputs) for content in (before, after)]
-    if trees[1] is not None:
-        _refuse(new_names(trees[0], trees[1], locations, inputs))
-
-
-def check_inert(before: Content, after: Content, locations: Locations, inputs: Inputs) -> None:
-    """Raises ConfigRefused for new values at keys without a schema."""
-    trees = [tree_of(content, locations, inputs) for content in (before, after)]
-    if trees[1] is not None:
-        _refuse(new_inert_values(trees[0], trees[1], locations))
-
-
-def _refuse(issues: Iterable[ConfigIssue]) -> None:
+def refuse(issues: Iterable[ConfigIssue]) -> None:
+    """Raises ConfigRefused for issues, if there are any."""
     found = list(islice(issues, _MAX_ISSUES))
     if found:
         raise ConfigRefused(found)
@@ -89,25 +73,16 @@ def _references(value: object, shown: object, path: KeyPath) -> Iterator[tuple[K
     These are includes, secrets read from files, and visible strings that name variables. Elements
     of lists have the path with `*`, as they may move.
     """
-    match value:
-        case dict():
-            if value.get("source") in _READS:
-                yield _place(path), json.dumps(value, sort_keys=True), _READ
-            for key, item in value.items():
-                below = (*path, key)
-                if key == INCLUDE:
-                    yield _place(below), json.dumps(item), _INCLUDE
-                else:
-                    yield from _references(item, value_at(shown, (key,)), below)
-        case list():
-            for i, item in enumerate(value):
-                yield from _references(item, value_at(shown, (i,)), (*path, i))
-        case str() if names_variable(value) and shown == value:
-            yield _place(path), value, _SHOWN
-
-
-def _place(path: KeyPath) -> KeyPath:
-    return tuple("*" if isinstance(key, int) else key for key in path)
+    if isinstance(value, dict) and value.get("source") in _READS:
+        yield starred(path), canonical(value), _READ
+    elif isinstance(value, str) and names_variable(value) and shown == value:
+        yield starred(path), value, _SHOWN
+    for key, item in members(value):
+        below = (*path, key)
+        if key == INCLUDE:
+            yield starred(below), canonical(item), _INCLUDE
+        else:
+            yield from _references(item, value_at(shown, (key,)), below)
 
 
 def _moved(before: object, after: object) -> Iterator[KeyPath]:
@@ -145,16 +120,13 @@ def _credentials(value: object, provider: str) -> set[str]:
 def _hidden_parts(value: object, shown: object) -> Iterator[str]:
     match value:
         case {"source": str()}:
-            yield json.dumps(value, sort_keys=True)
-        case dict():
-            for key, item in value.items():
+            yield canonical(value)
+        case str() | int() | float() if shown != value:
+            yield canonical(value)
+        case _:
+            for key, item in members(value):
                 if key not in ("baseUrl", "proxy"):
                     yield from _hidden_parts(item, value_at(shown, (key,)))
-        case list():
-            for i, item in enumerate(value):
-                yield from _hidden_parts(item, value_at(shown, (i,)))
-        case str() | int() | float() if shown != value:
-            yield json.dumps(value)
 
 
 def _steering_variables(value: object) -> dict[KeyPath, object]:

@@ -21,10 +21,12 @@ from ....domain.ports.configuration import (
     ConfigUnwritable,
     MakePatch,
 )
-from ..errors import REDACTED, Locations
+from ..locations import Locations
 from ..read import Inputs, Unreadable, parse
-from .edit_policy import check_inert, check_names, check_text
+from ..secret_texts import REDACTED
+from .edit_policy import check_text, refuse
 from .hints import described_schema
+from .machine import EditedFiles
 from .patching import patched
 from .placeholders import kept_secrets, restored_text
 from .saving import save
@@ -105,13 +107,15 @@ class ConfigEditor:
     def _write(self, before: Content, text: str) -> ConfigSnapshot:
         """Validate the whole configuration with the new text, and save it if it differs."""
         after = Content(_encoded(text), exists=True)
+        edited = None
         if not self._on_machine:
-            check_names(before, after, self._locations, self._inputs)
+            edited = EditedFiles.read(before, after, self._locations, self._inputs)
+            refuse(edited.new_names())
         snapshot = snapshot_of(after, self._locations, self._inputs)
         if not snapshot.valid:
             raise ConfigRefused(snapshot.issues)
-        if not self._on_machine:
-            check_inert(before, after, self._locations, self._inputs)
+        if edited is not None:
+            refuse(edited.new_inert_values())
         if after.data is not None and after.data != before.data:
             save(self._file, after.data)
         return snapshot

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ....domain.ports.configuration import ConfigIssue, ConfigRefused, MakePatch
-from ..errors import ConfigInvalid, KeyPath, Locations, dotted
+from ..errors import ConfigInvalid, KeyPath, dotted
 from ..loading import Document, read
-from ..read import INCLUDE, Inputs, Node, Unreadable, canonical, parse, same
+from ..locations import Locations
+from ..read import INCLUDE, Inputs, Node, canonical, parse, same
 from .placeholders import kept_secrets, restored_value
+from .rewriting import rewritten
 from .snapshots import Content, config_issues
 
 
-def merged(target: object, patch: object) -> object:
+def merged(target: object, patch: Mapping[str, object]) -> dict[str, object]:
     """`target` after `patch`: null removes a key, objects are merged, anything else replaces."""
-    if not isinstance(patch, dict):
-        return patch
     result = dict(target) if isinstance(target, dict) else {}
     for key, item in patch.items():
         if item is None:
             result.pop(key, None)
         else:
-            result[key] = merged(result.get(key), item)
+            result[key] = merged(result.get(key), item) if isinstance(item, dict) else item
     return result
 
 
@@ -98,7 +98,12 @@ def patched(before: Content, make: MakePatch, locations: Locations, inputs: Inpu
     ]
     if issues:
         raise ConfigRefused(issues, why="the patch reaches into an included file")
-    return _rewritten(text or "", held, merged(held, patch), main)
+    new = merged(held, patch)
+    result = rewritten(text or "", held, new)
+    if not same(parse(result), new):  # A user's file is written by what is read, or not at all.
+        message = "cannot be changed in place; replace the whole text instead"
+        raise ConfigRefused([ConfigIssue("", message, main)])
+    return result
 
 
 def _held(
@@ -123,22 +128,3 @@ def _with_secrets(patch: Mapping[str, object], held: object, main: str) -> dict[
     """The patch with placeholders replaced by the values in force, so that these do not change."""
     restored = restored_value(dict(patch), kept_secrets(dict(patch), held, main), held)
     return restored if isinstance(restored, dict) else {}
-
-
-def _rewritten(text: str, held: Mapping[str, object], new: object, main: str) -> str:
-    if same(held, new) or not isinstance(new, dict):
-        return text
-    # The library that keeps comments is slow to import, and only used here.
-    from .rewriting import Unwritable, rewritten
-
-    why = "its spelling cannot be kept"
-    try:
-        result = rewritten(text, held, new)
-        if same(parse(result), new):
-            return result
-    except Unwritable as error:
-        why = str(error)
-    except Unreadable:
-        pass
-    message = f"cannot be changed in place: {why}; replace the whole text instead"
-    raise ConfigRefused([ConfigIssue("", message, main)])

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pyjson5
 
 from ....domain.ports.configuration import ConfigIssue, ConfigRefused
-from ..errors import REDACTED, KeyPath, dotted
+from ..errors import KeyPath, dotted
 from ..read import Span, canonical, replace_spans, spans, value_at
+from ..secret_texts import REDACTED
 from .comments import Hide, comments_restored, hider, without_words
 from .redaction import hides_keys, redacted_value
 

@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator
-from pydantic.fields import FieldInfo
 
-from ..errors import REDACTED, KeyPath, masked, sounds_secret
 from ..loading import Loaded
-from ..read import INCLUDE, Node
-from ..schema import INERT, Root, StarPath
-from ..schema.walk import Shape, below, mark
+from ..read import INCLUDE, Node, members
+from ..schema import ROOT, Place
+from ..secret_texts import REDACTED, masked, sounds_secret
 
 _PLACES = ("directory", "file", "log", "store")
 """Kinds of paths that only administrators see."""
@@ -38,51 +36,26 @@ def redacted(loaded: Loaded, *, reader: bool = False) -> dict[str, Any]:
     administrator.
     """
     dump = loaded.config.model_dump(by_alias=True, exclude_none=True)
-    shown: dict[str, Any] = _View(reader, loaded.tree).shown(dump, _ROOT)
+    shown: dict[str, Any] = _View(reader, loaded.tree).shown(dump, ROOT)
     return shown
 
 
 def redacted_value(value: object, *, reader: bool = False) -> object:
     """The value of a configuration file, with secrets replaced by REDACTED."""
-    return _View(reader).shown(value, _ROOT)
+    return _View(reader).shown(value, ROOT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The place of a value. `shape`: None outside the schema."""
-
-    path: KeyPath
-    stars: StarPath
-    shape: Shape | None
-    field: FieldInfo | None = None
-
-    def below(self, key: str | int) -> _Place:
-        found = below(self.shape, key) if self.shape is not None else None
-        many = self.shape is not None and self.shape.kind in ("record", "list")
-        stars = (*self.stars, "*" if many else str(key))
-        if found is None or stars in INERT:
-            return _Place((*self.path, key), stars, None)
-        # The elements of a list have the marks of the list.
-        field = self.field if isinstance(key, int) else found[1]
-        return _Place((*self.path, key), stars, found[0], field)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether any value is valid there."""
-        return self.shape is None or self.shape.kind == "anything"
-
-    def marked(self, name: str) -> Any:
-        return None if self.field is None else mark(self.field, name)
-
-    def takes(self, text: str) -> bool:
-        """Whether the schema accepts this string there."""
-        scalar = self.is_free or (self.shape is not None and self.shape.kind == "scalar")
-        if self.field is None:
-            return scalar
-        return _takes(self.field.annotation if scalar else None, self.field.metadata, text)
+def _is_free(place: Place) -> bool:
+    """Whether any value is valid there."""
+    return place.shape is None or place.shape.kind == "anything"
 
 
-_ROOT = _Place((), (), Shape("object", model=Root))
+def _accepts(place: Place, text: str) -> bool:
+    """Whether the schema accepts this string there."""
+    scalar = _is_free(place) or (place.shape is not None and place.shape.kind == "scalar")
+    if place.field is None:
+        return scalar
+    return _takes(place.field.annotation if scalar else None, place.field.metadata, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +65,10 @@ class _View:
     reader: bool
     tree: Node = field(default_factory=lambda: Node({}, "", ()))
 
-    def shown(self, value: Any, place: _Place) -> Any:
+    def shown(self, value: Any, place: Place) -> Any:
         match value:
             case dict():
-                named = place.is_free and _names_secret(value)
+                named = _is_free(place) and _names_secret(value)
                 return {
                     self._key(key, i, place): self._member(item, place.below(key), named)
                     for i, (key, item) in enumerate(value.items())
@@ -104,53 +77,51 @@ class _View:
                 return self._list(value, place)
             case str():
                 return self._text(value, place)
-            case _ if self.reader and place.is_free:
+            case _ if self.reader and _is_free(place):
                 return hidden(value)
             case _:
                 return value
 
-    def _member(self, value: Any, place: _Place, named: bool) -> Any:
+    def _member(self, value: Any, place: Place, named: bool) -> Any:
         key = str(place.path[-1])
         if key == INCLUDE and not self.reader:
             return value
-        guessed = place.field is None and (place.is_free or place.takes(""))
+        guessed = place.field is None and (_is_free(place) or _accepts(place, ""))
         if guessed and not sounds_secret(key) and not (named and key in _VALUES):
             guessed = False
         if guessed or place.marked("x-secret"):
             return hidden(value, includes=self.reader)
         return self.shown(value, place)
 
-    def _list(self, items: list[Any], place: _Place) -> list[Any]:
+    def _list(self, items: list[Any], place: Place) -> list[Any]:
         shown, option = [], False
         for i, item in enumerate(items):
             # In a command, the word after `--token` is a secret.
             shown.append(hidden(item) if option else self.shown(item, place.below(i)))
-            option = place.is_free and _is_secret_option(item)
+            option = _is_free(place) and _is_secret_option(item)
         return shown
 
-    def _text(self, text: str, place: _Place) -> str:
+    def _text(self, text: str, place: Place) -> str:
         node, rest = self.tree.at(place.path)
         written = text if rest or node.written is None else node.written
         if self.reader and (
-            place.is_free or place.marked("x-machine") in _PLACES or not place.takes(text)
+            _is_free(place) or place.marked("x-machine") in _PLACES or not _accepts(place, text)
         ):
             return REDACTED
-        if place.shape is not None and place.field is not None and not place.takes(""):
+        if place.shape is not None and place.field is not None and not _accepts(place, ""):
             # A string in the wrong place may be a secret.
-            return written if place.takes(text) else REDACTED
+            return written if _accepts(place, text) else REDACTED
         return masked(written)
 
-    def _key(self, key: Any, i: int, place: _Place) -> Any:
+    def _key(self, key: Any, i: int, place: Place) -> Any:
         return f"{REDACTED}{i}" if self.reader and _is_odd(key, place) else key
 
 
-def hides_keys(value: Any, place: _Place = _ROOT) -> bool:
+def hides_keys(value: Any, place: Place = ROOT) -> bool:
     """Whether keys are hidden from a reader, so that the text must be hidden too."""
-    if isinstance(value, dict):
-        return any(_is_odd(key, place) or hides_keys(item, place.below(key))
-                   for key, item in value.items())  # fmt: skip
-    return isinstance(value, list) and any(
-        hides_keys(item, place.below(i)) for i, item in enumerate(value)
+    return any(
+        (isinstance(value, dict) and _is_odd(key, place)) or hides_keys(item, place.below(key))
+        for key, item in members(value)
     )
 
 
@@ -174,15 +145,15 @@ def hidden(value: Any, *, includes: bool = False) -> Any:
             return value
 
 
-def _is_odd(key: Any, place: _Place) -> bool:
+def _is_odd(key: Any, place: Place) -> bool:
     """Whether a key may be a secret itself, such as a name, a number or a token."""
-    if not place.is_free or not isinstance(key, str):
+    if not _is_free(place) or not isinstance(key, str):
         return False
     return len(key) > _LONGEST_KEY or _PLAIN_KEY.fullmatch(key) is None
 
 
-def _names_secret(members: dict[Any, Any]) -> bool:
-    names = (members.get(name) for name in _NAMES)
+def _names_secret(value: dict[Any, Any]) -> bool:
+    names = (value.get(name) for name in _NAMES)
     return any(isinstance(name, str) and sounds_secret(name) for name in names)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ....domain.ports.configuration import ConfigIssue, ConfigSnapshot
-from ..errors import ConfigInvalid, Issue, Locations
+from ..errors import ConfigInvalid, Issue
 from ..loading import build, read
+from ..locations import Locations
 from ..read import Inputs, Unreadable, cleaned, parse
 from .placeholders import hidden_text
 from .redaction import redacted, redacted_value

@@ -6,9 +6,11 @@ from .documents import (
     Node,
     Unreadable,
     canonical,
+    members,
     parse,
     same,
     signature_of,
+    starred,
     value_at,
 )
 from .environment import effective_environment
@@ -16,12 +18,13 @@ from .includes import INCLUDE, Includer
 from .keys import nearest
 from .problems import Problems
 from .resolving import resolved
-from .scanning import Span, replace_spans, spans
+from .scanning import TOKEN, Span, decoded_key, replace_spans, spans
 from .secret_refs import SecretRefs, providers_of
 from .validation import cleaned, validate
 
 __all__ = [
     "INCLUDE",
+    "TOKEN",
     "Building",
     "Files",
     "Includer",
@@ -34,7 +37,9 @@ __all__ = [
     "absolute_path",
     "canonical",
     "cleaned",
+    "decoded_key",
     "effective_environment",
+    "members",
     "nearest",
     "parse",
     "providers_of",
@@ -43,6 +48,7 @@ __all__ = [
     "same",
     "signature_of",
     "spans",
+    "starred",
     "validate",
     "value_at",
 ]

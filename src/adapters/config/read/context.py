@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import KeyPath, Locations, Overrides, absolute, bounded
+from ..errors import KeyPath, bounded
+from ..locations import Locations, Overrides, absolute
 from ..schema import Root
 from .problems import Problems
 from .validation import Checked
@@ -63,7 +64,7 @@ class Building:
     def config(self) -> Root:
         return self.checked.config
 
-    def report(self, *path: str | int, message: str) -> None:
+    def report(self, message: str, *path: str | int) -> None:
         """Report an issue at a path of `config`."""
         self.problems.report(self.checked.original(*path), message)
 

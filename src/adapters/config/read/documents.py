@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyjson5
 
@@ -50,33 +51,28 @@ class Node:
 
     def children(self) -> list[tuple[str | int, Node]]:
         """The members or elements."""
-        match self.value:
-            case dict():
-                return list(self.value.items())
-            case list():
-                return list(enumerate(self.value))
-            case _:
-                return []
+        return members(self.value)
 
     def at(self, path: KeyPath) -> tuple[Node, KeyPath]:
         """The deepest node on the way to `path`, and the rest of the path."""
         node = self
         for i, key in enumerate(path):
-            below = _child(node, key)
-            if below is None:
+            below = value_at(node.value, (key,))
+            if not isinstance(below, Node):
                 return node, path[i:]
             node = below
         return node, ()
 
 
-def _child(node: Node, key: str | int) -> Node | None:
-    match node.value:
+def members(value: object) -> list[tuple[Any, Any]]:
+    """The members of an object, or the elements of a list with their positions."""
+    match value:
         case dict():
-            return node.value.get(key) if isinstance(key, str) else None
-        case list() if isinstance(key, int) and 0 <= key < len(node.value):
-            return node.value[key]
+            return list(value.items())
+        case list():
+            return list(enumerate(value))
         case _:
-            return None
+            return []
 
 
 def value_at(value: object, path: KeyPath) -> object:
@@ -90,6 +86,11 @@ def value_at(value: object, path: KeyPath) -> object:
             case _:
                 return None
     return value
+
+
+def starred(path: KeyPath) -> tuple[str, ...]:
+    """The path with `*` for positions in lists, as elements may move."""
+    return tuple("*" if isinstance(key, int) else key for key in path)
 
 
 def same(one: object, other: object) -> bool:

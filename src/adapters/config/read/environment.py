@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ....domain.text import Kind, replaced
-from ..errors import KeyPath, dotted, is_text
+from ..errors import KeyPath, dotted
+from ..locations import is_text
 from .documents import Node
 
 Report = Callable[[KeyPath, str], None]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from ..errors import Issue, absolute, dotted
+from ..errors import Issue, dotted
+from ..locations import absolute
 from .documents import Files, Node, Unreadable
 
 INCLUDE = "$include"

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from ..errors import KeyPath, dotted, listing
-from ..schema import INERT, Root, StarPath
+from ..schema import INERT, ROOT, Place, StarPath
 from ..schema.fields import Section
-from ..schema.walk import Shape, below, fields_of, shape_of
+from ..schema.walk import fields_of
+from .documents import members
 
 _MOVED: dict[KeyPath, str] = {
     ("agent",): "it is spelled agents.defaults now",
@@ -39,37 +38,18 @@ class UnknownKey:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """`shown`: the path for people, with `[]` after a list."""
-
-    path: KeyPath = ()
-    stars: StarPath = ()
-    shown: StarPath = ()
-
-    def member(self, key: str) -> _Place:
-        return _Place((*self.path, key), (*self.stars, key), (*self.shown, key))
-
-    def item(self, key: str | int) -> _Place:
-        """An element of a list, or a value of a record."""
-        shown = (*self.shown, "*")
-        if isinstance(key, int):
-            shown = (*self.shown[:-1], f"{self.shown[-1]}[]")
-        return _Place((*self.path, key), (*self.stars, "*"), shown)
-
-
 def unknown_keys(data: Any) -> Iterator[UnknownKey]:
     """The outermost keys that the schema does not have.
 
     If there are very many, only the first are noted and compared with known keys.
     """
     unknown = 0
-    for found in _in(data, Shape("object", model=Root), _Place()):
-        if isinstance(found, UnknownKey):
-            yield found
+    for place, model in _in(data, ROOT):
+        if place.stars in INERT:
+            yield UnknownKey(place.path, note=_inert_note(place))
             continue
         unknown += 1
-        key = _unknown(*found, guess=unknown <= _MAX_GUESSES)
+        key = _unknown(place, model, guess=unknown <= _MAX_GUESSES)
         if unknown <= _MAX_GUESSES or key.error is not None:
             yield key
     if unknown > _MAX_GUESSES:
@@ -77,48 +57,44 @@ def unknown_keys(data: Any) -> Iterator[UnknownKey]:
         yield UnknownKey((), note=f"{more} more keys are not known here and have no effect.")
 
 
-def _in(
-    value: Any, shape: Shape, place: _Place
-) -> Iterator[UnknownKey | tuple[_Place, type[BaseModel] | None]]:
-    """The verdict on a key of the table, or the place and the model of an unknown one."""
-    match value:
-        case dict() if shape.kind == "object":
-            for key, item in value.items():
-                here, found = place.member(key), below(shape, key)
-                if here.stars in INERT:
-                    yield UnknownKey(here.path, note=_inert_note(here))
-                elif found is not None:
-                    yield from _in(item, found[0], here)
-                else:
-                    yield here, shape.model
-        case dict() if shape.kind == "record":
-            for key, item in value.items():
-                yield from _in(item, shape_of(shape.item), place.item(key))
-        case list() if shape.kind == "list":
-            for i, item in enumerate(value):
-                yield from _in(item, shape_of(shape.item), place.item(i))
+def _in(value: Any, place: Place) -> Iterator[tuple[Place, Any]]:
+    """The keys of the table and the unknown ones, each with the model of its object."""
+    kind = None if place.shape is None else place.shape.kind
+    if kind not in ("object", "record", "list") or isinstance(value, list) != (kind == "list"):
+        return
+    for key, item in members(value):
+        inner = place.below(key)
+        if inner.shape is not None:
+            yield from _in(item, inner)
+        else:
+            yield inner, place.shape and place.shape.model
 
 
-def _inert_note(place: _Place) -> str | None:
+def _shown(place: Place) -> str:
+    """The path as text, with `[]` for positions in lists, and `*` for keys of records."""
+    shown: StarPath = ()
+    for key, star in zip(place.path, place.stars, strict=True):
+        shown = (*shown[:-1], f"{shown[-1]}[]") if isinstance(key, int) else (*shown, star)
+    return dotted(shown)
+
+
+def _inert_note(place: Place) -> str | None:
     row = INERT[place.stars]
     if row.silent:
         return None
-    return f"{dotted(place.shown)} has no effect here{f': {row.note}' if row.note else ' yet'}."
+    return f"{_shown(place)} has no effect here{f': {row.note}' if row.note else ' yet'}."
 
 
-def _unknown(place: _Place, model: Any, *, guess: bool) -> UnknownKey:
+def _unknown(place: Place, model: Any, *, guess: bool) -> UnknownKey:
     if place.path in _MOVED:
         return UnknownKey(place.path, f"there is no such key any more; {_MOVED[place.path]}")
     allowed = sorted(fields_of(model))
     near = nearest(str(place.path[-1]), allowed) if guess else None
-    if near is not None:
-        meant = f"there is no such key; did you mean `{near}`? Allowed here: {listing(allowed)}"
-        return UnknownKey(place.path, meant)
-    if issubclass(model, Section) and model.ours:
-        return UnknownKey(place.path, f"there is no such key. Allowed here: {listing(allowed)}")
-    return UnknownKey(
-        place.path, note=f"{dotted(place.shown)} is not known here and has no effect."
-    )
+    if near is not None or (issubclass(model, Section) and model.ours):
+        meant = "" if near is None else f"; did you mean `{near}`?"
+        message = f"there is no such key{meant or '.'} Allowed here: {listing(allowed)}"
+        return UnknownKey(place.path, message)
+    return UnknownKey(place.path, note=f"{_shown(place)} is not known here and has no effect.")
 
 
 def nearest(word: str, known: list[str]) -> str | None:

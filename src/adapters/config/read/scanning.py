@@ -15,7 +15,7 @@ import pyjson5
 
 from ..errors import KeyPath
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""
       (?P<comment> //[^\n\r\u2028\u2029]* | /\*.*?\*/ )
     | (?P<mark>    [{}\[\]:,] )
@@ -117,7 +117,7 @@ class _Token:
 
 def _tokens(text: str) -> Iterator[_Token]:
     stack: list[_Container] = []
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         kind, written = str(match.lastgroup), match.group()
         if kind == "comment":
             yield _Token(kind, match)
@@ -127,7 +127,7 @@ def _tokens(text: str) -> Iterator[_Token]:
             stack[-1].key = None
             stack[-1].position += 1
         elif kind == "word" and stack and stack[-1].is_object and stack[-1].key is None:
-            stack[-1].key = _decoded(written)
+            stack[-1].key = decoded_key(written)
             yield _Token("key", match, stack[-1].child())
         elif written != ":":
             path = stack[-1].child() if stack else ()
@@ -136,7 +136,7 @@ def _tokens(text: str) -> Iterator[_Token]:
                 stack.append(_Container(path, written == "{"))
 
 
-def _decoded(token: str) -> str:
+def decoded_key(token: str) -> str:
     """A key without quotes and escapes."""
     if token[0] in "\"'":
         return str(pyjson5.decode(token))

@@ -11,9 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import KeyPath, kind_of, sentence
-from ..schema import Root
-from ..schema.walk import Shape, below
-from .documents import Node
+from ..schema import ROOT, Place, Root
+from .documents import Node, members
 from .keys import unknown_keys
 from .problems import Problems
 
@@ -53,7 +52,7 @@ def validate(tree: Node, problems: Problems) -> Checked:
             problems.report(unknown.path, unknown.error)
         elif unknown.note is not None and unknown.note not in checked.notes:
             checked.notes.append(unknown.note)
-    _take_out_nulls(data, Shape("object", model=Root), (), problems)
+    _take_out_nulls(data, ROOT, problems)
     for _ in range(_MAX_ROUNDS):
         try:
             checked.config = Root.model_validate(data)
@@ -91,22 +90,15 @@ def cleaned(value: Any) -> Any:
             return value
 
 
-def _take_out_nulls(value: Any, shape: Shape | None, path: KeyPath, problems: Problems) -> None:
+def _take_out_nulls(value: Any, place: Place, problems: Problems) -> None:
     """Report and remove `null` at keys that may be missing but not null."""
-    if shape is None or shape.kind in ("anything", "scalar"):
-        return
-    for key in list(value) if isinstance(value, dict) else range(_length(value)):
-        found = below(shape, key)
-        inner = found[0] if found else None
-        if value[key] is not None:
-            _take_out_nulls(value[key], inner, (*path, key), problems)
-        elif isinstance(value, dict) and inner is not None and inner.kind != "anything":
-            problems.report((*path, key), "must not be null; leave the key out for its default")
+    for key, item in members(value):
+        inner = place.below(key)
+        if item is not None:
+            _take_out_nulls(item, inner, problems)
+        elif isinstance(value, dict) and inner.shape is not None and inner.shape.kind != "anything":
+            problems.report(inner.path, "must not be null; leave the key out for its default")
             del value[key]
-
-
-def _length(value: Any) -> int:
-    return len(value) if isinstance(value, list) else 0
 
 
 def _faults(refused: ValidationError, data: Any) -> Mapping[KeyPath, list[ErrorDetails]]:

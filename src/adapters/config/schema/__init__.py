@@ -8,24 +8,36 @@ from __future__ import annotations
 from typing import Any
 
 from .agents import AgentsSection
-from .fields import Section, section
+from .fields import Section, setting
 from .gateway import GatewaySection
 from .inert import INERT, Inert, StarPath
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
 from .session import LoggingSection, SessionSection
+from .walk import Place, Shape
 
 
 class Root(Section):
     """A whole configuration."""
 
-    gateway: GatewaySection = section(GatewaySection, "Listening, authentication and endpoints.")
-    agents: AgentsSection = section(AgentsSection, "The agents.")
-    models: ModelsSection = section(ModelsSection, "The providers of models.")
-    session: SessionSection = section(SessionSection, "Resets, storage and the send policy.")
-    logging: LoggingSection = section(LoggingSection, "The log.")
-    env: EnvSection = section(EnvSection, "Variables for `${NAME}`.", secret=True)
-    secrets: SecretsSection = section(SecretsSection, "The providers of secret references.")
+    gateway: GatewaySection = setting(GatewaySection)
+    """Listening, authentication and endpoints."""
+    agents: AgentsSection = setting(AgentsSection)
+    """The agents."""
+    models: ModelsSection = setting(ModelsSection)
+    """The providers of models."""
+    session: SessionSection = setting(SessionSection)
+    """Resets, storage and the send policy."""
+    logging: LoggingSection = setting(LoggingSection)
+    """The log."""
+    env: EnvSection = setting(EnvSection, secret=True)
+    """Variables for `${NAME}`."""
+    secrets: SecretsSection = setting(SecretsSection)
+    """The providers of secret references."""
+
+
+ROOT = Place((), (), Shape("object", model=Root))
+"""The place of the whole configuration."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -33,10 +45,9 @@ def json_schema() -> dict[str, Any]:
     with `x-effect: "none"`."""
     schema = Root.model_json_schema(by_alias=True)
     for path, row in INERT.items():
-        holder = _at(schema, path[:-1])
-        if holder is not None:
-            marks = {"description": row.meaning, "x-effect": "silent" if row.silent else "none"}
-            holder.setdefault("properties", {})[path[-1]] = marks
+        holder = _followed(schema_at(schema, path[:-1]), schema)
+        marks = {"description": row.meaning, "x-effect": "silent" if row.silent else "none"}
+        holder.setdefault("properties", {})[path[-1]] = marks
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "OpenSoul",
@@ -44,23 +55,23 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _at(schema: dict[str, Any], path: StarPath) -> dict[str, Any] | None:
-    node: dict[str, Any] | None = schema
+def schema_at(schema: dict[str, Any], path: StarPath) -> dict[str, Any]:
+    """The JSON schema of the values at a path inside that of the whole."""
+    node = schema
     for key in path:
-        if node is None:
-            return None
+        node = _followed(node, schema)
         if key == "*":
-            node = node.get("items") or node.get("additionalProperties")
+            node = node.get("items") or node["additionalProperties"]
         else:
-            node = node.get("properties", {}).get(key)
-        node = _followed(node, schema["$defs"])
+            node = node["properties"][key]
     return node
 
 
-def _followed(node: dict[str, Any] | None, known: dict[str, Any]) -> dict[str, Any] | None:
-    while node is not None and "$ref" in node:
-        node = known[node["$ref"].rpartition("/")[2]]
-    return node
+def _followed(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of the object, record or list that a schema allows."""
+    arms: list[dict[str, Any]] = node.get("anyOf", [node])
+    found = next(arm for arm in arms if arm.get("type") not in ("string", "null"))
+    return schema["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
 
 
-__all__ = ["INERT", "Inert", "Root", "StarPath", "json_schema"]
+__all__ = ["INERT", "ROOT", "Inert", "Place", "Root", "StarPath", "json_schema", "schema_at"]

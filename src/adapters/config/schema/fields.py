@@ -12,6 +12,11 @@ A mark is a key of `json_schema_extra`, so that it reaches the JSON schema too:
 
 from __future__ import annotations
 
+import ast
+import inspect
+import sys
+from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -25,7 +30,8 @@ class Section(BaseModel):
     """An object of the configuration; types are strict.
 
     Keys without a field are kept; `keys` decides which of them are errors. `ours`: every unknown
-    key is one, as no other program has keys here, or ignoring one could weaken security.
+    key is one, as no other program has keys here, or ignoring one could weaken security. The
+    docstring of a field is its description in the JSON schema and on the reference page.
     """
 
     ours: ClassVar[bool] = False
@@ -38,6 +44,28 @@ class Section(BaseModel):
         hide_input_in_errors=True,
         strict=True,
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        # As `use_attribute_docstrings` of pydantic, which needs five times as long.
+        for name, text in _descriptions(cls.__module__).get(cls.__name__, {}).items():
+            cls.model_fields[name].description = text
+
+
+@cache
+def _descriptions(module: str) -> dict[str, dict[str, str]]:
+    """The docstrings of attributes in a module, by class and attribute."""
+    found: dict[str, dict[str, str]] = {}
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    classes = (item for item in tree.body if isinstance(item, ast.ClassDef))
+    for owner, pair in ((item.name, pair) for item in classes for pair in pairwise(item.body)):
+        match pair:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                found.setdefault(owner, {})[name] = " ".join(text.split())
+    return found
 
 
 def usable_secret(value: str) -> str:
@@ -86,7 +114,6 @@ or whom it trusts) and `door` (what keeps strangers out): no new value but those
 
 def setting(
     default: object,
-    description: str,
     *,
     addition: bool = False,
     restart: bool = False,
@@ -95,28 +122,17 @@ def setting(
     machine: Machine | None = None,
     free: tuple[str | bool, ...] = (),
 ) -> Any:
-    """A key that has an effect. A default of `...`: the key is required."""
-    marks: dict[str, Any] = {}
-    if addition:
-        marks["x-addition"] = True
-    if restart:
-        marks["x-restart"] = True
-    if secret:
-        marks["x-secret"] = True
-    if free_text:
-        marks["x-text"] = True
+    """A key with marks. A default of `...`: the key is required; of a type: a new one."""
+    marks: dict[str, Any] = {
+        "x-addition": addition,
+        "x-restart": restart,
+        "x-secret": secret,
+        "x-text": free_text,
+        "x-machine": machine,
+    }
+    marks = {name: mark for name, mark in marks.items() if mark}
     if machine is not None:
-        marks |= {"x-machine": machine, "x-free": list(free)}
-    return Field(default, description=description, json_schema_extra=marks, repr=not secret)
-
-
-def section(
-    kind: type[BaseModel], description: str, *, addition: bool = False, secret: bool = False
-) -> Any:
-    """An object of keys that have an effect; by default all have their defaults."""
-    marks: dict[str, Any] = {"x-addition": True} if addition else {}
-    if secret:
-        marks["x-secret"] = True
-    return Field(
-        default_factory=kind, description=description, json_schema_extra=marks, repr=not secret
-    )
+        marks["x-free"] = list(free)
+    if isinstance(default, type):
+        return Field(default_factory=default, json_schema_extra=marks, repr=not secret)
+    return Field(default, json_schema_extra=marks, repr=not secret)

@@ -16,7 +16,6 @@ from .fields import (
     Section,
     SomeMilliseconds,
     Text,
-    section,
     setting,
 )
 
@@ -25,233 +24,141 @@ Mode = Literal["token", "password", "none"]
 
 
 class RateLimit(Section):
-    max_attempts: Count = setting(
-        10,
-        "How many wrong credentials within `windowMs` lock an address out. A repeated credential "
-        "counts once a minute, or once in `windowMs` where that is longer.",
-        addition=True,
-    )
-    window_ms: SomeMilliseconds = setting(
-        60_000, "The time in which wrong credentials are counted.", addition=True
-    )
-    lockout_ms: SomeMilliseconds = setting(
-        300_000, "How long an address stays locked out.", addition=True
-    )
-    max_addresses: Count = setting(
-        10_000,
-        "How many addresses are tracked. The least recently seen is dropped first, a locked one "
-        "never. When all are locked, further addresses share one counter.",
-        addition=True,
-    )
+    max_attempts: Count = setting(10, addition=True)
+    """How many wrong credentials within `windowMs` lock an address out. A repeated credential
+    counts once a minute, or once in `windowMs` where that is longer."""
+    window_ms: SomeMilliseconds = setting(60_000, addition=True)
+    """The time in which wrong credentials are counted."""
+    lockout_ms: SomeMilliseconds = setting(300_000, addition=True)
+    """How long an address stays locked out."""
+    max_addresses: Count = setting(10_000, addition=True)
+    """How many addresses are tracked. The least recently seen is dropped first, a locked one never.
+    When all are locked, further addresses share one counter."""
 
 
 class Auth(Section):
     ours: ClassVar[bool] = True
-    mode: Mode | None = setting(
-        None,
-        "How clients authenticate. Left out: `password` if a password is known, else `token`. "
-        "`none`: no authentication; it is allowed on loopback only, and requests from a proxy are "
-        "rejected.",
-        machine="door",
-        free=("token", "password"),
-    )
-    token: SecretText | None = setting(
-        None,
-        "The secret of mode `token`. Left out: OPENSOUL_GATEWAY_TOKEN, then a generated one "
-        "in the state directory.",
-        secret=True,
-    )
-    password: SecretText | None = setting(
-        None,
-        "The secret of mode `password`. Left out: OPENSOUL_GATEWAY_PASSWORD.",
-        secret=True,
-    )
-    authenticators: list[Text] = Field(
-        default_factory=list,
-        description="Installed authenticators to try when the secret is missing or wrong, in this "
-        "order, by the names of their entry points in `opensoul.authenticators`.",
-        json_schema_extra={
-            "x-addition": True,
-            "x-restart": True,
-            "x-machine": "program",
-            "x-free": [],
-        },
-    )
-    rate_limit: RateLimit = section(RateLimit, "Lockout after wrong credentials.", addition=True)
+    mode: Mode | None = setting(None, machine="door", free=("token", "password"))
+    """How clients authenticate. Left out: `password` if a password is known, else `token`. `none`:
+    no authentication; it is allowed on loopback only, and requests from a proxy are rejected."""
+    token: SecretText | None = setting(None, secret=True)
+    """The secret of mode `token`. Left out: OPENSOUL_GATEWAY_TOKEN, then a generated one in the
+    state directory."""
+    password: SecretText | None = setting(None, secret=True)
+    """The secret of mode `password`. Left out: OPENSOUL_GATEWAY_PASSWORD."""
+    authenticators: list[Text] = setting(list, addition=True, restart=True, machine="program")
+    """Installed authenticators to try when the secret is missing or wrong, in this order, by the
+    names of their entry points in `opensoul.authenticators`."""
+    rate_limit: RateLimit = setting(RateLimit, addition=True)
+    """Lockout after wrong credentials."""
 
 
 class ChatCompletions(Section):
-    enabled: bool = setting(False, "Serve `/v1/chat/completions` and `/v1/models`.")
-    max_body_bytes: Count = setting(
-        20 * 1024 * 1024,
-        "The largest request body, in bytes, both compressed and decompressed.",
-        addition=True,
-    )
-    body_timeout_ms: SomeMilliseconds = setting(
-        60_000, "How long a client may take to send its body.", addition=True
-    )
-    keepalive_ms: SomeMilliseconds = setting(
-        10_000, "The idle time after which a stream gets a comment.", addition=True
-    )
-    write_timeout_ms: SomeMilliseconds = setting(
-        60_000,
-        "How long a client may leave its stream unread before it is disconnected.",
-        addition=True,
-    )
+    enabled: bool = False
+    """Serve `/v1/chat/completions` and `/v1/models`."""
+    max_body_bytes: Count = setting(20 * 1024 * 1024, addition=True)
+    """The largest request body, in bytes, both compressed and decompressed."""
+    body_timeout_ms: SomeMilliseconds = setting(60_000, addition=True)
+    """How long a client may take to send its body."""
+    keepalive_ms: SomeMilliseconds = setting(10_000, addition=True)
+    """The idle time after which a stream gets a comment."""
+    write_timeout_ms: SomeMilliseconds = setting(60_000, addition=True)
+    """How long a client may leave its stream unread before it is disconnected."""
 
 
 class Endpoints(Section):
-    chat_completions: ChatCompletions = section(
-        ChatCompletions, "The OpenAI-compatible chat endpoint."
-    )
+    chat_completions: ChatCompletions = setting(ChatCompletions)
+    """The OpenAI-compatible chat endpoint."""
 
 
 class Http(Section):
-    endpoints: Endpoints = section(Endpoints, "The HTTP endpoints.")
-    max_bytes_in_flight: Count = setting(
-        512 * 1024 * 1024,
-        "Bytes of requests that are read or processed at the same time, over HTTP and WebSocket "
-        "together, including those of waiting runs. Further requests are rejected as busy. A "
-        "request takes up to four times its size in memory.",
-        addition=True,
-    )
+    endpoints: Endpoints = setting(Endpoints)
+    """The HTTP endpoints."""
+    max_bytes_in_flight: Count = setting(512 * 1024 * 1024, addition=True)
+    """Bytes of requests that are read or processed at the same time, over HTTP and WebSocket
+    together, including those of waiting runs. Further requests are rejected as busy. A request
+    takes up to four times its size in memory."""
 
 
 class Tls(Section):
     ours: ClassVar[bool] = True
-    enabled: bool = setting(
-        False,
-        "Serve HTTPS; needs `certPath` and `keyPath`.",
-        restart=True,
-        machine="door",
-        free=(True,),
-    )
-    cert_path: PathText | None = setting(
-        None, "The certificate chain, PEM.", restart=True, machine="file"
-    )
-    key_path: PathText | None = setting(
-        None, "The certificate's private key, PEM.", restart=True, machine="file"
-    )
-    ca_path: PathText | None = setting(
-        None,
-        "Certificate authorities that clients must be signed by, PEM.",
-        restart=True,
-        machine="file",
-    )
+    enabled: bool = setting(False, restart=True, machine="door", free=(True,))
+    """Serve HTTPS; needs `certPath` and `keyPath`."""
+    cert_path: PathText | None = setting(None, restart=True, machine="file")
+    """The certificate chain, PEM."""
+    key_path: PathText | None = setting(None, restart=True, machine="file")
+    """The certificate's private key, PEM."""
+    ca_path: PathText | None = setting(None, restart=True, machine="file")
+    """Certificate authorities that clients must be signed by, PEM."""
 
 
 class Reload(Section):
-    mode: Literal["off", "restart", "hot", "hybrid"] = setting(
-        "hybrid",
-        "How a changed file is handled: `hybrid` and `hot` apply it while serving, `restart` only "
-        "reports that a restart is needed, `off` ignores it.",
-    )
-    debounce_ms: Milliseconds = setting(
-        300, "How long a file must be stable before its change is applied."
-    )
+    mode: Literal["off", "restart", "hot", "hybrid"] = "hybrid"
+    """How a changed file is handled: `hybrid` and `hot` apply it while serving, `restart` only
+    reports that a restart is needed, `off` ignores it."""
+    debounce_ms: Milliseconds = 300
+    """How long a file must be stable before its change is applied."""
 
 
 class Shutdown(Section):
     ours: ClassVar[bool] = True
-    grace_seconds: Seconds = setting(
-        20, "How long runs may continue after a stop was requested.", addition=True
-    )
+    grace_seconds: Seconds = setting(20, addition=True)
+    """How long runs may continue after a stop was requested."""
 
 
 class Runs(Section):
     ours: ClassVar[bool] = True
-    keep_hours: Annotated[int, Field(ge=1, le=8_760)] = setting(
-        24,
-        "How long a run and its idempotency key are kept after its end.",
-        addition=True,
-        restart=True,
-    )
-    keep_megabytes: Count = setting(
-        256,
-        "The most space for the events of all runs; those of the oldest are deleted first.",
-        addition=True,
-        restart=True,
-    )
+    keep_hours: Annotated[int, Field(ge=1, le=8_760)] = setting(24, addition=True, restart=True)
+    """How long a run and its idempotency key are kept after its end."""
+    keep_megabytes: Count = setting(256, addition=True, restart=True)
+    """The most space for the events of all runs; those of the oldest are deleted first."""
 
 
 class ControlUi(Section):
-    allowed_origins: list[Text] = Field(
-        default_factory=list,
-        description="The origins of web pages that may connect, such as https://panel.example. "
-        "Pages from the Gateway's own host and port are always allowed, and pages of other "
-        "servers on this machine if a secret is required. In mode `none` the list applies to HTTP "
-        "requests as well.",
-        json_schema_extra={"x-machine": "address", "x-free": []},
-    )
+    allowed_origins: list[Text] = setting(list, machine="address")
+    """The origins of web pages that may connect, such as https://panel.example. Pages from the
+    Gateway's own host and port are always allowed, and pages of other servers on this machine if a
+    secret is required. In mode `none` the list applies to HTTP requests as well."""
 
 
 class GatewaySection(Section):
-    port: PortNumber = setting(
-        18_789,
-        "The one port, for HTTP and WebSocket. `--port` and OPENSOUL_GATEWAY_PORT win over it.",
-        restart=True,
-    )
-    mode: Literal["local", "remote"] | None = setting(
-        None, "`local`: this machine serves. `remote` has no effect."
-    )
-    bind: Bind = setting(
-        "loopback",
-        "Which addresses to listen on. `loopback` and `auto`: 127.0.0.1 and ::1; `lan`: all of "
-        "IPv4; `tailnet`: this machine's address in 100.64.0.0/10; `custom`: `customBindHost`.",
-        restart=True,
-        machine="address",
-        free=("loopback",),
-    )
+    port: PortNumber = setting(18_789, restart=True)
+    """The one port, for HTTP and WebSocket. `--port` and OPENSOUL_GATEWAY_PORT win over it."""
+    mode: Literal["local", "remote"] | None = None
+    """`local`: this machine serves. `remote` has no effect."""
+    bind: Bind = setting("loopback", restart=True, machine="address", free=("loopback",))
+    """Which addresses to listen on. `loopback` and `auto`: 127.0.0.1 and ::1; `lan`: all of IPv4;
+    `tailnet`: this machine's address in 100.64.0.0/10; `custom`: `customBindHost`."""
     custom_bind_host: str | None = setting(
-        None,
-        "The IP address to listen on with bind `custom`.",
-        addition=True,
-        restart=True,
-        machine="address",
-        free=("127.0.0.1", "::1"),
+        None, addition=True, restart=True, machine="address", free=("127.0.0.1", "::1")
     )
-    auth: Auth = section(Auth, "How clients authenticate.")
-    trusted_proxies: list[str] = Field(
-        default_factory=list,
-        description="IP addresses and networks of reverse proxies whose forwarding headers are "
-        "trusted.",
-        json_schema_extra={"x-machine": "address", "x-free": []},
-    )
-    max_connections_per_address: Count = setting(
-        256,
-        "The most connections of one address. Loopback and `trustedProxies` are exempt, as many "
-        "clients share them.",
-        addition=True,
-    )
-    http2: bool = setting(
-        False,
-        "Serve HTTP/2 as well, over TLS and by prior knowledge. Otherwise only HTTP/1.1 is "
-        "offered, and HTTP/2 connections are rejected.",
-        addition=True,
-        restart=True,
-    )
-    tls: Tls = section(Tls, "HTTPS.")
-    http: Http = section(Http, "HTTP endpoints and limits.")
-    transports: list[Text] = Field(
-        default_factory=list,
-        description="Installed transports to serve in addition, by the names of their entry "
-        "points in `opensoul.transports`.",
-        json_schema_extra={
-            "x-addition": True,
-            "x-restart": True,
-            "x-machine": "program",
-            "x-free": [],
-        },
-    )
-    reload: Reload = section(Reload, "How changed configuration files are handled.")
-    shutdown: Shutdown = section(Shutdown, "How the Gateway stops.", addition=True)
-    runs: Runs = section(Runs, "How long ended runs are kept.", addition=True)
-    control_ui: ControlUi = section(ControlUi, "The web page that controls the Gateway.")
-    allowed_hosts: list[Text] = Field(
-        default_factory=list,
-        description="Host names of the Gateway, without a port: of a reverse proxy, or of this "
-        "machine in its network. A WebSocket for another name is rejected, and without "
-        "authentication every request. IP addresses, `localhost` and the hosts of "
-        "`controlUi.allowedOrigins` are implied.",
-        json_schema_extra={"x-addition": True, "x-machine": "address", "x-free": []},
-    )
+    """The IP address to listen on with bind `custom`."""
+    auth: Auth = setting(Auth)
+    """How clients authenticate."""
+    trusted_proxies: list[str] = setting(list, machine="address")
+    """IP addresses and networks of reverse proxies whose forwarding headers are trusted."""
+    max_connections_per_address: Count = setting(256, addition=True)
+    """The most connections of one address. Loopback and `trustedProxies` are exempt, as many
+    clients share them."""
+    http2: bool = setting(False, addition=True, restart=True)
+    """Serve HTTP/2 as well, over TLS and by prior knowledge. Otherwise only HTTP/1.1 is offered,
+    and HTTP/2 connections are rejected."""
+    tls: Tls = setting(Tls)
+    """HTTPS."""
+    http: Http = setting(Http)
+    """HTTP endpoints and limits."""
+    transports: list[Text] = setting(list, addition=True, restart=True, machine="program")
+    """Installed transports to serve in addition, by the names of their entry points in
+    `opensoul.transports`."""
+    reload: Reload = setting(Reload)
+    """How changed configuration files are handled."""
+    shutdown: Shutdown = setting(Shutdown, addition=True)
+    """How the Gateway stops."""
+    runs: Runs = setting(Runs, addition=True)
+    """How long ended runs are kept."""
+    control_ui: ControlUi = setting(ControlUi)
+    """The web page that controls the Gateway."""
+    allowed_hosts: list[Text] = setting(list, addition=True, machine="address")
+    """Host names of the Gateway, without a port: of a reverse proxy, or of this machine in its
+    network. A WebSocket for another name is rejected, and without authentication every request. IP
+    addresses, `localhost` and the hosts of `controlUi.allowedOrigins` are implied."""

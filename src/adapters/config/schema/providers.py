@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import AfterValidator, Field
 
 from ....domain.models import read_proxy
-from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, section, setting
+from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, setting
 
 SERVED_APIS = ("openai-completions", "anthropic-messages", "local", "scripted")
 """The values of `api` that a model client exists for."""
@@ -65,121 +65,87 @@ _Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Cost(Section):
-    input: _Dollars = setting(0, "Input tokens.")
-    output: _Dollars = setting(0, "Output tokens.")
-    cache_read: _Dollars = setting(0, "Input tokens that are in the provider's cache.")
+    input: _Dollars = 0
+    """Input tokens."""
+    output: _Dollars = 0
+    """Output tokens."""
+    cache_read: _Dollars = 0
+    """Input tokens that are in the provider's cache."""
 
 
 class CompatSection(Section):
-    supports_store: bool = setting(True, "The provider accepts `store`.")
-    supports_developer_role: bool = setting(True, "The provider accepts the role `developer`.")
-    supports_reasoning_effort: bool = setting(True, "The provider accepts `reasoning_effort`.")
-    supports_usage_in_streaming: bool = setting(
-        True, "The provider accepts `stream_options.include_usage`.", addition=True
-    )
-    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] | None = setting(
-        None, "The name to send the token limit under. Left out: the name in the client's request."
-    )
+    supports_store: bool = True
+    """The provider accepts `store`."""
+    supports_developer_role: bool = True
+    """The provider accepts the role `developer`."""
+    supports_reasoning_effort: bool = True
+    """The provider accepts `reasoning_effort`."""
+    supports_usage_in_streaming: bool = setting(True, addition=True)
+    """The provider accepts `stream_options.include_usage`."""
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] | None = None
+    """The name to send the token limit under. Left out: the name in the client's request."""
 
 
 class ModelEntry(Section):
-    id: Text = setting(..., "The provider's own name for the model.")
-    name: str | None = setting(None, "A name for people.", free_text=True)
-    api: Text | None = setting(None, "The wire API, if it differs from the provider's.")
-    reasoning: bool = setting(False, "The model reasons before it answers.")
-    context_window: Count = setting(200_000, "The context window in tokens, including the answer.")
-    max_tokens: Count | None = setting(
-        None,
-        "The most tokens of an answer. Left out: 8192, or the whole window if that is smaller.",
-    )
-    headers: Headers = Field(
-        default_factory=dict,
-        description="Headers for calls of this model; they override the provider's.",
-        json_schema_extra={"x-secret": True},
-        repr=False,
-    )
-    params: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Parameters sent with every call, under OpenAI's names. For "
-        "`anthropic-messages` also under that API's own, and `cacheRetention`: `none`, `short` or "
-        "`long`.",
-        json_schema_extra={"x-addition": True},
-    )
-    file: PathText | None = setting(
-        None,
-        "The model file, for api `local`; relative to the configuration.",
-        addition=True,
-        machine="file",
-    )
-    compat: CompatSection = Field(
-        default_factory=CompatSection,
-        description="How the provider differs from the OpenAI API.",
-    )
-    input: list[Text] = Field(
-        default=["text"],
-        description="The input types in lists of models: `text`, `image`; others are ignored.",
-    )
-    cost: Cost = section(Cost, "The price of a million tokens, in US dollars; all zero: unknown.")
+    id: Text
+    """The provider's own name for the model."""
+    name: str | None = setting(None, free_text=True)
+    """A name for people."""
+    api: Text | None = None
+    """The wire API, if it differs from the provider's."""
+    reasoning: bool = False
+    """The model reasons before it answers."""
+    context_window: Count = 200_000
+    """The context window in tokens, including the answer."""
+    max_tokens: Count | None = None
+    """The most tokens of an answer. Left out: 8192, or the whole window if that is smaller."""
+    headers: Headers = setting(dict, secret=True)
+    """Headers for calls of this model; they override the provider's."""
+    params: dict[str, Any] = setting(dict, addition=True)
+    """Parameters sent with every call, under OpenAI's names. For `anthropic-messages` also under
+    that API's own, and `cacheRetention`: `none`, `short` or `long`."""
+    file: PathText | None = setting(None, addition=True, machine="file")
+    """The model file, for api `local`; relative to the configuration."""
+    compat: CompatSection = setting(CompatSection)
+    """How the provider differs from the OpenAI API."""
+    input: list[Text] = setting(["text"])
+    """The input types in lists of models: `text`, `image`; others are ignored."""
+    cost: Cost = setting(Cost)
+    """The price of a million tokens, in US dollars; all zero: unknown."""
 
 
 class ProviderEntry(Section):
-    base_url: BaseUrl | None = setting(
-        None,
-        "The URL of the API, without `/chat/completions` or `/v1/messages`. Required unless api is "
-        "`local` or `scripted`, or the provider is built in.",
-        machine="server",
-    )
-    api_key: SecretText | None = setting(
-        None,
-        "The API key. Left out for a built-in provider: its environment variable.",
-        secret=True,
-    )
-    api: Text = setting(
-        "openai-completions",
-        "The wire API. `openai-completions`, `anthropic-messages`, `local` and `scripted` can be "
-        "used; a model of another one cannot be an agent's.",
-    )
-    headers: Headers = Field(
-        default_factory=dict,
-        description="Headers sent with every call.",
-        json_schema_extra={"x-secret": True},
-        repr=False,
-    )
-    auth_header: bool | None = setting(
-        None,
-        "Send the key as `Authorization: Bearer`. Left out: yes, but for `anthropic-messages`, "
-        "where false sends it as `x-api-key`, no.",
-    )
-    connect_timeout_seconds: SomeSeconds = setting(
-        5, "The timeout for connecting to the provider.", addition=True
-    )
-    idle_timeout_seconds: SomeSeconds = setting(
-        300, "The time without data after which a call has timed out.", addition=True
-    )
-    max_answer_bytes: Count = setting(
-        32 * 1024 * 1024,
-        "The most bytes of one answer, decompressed. A call with a longer answer fails.",
-        addition=True,
-    )
+    base_url: BaseUrl | None = setting(None, machine="server")
+    """The URL of the API, without `/chat/completions` or `/v1/messages`. Required unless api is
+    `local` or `scripted`, or the provider is built in."""
+    api_key: SecretText | None = setting(None, secret=True)
+    """The API key. Left out for a built-in provider: its environment variable."""
+    api: Text = "openai-completions"
+    """The wire API. `openai-completions`, `anthropic-messages`, `local` and `scripted` can be used;
+    a model of another one cannot be an agent's."""
+    headers: Headers = setting(dict, secret=True)
+    """Headers sent with every call."""
+    auth_header: bool | None = None
+    """Send the key as `Authorization: Bearer`. Left out: true, but false for `anthropic-messages`,
+    where it is then sent as `x-api-key`."""
+    connect_timeout_seconds: SomeSeconds = setting(5, addition=True)
+    """The timeout for connecting to the provider."""
+    idle_timeout_seconds: SomeSeconds = setting(300, addition=True)
+    """The time without data after which a call has timed out."""
+    max_answer_bytes: Count = setting(32 * 1024 * 1024, addition=True)
+    """The most bytes of one answer, decompressed. A call with a longer answer fails."""
     proxy: Annotated[str, AfterValidator(_proxy)] | None = setting(
-        None,
-        "The http:// or https:// proxy for the provider, with user name and password if it needs "
-        'them; `""`: none. Left out: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY decide, '
-        "except that this machine is always reached directly.",
-        addition=True,
-        secret=True,
-        machine="server",
+        None, addition=True, secret=True, machine="server"
     )
-    models: list[ModelEntry] = Field(
-        default_factory=list,
-        description="The models. An empty list allows any model, with the defaults below.",
-    )
+    """The http:// or https:// proxy for the provider, with user name and password if it needs them;
+    `""`: none. Left out: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY decide, except that this
+    machine is always reached directly."""
+    models: list[ModelEntry] = setting(list)
+    """The models. An empty list allows any model, with the defaults below."""
 
 
 class ModelsSection(Section):
-    mode: Literal["merge", "replace"] = setting(
-        "merge", "`merge` keeps the built-in providers, `replace` does not."
-    )
-    providers: dict[Text, ProviderEntry] = Field(
-        default_factory=dict, description="The providers by id; the id has no slash."
-    )
+    mode: Literal["merge", "replace"] = "merge"
+    """`merge` keeps the built-in providers, `replace` does not."""
+    providers: dict[Text, ProviderEntry] = setting(dict)
+    """The providers by id; the id has no slash."""

@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ..errors import KeyPath
+from .inert import INERT, StarPath
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -22,6 +25,34 @@ class Shape:
     kind: Literal["object", "record", "list", "scalar", "anything"]
     model: type[BaseModel] | None = None
     item: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of a value in a configuration.
+
+    `stars`: the path with `*` for a record's keys and a list's positions. `shape`: None outside the
+    schema, and at keys without an effect. Elements of a list have the field of the list.
+    """
+
+    path: KeyPath
+    stars: StarPath
+    shape: Shape | None
+    field: FieldInfo | None = None
+
+    def below(self, key: str | int) -> Place:
+        """The place of a member or an element."""
+        many = self.shape is not None and self.shape.kind in ("record", "list")
+        stars = (*self.stars, "*" if many else str(key))
+        shape, field = _below(self.shape, key) or (None, None)
+        if stars in INERT:
+            shape = field = None
+        field = self.field if isinstance(key, int) else field
+        return Place((*self.path, key), stars, shape, field)
+
+    def marked(self, name: str) -> Any:
+        """A mark of the field, or None."""
+        return None if self.field is None else mark(self.field, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +94,23 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     }
 
 
-def extra_of(model: type[BaseModel]) -> Any:
-    """The annotation of keys without a field; None if they have no effect."""
-    return str if "__pydantic_extra__" in model.__annotations__ else None
-
-
 def mark(field: FieldInfo, name: str) -> Any:
     """A mark of the field (see `fields`), or None."""
     marks = field.json_schema_extra
     return marks.get(name) if isinstance(marks, dict) else None
 
 
-def below(shape: Shape, key: str | int) -> tuple[Shape, FieldInfo | None] | None:
+def _below(shape: Shape | None, key: str | int) -> tuple[Shape, FieldInfo | None] | None:
     """The shape at `key` inside `shape`, with its field; None outside the schema."""
+    if shape is None:
+        return None
     if shape.kind == "object" and shape.model is not None and isinstance(key, str):
         field = fields_of(shape.model).get(key)
         if field is not None:
             return shape_of(field.annotation), field
-        extra = extra_of(shape.model)
-        return None if extra is None else (shape_of(extra), None)
+        # Keys without a field have an effect where their type is declared.
+        declared = "__pydantic_extra__" in shape.model.__annotations__
+        return (Shape("scalar"), None) if declared else None
     if shape.kind in ("record", "list"):
         return shape_of(shape.item), None
     return None

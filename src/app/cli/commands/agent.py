@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import uuid
 from typing import TYPE_CHECKING
@@ -12,7 +13,8 @@ from ...terminal import echo
 from ..common.errors import CommandError, report
 from ..common.state import Seconds, State, print_json
 from ..common.streams import read_text
-from ..remote.reaching import address_options
+from ..remote.reaching import ADMIN, WRITE, address_options, reach
+from ..remote.rpc import client_errors, report_loss
 
 if TYPE_CHECKING:
     from ..remote.turns import Ended, Question, Show
@@ -59,7 +61,7 @@ def agent(
     Ctrl-C stops the run, a second one exits at once. A message that the Gateway has accepted
     is never sent again; --json prints the final answer with its tokens.
     """
-    from ..remote.turns import Question
+    from ..remote.turns import Question, Show
 
     question = Question(
         message=_message(message),
@@ -71,7 +73,11 @@ def agent(
         timeout=run_timeout,
     )
     streaming = not state.json and (sys.stdout.isatty() if stream is None else stream)
-    ended = _ask(state, question, local=local, streaming=streaming)
+    show = Show(streaming)
+    try:
+        ended = _answer(state, question, show, local=local)
+    finally:
+        show.end()
     if ended.status == "interrupted":
         report(CommandError(ended.error, code="interrupted"), as_json=state.json)
         return _INTERRUPTED
@@ -79,18 +85,8 @@ def agent(
     return 0
 
 
-def _ask(state: State, question: Question, *, local: bool, streaming: bool) -> Ended:
-    from ..remote.turns import Show
-
-    show = Show(streaming)
-    try:
-        return _answer(state, question, show, local=local)
-    finally:
-        show.end()
-
-
 def _answer(state: State, question: Question, show: Show, *, local: bool) -> Ended:
-    from ..remote.turns import ask, over_the_wire
+    from ..remote.turns import ask_gateway
 
     if local:
         from ..remote.local_turns import ask_locally
@@ -98,29 +94,20 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
         if any(name.startswith("wire_") for name in state.options):
             raise CommandError("--local uses no Gateway. Omit --url and secrets.", code="usage")
         return ask_locally(state, question, show)
-    from ..remote.reaching import reach
-    from ..remote.rpc import client_errors, report_loss
-
     target = reach(state)
     options = target.options(_scopes(question))
     with client_errors(target):
-        return ask(over_the_wire(options, question, show, report_loss(state, options)))
+        return asyncio.run(ask_gateway(options, question, show, report_loss(state, options)))
 
 
 def _scopes(question: Question) -> tuple[str, ...]:
     """Resetting a session needs more scopes than a message."""
-    from ..remote.reaching import ADMIN, WRITE
-
     word = question.message.strip().lower().partition(" ")[0]
     return (*WRITE, *ADMIN) if word in ("/new", "/reset") else WRITE
 
 
 def _message(text: str) -> str:
-    # The final line break of a file or of `echo` is not part of the message.
-    try:
-        message = read_text().removesuffix("\n") if text == "-" else text
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--message") from None
+    message = read_text("--message") if text == "-" else text
     if not message.strip():
         raise click.BadParameter("must not be empty.", param_hint="--message")
     return message

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import aligned, echo
+from ..common.configuration import load_config
 from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 
@@ -20,13 +21,9 @@ def agents() -> None:
     """Show the configured agents; without a command, list them."""
 
 
-@agents.command("list")
-@common_options
-@click.pass_obj
+@agents.subcommand("list")
 def list_agents(state: State) -> None:
     """List the agents, and the models they use in the order they are tried."""
-    from ..common.configuration import load_config
-
     directory = load_config(state).settings.agents
     if state.json:
         listed = [_described(agent, directory) for agent in directory]

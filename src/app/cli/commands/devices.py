@@ -7,25 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...terminal import echo
+from ...terminal import echo, print_table
 from ..common.errors import CommandError
 from ..common.lazy import ListGroup
 from ..common.state import State, print_json
 from ..remote.reaching import ADMIN, ALL, PAIRING, wire_options
+from ..remote.rpc import call, show, with_client
 
 if TYPE_CHECKING:
     from ....client import Client, Hello
 
 
-@click.group(cls=ListGroup)
+@click.group(cls=ListGroup, options=wire_options)
 @wire_options
 def devices() -> None:
     """Approve, reject and remove devices; without a command, list them."""
 
 
-@devices.command("list")
-@wire_options
-@click.pass_obj
+@devices.subcommand("list")
 def list_devices(state: State) -> None:
     """List the paired devices, and those that request pairing."""
     _show(state, "device.pair.list", {}, _print_tables)
@@ -33,7 +32,6 @@ def list_devices(state: State) -> None:
 
 def _print_tables(answer: Any) -> None:
     from ....client.results import rows
-    from ...terminal import print_table
 
     asking = [
         (row.get("requestId"), _name(row), row.get("remoteIp"), _joined(row.get("scopes")))
@@ -49,72 +47,59 @@ def _print_tables(answer: Any) -> None:
     print_table(("device", "name", "roles", "scopes"), paired, empty="No devices are paired.")
 
 
-@devices.command()
+@devices.subcommand()
 @click.argument("request", required=False)
-@wire_options
-@click.pass_obj
 def approve(state: State, request: str | None) -> None:
     """Approve a device. Without a REQUEST, the only pending one."""
     chosen = request or _only_request(state)
     _show(state, "device.pair.approve", {"requestId": chosen}, lambda _: "The device is approved.")
 
 
-@devices.command()
+@devices.subcommand()
 @click.argument("request")
-@wire_options
-@click.pass_obj
 def reject(state: State, request: str) -> None:
     """Reject a device."""
     _show(state, "device.pair.reject", {"requestId": request}, lambda _: "The device is rejected.")
 
 
-@devices.command()
-@wire_options
-@click.pass_obj
+@devices.subcommand()
 def pair(state: State) -> None:
     """Pair this machine with another Gateway, for a token of its own.
 
     Needs --url and that Gateway's secret; once it is approved there, the same command again keeps
     a token, and from then on --url alone is enough.
     """
-    from ..remote.rpc import talk
 
     async def ask(client: Client) -> tuple[str, Hello]:
         return client.options.url, client.hello
 
-    url, hello = talk(state, ask, scopes=ALL, as_device=True)
+    url, hello = with_client(state, ask, scopes=ALL, as_device=True)
     if state.json:
         print_json({"url": url, "role": hello.role, "scopes": hello.scopes})
     else:
         echo(f"Paired with {url}, for {', '.join(hello.scopes)}. --url needs no secret now.")
 
 
-@devices.command()
+@devices.subcommand()
 @click.argument("device")
-@wire_options
-@click.pass_obj
 def remove(state: State, device: str) -> None:
     """Remove a device, and close its connections."""
     _show(state, "device.pair.remove", {"deviceId": device}, lambda _: "The device is removed.")
 
 
-@devices.command()
+@devices.subcommand()
 @click.argument("device")
 @click.option("--role", default="operator", show_default=True)
 @click.option("--scope", "scopes", multiple=True, help="What the token is for; may be repeated.")
-@wire_options
-@click.pass_obj
 def rotate(state: State, device: str, role: str, scopes: tuple[str, ...]) -> None:
     """Give a device a new token, and print it; the old one stops working at once."""
     params = {"deviceId": device, "role": role, "scopes": list(scopes) or None}
     _show(state, "device.token.rotate", params, lambda answer: str(answer.get("token", "")))
 
 
-@devices.command()
+@devices.subcommand()
 @click.argument("device")
 @click.option("--role", default="operator", show_default=True)
-@wire_options
-@click.pass_obj
 def revoke(state: State, device: str, role: str) -> None:
     """Revoke a device's token, and close its connections."""
     params = {"deviceId": device, "role": role}
@@ -124,8 +109,6 @@ def revoke(state: State, device: str, role: str) -> None:
 def _show(
     state: State, method: str, params: dict[str, Any], text: Callable[[Any], str | None]
 ) -> None:
-    from ..remote.rpc import show
-
     # A client can only grant scopes that it has, so these two need more than pairing.
     grants = method in ("device.pair.approve", "device.token.rotate")
     show(state, method, params, scopes=(*PAIRING, *ADMIN) if grants else PAIRING, text=text)
@@ -133,7 +116,6 @@ def _show(
 
 def _only_request(state: State) -> str:
     from ....client.results import rows
-    from ..remote.rpc import call
 
     asking = rows(call(state, "device.pair.list", scopes=PAIRING), "pending")
     if len(asking) != 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...terminal import echo
+from ..common.configuration import load_config, locations_of, needs_generated_token
 from ..common.errors import CommandError
 from ..common.state import State, common_options, print_json
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ....adapters.config import Loaded
-    from ..diagnosis.findings import Finding
+    from ..diagnosis import Finding
 
 
 @click.command()
@@ -42,22 +43,19 @@ def doctor(state: State, fix: bool) -> int:
 
 def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
     """The findings, and the notes of a valid configuration."""
-    from ..common.configuration import config_path, load_config, state_dir
     from ..diagnosis import files as files
 
-    secret = files.GeneratedToken()
-    directory = state_dir(state)
+    locations = locations_of(state)
+    directory = locations.state_dir
     found = [*files.directory(directory), *files.lock(directory)]
-    loaded: Loaded | None = None
     try:
-        loaded = load_config(state, generated_token=secret)
+        loaded = load_config(state)
     except CommandError as refused:
         found += files.configuration(refused)
-    found += secret.findings()
-    read = [config_path(state)] if loaded is None else loaded.files
-    found += files.permissions(directory, map(str, read))
-    if loaded is None:
-        return found, ()
+        return [*found, *files.permissions(directory, [str(locations.config_path)])], ()
+    if needs_generated_token(loaded):
+        found += files.token(directory)
+    found += files.permissions(directory, loaded.files)
     return [*found, *_beyond_files(loaded, directory)], loaded.settings.notes
 
 

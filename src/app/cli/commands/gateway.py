@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...terminal import echo
+from ...terminal import echo, print_fields
+from ..common.configuration import gateway_errors, load_config
 from ..common.errors import CommandError
+from ..common.holder import holder_of, lives
 from ..common.lazy import Group
 from ..common.state import Command, State, common_options, print_json, remembered
 from ..remote.reaching import ADMIN, ALL, READ, reach, timeout_of, wire_options
+from ..remote.rpc import client_errors, show, with_client
 from ..remote.secret_options import secret_options
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ def _gateway_options(command: Command) -> Command:
     return common_options(command)
 
 
-@click.group(cls=Group, invoke_without_command=True)
+@click.group(cls=Group, options=wire_options, invoke_without_command=True)
 @_gateway_options
 @click.pass_context
 def gateway(ctx: click.Context) -> int | None:
@@ -56,9 +59,7 @@ def gateway(ctx: click.Context) -> int | None:
     return _serve(ctx.ensure_object(State)) if ctx.invoked_subcommand is None else None
 
 
-@gateway.command()
-@_gateway_options
-@click.pass_obj
+@gateway.subcommand(options=_gateway_options)
 def run(state: State) -> int:
     """Serve in the foreground until SIGTERM, SIGINT, SIGQUIT or SIGHUP.
 
@@ -68,16 +69,12 @@ def run(state: State) -> int:
     return _serve(state)
 
 
-@gateway.command("call")
+@gateway.subcommand("call")
 @click.argument("method")
 @click.option("--params", default="{}", metavar="JSON", help="The parameters, an object.")
 @click.option("--expect-final", is_flag=True, help="Wait for the final answer, not the first.")
-@wire_options
-@click.pass_obj
 def call_method(state: State, method: str, params: str, expect_final: bool) -> None:
     """Call METHOD of the control protocol and print the answer's payload."""
-    from ..remote.rpc import talk
-
     try:
         payload = json.loads(params)
     except ValueError as error:
@@ -90,12 +87,10 @@ def call_method(state: State, method: str, params: str, expect_final: bool) -> N
         timeout = None if expect_final else timeout_of(state)
         return await client.call(method, payload, timeout=timeout, expect_final=expect_final)
 
-    print_json(talk(state, ask, scopes=ALL))
+    print_json(with_client(state, ask, scopes=ALL))
 
 
-@gateway.command()
-@wire_options
-@click.pass_obj
+@gateway.subcommand()
 def probe(state: State) -> int:
     """Check whether the Gateway can be reached, and how fast; the exit code is 1 if not."""
     found = _probe(state)
@@ -109,15 +104,9 @@ def probe(state: State) -> int:
     return 0 if found["reachable"] else 1
 
 
-@gateway.command()
-@wire_options
-@click.pass_obj
+@gateway.subcommand()
 def status(state: State) -> int:
     """Show where the Gateway is, who owns the state directory, and whether it answers."""
-    from ...terminal import print_fields
-    from ..common.configuration import load_config
-    from ..common.holder import holder_of, lives
-
     loaded = load_config(state)
     places = loaded.locations
     holder = holder_of(places.state_dir)
@@ -149,13 +138,9 @@ def status(state: State) -> int:
     return 0 if found["reachable"] else 1
 
 
-@gateway.command()
-@wire_options
-@click.pass_obj
+@gateway.subcommand()
 def stop(state: State) -> None:
     """Stop the Gateway after its runs have ended."""
-    from ..remote.rpc import show
-
     show(
         state,
         "gateway.stop",
@@ -166,34 +151,19 @@ def stop(state: State) -> None:
 
 
 def _serve(state: State) -> int:
-    from ....adapters.config import ConfigInvalid
-    from ....adapters.system.files import StateLocked
-    from ....domain.errors import GatewayError
-    from ...plugins import PluginInvalid, PluginMissing
     from ...server import PortTaken, TlsUnusable
-    from ..common.configuration import refusal
 
     try:
-        return state.serve(state.overrides(), bool(state.options.get("print_example")))
-    except ConfigInvalid as invalid:
-        raise refusal(invalid) from None
-    except StateLocked as locked:
-        raise CommandError(str(locked), code="state_locked") from None
+        with gateway_errors():
+            return state.serve(state.overrides(), bool(state.options.get("print_example")))
     except PortTaken as taken:
         raise CommandError(str(taken), code="port_taken") from None
     except TlsUnusable as unusable:
         raise CommandError(str(unusable), code="tls_unusable") from None
-    except PluginMissing as missing:
-        raise CommandError(str(missing), code="plugin_missing") from None
-    except PluginInvalid as invalid_plugin:
-        raise CommandError(str(invalid_plugin), code="plugin_invalid") from None
-    except GatewayError as error:
-        raise CommandError(error.message, code=error.code) from error
 
 
 def _probe(state: State) -> dict[str, Any]:
     from ....client import Client
-    from ..remote.rpc import client_errors
 
     target = reach(state)
     options = target.options(READ, timeout=timeout_of(state), reconnect=False, min_protocol=3)

@@ -8,6 +8,7 @@ import click
 
 from ..common.state import State
 from ..remote.reaching import READ, wire_options
+from ..remote.rpc import show
 
 
 @click.command()
@@ -18,7 +19,6 @@ def health(state: State) -> int:
 
     The exit code is 1 if one is not.
     """
-    from ..remote.rpc import show
 
     def text(answer: Any) -> str:
         lines = [f"{part}: {why}" for part, why in (answer.get("failing") or {}).items()]

@@ -10,6 +10,7 @@ import click
 from ...terminal import echo, echo_json
 from ..common.state import State, print_json
 from ..remote.reaching import READ, wire_options
+from ..remote.rpc import with_client
 
 if TYPE_CHECKING:
     from ....client import Client, LogPage
@@ -36,7 +37,6 @@ def logs(state: State, follow: bool, limit: int, interval: float) -> None:
 
     With --json, one object; with --follow as well, one JSON object a line.
     """
-    from ..remote.rpc import talk
 
     async def ask(client: Client) -> None:
         page = await client.logs(limit=limit)
@@ -49,7 +49,7 @@ def logs(state: State, follow: bool, limit: int, interval: float) -> None:
             page = await _later(client, page, limit)
             _print(state, page)
 
-    talk(state, ask, scopes=READ, reconnect=follow)
+    with_client(state, ask, scopes=READ, reconnect=follow)
 
 
 async def _later(client: Client, page: LogPage, limit: int) -> LogPage:

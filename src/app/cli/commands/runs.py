@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...terminal import echo, echo_json
+from ...terminal import echo, echo_json, print_fields, print_table, when
 from ..common.errors import CommandError
 from ..common.lazy import ListGroup
 from ..common.state import State
+from ..remote import rpc
 from ..remote.reaching import READ, WRITE, wire_options
 
 if TYPE_CHECKING:
@@ -19,20 +20,18 @@ if TYPE_CHECKING:
 _COLUMNS = ("run", "status", "agent", "session", "started", "ended", "events")
 
 
-@click.group(cls=ListGroup)
+@click.group(cls=ListGroup, options=wire_options)
 @wire_options
 def runs() -> None:
     """Look at runs; without a command, list them."""
 
 
-@runs.command("list")
+@runs.subcommand("list")
 @click.option("--session", "session_key", metavar="KEY", help="Of this session only.")
 @click.option("--agent", "agent_id", metavar="ID", help="Of this agent only.")
 @click.option("--status", metavar="STATUS", help="running, finished, failed, aborted, ….")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
 @click.option("--cursor", metavar="TEXT", help="Continue after the page that printed this cursor.")
-@wire_options
-@click.pass_obj
 def list_runs(
     state: State,
     session_key: str | None,
@@ -42,30 +41,23 @@ def list_runs(
     cursor: str | None,
 ) -> None:
     """List runs, newest first."""
-    from ..remote.rpc import show
-
     chosen = {"sessionKey": session_key, "agentId": agent_id, "status": status}
     params = {**chosen, "limit": limit, "cursor": cursor}
-    show(state, "runs.list", params, scopes=READ, text=_print_table)
+    rpc.show(state, "runs.list", params, scopes=READ, text=_print_table)
 
 
 def _print_table(answer: Any) -> None:
     from ....client.results import rows
-    from ...terminal import print_table
 
     print_table(_COLUMNS, map(_cells, rows(answer, "runs")), empty="There are no such runs.")
     if answer.get("nextCursor"):
         echo(f"There are more: --cursor {answer['nextCursor']}", err=True)
 
 
-@runs.command()
+@runs.subcommand()
 @click.argument("run_id")
-@wire_options
-@click.pass_obj
 def show(state: State, run_id: str) -> None:
     """Show one run."""
-    from ...terminal import print_fields
-    from ..remote import rpc
 
     def text(answer: Any) -> None:
         print_fields(zip(_COLUMNS, _cells(answer), strict=True))
@@ -73,11 +65,9 @@ def show(state: State, run_id: str) -> None:
     rpc.show(state, "runs.get", {"runId": run_id}, scopes=READ, text=text)
 
 
-@runs.command()
+@runs.subcommand()
 @click.argument("run_id")
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Skip events up to this one.")
-@wire_options
-@click.pass_obj
 def follow(state: State, run_id: str, after: int) -> None:
     """Print the text of a run from its start until it ends.
 
@@ -85,7 +75,6 @@ def follow(state: State, run_id: str, after: int) -> None:
     repeating events. Ctrl-C stops following, not the run.
     """
     from ....client import Aborted, Failed, TextDelta
-    from ..remote.rpc import talk
     from ..remote.turns import Show
 
     shown = Show(not state.json)
@@ -100,7 +89,7 @@ def follow(state: State, run_id: str, after: int) -> None:
         return last
 
     try:
-        last = talk(state, ask, scopes=READ, reconnect=True)
+        last = rpc.with_client(state, ask, scopes=READ, reconnect=True)
     finally:
         shown.end()
     if isinstance(last, Failed):
@@ -109,13 +98,10 @@ def follow(state: State, run_id: str, after: int) -> None:
         raise CommandError(f"The run was aborted: {last.reason or 'stopped'}", code="run_aborted")
 
 
-@runs.command()
+@runs.subcommand()
 @click.argument("run_id")
-@wire_options
-@click.pass_obj
 def abort(state: State, run_id: str) -> None:
     """Stop a run."""
-    from ..remote import rpc
 
     def text(answer: Any) -> str:
         return "Aborted." if answer.get("aborted") else "The run had ended already."
@@ -126,7 +112,6 @@ def abort(state: State, run_id: str) -> None:
 def _cells(row: Any) -> tuple[object, ...]:
     """A run in the order of the columns."""
     from ....client.results import run_info
-    from ...terminal import when
 
     info = run_info(row)
     times = (when(info.started_at), when(info.ended_at))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...terminal import confirm, echo
+from ...terminal import confirm, echo, print_fields, print_table, when
 from ..common.lazy import ListGroup
 from ..common.state import State, print_json
+from ..remote import rpc
 from ..remote.reaching import ADMIN, READ, wire_options
 
 if TYPE_CHECKING:
@@ -18,32 +19,27 @@ if TYPE_CHECKING:
 _COLUMNS = ("key", "label", "updated", "tokens", "model", "")
 
 
-@click.group(cls=ListGroup)
+@click.group(cls=ListGroup, options=wire_options)
 @wire_options
 def sessions() -> None:
     """Manage sessions; without a command, list them."""
 
 
-@sessions.command("list")
+@sessions.subcommand("list")
 @click.option("--agent", "agent_id", metavar="ID", help="Of this agent only.")
 @click.option("--search", metavar="TEXT", help="Only those whose key, label or id contains this.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--offset", type=click.IntRange(min=0), help="Skip this many.")
-@wire_options
-@click.pass_obj
 def list_sessions(
     state: State, agent_id: str | None, search: str | None, limit: int, offset: int | None
 ) -> None:
     """List sessions, the last used first."""
-    from ..remote.rpc import show
-
     params = {"agentId": agent_id, "search": search, "limit": limit, "offset": offset}
-    show(state, "sessions.list", params, scopes=READ, text=_print_table)
+    rpc.show(state, "sessions.list", params, scopes=READ, text=_print_table)
 
 
 def _print_table(answer: Any) -> None:
     from ....client.results import rows, session_info
-    from ...terminal import print_table, when
 
     listed = map(session_info, rows(answer, "sessions"))
     table = [
@@ -60,17 +56,13 @@ def _print_table(answer: Any) -> None:
     print_table(_COLUMNS, table, empty="There are no sessions yet.")
 
 
-@sessions.command()
+@sessions.subcommand()
 @click.argument("key")
 @click.option("--messages", type=click.IntRange(0, 1000), default=10, show_default=True)
-@wire_options
-@click.pass_obj
 def show(state: State, key: str, messages: int) -> None:
     """Show a session and its newest messages."""
     from ....client.results import chat_message, rows
-    from ...terminal import print_fields
     from ..common.errors import CommandError
-    from ..remote.rpc import talk
 
     async def ask(client: Client) -> tuple[Any, Any]:
         described = await client.call("sessions.describe", {"key": key})
@@ -79,7 +71,7 @@ def show(state: State, key: str, messages: int) -> None:
         params = {"sessionKey": key, "limit": messages}
         return described, await client.call("chat.history", params)
 
-    described, history = talk(state, ask, scopes=READ)
+    described, history = rpc.with_client(state, ask, scopes=READ)
     session = described.get("session")
     if not session:
         raise CommandError(f"There is no session {key!r}.", code="session_not_found")
@@ -92,20 +84,16 @@ def show(state: State, key: str, messages: int) -> None:
         echo(f"\n{message.role}:\n{message.text}")
 
 
-@sessions.command()
+@sessions.subcommand()
 @click.argument("key")
-@wire_options
-@click.pass_obj
 def reset(state: State, key: str) -> None:
     """Reset a session; its old transcript is kept."""
     _change(state, "sessions.reset", {"key": key}, f"{key} is reset.")
 
 
-@sessions.command()
+@sessions.subcommand()
 @click.argument("key")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@wire_options
-@click.pass_obj
 def delete(state: State, key: str, yes: bool) -> None:
     """Delete a session and its transcript."""
     if not yes and sys.stdin.isatty():
@@ -113,11 +101,9 @@ def delete(state: State, key: str, yes: bool) -> None:
     _change(state, "sessions.delete", {"key": key}, f"{key} is deleted.")
 
 
-@sessions.command()
+@sessions.subcommand()
 @click.argument("key")
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="How many messages to keep.")
-@wire_options
-@click.pass_obj
 def compact(state: State, key: str, keep: int | None) -> None:
     """Keep only a session's newest messages."""
     params = {"key": key, "maxLines": keep}
@@ -125,19 +111,16 @@ def compact(state: State, key: str, keep: int | None) -> None:
 
 
 def _change(state: State, method: str, params: dict[str, Any], done: str) -> None:
-    from ..remote.rpc import show
-
     def text(answer: Any) -> str:
         if answer.get("deleted") is False or answer.get("compacted") is False:
             return f"Nothing to do: {answer.get('reason') or 'there is no such session'}."
         return done
 
-    show(state, method, params, scopes=ADMIN, text=text)
+    rpc.show(state, method, params, scopes=ADMIN, text=text)
 
 
 def _fields(session: dict[str, Any]) -> tuple[tuple[str, object], ...]:
     from ....client.results import session_info
-    from ...terminal import when
 
     info = session_info(session)
     return (

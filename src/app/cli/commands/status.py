@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...terminal import echo
+from ...terminal import echo, print_fields, print_table, when
 from ..common.state import State, print_json
 from ..remote.reaching import READ, wire_options
+from ..remote.rpc import with_client
 
 if TYPE_CHECKING:
     from ....client import Client
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
 @click.pass_obj
 def status(state: State) -> None:
     """Show the health of the Gateway, its agents and recent sessions."""
-    from ..remote.rpc import talk
 
     async def ask(client: Client) -> tuple[str, Any, Any]:
         return client.options.url, await client.status(), await client.health()
 
-    url, summary, health = talk(state, ask, scopes=READ)
+    url, summary, health = with_client(state, ask, scopes=READ)
     if state.json:
         print_json({"url": url, "status": summary, "health": health})
         return
@@ -33,7 +33,6 @@ def status(state: State) -> None:
 
 def _print(url: str, summary: Any, health: Any) -> None:
     from ....client.results import rows, session_info
-    from ...terminal import print_fields, print_table, when
 
     kept = summary.get("sessions") or {}
     failing = health.get("failing") or {}

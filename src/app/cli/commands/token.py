@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ...terminal import echo
+from ..common.configuration import load_config, needs_generated_token
 from ..common.errors import CommandError
 from ..common.lazy import Group
 from ..common.state import State, common_options, print_json
@@ -24,16 +23,13 @@ def token() -> None:
     """Print or replace the secret that clients send."""
 
 
-@token.command()
-@common_options
-@click.pass_obj
+@token.subcommand()
 def show(state: State) -> None:
     """Print the token, or the password, that the Gateway accepts, and nothing else.
 
     If none is configured, this is the generated token, which is created if it does not exist.
     """
     from ....adapters.system.files import TokenFile
-    from ..common.configuration import load_config
 
     auth = load_config(
         state, generated_token=lambda at: TokenFile(at).read_or_create()
@@ -46,35 +42,20 @@ def show(state: State) -> None:
         echo(auth.secret.reveal())
 
 
-@token.command()
-@common_options
-@click.pass_obj
+@token.subcommand()
 def rotate(state: State) -> None:
     """Replace the generated token. The old one stops working at once; prints the new one."""
     from ....adapters.system.files import TokenFile
-    from ..common.configuration import load_config
 
-    wanted = _Wanted()
-    loaded = load_config(state, generated_token=wanted)
-    if wanted.state_dir is None:
+    loaded = load_config(state)
+    if not needs_generated_token(loaded):
         raise _not_generated(loaded)
-    file = TokenFile(wanted.state_dir)
+    file = TokenFile(loaded.locations.state_dir)
     fresh = file.rotate()
     if state.json:
         print_json({"mode": "token", "secret": fresh, "file": str(file.path)})
     else:
         echo(fresh)
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """Records the directory of a generated token, if one is needed, without generating it."""
-
-    state_dir: Path | None = None
-
-    def __call__(self, state_dir: Path) -> str:
-        self.state_dir = state_dir
-        return "not-read-while-rotating"
 
 
 def _not_needed() -> CommandError:

@@ -9,6 +9,7 @@ import click
 from ..common.errors import CommandError
 from ..common.state import State
 from ..remote.reaching import WRITE, reach, wire_options
+from ..remote.rpc import client_errors
 
 
 @click.command()
@@ -25,7 +26,6 @@ def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
         raise CommandError(
             "The chat needs a terminal; use `opensoul agent` without one.", code="no_terminal"
         )
-    from ..remote.rpc import client_errors
     from ..tui import Chat
 
     target = reach(state)

@@ -1,69 +1,92 @@
-"""Reads the configuration for a command, without generating a token."""
+"""Reads the configuration for a command, and turns errors of a Gateway into errors of a command."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import CommandError
 
 if TYPE_CHECKING:
-    from ....adapters.config import ConfigInvalid, Loaded
+    from ....adapters.config import ConfigInvalid, Inputs, Loaded, Locations
     from .state import State
 
-_UNMADE = "made-when-the-gateway-starts"
+_NOT_GENERATED = "not-generated-by-this-command"
 
 
-def load_config(
-    state: State, *, generated_token: Callable[[Path], str] = lambda _: _UNMADE
-) -> Loaded:
-    """The configuration that a Gateway would start with. Raises CommandError with all errors.
+def inputs_of(
+    state: State, generated_token: Callable[[Path], str] = lambda _: _NOT_GENERATED
+) -> Inputs:
+    """What the configuration of a command depends on, besides files.
 
     `generated_token` is called with the state directory, only where no secret is configured.
     """
-    from ....adapters.config import ConfigInvalid, Inputs, home_directory, load
+    from ....adapters.config import Inputs, home_directory
     from ...plugins import runner_names
 
-    inputs = Inputs(
+    return Inputs(
         env=os.environ,
         home=home_directory(),
         generated_token=generated_token,
         overrides=state.overrides(),
         runners=runner_names(),
     )
+
+
+def load_config(
+    state: State, *, generated_token: Callable[[Path], str] = lambda _: _NOT_GENERATED
+) -> Loaded:
+    """The configuration that a Gateway would start with. Raises CommandError with all errors."""
+    from ....adapters.config import ConfigInvalid, load
+
     try:
-        return load(inputs)
+        return load(inputs_of(state, generated_token))
     except ConfigInvalid as invalid:
-        raise refusal(invalid) from None
+        raise _refusal(invalid) from None
 
 
-def refusal(invalid: ConfigInvalid) -> CommandError:
-    """The error of a command for an invalid configuration."""
-    count = len(invalid.issues)
-    heading = "The configuration is not valid"
-    if count > 1:
-        heading += f", {count} findings"
-    return CommandError(
-        f"{heading}:\n{invalid}",
-        code="config_invalid",
-        issues=[
-            {"file": issue.file, "path": issue.path, "line": issue.line, "message": issue.message}
-            for issue in invalid.issues
-        ],
-    )
+def needs_generated_token(loaded: Loaded) -> bool:
+    """Whether no secret is configured; of a configuration loaded without `generated_token`."""
+    secret = loaded.settings.auth.secret
+    return secret is not None and secret.reveal() == _NOT_GENERATED
 
 
-def state_dir(state: State) -> Path:
-    """The state directory, even if the configuration is invalid."""
+def locations_of(state: State) -> Locations:
+    """The locations of files, even if the configuration is missing or invalid."""
     from ....adapters.config import home_directory, locate
 
-    return locate(os.environ, state.overrides(), home_directory()).state_dir
+    return locate(os.environ, state.overrides(), home_directory())
 
 
-def config_path(state: State) -> Path:
-    """The path of the configuration file, even if it is missing or invalid."""
-    from ....adapters.config import home_directory, locate
+@contextmanager
+def gateway_errors() -> Iterator[None]:
+    """Raises CommandError for the errors of a configuration, a start and the domain."""
+    from ....adapters.config import ConfigInvalid
+    from ....adapters.system.files import StateLocked
+    from ....domain.errors import GatewayError
+    from ....domain.ports.configuration import ConfigRefused
+    from ...plugins import PluginInvalid, PluginMissing
 
-    return locate(os.environ, state.overrides(), home_directory()).config_path
+    try:
+        yield
+    except ConfigInvalid as invalid:
+        raise _refusal(invalid) from None
+    except ConfigRefused as refused:
+        raise CommandError(refused.message, code=refused.code, issues=refused.issues) from None
+    except GatewayError as error:
+        raise CommandError(error.message, code=error.code) from error
+    except StateLocked as locked:
+        raise CommandError(str(locked), code="state_locked") from None
+    except PluginMissing as missing:
+        raise CommandError(str(missing), code="plugin_missing") from None
+    except PluginInvalid as invalid_plugin:
+        raise CommandError(str(invalid_plugin), code="plugin_invalid") from None
+
+
+def _refusal(invalid: ConfigInvalid) -> CommandError:
+    count = f", {len(invalid.issues)} findings" if len(invalid.issues) > 1 else ""
+    message = f"The configuration is not valid{count}:\n{invalid}"
+    return CommandError(message, code="config_invalid", issues=invalid.issues)

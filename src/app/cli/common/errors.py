@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from ...terminal import echo, show_usage_error
 from .state import print_json
 
+if TYPE_CHECKING:
+    from ....adapters.config import Issue
+    from ....domain.ports.configuration import ConfigIssue
+
 
 class CommandError(Exception):
-    """`message` says what is wrong and what to do; `code` is a stable slug for programs.
+    """`message`: what is wrong and what to do; `code`: a stable slug for programs.
 
-    `issues` are the findings in a configuration, each with file, path, line and message.
+    `issues`: the findings in a configuration, as JSON data.
     """
 
     def __init__(
-        self, message: str, *, code: str, issues: Sequence[Mapping[str, object]] = ()
+        self, message: str, *, code: str, issues: Iterable[Issue | ConfigIssue] = ()
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
-        self.issues = issues
+        self.issues = [
+            {"file": issue.file, "path": issue.path, "line": issue.line, "message": issue.message}
+            for issue in issues
+        ]
 
 
 def report(error: CommandError, *, as_json: bool) -> None:

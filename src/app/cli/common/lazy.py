@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 import click
 
+from .state import Command, common_options
+
+Decorator = Callable[[Command], Command]
+
 _COMMANDS = f"{__package__.removesuffix('.common')}.commands"
 
 
 class Group(click.Group):
-    """Its help has the first sentence of each command, whatever its length."""
+    """Its help has the first sentence of each command, whatever its length.
+
+    `options`: a decorator that adds the options of its commands.
+    """
+
+    def __init__(self, *args: Any, options: Decorator = common_options, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._options = options
+
+    def subcommand(
+        self, name: str | None = None, *, options: Decorator | None = None
+    ) -> Callable[[Command], click.Command]:
+        """A command that gets the State, with these options or those of the group."""
+        added = options or self._options
+
+        def decorator(function: Command) -> click.Command:
+            own = len(getattr(function, "__click_params__", ()))
+            command = self.command(name)(added(click.pass_obj(function)))
+            # In the help, the command's own options precede those of the group.
+            common = len(command.params) - own
+            command.params = [*command.params[common:], *command.params[:common]]
+            return command
+
+        return decorator
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = self.list_commands(ctx)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TextIO
 
+import click
+
 from ...terminal import echo
 
 _IN, _OUT, _ERR = 0, 1, 2
@@ -69,16 +71,22 @@ def _reader_is_gone(error: Exception) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def read_text() -> str:
-    """Standard input to its end. Raises ValueError, with a message, where it is not UTF-8 text."""
+def read_text(option: str) -> str:
+    """Standard input without a final line break, as the value of an option.
+
+    Raises click.BadParameter where it is not UTF-8 text.
+    """
     data = sys.stdin.buffer.read()
     try:
-        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+        text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
-        raise ValueError(
-            f"standard input is not UTF-8 text (byte 0x{byte:02x} in position {error.start})."
+        raise click.BadParameter(
+            f"standard input is not UTF-8 text (byte 0x{byte:02x} in position {error.start}).",
+            param_hint=option,
         ) from None
+    # The line break at the end of a file or of `echo` is not part of the value.
+    return text.removesuffix("\n")
 
 
 class _Lenient(io.TextIOWrapper):

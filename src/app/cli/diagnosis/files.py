@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..common.holder import holder_of, lives
-from .findings import Finding
+from . import Finding
 
 if TYPE_CHECKING:
     from ..common.errors import CommandError
@@ -26,41 +26,29 @@ _SECRET = re.compile(
 )
 
 
-class GeneratedToken:
-    """Replaces the generated token while the configuration is read, and records its directory."""
+def token(state_dir: Path) -> Iterator[Finding]:
+    """Whether the generated token, which is needed, is missing or unusable."""
+    from ....adapters.system.files import TokenFile
 
-    def __init__(self) -> None:
-        self._state_dir: Path | None = None
+    file = TokenFile(state_dir)
+    if not file.path.exists():
 
-    def __call__(self, state_dir: Path) -> str:
-        self._state_dir = state_dir
-        return "not-read-while-looking"
-
-    def findings(self) -> Iterator[Finding]:
-        """The findings if a generated token is needed, and missing or unusable."""
-        from ....adapters.system.files import TokenFile
-
-        if self._state_dir is None:
-            return
-        file = TokenFile(self._state_dir)
-        if not file.path.exists():
-
-            def make() -> None:
-                file.read_or_create()
-
-            yield Finding(
-                "token_missing",
-                f"There is no token yet: no secret is configured, and {file.path} does not exist.",
-                "It is created when the Gateway starts for the first time.",
-                make,
-            )
-            return
-        if file.path.stat().st_mode & _OTHER_USERS:
-            return  # Reported among the permissions.
-        try:
+        def make() -> None:
             file.read_or_create()
-        except OSError as error:
-            yield Finding("token_invalid", str(error), "Make a new one: opensoul token rotate")
+
+        yield Finding(
+            "token_missing",
+            f"There is no token yet: no secret is configured, and {file.path} does not exist.",
+            "It is created when the Gateway starts for the first time.",
+            make,
+        )
+        return
+    if file.path.stat().st_mode & _OTHER_USERS:
+        return  # Reported among the permissions.
+    try:
+        file.read_or_create()
+    except OSError as error:
+        yield Finding("token_invalid", str(error), "Make a new one: opensoul token rotate")
 
 
 def configuration(refused: CommandError) -> Iterator[Finding]:
@@ -68,12 +56,12 @@ def configuration(refused: CommandError) -> Iterator[Finding]:
     if not refused.issues:
         yield Finding(refused.code, refused.message, "Correct it.")
     for issue in refused.issues:
-        place = ":".join(str(part) for part in (issue.get("file"), issue.get("line")) if part)
-        path = f"{issue['path']}: " if issue.get("path") else ""
-        is_unset = "environment variable" in str(issue.get("message"))
+        place = ":".join(str(part) for part in (issue["file"], issue["line"]) if part)
+        path = f"{issue['path']}: " if issue["path"] else ""
+        is_unset = "environment variable" in str(issue["message"])
         yield Finding(
             "config_invalid",
-            f"{place}: {path}{issue.get('message')}",
+            f"{place}: {path}{issue['message']}",
             _UNSET if is_unset else "See docs/configuration.md, or `opensoul config reference`.",
         )
 

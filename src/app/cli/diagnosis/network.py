@@ -17,7 +17,7 @@ from ....domain.models import read_proxy
 from ..common.banner import base_url
 from ..common.holder import serving_address
 from ..remote.reaching import is_loopback
-from .findings import Finding
+from . import Finding
 
 if TYPE_CHECKING:
     from ....domain.models import Provider

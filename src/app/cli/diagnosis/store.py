@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ....adapters.persistence.sqlite.set_aside import put_aside
-from .findings import Finding
+from . import Finding
 
 if TYPE_CHECKING:
     from ....domain.settings import StoreSettings

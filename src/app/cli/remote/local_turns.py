@@ -26,7 +26,7 @@ from ....domain.runs import (
 )
 from ....domain.sessions import MAIN
 from ...server import event_loop
-from ..common.configuration import refusal
+from ..common.configuration import gateway_errors
 from ..common.errors import CommandError
 from .turns import Ended, Question, Show, until_ended
 
@@ -43,10 +43,7 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
     """Raises CommandError, also if a Gateway holds the state directory."""
     from dependency_injector import providers
 
-    from ....adapters.config import ConfigInvalid
-    from ....adapters.system.files import StateLocked
     from ...container import Container
-    from ...plugins import PluginInvalid, PluginMissing
 
     container = Container(
         overrides=providers.Object(state.overrides()),
@@ -54,18 +51,12 @@ def ask_locally(state: State, question: Question, show: Show) -> Ended:
         configure_logging=providers.Object(lambda settings: None),
     )
     try:
-        return event_loop.run(_ended_locally(container, question, show))
-    except ConfigInvalid as invalid:
-        raise refusal(invalid) from None
-    except StateLocked as locked:
-        message = f"{locked} Or omit --local to use that Gateway."
-        raise CommandError(message, code="state_locked") from None
-    except PluginMissing as missing:
-        raise CommandError(str(missing), code="plugin_missing") from None
-    except PluginInvalid as invalid_plugin:
-        raise CommandError(str(invalid_plugin), code="plugin_invalid") from None
-    except GatewayError as error:
-        raise CommandError(error.message, code=error.code) from None
+        with gateway_errors():
+            return event_loop.run(_ended_locally(container, question, show))
+    except CommandError as error:
+        if error.code == "state_locked":
+            error.message += " Or omit --local to use that Gateway."
+        raise
 
 
 async def _ended_locally(container: Container, question: Question, show: Show) -> Ended:

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from ..common.banner import base_url
+from ..common.configuration import load_config, locations_of
 from ..common.errors import CommandError
+from ..common.holder import serving_address
 from ..common.state import Command, Seconds, State, common_options, remembered
 from .secret_options import secret_options
 
@@ -111,17 +114,15 @@ def timeout_of(state: State) -> float:
 
 def reach(state: State) -> Target:
     """The Gateway of the command. Raises CommandError."""
-    from ..common.configuration import state_dir
-
     token, password = (state.options.get(f"wire_{name}") for name in ("token", "password"))
     address = state.options.get("wire_url")
     if address is None:
         return _configured(state, token, password)
     url = websocket_url(address)
     if token is not None or password is not None:
-        return Target(url, token, password, state_dir=state_dir(state))
+        return Target(url, token, password, state_dir=locations_of(state).state_dir)
     if not is_loopback(urlsplit(url).hostname or "") and _has_device_token(state, url):
-        return Target(url, state_dir=state_dir(state))
+        return Target(url, state_dir=locations_of(state).state_dir)
     own = _configured(state, None, None)
     if is_same(own.url, url):
         return replace(own, url=url)
@@ -134,17 +135,13 @@ def reach(state: State) -> Target:
 
 def _has_device_token(state: State, url: str) -> bool:
     from ....client import DeviceTokens
-    from ..common.configuration import state_dir
 
-    file = state_dir(state) / "identity" / "device-auth.json"
+    file = locations_of(state).state_dir / "identity" / "device-auth.json"
     return DeviceTokens(file).get(url, "operator") is not None
 
 
 def _configured(state: State, token: str | None, password: str | None) -> Target:
     from ....adapters.system.files import TokenFile
-    from ..common.banner import base_url
-    from ..common.configuration import load_config
-    from ..common.holder import serving_address
 
     def held(at: Path) -> str:
         # A lookup must not generate a token.

@@ -23,7 +23,7 @@ _WRONG_SECRET = frozenset(
 T = TypeVar("T")
 
 
-def talk(
+def with_client(
     state: State, ask: Callable[[Client], Awaitable[T]], *, scopes: Sequence[str], **options: Any
 ) -> T:
     """Run `ask` over a connection to the Gateway. Raises CommandError."""
@@ -54,7 +54,7 @@ def call(
     async def ask(client: Client) -> Any:
         return await client.call(method, sent, timeout=timeout_of(state))
 
-    return talk(state, ask, scopes=scopes)
+    return with_client(state, ask, scopes=scopes)
 
 
 def show(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..common.state import State
-from .secrets import secret_from_file
 
 
 def secret_options(name: str, meaning: str, *, prefix: str = "") -> list[Any]:
@@ -17,7 +17,7 @@ def secret_options(name: str, meaning: str, *, prefix: str = "") -> list[Any]:
         if path is None:
             return
         try:
-            secret = secret_from_file(path)
+            secret = _secret_from_file(path)
         except ValueError as error:
             raise click.BadParameter(f"{error}.", ctx, param) from None
         except OSError as error:
@@ -54,3 +54,18 @@ def _keep(ctx: click.Context, param: click.Parameter, prefix: str, name: str, se
     if prefix + name in options:
         raise click.BadParameter(f"the {name} is set twice.", ctx, param)
     options[prefix + name] = secret
+
+
+def _secret_from_file(path: str) -> str:
+    """The content of a file, without a final line break.
+
+    Raises ValueError with a message for an empty file or one that is not text, and OSError.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise ValueError(f"{path} is empty")
+    return text

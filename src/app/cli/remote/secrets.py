@@ -1,10 +1,9 @@
-"""Secrets on the command line: hidden from the process list, or read from a file."""
+"""Hides secrets of the command line from the process list."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 _SECRET_OPTIONS = ("--token", "--password", "--params")
 """Parameters may contain a secret, too."""
@@ -48,18 +47,3 @@ def _place_of_path(arguments: Sequence[str]) -> int:
         set_at = arguments.index("set", arguments.index("config"))
         return set_at + 1
     return len(arguments)
-
-
-def secret_from_file(path: str) -> str:
-    """The content of a file, without a final line break.
-
-    Raises ValueError with a message for an empty file or one that is not text, and OSError.
-    """
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text.strip():
-        raise ValueError(f"{path} is empty")
-    return text

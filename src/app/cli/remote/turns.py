@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,7 +63,7 @@ class Show:
         self._stream.end()
 
 
-class Asking(Protocol):
+class AskedQuestion(Protocol):
     """A question in progress."""
 
     question: Question
@@ -77,27 +77,27 @@ class Asking(Protocol):
         ...
 
 
-async def until_ended(asking: Asking, *, interrupts: Sequence[str] = ("SIGINT",)) -> Ended:
+async def until_ended(asked: AskedQuestion, *, interrupts: Sequence[str] = ("SIGINT",)) -> Ended:
     """The outcome; if interrupted, `error` is the state of the Run.
 
     `interrupts`: names of the signals that interrupt it.
     """
     with _interrupts(interrupts) as interrupted:
-        answer = asyncio.create_task(asking.ended())
-        wish = asyncio.create_task(interrupted.wait())
+        answer = asyncio.create_task(asked.ended())
+        interrupt = asyncio.create_task(interrupted.wait())
         try:
-            await asyncio.wait({answer, wish}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answer, interrupt}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return await answer
-            return await _interrupted(asking, answer)
+            return await _interrupted(asked, answer)
         finally:
-            for task in (answer, wish):
+            for task in (answer, interrupt):
                 task.cancel()
-            await asyncio.gather(answer, wish, return_exceptions=True)
+            await asyncio.gather(answer, interrupt, return_exceptions=True)
 
 
-async def _interrupted(asking: Asking, answer: asyncio.Task[Ended]) -> Ended:
-    stopping = asyncio.create_task(asking.stop())
+async def _interrupted(asked: AskedQuestion, answer: asyncio.Task[Ended]) -> Ended:
+    stopping = asyncio.create_task(asked.stop())
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(_STOP_PATIENCE):
@@ -111,21 +111,12 @@ async def _interrupted(asking: Asking, answer: asyncio.Task[Ended]) -> Ended:
     return Ended(
         "interrupted",
         error="interrupted; the Gateway could not be reached, so the run may continue: "
-        f"opensoul runs abort {asking.question.key}",
+        f"opensoul runs abort {asked.question.key}",
     )
 
 
-def ask(connected: Callable[[], Awaitable[Ended]]) -> Ended:
-    """Run the coroutine to its end."""
-
-    async def run() -> Ended:
-        return await connected()
-
-    return asyncio.run(run())
-
-
 @dataclass(slots=True)
-class OverTheWire:
+class _RemoteQuestion:
     """A question to a Gateway."""
 
     client: Any
@@ -168,18 +159,12 @@ class OverTheWire:
                 return True
 
 
-def over_the_wire(
-    options: Options, question: Question, show: Show, on_state: OnState | None = None
-) -> Callable[[], Awaitable[Ended]]:
-    """Sends the question to the Gateway; raises the errors of a client."""
+async def ask_gateway(options: Options, question: Question, show: Show, on_state: OnState) -> Ended:
+    """Send the question to the Gateway. Raises the errors of a client."""
+    from ....client import Client
 
-    async def connected() -> Ended:
-        from ....client import Client
-
-        async with Client(options, on_state=on_state) as client:
-            return await until_ended(OverTheWire(client, question, show))
-
-    return connected
+    async with Client(options, on_state=on_state) as client:
+        return await until_ended(_RemoteQuestion(client, question, show))
 
 
 @contextmanager

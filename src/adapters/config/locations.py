@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ....domain.models import Secret
+from ...domain.models import Secret
 
 CONFIG_NAMES = ("opensoul.json", "openclaw.json", "clawdbot.json", "moltbot.json", "moldbot.json")
 STATE_DIR_NAMES = (".opensoul", ".openclaw", ".clawdbot", ".moltbot", ".moldbot")

@@ -1,0 +1,97 @@
+"""Builds the settings of the Gateway; each part reports its own errors."""
+
+from __future__ import annotations
+
+from ....domain.settings import (
+    ChatEndpointSettings,
+    LaneSettings,
+    LoggingSettings,
+    RunLogSettings,
+    Settings,
+    StoreSettings,
+)
+from ..read import Building
+from .agents import build_agents
+from .auth import build_auth
+from .gateway import build_control, build_listen, build_proxies
+from .sessions import build_sessions
+
+_VERBOSE = ("debug", "trace")
+MEMORY_STORE = ":memory:"
+
+
+def build_settings(building: Building, generation: str, *, exists: bool) -> Settings:
+    """The settings of a validated configuration. `exists`: whether there is a file."""
+    gateway, defaults = building.config.gateway, building.config.agents.defaults
+    if not exists:
+        building.note(
+            f"There is no configuration file at {building.locations.config_path}. The agent `main` "
+            "is served with defaults, and the chat endpoint is off."
+        )
+    for note in building.checked.notes:
+        building.note(note)
+    if gateway.mode == "remote":
+        building.note("gateway.mode `remote` has no effect: this machine serves.")
+    listen = build_listen(building)
+    agents, models = build_agents(building)
+    store = _store(building)
+    proxies = build_proxies(building)
+    chat = gateway.http.endpoints.chat_completions
+    return Settings(
+        agents=agents,
+        auth=build_auth(building, listen),
+        generation=generation,
+        chat=ChatEndpointSettings(
+            enabled=chat.enabled,
+            max_body_bytes=chat.max_body_bytes,
+            body_timeout=chat.body_timeout_ms / 1000,
+            keepalive=chat.keepalive_ms / 1000,
+            write_timeout=chat.write_timeout_ms / 1000,
+        ),
+        models=models,
+        sessions=build_sessions(building.config.session),
+        lanes=LaneSettings(defaults.max_concurrent, defaults.max_waiting, defaults.max_queued),
+        runs=RunLogSettings(
+            gateway.runs.keep_hours * 3_600.0, gateway.runs.keep_megabytes * 1024 * 1024
+        ),
+        logging=_logging(building),
+        listen=listen,
+        store=store,
+        control=build_control(building),
+        transports=tuple(gateway.transports),
+        authenticators=tuple(gateway.auth.authenticators),
+        trusted_proxies=proxies,
+        max_bytes_in_flight=gateway.http.max_bytes_in_flight,
+        max_connections_per_address=gateway.max_connections_per_address,
+        shutdown_grace=float(gateway.shutdown.grace_seconds),
+        notes=tuple(building.notes),
+    )
+
+
+def _store(building: Building) -> StoreSettings:
+    store = building.config.session.store
+    path = str(building.locations.store_path)
+    if store not in (None, MEMORY_STORE):
+        building.note(
+            f"session.store has no effect: sessions are kept in {path}; only "
+            f'"{MEMORY_STORE}" has one.'
+        )
+    return StoreSettings(memory=store == MEMORY_STORE, path=path)
+
+
+def _logging(building: Building) -> LoggingSettings:
+    log = building.config.logging
+    level: str = log.level
+    console: str | None = log.console_level
+    if building.inputs.overrides.verbose:
+        level = level if level in _VERBOSE else "debug"
+        console = console if console is None or console in _VERBOSE else "debug"
+    return LoggingSettings(
+        level=level,
+        console_level=console,
+        style=log.console_style,
+        file=None if log.file is None else building.path(log.file),
+        content=log.content,
+        max_file_bytes=log.max_file_bytes,
+        keep_files=log.keep_files,
+    )
