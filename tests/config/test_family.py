@@ -169,10 +169,14 @@ ALL = [
     File(
         "chat-bot",
         chat_bot,
-        "agents.defaults.userTimezone agents.defaults.thinkingDefault agents.defaults.typingMode "
+        "agents.defaults.userTimezone agents.defaults.typingMode "
         "agents.defaults.heartbeat agents.list[].identity.emoji agents.list[].groupChat channels "
         "messages web session.scope session.maintenance session.identityLinks",
-        notes=(_no_key("openai", "OPENAI_API_KEY"),),
+        notes=(
+            "agents.defaults.thinkingDefault `adaptive` has no effect: it is none of the known "
+            "levels.",
+            _no_key("openai", "OPENAI_API_KEY"),
+        ),
     ),
     File(
         "many-agents",
@@ -247,7 +251,7 @@ ALL = [
         "sandbox-tools",
         sandbox_tools,
         "agents.defaults.sandbox agents.defaults.elevatedDefault agents.defaults.embeddedPi "
-        "agents.list[].tools agents.list[].thinkingDefault tools accessGroups",
+        "agents.list[].tools tools accessGroups",
         env=KEY,
     ),
     File(

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ....domain.agents import DEFAULT_AGENT_ID, Agent, AgentDirectory
+from ....domain.errors import InvalidRequest
 from ....domain.models import ModelDirectory, ModelTarget
+from ....domain.sessions import thinking_level, with_thinking
 from ..errors import KeyPath, guess, listing
 from ..read import Building
 from ..schema.agents import AgentSettings, Identity, ModelChoice
@@ -101,7 +103,7 @@ def _agent(building: Building, models: Models, found: _Entry, *, is_default: boo
         id=found.id,
         name=entry.name or entry.identity.name or found.id,
         instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
-        models=_models(models, entry.model, defaults.model, where),
+        models=_thinking(building, found, _models(models, entry.model, defaults.model, where)),
         runner=entry.runner,
         workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
@@ -147,6 +149,28 @@ def _models(
         if target is not None:
             targets.setdefault(target.ref, target)
     return tuple(targets.values())
+
+
+def _thinking(
+    building: Building, entry: _Entry, targets: tuple[ModelTarget, ...]
+) -> tuple[ModelTarget, ...]:
+    """The models with the agent's level of thinking, unless they have one of their own."""
+    own, where = entry.settings.thinking_default, (*entry.where, "thinkingDefault")
+    if own is None:
+        own = building.config.agents.defaults.thinking_default
+        where = ("agents", "defaults", "thinkingDefault")
+    if own is None:
+        return targets
+    try:
+        level = thinking_level(own)
+    except InvalidRequest:
+        place = ".".join(map(str, building.origin(where)))
+        building.note(f"{place} `{own}` has no effect: it is none of the known levels.")
+        return targets
+    return tuple(
+        target if "reasoning_effort" in dict(target.params) else with_thinking(target, level)
+        for target in targets
+    )
 
 
 def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:
