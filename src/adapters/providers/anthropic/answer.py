@@ -6,7 +6,7 @@ The events: https://platform.claude.com/docs/en/build-with-claude/streaming
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -59,7 +59,7 @@ class _Block:
     arguments: str = ""
     """The arguments of a call that came with its start; pieces that follow replace them."""
     has_pieces: bool = False
-    signature: str = ""
+    signature: list[str] = field(default_factory=list)
 
 
 class Answer:
@@ -207,7 +207,7 @@ class Answer:
             case "text":
                 yield from self._text(content.get("text"))
             case "thinking":
-                block.signature = _text(content.get("signature"))
+                block.signature.append(_text(content.get("signature")))
                 yield from self._thought(content.get("thinking"))
             case "redacted_thinking":
                 if data := _text(content.get("data")):
@@ -232,7 +232,7 @@ class Answer:
             case "thinking_delta":
                 yield from self._thought(delta.get("thinking"))
             case "signature_delta" if block is not None:
-                block.signature += _text(delta.get("signature"))
+                block.signature.append(_text(delta.get("signature")))
             case "input_json_delta" if block is not None and block.kind == "tool_use":
                 if piece := self._pairs.join(block.call, _text(delta.get("partial_json"))):
                     block.has_pieces = True
@@ -244,8 +244,8 @@ class Answer:
         yield from self._held_back()
         if block.kind == "tool_use" and not block.has_pieces:
             yield ToolCallDelta(block.call, arguments=block.arguments or "{}")
-        elif block.kind == "thinking" and block.signature:
-            yield ReasoningSigned(block.signature)
+        elif block.kind == "thinking" and (signature := "".join(block.signature)):
+            yield ReasoningSigned(signature)
 
     def _text(self, text: object) -> Iterator[ModelEvent]:
         if text and isinstance(text, str):
