@@ -211,4 +211,7 @@ def _row(number: int, record: RunRecord, size: int, kept_from: float | None) -> 
 
 
 def _lease(record: RunRecord) -> tuple[object, ...]:
-    return column(record.owner) if record.owner else None, record.attempt, record.lease_until
+    """Who executes a Run is of no use once it has ended, and most rows are those of ended Runs."""
+    if record.status.final or not record.owner:
+        return None, record.attempt, None
+    return column(record.owner), record.attempt, record.lease_until
