@@ -118,7 +118,7 @@ class Conversation:
         if since_question:
             reasoning = tuple(_signed(message, self._model))
             self.lacks_reasoning |= bool(calls) and not reasoning
-            content = reasoning + content if content else ()
+            content = reasoning + content
         if content:
             self._turn("assistant").content += content
 
