@@ -14,7 +14,7 @@ from opensoul.adapters.providers.anthropic.messages import blocks_of
 from opensoul.adapters.providers.anthropic.request import body
 from opensoul.adapters.providers.http import ApiDescription, FailureFactory, PerMessage
 from opensoul.domain.errors import ModelFailed
-from opensoul.domain.messages import Message, Reasoning, Role, Text, ToolCall
+from opensoul.domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
 from opensoul.domain.models import ModelEvent, ModelRequest
 from opensoul.domain.sessions import repaired
 from opensoul.domain.tools import ToolSpec
@@ -81,16 +81,20 @@ JSON = st.recursive(
 )
 
 
-@given(st.lists(JSON, max_size=5), JSON)
-def test_no_json_makes_it_fail_otherwise(documents: list[object], whole: object) -> None:
-    for read_one in (
-        lambda: read(*(b"data: " + orjson.dumps(one) + b"\n\n" for one in documents)),
-        lambda: list(Answer(FAILURES).whole(orjson.dumps(whole))),
-    ):
-        try:
-            read_one()
-        except ModelFailed as error:
-            assert error.message  # noqa: PT017 - the call may succeed as well
+@given(st.lists(JSON, max_size=5))
+def test_no_event_makes_it_fail_otherwise(documents: list[object]) -> None:
+    try:
+        read(*(b"data: " + orjson.dumps(one) + b"\n\n" for one in documents))
+    except ModelFailed as error:
+        assert error.message  # noqa: PT017 - the call may succeed as well
+
+
+@given(JSON)
+def test_no_document_makes_it_fail_otherwise(document: object) -> None:
+    try:
+        Answer(FAILURES).whole(orjson.dumps({"type": "message", "content": document}))
+    except ModelFailed as error:
+        assert error.message  # noqa: PT017 - the call may succeed as well
 
 
 TEXTS = st.sampled_from(["Hi", "", " ", "a b ", "\U0001f600"]).map(Text)
@@ -110,7 +114,10 @@ THOUGHTS = st.builds(
 def conversations(draw: st.DrawFn) -> list[Message]:
     messages = [Message(Role.USER, (Text("Hi"),))]
     for _ in range(draw(st.integers(0, 5))):
-        parts = [*draw(st.lists(THOUGHTS, max_size=2)), *draw(st.lists(TEXTS, max_size=2))]
+        parts: list[Part] = [
+            *draw(st.lists(THOUGHTS, max_size=2)),
+            *draw(st.lists(TEXTS, max_size=2)),
+        ]
         calls = draw(st.lists(CALLS, max_size=3))
         messages.append(Message(Role.ASSISTANT, (*parts, *calls)))
         for one in draw(st.permutations(calls)):
