@@ -20,7 +20,6 @@ from ....domain.models import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
 )
 from ..http import (
     DONE,
@@ -33,6 +32,7 @@ from ..http import (
     json_text,
     read_error,
 )
+from .usage import UsageCounts
 
 _STOPS: Mapping[str, StopReason] = {
     "max_tokens": StopReason.LENGTH,
@@ -40,14 +40,6 @@ _STOPS: Mapping[str, StopReason] = {
     "refusal": StopReason.CONTENT_FILTER,
 }
 _MOST_BLOCKS = 1_024
-_COUNTS = (
-    "input_tokens",
-    "cache_creation_input_tokens",
-    "cache_read_input_tokens",
-    "output_tokens",
-)
-_MOST_TOKENS = 10**12
-"""Larger counts are treated as errors of the provider."""
 
 
 @dataclass(slots=True)
@@ -77,7 +69,7 @@ class Answer:
         self._begun = 0
         """Blocks that have begun."""
         self._calls = 0
-        self._counts: dict[str, int] = {}
+        self._usage = UsageCounts()
         self._stop: str | None = None
         self._is_empty = True
         self._unread = ""
@@ -142,7 +134,7 @@ class Answer:
         stop = _STOPS.get(self._stop or "", StopReason.STOP)
         if stop is StopReason.STOP and self._calls:
             stop = StopReason.TOOL_CALLS
-        return ModelFinished(stop, self._usage())
+        return ModelFinished(stop, self._usage.total())
 
     def _read(self, payloads: Sequence[bytes], events: list[ModelEvent]) -> None:
         for payload in payloads:
@@ -185,7 +177,7 @@ class Answer:
         index = index if isinstance(index, int) else 0
         match kind:
             case "message_start":
-                self._count(_object(event.get("message")).get("usage"))
+                self._usage.read(_object(event.get("message")).get("usage"))
             case "content_block_start":
                 yield from self._start(index, _object(event.get("content_block")))
             case "content_block_delta":
@@ -270,7 +262,7 @@ class Answer:
     def _finish(self, document: dict[str, Any]) -> None:
         if isinstance(reason := document.get("stop_reason"), str):
             self._stop = reason
-        self._count(document.get("usage"))
+        self._usage.read(document.get("usage"))
 
     def _close(self, events: list[ModelEvent]) -> None:
         """Complete the answer; fail if it is incomplete, or if it could not be read at all."""
@@ -293,18 +285,6 @@ class Answer:
                 problem = f"{problem}; it contains {self._unread}"
             problem += f" (content type: {self._content_type or 'none'})"
         return self._failures.unusable(problem, excerpt)
-
-    def _count(self, usage: object) -> None:
-        """Counts are cumulative, so a later one replaces an earlier one."""
-        for name in _COUNTS:
-            count = _object(usage).get(name)
-            if isinstance(count, int) and 0 < count < _MOST_TOKENS:
-                self._counts[name] = count
-
-    def _usage(self) -> Usage | None:
-        count = [self._counts.get(name, 0) for name in _COUNTS]
-        fresh, written, read, output = count
-        return Usage(fresh + written + read, output, cached=read) if any(count) else None
 
 
 def _object(value: object) -> dict[str, Any]:
