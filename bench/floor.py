@@ -38,8 +38,9 @@ from quart import Quart, Response, request
 
 from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
+from opensoul.adapters.providers.http import FailureFactory
+from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.adapters.providers.openai.answer.stream import Answer
-from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.system.logging.setup import configure
 from opensoul.adapters.transports.openai.chat.answers import Frames, Head, completion
@@ -76,7 +77,9 @@ class Floor:
     def __init__(self, provider: str, home: Path, duties: int) -> None:
         self._address = f"{provider}/chat/completions"
         self._duties = set(DUTIES[: duties + 1])
-        self._failures = FailureFactory(ModelTarget(Provider("floor", "floor"), "words"))
+        self._failures = FailureFactory(
+            ModelTarget(Provider("floor", "floor"), "words"), CHAT_COMPLETIONS
+        )
         self._token = hashlib.sha256(TOKEN.encode()).digest()
         self._store = SqliteStore(home / "sessions.sqlite3")
         self._log = SqliteRunEvents(home / "runs.sqlite3", clock=time.time)

@@ -20,6 +20,7 @@ from ..adapters.mcp import McpToolbox
 from ..adapters.persistence.memory import MemoryRunEvents
 from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
+from ..adapters.providers.anthropic import AnthropicMessages
 from ..adapters.providers.local.client import LocalModels
 from ..adapters.providers.openai import OpenAICompletions
 from ..adapters.providers.scripted import Scripted
@@ -118,7 +119,10 @@ class Container(DeclarativeContainer):
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
     local: Provider[LocalModels] = Singleton(making.local, openai, locations)
     scripted: Provider[ModelClient] = Singleton(Scripted)
-    models: Provider[Mapping[str, ModelClient]] = Singleton(making.models, openai, local, scripted)
+    anthropic: Provider[ModelClient] = Singleton(AnthropicMessages)
+    models: Provider[Mapping[str, ModelClient]] = Singleton(
+        making.models, openai, anthropic, local, scripted
+    )
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)

@@ -152,10 +152,15 @@ def local(openai: ModelClient, locations: Locations) -> LocalModels:
 
 
 def models(
-    openai: ModelClient, local: LocalModels, scripted: ModelClient
+    openai: ModelClient, anthropic: ModelClient, local: LocalModels, scripted: ModelClient
 ) -> Mapping[str, ModelClient]:
-    """The clients by the names of the APIs that they speak; a new one is one line here."""
-    return {"openai-completions": openai, "local": local, "scripted": scripted}
+    """The clients by the names of their APIs; a new one is one line here."""
+    return {
+        "openai-completions": openai,
+        "anthropic-messages": anthropic,
+        "local": local,
+        "scripted": scripted,
+    }
 
 
 def native(

@@ -20,9 +20,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What a model thought aloud. Kept for readers, never sent back to a provider."""
+    """What a model thought aloud. Without a signature it is for readers only.
+
+    `signature`: the provider's proof, with which `model` (`provider/model`) gets the reasoning back
+    while it calls tools. `redacted`: the signature is the reasoning itself, in encrypted form.
+    """
 
     text: str
+    signature: str = ""
+    model: str = ""
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,8 +112,9 @@ def test_keys_without_an_effect_are_listed_and_leave_nothing_to_do(place: Home) 
     assert place.opensoul("doctor", "--json").json["notes"] == notes
 
 
-def test_providers_without_a_key_and_out_of_reach_are_reported(place: Home) -> None:
-    models = [{"id": "m"}]
+@pytest.mark.parametrize("api", ["openai-completions", "anthropic-messages"])
+def test_providers_without_a_key_and_out_of_reach_are_reported(place: Home, api: str) -> None:
+    models = [{"id": "m", "api": api}]
     providers = {
         "near": {"baseUrl": "http://127.0.0.1:9/v1", "models": models},
         "far": {"baseUrl": "http://provider.invalid/v1", "models": models},

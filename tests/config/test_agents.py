@@ -271,6 +271,38 @@ def test_everything_about_a_model_reaches_the_target(place: Place) -> None:
     assert provider.max_answer_bytes == 9
 
 
+THINKERS = """{
+  models: { providers: { p: { baseUrl: "http://h", models: [
+    { id: "a", reasoning: true },
+    { id: "b", reasoning: true, params: { reasoning_effort: "low" } },
+    { id: "c" },
+  ] } } },
+  agents: {
+    defaults: { model: { primary: "p/a", fallbacks: ["p/b", "p/c"] }, thinkingDefault: "medium" },
+    list: [{ id: "main" }, { id: "deep", thinkingDefault: "max" },
+           { id: "quick", thinkingDefault: "off" }, { id: "odd", thinkingDefault: "very" }],
+  },
+}"""
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "level"), [("main", "medium"), ("deep", "high"), ("quick", None), ("odd", None)]
+)
+def test_models_that_reason_think_as_much_as_their_agent_says(
+    place: Place, agent_id: str, level: str | None
+) -> None:
+    settings = place.load(THINKERS).settings
+    (agent,) = (one for one in settings.agents if one.id == agent_id)
+
+    efforts = [dict(target.params).get("reasoning_effort") for target in agent.models]
+    assert efforts == [level, "low", None]
+
+
+def test_an_unknown_level_of_thinking_is_a_note(place: Place) -> None:
+    (note,) = place.load(THINKERS).settings.notes
+    assert note.startswith("agents.list.3.thinkingDefault `very` has no effect")
+
+
 def test_windows_are_capped_and_answers_fit_into_them(place: Place) -> None:
     loaded = place.load("{ agents: { defaults: { contextTokens: 4000 } } }")
     (target,) = agent(loaded).models
@@ -307,9 +339,8 @@ def test_mode_replace_leaves_the_built_in_provider_out(place: Place) -> None:
     ("api", "instead"),
     [
         ("ollama", "use `openai-completions`, which Ollama answers below `/v1`"),
-        ("anthropic-messages", "use `openai-completions`; Anthropic answers it below"),
         ("openai-responses", "use `openai-completions`, which the same providers mostly answer"),
-        ("next-years-api", "use one of these: openai-completions, local, scripted"),
+        ("next-years-api", "use one of these: openai-completions, anthropic-messages, local, "),
     ],
 )
 def test_an_api_that_is_not_available_is_noted_and_refused_for_agents(

@@ -172,10 +172,14 @@ ALL = [
     File(
         "chat-bot",
         chat_bot,
-        "agents.defaults.userTimezone agents.defaults.thinkingDefault agents.defaults.typingMode "
+        "agents.defaults.userTimezone agents.defaults.typingMode "
         "agents.defaults.heartbeat agents.list[].identity.emoji agents.list[].groupChat channels "
         "messages web session.scope session.maintenance session.identityLinks",
-        notes=(_no_key("openai", "OPENAI_API_KEY"),),
+        notes=(
+            "agents.defaults.thinkingDefault `adaptive` has no effect: it is none of the known "
+            "levels.",
+            _no_key("openai", "OPENAI_API_KEY"),
+        ),
     ),
     File(
         "many-agents",
@@ -251,7 +255,7 @@ ALL = [
         "sandbox-tools",
         sandbox_tools,
         "agents.defaults.sandbox agents.defaults.elevatedDefault agents.defaults.embeddedPi "
-        "agents.list[].tools.fs agents.list[].thinkingDefault tools.exec.host tools.elevated "
+        "agents.list[].tools.fs tools.exec.host tools.elevated "
         "tools.sessions tools.loopDetection accessGroups",
         "tools.exec.strictInlineEval",
         env=KEY,

@@ -17,7 +17,7 @@ PROVIDERS = """models: { providers: {
     { id: "two", reasoning: true, contextWindow: 9000, input: ["text", "image"],
       cost: { input: 1.5, output: 6, cacheRead: 0.5 } },
     { id: "one" } ] },
-  other: { baseUrl: "http://127.0.0.1:9/v1", api: "anthropic-messages", models: [{ id: "x" }] },
+  other: { baseUrl: "http://127.0.0.1:9/v1", api: "openai-responses", models: [{ id: "x" }] },
 } }"""
 
 

@@ -52,9 +52,26 @@ def test_the_address_of_another_endpoint_is_refused(place: Place, end: str) -> N
     assert issue.message.startswith(f"must end before `{name}`; the Gateway appends")
 
 
-def test_an_api_that_is_not_served_may_have_other_addresses(place: Place) -> None:
-    entry = 'baseUrl: "http://h/v1/messages", api: "anthropic-messages"'
+@pytest.mark.parametrize("api", ["anthropic-messages", "openai-responses"])
+def test_another_api_may_have_other_addresses(place: Place, api: str) -> None:
+    entry = f'baseUrl: "http://h/v1/messages", api: "{api}"'
     place.load(f"{{ models: {{ providers: {{ p: {{ {entry} }} }} }} }}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "auth_header"),
+    [
+        ("", True),
+        ("authHeader: false", False),
+        ('api: "anthropic-messages"', False),
+        ('api: "anthropic-messages", authHeader: true', True),
+        ('api: "anthropic-messages", authHeader: false', False),
+    ],
+)
+def test_the_header_of_the_key_depends_on_the_api(
+    place: Place, entry: str, auth_header: bool
+) -> None:
+    assert provider(place, f'baseUrl: "http://h", {entry}').auth_header is auth_header
 
 
 REMOTE, LOCAL = 'baseUrl: "https://h/v1"', 'baseUrl: "http://127.0.0.1:11434/v1"'

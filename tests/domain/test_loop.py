@@ -21,6 +21,7 @@ from opensoul.domain.models.calls import (
     ModelFinished,
     ModelTarget,
     ReasoningDelta,
+    ReasoningSigned,
     StopReason,
     TextDelta,
     ToolCallDelta,
@@ -109,6 +110,29 @@ async def test_the_answer_holds_what_was_thought(loop: TurnLoop, client: FakeMod
     assert events[:2] == [ReasoningDelta("h"), ReasoningDelta("m")]
     expected = Message(Role.ASSISTANT, (Reasoning("hm"), Text("yes!")))
     assert answer(events).messages == (expected,)
+
+
+async def test_signed_reasoning_keeps_its_signatures(
+    loop: TurnLoop, client: FakeModelClient
+) -> None:
+    client.script(
+        "acme/one",
+        *(ReasoningDelta("a"), ReasoningDelta("b"), ReasoningSigned("s1")),
+        *(ReasoningSigned("s2", redacted=True), ReasoningSigned("s3"), ReasoningDelta("c")),
+        *(TextDelta("yes"), DONE),
+    )
+
+    events = await told(loop, of(ONE))
+
+    assert events[:3] == [ReasoningDelta("a"), ReasoningDelta("b"), ReasoningDelta("c")]
+    parts = (
+        Reasoning("ab", "s1", "acme/one"),
+        Reasoning("", "s2", "acme/one", redacted=True),
+        Reasoning("", "s3", "acme/one"),
+        Reasoning("c"),
+        Text("yes"),
+    )
+    assert answer(events).messages == (Message(Role.ASSISTANT, parts),)
 
 
 async def test_large_answers_are_put_together_beside_the_event_loop_one_at_a_time(

@@ -13,7 +13,8 @@ import orjson
 import pytest
 
 from opensoul.adapters.persistence.memory import MemoryApprovals
-from opensoul.adapters.providers.openai.failures import FailureFactory
+from opensoul.adapters.providers.http import FailureFactory
+from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.adapters.providers.openai.request import Encoder, body
 from opensoul.adapters.tools import EmptyToolbox
 from opensoul.domain.agents import RunLimits
@@ -351,7 +352,7 @@ async def test_a_call_that_breaks_off_is_made_by_the_fallback(client: FakeModelC
 def test_a_provider_is_told_of_tools_where_there_are_any(tools: tuple[ToolSpec, ...]) -> None:
     request = ModelRequest(ONE, (user("Nice?"),), tools=tools)
 
-    sent = orjson.loads(body(request, Encoder(), FailureFactory(ONE)))
+    sent = orjson.loads(body(request, Encoder(), FailureFactory(ONE, CHAT_COMPLETIONS)))
 
     described = {"description": WEATHER.description, "parameters": {"type": "object"}}
     function = {"type": "function", "function": {"name": "weather", **described}}
@@ -675,3 +676,12 @@ async def test_a_tool_that_fails_while_it_is_stopped_holds_up_nobody(
                 break
 
     assert toolbox.closed == 1
+
+
+def test_the_choice_of_a_tool_reaches_the_provider() -> None:
+    choice = {"type": "function", "function": {"name": "weather"}}
+    request = ModelRequest(ONE, (user("Nice?"),), {"tool_choice": choice}, (WEATHER,))
+
+    sent = orjson.loads(body(request, Encoder(), FailureFactory(ONE, CHAT_COMPLETIONS)))
+
+    assert sent["tool_choice"] == choice

@@ -71,6 +71,10 @@ async def test_a_turn_comes_back_as_it_was(store: SessionStore) -> None:
         Message(Role.USER, (Text("two"), Text("parts")), name="ann"),
         Message(Role.ASSISTANT, (Reasoning("hm"), ToolCall("c1", "look", "{not json"))),
         Message(Role.TOOL, (Text("seen"),), tool_call_id="c1"),
+        Message(
+            Role.ASSISTANT,
+            (Reasoning("hm", "s", "acme/m"), Reasoning("", "t", "acme/m", redacted=True)),
+        ),
         Message(Role.ASSISTANT, ()),
     )
     await store.append(make_turn("r1", *said, at=1_234.5, usage=Usage(3, 4)))
@@ -78,7 +82,7 @@ async def test_a_turn_comes_back_as_it_was(store: SessionStore) -> None:
         key=KEY,
         session_id="first",
         updated_at=1_234.5,
-        message_count=4,
+        message_count=len(said),
         tail=Transcript(said, complete=True),
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from opensoul.adapters.providers.http import FailureFactory
+from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.adapters.providers.openai.answer.stream import Answer
-from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.domain.errors import ModelFailed
 from opensoul.domain.models.calls import ModelEvent, ModelFinished
 
@@ -26,7 +27,7 @@ def read(*pieces: bytes, content_type: str = "") -> list[ModelEvent]:
 
 def read_into(events: list[ModelEvent], *pieces: bytes, content_type: str = "") -> list[ModelEvent]:
     """The same, added to `events`, which hold what came before a failure."""
-    answer = Answer(FailureFactory(call().target), content_type)
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS), content_type)
     for piece in pieces:
         events += answer.feed(piece)
         answer.check()
@@ -39,7 +40,7 @@ def read_into(events: list[ModelEvent], *pieces: bytes, content_type: str = "") 
 
 def read_whole(body: bytes) -> list[ModelEvent]:
     """The events of a body that is no event stream."""
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     events = list(answer.whole(body))
     answer.check()
     assert answer.done

@@ -34,6 +34,7 @@ def call(
     idle_timeout: float = 5.0,
     api: str = "openai-completions",
     proxy: str | None = None,
+    max_answer_bytes: int = 32 * 1024 * 1024,
 ) -> ModelRequest:
     """A call of the model `tiny` at the provider `acme`; without messages, a user says "Hi"."""
     provider = Provider(
@@ -46,6 +47,7 @@ def call(
         connect_timeout=connect_timeout,
         idle_timeout=idle_timeout,
         proxy=None if proxy is None else Secret(proxy),
+        max_answer_bytes=max_answer_bytes,
     )
     target = ModelTarget(
         provider,

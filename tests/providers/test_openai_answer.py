@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opensoul.adapters.providers.http import FailureFactory
+from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.adapters.providers.openai.answer.stream import Answer
-from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.models.calls import (
     ModelEvent,
@@ -104,18 +105,18 @@ def tool_piece(name: str | None, arguments: Any = "", **fields: object) -> dict[
                 ToolCallDelta(0, "c1", "f", ""),
                 ToolCallDelta(0, None, None, '{"a":'),
                 ToolCallDelta(0, None, None, "1}"),
-                ToolCallDelta(1, "c2", "g", "{}"),
+                ToolCallDelta(1, "c2", "g"),
             ],
             id="in pieces, as OpenAI does",
         ),
         pytest.param(
             [[tool_piece("f", "{}", id="c1"), tool_piece("g", "{}", id="c2")]],
-            [ToolCallDelta(0, "c1", "f", "{}"), ToolCallDelta(1, "c2", "g", "{}")],
+            [ToolCallDelta(0, "c1", "f"), ToolCallDelta(1, "c2", "g")],
             id="whole and without an index",
         ),
         pytest.param(
             [[tool_piece("f", "{}", index=0, id="c1")], [tool_piece("g", "{}", index=0, id="c2")]],
-            [ToolCallDelta(0, "c1", "f", "{}"), ToolCallDelta(1, "c2", "g", "{}")],
+            [ToolCallDelta(0, "c1", "f"), ToolCallDelta(1, "c2", "g")],
             id="all with index 0",
         ),
         pytest.param(
@@ -282,7 +283,7 @@ def test_what_is_no_complete_answer_is_a_bad_response(stream: bytes) -> None:
 
 
 def test_events_before_a_failure_in_one_piece_are_told() -> None:
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     events = answer.feed(event(chunk({"content": "a"})) + b"data: garbage\n\n")
     assert list(events) == [TextDelta("a")]
     with pytest.raises(ModelFailed) as caught:
@@ -291,7 +292,7 @@ def test_events_before_a_failure_in_one_piece_are_told() -> None:
 
 
 def test_events_before_an_error_that_the_provider_tells_are_told() -> None:
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     piece = event(chunk({"content": "a"})) + event(chunk({"content": "b"}))
     events = answer.feed(piece + event({"error": {"message": "slow down", "code": 429}}))
     assert list(events) == [TextDelta("a"), TextDelta("b")]
@@ -301,7 +302,7 @@ def test_events_before_an_error_that_the_provider_tells_are_told() -> None:
 
 
 def test_what_the_end_completes_is_told_before_the_cut() -> None:
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     assert list(answer.feed(event(chunk({"content": "a"}))[:-2])) == []
     answer.check()
     assert list(answer.end()) == [TextDelta("a")]
@@ -310,13 +311,13 @@ def test_what_the_end_completes_is_told_before_the_cut() -> None:
 
 
 def test_a_failure_with_nothing_before_it_is_raised_at_once() -> None:
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     with pytest.raises(ModelFailed):
         answer.feed(b"data: garbage\n\n" + event(chunk({"content": "a"})))
 
 
 def test_where_nothing_went_wrong_there_is_nothing_to_raise() -> None:
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     answer.check()
     answer.feed(event(chunk({"content": "a"}, "stop")) + DONE)
     answer.check()
@@ -324,7 +325,7 @@ def test_where_nothing_went_wrong_there_is_nothing_to_raise() -> None:
 
 
 def test_events_of_one_piece_are_told_together_in_order_and_none_is_merged() -> None:
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     deltas: list[dict[str, Any]] = [
         {"content": "a"},
         {"content": "a"},

@@ -41,7 +41,7 @@ async def test_tool_calls_are_streamed(provider: FakeProvider, client: OpenAICom
     piece = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
     provider.will(fake.answer(tool_calls=[piece], finish_reason="tool_calls", usage=None))
     assert await collect(client, call(provider.base_url)) == [
-        ToolCallDelta(0, "c", "f", "{}"),
+        ToolCallDelta(0, "c", "f"),
         ModelFinished(StopReason.TOOL_CALLS),
     ]
 

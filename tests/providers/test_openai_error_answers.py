@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
+from opensoul.adapters.providers.http import FailureFactory
+from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.adapters.providers.openai.answer.stream import Answer
-from opensoul.adapters.providers.openai.failures import FailureFactory
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.models.calls import ModelEvent
 from tests.fakes.behaviours import chunk
@@ -87,7 +88,7 @@ def test_an_error_is_understood_however_it_is_cut(error: bytes) -> None:
 
 def test_an_error_behind_many_alike_chunks_is_not_overlooked() -> None:
     many = b"".join(event(chunk({"content": f"{number} "})) for number in range(40))
-    answer = Answer(FailureFactory(call().target))
+    answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
     assert len(answer.feed(many + named(RATE))) == 40
     with pytest.raises(ModelFailed, match="Slow down"):
         answer.check()
@@ -207,7 +208,9 @@ def test_the_time_to_wait_is_read_from_the_error(
 ) -> None:
     for form in (named(error), line("error", error), event({"error": error})):
         assert refusal(form).retry_after == seconds
-    refused = FailureFactory(call().target).refused(429, orjson.dumps({"error": error}), {}, 0.0)
+    refused = FailureFactory(call().target, CHAT_COMPLETIONS).refused(
+        429, orjson.dumps({"error": error}), {}, 0.0
+    )
     assert refused.retry_after == seconds
 
 
@@ -255,7 +258,7 @@ def test_a_stray_line_that_is_no_json_does_no_harm() -> None:
 @pytest.mark.parametrize("mark", [b"data: [DONE]\n", b"data:[DONE]", b"[DONE]\n", b"data: [DONE]"])
 def test_the_mark_of_the_end_needs_nothing_behind_it(mark: bytes) -> None:
     for cut in range(len(mark.rstrip())):
-        answer = Answer(FailureFactory(call().target))
+        answer = Answer(FailureFactory(call().target, CHAT_COMPLETIONS))
         events = list(answer.feed(TEXT + mark[:cut]))
         assert not answer.done
         events += answer.feed(mark[cut:])

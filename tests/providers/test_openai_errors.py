@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.providers.openai.errors import read_error, retry_after
-from opensoul.adapters.providers.openai.failures import FailureFactory
+from opensoul.adapters.providers.http import FailureFactory
+from opensoul.adapters.providers.http.errors import read_error, retry_after
+from opensoul.adapters.providers.openai import CHAT_COMPLETIONS
 from opensoul.domain.errors import FailureKind, ModelFailed
 
 from .calls import call
@@ -22,7 +23,7 @@ NOW = 1_800_000_000.0
 def refused(status: int, body: object = b"", **headers: str) -> ModelFailed:
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     spelled = {name.replace("_", "-"): value for name, value in headers.items()}
-    return FailureFactory(call().target).refused(status, data, spelled, NOW)
+    return FailureFactory(call().target, CHAT_COMPLETIONS).refused(status, data, spelled, NOW)
 
 
 def openai(message: str, **fields: Any) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def test_nothing_at_an_address_names_it_and_what_to_do(
     status: int, base_url: str, asked: str, advice: str
 ) -> None:
     body = b'{"detail":"Not Found"}'
-    error = FailureFactory(call(base_url).target).refused(status, body, {}, NOW)
+    error = FailureFactory(call(base_url).target, CHAT_COMPLETIONS).refused(status, body, {}, NOW)
     assert error.message == (
         f"The provider of acme/tiny gave an unusable answer: status {status}, so there is no chat "
         f"completions API at {asked}: {advice} models.providers.acme.baseUrl."
@@ -228,7 +229,7 @@ def test_an_error_without_a_status_is_told_by_its_code(
     document = openai("x", **fields)
     error = read_error(document)
     assert error is not None
-    assert FailureFactory(call().target).reported(error, document).kind is kind
+    assert FailureFactory(call().target, CHAT_COMPLETIONS).reported(error, document).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,9 @@ def test_the_time_to_wait_is_passed_on() -> None:
 
 def test_a_base_url_that_cannot_be_read_is_not_shown() -> None:
     base_url = "http://[secret"
-    error = FailureFactory(call(base_url).target).refused(400, base_url.encode(), {}, NOW)
+    error = FailureFactory(call(base_url).target, CHAT_COMPLETIONS).refused(
+        400, base_url.encode(), {}, NOW
+    )
     assert "secret" not in error.message + error.detail
 
 

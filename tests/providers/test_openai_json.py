@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.providers.openai.json import PairJoiner, lenient, loads, repaired, shown
+from opensoul.adapters.providers.http.json import PairJoiner, lenient, loads, repaired, shown
 from opensoul.domain.errors import FailureKind
 from opensoul.domain.models.calls import ModelEvent, ModelFinished, ToolCallDelta
 from tests.fakes.behaviours import chunk

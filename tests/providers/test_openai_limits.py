@@ -10,8 +10,8 @@ import brotli
 import orjson
 import pytest
 
+from opensoul.adapters.providers.http.errors import advised_wait, retry_after
 from opensoul.adapters.providers.openai.client import OpenAICompletions
-from opensoul.adapters.providers.openai.errors import advised_wait, retry_after
 from opensoul.domain.errors import FailureKind, ModelFailed
 from opensoul.domain.models.calls import ModelRequest
 from tests.fakes import behaviours as fake

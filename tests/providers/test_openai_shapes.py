@@ -236,7 +236,7 @@ def test_an_empty_stub_is_no_call(stub: dict[str, Any], reason: str) -> None:
 
 def test_a_stub_beside_a_call_changes_nothing() -> None:
     call = {"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}
-    calls: list[ModelEvent] = [ToolCallDelta(0, "c1", "f", "{}")]
+    calls: list[ModelEvent] = [ToolCallDelta(0, "c1", "f")]
     stub = {"index": 1, "function": FUNCTION}
     events = read(
         event(chunk({"tool_calls": [call]})), event(chunk({"tool_calls": [stub]}, "stop"))

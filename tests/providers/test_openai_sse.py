@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.providers.openai.answer.sse import (
+from opensoul.adapters.providers.http.sse import (
     DONE,
     ErrorEvent,
     EventStream,

@@ -77,7 +77,12 @@ async def test_every_kind_of_part_is_shown(bench: Bench) -> None:
         Message(Role.USER, (Text("look"), Image("aGk=", "image/png")), name="ann"),
         Message(
             Role.ASSISTANT,
-            (Reasoning("hm"), ToolCall("c1", "weather", '{"in": "Ulm"}'), ToolCall("c2", "x", "{")),
+            (
+                Reasoning("hm"),
+                Reasoning("", "s"),
+                ToolCall("c1", "weather", '{"in": "Ulm"}'),
+                ToolCall("c2", "x", "{"),
+            ),
         ),
         Message(Role.TOOL, (Text("rain"),), name="weather", tool_call_id="c1"),
     )

@@ -20,6 +20,7 @@ from ..models import (
     ModelRequest,
     ModelTarget,
     ReasoningDelta,
+    ReasoningSigned,
     StopReason,
     TextDelta,
     ToolCallDelta,
@@ -193,8 +194,10 @@ class _Attempt:
 
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
+    """Since the last signature."""
+    signed: list[Reasoning] = field(default_factory=list)
     length: int = 0
-    """Characters of both."""
+    """Characters of all."""
     offered: bool = False
     """Tools were offered to the model."""
     drops_calls: bool = False
@@ -207,7 +210,8 @@ class _Attempt:
 
     @property
     def began(self) -> bool:
-        return bool(self.text or self.reasoning)  # A tool call has not been yielded yet.
+        # A tool call has not been yielded yet.
+        return bool(self.text or self.reasoning or any(part.text for part in self.signed))
 
     def read(self, events: Sequence[ModelEvent], request: ModelRequest) -> list[RouterEvent]:
         """The router's events for these, none behind the call of a tool."""
@@ -224,6 +228,12 @@ class _Attempt:
                         self.reasoning.append(event.text)
                         self.length += len(event.text)
                         batch.append(event)
+                case ReasoningSigned(signature=signature, redacted=redacted):
+                    text = "" if redacted else "".join(self.reasoning)
+                    if not redacted:
+                        self.reasoning.clear()
+                    model = request.target.ref
+                    self.signed.append(Reasoning(text, signature, model, redacted))
                 case ToolCallDelta() if self.offered:
                     self._add_to_call(event)
                 case ToolCallDelta() if self.drops_calls:
@@ -245,19 +255,23 @@ class _Attempt:
     def _add_to_call(self, delta: ToolCallDelta) -> None:
         call = self.calls.setdefault(delta.index, ["", ""])
         call[0] = call[0] or delta.id or ""
-        call[1] = call[1] or delta.name or ""
+        call[1] += delta.name or ""
         call.append(delta.arguments)
         self.length += len(delta.arguments)
 
     def message(self) -> Message:
-        parts: list[Part] = []
+        parts: list[Part] = [*self.signed]
         if self.reasoning:
             parts.append(Reasoning("".join(self.reasoning)))
         if self.text or not self.calls:
             parts.append(Text("".join(self.text)))
+        used: set[str] = set()
         for index in sorted(self.calls):
             call_id, name, *arguments = self.calls[index]
-            parts.append(ToolCall(call_id or f"call_{index}", name, "".join(arguments)))
+            if not call_id or call_id in used:
+                call_id = f"call_{index}"  # Each call of a step needs an id of its own.
+            used.add(call_id)
+            parts.append(ToolCall(call_id, name, "".join(arguments) or "{}"))
         return Message(Role.ASSISTANT, tuple(parts))
 
 

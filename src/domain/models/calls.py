@@ -185,8 +185,16 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningSigned:
+    """The end of a block of reasoning; see Reasoning. A redacted block has no other events."""
+
+    signature: str
+    redacted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of call number `index`; `id` and `name` come with its first piece."""
+    """A piece of call number `index`. Its names and its arguments are joined."""
 
     index: int
     id: str | None = None
@@ -202,4 +210,4 @@ class ModelFinished:
     usage: Usage | None = None
 
 
-ModelEvent = TextDelta | ReasoningDelta | ToolCallDelta | ModelFinished
+ModelEvent = TextDelta | ReasoningDelta | ReasoningSigned | ToolCallDelta | ModelFinished

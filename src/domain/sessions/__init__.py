@@ -25,7 +25,16 @@ from .records import (
     UsageQuery,
 )
 from .repair import repaired
-from .settings import HARMLESS, OWNER, SETTINGS, Setting, applied_to, checked, thinking_level
+from .settings import (
+    HARMLESS,
+    OWNER,
+    SETTINGS,
+    Setting,
+    applied_to,
+    checked,
+    thinking_level,
+    with_thinking,
+)
 
 __all__ = [
     "ANYTHING",
@@ -65,4 +74,5 @@ __all__ = [
     "repaired",
     "thinking_level",
     "unstored",
+    "with_thinking",
 ]

@@ -77,7 +77,7 @@ def applied_to(agent: Agent, settings: SessionSettingsMap, models: ModelDirector
         targets = (chosen, *(target for target in targets if target.ref != chosen.ref))
     level = settings.get("thinkingLevel")
     if isinstance(level, str):
-        targets = tuple(_thinking(target, level) for target in targets)
+        targets = tuple(with_thinking(target, level) for target in targets)
     return agent if targets is agent.models else replace(agent, models=targets)
 
 
@@ -128,7 +128,7 @@ def _checked_text(key: SessionKey, name: str, value: str, models: ModelDirectory
     return text
 
 
-def _thinking(target: ModelTarget, level: str) -> ModelTarget:
+def with_thinking(target: ModelTarget, level: str) -> ModelTarget:
     """Levels are OpenAI's `reasoning_effort`, for models that reason at all."""
     if not target.reasoning or not target.compat.supports_reasoning_effort:
         return target

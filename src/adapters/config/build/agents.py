@@ -14,7 +14,9 @@ from ....domain.agents import (
     AgentDirectory,
     RunLimits,
 )
+from ....domain.errors import InvalidRequest
 from ....domain.models import ModelDirectory, ModelTarget
+from ....domain.sessions import thinking_level, with_thinking
 from ....domain.tools import ToolPolicy, ToolRules
 from ..errors import KeyPath, guess, listing
 from ..read import Building
@@ -114,7 +116,7 @@ def _agent(
         id=found.id,
         name=entry.name or entry.identity.name or found.id,
         instructions=_instructions(entry.identity, defaults.instructions if own is None else own),
-        models=_models(models, entry.model, defaults.model, where),
+        models=_thinking(building, found, _models(models, entry.model, defaults.model, where)),
         runner=entry.runner,
         workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
@@ -175,6 +177,28 @@ def _models(
         if target is not None:
             targets.setdefault(target.ref, target)
     return tuple(targets.values())
+
+
+def _thinking(
+    building: Building, entry: _Entry, targets: tuple[ModelTarget, ...]
+) -> tuple[ModelTarget, ...]:
+    """The models with the agent's level of thinking, unless they have one of their own."""
+    own, where = entry.settings.thinking_default, (*entry.where, "thinkingDefault")
+    if own is None:
+        own = building.config.agents.defaults.thinking_default
+        where = ("agents", "defaults", "thinkingDefault")
+    if own is None:
+        return targets
+    try:
+        level = thinking_level(own)
+    except InvalidRequest:
+        place = ".".join(map(str, building.origin(where)))
+        building.note(f"{place} `{own}` has no effect: it is none of the known levels.")
+        return targets
+    return tuple(
+        target if "reasoning_effort" in dict(target.params) else with_thinking(target, level)
+        for target in targets
+    )
 
 
 def _target(models: Models, name: str, path: KeyPath) -> ModelTarget | None:

@@ -39,8 +39,6 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
 
 UNSERVED_APIS: Mapping[str, str] = MappingProxyType(
     {
-        "anthropic-messages": "use `openai-completions`; Anthropic answers it below "
-        "https://api.anthropic.com/v1",
         "azure-openai-responses": "use `openai-completions`; Azure answers it below `/openai/v1`",
         "bedrock-converse-stream": "put a proxy that answers `openai-completions` before Bedrock",
         "github-copilot": "use a provider that answers `openai-completions`",

@@ -165,7 +165,9 @@ class Models:
             base_url=base_url,
             api_key=self._key(provider_id),
             headers=tuple((name, Secret(text)) for name, text in headers.values()),
-            auth_header=entry.auth_header,
+            auth_header=(
+                api != "anthropic-messages" if entry.auth_header is None else entry.auth_header
+            ),
             connect_timeout=float(entry.connect_timeout_seconds),
             idle_timeout=float(entry.idle_timeout_seconds),
             max_answer_bytes=entry.max_answer_bytes,

@@ -87,6 +87,9 @@ class AgentDefaults(Section):
     """How many runs may wait in all sessions together."""
     context_tokens: Count | None = None
     """An upper limit on every model's context window, in tokens."""
+    thinking_default: Text | None = None
+    """How much models with `reasoning` think in sessions without a level of their own: `off`,
+    `minimal`, `low`, `medium`, `high` or `xhigh`. Left out: as the provider does by default."""
     system_agent: SystemAgent = setting(SystemAgent)
     """The agent for requests that name none."""
 
@@ -113,6 +116,8 @@ class AgentSettings(Section):
     """Its directory. Left out: `workspace-<id>` in the state directory."""
     instructions: str | None = setting(None, addition=True, free_text=True)
     """The system message before every conversation."""
+    thinking_default: Text | None = None
+    """How much its models think, in place of the defaults' level."""
     timeout_seconds: Seconds | None = setting(None, addition=True)
     """The longest duration of a run; 0: no limit."""
     limits: RunLimitSettings = setting(RunLimitSettings, addition=True)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from ....domain.models import read_proxy
 from .fields import Count, PathText, SecretText, Section, SomeSeconds, Text, setting
 
-SERVED_APIS = ("openai-completions", "local", "scripted")
+SERVED_APIS = ("openai-completions", "anthropic-messages", "local", "scripted")
 """The values of `api` that a model client exists for."""
 APIS_WITHOUT_URL = ("local", "scripted")
 
@@ -102,7 +102,8 @@ class ModelEntry(Section):
     headers: Headers = setting(dict, secret=True)
     """Headers for calls of this model; they override the provider's."""
     params: dict[str, Any] = setting(dict, addition=True)
-    """Parameters sent with every call, under OpenAI's names."""
+    """Parameters sent with every call, under OpenAI's names. For `anthropic-messages` also under
+    that API's own, and `cacheRetention`: `none`, `short` or `long`."""
     file: PathText | None = setting(None, addition=True, machine="file")
     """The model file, for api `local`; relative to the configuration."""
     compat: CompatSection = setting(CompatSection)
@@ -115,17 +116,18 @@ class ModelEntry(Section):
 
 class ProviderEntry(Section):
     base_url: BaseUrl | None = setting(None, machine="server")
-    """The URL of the API, without `/chat/completions`. Required unless api is `local` or
-    `scripted`, or the provider is built in."""
+    """The URL of the API, without `/chat/completions` or `/v1/messages`. Required unless api is
+    `local` or `scripted`, or the provider is built in."""
     api_key: SecretText | None = setting(None, secret=True)
     """The API key. Left out for a built-in provider: its environment variable."""
     api: Text = "openai-completions"
-    """The wire API. `openai-completions`, `local` and `scripted` can be used; a model of another
-    one cannot be an agent's."""
+    """The wire API. `openai-completions`, `anthropic-messages`, `local` and `scripted` can be used;
+    a model of another one cannot be an agent's."""
     headers: Headers = setting(dict, secret=True)
     """Headers sent with every call."""
-    auth_header: bool = True
-    """Send the key as `Authorization: Bearer`."""
+    auth_header: bool | None = None
+    """Send the key as `Authorization: Bearer`. Left out: true, but false for `anthropic-messages`,
+    where it is then sent as `x-api-key`."""
     connect_timeout_seconds: SomeSeconds = setting(5, addition=True)
     """The timeout for connecting to the provider."""
     idle_timeout_seconds: SomeSeconds = setting(300, addition=True)

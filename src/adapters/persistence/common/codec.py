@@ -102,8 +102,16 @@ def _part(part: Part) -> _Json:
     match part:
         case Text(text=text):
             return {"t": "text", "text": text}
-        case Reasoning(text=text):
+        case Reasoning(text=text, signature="", model=""):
             return {"t": "reasoning", "text": text}
+        case Reasoning():
+            return {
+                "t": "reasoning",
+                "text": part.text,
+                "signature": part.signature,
+                "model": part.model,
+                "redacted": part.redacted,
+            }
         case Image(data=data, mime=mime):
             return {"t": "image", "mime": mime, "data": data}
         case _:
@@ -120,7 +128,11 @@ def _decode_part(part: _Json) -> Part:
     if kind == "text":
         return Text(_text_of(part, "text"))
     if kind == "reasoning":
-        return Reasoning(_text_of(part, "text"))
+        text = _text_of(part, "text")
+        if "signature" not in part:
+            return Reasoning(text)
+        signature, model = _text_of(part, "signature"), _text_of(part, "model")
+        return Reasoning(text, signature, model, part.get("redacted") is True)
     if kind == "tool_call":
         return ToolCall(_text_of(part, "id"), _text_of(part, "name"), _text_of(part, "arguments"))
     if kind == "image":

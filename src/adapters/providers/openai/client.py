@@ -2,174 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
-from functools import partial
 
-import aiohttp
-
-from ....domain.concurrency import image_bytes, off_loop
-from ....domain.errors import ModelFailed
-from ....domain.models import ModelEvent, ModelRequest, Provider, Secret
+from ....domain.models import ModelRequest, Provider
 from ....domain.ports import Clock
-from . import request as openai_request
-from .answer import Answer, Body
-from .connections import Connections, Endpoint, through_proxy
-from .errors import retry_after
-from .failures import FailureFactory, undecodable_reason
+from ..http import ApiDescription, FailureFactory, HttpModelClient
+from .answer import Answer, is_complete
+from .request import Encoder, body
 
-_MAX_ERROR_BYTES = 64 * 1024
-_ERROR_BODY_TIMEOUT = 5.0
-"""Seconds to wait for the body of an error response; its status is reported in any case."""
-_MAX_ENDPOINTS = 16
-_END_TIMEOUT = 2.0
-"""Seconds to wait for usage and [DONE] after the finish reason."""
-_REUSE_TIMEOUT = 0.5
-"""Seconds to wait for the end of a body after [DONE], so that its connection can be reused."""
+CHAT_COMPLETIONS = ApiDescription(
+    "chat completions", "a chat completion", lambda path: path + "/chat/completions"
+)
 
 
-class OpenAICompletions:
-    """Calls chat completions, always as a stream, over pooled connections.
+class OpenAICompletions(HttpModelClient):
+    """Calls chat completions, always as a stream."""
 
-    The client is shared by all providers; each request names its own. `end_timeout`: seconds to
-    wait for the end of an answer after its finish reason.
-    """
-
-    def __init__(self, *, now: Clock = time.time, end_timeout: float = _END_TIMEOUT) -> None:
-        self._now = now
-        self._end_timeout = end_timeout
-        self._encode = openai_request.Encoder()
-        self._connections = Connections()
-        self._endpoints: dict[int, tuple[Provider, Endpoint]] = {}
-        self._open: set[aiohttp.ClientResponse] = set()
-        self._closed = False
-
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
-        """Implements ModelClient."""
-        failures = FailureFactory(request.target)
-        response = await self._post(request, failures)
-        self._open.add(response)
-        complete = False
-        try:
-            if not 200 <= response.status < 300:
-                raise await self._error_response(response, failures)
-            if problem := undecodable_reason(response.headers.get("Content-Encoding", "")):
-                raise failures.unusable(problem)
-            max_bytes = request.target.provider.max_answer_bytes
-            body = Body(response, failures, max_bytes, self._end_timeout)
-            answer = Answer(failures, body.content_type, self._wait(response))
-            if await body.is_json():
-                events = answer.whole(await body.read_all(), body.failure)
-                if events:
-                    yield events
-                answer.check()
-            while not answer.done:
-                piece = await body.read()
-                events = answer.feed(piece) if piece else answer.end(body.failure)
-                if events:
-                    yield events
-                answer.check()
-                if answer.has_finished:
-                    body.expect_end(again=bool(events))
-            complete = not body.abandoned
-            yield (answer.finished(),)
-        finally:
-            self._open.discard(response)
-            await _release(response, complete=complete)
-
-    async def close(self) -> None:
-        """Abort the open calls and close all connections."""
-        self._closed = True
-        for response in tuple(self._open):
-            _abort(response)
-        await self._connections.close()
-
-    async def _post(
-        self, request: ModelRequest, failures: FailureFactory
-    ) -> aiohttp.ClientResponse:
-        """Send the request and wait for the response headers."""
-        if self._closed:
-            raise failures.unreachable("the Gateway is shutting down", "")
-        provider = request.target.provider
-        encode = partial(openai_request.body, request, self._encode, failures)
-        body = await off_loop(image_bytes(request.messages), encode)
-        endpoint = self._endpoint_of(provider, failures)
-        try:
-            # aiohttp's timeouts cover connecting and each read. The outer one covers a provider
-            # that does not read the request, or sends its headers byte by byte.
-            async with asyncio.timeout(provider.connect_timeout + provider.idle_timeout):
-                return await self._connections.post(endpoint, body)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = failures.of_call(error)
-        raise failure
-
-    def _endpoint_of(self, provider: Provider, failures: FailureFactory) -> Endpoint:
-        """The provider's endpoint. Cached by the identity of the configured Provider object."""
-        known = self._endpoints.get(id(provider))
-        if known is not None and known[0] is provider:
-            return known[1]
-        headers = openai_request.headers(provider)
-        limits = aiohttp.ClientTimeout(
-            connect=provider.connect_timeout, sock_read=provider.idle_timeout
-        )
-        endpoint = Endpoint(openai_request.address(provider, headers, failures), headers, limits)
-        if provider.proxy is not None:
-            endpoint = self._through_proxy(endpoint, provider.proxy, failures)
-        if len(self._endpoints) >= _MAX_ENDPOINTS:
-            del self._endpoints[next(iter(self._endpoints))]
-        self._endpoints[id(provider)] = (provider, endpoint)
-        return endpoint
-
-    def _through_proxy(
-        self, endpoint: Endpoint, proxy: Secret, failures: FailureFactory
-    ) -> Endpoint:
-        try:
-            return through_proxy(endpoint, proxy.reveal())
-        except ValueError as error:
-            problem = f"the proxy in its configuration or the environment {error}"
-        raise failures.unreachable(problem)
-
-    def _wait(self, response: aiohttp.ClientResponse) -> float | None:
-        """The `Retry-After` of a response, in seconds."""
-        if "Retry-After" in response.headers or "Retry-After-Ms" in response.headers:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return retry_after(headers, self._now())
-        return None
-
-    async def _error_response(
-        self, response: aiohttp.ClientResponse, failures: FailureFactory
-    ) -> ModelFailed:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
-                while len(body) < _MAX_ERROR_BYTES and (piece := await response.content.readany()):
-                    body += piece
-        except (aiohttp.ClientError, OSError) as error:
-            body += f" ({type(error).__name__} while reading the body)".encode()
-        start = bytes(body[:_MAX_ERROR_BYTES])
-        return failures.refused(response.status, start, response.headers, self._now())
+    def __init__(self, *, now: Clock = time.time, end_timeout: float | None = None) -> None:
+        super().__init__(_ChatCompletions(), now=now, end_timeout=end_timeout)
 
 
-async def _release(response: aiohttp.ClientResponse, *, complete: bool) -> None:
-    """Return the connection to the pool if the answer is complete, else abort it.
+class _ChatCompletions:
+    """Implements Api."""
 
-    aiohttp returns a connection to the pool when the last byte of its body has been read.
-    """
-    try:
-        if complete and not response.content.at_eof():
-            with contextlib.suppress(aiohttp.ClientError, OSError):  # TimeoutError is an OSError.
-                async with asyncio.timeout(_REUSE_TIMEOUT):
-                    while await response.content.readany():
-                        pass
-    finally:
-        _abort(response)
+    description = CHAT_COMPLETIONS
 
+    def __init__(self) -> None:
+        self._encode = Encoder()
 
-def _abort(response: aiohttp.ClientResponse) -> None:
-    """Abort the connection if the response still has one. (A TLS close would wait for the peer.)"""
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    response.close()
+    def headers(self, provider: Provider) -> dict[str, str]:
+        if provider.api_key and provider.auth_header:
+            return {"Authorization": f"Bearer {provider.api_key.reveal()}"}
+        return {}
+
+    def body(self, request: ModelRequest, failures: FailureFactory) -> bytes:
+        return body(request, self._encode, failures)
+
+    def answer(self, failures: FailureFactory, content_type: str, wait: float | None) -> Answer:
+        return Answer(failures, content_type, wait)
+
+    def is_complete(self, body: bytes) -> bool:
+        return is_complete(body)

@@ -1,95 +1,38 @@
-"""Builds the address, headers and body of `POST /chat/completions` from a ModelRequest."""
+"""Builds the body of `POST /chat/completions` from a ModelRequest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
-from weakref import ref
 
 import orjson
 
 from ....domain.messages import Image, Message, Part, Role, Text, ToolCall
-from ....domain.models import Compat, ModelRequest, Provider
+from ....domain.models import Compat, ModelRequest
 from ....domain.tools import ToolSpec
-from .failures import FailureFactory
+from ..http import FailureFactory, PerMessage
 
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 """Two names of the same limit, the newer one first."""
 
 
-def address(provider: Provider, headers: Mapping[str, str], failures: FailureFactory) -> str:
-    """The URL of calls. A query in the base URL (Azure's `api-version`) is preserved.
-
-    Raises ModelFailed (UNREACHABLE) if the base URL is not an http or https URL.
-    """
-    try:
-        url = urlsplit(provider.base_url)
-    except ValueError:
-        url = urlsplit("")
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise failures.bad_address()
-    netloc = url.netloc
-    if any(name.lower() == "authorization" for name in headers):
-        netloc = netloc.rpartition("@")[2]  # aiohttp would add one for `user:password@`.
-    path = url.path.rstrip("/") + "/chat/completions"
-    return urlunsplit((url.scheme, netloc, path, url.query, ""))
-
-
-def headers(provider: Provider) -> dict[str, str]:
-    """The headers of every call. Configured headers override the default ones.
-
-    Compression is not requested, because it delays the chunks of a stream.
-    """
-    defaults = {
-        "Accept": "text/event-stream, application/json",
-        "Accept-Encoding": "identity",
-        "Content-Type": "application/json",
-        "User-Agent": "OpenSoul",
-    }
-    if provider.api_key and provider.auth_header:
-        defaults["Authorization"] = f"Bearer {provider.api_key.reveal()}"
-    configured = {name: secret.reveal() for name, secret in provider.headers}
-    overridden = {name.lower() for name in configured}
-    kept = {name: value for name, value in defaults.items() if name.lower() not in overridden}
-    return kept | configured
-
-
 class Encoder:
-    """Encodes messages as JSON and caches each result for the lifetime of the Message object.
-
-    A session's transcript is sent with every turn, so most messages have been sent before. The
-    cache is keyed by identity (hashing the content would cost more than encoding it); a weak
-    reference removes the entry when the message is collected, before its id can be reused.
-
-    Thread-safe: if two threads encode the same message, the last entry stays, with an equal value.
-    The caller holds the message, so its entry cannot disappear during a call.
-    """
+    """Encodes messages as JSON."""
 
     def __init__(self) -> None:
-        self._encoded: dict[int, tuple[ref[Message], bytes]] = {}
+        self._encode = PerMessage(_encoded)
 
     def __call__(self, messages: Iterable[Message]) -> orjson.Fragment:
         """A JSON array. Raises orjson.JSONEncodeError."""
         return orjson.Fragment(b"[" + b",".join(map(self._encode, messages)) + b"]")
 
     def __len__(self) -> int:
-        return len(self._encoded)
+        return len(self._encode)
 
-    def _encode(self, message: Message) -> bytes:
-        known = self._encoded.get(id(message))
-        if known is not None:
-            return known[1]
-        # Copied, because orjson's result is over-allocated by some kilobytes.
-        encoded = bytes(memoryview(orjson.dumps(_message(message))))
-        forget = partial(self._forget, id(message))
-        self._encoded[id(message)] = (ref(message, forget), encoded)
-        return encoded
 
-    def _forget(self, key: int, gone: ref[Message]) -> None:
-        if self._encoded[key][0] is gone:
-            del self._encoded[key]
+def _encoded(message: Message) -> bytes:
+    # Copied, because orjson's result is over-allocated by some kilobytes.
+    return bytes(memoryview(orjson.dumps(_message(message))))
 
 
 def body(request: ModelRequest, encode: Encoder, failures: FailureFactory) -> bytes:

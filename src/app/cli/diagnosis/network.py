@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ....domain.settings import Settings
 
 _PATIENCE = 5.0
-_OVER_HTTP = "openai-completions"
+_OVER_HTTP = ("openai-completions", "anthropic-messages")
 
 
 def keys(settings: Settings) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ async def reached(settings: Settings, state_dir: Path) -> list[Finding]:
 def _providers(settings: Settings) -> list[Provider]:
     targets = [target for agent in settings.agents for target in agent.models]
     by_id = {target.provider.id: target.provider for target in targets}
-    return [one for one in by_id.values() if one.api == _OVER_HTTP and one.base_url]
+    return [one for one in by_id.values() if one.api in _OVER_HTTP and one.base_url]
 
 
 async def _provider(provider: Provider) -> Finding | None:

@@ -1,9 +1,8 @@
-"""Reads a provider's answer: body, server-sent events, chunks, usage."""
+"""Reads a provider's answer: chunks, tool calls, usage."""
 
-from .body import Body
-from .stream import Answer
+from .stream import Answer, is_complete
 
 __all__ = [
     "Answer",
-    "Body",
+    "is_complete",
 ]

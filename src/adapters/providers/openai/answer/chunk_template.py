@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .. import json as openai_json
+from ...http import json_text
 from . import fields
 
 _SAMPLES = 8
@@ -84,5 +84,5 @@ class ChunkTemplate:
         other = b'%b"%b"%b' % (before, _PROBE.encode(), behind)
         # Replace the string and decode again: the text must change with it, else the string at this
         # place is another field that happens to be equal.
-        if payload.count(raw) == 1 and fields.only_text(openai_json.loads(other)) == _PROBE:
+        if payload.count(raw) == 1 and fields.only_text(json_text.loads(other)) == _PROBE:
             self._start, self._end = b'data: %b"' % before, b'"%b\n\n' % behind

@@ -18,9 +18,7 @@ from .....domain.models import (
     TextDelta,
     ToolCallDelta,
 )
-from ..errors import ProviderError, read_error, read_remark
-from ..failures import FailureFactory
-from ..json import PairJoiner
+from ...http import FailureFactory, PairJoiner, ProviderError, read_error, read_remark
 from . import fields
 from .tool_calls import ToolCalls
 from .usage import UsageCounts

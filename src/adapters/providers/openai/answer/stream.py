@@ -11,12 +11,18 @@ import orjson
 
 from .....domain.errors import ModelFailed
 from .....domain.models import ModelEvent, ModelFinished, TextDelta
-from .. import json as openai_json
-from ..failures import FailureFactory
+from ...http import (
+    DONE,
+    ErrorEvent,
+    EventStream,
+    EventTooLong,
+    FailureFactory,
+    StrayLine,
+    json_text,
+)
 from . import fields
 from .chunk_template import ChunkTemplate
 from .chunks import STREAMED, WHOLE, Chunks, Malformed
-from .sse import DONE, ErrorEvent, EventStream, EventTooLong, StrayLine
 
 _LONGEST_LAST_CHUNK = 64 * 1024
 """Maximum size in bytes of an unterminated event that is examined for a finish reason."""
@@ -90,7 +96,7 @@ class Answer:
         """The events of an answer that is not an event stream: one JSON document, or chunks as
         lines of JSON. `cut`: the error of the connection."""
         events: list[ModelEvent] = []
-        if openai_json.loads(body) is None and b"\n" in body.strip():
+        if json_text.loads(body) is None and b"\n" in body.strip():
             events += self.feed(body)
             self._end(events, cut)
         elif cut is not None and not _is_whole(body):
@@ -113,7 +119,7 @@ class Answer:
         for payload in payloads:
             if self.done or self._failure is not None:
                 break
-            if openai_json.is_excessive(payload):
+            if json_text.is_excessive(payload):
                 self._fail(self._unusable("one of its events has too many JSON values"), events)
                 break
             try:
@@ -133,7 +139,7 @@ class Answer:
             return False
         event = self._stream.pending()
         whole = event.rstrip().endswith(b"}") and b'"finish_reason"' in event
-        return whole and fields.has_reason(openai_json.loads(event))
+        return whole and fields.has_reason(json_text.loads(event))
 
     def _end(self, events: list[ModelEvent], cut: ModelFailed | None) -> None:
         self._read(list(filter(_is_whole, self._stream.finish())), events)
@@ -167,7 +173,7 @@ class Answer:
             if payload.strip() == DONE:
                 self._close(events)
                 return
-            chunk = openai_json.lenient(payload)
+            chunk = json_text.lenient(payload)
         is_error = isinstance(payload, ErrorEvent)
         if is_error:
             text = payload.decode("utf-8", "replace")
@@ -211,8 +217,19 @@ class Answer:
         return self._failures.unusable(problem, excerpt)
 
 
+def is_complete(body: bytes) -> bool:
+    """Whether the body is a complete answer: a JSON document, or lines of chunks of which one of
+    the last two has a finish reason."""
+    document = json_text.loads(body)
+    if document is not None:
+        return not fields.is_partial(document)
+    # The usage may follow the line with the finish reason.
+    last = body.rstrip().rsplit(b"\n", 2)[1:]
+    return any(fields.has_reason(json_text.loads(line)) for line in last)
+
+
 def _is_whole(payload: bytes) -> bool:
     """Whether the last payload of a stream was not cut off."""
     if isinstance(payload, ErrorEvent) or not payload.strip() or payload.strip() == DONE:
         return True
-    return openai_json.loads(payload) is not None
+    return json_text.loads(payload) is not None

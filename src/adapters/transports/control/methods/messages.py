@@ -45,7 +45,12 @@ def message_object(kept: KeptMessage, max_chars: int | None = None) -> dict[str,
 
 
 def content(message: Message, max_chars: int | None = None) -> list[dict[str, Any]]:
-    return [_part(part, max_chars) for part in message.parts]
+    return [
+        _part(part, max_chars)
+        for part in message.parts
+        # A provider may keep what its model thought to itself.
+        if not isinstance(part, Reasoning) or part.text
+    ]
 
 
 def shrunk(row: dict[str, Any], max_bytes: int) -> dict[str, Any]:

@@ -7,7 +7,8 @@ too early), and not where the error concerns the Gateway's account.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiohttp
@@ -15,7 +16,7 @@ import orjson
 
 from ....domain.errors import FailureKind, ModelFailed
 from ....domain.models import ModelTarget, Provider
-from . import json as openai_json
+from . import json as json_text
 from .connections import LONGEST_HEADER
 from .errors import (
     ProviderError,
@@ -70,6 +71,16 @@ _SENTENCES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ApiDescription:
+    """An API in error messages. `answer`: what a response is; `path`: of calls, from that of a base
+    URL without a slash at its end."""
+
+    name: str
+    answer: str
+    path: Callable[[str], str]
+
+
 class FailureFactory:
     """Creates the ModelFailed of one call; the caller raises it.
 
@@ -77,7 +88,8 @@ class FailureFactory:
     must not become reachable through the error's context.
     """
 
-    def __init__(self, target: ModelTarget) -> None:
+    def __init__(self, target: ModelTarget, api: ApiDescription) -> None:
+        self.api = api
         self._ref = target.ref
         self._model = target.model
         self._provider = target.provider
@@ -97,7 +109,7 @@ class FailureFactory:
         self, error: ProviderError, document: object, wait: float | None = None
     ) -> ModelFailed:
         """A response with a success status contains an error. `wait`: its `Retry-After`."""
-        return self._from_error(error, None, wait, openai_json.shown(document))
+        return self._from_error(error, None, wait, json_text.shown(document))
 
     def unusable(self, problem: str, detail: str = "") -> ModelFailed:
         """The response is not a valid answer; `problem` is a clause."""
@@ -212,10 +224,13 @@ class FailureFactory:
         except ValueError:
             return f"so its base URL may be wrong: check {setting}"
         host, path = url.netloc.rpartition("@")[2], url.path.rstrip("/")
-        requested = self._mask(f"{url.scheme}://{host}{path}/chat/completions")
+        path = self.api.path(path)
+        missing = f"so there is no {self.api.name} API at " + self._mask(
+            f"{url.scheme}://{host}{path}"
+        )
         if _VERSION.search(path):
-            return f"so there is no chat completions API at {requested}: check {setting}"
-        return f"so there is no chat completions API at {requested}: try adding /v1 to {setting}"
+            return f"{missing}: check {setting}"
+        return f"{missing}: try adding /v1 to {setting}"
 
     def _sentence(self, kind: FailureKind, words: str) -> str:
         sentence = _SENTENCES.get(kind, "The provider of {ref} is overloaded or failing{quote}")

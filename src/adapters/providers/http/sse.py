@@ -1,7 +1,7 @@
 """An incremental parser of server-sent events, from bytes to the data of complete events.
 
-It follows the parsing rules of the WHATWG HTML standard for the `data` field; providers of chat
-completions do not use the others. Deviations, all because of real providers:
+It follows the parsing rules of the WHATWG HTML standard for the `data` field; what the clients need
+is not in the others, except that an event is an error. Deviations, all because of real providers:
 
 - An event that is not followed by a blank line at the end of the stream counts. If it was cut
   within its JSON, decoding fails later.

@@ -14,7 +14,7 @@ from math import isfinite
 from typing import Any
 
 from ....domain.errors import FailureKind
-from . import json as openai_json
+from . import json as json_text
 
 _MAX_LENGTH = 600
 _STATUSES = range(100, 600)
@@ -44,7 +44,7 @@ _STATUS_OF_MINIMAX: Mapping[int, int] = {
 }
 """The equivalent HTTP statuses of MiniMax's codes."""
 _BILLING = re.compile(
-    r"insufficient[ _](?:quota|credit|balance|fund)|billing_(?:hard_limit|not_active)"
+    r"insufficient[ _](?:quota|credit|balance|fund)|billing_(?:hard_limit|not_active|error)"
     r"|billing hard limit|credit balance|out of credits|payment[ _]required"
 )
 _MONEY = re.compile(r"billing|credit|payment|quota|balance")
@@ -58,6 +58,7 @@ _TOO_LONG = re.compile(
     r"|(?:prompt|input) is too long|prompt too long|too many input tokens"
     r"|input token count[^.]{0,60} exceed|reduce the length of the (?:messages|prompt|input)"
     r"|exceeded model token limit"  # Moonshot
+    r"|request_too_large"  # Anthropic: the body, which history and pictures fill
     r"|range of input length should be"  # DashScope
     r"|(?:prompt|input)(?: tokens?)? (?:exceeds|exceeded|too long)"  # Zhipu, Baidu
 )
@@ -148,7 +149,7 @@ def read_error(document: object, *, named: bool = False) -> ProviderError | None
 
 def read_body(body: bytes) -> ProviderError:
     """The error in the body of an error response."""
-    document = openai_json.loads(body)
+    document = json_text.loads(body)
     if document is None:
         text = body.decode("utf-8", "replace").strip()
         return (
@@ -207,7 +208,7 @@ def _from_object(error: dict[str, Any]) -> ProviderError:
     return ProviderError(
         message=_message(error),
         codes=" ".join(str(code) for code in codes if isinstance(code, str | int)).lower(),
-        param=openai_json.repaired(param) if isinstance(param, str) and param else None,
+        param=json_text.repaired(param) if isinstance(param, str) and param else None,
         status=next((number for code in codes if (number := _status(code))), None),
         retry_after=advised_wait(error, _message(error)),
     )
@@ -242,7 +243,7 @@ def _message(error: dict[str, Any]) -> str:
 def _words(value: object) -> str:
     if value is None:
         return ""
-    text = openai_json.repaired(value) if isinstance(value, str) else openai_json.shown(value)
+    text = json_text.repaired(value) if isinstance(value, str) else json_text.shown(value)
     return " ".join(text.split())
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import aiohttp
 
-from .....domain.concurrency import drop_tracebacks
-from .....domain.errors import ModelFailed
-from .. import json as openai_json
-from ..failures import FailureFactory
-from . import fields
+from ....domain.concurrency import drop_tracebacks
+from ....domain.errors import ModelFailed
+from .failures import FailureFactory
 
 _MAX_BODY_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 16 * 1024
@@ -27,7 +26,8 @@ class Body:
     """Reads a body. An error of the connection ends the body and is stored in `failure`.
 
     `max_bytes`: of the decompressed body. `end_timeout`: seconds that the rest of the body may take
-    once the answer is complete.
+    once the answer is complete. `is_complete`: whether a body that is not an event stream is a
+    complete answer.
     """
 
     def __init__(
@@ -36,12 +36,14 @@ class Body:
         failures: FailureFactory,
         max_bytes: int,
         end_timeout: float,
+        is_complete: Callable[[bytes], bool],
     ) -> None:
         self._response = response
         self._failures = failures
         self._left = max_bytes
         """Bytes that may still be read."""
         self._end_timeout = end_timeout
+        self._is_complete = is_complete
         self._start = b""
         """The bytes read for the detection of the format, returned by the next `read`."""
         self._received = b""
@@ -70,7 +72,7 @@ class Body:
             raise self.failure or self._unusable("its body is empty")
         if start.startswith(b"<"):
             excerpt = start[:_EXCERPT_BYTES].decode("utf-8", "replace")
-            raise self._unusable("it is not a chat completion", excerpt)
+            raise self._unusable(f"it is not {self._failures.api.answer}", excerpt)
         self._start = start
         return start.startswith((b"{", b"["))
 
@@ -114,7 +116,7 @@ class Body:
 
         Some providers do not end the body after the JSON text. So whenever the received part ends
         with a bracket, the rest is awaited for `end_timeout` only; if nothing arrives and the part
-        is a complete answer (`_is_answer`), it is returned.
+        is a complete answer, it is returned.
         """
         body = bytearray()
         while True:
@@ -123,7 +125,7 @@ class Body:
             if len(body) > _MAX_BODY_BYTES:
                 raise self._failures.unusable("it is too long")
             if not piece:
-                if not self.abandoned or self.failure or _is_answer(bytes(body)):
+                if not self.abandoned or self.failure or self._is_complete(bytes(body)):
                     return bytes(body)
                 # It is not complete: wait again, with the idle timeout.
                 self.abandoned = False
@@ -161,17 +163,6 @@ def _piece_end(received: bytes, start: int) -> int:
         return len(received)
     event_end = received.rfind(b"\n\n", start, end)
     return end if event_end < 0 else event_end + 2
-
-
-def _is_answer(body: bytes) -> bool:
-    """Whether the body is a complete answer: a JSON document, or lines of chunks of which one of
-    the last two has a finish reason."""
-    document = openai_json.loads(body)
-    if document is not None:
-        return not fields.is_partial(document)
-    # The usage may follow the line with the finish reason.
-    last = body.rstrip().rsplit(b"\n", 2)[1:]
-    return any(fields.has_reason(openai_json.loads(line)) for line in last)
 
 
 def _without_blanks(start: bytes) -> bytes:
