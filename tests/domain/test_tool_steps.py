@@ -451,8 +451,8 @@ async def test_the_calls_beside_a_malformed_one_are_run(client: FakeModelClient)
 @pytest.mark.parametrize(
     ("written", "kept"),
     [
-        (["c1", "c1", "c1"], ["c1", "c1-2", "c1-3"]),
-        (["c1", "c1", "c1-2"], ["c1", "c1-2", "c1-2-2"]),
+        (["c1", "c1", "c1"], ["c1", "call_1", "call_2"]),
+        (["c1", "c1", "c1-2"], ["c1", "call_1", "c1-2"]),
         (["", ""], ["call_0", "call_1"]),
     ],
 )
