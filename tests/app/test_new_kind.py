@@ -168,11 +168,10 @@ def log_in(home: Path, kind: type[Any]) -> Any:
 @pytest_asyncio.fixture(params=STORES)
 async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Served]:
     log = providers.Object(log_in(tmp_path, STORES[request.param]))
-    async with (
-        FakeProvider(behaviour) as provider,
-        serving(tmp_path, config(provider.base_url), find_plugins=FIND, run_log=log) as served,
-    ):
-        yield served
+    async with FakeProvider(behaviour) as provider:
+        content = config(provider.base_url, tools={"alsoAllow": ["group:plugins"]})
+        async with serving(tmp_path, content, find_plugins=FIND, run_log=log) as served:
+            yield served
 
 
 @pytest.mark.parametrize(("consume", "expected"), CONSUMERS)

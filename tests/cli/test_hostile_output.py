@@ -94,6 +94,7 @@ WIRE = {
 """Every command that prints what a Gateway answers, with arguments."""
 LOCAL = {
     "agents list": (),
+    "agents tools": (EVIL,),
     "config check": (),
     "config get": ("agents.list[0].name",),
     "config set": ("agents.list[0].name", EVIL),
