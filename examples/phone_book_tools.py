@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Sequence
 from opensoul.api import Effect, Repeat, ToolCall, ToolContext, ToolOutput, ToolResult, ToolSpec
 
 EXTENSIONS = {"ada": "1815", "grace": "1906"}
-NAME = {"type": "string", "enum": list(EXTENSIONS)}
+NAME = {"type": "string", "description": "The first name, in lower case."}
 LOOK_UP = ToolSpec(
     name="look_up_extension",
     description="The telephone extension of a colleague.",
@@ -34,13 +34,12 @@ class PhoneBook:
     async def run(
         self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
-        """The arguments are the text that the model wrote: they may be invalid JSON."""
-        try:
-            name = json.loads(call.arguments)["name"]
-            result = ToolResult(f"{name}: {EXTENSIONS[name]}")
-        except (ValueError, TypeError, KeyError):
-            result = ToolResult("There is no colleague of this name.", is_error=True)
-        yield result
+        """The arguments fit the schema: other calls are answered without the tool."""
+        name = json.loads(call.arguments)["name"]
+        if name in EXTENSIONS:
+            yield ToolResult(f"{name}: {EXTENSIONS[name]}")
+        else:
+            yield ToolResult("There is no colleague of this name.", is_error=True)
 
     async def close(self) -> None:
         """There is nothing to release."""

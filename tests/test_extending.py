@@ -96,7 +96,16 @@ async def test_the_example_transport_is_served_where_it_is_named(tmp_path: Path)
     [
         ('{"name": "ada"}', "ada: 1815"),
         ('{"name": "eve"}', "There is no colleague of this name."),
-        ('{"name"', "There is no colleague of this name."),
+        (
+            '{"name"',
+            "The arguments must be a JSON object, but they are no valid JSON (Expecting ':' "
+            "delimiter: line 1 column 8 (char 7)): '{\"name\"'.",
+        ),
+        (
+            '{"name": 7}',
+            "The arguments do not fit the parameters of look_up_extension: name: 7 is not of type "
+            "'string'",
+        ),
     ],
 )
 async def test_the_result_of_the_example_tool_reaches_the_model(

@@ -91,7 +91,7 @@ class Container(DeclarativeContainer):
     # Storage.
     store: Provider[SessionStore] = Singleton(making.store, settings, clock, monotonic)
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
-    approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, store)
+    stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
     run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
@@ -99,6 +99,18 @@ class Container(DeclarativeContainer):
     )
     run_events: Provider[RunEvents] = Singleton(making.run_events, run_log)
     workspaces: Provider[Workspaces] = Singleton(making.workspaces, locations)
+
+    # The queue, and what waits in it.
+    lanes: Provider[Lanes] = Singleton(making.lanes, settings)
+    local_queue: Provider[LocalQueue] = Singleton(
+        making.local_queue, run_log, lanes, clock, monotonic
+    )
+    queue: Provider[RunQueue] = Singleton(making.queue, local_queue)
+    signals: Provider[RunSignals] = Singleton(making.signals, local_queue)
+    approvals: Provider[Approvals] = Singleton(
+        making.approvals, stored_approvals, queue, signals, run_events, clock
+    )
+    approval_book: Provider[ApprovalBook] = Singleton(making.approval_book, approvals)
 
     # Models and runners.
     openai: Provider[ModelClient] = Singleton(OpenAICompletions)
@@ -110,7 +122,9 @@ class Container(DeclarativeContainer):
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
     all_tools: Provider[Toolbox] = Singleton(making.all_tools, find_plugins)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
-    native: Provider[AgentRunner] = Singleton(making.native, router, toolbox, approval_book, clock)
+    native: Provider[AgentRunner] = Singleton(
+        making.native, router, toolbox, approval_book, clock, monotonic
+    )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
         making.runners, native, echo, find_plugins
@@ -118,15 +132,9 @@ class Container(DeclarativeContainer):
 
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
-    lanes: Provider[Lanes] = Singleton(making.lanes, settings)
     limits: Provider[Limits] = Singleton(making.limits, monotonic)
     access: Provider[Access] = Singleton(making.access, settings, limits, devices, find_plugins)
     generations: Provider[Generations] = Singleton(making.generations, settings)
-    local_queue: Provider[LocalQueue] = Singleton(
-        making.local_queue, run_log, lanes, clock, monotonic
-    )
-    queue: Provider[RunQueue] = Singleton(making.queue, local_queue)
-    signals: Provider[RunSignals] = Singleton(making.signals, local_queue)
     executor: Provider[Executor] = Singleton(
         making.executor,
         runners,
@@ -152,9 +160,6 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
     )
-    approvals: Provider[Approvals] = Singleton(
-        making.approvals, approval_book, queue, signals, run_events, clock
-    )
     session_service: Provider[SessionService] = Singleton(
         making.session_service, settings, store, catalog, queue, clock, new_id
     )
@@ -166,6 +171,7 @@ class Container(DeclarativeContainer):
         making.control,
         gateway,
         session_service,
+        approvals,
         devices,
         config_file,
         workspaces,
@@ -179,7 +185,7 @@ class Container(DeclarativeContainer):
         new_id,
     )
     transports: Provider[list[Transport]] = Singleton(
-        making.transports, gateway, control, readiness, clock, settings, find_plugins
+        making.transports, gateway, approvals, control, readiness, clock, settings, find_plugins
     )
     lifecycle: Provider[Lifecycle] = Singleton(
         making.lifecycle,

@@ -35,8 +35,9 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import CombinedToolbox, EmptyToolbox, PolicyToolbox
+from ..adapters.tools import CombinedToolbox, EmptyToolbox, PolicyToolbox, SchemaValidator
 from ..adapters.transports import Transport, health
+from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -155,9 +156,20 @@ def models(
 
 
 def native(
-    router: ModelRouter, toolbox: Toolbox, approval_book: ApprovalBook, clock: Clock
+    router: ModelRouter,
+    toolbox: Toolbox,
+    approval_book: ApprovalBook,
+    clock: Clock,
+    monotonic: Clock,
 ) -> AgentRunner:
-    return TurnLoop(router, toolbox, approval_book, clock=clock)
+    return TurnLoop(
+        router,
+        toolbox,
+        approval_book,
+        clock=clock,
+        monotonic=monotonic,
+        validate=SchemaValidator(),
+    )
 
 
 def router(models: Mapping[str, ModelClient], cooldowns: Cooldowns) -> ModelRouter:
@@ -237,7 +249,7 @@ def store(settings: CurrentSettings, clock: Clock, monotonic: Clock) -> SessionS
     return SqliteStore(chosen.path, clock=clock, steady=monotonic)
 
 
-def approval_book(store: SessionStore) -> ApprovalBook:
+def stored_approvals(store: SessionStore) -> ApprovalBook:
     """In the file of the sessions, where that is the SQLite store's."""
     return SqliteApprovals(store) if isinstance(store, SqliteStore) else MemoryApprovals()
 
@@ -256,15 +268,20 @@ def access(
     return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
+def approval_book(approvals: Approvals) -> ApprovalBook:
+    """The book that runners request approvals with, so that clients are informed of them."""
+    return approvals.book
+
+
 def approvals(
-    approval_book: ApprovalBook,
+    stored_approvals: ApprovalBook,
     queue: RunQueue,
     signals: RunSignals,
     run_events: RunEvents,
     clock: Clock,
 ) -> Approvals:
     return Approvals(
-        book=approval_book, queue=queue, signals=signals, run_events=run_events, clock=clock
+        book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
     )
 
 
@@ -375,6 +392,7 @@ def signals(local_queue: LocalQueue) -> RunSignals:
 def control(
     gateway: Gateway,
     session_service: SessionService,
+    approvals: Approvals,
     devices: Devices,
     config_file: ConfigFile,
     workspaces: Workspaces,
@@ -392,6 +410,7 @@ def control(
         Dependencies(
             gateway=gateway,
             session_service=session_service,
+            approvals=approvals,
             devices=devices,
             config=config_file,
             applied=lambda: source.loaded.sha256,
@@ -456,6 +475,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 
 def transports(
     gateway: Gateway,
+    approvals: Approvals,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -463,7 +483,8 @@ def transports(
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     own = [
-        openai_chat.transport(gateway, started_at=clock()),
+        openai_chat.transport(gateway, approvals, started_at=clock()),
+        approvals_http.transport(approvals),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

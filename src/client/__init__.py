@@ -11,7 +11,7 @@ The package imports nothing else from the Gateway.
 
 from __future__ import annotations
 
-from .client import Client
+from .client import Client, Decision
 from .connection_manager import State
 from .device import DeviceFileInvalid, DeviceIdentity, DeviceTokens
 from .errors import (
@@ -29,6 +29,7 @@ from .handshake import Hello
 from .options import Backoff, Options
 from .results import (
     AgentInfo,
+    ApprovalInfo,
     ChatMessage,
     LogPage,
     ModelInfo,
@@ -37,6 +38,7 @@ from .results import (
     RunResult,
     SessionInfo,
     SessionPage,
+    StandingApprovalInfo,
 )
 from .run_events import (
     Aborted,
@@ -59,6 +61,7 @@ from .runs import Run
 __all__ = [
     "Aborted",
     "AgentInfo",
+    "ApprovalInfo",
     "Backoff",
     "CallFailed",
     "ChatMessage",
@@ -66,6 +69,7 @@ __all__ = [
     "ClientError",
     "ConnectFailed",
     "ConnectionLost",
+    "Decision",
     "DeviceFileInvalid",
     "DeviceIdentity",
     "DeviceTokens",
@@ -88,6 +92,7 @@ __all__ = [
     "RunResult",
     "SessionInfo",
     "SessionPage",
+    "StandingApprovalInfo",
     "Started",
     "State",
     "StepDone",

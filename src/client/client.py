@@ -6,7 +6,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from . import results
 from .connection_manager import ConnectionManager, OnState, Sleep
@@ -19,6 +19,9 @@ from .options import MoreOptions, Options
 from .runs import Run
 
 CALL_TIMEOUT = 30.0
+
+Decision = Literal["allow-once", "allow-always", "deny"]
+"""On a tool call that waits."""
 
 
 class Client:
@@ -179,6 +182,30 @@ class Client:
         """Abort a Run. False if it had already ended."""
         answer = await self.call("runs.abort", {"runId": run_id})
         return isinstance(answer, dict) and answer.get("aborted") is True
+
+    async def approvals(self) -> tuple[results.ApprovalInfo, ...]:
+        """The tool calls that wait for a decision, oldest first. Later ones are events:
+        `exec.approval.requested` and `exec.approval.resolved`."""
+        answer = await self.call("approval.list", {})
+        return tuple(map(results.approval_info, results.rows(answer, "approvals")))
+
+    async def approval(self, approval_id: str) -> results.ApprovalInfo:
+        """One approval, also after the decision."""
+        return results.approval_info(await self.call("approval.get", {"id": approval_id}))
+
+    async def decide(self, approval_id: str, decision: Decision) -> None:
+        """Decide on a tool call. `allow-always` is also for the agent's later calls of the tool
+        with these arguments. Raises CallFailed if it was decided before, or its run has ended."""
+        await self.call("approval.resolve", {"id": approval_id, "decision": decision})
+
+    async def standing_approvals(self) -> tuple[results.StandingApprovalInfo, ...]:
+        """What `allow-always` has allowed, oldest first."""
+        answer = await self.call("approval.standing.list", {})
+        return tuple(map(results.standing_approval_info, results.rows(answer, "standing")))
+
+    async def revoke_approval(self, standing_id: str) -> None:
+        """Have calls that `allow-always` has allowed wait for approval again."""
+        await self.call("approval.standing.revoke", {"id": standing_id})
 
     async def sessions(
         self,

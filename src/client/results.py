@@ -39,6 +39,36 @@ class RunPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalInfo:
+    """A tool call that waits for a decision, or had one. `arguments`: a text where the model wrote
+    no valid JSON. `decision`: empty, allow-once, allow-always, deny or expired."""
+
+    id: str
+    tool: str
+    arguments: object
+    run_id: str
+    agent_id: str
+    session_key: str
+    created_at: float | None = None
+    expires_at: float | None = None
+    decision: str = ""
+    raw: Raw = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StandingApprovalInfo:
+    """What `allow-always` has allowed: an agent's calls of a tool with these arguments."""
+
+    id: str
+    agent_id: str
+    tool: str
+    arguments: object
+    granted_by: str
+    granted_at: float | None = None
+    raw: Raw = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class SessionInfo:
     key: str
     agent_id: str
@@ -123,6 +153,33 @@ def run_info(payload: Raw) -> RunInfo:
         started_at=_seconds(payload, "startedAt"),
         ended_at=_seconds(payload, "endedAt"),
         last_seq=_number(payload, "lastSeq") or 0,
+        raw=payload,
+    )
+
+
+def approval_info(payload: Raw) -> ApprovalInfo:
+    return ApprovalInfo(
+        id=_text(payload, "id"),
+        tool=_text(payload, "tool"),
+        arguments=payload.get("arguments"),
+        run_id=_text(payload, "runId"),
+        agent_id=_text(payload, "agentId"),
+        session_key=_text(payload, "sessionKey"),
+        created_at=_seconds(payload, "createdAt"),
+        expires_at=_seconds(payload, "expiresAt"),
+        decision=_text(payload, "decision"),
+        raw=payload,
+    )
+
+
+def standing_approval_info(payload: Raw) -> StandingApprovalInfo:
+    return StandingApprovalInfo(
+        id=_text(payload, "id"),
+        agent_id=_text(payload, "agentId"),
+        tool=_text(payload, "tool"),
+        arguments=payload.get("arguments"),
+        granted_by=_text(payload, "grantedBy"),
+        granted_at=_seconds(payload, "grantedAt"),
         raw=payload,
     )
 

@@ -60,10 +60,12 @@ class Aborted:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The Run waits, for an approval for example. `reason` is for a person."""
+    """The Run waits. `reason` is for a person; `approval_id` is empty if it waits for something
+    else than an approval."""
 
     seq: int
     reason: str = ""
+    approval_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def _lifecycle(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
         case "start":
             return Started(seq)
         case "waiting":
-            return Waiting(seq, str(data.get("reason") or ""))
+            return Waiting(seq, str(data.get("reason") or ""), str(data.get("approvalId") or ""))
         case "resumed":
             attempt = data.get("attempt")
             void = data.get("void")

@@ -15,6 +15,20 @@ DEFAULT_RESULT_CHARS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
+class RunLimits:
+    """What one Run may use before its model has to answer without tools; None: no limit."""
+
+    steps: int = 50
+    """Model calls that lead to tool calls."""
+    tool_calls: int = 200
+    output_tokens: int | None = None
+    seconds: float | None = None
+    """Without waiting for approvals."""
+    cost: float | None = None
+    """US dollars, of the models whose price is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """A named configuration, complete: a Run that holds it needs nothing else from the settings."""
 
@@ -28,6 +42,7 @@ class Agent:
     workspace: str = ""
     timeout: float | None = 600.0
     """Seconds a Run may take once it has started; None: no limit."""
+    limits: RunLimits = RunLimits()
     max_result_chars: int = DEFAULT_RESULT_CHARS
     """The length from which on a tool's result is shortened for the model."""
     tools: ToolPolicy = field(default_factory=ToolPolicy)

@@ -38,6 +38,7 @@ ROW: dict[str, Any] = {
         (
             *("key", "label", "displayName", "sessionId", "sessionKey", "agentId", "runId", "id"),
             *("name", "model", "modelProvider", "provider", "status", "thinkingLevel", "role"),
+            *("tool", "arguments", "decision", "grantedBy"),
             *("platform", "deviceId", "requestId", "clientId", "clientMode", "address"),
         ),
         EVIL,
@@ -49,7 +50,17 @@ ROW: dict[str, Any] = {
     "startedAt": -1e300,
     EVIL: EVIL,
 }
-LISTS = ("sessions", "runs", "models", "agents", "pending", "paired", "messages")
+LISTS = (
+    "approvals",
+    "standing",
+    "sessions",
+    "runs",
+    "models",
+    "agents",
+    "pending",
+    "paired",
+    "messages",
+)
 ANSWER: dict[str, Any] = {
     **ROW,
     **{name: [ROW] for name in LISTS},
@@ -67,6 +78,12 @@ STATUS = {**ANSWER, "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL
 
 WIRE = {
     "agent": ("-m", EVIL),
+    "approvals allow": (EVIL,),
+    "approvals deny": (EVIL,),
+    "approvals get": (EVIL,),
+    "approvals list": (),
+    "approvals revoke": (EVIL,),
+    "approvals standing": (),
     "devices approve": (EVIL,),
     "devices list": (),
     "devices pair": (),

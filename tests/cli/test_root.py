@@ -46,7 +46,15 @@ def test_without_arguments_and_with_help_it_lists_the_commands(home: Home) -> No
         "tui",
     ):
         assert f"\n  {word}" in helped.out
-    for word in ("devices", "health", "sessions", "status", "token", "130  interrupted"):
+    for word in (
+        "approvals",
+        "devices",
+        "health",
+        "sessions",
+        "status",
+        "token",
+        "130  interrupted",
+    ):
         assert word in helped.out
     alone = home.opensoul()
     assert alone.code == 2
@@ -68,6 +76,7 @@ def test_every_command_takes_the_common_options(home: Home) -> None:
         ["models", "files"],
         ["models", "fetch"],
         ["agent"],
+        ["approvals", "allow"],
         ["devices", "approve"],
         ["doctor"],
         ["gateway", "call"],

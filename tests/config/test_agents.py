@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from opensoul.domain.agents import RunLimits
 from opensoul.domain.models.calls import Compat, Secret
 
 from .place import Place, agent, refs
@@ -384,3 +385,34 @@ def test_an_avatar_outside_the_workspace_is_an_error(place: Place, avatar: str) 
 @pytest.mark.parametrize("avatar", ["https://h/x.png", "data:image/png;base64,AA", "pics/x.png"])
 def test_an_avatar_may_be_a_url_or_in_the_workspace(place: Place, avatar: str) -> None:
     place.load(AVATAR % avatar)
+
+
+def test_an_agent_replaces_single_limits_of_the_defaults(place: Place) -> None:
+    loaded = place.load(
+        "{ agents: { defaults: { limits: { maxSteps: 7, maxOutputTokens: 1000, maxCost: 1 } },"
+        ' list: [{ id: "a" },'
+        ' { id: "b", limits: { maxSteps: 3, maxToolCalls: 9, maxSeconds: 2.5, maxCost: 0.5 } }] } }'
+    )
+
+    agents = loaded.settings.agents
+    assert agents.find("a", param="").limits == RunLimits(steps=7, output_tokens=1000, cost=1)
+    assert agents.find("b", param="").limits == RunLimits(3, 9, 1000, 2.5, 0.5)
+
+
+def test_without_limits_an_agent_has_those_of_the_documentation(place: Place) -> None:
+    limits = agent(place.load("{}")).limits
+
+    assert limits == RunLimits(steps=50, tool_calls=200)
+
+
+@pytest.mark.parametrize(
+    "limit", ["maxSteps: 0", "maxToolCalls: 0", "maxSeconds: 0", "maxCost: 0", "maxSteps: '5'"]
+)
+def test_a_limit_that_allows_nothing_is_an_error(place: Place, limit: str) -> None:
+    issue = place.issue(f"{{ agents: {{ defaults: {{ limits: {{ {limit} }} }} }} }}")
+
+    assert issue.path == f"agents.defaults.limits.{limit.split(':')[0]}"
+
+
+def test_a_misspelled_limit_is_an_error(place: Place) -> None:
+    assert "maxStep" in place.issue("{ agents: { defaults: { limits: { maxStep: 5 } } } }").path

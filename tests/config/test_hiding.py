@@ -187,6 +187,8 @@ def test_every_key_of_the_schema_that_sounds_secret_is_marked() -> None:
 
     harmless = {"gateway.auth", "gateway.tls.keyPath", "secrets", "secrets.defaults.env"}
     harmless |= {"agents.defaults.contextTokens", "models.providers.*.models.*.maxTokens"}
+    agents = ("agents.defaults", "agents.list.*", "agents.entries.*")
+    harmless |= {f"{agent}.limits.maxOutputTokens" for agent in agents}
     found = {
         ".".join(e.path) for e in entries(Root) if sounds_secret(e.path[-1]) and not hidden(e.path)
     }

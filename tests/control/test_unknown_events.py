@@ -135,7 +135,8 @@ TOOL_EVENTS: list[tuple[RunEvent, object]] = [
     (ToolFinished("c1", True, "no such city"), ClientToolFinished(7, "c1", True, "no such city")),
     (StepDone(3), ClientStepDone(7, 3)),
     (Resumed(2, 4, "it died"), ClientResumed(7, 2, "it died", 4)),
-    (Waiting("approval"), ClientWaiting(7, "approval")),
+    (Waiting("a signal"), ClientWaiting(7, "a signal")),
+    (Waiting("approval", "a1", 9.0), ClientWaiting(7, "approval", "a1")),
 ]
 
 

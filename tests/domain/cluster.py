@@ -21,6 +21,8 @@ from opensoul.domain.ports import (
     Worker,
 )
 from opensoul.domain.runs.claims import Claim, Signal
+from opensoul.domain.runs.events import Aborted
+from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.settings import Settings
 from tests.fakes.domain import (
     FakeClock,
@@ -88,6 +90,10 @@ class _Remote:
     def deliver(self, run_id: str, signal: Signal) -> None:
         if not self.line.is_cut:
             self.worker.deliver(run_id, signal)
+
+    def closed(self, spec: RunSpec, ending: Aborted) -> None:
+        if not self.line.is_cut:
+            self.worker.closed(spec, ending)
 
 
 @dataclass

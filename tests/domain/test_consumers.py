@@ -35,6 +35,7 @@ NAMED: dict[str, frozenset[type]] = {
 }
 NO_RUN_EVENTS = {
     "opensoul.domain.execution.executor": "what runners yield",
+    "opensoul.domain.execution.last_answer": "what the router yields",
     "opensoul.domain.execution.recovery.recover": "what is decided about a run",
     "opensoul.domain.execution.router": "what model clients yield",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.persistence.queue import LocalQueue
 from opensoul.domain.access import Principal, Scope
+from opensoul.domain.agents import RunLimits
 from opensoul.domain.errors import (
     ApprovalDecided,
     FailureKind,
@@ -40,7 +41,7 @@ from opensoul.domain.runs.journal import INTERRUPTED, result_of
 from opensoul.domain.runs.records import RunStatus
 from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.services.approvals import Approvals
-from opensoul.domain.tools import Decision, Repeat, ToolOutput, ToolResult, ToolSpec
+from opensoul.domain.tools import Decision, Effect, Repeat, ToolOutput, ToolResult, ToolSpec
 from tests.domain.cluster import Cluster
 from tests.domain.rig import Rig
 from tests.fakes.domain import (
@@ -111,7 +112,20 @@ class Native:
 
     def loop(self) -> TurnLoop:
         router = ModelRouter(clients={"fake": self.client}, cooldowns=Cooldowns(self.clock))
-        return TurnLoop(router, self.toolbox, self.book, clock=self.clock)
+        return TurnLoop(
+            router,
+            self.toolbox,
+            self.book,
+            clock=self.clock,
+            monotonic=self.clock,
+            validate=fitting,
+        )
+
+    def limit(self, limits: RunLimits) -> None:
+        """Give the agent these limits."""
+        directory = self.rig.settings.agents
+        agents = [replace(one, limits=limits) for one in directory]
+        self.rig.settings = replace(self.rig.settings, agents=type(directory)(agents, "main"))
 
     async def start(self, **changes: Any) -> None:
         await self.queue.enqueue(a_run(**changes))
@@ -129,6 +143,11 @@ class Native:
 
 def approvals(book: MemoryApprovals, queue: LocalQueue, log: Any, clock: FakeClock) -> Approvals:
     return Approvals(book=book, queue=queue, signals=queue, run_events=log, clock=clock)
+
+
+def fitting(tool: ToolSpec, arguments: Mapping[str, object]) -> str | None:
+    """A Validate that refuses calls with `bad`."""
+    return "'bad' is not allowed" if "bad" in arguments else None
 
 
 def a_run(run_id: str = "run-1", **changes: Any) -> RunSpec:
@@ -276,6 +295,47 @@ async def test_another_process_goes_on_from_the_last_step(
     assert cluster.store.turns == [stored]
 
 
+@dataclass
+class Reader(Sender):
+    """The call b waits at the gate; others do not."""
+
+    spec: ToolSpec = field(
+        default_factory=lambda: ToolSpec(
+            "send", "Sends.", effects=frozenset((Effect.READ,)), repeat=Repeat.SAFE
+        )
+    )
+
+    async def run(
+        self, context: ToolContext, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        self.sent.append((call, key))
+        if call == B and self.gate is not None:
+            await self.gate.pass_through()
+        yield ToolResult(f"sent {call.id}")
+
+
+async def test_of_calls_that_ran_at_the_same_time_only_those_without_a_result_run_again() -> None:
+    gate = Gate()
+    pair = Pair(Reader(gate=gate))
+    cluster = pair.cluster
+    asks(pair.client, A, B)
+    answers(pair.client)
+    await cluster.queue.enqueue(run(messages=(user("Send it."),)))
+    await gate.reached.wait()
+    while ToolFinished("a", False, "sent a") not in cluster.log.events["run-1"]:
+        await cluster.log.growth("run-1")
+    cluster.one.line.is_cut = True
+    pair.toolbox.gate = None
+
+    cluster.expire()
+
+    assert isinstance(await cluster.log.end_of("run-1"), Finished)
+    assert [call.id for call, _ in pair.toolbox.sent] == ["a", "b", "b"]
+    (stored,) = cluster.store.turns
+    assert stored.messages[2:4] == (result_of(A, "sent a"), result_of(B, "sent b"))
+    gate.opened.set()
+
+
 def asking() -> Native:
     return Native(Sender(ToolSpec("send", "Sends.", ask=True)))
 
@@ -302,6 +362,25 @@ async def test_a_call_waits_for_its_approval_and_then_runs() -> None:
     assert await native.approvals.pending(OPERATOR) == ()
     with pytest.raises(ApprovalDecided):
         await native.approvals.decide(OPERATOR, approval.id, Decision.DENY)
+
+
+async def test_an_approval_is_for_the_arguments_that_were_shown() -> None:
+    """An attempt that died before it stored its step leaves an approval behind."""
+    died = asking()
+    native = Native(died.toolbox, book=died.book)
+    asks(died.client, replace(A, arguments='{"to": "ada"}'))
+    asks(native.client, replace(A, arguments='{"to": "eve"}'))
+    await died.start()
+    await died.until(RunStatus.WAITING)
+    (shown,) = await died.book.pending()
+    await died.book.decide(shown.id, Decision.ALLOW, by="operator", at=1_001.0)
+
+    await native.start()
+    await native.until(RunStatus.WAITING)
+
+    assert native.toolbox.sent == []
+    (pending,) = await died.book.pending()
+    assert pending.call.arguments == '{"to": "eve"}'
 
 
 async def test_a_denied_call_is_not_run_and_the_model_goes_on() -> None:
@@ -360,6 +439,46 @@ async def test_each_call_of_a_step_has_its_own_approval() -> None:
     assert len(native.toolbox.sent) == 1
 
 
+async def test_nobody_is_asked_about_a_malformed_call() -> None:
+    native = asking()
+    asks(native.client, replace(A, arguments='{"bad":1}'))
+    answers(native.client)
+    await native.start()
+
+    assert isinstance(await native.end(), Finished)
+    assert await native.approvals.pending(OPERATOR) == ()
+    assert native.toolbox.sent == []
+
+
+@pytest.mark.parametrize(
+    ("working", "stop"), [(59.0, StopReason.STOP), (60.0, StopReason.MAX_SECONDS)]
+)
+async def test_the_time_limit_counts_work_and_no_waiting(working: float, stop: StopReason) -> None:
+    native = asking()
+    native.limit(RunLimits(seconds=60))
+    gate = native.toolbox.gate = Gate()
+    asks(native.client, A, B)
+    answers(native.client)
+    await native.start()
+    await native.until(RunStatus.WAITING)
+    native.clock.advance(500)
+    first, second = await native.approvals.pending(OPERATOR)
+    await native.approvals.decide(OPERATOR, first.id, Decision.ALLOW)
+    await gate.reached.wait()
+    native.clock.advance(working)
+    gate.opened.set()
+    while len(native.seen(Waiting)) < 2 and not native.seen(Finished):
+        await native.log.growth("run-1")
+    if not native.seen(Finished):
+        await native.approvals.decide(OPERATOR, second.id, Decision.ALLOW)
+
+    ending = await native.end()
+
+    assert isinstance(ending, Finished)
+    assert ending.stop is stop
+    assert len(native.toolbox.sent) == (2 if stop is StopReason.STOP else 1)
+
+
 async def test_another_turn_of_the_session_is_answered_while_a_run_waits() -> None:
     native = asking()
     asks(native.client, A)
@@ -411,6 +530,45 @@ async def test_an_aborted_run_waits_for_no_approval() -> None:
     assert await native.approvals.pending(OPERATOR) == ()
     with pytest.raises(ApprovalDecided, match="has ended"):
         await native.approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
+
+
+async def test_an_abort_of_a_waiting_run_keeps_what_its_tools_did() -> None:
+    native = asking()
+    asks(native.client, A)
+    asks(native.client, B)
+    answers(native.client)
+    await native.start()
+    await native.until(RunStatus.WAITING)
+    (approval,) = await native.approvals.pending(OPERATOR)
+    await native.approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
+    while len(native.seen(Waiting)) < 2:
+        await native.log.growth("run-1")
+
+    assert await native.queue.abort("run-1", "Enough.")
+    await native.start(run_id="run-2", messages=(user("Hello?"),))
+    assert isinstance(await native.end("run-2"), Finished)
+
+    stored, _ = native.store.turns
+    assert stored.run_id == "run-1"
+    assert stored.messages[:3] == (user("Send it."), ASKED, result_of(A, "sent a"))
+    assert "Enough." in stored.messages[-1].text
+    assert await native.store.open_turns() == ()
+
+
+async def test_a_decision_after_the_drain_began_is_for_the_next_process() -> None:
+    native = asking()
+    asks(native.client, A)
+    answers(native.client)
+    await native.start()
+    await native.until(RunStatus.WAITING)
+    (approval,) = await native.approvals.pending(OPERATOR)
+    native.queue.refuse()
+
+    await native.approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
+
+    await native.rig.executor.drain(0)
+    assert native.log.record("run-1").status is RunStatus.WAITING
+    assert native.toolbox.sent == []
 
 
 async def test_only_who_may_decide_sees_an_approval() -> None:

@@ -6,21 +6,21 @@ from dataclasses import replace
 
 import pytest
 
+from opensoul.domain.agents import RunLimits
 from opensoul.domain.messages import Message, Role, Text, ToolCall, text_message
-from opensoul.domain.runs.journal import (
-    INTERRUPTED,
+from opensoul.domain.models.calls import Price, StopReason, Usage
+from opensoul.domain.runs.actions import (
     Action,
     AwaitDecisions,
     CallModel,
     Finish,
-    Journal,
     RecordResults,
     RunCalls,
-    Step,
-    StepLimit,
     next_action,
-    result_of,
 )
+from opensoul.domain.runs.journal import INTERRUPTED, Journal, Step, result_of
+from opensoul.domain.runs.limits import LimitReached
+from opensoul.domain.runs.prompts import prompted, shortened_results
 from opensoul.domain.tools import Repeat
 
 QUESTION = (text_message(Role.USER, "What is the weather?"),)
@@ -70,15 +70,11 @@ def journal(*steps: Step, begun: dict[str, Repeat] | None = None, undecided: str
             AwaitDecisions((B,)),
             id="only undecided ones are left",
         ),
-        pytest.param(journal(DONE, DONE, DONE), StepLimit(3), id="no step is left"),
-        pytest.param(
-            journal(DONE, DONE, Step(CALLS)), RunCalls((A, B)), id="the last step is completed"
-        ),
         pytest.param(Journal(QUESTION, (DONE,), answer=ANSWER), Finish(ANSWER), id="the answer"),
     ],
 )
 def test_what_comes_next(kept: Journal, expected: Action) -> None:
-    assert next_action(kept, max_steps=3) == expected
+    assert next_action(kept, RunLimits()) == expected
 
 
 def test_a_model_sees_complete_steps_only() -> None:
@@ -93,3 +89,161 @@ def test_results_stand_in_the_order_of_their_calls() -> None:
 
 def test_the_answer_ends_the_conversation() -> None:
     assert Journal(QUESTION, (DONE,), answer=ANSWER).messages[-1] == ANSWER
+
+
+MODEL = "acme/one"
+PRICES = {MODEL: Price(input=1.0, output=10.0)}
+COSTLY = replace(DONE, usage=Usage(100_000, 10_000), model=MODEL)
+"""A step for 0.2 dollars."""
+SLOW = replace(DONE, seconds=20.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "limits", "stop"),
+    [
+        pytest.param([DONE], RunLimits(), None, id="no limit is reached"),
+        pytest.param([DONE] * 2, RunLimits(steps=3), None, id="one step is left"),
+        pytest.param([DONE] * 3, RunLimits(steps=3), StopReason.MAX_STEPS, id="no step"),
+        pytest.param([DONE] * 2, RunLimits(tool_calls=5), None, id="one call is left"),
+        pytest.param([DONE] * 2, RunLimits(tool_calls=4), StopReason.MAX_TOOL_CALLS, id="no call"),
+        pytest.param(
+            [COSTLY] * 2, RunLimits(output_tokens=20_001), None, id="a token of output is left"
+        ),
+        pytest.param(
+            [COSTLY] * 2, RunLimits(output_tokens=20_000), StopReason.MAX_OUTPUT_TOKENS, id="none"
+        ),
+        pytest.param([DONE] * 2, RunLimits(output_tokens=1), None, id="usage is not known"),
+        pytest.param([SLOW] * 2, RunLimits(seconds=41), None, id="a second is left"),
+        pytest.param([SLOW] * 2, RunLimits(seconds=40), StopReason.MAX_SECONDS, id="no second"),
+        pytest.param([COSTLY] * 2, RunLimits(cost=0.41), None, id="a cent is left"),
+        pytest.param([COSTLY] * 2, RunLimits(cost=0.4), StopReason.MAX_COST, id="no cent"),
+        pytest.param(
+            [replace(COSTLY, model="acme/two")], RunLimits(cost=0.01), None, id="no price is known"
+        ),
+    ],
+)
+def test_each_limit_has_its_stop_reason(
+    steps: list[Step], limits: RunLimits, stop: StopReason | None
+) -> None:
+    action = next_action(Journal(QUESTION, tuple(steps)), limits, PRICES)
+
+    assert (action.stop if isinstance(action, LimitReached) else None) == stop
+
+
+OPEN = Step(CALLS)
+OUT_OF_TIME = "not run: the run has reached its limit of 40 seconds (maxSeconds)"
+
+
+@pytest.mark.parametrize(
+    ("last", "limits", "expected"),
+    [
+        pytest.param(OPEN, RunLimits(steps=3), RunCalls((A, B)), id="the last step is completed"),
+        pytest.param(OPEN, RunLimits(output_tokens=1), RunCalls((A, B)), id="after many tokens"),
+        pytest.param(
+            OPEN,
+            RunLimits(tool_calls=5),
+            RecordResults(
+                (
+                    result_of(
+                        B, "not run: the run has reached its limit of 5 tool calls (maxToolCalls)"
+                    ),
+                )
+            ),
+            id="the calls beyond the limit are not run",
+        ),
+        pytest.param(
+            replace(OPEN, results=(B_DONE,)),
+            RunLimits(tool_calls=5),
+            RunCalls((A,)),
+            id="the calls within the limit are",
+        ),
+        pytest.param(
+            OPEN,
+            RunLimits(seconds=40),
+            RecordResults((result_of(A, OUT_OF_TIME), result_of(B, OUT_OF_TIME))),
+            id="after the time limit no call is begun",
+        ),
+        pytest.param(
+            replace(OPEN, begun={"a": Repeat.SAFE}, undecided=frozenset("b")),
+            RunLimits(seconds=40),
+            RecordResults((result_of(A, INTERRUPTED), result_of(B, OUT_OF_TIME))),
+            id="nor repeated, nor asked for",
+        ),
+    ],
+)
+def test_what_becomes_of_the_calls_at_a_limit(
+    last: Step, limits: RunLimits, expected: Action
+) -> None:
+    kept = Journal(QUESTION, (SLOW, SLOW, last))
+
+    assert next_action(kept, limits) == expected
+
+
+def equal(*results: str, call: ToolCall = A) -> Journal:
+    """One equal call a step, with these results."""
+    message = Message(Role.ASSISTANT, (call,))
+    return Journal(QUESTION, tuple(Step(message, (result_of(call, one),)) for one in results))
+
+
+@pytest.mark.parametrize(
+    ("kept", "ends"),
+    [
+        (equal(*["no"] * 4), False),
+        (equal(*["no"] * 5), True),
+        (equal(*["no"] * 4, "yes"), False),
+        (equal("yes", *["no"] * 4), False),
+        (equal(*["no"] * 2, "yes", *["no"] * 4), False),
+        (Journal(QUESTION, (DONE,) * 5), True),
+        (Journal(QUESTION, (*[DONE] * 4, equal("yes").steps[0])), False),
+    ],
+)
+def test_five_equal_calls_in_a_row_with_the_same_result_end_the_run(
+    kept: Journal, ends: bool
+) -> None:
+    action = next_action(kept, RunLimits())
+
+    assert isinstance(action, LimitReached) is ends
+    if isinstance(action, LimitReached):
+        assert action.stop is StopReason.REPEATED_CALL
+
+
+def test_equal_calls_of_one_step_count_too() -> None:
+    calls = tuple(ToolCall(str(number), "weather", "{}") for number in range(5))
+    step = Step(Message(Role.ASSISTANT, calls), tuple(result_of(call, "no") for call in calls))
+
+    assert isinstance(next_action(Journal(QUESTION, (step,)), RunLimits()), LimitReached)
+
+
+def test_the_model_is_warned_of_the_third_equal_call() -> None:
+    texts = [message.text for message in prompted(equal(*["no"] * 4), 100)][2::2]
+
+    assert texts[:2] == ["no", "no"]
+    assert texts[2].startswith("no\n[This is call 3 in a row")
+    assert texts[3].startswith("no\n[This is call 4 in a row")
+
+
+def test_a_long_result_is_shortened_in_the_middle_for_the_model_alone() -> None:
+    kept = equal("a" * 60 + "b" * 100 + "c" * 60)
+
+    (result,) = prompted(kept, 100)[2:]
+
+    assert result.text == ("a" * 50 + "\n[... 120 characters are left out here ...]\n" + "c" * 50)
+    assert result.tool_call_id == "a"
+    assert len(kept.messages[-1].text) == 220
+    assert prompted(kept, 220) == kept.messages
+
+
+@pytest.mark.parametrize(("length", "same"), [(100, True), (101, False)])
+def test_results_of_earlier_turns_are_shortened_too(length: int, same: bool) -> None:
+    messages = (*QUESTION, CALLS, result_of(A, "x" * length), ANSWER)
+
+    shown = shortened_results(messages, 100)
+
+    assert (shown is messages) is same
+    assert [shown[0], shown[1], shown[3]] == [messages[0], messages[1], messages[3]]
+
+
+def test_only_results_of_tools_are_shortened() -> None:
+    asked = (text_message(Role.USER, "x" * 200),)
+
+    assert shortened_results(asked, 100) is asked

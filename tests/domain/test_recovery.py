@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
-from opensoul.domain.errors import EventsExpired, RunInterrupted
-from opensoul.domain.execution.recovery import recover
+from opensoul.domain.errors import EventsExpired, RunFailed, RunInterrupted, StoreFailed
+from opensoul.domain.execution.recovery import note_of, recover
 from opensoul.domain.messages import Message, Reasoning, Role, Text
 from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
-from opensoul.domain.ports import SessionCatalog, Turn
-from opensoul.domain.runs.events import EventBatch, Failed, Finished, RunEvent, Started
+from opensoul.domain.ports import OpenTurn, SessionCatalog, Turn
+from opensoul.domain.runs.events import Aborted, EventBatch, Failed, Finished, RunEvent, Started
 from opensoul.domain.runs.records import RunStatus, record_of
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import FakeClock, FakeRunEvents, FakeStore, assistant, run, user
@@ -44,10 +44,12 @@ def turn(*messages: Message, **changes: Any) -> Turn:
     return Turn(**values)
 
 
-async def recover_all(log: FakeRunEvents, catalog: SessionCatalog) -> int:
+async def recover_all(
+    log: FakeRunEvents, catalog: SessionCatalog, store: FakeStore | None = None
+) -> int:
     lanes, clock = Lanes(LaneSettings), FakeClock()
     queue = LocalQueue(rows=log, lanes=lanes, clock=clock, steady=clock)
-    return await recover(queue, log, FakeStore(), catalog, "me", clock)
+    return await recover(queue, log, store or FakeStore(), catalog, "me", clock)
 
 
 async def recovered(
@@ -109,6 +111,36 @@ async def test_thoughts_are_no_part_of_the_answer() -> None:
 @pytest.mark.parametrize("messages", [(user("hello"),), (assistant(""),)])
 async def test_a_turn_without_an_answer_adds_nothing(messages: tuple[Message, ...]) -> None:
     assert await recovered(stored=turn(*messages)) == [END]
+
+
+@pytest.mark.parametrize(
+    "end", [Failed(RunFailed.code, "No such key."), Aborted("Enough [of it].")]
+)
+async def test_a_turn_that_was_stored_without_an_answer_ends_as_it_says(
+    end: Failed | Aborted,
+) -> None:
+    stored = turn(user("hello"), assistant("I send."), assistant(note_of(end)))
+    assert await recovered(*BEGUN, stored=stored) == [end]
+
+
+class DamagedSteps(FakeStore):
+    """Has steps that cannot be read."""
+
+    async def open_turn(self, run_id: str, attempt: int) -> OpenTurn | None:
+        raise StoreFailed("a step cannot be read")
+
+    async def open_turns(self) -> tuple[OpenTurn, ...]:
+        return (OpenTurn(run().session_key, "s", "run-2", 1.0, (user("hello"),)),)
+
+    async def end_turn(self, turn: OpenTurn, *, note: str, at: float) -> bool:
+        raise StoreFailed("a step cannot be read")
+
+
+async def test_damaged_steps_do_not_keep_the_gateway_from_starting() -> None:
+    log = FakeRunEvents()
+    log.left_by_an_earlier_process(record_of(run()))
+    assert await recover_all(log, cast(SessionCatalog, Turns()), DamagedSteps()) == 1
+    assert isinstance(log.events["run-1"][-1], Failed)
 
 
 async def test_usage_that_nobody_counted_is_told_as_unknown() -> None:

@@ -47,6 +47,7 @@ from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import RunEvent
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunRequest, RunSpec
+from opensoul.domain.services import Approvals
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, ChatEndpointSettings, Settings
@@ -159,17 +160,24 @@ class Harness:
     def __post_init__(self) -> None:
         self.run_log = RememberedRunEvents()
         self.lanes = Lanes(lambda: self.settings.lanes)
+        self.queue = LocalQueue(rows=self.run_log, lanes=self.lanes, clock=time.time)
+        self.approvals = Approvals(
+            book=MemoryApprovals(),
+            queue=self.queue,
+            signals=self.queue,
+            run_events=self.run_log,
+            clock=time.time,
+        )
         loop = TurnLoop(
             ModelRouter(
                 clients={"test": self.model, "scripted": self.model},
                 cooldowns=Cooldowns(time.monotonic),
             ),
             EmptyToolbox(),
-            MemoryApprovals(),
+            self.approvals.book,
             clock=time.time,
         )
         self.generations = Generations(lambda: self.settings)
-        self.queue = LocalQueue(rows=self.run_log, lanes=self.lanes, clock=time.time)
         self.executor = Executor(
             owner="one",
             runners={"native": loop},
@@ -196,7 +204,7 @@ class Harness:
             new_id=new_id,
         )
         self.transports = (
-            openai_chat.transport(self.gateway, started_at=STARTED_AT),
+            openai_chat.transport(self.gateway, self.approvals, started_at=STARTED_AT),
             health.transport(self.check),
         )
         self.app = self._application()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from opensoul.adapters.persistence.common.journal_codec import encode_open_turn
 from opensoul.adapters.persistence.sqlite.sessions.store import SqliteStore
 from opensoul.domain.errors import LeaseLost, StoreFailed
 from opensoul.domain.messages import Message, Role, Text, ToolCall
@@ -23,7 +27,7 @@ from .test_store_contract import PLENTY, STORES
 
 A, B = ToolCall("a", "send", '{"to":"\ud800"}'), ToolCall("b", "read", "{}")
 ASKED = Message(Role.ASSISTANT, (Text("I look."), A, B))
-BEGUN = Step(ASKED, begun={"a": Repeat.UNSAFE}, usage=Usage(3, 2), model="acme/one")
+BEGUN = Step(ASKED, begun={"a": Repeat.UNSAFE}, usage=Usage(3, 2), model="acme/one", seconds=1.5)
 DONE = Step(ASKED, (result_of(A, "sent"), result_of(B, "text")), usage=Usage(3, 2, 1, 1, True))
 FULL = Step(
     ASKED,
@@ -219,3 +223,47 @@ async def test_a_damaged_step_is_named_and_hides_no_other_turn(tmp_path: Path) -
         await store.open_turn("run-1", 2)
     assert await store.open_turn("run-2", 2) == replace(other, attempt=2, steps=(DONE,))
     await store.close()
+
+
+async def test_damaged_open_turns_are_left_out(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "sessions.sqlite3")
+    await store.open()
+    turns = [replace(TURN, run_id=f"run-{number}") for number in range(4)]
+    for turn in turns:
+        await store.append_step(turn, 1, DONE)
+    huge = json.loads(encode_open_turn(TURN)) | {"at": 10**400}
+    for run_id, cell, damage in (
+        ("run-1", "attempt", "x"),
+        ("run-2", "body", "text"),
+        ("run-3", "body", json.dumps(huge).encode()),
+    ):
+        sql = f"UPDATE open_turns SET {cell} = ? WHERE run_id = ?"  # noqa: S608 - fixed texts
+        await store.write(partial(_execute, sql=sql, values=(damage, run_id)))
+
+    assert [turn.run_id for turn in await store.open_turns()] == ["run-0"]
+    for turn in turns[1:]:
+        with pytest.raises(StoreFailed):
+            await store.open_turn(turn.run_id, 2)
+    await store.close()
+
+
+def _execute(connection: sqlite3.Connection, sql: str, values: tuple[object, ...]) -> None:
+    connection.execute(sql, values)
+
+
+@pytest.mark.parametrize("how", ["compact", "branch"])
+async def test_a_turn_goes_on_in_the_transcript_that_its_session_goes_on_in(
+    store: SessionStore, how: str
+) -> None:
+    assert isinstance(store, SessionCatalog)
+    for number in range(2):
+        await store.append(make_turn(f"earlier-{number}", session_id="first"))
+    await store.append_step(TURN, 1, DONE)
+    if how == "compact":
+        await store.compact(KEY, 2, at=2_000.0, new_id="second")
+    else:
+        await store.branch(KEY, 2, at=2_000.0, new_id="second")
+
+    turn = await store.open_turn("run-1", 2)
+
+    assert turn == replace(TURN, session_id="second", attempt=2, steps=(DONE,))

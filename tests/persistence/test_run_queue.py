@@ -17,7 +17,7 @@ from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.claims import ApprovalDecided, Claim, MessageInjected, Signal
 from opensoul.domain.runs.events import Aborted, Resumed, Started, Waiting
 from opensoul.domain.runs.records import RunRecord, RunStatus
-from opensoul.domain.runs.spec import OnLeave
+from opensoul.domain.runs.spec import OnLeave, RunSpec
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
@@ -46,6 +46,9 @@ class Hands:
 
     def deliver(self, run_id: str, signal: Signal) -> None:
         self.signals.append(signal)
+
+    def closed(self, spec: RunSpec, ending: Aborted) -> None:
+        """It keeps nothing of Runs."""
 
 
 @dataclass
@@ -411,7 +414,9 @@ async def test_what_outlives_no_process_is_not_handed_back(bench: Bench) -> None
 
 async def test_runs_are_left_to_the_next_process(tmp_path: Path) -> None:
     async with started(tmp_path) as log:
-        await Bench(log, HandClock()).queue.enqueue(run(on_leave=GOES_ON))
+        bench = Bench(log, HandClock())
+        await bench.queue.enqueue(run(on_leave=GOES_ON))
+        await log.append(bench.hands.claims[0], [Started(0, 0)])
 
     async with started(tmp_path) as log:
         bench = Bench(log, HandClock())
@@ -422,3 +427,36 @@ async def test_runs_are_left_to_the_next_process(tmp_path: Path) -> None:
         bench = Bench(log, HandClock())
         await bench.queue.expired("next")
         assert [claim.lost for claim in bench.hands.claims] == [1]
+
+
+async def test_a_run_that_only_waited_for_its_turn_is_not_lost(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        for number in range(2):
+            await bench.queue.enqueue(run(f"run-{number}", on_leave=GOES_ON))
+        await log.append(bench.hands.claims[0], [Started(0, 0)])
+
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        await bench.queue.expired("next")
+        (first,) = bench.hands.claims
+        await bench.queue.finish(first, END)
+        lost = {claim.spec.id: claim.lost for claim in bench.hands.claims}
+        assert lost == {"run-0": 1, "run-1": 0}
+        # Whether an attempt had begun is not known, since claims are written a moment later.
+        assert [claim.taken_over for claim in bench.hands.claims] == [True, True]
+
+
+async def test_a_death_after_an_orderly_end_counts(tmp_path: Path) -> None:
+    async with started(tmp_path) as log:
+        bench = Bench(log, HandClock())
+        await bench.queue.enqueue(run(on_leave=GOES_ON))
+        await bench.queue.hand_back("run-1")
+
+    for lost in (0, 1):
+        async with started(tmp_path) as log:
+            bench = Bench(log, HandClock())
+            await bench.queue.expired("next")
+            (claim,) = bench.hands.claims
+            assert claim.lost == lost
+            await log.append(claim, [Resumed(claim.attempt, 0, "again")])

@@ -17,7 +17,8 @@ from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.domain.errors import LeaseLost
 from opensoul.domain.models.calls import TextDelta
 from opensoul.domain.runs.claims import Claim, Signal
-from opensoul.domain.runs.events import TERMINAL, RunEvent, Waiting
+from opensoul.domain.runs.events import TERMINAL, Aborted, RunEvent, Waiting
+from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
@@ -47,6 +48,9 @@ class Owner:
 
     def deliver(self, run_id: str, signal: Signal) -> None:
         """Its claims have the signals when a Run goes on."""
+
+    def closed(self, spec: RunSpec, ending: Aborted) -> None:
+        """It keeps nothing of Runs."""
 
 
 class QueueMachine(RuleBasedStateMachine):

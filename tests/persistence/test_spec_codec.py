@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -89,3 +90,9 @@ def changed(**changes: object) -> bytes:
 def test_what_is_no_spec_is_refused(data: bytes) -> None:
     with pytest.raises(Undecodable):
         decode_spec(data)
+
+
+@pytest.mark.parametrize("cell", ["text", 7, None])
+def test_what_is_not_even_bytes_is_refused(cell: Any) -> None:
+    with pytest.raises(Undecodable):
+        decode_spec(cell)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from opensoul.adapters.providers.scripted import LABEL, Scripted
 from opensoul.domain.errors import FailureKind
-from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.models.calls import ModelEvent, ModelFinished, StopReason, TextDelta, Usage
+from opensoul.domain.messages import Message, Role, Text, ToolCall, text_message
+from opensoul.domain.models.calls import (
+    ModelEvent,
+    ModelFinished,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from opensoul.domain.tools import ToolSpec
 
 from .calls import call, collect, failure, text_of
 
@@ -128,3 +137,101 @@ async def test_closing_it_is_safe_at_any_time() -> None:
     model = Scripted()
     await model.close()
     await model.close()
+
+
+TOOLS = (ToolSpec("read", "Reads a file."), ToolSpec("write", "Writes a file."))
+SCRIPT = """
+I look.
+/call read {"path": "a.txt"}
+/call read {"path": "b.txt"}
+/then
+/call write {"path": "c.txt"
+Now I am
+done.
+"""
+
+
+async def conversation(text: str, **params: object) -> list[list[ModelEvent]]:
+    """The answers of the model until one has no calls. Each call has the result `well N`."""
+    messages = [text_message(Role.USER, "/call earlier"), text_message(Role.USER, text)]
+    answers: list[list[ModelEvent]] = []
+    while not answers or any(isinstance(event, ToolCallDelta) for event in answers[-1]):
+        request = call("", *messages, target_params=params, api="scripted")
+        answers.append(await collect(Scripted(), replace(request, tools=TOOLS)))
+        calls = [event for event in answers[-1] if isinstance(event, ToolCallDelta)]
+        parts = [ToolCall(one.id or "", one.name or "", one.arguments) for one in calls]
+        messages.append(Message(Role.ASSISTANT, (Text(text_of(answers[-1])), *parts)))
+        messages += [
+            Message(Role.TOOL, (Text(f"well {part.id}"),), name=part.name, tool_call_id=part.id)
+            for part in parts
+        ]
+    return answers
+
+
+@pytest.mark.parametrize("in_message", [True, False], ids=["message", "parameter"])
+async def test_a_script_calls_tools_step_by_step(in_message: bool) -> None:
+    message, params = (SCRIPT, {}) if in_message else ("Well?", {"script": SCRIPT})
+
+    first, second, last = await conversation(message, **params)
+
+    assert [event for event in first if isinstance(event, ToolCallDelta)] == [
+        ToolCallDelta(0, "call_1", "read", '{"path": "a.txt"}'),
+        ToolCallDelta(1, "call_2", "read", '{"path": "b.txt"}'),
+    ]
+    assert text_of(first) == "[scripted] I look."
+    assert first[-1] == ModelFinished(StopReason.TOOL_CALLS, Usage(first_words(message), 9))
+    assert second[0] == ToolCallDelta(0, "call_3", "write", '{"path": "c.txt"')
+    assert text_of(last) == "[scripted] Now I am\ndone."
+
+
+def first_words(message: str) -> int:
+    return len(["/call", "earlier", *message.split()])
+
+
+async def test_a_script_without_an_answer_ends_with_the_last_results() -> None:
+    *_, last = await conversation("/call read {}\n/then\n/call read\n/call write")
+
+    assert text_of(last) == "[scripted] read returned: well call_2\nwrite returned: well call_3"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("/call read", ("read", "")),
+        ("  /call  read   [1, 2] ", ("read", "[1, 2]")),
+        ("/call", ("", "")),
+    ],
+)
+async def test_a_call_is_passed_on_as_it_is_written(line: str, expected: tuple[str, str]) -> None:
+    first, *_ = await conversation(line)
+
+    (delta,) = (event for event in first if isinstance(event, ToolCallDelta))
+    assert (delta.name, delta.arguments) == expected
+
+
+@pytest.mark.parametrize("text", ["/callread {}", "Please /call read {}", "call read {}"])
+async def test_another_line_is_no_call(text: str) -> None:
+    (only,) = await conversation(text)
+
+    assert text_of(only) == f"[scripted] You said: {text}"
+
+
+async def test_without_tools_a_script_is_repeated_as_any_text() -> None:
+    assert text_of(await answer(text_message(Role.USER, "/call read {}"))) == (
+        "[scripted] You said: /call read {}"
+    )
+
+
+async def test_a_script_has_to_be_a_text() -> None:
+    request = call("", target_params={"script": ["/call read"]})
+    _, error = await failure(Scripted(), request)
+    assert "'script' must be a text" in error.message
+
+
+async def test_a_model_that_has_no_token_left_calls_nothing() -> None:
+    script = text_message(Role.USER, "One two three.\n/call read {}")
+    request = call("", script, params={"max_tokens": 2}, api="scripted")
+
+    events = await collect(Scripted(), replace(request, tools=TOOLS))
+
+    assert events[-1] == ModelFinished(StopReason.LENGTH, Usage(6, 2))

@@ -88,8 +88,9 @@ class Bench:
 
     async def decided(self, decision: Decision, **changes: object) -> None:
         """Keep an approval of the call `exec`, with changes, as decided."""
-        approval = Approval(approval_id(KEY), "run-1", "operator", exec_call("id"), 0.0, 600.0,
-                            agent_id="main")  # fmt: skip
+        call = exec_call("id")
+        key = approval_id(KEY, call)
+        approval = Approval(key, "run-1", "operator", call, 0.0, 600.0, agent_id="main")
         await self.book.add(replace(approval, **changes))  # type: ignore[arg-type]
         await self.book.decide(approval.id, decision, by="someone", at=1.0)
 
@@ -248,7 +249,7 @@ async def test_a_call_that_nobody_has_decided_on_is_refused() -> None:
     bench = Bench(allow("write", ask=["*"]))
     call = ToolCall("c1", "write", "{}")
     await bench.book.add(
-        Approval(approval_id(KEY), "run-1", "operator", call, 0.0, 600.0, agent_id="main")
+        Approval(approval_id(KEY, call), "run-1", "operator", call, 0.0, 600.0, agent_id="main")
     )
 
     result = await bench.result(call)

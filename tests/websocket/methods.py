@@ -196,6 +196,7 @@ def dependencies(bench: Bench) -> Dependencies:
     return Dependencies(
         gateway=bench.gateway,
         session_service=bench.session_service,
+        approvals=missing,
         devices=missing,
         config=missing,
         applied=missing,

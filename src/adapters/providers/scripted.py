@@ -7,6 +7,10 @@ consists of parameters of the model in the configuration; requests cannot set th
     chunks  a list of texts, each streamed as one delta
     delay   seconds between deltas
     fail    a FailureKind ("rate_limit", "timeout", ...) with which every call fails
+    script  a script that calls tools (see `scripted_calls`)
+
+Where tools are offered, a user's message with a line `/call NAME ARGUMENTS` is a script too; the
+parameter `script` takes precedence. Without tools, a script has no effect.
 
 Every answer begins with the label, which distinguishes it from a language model's answer. Words
 count as tokens, for `max_tokens` and for usage. `stop` is applied; all other model parameters are
@@ -21,8 +25,17 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from dataclasses import dataclass
 
 from ...domain.errors import FailureKind, ModelFailed
-from ...domain.messages import Message, Role
-from ...domain.models import ModelEvent, ModelFinished, ModelRequest, StopReason, TextDelta, Usage
+from ...domain.messages import Message, Role, ToolCall
+from ...domain.models import (
+    ModelEvent,
+    ModelFinished,
+    ModelRequest,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from .scripted_calls import ScriptStep, is_script, next_step
 
 LABEL = "[scripted] "
 _WORD = re.compile(r"\S+\s*|\s+")
@@ -46,6 +59,11 @@ class Scripted:
                 await asyncio.sleep(script.delay)
             yield (TextDelta(piece),)
             spent += len(piece.split())
+        for number, (name, arguments) in enumerate(script.calls if stop is StopReason.STOP else ()):
+            yield (ToolCallDelta(number, script.call_id(number), name, arguments),)
+            spent += len(arguments.split()) + 1
+        if script.calls and stop is StopReason.STOP:
+            stop = StopReason.TOOL_CALLS
         read = sum(len(message.text.split()) for message in request.messages)
         yield (ModelFinished(stop, Usage(read, spent)),)
 
@@ -58,6 +76,13 @@ class _Script:
     pieces: tuple[str, ...]
     delay: float
     fail: FailureKind | None
+    calls: tuple[tuple[str, str], ...] = ()
+    earlier_calls: int = 0
+    """How many calls there are in the conversation."""
+
+    def call_id(self, number: int) -> str:
+        """The id of a call, which is unique in the conversation."""
+        return f"call_{self.earlier_calls + number + 1}"
 
     @classmethod
     def of(cls, request: ModelRequest) -> _Script:
@@ -69,11 +94,25 @@ class _Script:
         fail = params.get("fail")
         if fail is not None and fail not in list(FailureKind):
             raise _invalid("fail", "one of " + ", ".join(FailureKind), fail)
-        return cls(
-            pieces=(LABEL, *_pieces(params, request.messages)),
-            delay=float(delay),
-            fail=None if fail is None else FailureKind(str(fail)),
-        )
+        step = _step(params, request)
+        failure = None if fail is None else FailureKind(str(fail))
+        if step is None:
+            pieces = (LABEL, *_pieces(params, request.messages))
+            return cls(pieces, float(delay), failure)
+        earlier = sum(isinstance(part, ToolCall) for one in request.messages for part in one.parts)
+        pieces = (LABEL, *_WORD.findall(step.text)) if step.text or not step.calls else ()
+        return cls(pieces, float(delay), failure, step.calls, earlier)
+
+
+def _step(params: Mapping[str, object], request: ModelRequest) -> ScriptStep | None:
+    """The next step of a script that calls tools; None where there is none, or no tool."""
+    script = params.get("script")
+    if script is not None and not isinstance(script, str):
+        raise _invalid("script", "a text", script)
+    if not request.tools:
+        return None
+    script = script or _last_user_text(request.messages)
+    return next_step(script, request.messages) if is_script(script) else None
 
 
 def _pieces(params: Mapping[str, object], messages: tuple[Message, ...]) -> tuple[str, ...]:
@@ -82,17 +121,23 @@ def _pieces(params: Mapping[str, object], messages: tuple[Message, ...]) -> tupl
         return tuple(chunk for chunk in chunks if chunk)
     if chunks is not None:
         raise _invalid("chunks", "a list of texts", chunks)
-    user_texts = (message.text for message in reversed(messages) if message.role is Role.USER)
-    reply = params.get("reply", f"You said: {next(user_texts, '')}")
+    reply = params.get("reply", f"You said: {_last_user_text(messages)}")
     if not isinstance(reply, str):
         raise _invalid("reply", "a text", reply)
     return tuple(_WORD.findall(reply))
+
+
+def _last_user_text(messages: tuple[Message, ...]) -> str:
+    texts = (message.text for message in reversed(messages) if message.role is Role.USER)
+    return next(texts, "")
 
 
 def _within(
     pieces: tuple[str, ...], params: Mapping[str, object]
 ) -> tuple[tuple[str, ...], StopReason]:
     """The pieces up to the token limit or the stop text, whichever comes first, after the label."""
+    if not pieces:
+        return (), StopReason.STOP
     label, *rest = pieces
     text = "".join(rest)
     stop = params.get("stop")

@@ -75,7 +75,7 @@ class PolicyToolbox:
 
     async def _approved(self, context: ToolContext, call: ToolCall, key: str) -> bool:
         """Whether there is an approval of exactly this call. Raises StoreFailed."""
-        approval = await self._approvals.find(approval_id(key))
+        approval = await self._approvals.find(approval_id(key, call))
         if approval is None or approval.decision is None or not approval.decision.allows:
             return False
         asked = (approval.run_id, approval.agent_id, approval.call)

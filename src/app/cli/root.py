@@ -87,6 +87,7 @@ _COMMANDS = (
     "tui",
     "sessions",
     "runs",
+    "approvals",
     "agents",
     "models",
     "status",

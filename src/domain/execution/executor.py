@@ -155,6 +155,10 @@ class Executor:
         if live is not None:
             live.inbox.put(signal)
 
+    def closed(self, spec: RunSpec, ending: Aborted) -> None:
+        any_attempt = OpenTurn(spec.session_key, "", spec.id, self._clock(), (), attempt=0)
+        self._beside(self._keep_steps(any_attempt, ending))
+
     async def drain(self, grace: float) -> None:
         """Take no more Runs, let those there finish for `grace` seconds, then hand the rest back to
         the queue, or abort those that cannot go on in another process. Runners that do not stop are
@@ -241,6 +245,8 @@ class Executor:
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
+        if claim.taken_over:
+            await self._keep_events(spec.id)
         limit = context.agent.timeout
         if limit is not None:
             live.set_timer(limit, self._run_out_of_time, live, limit)
@@ -264,8 +270,21 @@ class Executor:
             record = await self._run_events.find(claim.spec.id)
             decision = Resumed(claim.attempt, 0, "A signal arrived.")
         live.turn = await self._store.open_turn(claim.spec.id, claim.attempt)
-        await self._run_events.append(claim, (decision,))
+        if live.turn is not None or (record is not None and record.last_seq):
+            await self._run_events.append(claim, (decision,))
         return record is not None and record.started_at is not None
+
+    async def _keep_events(self, run_id: str) -> None:
+        """Return once it is on the disk that the Run is executed: if it kills the process now, that
+        counts as a lost attempt."""
+        record = await self._run_events.find(run_id)
+        if record is None:
+            return
+        try:
+            async for _ in self._run_events.follow_kept(run_id, record.last_seq - 1):
+                return
+        except StoreFailed as error:  # Runs go on while their events cannot be kept.
+            logger.warning("a run goes on unrecorded", extra={"run": run_id, "why": error.message})
 
     async def _bind_history(
         self, context: RunContext, runner: AgentRunner, turn: OpenTurn | None

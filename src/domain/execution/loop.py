@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
+from ..concurrency import LARGE, off_loop
 from ..errors import RunFailed
-from ..messages import Message, Role, ToolCall, text_message
+from ..messages import ToolCall
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
-    Answered,
     AwaitDecisions,
     CallModel,
     Finish,
-    Inbox,
-    Journal,
-    MessageInjected,
+    LimitReached,
     RecordResults,
     RunCalls,
     RunnerEvent,
     Step,
-    StepDone,
-    StepLimit,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
-    Waiting,
+    Validate,
+    any_arguments,
+    checked,
     next_action,
     result_of,
 )
 from ..sessions import Transcript
-from ..tools import Approval, Decision, Repeat, ToolOutput, ToolResult, ToolSpec, approval_id
-from .router import ModelAnswer, ModelRouter, Prompt
+from ..tools import ToolResult
+from .decisions import Decisions
+from .last_answer import answer_in_words
+from .router import ModelAnswer, ModelRouter
+from .tool_calls import result_events, run_calls
+from .turn import OngoingTurn, history_of, prompt_of
 
-_MAX_STEPS = 50
-"""Model calls of one Run that may lead to further ones."""
 _APPROVAL_SECONDS = 600.0
-_MOST_SHOWN = 8_192
-"""Characters of a tool's result that followers get; the model gets all of it."""
 
 
 class TurnLoop:
@@ -47,7 +44,8 @@ class TurnLoop:
 
     A step is committed before its calls are begun, again with each call that is begun and with
     each result. `approvals`: where a call whose tool asks for it waits for a decision, for
-    `approval_seconds`. `clock` is Unix time.
+    `approval_seconds`. `validate` checks arguments against a tool's JSON Schema. `clock` is Unix
+    time, `monotonic` measures the time that a Run takes.
     """
 
     def __init__(
@@ -57,197 +55,126 @@ class TurnLoop:
         approvals: ApprovalBook,
         *,
         clock: Clock,
-        max_steps: int = _MAX_STEPS,
+        monotonic: Clock = time.monotonic,
+        validate: Validate = any_arguments,
         approval_seconds: float = _APPROVAL_SECONDS,
     ) -> None:
         self._router = router
         self._toolbox = toolbox
-        self._approvals = approvals
-        self._clock = clock
-        self._max_steps = max_steps
-        self._approval_seconds = approval_seconds
+        self._decisions = Decisions(approvals, clock=clock, seconds=approval_seconds)
+        self._monotonic = monotonic
+        self._validate = validate
+        self._has_checked = False
 
     def history_budget(self, context: RunContext) -> int:
-        prompt = _prompt(context, Transcript(), context.spec.messages)
+        prompt = prompt_of(context, Transcript(), context.spec.messages)
         size = prompt.size
         return max((prompt.room(target, size) for target in prompt.models), default=0)
 
     async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
-        spec, agent = context.spec, context.agent
-        caller = ToolContext(agent, spec.id, spec.session_key, spec.principal_id)
-        tools = tuple(await self._toolbox.tools(caller))
-        specs = {spec.name: spec for spec in tools}
-        journal = context.journal
+        turn = await self._begin(context)
+        limits, prices = context.agent.limits, turn.prices
         while True:
-            action = next_action(journal, max_steps=self._max_steps)
+            action = next_action(turn.journal, limits, prices)
             match action:
                 case CallModel():
-                    if journal.steps and (arrived := _injected(context.signals)):
-                        journal = journal.with_injected(*arrived)
-                        await context.commit(journal)
-                    prompt = _prompt(context, context.transcript, journal.messages, tools)
+                    await _take_injected(turn)
                     answer = None
-                    async with aclosing(self._router.call(prompt)) as batches:
+                    async with aclosing(self._router.call(turn.prompt())) as batches:
                         async for batch in batches:
                             last = batch[-1]
                             if not isinstance(last, ModelAnswer):
                                 yield batch  # type: ignore[misc]  # Deltas: only the last is none.
                                 continue
                             answer = last
-                            step = _step(last, specs)
-                            if step.calls:
-                                journal = journal.with_step(step)
+                            if any(isinstance(part, ToolCall) for part in last.message.parts):
                                 if len(batch) > 1:
                                     yield batch[:-1]  # type: ignore[misc]  # The same.
                                 break
-                            said = (*journal.messages[len(journal.question) :], last.message)
-                            used = journal.usage
-                            usage = last.usage if used is None else used + last.usage
-                            answered = Answered(said, last.stop, usage, last.model)
                             # Within the call: closing it may take longer than the answer should.
-                            yield [*batch[:-1], answered]  # type: ignore[list-item]
+                            yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
                             return
                     if answer is None:
                         return  # The call ended without an answer, and so does this turn.
+                    if events := await self._add_step(turn, answer):
+                        yield events
                 case RunCalls(calls=calls):
-                    for call in calls:
-                        tool = specs.get(call.name)
-                        repeat = Repeat.UNSAFE if tool is None else tool.repeat
-                        journal = journal.with_begun(call.id, repeat)
-                        await context.commit(journal)
-                        yield [ToolStarted(call.id, call.name, call.arguments)]
-                        result = ToolResult("The tool ended without a result.", is_error=True)
-                        key = _key(context, journal, call)
-                        run = self._toolbox.run(caller, call, key=key)
-                        async with aclosing(run) as outputs:
-                            async for output in outputs:
-                                if isinstance(output, ToolOutput):
-                                    yield [ToolProgress(call.id, output.text)]
-                                    continue
-                                result = output
-                                break
-                        journal = journal.with_results(result_of(call, result.text))
-                        await context.commit(journal)
-                        yield _results([(call, result)], journal)
+                    async with aclosing(run_calls(turn, self._toolbox, calls)) as running:
+                        async for events in running:
+                            yield events
                 case RecordResults(results=results):
-                    journal = journal.with_results(*results)
-                    await context.commit(journal)
-                    calls_by_id = {call.id: call for call in journal.steps[-1].calls}
-                    lost = [
-                        (calls_by_id[result.tool_call_id], ToolResult(result.text, is_error=True))
-                        for result in results
-                        if result.tool_call_id is not None
-                    ]
-                    yield _results(lost, journal)
+                    await turn.commit(turn.journal.with_results(*results))
+                    texts = {result.tool_call_id or "": result.text for result in results}
+                    yield _refusals(turn, texts)
                 case AwaitDecisions(calls=calls):
-                    if arrived := _injected(context.signals):
-                        journal = journal.with_injected(*arrived)
-                    denied, waiting = [], None
-                    undecided = len(journal.steps[-1].undecided)
-                    for call in calls:
-                        approval = await self._ask(context, journal, call)
-                        match approval.decision:
-                            case None:
-                                waiting = waiting or approval
-                            case Decision.ALLOW:
-                                journal = journal.with_decided(call.id)
-                            case decision:
-                                result = ToolResult(_refusal(approval, decision), is_error=True)
-                                denied.append((call, result))
-                                journal = journal.with_decided(call.id)
-                                journal = journal.with_results(result_of(call, result.text))
-                    await context.commit(journal)
-                    if denied:
-                        yield _results(denied, journal)
-                    if waiting is not None and len(journal.steps[-1].undecided) == undecided:
-                        what = f"The tool {waiting.call.name} waits for an approval."
-                        yield [Waiting(what, waiting.id, waiting.expires_at)]
+                    async with aclosing(self._decisions.apply(turn, calls)) as decided:
+                        async for events in decided:
+                            yield events
+                    if turn.is_waiting:
                         return
-                case StepLimit(steps=steps):
-                    raise RunFailed(f"The run made {steps} steps without an answer: its limit.")
+                case LimitReached():
+                    await _take_injected(turn)
+                    async with aclosing(answer_in_words(turn, self._router, action)) as answering:
+                        async for events in answering:
+                            yield events
+                    return
                 case Finish():
                     raise RunFailed("The run has an answer already.")
                 case _:
                     assert_never(action)
 
-    async def _ask(self, context: RunContext, journal: Journal, call: ToolCall) -> Approval:
-        """The approval of a call as it stands now. Its id is the same in each attempt."""
-        spec, now = context.spec, self._clock()
-        approval = await self._approvals.add(
-            Approval(
-                id=approval_id(_key(context, journal, call)),
-                run_id=spec.id,
-                principal_id=spec.principal_id,
-                call=call,
-                created_at=now,
-                expires_at=now + self._approval_seconds,
-                agent_id=spec.agent_id,
-                session_key=str(spec.session_key),
-            )
+    async def _begin(self, context: RunContext) -> OngoingTurn:
+        spec = context.spec
+        caller = ToolContext(context.agent, spec.id, spec.session_key, spec.principal_id)
+        return OngoingTurn(
+            context=context,
+            caller=caller,
+            tools=tuple(await self._toolbox.tools(caller)),
+            journal=context.journal,
+            clock=self._monotonic,
+            since=self._monotonic(),
+            history=history_of(context),
         )
-        if approval.decision is None and approval.expires_at <= now:
-            expired = await self._approvals.decide(approval.id, Decision.EXPIRED, by="", at=now)
-            return approval if expired is None else expired
-        return approval
+
+    async def _add_step(self, turn: OngoingTurn, answer: ModelAnswer) -> list[RunnerEvent]:
+        """Add the step that the answer begins. Calls that cannot be run have their results at once;
+        returns the events of these. The step is committed with its first call or result."""
+        specs = turn.specs
+        calls = (part for part in answer.message.parts if isinstance(part, ToolCall))
+        length = sum(len(call.arguments) for call in calls)
+        check = partial(checked, answer.message, specs, self._validate, turn.call_ids)
+        # The first check may load a library, which takes as long as the arguments of a large call.
+        message, refused = await off_loop(length if self._has_checked else LARGE, check)
+        self._has_checked = True
+        step = Step(message, usage=answer.usage, model=answer.model)
+        asking = [
+            call.id
+            for call in step.calls
+            if call.id not in refused
+            and (tool := specs.get(call.name)) is not None
+            and tool.asks(call)
+        ]
+        results = tuple(
+            result_of(call, refused[call.id]) for call in step.calls if call.id in refused
+        )
+        step = replace(step, results=results, undecided=frozenset(asking))
+        journal = turn.journal.with_step(step)
+        if not refused:
+            turn.journal = journal
+            return []
+        await turn.commit(journal)
+        return _refusals(turn, refused)
 
 
-def _step(answer: ModelAnswer, specs: Mapping[str, ToolSpec]) -> Step:
-    step = Step(answer.message, usage=answer.usage, model=answer.model)
-    asking = [call.id for call in step.calls if call.name in specs and specs[call.name].asks(call)]
-    return replace(step, undecided=frozenset(asking)) if asking else step
+async def _take_injected(turn: OngoingTurn) -> None:
+    if turn.journal.steps and (arrived := turn.injected()):
+        await turn.commit(turn.journal.with_injected(*arrived))
 
 
-def _key(context: RunContext, journal: Journal, call: ToolCall) -> str:
-    """Names a call of the last step, in every attempt of the Run."""
-    return f"{context.spec.id}:{len(journal.steps)}:{call.id}"
-
-
-def _results(results: Sequence[tuple[ToolCall, ToolResult]], journal: Journal) -> list[RunnerEvent]:
-    """The events for results that are stored."""
-    events: list[RunnerEvent] = [
-        ToolFinished(call.id, result.is_error, shortened(result.text)) for call, result in results
+def _refusals(turn: OngoingTurn, texts: Mapping[str, str]) -> list[RunnerEvent]:
+    """The events for calls that got these results without being run."""
+    calls = turn.journal.steps[-1].calls
+    results = [
+        (call, ToolResult(texts[call.id], is_error=True)) for call in calls if call.id in texts
     ]
-    if not journal.steps[-1].open_calls:
-        events.append(StepDone(len(journal.steps)))
-    return events
-
-
-def _refusal(approval: Approval, decision: Decision) -> str:
-    if decision is Decision.EXPIRED:
-        return "denied: nobody approved this call in time"
-    return f"denied: {approval.decided_by or 'somebody'} did not approve this call"
-
-
-def _injected(signals: Inbox) -> list[Message]:
-    """The messages among the signals. A decision needs no reading: the ApprovalBook has it."""
-    messages = []
-    while (signal := signals.take()) is not None:
-        if isinstance(signal, MessageInjected):
-            messages.append(signal.message)
-    return messages
-
-
-def shortened(text: str) -> str:
-    """The text as followers get it."""
-    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "\u2026"
-
-
-def _prompt(
-    context: RunContext,
-    history: Transcript,
-    messages: tuple[Message, ...],
-    tools: tuple[ToolSpec, ...] = (),
-) -> Prompt:
-    spec, agent = context.spec, context.agent
-    system = _system(context)
-    return Prompt(spec.id, agent.id, agent.models, system, history, messages, spec.params, tools)
-
-
-def _system(context: RunContext) -> tuple[Message, ...]:
-    """The agent's instructions first, then the request's own layer, as one system message.
-
-    One, because many chat templates accept a single system message at the start only.
-    """
-    layers = [context.agent.instructions, *(message.text for message in context.spec.instructions)]
-    text = "\n\n".join(layer for layer in layers if layer.strip())
-    return (text_message(Role.SYSTEM, text),) if text else ()
+    return result_events(results, turn.journal)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import EventsExpired, RunInterrupted
+from ..errors import EventsExpired, RunFailed, RunInterrupted, StoreFailed
 from ..messages import Role
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from ..ports import Clock, RunEvents, RunQueue, SessionCatalog, SessionStore, Turn
@@ -28,6 +29,8 @@ from ..runs import (
     consumes,
 )
 
+logger = logging.getLogger(__name__)
+
 MOST_LOST = 3
 """Attempts that may be lost: a Run that kills what executes it must not go on for ever."""
 
@@ -36,7 +39,7 @@ MOST_LOST = 3
 class Ending:
     """The Run cannot go on, or has nothing left to do: `rest` of its answer, then the end."""
 
-    event: Finished | Failed
+    event: Finished | Failed | Aborted
     rest: str = ""
 
 
@@ -55,6 +58,9 @@ def take_over(claim: Claim, *, turn: Turn | None, appended: Appended) -> Ending 
     """What the owner of `claim` does with a Run whose owner before it has died. `turn`: what the
     Run has stored."""
     if turn is not None:
+        ended = _ended_without_answer(turn)
+        if ended is not None:
+            return Ending(ended)
         usage = turn.usage or Usage(0, 0, estimated=True)
         return Ending(Finished(StopReason.STOP, usage, turn.model), _rest(turn, appended.text))
     if not claim.spec.messages:
@@ -116,19 +122,47 @@ async def conclude(
 ) -> None:
     """End the Run. Raises LeaseLost, StoreFailed."""
     if isinstance(ending.event, Failed):
-        kept = await store.open_turn(claim.spec.id, claim.attempt)
-        if kept is not None:
-            await store.end_turn(kept, note=note_of(ending.event), at=at)
+        await _keep_steps(claim, ending.event, store, at)
     if ending.rest:
         await run_events.append(claim, (TextDelta(ending.rest),))
     await queue.finish(claim, ending.event)
 
 
+async def _keep_steps(claim: Claim, ending: Failed, store: SessionStore, at: float) -> None:
+    """Store what a Run has done that cannot go on. Steps that cannot be read, or stored now, stay
+    where they are: one Run must not keep the Gateway from starting. Raises LeaseLost."""
+    try:
+        kept = await store.open_turn(claim.spec.id, claim.attempt)
+        if kept is not None:
+            await store.end_turn(kept, note=note_of(ending), at=at)
+    except StoreFailed as error:
+        _note_unkept(claim.spec.id, error)
+
+
+def _note_unkept(run_id: str, error: StoreFailed) -> None:
+    extra = {"run": run_id, "reason": error.message}
+    logger.error("the steps of a run could not be kept", extra=extra)
+
+
+_STOPPED = "[The run was stopped before it had an answer: "
+_FAILED = "[The run failed before it had an answer: "
+
+
 def note_of(ending: Failed | Aborted) -> str:
     """What the transcript says of a Run that has ended without an answer, after its steps."""
     if isinstance(ending, Aborted):
-        return f"[The run was stopped before it had an answer: {ending.reason}]"
-    return f"[The run failed before it had an answer: {ending.message}]"
+        return f"{_STOPPED}{ending.reason}]"
+    return f"{_FAILED}{ending.message}]"
+
+
+def _ended_without_answer(turn: Turn) -> Failed | Aborted | None:
+    """How the Run has ended whose turn `note_of` concludes; None for one with an answer."""
+    text = turn.messages[-1].text if turn.messages else ""
+    if text.startswith(_STOPPED):
+        return Aborted(text.removeprefix(_STOPPED).removesuffix("]"))
+    if text.startswith(_FAILED):
+        return Failed(RunFailed.code, text.removeprefix(_FAILED).removesuffix("]"))
+    return None
 
 
 async def _end_forgotten(queue: RunQueue, store: SessionStore, clock: Clock) -> None:
@@ -136,8 +170,12 @@ async def _end_forgotten(queue: RunQueue, store: SessionStore, clock: Clock) -> 
     going_on = {spec.id for spec in await queue.unfinished()}
     note = note_of(Failed(RunInterrupted.code, "The Gateway stopped."))
     for turn in await store.open_turns():
-        if turn.run_id not in going_on:
+        if turn.run_id in going_on:
+            continue
+        try:
             await store.end_turn(turn, note=note, at=clock())
+        except StoreFailed as error:
+            _note_unkept(turn.run_id, error)
 
 
 def _interrupted(why: str) -> Ending:

@@ -52,6 +52,7 @@ class Prompt:
     """What a call sends, whichever model answers. `run_id` and `agent_id` are for the log.
 
     `system` and `messages` are never cut; `history` is, to what the model's window can hold.
+    `drops_calls`: tool calls are left out of the answer, although no tool is offered.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class Prompt:
     messages: tuple[Message, ...]
     params: Mapping[str, object]
     tools: tuple[ToolSpec, ...] = ()
+    drops_calls: bool = False
 
     @property
     def size(self) -> int:
@@ -82,12 +84,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """The end of a call: the complete message. `model` is `provider/model`."""
+    """The end of a call: the complete message. `model` is `provider/model`. `called_tool`: the
+    model called a tool, and the call was left out."""
 
     message: Message
     stop: StopReason
     usage: Usage
     model: str
+    called_tool: bool = False
 
 
 RouterEvent = TextDelta | ReasoningDelta | ModelAnswer
@@ -113,7 +117,7 @@ class ModelRouter:
         """
         failures: dict[str, ModelFailed] = {}
         for target in self._cooldowns.order(prompt.models):
-            attempt = _Attempt(offered=bool(prompt.tools))
+            attempt = _Attempt(offered=bool(prompt.tools), drops_calls=prompt.drops_calls)
             history = self._history(prompt, target)
             while True:
                 messages = (*prompt.system, *repaired((*history, *prompt.messages)))
@@ -193,6 +197,8 @@ class _Attempt:
     """Characters of both."""
     offered: bool = False
     """Tools were offered to the model."""
+    drops_calls: bool = False
+    dropped_call: bool = False
     called_unasked: bool = False
     """It has called a tool, and none was offered."""
     calls: dict[int, list[str]] = field(default_factory=dict)
@@ -220,13 +226,16 @@ class _Attempt:
                         batch.append(event)
                 case ToolCallDelta() if self.offered:
                     self._add_to_call(event)
+                case ToolCallDelta() if self.drops_calls:
+                    self.dropped_call = True
                 case ToolCallDelta():
                     self.called_unasked = True
                     break
                 case ModelFinished(stop=stop, usage=usage):
                     answer = self.message()
                     counted = usage or _estimated(request, answer)
-                    batch.append(ModelAnswer(answer, stop, counted, request.target.ref))
+                    ref, dropped = request.target.ref, self.dropped_call
+                    batch.append(ModelAnswer(answer, stop, counted, ref, dropped))
                     self.answered = True
                     break  # Nothing may come behind it.
                 case _:

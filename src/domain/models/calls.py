@@ -122,12 +122,29 @@ class ModelRequest:
 
 
 class StopReason(StrEnum):
-    """Why a model stopped; the values are OpenAI's `finish_reason`."""
+    """Why an answer ended. The first four are those of models, with OpenAI's values; the others are
+    limits of a Run."""
 
     STOP = "stop"
     LENGTH = "length"
     CONTENT_FILTER = "content_filter"
     TOOL_CALLS = "tool_calls"
+    MAX_STEPS = "max_steps"
+    MAX_TOOL_CALLS = "max_tool_calls"
+    MAX_OUTPUT_TOKENS = "max_output_tokens"
+    MAX_SECONDS = "max_seconds"
+    MAX_COST = "max_cost"
+    REPEATED_CALL = "repeated_call"
+
+    @property
+    def finish_reason(self) -> str:
+        """The value of OpenAI's `finish_reason`, whose clients may refuse any other."""
+        return self.value if self in _OF_MODELS else StopReason.LENGTH.value
+
+
+_OF_MODELS = frozenset(
+    (StopReason.STOP, StopReason.LENGTH, StopReason.CONTENT_FILTER, StopReason.TOOL_CALLS)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,10 @@ class Worker(Protocol):
         """A signal for a Run that was taken."""
         ...
 
+    def closed(self, spec: RunSpec, ending: Aborted) -> None:
+        """A Run that had begun, and that nobody had, ends with this event: keep what it did."""
+        ...
+
 
 class RunQueue(Protocol):
     """Runs until they end: accepted, in the order of their Sessions, each executed by one owner.

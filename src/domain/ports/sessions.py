@@ -116,8 +116,8 @@ class SessionStore(Protocol):
 
     async def end_turn(self, turn: OpenTurn, *, note: str, at: float) -> bool:
         """Store the turn of a Run that ends without an answer, as `runs.closed` says of the stored
-        steps, and remove the open turn. False where there is none. Raises LeaseLost where a later
-        attempt has it."""
+        steps, and remove the open turn. False where there is none. Of `turn` only the Run, the key
+        and the attempt count. Raises LeaseLost where a later attempt has it; attempt 0: never."""
         ...
 
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Protocol
 from ..agents import Agent
 from ..messages import ToolCall
 from ..sessions import SessionKey
-from ..tools import Approval, Decision, ToolOutput, ToolResult, ToolSpec
+from ..tools import Approval, Decision, StandingApproval, ToolOutput, ToolResult, ToolSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class ApprovalBook(Protocol):
     """Approvals, pending and decided. Raises StoreFailed."""
 
     async def add(self, approval: Approval) -> Approval:
-        """Keep a pending approval; where its id is known already, return the one that is kept."""
+        """Keep a pending approval; where its id is known already, return the one that is kept.
+        Where its subject was allowed for always, it is kept, and returned, as decided by that."""
         ...
 
     async def find(self, approval_id: str) -> Approval | None:
@@ -66,9 +67,18 @@ class ApprovalBook(Protocol):
     ) -> Approval | None:
         """Decide, once: the first decision stands, and the approval is returned as it stands then.
         From `expires_at` on the decision is EXPIRED, whatever was asked for. None for an unknown
-        id."""
+        id. ALLOW_ALWAYS is remembered for the approval's subject, also after `prune`."""
+        ...
+
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        """What was allowed for always, oldest first."""
+        ...
+
+    async def revoke(self, standing_id: str) -> bool:
+        """Ask again for such calls; False for an unknown id."""
         ...
 
     async def prune(self, before: float) -> int:
-        """Remove the approvals that expired before that Unix time; returns how many."""
+        """Remove the approvals that were decided and expired before that Unix time; returns how
+        many. A decision of just now stays, however late it is: its Run has to read it."""
         ...

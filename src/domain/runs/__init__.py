@@ -1,5 +1,15 @@
 """Runs: what is asked, the events, and the records that are kept."""
 
+from .actions import (
+    Action,
+    AwaitDecisions,
+    CallModel,
+    Finish,
+    RecordResults,
+    RunCalls,
+    next_action,
+)
+from .checked_calls import Validate, any_arguments, checked
 from .claims import ApprovalDecided, Claim, Inbox, MessageInjected, Signal, Submission
 from .consumers import Consumed, consumed_by, consumes
 from .digests import digest
@@ -31,21 +41,10 @@ from .events import (
     error_of,
     failed_event,
 )
-from .journal import (
-    Action,
-    AwaitDecisions,
-    CallModel,
-    Finish,
-    Journal,
-    RecordResults,
-    RunCalls,
-    Step,
-    StepLimit,
-    closed,
-    next_action,
-    result_of,
-)
+from .journal import Journal, Step, closed, result_of
 from .kinds import EVERY_KIND, KINDS, EventKind, EventKinds, dump_event, load_event
+from .limits import LimitReached
+from .prompts import prompted, shortened_results
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
 from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
@@ -75,6 +74,7 @@ __all__ = [
     "Inbox",
     "Journal",
     "KnownEvent",
+    "LimitReached",
     "MessageInjected",
     "NumberedEvent",
     "OnLeave",
@@ -94,14 +94,16 @@ __all__ = [
     "Started",
     "Step",
     "StepDone",
-    "StepLimit",
     "Submission",
     "ToolEvent",
     "ToolFinished",
     "ToolProgress",
     "ToolStarted",
     "Unknown",
+    "Validate",
     "Waiting",
+    "any_arguments",
+    "checked",
     "closed",
     "consumed_by",
     "consumes",
@@ -111,7 +113,9 @@ __all__ = [
     "failed_event",
     "load_event",
     "next_action",
+    "prompted",
     "record_of",
     "result_of",
+    "shortened_results",
     "status_after",
 ]

@@ -1,8 +1,4 @@
-"""The journal of a Run: its steps, and the pure function that says what comes next.
-
-Whatever goes on with a Run asks the same function: the loop after a model call, an attempt after
-the death of a process, and a Run that waited for a decision.
-"""
+"""The journal of a Run: its steps, and what the transcript keeps of them."""
 
 from __future__ import annotations
 
@@ -26,7 +22,8 @@ class Step:
 
     `begun`: the calls that were begun, by their ids, with their tools' `Repeat`. `undecided`: the
     ids of the calls that wait for a person's decision. `injected`: messages that reached the Run
-    from outside, to be read after the results. `usage` and `model` are the model call's.
+    from outside, to be read after the results. `usage` and `model` are the model call's. `seconds`:
+    the time that the model call and the tool calls have taken, without waiting for decisions.
     """
 
     message: Message
@@ -36,6 +33,7 @@ class Step:
     injected: tuple[Message, ...] = ()
     usage: Usage | None = None
     model: str = ""
+    seconds: float = 0.0
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
@@ -76,6 +74,11 @@ class Journal:
         known = [step.usage for step in self.steps if step.usage is not None]
         return sum(known[1:], known[0]) if known else None
 
+    @property
+    def seconds(self) -> float:
+        """The time that the steps have taken."""
+        return sum(step.seconds for step in self.steps)
+
     def with_step(self, step: Step) -> Journal:
         """The journal with one more step."""
         return replace(self, steps=(*self.steps, step))
@@ -100,73 +103,13 @@ class Journal:
         last = self.steps[-1]
         return self._ending_with(replace(last, injected=(*last.injected, *messages)))
 
+    def with_seconds(self, seconds: float) -> Journal:
+        """The journal in which the last step has taken so many seconds more."""
+        last = self.steps[-1]
+        return self._ending_with(replace(last, seconds=last.seconds + seconds))
+
     def _ending_with(self, step: Step) -> Journal:
         return replace(self, steps=(*self.steps[:-1], step))
-
-
-@dataclass(frozen=True, slots=True)
-class CallModel:
-    """Call a model with the question and the steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunCalls:
-    """Run these tool calls; they were not begun, or may be made again."""
-
-    calls: tuple[ToolCall, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordResults:
-    """Add these results to the last step, without running anything."""
-
-    results: tuple[Message, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitDecisions:
-    """Nothing can go on before these calls are decided."""
-
-    calls: tuple[ToolCall, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The answer is complete."""
-
-    answer: Message
-
-
-@dataclass(frozen=True, slots=True)
-class StepLimit:
-    """The Run has had all the steps that it may have, and no answer."""
-
-    steps: int
-
-
-Action = CallModel | RunCalls | RecordResults | AwaitDecisions | Finish | StepLimit
-
-
-def next_action(journal: Journal, *, max_steps: int) -> Action:
-    """What comes next in a Run. `max_steps`: model calls that may lead to tool calls.
-
-    An open call that was begun and is unsafe gets the result INTERRUPTED, and the model decides.
-    Calls that need no decision run before the Run waits for the others.
-    """
-    if journal.answer is not None:
-        return Finish(journal.answer)
-    if not journal.steps:
-        return CallModel()
-    last = journal.steps[-1]
-    open_calls = last.open_calls
-    if not open_calls:
-        made = len(journal.steps)
-        return StepLimit(made) if made >= max_steps else CallModel()
-    unknown = [call for call in open_calls if last.begun.get(call.id) is Repeat.UNSAFE]
-    if unknown:
-        return RecordResults(tuple(result_of(call, INTERRUPTED) for call in unknown))
-    ready = tuple(call for call in open_calls if call.id not in last.undecided)
-    return RunCalls(ready) if ready else AwaitDecisions(open_calls)
 
 
 def closed(journal: Journal, note: str) -> tuple[Message, ...]:

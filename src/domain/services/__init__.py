@@ -1,9 +1,9 @@
 """The application services that transports call."""
 
 from .access import CHANGED, CHECK_SECONDS, Access
-from .approvals import Approvals
+from .approvals import Approvals, may_decide
 from .devices import EXPIRY_SECONDS, Devices
-from .gateway import MAX_RUNS_LISTED, Events, Gateway
+from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "Approvals",
     "Devices",
     "Events",
+    "Following",
     "Gateway",
     "SessionService",
+    "may_decide",
 ]

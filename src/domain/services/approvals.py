@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hmac import compare_digest
+
 from ..access import Action, Principal, Resource, may, require
 from ..errors import ApprovalDecided, UnknownApproval
 from ..ports import ApprovalBook, Clock, RunEvents, RunQueue, RunSignals
 from ..runs import RunStatus
-from ..tools import Approval, Decision
+from ..tools import Approval, Decision, StandingApproval
 
 _KEPT = 86_400.0
 """Seconds that an approval can be found after it has expired."""
 
 
+OnApproval = Callable[[Approval], None]
+"""Is called with an approval that is requested, or decided. Must not wait."""
+
+
 class Approvals:
-    """Decides, once, and lets the Run go on that waits for it. `clock` is Unix time."""
+    """Decides, once, and lets the Run go on that waits for it. `clock` is Unix time.
+
+    `book` is the book to request approvals with: listeners get those that are added to it.
+    """
 
     def __init__(
         self,
@@ -24,7 +35,8 @@ class Approvals:
         run_events: RunEvents,
         clock: Clock,
     ) -> None:
-        self._book = book
+        self._listeners = _Listeners()
+        self.book: ApprovalBook = _ObservedBook(book, self._listeners)
         self._queue = queue
         self._signals = signals
         self._run_events = run_events
@@ -35,17 +47,35 @@ class Approvals:
         Forbidden, StoreFailed."""
         require(principal, Action.DECIDE_APPROVAL)
         now = self._clock()
-        pending = [one for one in await self._book.pending() if one.expires_at > now]
-        seen = [one for one in pending if _may_decide(principal, one)]
+        pending = [one for one in await self.book.pending() if one.expires_at > now]
+        seen = [one for one in pending if may_decide(principal, one)]
         return tuple([one for one in seen if await self._waits(one.run_id)])
 
     async def find(self, principal: Principal, approval_id: str) -> Approval:
         """Raises Forbidden, UnknownApproval, StoreFailed."""
         require(principal, Action.DECIDE_APPROVAL)
-        approval = await self._book.find(approval_id)
-        if approval is None or not _may_decide(principal, approval):
+        approval = await self.book.find(approval_id)
+        if approval is None or not may_decide(principal, approval):
             raise UnknownApproval(f"There is no approval {approval_id!r}.")
         return approval
+
+    async def find_by_code(self, principal: Principal, code: str) -> Approval:
+        """The pending approval with that code. Raises Forbidden, UnknownApproval, StoreFailed."""
+        # Each one is compared, and each in the same time, because a code is a secret.
+        pending = await self.pending(principal)
+        found = [one for one in pending if one.code and compare_digest(one.code, code)]
+        if not found:
+            raise UnknownApproval(
+                "No pending approval has this code: it was used or has expired, or its run ended."
+            )
+        return found[0]
+
+    async def undecided(self, approval_id: str) -> Approval | None:
+        """The approval while it can be decided on, with its code: for the client of its Run."""
+        approval = await self.book.find(approval_id)
+        if approval is None or approval.decision is not None:
+            return None
+        return approval if approval.expires_at > self._clock() else None
 
     async def decide(self, principal: Principal, approval_id: str, decision: Decision) -> Approval:
         """Decide, and let the Run go on. Raises Forbidden, UnknownApproval, StoreFailed, and
@@ -56,7 +86,7 @@ class Approvals:
         if not await self._waits(approval.run_id):
             raise ApprovalDecided(f"The run of approval {approval_id!r} has ended.")
         at = self._clock()
-        decided = await self._book.decide(approval_id, decision, by=principal.id, at=at)
+        decided = await self.book.decide(approval_id, decision, by=principal.id, at=at)
         if decided is None:
             raise UnknownApproval(f"There is no approval {approval_id!r}.")
         if (decided.decision, decided.decided_by, decided.decided_at) != (
@@ -68,19 +98,42 @@ class Approvals:
         await self._signals.resolve(decided.run_id, decided.id, decision.value)
         return decided
 
+    async def standing(self, principal: Principal) -> tuple[StandingApproval, ...]:
+        """What was allowed for always, oldest first: all, or of a restricted principal what it has
+        allowed itself. Raises Forbidden, StoreFailed."""
+        require(principal, Action.DECIDE_APPROVAL)
+        standing = await self.book.standing()
+        return tuple(one for one in standing if _may_revoke(principal, one))
+
+    async def revoke(self, principal: Principal, standing_id: str) -> None:
+        """Ask for such calls again. Raises Forbidden, UnknownApproval, StoreFailed."""
+        known = {one.id for one in await self.standing(principal)}
+        if standing_id not in known or not await self.book.revoke(standing_id):
+            raise UnknownApproval(f"There is no standing approval {standing_id!r}.")
+
+    def on_requested(self, listener: OnApproval) -> Callable[[], None]:
+        """Have `listener` called for each approval that a Run begins to wait for; what is returned
+        ends that."""
+        return _added(self._listeners.requested, listener)
+
+    def on_resolved(self, listener: OnApproval) -> Callable[[], None]:
+        """The same for each approval that is decided, or expires."""
+        return _added(self._listeners.resolved, listener)
+
     async def expire(self) -> None:
-        """Deny what nobody has decided in time, and let those Runs go on. Raises StoreFailed."""
+        """Deny what nobody has decided in time, and let those Runs go on; close what a Run that has
+        ended asked for. Raises StoreFailed."""
         now = self._clock()
-        for approval in await self._book.pending():
-            if approval.expires_at <= now:
-                await self._book.decide(approval.id, Decision.EXPIRED, by="", at=now)
+        for approval in await self.book.pending():
+            if approval.expires_at <= now or not await self._waits(approval.run_id):
+                await self.book.decide(approval.id, Decision.EXPIRED, by="", at=now)
                 await self._signals.resolve(approval.run_id, approval.id, Decision.EXPIRED.value)
-        await self._book.prune(now - _KEPT)
+        await self.book.prune(now - _KEPT)
 
     async def recover(self) -> None:
         """Let the Runs go on whose last decision an earlier process kept but did not pass on.
         Raises StoreFailed."""
-        undecided = {approval.run_id for approval in await self._book.pending()}
+        undecided = {approval.run_id for approval in await self.book.pending()}
         for spec in await self._queue.unfinished():
             record = await self._run_events.find(spec.id)
             waits = record is not None and record.status is RunStatus.WAITING
@@ -92,8 +145,67 @@ class Approvals:
         return record is not None and not record.status.final
 
 
-def _may_decide(principal: Principal, approval: Approval) -> bool:
+@dataclass(slots=True)
+class _Listeners:
+    requested: list[OnApproval] = field(default_factory=list)
+    resolved: list[OnApproval] = field(default_factory=list)
+
+
+class _ObservedBook:
+    """An ApprovalBook over another one, which calls listeners."""
+
+    def __init__(self, book: ApprovalBook, listeners: _Listeners) -> None:
+        self._book = book
+        self._listeners = listeners
+
+    async def add(self, approval: Approval) -> Approval:
+        kept = await self._book.add(approval)
+        if kept == approval:  # Another attempt of the Run gets the approval of the first.
+            _call(self._listeners.requested, kept)
+        return kept
+
+    async def find(self, approval_id: str) -> Approval | None:
+        return await self._book.find(approval_id)
+
+    async def pending(self, run_id: str | None = None) -> tuple[Approval, ...]:
+        return await self._book.pending(run_id)
+
+    async def decide(
+        self, approval_id: str, decision: Decision, *, by: str, at: float
+    ) -> Approval | None:
+        decided = await self._book.decide(approval_id, decision, by=by, at=at)
+        if decided is not None and decided.decided_at == at:
+            _call(self._listeners.resolved, decided)
+        return decided
+
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        return await self._book.standing()
+
+    async def revoke(self, standing_id: str) -> bool:
+        return await self._book.revoke(standing_id)
+
+    async def prune(self, before: float) -> int:
+        return await self._book.prune(before)
+
+
+def _added(listeners: list[OnApproval], listener: OnApproval) -> Callable[[], None]:
+    listeners.append(listener)
+    return lambda: listeners.remove(listener)
+
+
+def _call(listeners: list[OnApproval], approval: Approval) -> None:
+    for listener in tuple(listeners):
+        listener(approval)
+
+
+def may_decide(principal: Principal, approval: Approval) -> bool:
+    """Whether the principal may see the approval and decide on it."""
     resource = Resource(approval.agent_id, approval.principal_id)
+    return may(principal, Action.DECIDE_APPROVAL, resource)
+
+
+def _may_revoke(principal: Principal, standing: StandingApproval) -> bool:
+    resource = Resource(standing.agent_id, standing.granted_by)
     return may(principal, Action.DECIDE_APPROVAL, resource)
 
 

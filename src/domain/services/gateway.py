@@ -13,7 +13,7 @@ from ..access import Action, Credential, Principal, Resource, may, require
 from ..agents import Agent, AgentDirectory
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..concurrency import image_bytes, off_loop, shielded
-from ..errors import Forbidden, Unauthenticated, UnknownRun
+from ..errors import EventsExpired, Forbidden, Unauthenticated, UnknownRun
 from ..execution import Generations
 from ..messages import Role
 from ..models import ModelTarget
@@ -207,11 +207,11 @@ class Gateway:
     def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
 
-    async def _leave(self, run: RunSpec | RunRecord, ended: bool) -> None:
+    async def _leave(self, run: RunSpec | RunRecord, goes_on: bool) -> None:
         self._followers[run.id] -= 1
         if not self._followers[run.id]:
             del self._followers[run.id]
-            if run.on_leave is OnLeave.ABORT and not ended:
+            if run.on_leave is OnLeave.ABORT and not goes_on:
                 await self._signals.abort(run.id, "The client left.")
 
     def watch(self, principal: Principal, run_id: str, after: int = 0) -> Events:
@@ -397,6 +397,7 @@ class Following:
     """
 
     __slots__ = (
+        "_detached",
         "_ended",
         "_events",
         "_gateway",
@@ -417,6 +418,7 @@ class Following:
         self._events = events
         self._ended = False
         """It has seen the end."""
+        self._detached = False
         self._hold: Hold | None = None
         self._reader: asyncio.Task[object] | None = None
         """The task that entered the context, and reads the events."""
@@ -425,7 +427,17 @@ class Following:
         self._revoked: str | None = None
         """Why a grant has ended."""
 
-    async def __aenter__(self) -> Events:
+    async def detach(self, seq: int) -> None:
+        """Have the Run go on without this follower, whatever its departure would mean. Returns when
+        its events up to the one of that number are kept. Raises StoreFailed."""
+        try:
+            async for _ in self._gateway._run_events.follow_kept(self._run.id, seq - 1):
+                break
+        except EventsExpired:
+            pass  # It was kept before it expired.
+        self._detached = True
+
+    async def __aenter__(self) -> Following:
         self._gateway._enter(self._run)
         if self._principal.grants:
             self._reader = asyncio.current_task()
@@ -435,7 +447,7 @@ class Following:
     async def __aexit__(self, *_: object) -> None:
         if self._hold is not None:
             self._hold.release()
-        await self._gateway._leave(self._run, self._ended)
+        await self._gateway._leave(self._run, self._ended or self._detached)
 
     def __aiter__(self) -> Following:
         return self

@@ -18,19 +18,24 @@ from .policy import (
 )
 from .spec import (
     BUILT_IN_SOURCE,
+    CODE_PATTERN,
     MCP_SOURCE,
     Approval,
     Decision,
     Effect,
     Repeat,
+    StandingApproval,
     ToolOutput,
     ToolResult,
     ToolSpec,
     approval_id,
+    new_code,
+    standing_of,
 )
 
 __all__ = [
     "BUILT_IN_SOURCE",
+    "CODE_PATTERN",
     "GROUP",
     "GROUPS",
     "GROUP_NAMES",
@@ -48,6 +53,7 @@ __all__ = [
     "Rule",
     "Ruling",
     "Security",
+    "StandingApproval",
     "ToolOutput",
     "ToolPolicy",
     "ToolResult",
@@ -57,5 +63,7 @@ __all__ = [
     "approval_id",
     "check_pattern",
     "effective",
+    "new_code",
+    "standing_of",
     "unmatched",
 ]

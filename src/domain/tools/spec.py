@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +15,11 @@ BUILT_IN_SOURCE = "builtin"
 """The source of the Gateway's own tools."""
 MCP_SOURCE = "mcp"
 """The source of the tools of MCP servers."""
+
+_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+"""Of a code: no two that look alike."""
+CODE_PATTERN = rf"[{_LETTERS}]{{4}}(?:-[{_LETTERS}]{{4}}){{2}}"
+"""A regular expression for the codes of approvals."""
 
 
 class Repeat(StrEnum):
@@ -34,6 +41,9 @@ class Effect(StrEnum):
     NETWORK = "network"
 
 
+_ONLY_READS = frozenset((Effect.READ,))
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
     """A tool as it is offered. `parameters` is a JSON Schema; `source` names its Toolbox."""
@@ -47,6 +57,13 @@ class ToolSpec:
     ask: bool = False
     """Calls wait for a person's approval: each, or those of which `ask_if` says so."""
     ask_if: Callable[[ToolCall], bool] | None = None
+    parallel: bool = False
+    """Calls may run beside other calls although the tool does more than read."""
+
+    @property
+    def runs_beside_others(self) -> bool:
+        """Whether its calls may run at the same time as other calls of a step."""
+        return self.parallel or self.effects <= _ONLY_READS
 
     def asks(self, call: ToolCall) -> bool:
         """Whether this call waits for a person's approval."""
@@ -72,13 +89,16 @@ class Decision(StrEnum):
     """What was decided about an Approval."""
 
     ALLOW = "allow"
+    ALLOW_ALWAYS = "allow-always"
+    """The call may run, and so may the Agent's later calls of the same tool with the same
+    arguments."""
     DENY = "deny"
     EXPIRED = "expired"
 
     @property
     def allows(self) -> bool:
         """Whether the call may run."""
-        return self is Decision.ALLOW
+        return self in (Decision.ALLOW, Decision.ALLOW_ALWAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +117,51 @@ class Approval:
     decision: Decision | None = None
     decided_by: str = ""
     decided_at: float | None = None
+    code: str = ""
+    """Decides on the approval in a conversation. It cannot be guessed, as the id may be."""
+
+    @property
+    def subject(self) -> str:
+        """Names the Agent, the tool and the exact arguments: what ALLOW_ALWAYS is for."""
+        named = json.dumps([self.agent_id, self.call.name, _canonical(self.call.arguments)])
+        return sha256(named.encode()).hexdigest()[:32]
 
 
-def approval_id(key: str) -> str:
-    """The id of the Approval of the call with that key (see `Toolbox.run`)."""
-    return sha256(key.encode()).hexdigest()[:32]
+@dataclass(frozen=True, slots=True)
+class StandingApproval:
+    """What ALLOW_ALWAYS has allowed: an Agent's calls of a tool with the same arguments. `id` is
+    the `subject` of their approvals."""
+
+    id: str
+    agent_id: str
+    tool: str
+    arguments: str
+    granted_by: str
+    granted_at: float
+
+
+def standing_of(approval: Approval, by: str, at: float) -> StandingApproval:
+    """What ALLOW_ALWAYS of that approval allows."""
+    call = approval.call
+    return StandingApproval(approval.subject, approval.agent_id, call.name, call.arguments, by, at)
+
+
+def new_code() -> str:
+    """A code for an Approval, of 60 random bits."""
+    groups = ("".join(secrets.choice(_LETTERS) for _ in range(4)) for _ in range(3))
+    return "-".join(groups)
+
+
+def _canonical(arguments: str) -> str:
+    """The same text for arguments that differ in white space or in the order of their keys."""
+    try:
+        return json.dumps(json.loads(arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def approval_id(key: str, call: ToolCall) -> str:
+    """The id of the approval of a call, whose key is `key`. Another one for other arguments: a
+    model that is called again may choose the same id for a call."""
+    named = "\n".join((key, call.name, call.arguments))
+    return sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:32]

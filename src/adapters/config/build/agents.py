@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ....domain.agents import DEFAULT_AGENT_ID, DEFAULT_RESULT_CHARS, Agent, AgentDirectory
+from ....domain.agents import (
+    DEFAULT_AGENT_ID,
+    DEFAULT_RESULT_CHARS,
+    Agent,
+    AgentDirectory,
+    RunLimits,
+)
 from ....domain.models import ModelDirectory, ModelTarget
 from ....domain.tools import ToolPolicy, ToolRules
 from ..errors import KeyPath, guess, listing
 from ..read import Building
-from ..schema.agents import AgentSettings, Identity, ModelChoice
+from ..schema.agents import AgentSettings, Identity, ModelChoice, RunLimitSettings
 from .aliases import Aliases, NoSuchModel
 from .models import DEFAULT_MODEL, Models, build_directory
 from .tools import build_tool_rules
@@ -111,11 +118,22 @@ def _agent(
         runner=entry.runner,
         workspace=_workspace(building, found, is_default=is_default),
         timeout=float(timeout) or None,
+        limits=_limits(entry.limits, defaults.limits),
         max_result_chars=entry.tools.max_result_chars
         or building.config.tools.max_result_chars
         or DEFAULT_RESULT_CHARS,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
     )
+
+
+def _limits(own: RunLimitSettings, general: RunLimitSettings) -> RunLimits:
+    """The agent's own keys, else those of the defaults, else those of RunLimits."""
+    written: dict[str, Any] = {}
+    for name in RunLimitSettings.model_fields:
+        chosen = getattr(general, name) if getattr(own, name) is None else getattr(own, name)
+        if chosen is not None:
+            written[name.removeprefix("max_")] = chosen
+    return RunLimits(**written)
 
 
 def _instructions(identity: Identity, text: str) -> str:

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from .fields import Count, PathText, Seconds, Section, Text, Whole, setting
+from .fields import (
+    Count,
+    PathText,
+    Seconds,
+    Section,
+    SomeDollars,
+    SomeSeconds,
+    Text,
+    Whole,
+    setting,
+)
 from .tools import ToolsSection
 
 
@@ -33,6 +43,23 @@ class ListedModel(Section):
     """Parameters sent with every call of the model, under OpenAI's names."""
 
 
+class RunLimitSettings(Section):
+    ours = True
+
+    max_steps: Count | None = setting(None, addition=True)
+    """Model calls that lead to tool calls. Left out: 50."""
+    max_tool_calls: Count | None = setting(None, addition=True)
+    """Tool calls. Left out: 200."""
+    max_output_tokens: Count | None = setting(None, addition=True)
+    """Tokens of all answers, thinking included. Left out: no limit."""
+    max_seconds: SomeSeconds | None = setting(None, addition=True)
+    """Seconds of model and tool calls, without waiting for approvals. A tool that is running then
+    is stopped. Left out: no limit but `timeoutSeconds`, which ends the run at once."""
+    max_cost: SomeDollars | None = setting(None, addition=True)
+    """US dollars for model calls, by the `cost` of the models; models without `cost` count nothing.
+    Left out: no limit."""
+
+
 class SystemAgent(Section):
     agent_id: Text | None = None
     """The agent for requests that name none, unless an agent is marked `default`."""
@@ -49,6 +76,9 @@ class AgentDefaults(Section):
     """The instructions of agents without their own."""
     timeout_seconds: Seconds = 600
     """The longest duration of a run; 0: no limit."""
+    limits: RunLimitSettings = setting(RunLimitSettings, addition=True)
+    """What one run may use before its model has to answer without tools. The limits are checked
+    between model calls."""
     max_concurrent: Count = 64
     """How many runs may execute at the same time, over all sessions."""
     max_waiting: Whole = setting(20, addition=True)
@@ -85,6 +115,8 @@ class AgentSettings(Section):
     """The system message before every conversation."""
     timeout_seconds: Seconds | None = setting(None, addition=True)
     """The longest duration of a run; 0: no limit."""
+    limits: RunLimitSettings = setting(RunLimitSettings, addition=True)
+    """Limits of its runs; each key replaces that of the defaults."""
     runner: Text = setting("native", addition=True, machine="program", free=("native", "echo"))
     """The AgentRunner that executes its runs."""
     tools: ToolsSection = setting(ToolsSection)

@@ -43,6 +43,12 @@ class HeldSteps:
         """The turn of that Run is stored."""
         self._open_turns.pop(run_id, None)
 
+    def move_turns(self, key: SessionKey, old_id: str, new_id: str) -> None:
+        """The Session goes on in another transcript, and so do its open turns."""
+        for run_id, turn in self._open_turns.items():
+            if turn.key == key and turn.session_id == old_id:
+                self._open_turns[run_id] = replace(turn, session_id=new_id)
+
     async def append_step(self, turn: OpenTurn, number: int, step: Step) -> None:
         if self.has_turn(turn.run_id):
             raise LeaseLost(f"The turn of run {turn.run_id!r} is stored already.")

@@ -36,6 +36,7 @@ def decode_open_turn(
     """The turn that `encode_open_turn` made into `data`. Raises Undecodable."""
     body = _loads(data)
     try:
+        typed(attempt, int)
         agent_id, rest = body["key"]
         return OpenTurn(
             key=SessionKey(typed(agent_id, str), typed(rest, str)),
@@ -47,7 +48,7 @@ def decode_open_turn(
             one_off=typed(body["one_off"], bool),
             steps=steps,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable(error) from error
 
 
@@ -64,6 +65,7 @@ def encode_step(step: Step) -> bytes:
             "usage": usage
             and [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated],
             "model": step.model,
+            "seconds": step.seconds,
         }
     )
 
@@ -82,6 +84,7 @@ def decode_step(data: bytes) -> Step:
             injected=load_messages(body["injected"]),
             usage=None if usage is None else Usage(*(typed(n, int) for n in usage)),
             model=typed(body["model"], str),
+            seconds=float(typed(body.get("seconds", 0.0), (int, float))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(error) from error
@@ -96,6 +99,7 @@ def encode_approval(approval: Approval) -> bytes:
             "agent": approval.agent_id,
             "session": approval.session_key,
             "call": [call.id, call.name, call.arguments],
+            "code": approval.code,
         }
     )
 
@@ -112,10 +116,11 @@ def decode_approval(
             run_id=run_id,
             principal_id=typed(body["principal"], str),
             call=ToolCall(typed(call_id, str), typed(name, str), typed(arguments, str)),
-            created_at=created_at,
-            expires_at=expires_at,
+            created_at=typed(created_at, (int, float)),
+            expires_at=typed(expires_at, (int, float)),
             agent_id=typed(body["agent"], str),
             session_key=typed(body["session"], str),
+            code=typed(body.get("code", ""), str),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(error) from error

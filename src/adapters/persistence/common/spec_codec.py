@@ -53,7 +53,14 @@ def decode_spec(data: bytes) -> RunSpec:
             one_off=typed(body["one_off"], bool),
             thinking=None if thinking is None else typed(thinking, str),
         )
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         if isinstance(error, Undecodable):
             raise
         raise Undecodable(f"a stored run cannot be read: {error!r}") from error

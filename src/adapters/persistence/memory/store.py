@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ....domain.ports import Clock, StoredSession, Transcript, Turn
-from ....domain.sessions import SessionKey, newest_that_fit
+from ....domain.sessions import SessionInfo, SessionKey, newest_that_fit
 from ..common import HeldSteps, encode
 from .catalog import MemoryCatalog
 from .sessions import HeldSession
@@ -41,6 +41,24 @@ class MemoryStore(MemoryCatalog, HeldSteps):
             tail=Transcript(tail, complete=len(tail) == count),
             settings=session.settings,
         )
+
+    async def compact(
+        self, key: SessionKey, keep: int, *, at: float, new_id: str
+    ) -> tuple[SessionInfo, int] | None:
+        before = await self.find(key)
+        compacted = await super().compact(key, keep, at=at, new_id=new_id)
+        if before is not None and compacted is not None:
+            self.move_turns(key, before.session_id, compacted[0].session_id)
+        return compacted
+
+    async def branch(
+        self, key: SessionKey, through: int, *, at: float, new_id: str
+    ) -> SessionInfo | None:
+        before = await self.find(key)
+        branched = await super().branch(key, through, at=at, new_id=new_id)
+        if before is not None and branched is not None:
+            self.move_turns(key, before.session_id, branched.session_id)
+        return branched
 
     async def append(self, turn: Turn) -> None:
         self._require_open()

@@ -234,14 +234,16 @@ class LocalQueue:
                     self._rows.hand_back(record.id)
                 continue
             spec = _spec_of(record) if kept is None else kept.spec
-            entry = _Entry(spec, None, self._steady(), attempt=record.attempt)
+            # The last claim of a process that died at once may be missing in the record.
+            attempt = max(record.attempt, 1)
+            entry = _Entry(spec, None, self._steady(), attempt=attempt, taken_over=True)
             entry.lost = 1 if kept is None else kept.lost
             self._entries[record.id] = entry
             if kept is None:
-                entry.taken_over = True
                 claims.append(self._claim(entry, owner))
-            elif not waits:
-                entry.taken_over = record.attempt > 0
+            elif waits:
+                entry.taken_over = False
+            else:
                 going_on.append(entry)
         for entry in going_on:
             entry.place = self._lanes.enter_again(str(entry.spec.session_key))
@@ -345,7 +347,7 @@ class LocalQueue:
         if server is not None:
             server.silent = True
         if entry.abort_reason is not None:
-            self._end(entry, Aborted(entry.abort_reason))
+            self._close(entry, Aborted(entry.abort_reason))
         else:
             entry.lost += 1
             entry.taken_over = True
@@ -371,13 +373,20 @@ class LocalQueue:
             return stopped
         if entry in self._unclaimed:
             self._unclaimed.remove(entry)
-        self._end(entry, Aborted(reason))
+        self._close(entry, Aborted(reason))
         return True
+
+    def _close(self, entry: _Entry, ending: Aborted) -> None:
+        """End a Run that nobody has (any more)."""
+        server = self._choose(entry.server)
+        if server is not None and entry.attempt:
+            server.worker.closed(entry.spec, ending)
+        self._end(entry, ending)
 
     def _signal(self, run_id: str, signal: Signal) -> bool:
         entry = self._entries.get(run_id)
-        if entry is None:
-            return False
+        if entry is None or (self._refusing and entry.place is None):
+            return False  # It goes on when the Gateway is started again.
         entry.signals.append(signal)
         if entry.server is not None:
             entry.server.worker.deliver(run_id, signal)

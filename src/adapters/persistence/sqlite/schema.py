@@ -135,6 +135,14 @@ MIGRATIONS: Sequence[Migration] = (
             decided_at REAL) WITHOUT ROWID""",
         "CREATE INDEX approvals_by_end ON approvals (expires_at)",
     ),
+    # Calls that were allowed for always, by `Approval.subject`; `body` is that of the approval.
+    (
+        """CREATE TABLE always_allowed (
+            subject TEXT PRIMARY KEY,
+            granted_by TEXT NOT NULL,
+            granted_at REAL NOT NULL,
+            body BLOB NOT NULL) WITHOUT ROWID""",
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from .connection import Handler, Handlers, check_handlers
 from .dependencies import Dependencies
 from .health_report import HealthReport
 from .methods.agents import AgentFiles, AgentMethods
+from .methods.approvals import ApprovalMethods
 from .methods.chat import ChatMethods
 from .methods.commands import Commands
 from .methods.config import ConfigMethods
@@ -28,6 +29,7 @@ from .methods.usage import SessionUsage, UsageMethods
 _FAMILIES = (
     AgentFiles,
     AgentMethods,
+    ApprovalMethods,
     ConfigMethods,
     DeviceMethods,
     MachineMethods,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
-from ....domain.services import Devices, Gateway, SessionService
+from ....domain.services import Approvals, Devices, Gateway, SessionService
 from .handshake import Facts
 
 
@@ -37,6 +37,7 @@ class Dependencies:
 
     gateway: Gateway
     session_service: SessionService
+    approvals: Approvals
     devices: Devices
     config: ConfigFile
     applied: Callable[[], str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..routes import Transport
-from .broadcast import Hub, Presence, broadcast_session_changes
+from .broadcast import Hub, Presence, broadcast_approvals, broadcast_session_changes
 from .connection import Handlers
 from .dependencies import Dependencies
 from .handshake import broadcast_devices
@@ -22,6 +22,7 @@ class ControlPlane:
         self._health_report = HealthReport(dependencies)
         self._handlers: Handlers | None = None
         broadcast_session_changes(dependencies.session_service, self.hub, dependencies.clock)
+        broadcast_approvals(dependencies.approvals, self.hub, dependencies.clock)
         broadcast_devices(dependencies.devices, self.hub)
 
     def transport(self) -> Transport:

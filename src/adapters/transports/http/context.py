@@ -23,6 +23,7 @@ from ....domain.runs import (
     Failed,
     Finished,
     Resumed,
+    RunRecord,
     RunSpec,
     Started,
     StepDone,
@@ -126,7 +127,7 @@ class RequestContext:
         if left:
             await asyncio.gather(*left, return_exceptions=True)
 
-    def began(self, run: RunSpec, model: str) -> None:
+    def began(self, run: RunSpec | RunRecord, model: str) -> None:
         """Name `run` in the response headers and in the access log."""
         key = str(run.session_key)
         self.log_fields |= {"run": run.id, "agent": run.agent_id, "session": key, "model": model}

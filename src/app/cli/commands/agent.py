@@ -73,7 +73,7 @@ def agent(
         timeout=run_timeout,
     )
     streaming = not state.json and (sys.stdout.isatty() if stream is None else stream)
-    show = Show(streaming)
+    show = Show(streaming, quiet=state.json)
     try:
         ended = _answer(state, question, show, local=local)
     finally:

@@ -8,7 +8,7 @@ import click
 
 from ..common.errors import CommandError
 from ..common.state import State
-from ..remote.reaching import WRITE, reach, wire_options
+from ..remote.reaching import APPROVALS, WRITE, reach, wire_options
 from ..remote.rpc import client_errors
 
 
@@ -20,7 +20,8 @@ from ..remote.rpc import client_errors
 def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
     """Chat with an agent in the terminal.
 
-    Esc or Ctrl-C stops an answer; Ctrl-S chooses a session, Ctrl-Q quits.
+    Esc or Ctrl-C stops an answer; Ctrl-S chooses a session, Ctrl-R shows a tool call that waits
+    for your approval, Ctrl-Q quits.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise CommandError(
@@ -30,7 +31,9 @@ def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
 
     target = reach(state)
     with client_errors(target):
-        chat = Chat(target.options(WRITE), session_key=session_key, agent_id=agent_id)
+        chat = Chat(
+            target.options((*WRITE, *APPROVALS)), session_key=session_key, agent_id=agent_id
+        )
         chat.run()
         if chat.failure is not None:
             raise chat.failure

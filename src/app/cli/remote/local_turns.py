@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ....domain.access import ALL_SCOPES, Principal
-from ....domain.errors import GatewayError, InvalidRequest, UnknownSession
+from ....domain.errors import ApprovalDecided, GatewayError, InvalidRequest, UnknownSession
 from ....domain.messages import Role, text_message
 from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
@@ -25,6 +26,7 @@ from ....domain.runs import (
     consumes,
 )
 from ....domain.sessions import MAIN
+from ....domain.tools import Decision
 from ...server import event_loop
 from ..common.configuration import gateway_errors
 from ..common.errors import CommandError
@@ -81,8 +83,9 @@ class _Local:
         TextDelta,
         StepDone,
         Resumed,
+        Waiting,
         *TERMINAL,
-        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS),
+        ignores=(Started, ReasoningDelta, *TOOL_EVENTS),
     )
     async def ended(self) -> Ended:
         gateway = self.container.gateway()
@@ -99,9 +102,17 @@ class _Local:
                     stored = len(text)
                 elif isinstance(event, Resumed) and event.void:
                     del text[stored:]
+                elif isinstance(event, Waiting) and event.approval_id is not None:
+                    await self._deny(event.what, event.approval_id)
             if batch.ending is not None:
                 return _ended(self.question.key, "".join(text), batch.ending)
         raise GatewayError("The run's event stream closed before a terminal event arrived.")
+
+    async def _deny(self, what: str, approval_id: str) -> None:
+        """No other process can decide while this one has the state directory."""
+        self.show.waiting(what, "It is denied, because --local has nobody to approve it.")
+        with suppress(ApprovalDecided):  # It has expired.
+            await self.container.approvals().decide(_OPERATOR, approval_id, Decision.DENY)
 
     async def stop(self) -> bool:
         await self.container.gateway().abort(_OPERATOR, self.question.key, "Interrupted.")

@@ -30,7 +30,8 @@ READ = ("operator.read",)
 WRITE = ("operator.write",)
 ADMIN = ("operator.admin",)
 PAIRING = ("operator.pairing",)
-ALL = ("operator.admin", "operator.read", "operator.write", "operator.approvals", *PAIRING)
+APPROVALS = ("operator.approvals",)
+ALL = ("operator.admin", "operator.read", "operator.write", *APPROVALS, *PAIRING)
 
 DEFAULT_TIMEOUT = 10.0
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...terminal import Stream
+from ...terminal import Stream, echo
 
 if TYPE_CHECKING:
     from ....client import Options
@@ -47,16 +47,23 @@ class Ended:
 
 
 class Show:
-    """Prints an answer as it arrives, if wanted."""
+    """Prints an answer as it arrives, if wanted. `quiet`: prints nothing else."""
 
-    def __init__(self, wanted: bool) -> None:
+    def __init__(self, wanted: bool, *, quiet: bool = False) -> None:
         self._wanted = wanted
+        self._quiet = quiet
         self._stream = Stream()
 
     def text(self, delta: str) -> None:
         """Print a piece of the answer."""
         if self._wanted:
             self._stream.write(delta)
+
+    def waiting(self, reason: str, advice: str) -> None:
+        """Report on standard error that the run waits."""
+        if not self._quiet:
+            self.end()
+            echo(f"opensoul: {reason} {advice}", err=True)
 
     def end(self) -> None:
         """End the line, so that the next output begins on a line of its own."""
@@ -124,7 +131,7 @@ class _RemoteQuestion:
     show: Show
 
     async def ended(self) -> Ended:
-        from ....client import TextDelta
+        from ....client import TextDelta, Waiting
 
         question = self.question
         run = await self.client.run_agent(
@@ -139,6 +146,9 @@ class _RemoteQuestion:
         async for event in run.events():
             if isinstance(event, TextDelta):
                 self.show.text(event.text)
+            elif isinstance(event, Waiting) and event.approval_id:
+                how = f"Allow it with: opensoul approvals allow {event.approval_id}"
+                self.show.waiting(event.reason, how)
         result = await run.result()
         return Ended(result.status, result.text, result.error, result.code, result.payload)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from typing import assert_never
 
 from textual import work
@@ -12,8 +13,10 @@ from textual.widgets import Footer, Input, Static
 
 from ....client import (
     Aborted,
+    ApprovalInfo,
     Client,
     ClientError,
+    Decision,
     Event,
     Failed,
     Finished,
@@ -31,13 +34,16 @@ from ....client import (
     Waiting,
     run_text,
 )
-from ....client.results import text_of
+from ....client.results import approval_info, text_of
 from ...terminal import one_line
+from .approvals import ApprovalScreen
 from .bubbles import Bubble, Transcript
 from .sessions import SessionChooser
 
+_APPROVALS = "operator.approvals"
 _PATIENCE = 10.0
 """Timeout in seconds for aborting a run."""
+_APPROVAL_EVENTS = ("exec.approval.requested", "exec.approval.resolved")
 _STATES = {
     State.CONNECTED: "connected",
     State.RECONNECTING: "connection lost, reconnecting …",
@@ -59,6 +65,7 @@ class Chat(App[None]):
         Binding("escape", "abort", "Stop"),
         Binding("ctrl+c", "abort", "Stop", show=False, priority=True),
         Binding("ctrl+s", "sessions", "Sessions", priority=True),
+        Binding("ctrl+r", "approvals", "Approvals", priority=True),
         Binding("ctrl+n", "fresh", "New session", priority=True),
         Binding("pageup", "scroll(-1)", "Scroll", show=False, priority=True),
         Binding("pagedown", "scroll(1)", "Scroll", show=False, priority=True),
@@ -98,10 +105,13 @@ class Chat(App[None]):
         try:
             async with self._client as client:
                 self.session_key = self.session_key or self._main_session()
-                with client.events("chat") as events:
+                with client.events("chat", *_APPROVAL_EVENTS) as events:
                     await self._open(self.session_key)
                     async for event in events:
-                        await self._show_chat_event(event)
+                        if event.name in _APPROVAL_EVENTS:
+                            self._show_approval_event(event)
+                        else:
+                            await self._show_chat_event(event)
         except ClientError as error:
             self.failure = error
             self.exit()
@@ -127,6 +137,7 @@ class Chat(App[None]):
         except ClientError as error:
             await self._transcript.add("problem", error.message)
         self._transcript.anchor()
+        self._look_for_approvals()
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
         text = event.value.strip()
@@ -185,6 +196,52 @@ class Chat(App[None]):
             aborted = "stopped" if payload.get("state") == "aborted" else ""
             bubble.end(str(payload.get("errorMessage") or aborted))
 
+    def _show_approval_event(self, event: Event) -> None:
+        """Show a tool call of this session that waits, until somebody has decided on it."""
+        approval = approval_info(event.payload if isinstance(event.payload, dict) else {})
+        shown = self.screen
+        if event.name == _APPROVAL_EVENTS[0]:
+            self._ask(approval)
+        elif isinstance(shown, ApprovalScreen) and shown.approval.id == approval.id:
+            shown.dismiss(None)
+
+    def _ask(self, approval: ApprovalInfo) -> None:
+        """Only over the chat itself: what is under another screen is asked for by Ctrl-R."""
+        if approval.session_key == self.session_key and len(self.screen_stack) == 1:
+            decided = partial(self._on_decision, approval)
+            self.push_screen(ApprovalScreen(approval), decided)
+
+    def _on_decision(self, approval: ApprovalInfo, decision: Decision | None) -> None:
+        if decision is not None:
+            self._decide(approval.id, decision)
+
+    @work
+    async def _decide(self, approval_id: str, decision: Decision) -> None:
+        try:
+            await self._client.decide(approval_id, decision)
+        except ClientError as error:
+            await self._transcript.add("problem", error.message)
+        self._look_for_approvals()
+
+    def action_approvals(self) -> None:
+        self._look_for_approvals(wanted=True)
+
+    @work(group="approvals", exclusive=True)
+    async def _look_for_approvals(self, *, wanted: bool = False) -> None:
+        """Show the first tool call of this session that waits."""
+        if _APPROVALS not in self._client.hello.scopes:
+            return
+        try:
+            approvals = await self._client.approvals()
+        except ClientError as error:
+            await self._transcript.add("problem", error.message)
+            return
+        here = [one for one in approvals if one.session_key == self.session_key]
+        if here:
+            self._ask(here[0])
+        elif wanted:
+            self.notify("No tool call of this session waits for an approval.")
+
     def action_fresh(self) -> None:
         parts = self.session_key.split(":")
         agent = parts[1] if len(parts) > 1 else "main"
@@ -242,6 +299,7 @@ class Chat(App[None]):
             await self._client.history(self.session_key, limit=1)
         except ClientError as error:
             await self._transcript.add("problem", error.message)
+        self._look_for_approvals()
 
     def _show_state(self) -> None:
         self._line.set_class(self._state is not State.CONNECTED, "lost")

@@ -56,7 +56,6 @@ class PersistedRun(Log):
             kept_from=self.kept_from,
             spec=self.spec if put_spec else None,
             drop_spec=self.finished and self.spec_taken,
-            handed_back=self.handed_back,
         )
         self.spec_taken = self.spec_taken or put_spec
         if self.finished:

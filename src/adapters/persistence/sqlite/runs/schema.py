@@ -65,12 +65,11 @@ RUNS = Kind(
             "ALTER TABLE runs ADD COLUMN lease_until REAL",
         ),
         # What was asked for, of Runs that go on after a restart, until they end. `lost`: how many
-        # processes died with it; `handed_back`: 1 where the last one stopped in an orderly way.
+        # processes died while they executed it.
         (
             """CREATE TABLE specs (
                 number INTEGER PRIMARY KEY,
                 lost INTEGER NOT NULL DEFAULT 0,
-                handed_back INTEGER NOT NULL DEFAULT 0,
                 body BLOB NOT NULL)""",
         ),
     ),

@@ -44,10 +44,9 @@ _PUT_SPEC = """
     INSERT INTO specs (number, body) VALUES (?, ?)
     ON CONFLICT (number) DO UPDATE SET body = excluded.body"""
 _DELETE_SPEC = "DELETE FROM specs WHERE number = ?"
-_HAND_BACK = "UPDATE specs SET handed_back = 1 WHERE number = ?"
 _COUNT_LOST = """
-    UPDATE specs SET lost = lost + 1 - handed_back, handed_back = 0 WHERE number IN (
-        SELECT number FROM runs WHERE ended_at IS NULL AND status <> 'waiting')"""
+    UPDATE specs SET lost = lost + 1 WHERE number IN (
+        SELECT number FROM runs WHERE ended_at IS NULL AND status NOT IN ('queued', 'waiting'))"""
 _MOST_AT_ONCE = 16 * 1024 * 1024
 """Bytes of events that are deleted in one go, so that Runs do not wait long behind it."""
 
@@ -71,8 +70,6 @@ class Batch:
     """To be kept until the Run ends."""
     drop_spec: bool = False
     """The Run has ended, and its spec is in the file."""
-    handed_back: bool = False
-    """The process ends in an orderly way before the Run does."""
 
 
 def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
@@ -116,8 +113,6 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> l
             connection.execute(_PUT_SPEC, (batch.number, encode_spec(batch.spec)))
         if batch.drop_spec:
             connection.execute(_DELETE_SPEC, (batch.number,))
-        elif batch.handed_back:
-            connection.execute(_HAND_BACK, (batch.number,))
     return sizes
 
 
@@ -165,7 +160,7 @@ def delete_run(connection: sqlite3.Connection, number: int) -> None:
 
 
 def count_lost(connection: sqlite3.Connection) -> None:
-    """A process that had the Runs without an end has stopped, unless they only wait."""
+    """A process that executed the Runs without an end has stopped."""
     connection.execute(_COUNT_LOST)
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .....domain.tools import Approval, Decision
+from .....domain.tools import Approval, Decision, StandingApproval, standing_of
 from ...common import Undecodable, decode_approval, encode_approval
 from ..columns import column, text
+from ..damage import DamageLog
 from .store import SqliteStore
 
 _COLUMNS = "id, run_id, created_at, expires_at, body, decision, decided_by, decided_at"
@@ -20,9 +21,17 @@ _PENDING = f"""
 _INSERT = """
     INSERT INTO approvals (id, run_id, created_at, expires_at, body)
     VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+_ALWAYS = "SELECT granted_by FROM always_allowed WHERE subject = ?"
+_ALLOW_ALWAYS = """
+    INSERT INTO always_allowed (subject, granted_by, granted_at, body) VALUES (?, ?, ?, ?)
+    ON CONFLICT (subject) DO NOTHING"""
+_STANDING = """
+    SELECT granted_by, granted_at, body FROM always_allowed ORDER BY granted_at, subject"""
+_REVOKE = "DELETE FROM always_allowed WHERE subject = ?"
 _DECIDE = """
     UPDATE approvals SET decision = ?, decided_by = ?, decided_at = ?
     WHERE id = ? AND decision IS NULL"""
+_PRUNE = "DELETE FROM approvals WHERE expires_at < ? AND decided_at < ?"
 
 
 class SqliteApprovals:
@@ -30,6 +39,7 @@ class SqliteApprovals:
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
+        self._damage = DamageLog()
 
     async def add(self, approval: Approval) -> Approval:
         return await self._store.write(partial(_add, approval=approval))
@@ -38,13 +48,20 @@ class SqliteApprovals:
         return await self._store.read(partial(_find, approval_id=approval_id))
 
     async def pending(self, run_id: str | None = None) -> tuple[Approval, ...]:
-        return await self._store.read(partial(_pending, run_id=run_id))
+        """A damaged one is logged and left out."""
+        return await self._store.read(partial(_pending, run_id=run_id, damage=self._damage))
 
     async def decide(
         self, approval_id: str, decision: Decision, *, by: str, at: float
     ) -> Approval | None:
         decide = partial(_decide, approval_id=approval_id, decision=decision, by=by, at=at)
         return await self._store.write(decide)
+
+    async def standing(self) -> tuple[StandingApproval, ...]:
+        return await self._store.read(_standing)
+
+    async def revoke(self, standing_id: str) -> bool:
+        return await self._store.write(partial(_revoke, standing_id=standing_id))
 
     async def prune(self, before: float) -> int:
         return await self._store.write(partial(_prune, before=before))
@@ -58,7 +75,11 @@ def _add(connection: sqlite3.Connection, approval: Approval) -> Approval:
         approval.expires_at,
         encode_approval(approval),
     )
-    connection.execute(_INSERT, row)
+    added = connection.execute(_INSERT, row).rowcount
+    granted = connection.execute(_ALWAYS, (approval.subject,)).fetchone() if added else None
+    if granted is not None:
+        decision = (Decision.ALLOW_ALWAYS.value, granted[0], approval.created_at)
+        connection.execute(_DECIDE, (*decision, column(approval.id)))
     return _find(connection, approval.id) or approval
 
 
@@ -67,9 +88,17 @@ def _find(connection: sqlite3.Connection, approval_id: str) -> Approval | None:
     return None if row is None else _approval(row)
 
 
-def _pending(connection: sqlite3.Connection, run_id: str | None) -> tuple[Approval, ...]:
+def _pending(
+    connection: sqlite3.Connection, run_id: str | None, damage: DamageLog
+) -> tuple[Approval, ...]:
     run = None if run_id is None else column(run_id)
-    return tuple(map(_approval, connection.execute(_PENDING, {"run": run}).fetchall()))
+    approvals = []
+    for row in connection.execute(_PENDING, {"run": run}).fetchall():
+        try:
+            approvals.append(_approval(row))
+        except Undecodable as error:
+            damage.note(f"approval {row[0]!r}", "body", str(error))
+    return tuple(approvals)
 
 
 def _decide(
@@ -81,11 +110,26 @@ def _decide(
     if at >= approval.expires_at:
         decision, by = Decision.EXPIRED, ""
     connection.execute(_DECIDE, (decision.value, column(by), at, column(approval_id)))
+    if decision is Decision.ALLOW_ALWAYS:
+        row = (approval.subject, column(by), at, encode_approval(approval))
+        connection.execute(_ALLOW_ALWAYS, row)
     return replace(approval, decision=decision, decided_by=by, decided_at=at)
 
 
+def _standing(connection: sqlite3.Connection) -> tuple[StandingApproval, ...]:
+    return tuple(
+        standing_of(decode_approval(body, "", "", 0.0, 0.0), text(by), at)
+        for by, at, body in connection.execute(_STANDING).fetchall()
+    )
+
+
+def _revoke(connection: sqlite3.Connection, standing_id: str) -> bool:
+    return connection.execute(_REVOKE, (column(standing_id),)).rowcount > 0
+
+
 def _prune(connection: sqlite3.Connection, before: float) -> int:
-    return connection.execute("DELETE FROM approvals WHERE expires_at < ?", (before,)).rowcount
+    """Those whose decision a Run may still have to read stay."""
+    return connection.execute(_PRUNE, (before, before)).rowcount
 
 
 def _approval(row: tuple[Any, ...]) -> Approval:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from .....domain.sessions import SessionInfo, SessionKey
 from ...common import encode_settings
-from ..columns import column
+from ..columns import column, text
 from ..damage import Cells, DamageLog
 from .catalog import find_session
-from .open_turns import delete_open_turns
+from .open_turns import delete_open_turns, move_open_turns
 from .transcripts import Current, begin, begin_session, find_current
 
 Changes = Mapping[str, str | bool | int | None]
@@ -89,7 +89,7 @@ def compact_session(
     count = current.place.messages
     left = _left_behind(connection, current, keep)
     if left:
-        _go_on_with(connection, current, left, count, at, new_id)
+        _go_on_with(connection, key, current, left, count, at, new_id)
     return _found(connection, key, damage), count - left
 
 
@@ -106,20 +106,21 @@ def branch_session(
     if current is None:
         return None
     count = max(0, min(through, current.place.messages))
-    _go_on_with(connection, current, 0, count, at, new_id)
+    _go_on_with(connection, key, current, 0, count, at, new_id)
     return _found(connection, key, damage)
 
 
 def _go_on_with(
     connection: sqlite3.Connection,
+    key: SessionKey,
     current: Current,
     left: int,
     through: int,
     at: float,
     new_id: str,
 ) -> None:
-    """Begin a transcript with copies of the current one's messages behind `left` up to
-    `through`."""
+    """Begin a transcript with copies of the current one's messages behind `left` up to `through`.
+    Runs that wait, and so have open turns, go on in it."""
     new = begin(connection, current.session, new_id, at).transcript
     span = {"new": new, "old": current.place.transcript, "left": left, "through": through}
     connection.execute(_COPY_MESSAGES, span)
@@ -128,6 +129,7 @@ def _go_on_with(
         "UPDATE transcripts SET message_count = ? WHERE id = ?", (through - left, new)
     )
     connection.execute(_RENEWED, (at, current.session))
+    move_open_turns(connection, key, text(current.session_id), new_id)
 
 
 def delete_session(connection: sqlite3.Connection, key: SessionKey) -> bool:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .....domain.errors import LeaseLost
 from .....domain.ports import OpenTurn
 from .....domain.runs import Step
 from .....domain.sessions import SessionKey
 from ...common import (
+    Undecodable,
     decode_open_turn,
     decode_step,
     encode_open_turn,
@@ -34,6 +36,8 @@ _PUT_STEP = "INSERT OR REPLACE INTO steps (run_id, number, body) VALUES (?, ?, ?
 _TURN = "SELECT attempt, body FROM open_turns WHERE run_id = ?"
 _STEPS = "SELECT body FROM steps WHERE run_id = ? ORDER BY number"
 _ALL = "SELECT run_id, attempt, body FROM open_turns"
+_OF_SESSION = "SELECT run_id, attempt, body FROM open_turns WHERE key = ?"
+_REPLACE = "UPDATE open_turns SET body = ? WHERE run_id = ?"
 _DELETE = "DELETE FROM open_turns WHERE run_id = ?"
 
 
@@ -70,7 +74,7 @@ def list_open_turns(connection: sqlite3.Connection, damage: DamageLog) -> tuple[
     for run_id, attempt, body in connection.execute(_ALL).fetchall():
         try:
             turns.append(decode_open_turn(body, text(run_id), attempt))
-        except ValueError as error:
+        except Undecodable as error:
             damage.note(f"open turn of {run_id!r}", "body", str(error))
     return tuple(turns)
 
@@ -93,6 +97,21 @@ def end_open_turn(
     return True
 
 
+def move_open_turns(
+    connection: sqlite3.Connection, key: SessionKey, old_id: str, new_id: str
+) -> None:
+    """The session goes on in another transcript, and so do its open turns. A damaged one stays."""
+    rows = connection.execute(_OF_SESSION, (column(str(key)),)).fetchall()
+    for run_id, attempt, body in rows:
+        try:
+            turn = decode_open_turn(body, text(run_id), attempt)
+        except Undecodable:
+            continue
+        if turn.session_id == old_id:
+            moved = encode_open_turn(replace(turn, session_id=new_id))
+            connection.execute(_REPLACE, (moved, run_id))
+
+
 def delete_open_turns(connection: sqlite3.Connection, key: SessionKey) -> None:
     """Those of a session that is deleted."""
     connection.execute("DELETE FROM open_turns WHERE key = ?", (column(str(key)),))
@@ -107,6 +126,8 @@ def _read(connection: sqlite3.Connection, run_id: str) -> OpenTurn | None:
     return decode_open_turn(row[1], run_id, row[0], steps)
 
 
-def _check_attempt(run_id: str, stored: int, attempt: int) -> None:
+def _check_attempt(run_id: str, stored: object, attempt: int) -> None:
+    if not isinstance(stored, int):
+        raise Undecodable(f"the attempt of run {run_id!r} is {stored!r}")
     if attempt and stored > attempt:
         raise LeaseLost(f"A later attempt of run {run_id!r} has stored a step.")

@@ -1,5 +1,6 @@
 """Sends events to many connections: runs, sessions, presence and health."""
 
+from .approvals import approval_row, broadcast_approvals
 from .hub import (
     HEALTH_SECONDS,
     MAX_CONNECTIONS,
@@ -17,6 +18,8 @@ __all__ = [
     "Hub",
     "Presence",
     "RunPayloads",
+    "approval_row",
+    "broadcast_approvals",
     "broadcast_session_changes",
     "chat_event",
     "message_ids",

@@ -85,6 +85,13 @@ class Hub:
             if connection.may_see(kind.scope):
                 connection.outbox.event(name, data, may_be_lost=kind.lossy, state=versions)
 
+    def broadcast_to(self, name: str, payload: object, sees: Callable[[Principal], bool]) -> None:
+        """Send an event to every operator whose principal `sees` it, also to restricted ones."""
+        data = dumps(payload)
+        for connection in self.connections:
+            if connection.role == "operator" and sees(connection.principal):
+                connection.outbox.event(name, data)
+
     def send_to_session(self, key: SessionKey, name: str, payload: bytes) -> None:
         """Send an event with an encoded payload to the subscribers of a Session."""
         for connection in self.subscriptions.of(key):

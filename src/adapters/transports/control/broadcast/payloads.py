@@ -149,8 +149,9 @@ class RunPayloads:
                 return {**result, "isError": is_error, "result": text}
             case StepDone(number=number):
                 return {"phase": "step", **times, "step": number}
-            case Waiting(what=what):
-                return {"phase": "waiting", **times, "reason": what}
+            case Waiting(what=what, approval_id=approval_id):
+                approval = {} if approval_id is None else {"approvalId": approval_id}
+                return {"phase": "waiting", **times, "reason": what, **approval}
             case Resumed(attempt=attempt, void=void, why=why):
                 return {
                     "phase": "resumed",

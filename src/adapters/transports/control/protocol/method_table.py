@@ -53,7 +53,10 @@ _NO_NODES = "There are no nodes here: agents run in the Gateway itself."
 _NO_CRON = "There is no scheduler here; let cron call `opensoul agent`."
 _NO_SKILLS = "There are no skills here; an agent is its instructions and its model."
 _NO_PLUGINS = "There are no plugins here; see docs/extending.md for transports, runners, stores."
-_NO_TOOLS = "No tools run here, so there is nothing to approve."
+_NO_TOOLS = "Tools are neither listed nor called over this protocol; agents call them in runs."
+_ONE_KIND = "Every tool call that waits is in exec.approval.list; there are no other approvals."
+_NO_RULES = "Only the Gateway requests approvals, and it keeps no file of rules for them."
+_NO_QUESTIONS = "Agents ask no questions outside their answers here."
 _NO_TASKS = "Tasks and commitments are not kept here; sessions and runs are."
 _NO_VOICE = "There is no speech here; agents read and write text."
 _NO_WIZARD = "There is no wizard here; see docs/configuration.md, or use config.patch."
@@ -72,9 +75,9 @@ _REFUSED: tuple[tuple[str, Scope | None, str], ...] = (
     (_NO_NODES, _PAIRING, "node.rename"),
     (_NO_SKILLS, _ADMIN, "skills.install skills.update"),
     (_NO_CRON, _ADMIN, "cron.add cron.update cron.remove cron.run"),
-    (_NO_TOOLS, _APPROVALS, "exec.approval.request exec.approval.resolve"),
-    (_NO_TOOLS, _ADMIN, "exec.approvals.get exec.approvals.set"),
-    (_NO_TOOLS, _ADMIN, "exec.approvals.node.get exec.approvals.node.set"),
+    (_NO_RULES, _APPROVALS, "exec.approval.request"),
+    (_NO_RULES, _ADMIN, "exec.approvals.get exec.approvals.set"),
+    (_NO_RULES, _ADMIN, "exec.approvals.node.get exec.approvals.node.set"),
     (_NO_TOOLS, _WRITE, "tools.invoke"),
     (_NO_TASKS, _READ, "tasks.get tasks.events tasks.commitments"),
     (_NO_TASKS, _WRITE, "tasks.cancel tasks.commitments.update tasks.task.patch"),
@@ -149,10 +152,9 @@ _EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
 
 _EMPTY_WITHOUT_NOTE: tuple[tuple[str, str, Scope, object], ...] = (
     # Clients accept only a list here, and only this key in `question.list`.
-    ("exec.approval.list", _NO_TOOLS, _APPROVALS, []),
-    ("plugin.approval.list", _NO_TOOLS, _APPROVALS, []),
-    ("openclaw.approval.list", _NO_TOOLS, _APPROVALS, []),
-    ("question.list", _NO_TOOLS, Scope.QUESTIONS, {"questions": []}),
+    ("plugin.approval.list", _ONE_KIND, _APPROVALS, []),
+    ("openclaw.approval.list", _ONE_KIND, _APPROVALS, []),
+    ("question.list", _NO_QUESTIONS, Scope.QUESTIONS, {"questions": []}),
 )
 
 
@@ -208,6 +210,16 @@ _IMPLEMENTED = (
     Method("runs.get", _READ, "One run."),
     Method("runs.follow", _READ, "A run's events from a number on: those kept, then new ones."),
     Method("runs.abort", _WRITE, "Abort a run."),
+    Method("exec.approval.list", _APPROVALS, "Tool calls that wait for a decision.", looks=True),
+    Method("exec.approval.get", _APPROVALS, "One approval.", looks=True),
+    Method("exec.approval.resolve", _APPROVALS, "Allow or deny a tool call that waits."),
+    Method(
+        "approval.list", _APPROVALS, "The same as exec.approval.list, as an object.", looks=True
+    ),
+    Method("approval.get", _APPROVALS, "The same as exec.approval.get.", looks=True),
+    Method("approval.resolve", _APPROVALS, "The same as exec.approval.resolve."),
+    Method("approval.standing.list", _APPROVALS, "What `allow-always` has allowed.", looks=True),
+    Method("approval.standing.revoke", _APPROVALS, "Request approval for such calls again."),
     Method("sessions.list", _READ, "Sessions, the most recently used first."),
     Method(
         "sessions.listTranscripts", _READ, "A session's transcripts, also those before a reset."
@@ -271,8 +283,10 @@ _IMPLEMENTED = (
 
 _FOR_AGENTS = """
 agent agent.wait agents.list
+approval.get approval.list approval.resolve approval.standing.list approval.standing.revoke
 chat.abort chat.history chat.message.get chat.metadata chat.send chat.startup
 commands.list models.list
+exec.approval.get exec.approval.list exec.approval.resolve
 runs.abort runs.follow runs.get runs.list
 sessions.abort sessions.describe sessions.list sessions.listTranscripts
 sessions.messages.subscribe sessions.messages.unsubscribe

@@ -19,6 +19,7 @@ INVALID_REQUEST = "INVALID_REQUEST"
 UNAVAILABLE = "UNAVAILABLE"
 NOT_PAIRED = "NOT_PAIRED"
 FORBIDDEN = "FORBIDDEN"
+APPROVAL_NOT_FOUND = "APPROVAL_NOT_FOUND"
 
 _MOST_PROBLEMS = 5
 """Validation errors listed in one message."""
@@ -81,6 +82,8 @@ def error_of(error: GatewayError, *, protocol: int) -> ErrorShape:
     if isinstance(error, Forbidden):
         return _forbidden(error, protocol)
     code = INVALID_REQUEST if isinstance(error, _REQUEST_AT_FAULT) else UNAVAILABLE
+    if isinstance(error, errors.UnknownApproval) and protocol >= 4:
+        code = APPROVAL_NOT_FOUND
     busy = isinstance(error, _PASSES)
     wait = None if error.retry_after is None else math.ceil(error.retry_after * 1_000)
     return ErrorShape(

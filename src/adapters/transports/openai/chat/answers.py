@@ -14,6 +14,7 @@ from .....domain.runs import (
     Finished,
     Resumed,
     RunEvent,
+    RunRecord,
     RunSpec,
     Started,
     StepDone,
@@ -33,7 +34,7 @@ class Head:
     model: str
 
 
-def head_of(run: RunSpec, model: str) -> Head:
+def head_of(run: RunSpec | RunRecord, model: str) -> Head:
     """The head of the answer to `run`; `model` is the string that the client sent."""
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
 
@@ -47,7 +48,7 @@ def completion(head: Head, answer: Answer) -> bytes:
         "index": 0,
         "message": message,
         "logprobs": None,
-        "finish_reason": answer.finished.stop.value,
+        "finish_reason": answer.finished.stop.finish_reason,
     }
     return dumps(
         {
@@ -122,7 +123,7 @@ class Frames:
                     thought = b'{"reasoning_content":' + dumps(event.text)
                     frames += (self._delta, thought, self._text_end)
                 case Finished():
-                    stop = b'{},"finish_reason":' + dumps(event.stop.value) + b"}]"
+                    stop = b'{},"finish_reason":' + dumps(event.stop.finish_reason) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
         if texts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...routes import SCHEMA_REF, json_content
-from ..common import BINDING_HEADERS, MESSAGES_SCHEMA
+from ..common import APPROVAL_HEADER, BINDING_HEADERS, MESSAGES_SCHEMA
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
@@ -64,7 +64,7 @@ def create() -> Mapping[str, Any]:
     }
     stream = {"text/event-stream": {"schema": _STRING}}
     return {
-        "parameters": BINDING_HEADERS,
+        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER],
         "requestBody": {"required": True, "content": json_content(request)},
         "responses": {
             "200": {

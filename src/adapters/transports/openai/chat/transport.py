@@ -7,8 +7,8 @@ from functools import partial
 from quart import Response, request
 
 from .....domain.access import Scope
-from .....domain.runs import RunRequest
-from .....domain.services import Gateway
+from .....domain.runs import RunRecord, RunRequest, RunSpec
+from .....domain.services import Approvals, Gateway
 from .....domain.settings import Settings
 from ...http.bodies import read_object
 from ...http.context import current
@@ -16,9 +16,12 @@ from ...http.json_text import dumps
 from ...http.requests import Headers
 from ...routes import Limits, Route, Switch, Transport
 from ..common import (
+    ApprovalPause,
     Feed,
     agent_id_in,
     collect,
+    decided_run,
+    decision_in,
     ignored_names,
     model_list,
     model_object,
@@ -26,6 +29,7 @@ from ..common import (
     session_key_in,
     start_run,
     streamed,
+    waits_for_approval,
 )
 from . import operations
 from .answers import Frames, completion, head_of
@@ -37,9 +41,9 @@ _SWITCH = Switch(
 )
 
 
-def transport(gateway: Gateway, *, started_at: float) -> Transport:
+def transport(gateway: Gateway, approvals: Approvals, *, started_at: float) -> Transport:
     """The routes. `started_at`: Unix seconds, the creation time of every model."""
-    endpoint = _Endpoint(gateway, int(started_at))
+    endpoint = _Endpoint(gateway, approvals, int(started_at))
     route = partial(Route, limits=_limits, switch=_SWITCH)
     chat, models, model = "/v1/chat/completions", "/v1/models", "/v1/models/<path:model_id>"
     answer = "An agent's answer to a conversation, whole or as a stream."
@@ -62,8 +66,9 @@ def _limits(settings: Settings) -> Limits:
 class _Endpoint:
     """The views. The settings are read for each request, so that a change is in force at once."""
 
-    def __init__(self, gateway: Gateway, created: int) -> None:
+    def __init__(self, gateway: Gateway, approvals: Approvals, created: int) -> None:
         self._gateway = gateway
+        self._approvals = approvals
         self._created = created
 
     async def create(self) -> Response:
@@ -72,14 +77,24 @@ class _Endpoint:
         refuse_model_header(context.headers)
         if ignored := ignored_names(chat.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
-        run, events = await start_run(self._gateway, context, _run_request(chat, context.headers))
+        waits = waits_for_approval(context.headers)
+        run: RunSpec | RunRecord
+        if (decision := decision_in(chat.messages)) is not None:
+            run, events = await decided_run(
+                self._gateway, self._approvals, context, decision, chat.model
+            )
+        else:
+            asked = _run_request(chat, context.headers)
+            run, events = await start_run(self._gateway, context, asked)
+        pause = None if waits else ApprovalPause(self._approvals, events, context)
         context.log_fields["stream"] = chat.stream
         head = head_of(run, chat.model)
         if not chat.stream:
-            answer = await collect(events, context)
+            answer = await collect(events, context, pause)
             return _json(completion(head, answer))
         frames = Frames(head, include_usage=chat.include_usage)
-        feed = Feed(events, frames, context, patience=self._gateway.settings.chat.keepalive)
+        patience = self._gateway.settings.chat.keepalive
+        feed = Feed(events, frames, context, patience=patience, pause=pause)
         return await streamed(feed, context)
 
     async def models(self) -> Response:

@@ -1,5 +1,6 @@
 """What OpenAI's formats have in common: messages, parameters, runs, answers and streams."""
 
+from .approvals import APPROVAL_HEADER, ApprovalPause, decided_run, decision_in, waits_for_approval
 from .fields import Ignored
 from .headers import (
     BINDING_HEADERS,
@@ -17,15 +18,19 @@ from .parameters import (
 from .runs import Answer, Feed, collect, start_run, streamed
 
 __all__ = [
+    "APPROVAL_HEADER",
     "BINDING_HEADERS",
     "DEFAULT_MODEL",
     "MESSAGES_SCHEMA",
     "Answer",
+    "ApprovalPause",
     "Feed",
     "Ignored",
     "Parameters",
     "agent_id_in",
     "collect",
+    "decided_run",
+    "decision_in",
     "ignored_names",
     "model_list",
     "model_object",
@@ -35,4 +40,5 @@ __all__ = [
     "session_key_in",
     "start_run",
     "streamed",
+    "waits_for_approval",
 ]

@@ -16,7 +16,7 @@ _HEADER_OF: Mapping[str | None, str] = {
     "session_key": "x-opensoul-session-key",
 }
 """The header that a field of RunRequest is read from."""
-_KNOWN = frozenset({"agent-id", "agent", "session-key", "model"})
+_KNOWN = frozenset({"agent-id", "agent", "session-key", "model", "approval"})
 """Headers of the family that are read, without their prefix."""
 BINDING_HEADERS = [
     {"name": name, "in": "header", "schema": {"type": "string"}} for name in _HEADER_OF.values()

@@ -19,6 +19,7 @@ from .....domain.runs import (
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
+    EventBatch,
     Failed,
     Finished,
     Resumed,
@@ -31,17 +32,18 @@ from .....domain.runs import (
     consumes,
     error_of,
 )
-from .....domain.services import Events, Gateway
+from .....domain.services import Events, Following, Gateway
 from ...http import Problem
 from ...http.context import RequestContext
 from ...http.errors import INTERNAL_ERROR, problem_of
 from ...http.json_text import dumps
+from .approvals import ApprovalPause
 from .headers import as_headers
 
 
 async def start_run(
     gateway: Gateway, context: RequestContext, run_request: RunRequest
-) -> tuple[RunSpec, Events]:
+) -> tuple[RunSpec, Following]:
     """The accepted run, which every answer of the request names from here on, and its events.
     When the request ends, the run has lost its follower. Raises what `Gateway.submit` raises."""
     principal = context.principal
@@ -68,14 +70,19 @@ class Answer:
 
 
 @consumes(*DELTAS, StepDone, Resumed, *TERMINAL, ignores=(Started, Waiting, *TOOL_EVENTS))
-async def collect(events: Events, context: RequestContext) -> Answer:
-    """The run's answer, once it is complete. Raises the GatewayError that the run ended with."""
+async def collect(
+    events: Events, context: RequestContext, pause: ApprovalPause | None = None
+) -> Answer:
+    """The run's answer, once it is complete, or `pause` ends it. Raises the GatewayError that the
+    run ended with."""
     text: list[str] = []
     reasoning: list[str] = []
     stored = (0, 0)
     """How many pieces of both were said in steps that are stored."""
     async for batch in events:
         context.observe(batch)
+        if pause is not None and batch.events[-1].__class__ is Waiting:
+            batch = await pause.end(batch)
         for event in batch.events:
             match event:
                 case TextDelta(text=piece):
@@ -114,18 +121,28 @@ def error_frame(problem: Problem) -> bytes:
 
 class Feed:
     """What there is of a run's events is taken at once: a client that lags gets fewer and larger
-    pieces, and what it has not taken waits in the run's log. `patience` is in seconds.
+    pieces, and what it has not taken waits in the run's log. `patience` is in seconds. `pause` ends
+    the stream where the run waits for an approval.
     """
 
-    __slots__ = ("_context", "_events", "_failure", "_frames", "_patience")
+    __slots__ = ("_context", "_events", "_failure", "_frames", "_patience", "_pause", "_waiting")
 
     def __init__(
-        self, events: Events, frames: RunFrames, context: RequestContext, *, patience: float
+        self,
+        events: Events,
+        frames: RunFrames,
+        context: RequestContext,
+        *,
+        patience: float,
+        pause: ApprovalPause | None = None,
     ) -> None:
         self._events = events
         self._frames = frames
         self._context = context
         self._patience = patience
+        self._pause = pause
+        self._waiting: EventBatch | None = None
+        """A batch that `pause` has not dealt with: the silence may end while it does."""
         self._failure: GatewayError | None = None
 
     async def take(self) -> bytes | None:
@@ -146,6 +163,8 @@ class Feed:
         """The frames of the next events; empty if the format has none for them."""
         if self._failure is not None:
             raise self._failure
+        if self._waiting is not None:
+            return await self._next_waiting(self._waiting)
         try:
             batch = await anext(self._events)
         except StopAsyncIteration:
@@ -153,6 +172,15 @@ class Feed:
         self._context.observe(batch)
         if isinstance(ending := batch.ending, Failed | Aborted):
             self._failure = error_of(ending)
+        elif self._pause is not None and batch.events[-1].__class__ is Waiting:
+            self._waiting = batch
+            return await self._next_waiting(batch)
+        return self._frames.of(batch.events)
+
+    async def _next_waiting(self, batch: EventBatch) -> bytes:
+        if self._pause is not None:
+            batch = await self._pause.end(batch)
+        self._waiting = None
         return self._frames.of(batch.events)
 
 

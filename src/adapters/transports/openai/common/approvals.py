@@ -1,0 +1,140 @@
+"""Approvals within a conversation: the answer that asks for one, and the message that decides.
+
+An answer ends where its run begins to wait, and names the approval's code. The next message of the
+user, `approve CODE` or `deny CODE`, goes on with that run. The code is in no prompt of the run, and
+only the last message of a request is read, where its role is `user` and it holds nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .....domain.errors import InvalidRequest
+from .....domain.messages import Message, Role, Text
+from .....domain.models import StopReason, TextDelta, Usage
+from .....domain.runs import (
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
+    EventBatch,
+    Finished,
+    Resumed,
+    RunRecord,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+)
+from .....domain.services import Approvals, Following, Gateway
+from .....domain.text import escape_line
+from .....domain.tools import CODE_PATTERN, Approval, Decision
+from ...http.context import RequestContext
+from ...http.requests import Headers, family_header
+
+_HEADER = "approval"
+_NAMES = (f"x-opensoul-{_HEADER}".encode(), f"x-openclaw-{_HEADER}".encode())
+APPROVAL_HEADER = {"name": f"x-opensoul-{_HEADER}", "in": "header", "schema": {"const": "wait"}}
+"""The header as a parameter of an OpenAPI operation."""
+_LONGEST = 64
+"""Characters of a message that decides, white space included."""
+_DECIDING = re.compile(rf"(approve|deny) {{1,4}}({CODE_PATTERN})", re.IGNORECASE)
+_DECISIONS = {"approve": Decision.ALLOW, "deny": Decision.DENY}
+_MOST_SHOWN = 8_192
+"""Characters of arguments that an answer repeats."""
+
+
+def waits_for_approval(headers: Headers) -> bool:
+    """Whether the answer stays open while its run waits. Raises InvalidRequest."""
+    if _NAMES[0] not in headers and _NAMES[1] not in headers:
+        return False
+    if family_header(headers, _HEADER) == "wait":
+        return True
+    name = f"x-opensoul-{_HEADER}"
+    raise InvalidRequest(f"The only value of the header {name} is `wait`.", param=name)
+
+
+def decision_in(messages: Sequence[Message]) -> tuple[Decision, str] | None:
+    """The decision that the last message is, and the code of its approval."""
+    last = messages[-1]
+    if last.role is not Role.USER or len(last.parts) != 1:
+        return None
+    (part,) = last.parts
+    if not isinstance(part, Text) or len(part.text) > _LONGEST:
+        return None
+    found = _DECIDING.fullmatch(part.text.strip())
+    return None if found is None else (_DECISIONS[found[1].lower()], found[2].upper())
+
+
+async def decided_run(
+    gateway: Gateway,
+    approvals: Approvals,
+    context: RequestContext,
+    decision: tuple[Decision, str],
+    model: str,
+) -> tuple[RunRecord, Following]:
+    """The run that goes on by the decision, which every answer of the request names from here on,
+    and its events from there. Raises Forbidden, UnknownApproval, ApprovalDecided."""
+    principal = context.principal
+    approval = await approvals.find_by_code(principal, decision[1])
+    run = await gateway.run(principal, approval.run_id)
+    await approvals.decide(principal, approval.id, decision[0])
+    following = await context.enter(gateway.follow(principal, run, run.last_seq))
+    context.adopt_task()
+    context.began(run, model)
+    return run, following
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPause:
+    """Ends an answer where its run begins to wait for an approval."""
+
+    approvals: Approvals
+    following: Following
+    context: RequestContext
+
+    @consumes(Waiting, ignores=(Started, *DELTAS, *TOOL_EVENTS, StepDone, Resumed, *TERMINAL))
+    async def end(self, batch: EventBatch) -> EventBatch:
+        """`batch`, whose last event is Waiting, with the end of the answer; as it is, where there
+        is nothing to decide (any more). The run then waits on without a client."""
+        waiting = batch.events[-1]
+        if not isinstance(waiting, Waiting) or waiting.approval_id is None:
+            return batch
+        approval = await self.approvals.undecided(waiting.approval_id)
+        if approval is None:
+            return batch
+        await self.following.detach(batch.last)
+        self.context.outcome = "waiting"
+        asked = TextDelta(_question(approval))
+        end = Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
+        return EventBatch(batch.first, (*batch.events, asked, end))
+
+
+def _question(approval: Approval) -> str:
+    """The arguments stand on one line, so that none of their lines can look like those with the
+    code."""
+    minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
+    return (
+        f"\n\nThe tool {_line(approval.call.name)} waits for your approval. Its arguments:\n\n"
+        f"    {_line(_compact(approval.call.arguments))}\n\n"
+        f"Answer with one of these lines within {minutes} minutes; without an answer the call is "
+        f"denied.\n\napprove {approval.code}\n\ndeny {approval.code}\n"
+    )
+
+
+def _compact(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return json.dumps(arguments, ensure_ascii=False)
+
+
+def _line(text: str) -> str:
+    """The text in one line without invisible characters, its middle left out if it is too long."""
+    if len(text) > _MOST_SHOWN:
+        half = _MOST_SHOWN // 2
+        left_out = len(text) - 2 * half
+        text = f"{text[:half]} [... {left_out} characters are left out ...] {text[-half:]}"
+    return escape_line(text)
