@@ -27,6 +27,7 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
+from ..adapters.tools import BuiltinTools
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -120,7 +121,8 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    all_tools: Provider[Toolbox] = Singleton(making.all_tools, find_plugins)
+    builtin_tools: Provider[BuiltinTools] = Singleton(making.builtin_tools, workspaces, env)
+    all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, find_plugins)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
     native: Provider[AgentRunner] = Singleton(
         making.native, router, toolbox, approval_book, clock, monotonic

@@ -35,7 +35,7 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import CombinedToolbox, EmptyToolbox, PolicyToolbox, SchemaValidator
+from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SchemaValidator
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports.control.dependencies import Dependencies
@@ -63,6 +63,7 @@ from ..domain.ports import (
     Workspaces,
 )
 from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.tools import BUILT_IN_SOURCE
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
@@ -188,10 +189,13 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
 
 
-def all_tools(find_plugins: plugins.Find) -> Toolbox:
+def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
+    return BuiltinTools(workspaces, env=env)
+
+
+def all_tools(builtin_tools: BuiltinTools, find_plugins: plugins.Find) -> Toolbox:
     """Every tool that there is, whether agents may use it or not."""
-    sources = plugins.toolboxes(find_plugins)
-    return CombinedToolbox(sources) if sources else EmptyToolbox()
+    return CombinedToolbox({BUILT_IN_SOURCE: builtin_tools, **plugins.toolboxes(find_plugins)})
 
 
 def toolbox(all_tools: Toolbox, approval_book: ApprovalBook) -> Toolbox:

@@ -148,7 +148,7 @@ async def acting(tmp_path: Path) -> AsyncIterator[Acting]:
             "list": [{"id": "main"}, {"id": "brief", "limits": {"maxSteps": 1}}],
         },
         models={"providers": {"scripted": {"api": "scripted", "models": [{"id": "m"}]}}},
-        tools={"profile": "full"},
+        tools={"allow": ["meet", "note"]},
     )
     async with serving(tmp_path, content, find_plugins=find) as served:
         url = served.url.replace("http", "ws", 1)

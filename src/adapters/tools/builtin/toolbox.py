@@ -1,0 +1,68 @@
+"""The built-in tools as a Toolbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from ....domain.messages import ToolCall
+from ....domain.ports import ToolContext, Workspaces
+from ....domain.ports.workspaces import WorkspaceFailed
+from ....domain.tools import ToolOutput, ToolResult, ToolSpec
+from .exec import exec_tool
+from .files import file_tools
+from .search import search_tool
+from .tool import Tool, ToolFailed
+from .web_fetch import Fetcher, web_fetch_tool
+
+
+class BuiltinTools:
+    """`read`, `write`, `edit`, `list`, `search`, `exec` and `web_fetch`.
+
+    The workspace of an agent is made with the first call that needs it. `env`: the environment of
+    the Gateway, of which commands get the variables that are on a list.
+    """
+
+    def __init__(
+        self, workspaces: Workspaces, *, env: Mapping[str, str], fetcher: Fetcher | None = None
+    ) -> None:
+        tools: list[Tool[Any]] = [
+            *file_tools(),
+            search_tool(),
+            exec_tool(env),
+            web_fetch_tool(fetcher or Fetcher()),
+        ]
+        self._tools = {tool.name: tool for tool in tools}
+        self._specs = tuple(tool.spec() for tool in tools)
+        self._workspaces = workspaces
+
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
+        return self._specs
+
+    async def run(
+        self, context: ToolContext, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        tool = self._tools.get(call.name)
+        if tool is None:
+            yield ToolResult(f"There is no tool {call.name!r}.", is_error=True)
+            return
+        workspace = context.agent.workspace
+        try:
+            if tool.in_workspace:
+                await asyncio.to_thread(self._workspaces.ensure, workspace)
+            async with aclosing(tool.call(call.arguments, workspace)) as outputs:
+                async for output in outputs:
+                    yield replace(output, text=_encodable(output.text))
+        except (ToolFailed, WorkspaceFailed) as error:
+            yield ToolResult(_encodable(str(error)), is_error=True)
+
+    async def close(self) -> None:
+        """There is nothing to release: what a call needs ends with its stream."""
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates, which names of files may contain."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,0 +1,80 @@
+"""The built-in tools behind the policy: offered and run where the configuration says so."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from dependency_injector.providers import Object
+
+from opensoul.adapters.config import Overrides
+from opensoul.app.container import Container
+from opensoul.domain.messages import ToolCall
+from opensoul.domain.ports import Toolbox, ToolContext
+from opensoul.domain.tools import ToolResult
+from tests.fakes.domain import run
+
+FILES = {"read", "write", "edit", "list", "search"}
+
+
+def gateway(home: Path, tools: object) -> tuple[Toolbox, ToolContext]:
+    """The tools of a Gateway with that configuration, and a run of its agent."""
+    path = home / "opensoul.json"
+    configuration = {
+        "session": {"store": ":memory:"},
+        "gateway": {"auth": {"token": "a secret of the tests"}},
+        "agents": {"defaults": {"workspace": str(home / "workspace")}},
+        "tools": tools,
+    }
+    path.write_text(json.dumps(configuration))
+    container = Container(
+        overrides=Object(Overrides(config_path=str(path))),
+        env=Object({"OPENSOUL_STATE_DIR": str(home / "state"), "SECRET": "leaked"}),
+        home=Object(home),
+    )
+    agent = container.settings()().agents.default
+    spec = run()
+    return container.toolbox(), ToolContext(agent, spec.id, spec.session_key, spec.principal_id)
+
+
+async def result(toolbox: Toolbox, context: ToolContext, tool: str, **arguments: str) -> ToolResult:
+    call = ToolCall("c1", tool, json.dumps(arguments))
+    async with aclosing(toolbox.run(context, call, key="run-1:1:c1")) as outputs:
+        last = [output async for output in outputs][-1]
+    assert isinstance(last, ToolResult)
+    return last
+
+
+@pytest.mark.parametrize(
+    ("tools", "offered"),
+    [
+        ({}, set()),
+        ({"exec": {"security": "full"}}, set()),
+        ({"deny": ["exec"]}, set()),
+        ({"allow": ["group:fs"]}, FILES),
+        ({"profile": "full"}, FILES | {"exec", "web_fetch"}),
+        ({"profile": "coding", "deny": ["exec"]}, FILES),
+        ({"allow": ["web_fetch", "exec"]}, {"web_fetch", "exec"}),
+    ],
+)
+async def test_built_in_tools_are_offered_where_a_rule_names_them(
+    tmp_path: Path, tools: object, offered: set[str]
+) -> None:
+    toolbox, context = gateway(tmp_path, tools)
+
+    assert {spec.name for spec in await toolbox.tools(context)} == offered
+    assert not (tmp_path / "workspace").exists()
+
+
+async def test_a_tool_that_is_offered_runs_and_another_one_does_not(tmp_path: Path) -> None:
+    toolbox, context = gateway(tmp_path, {"allow": ["group:fs", "exec"], "deny": ["write"]})
+
+    denied = await result(toolbox, context, "write", path="x", content="x")
+    assert denied.is_error
+    assert not (tmp_path / "workspace").exists()
+    assert (await result(toolbox, context, "list")).text == "[the folder is empty]"
+    printed = await result(toolbox, context, "exec", command="pwd; env")
+    assert printed.text.startswith(f"{tmp_path}/workspace\n")
+    assert "leaked" not in printed.text
