@@ -215,7 +215,8 @@ async def open_office(
         "defaults": {"model": {"primary": "fake/m"}},
         "list": [{"id": "main"}, {"id": "guide"}],
     }
-    whole = config(provider.base_url, agents=agents, **(sections or {}))
+    added = {"agents": agents, "tools": {"allow": ["send"]}, **(sections or {})}
+    whole = config(provider.base_url, **added)
     whole["gateway"]["auth"] = {"token": SECRET, "authenticators": ["proxy"]}
     whole["gateway"]["trustedProxies"] = ["127.0.0.1"]
     async with serving(home, whole, find_plugins=find, **parts) as served:

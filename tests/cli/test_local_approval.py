@@ -23,7 +23,7 @@ async def test_a_turn_without_a_gateway_has_nobody_to_approve_its_calls(
     courier = Courier()
     async with FakeProvider() as provider:
         provider.will(calls(), answer("Then not."))
-        home.configure(json.dumps(config(provider.base_url)))
+        home.configure(json.dumps(config(provider.base_url, tools={"allow": ["send"]})))
 
         more = ["--json"] if json_ else []
         with Container.find_plugins.override(installed(courier=courier)):

@@ -65,7 +65,7 @@ async def test_an_approval_that_was_asked_for_can_be_given_after_a_kill(tmp_path
     sent = tmp_path / "sent"
     environment = {"PYTHONPATH": str(tmp_path / "packages"), "SENT": str(sent)}
     async with FakeProvider() as provider:
-        whole = json.dumps(config(provider.base_url))
+        whole = json.dumps(config(provider.base_url, tools={"allow": ["send"]}))
         gateway = GatewayProcess(tmp_path, whole, environment=environment)
         async with gateway:
             for kills in range(1, KILLS + 1):
