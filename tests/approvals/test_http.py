@@ -112,12 +112,8 @@ async def test_an_aborted_run_has_no_pending_approval(office: Office, peer: Peer
     ("arguments", "shown"),
     [
         ('{"n": 1.5, "s": "\u00fc"}', {"n": 1.5, "s": "ü"}),
-        ("[1]", [1]),
-        ('{"n": 1', '{"n": 1'),
-        ('{"n": NaN}', '{"n": NaN}'),
         ('{"n": 123456789012345678901234567890}', '{"n": 123456789012345678901234567890}'),
         ('{"s": "\\ud800"}', '{"s": "\\ud800"}'),
-        ("[" * 5_000, "[" * 5_000),
     ],
 )
 async def test_arguments_are_shown_as_the_tool_gets_them(
