@@ -21,14 +21,17 @@ from opensoul.adapters.transports.control.connection.connection import (
 )
 from opensoul.adapters.transports.control.dependencies import Dependencies
 from opensoul.adapters.transports.control.handshake import Facts
-from opensoul.adapters.transports.control.methods.chat import ChatMethods
-from opensoul.adapters.transports.control.methods.commands import Commands
+from opensoul.adapters.transports.control.methods.chat.commands import Commands
+from opensoul.adapters.transports.control.methods.chat.methods import ChatMethods
 from opensoul.adapters.transports.control.methods.history import History
 from opensoul.adapters.transports.control.methods.models import ModelMethods
-from opensoul.adapters.transports.control.methods.session_changes import SessionChanges, SessionTalk
-from opensoul.adapters.transports.control.methods.session_lists import SessionLists, SessionSearch
-from opensoul.adapters.transports.control.methods.session_lookups import SessionLookups
-from opensoul.adapters.transports.control.methods.sessions import SessionSubscriptions
+from opensoul.adapters.transports.control.methods.sessions.changes import (
+    SessionChanges,
+    SessionTalk,
+)
+from opensoul.adapters.transports.control.methods.sessions.lists import SessionLists, SessionSearch
+from opensoul.adapters.transports.control.methods.sessions.lookups import SessionLookups
+from opensoul.adapters.transports.control.methods.sessions.subscriptions import SessionSubscriptions
 from opensoul.adapters.transports.control.methods.usage import SessionUsage
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from opensoul.adapters.transports.control.methods.heartbeats import Heartbeats
+from opensoul.adapters.transports.control.methods.chat.heartbeats import Heartbeats
 from opensoul.domain.errors import GatewayBusy, SendBlocked, SessionBusy, StoreFailed, Unavailable
 from opensoul.domain.runs.records import RunRecord
 from opensoul.domain.runs.spec import RunSpec

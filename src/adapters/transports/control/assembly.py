@@ -11,18 +11,21 @@ from .dependencies import Dependencies
 from .health_report import HealthReport
 from .methods.agents import AgentFiles, AgentMethods
 from .methods.approvals import ApprovalMethods
-from .methods.chat import ChatMethods
-from .methods.commands import Commands
+from .methods.chat import ChatMethods, Commands
 from .methods.config import ConfigMethods
 from .methods.devices import DeviceMethods
 from .methods.history import History
 from .methods.machine import MachineMethods
 from .methods.models import ModelMethods
 from .methods.runs import RunMethods
-from .methods.session_changes import SessionChanges, SessionTalk
-from .methods.session_lists import SessionLists, SessionSearch
-from .methods.session_lookups import SessionLookups
-from .methods.sessions import SessionSubscriptions
+from .methods.sessions import (
+    SessionChanges,
+    SessionLists,
+    SessionLookups,
+    SessionSearch,
+    SessionSubscriptions,
+    SessionTalk,
+)
 from .methods.system import SystemMethods
 from .methods.usage import SessionUsage, UsageMethods
 

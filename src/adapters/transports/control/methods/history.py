@@ -21,7 +21,7 @@ from ..broadcast import Hub, sender_key
 from ..connection import Call, Params
 from ..dependencies import Dependencies
 from ..protocol import Count, Name, SessionKeyText
-from .commands import Commands
+from .chat import Commands
 from .messages import content, message_object, shrunk
 from .rows import with_short_id
 from .service import ControlService, answers

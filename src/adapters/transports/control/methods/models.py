@@ -7,7 +7,7 @@ from typing import Any, Literal
 from .....domain.models import ModelTarget
 from ..connection import Call, Params
 from ..protocol import Key, Name
-from .commands import COMMANDS, Command
+from .chat import COMMANDS, Command
 from .service import ControlService, answers
 
 

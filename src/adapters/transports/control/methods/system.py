@@ -15,7 +15,7 @@ from ..connection import Call, NoParams, Params
 from ..dependencies import Dependencies
 from ..health_report import HealthReport
 from ..protocol import Count, Name, Text
-from .heartbeats import Heartbeats
+from .chat import Heartbeats
 from .service import ControlService, answers
 
 

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .....domain.access import Principal
-from .....domain.errors import InvalidRequest, UnknownSession
-from .....domain.messages import Message, Role, text_message
-from .....domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
-from .....domain.sessions import MAIN, SessionKey
-from ..broadcast import Hub, chat_event, message_ids, message_of
-from ..connection import ANSWERED, Call, Params
-from ..dependencies import Dependencies
-from ..protocol import NAMING, Attachments, Name, SessionKeyText, user_message
+from ......domain.access import Principal
+from ......domain.errors import InvalidRequest, UnknownSession
+from ......domain.messages import Message, Role, text_message
+from ......domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
+from ......domain.sessions import MAIN, SessionKey
+from ...broadcast import Hub, chat_event, message_ids, message_of
+from ...connection import ANSWERED, Call, Params
+from ...dependencies import Dependencies
+from ...protocol import NAMING, Attachments, Name, SessionKeyText, user_message
+from ..outcomes import agent_payload, failed_answer
+from ..service import ControlService, answers
 from .commands import Commands
-from .outcomes import agent_payload, failed_answer
-from .service import ControlService, answers
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .....domain.errors import InvalidRequest, SessionBusy, UnknownSession
-from .....domain.sessions import SessionKey
-from ..broadcast import Hub, chat_event, message_of
-from ..connection import ANSWERED, Call
-from ..dependencies import Dependencies
-from .service import ControlService
+from ......domain.errors import InvalidRequest, SessionBusy, UnknownSession
+from ......domain.sessions import SessionKey
+from ...broadcast import Hub, chat_event, message_of
+from ...connection import ANSWERED, Call
+from ...dependencies import Dependencies
+from ..service import ControlService
 
 _KEPT = 1_000
 """Executed commands that are remembered, so that a repeated request has no second effect."""

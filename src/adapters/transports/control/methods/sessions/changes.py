@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .....domain.errors import InvalidRequest, UnknownSession
-from .....domain.sessions import SETTINGS, Expected, SessionKey, Setting
-from ..broadcast import Hub
-from ..connection import ANSWERED, Call, Params
-from ..dependencies import Dependencies
-from ..protocol import Attachments, Key, Name, SessionKeyText
-from .chat import AbortParams, ChatMethods, IdempotencyKey, Milliseconds, SendParams
-from .service import ControlService, answers
+from ......domain.errors import InvalidRequest, UnknownSession
+from ......domain.sessions import SETTINGS, Expected, SessionKey, Setting
+from ...broadcast import Hub
+from ...connection import ANSWERED, Call, Params
+from ...dependencies import Dependencies
+from ...protocol import Attachments, Key, Name, SessionKeyText
+from ..chat import AbortParams, ChatMethods, IdempotencyKey, Milliseconds, SendParams
+from ..service import ControlService, answers
 
 SettingText = Annotated[str, Field(max_length=512)] | None
 Flag = bool | None

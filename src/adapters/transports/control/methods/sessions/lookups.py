@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from .....domain.access import Principal
-from .....domain.errors import GatewayError, InvalidRequest, UnknownSession
-from .....domain.messages import ToolCall
-from .....domain.sessions import KeptMessage, SessionInfo, SessionQuery
-from ..connection import Call, Params
-from ..protocol import Key, Name
-from .messages import one_line, shortened
-from .rows import lowered, with_short_id
-from .service import ControlService, answers
+from ......domain.access import Principal
+from ......domain.errors import GatewayError, InvalidRequest, UnknownSession
+from ......domain.messages import ToolCall
+from ......domain.sessions import KeptMessage, SessionInfo, SessionQuery
+from ...connection import Call, Params
+from ...protocol import Key, Name
+from ..messages import one_line, shortened
+from ..rows import lowered, with_short_id
+from ..service import ControlService, answers
 
 _PREVIEWED = 64
 _MOST_ITEMS = 50

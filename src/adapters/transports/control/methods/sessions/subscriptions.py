@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..connection import Call, NoParams, Params
-from ..protocol import Key, Name
-from .rows import lowered
-from .service import answers
-from .session_lists import ListParams, SessionLists
+from ...connection import Call, NoParams, Params
+from ...protocol import Key, Name
+from ..rows import lowered
+from ..service import answers
+from .lists import ListParams, SessionLists
 
 
 class SubscribeParams(ListParams):

@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from .....domain.access import Principal
-from .....domain.concurrency import shielded
-from .....domain.errors import GatewayBusy, GatewayError, Unavailable
-from .....domain.messages import Role, text_message
-from .....domain.runs import OnLeave, RunRequest, RunStatus
-from .....domain.sessions import MAIN
-from ..broadcast import Hub
-from ..dependencies import Dependencies
-from .service import ControlService
+from ......domain.access import Principal
+from ......domain.concurrency import shielded
+from ......domain.errors import GatewayBusy, GatewayError, Unavailable
+from ......domain.messages import Role, text_message
+from ......domain.runs import OnLeave, RunRequest, RunStatus
+from ......domain.sessions import MAIN
+from ...broadcast import Hub
+from ...dependencies import Dependencies
+from ..service import ControlService
 
 _MOST = 20
 """Texts queued for the next heartbeat."""

@@ -10,17 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .....domain.access import Principal
-from .....domain.byte_budget import held_bytes
-from .....domain.concurrency import off_loop
-from .....domain.errors import InvalidRequest
-from .....domain.messages import Role
-from .....domain.sessions import KeptMessage, SessionInfo, SessionPage, SessionQuery
-from ..broadcast import message_ids
-from ..connection import Call, Params
-from ..protocol import Count, Key, Name
-from .rows import lowered
-from .service import ControlService, answers
+from ......domain.access import Principal
+from ......domain.byte_budget import held_bytes
+from ......domain.concurrency import off_loop
+from ......domain.errors import InvalidRequest
+from ......domain.messages import Role
+from ......domain.sessions import KeptMessage, SessionInfo, SessionPage, SessionQuery
+from ...broadcast import message_ids
+from ...connection import Call, Params
+from ...protocol import Count, Key, Name
+from ..rows import lowered
+from ..service import ControlService, answers
 
 _MOST = 1_000
 _MOST_WITH_EXTRAS = 200
