@@ -86,7 +86,7 @@ async def test_the_official_python_client_talks_with_the_model(
 
     assert seen["models"] == [
         *("opensoul", "opensoul/default"),
-        *("opensoul/main", "opensoul/pirate", "opensoul/echo"),
+        *("opensoul/main", "opensoul/pirate", "opensoul/echo", "opensoul/clerk"),
     ]
     assert seen["whole"].strip()
     assert seen["streamed"].strip()
