@@ -10,7 +10,7 @@
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
 # The tests of one file share servers, so they stay in one process.
-JOBS := 2
+JOBS := 3
 TESTS := $(BIN)/coverage run -m pytest -ra -n $(JOBS) --dist loadfile
 
 # What a user's own settings could otherwise bring into the isolated environment.
@@ -43,7 +43,7 @@ run: .venv/.run model ## Start the Gateway with config/demo.json5 and a model on
 model:
 	@OPENSOUL_STATE_DIR="$(STATE)" exec $(BIN)/opensoul models fetch
 
-test: checks ## Run every check, and the tests of each behaviour, with coverage (JOBS=2).
+test: checks ## Run every check, and the tests of each behaviour, with coverage (JOBS=3).
 	@$(say) 'Tests (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) $(ARGS)
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
