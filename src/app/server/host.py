@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
@@ -15,6 +14,7 @@ from hypercorn.config import Sockets
 from hypercorn.utils import wrap_app
 from quart import Quart
 
+from ...domain.concurrency import FairThreads
 from ...domain.settings import ListenSettings
 from ..lifecycle import Lifecycle
 from ..memory import give_large_blocks_back
@@ -28,9 +28,6 @@ TLS_BUFFER = 60 * 1024
 """Receive buffer of a TLS connection, in bytes. The event loop decrypts all of it in one turn: for
 records of a single byte each, the usual megabytes would take a second. A client 100 ms away can
 still send half a megabyte a second."""
-_SWITCH_SECONDS = 0.0005
-"""The interpreter's switch interval. The event loop gives up the interpreter in each system call;
-busy threads would delay it by Python's 5 ms, times their number, several times a request."""
 _UNACKNOWLEDGED = 120_000
 """Milliseconds that sent bytes may stay unacknowledged before the connection is aborted."""
 _LAST_WORDS = 5.0
@@ -59,7 +56,6 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
     give_large_blocks_back()
     # No log format uses these: https://docs.python.org/3/howto/logging.html#optimization
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    sys.setswitchinterval(_SWITCH_SECONDS)
 
     def ready(port: int) -> None:
         # The objects that exist now stay until the end, so the collector need not scan them; and a
@@ -70,6 +66,7 @@ def host(app: Quart, lifecycle: Lifecycle, listen: ListenSettings, *, on_ready: 
         on_ready(port)
 
     async def until_signal() -> None:
+        asyncio.get_running_loop().set_default_executor(FairThreads())
         stop = stop_on_signals()
         await serve_until(stop, app, lifecycle, listen, sockets, ready)
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from ....domain.concurrency import FairThreads
 from ....domain.errors import StoreFailed
 from ..common import FailureLog, Undecodable
 from .files import DatabaseFiles
@@ -42,7 +42,7 @@ class Readers:
         self._name = name
         self._idle: list[sqlite3.Connection] = []
         self._failures = FailureLog(f"the {name} cannot be read")
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"{name} reader")
+        self._threads = FairThreads(count, thread_name_prefix=f"{name} reader")
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a thread and return its result. Raises StoreFailed."""
