@@ -308,8 +308,10 @@ class McpServer:
         wait = min(_LONGEST_WAIT, 2.0 ** (self._failures - 1))
         self._not_before = self._monotonic() + wait
         self._problem = self._with_diagnostics(str(error))
-        extra = {"server": self.settings.name, "problem": self._problem, "next_start_in": wait}
-        logger.warning("an MCP server did not start", extra=extra)
+        name = self.settings.name
+        extra = {"server": name, "problem": self._problem, "next_start_in": wait}
+        # Named in the text too: the command line prints no fields.
+        logger.warning("the MCP server %r did not start", name, extra=extra)
 
     def _changed(self) -> None:
         self._stale = True

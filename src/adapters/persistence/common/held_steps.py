@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from ....domain.errors import LeaseLost
@@ -10,7 +11,7 @@ from ....domain.runs import Journal, Step, closed
 from ....domain.sessions import SessionKey
 
 
-class HeldSteps:
+class HeldSteps(ABC):
     """The part of a SessionStore that keeps steps, for stores that keep them in memory: they are
     lost with the process, and a Run then ends where it was.
 
@@ -20,17 +21,20 @@ class HeldSteps:
     def __init__(self) -> None:
         self._open_turns: dict[str, OpenTurn] = {}
 
+    @abstractmethod
     def has_turn(self, run_id: str) -> bool:
         """Whether the turn of that Run is stored."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
         """SessionStore.load."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     async def append(self, turn: Turn) -> None:
         """SessionStore.append."""
-        raise NotImplementedError
+        ...
 
     def check_attempt(self, run_id: str, attempt: int) -> OpenTurn | None:
         """The open turn of that Run. Raises LeaseLost where a later attempt has it."""
