@@ -140,6 +140,7 @@ async def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) 
         agent_id="beta",
         session_key=SessionKey("beta", "talk"),
         principal_id="operator",
+        scopes=ALL_SCOPES,
         messages=(user("hello"),),
         instructions=(system("Be brief."),),
         params={"temperature": 0.5},

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from opensoul.adapters.persistence.common.codec import Undecodable
 from opensoul.adapters.persistence.common.spec_codec import decode_spec, encode_spec
+from opensoul.domain.access import Scope
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 from opensoul.domain.runs.spec import OnLeave, RunSpec
 from opensoul.domain.sessions.keys import SessionKey
@@ -55,6 +56,10 @@ SPECS = st.builds(
     one_off=st.booleans(),
     source=ANY_TEXT,
     thinking=st.none() | ANY_TEXT,
+    scopes=st.frozensets(st.sampled_from(Scope)),
+    agents=st.none() | st.frozensets(ANY_TEXT),
+    parent=ANY_TEXT,
+    hops=st.integers(0, 9),
 )
 
 
@@ -85,6 +90,11 @@ def changed(**changes: object) -> bytes:
         changed(params=[]),
         changed(one_off="yes"),
         changed(accepted_at=10**400),
+        changed(scopes=["all"]),
+        changed(scopes="operator.read"),
+        changed(agents=[7]),
+        changed(parent=None),
+        changed(hops="1"),
     ],
 )
 def test_what_is_no_spec_is_refused(data: bytes) -> None:
@@ -96,3 +106,11 @@ def test_what_is_no_spec_is_refused(data: bytes) -> None:
 def test_what_is_not_even_bytes_is_refused(cell: Any) -> None:
     with pytest.raises(Undecodable):
         decode_spec(cell)
+
+
+def test_a_spec_of_an_earlier_release_has_no_parent_and_no_scopes() -> None:
+    body = json.loads(encode_spec(run(parent="run-0", hops=1, scopes=frozenset(Scope))))
+    for later in ("scopes", "agents", "parent", "hops"):
+        del body[later]
+
+    assert decode_spec(json.dumps(body).encode()) == run()

@@ -102,6 +102,7 @@ def _rulings(
         specs,
         context.agent.tools,
         models=[target.ref for target in context.agent.models],
-        subagent=context.session_key.is_subagent,
+        depth=context.session_key.depth,
+        max_depth=context.agent.subagents.max_depth,
         call=call,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..access import Principal, Scope
 from ..messages import Message
 from ..sessions import SessionKey
 
@@ -44,6 +45,9 @@ class RunRequest:
     timeout: float | None = None
     """Seconds that the client gives the Run, which shorten the agent's limit and never lengthen it.
     None and 0: the agent's limit alone."""
+    parent: str = ""
+    hops: int = 0
+    """As in RunSpec. A client cannot set them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +76,15 @@ class RunSpec:
     source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""
+    scopes: frozenset[Scope] = frozenset()
+    agents: frozenset[str] | None = None
+    """What the principal was permitted when the Run was accepted, as in Principal."""
+    parent: str = ""
+    """The id of the Run that it works for, which it does not outlive; empty: it works for none."""
+    hops: int = 0
+    """Messages from session to session that have led to the Run."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who the Run, and what its tools do, is for."""
+        return Principal(self.principal_id, self.scopes, "run", agents=self.agents)
