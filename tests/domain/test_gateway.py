@@ -145,6 +145,7 @@ async def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) 
         params={"temperature": 0.5},
         on_leave=OnLeave.CONTINUE,
         accepted_at=1_000.0,
+        scopes=OPERATOR.scopes,
     )
 
 

@@ -103,5 +103,6 @@ def _rulings(
         context.agent.tools,
         models=[target.ref for target in context.agent.models],
         subagent=context.session_key.is_subagent,
+        scopes=context.scopes,
         call=call,
     )
