@@ -140,12 +140,12 @@ async def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) 
         agent_id="beta",
         session_key=SessionKey("beta", "talk"),
         principal_id="operator",
-        scopes=ALL_SCOPES,
         messages=(user("hello"),),
         instructions=(system("Be brief."),),
         params={"temperature": 0.5},
         on_leave=OnLeave.CONTINUE,
         accepted_at=1_000.0,
+        scopes=OPERATOR.scopes,
     )
 
 

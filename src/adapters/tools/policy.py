@@ -104,5 +104,6 @@ def _rulings(
         models=[target.ref for target in context.agent.models],
         depth=context.session_key.depth,
         max_depth=context.agent.subagents.max_depth,
+        scopes=context.scopes,
         call=call,
     )

@@ -8,7 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from ..errors import Forbidden
-from .authentication import Principal, Scope
+from ..scopes import Scope
+from .authentication import Principal
 
 
 class Action(StrEnum):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..agents import Agent
 from ..messages import ToolCall
+from ..scopes import Scope
 from ..sessions import SessionKey
 from ..tools import Approval, Decision, StandingApproval, ToolOutput, ToolResult, ToolSpec
 
@@ -21,6 +22,8 @@ class ToolContext:
     run_id: str
     session_key: SessionKey
     principal_id: str
+    scopes: frozenset[Scope] | None = None
+    """Those of the principal, for the policy; None: not restricted."""
 
 
 class Toolbox(Protocol):

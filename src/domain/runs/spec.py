@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ..access import Principal, Scope
+from ..access import Principal
 from ..messages import Message
+from ..scopes import Scope
 from ..sessions import SessionKey
 
 CONTENT = "opensoul.content"
@@ -76,9 +77,11 @@ class RunSpec:
     source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""
-    scopes: frozenset[Scope] = frozenset()
+    scopes: frozenset[Scope] | None = None
+    """Those of the principal when the Run was accepted, which limit what its tools may do. None:
+    not restricted."""
     agents: frozenset[str] | None = None
-    """What the principal was permitted when the Run was accepted, as in Principal."""
+    """The agents that the principal was restricted to; None: not restricted."""
     parent: str = ""
     """The id of the Run that it works for, which it does not outlive; empty: it works for none."""
     hops: int = 0
@@ -86,5 +89,6 @@ class RunSpec:
 
     @property
     def principal(self) -> Principal:
-        """Who the Run, and what its tools do, is for."""
-        return Principal(self.principal_id, self.scopes, "run", agents=self.agents)
+        """For whom its tools act. A Run that an earlier release has stored may do nothing in the
+        Gateway."""
+        return Principal(self.principal_id, self.scopes or frozenset(), "run", agents=self.agents)

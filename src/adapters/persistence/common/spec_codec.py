@@ -12,7 +12,7 @@ from .journal_codec import dump_messages, load_messages, typed
 
 _VERSION = 1
 _TEXTS = ("id", "agent_id", "principal_id", "generation", "source")
-_LATER = {"scopes": [], "agents": None, "parent": "", "hops": 0}
+_LATER = {"scopes": None, "agents": None, "parent": "", "hops": 0}
 """What earlier releases have not stored."""
 
 
@@ -30,7 +30,7 @@ def encode_spec(spec: RunSpec) -> bytes:
         "timeout": spec.timeout,
         "one_off": spec.one_off,
         "thinking": spec.thinking,
-        "scopes": sorted(spec.scopes),
+        "scopes": None if spec.scopes is None else sorted(spec.scopes),
         "agents": None if spec.agents is None else sorted(spec.agents),
         "parent": spec.parent,
         "hops": spec.hops,
@@ -48,6 +48,7 @@ def decode_spec(data: bytes) -> RunSpec:
         texts = {name: typed(body[name], str) for name in _TEXTS}
         agent_id, rest = body["session_key"]
         thinking, timeout, agents = body["thinking"], body["timeout"], body["agents"]
+        scopes = body["scopes"]
         return RunSpec(
             **texts,
             session_key=SessionKey(typed(agent_id, str), typed(rest, str)),
@@ -59,7 +60,7 @@ def decode_spec(data: bytes) -> RunSpec:
             timeout=None if timeout is None else float(typed(timeout, (int, float))),
             one_off=typed(body["one_off"], bool),
             thinking=None if thinking is None else typed(thinking, str),
-            scopes=frozenset(map(Scope, typed(body["scopes"], list))),
+            scopes=None if scopes is None else _scopes(typed(scopes, list)),
             agents=None if agents is None else frozenset(typed(one, str) for one in agents),
             parent=typed(body["parent"], str),
             hops=typed(body["hops"], int),
@@ -75,3 +76,8 @@ def decode_spec(data: bytes) -> RunSpec:
         if isinstance(error, Undecodable):
             raise
         raise Undecodable(f"a stored run cannot be read: {error!r}") from error
+
+
+def _scopes(names: list[object]) -> frozenset[Scope]:
+    """A scope that this version does not know permits nothing here."""
+    return frozenset(scope for scope in Scope if scope in names)
