@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..access import Principal
 from ..agents import Agent
 from ..messages import ToolCall
 from ..scopes import Scope
@@ -24,6 +25,8 @@ class ToolContext:
     principal_id: str
     scopes: frozenset[Scope] | None = None
     """Those of the principal, for the policy; None: not restricted."""
+    principal: Principal | None = None
+    """For tools that act in the Gateway; None: they may do nothing there."""
 
 
 class Toolbox(Protocol):
