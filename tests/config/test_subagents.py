@@ -79,9 +79,9 @@ def test_the_sessions_that_tools_reach(
         ("{ agents: { defaults: { subagents: { maxSpawnDepth: 6 } } } }",
          "agents.defaults.subagents.maxSpawnDepth"),
         ("{ agents: { defaults: { subagents: { model: 'nowhere/m' } } } }",
-         "agents.defaults.subagents.model.primary"),
+         "agents.defaults.subagents.model"),
         ("{ agents: { list: [{ id: 'a', subagents: { model: 'nowhere/m' } }] } }",
-         "agents.list.0.subagents.model.primary"),
+         "agents.list.0.subagents.model"),
         ("{ tools: { sessions: { visibility: 'world' } } }", "tools.sessions.visibility"),
     ],
 )  # fmt: skip
