@@ -30,15 +30,20 @@ from tests.app.delegating import (
 )
 
 PARENT_ENDED = "The run that started it has ended."
+EACH_STORE = pytest.mark.parametrize("gateway", STORES, indirect=True)
 
 
-@pytest_asyncio.fixture(params=STORES)
+@pytest_asyncio.fixture
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Office]:
-    configuration = content(request.param, subagents={"maxSpawnDepth": 2, "maxChildrenPerAgent": 3})
+    configuration = content(
+        getattr(request, "param", "memory"),
+        subagents={"maxSpawnDepth": 2, "maxChildrenPerAgent": 3},
+    )
     async with office(tmp_path, configuration) as made:
         yield made
 
 
+@EACH_STORE
 async def test_the_answer_of_a_sub_agent_is_the_result_of_the_call(gateway: Office) -> None:
     run_id = await gateway.submit(spawn("Say hello.", label="greeter"))
 
@@ -59,6 +64,7 @@ async def test_the_answer_of_a_sub_agent_is_the_result_of_the_call(gateway: Offi
     assert [json.loads(event.text)["runId"] for event in progress] == [child.id]
 
 
+@EACH_STORE
 async def test_sub_agents_of_one_step_work_at_the_same_time(gateway: Office) -> None:
     tasks = [spawn(call("hold", name=name)) for name in "abc"]
     run_id = await gateway.submit("\n".join(tasks))
@@ -100,6 +106,7 @@ async def test_the_deepest_sub_agents_start_no_others(gateway: Office) -> None:
     assert depths == [0, 1, 2]
 
 
+@EACH_STORE
 async def test_a_call_that_is_made_again_starts_no_second_sub_agent(gateway: Office) -> None:
     context = await gateway.context(await gateway.held())
 
@@ -112,6 +119,7 @@ async def test_a_call_that_is_made_again_starts_no_second_sub_agent(gateway: Off
     assert len(await gateway.children()) == 2
 
 
+@EACH_STORE
 async def test_sub_agents_end_with_the_run_that_started_them_at_every_depth(
     gateway: Office,
 ) -> None:
@@ -155,6 +163,7 @@ async def test_waiting_for_a_sub_agent_can_be_limited(gateway: Office) -> None:
     assert (state["status"], state["activeRunIds"]) == ("running", [result["runId"]])
 
 
+@EACH_STORE
 async def test_a_sub_agent_has_the_settings_of_the_call(gateway: Office) -> None:
     context = await gateway.context(await gateway.held())
 
