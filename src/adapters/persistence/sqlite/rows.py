@@ -13,6 +13,7 @@ from itertools import chain, islice
 
 _LARGE = 256 * 1024
 """Bytes of a group of rows from which each row gets its own statement."""
+_SIZED = (str, bytes)
 AT_ONCE = 32
 """Maximum rows per statement. sqlite3 caches a few dozen statements, one per number of rows."""
 
@@ -27,7 +28,7 @@ def insert_rows(
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         values = tuple(chain.from_iterable(some))
-        if sum(len(value) for value in values if isinstance(value, bytes | str)) < _LARGE:
+        if sum([len(value) for value in values if isinstance(value, _SIZED)]) < _LARGE:
             _insert(connection, insert, len(some), values, behind)
         else:
             _insert_large(connection, insert, some, behind)
