@@ -149,7 +149,9 @@ def _load_resumed(fields: Sequence[object]) -> Resumed:
 def _dump_finished(event: Finished) -> list[object]:
     usage = event.usage
     counts = (usage.input, usage.output, usage.reasoning, usage.cached)
-    bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
+    bounded: Sequence[int] = counts
+    if max(counts) > _MOST_TOKENS or min(counts) < -_MOST_TOKENS:
+        bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
     return [event.stop.value, [*bounded, usage.estimated], event.model]
 
 

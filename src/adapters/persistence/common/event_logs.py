@@ -28,6 +28,8 @@ Waiters = set[asyncio.Future[None]]
 
 def wake(waiters: Waiters) -> None:
     """Let all go on who wait."""
+    if not waiters:
+        return
     for waiter in waiters:
         if not waiter.done():
             waiter.set_result(None)

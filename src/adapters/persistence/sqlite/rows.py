@@ -28,7 +28,7 @@ def insert_rows(
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         values = tuple(chain.from_iterable(some))
-        if sum([len(value) for value in values if isinstance(value, _SIZED)]) < _LARGE:
+        if sum(map(len, [value for value in values if type(value) in _SIZED])) < _LARGE:
             _insert(connection, insert, len(some), values, behind)
         else:
             _insert_large(connection, insert, some, behind)
