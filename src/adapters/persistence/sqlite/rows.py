@@ -13,7 +13,6 @@ from itertools import chain, islice
 
 _LARGE = 256 * 1024
 """Bytes of a group of rows from which each row gets its own statement."""
-_SIZED = (str, bytes)
 AT_ONCE = 32
 """Maximum rows per statement. sqlite3 caches a few dozen statements, one per number of rows."""
 
@@ -28,10 +27,15 @@ def insert_rows(
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         values = tuple(chain.from_iterable(some))
-        if sum(map(len, [value for value in values if type(value) in _SIZED])) < _LARGE:
+        if _size(values) < _LARGE:
             _insert(connection, insert, len(some), values, behind)
         else:
             _insert_large(connection, insert, some, behind)
+
+
+def _size(values: tuple[object, ...]) -> int:
+    """Bytes and characters of the values together."""
+    return sum([len(one) for one in values if type(one) is str or type(one) is bytes])
 
 
 def _insert(
