@@ -295,7 +295,9 @@ class Executor:
         spec = context.spec
         if spec.one_off:
             return "", self._set_up(context, NOTHING_CHOSEN)
-        added = replace(context, spec=replace(spec, messages=unstored(spec.messages)))
+        added, new = context, unstored(spec.messages)
+        if new is not spec.messages:
+            added = replace(context, spec=replace(spec, messages=new))
         session = await self._store.load(spec.session_key, runner.history_budget(added))
         if session is None:
             return "", self._set_up(context, NOTHING_CHOSEN)

@@ -152,7 +152,7 @@ def _dump_finished(event: Finished) -> list[object]:
     bounded: Sequence[int] = counts
     if max(counts) > _MOST_TOKENS or min(counts) < -_MOST_TOKENS:
         bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
-    return [event.stop.value, [*bounded, usage.estimated], event.model]
+    return [str(event.stop), [*bounded, usage.estimated], event.model]
 
 
 def _load_finished(fields: Sequence[object]) -> Finished:

@@ -42,8 +42,9 @@ async def woken(waiters: Waiters) -> None:
     waiters.add(waiter)
     try:
         await waiter
-    finally:
+    except BaseException:  # Else `wake` has removed it.
         waiters.discard(waiter)
+        raise
 
 
 @dataclass(slots=True, eq=False)
