@@ -127,7 +127,9 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    builtin_tools: Provider[BuiltinTools] = Singleton(making.builtin_tools, workspaces, env)
+    builtin_tools: Provider[BuiltinTools] = Singleton(
+        making.builtin_tools, workspaces, env, locations, clock
+    )
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
     all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, mcp, find_plugins)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)

@@ -199,8 +199,11 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
 
 
-def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
-    return BuiltinTools(workspaces, env=env)
+def builtin_tools(
+    workspaces: Workspaces, env: Mapping[str, str], locations: Locations, clock: Clock
+) -> BuiltinTools:
+    memory_dir = locations.state_dir / "memory-index"
+    return BuiltinTools(workspaces, env=env, memory_dir=memory_dir, clock=clock)
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:

@@ -148,7 +148,7 @@ class ToolService:
         if wrong is not None:
             message = f"The arguments do not fit the parameters of {spec.name}: {wrong}"
             return CallResult(CallOutcome.FAILED, message)
-        tool_call = ToolCall(context.run_id, spec.name, json.dumps(arguments, ensure_ascii=False))
+        tool_call = ToolCall(context.run_id, spec.name, json.dumps(arguments))
         if spec.asks(tool_call):
             message = f"A call of {spec.name} needs an approval, which only a run can wait for."
             return CallResult(CallOutcome.APPROVAL_REQUIRED, message)
