@@ -366,8 +366,8 @@ async def test_their_schemas_and_effects(memory: Caller) -> None:
     specs = {spec.name: spec for spec in await memory.toolbox.tools(memory.context)}
     search, write = specs["memory_search"], specs["memory_write"]
 
-    assert (search.effects, search.repeat) == ({Effect.READ}, Repeat.SAFE)
-    assert (write.effects, write.repeat) == ({Effect.READ, Effect.WRITE}, Repeat.UNSAFE)
+    assert (set(search.effects), search.repeat) == ({Effect.READ}, Repeat.SAFE)
+    assert (set(write.effects), write.repeat) == ({Effect.READ, Effect.WRITE}, Repeat.UNSAFE)
     assert search.parameters["required"] == ["query"]
     assert write.parameters["required"] == ["text"]
     assert search.parameters["additionalProperties"] is False
