@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -157,11 +158,47 @@ async def test_a_restricted_client_sees_its_own_agents(tmp_path: Path) -> None:
     assert details["code"] == "UNKNOWN_AGENT_ID"
 
 
-async def test_a_key_names_the_call_for_tools_that_run_each_key_once(tmp_path: Path) -> None:
+async def test_a_repeated_call_gets_the_result_of_the_first(tmp_path: Path) -> None:
+    once = {"name": "say", "args": {"text": "x"}, "idempotencyKey": "k"}
     async with open_workshop(tmp_path, "*") as workshop, workshop.connected() as peer:
-        for params in ({"idempotencyKey": "k"}, {"idempotencyKey": "k"}, {}):
-            await peer.call("tools.invoke", {"name": "say", **params})
+        first = await peer.call("tools.invoke", once)
+        assert await peer.call("tools.invoke", once) == first
+        assert len(workshop.tools.calls) == 1
+        details = await refused(peer, "tools.invoke", **once | {"args": {"text": "y"}})
+        assert details["code"] == "idempotency_key_reused"
+        async with workshop.connected("ada") as ada:
+            await ada.call("tools.invoke", once)
+        await peer.call("tools.invoke", {"name": "say"})
 
-    first, again, other = workshop.tools.keys
-    assert first == again == "operator:k"
-    assert other != first
+    assert len(workshop.tools.calls) == 3
+    assert workshop.tools.keys[:2] == ["operator:k", "ada:k"]
+
+
+async def test_a_call_that_was_stopped_is_not_made_again_under_its_key(tmp_path: Path) -> None:
+    once = {"name": "hang", "idempotencyKey": "k"}
+    async with open_workshop(tmp_path, "*") as workshop, workshop.connected() as other:
+        async with workshop.connected() as peer:
+            peer.send("tools.invoke", once)
+            await workshop.tools.hanging.wait()
+            waiting = other.send("tools.invoke", once)
+        await workshop.tools.stopped.wait()
+        answers = [await other.answer(waiting), await other.call("tools.invoke", once)]
+
+    assert len(workshop.tools.calls) == 1
+    for answer in answers:
+        assert answer["error"]["code"] == "tool_error"
+        assert "it is not known what took effect" in answer["error"]["message"]
+
+
+async def test_a_refused_call_does_not_use_up_its_key(tmp_path: Path) -> None:
+    once = {"name": "say", "idempotencyKey": "k"}
+    async with open_workshop(tmp_path) as workshop, workshop.connected() as peer:
+        assert not (await peer.call("tools.invoke", once))["ok"]
+        whole = json.loads(workshop.served.config_path.read_text())
+        whole["gateway"]["tools"]["invoke"]["allow"] = ["say"]
+        workshop.served.configure(whole)
+        answered = {"ok": False}
+        while not answered["ok"]:
+            answered = await peer.call("tools.invoke", once)
+
+    assert len(workshop.tools.calls) == 1

@@ -12,10 +12,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..access import Action, Principal, may, require
-from ..concurrency import LARGE, off_loop
-from ..errors import Forbidden, GatewayBusy, GatewayError, Unauthenticated, UnknownTool
+from ..concurrency import LARGE, off_loop, shielded
+from ..errors import (
+    Forbidden,
+    GatewayBusy,
+    GatewayError,
+    KeyReused,
+    Unauthenticated,
+    UnknownTool,
+)
 from ..messages import ToolCall
-from ..ports import NewId, SessionCatalog, Toolbox, ToolContext
+from ..ports import Clock, NewId, SessionCatalog, Toolbox, ToolContext
 from ..runs import Validate, without_middle
 from ..sessions import MAIN, parse_key
 from ..tools import Ruling, ToolResult, ToolSpec
@@ -25,6 +32,10 @@ from .ownership import session_resource
 logger = logging.getLogger(__name__)
 
 _MOST_CALLS = 16
+_MOST_KEYS = 128
+_KEPT_SECONDS = 300.0
+"""How long the result of a call with an idempotency key is kept."""
+_STOPPED = "The call was stopped; it is not known what took effect."
 _LONGEST_NAME = 200
 
 
@@ -41,7 +52,7 @@ class DirectCall:
     session_key: str | None = None
     agent_id: str | None = None
     idempotency_key: str | None = None
-    """For tools that carry out each key once."""
+    """A repeated call of the principal under this key gets the result of the first."""
     dry_run: bool = False
     source: str = ""
 
@@ -73,12 +84,22 @@ class ToolListing:
     tools: tuple[tuple[ToolSpec, Ruling], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """A call with an idempotency key. `at`: when it was begun."""
+
+    call: DirectCall
+    at: float
+    result: asyncio.Future[CallResult]
+
+
 class ToolService:
     """Every method takes a Principal and checks what it may do.
 
     A direct call passes what a call of a model passes: the policy of the agent with the scopes of
     the principal, the schema of the tool, and `toolbox`, which rules on it again. Besides, the list
-    `Settings.direct_tools` has to name the tool. `all_tools`: the tools without the policy.
+    `Settings.direct_tools` has to name the tool. `all_tools`: the tools without the policy. `clock`
+    is monotonic.
     """
 
     def __init__(
@@ -90,6 +111,7 @@ class ToolService:
         toolbox: Toolbox,
         validate: Validate,
         new_id: NewId,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._gateway = gateway
         self._catalog = catalog
@@ -97,7 +119,10 @@ class ToolService:
         self._toolbox = toolbox
         self._validate = validate
         self._new_id = new_id
+        self._clock = clock
         self._running = 0
+        self._keyed: dict[tuple[str, str], _Keyed] = {}
+        """Calls with an idempotency key, by the principal and the key, oldest first."""
 
     async def listing(
         self, principal: Principal, *, session_key: str | None = None, agent_id: str | None = None
@@ -114,7 +139,8 @@ class ToolService:
 
     async def call(self, principal: Principal, call: DirectCall) -> CallResult:
         """Run a call. Cancelling this stops the tool. Raises Forbidden, UnknownAgent,
-        SessionKeyInvalid, UnknownTool, GatewayBusy, Unauthenticated (a grant has ended)."""
+        SessionKeyInvalid, KeyReused, UnknownTool, GatewayBusy, Unauthenticated (a grant has ended).
+        """
         require(principal, Action.CALL_TOOL)
         context = await self._context(principal, call.session_key, call.agent_id)
         log_fields: dict[str, object] = {
@@ -126,7 +152,7 @@ class ToolService:
         }
         begun, outcome = time.monotonic(), "stopped"
         try:
-            result = await self._call(principal, context, call)
+            result = await self._once(principal, context, call)
             outcome = result.outcome.value
         except GatewayError as error:
             outcome = error.code
@@ -137,6 +163,41 @@ class ToolService:
             # Arguments and results are content, which is not logged.
             log_fields |= {"outcome": outcome, "ms": round((time.monotonic() - begun) * 1_000)}
             logger.info("a client called a tool", extra=log_fields)
+
+    async def _once(
+        self, principal: Principal, context: ToolContext, call: DirectCall
+    ) -> CallResult:
+        """The result of the call, or of an earlier one under its key. Raises KeyReused."""
+        if call.idempotency_key is None:
+            return await self._call(principal, context, call)
+        key = (principal.id, call.idempotency_key)
+        self._forget_keys()
+        earlier = self._keyed.get(key)
+        if earlier is not None:
+            if earlier.call != call:
+                message = f"The idempotency key {key[1]!r} stands for another call already."
+                raise KeyReused(message, param="idempotencyKey")
+            return await shielded(earlier.result)
+        keyed = self._keyed[key] = _Keyed(
+            call, self._clock(), asyncio.get_running_loop().create_future()
+        )
+        try:
+            keyed.result.set_result(await self._call(principal, context, call))
+        except GatewayError as refused:
+            self._keyed.pop(key, None)
+            keyed.result.set_exception(refused)
+            keyed.result.exception()  # There may be no repeated call that retrieves it.
+            raise
+        finally:
+            if not keyed.result.done():
+                keyed.result.set_result(CallResult(CallOutcome.FAILED, _STOPPED))
+        return keyed.result.result()
+
+    def _forget_keys(self) -> None:
+        oldest = self._clock() - _KEPT_SECONDS
+        for key, keyed in tuple(self._keyed.items()):
+            if keyed.result.done() and (keyed.at < oldest or len(self._keyed) >= _MOST_KEYS):
+                del self._keyed[key]
 
     async def _call(
         self, principal: Principal, context: ToolContext, call: DirectCall
