@@ -176,7 +176,7 @@ class Container(DeclarativeContainer):
         making.session_service, settings, store, catalog, queue, clock, new_id
     )
     tool_service: Provider[ToolService] = Singleton(
-        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id
+        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id, monotonic
     )
 
     # The application.

@@ -421,6 +421,7 @@ def tool_service(
     toolbox: Toolbox,
     validate: Validate,
     new_id: NewId,
+    monotonic: Clock,
 ) -> ToolService:
     return ToolService(
         gateway=gateway,
@@ -429,6 +430,7 @@ def tool_service(
         toolbox=toolbox,
         validate=validate,
         new_id=new_id,
+        monotonic=monotonic,
     )
 
 

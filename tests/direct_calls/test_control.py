@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dependency_injector.providers import Object
 
+from tests.approvals.office import Clock
 from tests.control.client import Peer, Refused
 
 from .workshop import open_workshop
@@ -172,6 +174,22 @@ async def test_a_repeated_call_gets_the_result_of_the_first(tmp_path: Path) -> N
 
     assert len(workshop.tools.calls) == 3
     assert workshop.tools.keys[:2] == ["operator:k", "ada:k"]
+
+
+async def test_a_key_is_forgotten_after_five_minutes(tmp_path: Path) -> None:
+    once, clock = {"name": "say", "idempotencyKey": "k"}, Clock()
+    monotonic = Object(clock)
+    async with (
+        open_workshop(tmp_path, "*", monotonic=monotonic) as workshop,
+        workshop.connected() as peer,
+    ):
+        made = []
+        for ahead in (0.0, 299.0, 302.0):
+            clock.ahead = ahead
+            await peer.call("tools.invoke", once)
+            made.append(len(workshop.tools.calls))
+
+    assert made == [1, 1, 2]
 
 
 async def test_a_call_that_was_stopped_is_not_made_again_under_its_key(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ class Workshop:
 
 @asynccontextmanager
 async def open_workshop(
-    home: Path, *allow: str, sections: Mapping[str, Any] | None = None
+    home: Path, *allow: str, sections: Mapping[str, Any] | None = None, **parts: Any
 ) -> AsyncIterator[Workshop]:
     """Clients may call `allow`. Behind the proxy: ada, who may do everything; eve, who may only
     read; and grace and alan, who may use the agent `guide`."""
@@ -127,5 +127,5 @@ async def open_workshop(
     whole["gateway"]["trustedProxies"] = ["127.0.0.1"]
     whole["gateway"]["tools"] = {"invoke": {"allow": list(allow)}}
     find = installed(courier=tools, proxy=people)
-    async with serving(home, whole, find_plugins=find) as served:
+    async with serving(home, whole, find_plugins=find, **parts) as served:
         yield Workshop(served, tools)

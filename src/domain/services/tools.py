@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -98,8 +97,8 @@ class ToolService:
 
     A direct call passes what a call of a model passes: the policy of the agent with the scopes of
     the principal, the schema of the tool, and `toolbox`, which rules on it again. Besides, the list
-    `Settings.direct_tools` has to name the tool. `all_tools`: the tools without the policy. `clock`
-    is monotonic.
+    `Settings.direct_tools` has to name the tool. `all_tools`: the tools without the policy.
+    `monotonic` measures time.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class ToolService:
         toolbox: Toolbox,
         validate: Validate,
         new_id: NewId,
-        clock: Clock = time.monotonic,
+        monotonic: Clock,
     ) -> None:
         self._gateway = gateway
         self._catalog = catalog
@@ -119,7 +118,7 @@ class ToolService:
         self._toolbox = toolbox
         self._validate = validate
         self._new_id = new_id
-        self._clock = clock
+        self._monotonic = monotonic
         self._running = 0
         self._keyed: dict[tuple[str, str], _Keyed] = {}
         """Calls with an idempotency key, by the principal and the key, oldest first."""
@@ -150,7 +149,7 @@ class ToolService:
             "principal": principal.id,
             "source": call.source,
         }
-        begun, outcome = time.monotonic(), "stopped"
+        begun, outcome = self._monotonic(), "stopped"
         try:
             result = await self._once(principal, context, call)
             outcome = result.outcome.value
@@ -161,7 +160,7 @@ class ToolService:
             return result
         finally:
             # Arguments and results are content, which is not logged.
-            log_fields |= {"outcome": outcome, "ms": round((time.monotonic() - begun) * 1_000)}
+            log_fields |= {"outcome": outcome, "ms": round((self._monotonic() - begun) * 1_000)}
             logger.info("a client called a tool", extra=log_fields)
 
     async def _once(
@@ -179,11 +178,11 @@ class ToolService:
                 raise KeyReused(message, param="idempotencyKey")
             return await shielded(earlier.result)
         keyed = self._keyed[key] = _Keyed(
-            call, self._clock(), asyncio.get_running_loop().create_future()
+            call, self._monotonic(), asyncio.get_running_loop().create_future()
         )
         try:
             keyed.result.set_result(await self._call(principal, context, call))
-        except GatewayError as refused:
+        except (UnknownTool, GatewayBusy) as refused:  # The tool was not begun.
             self._keyed.pop(key, None)
             keyed.result.set_exception(refused)
             keyed.result.exception()  # There may be no repeated call that retrieves it.
@@ -194,7 +193,7 @@ class ToolService:
         return keyed.result.result()
 
     def _forget_keys(self) -> None:
-        oldest = self._clock() - _KEPT_SECONDS
+        oldest = self._monotonic() - _KEPT_SECONDS
         for key, keyed in tuple(self._keyed.items()):
             if keyed.result.done() and (keyed.at < oldest or len(self._keyed) >= _MOST_KEYS):
                 del self._keyed[key]
@@ -243,9 +242,11 @@ class ToolService:
 
     async def _offered(self, context: ToolContext, name: str) -> ToolSpec:
         """The tool of exactly that name. Raises UnknownTool."""
-        specs = await self._toolbox.tools(context)
+        direct = self._gateway.settings.direct_tools
+        # Listing may start MCP servers, which an empty list must not do.
+        specs = await self._toolbox.tools(context) if direct else ()
         spec = next((spec for spec in specs if spec.name == name), None)
-        if spec is None or self._gateway.settings.direct_tools.match(spec) is None:
+        if spec is None or direct.match(spec) is None:
             raise UnknownTool(f"Tool not available: {name[:_LONGEST_NAME]}")
         return spec
 
