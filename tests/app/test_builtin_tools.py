@@ -17,6 +17,7 @@ from opensoul.domain.tools import ToolResult
 from tests.fakes.domain import run
 
 FILES = {"read", "write", "edit", "list", "search"}
+MEMORY = {"memory_search", "memory_write"}
 
 
 def gateway(home: Path, tools: object) -> tuple[Toolbox, ToolContext]:
@@ -54,8 +55,9 @@ async def result(toolbox: Toolbox, context: ToolContext, tool: str, **arguments:
         ({"exec": {"security": "full"}}, set()),
         ({"deny": ["exec"]}, set()),
         ({"allow": ["group:fs"]}, FILES),
-        ({"profile": "full"}, FILES | {"exec", "web_fetch"}),
-        ({"profile": "coding", "deny": ["exec"]}, FILES),
+        ({"profile": "full"}, FILES | MEMORY | {"exec", "web_fetch"}),
+        ({"profile": "coding", "deny": ["exec"]}, FILES | MEMORY),
+        ({"allow": ["group:memory"]}, MEMORY),
         ({"allow": ["web_fetch", "exec"]}, {"web_fetch", "exec"}),
     ],
 )

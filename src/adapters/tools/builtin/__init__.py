@@ -1,4 +1,4 @@
-"""The tools that come with the Gateway: files of the workspace, commands, and web pages."""
+"""The tools that come with the Gateway: files of the workspace, commands, web pages, memory."""
 
 from .toolbox import BuiltinTools
 
