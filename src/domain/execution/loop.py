@@ -127,7 +127,12 @@ class TurnLoop:
     async def _begin(self, context: RunContext) -> OngoingTurn:
         spec = context.spec
         caller = ToolContext(
-            context.agent, spec.id, spec.session_key, spec.principal_id, spec.scopes
+            agent=context.agent,
+            run_id=spec.id,
+            session_key=spec.session_key,
+            principal_id=spec.principal_id,
+            scopes=spec.scopes,
+            principal=spec.principal,
         )
         return OngoingTurn(
             context=context,
