@@ -29,7 +29,7 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
-from ..adapters.tools import BuiltinTools, SessionTools
+from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -53,6 +53,7 @@ from ..domain.ports import (
     Toolbox,
     Workspaces,
 )
+from ..domain.runs import Validate
 from ..domain.services import (
     Access,
     AgentSessions,
@@ -60,6 +61,7 @@ from ..domain.services import (
     Devices,
     Gateway,
     SessionService,
+    ToolService,
 )
 from . import factories as making
 from . import plugins
@@ -142,14 +144,17 @@ class Container(DeclarativeContainer):
         making.agent_sessions, late_gateway, session_service, catalog, queue, run_events, settings
     )
     session_tools: Provider[SessionTools] = Singleton(making.session_tools, agent_sessions, clock)
-    builtin_tools: Provider[BuiltinTools] = Singleton(making.builtin_tools, workspaces, env)
+    builtin_tools: Provider[BuiltinTools] = Singleton(
+        making.builtin_tools, workspaces, env, locations, clock
+    )
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
     all_tools: Provider[Toolbox] = Singleton(
         making.all_tools, builtin_tools, session_tools, mcp, find_plugins
     )
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
+    validate: Provider[Validate] = Singleton(SchemaValidator)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, clock, monotonic
+        making.native, router, toolbox, approval_book, validate, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
@@ -187,6 +192,9 @@ class Container(DeclarativeContainer):
         new_id,
         late_gateway,
     )
+    tool_service: Provider[ToolService] = Singleton(
+        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id, monotonic
+    )
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
@@ -197,6 +205,7 @@ class Container(DeclarativeContainer):
         session_service,
         approvals,
         devices,
+        tool_service,
         config_file,
         workspaces,
         settings,
@@ -210,7 +219,15 @@ class Container(DeclarativeContainer):
         new_id,
     )
     transports: Provider[list[Transport]] = Singleton(
-        making.transports, gateway, approvals, control, readiness, clock, settings, find_plugins
+        making.transports,
+        gateway,
+        approvals,
+        tool_service,
+        control,
+        readiness,
+        clock,
+        settings,
+        find_plugins,
     )
     lifecycle: Provider[Lifecycle] = Singleton(
         making.lifecycle,

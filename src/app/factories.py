@@ -36,15 +36,10 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import (
-    BuiltinTools,
-    CombinedToolbox,
-    PolicyToolbox,
-    SchemaValidator,
-    SessionTools,
-)
+from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SessionTools
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
+from ..adapters.transports import tool_calls as tool_calls_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -70,6 +65,7 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
+from ..domain.runs import Validate
 from ..domain.services import (
     Access,
     AgentSessions,
@@ -77,6 +73,7 @@ from ..domain.services import (
     Devices,
     Gateway,
     SessionService,
+    ToolService,
 )
 from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
@@ -181,6 +178,7 @@ def native(
     router: ModelRouter,
     toolbox: Toolbox,
     approval_book: ApprovalBook,
+    validate: Validate,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -190,7 +188,7 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
-        validate=SchemaValidator(),
+        validate=validate,
     )
 
 
@@ -210,8 +208,11 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
 
 
-def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
-    return BuiltinTools(workspaces, env=env)
+def builtin_tools(
+    workspaces: Workspaces, env: Mapping[str, str], locations: Locations, clock: Clock
+) -> BuiltinTools:
+    memory_dir = locations.state_dir / "memory-index"
+    return BuiltinTools(workspaces, env=env, memory_dir=memory_dir, clock=clock)
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
@@ -453,6 +454,26 @@ def signals(local_queue: LocalQueue) -> RunSignals:
     return local_queue
 
 
+def tool_service(
+    gateway: Gateway,
+    catalog: SessionCatalog,
+    all_tools: Toolbox,
+    toolbox: Toolbox,
+    validate: Validate,
+    new_id: NewId,
+    monotonic: Clock,
+) -> ToolService:
+    return ToolService(
+        gateway=gateway,
+        catalog=catalog,
+        all_tools=all_tools,
+        toolbox=toolbox,
+        validate=validate,
+        new_id=new_id,
+        monotonic=monotonic,
+    )
+
+
 # The application.
 
 
@@ -461,6 +482,7 @@ def control(
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
+    tool_service: ToolService,
     config_file: ConfigFile,
     workspaces: Workspaces,
     settings: CurrentSettings,
@@ -480,6 +502,7 @@ def control(
             session_service=session_service,
             approvals=approvals,
             devices=devices,
+            tools=tool_service,
             config=config_file,
             applied=lambda: source.loaded.sha256,
             workspaces=workspaces,
@@ -545,6 +568,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    tool_service: ToolService,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -554,6 +578,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, started_at=clock()),
         approvals_http.transport(approvals),
+        tool_calls_http.transport(tool_service),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

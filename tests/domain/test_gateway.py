@@ -9,8 +9,8 @@ import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
 from opensoul.adapters.persistence.memory import MemoryLimits
+from opensoul.domain.access import ALL_SCOPES, Credential, Grant, Principal, Scope
 from opensoul.domain.access.addresses import ClientAddress
-from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Grant, Principal, Scope
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,

@@ -84,7 +84,7 @@ def test_a_spec_of_an_earlier_version_has_no_scopes() -> None:
 def test_a_scope_of_a_later_version_permits_nothing() -> None:
     data = changed(scopes=["operator.future", "operator.read", 7])
 
-    assert decode_spec(data).scopes == {Scope.READ}
+    assert decode_spec(data).scopes == frozenset({Scope.READ})
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ class TurnLoop:
             action = next_action(turn.journal, limits, prices)
             match action:
                 case CallModel():
-                    await _take_injected(turn)
+                    if turn.journal.steps:
+                        await _take_injected(turn)
                     answer = None
                     async with aclosing(self._router.call(turn.prompt())) as batches:
                         async for batch in batches:
@@ -174,7 +175,7 @@ class TurnLoop:
 
 
 async def _take_injected(turn: OngoingTurn) -> None:
-    if turn.journal.steps and (arrived := turn.injected()):
+    if arrived := turn.injected():
         await turn.commit(turn.journal.with_injected(*arrived))
 
 

@@ -13,6 +13,7 @@ from .approvals import Approvals, may_decide
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
+from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
     "CHANGED",
@@ -23,7 +24,10 @@ __all__ = [
     "AgentSessions",
     "Approvals",
     "Begun",
+    "CallOutcome",
+    "CallResult",
     "Devices",
+    "DirectCall",
     "Events",
     "Following",
     "Gateway",
@@ -32,5 +36,7 @@ __all__ = [
     "SessionService",
     "SessionState",
     "SubagentTask",
+    "ToolListing",
+    "ToolService",
     "may_decide",
 ]

@@ -111,7 +111,7 @@ class ToolRules:
         """Whether there is a key that can name tools."""
         if self.profile or self.allow or self.also_allow:
             return True
-        return any(rules.grants for rules in self.by_provider.values())
+        return bool(self.by_provider) and any(rules.grants for rules in self.by_provider.values())
 
     def may_name(self, prefix: str, source: str) -> bool:
         """Whether a tool of the source whose name begins with the prefix may be named."""

@@ -110,6 +110,8 @@ class Lanes:
             )
 
     def _admit(self) -> None:
+        if not self._heads:
+            return
         limit = self._limits().max_concurrent
         while self._heads and self._working < limit:
             self._working += 1

@@ -1,4 +1,4 @@
-"""The tools that come with the Gateway: files of the workspace, commands, web pages, sessions."""
+"""The tools that come with the Gateway: files, commands, web pages, memory, sessions."""
 
 from .sessions import SessionTools
 from .toolbox import BuiltinTools

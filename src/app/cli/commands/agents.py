@@ -84,7 +84,6 @@ async def _ruled(
     from ....adapters.mcp import McpToolbox
     from ....domain.ports import ToolContext
     from ....domain.sessions import MAIN, SessionKey
-    from ....domain.tools import effective
     from ...container import Container
 
     # All servers, also those that the agent may not use.
@@ -94,13 +93,11 @@ async def _ruled(
     )
     toolbox = container.all_tools()
     try:
-        context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "")
+        context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "", scopes)
         specs = await toolbox.tools(context)
     finally:
         await toolbox.close()
-    models = [target.ref for target in agent.models]
-    rulings = effective(specs, agent.tools, models=models, scopes=scopes)
-    return list(zip(specs, rulings, strict=True))
+    return list(zip(specs, context.rulings(specs), strict=True))
 
 
 def _ruling(spec: ToolSpec, ruling: Ruling) -> dict[str, object]:
