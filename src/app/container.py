@@ -33,7 +33,7 @@ from ..adapters.tools import BuiltinTools
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.execution import Executor, Generations, ModelRouter
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -42,6 +42,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -126,12 +127,16 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    builtin_tools: Provider[BuiltinTools] = Singleton(making.builtin_tools, workspaces, env)
+    builtin_tools: Provider[BuiltinTools] = Singleton(
+        making.builtin_tools, workspaces, env, locations
+    )
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
     all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, mcp, find_plugins)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
+    knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
+    system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, clock, monotonic
+        making.native, router, toolbox, approval_book, system_prompts, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(

@@ -36,14 +36,20 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SchemaValidator
+from ..adapters.tools import (
+    BuiltinTools,
+    CombinedToolbox,
+    PolicyToolbox,
+    SchemaValidator,
+    WorkspaceKnowledge,
+)
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -52,6 +58,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -151,6 +158,15 @@ def local(openai: ModelClient, locations: Locations) -> LocalModels:
     return LocalModels(inner=openai, models_dir=locations.state_dir / "models")
 
 
+def knowledge(locations: Locations) -> KnowledgeSource:
+    return WorkspaceKnowledge(_skills(locations))
+
+
+def _skills(locations: Locations) -> str:
+    """The folder of the skills that all agents share."""
+    return str(locations.state_dir / "skills")
+
+
 def models(
     openai: ModelClient, anthropic: ModelClient, local: LocalModels, scripted: ModelClient
 ) -> Mapping[str, ModelClient]:
@@ -167,6 +183,7 @@ def native(
     router: ModelRouter,
     toolbox: Toolbox,
     approval_book: ApprovalBook,
+    system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -176,6 +193,7 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
+        prompts=system_prompts,
         validate=SchemaValidator(),
     )
 
@@ -196,8 +214,14 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
 
 
-def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
-    return BuiltinTools(workspaces, env=env)
+def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
+    return SystemPrompts(knowledge, clock=clock)
+
+
+def builtin_tools(
+    workspaces: Workspaces, env: Mapping[str, str], locations: Locations
+) -> BuiltinTools:
+    return BuiltinTools(workspaces, env=env, skills=_skills(locations))
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:

@@ -23,14 +23,20 @@ class BuiltinTools:
     """`read`, `write`, `edit`, `list`, `search`, `exec` and `web_fetch`.
 
     The workspace of an agent is made with the first call that needs it. `env`: the environment of
-    the Gateway, of which commands get the variables that are on a list.
+    the Gateway, of which commands get the variables that are on a list. `skills`: a folder outside
+    of all workspaces that `read` may read; empty: none.
     """
 
     def __init__(
-        self, workspaces: Workspaces, *, env: Mapping[str, str], fetcher: Fetcher | None = None
+        self,
+        workspaces: Workspaces,
+        *,
+        env: Mapping[str, str],
+        skills: str = "",
+        fetcher: Fetcher | None = None,
     ) -> None:
         tools: list[Tool[Any]] = [
-            *file_tools(),
+            *file_tools(skills),
             search_tool(),
             exec_tool(env),
             web_fetch_tool(fetcher or Fetcher()),
