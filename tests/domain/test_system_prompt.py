@@ -125,16 +125,16 @@ def test_the_prompt_changes_with_the_day_and_not_with_the_time() -> None:
     assert morning != tomorrow
 
 
-def file_part(text: str, **limits: int) -> str:
+def file_part(text: str, limit: int = 20_000) -> str:
     knowledge = Knowledge((KnownFile("USER.md", text),))
-    parts = prompt_parts("", PromptSettings(**limits), knowledge, (), TODAY)
+    parts = prompt_parts("", PromptSettings(file_chars=limit), knowledge, (), TODAY)
     return next(part.text for part in parts if part.name == "USER.md")
 
 
 def test_a_long_file_keeps_its_beginning_and_its_end_and_says_how_much_is_missing() -> None:
     text = "a" * 700 + "b" * 500 + "c" * 200
 
-    assert file_part(text, file_chars=1_000) == (
+    assert file_part(text, 1_000) == (
         '<file name="USER.md">\n' + "a" * 700 + "\n"
         "[... 500 of the 1400 characters of USER.md are left out here ...]\n"
         + "c" * 200
@@ -146,7 +146,7 @@ def test_a_long_file_keeps_its_beginning_and_its_end_and_says_how_much_is_missin
 def test_a_file_within_its_limit_is_whole(length: int) -> None:
     text = "x" * length
 
-    assert file_part(text, file_chars=100) == f'<file name="USER.md">\n{text}\n</file>'
+    assert file_part(text, 100) == f'<file name="USER.md">\n{text}\n</file>'
 
 
 def test_what_the_files_may_have_together_goes_to_the_first_ones() -> None:

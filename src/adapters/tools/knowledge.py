@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import heapq
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -23,8 +22,6 @@ from ...domain.knowledge import (
 )
 from ...domain.text import escape_line
 from .builtin import ToolFailed, Workspace
-
-logger = logging.getLogger(__name__)
 
 LARGEST_FILE = 1024 * 1024
 """Bytes of a file of the workspace."""
@@ -79,10 +76,6 @@ class WorkspaceKnowledge:
         if known is not None and known.knowledge == found:
             found = known.knowledge
         self._known[workspace, skills] = _Known(seen, found, seen.is_settled(now))
-        for problem in found.problems:
-            if known is None or problem not in known.knowledge.problems:
-                extra = {"workspace": workspace, "problem": problem}
-                logger.warning("something is left out of a system prompt", extra=extra)
         return found
 
     def _seen(self, workspace: str, skills: bool) -> _Seen:
@@ -90,7 +83,8 @@ class WorkspaceKnowledge:
         for name in KNOWLEDGE_FILES if workspace else ():
             spellings = (_File(workspace, one, name) for one in _SPELLINGS.get(name, (name,)))
             files += [file for file in spellings if file.is_there()][:1]
-        found, problems = [], []
+        found: list[_File] = []
+        problems: list[str] = []
         if skills:
             for root, folder in ((workspace, _SKILLS), (self._shared, ".")):
                 names, wrong = _folders(root, folder) if root else ([], [])

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from ..knowledge import can_read_skills, date_line, system_prompt
+from ..agents import Agent
+from ..knowledge import (
+    Knowledge,
+    PromptPart,
+    can_read_skills,
+    date_line,
+    prompt_parts,
+    system_prompt,
+)
 from ..ports import Clock, KnowledgeSource, RunContext
 from ..tools import ToolSpec
+
+logger = logging.getLogger(__name__)
 
 _KEPT = 256
 
@@ -16,21 +27,24 @@ _KEPT = 256
 class SystemPrompts:
     """Adds to an Agent's instructions what it knows. `clock` is Unix time.
 
-    A prompt is composed again only if something in it differs. All arguments of a composition are
-    compared; on a hit these are mostly the same objects.
+    A prompt is composed again only if something in it differs: all that it is made of is compared,
+    and mostly consists of the same objects as before.
     """
 
     def __init__(self, source: KnowledgeSource, *, clock: Clock) -> None:
         self._source = source
         self._clock = clock
         self._composed = lru_cache(_KEPT)(system_prompt)
+        self._logged: dict[str, tuple[str, ...]] = {}
+        """The problems of each agent's knowledge."""
 
     async def completed(self, context: RunContext, tools: Sequence[ToolSpec]) -> RunContext:
         """The Run with the whole system prompt as the instructions of its Agent; unchanged where
         there is nothing to add."""
         agent = context.agent
-        readable = bool(tools) and can_read_skills(tools)
-        knowledge = await self._source.find(agent.workspace, skills=readable)
+        knowledge = await self.knowledge(agent, tools)
+        if knowledge.problems != self._logged.get(agent.id, ()):
+            self._log(agent, knowledge.problems)
         if not tools and not knowledge.files:
             return context
         text = self._composed(
@@ -42,3 +56,23 @@ class SystemPrompts:
             is_subagent=context.spec.session_key.is_subagent,
         )
         return replace(context, agent=replace(agent, instructions=text))
+
+    def _log(self, agent: Agent, problems: tuple[str, ...]) -> None:
+        """Log the problems that are new."""
+        for problem in sorted({*problems}.difference(self._logged.get(agent.id, ()))):
+            extra = {"agent": agent.id, "workspace": agent.workspace, "problem": problem}
+            logger.warning("a system prompt is incomplete", extra=extra)
+        self._logged[agent.id] = problems
+
+    async def knowledge(self, agent: Agent, tools: Sequence[ToolSpec]) -> Knowledge:
+        """What an Agent with these tools knows."""
+        readable = bool(tools) and can_read_skills(tools)
+        return await self._source.find(agent.workspace, skills=readable)
+
+    def parts(
+        self, agent: Agent, tools: Sequence[ToolSpec], knowledge: Knowledge
+    ) -> tuple[PromptPart, ...]:
+        """The parts of the prompt that a Run of the Agent has now."""
+        names = [tool.name for tool in tools]
+        today = date_line(self._clock(), agent.prompt.time_zone)
+        return prompt_parts(agent.instructions, agent.prompt, knowledge, names, today)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import TYPE_CHECKING
 
 import click
 
-from ...terminal import aligned, echo
+from ...terminal import aligned, echo, one_line
 from ..common.configuration import load_config
 from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ....adapters.mcp import McpToolbox
     from ....domain.agents import Agent, AgentDirectory
+    from ....domain.knowledge import Knowledge, PromptPart
     from ....domain.settings import Settings
     from ....domain.tools import Ruling, ToolSpec
+    from ...container import Container
+
+_NATIVE = "native"
 
 
 @click.group(cls=ListGroup)
@@ -29,16 +37,14 @@ def agents() -> None:
 @click.argument("agent_id", metavar="ID")
 def tools(state: State, agent_id: str) -> None:
     """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
-    from ....domain.errors import UnknownAgent
+    from ....adapters.mcp import McpToolbox
     from ....domain.tools import unmatched
-    from ..common.errors import CommandError
 
     settings = load_config(state).settings
-    try:
-        agent = settings.agents.find(agent_id, param="ID")
-    except UnknownAgent as error:
-        raise CommandError(str(error), code="unknown_agent") from None
-    found = asyncio.run(_ruled(state, settings, agent))
+    agent = _found(settings, agent_id)
+    # All servers, also those that the agent may not use.
+    mcp = McpToolbox(lambda: settings, os.environ)
+    found = asyncio.run(_ruled(_container(state, settings, mcp), agent))
     unknown = unmatched([spec for spec, _ in found], agent.tools)
     if state.json:
         rows = [_ruling(spec, ruling) for spec, ruling in found]
@@ -54,21 +60,34 @@ def tools(state: State, agent_id: str) -> None:
         echo(f"{key}: {entry} names no tool that there is.")
 
 
-async def _ruled(state: State, settings: Settings, agent: Agent) -> list[tuple[ToolSpec, Ruling]]:
-    """Each tool that there is, with the ruling for a run of the agent's main session."""
+def _found(settings: Settings, agent_id: str) -> Agent:
+    from ....domain.errors import UnknownAgent
+    from ..common.errors import CommandError
+
+    try:
+        return settings.agents.find(agent_id, param="ID")
+    except UnknownAgent as error:
+        raise CommandError(str(error), code="unknown_agent") from None
+
+
+def _container(state: State, settings: Settings, mcp: McpToolbox | None = None) -> Container:
+    """The parts of a Gateway with these settings."""
     from dependency_injector.providers import Object
 
-    from ....adapters.mcp import McpToolbox
+    from ...container import Container
+
+    replaced = {} if mcp is None else {"mcp": Object(mcp)}
+    return Container(
+        overrides=Object(state.overrides()), settings=Object(lambda: settings), **replaced
+    )
+
+
+async def _ruled(container: Container, agent: Agent) -> list[tuple[ToolSpec, Ruling]]:
+    """Each tool that there is, with the ruling for a run of the agent's main session."""
     from ....domain.ports import ToolContext
     from ....domain.sessions import MAIN, SessionKey
     from ....domain.tools import effective
-    from ...container import Container
 
-    # All servers, also those that the agent may not use.
-    mcp = McpToolbox(lambda: settings, os.environ)
-    container = Container(
-        overrides=Object(state.overrides()), settings=Object(lambda: settings), mcp=Object(mcp)
-    )
     toolbox = container.all_tools()
     try:
         context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "")
@@ -90,6 +109,74 @@ def _ruling(spec: ToolSpec, ruling: Ruling) -> dict[str, object]:
         "rule": str(ruling.rule),
         "model": ruling.model or None,
     }
+
+
+@agents.subcommand()
+@click.argument("agent_id", metavar="ID")
+def prompt(state: State, agent_id: str) -> None:
+    """Show the system prompt of an agent, with the estimated tokens of each part. No Gateway has to
+    run; MCP servers whose tools the agent may use are started."""
+    settings = load_config(state).settings
+    agent = _found(settings, agent_id)
+    parts, tools, knowledge = asyncio.run(_prompt(_container(state, settings), agent))
+    text = "\n\n".join(part.text for part in parts)
+    schemas = json.dumps([[tool.name, tool.description, dict(tool.parameters)] for tool in tools])
+    counts = [(part.name, _tokens(part.text)) for part in parts]
+    definitions = _tokens(schemas) if tools else 0
+    known = {skill.name.casefold() for skill in knowledge.skills}
+    unknown = [name for name in agent.prompt.skills or () if name.casefold() not in known]
+    if state.json:
+        rows = [
+            {"name": part.name, "tokens": tokens, "text": part.text}
+            for part, (_, tokens) in zip(parts, counts, strict=True)
+        ]
+        print_json(
+            {
+                "agent": agent.id,
+                "runner": agent.runner,
+                "tokens": sum(tokens for _, tokens in counts),
+                "parts": rows,
+                "text": text,
+                "tools": {"names": [tool.name for tool in tools], "tokens": definitions},
+                "problems": list(knowledge.problems),
+                "unknownSkills": unknown,
+            }
+        )
+        return
+    lines = [("PART", "TOKENS"), *((name, str(tokens)) for name, tokens in counts)]
+    lines.append(("total", str(sum(tokens for _, tokens in counts))))
+    echo("\n".join(aligned(lines)))
+    if tools:
+        echo(f"The definitions of {len(tools)} tools take about {definitions} tokens besides.")
+    for problem in knowledge.problems:
+        echo(f"problem: {problem}")
+    for name in unknown:
+        echo(f"problem: skills: {one_line(name)} names no skill that this agent can read.")
+    echo(f"\n{text}" if text else "\nThe agent has no system prompt.")
+
+
+async def _prompt(
+    container: Container, agent: Agent
+) -> tuple[Sequence[PromptPart], Sequence[ToolSpec], Knowledge]:
+    """The parts, the tools that are offered beside them, and what the agent knows."""
+    from ....domain.knowledge import NOTHING_KNOWN
+    from ....domain.tools import Verdict
+
+    prompts = container.system_prompts()
+    if agent.runner != _NATIVE:  # Other runners get the instructions, and no tools.
+        return prompts.parts(agent, (), NOTHING_KNOWN), (), NOTHING_KNOWN
+    ruled = await _ruled(container, agent) if agent.tools.grants else []
+    tools = [spec for spec, ruling in ruled if ruling.verdict is not Verdict.DENIED]
+    knowledge = await prompts.knowledge(agent, tools)
+    return prompts.parts(agent, tools, knowledge), tools, knowledge
+
+
+def _tokens(text: str) -> int:
+    from ....domain.messages import Role, text_message
+    from ....domain.sessions import estimate
+
+    nothing = text_message(Role.SYSTEM, "")
+    return estimate(text_message(Role.SYSTEM, text)) - estimate(nothing)
 
 
 @agents.subcommand("list")
