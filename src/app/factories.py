@@ -159,12 +159,7 @@ def local(openai: ModelClient, locations: Locations) -> LocalModels:
 
 
 def knowledge(locations: Locations) -> KnowledgeSource:
-    return WorkspaceKnowledge(_skills(locations))
-
-
-def _skills(locations: Locations) -> str:
-    """The folder of the skills that all agents share."""
-    return str(locations.state_dir / "skills")
+    return WorkspaceKnowledge(str(locations.skills_path))
 
 
 def models(
@@ -221,7 +216,7 @@ def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
 def builtin_tools(
     workspaces: Workspaces, env: Mapping[str, str], locations: Locations
 ) -> BuiltinTools:
-    return BuiltinTools(workspaces, env=env, skills=_skills(locations))
+    return BuiltinTools(workspaces, env=env, skills=str(locations.skills_path))
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:

@@ -17,7 +17,7 @@ LONGEST_DESCRIPTION = 1_024
 """Characters of a description. A longer one is cut off."""
 
 _NAME = re.compile(r"\w[\w .-]{0,63}")
-_KEY = re.compile(r"([A-Za-z_][\w-]*):(?:[ \t]+(.*))?")
+_KEY = re.compile(r"[A-Za-z_][\w-]*")
 _BLOCK = re.compile(r"[|>][-+1-9]{0,2}(?:\s+#.*)?")
 _DOUBLE_QUOTED = re.compile(r'("(?:[^"\\]|\\.)*")(?:\s+#.*)?')
 _SINGLE_QUOTED = re.compile(r"'((?:[^']|'')*)'(?:\s+#.*)?")
@@ -61,11 +61,12 @@ def _front_matter(text: str) -> Mapping[str, tuple[str, list[str]]]:
     for line in lines:
         if line.rstrip() in ("---", "..."):
             return fields
-        if found := _KEY.fullmatch(line.rstrip()):
+        key, colon, value = line.partition(":")
+        if colon and value[:1] in ("", " ", "\t") and _KEY.fullmatch(key):
             continued = []
-            if found[1] in fields:
-                raise InvalidSkill(f"has the key `{found[1]}` twice in its front matter")
-            fields[found[1]] = (found[2] or "").strip(), continued
+            if key in fields:
+                raise InvalidSkill(f"has the key `{key}` twice in its front matter")
+            fields[key] = value.strip(), continued
         else:
             continued.append(line.strip())
     raise InvalidSkill("has a front matter without an end (`---`), or a very long one")

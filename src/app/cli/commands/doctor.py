@@ -70,7 +70,7 @@ def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
         *network.keys(loaded.settings),
         *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
         *asyncio.run(unavailable(loaded.settings)),
-        *left_out(loaded.settings, directory),
+        *left_out(loaded.settings, loaded.locations.skills_path),
         *stores(directory, loaded.settings.store),
     ]
 

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from ....domain.settings import Settings
 
 
-def left_out(settings: Settings, state_dir: Path) -> Iterator[Finding]:
+def left_out(settings: Settings, skills: Path) -> Iterator[Finding]:
     """The files and skills that system prompts are without, since they cannot be used."""
     from ....adapters.tools import WorkspaceKnowledge
     from ....domain.tools import BUILT_IN_SOURCE
 
-    source = WorkspaceKnowledge(str(state_dir / "skills"))
+    source = WorkspaceKnowledge(str(skills))
     problems: dict[str, str] = {}
     for agent in settings.agents:
         may_read = agent.tools.may_name("read", BUILT_IN_SOURCE)
