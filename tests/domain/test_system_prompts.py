@@ -47,10 +47,8 @@ def prompts(shelf: Shelf, clock: FakeClock) -> SystemPrompts:
     return SystemPrompts(shelf, clock=clock)
 
 
-def context(**changes: object) -> RunContext:
-    one = replace(
-        agent(), instructions="Be brief.", prompt=PromptSettings(time_zone="UTC"), **changes
-    )
+def context() -> RunContext:
+    one = replace(agent(), instructions="Be brief.", prompt=PromptSettings(time_zone="UTC"))
     return RunContext(run(), one)
 
 

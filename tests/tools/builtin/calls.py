@@ -55,8 +55,11 @@ class Caller:
 
 
 def caller(
-    tmp_path: Path, env: Mapping[str, str] | None = None, fetcher: Fetcher | None = None
+    tmp_path: Path,
+    env: Mapping[str, str] | None = None,
+    fetcher: Fetcher | None = None,
+    skills: str = "",
 ) -> Caller:
     given = os.environ if env is None else env
-    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), env=given, fetcher=fetcher)
+    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), env=given, fetcher=fetcher, skills=skills)
     return Caller(tmp_path / "workspace", toolbox)
