@@ -102,7 +102,7 @@ async def test_a_change_of_the_configuration_counts_at_once(
     changed = replace(context().agent, **changes)  # type: ignore[arg-type]
 
     assert await text(prompts, replace(context(), agent=changed), READ) != first
-    assert await text(prompts, context(), READ) is first
+    assert await text(prompts, context(), READ) == first
 
 
 async def test_a_change_of_a_file_or_of_the_tools_counts_at_once(
@@ -117,6 +117,27 @@ async def test_a_change_of_a_file_or_of_the_tools_counts_at_once(
     assert "Be kind." in first
     assert "Be strict." in after
     assert "Be kind." not in after
+
+
+async def test_prompts_of_different_agents_and_tools_are_kept_beside_one_another(
+    prompts: SystemPrompts,
+) -> None:
+    other = replace(context(), agent=replace(context().agent, id="other"))
+    kinds = [(context(), (READ,)), (context(), (READ, WRITE)), (other, (READ,))]
+    first = [await text(prompts, run, *tools) for run, tools in kinds]
+    again = [await text(prompts, run, *tools) for run, tools in kinds]
+
+    assert all(one is two for one, two in zip(first, again, strict=True))
+
+
+async def test_very_many_sets_of_tools_are_not_all_kept(prompts: SystemPrompts) -> None:
+    first = await text(prompts, context(), READ)
+    for number in range(300):
+        await text(prompts, context(), ToolSpec(f"tool{number}", ""))
+    again = await text(prompts, context(), READ)
+
+    assert again == first
+    assert again is not first
 
 
 async def test_skills_are_for_agents_that_can_read_them(

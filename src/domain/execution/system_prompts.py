@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
-from ..agents import Agent
+from ..agents import Agent, PromptSettings
 from ..knowledge import (
     Knowledge,
     PromptPart,
@@ -21,20 +20,23 @@ from ..tools import ToolSpec
 
 logger = logging.getLogger(__name__)
 
-_KEPT = 256
+_MOST_KEPT = 256
+
+_Key = tuple[str, tuple[str, ...], bool]
+_Inputs = tuple[str, PromptSettings, Knowledge, str]
 
 
 class SystemPrompts:
     """Adds to an Agent's instructions what it knows. `clock` is Unix time.
 
-    A prompt is composed again only if something in it differs: all that it is made of is compared,
-    and mostly consists of the same objects as before.
+    The last prompt of each agent and set of tools is kept, with what it was made of. Only these are
+    compared, and mostly they are the same objects, so that a turn costs little.
     """
 
     def __init__(self, source: KnowledgeSource, *, clock: Clock) -> None:
         self._source = source
         self._clock = clock
-        self._composed = lru_cache(_KEPT)(system_prompt)
+        self._composed: dict[_Key, tuple[_Inputs, str]] = {}
         self._logged: dict[str, tuple[str, ...]] = {}
         """The problems of each agent's knowledge."""
 
@@ -47,15 +49,25 @@ class SystemPrompts:
             self._log(agent, knowledge.problems)
         if not tools and not knowledge.files:
             return context
-        text = self._composed(
-            agent.instructions,
-            agent.prompt,
-            knowledge,
-            tuple(tool.name for tool in tools),
-            date_line(self._clock(), agent.prompt.time_zone),
-            is_subagent=context.spec.session_key.is_subagent,
-        )
+        names = tuple(tool.name for tool in tools)
+        key = (agent.id, names, context.spec.session_key.is_subagent)
+        today = date_line(self._clock(), agent.prompt.time_zone)
+        text = self._text(key, (agent.instructions, agent.prompt, knowledge, today))
         return replace(context, agent=replace(agent, instructions=text))
+
+    def _text(self, key: _Key, inputs: _Inputs) -> str:
+        kept = self._composed.get(key)
+        if kept is not None and kept[0] == inputs:
+            return kept[1]
+        if kept is None and len(self._composed) >= _MOST_KEPT:
+            self._composed.clear()
+        _, names, is_subagent = key
+        instructions, settings, knowledge, today = inputs
+        text = system_prompt(
+            instructions, settings, knowledge, names, today, is_subagent=is_subagent
+        )
+        self._composed[key] = inputs, text
+        return text
 
     def _log(self, agent: Agent, problems: tuple[str, ...]) -> None:
         """Log the problems that are new."""
