@@ -101,6 +101,16 @@ def test_what_is_left_out_is_named(place: Home) -> None:
     ]
 
 
+def test_files_cannot_steer_the_terminal(place: Home) -> None:
+    write(place.state / "workspace-clerk" / "AGENTS.md", "a\x1b[2J\u202eb")
+    shown = place.opensoul("agents", "prompt", "clerk")
+    as_json = place.opensoul("agents", "prompt", "clerk", "--json")
+
+    assert "a[2Jb" in shown.out
+    assert as_json.out.isascii()
+    assert "a\x1b[2J\u202eb" in as_json.json["text"]
+
+
 def test_an_unknown_agent_is_an_error(place: Home) -> None:
     shown = place.opensoul("agents", "prompt", "nobody", "--json")
 
