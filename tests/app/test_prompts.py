@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from dependency_injector.providers import Object
 
-from opensoul.client import Client, Options
+from opensoul.client import CallFailed, Client, Options
 from tests.app.serving import SECRET, Served, config, serving
 from tests.fakes.provider import FakeProvider
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC).timestamp()
 DATE = "# Date\n\nToday is Saturday, 2026-11-28. The time zone is UTC."
-SCOPES = ("operator.admin",)
 INSTRUCTIONS = "Be brief."
 FILE = (
     "# Workspace files\n\nThese files of your workspace are part of your instructions.\n\n"
@@ -49,6 +48,11 @@ async def gateway(
         )
         async with serving(home, content, clock=Object(lambda: NOW)) as served:
             yield served, provider
+
+
+def administrator(served: Served) -> Client:
+    url, scopes = served.url.replace("http", "ws", 1), ("operator.admin",)
+    return Client(Options(url=url, token=SECRET, client_id="cli", mode="cli", scopes=scopes))
 
 
 async def messages(served: Served, provider: FakeProvider, **body: Any) -> list[dict[str, Any]]:
@@ -93,6 +97,11 @@ async def test_an_unknown_agent_has_no_workspace(tmp_path: Path) -> None:
             assert response.status == 404
         async with served.ask({"x-opensoul-agent-id": "nobody"}) as response:
             assert response.status in (400, 404)
+        async with administrator(served) as client:
+            with pytest.raises(CallFailed, match="nobody"):
+                await client.call("agents.workspace.ensure", {"agentId": "nobody"})
+            with pytest.raises(CallFailed, match="nobody"):
+                await client.run_agent("/call list {}", agent_id="nobody")
         assert not [path for path in (tmp_path / "state").iterdir() if "workspace" in path.name]
 
 
@@ -176,9 +185,7 @@ async def test_the_list_of_skills_follows_the_folder(tmp_path: Path) -> None:
 
 async def test_files_written_over_the_control_plane_count_for_the_next_turn(tmp_path: Path) -> None:
     async with gateway(tmp_path) as (served, provider):
-        url = served.url.replace("http", "ws", 1)
-        options = Options(url=url, token=SECRET, client_id="cli", mode="cli", scopes=SCOPES)
-        async with Client(options) as client:
+        async with administrator(served) as client:
             file = {"agentId": "main", "name": "AGENTS.md", "content": "Be kind."}
             await client.call("agents.files.set", file)
         assert FILE.format("Be kind.") in await system(served, provider)

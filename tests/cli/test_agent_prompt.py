@@ -63,7 +63,7 @@ def test_programs_get_the_same_as_json(place: Home) -> None:
     assert shown["tools"]["names"] == ["read", "write"]
     assert shown["tools"]["tokens"] > 50
     assert (shown["agent"], shown["runner"]) == ("clerk", "native")
-    assert (shown["problems"], shown["unknownSkills"]) == ([], [])
+    assert shown["problems"] == []
 
 
 @pytest.mark.parametrize(("agent", "text"), [("main", "Be brief."), ("other", "Shout.")])
@@ -98,6 +98,21 @@ def test_what_is_left_out_is_named(place: Home) -> None:
         "it is left out.",
         "problem: skills: mail names no skill that this agent can read.",
         "problem: skills: no such names no skill that this agent can read.",
+    ]
+
+
+def test_a_prompt_that_fills_the_window_of_a_model_is_named(place: Home) -> None:
+    place.configure(
+        """{ agents: { list: [{ id: "main", model: "small/m" }] },
+             models: { providers: { small: { baseUrl: "http://127.0.0.1:9/v1",
+                                             models: [{ id: "m", contextWindow: 8192 }] } } } }"""
+    )
+    write(place.state / "workspace" / "AGENTS.md", "x" * 19_000)
+    shown = place.opensoul("agents", "prompt", "main", "--json").json
+
+    assert shown["problems"] == [
+        "small/m has a context window of 8192 tokens, of which the prompt and the tools take "
+        f"about {shown['tokens']}."
     ]
 
 

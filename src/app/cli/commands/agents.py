@@ -15,7 +15,7 @@ from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ....adapters.mcp import McpToolbox
     from ....domain.agents import Agent, AgentDirectory
@@ -122,9 +122,9 @@ def prompt(state: State, agent_id: str) -> None:
     text = "\n\n".join(part.text for part in parts)
     schemas = json.dumps([[tool.name, tool.description, dict(tool.parameters)] for tool in tools])
     counts = [(part.name, _tokens(part.text)) for part in parts]
+    total = sum(tokens for _, tokens in counts)
     definitions = _tokens(schemas) if tools else 0
-    known = {skill.name.casefold() for skill in knowledge.skills}
-    unknown = [name for name in agent.prompt.skills or () if name.casefold() not in known]
+    problems = [*knowledge.problems, *_problems(agent, knowledge, total + definitions)]
     if state.json:
         rows = [
             {"name": part.name, "tokens": tokens, "text": part.text}
@@ -134,24 +134,20 @@ def prompt(state: State, agent_id: str) -> None:
             {
                 "agent": agent.id,
                 "runner": agent.runner,
-                "tokens": sum(tokens for _, tokens in counts),
+                "tokens": total,
                 "parts": rows,
                 "text": text,
                 "tools": {"names": [tool.name for tool in tools], "tokens": definitions},
-                "problems": list(knowledge.problems),
-                "unknownSkills": unknown,
+                "problems": problems,
             }
         )
         return
-    lines = [("PART", "TOKENS"), *((name, str(tokens)) for name, tokens in counts)]
-    lines.append(("total", str(sum(tokens for _, tokens in counts))))
-    echo("\n".join(aligned(lines)))
+    lines = [(name, str(tokens)) for name, tokens in (*counts, ("total", total))]
+    echo("\n".join(aligned([("PART", "TOKENS"), *lines])))
     if tools:
         echo(f"The definitions of {len(tools)} tools take about {definitions} tokens besides.")
-    for problem in knowledge.problems:
-        echo(f"problem: {problem}")
-    for name in unknown:
-        echo(f"problem: skills: {one_line(name)} names no skill that this agent can read.")
+    for problem in problems:
+        echo(f"problem: {one_line(problem)}")
     echo(f"\n{text}" if text else "\nThe agent has no system prompt.")
 
 
@@ -169,6 +165,20 @@ async def _prompt(
     tools = [spec for spec, ruling in ruled if ruling.verdict is not Verdict.DENIED]
     knowledge = await prompts.knowledge(agent, tools)
     return prompts.parts(agent, tools, knowledge), tools, knowledge
+
+
+def _problems(agent: Agent, knowledge: Knowledge, tokens: int) -> Iterator[str]:
+    """What does not fit the agent's settings. `tokens`: of the prompt and the tools."""
+    known = {skill.name.casefold() for skill in knowledge.skills}
+    for name in agent.prompt.skills or ():
+        if name.casefold() not in known:
+            yield f"skills: {name} names no skill that this agent can read."
+    for target in agent.models:
+        if tokens > target.context_window // 2:
+            yield (
+                f"{target.ref} has a context window of {target.context_window} tokens, of which the "
+                f"prompt and the tools take about {tokens}."
+            )
 
 
 def _tokens(text: str) -> int:
