@@ -176,8 +176,8 @@ def _problems(agent: Agent, knowledge: Knowledge, tokens: int) -> Iterator[str]:
     for target in agent.models:
         if tokens > target.context_window // 2:
             yield (
-                f"{target.ref} has a context window of {target.context_window} tokens, of which the "
-                f"prompt and the tools take about {tokens}."
+                f"{target.ref} has a context window of {target.context_window} tokens, of which "
+                f"the prompt and the tools take about {tokens}."
             )
 
 
