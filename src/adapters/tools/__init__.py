@@ -1,6 +1,6 @@
 """Tools that a model may call."""
 
-from .builtin import BuiltinTools
+from .builtin import BuiltinTools, SessionTools
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
 from .knowledge import WorkspaceKnowledge
@@ -13,5 +13,6 @@ __all__ = [
     "EmptyToolbox",
     "PolicyToolbox",
     "SchemaValidator",
+    "SessionTools",
     "WorkspaceKnowledge",
 ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ....adapters.mcp import McpToolbox
     from ....domain.agents import Agent, AgentDirectory
     from ....domain.knowledge import Knowledge, PromptPart
+    from ....domain.scopes import Scope
     from ....domain.settings import Settings
     from ....domain.tools import Ruling, ToolSpec
     from ...container import Container
@@ -35,16 +36,22 @@ def agents() -> None:
 
 @agents.subcommand()
 @click.argument("agent_id", metavar="ID")
-def tools(state: State, agent_id: str) -> None:
+@click.option(
+    "--scopes",
+    metavar="SCOPE,...",
+    help="For a client with these scopes only, such as operator.read.",
+)
+def tools(state: State, agent_id: str, scopes: str | None) -> None:
     """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
     from ....adapters.mcp import McpToolbox
     from ....domain.tools import unmatched
 
     settings = load_config(state).settings
     agent = _found(settings, agent_id)
+    held = None if scopes is None else _scopes(scopes)
     # All servers, also those that the agent may not use.
     mcp = McpToolbox(lambda: settings, os.environ)
-    found = asyncio.run(_ruled(_container(state, settings, mcp), agent))
+    found = asyncio.run(_ruled(_container(state, settings, mcp), agent, held))
     unknown = unmatched([spec for spec, _ in found], agent.tools)
     if state.json:
         rows = [_ruling(spec, ruling) for spec, ruling in found]
@@ -58,6 +65,20 @@ def tools(state: State, agent_id: str) -> None:
     echo("\n".join(aligned(lines)))
     for key, entry in unknown:
         echo(f"{key}: {entry} names no tool that there is.")
+
+
+def _scopes(text: str) -> frozenset[Scope]:
+    """The scopes of a list with commas, also without `operator.`. Raises CommandError."""
+    from ....domain.scopes import Scope
+    from ..common.errors import CommandError
+
+    known = {scope.value: scope for scope in Scope}
+    known |= {name.removeprefix("operator."): scope for name, scope in known.items()}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in known]:
+        message = f"--scopes: there is no scope {unknown[0]!r}. Scopes: {', '.join(Scope)}."
+        raise CommandError(message, code="invalid_option")
+    return frozenset(known[name] for name in names)
 
 
 def _found(settings: Settings, agent_id: str) -> Agent:
@@ -82,20 +103,20 @@ def _container(state: State, settings: Settings, mcp: McpToolbox | None = None) 
     )
 
 
-async def _ruled(container: Container, agent: Agent) -> list[tuple[ToolSpec, Ruling]]:
+async def _ruled(
+    container: Container, agent: Agent, scopes: frozenset[Scope] | None = None
+) -> list[tuple[ToolSpec, Ruling]]:
     """Each tool that there is, with the ruling for a run of the agent's main session."""
     from ....domain.ports import ToolContext
     from ....domain.sessions import MAIN, SessionKey
-    from ....domain.tools import effective
 
     toolbox = container.all_tools()
     try:
-        context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "")
+        context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "", scopes)
         specs = await toolbox.tools(context)
     finally:
         await toolbox.close()
-    models = [target.ref for target in agent.models]
-    return list(zip(specs, effective(specs, agent.tools, models=models), strict=True))
+    return list(zip(specs, context.rulings(specs), strict=True))
 
 
 def _ruling(spec: ToolSpec, ruling: Ruling) -> dict[str, object]:
