@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,31 @@ async def test_a_file_that_appears_in_an_empty_workspace_is_found(place: Place) 
     assert (await place.find()).files == (KnownFile("AGENTS.md", "new"),)
 
 
+def at_once(place: Place) -> Knowledge:
+    """What is found without suspending."""
+    finding = place.find()
+    try:
+        finding.send(None)
+    except StopIteration as end:
+        found: Knowledge = end.value
+        return found
+    finally:
+        finding.close()
+    raise AssertionError("find has suspended")
+
+
+async def test_a_workspace_without_any_of_the_files_costs_no_thread(place: Place) -> None:
+    place.source = WorkspaceKnowledge(str(place.shared), clock=lambda: time.time() + 3_600)
+    assert at_once(place) == Knowledge()
+    place.write("notes.txt", "x")
+    assert await place.find() == Knowledge()
+    assert at_once(place) == Knowledge()
+
+    place.write("AGENTS.md", "new")
+    os.utime(place.workspace, (LONG_AGO, LONG_AGO))  # Certainly another stamp.
+    assert (await place.find()).files == (KnownFile("AGENTS.md", "new"),)
+
+
 async def test_the_same_object_is_returned_until_something_changes(place: Place) -> None:
     place.write("AGENTS.md", "one")
     place.skill("pdf", "Reads.")
@@ -151,10 +177,10 @@ async def test_a_link_within_the_workspace_is_followed(place: Place) -> None:
     assert await place.find() == Knowledge((KnownFile("AGENTS.md", "Be kind."),))
 
 
-def link(place: Place, name: str) -> None:
+def link(place: Place, name: str, target: str = "") -> None:
     path = place.workspace / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(place.secret)
+    path.symlink_to(target or place.secret)
 
 
 def a_fifo(place: Place) -> None:
@@ -188,6 +214,18 @@ OUTSIDE = "is not a regular file, or a link that leads out"
             lambda place: place.write("USER.md", "x" * (1024 * 1024 + 1)),
             "USER.md is longer than 1048576 bytes",
         ),
+        (
+            lambda place: link(place, "AGENTS.md", "missing.md"),
+            "AGENTS.md cannot be read: no such file or directory",
+        ),
+        (
+            lambda place: link(place, "AGENTS.md", "AGENTS.md"),
+            "AGENTS.md cannot be read: too many levels of symbolic links",
+        ),
+        (
+            lambda place: place.write("skills", "a file"),
+            "skills cannot be read: not a directory",
+        ),
         (lambda place: link(place, "skills/a/SKILL.md"), f"skills/a/SKILL.md {OUTSIDE}"),
         (skills_elsewhere, "skills is not a folder, or a link that leads out"),
         (
@@ -209,6 +247,30 @@ async def test_what_cannot_be_used_is_named_and_left_out(
 
     assert await place.find(skills=True) == expected
     assert await place.find(skills=True) == expected
+
+
+async def test_of_very_many_skills_the_first_ones_are_looked_at(place: Place) -> None:
+    for number in range(502):
+        place.skill(f"s{number:03}", "d", shared=True)
+
+    found = await place.find(skills=True)
+    assert [skill.name for skill in found.skills] == [f"s{number:03}" for number in range(500)]
+    (problem,) = found.problems
+    assert problem == f"{place.shared} has more than 500 entries; the others are left out."
+
+
+async def test_a_long_body_of_a_skill_is_not_read(place: Place) -> None:
+    place.skill("a", "d")
+    path = place.workspace / "skills" / "a" / "SKILL.md"
+    path.write_bytes(path.read_bytes() + "ü".encode() * 100_000 + b"\xff")
+
+    assert [skill.name for skill in (await place.find(skills=True)).skills] == ["a"]
+
+
+async def test_a_workspace_that_is_no_directory_is_no_obstacle(place: Place) -> None:
+    place.workspace.write_text("a file")
+
+    assert await place.find() == Knowledge()
 
 
 async def test_two_skills_of_one_name_in_one_place_are_a_problem(place: Place) -> None:

@@ -20,6 +20,7 @@ from ...domain.knowledge import (
     is_skill_name,
     skill_of,
 )
+from ...domain.ports import Clock
 from ...domain.text import escape_line
 from .builtin import ToolFailed, Workspace
 
@@ -42,11 +43,12 @@ class WorkspaceKnowledge:
 
     Each call looks, in a thread, whether a file or the set of skills has changed, and only then
     reads again. `skills`: the folder of the skills that all agents share. A skill of the workspace
-    replaces a shared one of the same name.
+    replaces a shared one of the same name. `clock` is Unix time.
     """
 
-    def __init__(self, skills: str) -> None:
+    def __init__(self, skills: str, *, clock: Clock = time.time) -> None:
         self._shared = skills
+        self._clock = clock
         self._known: dict[tuple[str, bool], _Known] = {}
         self._empty: dict[str, _Stamp] = {}
         """The stamps of workspaces without any of the files. An entry that is added to a directory
@@ -65,7 +67,7 @@ class WorkspaceKnowledge:
 
     def read(self, workspace: str, *, skills: bool) -> Knowledge:
         """The same as `find`, blocking."""
-        now, directory = time.time_ns(), _stamp_of(workspace)
+        now, directory = int(self._clock() * 1e9), _stamp_of(workspace)
         seen = self._seen(workspace, skills)
         if not seen.files and _is_settled(directory, now):
             self._empty[workspace] = directory
