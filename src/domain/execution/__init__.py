@@ -4,10 +4,12 @@ from .executor import Executor
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
+from .system_prompts import SystemPrompts
 
 __all__ = [
     "Executor",
     "Generations",
     "ModelRouter",
+    "SystemPrompts",
     "TurnLoop",
 ]

@@ -4,6 +4,7 @@ from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile
+from .knowledge import KnowledgeSource
 from .models import ModelClient
 from .runners import AgentRunner, Commit, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigFile",
     "CurrentSettings",
     "DeviceBook",
+    "KnowledgeSource",
     "Limits",
     "ModelClient",
     "NewId",
