@@ -29,6 +29,21 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class CompactionSettings:
+    """How a summary replaces the older part of a history that fills the window."""
+
+    enabled: bool = True
+    in_parts: bool = True
+    """An older part that is too long for one call is summarised in several, one after the other."""
+    reserve_tokens: int = 20_000
+    """Tokens of the window that stay free, but at most a quarter of it."""
+    keep_recent_tokens: int = 20_000
+    """Tokens of the newest messages that stay whole, at most."""
+    max_history_share: float = 0.5
+    """The same as a share of the room for history."""
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """A named configuration, complete: a Run that holds it needs nothing else from the settings."""
 
@@ -45,6 +60,7 @@ class Agent:
     limits: RunLimits = RunLimits()
     max_result_chars: int = DEFAULT_RESULT_CHARS
     """The length from which on a tool's result is shortened for the model."""
+    compaction: CompactionSettings = CompactionSettings()
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
 

@@ -29,9 +29,11 @@ class SlowStore(MemoryStore):
         self.gates: dict[str, Gate] = {}
         self.loads = 0
 
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         self.loads += 1
-        session = await super().load(key, budget)
+        session = await super().load(key, budget, result_chars=result_chars)
         await self._take_a_while("load")
         return session
 

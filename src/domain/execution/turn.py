@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..agents import Agent
 from ..messages import Message, Role, ToolCall, text_message
-from ..models import Price
+from ..models import Price, Usage
 from ..ports import Clock, RunContext, ToolContext
-from ..runs import Answered, Journal, MessageInjected, prompted, shortened_results
-from ..sessions import Transcript
+from ..runs import Answered, Journal, MessageInjected, prompted
+from ..sessions import Transcript, shortened_results
 from ..tools import ToolSpec
 from .router import ModelAnswer, Prompt
 
@@ -27,6 +28,10 @@ class OngoingTurn:
     """From when on time is not in the journal yet."""
     history: Transcript
     """What was said before, as a model gets it."""
+    compacts: bool = False
+    """A summary may take the place of older history."""
+    overhead: Usage | None = None
+    """The tokens of summaries."""
     is_waiting: bool = False
     """This attempt of the Run is over: a decision lets the next one go on."""
 
@@ -86,7 +91,12 @@ class OngoingTurn:
     def prompt(self) -> Prompt:
         """The next model call."""
         messages = prompted(self.journal, self.context.agent.max_result_chars)
-        return prompt_of(self.context, self.history, messages, self.tools)
+        prompt = prompt_of(self.context, self.history, messages, self.tools)
+        return replace(prompt, can_compact=True) if self.compacts else prompt
+
+    def spend(self, usage: Usage) -> None:
+        """Count tokens of other model calls than those of the steps and the answer."""
+        self.overhead = usage if self.overhead is None else self.overhead + usage
 
     def ended_by(self, answer: ModelAnswer) -> Answered:
         """The end of the Run: its steps and the answer, for the transcript."""
@@ -94,16 +104,16 @@ class OngoingTurn:
         messages = (*journal.messages[len(journal.question) :], answer.message)
         used = journal.usage
         usage = answer.usage if used is None else used + answer.usage
+        usage = usage if self.overhead is None else usage + self.overhead
         return Answered(messages, answer.stop, usage, answer.model)
 
 
-def history_of(context: RunContext) -> Transcript:
+def history_of(transcript: Transcript, agent: Agent) -> Transcript:
     """The transcript with long tool results shortened."""
-    transcript = context.transcript
-    messages = shortened_results(transcript.messages, context.agent.max_result_chars)
+    messages = shortened_results(transcript.messages, agent.max_result_chars)
     if messages is transcript.messages:
         return transcript
-    return Transcript(messages, transcript.complete)
+    return Transcript(messages, transcript.complete, summary=transcript.summary)
 
 
 def prompt_of(

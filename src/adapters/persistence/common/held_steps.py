@@ -27,7 +27,9 @@ class HeldSteps(ABC):
         ...
 
     @abstractmethod
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         """SessionStore.load."""
         ...
 

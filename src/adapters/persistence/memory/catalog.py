@@ -98,8 +98,11 @@ class MemoryCatalog:
         session = self._sessions.get(key)
         if session is None:
             return None
-        kept = session.current.kept[: max(0, through)]
-        self._renew(session, at, new_id).copy(kept)
+        old = session.current
+        kept = old.kept[: max(0, through)]
+        new = self._renew(session, at, new_id)
+        new.copy(kept)
+        new.summaries = [one for one in old.summaries if one.through <= len(kept)]
         return session.info()
 
     async def delete(self, key: SessionKey) -> bool:
