@@ -169,7 +169,7 @@ class Container(DeclarativeContainer):
         new_id,
     )
     session_service: Provider[SessionService] = Singleton(
-        making.session_service, settings, store, catalog, queue, clock, new_id
+        making.session_service, settings, store, catalog, queue, router, clock, new_id
     )
 
     # The application.

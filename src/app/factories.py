@@ -43,7 +43,7 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
+from ..domain.execution import Compactor, Executor, Generations, ModelRouter, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -391,6 +391,7 @@ def session_service(
     store: SessionStore,
     catalog: SessionCatalog,
     queue: RunQueue,
+    router: ModelRouter,
     clock: Clock,
     new_id: NewId,
 ) -> SessionService:
@@ -399,6 +400,7 @@ def session_service(
         store=store,
         catalog=catalog,
         queue=queue,
+        compactor=Compactor(router, clock=clock),
         clock=clock,
         new_id=new_id,
     )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.domain.access.authentication import ALL_SCOPES, Principal
+from opensoul.domain.execution import Compactor, ModelRouter
+from opensoul.domain.models import Cooldowns
 from opensoul.domain.ports import StoredSession, Turn
 from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.sessions.keys import SessionKey
@@ -93,6 +95,9 @@ class SlowOffice(Rig):
             store=self.slow,
             catalog=self.slow,
             queue=self.queue,
+            compactor=Compactor(
+                ModelRouter(clients={}, cooldowns=Cooldowns(self.clock)), clock=self.clock
+            ),
             clock=self.clock,
             new_id=self.new_id,
         )

@@ -37,7 +37,7 @@ from opensoul.domain.runs.events import (
 )
 from opensoul.domain.runs.records import RunPage, RunQuery, RunRecord, record_of, status_after
 from opensoul.domain.runs.spec import RunSpec
-from opensoul.domain.sessions.history import Summary, newest_that_fit
+from opensoul.domain.sessions.history import newest_that_fit
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings
 
@@ -182,18 +182,6 @@ class FakeStore(HeldSteps):
 
     async def open(self) -> None:
         pass
-
-    async def put_summary(
-        self,
-        key: SessionKey,
-        session_id: str,
-        summary: Summary,
-        *,
-        run_id: str = "",
-        attempt: int = 0,
-    ) -> bool:
-        """Keeps none."""
-        return False
 
     async def load(
         self, key: SessionKey, budget: int, *, result_chars: int | None = None

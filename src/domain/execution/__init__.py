@@ -1,13 +1,17 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
+from .compaction import Compactor, SummaryRefused, readable_tokens
 from .executor import Executor
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
 
 __all__ = [
+    "Compactor",
     "Executor",
     "Generations",
     "ModelRouter",
+    "SummaryRefused",
     "TurnLoop",
+    "readable_tokens",
 ]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ..agents import Agent
 from ..errors import GatewayError, LeaseLost
 from ..messages import Message
-from ..models import ModelTarget, StopReason, Usage
-from ..ports import Archive, Clock, RunContext, StoredSession
+from ..models import StopReason, Usage
+from ..ports import Archive, Clock, RunContext, SessionStore, StoredSession
 from ..runs import CompactionEnded, CompactionStarted, RunnerEvent
 from ..sessions import (
     SessionKey,
@@ -126,6 +126,30 @@ class Compactor:
                     return last
         raise SummaryRefused("The model ended without a summary.")
 
+    async def compact_session(
+        self, session: StoredSession, store: SessionStore, agent: Agent, *, instructions: str
+    ) -> tuple[Transcript, int]:
+        """Compact the history of a Session beside its Runs: only messages that are stored are
+        replaced, and later ones do not change them. Returns the history then, and the tokens of the
+        history before. Raises SummaryRefused, ModelFailed, StoreFailed."""
+        if not agent.models:
+            raise SummaryRefused(f"The agent {agent.id!r} has no model.")
+        history = history_of(session.tail, agent)
+        tokens = history_tokens(history)
+        room = _empty_prompt("", agent).room_to_fill(
+            agent.models[0], 0, agent.compaction.reserve_tokens
+        )
+        older = older_part(session, agent, min(room, tokens))
+        if older is None:
+            raise SummaryRefused("There is too little to compact.")
+        run_id = f"compaction of {session.key}"
+        written = await self.write(run_id, agent, older, instructions=instructions)
+        summary = written.summary
+        if not await store.put_summary(session.key, session.session_id, summary):
+            raise SummaryRefused("The session was changed meanwhile.")
+        self._failed.pop(session.key, None)
+        return Transcript(older.rest, summary=summary), tokens
+
     async def compact(
         self, turn: OngoingTurn, *, retries: bool = False
     ) -> AsyncGenerator[list[RunnerEvent]]:
@@ -154,7 +178,8 @@ class Compactor:
         try:
             written = await self.write(context.spec.id, agent, older)
             turn.spend(written.usage)
-            await archive.put_summary(written.summary)
+            if not await archive.put_summary(written.summary):
+                self._pause(context.spec.session_key)  # It is of use in this turn alone.
         except LeaseLost:
             raise
         except GatewayError as error:
@@ -168,18 +193,21 @@ class Compactor:
     def _note_failure(self, turn: OngoingTurn, error: GatewayError) -> None:
         spec = turn.context.spec
         turn.compacts = False
-        self._failed[spec.session_key] = self._clock()
-        self._failed.move_to_end(spec.session_key)
-        if len(self._failed) > _MOST_FAILED:
-            self._failed.popitem(last=False)
+        self._pause(spec.session_key)
         extra = {"run": spec.id, "session": str(spec.session_key), "reason": error.message}
         logger.warning("a history was not compacted", extra=extra)
+
+    def _pause(self, key: SessionKey) -> None:
+        self._failed[key] = self._clock()
+        self._failed.move_to_end(key)
+        if len(self._failed) > _MOST_FAILED:
+            self._failed.popitem(last=False)
 
     async def _older(self, turn: OngoingTurn, archive: Archive, *, retries: bool) -> Older | None:
         """What is to be summarised; None where the history fits, or nothing of it can be."""
         agent = turn.context.agent
         target = agent.models[0]
-        session = await archive.load(_most_tokens(agent, target))
+        session = await archive.load(readable_tokens(agent))
         if session is None:
             return None
         history = history_of(session.tail, agent)
@@ -220,9 +248,10 @@ def _most_parts(agent: Agent) -> int:
     return _MOST_PARTS if agent.compaction.in_parts else 1
 
 
-def _most_tokens(agent: Agent, target: ModelTarget) -> int:
+def readable_tokens(agent: Agent) -> int:
     """Tokens of the newest messages that are read for a summary."""
-    return (_most_parts(agent) + 1) * target.context_window
+    window = agent.models[0].context_window if agent.models else 0
+    return (_most_parts(agent) + 1) * window
 
 
 def _empty_prompt(run_id: str, agent: Agent) -> Prompt:

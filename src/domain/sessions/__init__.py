@@ -1,7 +1,7 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
 from .binding import bind, unstored
-from .changes import ANYTHING, Compacted, Expected
+from .changes import ANYTHING, Compacted, CompactionOutcome, Expected
 from .compaction import (
     cut_point,
     history_tokens,
@@ -62,6 +62,7 @@ __all__ = [
     "SETTINGS",
     "UNREADABLE",
     "Compacted",
+    "CompactionOutcome",
     "Expected",
     "KeptMessage",
     "KeptTranscript",
