@@ -44,6 +44,27 @@ class CompactionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PruningSettings:
+    """What a model gets of old results of tools. Ratios are of its window; the others are numbers
+    of characters."""
+
+    ttl: float
+    """Seconds without a turn after which the cache of a provider has expired."""
+    keep_last_assistants: int = 3
+    soft_trim_ratio: float = 0.3
+    hard_clear_ratio: float = 0.5
+    min_prunable_chars: int = 50_000
+    allow: tuple[str, ...] = ()
+    """Patterns of names of tools; empty: all."""
+    deny: tuple[str, ...] = ()
+    soft_max_chars: int = 4_000
+    soft_head_chars: int = 1_500
+    soft_tail_chars: int = 1_500
+    hard_clear: bool = True
+    placeholder: str = "[Old tool result content cleared]"
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """A named configuration, complete: a Run that holds it needs nothing else from the settings."""
 
@@ -61,6 +82,7 @@ class Agent:
     max_result_chars: int = DEFAULT_RESULT_CHARS
     """The length from which on a tool's result is shortened for the model."""
     compaction: CompactionSettings = CompactionSettings()
+    pruning: PruningSettings | None = None
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
 

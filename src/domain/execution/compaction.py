@@ -186,7 +186,7 @@ class Compactor:
             self._note_failure(turn, error)
             yield [CompactionEnded(before, before, error.message, retries=retries)]
             return
-        turn.history = Transcript(older.rest, summary=written.summary)
+        turn.remember(Transcript(older.rest, summary=written.summary))
         turn.compacts = not retries
         yield [CompactionEnded(before, history_tokens(turn.history), retries=retries)]
 
@@ -210,13 +210,13 @@ class Compactor:
         session = await archive.load(readable_tokens(agent))
         if session is None:
             return None
-        history = history_of(session.tail, agent)
-        prompt = turn.prompt()
+        prompt, before = turn.prompt(), turn.history
         room = prompt.room_to_fill(target, prompt.size, agent.compaction.reserve_tokens)
-        tokens = history_tokens(history)
-        if history.complete and tokens <= room and not retries:
-            turn.history = history
+        turn.remember(session.tail)
+        tokens = history_tokens(turn.history)
+        if turn.history.complete and tokens <= room and not retries:
             return None
+        turn.history = before
         # A history that the provider refused has more tokens than the estimate.
         return older_part(session, agent, min(room, tokens // 2) if retries else room)
 

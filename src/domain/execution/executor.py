@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from ..concurrency import drop_traceback_of, drop_tracebacks
-from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed
+from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
 from ..ports import (
     NOTHING_SAID,
     AgentRunner,
@@ -318,7 +318,7 @@ class Executor:
             now=self._clock(),
         ):
             return self._new_id(), self._set_up(context, session.settings)
-        context = replace(added, transcript=session.tail)
+        context = replace(added, transcript=session.tail, fresh=await self._fresh(context, session))
         return session.session_id, self._set_up(context, session.settings)
 
     async def _bind_again(
@@ -336,8 +336,21 @@ class Executor:
             return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
         session_id = turn.session_id or session.session_id
         if session.session_id == session_id:
-            context = replace(context, transcript=session.tail)
+            fresh = await self._fresh(context, session)
+            context = replace(context, transcript=session.tail, fresh=fresh)
         return session_id, self._set_up(context, session.settings)
+
+    async def _fresh(self, context: RunContext, session: StoredSession) -> int | None:
+        """See RunContext.fresh."""
+        pruning = context.agent.pruning
+        if pruning is None:
+            return None
+        if self._clock() - session.updated_at >= pruning.ttl:
+            return 0
+        try:
+            return await self._catalog.messages_since_pause(session.key, pruning.ttl)
+        except Unavailable:  # The store has no catalog.
+            return None
 
     def _archive(self, live: LiveRun, session_id: str, context: RunContext) -> Archive | None:
         """The Archive for this attempt of the Run; None where there is no history."""

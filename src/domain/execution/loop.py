@@ -35,7 +35,7 @@ from .decisions import Decisions
 from .last_answer import answer_in_words
 from .router import HistoryTooLong, ModelAnswer, ModelRouter
 from .tool_calls import result_events, run_calls
-from .turn import OngoingTurn, history_of, prompt_of
+from .turn import OngoingTurn, prompt_of
 
 _APPROVAL_SECONDS = 600.0
 
@@ -76,6 +76,8 @@ class TurnLoop:
     async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         turn = await self._begin(context)
         limits, prices = context.agent.limits, turn.prices
+        if turn.pruned is not None:
+            yield [turn.pruned]
         while True:
             action = next_action(turn.journal, limits, prices)
             match action:
@@ -148,7 +150,6 @@ class TurnLoop:
             journal=context.journal,
             clock=self._monotonic,
             since=self._monotonic(),
-            history=history_of(context.transcript, context.agent),
             compacts=self._compactor.may_compact(context),
         )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..agents import Agent
 from ..messages import Message, Role, ToolCall, text_message
 from ..models import Price, Usage
 from ..ports import Clock, RunContext, ToolContext
-from ..runs import Answered, Journal, MessageInjected, prompted
-from ..sessions import Transcript, shortened_results
+from ..runs import Answered, Journal, MessageInjected, Pruned, prompted
+from ..sessions import Transcript, estimate_all, pruned, shortened_results
 from ..tools import ToolSpec
 from .router import ModelAnswer, Prompt
 
@@ -26,14 +26,34 @@ class OngoingTurn:
     clock: Clock
     since: float
     """From when on time is not in the journal yet."""
-    history: Transcript
+    history: Transcript = field(init=False)
     """What was said before, as a model gets it."""
+    pruned: Pruned | None = None
+    """What is left out of old results in the history."""
     compacts: bool = False
     """A summary may take the place of older history."""
     overhead: Usage | None = None
     """The tokens of summaries."""
     is_waiting: bool = False
     """This attempt of the Run is over: a decision lets the next one go on."""
+
+    def __post_init__(self) -> None:
+        self.remember(self.context.transcript)
+
+    def remember(self, transcript: Transcript) -> None:
+        """Take the transcript as the history, with long results shortened and old ones pruned."""
+        agent, fresh = self.context.agent, self.context.fresh
+        self.history, self.pruned = history_of(transcript, agent), None
+        if fresh is None or agent.pruning is None or not agent.models:
+            return
+        whole = self.history.messages
+        cold, window = max(0, len(whole) - fresh), agent.models[0].context_window
+        kept = pruned(whole, cold, agent.pruning, window)
+        if kept is not whole:
+            changed = sum(new is not was for new, was in zip(kept, whole, strict=True))
+            saved = estimate_all(whole) - estimate_all(kept)
+            self.pruned = Pruned(changed, saved)
+            self.history = Transcript(kept, transcript.complete, summary=transcript.summary)
 
     @property
     def specs(self) -> Mapping[str, ToolSpec]:

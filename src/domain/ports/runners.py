@@ -48,6 +48,9 @@ class RunContext:
     `stored`. To be awaited before a tool call is begun, and before the next model call. Only the
     last step that was committed may change. Raises LeaseLost, StoreFailed."""
 
+    fresh: int | None = None
+    """How many of the newest messages were said since the provider's cache had last expired; None:
+    no result is pruned."""
     archive: Archive | None = None
     """None where nothing of the transcript is stored."""
 

@@ -245,6 +245,11 @@ class SessionCatalog(Protocol):
         there."""
         ...
 
+    async def messages_since_pause(self, key: SessionKey, seconds: float) -> int:
+        """How many of the newest messages of the current transcript were stored after the last
+        pause of at least `seconds` between two turns; all, where there was none."""
+        ...
+
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
         """A Session's transcripts, newest first."""
         ...

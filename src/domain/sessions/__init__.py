@@ -31,6 +31,7 @@ from .policy import (
     check_send,
     is_stale,
 )
+from .pruning import pruned
 from .records import (
     KeptMessage,
     KeptTranscript,
@@ -96,6 +97,7 @@ __all__ = [
     "is_stale",
     "newest_that_fit",
     "parse_key",
+    "pruned",
     "repaired",
     "shortened",
     "shortened_results",

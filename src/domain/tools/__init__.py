@@ -1,6 +1,7 @@
 """Tools that a model may call: what is offered, what a call gives, its approval, and the policy."""
 
 from .commands import check_pattern
+from .globs import matches
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
 from .policy import (
     SUBAGENTS_DENY,
@@ -63,6 +64,7 @@ __all__ = [
     "approval_id",
     "check_pattern",
     "effective",
+    "matches",
     "new_code",
     "standing_of",
     "unmatched",

@@ -34,7 +34,7 @@ from ..readers import Readers
 from ..schema import SESSIONS, open_database
 from ..writer import BatchWork, GroupWriter
 from .catalog import find_by_id, find_session, list_sessions
-from .history import find_turn, read_messages, read_transcripts
+from .history import find_turn, messages_since_pause, read_messages, read_transcripts
 from .insert_turns import INCOMING
 from .mutations import (
     Changes,
@@ -199,6 +199,10 @@ class SqliteStore:
     ) -> tuple[KeptMessage, ...]:
         read = partial(read_messages, key=key, limit=limit, before=before, session_id=session_id)
         return await self.read(partial(read, damage=self._damage))
+
+    async def messages_since_pause(self, key: SessionKey, seconds: float) -> int:
+        read = partial(messages_since_pause, key=key, seconds=seconds, damage=self._damage)
+        return await self.read(read)
 
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
         return await self.read(partial(read_transcripts, key=key, limit=limit, damage=self._damage))
