@@ -121,15 +121,19 @@ class OngoingTurn:
     def ended_by(self, answer: ModelAnswer) -> Answered:
         """The end of the Run: its steps and the answer, for the transcript."""
         journal = self.journal
+        usage = answer.usage if self.overhead is None else answer.usage + self.overhead
+        if not journal.steps:
+            return Answered((answer.message,), answer.stop, usage, answer.model)
         messages = (*journal.messages[len(journal.question) :], answer.message)
         used = journal.usage
-        usage = answer.usage if used is None else used + answer.usage
-        usage = usage if self.overhead is None else usage + self.overhead
+        usage = usage if used is None else used + usage
         return Answered(messages, answer.stop, usage, answer.model)
 
 
 def history_of(transcript: Transcript, agent: Agent) -> Transcript:
     """The transcript with long tool results shortened."""
+    if not transcript.messages:
+        return transcript
     messages = shortened_results(transcript.messages, agent.max_result_chars)
     if messages is transcript.messages:
         return transcript

@@ -27,7 +27,7 @@ def _compaction(section: CompactionSection) -> CompactionSettings:
     reserve = max(section.reserve_tokens or 0, section.reserve_tokens_floor)
     return CompactionSettings(
         enabled=section.mode != "off",
-        in_parts=section.mode == "safeguard",
+        in_parts=section.mode != "default",
         reserve_tokens=reserve,
         keep_recent_tokens=section.keep_recent_tokens,
         max_history_share=section.max_history_share,
