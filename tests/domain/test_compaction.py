@@ -18,7 +18,7 @@ from opensoul.domain.access import Principal, Scope
 from opensoul.domain.agents import Agent, AgentDirectory, CompactionSettings
 from opensoul.domain.errors import FailureKind, Forbidden, LeaseLost, ModelFailed, UnknownSession
 from opensoul.domain.execution import Compactor, ModelRouter, TurnLoop
-from opensoul.domain.messages import Message, Role, text_message
+from opensoul.domain.messages import Message, Role, Text, ToolCall, text_message
 from opensoul.domain.models import Cooldowns
 from opensoul.domain.ports import OpenTurn, Turn
 from opensoul.domain.runs import (
@@ -31,7 +31,7 @@ from opensoul.domain.runs import (
     Step,
 )
 from opensoul.domain.services import SessionService
-from opensoul.domain.sessions import SessionKey, Summary, estimate_all
+from opensoul.domain.sessions import SessionKey, Summary, estimate_all, estimate_sent
 from tests.domain.rig import Rig
 from tests.fakes.domain import Gate, agent, assistant, run, settings, target, user
 from tests.fakes.strict import StrictModel
@@ -471,6 +471,52 @@ async def test_an_earlier_attempt_cannot_store_a_summary(world: World) -> None:
     assert await world.kept.put_summary(TALK, "first", a_summary(2), run_id="r1", attempt=2)
     with pytest.raises(LeaseLost):  # This run has ended.
         await world.kept.put_summary(TALK, "first", a_summary(4), run_id="t1", attempt=1)
+
+
+# Budgets.
+
+
+async def test_long_results_count_as_they_are_sent(world: World) -> None:
+    """The whole result has more tokens than the window, the shortened one has few."""
+    world.use(max_result_chars=600)
+    call = Message(Role.ASSISTANT, (ToolCall("c", "look", "{}"),))
+    result = Message(Role.TOOL, (Text("r" * 90_000),), name="look", tool_call_id="c")
+    await world.talk(1)
+    seen = (user("Look!"), call, result, assistant("I see."))
+    await world.kept.append(Turn(TALK, "first", "t2", world.clock(), seen))
+
+    for n in range(2):
+        await world.say(f"r{n}")
+        request = world.model.requests[n]
+        assert texts(request.messages)[0] == f"1? {SAID}"
+        assert "89400 characters are left out" in request.messages[4].text
+
+    assert world.model.summaries == []
+    stored = await world.kept.messages(TALK, limit=100)
+    assert len(stored[4].message.text) == 90_000
+
+
+async def test_a_budget_decides_by_what_is_sent(world: World) -> None:
+    result = Message(Role.TOOL, (Text("é" * 9_000),), tool_call_id="c")
+    call = Message(Role.ASSISTANT, (ToolCall("c", "look", "{}"),))
+    await world.talk(1)
+    seen = (user("Look!"), call, result, assistant("I see."))
+    await world.kept.append(Turn(TALK, "first", "t2", world.clock(), seen))
+    whole = await world.kept.load(TALK, 1_000_000)
+    assert whole is not None
+    messages = whole.tail.messages
+    size = sum(estimate_sent(message, 300) for message in messages)
+
+    for budget, chars, count in (
+        (size, 300, 6),
+        (size - 1, 300, 4),
+        (size, 400, 4),
+        (size, None, 0),
+    ):
+        loaded = await world.kept.load(TALK, budget, result_chars=chars)
+        assert loaded is not None
+        assert (len(loaded.tail.messages), loaded.tail.complete) == (count, count == 6)
+        assert loaded.tail.messages == messages[len(messages) - count :]
 
 
 # On demand.

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.adapters.persistence.memory import MemoryStore
+from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryStore
 from opensoul.adapters.persistence.sqlite.sessions import SqliteStore
 from opensoul.domain.agents import PruningSettings
-from opensoul.domain.messages import Image, Message, Role, Text
-from opensoul.domain.ports import Turn
-from opensoul.domain.runs import Pruned
-from opensoul.domain.sessions import pruned
+from opensoul.domain.execution import ModelRouter, TurnLoop
+from opensoul.domain.messages import Image, Message, Role, Text, ToolCall
+from opensoul.domain.models import (
+    Cooldowns,
+    ModelEvent,
+    ModelFinished,
+    ModelRequest,
+    StopReason,
+    ToolCallDelta,
+    Usage,
+)
+from opensoul.domain.ports import RunContext, ToolContext, Turn
+from opensoul.domain.runs import Answered, Pruned
+from opensoul.domain.sessions import estimate_all, pruned, relieved
+from opensoul.domain.tools import ToolOutput, ToolResult, ToolSpec
 from tests.domain.test_compaction import MAIN, TALK, MakeStore, World
 from tests.domain.test_cut_points import calls, conversations, result
-from tests.fakes.domain import assistant, target, user
+from tests.fakes.domain import agent, assistant, target, user
+from tests.fakes.domain import run as a_run
+from tests.fakes.strict import StrictModel
 
 SETTINGS = PruningSettings(ttl=300.0, min_prunable_chars=2_000)
 CLEARED = SETTINGS.placeholder
@@ -217,3 +232,96 @@ async def test_pruned_results_count_as_they_are_sent(world: World) -> None:
     assert world.compactions("r1") == []
     assert sent(world)[0] == "gone"
     assert world.model.summaries == []
+
+
+def steps(count: int, chars: int) -> tuple[Message, ...]:
+    """The question and the steps of a run."""
+    said: tuple[Message, ...] = (user("q"),)
+    for n in range(count):
+        said += (calls(f"a{n}", f"b{n}"), result(f"a{n}", "r" * chars), result(f"b{n}", "s" * 60))
+    return said
+
+
+def test_the_oldest_results_of_a_run_make_room_for_new_ones() -> None:
+    """A result of 3,000 characters has a thousand tokens; of 60, less than the mark."""
+    messages = steps(9, 3_000)
+
+    assert relieved(steps(4, 3_000), 5_000) == steps(4, 3_000)
+    shown = [message.text for message in relieved(messages, 5_000) if message.role is Role.TOOL]
+
+    kinds = ["left" if "was left out" in text else text[0] for text in shown]
+    # At the fifth step there are too many tokens, and three results go; at the eighth, four.
+    assert kinds == ["left", "s"] * 7 + ["r", "s"] * 2
+    assert estimate_all(relieved(messages, 5_000)) <= 5_000
+
+
+@given(st.integers(1, 12), st.integers(0, 4_000), st.integers(200, 6_000))
+def test_the_beginning_of_a_run_changes_seldom(count: int, chars: int, limit: int) -> None:
+    before, changes = relieved(steps(1, chars), limit), 0
+    for n in range(2, count + 1):
+        now = relieved(steps(n, chars), limit)
+        changes += now[: len(before)] != before
+        # What was left out stays left out, and the newest step stays whole.
+        for old, new in zip(before, now, strict=False):
+            assert new == old or "was left out" in new.text
+        assert now[-3:] == steps(n, chars)[-3:]
+        before = now
+    size = estimate_all(steps(1, chars)) - estimate_all(steps(0, chars))
+    assert changes <= 1 + count * size * 2 // limit
+
+
+async def test_a_run_whose_steps_fill_the_window_goes_on() -> None:
+    small = target("acme/one", context_window=4_000, max_tokens=300)
+    model = StrictModel(window=3_600)
+    router = ModelRouter(clients={"fake": Calling(model, steps=12)}, cooldowns=Cooldowns(monotonic))
+    loop = TurnLoop(router, Reader(), MemoryApprovals(), clock=monotonic)
+    events: list[object] = []
+    async with aclosing(loop.run(RunContext(a_run(), agent("main", small)))) as batches:
+        async for batch in batches:
+            events += batch
+
+    end = events[-1]
+    assert isinstance(end, Answered)
+    assert end.messages[-1].text == "I have read all."
+    # What is stored is whole.
+    assert {len(one.text) for one in end.messages if one.role is Role.TOOL} == {1_500}
+    results = [event.results for event in events if isinstance(event, Pruned)]
+    assert results == sorted(set(results))
+    assert results[-1] > 6
+
+
+@dataclass
+class Calling:
+    """A ModelClient that calls a tool in so many steps, and refuses what a strict model does."""
+
+    strict: StrictModel
+    steps: int
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
+        done = sum(message.role is Role.ASSISTANT for message in request.messages)
+        self.strict.answer = lambda _: "I have read all."
+        async with aclosing(self.strict.stream(request)) as answer:
+            async for events in answer:
+                if done == self.steps:
+                    yield events
+        if done < self.steps:
+            yield [ToolCallDelta(0, f"c{done}", "read", f'{{"page": {done}}}')]
+            yield [ModelFinished(StopReason.TOOL_CALLS, Usage(10, 5))]
+
+    async def close(self) -> None:
+        """There is nothing to release."""
+
+
+class Reader:
+    """A Toolbox of one tool, whose results are long."""
+
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
+        return (ToolSpec("read", "Reads.", {"type": "object"}),)
+
+    async def run(
+        self, context: ToolContext, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        yield ToolResult(call.id.ljust(1_500, "."))
+
+    async def close(self) -> None:
+        """There is nothing to release."""

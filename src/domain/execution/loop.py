@@ -76,8 +76,6 @@ class TurnLoop:
     async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         turn = await self._begin(context)
         limits, prices = context.agent.limits, turn.prices
-        if turn.pruned is not None:
-            yield [turn.pruned]
         while True:
             action = next_action(turn.journal, limits, prices)
             match action:
@@ -90,6 +88,9 @@ class TurnLoop:
                             async for events in compacting:
                                 yield events
                         prompt = turn.prompt()
+                    if turn.pruned is not None:
+                        yield [turn.pruned]
+                        turn.pruned = None
                     answer = None
                     try:
                         async with aclosing(self._router.call(prompt)) as batches:

@@ -10,7 +10,7 @@ from ..messages import Message, Role, ToolCall, text_message
 from ..models import Price, Usage
 from ..ports import Clock, RunContext, ToolContext
 from ..runs import Answered, Journal, MessageInjected, Pruned, prompted
-from ..sessions import Transcript, estimate_all, pruned, shortened_results
+from ..sessions import Transcript, estimate_all, pruned, relieved, saved_by, shortened_results
 from ..tools import ToolSpec
 from .router import ModelAnswer, Prompt
 
@@ -29,7 +29,9 @@ class OngoingTurn:
     history: Transcript = field(init=False)
     """What was said before, as a model gets it."""
     pruned: Pruned | None = None
-    """What is left out of old results in the history."""
+    """What is left out of old results, until it is yielded."""
+    _left_out: int = 0
+    """Results of steps that are left out."""
     compacts: bool = False
     """A summary may take the place of older history."""
     overhead: Usage | None = None
@@ -50,9 +52,7 @@ class OngoingTurn:
         cold, window = max(0, len(whole) - fresh), agent.models[0].context_window
         kept = pruned(whole, cold, agent.pruning, window)
         if kept is not whole:
-            changed = sum(new is not was for new, was in zip(kept, whole, strict=True))
-            saved = estimate_all(whole) - estimate_all(kept)
-            self.pruned = Pruned(changed, saved)
+            self.pruned = Pruned(*saved_by(kept, whole))
             self.history = Transcript(kept, transcript.complete, summary=transcript.summary)
 
     @property
@@ -112,7 +112,24 @@ class OngoingTurn:
         """The next model call."""
         messages = prompted(self.journal, self.context.agent.max_result_chars)
         prompt = prompt_of(self.context, self.history, messages, self.tools)
+        if self.journal.steps:
+            prompt = self._relieved(prompt)
         return replace(prompt, can_compact=True) if self.compacts else prompt
+
+    def _relieved(self, prompt: Prompt) -> Prompt:
+        """The prompt with the oldest results of the steps left out, where these fill the window."""
+        agent = self.context.agent
+        if not agent.models:
+            return prompt
+        reserve, system = agent.compaction.reserve_tokens, estimate_all(prompt.system)
+        limit = prompt.room_to_fill(agent.models[0], system, reserve)
+        kept = relieved(prompt.messages, limit)
+        if kept is prompt.messages:
+            return prompt
+        results, tokens = saved_by(kept, prompt.messages)
+        if results != self._left_out:
+            self.pruned, self._left_out = Pruned(results, tokens), results
+        return replace(prompt, messages=kept)
 
     def spend(self, usage: Usage) -> None:
         """Count tokens of other model calls than those of the steps and the answer."""

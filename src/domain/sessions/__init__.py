@@ -31,7 +31,7 @@ from .policy import (
     check_send,
     is_stale,
 )
-from .pruning import pruned
+from .pruning import pruned, relieved, saved_by
 from .records import (
     KeptMessage,
     KeptTranscript,
@@ -98,7 +98,9 @@ __all__ = [
     "newest_that_fit",
     "parse_key",
     "pruned",
+    "relieved",
     "repaired",
+    "saved_by",
     "shortened",
     "shortened_results",
     "summary_prompt",

@@ -10,6 +10,11 @@ from ..messages import Image, Message, Role, Text
 from ..tools import matches
 from .history import estimate, estimate_all
 
+_LEFT_OUT = (
+    "[This result was left out, because the conversation has become too long for the model. Call "
+    "the tool again if the result is still needed.]"
+)
+
 
 def pruned(
     messages: tuple[Message, ...], cold: int, settings: PruningSettings, window: int
@@ -41,6 +46,41 @@ def pruned(
                 result[i] = cleared
     changed = any(new is not was for new, was in zip(result, messages, strict=True))
     return tuple(result) if changed else messages
+
+
+def relieved(messages: tuple[Message, ...], limit: int) -> tuple[Message, ...]:
+    """The question and the steps of a Run, in at most `limit` tokens if possible: where there are
+    more, the oldest results are left out until half as many tokens are used. What stands behind the
+    newest calls stays. The same object where nothing is left out.
+
+    It goes through the messages from the beginning, so that what it makes of them stays the same as
+    more are added, until there are too many again.
+    """
+    if estimate_all(messages) <= limit:
+        return messages
+    kept = list(messages)
+    used = oldest = newest_calls = 0
+    for i, message in enumerate(messages):
+        used += estimate(message)
+        if message.role is Role.ASSISTANT:
+            newest_calls = i
+        if used <= limit:
+            continue
+        while oldest < newest_calls and used > limit // 2:
+            old = messages[oldest]
+            if old.role is Role.TOOL:
+                shorter = replace(old, parts=(Text(_LEFT_OUT),))
+                if estimate(shorter) < estimate(old):
+                    used += estimate(shorter) - estimate(old)
+                    kept[oldest] = shorter
+            oldest += 1
+    return tuple(kept)
+
+
+def saved_by(new: Sequence[Message], old: Sequence[Message]) -> tuple[int, int]:
+    """How many of the messages were changed, and roughly how many tokens that saves."""
+    changed = sum(one is not other for one, other in zip(new, old, strict=True))
+    return changed, estimate_all(old) - estimate_all(new)
 
 
 def _unprotected(messages: Sequence[Message], keep_last: int) -> int:
