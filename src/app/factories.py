@@ -50,7 +50,14 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts, TurnLoop
+from ..domain.execution import (
+    Compactor,
+    Executor,
+    Generations,
+    ModelRouter,
+    SystemPrompts,
+    TurnLoop,
+)
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -459,6 +466,7 @@ def session_service(
     store: SessionStore,
     catalog: SessionCatalog,
     queue: RunQueue,
+    router: ModelRouter,
     clock: Clock,
     new_id: NewId,
 ) -> SessionService:
@@ -467,6 +475,7 @@ def session_service(
         store=store,
         catalog=catalog,
         queue=queue,
+        compactor=Compactor(router, clock=clock),
         clock=clock,
         new_id=new_id,
     )

@@ -165,7 +165,7 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction tools.web messages commands "
+        "auth tools.web messages commands "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
     ),
@@ -205,7 +205,7 @@ ALL = [
         "openrouter",
         openrouter,
         "env.shellEnv agents.defaults.imageModel agents.defaults.imageGenerationModel "
-        "agents.defaults.pdfModel agents.defaults.contextPruning tools.web tools.media talk "
+        "agents.defaults.pdfModel tools.web tools.media talk "
         "browser",
         "agents.defaults.pdfMaxPages",
     ),

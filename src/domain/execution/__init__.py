@@ -1,5 +1,6 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
+from .compaction import Compactor, SummaryRefused, readable_tokens
 from .executor import Executor
 from .generations import Generations
 from .loop import TurnLoop
@@ -7,9 +8,12 @@ from .router import ModelRouter
 from .system_prompts import SystemPrompts
 
 __all__ = [
+    "Compactor",
     "Executor",
     "Generations",
     "ModelRouter",
+    "SummaryRefused",
     "SystemPrompts",
     "TurnLoop",
+    "readable_tokens",
 ]
