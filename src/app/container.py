@@ -134,8 +134,14 @@ class Container(DeclarativeContainer):
         making.native, router, toolbox, approval_book, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    session_service: Provider[SessionService] = Singleton(
+        making.session_service, settings, store, catalog, queue, clock, new_id
+    )
+    commands: Provider[AgentRunner] = Singleton(
+        making.commands, settings, session_service, queue, signals, approvals, toolbox
+    )
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
-        making.runners, native, echo, find_plugins
+        making.runners, native, echo, commands, find_plugins
     )
 
     # The domain.
@@ -167,9 +173,6 @@ class Container(DeclarativeContainer):
         catalog,
         clock,
         new_id,
-    )
-    session_service: Provider[SessionService] = Singleton(
-        making.session_service, settings, store, catalog, queue, clock, new_id
     )
 
     # The application.

@@ -43,7 +43,7 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
+from ..domain.execution import COMMAND_RUNNER, Executor, Generations, ModelRouter, TurnLoop
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -64,7 +64,16 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.services import (
+    Access,
+    ActiveRuns,
+    Approvals,
+    CommandRunner,
+    Devices,
+    Gateway,
+    KeepNewest,
+    SessionService,
+)
 from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
@@ -190,10 +199,10 @@ def prepare(local: LocalModels) -> Mapping[str, Prepare]:
 
 
 def runners(
-    native: AgentRunner, echo: AgentRunner, find_plugins: plugins.Find
+    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
-    return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+    return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
 
 
 def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
@@ -304,6 +313,24 @@ def approvals(
 ) -> Approvals:
     return Approvals(
         book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
+
+
+def commands(
+    settings: CurrentSettings,
+    session_service: SessionService,
+    queue: RunQueue,
+    signals: RunSignals,
+    approvals: Approvals,
+    toolbox: Toolbox,
+) -> AgentRunner:
+    return CommandRunner(
+        settings=settings,
+        session_service=session_service,
+        active_runs=ActiveRuns(queue, signals),
+        approvals=approvals,
+        toolbox=toolbox,
+        compact=KeepNewest(session_service),
     )
 
 

@@ -63,6 +63,8 @@ _PATIENCE = 10.0
 _LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
+COMMAND_RUNNER = "command"
+"""The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
@@ -235,13 +237,14 @@ class Executor:
         if claim.attempt > 1 and (started := await self._resume(live)) is None:
             return None
         agent = execution_of(spec, self._generations.find(spec.generation)).agent
-        live.runner = agent.runner
-        runner = self._runners[agent.runner]
+        live.runner = agent.runner if spec.command is None else COMMAND_RUNNER
+        runner = self._runners[live.runner]
         began = loop.time()
-        await self._store.check_writable()
-        context = RunContext(spec, agent, signals=live.inbox)
-        session_id, context = await self._bind_history(context, runner, live.turn)
-        context = replace(context, commit=self._commits(live, context.spec, session_id))
+        session_id, context = "", RunContext(spec, agent, signals=live.inbox)
+        if spec.command is None:
+            await self._store.check_writable()
+            session_id, context = await self._bind_history(context, runner, live.turn)
+            context = replace(context, commit=self._commits(live, context.spec, session_id))
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
@@ -405,6 +408,8 @@ class Executor:
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> Finished:
         live.committing = True
+        if spec.command is not None:
+            return Finished(answered.stop, answered.usage, answered.model)
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..chat_commands import IssuedCommand
 from ..messages import Message
 from ..sessions import SessionKey
 
@@ -44,6 +45,10 @@ class RunRequest:
     timeout: float | None = None
     """Seconds that the client gives the Run, which shorten the agent's limit and never lengthen it.
     None and 0: the agent's limit alone."""
+    commands: bool = False
+    """The newest message may be a command: a person wrote it, not an agent or a tool."""
+    session_hint: str = ""
+    """How clients of the transport can name a session, for answers to commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +77,6 @@ class RunSpec:
     source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""
+    command: IssuedCommand | None = None
+    """The command that the newest message is. Such a Run has no part in the Session's order or
+    transcript, and ends with its process."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from ..access import Principal
+from ..chat_commands import ChatCommand, IssuedCommand, command_in
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
 from ..runs import RunRecord, RunRequest, RunSpec, digest
@@ -17,12 +19,14 @@ _VERSION = "v2:"
 
 
 def make_spec(
-    request: RunRequest, settings: Settings, *, run_id: str, principal_id: str, at: float
+    request: RunRequest, settings: Settings, *, run_id: str, principal: Principal, at: float
 ) -> RunSpec:
     """The Run that the request asks for. Raises InvalidRequest and its kinds."""
     spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
     if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
         raise InvalidRequest("Missing user message in `messages`.", param="messages")
+    takes_commands = request.commands and settings.text_commands
+    command = command_in(spoken) if takes_commands else None
     binding = bind(
         settings.agents,
         model=request.model,
@@ -37,7 +41,7 @@ def make_spec(
         id=run_id,
         agent_id=binding.agent.id,
         session_key=binding.key,
-        principal_id=principal_id,
+        principal_id=principal.id,
         messages=spoken,
         generation=settings.generation,
         instructions=tuple(m for m in request.messages if m.role is Role.SYSTEM),
@@ -48,7 +52,15 @@ def make_spec(
         one_off=binding.one_off,
         source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
+        command=command and IssuedCommand(command, principal, request.session_hint),
     )
+
+
+def command_of(request: RunRequest, settings: Settings) -> ChatCommand | None:
+    """The command that the request is; None: it is said to the model."""
+    if not request.commands or not settings.text_commands:
+        return None
+    return command_in([m for m in request.messages if m.role is not Role.SYSTEM])
 
 
 def check_key(key: str) -> str:

@@ -1,4 +1,4 @@
-"""`session.*` and `logging.*`."""
+"""`session.*`, `commands.*` and `logging.*`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,12 @@ class SessionSection(Section):
     """The most bytes of all these sessions together; the oldest are deleted first. 0: no limit."""
     send_policy: SendPolicy = setting(SendPolicy)
     """Which sessions accept messages; a session's own `sendPolicy` takes precedence."""
+
+
+class CommandsSection(Section):
+    text: bool = True
+    """Messages such as `/status` are commands, which the Gateway answers itself; `docs/commands.md`
+    lists them. `false`: they are said to the model."""
 
 
 class LoggingSection(Section):

@@ -125,7 +125,7 @@ class LocalQueue:
         if not once:
             self._enter(spec, record, on_release)
             return Submission(record, fresh=True)
-        known = await self._rows.reserve(record, spec)
+        known = await self._rows.reserve(record, None if spec.command else spec)
         if known is not None:
             return Submission(known, fresh=False)
         try:
@@ -140,16 +140,22 @@ class LocalQueue:
     ) -> None:
         if self._refusing:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
-        place = self._lanes.enter(str(spec.session_key))
+        place = self._enter_lane(spec)
         try:
             self._rows.open(record)
         except BaseException:
             place.leave()
             raise
-        if spec.on_leave is OnLeave.CONTINUE:
+        if spec.on_leave is OnLeave.CONTINUE and spec.command is None:
             self._rows.keep(spec)
         entry = self._entries[spec.id] = _Entry(spec, place, self._steady(), on_release)
         self._await_turn(entry, place)
+
+    def _enter_lane(self, spec: RunSpec) -> Place:
+        """A command is alone in its lane and takes no slot, so that it never waits for a Run."""
+        if spec.command is not None:
+            return self._lanes.enter_to_change(f"command {spec.id}")
+        return self._lanes.enter(str(spec.session_key))
 
     def _await_turn(self, entry: _Entry, place: Place) -> None:
         if place.granted:
@@ -417,7 +423,7 @@ class LocalQueue:
         try:
             if stop is not None:
                 for entry in reversed(tuple(self._entries.values())):
-                    if entry.spec.session_key == key:
+                    if entry.spec.session_key == key and entry.spec.command is None:
                         self._abort(entry, stop)
             async with asyncio.timeout(patience):
                 await place.turn()

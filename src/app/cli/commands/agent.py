@@ -101,9 +101,13 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
 
 
 def _scopes(question: Question) -> tuple[str, ...]:
-    """Resetting a session needs more scopes than a message."""
-    word = question.message.strip().lower().partition(" ")[0]
-    return (*WRITE, *ADMIN) if word in ("/new", "/reset") else WRITE
+    """Commands such as `/new` need more scopes than a message."""
+    from ....domain.access import Action
+    from ....domain.chat_commands import parse_command
+
+    command = parse_command(question.message)
+    changes = command is not None and command.needs is Action.CHANGE_SESSION
+    return (*WRITE, *ADMIN) if changes else WRITE
 
 
 def _message(text: str) -> str:
