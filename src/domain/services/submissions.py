@@ -52,7 +52,9 @@ def make_spec(
         one_off=binding.one_off,
         source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
-        command=command and IssuedCommand(command, principal, request.session_hint),
+        command=None
+        if command is None
+        else IssuedCommand(command, principal, request.session_hint),
     )
 
 

@@ -30,9 +30,8 @@ def tui(state: State, session_key: str | None, agent_id: str | None) -> None:
     from ..tui import Chat
 
     target = reach(state)
-    has_secret = target.token is not None or target.password is not None
-    # ADMIN is for /new, /reset and /compact. A device would have to be paired again for it.
-    scopes = (*WRITE, *APPROVALS, *(ADMIN if has_secret else ()))
+    # ADMIN is for /new, /reset and /compact.
+    scopes = (*WRITE, *APPROVALS, *(ADMIN if target.has_secret else ()))
     with client_errors(target):
         chat = Chat(target.options(scopes), session_key=session_key, agent_id=agent_id)
         chat.run()
