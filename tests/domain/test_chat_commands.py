@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from opensoul.domain.access import Action
+from opensoul.domain.access import NEEDS, Action
 from opensoul.domain.chat_commands import (
     COMMANDS,
     LONGEST,
@@ -103,3 +106,15 @@ def test_every_command_is_described_and_has_the_permission_of_its_method() -> No
     for name in (CommandName.MODEL, CommandName.THINK):
         assert needs[name][1] is Action.SET_SESSION
     assert needs[CommandName.STOP][0] is Action.STOP_RUN
+
+
+def test_the_page_about_commands_has_each_with_its_scope() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`/.*?) \| .* \| `(operator\.\S+)` \|$", page, re.MULTILINE)
+    shown = {command: scope for names, scope in rows for command in re.findall(r"`(.*?)`", names)}
+    expected = {}
+    for info in COMMANDS:
+        expected[f"/{info.name}"] = NEEDS[info.reads].value
+        if info.changes is not None:
+            expected[f"/{info.name} {info.shown}"] = NEEDS[info.changes].value
+    assert shown == expected
