@@ -36,9 +36,10 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SchemaValidator
+from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SessionTools
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
+from ..adapters.transports import tool_calls as tool_calls_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -64,18 +65,22 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
+from ..domain.runs import Validate
 from ..domain.services import (
     Access,
     ActiveRuns,
+    AgentSessions,
     Approvals,
     CommandRunner,
     Devices,
     Gateway,
     KeepNewest,
     SessionService,
+    ToolService,
 )
 from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
+from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -176,6 +181,7 @@ def native(
     router: ModelRouter,
     toolbox: Toolbox,
     approval_book: ApprovalBook,
+    validate: Validate,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -185,7 +191,7 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
-        validate=SchemaValidator(),
+        validate=validate,
     )
 
 
@@ -205,8 +211,11 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
 
 
-def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
-    return BuiltinTools(workspaces, env=env)
+def builtin_tools(
+    workspaces: Workspaces, env: Mapping[str, str], locations: Locations, clock: Clock
+) -> BuiltinTools:
+    memory_dir = locations.state_dir / "memory-index"
+    return BuiltinTools(workspaces, env=env, memory_dir=memory_dir, clock=clock)
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
@@ -218,10 +227,20 @@ def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
     return McpToolbox(settings, env, wanted=wanted)
 
 
-def all_tools(builtin_tools: BuiltinTools, mcp: McpToolbox, find_plugins: plugins.Find) -> Toolbox:
+def session_tools(agent_sessions: AgentSessions, clock: Clock) -> SessionTools:
+    return SessionTools(agent_sessions, clock=clock)
+
+
+def all_tools(
+    builtin_tools: BuiltinTools,
+    session_tools: SessionTools,
+    mcp: McpToolbox,
+    find_plugins: plugins.Find,
+) -> Toolbox:
     """Every tool that there is, whether agents may use it or not."""
+    own = CombinedToolbox({"workspace": builtin_tools, "sessions": session_tools})
     return CombinedToolbox(
-        {BUILT_IN_SOURCE: builtin_tools, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
+        {BUILT_IN_SOURCE: own, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
     )
 
 
@@ -297,6 +316,24 @@ def access(
 ) -> Access:
     named = plugins.authenticators(settings().authenticators, find_plugins)
     return Access(settings=settings, limits=limits, devices=devices, plugins=named)
+
+
+def agent_sessions(
+    late_gateway: Late[Gateway],
+    session_service: SessionService,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+) -> AgentSessions:
+    return AgentSessions(
+        gateway=late_gateway,
+        session_service=session_service,
+        catalog=catalog,
+        queue=queue,
+        run_events=run_events,
+        settings=settings,
+    )
 
 
 def approval_book(approvals: Approvals) -> ApprovalBook:
@@ -376,8 +413,9 @@ def gateway(
     catalog: SessionCatalog,
     clock: Clock,
     new_id: NewId,
+    late_gateway: Late[Gateway],
 ) -> Gateway:
-    return Gateway(
+    gateway = Gateway(
         settings=settings,
         generations=generations,
         access=access,
@@ -389,6 +427,8 @@ def gateway(
         clock=clock,
         new_id=new_id,
     )
+    late_gateway.bind(gateway)
+    return gateway
 
 
 def generations(settings: CurrentSettings) -> Generations:
@@ -435,6 +475,26 @@ def signals(local_queue: LocalQueue) -> RunSignals:
     return local_queue
 
 
+def tool_service(
+    gateway: Gateway,
+    catalog: SessionCatalog,
+    all_tools: Toolbox,
+    toolbox: Toolbox,
+    validate: Validate,
+    new_id: NewId,
+    monotonic: Clock,
+) -> ToolService:
+    return ToolService(
+        gateway=gateway,
+        catalog=catalog,
+        all_tools=all_tools,
+        toolbox=toolbox,
+        validate=validate,
+        new_id=new_id,
+        monotonic=monotonic,
+    )
+
+
 # The application.
 
 
@@ -443,6 +503,7 @@ def control(
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
+    tool_service: ToolService,
     config_file: ConfigFile,
     workspaces: Workspaces,
     settings: CurrentSettings,
@@ -462,6 +523,7 @@ def control(
             session_service=session_service,
             approvals=approvals,
             devices=devices,
+            tools=tool_service,
             config=config_file,
             applied=lambda: source.loaded.sha256,
             workspaces=workspaces,
@@ -527,6 +589,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    tool_service: ToolService,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -536,6 +599,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, started_at=clock()),
         approvals_http.transport(approvals),
+        tool_calls_http.transport(tool_service),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

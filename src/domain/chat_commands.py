@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
-from .access import Action, Principal
+from .access import Action
 from .messages import Message, Role, Text
 
 LONGEST = 4_096
@@ -106,26 +106,17 @@ _COMMAND = re.compile(r"/([A-Za-z]+)(?:\s+(\S.*))?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class ChatCommand:
-    """`argument` is empty where there is none."""
+    """`session_hint`: how the client can name a session."""
 
     name: CommandName
     argument: str = ""
+    session_hint: str = ""
 
     @property
     def needs(self) -> Action:
         """The action that a principal must be permitted."""
         info = _BY_NAME[self.name]
         return info.changes if self.argument and info.changes else info.reads
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedCommand:
-    """A command, and the principal that it is carried out for."""
-
-    command: ChatCommand
-    principal: Principal
-    session_hint: str = ""
-    """How the principal's client can name a session."""
 
 
 def parse_command(text: str) -> ChatCommand | None:
@@ -144,9 +135,10 @@ def parse_command(text: str) -> ChatCommand | None:
 
 
 def command_in(messages: Sequence[Message]) -> ChatCommand | None:
-    """The command that the newest message is, where a user wrote it and it is nothing but text."""
-    last = messages[-1]
-    if last.role is not Role.USER or len(last.parts) != 1:
+    """The command that the newest message is, where a user wrote it and it is nothing but text.
+    System messages do not count."""
+    last = next((one for one in reversed(messages) if one.role is not Role.SYSTEM), None)
+    if last is None or last.role is not Role.USER or len(last.parts) != 1:
         return None
     (part,) = last.parts
     return parse_command(part.text) if isinstance(part, Text) else None

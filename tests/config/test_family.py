@@ -165,7 +165,7 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction agents.defaults.subagents tools.web messages "
+        "auth agents.defaults.compaction tools.web messages "
         "commands.native commands.nativeSkills commands.restart commands.ownerDisplay "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
@@ -186,7 +186,7 @@ ALL = [
         "many-agents",
         many_agents,
         "agents.defaults.models.*.agentRuntime agents.defaults.sandbox agents.defaults.cliBackends "
-        "agents.list[].skills agents.list[].agentDir agents.list[].subagents "
+        "agents.list[].skills agents.list[].agentDir "
         "agents.list[].runtime agents.list[].sandbox bindings broadcast acp",
         "agents.list[].params",
         env=KEY,
@@ -224,7 +224,7 @@ ALL = [
         "gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback "
         "gateway.http.endpoints.chatCompletions.maxImageParts "
         "gateway.http.endpoints.chatCompletions.images gateway.http.endpoints.responses "
-        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools "
+        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools.deny "
         "logging.redactSensitive diagnostics",
         "models.providers.*.models[].compat.thinkingFormat agents.defaults.model.timeoutMs",
         env={"OPENCLAW_GATEWAY_TOKEN": "outside"},
@@ -259,7 +259,7 @@ ALL = [
         sandbox_tools,
         "agents.defaults.sandbox agents.defaults.elevatedDefault agents.defaults.embeddedPi "
         "agents.list[].tools.fs tools.exec.host tools.elevated "
-        "tools.sessions tools.loopDetection accessGroups",
+        "tools.loopDetection accessGroups",
         "tools.exec.strictInlineEval",
         env=KEY,
     ),

@@ -68,6 +68,7 @@ ARE_NOT = [
 def test_a_command_is_a_whole_message(text: str, command: ChatCommand) -> None:
     assert parse_command(text) == command
     assert command_in((user("before"), assistant("yes"), user(text))) == command
+    assert command_in((user(text), system("Be brief."))) == command
 
 
 @pytest.mark.parametrize("text", ARE_NOT)
@@ -81,6 +82,7 @@ OTHERS = [
     (user("/new"), user("hello")),
     (assistant("/new"),),
     (system("/new"),),
+    (),
     (Message(Role.TOOL, (NEW,), tool_call_id="c1"),),
     (user("/new"), Message(Role.TOOL, (NEW,), tool_call_id="c1")),
     (Message(Role.ASSISTANT, (ToolCall("c1", "say", "{}"),)), Message(Role.TOOL, (NEW,))),

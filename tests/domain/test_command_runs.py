@@ -6,22 +6,19 @@ import asyncio
 
 import pytest
 
-from opensoul.domain.access import ALL_SCOPES, Principal
-from opensoul.domain.chat_commands import ChatCommand, CommandName, IssuedCommand
+from opensoul.domain.chat_commands import ChatCommand, CommandName
 from opensoul.domain.models import StopReason, TextDelta, Usage
 from opensoul.domain.runs import Aborted, Answered, Finished, OnLeave, RunSpec, Started
 from opensoul.domain.settings import LaneSettings
 from tests.domain.rig import Rig
 from tests.fakes.domain import FakeRunner, Gate, answered, run, settings, user
 
-OPERATOR = Principal("operator", ALL_SCOPES, "token")
 DONE = (TextDelta("Done."), Answered((), StopReason.STOP, Usage(0, 0), ""))
 
 
 def command(run_id: str, name: CommandName = CommandName.STATUS) -> RunSpec:
-    issued = IssuedCommand(ChatCommand(name), OPERATOR)
     message = user(f"/{name}")
-    return run(run_id, messages=(message,), command=issued, on_leave=OnLeave.CONTINUE)
+    return run(run_id, messages=(message,), command=ChatCommand(name), on_leave=OnLeave.CONTINUE)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
 from opensoul.adapters.persistence.memory import MemoryLimits
-from opensoul.domain.access.authentication import Principal, Scope
+from opensoul.domain.access import Principal, Scope
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,
@@ -166,6 +166,9 @@ SAME: Mapping[str, Sequence[object]] = {
     # Whether a message is a command is up to the configuration, too, which does not count.
     "commands": [True],
     "session_hint": ["Send a header."],
+    # A client cannot set these.
+    "parent": ["another run"],
+    "hops": [1],
     "thinking": [" LOW", "on"],
     "timeout": [30.0],
 }

@@ -2,11 +2,20 @@
 
 from .access import CHANGED, CHECK_SECONDS, Access
 from .active_runs import ActiveRuns
+from .agent_sessions import (
+    AgentSessions,
+    Begun,
+    Outcome,
+    OutcomeStatus,
+    SessionState,
+    SubagentTask,
+)
 from .approvals import Approvals, may_decide
 from .chat_commands import CommandRunner, Compact, KeepNewest
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
+from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
     "CHANGED",
@@ -15,14 +24,25 @@ __all__ = [
     "MAX_RUNS_LISTED",
     "Access",
     "ActiveRuns",
+    "AgentSessions",
     "Approvals",
+    "Begun",
+    "CallOutcome",
+    "CallResult",
     "CommandRunner",
     "Compact",
     "Devices",
+    "DirectCall",
     "Events",
     "Following",
     "Gateway",
     "KeepNewest",
+    "Outcome",
+    "OutcomeStatus",
     "SessionService",
+    "SessionState",
+    "SubagentTask",
+    "ToolListing",
+    "ToolService",
     "may_decide",
 ]

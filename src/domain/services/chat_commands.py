@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..access import Action, Principal, may, require
 from ..agents import Agent
-from ..chat_commands import COMMANDS, CommandName, IssuedCommand
+from ..chat_commands import COMMANDS, ChatCommand, CommandName
 from ..errors import (
     Forbidden,
     GatewayBusy,
@@ -93,13 +93,13 @@ class CommandRunner:
         self._compact = compact
 
     async def run(self, context: RunContext) -> AsyncGenerator[RunnerEvents]:
-        issued = context.spec.command
-        if issued is None:
+        command = context.spec.command
+        if command is None:
             raise TypeError(f"run {context.spec.id!r} is no command")
         try:
-            text = await self._answer(context, issued)
+            text = await self._answer(context, command)
         except Forbidden as error:
-            text = f"/{issued.command.name} was not carried out: {error.message}."
+            text = f"/{command.name} was not carried out: {error.message}."
         except _NOTHING_DONE as error:
             text = error.message
         yield [TextDelta(text), Answered((), StopReason.STOP, Usage(0, 0), "")]
@@ -108,19 +108,20 @@ class CommandRunner:
         """A command reads no history."""
         return 0
 
-    async def _answer(self, context: RunContext, issued: IssuedCommand) -> str:
+    async def _answer(self, context: RunContext, command: ChatCommand) -> str:
         """Raises the errors of `_NOTHING_DONE`."""
-        spec, command, principal = context.spec, issued.command, issued.principal
+        spec = context.spec
+        principal = spec.principal
         require(principal, command.needs)
         if spec.one_off and command.name in _OF_SESSIONS:
-            hint = _no_session(issued.session_hint)
+            hint = _no_session(command.session_hint)
             return f"/{command.name} needs a session, and this request has {hint}"
         key = spec.session_key
         match command.name:
             case CommandName.HELP:
                 return _help()
             case CommandName.STATUS:
-                return await self._status(issued, context)
+                return await self._status(context, command)
             case CommandName.TOOLS:
                 return await self._tools(principal, context)
             case CommandName.MODEL:
@@ -145,15 +146,15 @@ class CommandRunner:
             case count:
                 return f"{count} runs were stopped."
 
-    async def _status(self, issued: IssuedCommand, context: RunContext) -> str:
-        spec, agent, principal = context.spec, context.agent, issued.principal
+    async def _status(self, context: RunContext, command: ChatCommand) -> str:
+        spec, agent, principal = context.spec, context.agent, context.spec.principal
         info = (
             None if spec.one_off else await self._session_service.find(principal, spec.session_key)
         )
         model = _model_of(self._as_set(agent, info))
         lines = [
             f"Agent: {agent.id}" + (f" ({agent.name})" if agent.name != agent.id else ""),
-            f"Session: {_no_session(issued.session_hint) if spec.one_off else spec.session_key}",
+            f"Session: {_no_session(command.session_hint) if spec.one_off else spec.session_key}",
             f"Model: {'none' if model is None else model.ref}",
             f"Thinking: {_level(info)}",
         ]
@@ -185,7 +186,7 @@ class CommandRunner:
         )
         agent = self._as_set(context.agent, info)
         offered = await self._toolbox.tools(
-            ToolContext(agent, spec.id, spec.session_key, principal.id)
+            ToolContext(agent, spec.id, spec.session_key, principal.id, principal.scopes, principal)
         )
         if not offered:
             return f"The agent {agent.id} is offered no tools."

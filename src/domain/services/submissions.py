@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..access import Principal
-from ..chat_commands import ChatCommand, IssuedCommand, command_in
+from ..chat_commands import ChatCommand, command_in
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
 from ..runs import RunRecord, RunRequest, RunSpec, digest
@@ -25,8 +26,6 @@ def make_spec(
     spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
     if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
         raise InvalidRequest("Missing user message in `messages`.", param="messages")
-    takes_commands = request.commands and settings.text_commands
-    command = command_in(spoken) if takes_commands else None
     binding = bind(
         settings.agents,
         model=request.model,
@@ -52,9 +51,11 @@ def make_spec(
         one_off=binding.one_off,
         source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
-        command=None
-        if command is None
-        else IssuedCommand(command, principal, request.session_hint),
+        command=command_of(request, settings),
+        scopes=principal.scopes,
+        agents=principal.agents,
+        parent=request.parent,
+        hops=request.hops,
     )
 
 
@@ -62,7 +63,8 @@ def command_of(request: RunRequest, settings: Settings) -> ChatCommand | None:
     """The command that the request is; None: it is said to the model."""
     if not request.commands or not settings.text_commands:
         return None
-    return command_in([m for m in request.messages if m.role is not Role.SYSTEM])
+    command = command_in(request.messages)
+    return None if command is None else replace(command, session_hint=request.session_hint)
 
 
 def check_key(key: str) -> str:
