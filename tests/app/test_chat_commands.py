@@ -236,7 +236,7 @@ STATELESS = {
     "/stop": "/stop needs a session",
     "/compact": "/compact needs a session",
     "/think high": "/think needs a session",
-    "/model": "/model needs a session",
+    "/model fake/m": "/model needs a session",
     "/status": "Session: none.",
 }
 HINT = "To name one: send the header x-opensoul-session-key, or the field `user`."
@@ -248,6 +248,8 @@ async def test_a_request_without_a_session_is_told_how_to_name_one(talk: Talk) -
         assert line in text
         assert HINT in text
     assert "send" in (await talk.office.said("/tools")).text
+    assert "Model: fake/m\n" in (await talk.office.said("/model")).text
+    assert (await talk.office.said("/think")).text == "Thinking: default"
     assert "/new: " in (await talk.office.said("/help")).text
     assert talk.office.provider.requests == []
     assert (await talk.peer.call("sessions.list"))["sessions"] == []

@@ -16,9 +16,9 @@ from ..errors import (
     Unavailable,
     UnknownSession,
 )
-from ..models import ModelTarget, StopReason, TextDelta, Usage
+from ..models import StopReason, TextDelta, Usage
 from ..ports import CurrentSettings, RunContext, Toolbox, ToolContext
-from ..runs import Answered, RunnerEvents
+from ..runs import Answered, RunnerEvents, RunSpec
 from ..sessions import SessionInfo, SessionKey, applied_to
 from ..text import escape_line
 from .active_runs import ActiveRuns
@@ -32,14 +32,7 @@ _COMPACTED = 400
 """Messages that `/compact` keeps, as by default `sessions.compact`."""
 _NOTHING_DONE = (Forbidden, GatewayBusy, InvalidRequest, SessionBusy, Unavailable, UnknownSession)
 """Errors whose message is the answer."""
-_OF_SESSIONS = (
-    CommandName.COMPACT,
-    CommandName.MODEL,
-    CommandName.NEW,
-    CommandName.RESET,
-    CommandName.STOP,
-    CommandName.THINK,
-)
+_CHANGES = (Action.CHANGE_SESSION, Action.SET_SESSION, Action.STOP_RUN)
 
 
 class Compact(Protocol):
@@ -97,9 +90,9 @@ class CommandRunner:
         if command is None:
             raise TypeError(f"run {context.spec.id!r} is no command")
         try:
-            text = await self._answer(context, command)
+            text = await self._answer(context.spec, context.agent, command)
         except Forbidden as error:
-            text = f"/{command.name} was not carried out: {error.message}."
+            text = f"/{command.name} was not carried out: {error.message.rstrip('.')}."
         except _NOTHING_DONE as error:
             text = error.message
         yield [TextDelta(text), Answered((), StopReason.STOP, Usage(0, 0), "")]
@@ -108,26 +101,23 @@ class CommandRunner:
         """A command reads no history."""
         return 0
 
-    async def _answer(self, context: RunContext, command: ChatCommand) -> str:
+    async def _answer(self, spec: RunSpec, agent: Agent, command: ChatCommand) -> str:
         """Raises the errors of `_NOTHING_DONE`."""
-        spec = context.spec
-        principal = spec.principal
+        principal, key = spec.principal, spec.session_key
         require(principal, command.needs)
-        if spec.one_off and command.name in _OF_SESSIONS:
-            hint = _no_session(command.session_hint)
-            return f"/{command.name} needs a session, and this request has {hint}"
-        key = spec.session_key
+        if spec.one_off and command.needs in _CHANGES:
+            return f"/{command.name} needs a session; this request has {_no_session(command)}"
         match command.name:
             case CommandName.HELP:
                 return _help()
             case CommandName.STATUS:
-                return await self._status(context, command)
+                return await self._status(spec, agent, command)
             case CommandName.TOOLS:
-                return await self._tools(principal, context)
+                return await self._tools(spec, agent)
             case CommandName.MODEL:
-                return await self._model(principal, context, command.argument)
+                return await self._model(spec, agent, command)
             case CommandName.THINK:
-                return await self._think(principal, key, command.argument)
+                return f"Thinking: {_level(await self._chosen(spec, 'thinkingLevel', command))}"
             case CommandName.COMPACT:
                 return await self._compact(principal, key, command.argument)
             case CommandName.NEW | CommandName.RESET:
@@ -146,28 +136,21 @@ class CommandRunner:
             case count:
                 return f"{count} runs were stopped."
 
-    async def _status(self, context: RunContext, command: ChatCommand) -> str:
-        spec, agent, principal = context.spec, context.agent, context.spec.principal
-        info = (
-            None if spec.one_off else await self._session_service.find(principal, spec.session_key)
-        )
-        model = _model_of(self._as_set(agent, info))
+    async def _status(self, spec: RunSpec, agent: Agent, command: ChatCommand) -> str:
+        info = await self._info(spec)
         lines = [
             f"Agent: {agent.id}" + (f" ({agent.name})" if agent.name != agent.id else ""),
-            f"Session: {_no_session(command.session_hint) if spec.one_off else spec.session_key}",
-            f"Model: {'none' if model is None else model.ref}",
+            f"Session: {_no_session(command) if spec.one_off else spec.session_key}",
+            f"Model: {_model_of(self._as_set(agent, info))}",
             f"Thinking: {_level(info)}",
         ]
+        if info is not None:
+            tokens = f"{info.input_tokens} in, {info.output_tokens} out"
+            lines.append(f"Messages: {info.message_count}; tokens: {tokens}")
         if not spec.one_off:
-            messages, read, written = (
-                (0, 0, 0)
-                if info is None
-                else (info.message_count, info.input_tokens, info.output_tokens)
-            )
-            lines.append(f"Messages: {messages}; tokens: {read} in, {written} out")
-            runs = await self._active_runs.of(principal, spec.session_key)
+            runs = await self._active_runs.of(spec.principal, spec.session_key)
             lines.append(f"Runs at work: {sum(run.command is None for run in runs)}")
-        lines.append(await self._pending(principal))
+        lines.append(await self._pending(spec.principal))
         return "\n".join(lines)
 
     async def _pending(self, principal: Principal) -> str:
@@ -179,14 +162,17 @@ class CommandRunner:
         shown = [f"{escape_line(one.call.name)} in {one.session_key}" for one in pending]
         return f"Pending approvals: {len(pending)} ({', '.join(shown[:_MOST_SHOWN])})"
 
-    async def _tools(self, principal: Principal, context: RunContext) -> str:
-        spec = context.spec
-        info = (
-            None if spec.one_off else await self._session_service.find(principal, spec.session_key)
-        )
-        agent = self._as_set(context.agent, info)
+    async def _tools(self, spec: RunSpec, agent: Agent) -> str:
+        principal = spec.principal
         offered = await self._toolbox.tools(
-            ToolContext(agent, spec.id, spec.session_key, principal.id, principal.scopes, principal)
+            ToolContext(
+                agent=self._as_set(agent, await self._info(spec)),
+                run_id=spec.id,
+                session_key=spec.session_key,
+                principal_id=principal.id,
+                scopes=principal.scopes,
+                principal=principal,
+            )
         )
         if not offered:
             return f"The agent {agent.id} is offered no tools."
@@ -196,39 +182,37 @@ class CommandRunner:
             lines.append(f"{escape_line(tool.name)}{asks}: {_summary(tool.description)}")
         return "\n".join(lines)
 
-    async def _model(self, principal: Principal, context: RunContext, argument: str) -> str:
-        key, models = context.spec.session_key, self._settings().models
-        if argument:
-            chosen = None if argument.lower() == "default" else argument
-            info: SessionInfo | None = await self._session_service.patch(
-                principal, key, {"model": chosen}
-            )
-        else:
-            info = await self._session_service.find(principal, key)
-        model = _model_of(self._as_set(context.agent, info))
-        line = f"Model: {'none' if model is None else model.ref}"
-        if argument:
+    async def _model(self, spec: RunSpec, agent: Agent, command: ChatCommand) -> str:
+        info = await self._chosen(spec, "model", command)
+        line = f"Model: {_model_of(self._as_set(agent, info))}"
+        if command.argument:
             return line
-        refs = [target.ref for target in models.selectable][:_MOST_SHOWN]
+        refs = [target.ref for target in self._settings().models.selectable][:_MOST_SHOWN]
         return f"{line}\nChoose with /model <provider/model>, or /model default: {', '.join(refs)}"
 
-    async def _think(self, principal: Principal, key: SessionKey, argument: str) -> str:
-        if argument:
-            level = None if argument.lower() == "default" else argument
-            info: SessionInfo | None = await self._session_service.patch(
-                principal, key, {"thinkingLevel": level}
-            )
-        else:
-            info = await self._session_service.find(principal, key)
-        return f"Thinking: {_level(info)}"
+    async def _chosen(
+        self, spec: RunSpec, setting: str, command: ChatCommand
+    ) -> SessionInfo | None:
+        """The Session with the setting that the command's argument chooses; without one, as it
+        is."""
+        if not command.argument:
+            return await self._info(spec)
+        value = None if command.argument.lower() == "default" else command.argument
+        return await self._session_service.patch(spec.principal, spec.session_key, {setting: value})
+
+    async def _info(self, spec: RunSpec) -> SessionInfo | None:
+        """None for a request without a session, or with one that has not begun."""
+        if spec.one_off:
+            return None
+        return await self._session_service.find(spec.principal, spec.session_key)
 
     def _as_set(self, agent: Agent, info: SessionInfo | None) -> Agent:
         """The agent as it answers in the Session."""
         return agent if info is None else applied_to(agent, info.settings, self._settings().models)
 
 
-def _no_session(hint: str) -> str:
-    return f"none. To name one: {hint}." if hint else "none."
+def _no_session(command: ChatCommand) -> str:
+    return f"none. To name one: {command.session_hint}." if command.session_hint else "none."
 
 
 def _help() -> str:
@@ -236,8 +220,8 @@ def _help() -> str:
     return "\n".join([*lines, "Any other message is for the agent."])
 
 
-def _model_of(agent: Agent) -> ModelTarget | None:
-    return next(iter(agent.models), None)
+def _model_of(agent: Agent) -> str:
+    return agent.models[0].ref if agent.models else "none"
 
 
 def _level(info: SessionInfo | None) -> str:
