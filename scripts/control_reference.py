@@ -127,8 +127,8 @@ Entries of `chat.history` and the message in the last `chat` event of a run carr
 `inputRunIds`, the answer's `inputReceipts` and `inputConsumptions` name the runs that were
 accepted, also those that were aborted or failed.
 
-A message that is nothing but a command such as `/status` is answered by a run that calls no model
-and is not stored; `docs/commands.md` lists them. Without the scope that a command needs, the
+A message that is nothing but a command such as `/status` is answered by a run of the Gateway's
+own, which is not stored; `docs/commands.md` lists them. Without the scope that a command needs, the
 request is answered with an error. `suppressCommandInterpretation` sends the text to the model.
 `chat.send` answers `/stop` with `{{ok, aborted, runIds}}`: the runs that it stops.
 

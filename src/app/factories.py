@@ -44,7 +44,14 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import COMMAND_RUNNER, Executor, Generations, ModelRouter, TurnLoop
+from ..domain.execution import (
+    COMMAND_RUNNER,
+    Compactor,
+    Executor,
+    Generations,
+    ModelRouter,
+    TurnLoop,
+)
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -74,7 +81,6 @@ from ..domain.services import (
     CommandRunner,
     Devices,
     Gateway,
-    KeepNewest,
     SessionService,
     ToolService,
 )
@@ -367,7 +373,6 @@ def commands(
         active_runs=ActiveRuns(queue, signals),
         approvals=approvals,
         toolbox=toolbox,
-        compact=KeepNewest(session_service),
     )
 
 
@@ -458,6 +463,7 @@ def session_service(
     store: SessionStore,
     catalog: SessionCatalog,
     queue: RunQueue,
+    router: ModelRouter,
     clock: Clock,
     new_id: NewId,
 ) -> SessionService:
@@ -466,6 +472,7 @@ def session_service(
         store=store,
         catalog=catalog,
         queue=queue,
+        compactor=Compactor(router, clock=clock),
         clock=clock,
         new_id=new_id,
     )

@@ -1,4 +1,4 @@
-"""Chat commands such as `/status`: messages that the Gateway answers itself, without a model.
+"""Chat commands such as `/status`: messages that the Gateway answers itself.
 
 A message is a command only as a whole: a path, a question that begins with a slash, or a command
 followed by other text is said to the model.
@@ -87,7 +87,7 @@ COMMANDS = (
     ),
     CommandInfo(
         CommandName.COMPACT,
-        "Shorten what the model gets of the session; the whole transcript is kept.",
+        "Replace the older messages by a summary for the model; the whole transcript is kept.",
         Action.CHANGE_SESSION,
         Argument.TEXT,
         "instructions",

@@ -148,7 +148,7 @@ ANSWERS = {
     "/think": ["Thinking: high"],
     "/think sideways": ["invalid thinkingLevel (use off|minimal|low|medium|high|xhigh)"],
     "/think default": ["Thinking: default"],
-    "/compact": ["Nothing to compact: the session has 2 messages."],
+    "/compact": ["Nothing was compacted: There is too little to compact."],
     "/stop": ["No run of this session is going on."],
 }
 
@@ -191,6 +191,28 @@ async def test_commands_act_at_once_while_a_run_works(talk: Talk, say: Say) -> N
     assert (await talk.peer.call("runs.get", {"runId": run_id}))["status"] == "aborted"
     assert "Runs at work: 0" in (await say("/status"))[0]
     assert await talk.messages() == []
+
+
+async def test_the_model_writes_a_summary_with_the_instructions_of_the_person(
+    talk: Talk, say: Say
+) -> None:
+    provider = talk.office.provider
+    for number in range(4):
+        await say(f"{number} " + "word " * 800)
+    stored = await talk.messages()
+    provider.will(answer("Words were said, and Ada was named."), answer("Hello!"))
+
+    text, stop = await say("/compact keep the names")
+
+    assert text.startswith("Compacted: about ")
+    assert stop == "stop"
+    assert "keep the names" in json.dumps(provider.requests[-1].json)
+    assert await talk.messages() == stored
+    assert "Compactions: 1" in (await say("/status"))[0]
+    await say("And now?")
+    request = json.dumps(provider.requests[-1].json)
+    assert "Ada was named" in request
+    assert '"0 word' not in request
 
 
 async def test_starting_over_stops_the_run_that_works(talk: Talk, say: Say) -> None:

@@ -165,7 +165,7 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction tools.web messages "
+        "auth tools.web messages "
         "commands.native commands.nativeSkills commands.restart commands.ownerDisplay "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
@@ -206,7 +206,7 @@ ALL = [
         "openrouter",
         openrouter,
         "env.shellEnv agents.defaults.imageModel agents.defaults.imageGenerationModel "
-        "agents.defaults.pdfModel agents.defaults.contextPruning tools.web tools.media talk "
+        "agents.defaults.pdfModel tools.web tools.media talk "
         "browser",
         "agents.defaults.pdfMaxPages",
     ),

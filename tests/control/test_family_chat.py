@@ -208,7 +208,7 @@ async def test_commands_change_the_session_and_compact_it(peer: Peer) -> None:
     await send(peer, "/think high", "level")
     session = (await peer.call("sessions.describe", {"key": MAIN}))["session"]
     assert session["thinkingLevel"] == "high"
-    assert text_of(await send(peer, "/compact", "all")).startswith("Nothing to compact")
+    assert text_of(await send(peer, "/compact", "all")).startswith("Nothing was compacted: ")
 
 
 async def test_what_only_looks_like_a_command_goes_to_the_model(

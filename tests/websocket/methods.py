@@ -34,9 +34,11 @@ from opensoul.adapters.transports.control.methods.sessions.subscriptions import 
 from opensoul.adapters.transports.control.methods.usage import SessionUsage
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access import ALL_SCOPES, Principal, Scope
+from opensoul.domain.execution import Compactor, ModelRouter
 from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message
+from opensoul.domain.models import Cooldowns
 from opensoul.domain.models.calls import Usage
 from opensoul.domain.models.directory import ModelDirectory
 from opensoul.domain.ports import Turn
@@ -126,6 +128,9 @@ class Bench:
             store=self.store,
             catalog=self.store,
             queue=self.queue,
+            compactor=Compactor(
+                ModelRouter(clients={}, cooldowns=Cooldowns(self.clock)), clock=self.clock
+            ),
             **times,
         )
         presence = Presence(self.clock, "1")

@@ -1,5 +1,6 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
+from .compaction import Compactor, SummaryRefused, readable_tokens
 from .executor import COMMAND_RUNNER, Executor
 from .generations import Generations
 from .loop import TurnLoop
@@ -7,8 +8,11 @@ from .router import ModelRouter
 
 __all__ = [
     "COMMAND_RUNNER",
+    "Compactor",
     "Executor",
     "Generations",
     "ModelRouter",
+    "SummaryRefused",
     "TurnLoop",
+    "readable_tokens",
 ]

@@ -11,7 +11,7 @@ from .agent_sessions import (
     SubagentTask,
 )
 from .approvals import Approvals, may_decide
-from .chat_commands import CommandRunner, Compact, KeepNewest
+from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
@@ -30,13 +30,11 @@ __all__ = [
     "CallOutcome",
     "CallResult",
     "CommandRunner",
-    "Compact",
     "Devices",
     "DirectCall",
     "Events",
     "Following",
     "Gateway",
-    "KeepNewest",
     "Outcome",
     "OutcomeStatus",
     "SessionService",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
 
 from ..access import Action, Principal, may, require
 from ..agents import Agent
@@ -28,45 +27,13 @@ from .sessions import SessionService
 _MOST_SHOWN = 50
 """Models or approvals that an answer lists."""
 _LONGEST_DESCRIPTION = 200
-_COMPACTED = 400
-"""Messages that `/compact` keeps, as by default `sessions.compact`."""
 _NOTHING_DONE = (Forbidden, GatewayBusy, InvalidRequest, SessionBusy, Unavailable, UnknownSession)
 """Errors whose message is the answer."""
 _CHANGES = (Action.CHANGE_SESSION, Action.SET_SESSION, Action.STOP_RUN)
 
 
-class Compact(Protocol):
-    """Shortens what a model gets of a Session."""
-
-    async def __call__(self, principal: Principal, key: SessionKey, instructions: str) -> str:
-        """What was done, in a sentence. `instructions`: of the person, for the summary. Raises
-        Forbidden, UnknownSession, SessionBusy, InvalidRequest."""
-        ...
-
-
-class KeepNewest:
-    """Goes on with the newest messages alone."""
-
-    def __init__(self, session_service: SessionService) -> None:
-        self._session_service = session_service
-
-    async def __call__(self, principal: Principal, key: SessionKey, instructions: str) -> str:
-        if instructions:
-            raise InvalidRequest(
-                "/compact takes no instructions: the newest messages stay as they are, and no "
-                "summary is written."
-            )
-        compacted = await self._session_service.compact(principal, key, _COMPACTED)
-        if not compacted.changed:
-            return f"Nothing to compact: the session has {compacted.kept} messages."
-        return (
-            f"Compacted: the newest {compacted.kept} messages stay; the whole transcript is kept."
-        )
-
-
 class CommandRunner:
-    """The AgentRunner of Runs that are commands: the answer is what the command has done, and no
-    model is called."""
+    """The AgentRunner of Runs that are commands: the answer is what the command has done."""
 
     def __init__(
         self,
@@ -76,14 +43,12 @@ class CommandRunner:
         active_runs: ActiveRuns,
         approvals: Approvals,
         toolbox: Toolbox,
-        compact: Compact,
     ) -> None:
         self._settings = settings
         self._session_service = session_service
         self._active_runs = active_runs
         self._approvals = approvals
         self._toolbox = toolbox
-        self._compact = compact
 
     async def run(self, context: RunContext) -> AsyncGenerator[RunnerEvents]:
         command = context.spec.command
@@ -126,6 +91,15 @@ class CommandRunner:
             case CommandName.STOP:
                 return await self._stop(principal, key)
 
+    async def _compact(self, principal: Principal, key: SessionKey, instructions: str) -> str:
+        outcome = await self._session_service.summarise(principal, key, instructions=instructions)
+        if not outcome.compacted:
+            return f"Nothing was compacted: {outcome.reason}"
+        return (
+            f"Compacted: about {outcome.before} tokens of the history have become {outcome.after}. "
+            f"The newest {outcome.kept} messages stay as they are; the whole transcript is kept."
+        )
+
     async def _stop(self, principal: Principal, key: SessionKey) -> str:
         stopped = await self._active_runs.stop(principal, key, f"Aborted by {principal.id}.")
         match len(stopped):
@@ -147,6 +121,7 @@ class CommandRunner:
         if info is not None:
             tokens = f"{info.input_tokens} in, {info.output_tokens} out"
             lines.append(f"Messages: {info.message_count}; tokens: {tokens}")
+            lines.append(f"Compactions: {info.compactions}")
         if not spec.one_off:
             runs = await self._active_runs.of(spec.principal, spec.session_key)
             lines.append(f"Runs at work: {sum(run.command is None for run in runs)}")

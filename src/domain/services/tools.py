@@ -22,8 +22,8 @@ from ..errors import (
 )
 from ..messages import ToolCall
 from ..ports import Clock, NewId, SessionCatalog, Toolbox, ToolContext
-from ..runs import Validate, without_middle
-from ..sessions import MAIN, parse_key
+from ..runs import Validate
+from ..sessions import MAIN, parse_key, without_middle
 from ..tools import Ruling, ToolResult, ToolSpec
 from .gateway import Gateway
 from .ownership import session_resource

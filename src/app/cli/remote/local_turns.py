@@ -11,6 +11,7 @@ from ....domain.errors import ApprovalDecided, GatewayError, InvalidRequest, Unk
 from ....domain.messages import Role, text_message
 from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
+    CONTEXT_EVENTS,
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
@@ -85,7 +86,7 @@ class _Local:
         Resumed,
         Waiting,
         *TERMINAL,
-        ignores=(Started, ReasoningDelta, *TOOL_EVENTS),
+        ignores=(Started, ReasoningDelta, *TOOL_EVENTS, *CONTEXT_EVENTS),
     )
     async def ended(self) -> Ended:
         gateway = self.container.gateway()

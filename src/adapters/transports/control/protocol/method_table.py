@@ -225,7 +225,7 @@ _IMPLEMENTED = (
     Method("sessions.patch", _WRITE, "Change a session's settings.", _patch_scope),
     Method("sessions.reset", _ADMIN, "Begin a new transcript; the old one is kept."),
     Method("sessions.delete", _ADMIN, "Delete a session."),
-    Method("sessions.compact", _ADMIN, "Continue with a session's newest messages only."),
+    Method("sessions.compact", _ADMIN, "Replace a session's older messages by a summary."),
     Method("sessions.usage", _READ, "Tokens by session."),
     Method("agents.list", _READ, "The agents."),
     Method("agents.create", _ADMIN, "Add an agent to the configuration."),
