@@ -160,8 +160,11 @@ class Container(DeclarativeContainer):
         making.native, router, toolbox, approval_book, validate, system_prompts, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    commands: Provider[AgentRunner] = Singleton(
+        making.commands, settings, session_service, queue, signals, approvals, toolbox
+    )
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
-        making.runners, native, echo, find_plugins
+        making.runners, native, echo, commands, find_plugins
     )
 
     # The domain.

@@ -51,6 +51,7 @@ from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
 from ..domain.execution import (
+    COMMAND_RUNNER,
     Compactor,
     Executor,
     Generations,
@@ -82,8 +83,10 @@ from ..domain.ports import (
 from ..domain.runs import Validate
 from ..domain.services import (
     Access,
+    ActiveRuns,
     AgentSessions,
     Approvals,
+    CommandRunner,
     Devices,
     Gateway,
     SessionService,
@@ -222,10 +225,10 @@ def prepare(local: LocalModels) -> Mapping[str, Prepare]:
 
 
 def runners(
-    native: AgentRunner, echo: AgentRunner, find_plugins: plugins.Find
+    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
-    return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+    return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
 
 
 def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
@@ -376,6 +379,23 @@ def approvals(
 ) -> Approvals:
     return Approvals(
         book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
+
+
+def commands(
+    settings: CurrentSettings,
+    session_service: SessionService,
+    queue: RunQueue,
+    signals: RunSignals,
+    approvals: Approvals,
+    toolbox: Toolbox,
+) -> AgentRunner:
+    return CommandRunner(
+        settings=settings,
+        session_service=session_service,
+        active_runs=ActiveRuns(queue, signals),
+        approvals=approvals,
+        toolbox=toolbox,
     )
 
 

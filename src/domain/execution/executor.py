@@ -65,6 +65,8 @@ _PATIENCE = 10.0
 _LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
+COMMAND_RUNNER = "command"
+"""The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
@@ -237,15 +239,17 @@ class Executor:
         if claim.attempt > 1 and (started := await self._resume(live)) is None:
             return None
         agent = execution_of(spec, self._generations.find(spec.generation)).agent
-        live.runner = agent.runner
-        runner = self._runners[agent.runner]
+        live.runner = agent.runner if spec.command is None else COMMAND_RUNNER
+        runner = self._runners[live.runner]
         began = loop.time()
-        await self._store.check_writable()
+        session_id = ""
         context = RunContext(spec, agent, signals=live.inbox, commit=self._commits(live))
-        session_id, context = await self._bind_history(context, runner, live.turn)
-        live.spec, live.session_id = context.spec, session_id
-        if (archive := self._archive(live, session_id, context)) is not None:
-            context = replace(context, archive=archive)
+        if spec.command is None:
+            await self._store.check_writable()
+            session_id, context = await self._bind_history(context, runner, live.turn)
+            live.spec, live.session_id = context.spec, session_id
+            if (archive := self._archive(live, session_id, context)) is not None:
+                context = replace(context, archive=archive)
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
@@ -435,6 +439,8 @@ class Executor:
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> Finished:
         live.committing = True
+        if spec.command is not None:
+            return Finished(answered.stop, answered.usage, answered.model)
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
