@@ -225,6 +225,7 @@ class Container(DeclarativeContainer):
         control,
         models,
         toolbox,
+        tool_service,
         prepare,
         readiness,
         supervisor,

@@ -236,6 +236,21 @@ async def test_calls_beyond_the_most_at_a_time_are_refused(tmp_path: Path) -> No
         assert len(workshop.tools.calls) == 16
 
 
+async def test_the_tool_is_stopped_when_the_gateway_stops(tmp_path: Path) -> None:
+    async with open_workshop(tmp_path, "*", grace=0) as workshop:
+        call = asyncio.create_task(workshop.invoke("hang"))
+        await workshop.tools.hanging.wait()
+        workshop.served.container.lifecycle().begin_drain()
+        answers = [await call, await workshop.invoke("say")]
+        assert workshop.tools.stopped.is_set()
+
+    assert [(status, body["error"]["code"]) for status, body in answers] == [
+        (503, "shutting_down"),
+        (503, "shutting_down"),
+    ]
+    assert len(workshop.tools.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
