@@ -36,7 +36,7 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox
+from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SessionTools
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports import tool_calls as tool_calls_http
@@ -66,9 +66,18 @@ from ..domain.ports import (
     Workspaces,
 )
 from ..domain.runs import Validate
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService, ToolService
+from ..domain.services import (
+    Access,
+    AgentSessions,
+    Approvals,
+    Devices,
+    Gateway,
+    SessionService,
+    ToolService,
+)
 from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
+from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -215,10 +224,20 @@ def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
     return McpToolbox(settings, env, wanted=wanted)
 
 
-def all_tools(builtin_tools: BuiltinTools, mcp: McpToolbox, find_plugins: plugins.Find) -> Toolbox:
+def session_tools(agent_sessions: AgentSessions, clock: Clock) -> SessionTools:
+    return SessionTools(agent_sessions, clock=clock)
+
+
+def all_tools(
+    builtin_tools: BuiltinTools,
+    session_tools: SessionTools,
+    mcp: McpToolbox,
+    find_plugins: plugins.Find,
+) -> Toolbox:
     """Every tool that there is, whether agents may use it or not."""
+    own = CombinedToolbox({"workspace": builtin_tools, "sessions": session_tools})
     return CombinedToolbox(
-        {BUILT_IN_SOURCE: builtin_tools, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
+        {BUILT_IN_SOURCE: own, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
     )
 
 
@@ -296,6 +315,24 @@ def access(
     return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
+def agent_sessions(
+    late_gateway: Late[Gateway],
+    session_service: SessionService,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+) -> AgentSessions:
+    return AgentSessions(
+        gateway=late_gateway,
+        session_service=session_service,
+        catalog=catalog,
+        queue=queue,
+        run_events=run_events,
+        settings=settings,
+    )
+
+
 def approval_book(approvals: Approvals) -> ApprovalBook:
     """The book that runners request approvals with, so that clients are informed of them."""
     return approvals.book
@@ -355,8 +392,9 @@ def gateway(
     catalog: SessionCatalog,
     clock: Clock,
     new_id: NewId,
+    late_gateway: Late[Gateway],
 ) -> Gateway:
-    return Gateway(
+    gateway = Gateway(
         settings=settings,
         generations=generations,
         access=access,
@@ -368,6 +406,8 @@ def gateway(
         clock=clock,
         new_id=new_id,
     )
+    late_gateway.bind(gateway)
+    return gateway
 
 
 def generations(settings: CurrentSettings) -> Generations:

@@ -63,6 +63,8 @@ class LaneSettings:
     """Runs that may wait in one session."""
     max_queued: int = 1_000
     """Runs that may wait in all sessions together."""
+    max_subagents: int = 8
+    """Runs of sub-agents that work at the same time, at each depth."""
 
 
 @dataclass(frozen=True, slots=True)

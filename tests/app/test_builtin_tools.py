@@ -18,6 +18,10 @@ from tests.fakes.domain import run
 
 FILES = {"read", "write", "edit", "list", "search"}
 MEMORY = {"memory_search", "memory_write"}
+SESSIONS = {
+    *("sessions_list", "sessions_history", "sessions_send", "sessions_spawn"),
+    "session_status",
+}
 
 
 def gateway(home: Path, tools: object) -> tuple[Toolbox, ToolContext]:
@@ -55,8 +59,9 @@ async def result(toolbox: Toolbox, context: ToolContext, tool: str, **arguments:
         ({"exec": {"security": "full"}}, set()),
         ({"deny": ["exec"]}, set()),
         ({"allow": ["group:fs"]}, FILES),
-        ({"profile": "full"}, FILES | MEMORY | {"exec", "web_fetch"}),
-        ({"profile": "coding", "deny": ["exec"]}, FILES | MEMORY),
+        ({"profile": "full"}, FILES | MEMORY | SESSIONS | {"exec", "web_fetch"}),
+        ({"profile": "coding", "deny": ["exec"]}, FILES | MEMORY | SESSIONS),
+        ({"profile": "minimal"}, {"session_status"}),
         ({"allow": ["group:memory"]}, MEMORY),
         ({"allow": ["web_fetch", "exec"]}, {"web_fetch", "exec"}),
     ],

@@ -165,7 +165,7 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction agents.defaults.subagents tools.web messages commands "
+        "auth agents.defaults.compaction tools.web messages commands "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
     ),
@@ -185,7 +185,7 @@ ALL = [
         "many-agents",
         many_agents,
         "agents.defaults.models.*.agentRuntime agents.defaults.sandbox agents.defaults.cliBackends "
-        "agents.list[].skills agents.list[].agentDir agents.list[].subagents "
+        "agents.list[].skills agents.list[].agentDir "
         "agents.list[].runtime agents.list[].sandbox bindings broadcast acp",
         "agents.list[].params",
         env=KEY,
@@ -256,7 +256,7 @@ ALL = [
         sandbox_tools,
         "agents.defaults.sandbox agents.defaults.elevatedDefault agents.defaults.embeddedPi "
         "agents.list[].tools.fs tools.exec.host tools.elevated "
-        "tools.sessions tools.loopDetection accessGroups",
+        "tools.loopDetection accessGroups",
         "tools.exec.strictInlineEval",
         env=KEY,
     ),

@@ -87,9 +87,11 @@ def ruled(
     own: ToolRules = NONE,
     *,
     models: Sequence[str] = ("openai/gpt",),
-    subagent: bool = False,
+    depth: int = 0,
+    max_depth: int = 1,
 ) -> dict[str, Ruling]:
-    found = effective(TOOLS, ToolPolicy(shared, own), models=models, subagent=subagent)
+    policy = ToolPolicy(shared, own)
+    found = effective(TOOLS, policy, models=models, depth=depth, max_depth=max_depth)
     return {ruling.tool: ruling for ruling in found}
 
 
@@ -303,12 +305,16 @@ def test_the_strictest_model_of_an_agent_decides_and_is_named() -> None:
     [
         pytest.param(rules("full"), NONE, f"{SESSIONS} {MEMORY}", id="by default"),
         pytest.param(
-            rules("full", subagents=rules(deny="exec")), NONE, "exec", id="a deny replaces that"
+            rules("full", subagents=rules(deny="exec")), NONE, "exec sessions_spawn",
+            id="a deny replaces that",
         ),
-        pytest.param(rules("full"), rules(subagents=rules(deny="")), "", id="also an empty one"),
+        pytest.param(
+            rules("full"), rules(subagents=rules(deny="")), "sessions_spawn",
+            id="also an empty one",
+        ),
         pytest.param(
             rules("full", subagents=rules(deny="exec")), rules(subagents=rules(deny="read")),
-            "exec read", id="two denies",
+            "exec read sessions_spawn", id="two denies",
         ),
         pytest.param(
             rules("full", subagents=rules(allow="read")), NONE, ALL.replace("read ", ""),
@@ -317,10 +323,38 @@ def test_the_strictest_model_of_an_agent_decides_and_is_named() -> None:
     ],
 )  # fmt: skip
 def test_a_sub_agent_has_fewer_tools(shared: ToolRules, own: ToolRules, denied: str) -> None:
-    found = ruled(shared, own, subagent=True)
+    found = ruled(shared, own, depth=1)
 
     assert of(Verdict.DENIED, found) == in_order(denied)
     assert all(found[tool].rule.layer is Layer.SUBAGENT for tool in in_order(denied))
+
+
+@pytest.mark.parametrize(
+    ("shared", "depth", "denied"),
+    [
+        pytest.param(rules("full"), 1, MEMORY, id="by default"),
+        pytest.param(rules("full"), 2, f"{SESSIONS} {MEMORY}", id="the deepest ones may not"),
+        pytest.param(rules("full"), 3, f"{SESSIONS} {MEMORY}", id="nor what is deeper"),
+        pytest.param(
+            rules("full", subagents=rules(deny="exec")), 1, "exec", id="a deny replaces that"
+        ),
+        pytest.param(
+            rules("full", subagents=rules(deny="")), 2, "sessions_spawn", id="at no depth too many"
+        ),
+    ],
+)
+def test_a_sub_agent_may_start_others_above_the_maximum_depth(
+    shared: ToolRules, depth: int, denied: str
+) -> None:
+    found = ruled(shared, depth=depth, max_depth=2)
+
+    assert of(Verdict.DENIED, found) == in_order(denied)
+
+
+def test_the_rule_about_the_depth_names_its_key() -> None:
+    ruling = ruled(rules("full", subagents=rules(deny="")), depth=1)["sessions_spawn"]
+
+    assert str(ruling.rule) == "agents.defaults.subagents.maxSpawnDepth: 1"
 
 
 def test_rules_for_sub_agents_concern_no_other_run() -> None:
@@ -494,7 +528,7 @@ MODELS = st.lists(st.sampled_from(["openai/gpt", "openai/other", "local/m"]), ma
 
 
 def verdicts(policy: ToolPolicy, models: Sequence[str], subagent: bool) -> dict[str, Verdict]:
-    found = effective(TOOLS, policy, models=models, subagent=subagent)
+    found = effective(TOOLS, policy, models=models, depth=int(subagent))
     return {ruling.tool: ruling.verdict for ruling in found}
 
 
@@ -571,8 +605,8 @@ def test_a_call_is_ruled_on_no_more_loosely_than_its_tool_is_denied(
 ) -> None:
     call = ToolCall("c1", "exec", json.dumps({"command": command}))
     exec_tool = [tool for tool in TOOLS if tool.name == "exec"]
-    (offered,) = effective(exec_tool, policy, models=models, subagent=subagent)
-    (called,) = effective(exec_tool, policy, models=models, subagent=subagent, call=call)
+    (offered,) = effective(exec_tool, policy, models=models, depth=int(subagent))
+    (called,) = effective(exec_tool, policy, models=models, depth=int(subagent), call=call)
 
     assert offered.verdict is not Verdict.DENIED or called.verdict is Verdict.DENIED
     assert offered.verdict is not Verdict.ALLOWED or called.verdict is not Verdict.ASK
@@ -628,8 +662,8 @@ def test_the_missing_scope_is_the_rule_that_decided() -> None:
 def test_scopes_only_take_away(
     policy: ToolPolicy, models: list[str], subagent: bool, scopes: frozenset[Scope]
 ) -> None:
-    without = effective(TOOLS, policy, models=models, subagent=subagent)
-    within = effective(TOOLS, policy, models=models, subagent=subagent, scopes=scopes)
+    without = effective(TOOLS, policy, models=models, depth=int(subagent))
+    within = effective(TOOLS, policy, models=models, depth=int(subagent), scopes=scopes)
 
     for before, after in zip(without, within, strict=True):
         assert after in (before, replace(after, verdict=Verdict.DENIED))

@@ -58,6 +58,9 @@ SPECS = st.builds(
     source=ANY_TEXT,
     thinking=st.none() | ANY_TEXT,
     scopes=st.none() | st.frozensets(st.sampled_from(Scope)),
+    agents=st.none() | st.frozensets(ANY_TEXT),
+    parent=ANY_TEXT,
+    hops=st.integers(0, 9),
 )
 
 
@@ -102,6 +105,9 @@ def test_a_scope_of_a_later_version_permits_nothing() -> None:
         changed(one_off="yes"),
         changed(scopes="operator.read"),
         changed(accepted_at=10**400),
+        changed(agents=[7]),
+        changed(parent=None),
+        changed(hops="1"),
     ],
 )
 def test_what_is_no_spec_is_refused(data: bytes) -> None:
@@ -113,3 +119,11 @@ def test_what_is_no_spec_is_refused(data: bytes) -> None:
 def test_what_is_not_even_bytes_is_refused(cell: Any) -> None:
     with pytest.raises(Undecodable):
         decode_spec(cell)
+
+
+def test_a_spec_of_an_earlier_release_has_no_parent_and_no_scopes() -> None:
+    body = json.loads(encode_spec(run(parent="run-0", hops=1, scopes=frozenset(Scope))))
+    for later in ("scopes", "agents", "parent", "hops"):
+        del body[later]
+
+    assert decode_spec(json.dumps(body).encode()) == run()

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..access import Principal
 from ..agents import Agent
 from ..messages import ToolCall
 from ..scopes import Scope
@@ -33,6 +34,8 @@ class ToolContext:
     principal_id: str
     scopes: frozenset[Scope] | None = None
     """Those of the principal, for the policy; None: not restricted."""
+    principal: Principal | None = None
+    """For tools that act in the Gateway; None: they may do nothing there."""
 
     def rulings(
         self, tools: Iterable[ToolSpec], call: ToolCall | None = None
@@ -42,7 +45,8 @@ class ToolContext:
             tools,
             self.agent.tools,
             models=[target.ref for target in self.agent.models],
-            subagent=self.session_key.is_subagent,
+            depth=self.session_key.depth,
+            max_depth=self.agent.subagents.max_depth,
             scopes=self.scopes,
             call=call,
         )

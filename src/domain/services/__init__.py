@@ -1,6 +1,14 @@
 """The application services that transports call."""
 
 from .access import CHANGED, CHECK_SECONDS, Access
+from .agent_sessions import (
+    AgentSessions,
+    Begun,
+    Outcome,
+    OutcomeStatus,
+    SessionState,
+    SubagentTask,
+)
 from .approvals import Approvals, may_decide
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
@@ -13,7 +21,9 @@ __all__ = [
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
     "Access",
+    "AgentSessions",
     "Approvals",
+    "Begun",
     "CallOutcome",
     "CallResult",
     "Devices",
@@ -21,7 +31,11 @@ __all__ = [
     "Events",
     "Following",
     "Gateway",
+    "Outcome",
+    "OutcomeStatus",
     "SessionService",
+    "SessionState",
+    "SubagentTask",
     "ToolListing",
     "ToolService",
     "may_decide",

@@ -260,8 +260,8 @@ class Gateway:
         seen = tuple(one for one in page.runs if may(principal, Action.SEE_RUN, _run_resource(one)))
         return page if len(seen) == len(page.runs) else replace(page, runs=seen)
 
-    async def wait(self, principal: Principal, run_id: str, seconds: float) -> RunRecord:
-        """The Run as it stands when it has ended, or when the time is over.
+    async def wait(self, principal: Principal, run_id: str, seconds: float | None) -> RunRecord:
+        """The Run as it stands when it has ended, or was handed back, or when the time is over.
 
         Raises Forbidden, UnknownRun.
         """

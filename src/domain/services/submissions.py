@@ -50,6 +50,9 @@ def make_spec(
         source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
         scopes=principal.scopes,
+        agents=principal.agents,
+        parent=request.parent,
+        hops=request.hops,
     )
 
 

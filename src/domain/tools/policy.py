@@ -22,6 +22,9 @@ _SHARED = "tools"
 _OWN = "agents.list[].tools"
 SUBAGENTS_DENY = ("group:sessions", "group:memory")
 """What sub-agents may not use where no key says otherwise."""
+_PARENTS_DENY = ("sessions_send", "group:memory")
+"""The same for sub-agents that may start further ones."""
+_DEPTH = "agents.defaults.subagents.maxSpawnDepth"
 
 NEEDED_SCOPES: Mapping[Effect, Scope] = MappingProxyType(
     {
@@ -108,7 +111,7 @@ class ToolRules:
         """Whether there is a key that can name tools."""
         if self.profile or self.allow or self.also_allow:
             return True
-        return any(rules.grants for rules in self.by_provider.values())
+        return bool(self.by_provider) and any(rules.grants for rules in self.by_provider.values())
 
     def may_name(self, prefix: str, source: str) -> bool:
         """Whether a tool of the source whose name begins with the prefix may be named."""
@@ -170,12 +173,14 @@ def effective(
     policy: ToolPolicy,
     *,
     models: Sequence[str] = (),
-    subagent: bool = False,
+    depth: int = 0,
+    max_depth: int = 1,
     scopes: Collection[Scope] | None = None,
     call: ToolCall | None = None,
 ) -> tuple[Ruling, ...]:
     """The ruling for each tool, in the order of `tools`.
 
+    `depth`: how deep the run is nested as a sub-agent; at `max_depth` it may start no further one.
     `scopes`: those of the principal, which has to hold what `NEEDED_SCOPES` names for the effects
     of a tool; None: they are not restricted.
     `models`: every `provider/model` that may be called. The strictest ruling among them applies,
@@ -184,7 +189,8 @@ def effective(
     """
     if not (policy.shared.by_provider or policy.own.by_provider):
         models = models[:1]  # The rules are the same for all.
-    by_model = [(model, _Rules.of(policy, model, subagent)) for model in models or ("",)]
+    limits = tuple(_subagent(policy, max_depth, depth < max_depth)) if depth else ()
+    by_model = [(model, _Rules.of(policy, model, limits)) for model in models or ("",)]
     return tuple(_within(scopes, tool, _strictest(tool, by_model, policy, call)) for tool in tools)
 
 
@@ -269,7 +275,8 @@ class _Rules:
     layers: tuple[_Lists, ...]
 
     @classmethod
-    def of(cls, policy: ToolPolicy, model: str, subagent: bool) -> _Rules:
+    def of(cls, policy: ToolPolicy, model: str, limits: Sequence[_Lists]) -> _Rules:
+        """`limits`: the layers of the run itself, which only take away."""
         shared, own = (_SHARED, policy.shared), (_OWN, policy.own)
         shared_by = tuple(_of_provider(*shared, model))
         own_by = tuple(_of_provider(*own, model))
@@ -280,7 +287,7 @@ class _Rules:
             *(_lists(Layer.PROVIDER, *rules) for rules in shared_by),
             _lists(Layer.AGENT, *own),
             *(_lists(Layer.AGENT_PROVIDER, *rules) for rules in own_by),
-            *(_subagent(policy) if subagent else ()),
+            *limits,
         ]
         return cls(tuple(layers))
 
@@ -333,15 +340,19 @@ def _lists(layer: Layer, key: str, rules: ToolRules) -> _Lists:
     return _Lists(layer, tuple(named), filters, (deny,), (_List(f"{key}.ask", rules.ask),))
 
 
-def _subagent(policy: ToolPolicy) -> Iterator[_Lists]:
+def _subagent(policy: ToolPolicy, max_depth: int, may_spawn: bool) -> Iterator[_Lists]:
     """Without a `deny` of either object, a default one."""
+    if not may_spawn:
+        spawn = _List(_DEPTH, Names(("sessions_spawn",)), str(max_depth))
+        yield _Lists(Layer.SUBAGENT, deny=(spawn,))
     found = [
         (f"{key}.subagents.tools", rules.subagents)
         for key, rules in ((_SHARED, policy.shared), (_OWN, policy.own))
         if rules.subagents is not None
     ]
     if all(rules.deny is None for _, rules in found):
-        deny = _List(f"{_SHARED}.subagents.tools.deny", Names(SUBAGENTS_DENY))
+        default = Names(_PARENTS_DENY if may_spawn else SUBAGENTS_DENY)
+        deny = _List(f"{_SHARED}.subagents.tools.deny", default)
         yield _Lists(Layer.SUBAGENT, deny=(deny,))
     for key, rules in found:
         yield _lists(Layer.SUBAGENT, key, rules)

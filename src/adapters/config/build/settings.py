@@ -52,7 +52,12 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         ),
         models=models,
         sessions=build_sessions(building.config.session),
-        lanes=LaneSettings(defaults.max_concurrent, defaults.max_waiting, defaults.max_queued),
+        lanes=LaneSettings(
+            defaults.max_concurrent,
+            defaults.max_waiting,
+            defaults.max_queued,
+            defaults.subagents.max_concurrent,
+        ),
         runs=RunLogSettings(
             gateway.runs.keep_hours * 3_600.0, gateway.runs.keep_megabytes * 1024 * 1024
         ),
