@@ -106,6 +106,37 @@ async def test_a_sub_agents_session_has_the_tools_of_sub_agents(tmp_path: Path) 
         assert (await workshop.invoke("plain", sessionKey="agent:main:subagent:1"))[0] == 200
 
 
+async def test_sessions_are_read_for_the_client(tmp_path: Path) -> None:
+    async with open_workshop(tmp_path, "group:sessions") as workshop:
+        catalog = workshop.served.container.catalog()
+        for rest, owner in (("hers", "grace"), ("his", "alan"), ("main", "")):
+            key = SessionKey("guide", rest)
+            await catalog.patch(key, {OWNER: owner} if owner else {}, at=1.0, new_id=rest)
+        listed = {
+            user: await workshop.invoke("sessions_list", user, sessionKey=key)
+            for user, key in (("", "agent:guide:main"), ("grace", "agent:guide:hers"))
+        }
+        read = await workshop.invoke(
+            "sessions_history", args={"sessionKey": "agent:guide:his"}, sessionKey="agent:guide:x"
+        )
+        spawned = await workshop.invoke("sessions_spawn", args={"task": "x"})
+
+    def keys(answered: tuple[int, Any]) -> list[str]:
+        (part,) = answered[1]["result"]["content"]
+        return [row["sessionKey"] for row in json.loads(part["text"])["sessions"]]
+
+    assert keys(listed["grace"]) == ["agent:guide:hers"]
+    assert keys(listed[""]) == ["agent:guide:main"]
+    assert (read[0], read[1]["error"]["type"]) == (400, "tool_error")
+    assert spawned == (
+        400,
+        {
+            "ok": False,
+            "error": {"type": "tool_error", "message": "Only a run that goes on may do this."},
+        },
+    )
+
+
 async def test_a_failure_is_a_tool_error(tmp_path: Path) -> None:
     async with open_workshop(tmp_path, "*") as workshop:
         status, failed = await workshop.invoke("fail")

@@ -279,7 +279,14 @@ class ToolService:
             info = await self._catalog.find(key)
             if info is not None and not may(principal, Action.SEE_SESSION, session_resource(info)):
                 raise Forbidden(f"The session {key} belongs to another principal; choose another.")
-        return ToolContext(agent, self._new_id(), key, principal.id, principal.scopes)
+        return ToolContext(
+            agent=agent,
+            run_id=self._new_id(),
+            session_key=key,
+            principal_id=principal.id,
+            scopes=principal.scopes,
+            principal=principal,
+        )
 
     async def _offered(self, context: ToolContext, name: str) -> ToolSpec:
         """The tool of exactly that name. Raises UnknownTool."""
