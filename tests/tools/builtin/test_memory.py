@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import os
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from opensoul.adapters.tools.builtin.memory import Memory, memory_tools
 from opensoul.adapters.tools.builtin.memory_index import (
     LARGEST_FILE,
     MemoryIndex,
@@ -24,7 +26,7 @@ from opensoul.adapters.tools.builtin.memory_index import (
 )
 from opensoul.adapters.tools.builtin.tool import ToolFailed
 from opensoul.domain.tools import Effect, Repeat
-from tests.tools.builtin.calls import Caller, caller
+from tests.tools.builtin.calls import NOON, Caller, caller
 
 
 @pytest.fixture
@@ -311,6 +313,29 @@ async def test_an_index_that_cannot_be_kept_is_an_answer(memory: Caller, tmp_pat
     (tmp_path / "memory-index").write_text("a file in its place")
 
     assert "memory: " in await memory.error("memory_search", query="word")
+
+
+async def test_a_search_that_waits_for_another_process_is_stopped_with_its_run(
+    memory: Caller, tmp_path: Path
+) -> None:
+    await memory.text("memory_search", query="word")
+    (lock,) = (tmp_path / "memory-index").glob("*.lock")
+    loop, waits = asyncio.get_running_loop(), asyncio.Event()
+
+    def monotonic() -> float:
+        loop.call_soon_threadsafe(waits.set)
+        return 0.0
+
+    index = MemoryIndex(tmp_path / "memory-index", monotonic)
+    search, _ = memory_tools(Memory(index, threading.Lock(), lambda: NOON))
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        call = asyncio.ensure_future(anext(search.call('{"query": "word"}', str(memory.workspace))))
+        await waits.wait()
+        call.cancel()
+        await asyncio.wait([call])
+
+    assert call.cancelled()
 
 
 def test_searches_at_the_same_time_wait_for_one_another(memory: Caller, tmp_path: Path) -> None:
