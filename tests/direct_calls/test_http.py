@@ -353,7 +353,7 @@ async def test_a_restricted_client_uses_its_own_agents_and_sessions(tmp_path: Pa
 async def test_calls_are_in_the_log_without_their_content(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "opensoul.domain.services.tools")
+    caplog.set_level(logging.INFO, "opensoul")
     async with open_workshop(tmp_path, "say", "fail") as workshop:
         await workshop.invoke("say", args={"text": "a secret"})
         await workshop.invoke("fail", user="ada")
@@ -366,7 +366,13 @@ async def test_calls_are_in_the_log_without_their_content(
         ("fail", "ada", "failed"),
         ("plain", "operator", "tool_not_found"),
     ]
-    assert all("secret" not in str(vars(one)) for one in records)
+    accesses = [one for one in caplog.records if one.name == "opensoul.access"]
+    assert [(vars(one)["tool"], vars(one)["outcome"]) for one in accesses] == [
+        ("say", "answered"),
+        ("fail", "failed"),
+        ("plain", "refused"),
+    ]
+    assert all("a secret" not in str(vars(one)) for one in caplog.records)
 
 
 async def test_the_tools_of_the_workspace_can_be_called(tmp_path: Path) -> None:
