@@ -459,8 +459,10 @@ def tool_service(
     catalog: SessionCatalog,
     all_tools: Toolbox,
     toolbox: Toolbox,
+    approval_book: ApprovalBook,
     validate: Validate,
     new_id: NewId,
+    clock: Clock,
     monotonic: Clock,
 ) -> ToolService:
     return ToolService(
@@ -468,8 +470,10 @@ def tool_service(
         catalog=catalog,
         all_tools=all_tools,
         toolbox=toolbox,
+        approvals=approval_book,
         validate=validate,
         new_id=new_id,
+        clock=clock,
         monotonic=monotonic,
     )
 

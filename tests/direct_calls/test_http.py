@@ -12,8 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from opensoul.domain.messages import ToolCall
 from opensoul.domain.scopes import ALL_SCOPES
 from opensoul.domain.sessions import OWNER, SessionKey
+from opensoul.domain.tools import Approval, Decision
 
 from .workshop import open_workshop
 
@@ -190,6 +192,30 @@ async def test_a_tool_that_asks_is_not_run(tmp_path: Path) -> None:
 
     assert pending == ()
     assert workshop.tools.calls == []
+
+
+async def test_what_was_allowed_for_always_needs_no_other_approval(tmp_path: Path) -> None:
+    async with open_workshop(tmp_path, "*") as workshop:
+        book = workshop.served.container.approvals().book
+        call = ToolCall("c1", "careful", '{"to": "ada", "n": 1}')
+        asked = Approval("a1", "run-1", "operator", call, 0.0, 2e10, agent_id="main")
+        await book.add(asked)
+        await book.decide("a1", Decision.ALLOW_ALWAYS, by="operator", at=1.0)
+        same, again, other = [
+            await workshop.invoke("careful", args=arguments, sessionKey=f"agent:{agent}:main")
+            for arguments, agent in (
+                ({"n": 1, "to": "ada"}, "main"),
+                ({"n": 2, "to": "ada"}, "main"),
+                ({"n": 1, "to": "ada"}, "guide"),
+            )
+        ]
+        pending = await book.pending()
+        await book.revoke(asked.subject)
+        revoked = await workshop.invoke("careful", args={"n": 1, "to": "ada"})
+
+    assert [one[0] for one in (same, again, other, revoked)] == [200, 403, 403, 403]
+    assert workshop.tools.calls == [("careful", {"n": 1, "to": "ada"})]
+    assert pending == ()
 
 
 async def test_a_dry_run_checks_a_call_and_does_not_run_it(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from ..errors import (
     UnknownTool,
 )
 from ..messages import ToolCall
-from ..ports import Clock, NewId, SessionCatalog, Toolbox, ToolContext
+from ..ports import ApprovalBook, Clock, NewId, SessionCatalog, Toolbox, ToolContext
 from ..runs import Validate, without_middle
 from ..sessions import MAIN, parse_key
-from ..tools import Ruling, ToolResult, ToolSpec
+from ..tools import Approval, Ruling, ToolResult, ToolSpec, approval_id
 from .gateway import Gateway
 from .ownership import session_resource
 
@@ -67,7 +67,8 @@ class CallOutcome(StrEnum):
     """It could be run, and was not, because it is a dry run."""
     FAILED = "failed"
     APPROVAL_REQUIRED = "approval required"
-    """Calls outside of a Run cannot wait for an approval, so it was not run."""
+    """Calls outside of a Run cannot wait for an approval, so it was not run. (One that was allowed
+    for always is run.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class ToolService:
     A direct call passes what a call of a model passes: the policy of the agent with the scopes of
     the principal, the schema of the tool, and `toolbox`, which rules on it again. Besides, the list
     `Settings.direct_tools` has to name the tool. `all_tools`: the tools without the policy.
-    `monotonic` measures time.
+    `clock` is Unix time, `monotonic` measures time.
     """
 
     def __init__(
@@ -129,16 +130,20 @@ class ToolService:
         catalog: SessionCatalog,
         all_tools: Toolbox,
         toolbox: Toolbox,
+        approvals: ApprovalBook,
         validate: Validate,
         new_id: NewId,
+        clock: Clock,
         monotonic: Clock,
     ) -> None:
         self._gateway = gateway
         self._catalog = catalog
         self._all_tools = all_tools
         self._toolbox = toolbox
+        self._approvals = approvals
         self._validate = validate
         self._new_id = new_id
+        self._clock = clock
         self._monotonic = monotonic
         self._ongoing: set[_Ongoing] = set()
         self._idle = asyncio.Event()
@@ -252,9 +257,12 @@ class ToolService:
             message = f"The arguments do not fit the parameters of {spec.name}: {wrong}"
             return CallResult(CallOutcome.FAILED, message)
         tool_call = ToolCall(context.run_id, spec.name, json.dumps(arguments))
+        key = f"{principal.id}:{call.idempotency_key or context.run_id}"
         if spec.asks(tool_call):
-            message = f"A call of {spec.name} needs an approval, which only a run can wait for."
-            return CallResult(CallOutcome.APPROVAL_REQUIRED, message)
+            key = f"{key}:{context.run_id}"  # An approval is for one attempt.
+            if not await self._is_approved(context, tool_call, key):
+                message = f"A call of {spec.name} needs an approval, which only a run can wait for."
+                return CallResult(CallOutcome.APPROVAL_REQUIRED, message)
         if call.dry_run:
             return CallResult(CallOutcome.CHECKED)
         if self._draining:
@@ -262,7 +270,6 @@ class ToolService:
         if len(self._ongoing) >= _MOST_CALLS:
             message = f"{_MOST_CALLS} tool calls of clients are running, the most at a time."
             raise GatewayBusy(message, retry_after=1.0)
-        key = f"{principal.id}:{call.idempotency_key or context.run_id}"
         result = await self._run(principal, context, tool_call, key)
         outcome = CallOutcome.FAILED if result.is_error else CallOutcome.DONE
         return CallResult(outcome, result.text)
@@ -297,6 +304,25 @@ class ToolService:
         if spec is None or direct.match(spec) is None:
             raise UnknownTool(f"Tool not available: {name[:_LONGEST_NAME]}")
         return spec
+
+    async def _is_approved(self, context: ToolContext, call: ToolCall, key: str) -> bool:
+        """Whether such calls were allowed for always. Raises StoreFailed."""
+        now = self._clock()
+        approval = Approval(
+            id=approval_id(key, call),
+            run_id=context.run_id,
+            principal_id=context.principal_id,
+            call=call,
+            created_at=now,
+            expires_at=now,
+            agent_id=context.agent.id,
+            session_key=str(context.session_key),
+        )
+        if not any(one.id == approval.subject for one in await self._approvals.standing()):
+            return False
+        # The toolbox looks for an approval of exactly this call.
+        kept = await self._approvals.add(approval)
+        return kept.decision is not None and kept.decision.allows
 
     async def _run(
         self, principal: Principal, context: ToolContext, call: ToolCall, key: str
