@@ -199,7 +199,16 @@ class Container(DeclarativeContainer):
         late_gateway,
     )
     tool_service: Provider[ToolService] = Singleton(
-        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id, monotonic
+        making.tool_service,
+        gateway,
+        catalog,
+        all_tools,
+        toolbox,
+        approval_book,
+        validate,
+        new_id,
+        clock,
+        monotonic,
     )
 
     # The application.
@@ -248,6 +257,7 @@ class Container(DeclarativeContainer):
         control,
         models,
         toolbox,
+        tool_service,
         prepare,
         readiness,
         supervisor,

@@ -510,8 +510,10 @@ def tool_service(
     catalog: SessionCatalog,
     all_tools: Toolbox,
     toolbox: Toolbox,
+    approval_book: ApprovalBook,
     validate: Validate,
     new_id: NewId,
+    clock: Clock,
     monotonic: Clock,
 ) -> ToolService:
     return ToolService(
@@ -519,8 +521,10 @@ def tool_service(
         catalog=catalog,
         all_tools=all_tools,
         toolbox=toolbox,
+        approvals=approval_book,
         validate=validate,
         new_id=new_id,
+        clock=clock,
         monotonic=monotonic,
     )
 
@@ -582,6 +586,7 @@ def lifecycle(
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     toolbox: Toolbox,
+    tool_service: ToolService,
     prepare: Mapping[str, Prepare],
     readiness: Readiness,
     supervisor: Supervisor,
@@ -602,6 +607,7 @@ def lifecycle(
         control=control,
         models=models,
         toolbox=toolbox,
+        tools=tool_service,
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,
