@@ -38,7 +38,7 @@ I write.
 /call note {"name": 5}
 /call vanish {}
 Done."""
-ANSWER = "[scripted] I look.[scripted] I write.[scripted] Done."
+ANSWER = "[scripted] I look.\n\n[scripted] I write.\n\n[scripted] Done."
 REFUSED = "The arguments do not fit the parameters of note: name: 5 is not of type 'string'"
 
 
@@ -173,6 +173,8 @@ async def test_a_run_of_several_steps_is_the_same_through_each_transport(
         ("call_1", "meet", {"name": "Ada"}),
         ("call_2", "meet", {"name": "Eve"}),
         ("call_3", "note", {"name": "both"}),
+        ("call_4", "note", {"name": 5}),
+        ("call_5", "vanish", {}),
     ]
     results = {event.call_id: event for event in events if isinstance(event, ToolFinished)}
     assert {call: (event.is_error, event.text) for call, event in results.items()} == {

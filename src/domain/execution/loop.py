@@ -11,7 +11,8 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import RunFailed
-from ..messages import ToolCall
+from ..messages import Message, ToolCall
+from ..models import TextDelta
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
     AwaitDecisions,
@@ -25,14 +26,14 @@ from ..runs import (
     Validate,
     any_arguments,
     checked,
+    failed_result,
     next_action,
-    result_of,
 )
 from ..sessions import Transcript
 from ..tools import ToolResult
 from .decisions import Decisions
-from .last_answer import answer_in_words
-from .router import ModelAnswer, ModelRouter
+from .last_answer import answer_in_words, call_in_time
+from .router import ModelAnswer, ModelRouter, RouterEvent
 from .tool_calls import result_events, run_calls
 from .turn import OngoingTurn, history_of, prompt_of
 
@@ -80,7 +81,12 @@ class TurnLoop:
                 case CallModel():
                     await _take_injected(turn)
                     answer = None
-                    async with aclosing(self._router.call(turn.prompt())) as batches:
+                    call: AsyncGenerator[Sequence[RunnerEvent | ModelAnswer]]
+                    if limits.seconds is None:
+                        call = self._router.call(turn.prompt())
+                    else:
+                        call = call_in_time(turn, self._router, limits.seconds)
+                    async with aclosing(call) as batches:
                         async for batch in batches:
                             last = batch[-1]
                             if not isinstance(last, ModelAnswer):
@@ -88,8 +94,8 @@ class TurnLoop:
                                 continue
                             answer = last
                             if any(isinstance(part, ToolCall) for part in last.message.parts):
-                                if len(batch) > 1:
-                                    yield batch[:-1]  # type: ignore[misc]  # The same.
+                                if rest := _before_calls(batch[:-1], last.message):
+                                    yield rest
                                 break
                             # Within the call: closing it may take longer than the answer should.
                             yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
@@ -155,7 +161,7 @@ class TurnLoop:
             and tool.asks(call)
         ]
         results = tuple(
-            result_of(call, refused[call.id]) for call in step.calls if call.id in refused
+            failed_result(call, refused[call.id]) for call in step.calls if call.id in refused
         )
         step = replace(step, results=results, undecided=frozenset(asking))
         journal = turn.journal.with_step(step)
@@ -169,6 +175,15 @@ class TurnLoop:
 async def _take_injected(turn: OngoingTurn) -> None:
     if turn.journal.steps and (arrived := turn.injected()):
         await turn.commit(turn.journal.with_injected(*arrived))
+
+
+def _before_calls(batch: Sequence[RouterEvent], message: Message) -> list[RunnerEvent]:
+    """The last deltas of a message with tool calls. Behind a text there is an empty line, because
+    followers join the texts of all steps."""
+    deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
+    if message.text and not message.text.endswith("\n\n"):
+        deltas.append(TextDelta("\n" if message.text.endswith("\n") else "\n\n"))
+    return deltas
 
 
 def _refusals(turn: OngoingTurn, texts: Mapping[str, str]) -> list[RunnerEvent]:
