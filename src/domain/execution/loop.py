@@ -33,7 +33,7 @@ from ..sessions import Transcript
 from ..tools import ToolResult
 from .decisions import Decisions
 from .last_answer import answer_in_words, call_in_time
-from .router import ModelAnswer, ModelRouter, RouterEvent
+from .router import ModelAnswer, ModelRouter
 from .tool_calls import result_events, run_calls
 from .turn import OngoingTurn, history_of, prompt_of
 
@@ -177,7 +177,9 @@ async def _take_injected(turn: OngoingTurn) -> None:
         await turn.commit(turn.journal.with_injected(*arrived))
 
 
-def _before_calls(batch: Sequence[RouterEvent], message: Message) -> list[RunnerEvent]:
+def _before_calls(
+    batch: Sequence[RunnerEvent | ModelAnswer], message: Message
+) -> list[RunnerEvent]:
     """The last deltas of a message with tool calls. Behind a text there is an empty line, because
     followers join the texts of all steps."""
     deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
