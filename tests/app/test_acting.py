@@ -224,17 +224,25 @@ async def test_a_run_of_several_steps_is_the_same_through_each_transport(
 
 class Story:
     """What is the same each time in the events of a run: those of each call, and the others.
-    Pieces of a text are joined, and calls that run at the same time may end in any order."""
+    Pieces of a text are joined, and calls that run at the same time may end in any order. What
+    followers get of a command while it runs depends on the time that it takes."""
 
     def __init__(self, events: Sequence[RunEvent]) -> None:
         self.calls: dict[str, list[object]] = {}
         self.others: list[object] = []
+        self._commands = {
+            event.call_id
+            for event in events
+            if isinstance(event, ToolStarted) and event.name == "exec"
+        }
         for event in events:
             match event:
                 case Started():
                     pass  # It has times.
                 case ToolStarted():
                     self.calls[event.call_id] = [(event.name, event.arguments)]
+                case ToolProgress() if event.call_id in self._commands:
+                    pass
                 case ToolProgress():
                     _add(self.calls[event.call_id], event.text)
                 case ToolFinished():
@@ -277,11 +285,11 @@ STORIES: Mapping[str, tuple[str, list[list[object]]]] = {
     ),
     "a tool that prints 100 MB": (
         exec_call(LOUD),
-        [[("exec", {"command": LOUD}), "x" * 16_384, (False, SHOWN)]],
+        [[("exec", {"command": LOUD}), (False, SHOWN)]],
     ),
     "a tool that starts others": (
         exec_call(FORKS),
-        [[("exec", {"command": FORKS}), "forked\n", (False, "forked\n")]],
+        [[("exec", {"command": FORKS}), (False, "forked\n")]],
     ),
     "a tool that hangs": ("/call hang {}", [[("hang", {}), "hanging"]]),
 }
