@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from opensoul.domain.errors import (
     FailureKind,
     Forbidden,
     ModelFailed,
+    StoreFailed,
     UnknownApproval,
 )
 from opensoul.domain.execution.loop import TurnLoop
@@ -48,6 +50,7 @@ from tests.fakes.domain import (
     FakeClock,
     FakeModelClient,
     FakeQueue,
+    FakeStore,
     Gate,
     agent,
     assistant,
@@ -213,6 +216,46 @@ async def test_a_failure_after_a_step_keeps_what_the_tool_did() -> None:
     assert stored.messages[:-1] == (user("Send it."), ASKED, result_of(A, ToolResult("sent a")))
     assert stored.messages[-1].role is Role.ASSISTANT
     assert "no such key" in stored.messages[-1].text
+    assert await native.store.open_turns() == ()
+
+
+@dataclass
+class DiskFiller(Sender):
+    """Its calls leave no room for a turn."""
+
+    store: FakeStore | None = None
+
+    async def run(
+        self, context: ToolContext, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        assert self.store is not None
+        self.store.append_failure = StoreFailed("disk full")
+        async with aclosing(super().run(context, call, key=key)) as outputs:
+            async for output in outputs:
+                yield output
+
+
+async def test_what_a_full_disk_did_not_take_is_stored_before_the_next_run() -> None:
+    toolbox = DiskFiller()
+    native = Native(toolbox)
+    toolbox.store = native.store
+    asks(native.client, A)
+    native.client.script("acme/one", ModelFailed(FailureKind.AUTH, "no such key"))
+    answers(native.client)
+    await native.start()
+    assert isinstance(await native.end(), Failed)
+    assert native.store.turns == []
+
+    await native.start(id="run-2")
+    assert isinstance(await native.end("run-2"), Failed)
+    native.store.append_failure = None
+    await native.start(id="run-3")
+    assert isinstance(await native.end("run-3"), Finished)
+
+    first, last = native.store.turns
+    assert (first.run_id, last.run_id) == ("run-1", "run-3")
+    assert "no such key" in first.messages[-1].text
+    assert native.client.requests[-1].messages[: len(first.messages)] == first.messages
     assert await native.store.open_turns() == ()
 
 
