@@ -207,4 +207,5 @@ async def test_an_approval_is_of_no_use_for_other_arguments(office: Office) -> N
         asked = await office.asked(swapped, by="grace")
 
         assert asked.code != approval.code
+        await office.said(f"deny {asked.code}", "grace")
     assert office.courier.sent == [ARGUMENTS] == [json.loads(approval.call.arguments)]
