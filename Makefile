@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all test-loops test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -62,6 +62,12 @@ checks: .venv/.dev
 
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
 	@$(BIN)/pytest -ra -n $(JOBS) --dist loadfile --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
+
+$(STATE)/mcp-servers/.done: .venv/.dev scripts/mcp_servers
+	@scripts/mcp_servers
+
+test-mcp: $(STATE)/mcp-servers/.done ## Test MCP servers of others, which it installs (needs a network).
+	@$(BIN)/pytest -ra -m e2e tests/mcp/test_real_servers.py $(ARGS)
 
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)
