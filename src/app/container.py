@@ -29,7 +29,7 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
-from ..adapters.tools import BuiltinTools
+from ..adapters.tools import BuiltinTools, SchemaValidator
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -53,7 +53,8 @@ from ..domain.ports import (
     Toolbox,
     Workspaces,
 )
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.runs import Validate
+from ..domain.services import Access, Approvals, Devices, Gateway, SessionService, ToolService
 from . import factories as making
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
@@ -130,8 +131,9 @@ class Container(DeclarativeContainer):
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
     all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, mcp, find_plugins)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
+    validate: Provider[Validate] = Singleton(SchemaValidator)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, clock, monotonic
+        making.native, router, toolbox, approval_book, validate, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
@@ -171,6 +173,9 @@ class Container(DeclarativeContainer):
     session_service: Provider[SessionService] = Singleton(
         making.session_service, settings, store, catalog, queue, clock, new_id
     )
+    tool_service: Provider[ToolService] = Singleton(
+        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id
+    )
 
     # The application.
     supervisor: Provider[Supervisor] = Singleton(Supervisor)
@@ -181,6 +186,7 @@ class Container(DeclarativeContainer):
         session_service,
         approvals,
         devices,
+        tool_service,
         config_file,
         workspaces,
         settings,
@@ -194,7 +200,15 @@ class Container(DeclarativeContainer):
         new_id,
     )
     transports: Provider[list[Transport]] = Singleton(
-        making.transports, gateway, approvals, control, readiness, clock, settings, find_plugins
+        making.transports,
+        gateway,
+        approvals,
+        tool_service,
+        control,
+        readiness,
+        clock,
+        settings,
+        find_plugins,
     )
     lifecycle: Provider[Lifecycle] = Singleton(
         making.lifecycle,

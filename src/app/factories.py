@@ -36,9 +36,10 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SchemaValidator
+from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
+from ..adapters.transports import tool_calls as tool_calls_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -64,7 +65,8 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.runs import Validate
+from ..domain.services import Access, Approvals, Devices, Gateway, SessionService, ToolService
 from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
 from .lifecycle import Lifecycle, Lock, Prepare
@@ -167,6 +169,7 @@ def native(
     router: ModelRouter,
     toolbox: Toolbox,
     approval_book: ApprovalBook,
+    validate: Validate,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -176,7 +179,7 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
-        validate=SchemaValidator(),
+        validate=validate,
     )
 
 
@@ -408,6 +411,24 @@ def signals(local_queue: LocalQueue) -> RunSignals:
     return local_queue
 
 
+def tool_service(
+    gateway: Gateway,
+    catalog: SessionCatalog,
+    all_tools: Toolbox,
+    toolbox: Toolbox,
+    validate: Validate,
+    new_id: NewId,
+) -> ToolService:
+    return ToolService(
+        gateway=gateway,
+        catalog=catalog,
+        all_tools=all_tools,
+        toolbox=toolbox,
+        validate=validate,
+        new_id=new_id,
+    )
+
+
 # The application.
 
 
@@ -416,6 +437,7 @@ def control(
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
+    tool_service: ToolService,
     config_file: ConfigFile,
     workspaces: Workspaces,
     settings: CurrentSettings,
@@ -435,6 +457,7 @@ def control(
             session_service=session_service,
             approvals=approvals,
             devices=devices,
+            tools=tool_service,
             config=config_file,
             applied=lambda: source.loaded.sha256,
             workspaces=workspaces,
@@ -500,6 +523,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    tool_service: ToolService,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -509,6 +533,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, started_at=clock()),
         approvals_http.transport(approvals),
+        tool_calls_http.transport(tool_service),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

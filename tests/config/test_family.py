@@ -223,7 +223,7 @@ ALL = [
         "gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback "
         "gateway.http.endpoints.chatCompletions.maxImageParts "
         "gateway.http.endpoints.chatCompletions.images gateway.http.endpoints.responses "
-        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools "
+        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools.deny "
         "logging.redactSensitive diagnostics",
         "models.providers.*.models[].compat.thinkingFormat agents.defaults.model.timeoutMs",
         env={"OPENCLAW_GATEWAY_TOKEN": "outside"},

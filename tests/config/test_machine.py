@@ -246,6 +246,7 @@ _GUARDED = {
         pytest.param({"tools": {"exec": {"ask": "off"}}}, id="no approvals"),
         pytest.param({"tools": {"exec": {"allowlist": ["sh *"]}}}, id="a command"),
         pytest.param({"tools": {"web": {}}}, id="a key without effect"),
+        pytest.param({"gateway": {"tools": {"invoke": {"allow": ["*"]}}}}, id="a client's tool"),
         pytest.param({"agents": {"list": [{"id": "main"}]}}, id="an agent's gone"),
         pytest.param({"agents": {"list": [{"id": "other", "tools": {"allow": ["*"]}}]}},
                      id="an agent's new"),

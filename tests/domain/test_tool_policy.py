@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensoul.domain.messages import ToolCall
+from opensoul.domain.scopes import ALL_SCOPES, Scope
 from opensoul.domain.tools import (
     BUILT_IN_SOURCE,
     GROUP_NAMES,
     MCP_SOURCE,
     PROFILES,
     Ask,
+    Effect,
     ExecRules,
     Layer,
     Names,
@@ -574,3 +576,60 @@ def test_a_call_is_ruled_on_no_more_loosely_than_its_tool_is_denied(
 
     assert offered.verdict is not Verdict.DENIED or called.verdict is Verdict.DENIED
     assert offered.verdict is not Verdict.ALLOWED or called.verdict is not Verdict.ASK
+
+
+# The scopes of the principal.
+
+READS = ToolSpec("read", "", effects=frozenset({Effect.READ}))
+FETCHES = ToolSpec("web_fetch", "", effects=frozenset({Effect.NETWORK}))
+WRITES = ToolSpec("write", "", effects=frozenset({Effect.READ, Effect.WRITE}))
+RUNS = ToolSpec("exec", "", effects=frozenset({Effect.EXECUTE}))
+UNKNOWN = ToolSpec("look_up", "")
+HARMLESS = ToolSpec("session_status", "", effects=frozenset())
+BY_EFFECT = (READS, FETCHES, WRITES, RUNS, UNKNOWN, HARMLESS)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        (None, "read web_fetch write exec look_up session_status"),
+        (ALL_SCOPES, "read web_fetch write exec look_up session_status"),
+        ({Scope.ADMIN}, "read web_fetch write exec look_up session_status"),
+        ({Scope.WRITE}, "read web_fetch write exec look_up session_status"),
+        ({Scope.READ}, "read session_status"),
+        ({Scope.READ, Scope.APPROVALS, Scope.PAIRING}, "read session_status"),
+        ({Scope.SESSIONS_READ, Scope.SESSIONS_WRITE}, "session_status"),
+        ({Scope.APPROVALS}, "session_status"),
+        (set(), "session_status"),
+    ],
+)
+def test_a_tool_needs_the_scopes_of_its_effects(scopes: set[Scope] | None, allowed: str) -> None:
+    found = effective(BY_EFFECT, ToolPolicy(rules(allow="*")), scopes=scopes)
+
+    assert [one.tool for one in found if one.verdict is Verdict.ALLOWED] == allowed.split()
+
+
+def test_the_missing_scope_is_the_rule_that_decided() -> None:
+    policy = ToolPolicy(rules(allow="write exec", ask="exec", deny="read"))
+
+    found = effective([WRITES, RUNS, READS, FETCHES], policy, scopes={Scope.READ})
+
+    assert [str(one.rule) for one in found] == [
+        "missing scope: operator.write",
+        "missing scope: operator.write",
+        "tools.deny: read",
+        "tools.allow does not name it",
+    ]
+    assert {one.verdict for one in found} == {Verdict.DENIED}
+    assert found[0].rule.layer is Layer.SCOPES
+
+
+@given(policies(), MODELS, st.booleans(), st.frozensets(st.sampled_from(Scope)))
+def test_scopes_only_take_away(
+    policy: ToolPolicy, models: list[str], subagent: bool, scopes: frozenset[Scope]
+) -> None:
+    without = effective(TOOLS, policy, models=models, subagent=subagent)
+    within = effective(TOOLS, policy, models=models, subagent=subagent, scopes=scopes)
+
+    for before, after in zip(without, within, strict=True):
+        assert after in (before, replace(after, verdict=Verdict.DENIED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from opensoul.adapters.persistence.common.codec import Undecodable
 from opensoul.adapters.persistence.common.spec_codec import decode_spec, encode_spec
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 from opensoul.domain.runs.spec import OnLeave, RunSpec
+from opensoul.domain.scopes import Scope
 from opensoul.domain.sessions.keys import SessionKey
 from tests.fakes.domain import run, user
 
@@ -55,6 +57,7 @@ SPECS = st.builds(
     one_off=st.booleans(),
     source=ANY_TEXT,
     thinking=st.none() | ANY_TEXT,
+    scopes=st.none() | st.frozensets(st.sampled_from(Scope)),
 )
 
 
@@ -66,6 +69,19 @@ def test_a_spec_comes_back_as_it_was(spec: RunSpec) -> None:
 
 def changed(**changes: object) -> bytes:
     return json.dumps(json.loads(encode_spec(run())) | changes).encode()
+
+
+def test_a_spec_of_an_earlier_version_has_no_scopes() -> None:
+    body = json.loads(encode_spec(run()))
+    del body["scopes"]
+
+    assert decode_spec(json.dumps(body).encode()) == replace(run(), scopes=None)
+
+
+def test_a_scope_of_a_later_version_permits_nothing() -> None:
+    data = changed(scopes=["operator.future", "operator.read", 7])
+
+    assert decode_spec(data).scopes == frozenset({Scope.READ})
 
 
 @pytest.mark.parametrize(
@@ -84,6 +100,7 @@ def changed(**changes: object) -> bytes:
         changed(on_leave="stay"),
         changed(params=[]),
         changed(one_off="yes"),
+        changed(scopes="operator.read"),
         changed(accepted_at=10**400),
     ],
 )

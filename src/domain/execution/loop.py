@@ -125,7 +125,9 @@ class TurnLoop:
 
     async def _begin(self, context: RunContext) -> OngoingTurn:
         spec = context.spec
-        caller = ToolContext(context.agent, spec.id, spec.session_key, spec.principal_id)
+        caller = ToolContext(
+            context.agent, spec.id, spec.session_key, spec.principal_id, spec.scopes
+        )
         return OngoingTurn(
             context=context,
             caller=caller,

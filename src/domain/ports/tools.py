@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..agents import Agent
 from ..messages import ToolCall
+from ..scopes import Scope
 from ..sessions import SessionKey
-from ..tools import Approval, Decision, StandingApproval, ToolOutput, ToolResult, ToolSpec
+from ..tools import (
+    Approval,
+    Decision,
+    Ruling,
+    StandingApproval,
+    ToolOutput,
+    ToolResult,
+    ToolSpec,
+    effective,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +31,21 @@ class ToolContext:
     run_id: str
     session_key: SessionKey
     principal_id: str
+    scopes: frozenset[Scope] | None = None
+    """Those of the principal, for the policy; None: not restricted."""
+
+    def rulings(
+        self, tools: Iterable[ToolSpec], call: ToolCall | None = None
+    ) -> tuple[Ruling, ...]:
+        """What the policy says of each tool; with `call`: of that call of it."""
+        return effective(
+            tools,
+            self.agent.tools,
+            models=[target.ref for target in self.agent.models],
+            subagent=self.session_key.is_subagent,
+            scopes=self.scopes,
+            call=call,
+        )
 
 
 class Toolbox(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..messages import Message
+from ..scopes import Scope
 from ..sessions import SessionKey
 
 CONTENT = "opensoul.content"
@@ -72,3 +73,6 @@ class RunSpec:
     source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""
+    scopes: frozenset[Scope] | None = None
+    """Those of the principal when the Run was accepted, which limit what its tools may do. None:
+    not restricted."""

@@ -5,6 +5,7 @@ from .approvals import Approvals, may_decide
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
+from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
     "CHANGED",
@@ -13,10 +14,15 @@ __all__ = [
     "MAX_RUNS_LISTED",
     "Access",
     "Approvals",
+    "CallOutcome",
+    "CallResult",
     "Devices",
+    "DirectCall",
     "Events",
     "Following",
     "Gateway",
     "SessionService",
+    "ToolListing",
+    "ToolService",
     "may_decide",
 ]

@@ -322,9 +322,7 @@ class Gateway:
     ) -> RunSpec:
         if principal.agents is not None:
             settings = replace(settings, agents=self.directory(principal))
-        return make_spec(
-            request, settings, run_id=run_id, principal_id=principal.id, at=self._clock()
-        )
+        return make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
 
     async def _refuse_blocked(self, spec: RunSpec) -> None:
         """Before anything happens; a Run of `submit` is looked at when its Session is read."""

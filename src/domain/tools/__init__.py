@@ -3,6 +3,7 @@
 from .commands import check_pattern
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
 from .policy import (
+    NEEDED_SCOPES,
     SUBAGENTS_DENY,
     Ask,
     ExecRules,
@@ -40,6 +41,7 @@ __all__ = [
     "GROUPS",
     "GROUP_NAMES",
     "MCP_SOURCE",
+    "NEEDED_SCOPES",
     "PROFILES",
     "SUBAGENTS_DENY",
     "Approval",

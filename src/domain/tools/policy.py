@@ -6,21 +6,33 @@ every layer may deny, and every layer may require approval. A tool that no layer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
 from ..messages import ToolCall
+from ..scopes import Scope, covers
 from .commands import allows, command_of
 from .names import GROUP, NO_NAMES, PROFILES, Names
-from .spec import ToolSpec
+from .spec import Effect, ToolSpec
 
 EXEC = "exec"
 _SHARED = "tools"
 _OWN = "agents.list[].tools"
 SUBAGENTS_DENY = ("group:sessions", "group:memory")
 """What sub-agents may not use where no key says otherwise."""
+
+NEEDED_SCOPES: Mapping[Effect, Scope] = MappingProxyType(
+    {
+        Effect.WRITE: Scope.WRITE,
+        Effect.EXECUTE: Scope.WRITE,
+        Effect.NETWORK: Scope.WRITE,
+        Effect.READ: Scope.READ,
+    }
+)
+"""The scope that a principal needs for a tool with an effect. A request to the network is more than
+reading, because it can carry data out."""
 
 
 class Verdict(IntEnum):
@@ -44,6 +56,8 @@ class Layer(StrEnum):
     AGENT = "agent"
     AGENT_PROVIDER = "agent by provider"
     SUBAGENT = "sub-agent"
+    SCOPES = "scopes"
+    """The scopes of the principal that started the run."""
     TOOL = "tool"
     """The tool itself asks."""
     DEFAULT = "default"
@@ -134,6 +148,8 @@ class Rule:
     def __str__(self) -> str:
         if self.layer is Layer.DEFAULT:
             return "no profile, allow or alsoAllow names it"
+        if self.layer is Layer.SCOPES:
+            return f"missing scope: {self.key}"
         if self.layer is Layer.TOOL:
             return "the tool itself requires approval"
         return f"{self.key}: {self.entry}" if self.entry else f"{self.key} does not name it"
@@ -155,10 +171,13 @@ def effective(
     *,
     models: Sequence[str] = (),
     subagent: bool = False,
+    scopes: Collection[Scope] | None = None,
     call: ToolCall | None = None,
 ) -> tuple[Ruling, ...]:
     """The ruling for each tool, in the order of `tools`.
 
+    `scopes`: those of the principal, which has to hold what `NEEDED_SCOPES` names for the effects
+    of a tool; None: they are not restricted.
     `models`: every `provider/model` that may be called. The strictest ruling among them applies,
     because a fallback gets the tools of the model before it. `call`: rule on this call; without it,
     a tool whose calls may have to wait has the verdict ASK.
@@ -166,7 +185,7 @@ def effective(
     if not (policy.shared.by_provider or policy.own.by_provider):
         models = models[:1]  # The rules are the same for all.
     by_model = [(model, _Rules.of(policy, model, subagent)) for model in models or ("",)]
-    return tuple(_strictest(tool, by_model, policy, call) for tool in tools)
+    return tuple(_within(scopes, tool, _strictest(tool, by_model, policy, call)) for tool in tools)
 
 
 def unmatched(tools: Sequence[ToolSpec], policy: ToolPolicy) -> tuple[tuple[str, str], ...]:
@@ -210,6 +229,16 @@ def _strictest(
         if found > verdict:
             verdict, rule, model = found, why, ""
     return Ruling(tool.name, verdict, rule, model)
+
+
+def _within(scopes: Collection[Scope] | None, tool: ToolSpec, ruling: Ruling) -> Ruling:
+    """The ruling, or the denial for a principal with these scopes."""
+    if scopes is None or ruling.verdict is Verdict.DENIED:
+        return ruling
+    for effect, scope in NEEDED_SCOPES.items():
+        if effect in tool.effects and not covers(scopes, scope):
+            return Ruling(tool.name, Verdict.DENIED, Rule(Layer.SCOPES, scope))
+    return ruling
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,8 +219,9 @@ def _parts(value: Any, path: StarPath) -> Iterator[tuple[StarPath, str]]:
 
 
 def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
-    """The rules for tools as text: of all agents, with an empty name, and of each agent."""
-    found: list[tuple[str, KeyPath]] = [("", ())]
+    """The rules for tools as text: of all agents, with an empty name, of each agent, and those for
+    clients, whose name is none of an agent."""
+    found: list[tuple[str, KeyPath]] = [("", ()), (":gateway", ("gateway",))]
     for i, agent in members(value_at(value, ("agents", "list"))):
         found.append((str(value_at(agent, ("id",))).lower(), ("agents", "list", i)))
     for name, _ in members(value_at(value, ("agents", "entries"))):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ....domain.access import Scope
 from ....domain.runs import OnLeave, RunSpec
 from ....domain.sessions import SessionKey
 from .codec import Undecodable
@@ -27,6 +28,7 @@ def encode_spec(spec: RunSpec) -> bytes:
         "timeout": spec.timeout,
         "one_off": spec.one_off,
         "thinking": spec.thinking,
+        "scopes": None if spec.scopes is None else sorted(spec.scopes),
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -41,6 +43,7 @@ def decode_spec(data: bytes) -> RunSpec:
         texts = {name: typed(body[name], str) for name in _TEXTS}
         agent_id, rest = body["session_key"]
         thinking, timeout = body["thinking"], body["timeout"]
+        scopes = body.get("scopes")  # Runs that earlier versions stored have none.
         return RunSpec(
             **texts,
             session_key=SessionKey(typed(agent_id, str), typed(rest, str)),
@@ -52,6 +55,7 @@ def decode_spec(data: bytes) -> RunSpec:
             timeout=None if timeout is None else float(typed(timeout, (int, float))),
             one_off=typed(body["one_off"], bool),
             thinking=None if thinking is None else typed(thinking, str),
+            scopes=None if scopes is None else _scopes(typed(scopes, list)),
         )
     except (
         AttributeError,
@@ -64,3 +68,8 @@ def decode_spec(data: bytes) -> RunSpec:
         if isinstance(error, Undecodable):
             raise
         raise Undecodable(f"a stored run cannot be read: {error!r}") from error
+
+
+def _scopes(names: list[object]) -> frozenset[Scope]:
+    """A scope that this version does not know permits nothing here."""
+    return frozenset(scope for scope in Scope if scope in names)
