@@ -11,12 +11,14 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import RunFailed
-from ..messages import ToolCall
+from ..messages import Message, ToolCall
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
     AwaitDecisions,
     CallModel,
+    ClientCalls,
     Finish,
+    HandOut,
     LimitReached,
     RecordResults,
     RunCalls,
@@ -29,7 +31,7 @@ from ..runs import (
     result_of,
 )
 from ..sessions import Transcript
-from ..tools import ToolResult
+from ..tools import CLIENT_SOURCE, ToolResult, ToolSpec, client_call_id, offered_tools
 from .decisions import Decisions
 from .last_answer import answer_in_words
 from .router import ModelAnswer, ModelRouter
@@ -112,6 +114,9 @@ class TurnLoop:
                             yield events
                     if turn.is_waiting:
                         return
+                case HandOut(calls=calls):
+                    yield [ClientCalls(calls), turn.handed_out()]
+                    return
                 case LimitReached():
                     await _take_injected(turn)
                     async with aclosing(answer_in_words(turn, self._router, action)) as answering:
@@ -131,7 +136,7 @@ class TurnLoop:
         return OngoingTurn(
             context=context,
             caller=caller,
-            tools=tuple(await self._toolbox.tools(caller)),
+            tools=offered_tools(await self._toolbox.tools(caller), spec.client_tools),
             journal=context.journal,
             clock=self._monotonic,
             since=self._monotonic(),
@@ -148,24 +153,43 @@ class TurnLoop:
         # The first check may load a library, which takes as long as the arguments of a large call.
         message, refused = await off_loop(length if self._has_checked else LARGE, check)
         self._has_checked = True
+        message, handed = _handed(turn, message, specs, refused)
         step = Step(message, usage=answer.usage, model=answer.model)
         asking = [
             call.id
             for call in step.calls
             if call.id not in refused
             and (tool := specs.get(call.name)) is not None
-            and tool.asks(call)
+            and tool.asks(turn.own(call))
         ]
         results = tuple(
             result_of(call, refused[call.id]) for call in step.calls if call.id in refused
         )
-        step = replace(step, results=results, undecided=frozenset(asking))
+        step = replace(step, results=results, undecided=frozenset(asking), handed=handed)
         journal = turn.journal.with_step(step)
         if not refused:
             turn.journal = journal
             return []
         await turn.commit(journal)
         return _refusals(turn, refused)
+
+
+def _handed(
+    turn: OngoingTurn, message: Message, specs: Mapping[str, ToolSpec], refused: Mapping[str, str]
+) -> tuple[Message, frozenset[str]]:
+    """The message with ids of our own for the calls that the client runs, and these ids."""
+    parts, handed = list(message.parts), set()
+    for index, part in enumerate(parts):
+        if isinstance(part, ToolCall) and part.id not in refused:
+            tool = specs.get(part.name)
+            if tool is not None and tool.source == CLIENT_SOURCE:
+                step = len(turn.journal.steps) + 1
+                own = client_call_id(turn.context.spec.id, step, index)
+                parts[index] = replace(part, id=own)
+                handed.add(own)
+    if not handed:
+        return message, frozenset()
+    return replace(message, parts=tuple(parts)), frozenset(handed)
 
 
 async def _take_injected(turn: OngoingTurn) -> None:

@@ -13,6 +13,7 @@ from ..ports import Clock, RunEvents, RunQueue, SessionCatalog, SessionStore, Tu
 from ..runs import (
     DELTAS,
     TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Claim,
     Failed,
@@ -22,9 +23,6 @@ from ..runs import (
     RunRecord,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
     Waiting,
     consumes,
 )
@@ -191,7 +189,7 @@ def _rest(turn: Turn, kept: str | None) -> str:
     return answer.text[len(kept) :] if answer.text.startswith(kept) else ""
 
 
-_STORED = (StepDone, ToolStarted, ToolProgress, ToolFinished, Waiting, Resumed)
+_STORED = (StepDone, *TOOL_EVENTS, Waiting, Resumed)
 """Events that are appended once what comes before them in the Run is stored."""
 
 

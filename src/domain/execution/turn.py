@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..messages import Message, Role, ToolCall, text_message
-from ..models import Price
+from ..models import Price, StopReason, Usage
 from ..ports import Clock, RunContext, ToolContext
 from ..runs import Answered, Journal, MessageInjected, prompted, shortened_results
 from ..sessions import Transcript
-from ..tools import ToolSpec
+from ..tools import OfferedTools, ToolSpec
 from .router import ModelAnswer, Prompt
+
+NO_TOOLS = OfferedTools((), {})
 
 
 @dataclass(slots=True)
@@ -20,7 +22,7 @@ class OngoingTurn:
 
     context: RunContext
     caller: ToolContext
-    tools: tuple[ToolSpec, ...]
+    tools: OfferedTools
     journal: Journal
     clock: Clock
     since: float
@@ -33,7 +35,12 @@ class OngoingTurn:
     @property
     def specs(self) -> Mapping[str, ToolSpec]:
         """The tools by name."""
-        return {spec.name: spec for spec in self.tools}
+        return {spec.name: spec for spec in self.tools.specs}
+
+    def own(self, call: ToolCall) -> ToolCall:
+        """The call under the agent's own name of the tool, which may be offered under another."""
+        name = self.tools.own_names.get(call.name)
+        return call if name is None else replace(call, name=name)
 
     @property
     def call_ids(self) -> set[str]:
@@ -88,6 +95,14 @@ class OngoingTurn:
         messages = prompted(self.journal, self.context.agent.max_result_chars)
         return prompt_of(self.context, self.history, messages, self.tools)
 
+    def handed_out(self) -> Answered:
+        """The end of a Run whose last step has calls for the client."""
+        journal = self.journal
+        last = journal.steps[-1]
+        messages = (*journal.messages[len(journal.question) :], *last.messages)
+        usage = journal.usage or Usage(0, 0, estimated=True)
+        return Answered(messages, StopReason.TOOL_CALLS, usage, last.model)
+
     def ended_by(self, answer: ModelAnswer) -> Answered:
         """The end of the Run: its steps and the answer, for the transcript."""
         journal = self.journal
@@ -110,12 +125,15 @@ def prompt_of(
     context: RunContext,
     history: Transcript,
     messages: tuple[Message, ...],
-    tools: tuple[ToolSpec, ...] = (),
+    tools: OfferedTools = NO_TOOLS,
 ) -> Prompt:
     """A model call of the Run's agent."""
     spec, agent = context.spec, context.agent
     system = _system(context)
-    return Prompt(spec.id, agent.id, agent.models, system, history, messages, spec.params, tools)
+    params = spec.params
+    if (choice := tools.choice.param) is not None:
+        params = {**params, "tool_choice": choice}
+    return Prompt(spec.id, agent.id, agent.models, system, history, messages, params, tools.specs)
 
 
 def _system(context: RunContext) -> tuple[Message, ...]:

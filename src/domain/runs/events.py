@@ -21,7 +21,7 @@ from ..errors import (
     UnknownAgent,
     Unsupported,
 )
-from ..messages import Message
+from ..messages import Message, ToolCall
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 
 
@@ -57,6 +57,14 @@ class ToolFinished:
     call_id: str
     is_error: bool
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCalls:
+    """Calls of the client's own tools. The answer ends with them; their results come with another
+    request."""
+
+    calls: tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ class Unknown:
     head: str
 
 
-ToolEvent = ToolStarted | ToolProgress | ToolFinished
+ToolEvent = ToolStarted | ToolProgress | ToolFinished | ClientCalls
 Ending = Finished | Failed | Aborted
 KnownEvent = (
     Started | TextDelta | ReasoningDelta | ToolEvent | StepDone | Waiting | Resumed | Ending
@@ -132,7 +140,7 @@ KnownEvent = (
 RunEvent = KnownEvent | Unknown
 
 TERMINAL = (Finished, Failed, Aborted)
-TOOL_EVENTS = (ToolStarted, ToolProgress, ToolFinished)
+TOOL_EVENTS = (ToolStarted, ToolProgress, ToolFinished, ClientCalls)
 DELTAS = (TextDelta, ReasoningDelta)
 
 
@@ -185,6 +193,7 @@ RUNNER_EVENTS = (
     ToolStarted,
     ToolProgress,
     ToolFinished,
+    ClientCalls,
     StepDone,
     Waiting,
     Answered,

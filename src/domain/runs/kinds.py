@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FailureKind
+from ..messages import ToolCall
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from .events import (
     Aborted,
+    ClientCalls,
     Failed,
     Finished,
     Resumed,
@@ -111,6 +113,21 @@ def _load_tool_finished(fields: Sequence[object]) -> ToolFinished:
         case [str() as call_id, bool() as is_error, str() as text]:
             return ToolFinished(call_id, is_error, text)
     raise ValueError("an id, a flag and a text were expected")
+
+
+def _dump_client_calls(event: ClientCalls) -> list[object]:
+    return [[call.id, call.name, call.arguments] for call in event.calls]
+
+
+def _load_client_calls(fields: Sequence[object]) -> ClientCalls:
+    calls = []
+    for call in fields:
+        match call:
+            case [str() as call_id, str() as name, str() as arguments]:
+                calls.append(ToolCall(call_id, name, arguments))
+            case _:
+                raise ValueError("calls with an id, a name and arguments were expected")
+    return ClientCalls(tuple(calls))
 
 
 def _dump_step(event: StepDone) -> list[object]:
@@ -223,6 +240,7 @@ KINDS = EventKinds(
     EventKind("tool_started", "c", ToolStarted, "tool", _dump_tool_started, _load_tool_started),
     EventKind("tool_progress", "p", ToolProgress, "tool", _dump_tool_progress, _load_tool_progress),
     EventKind("tool_finished", "o", ToolFinished, "tool", _dump_tool_finished, _load_tool_finished),
+    EventKind("client_calls", "h", ClientCalls, "tool", _dump_client_calls, _load_client_calls),
     EventKind("step_done", "d", StepDone, "lifecycle", _dump_step, _load_step),
     EventKind("waiting", "w", Waiting, "lifecycle", _dump_waiting, _load_waiting),
     EventKind("resumed", "R", Resumed, "lifecycle", _dump_resumed, _load_resumed),

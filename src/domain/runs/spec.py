@@ -9,6 +9,7 @@ from enum import StrEnum
 from ..messages import Message
 from ..scopes import Scope
 from ..sessions import SessionKey
+from ..tools import ClientTools
 
 CONTENT = "opensoul.content"
 """The logger for what people and agents say; it is shut unless `logging.content` is true."""
@@ -40,6 +41,7 @@ class RunRequest:
     """Names the entry point, also in generated session keys."""
     reserved_keys: bool = False
     """The session key may be one of a sub-agent or a job."""
+    client_tools: ClientTools | None = None
     thinking: str | None = None
     """How much the model is to think, in this Run alone."""
     timeout: float | None = None
@@ -76,3 +78,5 @@ class RunSpec:
     scopes: frozenset[Scope] | None = None
     """Those of the principal when the Run was accepted, which limit what its tools may do. None:
     not restricted."""
+    client_tools: ClientTools | None = None
+    """The tools that the client runs."""

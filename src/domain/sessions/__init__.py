@@ -1,6 +1,6 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
-from .binding import bind, unstored
+from .binding import bind, unstored, with_call_ids
 from .changes import ANYTHING, Compacted, Expected
 from .history import Transcript, estimate, estimate_all, fitting, newest_that_fit
 from .keys import MAIN, SessionKey, parse_key
@@ -74,5 +74,6 @@ __all__ = [
     "repaired",
     "thinking_level",
     "unstored",
+    "with_call_ids",
     "with_thinking",
 ]

@@ -7,6 +7,7 @@ import json
 from ....domain.access import Scope
 from ....domain.runs import OnLeave, RunSpec
 from ....domain.sessions import SessionKey
+from ....domain.tools import CLIENT_SOURCE, ChoiceMode, ClientTools, ToolChoice, ToolSpec
 from .codec import Undecodable
 from .journal_codec import dump_messages, load_messages, typed
 
@@ -29,6 +30,7 @@ def encode_spec(spec: RunSpec) -> bytes:
         "one_off": spec.one_off,
         "thinking": spec.thinking,
         "scopes": None if spec.scopes is None else sorted(spec.scopes),
+        "client_tools": None if spec.client_tools is None else spec.client_tools.data,
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -43,7 +45,8 @@ def decode_spec(data: bytes) -> RunSpec:
         texts = {name: typed(body[name], str) for name in _TEXTS}
         agent_id, rest = body["session_key"]
         thinking, timeout = body["thinking"], body["timeout"]
-        scopes = body.get("scopes")  # Runs that earlier versions stored have none.
+        # Runs that earlier versions stored have none of these.
+        scopes, client_tools = body.get("scopes"), body.get("client_tools")
         return RunSpec(
             **texts,
             session_key=SessionKey(typed(agent_id, str), typed(rest, str)),
@@ -56,6 +59,7 @@ def decode_spec(data: bytes) -> RunSpec:
             one_off=typed(body["one_off"], bool),
             thinking=None if thinking is None else typed(thinking, str),
             scopes=None if scopes is None else _scopes(typed(scopes, list)),
+            client_tools=None if client_tools is None else _load_tools(client_tools),
         )
     except (
         AttributeError,
@@ -68,6 +72,23 @@ def decode_spec(data: bytes) -> RunSpec:
         if isinstance(error, Undecodable):
             raise
         raise Undecodable(f"a stored run cannot be read: {error!r}") from error
+
+
+def _load_tools(body: dict[str, list[list[object]]]) -> ClientTools:
+    tools = [
+        ToolSpec(
+            typed(name, str),
+            typed(description, str),
+            typed(parameters, dict),
+            effects=frozenset(),
+            source=CLIENT_SOURCE,
+            strict=None if strict is None else typed(strict, bool),
+        )
+        for name, description, parameters, strict in body["tools"]
+    ]
+    mode, name = body["choice"]
+    choice = ToolChoice(ChoiceMode(typed(mode, str)), typed(name, str))
+    return ClientTools(tuple(tools), choice)
 
 
 def _scopes(names: list[object]) -> frozenset[Scope]:

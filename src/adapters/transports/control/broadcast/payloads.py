@@ -15,6 +15,7 @@ from .....domain.runs import (
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
+    ClientCalls,
     Ending,
     Failed,
     Finished,
@@ -147,6 +148,12 @@ class RunPayloads:
             case ToolFinished(call_id=call_id, is_error=is_error, text=text):
                 result = {"phase": "result", "toolCallId": call_id}
                 return {**result, "isError": is_error, "result": text}
+            case ClientCalls(calls=calls):
+                handed = [
+                    {"toolCallId": call.id, "name": call.name, "args": _arguments(call.arguments)}
+                    for call in calls
+                ]
+                return {"phase": "client", "calls": handed}
             case StepDone(number=number):
                 return {"phase": "step", **times, "step": number}
             case Waiting(what=what, approval_id=approval_id):
