@@ -30,12 +30,13 @@ from ..runs import (
 )
 from ..sessions import Transcript
 from ..tools import ToolResult
+from .compaction import Compactor, is_crowded
 from .decisions import Decisions
 from .last_answer import answer_in_words
-from .router import ModelAnswer, ModelRouter
+from .router import HistoryTooLong, ModelAnswer, ModelRouter
 from .system_prompts import SystemPrompts
 from .tool_calls import result_events, run_calls
-from .turn import OngoingTurn, history_of, prompt_of
+from .turn import OngoingTurn, prompt_of
 
 _APPROVAL_SECONDS = 600.0
 
@@ -63,6 +64,7 @@ class TurnLoop:
         approval_seconds: float = _APPROVAL_SECONDS,
     ) -> None:
         self._router = router
+        self._compactor = Compactor(router, clock=clock)
         self._toolbox = toolbox
         self._decisions = Decisions(approvals, clock=clock, seconds=approval_seconds)
         self._monotonic = monotonic
@@ -84,21 +86,37 @@ class TurnLoop:
                 case CallModel():
                     if turn.journal.steps:
                         await _take_injected(turn)
+                    prompt = turn.prompt()
+                    if turn.compacts and is_crowded(turn, prompt):
+                        async with aclosing(self._compactor.compact(turn)) as compacting:
+                            async for events in compacting:
+                                yield events
+                        prompt = turn.prompt()
+                    if turn.pruned is not None:
+                        yield [turn.pruned]
+                        turn.pruned = None
                     answer = None
-                    async with aclosing(self._router.call(turn.prompt())) as batches:
-                        async for batch in batches:
-                            last = batch[-1]
-                            if not isinstance(last, ModelAnswer):
-                                yield batch  # type: ignore[misc]  # Deltas: only the last is none.
-                                continue
-                            answer = last
-                            if any(isinstance(part, ToolCall) for part in last.message.parts):
-                                if len(batch) > 1:
-                                    yield batch[:-1]  # type: ignore[misc]  # The same.
-                                break
-                            # Within the call: closing it may take longer than the answer should.
-                            yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
-                            return
+                    try:
+                        async with aclosing(self._router.call(prompt)) as batches:
+                            async for batch in batches:
+                                last = batch[-1]
+                                if not isinstance(last, ModelAnswer):
+                                    yield batch  # type: ignore[misc]  # Deltas only.
+                                    continue
+                                answer = last
+                                if any(isinstance(part, ToolCall) for part in last.message.parts):
+                                    if len(batch) > 1:
+                                        yield batch[:-1]  # type: ignore[misc]  # The same.
+                                    break
+                                # Within the call: closing it may take longer than the answer.
+                                yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
+                                return
+                    except HistoryTooLong:
+                        compact = self._compactor.compact(turn, retries=True)
+                        async with aclosing(compact) as compacting:
+                            async for events in compacting:
+                                yield events
+                        continue
                     if answer is None:
                         return  # The call ended without an answer, and so does this turn.
                     if events := await self._add_step(turn, answer):
@@ -148,7 +166,7 @@ class TurnLoop:
             journal=context.journal,
             clock=self._monotonic,
             since=self._monotonic(),
-            history=history_of(context),
+            compacts=self._compactor.may_compact(context),
         )
 
     async def _add_step(self, turn: OngoingTurn, answer: ModelAnswer) -> list[RunnerEvent]:
