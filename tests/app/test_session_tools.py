@@ -34,6 +34,33 @@ async def texts(gateway: Office, key: str) -> list[tuple[str, str]]:
     return [(one.message.role.value, one.message.text) for one in kept]
 
 
+async def test_the_tools_have_the_parameters_of_the_family(gateway: Office) -> None:
+    context = await gateway.context(await gateway.held())
+    tools = {spec.name: spec for spec in await gateway.served.container.toolbox().tools(context)}
+
+    own: dict[str, Any] = {name: spec for name, spec in tools.items() if name != "hold"}
+    assert {
+        name: set(own[name].parameters["properties"]) for name in own if name.startswith("session")
+    } == {
+        "sessions_list": {"kinds", "limit", "activeMinutes", "messageLimit"},
+        "sessions_history": {"sessionKey", "limit", "includeTools"},
+        "sessions_send": {"sessionKey", "label", "message", "timeoutSeconds"},
+        "sessions_spawn": {
+            *("task", "label", "agentId", "model", "thinking", "cleanup"),
+            *("runTimeoutSeconds", "timeoutSeconds"),
+        },
+        "session_status": {"sessionKey", "model"},
+    }
+    repeats = {name: tools[name].repeat.value for name in tools if name.startswith("session")}
+    assert repeats == {
+        "sessions_list": "safe",
+        "sessions_history": "safe",
+        "sessions_send": "keyed",
+        "sessions_spawn": "keyed",
+        "session_status": "unsafe",
+    }
+
+
 # Sending
 
 
