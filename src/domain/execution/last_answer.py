@@ -9,9 +9,9 @@ from dataclasses import replace
 from ..errors import ModelFailed
 from ..messages import Message, Role, Text, text_message
 from ..models import TextDelta, Usage
-from ..runs import LimitReached, RunnerEvent, prompted
+from ..runs import LimitReached, RunnerEvent
 from .router import ModelAnswer, ModelRouter
-from .turn import OngoingTurn, prompt_of
+from .turn import OngoingTurn
 
 
 async def answer_in_words(
@@ -22,13 +22,9 @@ async def answer_in_words(
     Where the model gives no answer in words, a sentence about the limit is the answer: tools have
     done their work, and a failed run would be an invitation to do it again.
     """
-    context, journal = turn.context, turn.journal
-    messages = prompted(journal, context.agent.max_result_chars)
-    notice = text_message(Role.USER, limit.notice)
-    prompt = replace(
-        prompt_of(context, turn.history, (*messages, notice)),
-        drops_calls=True,
-    )
+    journal, prompt = turn.journal, turn.prompt()
+    messages = (*prompt.messages, text_message(Role.USER, limit.notice))
+    prompt = replace(prompt, messages=messages, tools=(), drops_calls=True, can_compact=False)
     said = ""
     nothing = text_message(Role.ASSISTANT, "")
     answer = ModelAnswer(nothing, limit.stop, Usage(0, 0, estimated=True), journal.steps[-1].model)

@@ -1,6 +1,7 @@
 """Tools that a model may call: what is offered, what a call gives, its approval, and the policy."""
 
 from .commands import check_pattern
+from .globs import matches
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
 from .policy import (
     NEEDED_SCOPES,
@@ -65,6 +66,7 @@ __all__ = [
     "approval_id",
     "check_pattern",
     "effective",
+    "matches",
     "new_code",
     "standing_of",
     "unmatched",
