@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,28 @@ async def test_sessions_never_wait_for_each_other(gateway: Office) -> None:
     assert len(results) == 2
     for key, text in zip("ab", results, strict=True):
         assert f"agent:main:{key} is waiting for an answer of this one" in text
+
+
+async def test_of_two_sessions_that_send_to_each_other_at_once_one_is_refused(
+    gateway: Office,
+) -> None:
+    for key in "ab":
+        await gateway.end(await gateway.submit("Hello.", key=key))
+    contexts = {key: await gateway.context(await gateway.held(key=key)) for key in "ab"}
+
+    results = await asyncio.gather(
+        *(
+            gateway.call(
+                contexts[one], "sessions_send", key=one, sessionKey=f"agent:main:{other}",
+                message="Hello.", timeoutSeconds=0.05,
+            )
+            for one, other in ("ab", "ba")
+        )
+    )  # fmt: skip
+
+    assert sorted(failed for _, failed in results) == [False, True]
+    (waited,) = [result for result, failed in results if not failed]
+    assert waited["status"] == "timeout"
 
 
 async def test_a_sub_agent_does_not_send_to_a_run_that_waits_for_it(tmp_path: Path) -> None:

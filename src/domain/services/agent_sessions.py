@@ -94,12 +94,11 @@ class SessionState:
 
 
 class AgentSessions:
-    """Every method acts for the principal of the run that `context` names, and only while that run
-    goes on. Raises Forbidden, InvalidRequest, UnknownSession and what the services raise.
+    """Every method acts for the principal of `context`; only a run that goes on may send and spawn.
+    Raises Forbidden, InvalidRequest, UnknownSession and what the services raise.
 
-    A run that a call begins has an id that is made of the call's key: in a later attempt of the
-    call, the same run is waited for. Sub-agents work for the run that started them, which they do
-    not outlive.
+    A run that a call begins has an id that is made of the call's key: a later attempt of the call
+    waits for the same run. Sub-agents work for the run that started them, and do not outlive it.
     `gateway` is called when it is needed, since the Gateway is made after the tools.
     """
 
