@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -117,6 +117,8 @@ class Executor:
         self._abandoned: set[asyncio.Task[None]] = set()
         self._others: set[asyncio.Task[None]] = set()
         """Tasks that end Runs, or renew leases, beside the Runs' own."""
+        self._unkept: dict[str, tuple[OpenTurn, Failed | Aborted]] = {}
+        """Open turns of Runs that have ended while the store failed, by the ids of the Runs."""
         self._renewal: asyncio.TimerHandle | None = None
         self._renewed_at = 0.0
         self._idle = asyncio.Event()
@@ -246,6 +248,8 @@ class Executor:
         context = RunContext(spec, agent, signals=live.inbox, commit=self._commits(live))
         if spec.command is None:
             await self._store.check_writable()
+            if self._unkept:  # The history of this Run may be among them.
+                await self._keep_unkept()
             session_id, context = await self._bind_history(context, runner, live.turn)
             live.spec, live.session_id = context.spec, session_id
             if (archive := self._archive(live, session_id, context)) is not None:
@@ -551,8 +555,16 @@ class Executor:
         """Store what a Run has done that ends without an answer."""
         try:
             await self._store.end_turn(turn, note=note_of(ending), at=self._clock())
-        except StoreFailed:  # The next start finds the open turn.
+        except StoreFailed:  # The next Run stores it, or the next start, which finds the open turn.
+            self._unkept[turn.run_id] = replace(turn, question=(), steps=()), ending
             logger.exception("the steps of a run could not be kept", extra={"run": turn.run_id})
+
+    async def _keep_unkept(self) -> None:
+        """Store what could not be stored when its Run ended. Raises StoreFailed."""
+        for run_id, (turn, ending) in list(self._unkept.items()):
+            with suppress(LeaseLost):
+                await self._store.end_turn(turn, note=note_of(ending), at=self._clock())
+            self._unkept.pop(run_id, None)
 
     def _forget(self, live: LiveRun) -> None:
         live.clear_timer()

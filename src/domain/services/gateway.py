@@ -102,6 +102,11 @@ class Gateway:
         """The settings in force now."""
         return self._settings()
 
+    @property
+    def followed(self) -> int:
+        """How many Runs have a follower whose leave may stop them."""
+        return len(self._followers)
+
     async def authenticate(self, credential: Credential) -> Principal:
         """The Principal that the credential proves. Raises Unauthenticated, LockedOut, NotLocal."""
         return await self.access.authenticate(credential)
