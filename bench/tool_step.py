@@ -65,7 +65,7 @@ async def milliseconds_of_a_run(database: Path, runs: int, tools: Toolbox | None
 
 async def calls_of_a_step(database: Path, runs: int = 20) -> float:
     """The function calls of a step, which are the same on every machine."""
-    counts = []
+    counts: list[float] = []
     for tools in (None, OneTool()):
         path = database.with_suffix(f".{len(counts)}.db")
         with Calls() as calls:
