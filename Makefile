@@ -13,9 +13,10 @@ STATE := $(CURDIR)/.opensoul
 JOBS := 3
 TESTS := $(BIN)/coverage run -m pytest -ra -n $(JOBS) --dist loadfile
 
-# What a user's own settings could otherwise bring into the isolated environment.
+# What a user's own settings could otherwise bring into the isolated environment. Without compiled
+# files, each process of the tests would compile the source and the tests again.
 export PYTHONNOUSERSITE := 1
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX
 
 # A .venv that was copied from another folder, or whose Python is gone, is made anew.
 ifneq ($(shell [ "`cat .venv/.place 2>/dev/null`" = "`pwd -P`" ] && $(BIN)/python -c 'print("sound")' 2>/dev/null),sound)

@@ -29,11 +29,11 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
-from ..adapters.tools import BuiltinTools
+from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.execution import Executor, Generations, ModelRouter
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -42,6 +42,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -53,9 +54,19 @@ from ..domain.ports import (
     Toolbox,
     Workspaces,
 )
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.runs import Validate
+from ..domain.services import (
+    Access,
+    AgentSessions,
+    Approvals,
+    Devices,
+    Gateway,
+    SessionService,
+    ToolService,
+)
 from . import factories as making
 from . import plugins
+from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -126,16 +137,34 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    builtin_tools: Provider[BuiltinTools] = Singleton(making.builtin_tools, workspaces, env)
+    late_gateway: Provider[Late[Gateway]] = Singleton(Late)
+    session_service: Provider[SessionService] = Singleton(
+        making.session_service, settings, store, catalog, queue, router, clock, new_id
+    )
+    agent_sessions: Provider[AgentSessions] = Singleton(
+        making.agent_sessions, late_gateway, session_service, catalog, queue, run_events, settings
+    )
+    session_tools: Provider[SessionTools] = Singleton(making.session_tools, agent_sessions, clock)
+    builtin_tools: Provider[BuiltinTools] = Singleton(
+        making.builtin_tools, workspaces, env, locations, clock
+    )
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
-    all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, mcp, find_plugins)
+    all_tools: Provider[Toolbox] = Singleton(
+        making.all_tools, builtin_tools, session_tools, mcp, find_plugins
+    )
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
+    validate: Provider[Validate] = Singleton(SchemaValidator)
+    knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
+    system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, clock, monotonic
+        making.native, router, toolbox, approval_book, validate, system_prompts, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    commands: Provider[AgentRunner] = Singleton(
+        making.commands, settings, session_service, queue, signals, approvals, toolbox
+    )
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
-        making.runners, native, echo, find_plugins
+        making.runners, native, echo, commands, find_plugins
     )
 
     # The domain.
@@ -167,9 +196,19 @@ class Container(DeclarativeContainer):
         catalog,
         clock,
         new_id,
+        late_gateway,
     )
-    session_service: Provider[SessionService] = Singleton(
-        making.session_service, settings, store, catalog, queue, clock, new_id
+    tool_service: Provider[ToolService] = Singleton(
+        making.tool_service,
+        gateway,
+        catalog,
+        all_tools,
+        toolbox,
+        approval_book,
+        validate,
+        new_id,
+        clock,
+        monotonic,
     )
 
     # The application.
@@ -181,6 +220,7 @@ class Container(DeclarativeContainer):
         session_service,
         approvals,
         devices,
+        tool_service,
         config_file,
         workspaces,
         settings,
@@ -194,7 +234,15 @@ class Container(DeclarativeContainer):
         new_id,
     )
     transports: Provider[list[Transport]] = Singleton(
-        making.transports, gateway, approvals, control, readiness, clock, settings, find_plugins
+        making.transports,
+        gateway,
+        approvals,
+        tool_service,
+        control,
+        readiness,
+        clock,
+        settings,
+        find_plugins,
     )
     lifecycle: Provider[Lifecycle] = Singleton(
         making.lifecycle,
@@ -209,6 +257,7 @@ class Container(DeclarativeContainer):
         control,
         models,
         toolbox,
+        tool_service,
         prepare,
         readiness,
         supervisor,

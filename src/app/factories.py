@@ -36,14 +36,29 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SchemaValidator
+from ..adapters.tools import (
+    BuiltinTools,
+    CombinedToolbox,
+    PolicyToolbox,
+    SessionTools,
+    WorkspaceKnowledge,
+)
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
+from ..adapters.transports import tool_calls as tool_calls_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
+from ..domain.execution import (
+    COMMAND_RUNNER,
+    Compactor,
+    Executor,
+    Generations,
+    ModelRouter,
+    SystemPrompts,
+    TurnLoop,
+)
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -52,6 +67,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -64,9 +80,21 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.runs import Validate
+from ..domain.services import (
+    Access,
+    ActiveRuns,
+    AgentSessions,
+    Approvals,
+    CommandRunner,
+    Devices,
+    Gateway,
+    SessionService,
+    ToolService,
+)
 from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
+from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -151,6 +179,10 @@ def local(openai: ModelClient, locations: Locations) -> LocalModels:
     return LocalModels(inner=openai, models_dir=locations.state_dir / "models")
 
 
+def knowledge(locations: Locations) -> KnowledgeSource:
+    return WorkspaceKnowledge(str(locations.skills_path))
+
+
 def models(
     openai: ModelClient, anthropic: ModelClient, local: LocalModels, scripted: ModelClient
 ) -> Mapping[str, ModelClient]:
@@ -167,6 +199,8 @@ def native(
     router: ModelRouter,
     toolbox: Toolbox,
     approval_book: ApprovalBook,
+    validate: Validate,
+    system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -176,7 +210,8 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
-        validate=SchemaValidator(),
+        prompts=system_prompts,
+        validate=validate,
     )
 
 
@@ -190,14 +225,26 @@ def prepare(local: LocalModels) -> Mapping[str, Prepare]:
 
 
 def runners(
-    native: AgentRunner, echo: AgentRunner, find_plugins: plugins.Find
+    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
-    return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+    return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
 
 
-def builtin_tools(workspaces: Workspaces, env: Mapping[str, str]) -> BuiltinTools:
-    return BuiltinTools(workspaces, env=env)
+def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
+    return SystemPrompts(knowledge, clock=clock)
+
+
+def builtin_tools(
+    workspaces: Workspaces, env: Mapping[str, str], locations: Locations, clock: Clock
+) -> BuiltinTools:
+    return BuiltinTools(
+        workspaces,
+        env=env,
+        memory_dir=locations.state_dir / "memory-index",
+        clock=clock,
+        skills=str(locations.skills_path),
+    )
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
@@ -209,10 +256,20 @@ def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
     return McpToolbox(settings, env, wanted=wanted)
 
 
-def all_tools(builtin_tools: BuiltinTools, mcp: McpToolbox, find_plugins: plugins.Find) -> Toolbox:
+def session_tools(agent_sessions: AgentSessions, clock: Clock) -> SessionTools:
+    return SessionTools(agent_sessions, clock=clock)
+
+
+def all_tools(
+    builtin_tools: BuiltinTools,
+    session_tools: SessionTools,
+    mcp: McpToolbox,
+    find_plugins: plugins.Find,
+) -> Toolbox:
     """Every tool that there is, whether agents may use it or not."""
+    own = CombinedToolbox({"workspace": builtin_tools, "sessions": session_tools})
     return CombinedToolbox(
-        {BUILT_IN_SOURCE: builtin_tools, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
+        {BUILT_IN_SOURCE: own, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
     )
 
 
@@ -290,6 +347,24 @@ def access(
     return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
+def agent_sessions(
+    late_gateway: Late[Gateway],
+    session_service: SessionService,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+) -> AgentSessions:
+    return AgentSessions(
+        gateway=late_gateway,
+        session_service=session_service,
+        catalog=catalog,
+        queue=queue,
+        run_events=run_events,
+        settings=settings,
+    )
+
+
 def approval_book(approvals: Approvals) -> ApprovalBook:
     """The book that runners request approvals with, so that clients are informed of them."""
     return approvals.book
@@ -304,6 +379,23 @@ def approvals(
 ) -> Approvals:
     return Approvals(
         book=stored_approvals, queue=queue, signals=signals, run_events=run_events, clock=clock
+    )
+
+
+def commands(
+    settings: CurrentSettings,
+    session_service: SessionService,
+    queue: RunQueue,
+    signals: RunSignals,
+    approvals: Approvals,
+    toolbox: Toolbox,
+) -> AgentRunner:
+    return CommandRunner(
+        settings=settings,
+        session_service=session_service,
+        active_runs=ActiveRuns(queue, signals),
+        approvals=approvals,
+        toolbox=toolbox,
     )
 
 
@@ -349,8 +441,9 @@ def gateway(
     catalog: SessionCatalog,
     clock: Clock,
     new_id: NewId,
+    late_gateway: Late[Gateway],
 ) -> Gateway:
-    return Gateway(
+    gateway = Gateway(
         settings=settings,
         generations=generations,
         access=access,
@@ -362,6 +455,8 @@ def gateway(
         clock=clock,
         new_id=new_id,
     )
+    late_gateway.bind(gateway)
+    return gateway
 
 
 def generations(settings: CurrentSettings) -> Generations:
@@ -391,6 +486,7 @@ def session_service(
     store: SessionStore,
     catalog: SessionCatalog,
     queue: RunQueue,
+    router: ModelRouter,
     clock: Clock,
     new_id: NewId,
 ) -> SessionService:
@@ -399,6 +495,7 @@ def session_service(
         store=store,
         catalog=catalog,
         queue=queue,
+        compactor=Compactor(router, clock=clock),
         clock=clock,
         new_id=new_id,
     )
@@ -406,6 +503,30 @@ def session_service(
 
 def signals(local_queue: LocalQueue) -> RunSignals:
     return local_queue
+
+
+def tool_service(
+    gateway: Gateway,
+    catalog: SessionCatalog,
+    all_tools: Toolbox,
+    toolbox: Toolbox,
+    approval_book: ApprovalBook,
+    validate: Validate,
+    new_id: NewId,
+    clock: Clock,
+    monotonic: Clock,
+) -> ToolService:
+    return ToolService(
+        gateway=gateway,
+        catalog=catalog,
+        all_tools=all_tools,
+        toolbox=toolbox,
+        approvals=approval_book,
+        validate=validate,
+        new_id=new_id,
+        clock=clock,
+        monotonic=monotonic,
+    )
 
 
 # The application.
@@ -416,6 +537,7 @@ def control(
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
+    tool_service: ToolService,
     config_file: ConfigFile,
     workspaces: Workspaces,
     settings: CurrentSettings,
@@ -435,6 +557,7 @@ def control(
             session_service=session_service,
             approvals=approvals,
             devices=devices,
+            tools=tool_service,
             config=config_file,
             applied=lambda: source.loaded.sha256,
             workspaces=workspaces,
@@ -463,6 +586,7 @@ def lifecycle(
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     toolbox: Toolbox,
+    tool_service: ToolService,
     prepare: Mapping[str, Prepare],
     readiness: Readiness,
     supervisor: Supervisor,
@@ -483,6 +607,7 @@ def lifecycle(
         control=control,
         models=models,
         toolbox=toolbox,
+        tools=tool_service,
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,
@@ -500,6 +625,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    tool_service: ToolService,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -509,6 +635,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, started_at=clock()),
         approvals_http.transport(approvals),
+        tool_calls_http.transport(tool_service),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

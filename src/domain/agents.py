@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from .errors import UnknownAgent
@@ -29,6 +31,105 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """What of its workspace and its skills an agent is shown in the system prompt."""
+
+    file_chars: int = 20_000
+    """Characters of one file, from which on it is shortened."""
+    all_file_chars: int = 60_000
+    """Characters of all files together."""
+    skills: tuple[str, ...] | None = None
+    """The names of the skills that are listed; None: all."""
+    time_zone: str = ""
+    """A name of the IANA database; empty: the time zone of the system."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionSettings:
+    """How a summary replaces the older part of a history that fills the window."""
+
+    enabled: bool = True
+    in_parts: bool = True
+    """An older part that is too long for one call is summarised in several, one after the other."""
+    reserve_tokens: int = 20_000
+    """Tokens of the window that stay free, but at most a quarter of it."""
+    keep_recent_tokens: int = 20_000
+    """Tokens of the newest messages that stay whole, at most."""
+    max_history_share: float = 0.5
+    """The same as a share of the room for history."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruningSettings:
+    """What a model gets of old results of tools. Ratios are of its window; the others are numbers
+    of characters."""
+
+    ttl: float
+    """Seconds without a turn after which the cache of a provider has expired."""
+    keep_last_assistants: int = 3
+    soft_trim_ratio: float = 0.3
+    hard_clear_ratio: float = 0.5
+    min_prunable_chars: int = 50_000
+    allow: tuple[str, ...] = ()
+    """Patterns of names of tools; empty: all."""
+    deny: tuple[str, ...] = ()
+    soft_max_chars: int = 4_000
+    soft_head_chars: int = 1_500
+    soft_tail_chars: int = 1_500
+    hard_clear: bool = True
+    placeholder: str = "[Old tool result content cleared]"
+
+
+@dataclass(frozen=True, slots=True)
+class SubagentRules:
+    """Which sub-agents the runs of an Agent may start."""
+
+    max_depth: int = 1
+    """How deep sub-agents may be nested."""
+    max_children: int = 5
+    """Of one run, at the same time."""
+    timeout: float | None = None
+    """Seconds that a sub-agent may take; None: as long as the runs of its agent."""
+    other_agents: tuple[str, ...] = ()
+    """The ids of other agents that may be started; `*`: every agent."""
+    model: str = ""
+    """`provider/model` of sub-agents; empty: that of their agent."""
+    thinking: str = ""
+
+    def may_start(self, agent_id: str) -> bool:
+        """Whether a sub-agent may be of that other agent."""
+        return "*" in self.other_agents or agent_id in self.other_agents
+
+
+class Visibility(StrEnum):
+    """Which sessions the tools of a run reach, of those that its principal may see."""
+
+    SELF = "self"
+    """Only its own."""
+    TREE = "tree"
+    """Also those of its sub-agents."""
+    AGENT = "agent"
+    """Also the other ones of its agent."""
+    ALL = "all"
+    """Also those of other agents, where `SessionAccess.other_agents` names both agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAccess:
+    """Which sessions the tools of an Agent reach. `other_agents`: patterns of agent ids."""
+
+    visibility: Visibility = Visibility.TREE
+    other_agents: tuple[str, ...] = ()
+
+    def connects(self, one: str, other: str) -> bool:
+        """Whether a run of an agent may reach the sessions of another one."""
+        return all(
+            any(fnmatchcase(agent_id, pattern) for pattern in self.other_agents)
+            for agent_id in (one, other)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """A named configuration, complete: a Run that holds it needs nothing else from the settings."""
 
@@ -45,8 +146,13 @@ class Agent:
     limits: RunLimits = RunLimits()
     max_result_chars: int = DEFAULT_RESULT_CHARS
     """The length from which on a tool's result is shortened for the model."""
+    compaction: CompactionSettings = CompactionSettings()
+    pruning: PruningSettings | None = None
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
+    prompt: PromptSettings = PromptSettings()
+    subagents: SubagentRules = SubagentRules()
+    session_access: SessionAccess = SessionAccess()
 
 
 class AgentDirectory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,16 @@ from opensoul.adapters.config import Overrides
 from opensoul.app.container import Container
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import Toolbox, ToolContext
+from opensoul.domain.scopes import Scope
 from opensoul.domain.tools import ToolResult
 from tests.fakes.domain import run
 
 FILES = {"read", "write", "edit", "list", "search"}
+MEMORY = {"memory_search", "memory_write"}
+SESSIONS = {
+    *("sessions_list", "sessions_history", "sessions_send", "sessions_spawn"),
+    "session_status",
+}
 
 
 def gateway(home: Path, tools: object) -> tuple[Toolbox, ToolContext]:
@@ -54,8 +61,10 @@ async def result(toolbox: Toolbox, context: ToolContext, tool: str, **arguments:
         ({"exec": {"security": "full"}}, set()),
         ({"deny": ["exec"]}, set()),
         ({"allow": ["group:fs"]}, FILES),
-        ({"profile": "full"}, FILES | {"exec", "web_fetch"}),
-        ({"profile": "coding", "deny": ["exec"]}, FILES),
+        ({"profile": "full"}, FILES | MEMORY | SESSIONS | {"exec", "web_fetch"}),
+        ({"profile": "coding", "deny": ["exec"]}, FILES | MEMORY | SESSIONS),
+        ({"profile": "minimal"}, {"session_status"}),
+        ({"allow": ["group:memory"]}, MEMORY),
         ({"allow": ["web_fetch", "exec"]}, {"web_fetch", "exec"}),
     ],
 )
@@ -78,3 +87,17 @@ async def test_a_tool_that_is_offered_runs_and_another_one_does_not(tmp_path: Pa
     printed = await result(toolbox, context, "exec", command="pwd; env")
     assert printed.text.startswith(f"{tmp_path}/workspace\n")
     assert "leaked" not in printed.text
+
+
+async def test_a_client_that_may_only_read_has_the_tools_that_only_read(tmp_path: Path) -> None:
+    toolbox, context = gateway(tmp_path, {"allow": ["*"]})
+    reading = replace(context, scopes=frozenset({Scope.READ}))
+
+    assert {spec.name for spec in await toolbox.tools(reading)} == {
+        *("read", "list", "search", "memory_search", "sessions_list", "sessions_history")
+    }
+    for tool in ("write", "edit", "exec", "web_fetch", "memory_write", "session_status"):
+        refused = await result(toolbox, reading, tool)
+        assert refused.is_error
+        assert "missing scope: operator.write" in refused.text
+    assert not (tmp_path / "workspace").exists()

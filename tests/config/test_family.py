@@ -165,14 +165,15 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction agents.defaults.subagents tools.web messages commands "
+        "auth tools.web messages "
+        "commands.native commands.nativeSkills commands.restart commands.ownerDisplay "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
     ),
     File(
         "chat-bot",
         chat_bot,
-        "agents.defaults.userTimezone agents.defaults.typingMode "
+        "agents.defaults.typingMode "
         "agents.defaults.heartbeat agents.list[].identity.emoji agents.list[].groupChat channels "
         "messages web session.scope session.maintenance session.identityLinks",
         notes=(
@@ -185,7 +186,7 @@ ALL = [
         "many-agents",
         many_agents,
         "agents.defaults.models.*.agentRuntime agents.defaults.sandbox agents.defaults.cliBackends "
-        "agents.list[].skills agents.list[].agentDir agents.list[].subagents "
+        "agents.list[].agentDir "
         "agents.list[].runtime agents.list[].sandbox bindings broadcast acp",
         "agents.list[].params",
         env=KEY,
@@ -205,7 +206,7 @@ ALL = [
         "openrouter",
         openrouter,
         "env.shellEnv agents.defaults.imageModel agents.defaults.imageGenerationModel "
-        "agents.defaults.pdfModel agents.defaults.contextPruning tools.web tools.media talk "
+        "agents.defaults.pdfModel tools.web tools.media talk "
         "browser",
         "agents.defaults.pdfMaxPages",
     ),
@@ -223,7 +224,7 @@ ALL = [
         "gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback "
         "gateway.http.endpoints.chatCompletions.maxImageParts "
         "gateway.http.endpoints.chatCompletions.images gateway.http.endpoints.responses "
-        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools "
+        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools.deny "
         "logging.redactSensitive diagnostics",
         "models.providers.*.models[].compat.thinkingFormat agents.defaults.model.timeoutMs",
         env={"OPENCLAW_GATEWAY_TOKEN": "outside"},
@@ -247,7 +248,9 @@ ALL = [
     File(
         "automation",
         automation,
-        "hooks cron skills plugins memory approvals cli media audio commands",
+        "hooks cron skills plugins memory approvals cli media audio "
+        "commands.mcp commands.plugins commands.ownerAllowFrom commands.ownerDisplay "
+        "commands.ownerDisplaySecret",
         "agents.defaults.additionalSystemPrompt",
         env=KEY,
     ),
@@ -256,7 +259,7 @@ ALL = [
         sandbox_tools,
         "agents.defaults.sandbox agents.defaults.elevatedDefault agents.defaults.embeddedPi "
         "agents.list[].tools.fs tools.exec.host tools.elevated "
-        "tools.sessions tools.loopDetection accessGroups",
+        "tools.loopDetection accessGroups",
         "tools.exec.strictInlineEval",
         env=KEY,
     ),

@@ -20,7 +20,8 @@ from opensoul.domain.runs.actions import (
 )
 from opensoul.domain.runs.journal import INTERRUPTED, Journal, Step, failed_result, result_of
 from opensoul.domain.runs.limits import LimitReached
-from opensoul.domain.runs.prompts import prompted, shortened_results
+from opensoul.domain.runs.prompts import prompted
+from opensoul.domain.sessions import shortened_results
 from opensoul.domain.tools import Repeat, ToolResult
 
 QUESTION = (text_message(Role.USER, "What is the weather?"),)

@@ -10,15 +10,15 @@ from dataclasses import replace
 from ..errors import ModelFailed
 from ..messages import Message, Role, Text, text_message
 from ..models import TextDelta, Usage
-from ..runs import LimitReached, RunnerEvent, out_of_time, prompted
-from .router import ModelAnswer, ModelRouter, RouterEvent
-from .turn import OngoingTurn, prompt_of
+from ..runs import LimitReached, RunnerEvent, out_of_time
+from .router import ModelAnswer, ModelRouter, Prompt, RouterEvent
+from .turn import OngoingTurn
 
 _NO_USAGE = Usage(0, 0, estimated=True)
 
 
 async def call_in_time(
-    turn: OngoingTurn, router: ModelRouter, seconds: float
+    turn: OngoingTurn, router: ModelRouter, prompt: Prompt, seconds: float
 ) -> AsyncGenerator[Sequence[RunnerEvent | ModelAnswer]]:
     """The events of the next model call of a Run that may take so many seconds.
 
@@ -26,7 +26,7 @@ async def call_in_time(
     text that the model had begun, or else with its answer in words to what the tools have done.
     """
     limit, said = out_of_time(seconds), ""
-    async with aclosing(router.call(turn.prompt())) as batches:
+    async with aclosing(router.call(prompt)) as batches:
         while True:
             try:
                 batch = await _next_batch(batches, turn.remaining_seconds() or 0.0)
@@ -68,13 +68,9 @@ async def answer_in_words(
     Where the model gives no answer in words, a sentence about the limit is the answer: tools have
     done their work, and a failed run would be an invitation to do it again.
     """
-    context, journal = turn.context, turn.journal
-    messages = prompted(journal, context.agent.max_result_chars)
-    notice = text_message(Role.USER, limit.notice)
-    prompt = replace(
-        prompt_of(context, turn.history, (*messages, notice)),
-        drops_calls=True,
-    )
+    journal, prompt = turn.journal, turn.prompt()
+    messages = (*prompt.messages, text_message(Role.USER, limit.notice))
+    prompt = replace(prompt, messages=messages, tools=(), drops_calls=True, can_compact=False)
     said = ""
     nothing = text_message(Role.ASSISTANT, "")
     answer = ModelAnswer(nothing, limit.stop, _NO_USAGE, journal.steps[-1].model)

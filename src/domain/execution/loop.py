@@ -31,11 +31,13 @@ from ..runs import (
 )
 from ..sessions import Transcript
 from ..tools import ToolResult
+from .compaction import Compactor, is_crowded
 from .decisions import Decisions
 from .last_answer import answer_in_words, call_in_time
-from .router import ModelAnswer, ModelRouter
+from .router import HistoryTooLong, ModelAnswer, ModelRouter
+from .system_prompts import SystemPrompts
 from .tool_calls import result_events, run_calls
-from .turn import OngoingTurn, history_of, prompt_of
+from .turn import OngoingTurn, prompt_of
 
 _APPROVAL_SECONDS = 600.0
 
@@ -45,8 +47,9 @@ class TurnLoop:
 
     A step is committed before its calls are begun, again with each call that is begun and with
     each result. `approvals`: where a call whose tool asks for it waits for a decision, for
-    `approval_seconds`. `validate` checks arguments against a tool's JSON Schema. `clock` is Unix
-    time, `monotonic` measures the time that a Run takes.
+    `approval_seconds`. `prompts` adds to the instructions what the agent knows. `validate` checks
+    arguments against a tool's JSON Schema. `clock` is Unix time, `monotonic` measures the time that
+    a Run takes.
     """
 
     def __init__(
@@ -57,13 +60,16 @@ class TurnLoop:
         *,
         clock: Clock,
         monotonic: Clock = time.monotonic,
+        prompts: SystemPrompts | None = None,
         validate: Validate = any_arguments,
         approval_seconds: float = _APPROVAL_SECONDS,
     ) -> None:
         self._router = router
+        self._compactor = Compactor(router, clock=clock)
         self._toolbox = toolbox
         self._decisions = Decisions(approvals, clock=clock, seconds=approval_seconds)
         self._monotonic = monotonic
+        self._prompts = prompts
         self._validate = validate
         self._has_checked = False
 
@@ -79,27 +85,44 @@ class TurnLoop:
             action = next_action(turn.journal, limits, prices)
             match action:
                 case CallModel():
-                    await _take_injected(turn)
+                    if turn.journal.steps:
+                        await _take_injected(turn)
+                    prompt = turn.prompt()
+                    if turn.compacts and is_crowded(turn, prompt):
+                        async with aclosing(self._compactor.compact(turn)) as compacting:
+                            async for events in compacting:
+                                yield events
+                        prompt = turn.prompt()
+                    if turn.pruned is not None:
+                        yield [turn.pruned]
+                        turn.pruned = None
                     answer = None
                     call: AsyncGenerator[Sequence[RunnerEvent | ModelAnswer]]
                     if limits.seconds is None:
-                        call = self._router.call(turn.prompt())
+                        call = self._router.call(prompt)
                     else:
-                        call = call_in_time(turn, self._router, limits.seconds)
-                    async with aclosing(call) as batches:
-                        async for batch in batches:
-                            last = batch[-1]
-                            if not isinstance(last, ModelAnswer):
-                                yield batch  # type: ignore[misc]  # Deltas: only the last is none.
-                                continue
-                            answer = last
-                            if any(isinstance(part, ToolCall) for part in last.message.parts):
-                                if rest := _before_calls(batch[:-1], last.message):
-                                    yield rest
-                                break
-                            # Within the call: closing it may take longer than the answer should.
-                            yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
-                            return
+                        call = call_in_time(turn, self._router, prompt, limits.seconds)
+                    try:
+                        async with aclosing(call) as batches:
+                            async for batch in batches:
+                                last = batch[-1]
+                                if not isinstance(last, ModelAnswer):
+                                    yield batch  # type: ignore[misc]  # Deltas only.
+                                    continue
+                                answer = last
+                                if any(isinstance(part, ToolCall) for part in last.message.parts):
+                                    if rest := _before_calls(batch[:-1], last.message):
+                                        yield rest
+                                    break
+                                # Within the call: closing it may take longer than the answer.
+                                yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
+                                return
+                    except HistoryTooLong:
+                        compact = self._compactor.compact(turn, retries=True)
+                        async with aclosing(compact) as compacting:
+                            async for events in compacting:
+                                yield events
+                        continue
                     if answer is None:
                         return  # The call ended without an answer, and so does this turn.
                     if events := await self._add_step(turn, answer):
@@ -131,15 +154,25 @@ class TurnLoop:
 
     async def _begin(self, context: RunContext) -> OngoingTurn:
         spec = context.spec
-        caller = ToolContext(context.agent, spec.id, spec.session_key, spec.principal_id)
+        caller = ToolContext(
+            agent=context.agent,
+            run_id=spec.id,
+            session_key=spec.session_key,
+            principal_id=spec.principal_id,
+            scopes=spec.scopes,
+            principal=spec.principal,
+        )
+        tools = tuple(await self._toolbox.tools(caller))
+        if self._prompts is not None:
+            context = await self._prompts.completed(context, tools)
         return OngoingTurn(
             context=context,
             caller=caller,
-            tools=tuple(await self._toolbox.tools(caller)),
+            tools=tools,
             journal=context.journal,
             clock=self._monotonic,
             since=self._monotonic(),
-            history=history_of(context),
+            compacts=self._compactor.may_compact(context),
         )
 
     async def _add_step(self, turn: OngoingTurn, answer: ModelAnswer) -> list[RunnerEvent]:
@@ -173,7 +206,7 @@ class TurnLoop:
 
 
 async def _take_injected(turn: OngoingTurn) -> None:
-    if turn.journal.steps and (arrived := turn.injected()):
+    if arrived := turn.injected():
         await turn.commit(turn.journal.with_injected(*arrived))
 
 

@@ -1,10 +1,21 @@
 """The application services that transports call."""
 
 from .access import CHANGED, CHECK_SECONDS, Access
+from .active_runs import ActiveRuns
+from .agent_sessions import (
+    AgentSessions,
+    Begun,
+    Outcome,
+    OutcomeStatus,
+    SessionState,
+    SubagentTask,
+)
 from .approvals import Approvals, may_decide
+from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
+from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
     "CHANGED",
@@ -12,11 +23,24 @@ __all__ = [
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
     "Access",
+    "ActiveRuns",
+    "AgentSessions",
     "Approvals",
+    "Begun",
+    "CallOutcome",
+    "CallResult",
+    "CommandRunner",
     "Devices",
+    "DirectCall",
     "Events",
     "Following",
     "Gateway",
+    "Outcome",
+    "OutcomeStatus",
     "SessionService",
+    "SessionState",
+    "SubagentTask",
+    "ToolListing",
+    "ToolService",
     "may_decide",
 ]

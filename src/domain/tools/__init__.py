@@ -1,8 +1,10 @@
 """Tools that a model may call: what is offered, what a call gives, its approval, and the policy."""
 
 from .commands import check_pattern
+from .globs import matches
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
 from .policy import (
+    NEEDED_SCOPES,
     SUBAGENTS_DENY,
     Ask,
     ExecRules,
@@ -40,6 +42,7 @@ __all__ = [
     "GROUPS",
     "GROUP_NAMES",
     "MCP_SOURCE",
+    "NEEDED_SCOPES",
     "PROFILES",
     "SUBAGENTS_DENY",
     "Approval",
@@ -63,6 +66,7 @@ __all__ = [
     "approval_id",
     "check_pattern",
     "effective",
+    "matches",
     "new_code",
     "standing_of",
     "unmatched",

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from opensoul.adapters.system.files import WorkspaceFiles
@@ -16,6 +17,9 @@ from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import Toolbox, ToolContext
 from opensoul.domain.tools import ToolOutput, ToolResult
 from tests.fakes.domain import agent, run
+
+NOON = datetime(2026, 3, 4, 12).astimezone().timestamp()
+"""The time of all calls: noon of a day, where the tests run."""
 
 
 @dataclass(slots=True)
@@ -55,8 +59,18 @@ class Caller:
 
 
 def caller(
-    tmp_path: Path, env: Mapping[str, str] | None = None, fetcher: Fetcher | None = None
+    tmp_path: Path,
+    env: Mapping[str, str] | None = None,
+    fetcher: Fetcher | None = None,
+    skills: str = "",
 ) -> Caller:
     given = os.environ if env is None else env
-    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), env=given, fetcher=fetcher)
+    toolbox = BuiltinTools(
+        WorkspaceFiles(tmp_path),
+        env=given,
+        memory_dir=tmp_path / "memory-index",
+        clock=lambda: NOON,
+        skills=skills,
+        fetcher=fetcher,
+    )
     return Caller(tmp_path / "workspace", toolbox)

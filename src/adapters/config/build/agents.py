@@ -6,13 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ....domain.agents import (
     DEFAULT_AGENT_ID,
     DEFAULT_RESULT_CHARS,
     Agent,
     AgentDirectory,
+    PromptSettings,
     RunLimits,
+    SessionAccess,
+    SubagentRules,
+    Visibility,
 )
 from ....domain.errors import InvalidRequest
 from ....domain.models import ModelDirectory, ModelTarget
@@ -20,13 +25,28 @@ from ....domain.sessions import thinking_level, with_thinking
 from ....domain.tools import ToolPolicy, ToolRules
 from ..errors import KeyPath, guess, listing
 from ..read import Building
-from ..schema.agents import AgentSettings, Identity, ModelChoice, RunLimitSettings
+from ..schema.agents import (
+    AgentSettings,
+    Identity,
+    ModelChoice,
+    RunLimitSettings,
+    SubagentSettings,
+)
+from ..schema.tools import ToolsSection
 from .aliases import Aliases, NoSuchModel
+from .context import Context, build_context
 from .models import DEFAULT_MODEL, Models, build_directory
 from .tools import build_tool_rules
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
+_SUBAGENT_KEYS = {
+    "max_spawn_depth": "max_depth",
+    "max_children_per_agent": "max_children",
+    "allow_agents": "other_agents",
+    "thinking": "thinking",
+    "run_timeout_seconds": "timeout",
+}
 
 
 def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
@@ -36,8 +56,9 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
     default_id = _default(building, found)
     entries = found or [_Entry(DEFAULT_AGENT_ID, AgentSettings(), ())]
     shared = build_tool_rules(building, building.config.tools, ("tools",))
+    context = build_context(building)
     agents = [
-        _agent(building, models, shared, entry, is_default=entry.id == default_id)
+        _agent(building, models, shared, context, entry, is_default=entry.id == default_id)
         for entry in entries
     ]
     models.note_the_rest()
@@ -104,7 +125,13 @@ def _default(building: Building, found: Sequence[_Entry]) -> str:
 
 
 def _agent(
-    building: Building, models: Models, shared: ToolRules, found: _Entry, *, is_default: bool
+    building: Building,
+    models: Models,
+    shared: ToolRules,
+    context: Context,
+    found: _Entry,
+    *,
+    is_default: bool,
 ) -> Agent:
     defaults = building.config.agents.defaults
     entry, where = found.settings, found.where
@@ -124,8 +151,64 @@ def _agent(
         max_result_chars=entry.tools.max_result_chars
         or building.config.tools.max_result_chars
         or DEFAULT_RESULT_CHARS,
+        compaction=context.compaction,
+        pruning=context.pruning,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
+        prompt=_prompt(building, entry),
+        subagents=_subagents(building, models, entry.subagents, (*where, "subagents")),
+        session_access=_session_access(entry.tools, building.config.tools),
     )
+
+
+def _prompt(building: Building, entry: AgentSettings) -> PromptSettings:
+    defaults = building.config.agents.defaults
+    skills = defaults.skills if entry.skills is None else entry.skills
+    zone = defaults.user_timezone or ""
+    try:
+        ZoneInfo(zone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        building.note(
+            f"agents.defaults.userTimezone `{zone}` has no effect: there is no such time zone."
+        )
+        zone = ""
+    return PromptSettings(
+        file_chars=defaults.bootstrap_max_chars,
+        all_file_chars=defaults.bootstrap_total_max_chars,
+        skills=None if skills is None else tuple(skills),
+        time_zone=zone,
+    )
+
+
+def _subagents(
+    building: Building, models: Models, own: SubagentSettings, where: KeyPath
+) -> SubagentRules:
+    """The agent's own keys, else those of the defaults, else those of SubagentRules."""
+    general = building.config.agents.defaults.subagents
+    written: dict[str, Any] = {}
+    for key, name in _SUBAGENT_KEYS.items():
+        value = getattr(general, key) if getattr(own, key) is None else getattr(own, key)
+        if value is not None:
+            written[name] = value
+    chosen, place = own.model, (*where, "model", "primary")
+    if chosen is None:
+        chosen, place = general.model, ("agents", "defaults", "subagents", "model", "primary")
+    if chosen is not None and chosen.primary is not None:
+        target = _target(models, chosen.primary, place)
+        written["model"] = "" if target is None else target.ref
+    if "timeout" in written:
+        written["timeout"] = float(written["timeout"]) or None
+    others = tuple(name.strip().lower() for name in written.pop("other_agents", ()))
+    return SubagentRules(**written, other_agents=others)
+
+
+def _session_access(own: ToolsSection, shared: ToolsSection) -> SessionAccess:
+    visibility = own.sessions.visibility or shared.sessions.visibility or "tree"
+    others = shared.agent_to_agent if own.agent_to_agent is None else own.agent_to_agent
+    patterns: tuple[str, ...] = ()
+    if others is not None and others.enabled:
+        allow = ["*"] if others.allow is None else others.allow
+        patterns = tuple(pattern.strip().lower() for pattern in allow)
+    return SessionAccess(Visibility(visibility), patterns)
 
 
 def _limits(own: RunLimitSettings, general: RunLimitSettings) -> RunLimits:

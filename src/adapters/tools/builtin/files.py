@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BufferedReader
 from threading import Lock
 
@@ -50,10 +50,10 @@ class List(Parameters):
     path: str = Field(default=".", description="The folder, relative to the workspace.")
 
 
-def read(arguments: Read, workspace: str) -> str:
+def read(arguments: Read, root: str) -> str:
     with (
         for_the_model(arguments.path),
-        Workspace(workspace).file(arguments.path) as opened,
+        Workspace(root).file(arguments.path) as opened,
         open(opened, "rb", closefd=False) as file,
     ):
         if b"\0" in file.read(8_192):
@@ -84,7 +84,7 @@ class Writer:
     """`write` and `edit`. Files are replaced one at a time, so that two edits of a file at the same
     time do not undo one another."""
 
-    lock: Lock = field(default_factory=Lock)
+    lock: Lock
 
     def write(self, arguments: Write, workspace: str) -> str:
         data = _encoded(arguments.content)
@@ -137,8 +137,14 @@ def list_(arguments: List, workspace: str) -> str:
     return "\n".join(names)
 
 
-def file_tools() -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[List]]:
-    writer = Writer()
+def file_tools(
+    lock: Lock, skills: str = ""
+) -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[List]]:
+    def read_file(arguments: Read, workspace: str) -> str:
+        is_shared = bool(skills) and arguments.path.startswith(f"{skills}/")
+        return read(arguments, skills if is_shared else workspace)
+
+    writer = Writer(lock)
     reads, writes = frozenset({Effect.READ}), frozenset({Effect.READ, Effect.WRITE})
     return [
         Tool(
@@ -146,7 +152,7 @@ def file_tools() -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[List]]:
             f"Read a text file of the workspace: at most {MOST_LINES} lines or"
             f" {MOST_BYTES // 1024} kB, from the line `offset` on.",
             Read,
-            in_thread(read),
+            in_thread(read_file),
             reads,
             Repeat.SAFE,
         ),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from quart import request
 
 from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
 from ....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
     TOOL_EVENTS,
@@ -37,9 +37,6 @@ from .requests import Headers
 T = TypeVar("T")
 
 _NO_ROUTE = Limits()
-
-KEY = "opensoul.request_context"
-"""Where an ASGI scope holds its RequestContext."""
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +138,7 @@ class RequestContext:
         Started,
         *DELTAS,
         *TERMINAL,
-        ignores=(Waiting, Resumed, *TOOL_EVENTS, StepDone),
+        ignores=(Waiting, Resumed, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone),
     )
     def observe(self, batch: EventBatch) -> None:
         """Take timings and the outcome from a batch of the run's events. Only its first and its
@@ -168,11 +165,12 @@ class RequestContext:
             self.outcome = "failed" if problem.status >= 500 else "refused"
 
 
+CURRENT: ContextVar[RequestContext] = ContextVar("opensoul.request_context")
+
+
 def current() -> RequestContext:
     """The RequestContext of the request being handled."""
-    scope: Any = request.scope
-    context: RequestContext = scope[KEY]
-    return context
+    return CURRENT.get()
 
 
 def principal() -> Principal:

@@ -16,6 +16,7 @@ from .....domain.errors import InvalidRequest
 from .....domain.messages import Message, Role, Text
 from .....domain.models import StopReason, TextDelta, Usage
 from .....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
     TOOL_EVENTS,
@@ -95,7 +96,10 @@ class ApprovalPause:
     following: Following
     context: RequestContext
 
-    @consumes(Waiting, ignores=(Started, *DELTAS, *TOOL_EVENTS, StepDone, Resumed, *TERMINAL))
+    @consumes(
+        Waiting,
+        ignores=(Started, *DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone, Resumed, *TERMINAL),
+    )
     async def end(self, batch: EventBatch) -> EventBatch:
         """`batch`, whose last event is Waiting, with the end of the answer; as it is, where there
         is nothing to decide (any more). The run then waits on without a client."""
