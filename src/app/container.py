@@ -33,7 +33,7 @@ from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.execution import Executor, Generations, ModelRouter
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -42,6 +42,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -153,8 +154,10 @@ class Container(DeclarativeContainer):
     )
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
     validate: Provider[Validate] = Singleton(SchemaValidator)
+    knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
+    system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, validate, clock, monotonic
+        making.native, router, toolbox, approval_book, validate, system_prompts, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(

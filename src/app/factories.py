@@ -36,7 +36,13 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SessionTools
+from ..adapters.tools import (
+    BuiltinTools,
+    CombinedToolbox,
+    PolicyToolbox,
+    SessionTools,
+    WorkspaceKnowledge,
+)
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports import tool_calls as tool_calls_http
@@ -44,7 +50,14 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import Compactor, Executor, Generations, ModelRouter, TurnLoop
+from ..domain.execution import (
+    Compactor,
+    Executor,
+    Generations,
+    ModelRouter,
+    SystemPrompts,
+    TurnLoop,
+)
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -53,6 +66,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -162,6 +176,10 @@ def local(openai: ModelClient, locations: Locations) -> LocalModels:
     return LocalModels(inner=openai, models_dir=locations.state_dir / "models")
 
 
+def knowledge(locations: Locations) -> KnowledgeSource:
+    return WorkspaceKnowledge(str(locations.skills_path))
+
+
 def models(
     openai: ModelClient, anthropic: ModelClient, local: LocalModels, scripted: ModelClient
 ) -> Mapping[str, ModelClient]:
@@ -179,6 +197,7 @@ def native(
     toolbox: Toolbox,
     approval_book: ApprovalBook,
     validate: Validate,
+    system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -188,6 +207,7 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
+        prompts=system_prompts,
         validate=validate,
     )
 
@@ -208,11 +228,20 @@ def runners(
     return plugins.Runners({"native": native, "echo": echo}, find_plugins)
 
 
+def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
+    return SystemPrompts(knowledge, clock=clock)
+
+
 def builtin_tools(
     workspaces: Workspaces, env: Mapping[str, str], locations: Locations, clock: Clock
 ) -> BuiltinTools:
-    memory_dir = locations.state_dir / "memory-index"
-    return BuiltinTools(workspaces, env=env, memory_dir=memory_dir, clock=clock)
+    return BuiltinTools(
+        workspaces,
+        env=env,
+        memory_dir=locations.state_dir / "memory-index",
+        clock=clock,
+        skills=str(locations.skills_path),
+    )
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:

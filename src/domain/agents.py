@@ -67,6 +67,20 @@ class PruningSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """What of its workspace and its skills an agent is shown in the system prompt."""
+
+    file_chars: int = 20_000
+    """Characters of one file, from which on it is shortened."""
+    all_file_chars: int = 60_000
+    """Characters of all files together."""
+    skills: tuple[str, ...] | None = None
+    """The names of the skills that are listed; None: all."""
+    time_zone: str = ""
+    """A name of the IANA database; empty: the time zone of the system."""
+
+
+@dataclass(frozen=True, slots=True)
 class SubagentRules:
     """Which sub-agents the runs of an Agent may start."""
 
@@ -136,6 +150,7 @@ class Agent:
     pruning: PruningSettings | None = None
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
+    prompt: PromptSettings = PromptSettings()
     subagents: SubagentRules = SubagentRules()
     session_access: SessionAccess = SessionAccess()
 

@@ -103,7 +103,7 @@ async def test_the_session_remembers_one_turn(office: Office) -> None:
     await office.said("Thank you.", user="alice")
 
     roles = [message["role"] for message in office.provider.requests[-1].json["messages"]]
-    assert roles == ["user", "assistant", "tool", "assistant", "user"]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
 
 
 @pytest.mark.parametrize("first", ["approve", "deny"])

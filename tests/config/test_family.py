@@ -172,7 +172,7 @@ ALL = [
     File(
         "chat-bot",
         chat_bot,
-        "agents.defaults.userTimezone agents.defaults.typingMode "
+        "agents.defaults.typingMode "
         "agents.defaults.heartbeat agents.list[].identity.emoji agents.list[].groupChat channels "
         "messages web session.scope session.maintenance session.identityLinks",
         notes=(
@@ -185,7 +185,7 @@ ALL = [
         "many-agents",
         many_agents,
         "agents.defaults.models.*.agentRuntime agents.defaults.sandbox agents.defaults.cliBackends "
-        "agents.list[].skills agents.list[].agentDir "
+        "agents.list[].agentDir "
         "agents.list[].runtime agents.list[].sandbox bindings broadcast acp",
         "agents.list[].params",
         env=KEY,

@@ -163,6 +163,9 @@ SAME: Mapping[str, Sequence[object]] = {
     "user": ["ann"],
     # What the source may ask for is no part of what is asked.
     "reserved_keys": [True],
+    # What the request was made by; its session names it.
+    "parent": ["run-1"],
+    "hops": [1],
     "thinking": [" LOW", "on"],
     "timeout": [30.0],
 }

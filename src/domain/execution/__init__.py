@@ -5,6 +5,7 @@ from .executor import Executor
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
+from .system_prompts import SystemPrompts
 
 __all__ = [
     "Compactor",
@@ -12,6 +13,7 @@ __all__ = [
     "Generations",
     "ModelRouter",
     "SummaryRefused",
+    "SystemPrompts",
     "TurnLoop",
     "readable_tokens",
 ]

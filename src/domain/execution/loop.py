@@ -34,6 +34,7 @@ from .compaction import Compactor, is_crowded
 from .decisions import Decisions
 from .last_answer import answer_in_words
 from .router import HistoryTooLong, ModelAnswer, ModelRouter
+from .system_prompts import SystemPrompts
 from .tool_calls import result_events, run_calls
 from .turn import OngoingTurn, prompt_of
 
@@ -45,8 +46,9 @@ class TurnLoop:
 
     A step is committed before its calls are begun, again with each call that is begun and with
     each result. `approvals`: where a call whose tool asks for it waits for a decision, for
-    `approval_seconds`. `validate` checks arguments against a tool's JSON Schema. `clock` is Unix
-    time, `monotonic` measures the time that a Run takes.
+    `approval_seconds`. `prompts` adds to the instructions what the agent knows. `validate` checks
+    arguments against a tool's JSON Schema. `clock` is Unix time, `monotonic` measures the time that
+    a Run takes.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class TurnLoop:
         *,
         clock: Clock,
         monotonic: Clock = time.monotonic,
+        prompts: SystemPrompts | None = None,
         validate: Validate = any_arguments,
         approval_seconds: float = _APPROVAL_SECONDS,
     ) -> None:
@@ -65,6 +68,7 @@ class TurnLoop:
         self._toolbox = toolbox
         self._decisions = Decisions(approvals, clock=clock, seconds=approval_seconds)
         self._monotonic = monotonic
+        self._prompts = prompts
         self._validate = validate
         self._has_checked = False
 
@@ -152,10 +156,13 @@ class TurnLoop:
             scopes=spec.scopes,
             principal=spec.principal,
         )
+        tools = tuple(await self._toolbox.tools(caller))
+        if self._prompts is not None:
+            context = await self._prompts.completed(context, tools)
         return OngoingTurn(
             context=context,
             caller=caller,
-            tools=tuple(await self._toolbox.tools(caller)),
+            tools=tools,
             journal=context.journal,
             clock=self._monotonic,
             since=self._monotonic(),

@@ -4,6 +4,7 @@ from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile
+from .knowledge import KnowledgeSource
 from .models import ModelClient
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
@@ -23,6 +24,7 @@ __all__ = [
     "ConfigFile",
     "CurrentSettings",
     "DeviceBook",
+    "KnowledgeSource",
     "Limits",
     "ModelClient",
     "NewId",

@@ -59,7 +59,10 @@ class Caller:
 
 
 def caller(
-    tmp_path: Path, env: Mapping[str, str] | None = None, fetcher: Fetcher | None = None
+    tmp_path: Path,
+    env: Mapping[str, str] | None = None,
+    fetcher: Fetcher | None = None,
+    skills: str = "",
 ) -> Caller:
     given = os.environ if env is None else env
     toolbox = BuiltinTools(
@@ -67,6 +70,7 @@ def caller(
         env=given,
         memory_dir=tmp_path / "memory-index",
         clock=lambda: NOON,
+        skills=skills,
         fetcher=fetcher,
     )
     return Caller(tmp_path / "workspace", toolbox)

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ....domain.agents import (
     DEFAULT_AGENT_ID,
     DEFAULT_RESULT_CHARS,
     Agent,
     AgentDirectory,
+    PromptSettings,
     RunLimits,
     SessionAccess,
     SubagentRules,
@@ -152,8 +154,28 @@ def _agent(
         compaction=context.compaction,
         pruning=context.pruning,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
+        prompt=_prompt(building, entry),
         subagents=_subagents(building, models, entry.subagents, (*where, "subagents")),
         session_access=_session_access(entry.tools, building.config.tools),
+    )
+
+
+def _prompt(building: Building, entry: AgentSettings) -> PromptSettings:
+    defaults = building.config.agents.defaults
+    skills = defaults.skills if entry.skills is None else entry.skills
+    zone = defaults.user_timezone or ""
+    try:
+        ZoneInfo(zone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        building.note(
+            f"agents.defaults.userTimezone `{zone}` has no effect: there is no such time zone."
+        )
+        zone = ""
+    return PromptSettings(
+        file_chars=defaults.bootstrap_max_chars,
+        all_file_chars=defaults.bootstrap_total_max_chars,
+        skills=None if skills is None else tuple(skills),
+        time_zone=zone,
     )
 
 

@@ -220,12 +220,15 @@ def _parts(value: Any, path: StarPath) -> Iterator[tuple[StarPath, str]]:
 
 def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
     """The rules for tools as text: of all agents, with an empty name, of each agent, and those for
-    clients, whose name is none of an agent."""
+    clients and sub-agents, whose names are none of an agent."""
     found: list[tuple[str, KeyPath]] = [("", ()), (":gateway", ("gateway",))]
     for i, agent in members(value_at(value, ("agents", "list"))):
         found.append((str(value_at(agent, ("id",))).lower(), ("agents", "list", i)))
     for name, _ in members(value_at(value, ("agents", "entries"))):
         found.append((str(name).lower(), ("agents", "entries", name)))
-    for name, path in found:
-        place = (*path, "tools")
+    places: list[tuple[str, KeyPath]] = [(name, (*path, "tools")) for name, path in found]
+    # A sub-agent has the tools of its agent.
+    for name, path in (("", ("agents", "defaults")), *found[2:]):
+        places.append((f"{name}:subagents", (*path, "subagents", "allowAgents")))
+    for name, place in places:
         yield name, place, canonical(value_at(value, place) or {})

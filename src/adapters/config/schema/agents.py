@@ -161,6 +161,16 @@ class AgentDefaults(Section):
     """The default agent's directory. Left out: `workspace` in the state directory."""
     instructions: str = setting("", addition=True, free_text=True)
     """The instructions of agents without their own."""
+    bootstrap_max_chars: Count = 20_000
+    """Characters of one workspace file in the system prompt; of a longer one, the middle is left
+    out."""
+    bootstrap_total_max_chars: Count = 60_000
+    """Characters of all workspace files together in the system prompt."""
+    skills: list[Text] | None = None
+    """The skills that the system prompts list, by name. Left out: all."""
+    user_timezone: Text | None = None
+    """The time zone for the date in system prompts, such as `Europe/Berlin`. Left out: that of the
+    system."""
     timeout_seconds: Seconds = 600
     """The longest duration of a run; 0: no limit."""
     limits: RunLimitSettings = setting(RunLimitSettings, addition=True)
@@ -209,6 +219,8 @@ class AgentSettings(Section):
     """Its directory. Left out: `workspace-<id>` in the state directory."""
     instructions: str | None = setting(None, addition=True, free_text=True)
     """The system message before every conversation."""
+    skills: list[Text] | None = None
+    """The skills that its system prompt lists, in place of those of the defaults; `[]`: none."""
     thinking_default: Text | None = None
     """How much its models think, in place of the defaults' level."""
     timeout_seconds: Seconds | None = setting(None, addition=True)

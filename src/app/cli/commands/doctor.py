@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Check configuration, secrets, permissions, providers, MCP servers, port, store and lock.
+    """Check configuration, secrets, permissions, providers, MCP servers, workspaces, port, store
+    and lock.
 
     Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
     not count.
@@ -61,6 +62,7 @@ def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
 
 def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
     from ..diagnosis import network as network
+    from ..diagnosis.knowledge import left_out
     from ..diagnosis.store import stores
     from ..diagnosis.tool_servers import unavailable
 
@@ -68,6 +70,7 @@ def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
         *network.keys(loaded.settings),
         *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
         *asyncio.run(unavailable(loaded.settings)),
+        *left_out(loaded.settings, loaded.locations.skills_path),
         *stores(directory, loaded.settings.store),
     ]
 
