@@ -217,6 +217,10 @@ class Compactor:
         if turn.history.complete and tokens <= room and not retries:
             return None
         turn.history = before
+        # Without the question: a large one must not cost the Session its history for good.
+        room = prompt.room_to_fill(
+            target, estimate_all(prompt.system), agent.compaction.reserve_tokens
+        )
         # A history that the provider refused has more tokens than the estimate.
         return older_part(session, agent, min(room, tokens // 2) if retries else room)
 
