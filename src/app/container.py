@@ -160,8 +160,11 @@ class Container(DeclarativeContainer):
         making.native, router, toolbox, approval_book, validate, system_prompts, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    commands: Provider[AgentRunner] = Singleton(
+        making.commands, settings, session_service, queue, signals, approvals, toolbox
+    )
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
-        making.runners, native, echo, find_plugins
+        making.runners, native, echo, commands, find_plugins
     )
 
     # The domain.
@@ -196,7 +199,16 @@ class Container(DeclarativeContainer):
         late_gateway,
     )
     tool_service: Provider[ToolService] = Singleton(
-        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id, monotonic
+        making.tool_service,
+        gateway,
+        catalog,
+        all_tools,
+        toolbox,
+        approval_book,
+        validate,
+        new_id,
+        clock,
+        monotonic,
     )
 
     # The application.
@@ -245,6 +257,7 @@ class Container(DeclarativeContainer):
         control,
         models,
         toolbox,
+        tool_service,
         prepare,
         readiness,
         supervisor,

@@ -51,6 +51,7 @@ from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
 from ..domain.execution import (
+    COMMAND_RUNNER,
     Compactor,
     Executor,
     Generations,
@@ -82,8 +83,10 @@ from ..domain.ports import (
 from ..domain.runs import Validate
 from ..domain.services import (
     Access,
+    ActiveRuns,
     AgentSessions,
     Approvals,
+    CommandRunner,
     Devices,
     Gateway,
     SessionService,
@@ -222,10 +225,10 @@ def prepare(local: LocalModels) -> Mapping[str, Prepare]:
 
 
 def runners(
-    native: AgentRunner, echo: AgentRunner, find_plugins: plugins.Find
+    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
-    return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+    return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
 
 
 def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
@@ -379,6 +382,23 @@ def approvals(
     )
 
 
+def commands(
+    settings: CurrentSettings,
+    session_service: SessionService,
+    queue: RunQueue,
+    signals: RunSignals,
+    approvals: Approvals,
+    toolbox: Toolbox,
+) -> AgentRunner:
+    return CommandRunner(
+        settings=settings,
+        session_service=session_service,
+        active_runs=ActiveRuns(queue, signals),
+        approvals=approvals,
+        toolbox=toolbox,
+    )
+
+
 def devices(device_book: DeviceBook, clock: Clock) -> Devices:
     return Devices(book=device_book, clock=clock, verify=verify_signature)
 
@@ -490,8 +510,10 @@ def tool_service(
     catalog: SessionCatalog,
     all_tools: Toolbox,
     toolbox: Toolbox,
+    approval_book: ApprovalBook,
     validate: Validate,
     new_id: NewId,
+    clock: Clock,
     monotonic: Clock,
 ) -> ToolService:
     return ToolService(
@@ -499,8 +521,10 @@ def tool_service(
         catalog=catalog,
         all_tools=all_tools,
         toolbox=toolbox,
+        approvals=approval_book,
         validate=validate,
         new_id=new_id,
+        clock=clock,
         monotonic=monotonic,
     )
 
@@ -562,6 +586,7 @@ def lifecycle(
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     toolbox: Toolbox,
+    tool_service: ToolService,
     prepare: Mapping[str, Prepare],
     readiness: Readiness,
     supervisor: Supervisor,
@@ -582,6 +607,7 @@ def lifecycle(
         control=control,
         models=models,
         toolbox=toolbox,
+        tools=tool_service,
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,

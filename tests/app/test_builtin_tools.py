@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from opensoul.adapters.config import Overrides
 from opensoul.app.container import Container
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import Toolbox, ToolContext
+from opensoul.domain.scopes import Scope
 from opensoul.domain.tools import ToolResult
 from tests.fakes.domain import run
 
@@ -85,3 +87,17 @@ async def test_a_tool_that_is_offered_runs_and_another_one_does_not(tmp_path: Pa
     printed = await result(toolbox, context, "exec", command="pwd; env")
     assert printed.text.startswith(f"{tmp_path}/workspace\n")
     assert "leaked" not in printed.text
+
+
+async def test_a_client_that_may_only_read_has_the_tools_that_only_read(tmp_path: Path) -> None:
+    toolbox, context = gateway(tmp_path, {"allow": ["*"]})
+    reading = replace(context, scopes=frozenset({Scope.READ}))
+
+    assert {spec.name for spec in await toolbox.tools(reading)} == {
+        *("read", "list", "search", "memory_search", "sessions_list", "sessions_history")
+    }
+    for tool in ("write", "edit", "exec", "web_fetch", "memory_write", "session_status"):
+        refused = await result(toolbox, reading, tool)
+        assert refused.is_error
+        assert "missing scope: operator.write" in refused.text
+    assert not (tmp_path / "workspace").exists()

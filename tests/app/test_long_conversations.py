@@ -10,10 +10,10 @@ import pytest_asyncio
 
 from opensoul.client import Client, CompactionEnded, CompactionStarted, Options, RunEvent, TextDelta
 from tests.app.serving import SECRET, Served, config, serving
-from tests.app.test_strict_providers import strict
 from tests.control.client import connected
 from tests.fakes import behaviours
 from tests.fakes.behaviours import Exchange
+from tests.fakes.openai import strict
 from tests.fakes.provider import FakeProvider
 
 LONG = "x" * 900

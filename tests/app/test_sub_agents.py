@@ -67,6 +67,12 @@ async def test_the_answer_of_a_sub_agent_is_the_result_of_the_call(gateway: Offi
     assert [json.loads(event.text)["runId"] for event in progress] == [child.id]
 
 
+@pytest.mark.parametrize("task", ["/new", "/stop", "/help"])
+async def test_a_task_is_no_command(gateway: Office, task: str) -> None:
+    result = await gateway.result(await gateway.submit(spawn(task)))
+    assert (result["status"], result["reply"]) == ("ok", f"You said: {task}")
+
+
 @EACH_STORE
 async def test_sub_agents_of_one_step_work_at_the_same_time(gateway: Office) -> None:
     tasks = [spawn(call("hold", name=name)) for name in "abc"]

@@ -257,7 +257,7 @@ async def test_with_the_header_the_answer_stays_open(office: Office, stream: boo
     await office.http("POST", f"/{waiting['id']}", decision="allow-once")
 
     answered = await answering
-    assert (answered.text, answered.code) == ("I send it. It is sent.", "")
+    assert (answered.text, answered.code) == ("I send it. \n\nIt is sent.", "")
     assert office.courier.sent == [ARGUMENTS]
 
 

@@ -165,7 +165,8 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth tools.web messages commands "
+        "auth tools.web messages "
+        "commands.native commands.nativeSkills commands.restart commands.ownerDisplay "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
     ),
@@ -247,7 +248,9 @@ ALL = [
     File(
         "automation",
         automation,
-        "hooks cron skills plugins memory approvals cli media audio commands",
+        "hooks cron skills plugins memory approvals cli media audio "
+        "commands.mcp commands.plugins commands.ownerAllowFrom commands.ownerDisplay "
+        "commands.ownerDisplaySecret",
         "agents.defaults.additionalSystemPrompt",
         env=KEY,
     ),

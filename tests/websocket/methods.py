@@ -21,7 +21,6 @@ from opensoul.adapters.transports.control.connection.connection import (
 )
 from opensoul.adapters.transports.control.dependencies import Dependencies
 from opensoul.adapters.transports.control.handshake import Facts
-from opensoul.adapters.transports.control.methods.chat.commands import Commands
 from opensoul.adapters.transports.control.methods.chat.methods import ChatMethods
 from opensoul.adapters.transports.control.methods.history import History
 from opensoul.adapters.transports.control.methods.models import ModelMethods
@@ -138,13 +137,13 @@ class Bench:
         self.hub = Hub(gateway=self.gateway, clock=self.clock, presence=presence)
         self.dependencies = dependencies(self)
         services = self.dependencies, self.hub
-        commands, models = Commands(*services), ModelMethods(*services)
-        chat = ChatMethods(*services, commands)
+        models = ModelMethods(*services)
+        chat = ChatMethods(*services)
         broadcast_session_changes(self.session_service, self.hub, self.clock)
         self.handlers: Handlers = {
             **chat.handlers(),
             **models.handlers(),
-            **History(*services, commands, models.metadata).handlers(),
+            **History(*services, models.metadata).handlers(),
             **SessionTalk(*services, chat).handlers(),
             **self.handlers_of(
                 SessionChanges,

@@ -1,13 +1,14 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
 from .compaction import Compactor, SummaryRefused, readable_tokens
-from .executor import Executor
+from .executor import COMMAND_RUNNER, Executor
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
 from .system_prompts import SystemPrompts
 
 __all__ = [
+    "COMMAND_RUNNER",
     "Compactor",
     "Executor",
     "Generations",

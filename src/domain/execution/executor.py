@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,6 +65,8 @@ _PATIENCE = 10.0
 _LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
+COMMAND_RUNNER = "command"
+"""The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
@@ -115,6 +117,8 @@ class Executor:
         self._abandoned: set[asyncio.Task[None]] = set()
         self._others: set[asyncio.Task[None]] = set()
         """Tasks that end Runs, or renew leases, beside the Runs' own."""
+        self._unkept: dict[str, tuple[OpenTurn, Failed | Aborted]] = {}
+        """Open turns of Runs that have ended while the store failed, by the ids of the Runs."""
         self._renewal: asyncio.TimerHandle | None = None
         self._renewed_at = 0.0
         self._idle = asyncio.Event()
@@ -237,15 +241,19 @@ class Executor:
         if claim.attempt > 1 and (started := await self._resume(live)) is None:
             return None
         agent = execution_of(spec, self._generations.find(spec.generation)).agent
-        live.runner = agent.runner
-        runner = self._runners[agent.runner]
+        live.runner = agent.runner if spec.command is None else COMMAND_RUNNER
+        runner = self._runners[live.runner]
         began = loop.time()
-        await self._store.check_writable()
+        session_id = ""
         context = RunContext(spec, agent, signals=live.inbox, commit=self._commits(live))
-        session_id, context = await self._bind_history(context, runner, live.turn)
-        live.spec, live.session_id = context.spec, session_id
-        if (archive := self._archive(live, session_id, context)) is not None:
-            context = replace(context, archive=archive)
+        if spec.command is None:
+            await self._store.check_writable()
+            if self._unkept:  # The history of this Run may be among them.
+                await self._keep_unkept()
+            session_id, context = await self._bind_history(context, runner, live.turn)
+            live.spec, live.session_id = context.spec, session_id
+            if (archive := self._archive(live, session_id, context)) is not None:
+                context = replace(context, archive=archive)
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
@@ -435,6 +443,8 @@ class Executor:
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> Finished:
         live.committing = True
+        if spec.command is not None:
+            return Finished(answered.stop, answered.usage, answered.model)
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
@@ -545,8 +555,16 @@ class Executor:
         """Store what a Run has done that ends without an answer."""
         try:
             await self._store.end_turn(turn, note=note_of(ending), at=self._clock())
-        except StoreFailed:  # The next start finds the open turn.
+        except StoreFailed:  # The next Run stores it, or the next start, which finds the open turn.
+            self._unkept[turn.run_id] = replace(turn, question=(), steps=()), ending
             logger.exception("the steps of a run could not be kept", extra={"run": turn.run_id})
+
+    async def _keep_unkept(self) -> None:
+        """Store what could not be stored when its Run ended. Raises StoreFailed."""
+        for run_id, (turn, ending) in list(self._unkept.items()):
+            with suppress(LeaseLost):
+                await self._store.end_turn(turn, note=note_of(ending), at=self._clock())
+            self._unkept.pop(run_id, None)
 
     def _forget(self, live: LiveRun) -> None:
         live.clear_timer()

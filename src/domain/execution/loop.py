@@ -11,7 +11,8 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import RunFailed
-from ..messages import ToolCall
+from ..messages import Message, ToolCall
+from ..models import TextDelta
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
     AwaitDecisions,
@@ -25,14 +26,14 @@ from ..runs import (
     Validate,
     any_arguments,
     checked,
+    failed_result,
     next_action,
-    result_of,
 )
 from ..sessions import Transcript
 from ..tools import ToolResult
 from .compaction import Compactor, is_crowded
 from .decisions import Decisions
-from .last_answer import answer_in_words
+from .last_answer import answer_in_words, call_in_time
 from .router import HistoryTooLong, ModelAnswer, ModelRouter
 from .system_prompts import SystemPrompts
 from .tool_calls import result_events, run_calls
@@ -96,8 +97,13 @@ class TurnLoop:
                         yield [turn.pruned]
                         turn.pruned = None
                     answer = None
+                    call: AsyncGenerator[Sequence[RunnerEvent | ModelAnswer]]
+                    if limits.seconds is None:
+                        call = self._router.call(prompt)
+                    else:
+                        call = call_in_time(turn, self._router, prompt, limits.seconds)
                     try:
-                        async with aclosing(self._router.call(prompt)) as batches:
+                        async with aclosing(call) as batches:
                             async for batch in batches:
                                 last = batch[-1]
                                 if not isinstance(last, ModelAnswer):
@@ -105,8 +111,8 @@ class TurnLoop:
                                     continue
                                 answer = last
                                 if any(isinstance(part, ToolCall) for part in last.message.parts):
-                                    if len(batch) > 1:
-                                        yield batch[:-1]  # type: ignore[misc]  # The same.
+                                    if rest := _before_calls(batch[:-1], last.message):
+                                        yield rest
                                     break
                                 # Within the call: closing it may take longer than the answer.
                                 yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
@@ -188,7 +194,7 @@ class TurnLoop:
             and tool.asks(call)
         ]
         results = tuple(
-            result_of(call, refused[call.id]) for call in step.calls if call.id in refused
+            failed_result(call, refused[call.id]) for call in step.calls if call.id in refused
         )
         step = replace(step, results=results, undecided=frozenset(asking))
         journal = turn.journal.with_step(step)
@@ -202,6 +208,17 @@ class TurnLoop:
 async def _take_injected(turn: OngoingTurn) -> None:
     if arrived := turn.injected():
         await turn.commit(turn.journal.with_injected(*arrived))
+
+
+def _before_calls(
+    batch: Sequence[RunnerEvent | ModelAnswer], message: Message
+) -> list[RunnerEvent]:
+    """The last deltas of a message with tool calls. Behind a text there is an empty line, because
+    followers join the texts of all steps."""
+    deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
+    if message.text and not message.text.endswith("\n\n"):
+        deltas.append(TextDelta("\n" if message.text.endswith("\n") else "\n\n"))
+    return deltas
 
 
 def _refusals(turn: OngoingTurn, texts: Mapping[str, str]) -> list[RunnerEvent]:

@@ -46,9 +46,9 @@ from .events import (
     error_of,
     failed_event,
 )
-from .journal import Journal, Step, closed, result_of
+from .journal import Journal, Step, closed, failed_result, result_of
 from .kinds import EVERY_KIND, KINDS, EventKind, EventKinds, dump_event, load_event
-from .limits import LimitReached
+from .limits import LimitReached, out_of_time
 from .prompts import prompted
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
 from .spec import CONTENT, OnLeave, RunRequest, RunSpec
@@ -121,8 +121,10 @@ __all__ = [
     "dump_event",
     "error_of",
     "failed_event",
+    "failed_result",
     "load_event",
     "next_action",
+    "out_of_time",
     "prompted",
     "record_of",
     "result_of",

@@ -35,7 +35,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool call is run. `arguments` is the JSON text as the model wrote it."""
+    """A tool call is run, or gets a result without being run. `arguments` is the JSON text as the
+    model wrote it."""
 
     call_id: str
     name: str

@@ -53,8 +53,9 @@ class RunLimitSettings(Section):
     max_output_tokens: Count | None = setting(None, addition=True)
     """Tokens of all answers, thinking included. Left out: no limit."""
     max_seconds: SomeSeconds | None = setting(None, addition=True)
-    """Seconds of model and tool calls, without waiting for approvals. A tool that is running then
-    is stopped. Left out: no limit but `timeoutSeconds`, which ends the run at once."""
+    """Seconds of model and tool calls, without waiting for approvals. A tool or a model call that
+    is running then is stopped. Left out: no limit but `timeoutSeconds`, which ends the run at
+    once."""
     max_cost: SomeDollars | None = setting(None, addition=True)
     """US dollars for model calls, by the `cost` of the models; models without `cost` count nothing.
     Left out: no limit."""

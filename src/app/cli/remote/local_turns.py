@@ -138,6 +138,7 @@ class _Local:
             source="agent",
             reserved_keys=True,
             timeout=question.timeout,
+            commands=True,
         )
 
     async def _key_of(self, session_id: str | None) -> str | None:

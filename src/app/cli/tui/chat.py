@@ -95,7 +95,7 @@ class Chat(App[None]):
     def compose(self) -> ComposeResult:
         yield self._line
         yield self._transcript
-        yield Input(placeholder="Say something; Enter sends")
+        yield Input(placeholder="Say something; Enter sends, /help lists commands")
         yield Footer()
 
     def on_mount(self) -> None:

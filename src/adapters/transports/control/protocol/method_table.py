@@ -173,15 +173,8 @@ def _patch_scope(params: Mapping[str, Any]) -> Scope | None:
 
 
 def _agent_scope(params: Mapping[str, Any]) -> Scope | None:
-    text = str(params.get("message", "")).strip().lower()
     overrides = params.get("model") is not None or params.get("provider") is not None
-    starts_over = text.partition(" ")[0] in ("/new", "/reset")
-    return Scope.ADMIN if overrides or starts_over else None
-
-
-def _send_scope(params: Mapping[str, Any]) -> Scope | None:
-    text = str(params.get("message", "")).strip().lower()
-    return Scope.ADMIN if text.partition(" ")[0] in ("/new", "/reset", "/compact") else None
+    return Scope.ADMIN if overrides else None
 
 
 _IMPLEMENTED = (
@@ -193,9 +186,7 @@ _IMPLEMENTED = (
     ),
     Method("agent.wait", _WRITE, "Wait until a run has ended.", looks=True),
     Method("agent.identity.get", _READ, "An agent's name, picture and emoji."),
-    Method(
-        "chat.send", _WRITE, "Send a message to a session; events carry the answer.", _send_scope
-    ),
+    Method("chat.send", _WRITE, "Send a message to a session; events carry the answer."),
     Method("chat.startup", _READ, "A session's newest messages, commands and models."),
     Method("chat.metadata", _READ, "The commands and models of a chat."),
     Method("chat.history", _READ, "A session's newest messages."),
@@ -229,7 +220,7 @@ _IMPLEMENTED = (
     Method("sessions.messages.subscribe", _READ, "Subscribe to messages of one session."),
     Method("sessions.messages.unsubscribe", _READ, "End that subscription."),
     Method("sessions.create", _WRITE, "Create a session, with or without a first message."),
-    Method("sessions.send", _WRITE, "The same as chat.send, by key.", _send_scope),
+    Method("sessions.send", _WRITE, "The same as chat.send, by key."),
     Method("sessions.abort", _WRITE, "Abort the runs of a session."),
     Method("sessions.patch", _WRITE, "Change a session's settings.", _patch_scope),
     Method("sessions.reset", _ADMIN, "Begin a new transcript; the old one is kept."),

@@ -121,7 +121,7 @@ def _question(approval: Approval) -> str:
     code."""
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (
-        f"\n\nThe tool {_line(approval.call.name)} waits for your approval. Its arguments:\n\n"
+        f"The tool {_line(approval.call.name)} waits for your approval. Its arguments:\n\n"
         f"    {_line(_compact(approval.call.arguments))}\n\n"
         f"Answer with one of these lines within {minutes} minutes; without an answer the call is "
         f"denied.\n\napprove {approval.code}\n\ndeny {approval.code}\n"
