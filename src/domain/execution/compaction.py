@@ -161,7 +161,7 @@ class Compactor:
         A turn that is left with `compacts` unset is not compacted again. Raises LeaseLost.
         """
         context = turn.context
-        archive, agent = context.archive, context.agent
+        archive = context.archive
         if archive is None:  # Checked by the caller.
             return
         try:
