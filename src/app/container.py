@@ -48,6 +48,7 @@ from ..domain.ports import (
     RunEvents,
     RunQueue,
     RunSignals,
+    Sandbox,
     SessionCatalog,
     SessionStore,
     Toolbox,
@@ -126,8 +127,13 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
-    builtin_tools: Provider[BuiltinTools] = Singleton(making.builtin_tools, workspaces, env)
-    mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
+    sandbox: Provider[Sandbox] = Singleton(
+        making.sandbox, env, home, locations, settings, workspaces
+    )
+    builtin_tools: Provider[BuiltinTools] = Singleton(
+        making.builtin_tools, workspaces, sandbox, env
+    )
+    mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env, sandbox)
     all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, mcp, find_plugins)
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
     native: Provider[AgentRunner] = Singleton(
@@ -187,6 +193,7 @@ class Container(DeclarativeContainer):
         source,
         readiness,
         mcp,
+        sandbox,
         log_ring,
         stop_process,
         facts,

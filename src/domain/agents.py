@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from .errors import UnknownAgent
 from .models import ModelTarget
-from .tools import ToolPolicy
+from .tools import SandboxPolicy, ToolPolicy
 
 DEFAULT_AGENT_ID = "main"
 DEFAULT_RESULT_CHARS = 40_000
@@ -47,6 +47,8 @@ class Agent:
     """The length from which on a tool's result is shortened for the model."""
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
+    sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
+    """For its commands, and the servers of tools that it uses."""
 
 
 class AgentDirectory:

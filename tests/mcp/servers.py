@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from opensoul.adapters.mcp import McpToolbox
+from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.domain.agents import AgentDirectory
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ToolContext
@@ -88,7 +89,7 @@ class CurrentServers:
 
 
 def toolbox(*servers: McpServerSettings, **options: Any) -> McpToolbox:
-    return McpToolbox(CurrentServers(*servers), os.environ, **options)
+    return McpToolbox(CurrentServers(*servers), os.environ, Bubblewrap(os.environ), **options)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -7,6 +7,7 @@ from .configuration import ConfigFile
 from .models import ModelClient
 from .runners import AgentRunner, Commit, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
+from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
 from .tools import ApprovalBook, Toolbox, ToolContext
@@ -29,6 +30,7 @@ __all__ = [
     "RunEvents",
     "RunQueue",
     "RunSignals",
+    "Sandbox",
     "SessionCatalog",
     "SessionStore",
     "StoredSession",

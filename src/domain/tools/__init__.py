@@ -1,4 +1,5 @@
-"""Tools that a model may call: what is offered, what a call gives, its approval, and the policy."""
+"""Tools that a model may call: what is offered, what a call gives, its approval, the policy, and
+the sandbox."""
 
 from .commands import check_pattern
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
@@ -16,6 +17,7 @@ from .policy import (
     effective,
     unmatched,
 )
+from .sandbox import SandboxLimits, SandboxMode, SandboxPolicy, ServerSandbox
 from .spec import (
     BUILT_IN_SOURCE,
     CODE_PATTERN,
@@ -52,7 +54,11 @@ __all__ = [
     "Repeat",
     "Rule",
     "Ruling",
+    "SandboxLimits",
+    "SandboxMode",
+    "SandboxPolicy",
     "Security",
+    "ServerSandbox",
     "StandingApproval",
     "ToolOutput",
     "ToolPolicy",

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.adapters.system.files import WorkspaceFiles
 from opensoul.adapters.tools import BuiltinTools
 from opensoul.adapters.tools.builtin.web_fetch import Fetcher
@@ -58,5 +59,5 @@ def caller(
     tmp_path: Path, env: Mapping[str, str] | None = None, fetcher: Fetcher | None = None
 ) -> Caller:
     given = os.environ if env is None else env
-    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), env=given, fetcher=fetcher)
+    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), Bubblewrap(given), env=given, fetcher=fetcher)
     return Caller(tmp_path / "workspace", toolbox)

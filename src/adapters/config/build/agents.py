@@ -23,6 +23,7 @@ from ..read import Building
 from ..schema.agents import AgentSettings, Identity, ModelChoice, RunLimitSettings
 from .aliases import Aliases, NoSuchModel
 from .models import DEFAULT_MODEL, Models, build_directory
+from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -40,6 +41,7 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
         _agent(building, models, shared, entry, is_default=entry.id == default_id)
         for entry in entries
     ]
+    note_default_sandbox(building)
     models.note_the_rest()
     return AgentDirectory(agents, default_id), build_directory(models, agents)
 
@@ -125,6 +127,7 @@ def _agent(
         or building.config.tools.max_result_chars
         or DEFAULT_RESULT_CHARS,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
+        sandbox=build_sandbox(building, entry.sandbox, (*where, "sandbox")),
     )
 
 

@@ -98,7 +98,8 @@ class EditedFiles:
             yield self._issue(path, _WITHOUT_EFFECT)
 
     def changed_tools(self) -> Iterator[ConfigIssue]:
-        """The issues of changed rules for tools. Those of an agent are compared by its id."""
+        """The issues of changed rules for tools, and of changed sandboxes. Those of an agent are
+        compared by its id."""
         known = (
             {}
             if self.before is None
@@ -219,12 +220,17 @@ def _parts(value: Any, path: StarPath) -> Iterator[tuple[StarPath, str]]:
 
 
 def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
-    """The rules for tools as text: of all agents, with an empty name, and of each agent."""
-    found: list[tuple[str, KeyPath]] = [("", ())]
+    """The rules for tools, and the sandboxes, as text: of all agents and of each agent, with a name
+    for each."""
+    yield "tools", ("tools",), canonical(value_at(value, ("tools",)) or {})
+    shared = ("agents", "defaults", "sandbox")
+    yield "sandbox", shared, canonical(value_at(value, shared) or {})
+    found: list[tuple[str, KeyPath]] = []
     for i, agent in members(value_at(value, ("agents", "list"))):
         found.append((str(value_at(agent, ("id",))).lower(), ("agents", "list", i)))
     for name, _ in members(value_at(value, ("agents", "entries"))):
         found.append((str(name).lower(), ("agents", "entries", name)))
     for name, path in found:
-        place = (*path, "tools")
-        yield name, place, canonical(value_at(value, place) or {})
+        for key in ("tools", "sandbox"):
+            place = (*path, key)
+            yield f"{key} of {name}", place, canonical(value_at(value, place) or {})

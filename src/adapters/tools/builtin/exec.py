@@ -17,7 +17,9 @@ from uuid import uuid4
 
 from pydantic import Field
 
+from ....domain.agents import Agent
 from ....domain.concurrency import shielded
+from ....domain.ports import Sandbox
 from ....domain.tools import Effect, ToolOutput, ToolResult
 from .tool import Outputs, Parameters, Tool, ToolFailed, finished
 from .workspace import Workspace, for_the_model
@@ -68,13 +70,14 @@ class CommandRunner:
     """
 
     env: Mapping[str, str]
+    sandbox: Sandbox
     shell: str = field(default_factory=lambda: next(filter(os.path.exists, _SHELLS), _SHELLS[-1]))
 
-    async def run(self, arguments: Exec, workspace: str) -> Outputs:
+    async def run(self, arguments: Exec, agent: Agent) -> Outputs:
         if "\0" in arguments.command:
             raise ToolFailed("The command contains a NUL character.")
         mark = uuid4().hex
-        process = await self._started(arguments, workspace, mark)
+        process = await self._started(arguments, agent, mark)
         frames = _frames(process, arguments.timeout + _GRACE)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         parts: dict[bytes, bytes] = {}
@@ -89,10 +92,16 @@ class CommandRunner:
             await shielded(_end(process, mark, complete=b"e" in parts))
         yield _result(parts, arguments.timeout)
 
-    async def _started(self, arguments: Exec, workspace: str, mark: str) -> Process:
+    async def _started(self, arguments: Exec, agent: Agent, mark: str) -> Process:
         opened: list[int] = []
         try:
-            await finished(lambda: opened.append(_opened(workspace, arguments.workdir)))
+            await finished(lambda: opened.append(_opened(agent.workspace, arguments.workdir)))
+            argv = [self.shell, "-c", arguments.command]
+            if agent.sandbox.confines:
+                place = await asyncio.to_thread(_path_of, opened[0], agent.workspace)
+                argv = await self.sandbox.confined(
+                    agent.sandbox, agent.workspace, argv, directory=place
+                )
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
@@ -106,7 +115,7 @@ class CommandRunner:
                 start_new_session=True,
             )
             request = {
-                "argv": [self.shell, "-c", arguments.command],
+                "argv": argv,
                 "directory": opened[0],
                 "seconds": arguments.timeout,
                 "head": HEAD,
@@ -121,14 +130,14 @@ class CommandRunner:
         return process
 
 
-def exec_tool(env: Mapping[str, str]) -> Tool[Exec]:
+def exec_tool(env: Mapping[str, str], sandbox: Sandbox) -> Tool[Exec]:
     return Tool(
         "exec",
         "Run a command in a shell, in the workspace. It gets no input. It ends after `timeout`"
         f" seconds, {SECONDS} by default, and with it everything that it started, also in the"
         " background. Of a long output the beginning and the end are kept.",
         Exec,
-        CommandRunner(env).run,
+        CommandRunner(env, sandbox).run,
         frozenset(Effect),
     )
 
@@ -136,6 +145,12 @@ def exec_tool(env: Mapping[str, str]) -> Tool[Exec]:
 def _opened(workspace: str, workdir: str) -> int:
     with for_the_model(workdir):
         return Workspace(workspace).open_directory(workdir)
+
+
+def _path_of(directory: int, workspace: str) -> str:
+    """The path of an open directory of the workspace, without the links that led to it."""
+    found = os.readlink(f"/proc/self/fd/{directory}")
+    return os.path.join(workspace, os.path.relpath(found, os.path.realpath(workspace)))
 
 
 async def _frames(process: Process, seconds: float) -> AsyncGenerator[tuple[bytes, bytes]]:

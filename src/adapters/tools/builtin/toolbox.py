@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from ....domain.messages import ToolCall
-from ....domain.ports import ToolContext, Workspaces
+from ....domain.ports import Sandbox, ToolContext, Workspaces
+from ....domain.ports.sandbox import SandboxUnavailable
 from ....domain.ports.workspaces import WorkspaceFailed
 from ....domain.tools import ToolOutput, ToolResult, ToolSpec
 from .exec import exec_tool
@@ -27,12 +28,17 @@ class BuiltinTools:
     """
 
     def __init__(
-        self, workspaces: Workspaces, *, env: Mapping[str, str], fetcher: Fetcher | None = None
+        self,
+        workspaces: Workspaces,
+        sandbox: Sandbox,
+        *,
+        env: Mapping[str, str],
+        fetcher: Fetcher | None = None,
     ) -> None:
         tools: list[Tool[Any]] = [
             *file_tools(),
             search_tool(),
-            exec_tool(env),
+            exec_tool(env, sandbox),
             web_fetch_tool(fetcher or Fetcher()),
         ]
         self._tools = {tool.name: tool for tool in tools}
@@ -49,14 +55,13 @@ class BuiltinTools:
         if tool is None:
             yield ToolResult(f"There is no tool {call.name!r}.", is_error=True)
             return
-        workspace = context.agent.workspace
         try:
             if tool.in_workspace:
-                await asyncio.to_thread(self._workspaces.ensure, workspace)
-            async with aclosing(tool.call(call.arguments, workspace)) as outputs:
+                await asyncio.to_thread(self._workspaces.ensure, context.agent.workspace)
+            async with aclosing(tool.call(call.arguments, context.agent)) as outputs:
                 async for output in outputs:
                     yield replace(output, text=_encodable(output.text))
-        except (ToolFailed, WorkspaceFailed) as error:
+        except (ToolFailed, WorkspaceFailed, SandboxUnavailable) as error:
             yield ToolResult(_encodable(str(error)), is_error=True)
 
     async def close(self) -> None:

@@ -63,9 +63,10 @@ async def _ruled(state: State, settings: Settings, agent: Agent) -> list[tuple[T
     from ....domain.sessions import MAIN, SessionKey
     from ....domain.tools import effective
     from ...container import Container
+    from ..diagnosis.sandboxes import sandbox_of
 
     # All servers, also those that the agent may not use.
-    mcp = McpToolbox(lambda: settings, os.environ)
+    mcp = McpToolbox(lambda: settings, os.environ, sandbox_of(state, settings))
     container = Container(
         overrides=Object(state.overrides()), settings=Object(lambda: settings), mcp=Object(mcp)
     )
