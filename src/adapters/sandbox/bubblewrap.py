@@ -28,6 +28,14 @@ _ETC = (
     "rpc", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
 )  # fmt: skip
 """Files that many programs need. The others may hold credentials, such as /etc/ssl/private."""
+_KERNEL_FILES = tuple(
+    f"/proc/{name}"
+    for name in (
+        "kallsyms", "kcore", "key-users", "keys", "kpagecgroup", "kpagecount", "kpageflags",
+        "latency_stats", "modules", "sched_debug", "slabinfo", "timer_list", "vmallocinfo",
+    )
+)  # fmt: skip
+_KERNEL_DIRECTORIES = ("/proc/acpi", "/proc/asound", "/proc/scsi")
 _ETC_NETWORK = ("gai.conf", "hosts", "resolv.conf")
 _NAMESPACES = (
     "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
@@ -103,12 +111,11 @@ class Bubblewrap:
             raise SandboxUnavailable(_refusal(f"there is no program `bwrap`; {_HOW}"))
         bwrap = os.path.abspath(bwrap)
         options = [*_NAMESPACES, *_system(network=False), "--size", "4096", "--tmpfs", "/tmp"]  # noqa: S108
-        options += ["--proc", "/proc", "--dev", "/dev"]
         try:
             done = subprocess.run(  # noqa: S603  # The program of the operator's system.
-                [bwrap, *options, "--", "/bin/sh", "-c", "exit 0"],
+                [bwrap, *options, "--", "/bin/sh", "-c", "echo $$"],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env={},
                 timeout=_SECONDS,
@@ -118,7 +125,8 @@ class Bubblewrap:
             raise SandboxUnavailable(_refusal(f"{bwrap} does not end")) from None
         except OSError as error:
             raise SandboxUnavailable(_refusal(f"{bwrap} cannot be run: {error.strerror}")) from None
-        if done.returncode:
+        # Behind the process of bubblewrap itself, the shell is the second of its PID namespace.
+        if done.returncode or done.stdout != b"2\n":
             raise SandboxUnavailable(_refusal(_reason(bwrap, done.returncode, done.stderr)))
         return bwrap
 
@@ -155,7 +163,6 @@ class Bubblewrap:
         if policy.network:
             options.append("--share-net")
         options += _system(network=policy.network)
-        options += ["--proc", "/proc", "--dev", "/dev"]
         temporary = [("1777", "/dev/shm"), ("1777", "/tmp"), ("1777", "/var/tmp")]  # noqa: S108
         hidden = [path for path in self._hidden() if os.path.isdir(path)]
         temporary += [("0700", home) for home in self._homes if _can_be_made(home)]
@@ -164,7 +171,7 @@ class Bubblewrap:
             options += ["--size", size, "--perms", mode, "--tmpfs", path]
         for path, writable in sorted(granted, key=lambda one: len(PurePath(one[0]).parts)):
             options += ["--bind" if writable else "--ro-bind", path, path]
-        options += ["--remount-ro", "/", "--remount-ro", "/dev"]
+        options += ["--remount-ro", "/"]
         if self._home not in self._homes:
             options += ["--setenv", "HOME", "/tmp"]  # noqa: S108
         return [*options, "--setenv", "TMPDIR", "/tmp"]  # noqa: S108
@@ -215,6 +222,14 @@ def _system(*, network: bool) -> list[str]:
             options += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             options += ["--ro-bind", path, path]
+    # Without this, a Gateway of root could have its kernel's settings written: its files belong to
+    # root, and the user in the sandbox is that user by another name.
+    options += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
+    options += ["--remount-ro", "/dev"]
+    for path in filter(os.path.exists, _KERNEL_FILES):
+        options += ["--ro-bind", "/dev/null", path]
+    for path in filter(os.path.isdir, _KERNEL_DIRECTORIES):
+        options += ["--size", "4096", "--perms", "0555", "--tmpfs", path]
     for name in (*_ETC, *(_ETC_NETWORK if network else ())):
         options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     return options

@@ -23,6 +23,9 @@ from contextlib import suppress
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_CLONE_NEWNS = 0x00020000
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
+_DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 _SECONDS = 0.25
 """Between two looks."""
 _SHARE = 20
@@ -35,7 +38,10 @@ def main() -> int:
     request: dict[str, Any] = json.loads(sys.argv[1])
     # Not every event loop closes what the Gateway has open, in a process that it starts.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getuid() == 0:
+        _protect_devices(libc)
     limits: dict[str, int] = request["limits"]
     info, info_writer = os.pipe()
     waits, go = os.pipe()
@@ -61,6 +67,22 @@ def main() -> int:
             os.write(go, b".")
             _watch(bwrap, init, namespace, limits)
     return _code_of(bwrap)
+
+
+def _protect_devices(libc: Any) -> None:
+    """Make the devices that bubblewrap shows read-only, in a mount namespace of this process.
+
+    Data can be written to them all the same, but a command of a Gateway of root, which owns them,
+    cannot change their permissions for the whole machine. Without the capability to mount, as in
+    most containers, nothing happens.
+    """
+    if libc.unshare(_CLONE_NEWNS):
+        return
+    libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+    for name in _DEVICES:
+        path = f"/dev/{name}".encode()
+        libc.mount(path, path, None, _MS_BIND, None)
+        libc.mount(None, path, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY, None)
 
 
 def _become_bwrap(request: dict[str, Any], command: list[str], info: int, waits: int) -> None:
