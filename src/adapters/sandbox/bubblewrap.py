@@ -115,8 +115,7 @@ class Bubblewrap:
             done = subprocess.run(  # noqa: S603  # The program of the operator's system.
                 [bwrap, *options, "--", "/bin/sh", "-c", "echo $$"],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 env={},
                 timeout=_SECONDS,
                 check=False,
