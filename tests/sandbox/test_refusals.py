@@ -12,6 +12,7 @@ import pytest
 from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.domain.ports.sandbox import SandboxUnavailable
 from opensoul.domain.tools import SandboxMode, SandboxPolicy
+from tests.fakes.domain import FakeClock
 from tests.sandbox.available import CONFINED, confined_caller
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Bubblewrap exists for Linux only.")
@@ -98,12 +99,15 @@ async def test_modes_of_other_programs_have_commands_refused(
 
 @linux
 async def test_bubblewrap_is_used_once_it_is_installed(tmp_path: Path) -> None:
-    """No restart is needed; and a success is not checked again."""
+    """No restart is needed; and neither a success nor a recent failure is checked again."""
     path = str(tmp_path / "bin")
-    sandbox = Bubblewrap({"PATH": path, "HOME": str(tmp_path)})
+    clock = FakeClock()
+    sandbox = Bubblewrap({"PATH": path, "HOME": str(tmp_path / "home")}, monotonic=clock)
     workspace = str(tmp_path / "work")
     assert "there is no program" in await sandbox.problem(CONFINED, workspace)
     fake_bwrap(tmp_path / "bin", f"echo . >> {tmp_path}/checks; {_WORKS}")
+    assert "there is no program" in await sandbox.problem(CONFINED, workspace)
+    clock.advance(10)
 
     problems = await asyncio.gather(*(sandbox.problem(CONFINED, workspace) for _ in range(5)))
 

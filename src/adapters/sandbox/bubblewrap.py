@@ -8,10 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from ...domain.ports import Clock
 from ...domain.ports.sandbox import SandboxUnavailable
 from ...domain.ports.workspaces import WorkspaceFailed
 from ...domain.tools import SandboxMode, SandboxPolicy
@@ -20,7 +22,10 @@ from .seccomp import call_filter
 _LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 _SECONDS = 10.0
 """For the check whether bubblewrap works."""
+_CHECK_AGAIN = 10.0
+"""Seconds after a failure."""
 _PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_NO_HOMES = (*_PROGRAMS, "/usr/bin", "/usr/sbin", "/usr/games", "/dev", "/proc", "/nonexistent")
 _ETC = (
     "alternatives", "ca-certificates", "crypto-policies", "debian_version", "fonts", "host.conf",
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types",
@@ -65,16 +70,19 @@ class Bubblewrap:
         homes: Sequence[str] = (),
         hidden: Callable[[], Sequence[str]] = lambda: (),
         ensure: Callable[[str], object] = os.path.isdir,
+        monotonic: Clock = time.monotonic,
     ) -> None:
         self._path = env.get("PATH")
         self._home = env.get("HOME", "")
-        self._homes = tuple(
-            dict.fromkeys(home for home in (self._home, *homes) if PurePath(home).parts[1:])
-        )
+        self._homes = tuple(dict.fromkeys(filter(_is_home, (self._home, *homes))))
         self._hidden = hidden
         self._ensure = ensure
+        self._monotonic = monotonic
         self._bwrap = ""
         """Where it is, once it is known to work."""
+        self._failure = ""
+        self._check_at = 0.0
+        """When to check again after a failure."""
         self._checking = asyncio.Lock()
 
     async def problem(self, policy: SandboxPolicy, workspace: str) -> str:
@@ -95,12 +103,19 @@ class Bubblewrap:
         )
 
     async def _find_bwrap(self, policy: SandboxPolicy) -> None:
-        """Check that it works, until it does. Raises SandboxUnavailable."""
+        """Check that it works, but not with every call. Raises SandboxUnavailable."""
         if policy.mode is not SandboxMode.BUBBLEWRAP:
             raise SandboxUnavailable(_refusal(_UNKNOWN_MODE.format(mode=policy.mode)))
         if not self._bwrap:
             async with self._checking:
-                self._bwrap = self._bwrap or await asyncio.to_thread(self._working)
+                if not self._bwrap and self._monotonic() >= self._check_at:
+                    try:
+                        self._bwrap = await asyncio.to_thread(self._working)
+                    except SandboxUnavailable as error:
+                        self._failure = error.message
+                        self._check_at = self._monotonic() + _CHECK_AGAIN
+        if not self._bwrap:
+            raise SandboxUnavailable(self._failure)
 
     def _working(self) -> str:
         """The path of a `bwrap` that works here. Raises SandboxUnavailable."""
@@ -163,11 +178,15 @@ class Bubblewrap:
             options.append("--share-net")
         options += _system(network=policy.network)
         temporary = [("1777", "/dev/shm"), ("1777", "/tmp"), ("1777", "/var/tmp")]  # noqa: S108
-        hidden = [path for path in self._hidden() if os.path.isdir(path)]
+        hidden = {path for one in self._hidden() for path in (one, os.path.realpath(one))}
+        hidden = {path for path in hidden if _within(path, _PROGRAMS) and os.path.exists(path)}
         temporary += [("0700", home) for home in self._homes if _can_be_made(home)]
-        temporary += [("0700", path) for path in hidden if _within(path, _PROGRAMS)]
+        temporary += [("0700", path) for path in sorted(hidden) if os.path.isdir(path)]
         for mode, path in temporary:
             options += ["--size", size, "--perms", mode, "--tmpfs", path]
+        for path in sorted(hidden):
+            if not os.path.isdir(path):
+                options += ["--ro-bind", "/dev/null", path]
         for path, writable in sorted(granted, key=lambda one: len(PurePath(one[0]).parts)):
             options += ["--bind" if writable else "--ro-bind", path, path]
         options += ["--remount-ro", "/"]
@@ -223,8 +242,7 @@ def _system(*, network: bool) -> list[str]:
             options += ["--ro-bind", path, path]
     # Without this, a Gateway of root could have its kernel's settings written: its files belong to
     # root, and the user in the sandbox is that user by another name.
-    options += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
-    options += ["--remount-ro", "/dev"]
+    options += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
     for path in filter(os.path.exists, _KERNEL_FILES):
         options += ["--ro-bind", "/dev/null", path]
     for path in filter(os.path.isdir, _KERNEL_DIRECTORIES):
@@ -232,6 +250,11 @@ def _system(*, network: bool) -> list[str]:
     for name in (*_ETC, *(_ETC_NETWORK if network else ())):
         options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     return options
+
+
+def _is_home(path: str) -> bool:
+    """Not where accounts of services have a directory of the system."""
+    return bool(PurePath(path).parts[1:]) and path.rstrip("/") not in _NO_HOMES
 
 
 def _can_be_made(directory: str) -> bool:
