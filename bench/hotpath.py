@@ -14,8 +14,8 @@ from dependency_injector import providers
 
 from opensoul.adapters.transports.openai.chat.answers import Frames, head_of
 from opensoul.app.container import Container
+from opensoul.domain.access import Credential
 from opensoul.domain.access.addresses import ClientAddress
-from opensoul.domain.access.authentication import Credential
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.messages import Role, text_message
 from opensoul.domain.models.calls import (

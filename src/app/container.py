@@ -29,7 +29,7 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
-from ..adapters.tools import BuiltinTools
+from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -54,9 +54,19 @@ from ..domain.ports import (
     Toolbox,
     Workspaces,
 )
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.runs import Validate
+from ..domain.services import (
+    Access,
+    AgentSessions,
+    Approvals,
+    Devices,
+    Gateway,
+    SessionService,
+    ToolService,
+)
 from . import factories as making
 from . import plugins
+from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -127,17 +137,28 @@ class Container(DeclarativeContainer):
     prepare: Provider[Mapping[str, Prepare]] = Singleton(making.prepare, local)
     cooldowns: Provider[Cooldowns] = Singleton(making.cooldowns, monotonic)
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
+    late_gateway: Provider[Late[Gateway]] = Singleton(Late)
+    session_service: Provider[SessionService] = Singleton(
+        making.session_service, settings, store, catalog, queue, clock, new_id
+    )
+    agent_sessions: Provider[AgentSessions] = Singleton(
+        making.agent_sessions, late_gateway, session_service, catalog, queue, run_events, settings
+    )
+    session_tools: Provider[SessionTools] = Singleton(making.session_tools, agent_sessions, clock)
     sandbox: Provider[Sandbox] = Singleton(
         making.sandbox, env, home, locations, settings, workspaces
     )
     builtin_tools: Provider[BuiltinTools] = Singleton(
-        making.builtin_tools, workspaces, sandbox, env
+        making.builtin_tools, workspaces, sandbox, env, locations, clock
     )
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env, sandbox)
-    all_tools: Provider[Toolbox] = Singleton(making.all_tools, builtin_tools, mcp, find_plugins)
+    all_tools: Provider[Toolbox] = Singleton(
+        making.all_tools, builtin_tools, session_tools, mcp, find_plugins
+    )
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
+    validate: Provider[Validate] = Singleton(SchemaValidator)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, clock, monotonic
+        making.native, router, toolbox, approval_book, validate, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
@@ -173,9 +194,10 @@ class Container(DeclarativeContainer):
         catalog,
         clock,
         new_id,
+        late_gateway,
     )
-    session_service: Provider[SessionService] = Singleton(
-        making.session_service, settings, store, catalog, queue, clock, new_id
+    tool_service: Provider[ToolService] = Singleton(
+        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id, monotonic
     )
 
     # The application.
@@ -187,6 +209,7 @@ class Container(DeclarativeContainer):
         session_service,
         approvals,
         devices,
+        tool_service,
         config_file,
         workspaces,
         settings,
@@ -201,7 +224,15 @@ class Container(DeclarativeContainer):
         new_id,
     )
     transports: Provider[list[Transport]] = Singleton(
-        making.transports, gateway, approvals, control, readiness, clock, settings, find_plugins
+        making.transports,
+        gateway,
+        approvals,
+        tool_service,
+        control,
+        readiness,
+        clock,
+        settings,
+        find_plugins,
     )
     lifecycle: Provider[Lifecycle] = Singleton(
         making.lifecycle,

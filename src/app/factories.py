@@ -37,9 +37,10 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SchemaValidator
+from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SessionTools
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
+from ..adapters.transports import tool_calls as tool_calls_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -66,9 +67,19 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
-from ..domain.services import Access, Approvals, Devices, Gateway, SessionService
+from ..domain.runs import Validate
+from ..domain.services import (
+    Access,
+    AgentSessions,
+    Approvals,
+    Devices,
+    Gateway,
+    SessionService,
+    ToolService,
+)
 from ..domain.tools import BUILT_IN_SOURCE, MCP_SOURCE
 from . import plugins
+from .late import Late
 from .lifecycle import Lifecycle, Lock, Prepare
 from .readiness import Readiness
 from .reloads import ConfigureLogging, Reloads
@@ -169,6 +180,7 @@ def native(
     router: ModelRouter,
     toolbox: Toolbox,
     approval_book: ApprovalBook,
+    validate: Validate,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -178,7 +190,7 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
-        validate=SchemaValidator(),
+        validate=validate,
     )
 
 
@@ -215,8 +227,15 @@ def sandbox(
     return Bubblewrap(env, homes=homes, hidden=hidden, ensure=workspaces.ensure)
 
 
-def builtin_tools(workspaces: Workspaces, sandbox: Sandbox, env: Mapping[str, str]) -> BuiltinTools:
-    return BuiltinTools(workspaces, sandbox, env=env)
+def builtin_tools(
+    workspaces: Workspaces,
+    sandbox: Sandbox,
+    env: Mapping[str, str],
+    locations: Locations,
+    clock: Clock,
+) -> BuiltinTools:
+    memory_dir = locations.state_dir / "memory-index"
+    return BuiltinTools(workspaces, sandbox, env=env, memory_dir=memory_dir, clock=clock)
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str], sandbox: Sandbox) -> McpToolbox:
@@ -228,10 +247,20 @@ def mcp(settings: CurrentSettings, env: Mapping[str, str], sandbox: Sandbox) -> 
     return McpToolbox(settings, env, sandbox, wanted=wanted)
 
 
-def all_tools(builtin_tools: BuiltinTools, mcp: McpToolbox, find_plugins: plugins.Find) -> Toolbox:
+def session_tools(agent_sessions: AgentSessions, clock: Clock) -> SessionTools:
+    return SessionTools(agent_sessions, clock=clock)
+
+
+def all_tools(
+    builtin_tools: BuiltinTools,
+    session_tools: SessionTools,
+    mcp: McpToolbox,
+    find_plugins: plugins.Find,
+) -> Toolbox:
     """Every tool that there is, whether agents may use it or not."""
+    own = CombinedToolbox({"workspace": builtin_tools, "sessions": session_tools})
     return CombinedToolbox(
-        {BUILT_IN_SOURCE: builtin_tools, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
+        {BUILT_IN_SOURCE: own, MCP_SOURCE: mcp, **plugins.toolboxes(find_plugins)}
     )
 
 
@@ -309,6 +338,24 @@ def access(
     return Access(settings=settings, limits=limits, devices=devices, plugins=named)
 
 
+def agent_sessions(
+    late_gateway: Late[Gateway],
+    session_service: SessionService,
+    catalog: SessionCatalog,
+    queue: RunQueue,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+) -> AgentSessions:
+    return AgentSessions(
+        gateway=late_gateway,
+        session_service=session_service,
+        catalog=catalog,
+        queue=queue,
+        run_events=run_events,
+        settings=settings,
+    )
+
+
 def approval_book(approvals: Approvals) -> ApprovalBook:
     """The book that runners request approvals with, so that clients are informed of them."""
     return approvals.book
@@ -368,8 +415,9 @@ def gateway(
     catalog: SessionCatalog,
     clock: Clock,
     new_id: NewId,
+    late_gateway: Late[Gateway],
 ) -> Gateway:
-    return Gateway(
+    gateway = Gateway(
         settings=settings,
         generations=generations,
         access=access,
@@ -381,6 +429,8 @@ def gateway(
         clock=clock,
         new_id=new_id,
     )
+    late_gateway.bind(gateway)
+    return gateway
 
 
 def generations(settings: CurrentSettings) -> Generations:
@@ -427,6 +477,26 @@ def signals(local_queue: LocalQueue) -> RunSignals:
     return local_queue
 
 
+def tool_service(
+    gateway: Gateway,
+    catalog: SessionCatalog,
+    all_tools: Toolbox,
+    toolbox: Toolbox,
+    validate: Validate,
+    new_id: NewId,
+    monotonic: Clock,
+) -> ToolService:
+    return ToolService(
+        gateway=gateway,
+        catalog=catalog,
+        all_tools=all_tools,
+        toolbox=toolbox,
+        validate=validate,
+        new_id=new_id,
+        monotonic=monotonic,
+    )
+
+
 # The application.
 
 
@@ -435,6 +505,7 @@ def control(
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
+    tool_service: ToolService,
     config_file: ConfigFile,
     workspaces: Workspaces,
     settings: CurrentSettings,
@@ -466,6 +537,7 @@ def control(
             session_service=session_service,
             approvals=approvals,
             devices=devices,
+            tools=tool_service,
             config=config_file,
             applied=lambda: source.loaded.sha256,
             workspaces=workspaces,
@@ -532,6 +604,7 @@ def readiness(store: SessionStore, run_events: RunEvents, supervisor: Supervisor
 def transports(
     gateway: Gateway,
     approvals: Approvals,
+    tool_service: ToolService,
     control: ControlPlane,
     readiness: Readiness,
     clock: Clock,
@@ -541,6 +614,7 @@ def transports(
     own = [
         openai_chat.transport(gateway, approvals, started_at=clock()),
         approvals_http.transport(approvals),
+        tool_calls_http.transport(tool_service),
         health.transport(readiness.check, readiness.degraded),
         control.transport(),
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 
 from .errors import UnknownAgent
@@ -29,6 +31,55 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class SubagentRules:
+    """Which sub-agents the runs of an Agent may start."""
+
+    max_depth: int = 1
+    """How deep sub-agents may be nested."""
+    max_children: int = 5
+    """Of one run, at the same time."""
+    timeout: float | None = None
+    """Seconds that a sub-agent may take; None: as long as the runs of its agent."""
+    other_agents: tuple[str, ...] = ()
+    """The ids of other agents that may be started; `*`: every agent."""
+    model: str = ""
+    """`provider/model` of sub-agents; empty: that of their agent."""
+    thinking: str = ""
+
+    def may_start(self, agent_id: str) -> bool:
+        """Whether a sub-agent may be of that other agent."""
+        return "*" in self.other_agents or agent_id in self.other_agents
+
+
+class Visibility(StrEnum):
+    """Which sessions the tools of a run reach, of those that its principal may see."""
+
+    SELF = "self"
+    """Only its own."""
+    TREE = "tree"
+    """Also those of its sub-agents."""
+    AGENT = "agent"
+    """Also the other ones of its agent."""
+    ALL = "all"
+    """Also those of other agents, where `SessionAccess.other_agents` names both agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAccess:
+    """Which sessions the tools of an Agent reach. `other_agents`: patterns of agent ids."""
+
+    visibility: Visibility = Visibility.TREE
+    other_agents: tuple[str, ...] = ()
+
+    def connects(self, one: str, other: str) -> bool:
+        """Whether a run of an agent may reach the sessions of another one."""
+        return all(
+            any(fnmatchcase(agent_id, pattern) for pattern in self.other_agents)
+            for agent_id in (one, other)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """A named configuration, complete: a Run that holds it needs nothing else from the settings."""
 
@@ -49,6 +100,8 @@ class Agent:
     """Which tools it may call."""
     sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
     """For its commands, and the servers of tools that it uses."""
+    subagents: SubagentRules = SubagentRules()
+    session_access: SessionAccess = SessionAccess()
 
 
 class AgentDirectory:

@@ -18,6 +18,7 @@ GatewayError
 ├── UnknownRun               no run of that id is known (any more)
 ├── UnknownApproval          no approval of that id is kept
 ├── ApprovalDecided          the approval was decided before, or its run has ended
+├── UnknownTool              no tool of that name may be called
 ├── UnknownSession           no session of that key, id or label is kept
 ├── Unavailable              known to the protocol, with no meaning in this Gateway
 ├── EventsExpired            the requested events of a run are no longer kept
@@ -145,6 +146,12 @@ class ApprovalDecided(GatewayError):
     """The approval was decided before, or its run has ended."""
 
     code = "approval_decided"
+
+
+class UnknownTool(GatewayError):
+    """There is no such tool, or it may not be called: clients cannot tell these apart."""
+
+    code = "tool_not_found"
 
 
 class Unavailable(GatewayError):

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from .agents import AgentDirectory
 from .models import ModelDirectory, Secret
 from .sessions import SessionSettings
-from .tools import ServerSandbox
+from .tools import Names, ServerSandbox
 
 
 class AuthMode(StrEnum):
@@ -63,6 +63,8 @@ class LaneSettings:
     """Runs that may wait in one session."""
     max_queued: int = 1_000
     """Runs that may wait in all sessions together."""
+    max_subagents: int = 8
+    """Runs of sub-agents that work at the same time, at each depth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,8 @@ class Settings:
     authenticators: tuple[str, ...] = ()
     """Installed authenticators to ask after our own, in order; a change needs a restart."""
     mcp_servers: tuple[McpServerSettings, ...] = ()
+    direct_tools: Names = field(default_factory=Names)
+    """The tools that clients may call without a Run, where the policy allows them."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_bytes_in_flight: int = 512 * 1024 * 1024
     """Bytes of requests that are being read or in work, over all connections."""

@@ -19,6 +19,11 @@ from tests.fakes.domain import run
 from tests.sandbox.available import needs_bubblewrap
 
 FILES = {"read", "write", "edit", "list", "search"}
+MEMORY = {"memory_search", "memory_write"}
+SESSIONS = {
+    *("sessions_list", "sessions_history", "sessions_send", "sessions_spawn"),
+    "session_status",
+}
 
 
 def gateway(
@@ -58,8 +63,10 @@ async def result(toolbox: Toolbox, context: ToolContext, tool: str, **arguments:
         ({"exec": {"security": "full"}}, set()),
         ({"deny": ["exec"]}, set()),
         ({"allow": ["group:fs"]}, FILES),
-        ({"profile": "full"}, FILES | {"exec", "web_fetch"}),
-        ({"profile": "coding", "deny": ["exec"]}, FILES),
+        ({"profile": "full"}, FILES | MEMORY | SESSIONS | {"exec", "web_fetch"}),
+        ({"profile": "coding", "deny": ["exec"]}, FILES | MEMORY | SESSIONS),
+        ({"profile": "minimal"}, {"session_status"}),
+        ({"allow": ["group:memory"]}, MEMORY),
         ({"allow": ["web_fetch", "exec"]}, {"web_fetch", "exec"}),
     ],
 )

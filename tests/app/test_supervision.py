@@ -15,7 +15,7 @@ from dependency_injector import providers
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.app.supervisor import Supervisor, backoff
-from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access import Scope
 from opensoul.domain.access.devices.pairing import PairingRequired
 from opensoul.domain.errors import StoreFailed
 from opensoul.domain.services.devices import EXPIRY_SECONDS

@@ -111,3 +111,26 @@ def test_an_unknown_agent_is_named_with_those_there_are(installed: Home) -> None
     assert shown.code == 1
     assert shown.json_error["code"] == "unknown_agent"
     assert "careful, clerk, main" in shown.json_error["message"]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "rule"),
+    [
+        ("operator.read", "missing scope: operator.write"),
+        ("read, approvals", "missing scope: operator.write"),
+        ("", "missing scope: operator.write"),
+        ("operator.write", "agents.list[].tools.allow: *"),
+        ("admin", "agents.list[].tools.allow: *"),
+    ],
+)
+def test_the_tools_for_a_client_with_fewer_scopes(installed: Home, scopes: str, rule: str) -> None:
+    shown = installed.opensoul("agents", "tools", "careful", "--scopes", scopes, "--json").json
+
+    assert {tool["name"]: tool["rule"] for tool in shown["tools"]}["exec"] == rule
+
+
+def test_an_unknown_scope_is_refused(installed: Home) -> None:
+    shown = installed.opensoul("agents", "tools", "clerk", "--scopes", "operator.reed")
+
+    assert shown.code == 1
+    assert "there is no scope 'operator.reed'" in shown.err

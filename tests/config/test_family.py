@@ -174,7 +174,7 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction agents.defaults.subagents tools.web messages commands "
+        "auth agents.defaults.compaction tools.web messages commands "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
     ),
@@ -195,7 +195,7 @@ ALL = [
         many_agents,
         "agents.defaults.models.*.agentRuntime agents.defaults.sandbox.scope "
         "agents.defaults.cliBackends "
-        "agents.list[].skills agents.list[].agentDir agents.list[].subagents "
+        "agents.list[].skills agents.list[].agentDir "
         "agents.list[].runtime agents.list[].sandbox.workspaceAccess bindings broadcast acp",
         "agents.list[].params",
         notes=(_family_mode("agents.list.2", "all"), _family_mode("agents.defaults", "non-main")),
@@ -234,7 +234,7 @@ ALL = [
         "gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback "
         "gateway.http.endpoints.chatCompletions.maxImageParts "
         "gateway.http.endpoints.chatCompletions.images gateway.http.endpoints.responses "
-        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools "
+        "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools.deny "
         "logging.redactSensitive diagnostics",
         "models.providers.*.models[].compat.thinkingFormat agents.defaults.model.timeoutMs",
         env={"OPENCLAW_GATEWAY_TOKEN": "outside"},
@@ -269,7 +269,7 @@ ALL = [
         "agents.defaults.sandbox.workspaceAccess agents.defaults.sandbox.docker "
         "agents.defaults.sandbox.browser agents.defaults.sandbox.prune "
         "agents.defaults.elevatedDefault agents.defaults.embeddedPi agents.list[].tools.fs "
-        "tools.exec.host tools.elevated tools.sessions tools.loopDetection accessGroups",
+        "tools.exec.host tools.elevated tools.loopDetection accessGroups",
         "tools.exec.strictInlineEval",
         notes=(_family_mode("agents.defaults", "all"),),
         env=KEY,

@@ -250,6 +250,7 @@ _GUARDED = {
         pytest.param({"tools": {"exec": {"ask": "off"}}}, id="no approvals"),
         pytest.param({"tools": {"exec": {"allowlist": ["sh *"]}}}, id="a command"),
         pytest.param({"tools": {"web": {}}}, id="a key without effect"),
+        pytest.param({"gateway": {"tools": {"invoke": {"allow": ["*"]}}}}, id="a client's tool"),
         pytest.param({"agents": {"list": [{"id": "main"}]}}, id="an agent's gone"),
         pytest.param({"agents": {"list": [{"id": "other", "tools": {"allow": ["*"]}}]}},
                      id="an agent's new"),
@@ -270,8 +271,8 @@ def test_a_client_does_not_change_what_agents_may_do(place: Place, given: dict[s
     for way in ("patch", "replace"):
         changed = given
         if way == "replace" and "tools" not in given:
-            agents = {"defaults": _CONFINED, **given["agents"]}
-            changed = {"tools": _RULES, "agents": agents}
+            agents = {"defaults": _CONFINED, **given.get("agents", {})}
+            changed = {"tools": _RULES, **given, "agents": agents}
         assert "a client may not decide what agents may do" in refused(place, changed, way)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from opensoul.adapters.transports import RouteTable
 from opensoul.adapters.transports.control.protocol import METHODS
-from opensoul.domain.access.authentication import Scope, covers
+from opensoul.domain.access import Scope, covers
 from tests.app.serving import SECRET, Served
 from tests.control.client import Refused, connected, knocking
 from tests.control.conftest import Enter

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
-from opensoul.domain.access.authentication import ALL_SCOPES, Principal
+from opensoul.domain.access import ALL_SCOPES, Principal
 from opensoul.domain.ports import StoredSession, Turn
 from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.sessions.keys import SessionKey

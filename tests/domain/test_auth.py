@@ -7,14 +7,14 @@ import logging
 import pytest
 
 from opensoul.adapters.persistence.memory import MemoryLimits
-from opensoul.domain.access.addresses import ClientAddress
-from opensoul.domain.access.authentication import (
+from opensoul.domain.access import (
     ALL_SCOPES,
     Credential,
     Principal,
     Scope,
     authorize,
 )
+from opensoul.domain.access.addresses import ClientAddress
 from opensoul.domain.errors import Forbidden, LockedOut, NotLocal, Unauthenticated
 from opensoul.domain.models.calls import Secret
 from opensoul.domain.services.access import Access

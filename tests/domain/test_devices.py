@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opensoul.domain.access.authentication import Principal, Scope, covers
+from opensoul.domain.access import Principal, Scope, covers
 from opensoul.domain.access.devices.pairing import (
     MAX_PAIRED,
     MAX_PENDING,

@@ -9,8 +9,8 @@ import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
 from opensoul.adapters.persistence.memory import MemoryLimits
+from opensoul.domain.access import ALL_SCOPES, Credential, Grant, Principal, Scope
 from opensoul.domain.access.addresses import ClientAddress
-from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Grant, Principal, Scope
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,
@@ -145,6 +145,7 @@ async def test_an_accepted_run_holds_all_that_its_execution_needs(source: Door) 
         params={"temperature": 0.5},
         on_leave=OnLeave.CONTINUE,
         accepted_at=1_000.0,
+        scopes=OPERATOR.scopes,
     )
 
 

@@ -28,10 +28,12 @@ from opensoul.domain.models.calls import (
     Usage,
 )
 from opensoul.domain.models.cooldowns import Cooldowns
-from opensoul.domain.ports import AgentRunner, RunContext, Transcript
+from opensoul.domain.ports import AgentRunner, RunContext, ToolContext, Transcript
 from opensoul.domain.runs.events import RUNNER_EVENTS, Answered, RunnerEvent
 from opensoul.domain.runs.spec import CONTENT
+from opensoul.domain.scopes import Scope
 from opensoul.domain.sessions.history import estimate_all
+from opensoul.domain.tools import ToolSpec
 from tests.fakes.domain import FakeClock, FakeModelClient, Gate, agent, assistant, system, user
 from tests.fakes.domain import run as a_run
 from tests.fakes.domain import target as model
@@ -39,6 +41,17 @@ from tests.fakes.domain import target as model
 ONE, TWO, THREE = model("acme/one"), model("acme/two"), model("other/three")
 DONE = ModelFinished(StopReason.STOP, Usage(11, 3))
 NOTHING = Transcript()
+
+
+class Seen(EmptyToolbox):
+    """Remembers for whom tools were listed."""
+
+    def __init__(self) -> None:
+        self.contexts: list[ToolContext] = []
+
+    async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
+        self.contexts.append(context)
+        return ()
 
 
 @pytest.fixture
@@ -641,3 +654,17 @@ async def test_after_the_answer_no_stream_is_left_open(
 
     await told(loop, of(ONE))
     assert client.streaming == 0
+
+
+@pytest.mark.parametrize("scopes", [None, frozenset({Scope.READ})])
+async def test_tools_are_listed_for_the_scopes_that_the_run_was_accepted_with(
+    client: FakeModelClient, clock: FakeClock, scopes: frozenset[Scope] | None
+) -> None:
+    router, seen = ModelRouter(clients={"fake": client}, cooldowns=Cooldowns(clock)), Seen()
+    loop = TurnLoop(router, seen, MemoryApprovals(), clock=clock)
+    client.script("acme/one", TextDelta("hi"), DONE)
+
+    await told(loop, of(ONE, scopes=scopes))
+
+    (context,) = seen.contexts
+    assert context.scopes == scopes

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
-from opensoul.domain.access.authentication import Principal, Scope
+from opensoul.domain.access import Principal, Scope
 from opensoul.domain.errors import Forbidden, InvalidRequest, UnknownSession
 from opensoul.domain.messages import Role
 from opensoul.domain.ports import Turn

@@ -412,3 +412,29 @@ def test_a_user_that_is_named_like_a_digest_is_not_the_user_of_that_digest() -> 
 @pytest.mark.parametrize("key", ["sub-agent:x", "acpé:x", "x subagent:y", "subagents:x"])
 def test_other_prefixes_are_free(key: str) -> None:
     assert bound(session_key=key).key.rest == key
+
+
+@pytest.mark.parametrize(
+    ("rest", "depth"),
+    [
+        ("main", 0),
+        ("subagents", 0),
+        ("x:subagent:a", 0),
+        ("subagent:a", 1),
+        ("subagent:a:b", 1),
+        ("subagent:a:subagent:b", 2),
+        ("subagent:a:subagent:b:subagent:", 3),
+    ],
+)
+def test_a_key_says_how_deep_a_sub_agent_is_nested(rest: str, depth: int) -> None:
+    assert SessionKey("main", rest).depth == depth
+
+
+def test_the_key_of_a_sub_agent_is_made_of_that_of_its_parent() -> None:
+    child = SessionKey("main", "talk").subagent("main", "a")
+    grandchild = child.subagent("beta", "b")
+
+    assert (child.rest, grandchild) == (
+        "subagent:a",
+        SessionKey("beta", "subagent:a:subagent:b"),
+    )

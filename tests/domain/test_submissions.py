@@ -12,7 +12,7 @@ import pytest
 
 from opensoul.adapters.persistence.common.no_catalog import NoCatalog
 from opensoul.adapters.persistence.memory import MemoryLimits
-from opensoul.domain.access.authentication import Principal, Scope
+from opensoul.domain.access import Principal, Scope
 from opensoul.domain.errors import (
     Forbidden,
     InvalidRequest,

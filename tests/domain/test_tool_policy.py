@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensoul.domain.messages import ToolCall
+from opensoul.domain.scopes import ALL_SCOPES, Scope
 from opensoul.domain.tools import (
     BUILT_IN_SOURCE,
     GROUP_NAMES,
     MCP_SOURCE,
     PROFILES,
     Ask,
+    Effect,
     ExecRules,
     Layer,
     Names,
@@ -85,9 +87,11 @@ def ruled(
     own: ToolRules = NONE,
     *,
     models: Sequence[str] = ("openai/gpt",),
-    subagent: bool = False,
+    depth: int = 0,
+    max_depth: int = 1,
 ) -> dict[str, Ruling]:
-    found = effective(TOOLS, ToolPolicy(shared, own), models=models, subagent=subagent)
+    policy = ToolPolicy(shared, own)
+    found = effective(TOOLS, policy, models=models, depth=depth, max_depth=max_depth)
     return {ruling.tool: ruling for ruling in found}
 
 
@@ -301,12 +305,16 @@ def test_the_strictest_model_of_an_agent_decides_and_is_named() -> None:
     [
         pytest.param(rules("full"), NONE, f"{SESSIONS} {MEMORY}", id="by default"),
         pytest.param(
-            rules("full", subagents=rules(deny="exec")), NONE, "exec", id="a deny replaces that"
+            rules("full", subagents=rules(deny="exec")), NONE, "exec sessions_spawn",
+            id="a deny replaces that",
         ),
-        pytest.param(rules("full"), rules(subagents=rules(deny="")), "", id="also an empty one"),
+        pytest.param(
+            rules("full"), rules(subagents=rules(deny="")), "sessions_spawn",
+            id="also an empty one",
+        ),
         pytest.param(
             rules("full", subagents=rules(deny="exec")), rules(subagents=rules(deny="read")),
-            "exec read", id="two denies",
+            "exec read sessions_spawn", id="two denies",
         ),
         pytest.param(
             rules("full", subagents=rules(allow="read")), NONE, ALL.replace("read ", ""),
@@ -315,10 +323,38 @@ def test_the_strictest_model_of_an_agent_decides_and_is_named() -> None:
     ],
 )  # fmt: skip
 def test_a_sub_agent_has_fewer_tools(shared: ToolRules, own: ToolRules, denied: str) -> None:
-    found = ruled(shared, own, subagent=True)
+    found = ruled(shared, own, depth=1)
 
     assert of(Verdict.DENIED, found) == in_order(denied)
     assert all(found[tool].rule.layer is Layer.SUBAGENT for tool in in_order(denied))
+
+
+@pytest.mark.parametrize(
+    ("shared", "depth", "denied"),
+    [
+        pytest.param(rules("full"), 1, MEMORY, id="by default"),
+        pytest.param(rules("full"), 2, f"{SESSIONS} {MEMORY}", id="the deepest ones may not"),
+        pytest.param(rules("full"), 3, f"{SESSIONS} {MEMORY}", id="nor what is deeper"),
+        pytest.param(
+            rules("full", subagents=rules(deny="exec")), 1, "exec", id="a deny replaces that"
+        ),
+        pytest.param(
+            rules("full", subagents=rules(deny="")), 2, "sessions_spawn", id="at no depth too many"
+        ),
+    ],
+)
+def test_a_sub_agent_may_start_others_above_the_maximum_depth(
+    shared: ToolRules, depth: int, denied: str
+) -> None:
+    found = ruled(shared, depth=depth, max_depth=2)
+
+    assert of(Verdict.DENIED, found) == in_order(denied)
+
+
+def test_the_rule_about_the_depth_names_its_key() -> None:
+    ruling = ruled(rules("full", subagents=rules(deny="")), depth=1)["sessions_spawn"]
+
+    assert str(ruling.rule) == "agents.defaults.subagents.maxSpawnDepth: 1"
 
 
 def test_rules_for_sub_agents_concern_no_other_run() -> None:
@@ -492,7 +528,7 @@ MODELS = st.lists(st.sampled_from(["openai/gpt", "openai/other", "local/m"]), ma
 
 
 def verdicts(policy: ToolPolicy, models: Sequence[str], subagent: bool) -> dict[str, Verdict]:
-    found = effective(TOOLS, policy, models=models, subagent=subagent)
+    found = effective(TOOLS, policy, models=models, depth=int(subagent))
     return {ruling.tool: ruling.verdict for ruling in found}
 
 
@@ -569,8 +605,65 @@ def test_a_call_is_ruled_on_no_more_loosely_than_its_tool_is_denied(
 ) -> None:
     call = ToolCall("c1", "exec", json.dumps({"command": command}))
     exec_tool = [tool for tool in TOOLS if tool.name == "exec"]
-    (offered,) = effective(exec_tool, policy, models=models, subagent=subagent)
-    (called,) = effective(exec_tool, policy, models=models, subagent=subagent, call=call)
+    (offered,) = effective(exec_tool, policy, models=models, depth=int(subagent))
+    (called,) = effective(exec_tool, policy, models=models, depth=int(subagent), call=call)
 
     assert offered.verdict is not Verdict.DENIED or called.verdict is Verdict.DENIED
     assert offered.verdict is not Verdict.ALLOWED or called.verdict is not Verdict.ASK
+
+
+# The scopes of the principal.
+
+READS = ToolSpec("read", "", effects=frozenset({Effect.READ}))
+FETCHES = ToolSpec("web_fetch", "", effects=frozenset({Effect.NETWORK}))
+WRITES = ToolSpec("write", "", effects=frozenset({Effect.READ, Effect.WRITE}))
+RUNS = ToolSpec("exec", "", effects=frozenset({Effect.EXECUTE}))
+UNKNOWN = ToolSpec("look_up", "")
+HARMLESS = ToolSpec("session_status", "", effects=frozenset())
+BY_EFFECT = (READS, FETCHES, WRITES, RUNS, UNKNOWN, HARMLESS)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "allowed"),
+    [
+        (None, "read web_fetch write exec look_up session_status"),
+        (ALL_SCOPES, "read web_fetch write exec look_up session_status"),
+        ({Scope.ADMIN}, "read web_fetch write exec look_up session_status"),
+        ({Scope.WRITE}, "read web_fetch write exec look_up session_status"),
+        ({Scope.READ}, "read session_status"),
+        ({Scope.READ, Scope.APPROVALS, Scope.PAIRING}, "read session_status"),
+        ({Scope.SESSIONS_READ, Scope.SESSIONS_WRITE}, "session_status"),
+        ({Scope.APPROVALS}, "session_status"),
+        (set(), "session_status"),
+    ],
+)
+def test_a_tool_needs_the_scopes_of_its_effects(scopes: set[Scope] | None, allowed: str) -> None:
+    found = effective(BY_EFFECT, ToolPolicy(rules(allow="*")), scopes=scopes)
+
+    assert [one.tool for one in found if one.verdict is Verdict.ALLOWED] == allowed.split()
+
+
+def test_the_missing_scope_is_the_rule_that_decided() -> None:
+    policy = ToolPolicy(rules(allow="write exec", ask="exec", deny="read"))
+
+    found = effective([WRITES, RUNS, READS, FETCHES], policy, scopes={Scope.READ})
+
+    assert [str(one.rule) for one in found] == [
+        "missing scope: operator.write",
+        "missing scope: operator.write",
+        "tools.deny: read",
+        "tools.allow does not name it",
+    ]
+    assert {one.verdict for one in found} == {Verdict.DENIED}
+    assert found[0].rule.layer is Layer.SCOPES
+
+
+@given(policies(), MODELS, st.booleans(), st.frozensets(st.sampled_from(Scope)))
+def test_scopes_only_take_away(
+    policy: ToolPolicy, models: list[str], subagent: bool, scopes: frozenset[Scope]
+) -> None:
+    without = effective(TOOLS, policy, models=models, depth=int(subagent))
+    within = effective(TOOLS, policy, models=models, depth=int(subagent), scopes=scopes)
+
+    for before, after in zip(without, within, strict=True):
+        assert after in (before, replace(after, verdict=Verdict.DENIED))

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from opensoul.adapters.system.files.devices import MemoryDeviceBook
 from opensoul.adapters.system.signatures import verify_signature
-from opensoul.domain.access import ClientAddress
-from opensoul.domain.access.authentication import (
+from opensoul.domain.access import (
     ALL_SCOPES,
+    ClientAddress,
     Credential,
     DeviceCredential,
     Principal,

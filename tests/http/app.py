@@ -25,7 +25,7 @@ from opensoul.adapters.transports import health
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
 from opensoul.app.server import hypercorn as our_hypercorn
-from opensoul.domain.access.authentication import ALL_SCOPES, Credential, Principal
+from opensoul.domain.access import ALL_SCOPES, Credential, Principal
 from opensoul.domain.agents import Agent, AgentDirectory
 from opensoul.domain.byte_budget import NO_CHARGE, Charge
 from opensoul.domain.execution.executor import Executor

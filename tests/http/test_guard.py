@@ -9,7 +9,7 @@ from quart import Quart, Response, request
 
 from opensoul.adapters.transports import Limits, Route, RouteTable, Switch, Transport
 from opensoul.adapters.transports.http import install
-from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access import Scope
 
 from .app import Harness, served
 from .client import BEARER, Client

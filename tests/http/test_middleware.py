@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from opensoul.adapters.transports import RouteTable
-from opensoul.adapters.transports.http.context import KEY, RequestContext
+from opensoul.adapters.transports.http.context import RequestContext, current
 from opensoul.adapters.transports.http.deadline import ReusableDeadline
 from opensoul.adapters.transports.http.middleware import Middleware
 from opensoul.adapters.transports.openai.chat.answers import Frames, Head
@@ -88,8 +88,7 @@ async def test_what_was_entered_is_left_however_the_exchange_ends() -> None:
             let_go.set()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        context: RequestContext = scope[KEY]
-        await context.enter(held())
+        await current().enter(held())
         await asyncio.Event().wait()
 
     middleware = Middleware(app, Harness().gateway, RouteTable())

@@ -9,7 +9,7 @@ import pytest
 
 from opensoul.adapters.transports import Route, RouteTable
 from opensoul.adapters.transports.routes import SCHEMA_REF, json_content
-from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access import Scope
 from scripts.openapi import document
 
 from .app import Harness

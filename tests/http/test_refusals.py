@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, ip_network
 import pytest
 
 from opensoul.adapters.persistence.queue.lanes import Lanes
-from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access import Scope
 from opensoul.domain.models.calls import Secret, TextDelta
 from opensoul.domain.settings import (
     AuthMode,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from opensoul.adapters.persistence.common.codec import Undecodable
 from opensoul.adapters.persistence.common.spec_codec import decode_spec, encode_spec
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 from opensoul.domain.runs.spec import OnLeave, RunSpec
+from opensoul.domain.scopes import Scope
 from opensoul.domain.sessions.keys import SessionKey
 from tests.fakes.domain import run, user
 
@@ -55,6 +57,10 @@ SPECS = st.builds(
     one_off=st.booleans(),
     source=ANY_TEXT,
     thinking=st.none() | ANY_TEXT,
+    scopes=st.none() | st.frozensets(st.sampled_from(Scope)),
+    agents=st.none() | st.frozensets(ANY_TEXT),
+    parent=ANY_TEXT,
+    hops=st.integers(0, 9),
 )
 
 
@@ -66,6 +72,19 @@ def test_a_spec_comes_back_as_it_was(spec: RunSpec) -> None:
 
 def changed(**changes: object) -> bytes:
     return json.dumps(json.loads(encode_spec(run())) | changes).encode()
+
+
+def test_a_spec_of_an_earlier_version_has_no_scopes() -> None:
+    body = json.loads(encode_spec(run()))
+    del body["scopes"]
+
+    assert decode_spec(json.dumps(body).encode()) == replace(run(), scopes=None)
+
+
+def test_a_scope_of_a_later_version_permits_nothing() -> None:
+    data = changed(scopes=["operator.future", "operator.read", 7])
+
+    assert decode_spec(data).scopes == frozenset({Scope.READ})
 
 
 @pytest.mark.parametrize(
@@ -84,7 +103,11 @@ def changed(**changes: object) -> bytes:
         changed(on_leave="stay"),
         changed(params=[]),
         changed(one_off="yes"),
+        changed(scopes="operator.read"),
         changed(accepted_at=10**400),
+        changed(agents=[7]),
+        changed(parent=None),
+        changed(hops="1"),
     ],
 )
 def test_what_is_no_spec_is_refused(data: bytes) -> None:
@@ -96,3 +119,11 @@ def test_what_is_no_spec_is_refused(data: bytes) -> None:
 def test_what_is_not_even_bytes_is_refused(cell: Any) -> None:
     with pytest.raises(Undecodable):
         decode_spec(cell)
+
+
+def test_a_spec_of_an_earlier_release_has_no_parent_and_no_scopes() -> None:
+    body = json.loads(encode_spec(run(parent="run-0", hops=1, scopes=frozenset(Scope))))
+    for later in ("scopes", "agents", "parent", "hops"):
+        del body[later]
+
+    assert decode_spec(json.dumps(body).encode()) == run()

@@ -12,10 +12,8 @@ import pytest
 
 from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.adapters.system.files import WorkspaceFiles
-from opensoul.adapters.tools import BuiltinTools
 from opensoul.domain.tools import SandboxLimits, SandboxMode, SandboxPolicy
-from tests.fakes.domain import agent
-from tests.tools.builtin.calls import Caller
+from tests.tools.builtin.calls import Caller, caller
 
 CONFINED = SandboxPolicy(SandboxMode.BUBBLEWRAP)
 PROBLEM = asyncio.run(Bubblewrap(os.environ).problem(CONFINED, "/nowhere"))
@@ -43,5 +41,6 @@ def confined_caller(
     env = {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **(variables or {})}
     files = WorkspaceFiles(state)
     sandbox = Bubblewrap(env, hidden=hidden or (lambda: [str(state)]), ensure=files.ensure)
-    toolbox = BuiltinTools(files, sandbox, env=env)
-    return Caller(state / "workspace", toolbox, replace(agent("main"), sandbox=policy))
+    found = caller(state, env, sandbox=sandbox)
+    found.agent = replace(found.agent, sandbox=policy)
+    return found

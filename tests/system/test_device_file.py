@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.system.files.devices import DeviceFile, MemoryDeviceBook
-from opensoul.domain.access.authentication import Scope
+from opensoul.domain.access import Scope
 from opensoul.domain.access.devices.records import (
     DeviceInfo,
     DeviceState,

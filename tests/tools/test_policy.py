@@ -13,6 +13,7 @@ from opensoul.adapters.persistence.memory import MemoryApprovals
 from opensoul.adapters.tools import PolicyToolbox
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ToolContext
+from opensoul.domain.scopes import Scope
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.tools import (
     Approval,
@@ -264,3 +265,15 @@ async def test_closing_closes_the_sources() -> None:
     await bench.toolbox.close()
 
     assert bench.known.closed == 1
+
+
+async def test_a_run_of_a_principal_without_the_scope_cannot_write() -> None:
+    bench = Bench(allow("*"))
+    bench.context = replace(bench.context, scopes=frozenset({Scope.READ}))
+
+    assert await bench.offered() == {}
+    result = await bench.result(exec_call("id"))
+
+    assert isinstance(result, ToolResult)
+    assert result.text == "denied: 'exec' is not allowed here (missing scope: operator.write)"
+    assert bench.known.ran == []

@@ -34,7 +34,7 @@ from opensoul.adapters.transports.control.methods.sessions.lookups import Sessio
 from opensoul.adapters.transports.control.methods.sessions.subscriptions import SessionSubscriptions
 from opensoul.adapters.transports.control.methods.usage import SessionUsage
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
-from opensoul.domain.access.authentication import ALL_SCOPES, Principal, Scope
+from opensoul.domain.access import ALL_SCOPES, Principal, Scope
 from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message
@@ -205,6 +205,7 @@ def dependencies(bench: Bench) -> Dependencies:
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,
+        tools=missing,
         config=missing,
         applied=missing,
         workspaces=missing,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opensoul.adapters.transports.control.handshake.handshake import granted
+from opensoul.domain.access import Scope, covers
 from opensoul.domain.access.addresses import ClientAddress
-from opensoul.domain.access.authentication import Scope, covers
 from opensoul.domain.models.calls import Secret
 from opensoul.domain.settings import AuthMode, AuthSettings
 

@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from opensoul.adapters.transports.control.handshake.origins import Peer
+from opensoul.domain.access import Scope
 from opensoul.domain.access.addresses import ClientAddress
-from opensoul.domain.access.authentication import Scope
 from opensoul.domain.access.devices.pairing import MAX_PENDING, PairingRequired, Visitor
 from opensoul.domain.access.devices.records import Role
 from opensoul.domain.errors import StoreFailed

@@ -14,7 +14,7 @@ from opensoul.adapters.persistence.memory import MemoryLimits
 from opensoul.adapters.transports.control.connection.connection import Connection
 from opensoul.adapters.transports.control.handshake.devices import broadcast_devices
 from opensoul.adapters.transports.control.methods.devices import DeviceMethods
-from opensoul.domain.access.authentication import Principal, Scope
+from opensoul.domain.access import Principal, Scope
 from opensoul.domain.access.devices.pairing import PairingRequired, Visitor
 from opensoul.domain.access.devices.records import Role
 from opensoul.domain.errors import InvalidRequest

@@ -11,7 +11,7 @@ import pytest
 from opensoul.adapters.transports.control.broadcast.presence import Presence
 from opensoul.adapters.transports.control.connection.connection import Connection
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
-from opensoul.domain.access.authentication import Principal, Scope
+from opensoul.domain.access import Principal, Scope
 from tests.fakes.domain import FakeClock
 
 PHONE, TABLET = "a" * 64, "b" * 64

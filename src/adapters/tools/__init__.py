@@ -1,9 +1,16 @@
 """Tools that a model may call."""
 
-from .builtin import BuiltinTools
+from .builtin import BuiltinTools, SessionTools
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
 from .policy import PolicyToolbox
 from .schemas import SchemaValidator
 
-__all__ = ["BuiltinTools", "CombinedToolbox", "EmptyToolbox", "PolicyToolbox", "SchemaValidator"]
+__all__ = [
+    "BuiltinTools",
+    "CombinedToolbox",
+    "EmptyToolbox",
+    "PolicyToolbox",
+    "SchemaValidator",
+    "SessionTools",
+]

@@ -16,7 +16,6 @@ from ...domain.tools import (
     ToolSpec,
     Verdict,
     approval_id,
-    effective,
 )
 
 
@@ -39,7 +38,7 @@ class PolicyToolbox:
             return ()
         specs = await self._known(context)
         offered = []
-        for spec, ruling in zip(specs, _rulings(specs, context), strict=True):
+        for spec, ruling in zip(specs, context.rulings(specs), strict=True):
             if ruling.verdict is Verdict.ASK:
                 asks = partial(_asks, spec, context)
                 offered.append(replace(spec, ask=True, ask_if=asks))
@@ -92,16 +91,4 @@ def _asks(spec: ToolSpec, context: ToolContext, call: ToolCall) -> bool:
 
 
 def _ruling(spec: ToolSpec, context: ToolContext, call: ToolCall) -> Ruling:
-    return _rulings([spec], context, call)[0]
-
-
-def _rulings(
-    specs: Sequence[ToolSpec], context: ToolContext, call: ToolCall | None = None
-) -> tuple[Ruling, ...]:
-    return effective(
-        specs,
-        context.agent.tools,
-        models=[target.ref for target in context.agent.models],
-        subagent=context.session_key.is_subagent,
-        call=call,
-    )
+    return context.rulings([spec], call)[0]

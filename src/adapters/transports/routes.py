@@ -46,6 +46,7 @@ class Limits:
 
 
 _DEFAULT = Limits()
+_LimitsSource = Limits | Callable[[Settings], Limits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,9 @@ class Route:
     scope: Scope | None
     view: View
     summary: str = ""
-    limits: Limits | Callable[[Settings], Limits] = _DEFAULT
+    limits: _LimitsSource = _DEFAULT
     switch: Switch | None = None
     operation: Callable[[], Mapping[str, Any]] = dict
-
-    def limits_in(self, settings: Settings) -> Limits:
-        """The limits while `settings` are in force."""
-        return _limits(self.limits, settings)
 
     @property
     def variables(self) -> tuple[tuple[str, str], ...]:
@@ -119,7 +116,8 @@ class RouteTable:
         if sum(transport.upgrade is not None for transport in self.transports) > 1:
             raise ValueError("two transports answer WebSocket upgrades")
         self._by_rule = _by_rule(self)
-        self._limits = tuple(dict.fromkeys(route.limits for route in self)) or (_DEFAULT,)
+        self._sources = tuple(dict.fromkeys(route.limits for route in self)) or (_DEFAULT,)
+        self._in_force: _InForce | None = None
         self._switched = tuple((_pattern(r), r.switch) for r in self if r.switch is not None)
 
     def __iter__(self) -> Iterator[Route]:
@@ -133,12 +131,31 @@ class RouteTable:
         """The switch of the routes that answer a request's path, with whatever method."""
         return next((switch for pattern, switch in self._switched if pattern.fullmatch(path)), None)
 
+    def limits(self, route: Route, settings: Settings) -> Limits:
+        """The limits of a route of the table while `settings` are in force."""
+        return self._under(settings).by_source[route.limits]
+
     def widest(self, settings: Settings) -> Limits:
         """The largest limits of all: those of a request whose route is not known, or not yet."""
-        return max((_limits(source, settings) for source in self._limits), key=_body_bytes)
+        return self._under(settings).widest
+
+    def _under(self, settings: Settings) -> _InForce:
+        if self._in_force is None or self._in_force.settings is not settings:
+            limits = {source: _limits(source, settings) for source in self._sources}
+            self._in_force = _InForce(settings, limits, max(limits.values(), key=_body_bytes))
+        return self._in_force
 
 
-def _limits(source: Limits | Callable[[Settings], Limits], settings: Settings) -> Limits:
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """All limits while `settings` are in force. They are the same for most requests."""
+
+    settings: Settings
+    by_source: Mapping[_LimitsSource, Limits]
+    widest: Limits
+
+
+def _limits(source: _LimitsSource, settings: Settings) -> Limits:
     return source if isinstance(source, Limits) else source(settings)
 
 

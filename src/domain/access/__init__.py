@@ -1,16 +1,8 @@
 """Who may do what: principals, scopes, credentials, addresses and lockout."""
 
+from ..scopes import ALL_SCOPES, Scope, covers
 from .addresses import ClientAddress, Network, client_address, stands_for_many
-from .authentication import (
-    ALL_SCOPES,
-    Credential,
-    DeviceCredential,
-    Grant,
-    Principal,
-    Scope,
-    authorize,
-    covers,
-)
+from .authentication import Credential, DeviceCredential, Grant, Principal, authorize
 from .lockout import Lockout, owner_of
 from .policy import NEEDS, Action, Resource, may, require
 from .shared_secret import SHARED_SECRET, SharedSecret, is_local

@@ -1,47 +1,16 @@
-"""Scopes, credentials, the Grant that a credential proves, and the Principal of a grant."""
+"""Credentials, the Grant that a credential proves, and the Principal of a grant."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from types import MappingProxyType
 
 from ..errors import Forbidden
+from ..scopes import ALL_SCOPES, Scope, covers
 from .addresses import ClientAddress
 
-
-class Scope(StrEnum):
-    """The permissions of a Principal; the values are the control protocol's."""
-
-    READ = "operator.read"
-    WRITE = "operator.write"
-    ADMIN = "operator.admin"
-    APPROVALS = "operator.approvals"
-    PAIRING = "operator.pairing"
-    QUESTIONS = "operator.questions"
-    TALK = "operator.talk"
-    TALK_SECRETS = "operator.talk.secrets"
-    SESSIONS_READ = "operator.sessions.read"
-    SESSIONS_WRITE = "operator.sessions.write"
-
-
-ALL_SCOPES = frozenset(Scope)
-_COVERS: Mapping[Scope, frozenset[Scope]] = MappingProxyType(
-    {
-        Scope.ADMIN: ALL_SCOPES,
-        Scope.WRITE: frozenset({Scope.READ, Scope.TALK, Scope.SESSIONS_READ, Scope.SESSIONS_WRITE}),
-        Scope.READ: frozenset({Scope.SESSIONS_READ}),
-        Scope.SESSIONS_WRITE: frozenset({Scope.SESSIONS_READ}),
-    }
-)
 _FOR_AGENTS = ALL_SCOPES - {Scope.ADMIN, Scope.PAIRING, Scope.TALK_SECRETS}
 """The scopes of grants that are restricted to agents."""
-
-
-def covers(held: Collection[Scope], scope: Scope) -> bool:
-    """Whether the scopes `held` include `scope`, directly or through another scope."""
-    return scope in held or any(scope in _COVERS.get(one, ()) for one in held)
 
 
 @dataclass(frozen=True, slots=True)

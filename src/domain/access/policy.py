@@ -8,7 +8,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from ..errors import Forbidden
-from .authentication import Principal, Scope
+from ..scopes import Scope
+from .authentication import Principal
 
 
 class Action(StrEnum):
@@ -24,6 +25,7 @@ class Action(StrEnum):
     CHANGE_SESSION = "change the session"
     SEE_USAGE = "see the usage"
     DECIDE_APPROVAL = "decide on the approval"
+    CALL_TOOL = "call a tool"
 
 
 NEEDS: Mapping[Action, Scope] = MappingProxyType(
@@ -38,6 +40,7 @@ NEEDS: Mapping[Action, Scope] = MappingProxyType(
         Action.CHANGE_SESSION: Scope.ADMIN,
         Action.SEE_USAGE: Scope.READ,
         Action.DECIDE_APPROVAL: Scope.APPROVALS,
+        Action.CALL_TOOL: Scope.WRITE,
     }
 )
 """The scope that each action needs."""

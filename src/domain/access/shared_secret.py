@@ -7,9 +7,10 @@ import hmac
 import secrets
 from collections.abc import Callable
 
+from ..scopes import ALL_SCOPES
 from ..settings import AuthMode, AuthSettings
 from .addresses import ClientAddress
-from .authentication import ALL_SCOPES, Credential, Grant
+from .authentication import Credential, Grant
 
 SHARED_SECRET = "shared-secret"  # noqa: S105 - the name of its authenticator
 

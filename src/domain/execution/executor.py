@@ -9,7 +9,7 @@ from contextlib import aclosing
 from contextvars import Context
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed
@@ -39,7 +39,6 @@ from ..runs import (
     Inbox,
     Journal,
     Resumed,
-    RunEvent,
     RunnerEvent,
     RunnerEvents,
     RunSpec,
@@ -239,9 +238,9 @@ class Executor:
         runner = self._runners[agent.runner]
         began = loop.time()
         await self._store.check_writable()
-        context = RunContext(spec, agent, signals=live.inbox)
+        context = RunContext(spec, agent, signals=live.inbox, commit=self._commits(live))
         session_id, context = await self._bind_history(context, runner, live.turn)
-        context = replace(context, commit=self._commits(live, context.spec, session_id))
+        live.spec, live.session_id = context.spec, session_id
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
@@ -296,7 +295,9 @@ class Executor:
         spec = context.spec
         if spec.one_off:
             return "", self._set_up(context, NOTHING_CHOSEN)
-        added = replace(context, spec=replace(spec, messages=unstored(spec.messages)))
+        added, new = context, unstored(spec.messages)
+        if new is not spec.messages:
+            added = replace(context, spec=replace(spec, messages=new))
         session = await self._store.load(spec.session_key, runner.history_budget(added))
         if session is None:
             return "", self._set_up(context, NOTHING_CHOSEN)
@@ -328,18 +329,19 @@ class Executor:
             context = replace(context, transcript=session.tail)
         return session_id, self._set_up(context, session.settings)
 
-    def _commits(self, live: LiveRun, spec: RunSpec, session_id: str) -> Commit:
-        """The Commit for this attempt of the Run."""
+    def _commits(self, live: LiveRun) -> Commit:
+        """The Commit for this attempt of the Run, for when its history is bound."""
         task = live.task
         first = 1 if live.turn is None else max(1, len(live.turn.steps))
 
         async def commit(journal: Journal) -> None:
             nonlocal first
+            spec = live.spec
             if live.stopping is not None or live.task is not task:
                 raise LeaseLost(f"Run {spec.id!r} is not this runner's any more.")
             turn = live.turn or OpenTurn(
                 key=spec.session_key,
-                session_id=session_id,
+                session_id=live.session_id,
                 run_id=spec.id,
                 at=self._clock(),
                 question=spec.messages,
@@ -376,14 +378,13 @@ class Executor:
                 if live.stopping is not None or live.task is not task:
                     break  # The runner swallowed its cancellation; what it does is void.
                 # A list is the usual case, and a call for each costs every token.
-                batch = yielded if type(yielded) is list else _batch_of(yielded)
+                batch: Sequence[Any] = yielded if type(yielded) is list else _batch_of(yielded)
                 if not batch:
                     continue
                 last = batch[-1]
                 if isinstance(last, _ENDS):
                     if len(batch) > 1:
-                        events = cast(Sequence[RunEvent], batch[:-1])
-                        await self._run_events.append(claim, events)
+                        await self._run_events.append(claim, batch[:-1])
                     end = last
                     if isinstance(last, Answered):
                         live.set_timer(
@@ -393,7 +394,7 @@ class Executor:
                             (spec, session_id, last),
                         )
                     break
-                await self._run_events.append(claim, cast(Sequence[RunEvent], batch))
+                await self._run_events.append(claim, batch)
         if live.stopping is not None or live.task is not task:
             raise asyncio.CancelledError
         live.clear_timer()

@@ -24,7 +24,10 @@ class LiveRun:
 
     claim: Claim
     spec: RunSpec
+    """With its history bound, without the messages that are stored already."""
     inbox: Inbox
+    session_id: str = ""
+    """The transcript that it adds to; empty for a new one."""
     runner: str = ""
     """The name of its agent's runner."""
     task: asyncio.Task[None] | None = None

@@ -78,7 +78,8 @@ class TurnLoop:
             action = next_action(turn.journal, limits, prices)
             match action:
                 case CallModel():
-                    await _take_injected(turn)
+                    if turn.journal.steps:
+                        await _take_injected(turn)
                     answer = None
                     async with aclosing(self._router.call(turn.prompt())) as batches:
                         async for batch in batches:
@@ -125,7 +126,14 @@ class TurnLoop:
 
     async def _begin(self, context: RunContext) -> OngoingTurn:
         spec = context.spec
-        caller = ToolContext(context.agent, spec.id, spec.session_key, spec.principal_id)
+        caller = ToolContext(
+            agent=context.agent,
+            run_id=spec.id,
+            session_key=spec.session_key,
+            principal_id=spec.principal_id,
+            scopes=spec.scopes,
+            principal=spec.principal,
+        )
         return OngoingTurn(
             context=context,
             caller=caller,
@@ -167,7 +175,7 @@ class TurnLoop:
 
 
 async def _take_injected(turn: OngoingTurn) -> None:
-    if turn.journal.steps and (arrived := turn.injected()):
+    if arrived := turn.injected():
         await turn.commit(turn.journal.with_injected(*arrived))
 
 

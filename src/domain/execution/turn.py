@@ -91,6 +91,8 @@ class OngoingTurn:
     def ended_by(self, answer: ModelAnswer) -> Answered:
         """The end of the Run: its steps and the answer, for the transcript."""
         journal = self.journal
+        if not journal.steps:
+            return Answered((answer.message,), answer.stop, answer.usage, answer.model)
         messages = (*journal.messages[len(journal.question) :], answer.message)
         used = journal.usage
         usage = answer.usage if used is None else used + answer.usage
@@ -100,6 +102,8 @@ class OngoingTurn:
 def history_of(context: RunContext) -> Transcript:
     """The transcript with long tool results shortened."""
     transcript = context.transcript
+    if not transcript.messages:
+        return transcript
     messages = shortened_results(transcript.messages, context.agent.max_result_chars)
     if messages is transcript.messages:
         return transcript

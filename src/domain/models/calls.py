@@ -139,7 +139,7 @@ class StopReason(StrEnum):
     @property
     def finish_reason(self) -> str:
         """The value of OpenAI's `finish_reason`, whose clients may refuse any other."""
-        return self.value if self in _OF_MODELS else StopReason.LENGTH.value
+        return str(self if self in _OF_MODELS else StopReason.LENGTH)
 
 
 _OF_MODELS = frozenset(

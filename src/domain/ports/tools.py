@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..access import Principal
 from ..agents import Agent
 from ..messages import ToolCall
+from ..scopes import Scope
 from ..sessions import SessionKey
-from ..tools import Approval, Decision, StandingApproval, ToolOutput, ToolResult, ToolSpec
+from ..tools import (
+    Approval,
+    Decision,
+    Ruling,
+    StandingApproval,
+    ToolOutput,
+    ToolResult,
+    ToolSpec,
+    effective,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,24 @@ class ToolContext:
     run_id: str
     session_key: SessionKey
     principal_id: str
+    scopes: frozenset[Scope] | None = None
+    """Those of the principal, for the policy; None: not restricted."""
+    principal: Principal | None = None
+    """For tools that act in the Gateway; None: they may do nothing there."""
+
+    def rulings(
+        self, tools: Iterable[ToolSpec], call: ToolCall | None = None
+    ) -> tuple[Ruling, ...]:
+        """What the policy says of each tool; with `call`: of that call of it."""
+        return effective(
+            tools,
+            self.agent.tools,
+            models=[target.ref for target in self.agent.models],
+            depth=self.session_key.depth,
+            max_depth=self.agent.subagents.max_depth,
+            scopes=self.scopes,
+            call=call,
+        )
 
 
 class Toolbox(Protocol):

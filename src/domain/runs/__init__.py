@@ -44,7 +44,7 @@ from .events import (
 from .journal import Journal, Step, closed, result_of
 from .kinds import EVERY_KIND, KINDS, EventKind, EventKinds, dump_event, load_event
 from .limits import LimitReached
-from .prompts import prompted, shortened_results
+from .prompts import prompted, shortened_results, without_middle
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
 from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
@@ -118,4 +118,5 @@ __all__ = [
     "result_of",
     "shortened_results",
     "status_after",
+    "without_middle",
 ]

@@ -52,6 +52,7 @@ class Finish:
     answer: Message
 
 
+_CALL_MODEL = CallModel()
 Action = CallModel | RunCalls | RecordResults | AwaitDecisions | Finish | LimitReached
 
 
@@ -66,12 +67,12 @@ def next_action(
     if journal.answer is not None:
         return Finish(journal.answer)
     if not journal.steps:
-        return CallModel()
+        return _CALL_MODEL
     last = journal.steps[-1]
     open_calls = last.open_calls
     limit = limit_reached(journal, limits, prices)
     if not open_calls:
-        return CallModel() if limit is None else limit
+        return _CALL_MODEL if limit is None else limit
     known = _without_running(journal, last, limits, limit)
     if known:
         return RecordResults(known)

@@ -149,8 +149,10 @@ def _load_resumed(fields: Sequence[object]) -> Resumed:
 def _dump_finished(event: Finished) -> list[object]:
     usage = event.usage
     counts = (usage.input, usage.output, usage.reasoning, usage.cached)
-    bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
-    return [event.stop.value, [*bounded, usage.estimated], event.model]
+    bounded: Sequence[int] = counts
+    if max(counts) > _MOST_TOKENS or min(counts) < -_MOST_TOKENS:
+        bounded = [max(-_MOST_TOKENS, min(count, _MOST_TOKENS)) for count in counts]
+    return [str(event.stop), [*bounded, usage.estimated], event.model]
 
 
 def _load_finished(fields: Sequence[object]) -> Finished:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from ..access import Principal
 from ..messages import Message
+from ..scopes import Scope
 from ..sessions import SessionKey
 
 CONTENT = "opensoul.content"
@@ -44,6 +46,9 @@ class RunRequest:
     timeout: float | None = None
     """Seconds that the client gives the Run, which shorten the agent's limit and never lengthen it.
     None and 0: the agent's limit alone."""
+    parent: str = ""
+    hops: int = 0
+    """As in RunSpec. A client cannot set them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +77,18 @@ class RunSpec:
     source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""
+    scopes: frozenset[Scope] | None = None
+    """Those of the principal when the Run was accepted, which limit what its tools may do. None:
+    not restricted."""
+    agents: frozenset[str] | None = None
+    """The agents that the principal was restricted to; None: not restricted."""
+    parent: str = ""
+    """The id of the Run that it works for, which it does not outlive; empty: it works for none."""
+    hops: int = 0
+    """Messages from session to session that have led to the Run."""
+
+    @property
+    def principal(self) -> Principal:
+        """For whom its tools act. A Run that an earlier release has stored may do nothing in the
+        Gateway."""
+        return Principal(self.principal_id, self.scopes or frozenset(), "run", agents=self.agents)

@@ -1,10 +1,19 @@
 """The application services that transports call."""
 
 from .access import CHANGED, CHECK_SECONDS, Access
+from .agent_sessions import (
+    AgentSessions,
+    Begun,
+    Outcome,
+    OutcomeStatus,
+    SessionState,
+    SubagentTask,
+)
 from .approvals import Approvals, may_decide
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
+from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
     "CHANGED",
@@ -12,11 +21,22 @@ __all__ = [
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
     "Access",
+    "AgentSessions",
     "Approvals",
+    "Begun",
+    "CallOutcome",
+    "CallResult",
     "Devices",
+    "DirectCall",
     "Events",
     "Following",
     "Gateway",
+    "Outcome",
+    "OutcomeStatus",
     "SessionService",
+    "SessionState",
+    "SubagentTask",
+    "ToolListing",
+    "ToolService",
     "may_decide",
 ]

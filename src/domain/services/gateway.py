@@ -260,8 +260,8 @@ class Gateway:
         seen = tuple(one for one in page.runs if may(principal, Action.SEE_RUN, _run_resource(one)))
         return page if len(seen) == len(page.runs) else replace(page, runs=seen)
 
-    async def wait(self, principal: Principal, run_id: str, seconds: float) -> RunRecord:
-        """The Run as it stands when it has ended, or when the time is over.
+    async def wait(self, principal: Principal, run_id: str, seconds: float | None) -> RunRecord:
+        """The Run as it stands when it has ended, or was handed back, or when the time is over.
 
         Raises Forbidden, UnknownRun.
         """
@@ -322,9 +322,7 @@ class Gateway:
     ) -> RunSpec:
         if principal.agents is not None:
             settings = replace(settings, agents=self.directory(principal))
-        return make_spec(
-            request, settings, run_id=run_id, principal_id=principal.id, at=self._clock()
-        )
+        return make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
 
     async def _refuse_blocked(self, spec: RunSpec) -> None:
         """Before anything happens; a Run of `submit` is looked at when its Session is read."""

@@ -153,11 +153,21 @@ class SessionService:
         settings = self._settings()
         settings.agents.find(key.agent_id, param="key")
         changes = checked(key, asked, settings.models)
+        return await self._patch_alone(key, changes, expected)
+
+    async def _patch_alone(
+        self, key: SessionKey, changes: Mapping[str, Setting], expected: Expected
+    ) -> SessionInfo:
         task = asyncio.create_task(self._patch(key, changes, expected))
         self._patching.add(task)
         task.add_done_callback(self._patching.discard)
         # A caller that is cancelled must not let go of the lock before the write is done.
         return await shielded(task)
+
+    async def set_up(self, key: SessionKey, changes: Mapping[str, Setting]) -> SessionInfo:
+        """Settings of a session that the Gateway itself begins, in addition to those that it has.
+        The caller has checked them. Raises InvalidRequest where another session has the label."""
+        return await self._patch_alone(key, changes, ANYTHING)
 
     async def reset(
         self, principal: Principal, key: SessionKey, *, expected: Expected = ANYTHING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..access import Principal
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
 from ..runs import RunRecord, RunRequest, RunSpec, digest
@@ -17,7 +18,7 @@ _VERSION = "v2:"
 
 
 def make_spec(
-    request: RunRequest, settings: Settings, *, run_id: str, principal_id: str, at: float
+    request: RunRequest, settings: Settings, *, run_id: str, principal: Principal, at: float
 ) -> RunSpec:
     """The Run that the request asks for. Raises InvalidRequest and its kinds."""
     spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
@@ -37,7 +38,7 @@ def make_spec(
         id=run_id,
         agent_id=binding.agent.id,
         session_key=binding.key,
-        principal_id=principal_id,
+        principal_id=principal.id,
         messages=spoken,
         generation=settings.generation,
         instructions=tuple(m for m in request.messages if m.role is Role.SYSTEM),
@@ -48,6 +49,10 @@ def make_spec(
         one_off=binding.one_off,
         source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
+        scopes=principal.scopes,
+        agents=principal.agents,
+        parent=request.parent,
+        hops=request.hops,
     )
 
 

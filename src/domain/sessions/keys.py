@@ -16,7 +16,8 @@ MAIN = "main"
 MAX_KEY_BYTES = 512
 
 
-_RESERVED = ("subagent:", "cron:", "acp:")
+_SUBAGENT = "subagent:"
+_RESERVED = (_SUBAGENT, "cron:", "acp:")
 
 
 _UNSEEN = ("Cf", "Mn", "Me", "Zs", "Zl", "Zp")
@@ -48,7 +49,21 @@ class SessionKey(NamedTuple):
     @property
     def is_subagent(self) -> bool:
         """Whether an agent began the session for a task of its own."""
-        return self.rest.startswith("subagent:")
+        return self.rest.startswith(_SUBAGENT)
+
+    @property
+    def depth(self) -> int:
+        """How many sub-agents are nested here, as `subagent:ID:subagent:ID`; 0: none."""
+        depth, rest = 0, self.rest
+        while rest.startswith(_SUBAGENT):
+            depth += 1
+            rest = rest[len(_SUBAGENT) :].partition(":")[2]
+        return depth
+
+    def subagent(self, agent_id: str, name: str) -> SessionKey:
+        """The key of a sub-agent that a run of this session starts."""
+        nested = f"{self.rest}:" if self.is_subagent else ""
+        return SessionKey(agent_id, f"{nested}{_SUBAGENT}{name}")
 
 
 def parse_key(

@@ -105,6 +105,8 @@ class SessionSettings:
     """Seconds a session of a stateless request is kept after its turn; None: for ever."""
     one_off_max_bytes: int | None = 1024**3
     """Bytes that all of these sessions take at most; None: any number."""
+    max_hops: int = 5
+    """Messages between sessions of which one has led to the next."""
 
 
 def is_stale(key: SessionKey, settings: SessionSettings, *, updated_at: float, now: float) -> bool:

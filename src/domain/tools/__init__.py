@@ -4,6 +4,7 @@ the sandbox."""
 from .commands import check_pattern
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
 from .policy import (
+    NEEDED_SCOPES,
     SUBAGENTS_DENY,
     Ask,
     ExecRules,
@@ -42,6 +43,7 @@ __all__ = [
     "GROUPS",
     "GROUP_NAMES",
     "MCP_SOURCE",
+    "NEEDED_SCOPES",
     "PROFILES",
     "SUBAGENTS_DENY",
     "Approval",

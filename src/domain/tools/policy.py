@@ -6,21 +6,36 @@ every layer may deny, and every layer may require approval. A tool that no layer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
 from ..messages import ToolCall
+from ..scopes import Scope, covers
 from .commands import allows, command_of
 from .names import GROUP, NO_NAMES, PROFILES, Names
-from .spec import ToolSpec
+from .spec import Effect, ToolSpec
 
 EXEC = "exec"
 _SHARED = "tools"
 _OWN = "agents.list[].tools"
 SUBAGENTS_DENY = ("group:sessions", "group:memory")
 """What sub-agents may not use where no key says otherwise."""
+_PARENTS_DENY = ("sessions_send", "group:memory")
+"""The same for sub-agents that may start further ones."""
+_DEPTH = "agents.defaults.subagents.maxSpawnDepth"
+
+NEEDED_SCOPES: Mapping[Effect, Scope] = MappingProxyType(
+    {
+        Effect.WRITE: Scope.WRITE,
+        Effect.EXECUTE: Scope.WRITE,
+        Effect.NETWORK: Scope.WRITE,
+        Effect.READ: Scope.READ,
+    }
+)
+"""The scope that a principal needs for a tool with an effect. A request to the network is more than
+reading, because it can carry data out."""
 
 
 class Verdict(IntEnum):
@@ -44,6 +59,8 @@ class Layer(StrEnum):
     AGENT = "agent"
     AGENT_PROVIDER = "agent by provider"
     SUBAGENT = "sub-agent"
+    SCOPES = "scopes"
+    """The scopes of the principal that started the run."""
     TOOL = "tool"
     """The tool itself asks."""
     DEFAULT = "default"
@@ -94,7 +111,7 @@ class ToolRules:
         """Whether there is a key that can name tools."""
         if self.profile or self.allow or self.also_allow:
             return True
-        return any(rules.grants for rules in self.by_provider.values())
+        return bool(self.by_provider) and any(rules.grants for rules in self.by_provider.values())
 
     def may_name(self, prefix: str, source: str) -> bool:
         """Whether a tool of the source whose name begins with the prefix may be named."""
@@ -134,6 +151,8 @@ class Rule:
     def __str__(self) -> str:
         if self.layer is Layer.DEFAULT:
             return "no profile, allow or alsoAllow names it"
+        if self.layer is Layer.SCOPES:
+            return f"missing scope: {self.key}"
         if self.layer is Layer.TOOL:
             return "the tool itself requires approval"
         return f"{self.key}: {self.entry}" if self.entry else f"{self.key} does not name it"
@@ -154,19 +173,25 @@ def effective(
     policy: ToolPolicy,
     *,
     models: Sequence[str] = (),
-    subagent: bool = False,
+    depth: int = 0,
+    max_depth: int = 1,
+    scopes: Collection[Scope] | None = None,
     call: ToolCall | None = None,
 ) -> tuple[Ruling, ...]:
     """The ruling for each tool, in the order of `tools`.
 
+    `depth`: how deep the run is nested as a sub-agent; at `max_depth` it may start no further one.
+    `scopes`: those of the principal, which has to hold what `NEEDED_SCOPES` names for the effects
+    of a tool; None: they are not restricted.
     `models`: every `provider/model` that may be called. The strictest ruling among them applies,
     because a fallback gets the tools of the model before it. `call`: rule on this call; without it,
     a tool whose calls may have to wait has the verdict ASK.
     """
     if not (policy.shared.by_provider or policy.own.by_provider):
         models = models[:1]  # The rules are the same for all.
-    by_model = [(model, _Rules.of(policy, model, subagent)) for model in models or ("",)]
-    return tuple(_strictest(tool, by_model, policy, call) for tool in tools)
+    limits = tuple(_subagent(policy, max_depth, depth < max_depth)) if depth else ()
+    by_model = [(model, _Rules.of(policy, model, limits)) for model in models or ("",)]
+    return tuple(_within(scopes, tool, _strictest(tool, by_model, policy, call)) for tool in tools)
 
 
 def unmatched(tools: Sequence[ToolSpec], policy: ToolPolicy) -> tuple[tuple[str, str], ...]:
@@ -212,6 +237,16 @@ def _strictest(
     return Ruling(tool.name, verdict, rule, model)
 
 
+def _within(scopes: Collection[Scope] | None, tool: ToolSpec, ruling: Ruling) -> Ruling:
+    """The ruling, or the denial for a principal with these scopes."""
+    if scopes is None or ruling.verdict is Verdict.DENIED:
+        return ruling
+    for effect, scope in NEEDED_SCOPES.items():
+        if effect in tool.effects and not covers(scopes, scope):
+            return Ruling(tool.name, Verdict.DENIED, Rule(Layer.SCOPES, scope))
+    return ruling
+
+
 @dataclass(frozen=True, slots=True)
 class _List:
     """A list at its key. `label`: what is shown instead of the entry that names a tool."""
@@ -240,7 +275,8 @@ class _Rules:
     layers: tuple[_Lists, ...]
 
     @classmethod
-    def of(cls, policy: ToolPolicy, model: str, subagent: bool) -> _Rules:
+    def of(cls, policy: ToolPolicy, model: str, limits: Sequence[_Lists]) -> _Rules:
+        """`limits`: the layers of the run itself, which only take away."""
         shared, own = (_SHARED, policy.shared), (_OWN, policy.own)
         shared_by = tuple(_of_provider(*shared, model))
         own_by = tuple(_of_provider(*own, model))
@@ -251,7 +287,7 @@ class _Rules:
             *(_lists(Layer.PROVIDER, *rules) for rules in shared_by),
             _lists(Layer.AGENT, *own),
             *(_lists(Layer.AGENT_PROVIDER, *rules) for rules in own_by),
-            *(_subagent(policy) if subagent else ()),
+            *limits,
         ]
         return cls(tuple(layers))
 
@@ -304,15 +340,19 @@ def _lists(layer: Layer, key: str, rules: ToolRules) -> _Lists:
     return _Lists(layer, tuple(named), filters, (deny,), (_List(f"{key}.ask", rules.ask),))
 
 
-def _subagent(policy: ToolPolicy) -> Iterator[_Lists]:
+def _subagent(policy: ToolPolicy, max_depth: int, may_spawn: bool) -> Iterator[_Lists]:
     """Without a `deny` of either object, a default one."""
+    if not may_spawn:
+        spawn = _List(_DEPTH, Names(("sessions_spawn",)), str(max_depth))
+        yield _Lists(Layer.SUBAGENT, deny=(spawn,))
     found = [
         (f"{key}.subagents.tools", rules.subagents)
         for key, rules in ((_SHARED, policy.shared), (_OWN, policy.own))
         if rules.subagents is not None
     ]
     if all(rules.deny is None for _, rules in found):
-        deny = _List(f"{_SHARED}.subagents.tools.deny", Names(SUBAGENTS_DENY))
+        default = Names(_PARENTS_DENY if may_spawn else SUBAGENTS_DENY)
+        deny = _List(f"{_SHARED}.subagents.tools.deny", default)
         yield _Lists(Layer.SUBAGENT, deny=(deny,))
     for key, rules in found:
         yield _lists(Layer.SUBAGENT, key, rules)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from opensoul.adapters.sandbox import Bubblewrap
@@ -15,9 +16,12 @@ from opensoul.adapters.tools import BuiltinTools
 from opensoul.adapters.tools.builtin.web_fetch import Fetcher
 from opensoul.domain.agents import Agent
 from opensoul.domain.messages import ToolCall
-from opensoul.domain.ports import Toolbox, ToolContext
+from opensoul.domain.ports import Sandbox, Toolbox, ToolContext
 from opensoul.domain.tools import ToolOutput, ToolResult
 from tests.fakes.domain import agent, run
+
+NOON = datetime(2026, 3, 4, 12).astimezone().timestamp()
+"""The time of all calls: noon of a day, where the tests run."""
 
 
 @dataclass(slots=True)
@@ -58,8 +62,18 @@ class Caller:
 
 
 def caller(
-    tmp_path: Path, env: Mapping[str, str] | None = None, fetcher: Fetcher | None = None
+    tmp_path: Path,
+    env: Mapping[str, str] | None = None,
+    fetcher: Fetcher | None = None,
+    sandbox: Sandbox | None = None,
 ) -> Caller:
     given = os.environ if env is None else env
-    toolbox = BuiltinTools(WorkspaceFiles(tmp_path), Bubblewrap(given), env=given, fetcher=fetcher)
+    toolbox = BuiltinTools(
+        WorkspaceFiles(tmp_path),
+        sandbox or Bubblewrap(given),
+        env=given,
+        memory_dir=tmp_path / "memory-index",
+        clock=lambda: NOON,
+        fetcher=fetcher,
+    )
     return Caller(tmp_path / "workspace", toolbox)

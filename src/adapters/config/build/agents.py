@@ -13,6 +13,9 @@ from ....domain.agents import (
     Agent,
     AgentDirectory,
     RunLimits,
+    SessionAccess,
+    SubagentRules,
+    Visibility,
 )
 from ....domain.errors import InvalidRequest
 from ....domain.models import ModelDirectory, ModelTarget
@@ -20,7 +23,14 @@ from ....domain.sessions import thinking_level, with_thinking
 from ....domain.tools import ToolPolicy, ToolRules
 from ..errors import KeyPath, guess, listing
 from ..read import Building
-from ..schema.agents import AgentSettings, Identity, ModelChoice, RunLimitSettings
+from ..schema.agents import (
+    AgentSettings,
+    Identity,
+    ModelChoice,
+    RunLimitSettings,
+    SubagentSettings,
+)
+from ..schema.tools import ToolsSection
 from .aliases import Aliases, NoSuchModel
 from .models import DEFAULT_MODEL, Models, build_directory
 from .sandbox import build_sandbox, note_default_sandbox
@@ -28,6 +38,13 @@ from .tools import build_tool_rules
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _DEFAULTS = ("agents", "defaults", "model")
+_SUBAGENT_KEYS = {
+    "max_spawn_depth": "max_depth",
+    "max_children_per_agent": "max_children",
+    "allow_agents": "other_agents",
+    "thinking": "thinking",
+    "run_timeout_seconds": "timeout",
+}
 
 
 def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
@@ -128,7 +145,41 @@ def _agent(
         or DEFAULT_RESULT_CHARS,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
         sandbox=build_sandbox(building, entry.sandbox, (*where, "sandbox")),
+        subagents=_subagents(building, models, entry.subagents, (*where, "subagents")),
+        session_access=_session_access(entry.tools, building.config.tools),
     )
+
+
+def _subagents(
+    building: Building, models: Models, own: SubagentSettings, where: KeyPath
+) -> SubagentRules:
+    """The agent's own keys, else those of the defaults, else those of SubagentRules."""
+    general = building.config.agents.defaults.subagents
+    written: dict[str, Any] = {}
+    for key, name in _SUBAGENT_KEYS.items():
+        value = getattr(general, key) if getattr(own, key) is None else getattr(own, key)
+        if value is not None:
+            written[name] = value
+    chosen, place = own.model, (*where, "model", "primary")
+    if chosen is None:
+        chosen, place = general.model, ("agents", "defaults", "subagents", "model", "primary")
+    if chosen is not None and chosen.primary is not None:
+        target = _target(models, chosen.primary, place)
+        written["model"] = "" if target is None else target.ref
+    if "timeout" in written:
+        written["timeout"] = float(written["timeout"]) or None
+    others = tuple(name.strip().lower() for name in written.pop("other_agents", ()))
+    return SubagentRules(**written, other_agents=others)
+
+
+def _session_access(own: ToolsSection, shared: ToolsSection) -> SessionAccess:
+    visibility = own.sessions.visibility or shared.sessions.visibility or "tree"
+    others = shared.agent_to_agent if own.agent_to_agent is None else own.agent_to_agent
+    patterns: tuple[str, ...] = ()
+    if others is not None and others.enabled:
+        allow = ["*"] if others.allow is None else others.allow
+        patterns = tuple(pattern.strip().lower() for pattern in allow)
+    return SessionAccess(Visibility(visibility), patterns)
 
 
 def _limits(own: RunLimitSettings, general: RunLimitSettings) -> RunLimits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -217,14 +217,17 @@ def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEnt
     return known[model_id]
 
 
-def build_directory(models: Models, agents: Iterable[Agent]) -> ModelDirectory:
-    """The listed models of every provider, those of `agents.defaults.models`, and the agents' own.
+def build_directory(models: Models, agents: Sequence[Agent]) -> ModelDirectory:
+    """The listed models of every provider, those of `agents.defaults.models`, and the agents' own,
+    those of their sub-agents included.
 
     If `agents.defaults.models` is not empty, sessions can choose only these and the agents' own.
     """
     named = models.building.config.agents.defaults.models
     chosen = [target for name in named for target in _found(models, name)]
     own = [target for agent in agents for target in agent.models]
+    for name in {agent.subagents.model for agent in agents} - {""}:
+        own += _found(models, name)
     return ModelDirectory(
         (*models.listed(), *chosen, *own),
         aliases=models.aliases.names,

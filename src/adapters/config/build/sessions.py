@@ -38,6 +38,7 @@ def build_sessions(session: SessionSection) -> SessionSettings:
         ),
         one_off_retention=days * 86_400.0 if days else None,
         one_off_max_bytes=session.one_off_max_bytes or None,
+        max_hops=session.agent_to_agent.max_ping_pong_turns,
     )
 
 

@@ -16,6 +16,7 @@ from .auth import build_auth
 from .gateway import build_control, build_listen, build_proxies
 from .mcp import build_mcp_servers
 from .sessions import build_sessions
+from .tools import build_direct_tools
 
 _VERBOSE = ("debug", "trace")
 MEMORY_STORE = ":memory:"
@@ -51,7 +52,12 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         ),
         models=models,
         sessions=build_sessions(building.config.session),
-        lanes=LaneSettings(defaults.max_concurrent, defaults.max_waiting, defaults.max_queued),
+        lanes=LaneSettings(
+            defaults.max_concurrent,
+            defaults.max_waiting,
+            defaults.max_queued,
+            defaults.subagents.max_concurrent,
+        ),
         runs=RunLogSettings(
             gateway.runs.keep_hours * 3_600.0, gateway.runs.keep_megabytes * 1024 * 1024
         ),
@@ -62,6 +68,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         transports=tuple(gateway.transports),
         authenticators=tuple(gateway.auth.authenticators),
         mcp_servers=build_mcp_servers(building),
+        direct_tools=build_direct_tools(building),
         trusted_proxies=proxies,
         max_bytes_in_flight=gateway.http.max_bytes_in_flight,
         max_connections_per_address=gateway.max_connections_per_address,

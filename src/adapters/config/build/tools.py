@@ -1,4 +1,4 @@
-"""Builds the rules for tools from `tools` and `agents.list[].tools`."""
+"""Builds the rules for tools from `tools`, `agents.list[].tools` and `gateway.tools`."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ def build_tool_rules(building: Building, tools: ToolsSection, where: KeyPath) ->
         subagents=subagents,
         exec=_exec(tools.exec),
     )
+
+
+def build_direct_tools(building: Building) -> Names:
+    """The tools that clients may call without a run."""
+    allow = building.config.gateway.tools.invoke.allow
+    return _names(building, allow, ("gateway", "tools", "invoke", "allow"))
 
 
 def _plain(building: Building, tools: ProviderTools, where: KeyPath) -> ToolRules:

@@ -220,17 +220,19 @@ def _parts(value: Any, path: StarPath) -> Iterator[tuple[StarPath, str]]:
 
 
 def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
-    """The rules for tools, and the sandboxes, as text: of all agents and of each agent, with a name
-    for each."""
-    yield "tools", ("tools",), canonical(value_at(value, ("tools",)) or {})
-    shared = ("agents", "defaults", "sandbox")
-    yield "sandbox", shared, canonical(value_at(value, shared) or {})
-    found: list[tuple[str, KeyPath]] = []
+    """The rules for tools, and the sandboxes, as text: of all agents, of clients, and of each agent
+    by its id."""
+    found: list[tuple[str, KeyPath]] = [
+        ("", ("tools",)),
+        ("", ("gateway", "tools")),
+        ("", ("agents", "defaults", "sandbox")),
+    ]
     for i, agent in members(value_at(value, ("agents", "list"))):
-        found.append((str(value_at(agent, ("id",))).lower(), ("agents", "list", i)))
-    for name, _ in members(value_at(value, ("agents", "entries"))):
-        found.append((str(name).lower(), ("agents", "entries", name)))
+        name = str(value_at(agent, ("id",))).lower()
+        found += [(name, ("agents", "list", i, key)) for key in ("tools", "sandbox")]
+    for key, _ in members(value_at(value, ("agents", "entries"))):
+        name = str(key).lower()
+        found += [(name, ("agents", "entries", key, part)) for part in ("tools", "sandbox")]
     for name, path in found:
-        for key in ("tools", "sandbox"):
-            place = (*path, key)
-            yield f"{key} of {name}", place, canonical(value_at(value, place) or {})
+        identity = f"{name}: {path[-1]}" if name else dotted(path)
+        yield identity, path, canonical(value_at(value, path) or {})

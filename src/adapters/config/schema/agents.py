@@ -61,6 +61,29 @@ class RunLimitSettings(Section):
     Left out: no limit."""
 
 
+class SubagentSettings(Section):
+    max_spawn_depth: Annotated[int, Field(ge=1, le=5)] | None = None
+    """How deep sub-agents may be nested. Left out: 1, which keeps sub-agents from starting
+    others."""
+    max_children_per_agent: Annotated[int, Field(ge=1, le=20)] | None = None
+    """How many sub-agents of one run may work at the same time. Left out: 5."""
+    allow_agents: list[Text] | None = None
+    """Other agents that sub-agents may be of; `*`: every agent. Left out: none."""
+    model: ModelSetting | None = None
+    """The model of sub-agents. Left out: that of their agent, which the fallbacks come from."""
+    thinking: Text | None = None
+    """How much the model of sub-agents thinks."""
+    run_timeout_seconds: Seconds | None = None
+    """The longest duration of a sub-agent's run, if it is shorter than that of its agent; 0: that
+    of its agent."""
+
+
+class SharedSubagentSettings(SubagentSettings):
+    max_concurrent: Count = 8
+    """How many runs of sub-agents may execute at the same time, at each depth. They do not count
+    towards `agents.defaults.maxConcurrent`."""
+
+
 class SystemAgent(Section):
     agent_id: Text | None = None
     """The agent for requests that name none, unless an agent is marked `default`."""
@@ -93,6 +116,8 @@ class AgentDefaults(Section):
     thinking_default: Text | None = None
     """How much models with `reasoning` think in sessions without a level of their own: `off`,
     `minimal`, `low`, `medium`, `high` or `xhigh`. Left out: as the provider does by default."""
+    subagents: SharedSubagentSettings = setting(SharedSubagentSettings)
+    """Sub-agents, which the tool `sessions_spawn` starts."""
     system_agent: SystemAgent = setting(SystemAgent)
     """The agent for requests that name none."""
 
@@ -129,6 +154,8 @@ class AgentSettings(Section):
     """Its sandbox; each key replaces that of the defaults."""
     runner: Text = setting("native", addition=True, machine="program", free=("native", "echo"))
     """The AgentRunner that executes its runs."""
+    subagents: SubagentSettings = setting(SubagentSettings)
+    """The sub-agents of its runs; each key replaces that of the defaults."""
     tools: ToolsSection = setting(ToolsSection)
     """Rules for this agent, with all keys of `tools`."""
 

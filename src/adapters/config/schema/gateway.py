@@ -114,6 +114,18 @@ class Runs(Section):
     """The most space for the events of all runs; those of the oldest are deleted first."""
 
 
+class DirectTools(Section):
+    ours: ClassVar[bool] = True
+    allow: list[Text] = setting(list, addition=True)
+    """The tools that clients may call: names, patterns with `*`, and groups such as `group:memory`.
+    The rules of `tools` have to allow them as well."""
+
+
+class GatewayTools(Section):
+    invoke: DirectTools = setting(DirectTools, addition=True)
+    """Calls by clients, without a run: `/tools/invoke` and the method `tools.invoke`."""
+
+
 class ControlUi(Section):
     allowed_origins: list[Text] = setting(list, machine="address")
     """The origins of web pages that may connect, such as https://panel.example. Pages from the
@@ -156,6 +168,8 @@ class GatewaySection(Section):
     """How the Gateway stops."""
     runs: Runs = setting(Runs, addition=True)
     """How long ended runs are kept."""
+    tools: GatewayTools = setting(GatewayTools)
+    """Tools that clients use."""
     control_ui: ControlUi = setting(ControlUi)
     """The web page that controls the Gateway."""
     allowed_hosts: list[Text] = setting(list, addition=True, machine="address")

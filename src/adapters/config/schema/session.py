@@ -58,6 +58,11 @@ class SendPolicy(Section):
     """The rules. A matching `deny` wins over every `allow`, in any order."""
 
 
+class AgentToAgentMessages(Section):
+    max_ping_pong_turns: Annotated[int, Field(ge=0, le=5)] = 5
+    """How many messages between sessions may lead to one another, after the first."""
+
+
 class SessionSection(Section):
     reset: Reset | None = None
     """When a session is reset."""
@@ -76,6 +81,8 @@ class SessionSection(Section):
     """The most bytes of all these sessions together; the oldest are deleted first. 0: no limit."""
     send_policy: SendPolicy = setting(SendPolicy)
     """Which sessions accept messages; a session's own `sendPolicy` takes precedence."""
+    agent_to_agent: AgentToAgentMessages = setting(AgentToAgentMessages)
+    """Messages that agents send to other sessions with `sessions_send`."""
 
 
 class LoggingSection(Section):

@@ -55,6 +55,20 @@ class Subagents(Section):
     `group:memory`."""
 
 
+class SessionTools(Section):
+    visibility: Literal["self", "tree", "agent", "all"] | None = None
+    """Which sessions tools reach: only that of the run, also those of its sub-agents (`tree`), also
+    the other ones of its agent, or also those of other agents. Left out: `tree`. Never those of
+    another principal."""
+
+
+class AgentToAgent(Section):
+    enabled: bool = False
+    """With `sessions.visibility: "all"`, tools reach the sessions of other agents."""
+    allow: list[Text] | None = None
+    """Patterns of agent ids with `*`; both agents have to match. Left out: all agents."""
+
+
 class ToolsSection(ProviderTools):
     by_provider: dict[str, ProviderTools] = setting(dict)
     """Rules that apply in addition for the models of a provider, or for a `provider/model`."""
@@ -63,5 +77,9 @@ class ToolsSection(ProviderTools):
     Left out: 40000."""
     exec: ExecTool = setting(ExecTool)
     """The commands of the tool `exec`."""
+    sessions: SessionTools = setting(SessionTools)
+    """The tools for sessions."""
+    agent_to_agent: AgentToAgent | None = None
+    """Sessions of other agents. An agent's own object replaces the shared one."""
     subagents: Subagents = setting(Subagents)
     """Sub-agents."""

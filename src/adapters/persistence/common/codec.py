@@ -27,7 +27,7 @@ def encode(message: Message) -> bytes:
     bytes not UTF-8 but Python's `surrogatepass` form of it. An escape would not do: two halves
     that stand side by side would come back as one character.
     """
-    body: _Json = {"role": message.role.value, "parts": [_part(part) for part in message.parts]}
+    body: _Json = {"role": str(message.role), "parts": [_part(part) for part in message.parts]}
     if message.name is not None:
         body["name"] = message.name
     if message.tool_call_id is not None:

@@ -80,8 +80,11 @@ class LiveRuns(Generic[L]):
         return iter(self._logs.values())
 
     def get(self, run_id: str) -> L | None:
-        self._expire()
-        return self._logs.get(run_id)
+        log = self._logs.get(run_id)
+        if log is not None and log.finished:  # No other is ever forgotten.
+            self._expire()
+            log = self._logs.get(run_id)
+        return log
 
     def find(self, run_id: str) -> L:
         """Raises UnknownRun."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ....domain.access import Scope
 from ....domain.runs import OnLeave, RunSpec
 from ....domain.sessions import SessionKey
 from .codec import Undecodable
@@ -11,6 +12,8 @@ from .journal_codec import dump_messages, load_messages, typed
 
 _VERSION = 1
 _TEXTS = ("id", "agent_id", "principal_id", "generation", "source")
+_LATER = {"scopes": None, "agents": None, "parent": "", "hops": 0}
+"""What earlier releases have not stored."""
 
 
 def encode_spec(spec: RunSpec) -> bytes:
@@ -27,6 +30,10 @@ def encode_spec(spec: RunSpec) -> bytes:
         "timeout": spec.timeout,
         "one_off": spec.one_off,
         "thinking": spec.thinking,
+        "scopes": None if spec.scopes is None else sorted(spec.scopes),
+        "agents": None if spec.agents is None else sorted(spec.agents),
+        "parent": spec.parent,
+        "hops": spec.hops,
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -35,12 +42,13 @@ def encode_spec(spec: RunSpec) -> bytes:
 def decode_spec(data: bytes) -> RunSpec:
     """The spec that `encode_spec` made into `data`. Raises Undecodable."""
     try:
-        body = json.loads(data.decode("utf-8", "surrogatepass"))
+        body = _LATER | json.loads(data.decode("utf-8", "surrogatepass"))
         if body["version"] != _VERSION:
             raise Undecodable(f"a stored run has the unknown version {body['version']!r}")
         texts = {name: typed(body[name], str) for name in _TEXTS}
         agent_id, rest = body["session_key"]
-        thinking, timeout = body["thinking"], body["timeout"]
+        thinking, timeout, agents = body["thinking"], body["timeout"], body["agents"]
+        scopes = body["scopes"]
         return RunSpec(
             **texts,
             session_key=SessionKey(typed(agent_id, str), typed(rest, str)),
@@ -52,6 +60,10 @@ def decode_spec(data: bytes) -> RunSpec:
             timeout=None if timeout is None else float(typed(timeout, (int, float))),
             one_off=typed(body["one_off"], bool),
             thinking=None if thinking is None else typed(thinking, str),
+            scopes=None if scopes is None else _scopes(typed(scopes, list)),
+            agents=None if agents is None else frozenset(typed(one, str) for one in agents),
+            parent=typed(body["parent"], str),
+            hops=typed(body["hops"], int),
         )
     except (
         AttributeError,
@@ -64,3 +76,8 @@ def decode_spec(data: bytes) -> RunSpec:
         if isinstance(error, Undecodable):
             raise
         raise Undecodable(f"a stored run cannot be read: {error!r}") from error
+
+
+def _scopes(names: list[object]) -> frozenset[Scope]:
+    """A scope that this version does not know permits nothing here."""
+    return frozenset(scope for scope in Scope if scope in names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 
 from ....domain.errors import GatewayBusy, SessionBusy
@@ -27,6 +28,15 @@ class Lanes:
         self._heads: deque[Place] = deque()
         self._places = 0
         self._working = 0
+
+    def of_subagents(self) -> Lanes:
+        """Lanes with the same limits, but with slots of their own: `max_subagents`."""
+
+        def limits() -> LaneSettings:
+            own = self._limits()
+            return replace(own, max_concurrent=own.max_subagents)
+
+        return Lanes(limits)
 
     def enter(self, session: str) -> Place:
         """A place in the session's queue. Raises SessionBusy or GatewayBusy."""
@@ -100,6 +110,8 @@ class Lanes:
             )
 
     def _admit(self) -> None:
+        if not self._heads:
+            return
         limit = self._limits().max_concurrent
         while self._heads and self._working < limit:
             self._working += 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from ....domain.concurrency import shielded
-from ....domain.errors import LeaseLost, SessionBusy, ShuttingDown
+from ....domain.errors import LeaseLost, RunAborted, SessionBusy, ShuttingDown
 from ....domain.messages import Message
 from ....domain.ports import Clock, Worker
 from ....domain.runs import (
@@ -32,9 +32,12 @@ from ....domain.runs import (
 )
 from ....domain.sessions import SessionKey
 from .lanes import Lanes, Place
-from .rows import RunRows
+from .rows import KeptSpec, RunRows
 
 LEASE_SECONDS = 30.0
+_DEEPEST = 8
+"""Sub-agents that are nested deeper share their slots with those of this depth."""
+PARENT_ENDED = "The run that started it has ended."
 
 T = TypeVar("T")
 
@@ -90,6 +93,10 @@ class LocalQueue:
     ) -> None:
         self._rows = rows
         self._lanes = lanes
+        self._nested: dict[int, Lanes] = {}
+        """Of sub-agents, by their depth."""
+        self._children: dict[str, set[str]] = {}
+        """The Runs that work for another one, by its id."""
         self._clock = clock
         self._steady = steady
         self._lease = lease
@@ -140,7 +147,9 @@ class LocalQueue:
     ) -> None:
         if self._refusing:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
-        place = self._lanes.enter(str(spec.session_key))
+        if spec.parent and spec.parent not in self._entries:
+            raise RunAborted(PARENT_ENDED)
+        place = self._lanes_of(spec.session_key).enter(str(spec.session_key))
         try:
             self._rows.open(record)
         except BaseException:
@@ -148,8 +157,32 @@ class LocalQueue:
             raise
         if spec.on_leave is OnLeave.CONTINUE:
             self._rows.keep(spec)
-        entry = self._entries[spec.id] = _Entry(spec, place, self._steady(), on_release)
+        entry = _Entry(spec, place, self._steady(), on_release)
+        self._add(entry)
         self._await_turn(entry, place)
+
+    def _add(self, entry: _Entry) -> None:
+        self._entries[entry.spec.id] = entry
+        if entry.spec.parent:
+            self._children.setdefault(entry.spec.parent, set()).add(entry.spec.id)
+
+    def _remove(self, entry: _Entry) -> None:
+        spec = entry.spec
+        del self._entries[spec.id]
+        if spec.parent and (others := self._children.get(spec.parent)) is not None:
+            others.discard(spec.id)
+            if not others:
+                del self._children[spec.parent]
+
+    def _lanes_of(self, key: SessionKey) -> Lanes:
+        """Each depth has slots of its own. A Run holds its slot while it waits for its sub-agents,
+        so these must not wait for a slot of such Runs."""
+        if not key.is_subagent:
+            return self._lanes
+        depth = min(key.depth, _DEEPEST)
+        if depth not in self._nested:
+            self._nested[depth] = self._lanes.of_subagents()
+        return self._nested[depth]
 
     def _await_turn(self, entry: _Entry, place: Place) -> None:
         if place.granted:
@@ -205,7 +238,7 @@ class LocalQueue:
         entry = self._entries.get(run_id)
         if entry is None or entry.abort_reason is not None or not self._rows.hand_back(run_id):
             return False
-        del self._entries[run_id]
+        self._remove(entry)
         if entry in self._unclaimed:
             self._unclaimed.remove(entry)
         if entry.place is not None:
@@ -226,8 +259,10 @@ class LocalQueue:
 
     async def expired(self, owner: str, *, go_on: bool = True) -> tuple[Claim, ...]:
         claims, going_on = [], []
-        for record in await self._rows.unfinished():
-            kept = self._rows.kept_spec(record.id)
+        records = await self._rows.unfinished()
+        specs = {record.id: self._rows.kept_spec(record.id) for record in records}
+        for record in records:
+            kept = specs[record.id] if _goes_on(record.id, specs) else None
             waits = record.status is RunStatus.WAITING
             if kept is not None and not go_on:
                 if not waits:
@@ -238,7 +273,7 @@ class LocalQueue:
             attempt = max(record.attempt, 1)
             entry = _Entry(spec, None, self._steady(), attempt=attempt, taken_over=True)
             entry.lost = 1 if kept is None else kept.lost
-            self._entries[record.id] = entry
+            self._add(entry)
             if kept is None:
                 claims.append(self._claim(entry, owner))
             elif waits:
@@ -246,8 +281,7 @@ class LocalQueue:
             else:
                 going_on.append(entry)
         for entry in going_on:
-            entry.place = self._lanes.enter_again(str(entry.spec.session_key))
-            self._await_turn(entry, entry.place)
+            self._enter_again(entry)
         return tuple(claims)
 
     def _hand_over(self, entry: _Entry, *, but: _Server | None = None) -> None:
@@ -306,12 +340,18 @@ class LocalQueue:
 
     def _end(self, entry: _Entry, ending: Finished | Failed | Aborted) -> None:
         run_id = entry.spec.id
-        del self._entries[run_id]
+        self._remove(entry)
         if entry.place is not None:
             entry.place.leave()
         self._release(entry)
         self._note_idle()
         self._rows.put(run_id, ending)
+        if self._children:
+            self._abort_children(run_id)
+
+    def _abort_children(self, run_id: str) -> None:
+        for child in sorted(self._children.get(run_id, ())):
+            self._abort(self._entries[child], PARENT_ENDED)
 
     def _release(self, entry: _Entry) -> None:
         released, entry.on_release = entry.on_release, None
@@ -398,9 +438,13 @@ class LocalQueue:
         """Queue a Run that waited for a signal, behind the others of its Session."""
         self._rows.requeue(entry.spec.id)
         entry.queued_at = self._steady()
-        entry.place = self._lanes.enter_again(str(entry.spec.session_key))
         if self._idle is not None:
             self._idle.clear()
+        self._enter_again(entry)
+
+    def _enter_again(self, entry: _Entry) -> None:
+        key = entry.spec.session_key
+        entry.place = self._lanes_of(key).enter_again(str(key))
         self._await_turn(entry, entry.place)
 
     # Sessions
@@ -413,7 +457,7 @@ class LocalQueue:
         patience: float,
         stop: str | None = None,
     ) -> T:
-        place = self._lanes.enter_to_change(str(key))
+        place = self._lanes_of(key).enter_to_change(str(key))
         try:
             if stop is not None:
                 for entry in reversed(tuple(self._entries.values())):
@@ -456,6 +500,14 @@ class LocalQueue:
 def _holds(entry: _Entry, claim: Claim) -> bool:
     own = entry.claim
     return own is not None and own.owner == claim.owner and own.attempt == claim.attempt
+
+
+def _goes_on(run_id: str, specs: Mapping[str, KeptSpec | None]) -> bool:
+    """Whether the spec of the Run is kept, and the Run that it works for goes on."""
+    kept = specs.get(run_id)
+    if kept is None:
+        return False
+    return not kept.spec.parent or _goes_on(kept.spec.parent, specs)
 
 
 def _spec_of(record: RunRecord) -> RunSpec:

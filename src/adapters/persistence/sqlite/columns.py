@@ -12,6 +12,8 @@ from ..common import MAX_INTEGER, Undecodable
 def column(text: str) -> str | bytes:
     """The value to store for a text: the text, or bytes if it has lone surrogates, which UTF-8
     cannot encode."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -27,10 +27,15 @@ def insert_rows(
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         values = tuple(chain.from_iterable(some))
-        if sum(len(value) for value in values if isinstance(value, bytes | str)) < _LARGE:
+        if _size(values) < _LARGE:
             _insert(connection, insert, len(some), values, behind)
         else:
             _insert_large(connection, insert, some, behind)
+
+
+def _size(values: tuple[object, ...]) -> int:
+    """Bytes and characters of the values together."""
+    return sum([len(one) for one in values if type(one) is str or type(one) is bytes])
 
 
 def _insert(

@@ -86,7 +86,7 @@ def _check(params: dict[str, object], compat: Compat, failures: FailureFactory) 
 
 
 def _message(message: Message) -> dict[str, object]:
-    content: dict[str, object] = {"role": message.role.value, "content": _content(message)}
+    content: dict[str, object] = {"role": str(message.role), "content": _content(message)}
     if message.name is not None:
         content["name"] = message.name
     if message.role is Role.TOOL and message.tool_call_id is not None:

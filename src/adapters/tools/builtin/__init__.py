@@ -1,5 +1,6 @@
-"""The tools that come with the Gateway: files of the workspace, commands, and web pages."""
+"""The tools that come with the Gateway: files, commands, web pages, memory, sessions."""
 
+from .sessions import SessionTools
 from .toolbox import BuiltinTools
 
-__all__ = ["BuiltinTools"]
+__all__ = ["BuiltinTools", "SessionTools"]

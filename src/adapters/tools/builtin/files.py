@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BufferedReader
 from threading import Lock
 
@@ -84,7 +84,7 @@ class Writer:
     """`write` and `edit`. Files are replaced one at a time, so that two edits of a file at the same
     time do not undo one another."""
 
-    lock: Lock = field(default_factory=Lock)
+    lock: Lock
 
     def write(self, arguments: Write, workspace: str) -> str:
         data = _encoded(arguments.content)
@@ -137,8 +137,8 @@ def list_(arguments: List, workspace: str) -> str:
     return "\n".join(names)
 
 
-def file_tools() -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[List]]:
-    writer = Writer()
+def file_tools(lock: Lock) -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[List]]:
+    writer = Writer(lock)
     reads, writes = frozenset({Effect.READ}), frozenset({Effect.READ, Effect.WRITE})
     return [
         Tool(

@@ -6,25 +6,31 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ....domain.messages import ToolCall
-from ....domain.ports import Sandbox, ToolContext, Workspaces
+from ....domain.ports import Clock, Sandbox, ToolContext, Workspaces
 from ....domain.ports.sandbox import SandboxUnavailable
 from ....domain.ports.workspaces import WorkspaceFailed
 from ....domain.tools import ToolOutput, ToolResult, ToolSpec
 from .exec import exec_tool
 from .files import file_tools
+from .memory import Memory, memory_tools
+from .memory_index import MemoryIndex
 from .search import search_tool
 from .tool import Tool, ToolFailed
 from .web_fetch import Fetcher, web_fetch_tool
 
 
 class BuiltinTools:
-    """`read`, `write`, `edit`, `list`, `search`, `exec` and `web_fetch`.
+    """`read`, `write`, `edit`, `list`, `search`, `exec`, `web_fetch`, `memory_search` and
+    `memory_write`.
 
     The workspace of an agent is made with the first call that needs it. `env`: the environment of
-    the Gateway, of which commands get the variables that are on a list.
+    the Gateway, of which commands get the variables that are on a list. `memory_dir`: where the
+    indexes of memory files are kept.
     """
 
     def __init__(
@@ -33,13 +39,17 @@ class BuiltinTools:
         sandbox: Sandbox,
         *,
         env: Mapping[str, str],
+        memory_dir: Path,
+        clock: Clock,
         fetcher: Fetcher | None = None,
     ) -> None:
+        lock = Lock()
         tools: list[Tool[Any]] = [
-            *file_tools(),
+            *file_tools(lock),
             search_tool(),
             exec_tool(env, sandbox),
             web_fetch_tool(fetcher or Fetcher()),
+            *memory_tools(Memory(MemoryIndex(memory_dir), lock, clock)),
         ]
         self._tools = {tool.name: tool for tool in tools}
         self._specs = tuple(tool.spec() for tool in tools)

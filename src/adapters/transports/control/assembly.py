@@ -27,6 +27,7 @@ from .methods.sessions import (
     SessionTalk,
 )
 from .methods.system import SystemMethods
+from .methods.tools import ToolMethods
 from .methods.usage import SessionUsage, UsageMethods
 
 _FAMILIES = (
@@ -43,6 +44,7 @@ _FAMILIES = (
     SessionSearch,
     SessionSubscriptions,
     SessionUsage,
+    ToolMethods,
     UsageMethods,
 )
 

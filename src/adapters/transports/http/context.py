@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from quart import request
 
 from ....domain.access import ClientAddress, Principal
 from ....domain.byte_budget import NO_CHARGE, Charge
@@ -37,9 +36,6 @@ from .requests import Headers
 T = TypeVar("T")
 
 _NO_ROUTE = Limits()
-
-KEY = "opensoul.request_context"
-"""Where an ASGI scope holds its RequestContext."""
 
 
 @dataclass(slots=True, eq=False)
@@ -168,11 +164,12 @@ class RequestContext:
             self.outcome = "failed" if problem.status >= 500 else "refused"
 
 
+CURRENT: ContextVar[RequestContext] = ContextVar("opensoul.request_context")
+
+
 def current() -> RequestContext:
     """The RequestContext of the request being handled."""
-    scope: Any = request.scope
-    context: RequestContext = scope[KEY]
-    return context
+    return CURRENT.get()
 
 
 def principal() -> Principal:

@@ -31,6 +31,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.UnknownSession: 404,
     errors.UnknownApproval: 404,
     errors.ApprovalDecided: 409,
+    errors.UnknownTool: 404,
     errors.Unavailable: 501,
     ConfigConflict: 409,
     ConfigUnwritable: 503,

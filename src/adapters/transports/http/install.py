@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from quart import Quart, Request, Response, request
+from quart.globals import request_ctx
 from quart.typing import BeforeRequestCallable
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing.exceptions import WebsocketMismatch
@@ -78,13 +79,14 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
     applies the limits and the switch of the route."""
 
     async def guard() -> None:
-        context, settings = current(), gateway.settings
+        # Resolved once: each use of the proxy `request` costs as much as several calls.
+        asked, context, settings = request_ctx.request, current(), gateway.settings
         if settings.auth.mode is AuthMode.NONE:
             check_page(context.headers, context.client, settings)
-        matched = request.url_rule
+        matched = asked.url_rule
         rule = None if matched is None else matched.rule
-        route = None if rule is None else table.find(rule, request.method)
-        if rule is None and not _under_v1(request.path):
+        route = None if rule is None else table.find(rule, asked.method)
+        if rule is None and not _under_v1(asked.path):
             pass  # No such route: nothing to guard.
         elif route is None or route.scope is not None:
             before = context.elapsed
@@ -96,10 +98,10 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
                 needed = None if route is None else route.scope
                 authorize(context.principal, needed or Scope.ADMIN)
         if route is not None:
-            context.limits = route.limits_in(settings)
+            context.limits = table.limits(route, settings)
             # For views that read the body through Quart, which accepts fractions of a second.
-            request.body_timeout = context.limits.body_timeout  # type: ignore[assignment]
-        switch = table.switch_at(request.path) if route is None else route.switch
+            asked.body_timeout = context.limits.body_timeout  # type: ignore[assignment]
+        switch = table.switch_at(asked.path) if route is None else route.switch
         if switch is not None and not switch.is_on(settings):
             raise HttpRejection(_switched_off(switch))
 

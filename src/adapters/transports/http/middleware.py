@@ -15,7 +15,7 @@ from ....domain.bounded_logs import KIND
 from ....domain.services import Gateway
 from ..routes import RouteTable
 from . import access_log
-from .context import KEY, RequestContext
+from .context import CURRENT, RequestContext
 from .deadline import ReusableDeadline
 from .errors import Problem
 from .json_text import dumps
@@ -58,7 +58,7 @@ class Middleware:
             return
         settings = self._gateway.settings
         headers = headers_in(scope["headers"])
-        context = scope[KEY] = RequestContext(
+        context = RequestContext(
             request_id=request_id_of(headers),
             client=client_of(scope, headers, settings.trusted_proxies),
             limits=self._table.widest(settings),
@@ -70,6 +70,7 @@ class Middleware:
             # https://www.rfc-editor.org/rfc/rfc9112#section-6.3
             context.response_headers["connection"] = "close"
         connection = _Connection(context, receive, send)
+        token = CURRENT.set(context)
         try:
             try:
                 if (problem := check_head(scope)) is not None:
@@ -81,6 +82,7 @@ class Middleware:
         except ClientStalled:
             pass  # The access log has it, and the client is gone.
         finally:
+            CURRENT.reset(token)
             connection.close()
             context.charge.release()
             access_log.write(scope, context)
@@ -96,6 +98,7 @@ class _Connection:
         self._patience: ReusableDeadline | None = None
         """Made for the first write, when the limits of the route are known."""
         self._writer: asyncio.Task[Any] | None = None
+        """The one task that writes the response."""
         self._request_over = False
         self._is_over: asyncio.Event | None = None
         """Made when somebody waits for it."""
@@ -175,9 +178,9 @@ class _Connection:
                     await self._is_over.wait()
 
     async def _write(self, message: Message) -> None:
-        self._writer = asyncio.current_task()
         patience = self._patience
         if patience is None:
+            self._writer = asyncio.current_task()
             limit = self._context.limits.write_timeout
             patience = self._patience = ReusableDeadline(limit, self._give_up)
         patience.arm()

@@ -15,6 +15,7 @@ from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
     from ....domain.agents import Agent, AgentDirectory
+    from ....domain.scopes import Scope
     from ....domain.settings import Settings
     from ....domain.tools import Ruling, ToolSpec
 
@@ -27,7 +28,12 @@ def agents() -> None:
 
 @agents.subcommand()
 @click.argument("agent_id", metavar="ID")
-def tools(state: State, agent_id: str) -> None:
+@click.option(
+    "--scopes",
+    metavar="SCOPE,...",
+    help="For a client with these scopes only, such as operator.read.",
+)
+def tools(state: State, agent_id: str, scopes: str | None) -> None:
     """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
     from ....domain.errors import UnknownAgent
     from ....domain.tools import unmatched
@@ -38,7 +44,8 @@ def tools(state: State, agent_id: str) -> None:
         agent = settings.agents.find(agent_id, param="ID")
     except UnknownAgent as error:
         raise CommandError(str(error), code="unknown_agent") from None
-    found = asyncio.run(_ruled(state, settings, agent))
+    held = None if scopes is None else _scopes(scopes)
+    found = asyncio.run(_ruled(state, settings, agent, held))
     unknown = unmatched([spec for spec, _ in found], agent.tools)
     if state.json:
         rows = [_ruling(spec, ruling) for spec, ruling in found]
@@ -54,14 +61,29 @@ def tools(state: State, agent_id: str) -> None:
         echo(f"{key}: {entry} names no tool that there is.")
 
 
-async def _ruled(state: State, settings: Settings, agent: Agent) -> list[tuple[ToolSpec, Ruling]]:
+def _scopes(text: str) -> frozenset[Scope]:
+    """The scopes of a list with commas, also without `operator.`. Raises CommandError."""
+    from ....domain.scopes import Scope
+    from ..common.errors import CommandError
+
+    known = {scope.value: scope for scope in Scope}
+    known |= {name.removeprefix("operator."): scope for name, scope in known.items()}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in known]:
+        message = f"--scopes: there is no scope {unknown[0]!r}. Scopes: {', '.join(Scope)}."
+        raise CommandError(message, code="invalid_option")
+    return frozenset(known[name] for name in names)
+
+
+async def _ruled(
+    state: State, settings: Settings, agent: Agent, scopes: frozenset[Scope] | None
+) -> list[tuple[ToolSpec, Ruling]]:
     """Each tool that there is, with the ruling for a run of the agent's main session."""
     from dependency_injector.providers import Object
 
     from ....adapters.mcp import McpToolbox
     from ....domain.ports import ToolContext
     from ....domain.sessions import MAIN, SessionKey
-    from ....domain.tools import effective
     from ...container import Container
     from ..diagnosis.sandboxes import sandbox_of
 
@@ -72,12 +94,11 @@ async def _ruled(state: State, settings: Settings, agent: Agent) -> list[tuple[T
     )
     toolbox = container.all_tools()
     try:
-        context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "")
+        context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "", scopes)
         specs = await toolbox.tools(context)
     finally:
         await toolbox.close()
-    models = [target.ref for target in agent.models]
-    return list(zip(specs, effective(specs, agent.tools, models=models), strict=True))
+    return list(zip(specs, context.rulings(specs), strict=True))
 
 
 def _ruling(spec: ToolSpec, ruling: Ruling) -> dict[str, object]:

@@ -10,6 +10,7 @@ of hypercorn        replaced by                      why
                                                      error of the server on uvloop; a client that
                                                      closes its sending half gets no answer
                                                      (``half_closed``).
+``AsyncioSingleTask`` ``idle_watch.IdleWatch``       Starts and cancels two tasks for each request.
 ``H11Protocol``     ``http1.RuledHttp1``             A read of 64 KiB is parsed without a pause;
                                                      headers are not counted; ``Upgrade: h2c`` leads
                                                      to HTTP/2 also where that is switched off.

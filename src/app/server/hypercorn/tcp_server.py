@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from contextlib import suppress
 from ssl import SSLError
 from typing import Any
@@ -14,6 +12,7 @@ from hypercorn.events import Closed, RawData
 from ...descriptors import is_of_the_last
 from .config import ServerConfig
 from .half_closed import HalfClosed
+from .idle_watch import IdleWatch
 from .peers import PeerConnections
 
 
@@ -45,7 +44,16 @@ class PatientServer(TCPServer):
     which hypercorn treats as a failure of the whole server.
     """
 
-    _expecting_first = True
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        first: float = self._setting("first_request_seconds")
+        self.idle_task: IdleWatch = IdleWatch(  # type: ignore[assignment]
+            # With TLS, the other half was for the handshake.
+            first=first / 2 if self._is_tls else first,
+            later=self.config.keep_alive_timeout,
+            terminated=self.context.terminated,
+            close=self._initiate_server_close,
+        )
 
     async def run(self) -> None:
         """Serve the connection, unless its address or the process has too many."""
@@ -70,21 +78,6 @@ class PatientServer(TCPServer):
             self.writer.write(answer)
         await self._close()
 
-    def _idle_timeout(self) -> Coroutine[Any, Any, None]:
-        """Limit the wait for the first request more than the wait for further ones."""
-        # Not in the coroutine, which may be cancelled before it starts.
-        first, self._expecting_first = self._expecting_first, False
-        return self._first_timeout() if first else super()._idle_timeout()
-
-    async def _first_timeout(self) -> None:
-        seconds: float = self._setting("first_request_seconds")
-        if self._is_tls:
-            seconds /= 2  # The other half was for the handshake.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.context.terminated.wait()
-        await asyncio.shield(self._initiate_server_close())
-
     async def _initiate_server_close(self) -> None:
         await super()._initiate_server_close()
         if self._is_tls:
@@ -104,7 +97,7 @@ class PatientServer(TCPServer):
         await self.protocol.handle(Closed())
         # No request can follow. Otherwise the socket would stay open until the keep-alive timeout,
         # and opening and closing many connections would exhaust the limit.
-        await self.idle_task.stop()
+        self.idle_task.end()
 
     async def _read_to_end(self) -> None:
         """Like hypercorn's, but a client that only ended its data receives its response."""
@@ -120,5 +113,6 @@ class PatientServer(TCPServer):
             await answer.outlast()
 
     async def _close(self) -> None:
+        self.idle_task.end()
         with suppress(OSError):
             await super()._close()

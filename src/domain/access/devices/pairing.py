@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Generic, TypeVar
 
 from ...errors import Forbidden, GatewayBusy, Unauthenticated
-from ..authentication import Scope, covers
+from ...scopes import Scope, covers
 from .records import (
     DeviceEvent,
     DeviceInfo,

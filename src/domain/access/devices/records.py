@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ..authentication import Grant, Scope
+from ...scopes import Scope
+from ..authentication import Grant
 
 VerifySignature = Callable[[bytes, bytes, bytes], bool]
 """Whether an ed25519 key (32 bytes) signed a payload with this signature. Never raises."""

@@ -104,7 +104,7 @@ def write_batches(connection: sqlite3.Connection, batches: Sequence[Batch]) -> l
     insert_rows(connection, _INSERT, new, _UNLESS_THERE)
     for batch, record, size in changed:
         if batch.known:
-            state = (record.status.value, record.started_at, record.ended_at, record.last_seq)
+            state = (str(record.status), record.started_at, record.ended_at, record.last_seq)
             connection.execute(
                 _UPDATE, (*state, size, batch.kept_from, *_lease(record), batch.number)
             )
@@ -192,9 +192,9 @@ def _row(number: int, record: RunRecord, size: int, kept_from: float | None) -> 
         column(record.agent_id),
         column(record.principal_id),
         column(record.source),
-        record.on_leave.value,
+        str(record.on_leave),
         column(record.fingerprint),
-        record.status.value,
+        str(record.status),
         record.accepted_at,
         record.started_at,
         record.ended_at,

@@ -150,12 +150,14 @@ def _turn_row(turn: Turn, kept_from: float, size: int) -> tuple[object, ...]:
 def _message_rows(turn: Turn, bodies: Sequence[bytes]) -> Iterator[tuple[object, ...]]:
     run_id = column(turn.run_id)
     for place, (message, body) in enumerate(zip(turn.messages, bodies, strict=True)):
-        yield run_id, place, estimate(message), message.role.value, body
+        yield run_id, place, estimate(message), str(message.role), body
 
 
 def _usage_columns(usage: Usage | None) -> tuple[int | None, ...]:
     """What providers report is kept within what SQLite can hold."""
     if usage is None:
         return (None,) * 5
-    counts = (usage.input, usage.output, usage.reasoning, usage.cached)
-    return (*(max(-1, min(count, MAX_INTEGER)) for count in counts), int(usage.estimated))
+    counts: tuple[int, ...] = (usage.input, usage.output, usage.reasoning, usage.cached)
+    if max(counts) > MAX_INTEGER or min(counts) < -1:
+        counts = tuple(max(-1, min(count, MAX_INTEGER)) for count in counts)
+    return (*counts, int(usage.estimated))

@@ -53,7 +53,6 @@ _NO_NODES = "There are no nodes here: agents run in the Gateway itself."
 _NO_CRON = "There is no scheduler here; let cron call `opensoul agent`."
 _NO_SKILLS = "There are no skills here; an agent is its instructions and its model."
 _NO_PLUGINS = "There are no plugins here; see docs/extending.md for transports, runners, stores."
-_NO_TOOLS = "Tools are neither listed nor called over this protocol; agents call them in runs."
 _ONE_KIND = "Every tool call that waits is in exec.approval.list; there are no other approvals."
 _NO_RULES = "Only the Gateway requests approvals, and it keeps no file of rules for them."
 _NO_QUESTIONS = "Agents ask no questions outside their answers here."
@@ -78,7 +77,6 @@ _REFUSED: tuple[tuple[str, Scope | None, str], ...] = (
     (_NO_RULES, _APPROVALS, "exec.approval.request"),
     (_NO_RULES, _ADMIN, "exec.approvals.get exec.approvals.set"),
     (_NO_RULES, _ADMIN, "exec.approvals.node.get exec.approvals.node.set"),
-    (_NO_TOOLS, _WRITE, "tools.invoke"),
     (_NO_TASKS, _READ, "tasks.get tasks.events tasks.commitments"),
     (_NO_TASKS, _WRITE, "tasks.cancel tasks.commitments.update tasks.task.patch"),
     (_NO_TASKS, _WRITE, "tasks.repair.relink tasks.repair.merge"),
@@ -113,8 +111,6 @@ _EMPTY: tuple[tuple[str, str, Scope, Mapping[str, Any]], ...] = (
     ("cron.runs", _NO_CRON, _READ, {"entries": [], **_NO_PAGE}),
     ("tasks.list", _NO_TASKS, _READ, {"tasks": []}),
     ("taskSuggestions.list", _NO_TASKS, _READ, {"suggestions": []}),
-    ("tools.catalog", _NO_TOOLS, _READ, {"profiles": [], "groups": []}),
-    ("tools.effective", _NO_TOOLS, _READ, {"groups": []}),
     ("sessions.branches.list", _NO_BRANCHES, _READ, {"branches": []}),
     ("sessions.groups.list", _NO_GROUPS, _READ, {"groups": [], "sectionOrder": []}),
     ("progressCard.get", _NO_SIDE_CHAT, _READ, {"card": None}),
@@ -248,6 +244,9 @@ _IMPLEMENTED = (
     Method("agents.files.get", _READ, "One of these files."),
     Method("agents.files.set", _ADMIN, "Write one of these files."),
     Method("agents.workspace.ensure", _ADMIN, "Create an agent's workspace directory."),
+    Method("tools.catalog", _READ, "All tools, with the rule that allows or denies each."),
+    Method("tools.effective", _READ, "The tools that a session has."),
+    Method("tools.invoke", _WRITE, "Call a tool, without a run."),
     Method("models.list", _READ, "The configured models."),
     Method("models.authStatus", _READ, "How providers are authenticated."),
     Method("commands.list", _READ, "The slash commands."),
@@ -291,6 +290,7 @@ runs.abort runs.follow runs.get runs.list
 sessions.abort sessions.describe sessions.list sessions.listTranscripts
 sessions.messages.subscribe sessions.messages.unsubscribe
 sessions.patch sessions.preview sessions.resolve sessions.search sessions.send
+tools.catalog tools.effective tools.invoke
 """
 FOR_AGENTS = frozenset(_FOR_AGENTS.split())
 """The methods of a client that is restricted to agents. Each reads and changes agents, sessions and

@@ -1,0 +1,293 @@
+"""Tools outside of Runs: what a client may see of them, and single calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ..access import Action, Principal, may, require
+from ..concurrency import LARGE, off_loop, shielded
+from ..errors import (
+    Forbidden,
+    GatewayBusy,
+    GatewayError,
+    KeyReused,
+    Unauthenticated,
+    UnknownTool,
+)
+from ..messages import ToolCall
+from ..ports import Clock, NewId, SessionCatalog, Toolbox, ToolContext
+from ..runs import Validate, without_middle
+from ..sessions import MAIN, parse_key
+from ..tools import Ruling, ToolResult, ToolSpec
+from .gateway import Gateway
+from .ownership import session_resource
+
+logger = logging.getLogger(__name__)
+
+_MOST_CALLS = 16
+_MOST_KEYS = 128
+_KEPT_SECONDS = 300.0
+"""How long the result of a call with an idempotency key is kept."""
+_STOPPED = "The call was stopped; it is not known what took effect."
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class DirectCall:
+    """A call as a client sent it. `action` becomes the argument of that name where the tool has
+    such a parameter and `arguments` do not set it. `session_key`: by default the main session of
+    the agent, by default the default one. `dry_run`: check the call, and do not run it. `source`
+    names the protocol, for the log."""
+
+    tool: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    action: str | None = None
+    session_key: str | None = None
+    agent_id: str | None = None
+    idempotency_key: str | None = None
+    """A repeated call of the principal under this key gets the result of the first."""
+    dry_run: bool = False
+    source: str = ""
+
+
+class CallOutcome(StrEnum):
+    """How a direct call has ended."""
+
+    DONE = "done"
+    CHECKED = "checked"
+    """It could be run, and was not, because it is a dry run."""
+    FAILED = "failed"
+    APPROVAL_REQUIRED = "approval required"
+    """Calls outside of a Run cannot wait for an approval, so it was not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """`text`: the tool's result, or why there is none."""
+
+    outcome: CallOutcome
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolListing:
+    """Tools for a context, each with the policy's ruling."""
+
+    context: ToolContext
+    tools: tuple[tuple[ToolSpec, Ruling], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    """A call with an idempotency key. `at`: when it was begun."""
+
+    call: DirectCall
+    at: float
+    result: asyncio.Future[CallResult]
+
+
+class ToolService:
+    """Every method takes a Principal and checks what it may do.
+
+    A direct call passes what a call of a model passes: the policy of the agent with the scopes of
+    the principal, the schema of the tool, and `toolbox`, which rules on it again. Besides, the list
+    `Settings.direct_tools` has to name the tool. `all_tools`: the tools without the policy.
+    `monotonic` measures time.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        catalog: SessionCatalog,
+        all_tools: Toolbox,
+        toolbox: Toolbox,
+        validate: Validate,
+        new_id: NewId,
+        monotonic: Clock,
+    ) -> None:
+        self._gateway = gateway
+        self._catalog = catalog
+        self._all_tools = all_tools
+        self._toolbox = toolbox
+        self._validate = validate
+        self._new_id = new_id
+        self._monotonic = monotonic
+        self._running = 0
+        self._keyed: dict[tuple[str, str], _Keyed] = {}
+        """Calls with an idempotency key, by the principal and the key, oldest first."""
+
+    async def listing(
+        self, principal: Principal, *, session_key: str | None = None, agent_id: str | None = None
+    ) -> ToolListing:
+        """All tools, denied ones too, in a session or in the main session of an agent.
+
+        Raises Forbidden, UnknownAgent, SessionKeyInvalid.
+        """
+        require(principal, Action.SEE_AGENT)
+        context = await self._context(principal, session_key, agent_id)
+        specs = await self._all_tools.tools(context)
+        rulings = context.rulings(specs)
+        return ToolListing(context, tuple(zip(specs, rulings, strict=True)))
+
+    async def call(self, principal: Principal, call: DirectCall) -> CallResult:
+        """Run a call. Cancelling this stops the tool. Raises Forbidden, UnknownAgent,
+        SessionKeyInvalid, KeyReused, UnknownTool, GatewayBusy, Unauthenticated (a grant has ended).
+        """
+        require(principal, Action.CALL_TOOL)
+        context = await self._context(principal, call.session_key, call.agent_id)
+        log_fields: dict[str, object] = {
+            "tool": call.tool[:_LONGEST_NAME],
+            "agent": context.agent.id,
+            "session": str(context.session_key),
+            "principal": principal.id,
+            "source": call.source,
+        }
+        begun, outcome = self._monotonic(), "stopped"
+        try:
+            result = await self._once(principal, context, call)
+            outcome = result.outcome.value
+        except GatewayError as error:
+            outcome = error.code
+            raise
+        else:
+            return result
+        finally:
+            # Arguments and results are content, which is not logged.
+            log_fields |= {"outcome": outcome, "ms": round((self._monotonic() - begun) * 1_000)}
+            logger.info("a client called a tool", extra=log_fields)
+
+    async def _once(
+        self, principal: Principal, context: ToolContext, call: DirectCall
+    ) -> CallResult:
+        """The result of the call, or of an earlier one under its key. Raises KeyReused."""
+        if call.idempotency_key is None:
+            return await self._call(principal, context, call)
+        key = (principal.id, call.idempotency_key)
+        self._forget_keys()
+        earlier = self._keyed.get(key)
+        if earlier is not None:
+            if earlier.call != call:
+                message = f"The idempotency key {key[1]!r} stands for another call already."
+                raise KeyReused(message, param="idempotencyKey")
+            return await shielded(earlier.result)
+        keyed = self._keyed[key] = _Keyed(
+            call, self._monotonic(), asyncio.get_running_loop().create_future()
+        )
+        try:
+            keyed.result.set_result(await self._call(principal, context, call))
+        except (UnknownTool, GatewayBusy) as refused:  # The tool was not begun.
+            self._keyed.pop(key, None)
+            keyed.result.set_exception(refused)
+            keyed.result.exception()  # There may be no repeated call that retrieves it.
+            raise
+        finally:
+            if not keyed.result.done():
+                keyed.result.set_result(CallResult(CallOutcome.FAILED, _STOPPED))
+        return keyed.result.result()
+
+    def _forget_keys(self) -> None:
+        oldest = self._monotonic() - _KEPT_SECONDS
+        for key, keyed in tuple(self._keyed.items()):
+            if keyed.result.done() and (keyed.at < oldest or len(self._keyed) >= _MOST_KEYS):
+                del self._keyed[key]
+
+    async def _call(
+        self, principal: Principal, context: ToolContext, call: DirectCall
+    ) -> CallResult:
+        spec = await self._offered(context, call.tool)
+        arguments = _with_action(spec, call)
+        # Loading the validator takes as long as a large call.
+        wrong = await off_loop(LARGE, lambda: self._validate(spec, arguments))
+        if wrong is not None:
+            message = f"The arguments do not fit the parameters of {spec.name}: {wrong}"
+            return CallResult(CallOutcome.FAILED, message)
+        tool_call = ToolCall(context.run_id, spec.name, json.dumps(arguments))
+        if spec.asks(tool_call):
+            message = f"A call of {spec.name} needs an approval, which only a run can wait for."
+            return CallResult(CallOutcome.APPROVAL_REQUIRED, message)
+        if call.dry_run:
+            return CallResult(CallOutcome.CHECKED)
+        if self._running >= _MOST_CALLS:
+            message = f"{_MOST_CALLS} tool calls of clients are running, the most at a time."
+            raise GatewayBusy(message, retry_after=1.0)
+        self._running += 1
+        try:
+            key = f"{principal.id}:{call.idempotency_key or context.run_id}"
+            result = await self._run(principal, context, tool_call, key)
+        finally:
+            self._running -= 1
+        outcome = CallOutcome.FAILED if result.is_error else CallOutcome.DONE
+        return CallResult(outcome, result.text)
+
+    async def _context(
+        self, principal: Principal, session_key: str | None, agent_id: str | None
+    ) -> ToolContext:
+        agents = self._gateway.directory(principal)
+        default = agents.find(agent_id, param="agentId") if agent_id else agents.default
+        text = session_key or MAIN
+        key, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
+        agent = agents.find(key.agent_id, param="sessionKey")
+        if principal.agents is not None:
+            info = await self._catalog.find(key)
+            if info is not None and not may(principal, Action.SEE_SESSION, session_resource(info)):
+                raise Forbidden(f"The session {key} belongs to another principal; choose another.")
+        return ToolContext(agent, self._new_id(), key, principal.id, principal.scopes)
+
+    async def _offered(self, context: ToolContext, name: str) -> ToolSpec:
+        """The tool of exactly that name. Raises UnknownTool."""
+        direct = self._gateway.settings.direct_tools
+        # Listing may start MCP servers, which an empty list must not do.
+        specs = await self._toolbox.tools(context) if direct else ()
+        spec = next((spec for spec in specs if spec.name == name), None)
+        if spec is None or direct.match(spec) is None:
+            raise UnknownTool(f"Tool not available: {name[:_LONGEST_NAME]}")
+        return spec
+
+    async def _run(
+        self, principal: Principal, context: ToolContext, call: ToolCall, key: str
+    ) -> ToolResult:
+        """The result, shortened as for a model; an error at the time limit of the agent's runs."""
+        agent = context.agent
+        result = ToolResult("The tool ended without a result.", is_error=True)
+        ended: list[str] = []
+        try:
+            async with asyncio.timeout(agent.timeout) as limit:
+
+                def revoke(reason: str) -> None:
+                    ended.append(reason)
+                    limit.reschedule(asyncio.get_running_loop().time())
+
+                hold = self._gateway.access.hold(principal, revoke)
+                try:
+                    run = self._toolbox.run(context, call, key=key)
+                    async with aclosing(run) as outputs:
+                        async for output in outputs:
+                            if isinstance(output, ToolResult):
+                                result = output
+                                break
+                finally:
+                    hold.release()
+        except TimeoutError:
+            if ended:
+                message = f"The credential of this request is no longer valid: {ended[0]}."
+                raise Unauthenticated(message) from None
+            message = f"stopped after {agent.timeout:g} seconds; it is not known what took effect"
+            return ToolResult(message, is_error=True)
+        if len(result.text) <= agent.max_result_chars:
+            return result
+        return ToolResult(without_middle(result.text, agent.max_result_chars), result.is_error)
+
+
+def _with_action(spec: ToolSpec, call: DirectCall) -> dict[str, object]:
+    arguments = dict(call.arguments)
+    properties = spec.parameters.get("properties")
+    if call.action is not None and isinstance(properties, Mapping) and "action" in properties:
+        arguments.setdefault("action", call.action)
+    return arguments
