@@ -212,3 +212,14 @@ async def test_a_program_that_is_not_visible_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SandboxUnavailable, match=r"is not visible in it; name its directory"):
         await sandbox.confined(CONFINED, str(tmp_path / "work"), [str(program)])
+
+
+@pytest.mark.parametrize("network", [True, False])
+async def test_the_model_is_informed_of_the_sandbox(tmp_path: Path, network: bool) -> None:
+    shell = confined_caller(tmp_path / "home", replace(CONFINED, network=network))
+
+    specs = {spec.name: spec for spec in await shell.toolbox.tools(shell.context)}
+
+    assert "It runs in a sandbox" in specs["exec"].description
+    assert ("there is no network" in specs["exec"].description) != network
+    assert "sandbox" not in specs["read"].description

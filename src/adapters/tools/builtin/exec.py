@@ -11,7 +11,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,10 +20,11 @@ from pydantic import Field
 from ....domain.agents import Agent
 from ....domain.concurrency import shielded
 from ....domain.ports import Sandbox
-from ....domain.tools import Effect, ToolOutput, ToolResult
+from ....domain.tools import Effect, SandboxPolicy, ToolOutput, ToolResult, ToolSpec
 from .tool import Outputs, Parameters, Tool, ToolFailed, finished
 from .workspace import Workspace, for_the_model
 
+EXEC = "exec"
 SECONDS = 120
 MOST_SECONDS = 1_800
 HEAD = TAIL = 64 * 1024
@@ -132,7 +133,7 @@ class CommandRunner:
 
 def exec_tool(env: Mapping[str, str], sandbox: Sandbox) -> Tool[Exec]:
     return Tool(
-        "exec",
+        EXEC,
         "Run a command in a shell, in the workspace. It gets no input. It ends after `timeout`"
         f" seconds, {SECONDS} by default, and with it everything that it started, also in the"
         " background. Of a long output the beginning and the end are kept.",
@@ -140,6 +141,13 @@ def exec_tool(env: Mapping[str, str], sandbox: Sandbox) -> Tool[Exec]:
         CommandRunner(env, sandbox).run,
         frozenset(Effect),
     )
+
+
+def confined_spec(spec: ToolSpec, policy: SandboxPolicy) -> ToolSpec:
+    """The tool as an agent with a sandbox sees it, so that its model does not try in vain."""
+    network = "" if policy.network else ", and there is no network"
+    note = f" It runs in a sandbox: only the workspace can be changed{network}."
+    return replace(spec, description=spec.description + note)
 
 
 def _opened(workspace: str, workdir: str) -> int:

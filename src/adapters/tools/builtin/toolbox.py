@@ -15,7 +15,7 @@ from ....domain.ports import Clock, Sandbox, ToolContext, Workspaces
 from ....domain.ports.sandbox import SandboxUnavailable
 from ....domain.ports.workspaces import WorkspaceFailed
 from ....domain.tools import ToolOutput, ToolResult, ToolSpec
-from .exec import exec_tool
+from .exec import EXEC, confined_spec, exec_tool
 from .files import file_tools
 from .memory import Memory, memory_tools
 from .memory_index import MemoryIndex
@@ -56,7 +56,12 @@ class BuiltinTools:
         self._workspaces = workspaces
 
     async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
-        return self._specs
+        policy = context.agent.sandbox
+        if not policy.confines:
+            return self._specs
+        return tuple(
+            confined_spec(spec, policy) if spec.name == EXEC else spec for spec in self._specs
+        )
 
     async def run(
         self, context: ToolContext, call: ToolCall, *, key: str
