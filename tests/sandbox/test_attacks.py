@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from tests.sandbox.available import (
     needs_python,
 )
 from tests.tools.builtin.calls import Caller
-from tests.tools.builtin.test_exec import FORKING, LONG, begun, left_in, stream_of
+from tests.tools.builtin.test_exec import FORKING, LONG, ROOT, begun, left_in, stream_of, until
 
 pytestmark = needs_bubblewrap
 
@@ -298,6 +299,33 @@ async def test_a_command_gets_no_open_file_of_the_gateway(machine: Machine) -> N
     assert "token" not in text
 
 
+@pytest.mark.both_loops
+async def test_a_command_has_the_signals_of_a_new_process(machine: Machine) -> None:
+    text = await machine.caller().text("exec", command="grep SigIgn /proc/self/status")
+
+    assert int(text.split()[1], 16) == 0
+
+
+async def test_a_command_ends_with_a_gateway_that_was_killed(machine: Machine) -> None:
+    program = (
+        "import asyncio, sys; from pathlib import Path\n"
+        "from tests.sandbox.available import confined_caller\n"
+        "asyncio.run(confined_caller(Path(sys.argv[1])).result('exec', command=sys.argv[2]))\n"
+    )
+    command = f"setsid sleep {LONG} & echo > begun; sleep {LONG}"
+    gateway = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(machine.home), command, cwd=ROOT
+    )
+    try:
+        await until((machine.workspace / "begun").exists)
+        assert left_in(machine.workspace)
+    finally:
+        gateway.kill()
+        await gateway.wait()
+
+    await until(lambda: not left_in(machine.workspace))
+
+
 @pytest.mark.parametrize("kind", FORKING)
 @pytest.mark.parametrize("ending", ["exits", "cancelled"])
 async def test_all_processes_of_a_command_end_with_it(
@@ -383,7 +411,7 @@ async def test_a_file_has_a_largest_size(machine: Machine) -> None:
 
     text = await machine.caller(limited(file_size=1024 * 1024)).error("exec", command=command)
 
-    assert "File too large" in text
+    assert text.endswith("[exit code 153]")  # SIGXFSZ
     assert (machine.workspace / "big").stat().st_size == 1024 * 1024
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,38 @@ async def test_a_path_that_a_command_could_replace_with_a_link_is_not_shown(
     argv = await sandbox.confined(policy, str(work), ["/bin/true"])
 
     assert str(work / "cache") not in argv[4]
+
+
+@linux
+async def test_a_path_with_another_name_in_one_that_can_be_written_is_refused(
+    tmp_path: Path,
+) -> None:
+    work = tmp_path / "work"
+    (work / "cache").mkdir(parents=True)
+    (tmp_path / "alias").symlink_to(work)
+    sandbox = Bubblewrap({"PATH": fake_bwrap(tmp_path / "bin", _WORKS)})
+    policy = replace(CONFINED, read=(str(tmp_path / "alias" / "cache"),))
+
+    problem = await sandbox.problem(policy, str(work))
+
+    assert f"lies in {work}, which can be written; name it by that path" in problem
+
+
+@linux
+async def test_of_nested_paths_that_can_be_written_the_outer_one_is_mounted(
+    tmp_path: Path,
+) -> None:
+    work, inner = tmp_path / "outer" / "work", tmp_path / "outer" / "work" / "inner"
+    inner.mkdir(parents=True)
+    sandbox = Bubblewrap({"PATH": fake_bwrap(tmp_path / "bin", _WORKS)})
+    policy = replace(CONFINED, write=(str(inner), str(tmp_path / "outer")))
+
+    argv = await sandbox.confined(policy, str(work), ["/bin/true"])
+
+    options = json.loads(argv[4])["options"]
+    assert [options[i + 1] for i, word in enumerate(options) if word == "--bind"] == [
+        str(tmp_path / "outer")
+    ]
 
 
 @linux

@@ -187,7 +187,7 @@ class Bubblewrap:
         for path in sorted(hidden):
             if not os.path.isdir(path):
                 options += ["--ro-bind", "/dev/null", path]
-        for path, writable in sorted(granted, key=lambda one: len(PurePath(one[0]).parts)):
+        for path, writable in granted:
             options += ["--bind" if writable else "--ro-bind", path, path]
         options += ["--remount-ro", "/"]
         if self._home not in self._homes:
@@ -201,19 +201,28 @@ class Bubblewrap:
         the sandbox could have replaced them with links.
         """
         found: list[tuple[str, bool]] = []
-        wanted = [(workspace, True), *((path, True) for path in policy.write)]
-        for path, writable in (*wanted, *((path, False) for path in policy.read)):
-            if _within(path, [one for one, is_writable in found if is_writable]):
-                continue
-            self._check(path, must_exist=path != workspace)
-            found.append((path, writable))
-        return found
+        written: list[str] = []
+        for path in sorted({workspace, *policy.write}, key=_depth):
+            if not _within(path, written):
+                self._check(path, written, must_exist=path != workspace)
+                written.append(path)
+                found.append((path, True))
+        for path in sorted(set(policy.read), key=_depth):
+            if not _within(path, written):
+                self._check(path, written, must_exist=True)
+                found.append((path, False))
+        return sorted(found, key=lambda one: _depth(one[0]))
 
-    def _check(self, path: str, *, must_exist: bool) -> None:
-        """Raises SandboxUnavailable for a path that must not be visible."""
+    def _check(self, path: str, written: Sequence[str], *, must_exist: bool) -> None:
+        """Raises SandboxUnavailable for a path that must not be visible, or that has another name
+        in one of those that can be written."""
         if must_exist and not os.path.exists(path):
             raise SandboxUnavailable(_refusal(f"{path} does not exist"))
         real = os.path.realpath(path)
+        for one in written:
+            if _within(real, [os.path.realpath(one)]):
+                problem = f"{path} lies in {one}, which can be written; name it by that path"
+                raise SandboxUnavailable(_refusal(problem))
         for hidden, what in (
             *((home, "the home directory") for home in self._homes),
             *((one, "files of the Gateway") for one in self._hidden()),
@@ -260,6 +269,11 @@ def _is_home(path: str) -> bool:
 def _can_be_made(directory: str) -> bool:
     """Whether it can be a mount point: in the programs of the system nothing can be made."""
     return not _within(directory, _PROGRAMS) or os.path.isdir(directory)
+
+
+def _depth(path: str) -> int:
+    """Parents are mounted before what is in them."""
+    return len(PurePath(path).parts)
 
 
 def _within(path: str, directories: Sequence[str]) -> bool:

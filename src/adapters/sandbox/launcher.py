@@ -102,6 +102,9 @@ def _become_bwrap(request: dict[str, Any], command: list[str], info: int, waits:
             ("core", resource.RLIMIT_CORE),
         ):
             _limit(number, request["limits"].get(name))
+        # An ignored signal stays ignored in the command. Python ignores these two.
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(ignored, signal.SIG_DFL)
         argv = [request["bwrap"], *options, *request["options"], "--", *command]
         os.execv(argv[0], argv)  # noqa: S606  # Found by the Gateway.
     except OSError as error:
