@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all test-loops test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -13,9 +13,10 @@ STATE := $(CURDIR)/.opensoul
 JOBS := 3
 TESTS := $(BIN)/coverage run -m pytest -ra -n $(JOBS) --dist loadfile
 
-# What a user's own settings could otherwise bring into the isolated environment.
+# What a user's own settings could otherwise bring into the isolated environment. Without compiled
+# files, each process of the tests would compile the source and the tests again.
 export PYTHONNOUSERSITE := 1
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CONDA_PREFIX
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV CONDA_PREFIX
 
 # A .venv that was copied from another folder, or whose Python is gone, is made anew.
 ifneq ($(shell [ "`cat .venv/.place 2>/dev/null`" = "`pwd -P`" ] && $(BIN)/python -c 'print("sound")' 2>/dev/null),sound)
@@ -62,6 +63,12 @@ checks: .venv/.dev
 
 test-loops: .venv/.dev ## Run every test with sockets on asyncio's event loop and on uvloop.
 	@$(BIN)/pytest -ra -n $(JOBS) --dist loadfile --loop=both $(addprefix tests/,app client control http tui websocket) $(ARGS)
+
+$(STATE)/mcp-servers/.done: .venv/.dev scripts/mcp_servers
+	@scripts/mcp_servers
+
+test-mcp: $(STATE)/mcp-servers/.done ## Test MCP servers of others, which it installs (needs a network).
+	@$(BIN)/pytest -ra -m e2e tests/mcp/test_real_servers.py $(ARGS)
 
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)

@@ -1,4 +1,5 @@
-"""The hot path in this process: one run of 50 chunks from its credential to its frames.
+"""The hot path in this process: one run of 50 chunks from its credential to its frames; with a
+Toolbox, a run with one tool call, and 50 chunks after it.
 
 The model is scripted and the settings are artificial; everything else is wired as in a real
 Gateway.
@@ -12,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from dependency_injector import providers
 
+from opensoul.adapters.tools import EmptyToolbox
 from opensoul.adapters.transports.openai.chat.answers import Frames, head_of
 from opensoul.app.container import Container
 from opensoul.domain.access import Credential
@@ -27,20 +29,29 @@ from opensoul.domain.models.calls import (
     Secret,
     StopReason,
     TextDelta,
+    ToolCallDelta,
     Usage,
 )
+from opensoul.domain.ports import Toolbox
 from opensoul.domain.runs.spec import RunRequest
 from opensoul.domain.services.gateway import Gateway
 from opensoul.domain.settings import AuthMode, AuthSettings, Settings, StoreSettings
+from opensoul.domain.tools import Names, ToolPolicy, ToolRules
 
 _CHUNKS = 50
 _SECRET = "guard-only"  # noqa: S105 - guards nothing
 
 
 class _Model:
-    """A ModelClient that yields 50 words and suspends between them, as with a socket."""
+    """A ModelClient that yields 50 words and suspends between them, as with a socket. Where tools
+    are offered, it calls the first one before."""
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[ModelEvent]]:
+        if request.tools and request.messages[-1].role is not Role.TOOL:
+            yield (ToolCallDelta(0, "call_1", request.tools[0].name, '{"name": "ada"}'),)
+            await asyncio.sleep(0)
+            yield (ModelFinished(StopReason.TOOL_CALLS, Usage(input=7, output=9)),)
+            return
         for _ in range(_CHUNKS):
             yield (TextDelta("tok "),)
             await asyncio.sleep(0)
@@ -50,22 +61,25 @@ class _Model:
         """Does nothing."""
 
 
-def _settings(store: StoreSettings) -> Settings:
+def _settings(store: StoreSettings, *, acts: bool) -> Settings:
     target = ModelTarget(Provider("guard", "guard"), "words")
+    rules = ToolPolicy(ToolRules(allow=Names(("*",)))) if acts else ToolPolicy()
+    agent = Agent("main", "Main", models=(target,), tools=rules)
     return Settings(
-        agents=AgentDirectory([Agent("main", "Main", models=(target,))], "main"),
+        agents=AgentDirectory([agent], "main"),
         auth=AuthSettings(AuthMode.TOKEN, Secret(_SECRET)),
         store=store,
     )
 
 
 @asynccontextmanager
-async def gateway(store: StoreSettings) -> AsyncIterator[Gateway]:
-    """A Gateway wired like the real one, except for its settings and model."""
-    settings = _settings(store)
+async def gateway(store: StoreSettings, tools: Toolbox | None = None) -> AsyncIterator[Gateway]:
+    """A Gateway wired like the real one, except for its settings, its model and its tools."""
+    settings = _settings(store, acts=tools is not None)
     container = Container(
         settings=providers.Object(lambda: settings),
         models=providers.Object({"guard": _Model()}),
+        all_tools=providers.Object(tools or EmptyToolbox()),
     )
     async with AsyncExitStack() as stack:
         sessions, log = container.store(), container.run_events()

@@ -67,7 +67,9 @@ class JsonLinesStore(HeldSteps):
     def has_turn(self, run_id: str) -> bool:
         return run_id in self._run_ids
 
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         self._opened()
         session = self._sessions.get(key)
         if session is None:

@@ -29,7 +29,8 @@ def transport(gateway: Gateway) -> Transport:
 
     async def say(agent_id: str) -> Response:
         question = text_message(Role.USER, await request.get_data(as_text=True))
-        run_request = RunRequest(messages=(question,), agent_id=agent_id, source="plain")
+        # `commands`: a person writes the text, so that it may be a command such as /help.
+        run_request = RunRequest((question,), agent_id=agent_id, source="plain", commands=True)
         run = await gateway.submit(principal(), run_request)
         answer: list[str] = []
         async with gateway.follow(principal(), run) as batches:

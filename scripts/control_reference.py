@@ -125,10 +125,12 @@ ignored in silence.
 Entries of `chat.history` and the message in the last `chat` event of a run carry the same
 `messageId` and `__openclaw: {{id, seq}}`, by which a client knows them as one message. With
 `inputRunIds`, the answer's `inputReceipts` and `inputConsumptions` name the runs that were
-accepted, also those that were aborted or failed. A message that is nothing but `/status`, `/help`,
-`/model`, `/think` or `/compact`, with its argument, is answered by the Gateway: with
-`{{runId, status: "started"}}` and a `chat` event of state `final`. It is not stored, and the model
-does not see it; `suppressCommandInterpretation` sends it to the model.
+accepted, also those that were aborted or failed.
+
+A message that is nothing but a command such as `/status` is answered by a run of the Gateway's
+own, which is not stored; `docs/commands.md` lists them. Without the scope that a command needs, the
+request is answered with an error. `suppressCommandInterpretation` sends the text to the model.
+`chat.send` answers `/stop` with `{{ok, aborted, runIds}}`: the runs that it stops.
 
 ## Numbers of events
 

@@ -132,8 +132,9 @@ async def test_the_result_of_the_example_tool_reaches_the_model(
         "content": result,
     }
     assert [message["role"] for message in later["messages"]] == [
-        *("user", "assistant", "tool", "assistant", "user")
+        *("system", "user", "assistant", "tool", "assistant", "user")
     ]
+    assert "`look_up_extension`" in asked["messages"][0]["content"]
 
 
 @pytest.mark.parametrize(

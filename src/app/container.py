@@ -33,7 +33,7 @@ from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
-from ..domain.execution import Executor, Generations, ModelRouter
+from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -42,6 +42,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -139,7 +140,7 @@ class Container(DeclarativeContainer):
     router: Provider[ModelRouter] = Singleton(making.router, models, cooldowns)
     late_gateway: Provider[Late[Gateway]] = Singleton(Late)
     session_service: Provider[SessionService] = Singleton(
-        making.session_service, settings, store, catalog, queue, clock, new_id
+        making.session_service, settings, store, catalog, queue, router, clock, new_id
     )
     agent_sessions: Provider[AgentSessions] = Singleton(
         making.agent_sessions, late_gateway, session_service, catalog, queue, run_events, settings
@@ -157,12 +158,17 @@ class Container(DeclarativeContainer):
     )
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
     validate: Provider[Validate] = Singleton(SchemaValidator)
+    knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
+    system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, validate, clock, monotonic
+        making.native, router, toolbox, approval_book, validate, system_prompts, clock, monotonic
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
+    commands: Provider[AgentRunner] = Singleton(
+        making.commands, settings, session_service, queue, signals, approvals, toolbox
+    )
     runners: Provider[Mapping[str, AgentRunner]] = Singleton(
-        making.runners, native, echo, find_plugins
+        making.runners, native, echo, commands, find_plugins
     )
 
     # The domain.
@@ -197,7 +203,16 @@ class Container(DeclarativeContainer):
         late_gateway,
     )
     tool_service: Provider[ToolService] = Singleton(
-        making.tool_service, gateway, catalog, all_tools, toolbox, validate, new_id, monotonic
+        making.tool_service,
+        gateway,
+        catalog,
+        all_tools,
+        toolbox,
+        approval_book,
+        validate,
+        new_id,
+        clock,
+        monotonic,
     )
 
     # The application.
@@ -247,6 +262,7 @@ class Container(DeclarativeContainer):
         control,
         models,
         toolbox,
+        tool_service,
         prepare,
         readiness,
         supervisor,

@@ -37,7 +37,13 @@ from ..adapters.system.files import (
 )
 from ..adapters.system.logging import LogBounds, LogRing, configure
 from ..adapters.system.signatures import verify_signature
-from ..adapters.tools import BuiltinTools, CombinedToolbox, PolicyToolbox, SessionTools
+from ..adapters.tools import (
+    BuiltinTools,
+    CombinedToolbox,
+    PolicyToolbox,
+    SessionTools,
+    WorkspaceKnowledge,
+)
 from ..adapters.transports import Transport, health
 from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports import tool_calls as tool_calls_http
@@ -45,7 +51,15 @@ from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
 from ..adapters.transports.openai import chat as openai_chat
-from ..domain.execution import Executor, Generations, ModelRouter, TurnLoop
+from ..domain.execution import (
+    COMMAND_RUNNER,
+    Compactor,
+    Executor,
+    Generations,
+    ModelRouter,
+    SystemPrompts,
+    TurnLoop,
+)
 from ..domain.models import Cooldowns
 from ..domain.ports import (
     AgentRunner,
@@ -54,6 +68,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KnowledgeSource,
     Limits,
     ModelClient,
     NewId,
@@ -70,8 +85,10 @@ from ..domain.ports import (
 from ..domain.runs import Validate
 from ..domain.services import (
     Access,
+    ActiveRuns,
     AgentSessions,
     Approvals,
+    CommandRunner,
     Devices,
     Gateway,
     SessionService,
@@ -164,6 +181,10 @@ def local(openai: ModelClient, locations: Locations) -> LocalModels:
     return LocalModels(inner=openai, models_dir=locations.state_dir / "models")
 
 
+def knowledge(locations: Locations) -> KnowledgeSource:
+    return WorkspaceKnowledge(str(locations.skills_path))
+
+
 def models(
     openai: ModelClient, anthropic: ModelClient, local: LocalModels, scripted: ModelClient
 ) -> Mapping[str, ModelClient]:
@@ -181,6 +202,7 @@ def native(
     toolbox: Toolbox,
     approval_book: ApprovalBook,
     validate: Validate,
+    system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
 ) -> AgentRunner:
@@ -190,6 +212,7 @@ def native(
         approval_book,
         clock=clock,
         monotonic=monotonic,
+        prompts=system_prompts,
         validate=validate,
     )
 
@@ -204,10 +227,14 @@ def prepare(local: LocalModels) -> Mapping[str, Prepare]:
 
 
 def runners(
-    native: AgentRunner, echo: AgentRunner, find_plugins: plugins.Find
+    native: AgentRunner, echo: AgentRunner, commands: AgentRunner, find_plugins: plugins.Find
 ) -> Mapping[str, AgentRunner]:
     """The runners by name; a new one is one line here and one in plugins.BUILT_IN_RUNNERS."""
-    return plugins.Runners({"native": native, "echo": echo}, find_plugins)
+    return plugins.Runners({"native": native, "echo": echo, COMMAND_RUNNER: commands}, find_plugins)
+
+
+def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
+    return SystemPrompts(knowledge, clock=clock)
 
 
 def sandbox(
@@ -224,7 +251,13 @@ def sandbox(
         return [*found, *filter(None, (current.store.path, current.logging.file))]
 
     homes = () if home is None else (str(home),)
-    return Bubblewrap(env, homes=homes, hidden=hidden, ensure=workspaces.ensure)
+    return Bubblewrap(
+        env,
+        homes=homes,
+        hidden=hidden,
+        readable=[str(locations.skills_path)],
+        ensure=workspaces.ensure,
+    )
 
 
 def builtin_tools(
@@ -234,8 +267,14 @@ def builtin_tools(
     locations: Locations,
     clock: Clock,
 ) -> BuiltinTools:
-    memory_dir = locations.state_dir / "memory-index"
-    return BuiltinTools(workspaces, sandbox, env=env, memory_dir=memory_dir, clock=clock)
+    return BuiltinTools(
+        workspaces,
+        sandbox,
+        env=env,
+        memory_dir=locations.state_dir / "memory-index",
+        clock=clock,
+        skills=str(locations.skills_path),
+    )
 
 
 def mcp(settings: CurrentSettings, env: Mapping[str, str], sandbox: Sandbox) -> McpToolbox:
@@ -373,6 +412,23 @@ def approvals(
     )
 
 
+def commands(
+    settings: CurrentSettings,
+    session_service: SessionService,
+    queue: RunQueue,
+    signals: RunSignals,
+    approvals: Approvals,
+    toolbox: Toolbox,
+) -> AgentRunner:
+    return CommandRunner(
+        settings=settings,
+        session_service=session_service,
+        active_runs=ActiveRuns(queue, signals),
+        approvals=approvals,
+        toolbox=toolbox,
+    )
+
+
 def devices(device_book: DeviceBook, clock: Clock) -> Devices:
     return Devices(book=device_book, clock=clock, verify=verify_signature)
 
@@ -460,6 +516,7 @@ def session_service(
     store: SessionStore,
     catalog: SessionCatalog,
     queue: RunQueue,
+    router: ModelRouter,
     clock: Clock,
     new_id: NewId,
 ) -> SessionService:
@@ -468,6 +525,7 @@ def session_service(
         store=store,
         catalog=catalog,
         queue=queue,
+        compactor=Compactor(router, clock=clock),
         clock=clock,
         new_id=new_id,
     )
@@ -482,8 +540,10 @@ def tool_service(
     catalog: SessionCatalog,
     all_tools: Toolbox,
     toolbox: Toolbox,
+    approval_book: ApprovalBook,
     validate: Validate,
     new_id: NewId,
+    clock: Clock,
     monotonic: Clock,
 ) -> ToolService:
     return ToolService(
@@ -491,8 +551,10 @@ def tool_service(
         catalog=catalog,
         all_tools=all_tools,
         toolbox=toolbox,
+        approvals=approval_book,
         validate=validate,
         new_id=new_id,
+        clock=clock,
         monotonic=monotonic,
     )
 
@@ -567,6 +629,7 @@ def lifecycle(
     control: ControlPlane,
     models: Mapping[str, ModelClient],
     toolbox: Toolbox,
+    tool_service: ToolService,
     prepare: Mapping[str, Prepare],
     readiness: Readiness,
     supervisor: Supervisor,
@@ -587,6 +650,7 @@ def lifecycle(
         control=control,
         models=models,
         toolbox=toolbox,
+        tools=tool_service,
         prepare=prepare,
         readiness=readiness,
         supervisor=supervisor,

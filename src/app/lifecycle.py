@@ -14,7 +14,14 @@ from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
 from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore, Toolbox
-from ..domain.services import CHECK_SECONDS, EXPIRY_SECONDS, Approvals, Devices, Gateway
+from ..domain.services import (
+    CHECK_SECONDS,
+    EXPIRY_SECONDS,
+    Approvals,
+    Devices,
+    Gateway,
+    ToolService,
+)
 from ..domain.settings import LoggingSettings, Settings
 from . import descriptors
 from .readiness import Readiness
@@ -77,6 +84,7 @@ class Lifecycle:
         control: Control,
         models: Mapping[str, ModelClient],
         toolbox: Toolbox,
+        tools: ToolService,
         prepare: Mapping[str, Prepare],
         readiness: Readiness,
         supervisor: Supervisor,
@@ -96,6 +104,7 @@ class Lifecycle:
         self._control = control
         self._models = models
         self._toolbox = toolbox
+        self._tools = tools
         self._prepare = prepare
         self._readiness = readiness
         self._supervisor = supervisor
@@ -185,7 +194,7 @@ class Lifecycle:
 
     async def _drain_runs(self, grace: float) -> None:
         """Connections stay until the runs have ended, so that clients get their last events."""
-        await self._gateway.drain(grace)
+        await asyncio.gather(self._gateway.drain(grace), self._tools.drain(grace))
         await self._serving.aclose()
 
     async def _recover(self) -> None:

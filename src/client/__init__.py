@@ -42,8 +42,11 @@ from .results import (
 )
 from .run_events import (
     Aborted,
+    CompactionEnded,
+    CompactionStarted,
     Failed,
     Finished,
+    Pruned,
     ReasoningDelta,
     Resumed,
     RunEvent,
@@ -67,6 +70,8 @@ __all__ = [
     "ChatMessage",
     "Client",
     "ClientError",
+    "CompactionEnded",
+    "CompactionStarted",
     "ConnectFailed",
     "ConnectionLost",
     "Decision",
@@ -82,6 +87,7 @@ __all__ = [
     "LogPage",
     "ModelInfo",
     "Options",
+    "Pruned",
     "ReaderTooSlow",
     "ReasoningDelta",
     "Resumed",

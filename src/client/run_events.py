@@ -115,6 +115,33 @@ class StepDone:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class CompactionStarted:
+    """A model begins to write a summary of the session's older messages."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionEnded:
+    """The summary replaces the older messages for models. `failure`: why there is none. Tokens are
+    estimates, of the whole history."""
+
+    seq: int
+    tokens_before: int = 0
+    tokens_after: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """Old tool results are shortened or left out in what the model gets."""
+
+    seq: int
+    results: int = 0
+    tokens_saved: int = 0
+
+
 RunEvent = (
     Started
     | Waiting
@@ -125,6 +152,9 @@ RunEvent = (
     | ToolProgress
     | ToolFinished
     | StepDone
+    | CompactionStarted
+    | CompactionEnded
+    | Pruned
     | Finished
     | Failed
     | Aborted
@@ -147,6 +177,10 @@ def read_run_event(payload: Mapping[str, Any]) -> RunEvent | None:
             return _lifecycle(seq, data)
         case "tool":
             return _tool(seq, data)
+        case "compaction":
+            return _compaction(seq, data)
+        case "pruning":
+            return Pruned(seq, _count(data.get("results")), _count(data.get("tokensSaved")))
         case _:
             return None
 
@@ -168,6 +202,8 @@ def run_text(events: Iterable[RunEvent]) -> str:
                 pass
             case ToolFinished() | Finished() | Failed() | Aborted():
                 pass
+            case CompactionStarted() | CompactionEnded() | Pruned():
+                pass
     return "".join(text)
 
 
@@ -183,6 +219,17 @@ def _tool(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
         case "result":
             text = str(data.get("result") or "")
             return ToolFinished(seq, call_id, data.get("isError") is True, text)
+        case _:
+            return None
+
+
+def _compaction(seq: int, data: Mapping[str, Any]) -> RunEvent | None:
+    match data.get("phase"):
+        case "start":
+            return CompactionStarted(seq)
+        case "end":
+            before, after = _count(data.get("tokensBefore")), _count(data.get("tokensAfter"))
+            return CompactionEnded(seq, before, after, str(data.get("error") or ""))
         case _:
             return None
 

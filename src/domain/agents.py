@@ -31,6 +31,56 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """What of its workspace and its skills an agent is shown in the system prompt."""
+
+    file_chars: int = 20_000
+    """Characters of one file, from which on it is shortened."""
+    all_file_chars: int = 60_000
+    """Characters of all files together."""
+    skills: tuple[str, ...] | None = None
+    """The names of the skills that are listed; None: all."""
+    time_zone: str = ""
+    """A name of the IANA database; empty: the time zone of the system."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionSettings:
+    """How a summary replaces the older part of a history that fills the window."""
+
+    enabled: bool = True
+    in_parts: bool = True
+    """An older part that is too long for one call is summarised in several, one after the other."""
+    reserve_tokens: int = 20_000
+    """Tokens of the window that stay free, but at most a quarter of it."""
+    keep_recent_tokens: int = 20_000
+    """Tokens of the newest messages that stay whole, at most."""
+    max_history_share: float = 0.5
+    """The same as a share of the room for history."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruningSettings:
+    """What a model gets of old results of tools. Ratios are of its window; the others are numbers
+    of characters."""
+
+    ttl: float
+    """Seconds without a turn after which the cache of a provider has expired."""
+    keep_last_assistants: int = 3
+    soft_trim_ratio: float = 0.3
+    hard_clear_ratio: float = 0.5
+    min_prunable_chars: int = 50_000
+    allow: tuple[str, ...] = ()
+    """Patterns of names of tools; empty: all."""
+    deny: tuple[str, ...] = ()
+    soft_max_chars: int = 4_000
+    soft_head_chars: int = 1_500
+    soft_tail_chars: int = 1_500
+    hard_clear: bool = True
+    placeholder: str = "[Old tool result content cleared]"
+
+
+@dataclass(frozen=True, slots=True)
 class SubagentRules:
     """Which sub-agents the runs of an Agent may start."""
 
@@ -96,10 +146,13 @@ class Agent:
     limits: RunLimits = RunLimits()
     max_result_chars: int = DEFAULT_RESULT_CHARS
     """The length from which on a tool's result is shortened for the model."""
+    compaction: CompactionSettings = CompactionSettings()
+    pruning: PruningSettings | None = None
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
     sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
     """For its commands, and the servers of tools that it uses."""
+    prompt: PromptSettings = PromptSettings()
     subagents: SubagentRules = SubagentRules()
     session_access: SessionAccess = SessionAccess()
 

@@ -54,12 +54,15 @@ Part = Text | Reasoning | ToolCall | Image
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Message:
-    """One utterance. `name` is the speaker's; `tool_call_id` says which call a tool answers."""
+    """One utterance. `name` is the speaker's; `tool_call_id` says which call a tool answers, and
+    `is_error` that the call failed."""
 
     role: Role
     parts: tuple[Part, ...]
     name: str | None = None
     tool_call_id: str | None = None
+    is_error: bool = field(default=False, compare=False)
+    """Not compared: the digests of requests, which do not have it, stay the same."""
     _tokens: int = field(default=0, init=False, repr=False, compare=False)
     """What `history.estimate` found, once it has looked; a long session is looked at every turn."""
 

@@ -174,6 +174,8 @@ class Settings:
     listen: ListenSettings = field(default_factory=ListenSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     control: ControlSettings = field(default_factory=ControlSettings)
+    text_commands: bool = True
+    """Messages such as `/status` are commands."""
     transports: tuple[str, ...] = ()
     """Installed transports to serve besides our own; a change needs a restart."""
     authenticators: tuple[str, ...] = ()

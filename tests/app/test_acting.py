@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,12 +18,16 @@ from dependency_injector import providers
 from opensoul.api import Effect, Repeat, ToolCall, ToolContext, ToolOutput, ToolResult, ToolSpec
 from opensoul.app import plugins
 from opensoul.client import (
+    Aborted,
     Client,
     Finished,
     Options,
     RunEvent,
+    Started,
     StepDone,
+    TextDelta,
     ToolFinished,
+    ToolProgress,
     ToolStarted,
 )
 from tests.app.serving import SECRET, Served, config, serving
@@ -38,26 +43,46 @@ I write.
 /call note {"name": 5}
 /call vanish {}
 Done."""
-ANSWER = "[scripted] I look.[scripted] I write.[scripted] Done."
+ANSWER = "[scripted] I look.\n\n[scripted] I write.\n\n[scripted] Done."
 REFUSED = "The arguments do not fit the parameters of note: name: 5 is not of type 'string'"
+
+UNKNOWN = "There is no tool 'vanish'. The tools are: exec, fail, hang, meet, note."
 
 
 class Workshop:
-    """A Toolbox: each call of `meet` ends once another one is running."""
+    """A Toolbox: each call of `meet` ends once another one is running, and `hang` never ends."""
 
     def __init__(self) -> None:
         self.noted: list[str] = []
+        self.runs: list[str] = []
+        """The ids of the runs that have listed the tools."""
+        self.hanging = asyncio.Event()
+        self.hung = 0
+        """How many calls of `hang` were stopped."""
         self._met = asyncio.Barrier(2)
 
     async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
+        self.runs.append(context.run_id)
         return (
             ToolSpec("meet", "Meets somebody.", NAME, effects=READS, repeat=Repeat.SAFE),
             ToolSpec("note", "Writes a note.", NAME),
+            ToolSpec("fail", "Fails."),
+            ToolSpec("hang", "Never ends."),
         )
 
     async def run(
         self, context: ToolContext, call: ToolCall, *, key: str
     ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        if call.name == "fail":
+            yield ToolResult("out of paper", is_error=True)
+            return
+        if call.name == "hang":
+            yield ToolOutput("hanging")
+            self.hanging.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.hung += 1
         name = json.loads(call.arguments)["name"]
         if call.name == "note":
             self.noted.append(name)
@@ -95,14 +120,22 @@ class Acting:
         return text, choices[-1]["finish_reason"], run_id(chunks[0])
 
     async def by_websocket(self, agent: str, script: str) -> tuple[str, str, str]:
-        run = await self.client.run_agent(script, agent_id=agent)
+        run = await self.client.run_agent(script, session_key=f"agent:{agent}:socket")
         *_, last = [event async for event in run.events()]
         assert isinstance(last, Finished)
         return run.text, last.stop, run.run_id
 
     async def by_command(self, agent: str, script: str) -> tuple[str, str, str]:
         """The same of `opensoul agent`, which is a program of its own."""
-        options = ["--agent", agent, "--url", self.url, "--token", SECRET, "--json"]
+        options = [
+            "--session-key",
+            f"agent:{agent}:command",
+            "--url",
+            self.url,
+            "--token",
+            SECRET,
+            "--json",
+        ]
         home = self.served.config_path.parent
         command = await asyncio.create_subprocess_exec(
             str(OPENSOUL),
@@ -148,7 +181,7 @@ async def acting(tmp_path: Path) -> AsyncIterator[Acting]:
             "list": [{"id": "main"}, {"id": "brief", "limits": {"maxSteps": 1}}],
         },
         models={"providers": {"scripted": {"api": "scripted", "models": [{"id": "m"}]}}},
-        tools={"allow": ["meet", "note"]},
+        tools={"allow": ["meet", "note", "fail", "hang", "exec"]},
     )
     async with serving(tmp_path, content, find_plugins=find) as served:
         url = served.url.replace("http", "ws", 1)
@@ -172,6 +205,8 @@ async def test_a_run_of_several_steps_is_the_same_through_each_transport(
     assert [(event.call_id, event.name, event.arguments) for event in started] == [
         ("call_1", "meet", {"name": "Ada"}),
         ("call_2", "meet", {"name": "Eve"}),
+        ("call_4", "note", {"name": 5}),
+        ("call_5", "vanish", {}),
         ("call_3", "note", {"name": "both"}),
     ]
     results = {event.call_id: event for event in events if isinstance(event, ToolFinished)}
@@ -180,11 +215,120 @@ async def test_a_run_of_several_steps_is_the_same_through_each_transport(
         "call_2": (False, "met Eve"),
         "call_3": (False, "noted both"),
         "call_4": (True, REFUSED),
-        "call_5": (True, "There is no tool 'vanish'. The tools are: meet, note."),
+        "call_5": (True, UNKNOWN),
     }
     assert [event.number for event in events if isinstance(event, StepDone)] == [1, 2]
     both_started = events.index(started[1])
     assert both_started < min(events.index(results[call]) for call in ("call_1", "call_2"))
+
+
+class Story:
+    """What is the same each time in the events of a run: those of each call, and the others.
+    Pieces of a text are joined, and calls that run at the same time may end in any order. What
+    followers get of a command while it runs depends on the time that it takes."""
+
+    def __init__(self, events: Sequence[RunEvent]) -> None:
+        self.calls: dict[str, list[object]] = {}
+        self.others: list[object] = []
+        self._commands = {
+            event.call_id
+            for event in events
+            if isinstance(event, ToolStarted) and event.name == "exec"
+        }
+        for event in events:
+            match event:
+                case Started():
+                    pass  # It has times.
+                case ToolStarted():
+                    self.calls[event.call_id] = [(event.name, event.arguments)]
+                case ToolProgress() if event.call_id in self._commands:
+                    pass
+                case ToolProgress():
+                    _add(self.calls[event.call_id], event.text)
+                case ToolFinished():
+                    self.calls[event.call_id].append((event.is_error, event.text))
+                case TextDelta():
+                    _add(self.others, event.text)
+                case _:
+                    self.others.append(event)
+
+
+def _add(pieces: list[object], text: str) -> None:
+    if isinstance(last := pieces[-1] if pieces else None, str):
+        pieces[-1] = last + text
+    else:
+        pieces.append(text)
+
+
+def exec_call(command: str) -> str:
+    return "/call exec " + json.dumps({"command": command})
+
+
+FORKS = "sleep 86399.25 & (sleep 86399.25 & setsid sleep 86399.25 &) & echo forked"
+LOUD = "head -c 100000000 /dev/zero | tr '\\0' x"
+SHOWN = "x" * 8_192 + "\u2026"
+STORIES: Mapping[str, tuple[str, list[list[object]]]] = {
+    "several steps": (
+        SCRIPT,
+        [
+            [("meet", {"name": "Ada"}), "Ada waits", (False, "met Ada")],
+            [("meet", {"name": "Eve"}), "Eve waits", (False, "met Eve")],
+            [("note", {"name": "both"}), (False, "noted both")],
+            [("note", {"name": 5}), (True, REFUSED)],
+            [("vanish", {}), (True, UNKNOWN)],
+        ],
+    ),
+    "a tool that fails": ("/call fail {}\nSorry.", [[("fail", {}), (True, "out of paper")]]),
+    "a command that fails": (
+        exec_call("exit 3"),
+        [[("exec", {"command": "exit 3"}), (True, "[exit code 3]")]],
+    ),
+    "a tool that prints 100 MB": (
+        exec_call(LOUD),
+        [[("exec", {"command": LOUD}), (False, SHOWN)]],
+    ),
+    "a tool that starts others": (
+        exec_call(FORKS),
+        [[("exec", {"command": FORKS}), (False, "forked\n")]],
+    ),
+    "a tool that hangs": ("/call hang {}", [[("hang", {}), "hanging"]]),
+}
+
+
+def sleeping() -> list[str]:
+    """The processes that FORKS has left."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"86399.25" in path.read_bytes():
+                found.append(path.parent.name)
+    return found
+
+
+@pytest.mark.parametrize("what", STORIES)
+async def test_a_run_has_the_same_events_through_each_transport(acting: Acting, what: str) -> None:
+    script, calls = STORIES[what]
+    stories = []
+    for transport in TRANSPORTS:
+        acting.workshop.hanging.clear()
+        asking = asyncio.create_task(getattr(acting, transport)("main", script))
+        if what == "a tool that hangs":
+            await acting.workshop.hanging.wait()
+            assert await acting.client.abort_run(acting.workshop.runs[-1])
+        await asyncio.wait({asking})
+        stories.append(Story(await acting.events(acting.workshop.runs[-1])))
+        assert (asking.exception() is None) == isinstance(stories[-1].others[-1], Finished)
+
+    first, *others = stories
+    ids = sorted(first.calls)
+    assert [first.calls[call] for call in ids] == calls
+    assert len(set(acting.workshop.runs)) == len(TRANSPORTS)
+    for other in others:
+        assert (other.calls, other.others) == (first.calls, first.others)
+    assert sleeping() == []
+    if what == "a tool that hangs":
+        assert isinstance(first.others[-1], Aborted)
+        assert acting.workshop.hung == len(TRANSPORTS)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

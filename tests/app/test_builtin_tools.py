@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from opensoul.adapters.config import Overrides
 from opensoul.app.container import Container
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import Toolbox, ToolContext
+from opensoul.domain.scopes import Scope
 from opensoul.domain.tools import ToolResult
 from tests.fakes.domain import run
 from tests.sandbox.available import needs_bubblewrap
@@ -95,6 +97,8 @@ async def test_a_tool_that_is_offered_runs_and_another_one_does_not(tmp_path: Pa
 async def test_a_configured_sandbox_confines_commands(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "token").write_text("leaked")
+    (tmp_path / "state" / "skills").mkdir()
+    (tmp_path / "state" / "skills" / "run").write_text("skilled")
     rules, sandbox = {"allow": ["exec"]}, {"mode": "bubblewrap", "limits": {"maxProcesses": 99}}
     toolbox, context = gateway(tmp_path, rules, sandbox, PATH=os.environ["PATH"])
 
@@ -102,11 +106,13 @@ async def test_a_configured_sandbox_confines_commands(tmp_path: Path) -> None:
         toolbox,
         context,
         "exec",
-        command=f"cat {tmp_path}/state/token || true; ls /proc | grep -c 1",
+        command=f"cd {tmp_path}/state; cat token; cat skills/run; rm skills/run || true",
     )
 
     assert "leaked" not in printed.text
     assert "No such file or directory" in printed.text
+    assert "skilled" in printed.text
+    assert (tmp_path / "state" / "skills" / "run").exists()
     assert context.agent.sandbox.limits.processes == 99
 
 
@@ -123,3 +129,17 @@ async def test_a_sandbox_that_is_not_available_has_commands_refused(
     assert refused.is_error
     assert "The sandbox is not available, and nothing is run without it" in refused.text
     assert not (tmp_path / "workspace" / "ran").exists()
+
+
+async def test_a_client_that_may_only_read_has_the_tools_that_only_read(tmp_path: Path) -> None:
+    toolbox, context = gateway(tmp_path, {"allow": ["*"]})
+    reading = replace(context, scopes=frozenset({Scope.READ}))
+
+    assert {spec.name for spec in await toolbox.tools(reading)} == {
+        *("read", "list", "search", "memory_search", "sessions_list", "sessions_history")
+    }
+    for tool in ("write", "edit", "exec", "web_fetch", "memory_write", "session_status"):
+        refused = await result(toolbox, reading, tool)
+        assert refused.is_error
+        assert "missing scope: operator.write" in refused.text
+    assert not (tmp_path / "workspace").exists()

@@ -168,7 +168,7 @@ async def test_requests_behind_a_large_one_do_not_overtake_it(peer: Peer) -> Non
     common = {"sessionKey": "in-order", "message": "look"}
     large = {**common, "idempotencyKey": "large", "attachments": [picture]}
     first = peer.send("chat.send", large)
-    await peer._sending  # The whole frame is written before the next one.
+    await peer.sent()  # The whole frame is written before the next one.
     second = peer.send("chat.send", {**common, "idempotencyKey": "small"})
     for request in (first, second):
         assert (await peer.answer(request))["status"] == "started"

@@ -144,7 +144,7 @@ async def by_chat(served: Served) -> object:
 
 Consume = Callable[[Served], Coroutine[Any, Any, object]]
 STEP = ["Started", "ToolStarted", "ToolFinished", "StepDone"]
-SAID = "I look. It is 1815."
+SAID = "I look. \n\nIt is 1815."
 CONSUMERS: list[tuple[Consume, object]] = [
     (by_completion, (200, SAID, "hm", "stop", 20)),
     (by_stream, (200, SAID, "stop", "data: [DONE]")),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import time
-from typing import Any
 
 import pytest
 from dependency_injector import providers
@@ -17,40 +15,8 @@ from opensoul.domain.sessions.keys import SessionKey
 from tests.app.serving import Served, config, serving
 from tests.app.serving import provider as fake
 from tests.fakes import behaviours
-from tests.fakes.behaviours import Behaviour, Exchange
+from tests.fakes.openai import strict
 from tests.fakes.provider import FakeProvider
-
-
-def strict(then: Behaviour) -> Behaviour:
-    """Refuse with 400 what Anthropic, Mistral and Perplexity refuse, or go on with `then`."""
-
-    async def behave(exchange: Exchange) -> None:
-        problem = fault(exchange.request.json["messages"])
-        await (then if problem is None else behaviours.fail(400, problem))(exchange)
-
-    return behave
-
-
-def fault(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    calls: list[str] = []
-    last = "assistant"
-    for message in messages:
-        role = message["role"]
-        if role == "tool":
-            if message["tool_call_id"] not in calls:
-                return "a result without its call"
-            calls.remove(message["tool_call_id"])
-            last = "user"
-            continue
-        if calls:
-            return "a call without its result"
-        calls = [call["id"] for call in message.get("tool_calls", ())]
-        if not (message["content"] or calls):
-            return "all messages must have non-empty content"
-        if role == last:
-            return "roles must alternate"
-        last = role
-    return "a call without its result" if calls else None
 
 
 def user(text: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from opensoul.domain.errors import ApprovalDecided
 from opensoul.domain.runs import (
     Aborted,
     OnLeave,
     RunStatus,
     ToolProgress,
 )
+from opensoul.domain.tools import Approval, Decision
 from tests.app.delegating import (
     ANY,
     OPERATOR,
@@ -62,6 +65,12 @@ async def test_the_answer_of_a_sub_agent_is_the_result_of_the_call(gateway: Offi
         one.event for one in await gateway.events(run_id) if isinstance(one.event, ToolProgress)
     ]
     assert [json.loads(event.text)["runId"] for event in progress] == [child.id]
+
+
+@pytest.mark.parametrize("task", ["/new", "/stop", "/help"])
+async def test_a_task_is_no_command(gateway: Office, task: str) -> None:
+    result = await gateway.result(await gateway.submit(spawn(task)))
+    assert (result["status"], result["reply"]) == ("ok", f"You said: {task}")
 
 
 @EACH_STORE
@@ -253,6 +262,48 @@ async def test_parents_that_wait_do_not_keep_their_sub_agents_from_working(
         answers = [await gateway.result(run_id) for run_id in runs]
 
     assert {answer["status"] for answer in answers} == {"ok"}
+
+
+# Approvals
+
+
+@pytest_asyncio.fixture
+async def asking(tmp_path: Path) -> AsyncIterator[tuple[Office, asyncio.Queue[Approval]]]:
+    """A Gateway whose tool `hold` needs an approval, and the approvals that are requested."""
+    async with office(tmp_path, content("memory", tools={"ask": ["hold"]})) as made:
+        requested: asyncio.Queue[Approval] = asyncio.Queue()
+        made.served.container.approvals().on_requested(requested.put_nowait)
+        yield made, requested
+
+
+async def test_a_sub_agent_waits_for_an_approval_and_its_parent_for_the_sub_agent(
+    asking: tuple[Office, asyncio.Queue[Approval]],
+) -> None:
+    gateway, requested = asking
+    run_id = await gateway.submit(spawn(call("hold", name="child")))
+    approval = await requested.get()
+    gateway.holding.let_go.set()
+
+    approvals = gateway.served.container.approvals()
+    await approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
+    result = await gateway.result(run_id)
+
+    assert approval.session_key == result["childSessionKey"]
+    assert "held child" in result["reply"]
+
+
+async def test_a_sub_agent_that_waits_for_an_approval_ends_with_its_parent(
+    asking: tuple[Office, asyncio.Queue[Approval]],
+) -> None:
+    gateway, requested = asking
+    run_id = await gateway.submit(spawn(call("hold", name="child")))
+    approval = await requested.get()
+
+    await gateway.gateway.abort(OPERATOR, run_id, "Enough.")
+
+    assert await gateway.end(approval.run_id) == Aborted(PARENT_ENDED)
+    with pytest.raises(ApprovalDecided):
+        await gateway.served.container.approvals().decide(OPERATOR, approval.id, Decision.ALLOW)
 
 
 # After a restart

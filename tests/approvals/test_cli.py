@@ -111,7 +111,7 @@ async def test_who_asks_an_agent_is_informed_of_a_call_that_waits(office: Office
 
         code, out, err = await asking
 
-    assert (code, out) == (0, "I send it. It is sent.\n")
+    assert (code, out) == (0, "I send it. \n\nIt is sent.\n")
     assert err.endswith(f"Allow it with: opensoul approvals allow {requested['id']}\n")
 
 

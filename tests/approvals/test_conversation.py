@@ -103,7 +103,7 @@ async def test_the_session_remembers_one_turn(office: Office) -> None:
     await office.said("Thank you.", user="alice")
 
     roles = [message["role"] for message in office.provider.requests[-1].json["messages"]]
-    assert roles == ["user", "assistant", "tool", "assistant", "user"]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
 
 
 @pytest.mark.parametrize("first", ["approve", "deny"])
@@ -257,7 +257,7 @@ async def test_with_the_header_the_answer_stays_open(office: Office, stream: boo
     await office.http("POST", f"/{waiting['id']}", decision="allow-once")
 
     answered = await answering
-    assert (answered.text, answered.code) == ("I send it. It is sent.", "")
+    assert (answered.text, answered.code) == ("I send it. \n\nIt is sent.", "")
     assert office.courier.sent == [ARGUMENTS]
 
 

@@ -53,7 +53,7 @@ async def test_a_person_decides_in_the_chat(
         await pilot.press(*"send", "enter")
         await until(pilot, lambda: asks(app))
         await pilot.press(*["down"] * downs, "enter")
-        await until(pilot, lambda: said(app)[-1:] == ["I send it. It is sent."])
+        await until(pilot, lambda: said(app)[-1:] == ["I send it. \n\nIt is sent."])
     await peer.event("exec.approval.resolved", decision=decision)
     assert office.courier.sent == [ARGUMENTS] * sent
 

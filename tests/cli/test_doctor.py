@@ -102,7 +102,7 @@ def test_keys_without_an_effect_are_listed_and_leave_nothing_to_do(place: Home) 
         f"{SECTIONS} }}"
     ).chmod(0o600)
     notes = [
-        "commands has no effect here yet.",
+        "commands.ownerDisplay has no effect here yet.",
         "gateway.zzz is not known here and has no effect.",
     ]
     found = place.opensoul("doctor")

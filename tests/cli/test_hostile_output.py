@@ -119,6 +119,7 @@ WIRE = {
 """Every command that prints what a Gateway answers, with arguments."""
 LOCAL = {
     "agents list": (),
+    "agents prompt": (EVIL,),
     "agents tools": (EVIL,),
     "config check": (),
     "config get": ("agents.list[0].name",),

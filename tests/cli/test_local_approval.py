@@ -1,4 +1,4 @@
-"""A turn without a Gateway whose tool call waits for approval."""
+"""Turns without a Gateway: a tool call that waits for approval, and a command."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ async def test_a_turn_without_a_gateway_has_nobody_to_approve_its_calls(
         assert asked.out == "I send it. Then not.\n"
         assert "nobody to approve it" in asked.err
     assert courier.sent == []
+
+
+async def test_a_command_without_a_gateway_calls_no_model(home: Home) -> None:
+    async with FakeProvider() as provider:
+        home.configure(json.dumps(config(provider.base_url)))
+        asked = await asyncio.to_thread(home.opensoul, "agent", "--local", "-m", "/status")
+        assert (asked.code, provider.requests) == (0, [])
+    assert "Session: agent:main:main\nModel: fake/m\n" in asked.out

@@ -83,4 +83,4 @@ def test_a_file_as_the_setup_dialogue_leaves_it_starts(home: Home) -> None:
         gateway.send_signal(signal.SIGTERM)
         assert gateway.wait(60) == 0
         assert gateway.stdout is not None
-        assert "  - commands has no effect here yet.\n" in gateway.stdout.read()
+        assert "  - commands.native has no effect here yet.\n" in gateway.stdout.read()

@@ -153,8 +153,28 @@ def test_an_aborted_answer_is_no_answer(fake: FakeGateway, home: Home) -> None:
     fake.answers["agent"] = payload
     asked = home.opensoul("agent", "-m", "/new", "--url", fake.url, "--token", "x", "--json")
     assert asked.json_error == {"code": "run_aborted", "message": "The run was aborted: Stopped."}
-    # Starting over is more than asking.
-    assert fake.connects[-1]["scopes"] == ["operator.write", "operator.admin"]
+
+
+@pytest.mark.parametrize(
+    ("message", "more"),
+    [
+        ("hi", []),
+        ("/new hello", []),
+        ("/help", []),
+        ("/think high", []),
+        ("/new", ["operator.admin"]),
+        (" /RESET ", ["operator.admin"]),
+        ("/compact keep the names", ["operator.admin"]),
+        ("/status", ["operator.approvals"]),
+    ],
+)
+def test_a_command_is_sent_with_the_scope_that_it_needs(
+    fake: FakeGateway, home: Home, message: str, more: list[str]
+) -> None:
+    fake.answers["agent"] = {"runId": "R", "status": "ok", "result": {"payloads": [], "meta": {}}}
+    asked = home.opensoul("agent", "-m", message, "--url", fake.url, "--token", "x", "--json")
+    assert asked.code == 0
+    assert fake.connects[-1]["scopes"] == ["operator.write", *more]
 
 
 def process(home: Home, *arguments: str) -> subprocess.Popen[str]:

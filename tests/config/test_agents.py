@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opensoul.domain.agents import RunLimits
+from opensoul.domain.agents import PromptSettings, RunLimits
 from opensoul.domain.models.calls import Compat, Secret
 
 from .place import Place, agent, refs
@@ -447,3 +447,32 @@ def test_a_limit_that_allows_nothing_is_an_error(place: Place, limit: str) -> No
 
 def test_a_misspelled_limit_is_an_error(place: Place) -> None:
     assert "maxStep" in place.issue("{ agents: { defaults: { limits: { maxStep: 5 } } } }").path
+
+
+def test_what_system_prompts_contain_is_configured(place: Place) -> None:
+    loaded = place.load(
+        """{ agents: {
+             defaults: { bootstrapMaxChars: 9, bootstrapTotalMaxChars: 10, skills: ["pdf"],
+                         userTimezone: "Asia/Tokyo" },
+             list: [{ id: "a" }, { id: "b", skills: [] }, { id: "c", skills: ["mail"] }] } }"""
+    )
+    assert agent(loaded, "a").prompt == PromptSettings(9, 10, ("pdf",), "Asia/Tokyo")
+    assert agent(loaded, "b").prompt == PromptSettings(9, 10, (), "Asia/Tokyo")
+    assert agent(loaded, "c").prompt == PromptSettings(9, 10, ("mail",), "Asia/Tokyo")
+    assert agent(place.load("{}")).prompt == PromptSettings(20_000, 60_000, None, "")
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "../etc/passwd", "/etc/localtime", "Europe"])
+def test_an_unknown_time_zone_is_noted_and_has_no_effect(place: Place, zone: str) -> None:
+    loaded = place.load(f'{{ agents: {{ defaults: {{ userTimezone: "{zone}" }} }} }}')
+    note = f"agents.defaults.userTimezone `{zone}` has no effect: there is no such time zone."
+
+    assert agent(loaded).prompt.time_zone == ""
+    assert note in loaded.settings.notes
+
+
+@pytest.mark.parametrize("key", ["bootstrapMaxChars", "bootstrapTotalMaxChars"])
+def test_a_limit_of_a_prompt_is_at_least_one_character(place: Place, key: str) -> None:
+    issue = place.issue(f"{{ agents: {{ defaults: {{ {key}: 0 }} }} }}")
+
+    assert issue.path == f"agents.defaults.{key}"

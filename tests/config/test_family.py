@@ -174,14 +174,15 @@ ALL = [
     File(
         "setup-wizard",
         setup_wizard,
-        "auth agents.defaults.compaction tools.web messages commands "
+        "auth tools.web messages "
+        "commands.native commands.nativeSkills commands.restart commands.ownerDisplay "
         "session.dmScope hooks gateway.tailscale gateway.nodes skills plugins",
         env=KEY,
     ),
     File(
         "chat-bot",
         chat_bot,
-        "agents.defaults.userTimezone agents.defaults.typingMode "
+        "agents.defaults.typingMode "
         "agents.defaults.heartbeat agents.list[].identity.emoji agents.list[].groupChat channels "
         "messages web session.scope session.maintenance session.identityLinks",
         notes=(
@@ -195,7 +196,7 @@ ALL = [
         many_agents,
         "agents.defaults.models.*.agentRuntime agents.defaults.sandbox.scope "
         "agents.defaults.cliBackends "
-        "agents.list[].skills agents.list[].agentDir "
+        "agents.list[].agentDir "
         "agents.list[].runtime agents.list[].sandbox.workspaceAccess bindings broadcast acp",
         "agents.list[].params",
         notes=(_family_mode("agents.list.2", "all"), _family_mode("agents.defaults", "non-main")),
@@ -216,7 +217,7 @@ ALL = [
         "openrouter",
         openrouter,
         "env.shellEnv agents.defaults.imageModel agents.defaults.imageGenerationModel "
-        "agents.defaults.pdfModel agents.defaults.contextPruning tools.web tools.media talk "
+        "agents.defaults.pdfModel tools.web tools.media talk "
         "browser",
         "agents.defaults.pdfMaxPages",
     ),
@@ -258,7 +259,9 @@ ALL = [
     File(
         "automation",
         automation,
-        "hooks cron skills plugins memory approvals cli media audio commands",
+        "hooks cron skills plugins memory approvals cli media audio "
+        "commands.mcp commands.plugins commands.ownerAllowFrom commands.ownerDisplay "
+        "commands.ownerDisplaySecret",
         "agents.defaults.additionalSystemPrompt",
         env=KEY,
     ),

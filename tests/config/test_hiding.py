@@ -187,6 +187,8 @@ def test_every_key_of_the_schema_that_sounds_secret_is_marked() -> None:
 
     harmless = {"gateway.auth", "gateway.tls.keyPath", "secrets", "secrets.defaults.env"}
     harmless |= {"agents.defaults.contextTokens", "models.providers.*.models.*.maxTokens"}
+    tokens = ("reserveTokens", "reserveTokensFloor", "keepRecentTokens")
+    harmless |= {f"agents.defaults.compaction.{name}" for name in tokens}
     agents = ("agents.defaults", "agents.list.*", "agents.entries.*")
     harmless |= {f"{agent}.limits.maxOutputTokens" for agent in agents}
     found = {

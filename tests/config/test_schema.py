@@ -184,10 +184,10 @@ def test_keys_without_effect_are_noted_once_each(place: Place) -> None:
     place.env["OPENAI_API_KEY"] = "k"
     notes = place.load(
         """{ gateway: { mode: "remote" },
-             agents: { list: [{ id: "a", skills: [] }, { id: "b", skills: ["x"] }] } }"""
+             agents: { list: [{ id: "a", groupChat: {} }, { id: "b", groupChat: {} }] } }"""
     ).settings.notes
     assert notes == (
-        "agents.list[].skills has no effect here yet.",
+        "agents.list[].groupChat has no effect here yet.",
         "gateway.mode `remote` has no effect: this machine serves.",
     )
 

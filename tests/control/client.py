@@ -87,6 +87,10 @@ class Peer:
         self._sending = asyncio.create_task(self.socket.send_str(json.dumps(frame)))
         return request_id
 
+    async def sent(self) -> None:
+        """Return when the whole frame of the last request is written."""
+        await self._sending
+
     async def answer(self, request_id: str) -> Any:
         """The next answer under that id. Raises Refused."""
         waiting = self._answers.setdefault(request_id, deque())

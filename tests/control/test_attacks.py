@@ -157,7 +157,7 @@ async def test_a_device_gives_up_its_own_token_without_any_scope_but_pairing(
 
 
 @pytest.mark.parametrize(
-    "word", ["/new", "\n/new", "/RESET\t", "\u00a0/reset\u2028", "\x1f/new", "/neW\x85", "/new x"]
+    "word", ["/new", "\n/new", "/RESET\t", "\u00a0/reset\u2028", "\x1f/new", "/neW\x85"]
 )
 @pytest.mark.parametrize(
     ("method", "name"),

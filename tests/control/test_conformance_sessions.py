@@ -264,7 +264,7 @@ async def test_compacting_keeps_the_newest_from_a_question_on_and_the_old_beside
     assert len(old["messages"]) == 10
     again = await peer.call("sessions.compact", {"key": "talk", "maxLines": 5})
     assert (again["compacted"], again["kept"]) == (False, 4)
-    none = await peer.call("sessions.compact", {"key": "nobody"})
+    none = await peer.call("sessions.compact", {"key": "nobody", "maxLines": 5})
     assert (none["compacted"], none["reason"]) == (False, "no transcript")
 
 

@@ -226,10 +226,11 @@ async def test_slash_stop_stops_and_plain_words_are_said(
     await peer.answer(peer.send("agent", ASKED))
     await peer.event("agent", stream="assistant")
 
-    sent = {"sessionKey": "main", "idempotencyKey": "S"}
-    assert (await peer.call("chat.send", {**sent, "message": " /STOP "}))["runIds"] == ["K"]
-    assert (await peer.call("chat.send", {**sent, "message": "stop"}))["status"] == "started"
-    final = await peer.event("chat", state="final")
+    stop = {"sessionKey": "main", "message": " /STOP ", "idempotencyKey": "S"}
+    assert (await peer.call("chat.send", stop))["runIds"] == ["K"]
+    word = {"sessionKey": "main", "message": "stop", "idempotencyKey": "W"}
+    assert (await peer.call("chat.send", word))["status"] == "started"
+    final = await peer.event("chat", state="final", runId="W")
     assert final["payload"]["message"]["content"][0]["text"] == "fine"
 
 

@@ -51,8 +51,7 @@ def nothing_is_left(world: World) -> None:
     parts = world.parts
     lanes, hub = parts.lanes(), parts.control().hub
     assert (lanes.working, lanes.waiting, len(parts.local_queue())) == (0, 0, 0)
-    assert not lanes._sessions
-    assert not parts.gateway()._followers
+    assert lanes.sessions == parts.gateway().followed == 0
     assert len(hub) == len(world.witnesses)
     assert not any(connection.following | connection.followed for connection in hub.connections)
     listening = {c for run in world.runs for c in hub.subscriptions.of(run.session_key)}

@@ -114,7 +114,7 @@ class World:
 
     def _busy(self) -> bool:
         hub, gateway = self.parts.control().hub, self.parts.gateway()
-        return bool(gateway._followers or len(hub) > len(self.witnesses))
+        return bool(gateway.followed or len(hub) > len(self.witnesses))
 
     def finished(self, session: str) -> list[str]:
         """Ids of the Runs that the Session's transcript should hold, as far as they finished."""

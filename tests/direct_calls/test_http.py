@@ -12,8 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from opensoul.domain.messages import ToolCall
 from opensoul.domain.scopes import ALL_SCOPES
 from opensoul.domain.sessions import OWNER, SessionKey
+from opensoul.domain.tools import Approval, Decision
 
 from .workshop import open_workshop
 
@@ -106,6 +108,37 @@ async def test_a_sub_agents_session_has_the_tools_of_sub_agents(tmp_path: Path) 
         assert (await workshop.invoke("plain", sessionKey="agent:main:subagent:1"))[0] == 200
 
 
+async def test_sessions_are_read_for_the_client(tmp_path: Path) -> None:
+    async with open_workshop(tmp_path, "group:sessions") as workshop:
+        catalog = workshop.served.container.catalog()
+        for rest, owner in (("hers", "grace"), ("his", "alan"), ("main", "")):
+            key = SessionKey("guide", rest)
+            await catalog.patch(key, {OWNER: owner} if owner else {}, at=1.0, new_id=rest)
+        listed = {
+            user: await workshop.invoke("sessions_list", user, sessionKey=key)
+            for user, key in (("", "agent:guide:main"), ("grace", "agent:guide:hers"))
+        }
+        read = await workshop.invoke(
+            "sessions_history", args={"sessionKey": "agent:guide:his"}, sessionKey="agent:guide:x"
+        )
+        spawned = await workshop.invoke("sessions_spawn", args={"task": "x"})
+
+    def keys(answered: tuple[int, Any]) -> list[str]:
+        (part,) = answered[1]["result"]["content"]
+        return [row["sessionKey"] for row in json.loads(part["text"])["sessions"]]
+
+    assert keys(listed["grace"]) == ["agent:guide:hers"]
+    assert keys(listed[""]) == ["agent:guide:main"]
+    assert (read[0], read[1]["error"]["type"]) == (400, "tool_error")
+    assert spawned == (
+        400,
+        {
+            "ok": False,
+            "error": {"type": "tool_error", "message": "Only a run that goes on may do this."},
+        },
+    )
+
+
 async def test_a_failure_is_a_tool_error(tmp_path: Path) -> None:
     async with open_workshop(tmp_path, "*") as workshop:
         status, failed = await workshop.invoke("fail")
@@ -159,6 +192,30 @@ async def test_a_tool_that_asks_is_not_run(tmp_path: Path) -> None:
 
     assert pending == ()
     assert workshop.tools.calls == []
+
+
+async def test_what_was_allowed_for_always_needs_no_other_approval(tmp_path: Path) -> None:
+    async with open_workshop(tmp_path, "*") as workshop:
+        book = workshop.served.container.approvals().book
+        call = ToolCall("c1", "careful", '{"to": "ada", "n": 1}')
+        asked = Approval("a1", "run-1", "operator", call, 0.0, 2e10, agent_id="main")
+        await book.add(asked)
+        await book.decide("a1", Decision.ALLOW_ALWAYS, by="operator", at=1.0)
+        same, again, other = [
+            await workshop.invoke("careful", args=arguments, sessionKey=f"agent:{agent}:main")
+            for arguments, agent in (
+                ({"n": 1, "to": "ada"}, "main"),
+                ({"n": 2, "to": "ada"}, "main"),
+                ({"n": 1, "to": "ada"}, "guide"),
+            )
+        ]
+        pending = await book.pending()
+        await book.revoke(asked.subject)
+        revoked = await workshop.invoke("careful", args={"n": 1, "to": "ada"})
+
+    assert [one[0] for one in (same, again, other, revoked)] == [200, 403, 403, 403]
+    assert workshop.tools.calls == [("careful", {"n": 1, "to": "ada"})]
+    assert pending == ()
 
 
 async def test_a_dry_run_checks_a_call_and_does_not_run_it(tmp_path: Path) -> None:
@@ -236,6 +293,21 @@ async def test_calls_beyond_the_most_at_a_time_are_refused(tmp_path: Path) -> No
         assert len(workshop.tools.calls) == 16
 
 
+async def test_the_tool_is_stopped_when_the_gateway_stops(tmp_path: Path) -> None:
+    async with open_workshop(tmp_path, "*", grace=0) as workshop:
+        call = asyncio.create_task(workshop.invoke("hang"))
+        await workshop.tools.hanging.wait()
+        workshop.served.container.lifecycle().begin_drain()
+        answers = [await call, await workshop.invoke("say")]
+        assert workshop.tools.stopped.is_set()
+
+    assert [(status, body["error"]["code"]) for status, body in answers] == [
+        (503, "shutting_down"),
+        (503, "shutting_down"),
+    ]
+    assert len(workshop.tools.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -307,7 +379,7 @@ async def test_a_restricted_client_uses_its_own_agents_and_sessions(tmp_path: Pa
 async def test_calls_are_in_the_log_without_their_content(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "opensoul.domain.services.tools")
+    caplog.set_level(logging.INFO, "opensoul")
     async with open_workshop(tmp_path, "say", "fail") as workshop:
         await workshop.invoke("say", args={"text": "a secret"})
         await workshop.invoke("fail", user="ada")
@@ -320,7 +392,13 @@ async def test_calls_are_in_the_log_without_their_content(
         ("fail", "ada", "failed"),
         ("plain", "operator", "tool_not_found"),
     ]
-    assert all("secret" not in str(vars(one)) for one in records)
+    accesses = [one for one in caplog.records if one.name == "opensoul.access"]
+    assert [(vars(one)["tool"], vars(one)["outcome"]) for one in accesses] == [
+        ("say", "answered"),
+        ("fail", "failed"),
+        ("plain", "refused"),
+    ]
+    assert all("a secret" not in str(vars(one)) for one in caplog.records)
 
 
 async def test_the_tools_of_the_workspace_can_be_called(tmp_path: Path) -> None:

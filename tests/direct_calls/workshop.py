@@ -104,7 +104,11 @@ class Workshop:
 
 @asynccontextmanager
 async def open_workshop(
-    home: Path, *allow: str, sections: Mapping[str, Any] | None = None, **parts: Any
+    home: Path,
+    *allow: str,
+    sections: Mapping[str, Any] | None = None,
+    grace: int = 20,
+    **parts: Any,
 ) -> AsyncIterator[Workshop]:
     """Clients may call `allow`. Behind the proxy: ada, who may do everything; eve, who may only
     read; and grace and alan, who may use the agent `guide`."""
@@ -125,6 +129,7 @@ async def open_workshop(
     whole = config(**{"agents": agents, "tools": {"allow": ["*"]}, **(sections or {})})
     whole["gateway"]["auth"] = {"token": SECRET, "authenticators": ["proxy"]}
     whole["gateway"]["trustedProxies"] = ["127.0.0.1"]
+    whole["gateway"]["shutdown"] = {"graceSeconds": grace}
     whole["gateway"]["tools"] = {"invoke": {"allow": list(allow)}}
     find = installed(courier=tools, proxy=people)
     async with serving(home, whole, find_plugins=find, **parts) as served:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.domain.access import ALL_SCOPES, Principal
+from opensoul.domain.execution import Compactor, ModelRouter
+from opensoul.domain.models import Cooldowns
 from opensoul.domain.ports import StoredSession, Turn
 from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.sessions.keys import SessionKey
@@ -29,9 +31,11 @@ class SlowStore(MemoryStore):
         self.gates: dict[str, Gate] = {}
         self.loads = 0
 
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         self.loads += 1
-        session = await super().load(key, budget)
+        session = await super().load(key, budget, result_chars=result_chars)
         await self._take_a_while("load")
         return session
 
@@ -91,6 +95,9 @@ class SlowOffice(Rig):
             store=self.slow,
             catalog=self.slow,
             queue=self.queue,
+            compactor=Compactor(
+                ModelRouter(clients={}, cooldowns=Cooldowns(self.clock)), clock=self.clock
+            ),
             clock=self.clock,
             new_id=self.new_id,
         )

@@ -13,6 +13,7 @@ import pytest
 
 from opensoul.domain.models import TextDelta
 from opensoul.domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     KINDS,
     TERMINAL,
@@ -29,6 +30,7 @@ from tests.test_architecture import SRC, imports
 TYPES = frozenset(kind.type for kind in KINDS)
 NAMED: dict[str, frozenset[type]] = {
     **{kind.__name__: frozenset({kind}) for kind in TYPES},
+    "CONTEXT_EVENTS": frozenset(CONTEXT_EVENTS),
     "DELTAS": frozenset(DELTAS),
     "TERMINAL": frozenset(TERMINAL),
     "TOOL_EVENTS": frozenset(TOOL_EVENTS),

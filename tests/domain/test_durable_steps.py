@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from opensoul.domain.errors import (
     FailureKind,
     Forbidden,
     ModelFailed,
+    StoreFailed,
     UnknownApproval,
 )
 from opensoul.domain.execution.loop import TurnLoop
@@ -37,7 +39,7 @@ from opensoul.domain.runs.events import (
     ToolStarted,
     Waiting,
 )
-from opensoul.domain.runs.journal import INTERRUPTED, result_of
+from opensoul.domain.runs.journal import INTERRUPTED, failed_result, result_of
 from opensoul.domain.runs.records import RunStatus
 from opensoul.domain.runs.spec import RunSpec
 from opensoul.domain.services.approvals import Approvals
@@ -48,6 +50,7 @@ from tests.fakes.domain import (
     FakeClock,
     FakeModelClient,
     FakeQueue,
+    FakeStore,
     Gate,
     agent,
     assistant,
@@ -194,7 +197,7 @@ async def test_a_call_is_stored_before_it_is_begun_and_its_result_before_it_is_a
     assert stored.messages == (
         user("Send it."),
         ASKED,
-        result_of(A, "sent a"),
+        result_of(A, ToolResult("sent a")),
         assistant("Sent."),
     )
     assert stored.usage == Usage(30, 5)
@@ -210,9 +213,49 @@ async def test_a_failure_after_a_step_keeps_what_the_tool_did() -> None:
     assert isinstance(await native.end(), Failed)
 
     (stored,) = native.store.turns
-    assert stored.messages[:-1] == (user("Send it."), ASKED, result_of(A, "sent a"))
+    assert stored.messages[:-1] == (user("Send it."), ASKED, result_of(A, ToolResult("sent a")))
     assert stored.messages[-1].role is Role.ASSISTANT
     assert "no such key" in stored.messages[-1].text
+    assert await native.store.open_turns() == ()
+
+
+@dataclass
+class DiskFiller(Sender):
+    """Its calls leave no room for a turn."""
+
+    store: FakeStore | None = None
+
+    async def run(
+        self, context: ToolContext, call: ToolCall, *, key: str
+    ) -> AsyncGenerator[ToolOutput | ToolResult]:
+        assert self.store is not None
+        self.store.append_failure = StoreFailed("disk full")
+        async with aclosing(super().run(context, call, key=key)) as outputs:
+            async for output in outputs:
+                yield output
+
+
+async def test_what_a_full_disk_did_not_take_is_stored_before_the_next_run() -> None:
+    toolbox = DiskFiller()
+    native = Native(toolbox)
+    toolbox.store = native.store
+    asks(native.client, A)
+    native.client.script("acme/one", ModelFailed(FailureKind.AUTH, "no such key"))
+    answers(native.client)
+    await native.start()
+    assert isinstance(await native.end(), Failed)
+    assert native.store.turns == []
+
+    await native.start(id="run-2")
+    assert isinstance(await native.end("run-2"), Failed)
+    native.store.append_failure = None
+    await native.start(id="run-3")
+    assert isinstance(await native.end("run-3"), Finished)
+
+    first, last = native.store.turns
+    assert (first.run_id, last.run_id) == ("run-1", "run-3")
+    assert "no such key" in first.messages[-1].text
+    assert native.client.requests[-1].messages[: len(first.messages)] == first.messages
     assert await native.store.open_turns() == ()
 
 
@@ -239,7 +282,7 @@ async def test_an_abort_in_a_call_tells_the_model_that_its_effect_is_not_known()
     (stored,) = native.store.turns
     asked, first, second, note = stored.messages[1:]
     assert asked.text == "I send."
-    assert first == result_of(A, INTERRUPTED)
+    assert first == failed_result(A, INTERRUPTED)
     assert second.tool_call_id == "b"
     assert second.text.startswith("not run")
     assert "Enough." in note.text
@@ -286,7 +329,7 @@ async def test_another_process_goes_on_from_the_last_step(
     assert len(pair.toolbox.sent) == calls
     assert len(set(pair.toolbox.sent)) == 1, "each attempt has the same key"
     (stored,) = cluster.store.turns
-    assert stored.messages[1:3] == (ASKED, result_of(A, result))
+    assert stored.messages[1:3] == (ASKED, result_of(A, ToolResult(result)))
     events = cluster.log.events["run-1"]
     (resumed,) = [event for event in events if isinstance(event, Resumed)]
     assert resumed.void == 0, "everything before the call is stored"
@@ -332,7 +375,10 @@ async def test_of_calls_that_ran_at_the_same_time_only_those_without_a_result_ru
     assert isinstance(await cluster.log.end_of("run-1"), Finished)
     assert [call.id for call, _ in pair.toolbox.sent] == ["a", "b", "b"]
     (stored,) = cluster.store.turns
-    assert stored.messages[2:4] == (result_of(A, "sent a"), result_of(B, "sent b"))
+    assert stored.messages[2:4] == (
+        result_of(A, ToolResult("sent a")),
+        result_of(B, ToolResult("sent b")),
+    )
     gate.opened.set()
 
 
@@ -396,8 +442,8 @@ async def test_a_denied_call_is_not_run_and_the_model_goes_on() -> None:
     assert isinstance(await native.end(), Finished)
     assert native.toolbox.sent == []
     assert "denied" in native.client.requests[-1].messages[-1].text
-    assert native.seen(ToolStarted) == []
-    (finished,) = native.seen(ToolFinished)
+    started, finished = native.seen(ToolStarted, ToolFinished)
+    assert started == ToolStarted("a", "send", A.arguments)
     assert isinstance(finished, ToolFinished)
     assert finished.is_error
 
@@ -515,7 +561,10 @@ async def test_a_message_reaches_a_waiting_run_behind_the_results() -> None:
     await native.approvals.decide(OPERATOR, approval.id, Decision.ALLOW)
 
     assert isinstance(await native.end(), Finished)
-    assert native.client.requests[-1].messages[-2:] == (result_of(A, "sent a"), user("Quickly."))
+    assert native.client.requests[-1].messages[-2:] == (
+        result_of(A, ToolResult("sent a")),
+        user("Quickly."),
+    )
 
 
 async def test_an_aborted_run_waits_for_no_approval() -> None:
@@ -550,7 +599,7 @@ async def test_an_abort_of_a_waiting_run_keeps_what_its_tools_did() -> None:
 
     stored, _ = native.store.turns
     assert stored.run_id == "run-1"
-    assert stored.messages[:3] == (user("Send it."), ASKED, result_of(A, "sent a"))
+    assert stored.messages[:3] == (user("Send it."), ASKED, result_of(A, ToolResult("sent a")))
     assert "Enough." in stored.messages[-1].text
     assert await native.store.open_turns() == ()
 

@@ -18,16 +18,17 @@ from opensoul.domain.runs.actions import (
     RunCalls,
     next_action,
 )
-from opensoul.domain.runs.journal import INTERRUPTED, Journal, Step, result_of
+from opensoul.domain.runs.journal import INTERRUPTED, Journal, Step, failed_result, result_of
 from opensoul.domain.runs.limits import LimitReached
-from opensoul.domain.runs.prompts import prompted, shortened_results
-from opensoul.domain.tools import Repeat
+from opensoul.domain.runs.prompts import prompted
+from opensoul.domain.sessions import shortened_results
+from opensoul.domain.tools import Repeat, ToolResult
 
 QUESTION = (text_message(Role.USER, "What is the weather?"),)
 ANSWER = text_message(Role.ASSISTANT, "Fine.")
 A, B = ToolCall("a", "weather", "{}"), ToolCall("b", "send", "{}")
 CALLS = Message(Role.ASSISTANT, (Text("I look."), A, B))
-A_DONE, B_DONE = result_of(A, "sunny"), result_of(B, "sent")
+A_DONE, B_DONE = result_of(A, ToolResult("sunny")), result_of(B, ToolResult("sent"))
 DONE = Step(CALLS, (A_DONE, B_DONE))
 
 
@@ -54,11 +55,13 @@ def journal(*steps: Step, begun: dict[str, Repeat] | None = None, undecided: str
         ),
         pytest.param(
             journal(Step(CALLS), begun={"b": Repeat.UNSAFE}),
-            RecordResults((result_of(B, INTERRUPTED),)),
+            RecordResults((failed_result(B, INTERRUPTED),)),
             id="an unsafe one begun is never run again",
         ),
         pytest.param(
-            journal(Step(CALLS, (A_DONE, result_of(B, INTERRUPTED))), begun={"b": Repeat.UNSAFE}),
+            journal(
+                Step(CALLS, (A_DONE, failed_result(B, INTERRUPTED))), begun={"b": Repeat.UNSAFE}
+            ),
             CallModel(),
             id="and then the model decides",
         ),
@@ -144,7 +147,7 @@ OUT_OF_TIME = "not run: the run has reached its limit of 40 seconds (maxSeconds)
             RunLimits(tool_calls=5),
             RecordResults(
                 (
-                    result_of(
+                    failed_result(
                         B, "not run: the run has reached its limit of 5 tool calls (maxToolCalls)"
                     ),
                 )
@@ -160,13 +163,13 @@ OUT_OF_TIME = "not run: the run has reached its limit of 40 seconds (maxSeconds)
         pytest.param(
             OPEN,
             RunLimits(seconds=40),
-            RecordResults((result_of(A, OUT_OF_TIME), result_of(B, OUT_OF_TIME))),
+            RecordResults((failed_result(A, OUT_OF_TIME), failed_result(B, OUT_OF_TIME))),
             id="after the time limit no call is begun",
         ),
         pytest.param(
             replace(OPEN, begun={"a": Repeat.SAFE}, undecided=frozenset("b")),
             RunLimits(seconds=40),
-            RecordResults((result_of(A, INTERRUPTED), result_of(B, OUT_OF_TIME))),
+            RecordResults((failed_result(A, INTERRUPTED), failed_result(B, OUT_OF_TIME))),
             id="nor repeated, nor asked for",
         ),
     ],
@@ -182,7 +185,9 @@ def test_what_becomes_of_the_calls_at_a_limit(
 def equal(*results: str, call: ToolCall = A) -> Journal:
     """One equal call a step, with these results."""
     message = Message(Role.ASSISTANT, (call,))
-    return Journal(QUESTION, tuple(Step(message, (result_of(call, one),)) for one in results))
+    return Journal(
+        QUESTION, tuple(Step(message, (result_of(call, ToolResult(one)),)) for one in results)
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +214,7 @@ def test_five_equal_calls_in_a_row_with_the_same_result_end_the_run(
 
 def test_equal_calls_of_one_step_count_too() -> None:
     calls = tuple(ToolCall(str(number), "weather", "{}") for number in range(5))
-    step = Step(Message(Role.ASSISTANT, calls), tuple(result_of(call, "no") for call in calls))
+    step = Step(Message(Role.ASSISTANT, calls), tuple(failed_result(call, "no") for call in calls))
 
     assert isinstance(next_action(Journal(QUESTION, (step,)), RunLimits()), LimitReached)
 
@@ -235,7 +240,7 @@ def test_a_long_result_is_shortened_in_the_middle_for_the_model_alone() -> None:
 
 @pytest.mark.parametrize(("length", "same"), [(100, True), (101, False)])
 def test_results_of_earlier_turns_are_shortened_too(length: int, same: bool) -> None:
-    messages = (*QUESTION, CALLS, result_of(A, "x" * length), ANSWER)
+    messages = (*QUESTION, CALLS, result_of(A, ToolResult("x" * length)), ANSWER)
 
     shown = shortened_results(messages, 100)
 

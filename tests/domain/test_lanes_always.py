@@ -129,7 +129,7 @@ class LanesMachine(RuleBasedStateMachine):
             assert granted, "somebody waits, and nobody works"
             self._leave(granted[0])
         assert (self.lanes.working, self.lanes.waiting) == (0, 0)
-        assert not self.lanes._sessions, "a session without places is remembered"
+        assert self.lanes.sessions == 0, "a session without places is remembered"
 
 
 LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -13,7 +13,9 @@ import pytest_asyncio
 from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.domain.access import Principal, Scope
 from opensoul.domain.errors import Forbidden, InvalidRequest, UnknownSession
+from opensoul.domain.execution import Compactor, ModelRouter
 from opensoul.domain.messages import Role
+from opensoul.domain.models import Cooldowns
 from opensoul.domain.ports import Turn
 from opensoul.domain.services.sessions import SessionService
 from opensoul.domain.sessions.changes import Expected
@@ -55,6 +57,9 @@ class Office:
             store=self.store,
             catalog=self.store,
             queue=self.queue,
+            compactor=Compactor(
+                ModelRouter(clients={}, cooldowns=Cooldowns(self.clock)), clock=self.clock
+            ),
             clock=self.clock,
             new_id=FakeIds(),
         )

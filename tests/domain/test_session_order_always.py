@@ -147,7 +147,7 @@ class OrderMachine(RuleBasedStateMachine):
         )
         assert await self._transcripts() == await self._expected()
         assert (self.office.lanes.working, self.office.lanes.waiting) == (0, 0)
-        assert not self.office.lanes._sessions
+        assert self.office.lanes.sessions == 0
 
     async def _transcripts(self) -> list[list[str]]:
         kept = await self.office.slow.transcripts(TALK, 100)

@@ -163,6 +163,12 @@ SAME: Mapping[str, Sequence[object]] = {
     "user": ["ann"],
     # What the source may ask for is no part of what is asked.
     "reserved_keys": [True],
+    # Whether a message is a command is up to the configuration, too, which does not count.
+    "commands": [True],
+    "session_hint": ["Send a header."],
+    # What the request was made by; its session names it.
+    "parent": ["run-1"],
+    "hops": [1],
     "thinking": [" LOW", "on"],
     "timeout": [30.0],
 }

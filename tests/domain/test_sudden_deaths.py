@@ -22,7 +22,7 @@ from opensoul.domain.execution.recovery import MOST_LOST
 from opensoul.domain.execution.router import ModelRouter
 from opensoul.domain.models.cooldowns import Cooldowns
 from opensoul.domain.runs.events import Failed
-from opensoul.domain.runs.journal import INTERRUPTED, result_of
+from opensoul.domain.runs.journal import INTERRUPTED, failed_result
 from opensoul.domain.runs.records import RunStatus
 from opensoul.domain.runs.spec import OnLeave
 from opensoul.domain.tools import Repeat, ToolSpec
@@ -100,7 +100,7 @@ async def test_a_call_of_an_attempt_that_nobody_recorded_is_not_repeated(tmp_pat
 
     assert len(toolbox.sent) == 1
     assert turn is not None
-    assert turn.messages[2] == result_of(A, INTERRUPTED)
+    assert turn.messages[2] == failed_result(A, INTERRUPTED)
 
 
 async def test_a_run_that_kills_each_process_at_once_ends(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from opensoul.domain.runs.events import (
 from opensoul.domain.runs.journal import Journal, result_of
 from opensoul.domain.sessions import Transcript
 from opensoul.domain.tools import Effect, ToolOutput, ToolResult, ToolSpec
-from tests.fakes.domain import FakeClock, FakeModelClient, agent, assistant, target, user
+from tests.fakes.domain import FakeClock, FakeModelClient, Gate, agent, assistant, target, user
 from tests.fakes.domain import run as a_run
 
 ONE, TWO = target("acme/one"), target("acme/two")
@@ -146,9 +146,10 @@ async def test_the_model_goes_on_with_the_results_of_its_calls(client: FakeModel
     events = await events_of(loop(client, toolbox))
 
     step = Message(Role.ASSISTANT, (Text("I look."), CALL))
-    result = result_of(CALL, "sunny")
+    result = result_of(CALL, ToolResult("sunny"))
     assert events == [
         TextDelta("I look."),
+        TextDelta("\n\n"),
         ToolStarted("c1", "weather", CALL.arguments),
         ToolProgress("c1", "looking"),
         ToolFinished("c1", False, "sunny"),
@@ -159,6 +160,29 @@ async def test_the_model_goes_on_with_the_results_of_its_calls(client: FakeModel
     assert client.requests[0].tools == client.requests[1].tools == (WEATHER,)
     assert client.requests[1].messages == (user("Nice?"), step, result)
     assert toolbox.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "followed"),
+    [
+        (("I look.", "It is."), "I look.\n\nIt is."),
+        (("I look.\n", "It is."), "I look.\n\nIt is."),
+        (("I look.\n\n", "It is."), "I look.\n\nIt is."),
+        (("", "It is."), "It is."),
+    ],
+)
+async def test_the_texts_of_steps_are_apart_for_followers_and_as_they_are_in_the_transcript(
+    client: FakeModelClient, texts: tuple[str, str], followed: str
+) -> None:
+    client.script("acme/one", TextDelta(texts[0]), *call_of(0, CALL), CALLED)
+    client.script("acme/one", TextDelta(texts[1]), DONE)
+
+    events = await events_of(loop(client, Weather()))
+
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == followed
+    (end,) = [event for event in events if isinstance(event, Answered)]
+    said = [message.text for message in end.messages if message.role is Role.ASSISTANT]
+    assert said == list(texts)
 
 
 async def test_every_call_has_an_id_and_a_key_of_its_own(client: FakeModelClient) -> None:
@@ -194,7 +218,8 @@ async def test_a_failed_call_is_for_the_model_to_deal_with(
     events = await events_of(loop(client, Weather(outputs)))
 
     assert ToolFinished("c1", True, text) in events
-    assert client.requests[1].messages[-1] == result_of(CALL, text)
+    assert client.requests[1].messages[-1].is_error
+    assert client.requests[1].messages[-1] == result_of(CALL, ToolResult(text))
 
 
 async def test_followers_get_the_beginning_of_a_long_result(client: FakeModelClient) -> None:
@@ -294,6 +319,46 @@ async def test_at_the_time_limit_a_tool_is_stopped(client: FakeModelClient) -> N
     assert first.text.startswith("stopped: the run has reached its time limit")
     assert second.text.startswith("not run: the run has reached its limit of 0.01 seconds")
     assert (toolbox.begun, toolbox.closed) == ([CALL], 1)
+
+
+@pytest.mark.parametrize(
+    ("begun", "said"),
+    [
+        ([], "[The run has reached its limit of 0.05 seconds (maxSeconds) and ends within"),
+        ([TextDelta("It")], "It\n\n[The run has reached its limit of 0.05 seconds (maxSeconds)"),
+    ],
+)
+async def test_at_the_time_limit_a_model_call_is_stopped_and_its_text_is_the_answer(
+    client: FakeModelClient, begun: list[TextDelta], said: str
+) -> None:
+    client.script("acme/one", *begun, Gate())
+
+    events = await events_of(loop(client, Weather()), limits=RunLimits(seconds=0.05))
+
+    last = events[-1]
+    assert isinstance(last, Answered)
+    assert (last.stop, len(client.requests)) == (StopReason.MAX_SECONDS, 1)
+    assert last.messages[-1].text.startswith(said)
+    texts = [event.text for event in events if isinstance(event, TextDelta)]
+    assert "".join(texts) == last.messages[-1].text
+    assert client.streaming == 0
+
+
+async def test_a_model_call_that_is_stopped_before_its_first_word_is_made_again_without_tools(
+    client: FakeModelClient,
+) -> None:
+    client.script("acme/one", *call_of(0, CALL), CALLED)
+    client.script("acme/one", Gate())
+    client.script("acme/one", TextDelta("Sunny, so far."), DONE)
+
+    events = await events_of(loop(client, Weather()), limits=RunLimits(seconds=0.5))
+
+    last = events[-1]
+    assert isinstance(last, Answered)
+    assert (last.stop, last.messages[-1].text) == (StopReason.MAX_SECONDS, "Sunny, so far.")
+    assert [len(request.tools) for request in client.requests] == [1, 1, 0]
+    assert "its limit of 0.5 seconds" in client.requests[-1].messages[-1].text
+    assert client.streaming == 0
 
 
 async def test_five_equal_calls_in_a_row_end_the_run(client: FakeModelClient) -> None:
@@ -430,10 +495,15 @@ async def test_a_malformed_call_is_answered_and_not_run(
     events = await events_of(loop(client, toolbox, validate=refusing))
 
     assert toolbox.seen == []
-    assert events[:2] == [ToolFinished("c1", True, text), StepDone(1)]
+    assert events[:3] == [
+        ToolStarted("c1", kept.name, kept.arguments),
+        ToolFinished("c1", True, text),
+        StepDone(1),
+    ]
+    assert client.requests[1].messages[-1].is_error
     assert client.requests[1].messages[1:] == (
         Message(Role.ASSISTANT, (kept,)),
-        result_of(kept, text),
+        result_of(kept, ToolResult(text)),
     )
 
 
@@ -484,7 +554,7 @@ async def test_a_call_does_not_get_the_id_of_one_in_the_history(client: FakeMode
     client.script("acme/one", *call_of(0, CALL), CALLED)
     client.script("acme/one", TextDelta("Yes."), DONE)
     toolbox = Weather()
-    before = (user("Hm?"), Message(Role.ASSISTANT, (CALL,)), result_of(CALL, "rain"))
+    before = (user("Hm?"), Message(Role.ASSISTANT, (CALL,)), result_of(CALL, ToolResult("rain")))
     transcript = Transcript((*before, assistant("No.")))
     context = RunContext(a_run(messages=(user("Nice?"),)), agent("main", ONE), transcript)
 

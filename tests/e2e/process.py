@@ -90,6 +90,14 @@ class GatewayProcess:
 
     def start(self) -> GatewayProcess:
         """Returns when it says that it serves; AssertionError with its words when it does not."""
+        self.launch()
+        if not self._ready.wait(START_LIMIT) or not self._serves:
+            self.kill()
+            raise AssertionError("the Gateway did not start:\n" + "".join(self.out + self.err))
+        return self
+
+    def launch(self) -> None:
+        """Start the process without waiting for it."""
         self._process = subprocess.Popen(
             [OPENSOUL, "gateway", "run", *self.arguments],
             env=self.env,
@@ -98,6 +106,7 @@ class GatewayProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._serves = False
         self._ready = threading.Event()
         self._readers = [
             threading.Thread(target=self._read, args=(self._process.stdout, self.out)),
@@ -105,10 +114,6 @@ class GatewayProcess:
         ]
         for reader in self._readers:
             reader.start()
-        if not self._ready.wait(START_LIMIT) or not self._serves:
-            self.kill()
-            raise AssertionError("the Gateway did not start:\n" + "".join(self.out + self.err))
-        return self
 
     @property
     def command_line(self) -> str:

@@ -183,7 +183,9 @@ class FakeStore(HeldSteps):
     async def open(self) -> None:
         pass
 
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         if self.load_gate is not None:
             await self.load_gate.pass_through()
         if self.load_failure is not None:

@@ -39,6 +39,12 @@ def test_every_message_comes_back_as_it_was(message: Message) -> None:
     assert decode(encode(message)) == message
 
 
+@pytest.mark.parametrize("is_error", [True, False])
+def test_a_failed_result_comes_back_as_one(is_error: bool) -> None:
+    message = Message(Role.TOOL, (Text("no"),), tool_call_id="a", is_error=is_error)
+    assert decode(encode(message)).is_error is is_error
+
+
 def test_ordinary_messages_are_readable_json() -> None:
     message = Message(Role.ASSISTANT, (Text("caf\u00e9"), ToolCall("c1", "f", "{}")), "me")
     assert encode(message).decode() == (

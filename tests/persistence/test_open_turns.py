@@ -17,9 +17,9 @@ from opensoul.domain.errors import LeaseLost, StoreFailed
 from opensoul.domain.messages import Message, Role, Text, ToolCall
 from opensoul.domain.models.calls import Usage
 from opensoul.domain.ports import OpenTurn, SessionCatalog, SessionStore
-from opensoul.domain.runs.journal import INTERRUPTED, NOT_RUN, Step, result_of
+from opensoul.domain.runs.journal import INTERRUPTED, NOT_RUN, Step, failed_result, result_of
 from opensoul.domain.sessions.keys import SessionKey
-from opensoul.domain.tools import Repeat
+from opensoul.domain.tools import Repeat, ToolResult
 
 from .building import KEY, answer, make_turn, question
 from .run_logs import HandClock
@@ -28,10 +28,14 @@ from .test_store_contract import PLENTY, STORES
 A, B = ToolCall("a", "send", '{"to":"\ud800"}'), ToolCall("b", "read", "{}")
 ASKED = Message(Role.ASSISTANT, (Text("I look."), A, B))
 BEGUN = Step(ASKED, begun={"a": Repeat.UNSAFE}, usage=Usage(3, 2), model="acme/one", seconds=1.5)
-DONE = Step(ASKED, (result_of(A, "sent"), result_of(B, "text")), usage=Usage(3, 2, 1, 1, True))
+DONE = Step(
+    ASKED,
+    (result_of(A, ToolResult("sent")), result_of(B, ToolResult("text"))),
+    usage=Usage(3, 2, 1, 1, True),
+)
 FULL = Step(
     ASKED,
-    (result_of(A, "sent"),),
+    (result_of(A, ToolResult("sent")),),
     begun={"a": Repeat.KEYED, "b": Repeat.SAFE},
     undecided=frozenset("b"),
     injected=(question("and this"),),
@@ -126,7 +130,7 @@ async def test_the_answer_takes_the_place_of_the_steps(store: SessionStore) -> N
         pytest.param((DONE,), DONE.messages, id="a complete step"),
         pytest.param(
             (DONE, BEGUN),
-            (*DONE.messages, ASKED, result_of(A, INTERRUPTED), result_of(B, NOT_RUN)),
+            (*DONE.messages, ASKED, failed_result(A, INTERRUPTED), failed_result(B, NOT_RUN)),
             id="and a call that was begun",
         ),
         pytest.param((DONE, Step(ASKED)), DONE.messages, id="and a step without a begun call"),

@@ -29,7 +29,7 @@ def read(*turns: Turn) -> StoredSession:
 
 def keep(working_set: WorkingSet, session: StoredSession) -> None:
     with working_set.reading(session.key) as put:
-        put(session, BUDGET)
+        put(session, BUDGET, None)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_what_was_being_read_when_a_write_began_is_not_kept(working_set: W
     with working_set.reading(KEY) as put:
         working_set.changing(KEY, changed)
         await settled(changed, True)
-        put(read(FIRST), BUDGET)
+        put(read(FIRST), BUDGET, None)
     assert working_set.get(KEY, BUDGET) is None
 
 

@@ -265,6 +265,16 @@ def _short(block: Mapping[str, Any]) -> object:
             return kind
 
 
+async def test_a_failed_call_is_marked_as_an_error(
+    provider: FakeProvider, client: AnthropicMessages
+) -> None:
+    failed = replace(RESULTS[0], is_error=True)
+    body = await sent(provider, client, user("one"), CALLS, failed, RESULTS[1], tools=(LOOK, NOW))
+
+    results = body["messages"][2]["content"]
+    assert [block.get("is_error") for block in results] == [True, None]
+
+
 async def test_system_messages_are_hoisted(
     provider: FakeProvider, client: AnthropicMessages
 ) -> None:

@@ -137,6 +137,7 @@ async def test_no_path_leads_out_of_the_workspace(
         await attacker.error("search", pattern="secret", path=path),
         await attacker.error("search", pattern="secret", path=folder),
         await attacker.error("exec", command="cat secret.txt", workdir=folder),
+        await attacker.error("memory_write", text="overwritten", file=path),
     ]
 
     assert not [text for text in results if SECRET in text]

@@ -232,3 +232,27 @@ async def test_where_nobody_answers_it_ends_and_says_why(fake: FakeGateway) -> N
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.failure is not None)
     assert isinstance(app.failure, ConnectFailed)
+
+
+async def test_it_shows_that_older_messages_are_summarised(fake: FakeGateway) -> None:
+    app = chat(fake)
+
+    def noted() -> str:
+        return str(app.screen_stack[0].query(Bubble).last().render())
+
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: len(said(app)) == 2)
+        await pilot.press(*"hi", "enter")
+        await until(pilot, lambda: bool(fake.runs))
+        [run] = fake.runs.values()
+        await run.tell(started(), {"stream": "compaction", "data": {"phase": "start"}})
+        await until(pilot, lambda: "are being summarised" in noted())
+        ended = {"phase": "end", "willRetry": False, "tokensBefore": 9, "tokensAfter": 2}
+        await run.tell({"stream": "compaction", "data": ended}, text("Hello"))
+        await until(pilot, lambda: "The older messages were summarised." in noted())
+        await run.tell({"stream": "compaction", "data": {**ended, "error": "too\x1b[31m long"}})
+        await until(pilot, lambda: "may be left out: too[31m long" in noted())
+        pruned = {"phase": "end", "results": 3, "tokensSaved": 5}
+        await run.tell({"stream": "pruning", "data": pruned}, finished())
+        await until(pilot, lambda: "3 old tool results are shortened" in noted())
+        assert said(app)[-1] == "Hello"

@@ -21,7 +21,6 @@ from opensoul.adapters.transports.control.connection.connection import (
 )
 from opensoul.adapters.transports.control.dependencies import Dependencies
 from opensoul.adapters.transports.control.handshake import Facts
-from opensoul.adapters.transports.control.methods.chat.commands import Commands
 from opensoul.adapters.transports.control.methods.chat.methods import ChatMethods
 from opensoul.adapters.transports.control.methods.history import History
 from opensoul.adapters.transports.control.methods.models import ModelMethods
@@ -35,9 +34,11 @@ from opensoul.adapters.transports.control.methods.sessions.subscriptions import 
 from opensoul.adapters.transports.control.methods.usage import SessionUsage
 from opensoul.adapters.transports.control.protocol.frames import ClientInfo
 from opensoul.domain.access import ALL_SCOPES, Principal, Scope
+from opensoul.domain.execution import Compactor, ModelRouter
 from opensoul.domain.execution.executor import Executor
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Message
+from opensoul.domain.models import Cooldowns
 from opensoul.domain.models.calls import Usage
 from opensoul.domain.models.directory import ModelDirectory
 from opensoul.domain.ports import Turn
@@ -131,19 +132,22 @@ class Bench:
             store=self.store,
             catalog=self.store,
             queue=self.queue,
+            compactor=Compactor(
+                ModelRouter(clients={}, cooldowns=Cooldowns(self.clock)), clock=self.clock
+            ),
             **times,
         )
         presence = Presence(self.clock, "1")
         self.hub = Hub(gateway=self.gateway, clock=self.clock, presence=presence)
         self.dependencies = dependencies(self)
         services = self.dependencies, self.hub
-        commands, models = Commands(*services), ModelMethods(*services)
-        chat = ChatMethods(*services, commands)
+        models = ModelMethods(*services)
+        chat = ChatMethods(*services)
         broadcast_session_changes(self.session_service, self.hub, self.clock)
         self.handlers: Handlers = {
             **chat.handlers(),
             **models.handlers(),
-            **History(*services, commands, models.metadata).handlers(),
+            **History(*services, models.metadata).handlers(),
             **SessionTalk(*services, chat).handlers(),
             **self.handlers_of(
                 SessionChanges,

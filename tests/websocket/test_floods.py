@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypercorn.protocol.h11 import H11WSConnection
 from wsproto.events import BytesMessage
 
 from opensoul.adapters.transports.control.protocol.socket_control import (
@@ -216,13 +217,13 @@ async def test_bytes_of_many_requests_are_parsed_in_slices(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    original = http1_rules.RuledHttp1._handle
+    original = H11WSConnection.receive_data
 
-    async def recording(self: http1_rules.RuledHttp1, event: object) -> None:
-        sizes.append(len(getattr(event, "data", b"")))
-        await original(self, event)  # type: ignore[arg-type]
+    def recording(self: H11WSConnection, data: bytes) -> None:
+        sizes.append(len(data))
+        original(self, data)
 
-    monkeypatch.setattr(http1_rules.RuledHttp1, "_handle", recording)
+    monkeypatch.setattr(H11WSConnection, "receive_data", recording)
     async with opened(served.port) as client:
         client.send(frame(TEXT, b"x" * 60_000))
         assert await client.text() == "x" * 60_000

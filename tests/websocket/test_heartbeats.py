@@ -119,14 +119,16 @@ async def test_texts_wait_on_where_the_session_is_busy(bell: Bell) -> None:
 async def test_a_client_that_leaves_does_not_take_texts_with_it(bell: Bell) -> None:
     bell.heartbeats.note("one")
     bell.log.gate = gate = Gate()
+    before = asyncio.all_tasks()
     waking = asyncio.create_task(bell.heartbeats.wake(OPERATOR, "look"))
     await gate.reached.wait()
+    begun = asyncio.all_tasks() - before
     bell.heartbeats.note("two")
     waking.cancel()
     await asyncio.gather(waking, return_exceptions=True)
     bell.log.reserve_failure = StoreFailed("the disk is full")
     gate.opened.set()
-    await asyncio.gather(*bell.heartbeats._tasks, return_exceptions=True)
+    await asyncio.gather(*begun, return_exceptions=True)
     bell.log.reserve_failure = bell.log.gate = None
 
     await bell.wake("look again")

@@ -436,6 +436,6 @@ async def test_models_are_listed_by_provider_and_name(agents: Agents) -> None:
 
 async def test_the_commands_are_those_that_a_chat_knows(agents: Agents) -> None:
     told = (await agents.ask("commands.list", agentId="main"))["commands"]
-    names = ["status", "help", "model", "think", "compact", "new", "reset", "stop", "abort"]
+    names = ["help", "status", "tools", "model", "think", "compact", "new", "reset", "stop"]
     assert [row["name"] for row in told] == names
     assert [row["name"] for row in told if row["acceptsArgs"]] == ["model", "think", "compact"]

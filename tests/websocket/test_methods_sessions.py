@@ -60,6 +60,7 @@ async def test_a_row_tells_what_a_client_shows(bench: Bench) -> None:
         "lastActivityAt": 999_995_000,
         "lastInteractionAt": 999_995_000,
         "messageCount": 2,
+        "compactionCount": 0,
         "inputTokens": 20,
         "outputTokens": 10,
         "totalTokens": 30,
@@ -374,7 +375,7 @@ async def test_compacting_keeps_the_newest_messages(bench: Bench) -> None:
     assert (told["ok"], told["compacted"], told["kept"]) == (True, True, 4)
     history = await bench.ask("chat.history", sessionKey="main")
     assert [one["content"][0]["text"] for one in history["messages"]] == ["m6", "m7", "m8", "m9"]
-    again = await bench.ask("sessions.compact", key="main")
+    again = await bench.ask("sessions.compact", key="main", maxLines=4)
     assert (again["compacted"], again["kept"]) == (False, 4)
     missing = await bench.ask("sessions.compact", key="nobody")
     assert (missing["compacted"], missing["reason"]) == (False, "no transcript")

@@ -52,6 +52,11 @@ class Locations:
     def store_path(self) -> Path:
         return self.state_dir / STORE_NAME
 
+    @property
+    def skills_path(self) -> Path:
+        """The folder of the skills that all agents share."""
+        return self.state_dir / "skills"
+
 
 def locate(env: Mapping[str, str], overrides: Overrides, home: Path | None) -> Locations:
     """Find the state directory and the configuration file, whether or not they exist.

@@ -60,7 +60,8 @@ class Bubblewrap:
     They see the programs of the system, their workspace, and what the policy names besides. `env`:
     the environment of the Gateway, where `bwrap` is looked for. `homes`: home directories, of which
     an empty one is visible. `hidden`: the files and directories of the Gateway, which may change.
-    `ensure` makes a workspace that is missing.
+    `readable`: directories among them that can be read nevertheless, where they exist. `ensure`
+    makes a workspace that is missing.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Bubblewrap:
         *,
         homes: Sequence[str] = (),
         hidden: Callable[[], Sequence[str]] = lambda: (),
+        readable: Sequence[str] = (),
         ensure: Callable[[str], object] = os.path.isdir,
         monotonic: Clock = time.monotonic,
     ) -> None:
@@ -76,6 +78,7 @@ class Bubblewrap:
         self._home = env.get("HOME", "")
         self._homes = tuple(dict.fromkeys(filter(_is_home, (self._home, *homes))))
         self._hidden = hidden
+        self._readable = readable
         self._ensure = ensure
         self._monotonic = monotonic
         self._bwrap = ""
@@ -207,7 +210,8 @@ class Bubblewrap:
                 self._check(path, written, must_exist=path != workspace)
                 written.append(path)
                 found.append((path, True))
-        for path in sorted(set(policy.read), key=_depth):
+        readable = {*policy.read, *filter(os.path.isdir, self._readable)}
+        for path in sorted(readable, key=_depth):
             if not _within(path, written):
                 self._check(path, written, must_exist=True)
                 found.append((path, False))

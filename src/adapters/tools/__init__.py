@@ -3,6 +3,7 @@
 from .builtin import BuiltinTools, SessionTools
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
+from .knowledge import WorkspaceKnowledge
 from .policy import PolicyToolbox
 from .schemas import SchemaValidator
 
@@ -13,4 +14,5 @@ __all__ = [
     "PolicyToolbox",
     "SchemaValidator",
     "SessionTools",
+    "WorkspaceKnowledge",
 ]

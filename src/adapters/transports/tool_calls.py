@@ -16,12 +16,13 @@ from .http.json_text import dumps
 from .routes import Limits, Route, Transport, json_content
 
 _LIMITS = Limits(body_bytes=2 * 1024 * 1024)
-_STATUS: Mapping[CallOutcome, int] = {
-    CallOutcome.DONE: 200,
-    CallOutcome.CHECKED: 200,
-    CallOutcome.FAILED: 400,
-    CallOutcome.APPROVAL_REQUIRED: 403,
+_ANSWERS: Mapping[CallOutcome, tuple[int, str]] = {
+    CallOutcome.DONE: (200, "answered"),
+    CallOutcome.CHECKED: (200, "answered"),
+    CallOutcome.FAILED: (400, "failed"),
+    CallOutcome.APPROVAL_REQUIRED: (403, "refused"),
 }
+"""The status of the answer, and the outcome in the access log."""
 
 
 def transport(tools: ToolService) -> Transport:
@@ -58,10 +59,10 @@ class _Endpoint:
         try:
             result = await self._tools.call(context.principal, call)
         except UnknownTool as error:
-            context.log_fields["code"] = error.code
+            context.log_fields["code"], context.outcome = error.code, "refused"
             return _json(_error("not_found", error.message), 404)
-        context.outcome = result.outcome.value
-        return _json(_body(result), _STATUS[result.outcome])
+        status, context.outcome = _ANSWERS[result.outcome]
+        return _json(_body(result), status)
 
 
 def _call(body: Mapping[str, Any]) -> DirectCall:

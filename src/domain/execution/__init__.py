@@ -1,13 +1,20 @@
 """Execution of Runs: the executor, the native agent loop, and recovery."""
 
-from .executor import Executor
+from .compaction import Compactor, SummaryRefused, readable_tokens
+from .executor import COMMAND_RUNNER, Executor
 from .generations import Generations
 from .loop import TurnLoop
 from .router import ModelRouter
+from .system_prompts import SystemPrompts
 
 __all__ = [
+    "COMMAND_RUNNER",
+    "Compactor",
     "Executor",
     "Generations",
     "ModelRouter",
+    "SummaryRefused",
+    "SystemPrompts",
     "TurnLoop",
+    "readable_tokens",
 ]

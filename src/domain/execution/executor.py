@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import Context
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
 from ..concurrency import drop_traceback_of, drop_tracebacks
-from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed
+from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
 from ..ports import (
+    NOTHING_SAID,
     AgentRunner,
+    Archive,
     Clock,
     Commit,
     CurrentSettings,
@@ -26,6 +28,7 @@ from ..ports import (
     RunSignals,
     SessionCatalog,
     SessionStore,
+    StoredSession,
     Turn,
 )
 from ..runs import (
@@ -47,7 +50,7 @@ from ..runs import (
     Waiting,
     failed_event,
 )
-from ..sessions import SessionSettingsMap, check_send, is_stale, unstored
+from ..sessions import SessionSettingsMap, Summary, check_send, is_stale, unstored
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
@@ -62,6 +65,8 @@ _PATIENCE = 10.0
 _LAST_PATIENCE = 2.0
 """The same while the Gateway shuts down, at most."""
 
+COMMAND_RUNNER = "command"
+"""The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
@@ -112,6 +117,8 @@ class Executor:
         self._abandoned: set[asyncio.Task[None]] = set()
         self._others: set[asyncio.Task[None]] = set()
         """Tasks that end Runs, or renew leases, beside the Runs' own."""
+        self._unkept: dict[str, tuple[OpenTurn, Failed | Aborted]] = {}
+        """Open turns of Runs that have ended while the store failed, by the ids of the Runs."""
         self._renewal: asyncio.TimerHandle | None = None
         self._renewed_at = 0.0
         self._idle = asyncio.Event()
@@ -234,13 +241,19 @@ class Executor:
         if claim.attempt > 1 and (started := await self._resume(live)) is None:
             return None
         agent = execution_of(spec, self._generations.find(spec.generation)).agent
-        live.runner = agent.runner
-        runner = self._runners[agent.runner]
+        live.runner = agent.runner if spec.command is None else COMMAND_RUNNER
+        runner = self._runners[live.runner]
         began = loop.time()
-        await self._store.check_writable()
+        session_id = ""
         context = RunContext(spec, agent, signals=live.inbox, commit=self._commits(live))
-        session_id, context = await self._bind_history(context, runner, live.turn)
-        live.spec, live.session_id = context.spec, session_id
+        if spec.command is None:
+            await self._store.check_writable()
+            if self._unkept:  # The history of this Run may be among them.
+                await self._keep_unkept()
+            session_id, context = await self._bind_history(context, runner, live.turn)
+            live.spec, live.session_id = context.spec, session_id
+            if (archive := self._archive(live, session_id, context)) is not None:
+                context = replace(context, archive=archive)
         if not started:
             times = Started(queued=claim.queued, history=loop.time() - began)
             await self._run_events.append(claim, (times,))
@@ -298,7 +311,9 @@ class Executor:
         added, new = context, unstored(spec.messages)
         if new is not spec.messages:
             added = replace(context, spec=replace(spec, messages=new))
-        session = await self._store.load(spec.session_key, runner.history_budget(added))
+        chars = context.agent.max_result_chars
+        budget = runner.history_budget(added)
+        session = await self._store.load(spec.session_key, budget, result_chars=chars)
         if session is None:
             return "", self._set_up(context, NOTHING_CHOSEN)
         if not session.message_count:
@@ -310,7 +325,7 @@ class Executor:
             now=self._clock(),
         ):
             return self._new_id(), self._set_up(context, session.settings)
-        context = replace(added, transcript=session.tail)
+        context = replace(added, transcript=session.tail, fresh=await self._fresh(context, session))
         return session.session_id, self._set_up(context, session.settings)
 
     async def _bind_again(
@@ -321,13 +336,35 @@ class Executor:
         context = replace(context, spec=spec, stored=Journal(turn.question, turn.steps))
         if spec.one_off:
             return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
-        session = await self._store.load(spec.session_key, runner.history_budget(context))
+        chars = context.agent.max_result_chars
+        budget = runner.history_budget(context)
+        session = await self._store.load(spec.session_key, budget, result_chars=chars)
         if session is None:
             return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
         session_id = turn.session_id or session.session_id
         if session.session_id == session_id:
-            context = replace(context, transcript=session.tail)
+            fresh = await self._fresh(context, session)
+            context = replace(context, transcript=session.tail, fresh=fresh)
         return session_id, self._set_up(context, session.settings)
+
+    async def _fresh(self, context: RunContext, session: StoredSession) -> int | None:
+        """See RunContext.fresh."""
+        pruning = context.agent.pruning
+        if pruning is None:
+            return None
+        if self._clock() - session.updated_at >= pruning.ttl:
+            return 0
+        try:
+            return await self._catalog.messages_since_pause(session.key, pruning.ttl)
+        except Unavailable:  # The store has no catalog.
+            return None
+
+    def _archive(self, live: LiveRun, session_id: str, context: RunContext) -> Archive | None:
+        """The Archive for this attempt of the Run; None where there is no history."""
+        if context.transcript is NOTHING_SAID:
+            return None
+        chars = context.agent.max_result_chars
+        return _RunArchive(self._store, live, session_id, chars, self._queue, self.owner, live.task)
 
     def _commits(self, live: LiveRun) -> Commit:
         """The Commit for this attempt of the Run, for when its history is bound."""
@@ -406,6 +443,8 @@ class Executor:
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> Finished:
         live.committing = True
+        if spec.command is not None:
+            return Finished(answered.stop, answered.usage, answered.model)
         # Another attempt may have begun: a turn that is stored decides how the Run has ended.
         if await self._queue.renew(self.owner, (live.claim,)):
             raise LeaseLost(f"The lease of run {spec.id!r} was lost.")
@@ -516,8 +555,16 @@ class Executor:
         """Store what a Run has done that ends without an answer."""
         try:
             await self._store.end_turn(turn, note=note_of(ending), at=self._clock())
-        except StoreFailed:  # The next start finds the open turn.
+        except StoreFailed:  # The next Run stores it, or the next start, which finds the open turn.
+            self._unkept[turn.run_id] = replace(turn, question=(), steps=()), ending
             logger.exception("the steps of a run could not be kept", extra={"run": turn.run_id})
+
+    async def _keep_unkept(self) -> None:
+        """Store what could not be stored when its Run ended. Raises StoreFailed."""
+        for run_id, (turn, ending) in list(self._unkept.items()):
+            with suppress(LeaseLost):
+                await self._store.end_turn(turn, note=note_of(ending), at=self._clock())
+            self._unkept.pop(run_id, None)
 
     def _forget(self, live: LiveRun) -> None:
         live.clear_timer()
@@ -588,6 +635,40 @@ class Executor:
     def _note_lost(self, live: LiveRun) -> None:
         extra = {"run": live.spec.id, "attempt": live.claim.attempt}
         logger.warning("the lease of a run was lost", extra=extra)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunArchive:
+    """The Archive of one attempt of a Run."""
+
+    store: SessionStore
+    live: LiveRun
+    session_id: str
+    result_chars: int
+    queue: RunQueue
+    owner: str
+    task: asyncio.Task[None] | None
+
+    async def load(self, budget: int) -> StoredSession | None:
+        key = self.live.spec.session_key
+        session = await self.store.load(key, budget, result_chars=self.result_chars)
+        return session if session is not None and session.session_id == self.session_id else None
+
+    async def put_summary(self, summary: Summary) -> bool:
+        live = self.live
+        if (
+            live.stopping is not None
+            or live.task is not self.task
+            or await self.queue.renew(self.owner, (live.claim,))
+        ):
+            raise LeaseLost(f"Run {live.spec.id!r} is not this runner's any more.")
+        return await self.store.put_summary(
+            live.spec.session_key,
+            self.session_id,
+            summary,
+            run_id=live.spec.id,
+            attempt=live.claim.attempt,
+        )
 
 
 def _batch_of(yielded: RunnerEvents) -> Sequence[RunnerEvent]:

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from ..errors import ModelFailed
 from ..messages import Message, Role, Text, text_message
 from ..models import TextDelta, Usage
-from ..runs import LimitReached, RunnerEvent, prompted
-from .router import ModelAnswer, ModelRouter
-from .turn import OngoingTurn, prompt_of
+from ..runs import LimitReached, RunnerEvent, out_of_time
+from .router import ModelAnswer, ModelRouter, Prompt, RouterEvent
+from .turn import OngoingTurn
+
+_NO_USAGE = Usage(0, 0, estimated=True)
+
+
+async def call_in_time(
+    turn: OngoingTurn, router: ModelRouter, prompt: Prompt, seconds: float
+) -> AsyncGenerator[Sequence[RunnerEvent | ModelAnswer]]:
+    """The events of the next model call of a Run that may take so many seconds.
+
+    A call that goes on when the time is up is stopped, and the last event is Answered: with the
+    text that the model had begun, or else with its answer in words to what the tools have done.
+    """
+    limit, said = out_of_time(seconds), ""
+    async with aclosing(router.call(prompt)) as batches:
+        while True:
+            try:
+                batch = await _next_batch(batches, turn.remaining_seconds() or 0.0)
+            except TimeoutError:
+                break
+            if batch is None:
+                return
+            yield batch
+            said += "".join(event.text for event in batch if isinstance(event, TextDelta))
+    turn.use_up_time()
+    if turn.journal.steps and not said.strip():
+        async with aclosing(answer_in_words(turn, router, limit)) as answering:
+            async for events in answering:
+                yield events
+        return
+    rest = f"[The run has reached {limit.what} and ends within the answer]"
+    if said:
+        rest = f"\n\n{rest}"
+    model = next((target.ref for target in turn.context.agent.models), "")
+    answer = ModelAnswer(text_message(Role.ASSISTANT, said + rest), limit.stop, _NO_USAGE, model)
+    yield [TextDelta(rest), turn.ended_by(answer)]
+
+
+async def _next_batch(
+    batches: AsyncGenerator[Sequence[RouterEvent]], seconds: float
+) -> Sequence[RouterEvent] | None:
+    """None at the end. Raises TimeoutError."""
+    if seconds <= 0:
+        raise TimeoutError
+    async with asyncio.timeout(seconds):
+        return await anext(batches, None)
 
 
 async def answer_in_words(
@@ -22,16 +68,12 @@ async def answer_in_words(
     Where the model gives no answer in words, a sentence about the limit is the answer: tools have
     done their work, and a failed run would be an invitation to do it again.
     """
-    context, journal = turn.context, turn.journal
-    messages = prompted(journal, context.agent.max_result_chars)
-    notice = text_message(Role.USER, limit.notice)
-    prompt = replace(
-        prompt_of(context, turn.history, (*messages, notice)),
-        drops_calls=True,
-    )
+    journal, prompt = turn.journal, turn.prompt()
+    messages = (*prompt.messages, text_message(Role.USER, limit.notice))
+    prompt = replace(prompt, messages=messages, tools=(), drops_calls=True, can_compact=False)
     said = ""
     nothing = text_message(Role.ASSISTANT, "")
-    answer = ModelAnswer(nothing, limit.stop, Usage(0, 0, estimated=True), journal.steps[-1].model)
+    answer = ModelAnswer(nothing, limit.stop, _NO_USAGE, journal.steps[-1].model)
     why = "the model gave no answer in words"
     try:
         async with aclosing(router.call(prompt)) as batches:

@@ -11,7 +11,8 @@ from typing import assert_never
 
 from ..concurrency import LARGE, off_loop
 from ..errors import RunFailed
-from ..messages import ToolCall
+from ..messages import Message, ToolCall
+from ..models import TextDelta
 from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
     AwaitDecisions,
@@ -25,16 +26,18 @@ from ..runs import (
     Validate,
     any_arguments,
     checked,
+    failed_result,
     next_action,
-    result_of,
 )
 from ..sessions import Transcript
 from ..tools import ToolResult
+from .compaction import Compactor, is_crowded
 from .decisions import Decisions
-from .last_answer import answer_in_words
-from .router import ModelAnswer, ModelRouter
+from .last_answer import answer_in_words, call_in_time
+from .router import HistoryTooLong, ModelAnswer, ModelRouter
+from .system_prompts import SystemPrompts
 from .tool_calls import result_events, run_calls
-from .turn import OngoingTurn, history_of, prompt_of
+from .turn import OngoingTurn, prompt_of
 
 _APPROVAL_SECONDS = 600.0
 
@@ -44,8 +47,9 @@ class TurnLoop:
 
     A step is committed before its calls are begun, again with each call that is begun and with
     each result. `approvals`: where a call whose tool asks for it waits for a decision, for
-    `approval_seconds`. `validate` checks arguments against a tool's JSON Schema. `clock` is Unix
-    time, `monotonic` measures the time that a Run takes.
+    `approval_seconds`. `prompts` adds to the instructions what the agent knows. `validate` checks
+    arguments against a tool's JSON Schema. `clock` is Unix time, `monotonic` measures the time that
+    a Run takes.
     """
 
     def __init__(
@@ -56,13 +60,16 @@ class TurnLoop:
         *,
         clock: Clock,
         monotonic: Clock = time.monotonic,
+        prompts: SystemPrompts | None = None,
         validate: Validate = any_arguments,
         approval_seconds: float = _APPROVAL_SECONDS,
     ) -> None:
         self._router = router
+        self._compactor = Compactor(router, clock=clock)
         self._toolbox = toolbox
         self._decisions = Decisions(approvals, clock=clock, seconds=approval_seconds)
         self._monotonic = monotonic
+        self._prompts = prompts
         self._validate = validate
         self._has_checked = False
 
@@ -80,21 +87,42 @@ class TurnLoop:
                 case CallModel():
                     if turn.journal.steps:
                         await _take_injected(turn)
+                    prompt = turn.prompt()
+                    if turn.compacts and is_crowded(turn, prompt):
+                        async with aclosing(self._compactor.compact(turn)) as compacting:
+                            async for events in compacting:
+                                yield events
+                        prompt = turn.prompt()
+                    if turn.pruned is not None:
+                        yield [turn.pruned]
+                        turn.pruned = None
                     answer = None
-                    async with aclosing(self._router.call(turn.prompt())) as batches:
-                        async for batch in batches:
-                            last = batch[-1]
-                            if not isinstance(last, ModelAnswer):
-                                yield batch  # type: ignore[misc]  # Deltas: only the last is none.
-                                continue
-                            answer = last
-                            if any(isinstance(part, ToolCall) for part in last.message.parts):
-                                if len(batch) > 1:
-                                    yield batch[:-1]  # type: ignore[misc]  # The same.
-                                break
-                            # Within the call: closing it may take longer than the answer should.
-                            yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
-                            return
+                    call: AsyncGenerator[Sequence[RunnerEvent | ModelAnswer]]
+                    if limits.seconds is None:
+                        call = self._router.call(prompt)
+                    else:
+                        call = call_in_time(turn, self._router, prompt, limits.seconds)
+                    try:
+                        async with aclosing(call) as batches:
+                            async for batch in batches:
+                                last = batch[-1]
+                                if not isinstance(last, ModelAnswer):
+                                    yield batch  # type: ignore[misc]  # Deltas only.
+                                    continue
+                                answer = last
+                                if any(isinstance(part, ToolCall) for part in last.message.parts):
+                                    if rest := _before_calls(batch[:-1], last.message):
+                                        yield rest
+                                    break
+                                # Within the call: closing it may take longer than the answer.
+                                yield [*batch[:-1], turn.ended_by(last)]  # type: ignore[list-item]
+                                return
+                    except HistoryTooLong:
+                        compact = self._compactor.compact(turn, retries=True)
+                        async with aclosing(compact) as compacting:
+                            async for events in compacting:
+                                yield events
+                        continue
                     if answer is None:
                         return  # The call ended without an answer, and so does this turn.
                     if events := await self._add_step(turn, answer):
@@ -134,14 +162,17 @@ class TurnLoop:
             scopes=spec.scopes,
             principal=spec.principal,
         )
+        tools = tuple(await self._toolbox.tools(caller))
+        if self._prompts is not None:
+            context = await self._prompts.completed(context, tools)
         return OngoingTurn(
             context=context,
             caller=caller,
-            tools=tuple(await self._toolbox.tools(caller)),
+            tools=tools,
             journal=context.journal,
             clock=self._monotonic,
             since=self._monotonic(),
-            history=history_of(context),
+            compacts=self._compactor.may_compact(context),
         )
 
     async def _add_step(self, turn: OngoingTurn, answer: ModelAnswer) -> list[RunnerEvent]:
@@ -163,7 +194,7 @@ class TurnLoop:
             and tool.asks(call)
         ]
         results = tuple(
-            result_of(call, refused[call.id]) for call in step.calls if call.id in refused
+            failed_result(call, refused[call.id]) for call in step.calls if call.id in refused
         )
         step = replace(step, results=results, undecided=frozenset(asking))
         journal = turn.journal.with_step(step)
@@ -177,6 +208,17 @@ class TurnLoop:
 async def _take_injected(turn: OngoingTurn) -> None:
     if arrived := turn.injected():
         await turn.commit(turn.journal.with_injected(*arrived))
+
+
+def _before_calls(
+    batch: Sequence[RunnerEvent | ModelAnswer], message: Message
+) -> list[RunnerEvent]:
+    """The last deltas of a message with tool calls. Behind a text there is an empty line, because
+    followers join the texts of all steps."""
+    deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
+    if message.text and not message.text.endswith("\n\n"):
+        deltas.append(TextDelta("\n" if message.text.endswith("\n") else "\n\n"))
+    return deltas
 
 
 def _refusals(turn: OngoingTurn, texts: Mapping[str, str]) -> list[RunnerEvent]:

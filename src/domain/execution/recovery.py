@@ -11,6 +11,7 @@ from ..messages import Role
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from ..ports import Clock, RunEvents, RunQueue, SessionCatalog, SessionStore, Turn
 from ..runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
     Aborted,
@@ -195,7 +196,7 @@ _STORED = (StepDone, ToolStarted, ToolProgress, ToolFinished, Waiting, Resumed)
 """Events that are appended once what comes before them in the Run is stored."""
 
 
-@consumes(*DELTAS, *_STORED, ignores=(Started, *TERMINAL))
+@consumes(*DELTAS, *_STORED, ignores=(Started, *CONTEXT_EVENTS, *TERMINAL))
 async def _appended(run_events: RunEvents, run_id: str, last_seq: int) -> Appended:
     if not last_seq:
         return Appended()

@@ -33,8 +33,10 @@ from ..sessions import (
     estimate,
     estimate_all,
     fitting,
+    introduced,
     newest_that_fit,
     repaired,
+    summary_tokens,
 )
 from ..tools import ToolSpec
 
@@ -54,6 +56,7 @@ class Prompt:
 
     `system` and `messages` are never cut; `history` is, to what the model's window can hold.
     `drops_calls`: tool calls are left out of the answer, although no tool is offered.
+    `can_compact`: the caller makes the history shorter when the call raises HistoryTooLong.
     """
 
     run_id: str
@@ -65,6 +68,7 @@ class Prompt:
     params: Mapping[str, object]
     tools: tuple[ToolSpec, ...] = ()
     drops_calls: bool = False
+    can_compact: bool = False
 
     @property
     def size(self) -> int:
@@ -74,6 +78,12 @@ class Prompt:
     def room(self, target: ModelTarget, size: int) -> int:
         """Tokens left for history in the target's window; `size` is that of this prompt."""
         return max(0, target.context_window - self._answer_tokens(target) - size)
+
+    def room_to_fill(self, target: ModelTarget, size: int, reserve: int) -> int:
+        """The same, where `reserve` tokens of the window stay free, but at most a quarter."""
+        reserve = min(reserve, target.context_window // 4)
+        reserve = max(reserve, self._answer_tokens(target))
+        return max(0, target.context_window - reserve - size)
 
     def _answer_tokens(self, target: ModelTarget) -> int:
         for name in _LIMIT_PARAMS:
@@ -95,6 +105,10 @@ class ModelAnswer:
     called_tool: bool = False
 
 
+class HistoryTooLong(ModelFailed):
+    """The provider refuses the call as too long, and its history can be made shorter."""
+
+
 RouterEvent = TextDelta | ReasoningDelta | ModelAnswer
 
 
@@ -114,14 +128,18 @@ class ModelRouter:
     async def call(self, prompt: Prompt) -> AsyncGenerator[Sequence[RouterEvent]]:
         """The events of the answer, in non-empty batches; the last event is ModelAnswer.
 
-        Raises ModelFailed: that of the only model, of the one that had begun to answer, or of all.
+        Raises ModelFailed: that of the only model, of the one that had begun to answer, or of all;
+        HistoryTooLong instead, where the prompt says that its caller can do something about it.
         """
         failures: dict[str, ModelFailed] = {}
         for target in self._cooldowns.order(prompt.models):
             attempt = _Attempt(offered=bool(prompt.tools), drops_calls=prompt.drops_calls)
             history = self._history(prompt, target)
             while True:
-                messages = (*prompt.system, *repaired((*history, *prompt.messages)))
+                said: tuple[Message, ...] = (*history, *prompt.messages)
+                if prompt.history.summary is not None:
+                    said = introduced(prompt.history.summary, said)
+                messages = (*prompt.system, *repaired(said))
                 request = ModelRequest(target, messages, prompt.params, prompt.tools)
                 client = self._clients[target.provider.api]
                 try:
@@ -141,6 +159,8 @@ class ModelRouter:
                                 raise _unasked_call(target)
                 except ModelFailed as failure:
                     too_long = failure.kind is FailureKind.CONTEXT_TOO_LONG
+                    if too_long and prompt.can_compact and not attempt.began:
+                        raise HistoryTooLong(failure.kind, failure.message) from failure
                     if too_long and history and not attempt.began:
                         # The estimate was wrong: halve the history, at last leave it out.
                         history = newest_that_fit(history, estimate_all(history) // 2)
@@ -159,6 +179,8 @@ class ModelRouter:
         if not messages:
             return messages
         room = prompt.room(target, prompt.size)
+        if prompt.history.summary is not None:
+            room -= summary_tokens(prompt.history.summary)
         return fitting(prompt.history, room, len(messages)).messages
 
     async def _read(

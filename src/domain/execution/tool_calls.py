@@ -91,14 +91,18 @@ async def run_calls(
 
 def with_results(journal: Journal, results: Iterable[_Result]) -> Journal:
     """The journal with these results of the last step's calls."""
-    return journal.with_results(*(result_of(call, result.text) for call, result in results))
+    return journal.with_results(*(result_of(call, result) for call, result in results))
 
 
 def result_events(results: Iterable[_Result], journal: Journal) -> list[RunnerEvent]:
-    """The events for results that are stored in the journal."""
-    events: list[RunnerEvent] = [
-        ToolFinished(call.id, result.is_error, _shown(result.text)) for call, result in results
-    ]
+    """The events for results that are stored in the journal. A call that was not begun starts and
+    ends at once, so that followers know its name and its arguments."""
+    begun = journal.steps[-1].begun
+    events: list[RunnerEvent] = []
+    for call, result in results:
+        if call.id not in begun:
+            events.append(ToolStarted(call.id, call.name, call.arguments))
+        events.append(ToolFinished(call.id, result.is_error, _shown(result.text)))
     if events and not journal.steps[-1].open_calls:
         events.append(StepDone(len(journal.steps)))
     return events

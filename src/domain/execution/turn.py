@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from ..agents import Agent
 from ..messages import Message, Role, ToolCall, text_message
-from ..models import Price
+from ..models import Price, Usage
 from ..ports import Clock, RunContext, ToolContext
-from ..runs import Answered, Journal, MessageInjected, prompted, shortened_results
-from ..sessions import Transcript
+from ..runs import Answered, Journal, MessageInjected, Pruned, prompted
+from ..sessions import Transcript, estimate_all, pruned, relieved, saved_by, shortened_results
 from ..tools import ToolSpec
 from .router import ModelAnswer, Prompt
 
@@ -25,10 +26,34 @@ class OngoingTurn:
     clock: Clock
     since: float
     """From when on time is not in the journal yet."""
-    history: Transcript
+    history: Transcript = field(init=False)
     """What was said before, as a model gets it."""
+    pruned: Pruned | None = None
+    """What is left out of old results, until it is yielded."""
+    _left_out: int = 0
+    """Results of steps that are left out."""
+    compacts: bool = False
+    """A summary may take the place of older history."""
+    overhead: Usage | None = None
+    """The tokens of summaries."""
     is_waiting: bool = False
     """This attempt of the Run is over: a decision lets the next one go on."""
+
+    def __post_init__(self) -> None:
+        self.remember(self.context.transcript)
+
+    def remember(self, transcript: Transcript) -> None:
+        """Take the transcript as the history, with long results shortened and old ones pruned."""
+        agent, fresh = self.context.agent, self.context.fresh
+        self.history, self.pruned = history_of(transcript, agent), None
+        if fresh is None or agent.pruning is None or not agent.models:
+            return
+        whole = self.history.messages
+        cold, window = max(0, len(whole) - fresh), agent.models[0].context_window
+        kept = pruned(whole, cold, agent.pruning, window)
+        if kept is not whole:
+            self.pruned = Pruned(*saved_by(kept, whole))
+            self.history = Transcript(kept, transcript.complete, summary=transcript.summary)
 
     @property
     def specs(self) -> Mapping[str, ToolSpec]:
@@ -86,28 +111,50 @@ class OngoingTurn:
     def prompt(self) -> Prompt:
         """The next model call."""
         messages = prompted(self.journal, self.context.agent.max_result_chars)
-        return prompt_of(self.context, self.history, messages, self.tools)
+        prompt = prompt_of(self.context, self.history, messages, self.tools)
+        if self.journal.steps:
+            prompt = self._relieved(prompt)
+        return replace(prompt, can_compact=True) if self.compacts else prompt
+
+    def _relieved(self, prompt: Prompt) -> Prompt:
+        """The prompt with the oldest results of the steps left out, where these fill the window."""
+        agent = self.context.agent
+        if not agent.models:
+            return prompt
+        reserve, system = agent.compaction.reserve_tokens, estimate_all(prompt.system)
+        limit = prompt.room_to_fill(agent.models[0], system, reserve)
+        kept = relieved(prompt.messages, limit)
+        if kept is prompt.messages:
+            return prompt
+        results, tokens = saved_by(kept, prompt.messages)
+        if results != self._left_out:
+            self.pruned, self._left_out = Pruned(results, tokens), results
+        return replace(prompt, messages=kept)
+
+    def spend(self, usage: Usage) -> None:
+        """Count tokens of other model calls than those of the steps and the answer."""
+        self.overhead = usage if self.overhead is None else self.overhead + usage
 
     def ended_by(self, answer: ModelAnswer) -> Answered:
         """The end of the Run: its steps and the answer, for the transcript."""
         journal = self.journal
+        usage = answer.usage if self.overhead is None else answer.usage + self.overhead
         if not journal.steps:
-            return Answered((answer.message,), answer.stop, answer.usage, answer.model)
+            return Answered((answer.message,), answer.stop, usage, answer.model)
         messages = (*journal.messages[len(journal.question) :], answer.message)
         used = journal.usage
-        usage = answer.usage if used is None else used + answer.usage
+        usage = usage if used is None else used + usage
         return Answered(messages, answer.stop, usage, answer.model)
 
 
-def history_of(context: RunContext) -> Transcript:
+def history_of(transcript: Transcript, agent: Agent) -> Transcript:
     """The transcript with long tool results shortened."""
-    transcript = context.transcript
     if not transcript.messages:
         return transcript
-    messages = shortened_results(transcript.messages, context.agent.max_result_chars)
+    messages = shortened_results(transcript.messages, agent.max_result_chars)
     if messages is transcript.messages:
         return transcript
-    return Transcript(messages, transcript.complete)
+    return Transcript(messages, transcript.complete, summary=transcript.summary)
 
 
 def prompt_of(

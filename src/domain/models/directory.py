@@ -34,6 +34,13 @@ class ModelDirectory:
     def __len__(self) -> int:
         return len(self._targets)
 
+    @property
+    def selectable(self) -> tuple[ModelTarget, ...]:
+        """Those that a session may select, in the same order."""
+        if not self._selectable:
+            return tuple(self)
+        return tuple(target for target in self if target.ref in self._selectable)
+
     def get(self, ref: str) -> ModelTarget | None:
         return self._targets.get(ref)
 

@@ -4,8 +4,9 @@ from ..sessions import Transcript
 from .access import Authenticator, DeviceBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile
+from .knowledge import KnowledgeSource
 from .models import ModelClient
-from .runners import AgentRunner, Commit, RunContext
+from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
 from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
@@ -14,14 +15,17 @@ from .tools import ApprovalBook, Toolbox, ToolContext
 from .workspaces import Workspaces
 
 __all__ = [
+    "NOTHING_SAID",
     "AgentRunner",
     "ApprovalBook",
+    "Archive",
     "Authenticator",
     "Clock",
     "Commit",
     "ConfigFile",
     "CurrentSettings",
     "DeviceBook",
+    "KnowledgeSource",
     "Limits",
     "ModelClient",
     "NewId",

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from ..agents import Agent
 from ..runs import Inbox, Journal, RunnerEvents, RunSpec
-from ..sessions import Transcript
+from ..sessions import Summary, Transcript
+from .sessions import StoredSession
 
 NOTHING_SAID = Transcript()
 
@@ -17,6 +18,18 @@ Commit = Callable[[Journal], Awaitable[None]]
 
 async def keep_nothing(journal: Journal) -> None:
     """The Commit of a RunContext without a store."""
+
+
+class Archive(Protocol):
+    """The transcript that a Run adds to, as it is stored."""
+
+    async def load(self, budget: int) -> StoredSession | None:
+        """As SessionStore.load; None where the transcript is not the current one any more."""
+        ...
+
+    async def put_summary(self, summary: Summary) -> bool:
+        """As SessionStore.put_summary. Raises LeaseLost, StoreFailed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,12 @@ class RunContext:
     """Store the steps of a journal. Returns when they are durable; the next attempt gets them as
     `stored`. To be awaited before a tool call is begun, and before the next model call. Only the
     last step that was committed may change. Raises LeaseLost, StoreFailed."""
+
+    fresh: int | None = None
+    """How many of the newest messages were said since the provider's cache had last expired; None:
+    no result is pruned."""
+    archive: Archive | None = None
+    """None where nothing of the transcript is stored."""
 
     @property
     def journal(self) -> Journal:

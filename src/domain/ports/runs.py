@@ -104,6 +104,7 @@ class Worker(Protocol):
 
 class RunQueue(Protocol):
     """Runs until they end: accepted, in the order of their Sessions, each executed by one owner.
+    Runs of commands are executed at once, beside the others.
 
     A claim is a lease. An owner that does not renew it in time has lost it, and the Run is handed
     to another owner with the next attempt; what the earlier owner still does is refused.
@@ -179,9 +180,10 @@ class RunQueue(Protocol):
         """Do `work`, which changes the Session's transcript, in the order of its Runs: behind the
         Runs that were accepted before, ahead of the later ones, and beside none of them.
 
-        `stop`: first stop those before, for that reason. Work that has begun is done to its end,
-        also when the caller is cancelled, and only then does the next Run begin. Raises
-        SessionBusy when the turn does not come within `patience` seconds: nothing was done then.
+        `stop`: first stop those before, for that reason, though no commands. Work that has begun is
+        done to its end, also when the caller is cancelled, and only then does the next Run begin.
+        Raises SessionBusy when the turn does not come within `patience` seconds: nothing was done
+        then.
         """
         ...
 

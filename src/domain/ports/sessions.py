@@ -18,6 +18,7 @@ from ..sessions import (
     SessionPage,
     SessionQuery,
     SessionSettingsMap,
+    Summary,
     Transcript,
     UsageQuery,
 )
@@ -33,6 +34,7 @@ class StoredSession:
     message_count: int
     """Of the current transcript."""
     tail: Transcript
+    """The newest messages, behind the summary."""
     settings: SessionSettingsMap = field(default_factory=dict)
 
 
@@ -79,10 +81,33 @@ class SessionStore(Protocol):
         """Make ready: files, schema, migrations."""
         ...
 
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
-        """The Session with the newest messages whose estimates fit `budget` tokens together.
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
+        """The Session with its summary, and the newest messages behind it whose estimates fit
+        `budget` tokens together. Long results of tools are returned whole, and count as they are
+        sent: shortened to `result_chars` characters; None: whole.
 
         None when nothing is kept under the key. Reads no more than the budget asks for.
+        """
+        ...
+
+    async def put_summary(
+        self,
+        key: SessionKey,
+        session_id: str,
+        summary: Summary,
+        *,
+        run_id: str = "",
+        attempt: int = 0,
+    ) -> bool:
+        """Have `load` return the summary in place of the first messages of the transcript, which
+        stay where they are. Returns when it is durable.
+
+        False, and nothing changes, where the transcript is not the current one, has fewer messages
+        than `summary.through`, or has a summary of as many. `attempt` is the fencing token of the
+        Run that made the summary: raises LeaseLost where a later attempt has stored a step, or
+        the turn is stored.
         """
         ...
 
@@ -218,6 +243,11 @@ class SessionCatalog(Protocol):
         `limit` of those numbered below `before`, oldest first. Fewer where these are large
         already; the oldest of them says whether more precede. Empty for a Session that is not
         there."""
+        ...
+
+    async def messages_since_pause(self, key: SessionKey, seconds: float) -> int:
+        """How many of the newest messages of the current transcript were stored after the last
+        pause of at least `seconds` between two turns; all, where there was none."""
         ...
 
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:

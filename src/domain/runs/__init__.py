@@ -14,18 +14,23 @@ from .claims import ApprovalDecided, Claim, Inbox, MessageInjected, Signal, Subm
 from .consumers import Consumed, consumed_by, consumes
 from .digests import digest
 from .events import (
+    CONTEXT_EVENTS,
     DELTAS,
     RUNNER_EVENTS,
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
     Answered,
+    CompactionEnded,
+    CompactionStarted,
+    ContextEvent,
     Ending,
     EventBatch,
     Failed,
     Finished,
     KnownEvent,
     NumberedEvent,
+    Pruned,
     Resumed,
     RunEvent,
     RunnerEvent,
@@ -41,15 +46,16 @@ from .events import (
     error_of,
     failed_event,
 )
-from .journal import Journal, Step, closed, result_of
+from .journal import Journal, Step, closed, failed_result, result_of
 from .kinds import EVERY_KIND, KINDS, EventKind, EventKinds, dump_event, load_event
-from .limits import LimitReached
-from .prompts import prompted, shortened_results, without_middle
+from .limits import LimitReached, out_of_time
+from .prompts import prompted
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
 from .spec import CONTENT, OnLeave, RunRequest, RunSpec
 
 __all__ = [
     "CONTENT",
+    "CONTEXT_EVENTS",
     "DELTAS",
     "EVERY_KIND",
     "KINDS",
@@ -63,7 +69,10 @@ __all__ = [
     "AwaitDecisions",
     "CallModel",
     "Claim",
+    "CompactionEnded",
+    "CompactionStarted",
     "Consumed",
+    "ContextEvent",
     "Ending",
     "EventBatch",
     "EventKind",
@@ -78,6 +87,7 @@ __all__ = [
     "MessageInjected",
     "NumberedEvent",
     "OnLeave",
+    "Pruned",
     "RecordResults",
     "Resumed",
     "RunCalls",
@@ -111,12 +121,12 @@ __all__ = [
     "dump_event",
     "error_of",
     "failed_event",
+    "failed_result",
     "load_event",
     "next_action",
+    "out_of_time",
     "prompted",
     "record_of",
     "result_of",
-    "shortened_results",
     "status_after",
-    "without_middle",
 ]

@@ -13,7 +13,7 @@ from ..agents import RunLimits
 from ..messages import Message, ToolCall
 from ..models import Price, StopReason
 from ..tools import Repeat
-from .journal import INTERRUPTED, Journal, Step, result_of
+from .journal import INTERRUPTED, Journal, Step, failed_result
 from .limits import LimitReached, beyond_limit, limit_reached
 
 NO_PRICES: Mapping[str, Price] = {}
@@ -89,7 +89,7 @@ def _without_running(
     results = []
     for call in last.open_calls:
         if call.id in last.begun and (out_of_time or last.begun[call.id] is Repeat.UNSAFE):
-            results.append(result_of(call, INTERRUPTED))
+            results.append(failed_result(call, INTERRUPTED))
         elif limit is not None and (out_of_time or call.id in beyond):
-            results.append(result_of(call, f"not run: the run has reached {limit.what}"))
+            results.append(failed_result(call, f"not run: the run has reached {limit.what}"))
     return tuple(results)

@@ -35,7 +35,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
-    """A tool call is run. `arguments` is the JSON text as the model wrote it."""
+    """A tool call is run, or gets a result without being run. `arguments` is the JSON text as the
+    model wrote it."""
 
     call_id: str
     name: str
@@ -64,6 +65,32 @@ class StepDone:
     """A step of the Run is stored; `number` counts from 1. Later attempts do not repeat it."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionStarted:
+    """A model begins to write a summary of the older part of the Session's history."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionEnded:
+    """The summary replaces the older part for models. `before` and `after`: roughly the tokens of
+    the whole history. `failure`: why there is no summary; older messages are then left out.
+    `retries`: a model call that did not fit the window is made again."""
+
+    before: int
+    after: int
+    failure: str = ""
+    retries: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """Old results of tools are shortened or left out in what the model gets; `results`: how many,
+    `tokens`: roughly how many tokens that saves."""
+
+    results: int
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +152,24 @@ class Unknown:
 
 
 ToolEvent = ToolStarted | ToolProgress | ToolFinished
+ContextEvent = CompactionStarted | CompactionEnded | Pruned
 Ending = Finished | Failed | Aborted
 KnownEvent = (
-    Started | TextDelta | ReasoningDelta | ToolEvent | StepDone | Waiting | Resumed | Ending
+    Started
+    | TextDelta
+    | ReasoningDelta
+    | ToolEvent
+    | ContextEvent
+    | StepDone
+    | Waiting
+    | Resumed
+    | Ending
 )
 RunEvent = KnownEvent | Unknown
 
 TERMINAL = (Finished, Failed, Aborted)
 TOOL_EVENTS = (ToolStarted, ToolProgress, ToolFinished)
+CONTEXT_EVENTS = (CompactionStarted, CompactionEnded, Pruned)
 DELTAS = (TextDelta, ReasoningDelta)
 
 
@@ -176,7 +213,7 @@ class Answered:
     model: str
 
 
-RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | StepDone | Waiting | Answered
+RunnerEvent = TextDelta | ReasoningDelta | ToolEvent | ContextEvent | StepDone | Waiting | Answered
 RunnerEvents = RunnerEvent | Sequence[RunnerEvent]
 """What a runner yields: one event, or several that came together."""
 RUNNER_EVENTS = (
@@ -185,6 +222,9 @@ RUNNER_EVENTS = (
     ToolStarted,
     ToolProgress,
     ToolFinished,
+    CompactionStarted,
+    CompactionEnded,
+    Pruned,
     StepDone,
     Waiting,
     Answered,

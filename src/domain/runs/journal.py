@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..messages import Message, Role, ToolCall, text_message
+from ..messages import Message, Role, Text, ToolCall, text_message
 from ..models import Usage
-from ..tools import Repeat
+from ..tools import Repeat, ToolResult
 
 INTERRUPTED = "interrupted: it is not known whether this call took effect"
 """The result of a call that was begun, must not be repeated, and whose process died."""
@@ -123,7 +123,7 @@ def closed(journal: Journal, note: str) -> tuple[Message, ...]:
         last = steps[-1]
         if last.results or last.begun:
             lost = [
-                result_of(call, INTERRUPTED if call.id in last.begun else NOT_RUN)
+                failed_result(call, INTERRUPTED if call.id in last.begun else NOT_RUN)
                 for call in last.open_calls
             ]
             last = replace(last, results=(*last.results, *lost))
@@ -136,7 +136,17 @@ def closed(journal: Journal, note: str) -> tuple[Message, ...]:
     return (*journal.question, *said, text_message(Role.ASSISTANT, note))
 
 
-def result_of(call: ToolCall, text: str) -> Message:
+def result_of(call: ToolCall, result: ToolResult) -> Message:
     """A call's result as a message."""
-    message = text_message(Role.TOOL, text)
-    return Message(message.role, message.parts, name=call.name, tool_call_id=call.id)
+    return Message(
+        Role.TOOL,
+        (Text(result.text),),
+        name=call.name,
+        tool_call_id=call.id,
+        is_error=result.is_error,
+    )
+
+
+def failed_result(call: ToolCall, text: str) -> Message:
+    """The message for a call that failed or was not run; `text` says why."""
+    return result_of(call, ToolResult(text, is_error=True))

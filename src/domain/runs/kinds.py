@@ -15,8 +15,11 @@ from ..errors import FailureKind
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from .events import (
     Aborted,
+    CompactionEnded,
+    CompactionStarted,
     Failed,
     Finished,
+    Pruned,
     Resumed,
     RunEvent,
     Started,
@@ -111,6 +114,38 @@ def _load_tool_finished(fields: Sequence[object]) -> ToolFinished:
         case [str() as call_id, bool() as is_error, str() as text]:
             return ToolFinished(call_id, is_error, text)
     raise ValueError("an id, a flag and a text were expected")
+
+
+def _dump_compaction_started(event: CompactionStarted) -> list[object]:
+    return []
+
+
+def _load_compaction_started(fields: Sequence[object]) -> CompactionStarted:
+    if fields:
+        raise ValueError("no fields were expected")
+    return CompactionStarted()
+
+
+def _dump_compaction_ended(event: CompactionEnded) -> list[object]:
+    return [event.before, event.after, event.failure, event.retries]
+
+
+def _load_compaction_ended(fields: Sequence[object]) -> CompactionEnded:
+    match fields:
+        case [int() as before, int() as after, str() as failure, bool() as retries]:
+            return CompactionEnded(before, after, failure, retries)
+    raise ValueError("two numbers, a text and a flag were expected")
+
+
+def _dump_pruned(event: Pruned) -> list[object]:
+    return [event.results, event.tokens]
+
+
+def _load_pruned(fields: Sequence[object]) -> Pruned:
+    match fields:
+        case [int() as results, int() as tokens]:
+            return Pruned(results, tokens)
+    raise ValueError("two numbers were expected")
 
 
 def _dump_step(event: StepDone) -> list[object]:
@@ -225,6 +260,23 @@ KINDS = EventKinds(
     EventKind("tool_started", "c", ToolStarted, "tool", _dump_tool_started, _load_tool_started),
     EventKind("tool_progress", "p", ToolProgress, "tool", _dump_tool_progress, _load_tool_progress),
     EventKind("tool_finished", "o", ToolFinished, "tool", _dump_tool_finished, _load_tool_finished),
+    EventKind(
+        "compaction_started",
+        "k",
+        CompactionStarted,
+        "compaction",
+        _dump_compaction_started,
+        _load_compaction_started,
+    ),
+    EventKind(
+        "compaction_ended",
+        "K",
+        CompactionEnded,
+        "compaction",
+        _dump_compaction_ended,
+        _load_compaction_ended,
+    ),
+    EventKind("pruned", "u", Pruned, "pruning", _dump_pruned, _load_pruned),
     EventKind("step_done", "d", StepDone, "lifecycle", _dump_step, _load_step),
     EventKind("waiting", "w", Waiting, "lifecycle", _dump_waiting, _load_waiting),
     EventKind("resumed", "R", Resumed, "lifecycle", _dump_resumed, _load_resumed),

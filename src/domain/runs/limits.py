@@ -37,8 +37,7 @@ def limit_reached(
     """The first limit that the steps have reached, or None. `prices` are by `provider/model`."""
     steps = journal.steps
     if limits.seconds is not None and journal.seconds >= limits.seconds:
-        what = f"its limit of {limits.seconds:g} seconds (maxSeconds)"
-        return LimitReached(StopReason.MAX_SECONDS, what)
+        return out_of_time(limits.seconds)
     if limits.cost is not None and cost_of(steps, prices) >= limits.cost:
         what = f"its limit of {limits.cost:g} US dollars (maxCost)"
         return LimitReached(StopReason.MAX_COST, what)
@@ -57,6 +56,12 @@ def limit_reached(
         what = f"the limit of {ENDED_AFTER} equal calls in a row with the same result"
         return LimitReached(StopReason.REPEATED_CALL, what)
     return None
+
+
+def out_of_time(seconds: float) -> LimitReached:
+    """The limit of time of a Run."""
+    what = f"its limit of {seconds:g} seconds (maxSeconds)"
+    return LimitReached(StopReason.MAX_SECONDS, what)
 
 
 def beyond_limit(journal: Journal, limits: RunLimits) -> frozenset[str]:

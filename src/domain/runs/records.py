@@ -9,6 +9,7 @@ from ..errors import RunInterrupted
 from ..sessions import SessionKey
 from .consumers import consumes
 from .events import (
+    CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
     TOOL_EVENTS,
@@ -102,7 +103,9 @@ def record_of(spec: RunSpec, *, fingerprint: str = "") -> RunRecord:
     )
 
 
-@consumes(Started, Resumed, Waiting, *TERMINAL, ignores=(*DELTAS, *TOOL_EVENTS, StepDone))
+@consumes(
+    Started, Resumed, Waiting, *TERMINAL, ignores=(*DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone)
+)
 def status_after(event: RunEvent) -> RunStatus | None:
     """The status that an event brings a Run to; None where it changes nothing."""
     match event:

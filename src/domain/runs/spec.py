@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..access import Principal
+from ..chat_commands import ChatCommand
 from ..messages import Message
 from ..scopes import Scope
 from ..sessions import SessionKey
@@ -46,6 +47,10 @@ class RunRequest:
     timeout: float | None = None
     """Seconds that the client gives the Run, which shorten the agent's limit and never lengthen it.
     None and 0: the agent's limit alone."""
+    commands: bool = False
+    """The newest message may be a command: a person wrote it, not an agent or a tool."""
+    session_hint: str = ""
+    """How clients of the transport can name a session, for answers to commands."""
     parent: str = ""
     hops: int = 0
     """As in RunSpec. A client cannot set them."""
@@ -77,6 +82,9 @@ class RunSpec:
     source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""
+    command: ChatCommand | None = None
+    """The command that the newest message is. Such a Run has no part in the Session's order or
+    transcript, and ends with its process."""
     scopes: frozenset[Scope] | None = None
     """Those of the principal when the Run was accepted, which limit what its tools may do. None:
     not restricted."""

@@ -1,6 +1,7 @@
 """The application services that transports call."""
 
 from .access import CHANGED, CHECK_SECONDS, Access
+from .active_runs import ActiveRuns
 from .agent_sessions import (
     AgentSessions,
     Begun,
@@ -10,6 +11,7 @@ from .agent_sessions import (
     SubagentTask,
 )
 from .approvals import Approvals, may_decide
+from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
@@ -21,11 +23,13 @@ __all__ = [
     "EXPIRY_SECONDS",
     "MAX_RUNS_LISTED",
     "Access",
+    "ActiveRuns",
     "AgentSessions",
     "Approvals",
     "Begun",
     "CallOutcome",
     "CallResult",
+    "CommandRunner",
     "Devices",
     "DirectCall",
     "Events",

@@ -12,6 +12,7 @@ from typing import Protocol
 from ..access import Action, Credential, Principal, Resource, may, require
 from ..agents import Agent, AgentDirectory
 from ..byte_budget import NO_CHARGE, Charge, InFlight
+from ..chat_commands import ChatCommand
 from ..concurrency import image_bytes, off_loop, shielded
 from ..errors import EventsExpired, Forbidden, Unauthenticated, UnknownRun
 from ..execution import Generations
@@ -32,8 +33,9 @@ from ..runs import (
 from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
 from .access import Access, Hold
+from .active_runs import ActiveRuns, run_resource
 from .ownership import SessionClaims, sees_session
-from .submissions import check_key, check_repeated, fingerprint, make_spec
+from .submissions import check_key, check_repeated, command_of, fingerprint, make_spec
 
 MAX_RUNS_LISTED = 500
 _NEWEST = 20
@@ -90,6 +92,7 @@ class Gateway:
         self._new_id = new_id
         self.in_flight = InFlight(lambda: settings().max_bytes_in_flight)
         """The budget that transports charge what they read to."""
+        self._active_runs = ActiveRuns(queue, signals)
         self._claims = SessionClaims(catalog, clock, new_id)
         self._followers: Counter[str] = Counter()
         self._on_run: list[OnRun] = []
@@ -98,6 +101,11 @@ class Gateway:
     def settings(self) -> Settings:
         """The settings in force now."""
         return self._settings()
+
+    @property
+    def followed(self) -> int:
+        """How many Runs have a follower whose leave may stop them."""
+        return len(self._followers)
 
     async def authenticate(self, credential: Credential) -> Principal:
         """The Principal that the credential proves. Raises Unauthenticated, LockedOut, NotLocal."""
@@ -131,6 +139,10 @@ class Gateway:
         """The configured models, by provider and name. Raises Forbidden."""
         require(principal, Action.SEE_MODELS)
         return tuple(self._settings().models)
+
+    def command(self, request: RunRequest) -> ChatCommand | None:
+        """The command that the request is; None: it is said to the model."""
+        return command_of(request, self._settings())
 
     def session_key(self, text: str, *, agent_id: str | None = None) -> SessionKey:
         """A session key as somebody wrote it, canonical: `main` is the default agent's main
@@ -180,14 +192,15 @@ class Gateway:
         require(principal, Action.START_RUN)
         settings = self._settings()
         spec = self._make(principal, request, settings, check_key(idempotency_key))
-        await self._refuse_blocked(spec)
+        if spec.command is None:  # A command sends nothing to a model.
+            await self._refuse_blocked(spec)
         if not spec.one_off:
             await self._claims.claim(principal, spec.session_key)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         charge.keep()
         submission = await shielded(self._begin_once(spec, settings, asked, accepted, charge))
-        require(principal, Action.START_RUN, _run_resource(submission.record))
+        require(principal, Action.START_RUN, run_resource(submission.record))
         return submission
 
     def follow(
@@ -200,7 +213,7 @@ class Gateway:
         so (`OnLeave.ABORT`), the last follower to leave stops it. Raises Forbidden; the events
         raise UnknownRun, EventsExpired, StoreFailed.
         """
-        require(principal, Action.SEE_RUN, _run_resource(run))
+        require(principal, Action.SEE_RUN, run_resource(run))
         read = self._run_events.follow_kept if kept else self._run_events.follow
         return Following(self, principal, run, read(run.id, after))
 
@@ -231,7 +244,7 @@ class Gateway:
         """What is known of a Run. Raises Forbidden, UnknownRun."""
         require(principal, Action.SEE_RUN)
         record = await self._run_events.find(run_id)
-        if record is None or not may(principal, Action.SEE_RUN, _run_resource(record)):
+        if record is None or not may(principal, Action.SEE_RUN, run_resource(record)):
             raise UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
         return record
 
@@ -257,7 +270,7 @@ class Gateway:
         """Runs, newest first. Raises Forbidden, InvalidRequest."""
         require(principal, Action.SEE_RUN)
         page = await self._run_events.list(query)
-        seen = tuple(one for one in page.runs if may(principal, Action.SEE_RUN, _run_resource(one)))
+        seen = tuple(one for one in page.runs if may(principal, Action.SEE_RUN, run_resource(one)))
         return page if len(seen) == len(page.runs) else replace(page, runs=seen)
 
     async def wait(self, principal: Principal, run_id: str, seconds: float | None) -> RunRecord:
@@ -285,28 +298,15 @@ class Gateway:
     async def abort_session(
         self, principal: Principal, key: SessionKey, reason: str
     ) -> tuple[str, ...]:
-        """Stop every Run of a Session, the waiting ones first, so that none of them begins.
-
-        Tells which were stopped. Raises Forbidden.
-        """
-        require(principal, Action.STOP_RUN)
-        runs = [
-            run
-            for run in reversed(await self._queue.unfinished(key))
-            if may(principal, Action.STOP_RUN, _run_resource(run))
-        ]
-        stopped = [run.id for run in runs if await self._signals.abort(run.id, reason)]
-        return tuple(reversed(stopped))
+        """Stop the Session's Runs, as `ActiveRuns.stop` does; returns their ids. Raises
+        Forbidden."""
+        return await self._active_runs.stop(principal, key, reason)
 
     async def active(
         self, principal: Principal, key: SessionKey | None = None
     ) -> tuple[RunSpec, ...]:
         """The Runs that have not ended, of a Session or all, in their order. Raises Forbidden."""
-        require(principal, Action.SEE_RUN)
-        runs = await self._queue.unfinished(key)
-        if principal.agents is None:
-            return runs
-        return tuple(run for run in runs if may(principal, Action.SEE_RUN, _run_resource(run)))
+        return await self._active_runs.of(principal, key)
 
     def on_run(self, listener: OnRun) -> Callable[[], None]:
         """Have `listener` called for every Run that begins; what is returned ends that."""
@@ -381,10 +381,6 @@ class Gateway:
     def _tell(self, record: RunRecord) -> None:
         for listener in tuple(self._on_run):
             listener(record)
-
-
-def _run_resource(run: RunSpec | RunRecord) -> Resource:
-    return Resource(run.agent_id, run.principal_id)
 
 
 class Following:

@@ -12,6 +12,8 @@ from ..sessions import OWNER, SessionInfo, SessionKey, SessionQuery, parse_key
 from .ownership import session_resource
 
 _MOST_LISTED = 1_000
+_MOST_EXAMINED = 100_000
+"""Sessions that are looked through for those of a restricted principal."""
 _MOST_NESTED = 16
 
 
@@ -56,7 +58,8 @@ class SessionReach:
             await self._add_children(found)
         if self.access.visibility in (Visibility.AGENT, Visibility.ALL):
             only = self.own.agent_id if self.access.visibility is Visibility.AGENT else None
-            query = SessionQuery(agent_id=only, updated_after=updated_after, limit=_MOST_LISTED)
+            most = _MOST_LISTED if self.principal.agents is None else _MOST_EXAMINED
+            query = SessionQuery(agent_id=only, updated_after=updated_after, limit=most)
             for info in (await self.catalog.list(query)).sessions:
                 if info.key not in found and await self.includes(info):
                     found[info.key] = info

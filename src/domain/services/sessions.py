@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from ..access import Action, Principal, may, require
 from ..concurrency import shielded
-from ..errors import InvalidRequest, UnknownSession
+from ..errors import InvalidRequest, ModelFailed, UnknownSession
+from ..execution import Compactor, SummaryRefused, readable_tokens
 from ..messages import Role, text_message
 from ..ports import Clock, CurrentSettings, NewId, RunQueue, SessionCatalog, SessionStore, Turn
 from ..sessions import (
@@ -17,6 +18,7 @@ from ..sessions import (
     HARMLESS,
     MAIN,
     Compacted,
+    CompactionOutcome,
     Expected,
     KeptMessage,
     KeptTranscript,
@@ -27,7 +29,9 @@ from ..sessions import (
     SessionQuery,
     Setting,
     UsageQuery,
+    applied_to,
     checked,
+    history_tokens,
 )
 from .ownership import sees_session, session_resource
 
@@ -59,6 +63,7 @@ class SessionService:
         store: SessionStore,
         catalog: SessionCatalog,
         queue: RunQueue,
+        compactor: Compactor,
         clock: Clock,
         new_id: NewId,
     ) -> None:
@@ -66,6 +71,8 @@ class SessionService:
         self._store = store
         self._catalog = catalog
         self._queue = queue
+        self._compactor = compactor
+        self._summarising: set[SessionKey] = set()
         self._clock = clock
         self._new_id = new_id
         self._on_change: list[OnChange] = []
@@ -233,6 +240,57 @@ class SessionService:
             return Compacted(info, kept, before is None or before.session_id != info.session_id)
 
         return await self._alone(key, work)
+
+    async def summarise(
+        self,
+        principal: Principal,
+        key: SessionKey,
+        *,
+        instructions: str = "",
+        expected: Expected = ANYTHING,
+    ) -> CompactionOutcome:
+        """Have the Session's model write a summary of all but the newest messages, which replaces
+        them in what models get; the transcript stays as it is. `instructions`: what the summary
+        should pay attention to.
+
+        It does not wait for Runs, since later messages do not change the older ones. A Run that
+        goes on keeps the history that it has. Ends without a summary where the caller is cancelled.
+        Raises UnknownSession, InvalidRequest.
+        """
+        require(principal, Action.SET_SESSION)
+        info = await self.find(principal, key)
+        if info is None:
+            raise UnknownSession(f"session not found: {key}")
+        expected.check(key, info)
+        settings = self._settings()
+        agent = settings.agents.find(key.agent_id, param="key")
+        agent = applied_to(agent, info.settings, settings.models)
+        chars = agent.max_result_chars
+        session = await self._store.load(key, readable_tokens(agent), result_chars=chars)
+        if session is None:
+            raise UnknownSession(f"session not found: {key}")
+        kept, tokens, reason = session.tail, history_tokens(session.tail), ""
+        if key in self._summarising:
+            reason = "A summary of the session is being written already."
+            return CompactionOutcome(info, len(kept.messages), tokens, tokens, reason)
+        self._summarising.add(key)
+        before = tokens
+        try:
+            async with asyncio.timeout(agent.timeout):
+                kept, before = await self._compactor.compact_session(
+                    session, self._store, agent, instructions=instructions
+                )
+            tokens = history_tokens(kept)
+        except TimeoutError:
+            reason = f"The summary took longer than {agent.timeout:g} s."
+        except (SummaryRefused, ModelFailed) as error:
+            reason = error.message
+        finally:
+            self._summarising.discard(key)
+        if not reason:
+            self._tell(key, "compacted")
+            info = await self._catalog.find(key) or info
+        return CompactionOutcome(info, len(kept.messages), before, tokens, reason)
 
     async def inject(
         self, principal: Principal, key: SessionKey, text: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..access import Principal
+from ..chat_commands import ChatCommand, command_in
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
 from ..runs import RunRecord, RunRequest, RunSpec, digest
@@ -49,11 +51,20 @@ def make_spec(
         one_off=binding.one_off,
         source=request.source,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
+        command=command_of(request, settings),
         scopes=principal.scopes,
         agents=principal.agents,
         parent=request.parent,
         hops=request.hops,
     )
+
+
+def command_of(request: RunRequest, settings: Settings) -> ChatCommand | None:
+    """The command that the request is; None: it is said to the model."""
+    if not request.commands or not settings.text_commands:
+        return None
+    command = command_in(request.messages)
+    return None if command is None else replace(command, session_hint=request.session_hint)
 
 
 def check_key(key: str) -> str:

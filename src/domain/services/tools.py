@@ -17,14 +17,15 @@ from ..errors import (
     GatewayBusy,
     GatewayError,
     KeyReused,
+    ShuttingDown,
     Unauthenticated,
     UnknownTool,
 )
 from ..messages import ToolCall
-from ..ports import Clock, NewId, SessionCatalog, Toolbox, ToolContext
-from ..runs import Validate, without_middle
-from ..sessions import MAIN, parse_key
-from ..tools import Ruling, ToolResult, ToolSpec
+from ..ports import ApprovalBook, Clock, NewId, SessionCatalog, Toolbox, ToolContext
+from ..runs import Validate
+from ..sessions import MAIN, parse_key, without_middle
+from ..tools import Approval, Ruling, ToolResult, ToolSpec, approval_id
 from .gateway import Gateway
 from .ownership import session_resource
 
@@ -34,6 +35,8 @@ _MOST_CALLS = 16
 _MOST_KEYS = 128
 _KEPT_SECONDS = 300.0
 """How long the result of a call with an idempotency key is kept."""
+_LAST_SECONDS = 3.0
+"""For tools to stop when the Gateway does."""
 _STOPPED = "The call was stopped; it is not known what took effect."
 _LONGEST_NAME = 200
 
@@ -64,7 +67,8 @@ class CallOutcome(StrEnum):
     """It could be run, and was not, because it is a dry run."""
     FAILED = "failed"
     APPROVAL_REQUIRED = "approval required"
-    """Calls outside of a Run cannot wait for an approval, so it was not run."""
+    """Calls outside of a Run cannot wait for an approval, so it was not run. (One that was allowed
+    for always is run.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +96,31 @@ class _Keyed:
     result: asyncio.Future[CallResult]
 
 
+class _Ongoing:
+    """A call that is running within `limit`. `error`: why it is stopped, if not by the limit."""
+
+    def __init__(self, limit: asyncio.Timeout) -> None:
+        self.limit = limit
+        self.error: GatewayError | None = None
+
+    def stop(self, error: GatewayError) -> None:
+        if self.error is None and not self.limit.expired():
+            self.error = error
+            self.limit.reschedule(asyncio.get_running_loop().time())
+
+    def revoke(self, reason: str) -> None:
+        """A grant of the principal has ended."""
+        message = f"The credential of this request is no longer valid: {reason}."
+        self.stop(Unauthenticated(message))
+
+
 class ToolService:
     """Every method takes a Principal and checks what it may do.
 
     A direct call passes what a call of a model passes: the policy of the agent with the scopes of
     the principal, the schema of the tool, and `toolbox`, which rules on it again. Besides, the list
     `Settings.direct_tools` has to name the tool. `all_tools`: the tools without the policy.
-    `monotonic` measures time.
+    `clock` is Unix time, `monotonic` measures time.
     """
 
     def __init__(
@@ -108,18 +130,25 @@ class ToolService:
         catalog: SessionCatalog,
         all_tools: Toolbox,
         toolbox: Toolbox,
+        approvals: ApprovalBook,
         validate: Validate,
         new_id: NewId,
+        clock: Clock,
         monotonic: Clock,
     ) -> None:
         self._gateway = gateway
         self._catalog = catalog
         self._all_tools = all_tools
         self._toolbox = toolbox
+        self._approvals = approvals
         self._validate = validate
         self._new_id = new_id
+        self._clock = clock
         self._monotonic = monotonic
-        self._running = 0
+        self._ongoing: set[_Ongoing] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
         self._keyed: dict[tuple[str, str], _Keyed] = {}
         """Calls with an idempotency key, by the principal and the key, oldest first."""
 
@@ -138,8 +167,8 @@ class ToolService:
 
     async def call(self, principal: Principal, call: DirectCall) -> CallResult:
         """Run a call. Cancelling this stops the tool. Raises Forbidden, UnknownAgent,
-        SessionKeyInvalid, KeyReused, UnknownTool, GatewayBusy, Unauthenticated (a grant has ended).
-        """
+        SessionKeyInvalid, KeyReused, UnknownTool, GatewayBusy, ShuttingDown, and Unauthenticated
+        where a grant has ended meanwhile."""
         require(principal, Action.CALL_TOOL)
         context = await self._context(principal, call.session_key, call.agent_id)
         log_fields: dict[str, object] = {
@@ -162,6 +191,25 @@ class ToolService:
             # Arguments and results are content, which is not logged.
             log_fields |= {"outcome": outcome, "ms": round((self._monotonic() - begun) * 1_000)}
             logger.info("a client called a tool", extra=log_fields)
+
+    async def drain(self, grace: float) -> None:
+        """Begin no more calls; let those that are running finish for `grace` seconds, then stop the
+        rest. A tool that does not stop is not waited for."""
+        self._draining = True
+        if await self._is_idle_within(grace):
+            return
+        for ongoing in tuple(self._ongoing):
+            ongoing.stop(ShuttingDown(f"The Gateway is stopping. {_STOPPED}"))
+        if not await self._is_idle_within(_LAST_SECONDS):
+            logger.warning("tools did not stop", extra={"calls": len(self._ongoing)})
+
+    async def _is_idle_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _once(
         self, principal: Principal, context: ToolContext, call: DirectCall
@@ -209,20 +257,20 @@ class ToolService:
             message = f"The arguments do not fit the parameters of {spec.name}: {wrong}"
             return CallResult(CallOutcome.FAILED, message)
         tool_call = ToolCall(context.run_id, spec.name, json.dumps(arguments))
+        key = f"{principal.id}:{call.idempotency_key or context.run_id}"
         if spec.asks(tool_call):
-            message = f"A call of {spec.name} needs an approval, which only a run can wait for."
-            return CallResult(CallOutcome.APPROVAL_REQUIRED, message)
+            key = f"{key}:{context.run_id}"  # An approval is for one attempt.
+            if not await self._is_approved(context, tool_call, key):
+                message = f"A call of {spec.name} needs an approval, which only a run can wait for."
+                return CallResult(CallOutcome.APPROVAL_REQUIRED, message)
         if call.dry_run:
             return CallResult(CallOutcome.CHECKED)
-        if self._running >= _MOST_CALLS:
+        if self._draining:
+            raise ShuttingDown("The Gateway is stopping.")
+        if len(self._ongoing) >= _MOST_CALLS:
             message = f"{_MOST_CALLS} tool calls of clients are running, the most at a time."
             raise GatewayBusy(message, retry_after=1.0)
-        self._running += 1
-        try:
-            key = f"{principal.id}:{call.idempotency_key or context.run_id}"
-            result = await self._run(principal, context, tool_call, key)
-        finally:
-            self._running -= 1
+        result = await self._run(principal, context, tool_call, key)
         outcome = CallOutcome.FAILED if result.is_error else CallOutcome.DONE
         return CallResult(outcome, result.text)
 
@@ -238,7 +286,14 @@ class ToolService:
             info = await self._catalog.find(key)
             if info is not None and not may(principal, Action.SEE_SESSION, session_resource(info)):
                 raise Forbidden(f"The session {key} belongs to another principal; choose another.")
-        return ToolContext(agent, self._new_id(), key, principal.id, principal.scopes)
+        return ToolContext(
+            agent=agent,
+            run_id=self._new_id(),
+            session_key=key,
+            principal_id=principal.id,
+            scopes=principal.scopes,
+            principal=principal,
+        )
 
     async def _offered(self, context: ToolContext, name: str) -> ToolSpec:
         """The tool of exactly that name. Raises UnknownTool."""
@@ -250,21 +305,37 @@ class ToolService:
             raise UnknownTool(f"Tool not available: {name[:_LONGEST_NAME]}")
         return spec
 
+    async def _is_approved(self, context: ToolContext, call: ToolCall, key: str) -> bool:
+        """Whether such calls were allowed for always. Raises StoreFailed."""
+        now = self._clock()
+        approval = Approval(
+            id=approval_id(key, call),
+            run_id=context.run_id,
+            principal_id=context.principal_id,
+            call=call,
+            created_at=now,
+            expires_at=now,
+            agent_id=context.agent.id,
+            session_key=str(context.session_key),
+        )
+        if not any(one.id == approval.subject for one in await self._approvals.standing()):
+            return False
+        # The toolbox looks for an approval of exactly this call.
+        kept = await self._approvals.add(approval)
+        return kept.decision is not None and kept.decision.allows
+
     async def _run(
         self, principal: Principal, context: ToolContext, call: ToolCall, key: str
     ) -> ToolResult:
         """The result, shortened as for a model; an error at the time limit of the agent's runs."""
         agent = context.agent
         result = ToolResult("The tool ended without a result.", is_error=True)
-        ended: list[str] = []
+        ongoing = _Ongoing(asyncio.timeout(agent.timeout))
+        self._ongoing.add(ongoing)
+        self._idle.clear()
         try:
-            async with asyncio.timeout(agent.timeout) as limit:
-
-                def revoke(reason: str) -> None:
-                    ended.append(reason)
-                    limit.reschedule(asyncio.get_running_loop().time())
-
-                hold = self._gateway.access.hold(principal, revoke)
+            async with ongoing.limit:
+                hold = self._gateway.access.hold(principal, ongoing.revoke)
                 try:
                     run = self._toolbox.run(context, call, key=key)
                     async with aclosing(run) as outputs:
@@ -275,11 +346,14 @@ class ToolService:
                 finally:
                     hold.release()
         except TimeoutError:
-            if ended:
-                message = f"The credential of this request is no longer valid: {ended[0]}."
-                raise Unauthenticated(message) from None
+            if ongoing.error is not None:
+                raise ongoing.error from None
             message = f"stopped after {agent.timeout:g} seconds; it is not known what took effect"
             return ToolResult(message, is_error=True)
+        finally:
+            self._ongoing.discard(ongoing)
+            if not self._ongoing:
+                self._idle.set()
         if len(result.text) <= agent.max_result_chars:
             return result
         return ToolResult(without_middle(result.text, agent.max_result_chars), result.is_error)

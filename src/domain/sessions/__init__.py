@@ -1,8 +1,25 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
 from .binding import bind, unstored
-from .changes import ANYTHING, Compacted, Expected
-from .history import Transcript, estimate, estimate_all, fitting, newest_that_fit
+from .changes import ANYTHING, Compacted, CompactionOutcome, Expected
+from .compaction import (
+    cut_point,
+    history_tokens,
+    introduced,
+    summary_prompt,
+    summary_requests,
+    summary_text,
+    summary_tokens,
+)
+from .history import (
+    Summary,
+    Transcript,
+    estimate,
+    estimate_all,
+    estimate_sent,
+    fitting,
+    newest_that_fit,
+)
 from .keys import MAIN, SessionKey, parse_key
 from .policy import (
     UNREADABLE,
@@ -14,6 +31,7 @@ from .policy import (
     check_send,
     is_stale,
 )
+from .pruning import pruned, relieved, saved_by
 from .records import (
     KeptMessage,
     KeptTranscript,
@@ -35,6 +53,7 @@ from .settings import (
     thinking_level,
     with_thinking,
 )
+from .shortening import is_long, shortened, shortened_results, without_middle
 
 __all__ = [
     "ANYTHING",
@@ -44,6 +63,7 @@ __all__ = [
     "SETTINGS",
     "UNREADABLE",
     "Compacted",
+    "CompactionOutcome",
     "Expected",
     "KeptMessage",
     "KeptTranscript",
@@ -59,20 +79,36 @@ __all__ = [
     "SessionSettings",
     "SessionSettingsMap",
     "Setting",
+    "Summary",
     "Transcript",
     "UsageQuery",
     "applied_to",
     "bind",
     "check_send",
     "checked",
+    "cut_point",
     "estimate",
     "estimate_all",
+    "estimate_sent",
     "fitting",
+    "history_tokens",
+    "introduced",
+    "is_long",
     "is_stale",
     "newest_that_fit",
     "parse_key",
+    "pruned",
+    "relieved",
     "repaired",
+    "saved_by",
+    "shortened",
+    "shortened_results",
+    "summary_prompt",
+    "summary_requests",
+    "summary_text",
+    "summary_tokens",
     "thinking_level",
     "unstored",
     "with_thinking",
+    "without_middle",
 ]

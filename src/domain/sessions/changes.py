@@ -40,3 +40,22 @@ class Compacted:
     info: SessionInfo
     kept: int
     changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionOutcome:
+    """What a person's request for a summary has led to.
+
+    `kept`: messages that models still get whole. `before` and `after`: roughly the tokens of the
+    history. `reason`: why there is no new summary; empty where there is one.
+    """
+
+    info: SessionInfo
+    kept: int
+    before: int
+    after: int
+    reason: str = ""
+
+    @property
+    def compacted(self) -> bool:
+        return not self.reason

@@ -27,6 +27,8 @@ class SessionInfo:
     model: str = ""
     """`provider/model` of the last turn; empty before the first."""
     one_off: bool = False
+    compactions: int = 0
+    """How many summaries its current transcript has had."""
     settings: SessionSettingsMap = field(default_factory=dict)
 
 

@@ -2,6 +2,7 @@
 the sandbox."""
 
 from .commands import check_pattern
+from .globs import matches
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
 from .policy import (
     NEEDED_SCOPES,
@@ -71,6 +72,7 @@ __all__ = [
     "approval_id",
     "check_pattern",
     "effective",
+    "matches",
     "new_code",
     "standing_of",
     "unmatched",

@@ -66,6 +66,7 @@ def caller(
     env: Mapping[str, str] | None = None,
     fetcher: Fetcher | None = None,
     sandbox: Sandbox | None = None,
+    skills: str = "",
 ) -> Caller:
     given = os.environ if env is None else env
     toolbox = BuiltinTools(
@@ -74,6 +75,7 @@ def caller(
         env=given,
         memory_dir=tmp_path / "memory-index",
         clock=lambda: NOON,
+        skills=skills,
         fetcher=fetcher,
     )
     return Caller(tmp_path / "workspace", toolbox)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import itertools
 import os
 import sqlite3
 import string
+import sys
 import threading
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from opensoul.adapters.tools.builtin.memory import Memory, memory_tools
 from opensoul.adapters.tools.builtin.memory_index import (
     LARGEST_FILE,
     MemoryIndex,
     Section,
     sections_of,
 )
+from opensoul.adapters.tools.builtin.tool import ToolFailed
 from opensoul.domain.tools import Effect, Repeat
-from tests.tools.builtin.calls import Caller, caller
+from tests.tools.builtin.calls import NOON, Caller, caller
 
 
 @pytest.fixture
@@ -309,6 +315,29 @@ async def test_an_index_that_cannot_be_kept_is_an_answer(memory: Caller, tmp_pat
     assert "memory: " in await memory.error("memory_search", query="word")
 
 
+async def test_a_search_that_waits_for_another_process_is_stopped_with_its_run(
+    memory: Caller, tmp_path: Path
+) -> None:
+    await memory.text("memory_search", query="word")
+    (lock,) = (tmp_path / "memory-index").glob("*.lock")
+    loop, waits = asyncio.get_running_loop(), asyncio.Event()
+
+    def monotonic() -> float:
+        loop.call_soon_threadsafe(waits.set)
+        return 0.0
+
+    index = MemoryIndex(tmp_path / "memory-index", monotonic)
+    search, _ = memory_tools(Memory(index, threading.Lock(), lambda: NOON))
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        call = asyncio.ensure_future(anext(search.call('{"query": "word"}', memory.context.agent)))
+        await waits.wait()
+        call.cancel()
+        await asyncio.wait([call])
+
+    assert call.cancelled()
+
+
 def test_searches_at_the_same_time_wait_for_one_another(memory: Caller, tmp_path: Path) -> None:
     """Each has an index of its own, as in another process: a lock file is between them."""
     for number in range(50):
@@ -326,6 +355,58 @@ def test_searches_at_the_same_time_wait_for_one_another(memory: Caller, tmp_path
         thread.join()
 
     assert found == [50] * 8
+
+
+def test_an_index_that_takes_long_is_completed_by_later_searches(
+    memory: Caller, tmp_path: Path
+) -> None:
+    for number in range(3):
+        note(memory, f"memory/{number}.md", f"word number{number}")
+        os.utime(memory.workspace / f"memory/{number}.md", (1, 1))
+    # Time passes with each look at it: one file is indexed within the limit.
+    ticks = itertools.count(0, 11)
+    slow = MemoryIndex(tmp_path / "index", monotonic=lambda: float(next(ticks)))
+    for _ in range(2):
+        with pytest.raises(ToolFailed, match="Search again"):
+            slow.search(str(memory.workspace), "number2", 5)
+
+    found = MemoryIndex(tmp_path / "index").search(str(memory.workspace), "number2", 5)
+    assert found.sections == (Section("memory/2.md", 1, 1, "word number2"),)
+
+
+_SEARCHING = """
+import sys
+from pathlib import Path
+from opensoul.adapters.tools.builtin.memory_index import MemoryIndex
+index = MemoryIndex(Path(sys.argv[1]))
+while True:
+    print(len(index.search(sys.argv[2], "word", 50).sections), flush=True)
+"""
+
+
+async def test_a_search_in_another_process_may_be_killed(memory: Caller, tmp_path: Path) -> None:
+    def change(text: str) -> None:
+        for number in range(50):
+            note(memory, f"memory/{number}.md", f"word {text}")
+
+    change("first")
+    index = tmp_path / "memory-index"
+    other = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _SEARCHING, str(index), str(memory.workspace)), stdout=PIPE
+    )
+    assert other.stdout is not None
+    try:
+        for round_ in range(5):
+            # It may see one file that is being written.
+            assert await other.stdout.readline() in (b"49\n", b"50\n")
+            change(f"round{round_}")
+            found = await memory.text("memory_search", query=f"round{round_}", limit=50)
+            assert found.count(f"round{round_}") == 50
+    finally:
+        other.kill()
+        await other.wait()
+    change("last")
+    assert (await memory.text("memory_search", query="last", limit=50)).count("last") == 50
 
 
 # Sections.

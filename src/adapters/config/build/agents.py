@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ....domain.agents import (
     DEFAULT_AGENT_ID,
     DEFAULT_RESULT_CHARS,
     Agent,
     AgentDirectory,
+    PromptSettings,
     RunLimits,
     SessionAccess,
     SubagentRules,
@@ -32,6 +34,7 @@ from ..schema.agents import (
 )
 from ..schema.tools import ToolsSection
 from .aliases import Aliases, NoSuchModel
+from .context import Context, build_context
 from .models import DEFAULT_MODEL, Models, build_directory
 from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
@@ -54,8 +57,9 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
     default_id = _default(building, found)
     entries = found or [_Entry(DEFAULT_AGENT_ID, AgentSettings(), ())]
     shared = build_tool_rules(building, building.config.tools, ("tools",))
+    context = build_context(building)
     agents = [
-        _agent(building, models, shared, entry, is_default=entry.id == default_id)
+        _agent(building, models, shared, context, entry, is_default=entry.id == default_id)
         for entry in entries
     ]
     note_default_sandbox(building)
@@ -123,7 +127,13 @@ def _default(building: Building, found: Sequence[_Entry]) -> str:
 
 
 def _agent(
-    building: Building, models: Models, shared: ToolRules, found: _Entry, *, is_default: bool
+    building: Building,
+    models: Models,
+    shared: ToolRules,
+    context: Context,
+    found: _Entry,
+    *,
+    is_default: bool,
 ) -> Agent:
     defaults = building.config.agents.defaults
     entry, where = found.settings, found.where
@@ -143,10 +153,32 @@ def _agent(
         max_result_chars=entry.tools.max_result_chars
         or building.config.tools.max_result_chars
         or DEFAULT_RESULT_CHARS,
+        compaction=context.compaction,
+        pruning=context.pruning,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
         sandbox=build_sandbox(building, entry.sandbox, (*where, "sandbox")),
+        prompt=_prompt(building, entry),
         subagents=_subagents(building, models, entry.subagents, (*where, "subagents")),
         session_access=_session_access(entry.tools, building.config.tools),
+    )
+
+
+def _prompt(building: Building, entry: AgentSettings) -> PromptSettings:
+    defaults = building.config.agents.defaults
+    skills = defaults.skills if entry.skills is None else entry.skills
+    zone = defaults.user_timezone or ""
+    try:
+        ZoneInfo(zone or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        building.note(
+            f"agents.defaults.userTimezone `{zone}` has no effect: there is no such time zone."
+        )
+        zone = ""
+    return PromptSettings(
+        file_chars=defaults.bootstrap_max_chars,
+        all_file_chars=defaults.bootstrap_total_max_chars,
+        skills=None if skills is None else tuple(skills),
+        time_zone=zone,
     )
 
 

@@ -65,6 +65,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         listen=listen,
         store=store,
         control=build_control(building),
+        text_commands=building.config.commands.text,
         transports=tuple(gateway.transports),
         authenticators=tuple(gateway.auth.authenticators),
         mcp_servers=build_mcp_servers(building),

@@ -220,19 +220,21 @@ def _parts(value: Any, path: StarPath) -> Iterator[tuple[StarPath, str]]:
 
 
 def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
-    """The rules for tools, and the sandboxes, as text: of all agents, of clients, and of each agent
-    by its id."""
+    """The rules for tools, sandboxes, and sub-agents, as text: of all agents, of clients, and of
+    each agent by its id."""
+    # A sub-agent has the tools of its agent.
+    keys: tuple[KeyPath, ...] = (("tools",), ("sandbox",), ("subagents", "allowAgents"))
     found: list[tuple[str, KeyPath]] = [
         ("", ("tools",)),
         ("", ("gateway", "tools")),
-        ("", ("agents", "defaults", "sandbox")),
+        *(("", ("agents", "defaults", *key)) for key in keys[1:]),
     ]
     for i, agent in members(value_at(value, ("agents", "list"))):
         name = str(value_at(agent, ("id",))).lower()
-        found += [(name, ("agents", "list", i, key)) for key in ("tools", "sandbox")]
-    for key, _ in members(value_at(value, ("agents", "entries"))):
-        name = str(key).lower()
-        found += [(name, ("agents", "entries", key, part)) for part in ("tools", "sandbox")]
+        found += [(name, ("agents", "list", i, *key)) for key in keys]
+    for own, _ in members(value_at(value, ("agents", "entries"))):
+        name = str(own).lower()
+        found += [(name, ("agents", "entries", own, *key)) for key in keys]
     for name, path in found:
         identity = f"{name}: {path[-1]}" if name else dotted(path)
         yield identity, path, canonical(value_at(value, path) or {})

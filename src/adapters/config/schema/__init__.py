@@ -14,7 +14,7 @@ from .inert import INERT, Inert, StarPath
 from .mcp import McpSection
 from .providers import ModelsSection
 from .secrets import EnvSection, SecretsSection
-from .session import LoggingSection, SessionSection
+from .session import CommandsSection, LoggingSection, SessionSection
 from .tools import ToolsSection
 from .walk import Place, Shape
 
@@ -33,6 +33,8 @@ class Root(Section):
     change these keys over the network."""
     session: SessionSection = setting(SessionSection)
     """Resets, storage and the send policy."""
+    commands: CommandsSection = setting(CommandsSection)
+    """Commands in messages."""
     mcp: McpSection = setting(McpSection)
     """Servers of tools, over the Model Context Protocol."""
     logging: LoggingSection = setting(LoggingSection)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -54,11 +54,76 @@ class RunLimitSettings(Section):
     max_output_tokens: Count | None = setting(None, addition=True)
     """Tokens of all answers, thinking included. Left out: no limit."""
     max_seconds: SomeSeconds | None = setting(None, addition=True)
-    """Seconds of model and tool calls, without waiting for approvals. A tool that is running then
-    is stopped. Left out: no limit but `timeoutSeconds`, which ends the run at once."""
+    """Seconds of model and tool calls, without waiting for approvals. A tool or a model call that
+    is running then is stopped. Left out: no limit but `timeoutSeconds`, which ends the run at
+    once."""
     max_cost: SomeDollars | None = setting(None, addition=True)
     """US dollars for model calls, by the `cost` of the models; models without `cost` count nothing.
     Left out: no limit."""
+
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class CompactionSection(Section):
+    mode: Literal["safeguard", "default", "off"] = "safeguard"
+    """`safeguard`: the older part of a history that fills the window is replaced by a summary; one
+    that is too long for one call is summarised in several. `default`: in one call, and what is too
+    long is left out. `off`: the oldest messages are left out, without a summary."""
+    reserve_tokens: Count | None = None
+    """Tokens of the window that stay free. Left out: `reserveTokensFloor`."""
+    reserve_tokens_floor: Whole = 20_000
+    """At least as many stay free, but no more than a quarter of the window."""
+    keep_recent_tokens: Count = setting(20_000, addition=True)
+    """Tokens of the newest messages that stay whole, at most."""
+    max_history_share: Annotated[float, Field(ge=0.1, le=0.9)] = 0.5
+    """The same as a share of the room that the window has for history."""
+
+
+class PruningTools(Section):
+    allow: list[Text] = setting(list)
+    """Tools whose results may be pruned; `*` stands for any characters. Empty: all."""
+    deny: list[Text] = setting(list)
+    """Tools whose results are never pruned."""
+
+
+class SoftTrim(Section):
+    max_chars: Count = 4_000
+    """A result of more characters is shortened."""
+    head_chars: Whole = 1_500
+    """Characters that stay of its beginning."""
+    tail_chars: Whole = 1_500
+    """Characters that stay of its end."""
+
+
+class HardClear(Section):
+    enabled: bool = True
+    """Whether whole results are left out."""
+    placeholder: Text = setting("[Old tool result content cleared]", free_text=True)
+    """What the model gets in their place."""
+
+
+class PruningSection(Section):
+    mode: Literal["off", "cache-ttl"] = "off"
+    """`cache-ttl`: when the provider's cache of a conversation has expired, its old tool results
+    are shortened or left out in what the model gets. What is stored stays whole."""
+    ttl: Text = "5m"
+    """After how long without a turn the cache has expired: a number and `s`, `m`, `h` or `d`;
+    without a unit: minutes."""
+    keep_last_assistants: Whole = 3
+    """The results after the newest answers, as many, stay whole."""
+    soft_trim_ratio: Share = 0.3
+    """From this share of the window on, long results are shortened."""
+    hard_clear_ratio: Share = 0.5
+    """From this share of the window on, the oldest results are left out until less is used."""
+    min_prunable_tool_chars: Whole = 50_000
+    """Results are left out only where there are as many characters of them."""
+    tools: PruningTools = setting(PruningTools)
+    """Which tools."""
+    soft_trim: SoftTrim = setting(SoftTrim)
+    """How results are shortened."""
+    hard_clear: HardClear = setting(HardClear)
+    """How results are left out."""
 
 
 class SubagentSettings(Section):
@@ -98,6 +163,16 @@ class AgentDefaults(Section):
     """The default agent's directory. Left out: `workspace` in the state directory."""
     instructions: str = setting("", addition=True, free_text=True)
     """The instructions of agents without their own."""
+    bootstrap_max_chars: Count = 20_000
+    """Characters of one workspace file in the system prompt; of a longer one, the middle is left
+    out."""
+    bootstrap_total_max_chars: Count = 60_000
+    """Characters of all workspace files together in the system prompt."""
+    skills: list[Text] | None = None
+    """The skills that the system prompts list, by name. Left out: all."""
+    user_timezone: Text | None = None
+    """The time zone for the date in system prompts, such as `Europe/Berlin`. Left out: that of the
+    system."""
     timeout_seconds: Seconds = 600
     """The longest duration of a run; 0: no limit."""
     limits: RunLimitSettings = setting(RunLimitSettings, addition=True)
@@ -116,6 +191,10 @@ class AgentDefaults(Section):
     thinking_default: Text | None = None
     """How much models with `reasoning` think in sessions without a level of their own: `off`,
     `minimal`, `low`, `medium`, `high` or `xhigh`. Left out: as the provider does by default."""
+    compaction: CompactionSection = setting(CompactionSection)
+    """What happens to a history that fills the model's window."""
+    context_pruning: PruningSection = setting(PruningSection)
+    """What a model gets of old tool results."""
     subagents: SharedSubagentSettings = setting(SharedSubagentSettings)
     """Sub-agents, which the tool `sessions_spawn` starts."""
     system_agent: SystemAgent = setting(SystemAgent)
@@ -144,6 +223,8 @@ class AgentSettings(Section):
     """Its directory. Left out: `workspace-<id>` in the state directory."""
     instructions: str | None = setting(None, addition=True, free_text=True)
     """The system message before every conversation."""
+    skills: list[Text] | None = None
+    """The skills that its system prompt lists, in place of those of the defaults; `[]`: none."""
     thinking_default: Text | None = None
     """How much its models think, in place of the defaults' level."""
     timeout_seconds: Seconds | None = setting(None, addition=True)

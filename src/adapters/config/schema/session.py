@@ -1,4 +1,4 @@
-"""`session.*` and `logging.*`."""
+"""`session.*`, `commands.*` and `logging.*`."""
 
 from __future__ import annotations
 
@@ -83,6 +83,12 @@ class SessionSection(Section):
     """Which sessions accept messages; a session's own `sendPolicy` takes precedence."""
     agent_to_agent: AgentToAgentMessages = setting(AgentToAgentMessages)
     """Messages that agents send to other sessions with `sessions_send`."""
+
+
+class CommandsSection(Section):
+    text: bool = True
+    """Messages such as `/status` are commands, which the Gateway answers itself; `docs/commands.md`
+    lists them. `false`: they are said to the model."""
 
 
 class LoggingSection(Section):

@@ -32,6 +32,8 @@ def encode(message: Message) -> bytes:
         body["name"] = message.name
     if message.tool_call_id is not None:
         body["tool_call_id"] = message.tool_call_id
+    if message.is_error:
+        body["is_error"] = True
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError:
@@ -55,7 +57,7 @@ def decode(data: bytes) -> Message:
     if not (tool_call_id is None or isinstance(tool_call_id, str)):
         raise Undecodable("a stored message has a tool_call_id that is no text")
     parts = tuple([_decode_part(part) for part in body["parts"]])
-    return Message(_ROLES[role], parts, name, tool_call_id)
+    return Message(_ROLES[role], parts, name, tool_call_id, body.get("is_error") is True)
 
 
 def encode_settings(settings: SessionSettingsMap) -> bytes:

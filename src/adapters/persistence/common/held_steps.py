@@ -8,7 +8,7 @@ from dataclasses import replace
 from ....domain.errors import LeaseLost
 from ....domain.ports import OpenTurn, StoredSession, Turn
 from ....domain.runs import Journal, Step, closed
-from ....domain.sessions import SessionKey
+from ....domain.sessions import SessionKey, Summary
 
 
 class HeldSteps(ABC):
@@ -27,9 +27,24 @@ class HeldSteps(ABC):
         ...
 
     @abstractmethod
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         """SessionStore.load."""
         ...
+
+    async def put_summary(
+        self,
+        key: SessionKey,
+        session_id: str,
+        summary: Summary,
+        *,
+        run_id: str = "",
+        attempt: int = 0,
+    ) -> bool:
+        """SessionStore.put_summary, for a store that keeps none: models get the newest messages
+        that fit."""
+        return False
 
     @abstractmethod
     async def append(self, turn: Turn) -> None:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from ....domain.errors import LeaseLost
 from ....domain.ports import Clock
 from ....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     EVERY_KIND,
     TERMINAL,
@@ -175,7 +176,13 @@ class LiveRuns(Generic[L]):
             count += 1
         del log.events[:count]
 
-    @consumes(Started, Resumed, Waiting, *TERMINAL, ignores=(*DELTAS, *TOOL_EVENTS, StepDone))
+    @consumes(
+        Started,
+        Resumed,
+        Waiting,
+        *TERMINAL,
+        ignores=(*DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone),
+    )
     def _change(self, log: L, event: RunEvent) -> None:
         """What an event says of its Run; deltas say nothing."""
         log.status = status_after(event) or log.status

@@ -71,6 +71,9 @@ class NoCatalog:
     ) -> tuple[KeptMessage, ...]:
         return ()
 
+    async def messages_since_pause(self, key: SessionKey, seconds: float) -> int:
+        raise Unavailable(_WHY)
+
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
         return ()
 

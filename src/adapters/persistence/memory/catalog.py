@@ -98,8 +98,11 @@ class MemoryCatalog:
         session = self._sessions.get(key)
         if session is None:
             return None
-        kept = session.current.kept[: max(0, through)]
-        self._renew(session, at, new_id).copy(kept)
+        old = session.current
+        kept = old.kept[: max(0, through)]
+        new = self._renew(session, at, new_id)
+        new.copy(kept)
+        new.summaries = [one for one in old.summaries if one.through <= len(kept)]
         return session.info()
 
     async def delete(self, key: SessionKey) -> bool:
@@ -122,6 +125,15 @@ class MemoryCatalog:
         kept = () if transcript is None else transcript.kept
         end = len(kept) if before is None else min(len(kept), max(0, before - 1))
         return tuple(kept[max(0, end - max(0, limit)) : end])
+
+    async def messages_since_pause(self, key: SessionKey, seconds: float) -> int:
+        self._require_open()
+        session = self._sessions.get(key)
+        kept = [] if session is None else session.current.kept
+        for i in range(len(kept) - 1, 0, -1):
+            if kept[i].at - kept[i - 1].at >= seconds:
+                return len(kept) - i
+        return len(kept)
 
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
         self._require_open()

@@ -14,6 +14,7 @@ from ....domain.sessions import (
     SessionInfo,
     SessionKey,
     SessionSettingsMap,
+    Summary,
 )
 
 
@@ -26,6 +27,12 @@ class HeldTranscript:
     """The same messages, each with where it comes from."""
     input_tokens: int = 0
     output_tokens: int = 0
+    summaries: list[Summary] = field(default_factory=list)
+    """In the order of `through`; the last one counts."""
+
+    @property
+    def summary(self) -> Summary | None:
+        return self.summaries[-1] if self.summaries else None
 
     def add(self, turn: Turn) -> None:
         usage = turn.usage or Usage(0, 0)
@@ -96,5 +103,6 @@ class HeldSession:
             output_tokens=self.current.output_tokens,
             model=self.model,
             one_off=self.one_off,
+            compactions=len(self.current.summaries),
             settings=self.settings,
         )

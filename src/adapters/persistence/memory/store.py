@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from ....domain.errors import LeaseLost
 from ....domain.ports import Clock, StoredSession, Transcript, Turn
-from ....domain.sessions import SessionInfo, SessionKey, newest_that_fit
+from ....domain.sessions import SessionInfo, SessionKey, Summary, fitting
 from ..common import HeldSteps, encode
 from .catalog import MemoryCatalog
 from .sessions import HeldSession
@@ -25,22 +26,49 @@ class MemoryStore(MemoryCatalog, HeldSteps):
     async def open(self) -> None:
         self._is_open = True
 
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         self._require_open()
         session = self._sessions.get(key)
         if session is None:
             return None
         current = session.current
-        tail = newest_that_fit(current.messages, budget)
-        count = len(current.messages)
+        count, summary = len(current.messages), current.summary
+        messages = tuple(current.messages[0 if summary is None else summary.through :])
+        tail = fitting(Transcript(messages, summary=summary), budget, len(messages), result_chars)
         return StoredSession(
             key=key,
             session_id=current.session_id,
             updated_at=session.updated_at,
             message_count=count,
-            tail=Transcript(tail, complete=len(tail) == count),
+            tail=tail,
             settings=session.settings,
         )
+
+    async def put_summary(
+        self,
+        key: SessionKey,
+        session_id: str,
+        summary: Summary,
+        *,
+        run_id: str = "",
+        attempt: int = 0,
+    ) -> bool:
+        self._require_open()
+        if attempt:
+            self.check_attempt(run_id, attempt)
+            if self.has_turn(run_id):
+                raise LeaseLost(f"The turn of run {run_id!r} is stored already.")
+        session = self._sessions.get(key)
+        if session is None or session.current.session_id != session_id:
+            return False
+        current = session.current
+        before = 0 if current.summary is None else current.summary.through
+        if not before < summary.through <= len(current.messages):
+            return False
+        current.summaries.append(summary)
+        return True
 
     async def compact(
         self, key: SessionKey, keep: int, *, at: float, new_id: str

@@ -91,6 +91,11 @@ class Lanes:
         return place
 
     @property
+    def sessions(self) -> int:
+        """How many Sessions have a Place."""
+        return len(self._sessions)
+
+    @property
     def working(self) -> int:
         return self._working
 

@@ -132,7 +132,7 @@ class LocalQueue:
         if not once:
             self._enter(spec, record, on_release)
             return Submission(record, fresh=True)
-        known = await self._rows.reserve(record, spec)
+        known = await self._rows.reserve(record, None if spec.command else spec)
         if known is not None:
             return Submission(known, fresh=False)
         try:
@@ -149,17 +149,23 @@ class LocalQueue:
             raise ShuttingDown("The Gateway is shutting down and takes no more runs.")
         if spec.parent and spec.parent not in self._entries:
             raise RunAborted(PARENT_ENDED)
-        place = self._lanes_of(spec.session_key).enter(str(spec.session_key))
+        place = self._enter_lane(spec)
         try:
             self._rows.open(record)
         except BaseException:
             place.leave()
             raise
-        if spec.on_leave is OnLeave.CONTINUE:
+        if spec.on_leave is OnLeave.CONTINUE and spec.command is None:
             self._rows.keep(spec)
         entry = _Entry(spec, place, self._steady(), on_release)
         self._add(entry)
         self._await_turn(entry, place)
+
+    def _enter_lane(self, spec: RunSpec) -> Place:
+        """A command is alone in its lane and takes no slot, so that it never waits for a Run."""
+        if spec.command is not None:
+            return self._lanes.enter_to_change(f"command {spec.id}")
+        return self._lanes_of(spec.session_key).enter(str(spec.session_key))
 
     def _add(self, entry: _Entry) -> None:
         self._entries[entry.spec.id] = entry
@@ -461,7 +467,7 @@ class LocalQueue:
         try:
             if stop is not None:
                 for entry in reversed(tuple(self._entries.values())):
-                    if entry.spec.session_key == key:
+                    if entry.spec.session_key == key and entry.spec.command is None:
                         self._abort(entry, stop)
             async with asyncio.timeout(patience):
                 await place.turn()

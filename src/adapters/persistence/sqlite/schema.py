@@ -143,6 +143,18 @@ MIGRATIONS: Sequence[Migration] = (
             granted_at REAL NOT NULL,
             body BLOB NOT NULL) WITHOUT ROWID""",
     ),
+    # What a model gets instead of the first `through` messages of a transcript: of several
+    # summaries the one of the most.
+    (
+        """CREATE TABLE summaries (
+            transcript INTEGER NOT NULL REFERENCES transcripts ON DELETE CASCADE,
+            through INTEGER NOT NULL,
+            at REAL NOT NULL,
+            model TEXT NOT NULL,
+            tokens_before INTEGER NOT NULL,
+            body TEXT NOT NULL,
+            PRIMARY KEY (transcript, through)) WITHOUT ROWID""",
+    ),
 )
 
 

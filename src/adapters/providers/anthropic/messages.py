@@ -93,7 +93,7 @@ class Conversation:
                 self._add_answer(message, ids, since_question=number > asked)
             elif message.role is Role.TOOL:
                 call_id = ids.of_result(message.tool_call_id or "")
-                self._turn("user").results.append(_result(call_id, blocks(message)))
+                self._turn("user").results.append(_result(call_id, message, blocks(message)))
             elif content := blocks(message):
                 self._turn("user").content += content
 
@@ -173,10 +173,12 @@ def _input(arguments: str) -> object:
     return {"invalid_arguments": arguments} if arguments.strip() else {}
 
 
-def _result(call_id: str, content: Blocks) -> bytes:
+def _result(call_id: str, message: Message, content: Blocks) -> bytes:
     value: dict[str, object] = {"type": "tool_result", "tool_use_id": call_id}
     if content:
         value["content"] = orjson.Fragment(b"[" + b",".join(content) + b"]")
+    if message.is_error:
+        value["is_error"] = True
     return orjson.dumps(value)
 
 

@@ -1,6 +1,8 @@
 """The tools that come with the Gateway: files, commands, web pages, memory, sessions."""
 
 from .sessions import SessionTools
+from .tool import ToolFailed
 from .toolbox import BuiltinTools
+from .workspace import Workspace
 
-__all__ = ["BuiltinTools", "SessionTools"]
+__all__ = ["BuiltinTools", "SessionTools", "ToolFailed", "Workspace"]

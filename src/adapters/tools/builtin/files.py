@@ -50,10 +50,10 @@ class List(Parameters):
     path: str = Field(default=".", description="The folder, relative to the workspace.")
 
 
-def read(arguments: Read, workspace: str) -> str:
+def read(arguments: Read, root: str) -> str:
     with (
         for_the_model(arguments.path),
-        Workspace(workspace).file(arguments.path) as opened,
+        Workspace(root).file(arguments.path) as opened,
         open(opened, "rb", closefd=False) as file,
     ):
         if b"\0" in file.read(8_192):
@@ -137,7 +137,13 @@ def list_(arguments: List, workspace: str) -> str:
     return "\n".join(names)
 
 
-def file_tools(lock: Lock) -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[List]]:
+def file_tools(
+    lock: Lock, skills: str = ""
+) -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[List]]:
+    def read_file(arguments: Read, workspace: str) -> str:
+        is_shared = bool(skills) and arguments.path.startswith(f"{skills}/")
+        return read(arguments, skills if is_shared else workspace)
+
     writer = Writer(lock)
     reads, writes = frozenset({Effect.READ}), frozenset({Effect.READ, Effect.WRITE})
     return [
@@ -146,7 +152,7 @@ def file_tools(lock: Lock) -> list[Tool[Read] | Tool[Write] | Tool[Edit] | Tool[
             f"Read a text file of the workspace: at most {MOST_LINES} lines or"
             f" {MOST_BYTES // 1024} kB, from the line `offset` on.",
             Read,
-            in_thread(read),
+            in_thread(read_file),
             reads,
             Repeat.SAFE,
         ),

@@ -6,15 +6,16 @@ import os
 import stat
 from dataclasses import dataclass
 from datetime import datetime
-from threading import Lock
+from threading import Event, Lock
 
 from pydantic import Field
 
+from ....domain.agents import Agent
 from ....domain.ports import Clock
 from ....domain.text import escape_line
-from ....domain.tools import Effect, Repeat
+from ....domain.tools import Effect, Repeat, ToolResult
 from .memory_index import LARGEST_FILE, MemoryIndex
-from .tool import Parameters, Tool, ToolFailed, in_thread
+from .tool import Outputs, Parameters, Tool, ToolFailed, finished, in_thread
 from .workspace import Place, Workspace, for_the_model, opened_file, replace_file
 
 MOST_RESULTS = 50
@@ -42,9 +43,17 @@ class Memory:
     lock: Lock
     clock: Clock
 
-    def search(self, arguments: MemorySearch, workspace: str) -> str:
+    async def search(self, arguments: MemorySearch, agent: Agent) -> Outputs:
+        stop = Event()
+        yield ToolResult(
+            await finished(
+                lambda: self._found(arguments, agent.workspace, stop), on_cancel=stop.set
+            )
+        )
+
+    def _found(self, arguments: MemorySearch, workspace: str, stop: Event) -> str:
         with for_the_model("memory"):
-            found = self.index.search(workspace, arguments.query, arguments.limit)
+            found = self.index.search(workspace, arguments.query, arguments.limit, stop)
         parts = [
             f"{escape_line(one.path)}:{_lines(one.first, one.last)}\n{one.text}"
             for one in found.sections
@@ -81,7 +90,7 @@ def memory_tools(memory: Memory) -> list[Tool[MemorySearch] | Tool[MemoryWrite]]
             "Search your memory: MEMORY.md and the files of memory/ in the workspace. Gives the"
             " sections that contain any of the words, the best first, with file and lines.",
             MemorySearch,
-            in_thread(memory.search),
+            memory.search,
             frozenset({Effect.READ}),
             Repeat.SAFE,
         ),

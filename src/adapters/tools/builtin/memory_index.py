@@ -12,12 +12,14 @@ import re
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 
+from ....domain.ports import Clock
 from .tool import ToolFailed
 from .workspace import Workspace
 
@@ -29,6 +31,9 @@ MOST_FILES = 5_000
 MOST_WORDS = 32
 """Words of a query."""
 SECONDS = 20.0
+"""For the index to be brought up to date, and for a query."""
+
+IsOver = Callable[[], bool]
 
 _ROOTS = ("MEMORY.md", "memory.md")
 _FOLDER = "memory"
@@ -72,29 +77,30 @@ class MemoryIndex:
     """Searches the memory files of workspaces. `folder`: where the indexes are kept.
 
     The methods block. They may be called in several threads and processes at the same time: one
-    after another uses the index of a workspace.
+    after another uses the index of a workspace. `monotonic` measures time.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monotonic: Clock = time.monotonic) -> None:
         self._folder = folder
+        self._monotonic = monotonic
 
-    def search(self, workspace: str, query: str, limit: int) -> Found:
+    def search(self, workspace: str, query: str, limit: int, stop: Event | None = None) -> Found:
         """The sections that contain any word of the query, the best first; without one, those that
-        contain the query itself. Raises ToolFailed, OSError."""
-        deadline = time.monotonic() + SECONDS
+        contain the query itself. `stop` ends the search. Raises ToolFailed, OSError."""
+        limits = _Limits(self._monotonic, stop or Event())
         name = sha256(os.fsencode(os.path.realpath(workspace))).hexdigest()[:32]
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._folder / f"{name}.sqlite3"
-        with _locked(self._folder / f"{name}.lock", deadline):
+        with _locked(self._folder / f"{name}.lock", limits.over()):
             try:
-                return _search(path, workspace, query, limit, deadline)
+                return _search(path, workspace, query, limit, limits)
             except sqlite3.Error as error:
                 if _is_interrupted(error):
                     raise _too_slow() from None
             for damaged in (path, path.with_name(f"{path.name}-journal")):
                 damaged.unlink(missing_ok=True)
             try:
-                return _search(path, workspace, query, limit, deadline)
+                return _search(path, workspace, query, limit, limits)
             except sqlite3.Error as error:
                 if _is_interrupted(error):
                     raise _too_slow() from None
@@ -135,10 +141,23 @@ def _section(path: str, first: int, lines: list[str]) -> Iterator[Section]:
         yield Section(path, first + begin, last, "\n".join(lines[begin:end]))
 
 
-def _search(path: Path, workspace: str, query: str, limit: int, deadline: float) -> Found:
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """When a part of a search has to end."""
+
+    monotonic: Clock
+    stop: Event
+
+    def over(self) -> IsOver:
+        """Says from now on whether the time of a part is over."""
+        deadline = self.monotonic() + SECONDS
+        return lambda: self.stop.is_set() or self.monotonic() > deadline
+
+
+def _search(path: Path, workspace: str, query: str, limit: int, limits: _Limits) -> Found:
     with closing(_opened(path)) as database:
-        database.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-        left_out = _update(database, workspace, deadline)
+        left_out = _update(database, workspace, limits.over())
+        database.set_progress_handler(limits.over(), _STEPS)
         return Found(tuple(_matching(database, query, limit)), left_out)
 
 
@@ -165,15 +184,19 @@ def _prepare(database: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"an index of version {version}")
 
 
-def _update(database: sqlite3.Connection, workspace: str, deadline: float) -> int:
-    """Index what has changed, in one transaction; how many files are left out."""
+def _update(database: sqlite3.Connection, workspace: str, is_over: IsOver) -> int:
+    """Index what has changed; how many files are left out.
+
+    Raises ToolFailed where that takes too long; the next search goes on from there.
+    """
     known: Mapping[str, str] = dict(database.execute("SELECT path, version FROM files"))
     seen: set[str] = set()
-    left_out, room = 0, MOST_BYTES
+    left_out, room, is_late = 0, MOST_BYTES, False
     database.execute("BEGIN IMMEDIATE")
     try:
         for path, name, directory in _memory_files(Workspace(workspace)):
-            _check_time(deadline)
+            if is_late := is_over():
+                break
             found = _stat(name, directory)
             if found is None:
                 continue
@@ -188,7 +211,7 @@ def _update(database: sqlite3.Connection, workspace: str, deadline: float) -> in
                 _remove(database, path)
                 _add(database, path, *content)
             seen.add(path)
-        for path in known.keys() - seen:
+        for path in () if is_late else known.keys() - seen:
             _remove(database, path)
     except BaseException:
         # A damaged file may leave no transaction to roll back.
@@ -196,6 +219,8 @@ def _update(database: sqlite3.Connection, workspace: str, deadline: float) -> in
             database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")
+    if is_late:
+        raise ToolFailed("The memory is large, and its index is not complete yet. Search again.")
     return left_out
 
 
@@ -294,7 +319,7 @@ def _matching(database: sqlite3.Connection, query: str, limit: int) -> list[Sect
 
 
 @contextmanager
-def _locked(path: Path, deadline: float) -> Iterator[None]:
+def _locked(path: Path, is_over: IsOver) -> Iterator[None]:
     """Hold the lock file; also against other threads of this process. Raises ToolFailed."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -302,7 +327,8 @@ def _locked(path: Path, deadline: float) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _check_time(deadline)
+                if is_over():
+                    raise _too_slow() from None
                 time.sleep(0.01)
             else:
                 break
@@ -313,11 +339,6 @@ def _locked(path: Path, deadline: float) -> Iterator[None]:
 
 def _is_interrupted(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-
-
-def _check_time(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise _too_slow()
 
 
 def _too_slow() -> ToolFailed:

@@ -82,13 +82,15 @@ def in_thread(work: Callable[[P, str], str]) -> Callable[[P, Agent], Outputs]:
     return run
 
 
-async def finished(work: Callable[[], T]) -> T:
+async def finished(work: Callable[[], T], on_cancel: Callable[[], None] | None = None) -> T:
     """What `work` returns, in a thread. A cancelled caller waits for its end as well, so that
-    nothing is written after a call was stopped."""
+    nothing is written after a call was stopped; `on_cancel` may hasten it."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
         await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # Nobody is left to retrieve it.

@@ -30,7 +30,8 @@ class BuiltinTools:
 
     The workspace of an agent is made with the first call that needs it. `env`: the environment of
     the Gateway, of which commands get the variables that are on a list. `memory_dir`: where the
-    indexes of memory files are kept.
+    indexes of memory files are kept. `skills`: a folder outside of all workspaces that `read` may
+    read; empty: none.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class BuiltinTools:
         env: Mapping[str, str],
         memory_dir: Path,
         clock: Clock,
+        skills: str = "",
         fetcher: Fetcher | None = None,
     ) -> None:
         lock = Lock()
         tools: list[Tool[Any]] = [
-            *file_tools(lock),
+            *file_tools(lock, skills),
             search_tool(),
             exec_tool(env, sandbox),
             web_fetch_tool(fetcher or Fetcher()),

@@ -11,7 +11,7 @@ from .dependencies import Dependencies
 from .health_report import HealthReport
 from .methods.agents import AgentFiles, AgentMethods
 from .methods.approvals import ApprovalMethods
-from .methods.chat import ChatMethods, Commands
+from .methods.chat import ChatMethods
 from .methods.config import ConfigMethods
 from .methods.devices import DeviceMethods
 from .methods.history import History
@@ -51,13 +51,12 @@ _FAMILIES = (
 
 def handlers(dependencies: Dependencies, hub: Hub, health_report: HealthReport) -> Handlers:
     """The handlers by method. Raises ValueError if they do not match the route table."""
-    commands = Commands(dependencies, hub)
-    chat, models = ChatMethods(dependencies, hub, commands), ModelMethods(dependencies, hub)
+    chat, models = ChatMethods(dependencies, hub), ModelMethods(dependencies, hub)
     created: dict[str, Handler[Any]] = {
         **chat.handlers(),
         **models.handlers(),
         **SessionTalk(dependencies, hub, chat).handlers(),
-        **History(dependencies, hub, commands, models.metadata).handlers(),
+        **History(dependencies, hub, models.metadata).handlers(),
         **SystemMethods(dependencies, hub, health_report).handlers(),
     }
     for family in _FAMILIES:

@@ -14,6 +14,7 @@ from ....domain.byte_budget import NO_CHARGE, Charge
 from ....domain.concurrency import drop_traceback_of
 from ....domain.errors import Unauthenticated
 from ....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
     TOOL_EVENTS,
@@ -137,7 +138,7 @@ class RequestContext:
         Started,
         *DELTAS,
         *TERMINAL,
-        ignores=(Waiting, Resumed, *TOOL_EVENTS, StepDone),
+        ignores=(Waiting, Resumed, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone),
     )
     def observe(self, batch: EventBatch) -> None:
         """Take timings and the outcome from a batch of the run's events. Only its first and its

@@ -13,7 +13,7 @@ from ...terminal import echo
 from ..common.errors import CommandError, report
 from ..common.state import Seconds, State, print_json
 from ..common.streams import read_text
-from ..remote.reaching import ADMIN, WRITE, address_options, reach
+from ..remote.reaching import ADMIN, APPROVALS, WRITE, Target, address_options, reach
 from ..remote.rpc import client_errors, report_loss
 
 if TYPE_CHECKING:
@@ -95,15 +95,22 @@ def _answer(state: State, question: Question, show: Show, *, local: bool) -> End
             raise CommandError("--local uses no Gateway. Omit --url and secrets.", code="usage")
         return ask_locally(state, question, show)
     target = reach(state)
-    options = target.options(_scopes(question))
+    options = target.options(_scopes(question, target))
     with client_errors(target):
         return asyncio.run(ask_gateway(options, question, show, report_loss(state, options)))
 
 
-def _scopes(question: Question) -> tuple[str, ...]:
-    """Resetting a session needs more scopes than a message."""
-    word = question.message.strip().lower().partition(" ")[0]
-    return (*WRITE, *ADMIN) if word in ("/new", "/reset") else WRITE
+def _scopes(question: Question, target: Target) -> tuple[str, ...]:
+    """Commands such as `/new` need more scopes than a message."""
+    from ....domain.access import Action
+    from ....domain.chat_commands import CommandName, parse_command
+
+    command = parse_command(question.message)
+    if command is not None and command.needs is Action.CHANGE_SESSION:
+        return (*WRITE, *ADMIN)
+    if command is not None and command.name is CommandName.STATUS and target.has_secret:
+        return (*WRITE, *APPROVALS)
+    return WRITE
 
 
 def _message(text: str) -> str:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import TYPE_CHECKING
 
 import click
 
-from ...terminal import aligned, echo
+from ...terminal import aligned, echo, one_line
 from ..common.configuration import load_config
 from ..common.lazy import ListGroup
 from ..common.state import State, common_options, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ....adapters.mcp import McpToolbox
     from ....domain.agents import Agent, AgentDirectory
+    from ....domain.knowledge import Knowledge, PromptPart
     from ....domain.scopes import Scope
     from ....domain.settings import Settings
     from ....domain.tools import Ruling, ToolSpec
+    from ...container import Container
+
+_NATIVE = "native"
 
 
 @click.group(cls=ListGroup)
@@ -35,17 +43,15 @@ def agents() -> None:
 )
 def tools(state: State, agent_id: str, scopes: str | None) -> None:
     """Show which tools an agent may use, and the rule that decided. No Gateway has to run."""
-    from ....domain.errors import UnknownAgent
+    from ....adapters.mcp import McpToolbox
     from ....domain.tools import unmatched
-    from ..common.errors import CommandError
 
     settings = load_config(state).settings
-    try:
-        agent = settings.agents.find(agent_id, param="ID")
-    except UnknownAgent as error:
-        raise CommandError(str(error), code="unknown_agent") from None
+    agent = _found(settings, agent_id)
     held = None if scopes is None else _scopes(scopes)
-    found = asyncio.run(_ruled(state, settings, agent, held))
+    # All servers, also those that the agent may not use.
+    mcp = McpToolbox(lambda: settings, os.environ, _container(state, settings).sandbox())
+    found = asyncio.run(_ruled(_container(state, settings, mcp), agent, held))
     unknown = unmatched([spec for spec, _ in found], agent.tools)
     if state.json:
         rows = [_ruling(spec, ruling) for spec, ruling in found]
@@ -75,23 +81,35 @@ def _scopes(text: str) -> frozenset[Scope]:
     return frozenset(known[name] for name in names)
 
 
-async def _ruled(
-    state: State, settings: Settings, agent: Agent, scopes: frozenset[Scope] | None
-) -> list[tuple[ToolSpec, Ruling]]:
-    """Each tool that there is, with the ruling for a run of the agent's main session."""
+def _found(settings: Settings, agent_id: str) -> Agent:
+    from ....domain.errors import UnknownAgent
+    from ..common.errors import CommandError
+
+    try:
+        return settings.agents.find(agent_id, param="ID")
+    except UnknownAgent as error:
+        raise CommandError(str(error), code="unknown_agent") from None
+
+
+def _container(state: State, settings: Settings, mcp: McpToolbox | None = None) -> Container:
+    """The parts of a Gateway with these settings."""
     from dependency_injector.providers import Object
 
-    from ....adapters.mcp import McpToolbox
+    from ...container import Container
+
+    replaced = {} if mcp is None else {"mcp": Object(mcp)}
+    return Container(
+        overrides=Object(state.overrides()), settings=Object(lambda: settings), **replaced
+    )
+
+
+async def _ruled(
+    container: Container, agent: Agent, scopes: frozenset[Scope] | None = None
+) -> list[tuple[ToolSpec, Ruling]]:
+    """Each tool that there is, with the ruling for a run of the agent's main session."""
     from ....domain.ports import ToolContext
     from ....domain.sessions import MAIN, SessionKey
-    from ...container import Container
-    from ..diagnosis.sandboxes import sandbox_of
 
-    # All servers, also those that the agent may not use.
-    mcp = McpToolbox(lambda: settings, os.environ, sandbox_of(state, settings))
-    container = Container(
-        overrides=Object(state.overrides()), settings=Object(lambda: settings), mcp=Object(mcp)
-    )
     toolbox = container.all_tools()
     try:
         context = ToolContext(agent, "", SessionKey(agent.id, MAIN), "", scopes)
@@ -112,6 +130,84 @@ def _ruling(spec: ToolSpec, ruling: Ruling) -> dict[str, object]:
         "rule": str(ruling.rule),
         "model": ruling.model or None,
     }
+
+
+@agents.subcommand()
+@click.argument("agent_id", metavar="ID")
+def prompt(state: State, agent_id: str) -> None:
+    """Show the system prompt of an agent, with the estimated tokens of each part. No Gateway has to
+    run; MCP servers whose tools the agent may use are started."""
+    settings = load_config(state).settings
+    agent = _found(settings, agent_id)
+    parts, tools, knowledge = asyncio.run(_prompt(_container(state, settings), agent))
+    text = "\n\n".join(part.text for part in parts)
+    schemas = json.dumps([[tool.name, tool.description, dict(tool.parameters)] for tool in tools])
+    counts = [(part.name, _tokens(part.text)) for part in parts]
+    total = sum(tokens for _, tokens in counts)
+    definitions = _tokens(schemas) if tools else 0
+    problems = [*knowledge.problems, *_problems(agent, knowledge, total + definitions)]
+    if state.json:
+        rows = [
+            {"name": part.name, "tokens": tokens, "text": part.text}
+            for part, (_, tokens) in zip(parts, counts, strict=True)
+        ]
+        print_json(
+            {
+                "agent": agent.id,
+                "runner": agent.runner,
+                "tokens": total,
+                "parts": rows,
+                "text": text,
+                "tools": {"names": [tool.name for tool in tools], "tokens": definitions},
+                "problems": problems,
+            }
+        )
+        return
+    lines = [(name, str(tokens)) for name, tokens in (*counts, ("total", total))]
+    echo("\n".join(aligned([("PART", "TOKENS"), *lines])))
+    if tools:
+        echo(f"The definitions of {len(tools)} tools take about {definitions} tokens besides.")
+    for problem in problems:
+        echo(f"problem: {one_line(problem)}")
+    echo(f"\n{text}" if text else "\nThe agent has no system prompt.")
+
+
+async def _prompt(
+    container: Container, agent: Agent
+) -> tuple[Sequence[PromptPart], Sequence[ToolSpec], Knowledge]:
+    """The parts, the tools that are offered beside them, and what the agent knows."""
+    from ....domain.knowledge import NOTHING_KNOWN
+    from ....domain.tools import Verdict
+
+    prompts = container.system_prompts()
+    if agent.runner != _NATIVE:  # Other runners get the instructions, and no tools.
+        return prompts.parts(agent, (), NOTHING_KNOWN), (), NOTHING_KNOWN
+    ruled = await _ruled(container, agent) if agent.tools.grants else []
+    tools = [spec for spec, ruling in ruled if ruling.verdict is not Verdict.DENIED]
+    knowledge = await prompts.knowledge(agent, tools)
+    return prompts.parts(agent, tools, knowledge), tools, knowledge
+
+
+def _problems(agent: Agent, knowledge: Knowledge, tokens: int) -> Iterator[str]:
+    """What does not fit the agent's settings. `tokens`: of the prompt and the tools."""
+    known = {skill.name.casefold() for skill in knowledge.skills}
+    for name in agent.prompt.skills or ():
+        if name.casefold() not in known:
+            yield f"skills: {name} names no skill that this agent can read."
+    for target in agent.models:
+        if tokens > target.context_window // 2:
+            yield (
+                f"{target.ref} has a context window of {target.context_window} tokens, of which "
+                f"the prompt and the tools take about {tokens}."
+            )
+
+
+def _tokens(text: str) -> int:
+    from ....domain.messages import Role, text_message
+    from ....domain.sessions import estimate
+
+    nothing = text_message(Role.SYSTEM, "")
+    return estimate(text_message(Role.SYSTEM, text)) - estimate(nothing)
 
 
 @agents.subcommand("list")

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, port and store.
+    """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, workspaces,
+    port, store and lock.
 
     Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
     not count.
@@ -63,6 +64,7 @@ def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding
     from ..diagnosis import network as network
     from ..diagnosis import sandboxes as sandboxes
     from ..diagnosis import tool_servers as tool_servers
+    from ..diagnosis.knowledge import left_out
     from ..diagnosis.store import stores
 
     sandbox = sandboxes.sandbox_of(state, loaded.settings)
@@ -71,6 +73,7 @@ def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding
         *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
         *asyncio.run(sandboxes.unavailable(loaded.settings, sandbox)),
         *asyncio.run(tool_servers.unavailable(loaded.settings, sandbox)),
+        *left_out(loaded.settings, loaded.locations.skills_path),
         *stores(directory, loaded.settings.store),
     ]
 

@@ -103,9 +103,9 @@ def delete(state: State, key: str, yes: bool) -> None:
 
 @sessions.subcommand()
 @click.argument("key")
-@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="How many messages to keep.")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Keep the newest N messages.")
 def compact(state: State, key: str, keep: int | None) -> None:
-    """Keep only a session's newest messages."""
+    """Replace a session's older messages by a summary of its model."""
     params = {"key": key, "maxLines": keep}
     _change(state, "sessions.compact", params, f"{key} is compacted.")
 
@@ -113,7 +113,8 @@ def compact(state: State, key: str, keep: int | None) -> None:
 def _change(state: State, method: str, params: dict[str, Any], done: str) -> None:
     def text(answer: Any) -> str:
         if answer.get("deleted") is False or answer.get("compacted") is False:
-            return f"Nothing to do: {answer.get('reason') or 'there is no such session'}."
+            reason = str(answer.get("reason") or "there is no such session")
+            return f"Nothing to do: {reason.rstrip('.')}."
         return done
 
     rpc.show(state, method, params, scopes=ADMIN, text=text)

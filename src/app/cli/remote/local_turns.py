@@ -11,6 +11,7 @@ from ....domain.errors import ApprovalDecided, GatewayError, InvalidRequest, Unk
 from ....domain.messages import Role, text_message
 from ....domain.models import ReasoningDelta, TextDelta
 from ....domain.runs import (
+    CONTEXT_EVENTS,
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
@@ -85,7 +86,7 @@ class _Local:
         Resumed,
         Waiting,
         *TERMINAL,
-        ignores=(Started, ReasoningDelta, *TOOL_EVENTS),
+        ignores=(Started, ReasoningDelta, *TOOL_EVENTS, *CONTEXT_EVENTS),
     )
     async def ended(self) -> Ended:
         gateway = self.container.gateway()
@@ -137,6 +138,7 @@ class _Local:
             source="agent",
             reserved_keys=True,
             timeout=question.timeout,
+            commands=True,
         )
 
     async def _key_of(self, session_id: str | None) -> str | None:

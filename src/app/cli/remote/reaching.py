@@ -80,6 +80,11 @@ class Target:
         """Whether it is a loopback address."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether a secret grants the scopes. A device has to be paired again for more scopes."""
+        return self.token is not None or self.password is not None
+
     def options(self, scopes: Sequence[str], *, as_device: bool = False, **more: Any) -> Options:
         """The options of a client: with the secret, or else as a device.
 
@@ -90,8 +95,7 @@ class Target:
         from ...version import version
 
         known: dict[str, Any] = {"client_id": "cli", "mode": "cli", "version": version()}
-        has_secret = self.token is not None or self.password is not None
-        if self.state_dir is not None and (as_device or not (has_secret or self.is_local)):
+        if self.state_dir is not None and (as_device or not (self.has_secret or self.is_local)):
             identity = self.state_dir / "identity"
             try:
                 known["device"] = DeviceIdentity.load_or_create(identity / "device.json")

@@ -26,7 +26,7 @@ class Bubble(Static):
         self._role = role
         self._cleaner = PieceCleaner()
         self._pieces = [self._cleaner.clean(text)]
-        self._ending = ""
+        self._note = self._ending = ""
         # Not `_running`, which is an attribute of textual's widgets.
         self._is_open = running
         self._is_stale = False
@@ -47,6 +47,11 @@ class Bubble(Static):
         self._pieces = [self._cleaner.clean(text)]
         self._redraw()
 
+    def note(self, text: str) -> None:
+        """Show a remark above the text, in place of an earlier one."""
+        self._note = clean(text)
+        self._redraw()
+
     def end(self, ending: str = "") -> None:
         """Mark the message as complete; `ending` is a note such as an error message."""
         self._is_open, self._ending = False, clean(ending)
@@ -65,6 +70,8 @@ class Bubble(Static):
         drawn = Text()
         if self._role in _NAMES:
             drawn.append(f"{_NAMES[self._role]}\n", style="bold")
+        if self._note:
+            drawn.append(f"[{self._note}]\n", style="italic")
         drawn.append(self.text)
         if self._is_open:
             drawn.append(" ▌")

@@ -16,11 +16,14 @@ from ....client import (
     ApprovalInfo,
     Client,
     ClientError,
+    CompactionEnded,
+    CompactionStarted,
     Decision,
     Event,
     Failed,
     Finished,
     Options,
+    Pruned,
     ReasoningDelta,
     Resumed,
     RunEvent,
@@ -92,7 +95,7 @@ class Chat(App[None]):
     def compose(self) -> ComposeResult:
         yield self._line
         yield self._transcript
-        yield Input(placeholder="Say something; Enter sends")
+        yield Input(placeholder="Say something; Enter sends, /help lists commands")
         yield Footer()
 
     def on_mount(self) -> None:
@@ -173,6 +176,12 @@ class Chat(App[None]):
                         pass
                     case ToolStarted() | ToolProgress() | ToolFinished() | StepDone():
                         pass
+                    case CompactionStarted():
+                        bubble.note("The older messages are being summarised.")
+                    case CompactionEnded(failure=failure):
+                        bubble.note(_compacted(failure))
+                    case Pruned(results=results):
+                        bubble.note(f"{results} old tool results are shortened for the model.")
                     case _:
                         assert_never(event)
             bubble.end(ending)
@@ -305,3 +314,9 @@ class Chat(App[None]):
         self._line.set_class(self._state is not State.CONNECTED, "lost")
         key = one_line(self.session_key) or "no session"
         self._line.update(f"{key}  ·  {_STATES[self._state]}")
+
+
+def _compacted(failure: str) -> str:
+    if failure:
+        return f"The older messages were not summarised, and may be left out: {failure}"
+    return "The older messages were summarised."

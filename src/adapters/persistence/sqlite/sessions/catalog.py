@@ -17,7 +17,9 @@ _CURRENT_ID = "(SELECT max(id) FROM transcripts AS other WHERE other.session = s
 _INFO = f"""
     SELECT sessions.key, sessions.agent_id, transcripts.session_id, sessions.created_at,
            sessions.updated_at, transcripts.message_count, transcripts.input_tokens,
-           transcripts.output_tokens, sessions.model, sessions.one_off, sessions.settings
+           transcripts.output_tokens,
+           (SELECT count(*) FROM summaries WHERE summaries.transcript = transcripts.id),
+           sessions.model, sessions.one_off, sessions.settings
     FROM sessions JOIN transcripts ON transcripts.id = {_CURRENT_ID}
     WHERE {{where}} ORDER BY sessions.updated_at DESC, sessions.id DESC"""  # noqa: S608
 _ONE = _INFO.format(where="sessions.key = ?")
@@ -100,7 +102,7 @@ def _readable(value: bytes) -> str:
 
 def _info(row: _Row, damage: DamageLog) -> SessionInfo:
     key, agent_id, session_id, created_at, updated_at, *counts, model, one_off, settings = row
-    messages, input_tokens, output_tokens = counts
+    messages, input_tokens, output_tokens, compactions = counts
     cells = Cells(str(key), damage)
     return SessionInfo(
         key=key_of(cells.text("key", key), cells.text("agent_id", agent_id)),
@@ -112,6 +114,7 @@ def _info(row: _Row, damage: DamageLog) -> SessionInfo:
         output_tokens=cells.count("output_tokens", output_tokens),
         model=cells.text("model", model),
         one_off=bool(one_off),
+        compactions=cells.count("compactions", compactions),
         settings=cells.settings("settings", settings),
     )
 

@@ -48,6 +48,11 @@ _ORIGINS = """
 _TRANSCRIPTS = """
     SELECT id, session_id, created_at, message_count FROM transcripts
     WHERE session = ? ORDER BY id DESC LIMIT ?"""
+_TIMES = """
+    SELECT first_message, at FROM turns WHERE transcript = :transcript AND message_count > 0
+    UNION ALL
+    SELECT copies.first_message, turns.at FROM copies JOIN turns ON turns.run_id = copies.run_id
+    WHERE copies.transcript = :transcript ORDER BY first_message DESC"""
 _FIRST_QUESTION = """
     SELECT number, body FROM messages
     WHERE transcript = ? AND role = 'user' ORDER BY number LIMIT 1"""
@@ -159,6 +164,25 @@ def _origins(
 
 def _kept(number: int, message: Message, origin: _Origin) -> KeptMessage:
     return KeptMessage(number, origin.at, message, origin.run_id, origin.model)
+
+
+def messages_since_pause(
+    connection: sqlite3.Connection, key: SessionKey, seconds: float, damage: DamageLog
+) -> int:
+    """SessionCatalog.messages_since_pause."""
+    with snapshot(connection):
+        current = find_current(connection, key)
+        if current is None:
+            return 0
+        place, cells = current.place, Cells(str(key), damage)
+        later: tuple[int, float] | None = None
+        with closing(connection.execute(_TIMES, {"transcript": place.transcript})) as rows:
+            for first, at in rows:
+                first, at = cells.count("first_message", first), cells.time("at", at)
+                if later is not None and later[1] - at >= seconds:
+                    return place.messages - later[0] + 1
+                later = first, at
+        return place.messages
 
 
 def read_transcripts(

@@ -36,6 +36,9 @@ _COPY_ORIGINS = """
           SELECT first_message, message_count, run_id FROM copies WHERE transcript = :old)
     WHERE message_count > 0 AND first_message + message_count - 1 > :left
         AND first_message <= :through"""
+_COPY_SUMMARIES = """
+    INSERT INTO summaries SELECT :new, through, at, model, tokens_before, body FROM summaries
+    WHERE transcript = :old AND through <= :through"""
 
 
 def patch_session(
@@ -125,6 +128,8 @@ def _go_on_with(
     span = {"new": new, "old": current.place.transcript, "left": left, "through": through}
     connection.execute(_COPY_MESSAGES, span)
     connection.execute(_COPY_ORIGINS, span)
+    if not left:
+        connection.execute(_COPY_SUMMARIES, span)
     connection.execute(
         "UPDATE transcripts SET message_count = ? WHERE id = ?", (through - left, new)
     )

@@ -23,6 +23,7 @@ from .....domain.sessions import (
     SessionKey,
     SessionPage,
     SessionQuery,
+    Summary,
     UsageQuery,
 )
 from ...common import ExpiryClock, Undecodable, is_short, try_to_write
@@ -33,7 +34,7 @@ from ..readers import Readers
 from ..schema import SESSIONS, open_database
 from ..writer import BatchWork, GroupWriter
 from .catalog import find_by_id, find_session, list_sessions
-from .history import find_turn, read_messages, read_transcripts
+from .history import find_turn, messages_since_pause, read_messages, read_transcripts
 from .insert_turns import INCOMING
 from .mutations import (
     Changes,
@@ -45,6 +46,7 @@ from .mutations import (
 )
 from .one_offs import OneOffs, newest_stamp
 from .open_turns import end_open_turn, list_open_turns, put_step, take_open_turn
+from .summaries import put_summary
 from .turns import load_session, touch
 from .usage import read_usage
 from .working_set import WorkingSet
@@ -94,17 +96,30 @@ class SqliteStore:
         self._expiry.begin(await readers.run(newest_stamp))
         self._opened = _Opened(GroupWriter(connection, files=files), readers, files)
 
-    async def load(self, key: SessionKey, budget: int) -> StoredSession | None:
+    async def load(
+        self, key: SessionKey, budget: int, *, result_chars: int | None = None
+    ) -> StoredSession | None:
         opened = self._require()
-        known = self._working_set.get(key, budget)
+        known = self._working_set.get(key, budget, result_chars)
         if known is not None:
             return known
         with self._working_set.reading(key) as put:
-            session = await opened.readers.run(
-                partial(load_session, key=key, budget=budget, damage=self._damage)
-            )
-            put(session, budget)
+            load = partial(load_session, key=key, budget=budget, result_chars=result_chars)
+            session = await opened.readers.run(partial(load, damage=self._damage))
+            put(session, budget, result_chars)
         return session
+
+    async def put_summary(
+        self,
+        key: SessionKey,
+        session_id: str,
+        summary: Summary,
+        *,
+        run_id: str = "",
+        attempt: int = 0,
+    ) -> bool:
+        put = partial(put_summary, key=key, session_id=session_id, summary=summary)
+        return await self._change(key, partial(put, run_id=run_id, attempt=attempt))
 
     async def append(self, turn: Turn) -> None:
         """A caller that is cancelled while it waits has its turn stored all the same.
@@ -184,6 +199,10 @@ class SqliteStore:
     ) -> tuple[KeptMessage, ...]:
         read = partial(read_messages, key=key, limit=limit, before=before, session_id=session_id)
         return await self.read(partial(read, damage=self._damage))
+
+    async def messages_since_pause(self, key: SessionKey, seconds: float) -> int:
+        read = partial(messages_since_pause, key=key, seconds=seconds, damage=self._damage)
+        return await self.read(read)
 
     async def transcripts(self, key: SessionKey, limit: int) -> tuple[KeptTranscript, ...]:
         return await self.read(partial(read_transcripts, key=key, limit=limit, damage=self._damage))

@@ -6,19 +6,25 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
+from .....domain.messages import Message, Role
 from .....domain.ports import StoredSession, Transcript
-from .....domain.sessions import SessionKey, fitting
+from .....domain.sessions import SessionKey, estimate_sent, fitting
 from ..columns import snapshot, text
 from ..damage import Cells, DamageLog
+from .summaries import newest_summary
 from .transcripts import find_current
 
 _NEWEST_FIRST = """
     SELECT tokens, number, role, body FROM messages
-    WHERE transcript = ? AND number <= ? ORDER BY number DESC"""
+    WHERE transcript = ? AND number > ? AND number <= ? ORDER BY number DESC"""
 
 
 def load_session(
-    connection: sqlite3.Connection, key: SessionKey, budget: int, damage: DamageLog
+    connection: sqlite3.Connection,
+    key: SessionKey,
+    budget: int,
+    damage: DamageLog,
+    result_chars: int | None = None,
 ) -> StoredSession | None:
     """SessionStore.load. Raises sqlite3.Error, and Undecodable for a damaged session id."""
     cells = Cells(str(key), damage)
@@ -27,15 +33,17 @@ def load_session(
         if current is None:
             return None
         transcript, count = current.place.transcript, current.place.messages
-        with closing(connection.execute(_NEWEST_FIRST, (transcript, count))) as rows:
-            newest = [cells.message(*message) for message in _within(rows, budget)]
-    read = Transcript(tuple(newest[::-1]), complete=len(newest) == count)
+        summary = newest_summary(connection, current.place, cells)
+        behind = 0 if summary is None else summary.through
+        with closing(connection.execute(_NEWEST_FIRST, (transcript, behind, count))) as rows:
+            newest = list(_within(rows, budget, result_chars, cells))
+    read = Transcript(tuple(newest[::-1]), len(newest) == count - behind, summary=summary)
     return StoredSession(
         key=key,
         session_id=text(current.session_id),
         updated_at=cells.time("updated_at", current.updated_at),
         message_count=count,
-        tail=fitting(read, budget, count),
+        tail=fitting(read, budget, count - behind, result_chars),
         settings=cells.settings("settings", current.settings),
     )
 
@@ -46,16 +54,22 @@ def touch(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-_Stored = tuple[int, str, bytes]
-"""A message's number, role and body."""
-
-
-def _within(rows: Iterator[tuple[int, int, str, bytes]], budget: int) -> Iterator[_Stored]:
+def _within(
+    rows: Iterator[tuple[object, int, str, bytes]],
+    budget: int,
+    result_chars: int | None,
+    cells: Cells,
+) -> Iterator[Message]:
     """The messages, newest first, for as long as the budget lasts; nothing behind that is read."""
     if budget <= 0:
         return
-    for tokens, *message in rows:
-        budget -= tokens if isinstance(tokens, int) else 0
+    for tokens, number, role, body in rows:
+        size = tokens if isinstance(tokens, int) else 0
+        message = None
+        if result_chars is not None and role == Role.TOOL.value and size * 3 > result_chars:
+            message = cells.message(number, role, body)
+            size = min(size, estimate_sent(message, result_chars))
+        budget -= size
         if budget < 0:
             return
-        yield tuple(message)  # type: ignore[misc]  # three are left of four
+        yield cells.message(number, role, body) if message is None else message

@@ -18,8 +18,8 @@ from .....domain.messages import Image, Message
 from .....domain.ports import StoredSession, Transcript, Turn
 from .....domain.sessions import SessionKey, estimate_all, fitting
 
-Put = Callable[[StoredSession | None, int], None]
-"""Keeps what was read, and the budget that it was read with."""
+Put = Callable[[StoredSession | None, int, int | None], None]
+"""Keeps what was read, and the budget and `result_chars` that it was read with."""
 
 
 _BYTES_PER_TOKEN = 6
@@ -29,10 +29,12 @@ _BYTES_PER_MESSAGE = 600
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A session whose tail holds at least the newest messages of `budget` tokens."""
+    """A session whose tail holds at least the newest messages of `budget` tokens, with results that
+    count as `result_chars` says."""
 
     session: StoredSession
     budget: int
+    result_chars: int | None
     image_bytes: int
     """Of the tail; a few tokens stand for many of them."""
 
@@ -57,16 +59,21 @@ class WorkingSet:
         self._writing: Counter[SessionKey] = Counter()
         """How many writes are on their way. What is read meanwhile may hold them or not."""
 
-    def get(self, key: SessionKey, budget: int) -> StoredSession | None:
+    def get(
+        self, key: SessionKey, budget: int, result_chars: int | None = None
+    ) -> StoredSession | None:
         """The session as `load` would read it, where that is known."""
         known = self._known.get(key)
         if known is None:
             return None
         session = known.session
-        if budget > known.budget and not session.tail.complete:
+        tail = session.tail
+        if not tail.complete and (budget > known.budget or result_chars != known.result_chars):
             return None
         self._known.move_to_end(key)
-        return replace(session, tail=fitting(session.tail, budget, session.message_count))
+        behind = 0 if tail.summary is None else tail.summary.through
+        count = session.message_count - behind
+        return replace(session, tail=fitting(tail, budget, count, result_chars))
 
     @contextmanager
     def reading(self, key: SessionKey) -> Iterator[Put]:
@@ -75,9 +82,10 @@ class WorkingSet:
         if key not in self._writing:
             self._reading[key] = mark
 
-        def put(session: StoredSession | None, budget: int) -> None:
+        def put(session: StoredSession | None, budget: int, result_chars: int | None) -> None:
             if session is not None and self._reading.get(key) is mark:
-                self._keep(_Known(session, budget, _image_bytes(session.tail.messages)))
+                images = _image_bytes(session.tail.messages)
+                self._keep(_Known(session, budget, result_chars, images))
 
         try:
             yield put
@@ -155,9 +163,10 @@ def _extended(known: _Known, turn: Turn) -> _Known:
         session,
         updated_at=turn.at,
         message_count=session.message_count + len(turn.messages),
-        tail=Transcript(messages, tail.complete, tokens),
+        tail=Transcript(messages, tail.complete, tokens, tail.summary),
     )
-    return _Known(extended, known.budget, known.image_bytes + _image_bytes(turn.messages))
+    images = known.image_bytes + _image_bytes(turn.messages)
+    return _Known(extended, known.budget, known.result_chars, images)
 
 
 def _image_bytes(messages: Iterable[Message]) -> int:

@@ -12,6 +12,7 @@ from .....domain.errors import EventsExpired, GatewayError, ShuttingDown
 from .....domain.models import ReasoningDelta, TextDelta
 from .....domain.ports import Clock
 from .....domain.runs import (
+    CONTEXT_EVENTS,
     EVERY_KIND,
     TERMINAL,
     TOOL_EVENTS,
@@ -132,7 +133,7 @@ class RunBroadcaster:
         TextDelta,
         Resumed,
         *TERMINAL,
-        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS, StepDone),
+        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone),
     )
     def _broadcast(self, numbered: NumberedEvent) -> None:
         seq, event, now = numbered.seq, numbered.event, self._clock()

@@ -10,14 +10,18 @@ import orjson
 from .....domain.errors import FailureKind
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     KINDS,
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
+    CompactionEnded,
+    CompactionStarted,
     Ending,
     Failed,
     Finished,
+    Pruned,
     Resumed,
     RunEvent,
     RunRecord,
@@ -84,7 +88,7 @@ class RunPayloads:
         Started,
         StepDone,
         Resumed,
-        ignores=(ReasoningDelta, Waiting, *TOOL_EVENTS, *TERMINAL),
+        ignores=(ReasoningDelta, Waiting, *TOOL_EVENTS, *CONTEXT_EVENTS, *TERMINAL),
     )
     def note(self, event: RunEvent, at: float) -> None:
         """Update the state with the next event; required even if its payload is not used."""
@@ -121,7 +125,9 @@ class RunPayloads:
             self._tail,
         )
 
-    @consumes(Started, *DELTAS, *TOOL_EVENTS, StepDone, Waiting, Resumed, *TERMINAL)
+    @consumes(
+        Started, *DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone, Waiting, Resumed, *TERMINAL
+    )
     def _data(self, event: RunEvent, at: float) -> dict[str, object] | None:
         """None for an unknown kind."""
         started = self.record.started_at or self._started_at or self.record.accepted_at
@@ -147,6 +153,14 @@ class RunPayloads:
             case ToolFinished(call_id=call_id, is_error=is_error, text=text):
                 result = {"phase": "result", "toolCallId": call_id}
                 return {**result, "isError": is_error, "result": text}
+            case CompactionStarted():
+                return {"phase": "start"}
+            case CompactionEnded(before=before, after=after, failure=failure, retries=retries):
+                failed = {"error": failure} if failure else {}
+                tokens = {"tokensBefore": before, "tokensAfter": after}
+                return {"phase": "end", "willRetry": retries, **tokens, **failed}
+            case Pruned(results=results, tokens=tokens_saved):
+                return {"phase": "end", "results": results, "tokensSaved": tokens_saved}
             case StepDone(number=number):
                 return {"phase": "step", **times, "step": number}
             case Waiting(what=what, approval_id=approval_id):

@@ -21,7 +21,6 @@ from ..broadcast import Hub, sender_key
 from ..connection import Call, Params
 from ..dependencies import Dependencies
 from ..protocol import Count, Name, SessionKeyText
-from .chat import Commands
 from .messages import content, message_object, shrunk
 from .rows import with_short_id
 from .service import ControlService, answers
@@ -99,12 +98,9 @@ Metadata = Callable[[Call, str], object]
 class History(ControlService):
     """`metadata`: returns the payload of `chat.metadata` for an agent."""
 
-    def __init__(
-        self, dependencies: Dependencies, hub: Hub, commands: Commands, metadata: Metadata
-    ) -> None:
+    def __init__(self, dependencies: Dependencies, hub: Hub, metadata: Metadata) -> None:
         super().__init__(dependencies, hub)
         self.metadata = metadata
-        self.commands = commands
 
     @answers("chat.startup", StartupParams)
     async def startup(self, call: Call, params: StartupParams) -> object:
@@ -199,8 +195,6 @@ class History(ControlService):
         return {"inputReceipts": receipts, "inputConsumptions": consumed}
 
     async def _accepted(self, principal: Principal, key: SessionKey, run_id: str) -> bool:
-        if self.commands.answered(key, run_id):
-            return True
         try:
             return (await self.gateway.run(principal, run_id)).session_key == key
         except UnknownRun:

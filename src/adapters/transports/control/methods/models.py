@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from .....domain.chat_commands import COMMANDS, Argument, CommandInfo
 from .....domain.models import ModelTarget
 from ..connection import Call, Params
 from ..protocol import Key, Name
-from .chat import COMMANDS, Command
 from .service import ControlService, answers
 
 
@@ -54,7 +54,7 @@ class ModelMethods(ControlService):
         models = [_model(target) for target in self.gateway.models(call.principal)]
         return {
             "agentId": agent_id,
-            "commands": [_command(command) for command in COMMANDS],
+            "commands": self._commands_now(),
             "models": models,
         }
 
@@ -104,7 +104,13 @@ class ModelMethods(ControlService):
 
     @answers("commands.list", CommandsParams)
     async def _commands(self, call: Call, params: CommandsParams) -> object:
-        return {"commands": [_command(command) for command in COMMANDS]}
+        return {"commands": self._commands_now()}
+
+    def _commands_now(self) -> list[dict[str, Any]]:
+        """Empty while commands are switched off."""
+        if not self.gateway.settings.text_commands:
+            return []
+        return [_command(command) for command in COMMANDS]
 
 
 def _model(target: ModelTarget) -> dict[str, Any]:
@@ -119,12 +125,12 @@ def _model(target: ModelTarget) -> dict[str, Any]:
     }
 
 
-def _command(command: Command) -> dict[str, Any]:
+def _command(command: CommandInfo) -> dict[str, Any]:
     return {
-        "name": command.name,
-        "textAliases": [f"/{name}" for name in (command.name, *command.aliases)],
+        "name": command.name.value,
+        "textAliases": [f"/{command.name}"],
         "description": command.description,
         "source": "native",
         "scope": "text",
-        "acceptsArgs": command.argument is not None,
+        "acceptsArgs": command.argument is not Argument.NONE,
     }

@@ -9,6 +9,7 @@ from .....domain.concurrency import take_turns
 from .....domain.errors import EventsExpired, RunFailed
 from .....domain.models import ReasoningDelta, StopReason, TextDelta, Usage
 from .....domain.runs import (
+    CONTEXT_EVENTS,
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
@@ -66,7 +67,7 @@ class Outcomes:
         StepDone,
         Resumed,
         *TERMINAL,
-        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS),
+        ignores=(Started, ReasoningDelta, Waiting, *TOOL_EVENTS, *CONTEXT_EVENTS),
     )
     async def _read(self, principal: Principal, run_id: str) -> tuple[str, Ending]:
         text: list[str] = []

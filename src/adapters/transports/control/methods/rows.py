@@ -74,6 +74,7 @@ class Rows:
             "messageCount": info.message_count,
             "inputTokens": info.input_tokens,
             "outputTokens": info.output_tokens,
+            "compactionCount": info.compactions,
             "totalTokens": info.input_tokens + info.output_tokens,
             "archived": False,
             "pinned": False,

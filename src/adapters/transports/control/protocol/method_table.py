@@ -51,7 +51,7 @@ _PAIRING, _APPROVALS = Scope.PAIRING, Scope.APPROVALS
 _NO_CHANNELS = "There are no chat channels here; clients talk to agents over HTTP and WebSocket."
 _NO_NODES = "There are no nodes here: agents run in the Gateway itself."
 _NO_CRON = "There is no scheduler here; let cron call `opensoul agent`."
-_NO_SKILLS = "There are no skills here; an agent is its instructions and its model."
+_NO_SKILLS = "Skills are folders in workspaces and in the state directory; no method manages them."
 _NO_PLUGINS = "There are no plugins here; see docs/extending.md for transports, runners, stores."
 _ONE_KIND = "Every tool call that waits is in exec.approval.list; there are no other approvals."
 _NO_RULES = "Only the Gateway requests approvals, and it keeps no file of rules for them."
@@ -173,15 +173,8 @@ def _patch_scope(params: Mapping[str, Any]) -> Scope | None:
 
 
 def _agent_scope(params: Mapping[str, Any]) -> Scope | None:
-    text = str(params.get("message", "")).strip().lower()
     overrides = params.get("model") is not None or params.get("provider") is not None
-    starts_over = text.partition(" ")[0] in ("/new", "/reset")
-    return Scope.ADMIN if overrides or starts_over else None
-
-
-def _send_scope(params: Mapping[str, Any]) -> Scope | None:
-    text = str(params.get("message", "")).strip().lower()
-    return Scope.ADMIN if text.partition(" ")[0] in ("/new", "/reset", "/compact") else None
+    return Scope.ADMIN if overrides else None
 
 
 _IMPLEMENTED = (
@@ -193,9 +186,7 @@ _IMPLEMENTED = (
     ),
     Method("agent.wait", _WRITE, "Wait until a run has ended.", looks=True),
     Method("agent.identity.get", _READ, "An agent's name, picture and emoji."),
-    Method(
-        "chat.send", _WRITE, "Send a message to a session; events carry the answer.", _send_scope
-    ),
+    Method("chat.send", _WRITE, "Send a message to a session; events carry the answer."),
     Method("chat.startup", _READ, "A session's newest messages, commands and models."),
     Method("chat.metadata", _READ, "The commands and models of a chat."),
     Method("chat.history", _READ, "A session's newest messages."),
@@ -229,12 +220,12 @@ _IMPLEMENTED = (
     Method("sessions.messages.subscribe", _READ, "Subscribe to messages of one session."),
     Method("sessions.messages.unsubscribe", _READ, "End that subscription."),
     Method("sessions.create", _WRITE, "Create a session, with or without a first message."),
-    Method("sessions.send", _WRITE, "The same as chat.send, by key.", _send_scope),
+    Method("sessions.send", _WRITE, "The same as chat.send, by key."),
     Method("sessions.abort", _WRITE, "Abort the runs of a session."),
     Method("sessions.patch", _WRITE, "Change a session's settings.", _patch_scope),
     Method("sessions.reset", _ADMIN, "Begin a new transcript; the old one is kept."),
     Method("sessions.delete", _ADMIN, "Delete a session."),
-    Method("sessions.compact", _ADMIN, "Continue with a session's newest messages only."),
+    Method("sessions.compact", _ADMIN, "Replace a session's older messages by a summary."),
     Method("sessions.usage", _READ, "Tokens by session."),
     Method("agents.list", _READ, "The agents."),
     Method("agents.create", _ADMIN, "Add an agent to the configuration."),

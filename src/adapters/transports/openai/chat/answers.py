@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     TOOL_EVENTS,
     Aborted,
@@ -104,7 +105,16 @@ class Frames:
     @consumes(
         *DELTAS,
         Finished,
-        ignores=(Started, Waiting, Resumed, Failed, Aborted, *TOOL_EVENTS, StepDone),
+        ignores=(
+            Started,
+            Waiting,
+            Resumed,
+            Failed,
+            Aborted,
+            *TOOL_EVENTS,
+            *CONTEXT_EVENTS,
+            StepDone,
+        ),
     )
     def of(self, events: Iterable[RunEvent]) -> bytes:
         """The frames for `events`. Empty where no event has a frame; failures are sent as errors by

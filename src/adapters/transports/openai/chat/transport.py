@@ -16,6 +16,7 @@ from ...http.json_text import dumps
 from ...http.requests import Headers
 from ...routes import Limits, Route, Switch, Transport
 from ..common import (
+    SESSION_HINT,
     ApprovalPause,
     Feed,
     agent_id_in,
@@ -115,6 +116,8 @@ def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:
         session_key=session_key_in(headers),
         user=chat.user,
         params=chat.params,
+        commands=True,
+        session_hint=SESSION_HINT,
     )
 
 

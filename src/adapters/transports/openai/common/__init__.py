@@ -4,6 +4,7 @@ from .approvals import APPROVAL_HEADER, ApprovalPause, decided_run, decision_in,
 from .fields import Ignored
 from .headers import (
     BINDING_HEADERS,
+    SESSION_HINT,
     agent_id_in,
     ignored_names,
     refuse_model_header,
@@ -22,6 +23,7 @@ __all__ = [
     "BINDING_HEADERS",
     "DEFAULT_MODEL",
     "MESSAGES_SCHEMA",
+    "SESSION_HINT",
     "Answer",
     "ApprovalPause",
     "Feed",

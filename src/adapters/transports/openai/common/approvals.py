@@ -16,6 +16,7 @@ from .....domain.errors import InvalidRequest
 from .....domain.messages import Message, Role, Text
 from .....domain.models import StopReason, TextDelta, Usage
 from .....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
     TOOL_EVENTS,
@@ -95,7 +96,10 @@ class ApprovalPause:
     following: Following
     context: RequestContext
 
-    @consumes(Waiting, ignores=(Started, *DELTAS, *TOOL_EVENTS, StepDone, Resumed, *TERMINAL))
+    @consumes(
+        Waiting,
+        ignores=(Started, *DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone, Resumed, *TERMINAL),
+    )
     async def end(self, batch: EventBatch) -> EventBatch:
         """`batch`, whose last event is Waiting, with the end of the answer; as it is, where there
         is nothing to decide (any more). The run then waits on without a client."""
@@ -117,7 +121,7 @@ def _question(approval: Approval) -> str:
     code."""
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (
-        f"\n\nThe tool {_line(approval.call.name)} waits for your approval. Its arguments:\n\n"
+        f"The tool {_line(approval.call.name)} waits for your approval. Its arguments:\n\n"
         f"    {_line(_compact(approval.call.arguments))}\n\n"
         f"Answer with one of these lines within {minutes} minutes; without an answer the call is "
         f"denied.\n\napprove {approval.code}\n\ndeny {approval.code}\n"

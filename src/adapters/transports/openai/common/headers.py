@@ -16,6 +16,7 @@ _HEADER_OF: Mapping[str | None, str] = {
     "session_key": "x-opensoul-session-key",
 }
 """The header that a field of RunRequest is read from."""
+SESSION_HINT = f"send the header {_HEADER_OF['session_key']}, or the field `user`"
 _KNOWN = frozenset({"agent-id", "agent", "session-key", "model", "approval"})
 """Headers of the family that are read, without their prefix."""
 BINDING_HEADERS = [

@@ -15,6 +15,7 @@ from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import GatewayError, InvalidRequest, RunFailed
 from .....domain.models import ReasoningDelta, TextDelta
 from .....domain.runs import (
+    CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
     TOOL_EVENTS,
@@ -69,7 +70,9 @@ class Answer:
     finished: Finished
 
 
-@consumes(*DELTAS, StepDone, Resumed, *TERMINAL, ignores=(Started, Waiting, *TOOL_EVENTS))
+@consumes(
+    *DELTAS, StepDone, Resumed, *TERMINAL, ignores=(Started, Waiting, *TOOL_EVENTS, *CONTEXT_EVENTS)
+)
 async def collect(
     events: Events, context: RequestContext, pause: ApprovalPause | None = None
 ) -> Answer:

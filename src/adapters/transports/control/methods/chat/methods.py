@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from ......domain.access import Principal
+from ......domain.access import Principal, require
+from ......domain.chat_commands import ChatCommand, CommandName
 from ......domain.errors import InvalidRequest, UnknownSession
 from ......domain.messages import Message, Role, text_message
 from ......domain.runs import Failed, OnLeave, RunRecord, RunRequest, RunStatus
 from ......domain.sessions import MAIN, SessionKey
-from ...broadcast import Hub, chat_event, message_ids, message_of
+from ...broadcast import chat_event, message_ids, message_of
 from ...connection import ANSWERED, Call, Params
-from ...dependencies import Dependencies
 from ...protocol import NAMING, Attachments, Name, SessionKeyText, user_message
 from ..outcomes import agent_payload, failed_answer
 from ..service import ControlService, answers
-from .commands import Commands
 
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
@@ -69,7 +70,7 @@ class AgentParams(Params):
 class SendParams(Params):
     """`message` may be empty if there are attachments. `timeout_ms`: milliseconds; it can only
     shorten the agent's limit, and 0 sets none. `suppress_command_interpretation`: send commands
-    such as `/status` to the model."""
+    such as `/status` to the model. `/stop` is answered with the runs that it stops."""
 
     session_key: SessionKeyText
     message: str
@@ -108,8 +109,6 @@ class InjectParams(Params):
     agent_id: Name | None = None
 
 
-_STOP = ("/stop", "/abort")
-_START_OVER = ("/new", "/reset")
 _NO_DELIVERY = (
     "There are no chat channels here, so answers cannot be delivered to one. Omit deliver."
 )
@@ -117,18 +116,14 @@ _NO_OVERRIDE = "A run cannot choose its model. Set the session's model with sess
 
 
 class ChatMethods(ControlService):
-    def __init__(self, dependencies: Dependencies, hub: Hub, commands: Commands) -> None:
-        super().__init__(dependencies, hub)
-        self.commands = commands
-
     @answers("agent", AgentParams)
     async def _agent(self, call: Call, params: AgentParams) -> object:
         """Responds `accepted` at once; the last response follows when the Run has ended."""
         _check_supported(params)
         key = await self._session_of(call.principal, params)
-        record, fresh = await self._submit(
-            call, params, key, await _messages(params), "agent", params.timeout, _accepted
-        )
+        request = _request(params, key, await _messages(params), "agent", params.timeout)
+        self._check_command(call.principal, request)
+        record, fresh = await self._submit(call, params, request, key, _accepted)
         if not fresh and not record.status.final:
             call.answer(_accepted(record))
         return agent_payload(await self.outcomes.of(call.principal, record.id))
@@ -137,40 +132,39 @@ class ChatMethods(ControlService):
     async def send(self, call: Call, params: SendParams) -> object:
         """Responds at once; the rest is sent as events."""
         key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
-        if not params.attachments and not params.suppress_command_interpretation:
-            answer = await self._command(call, key, params)
-            if answer is not None:
-                return answer
         if not params.message.strip() and not params.attachments:
             raise InvalidRequest("message or attachment required", param="message")
         messages = (await user_message(params.message, params.attachments),)
         timeout = None if params.timeout_ms is None else params.timeout_ms / 1_000
-        record, fresh = await self._submit(call, params, key, messages, "chat", timeout, _begun)
+        request = _request(params, key, messages, "chat", timeout)
+        request = replace(request, commands=not params.suppress_command_interpretation)
+        response: Callable[[RunRecord], object] = _begun
+        command = self._check_command(call.principal, request)
+        if command is not None and command.name is CommandName.STOP:
+            runs = await self.gateway.active(call.principal, key)
+            stopped = _aborted([run.id for run in runs if run.command is None])
+            response = partial(_answered, stopped)
+        record, fresh = await self._submit(call, params, request, key, response)
         return ANSWERED if fresh else await self._repeated(call.principal, record)
+
+    def _check_command(self, principal: Principal, request: RunRequest) -> ChatCommand | None:
+        """The command that the request is, which the principal may issue. Raises Forbidden."""
+        command = self.gateway.command(request)
+        if command is not None:
+            require(principal, command.needs)
+        return command
 
     async def _submit(
         self,
         call: Call,
         params: AgentParams | SendParams,
+        request: RunRequest,
         key: SessionKey,
-        messages: tuple[Message, ...],
-        source: str,
-        time_limit: float | None,
         response: Callable[[RunRecord], object],
     ) -> tuple[RunRecord, bool]:
         """Start the Run, or find the one of an equal earlier request, and subscribe the client to
         its Session; returns the record and whether it is new. For a new Run the first response is
         sent before the Run's first event."""
-        request = RunRequest(
-            messages=messages,
-            agent_id=key.agent_id,
-            session_key=str(key),
-            thinking=params.thinking,
-            on_leave=OnLeave.CONTINUE,
-            source=source,
-            reserved_keys=True,
-            timeout=time_limit,
-        )
 
         async def accepted(record: RunRecord) -> None:
             await self.hub.subscribe(call.connection, record.session_key, begun=record.id)
@@ -187,22 +181,6 @@ class ChatMethods(ControlService):
             if not submission.fresh:
                 await self.hub.subscribe(call.connection, submission.record.session_key)
         return submission.record, submission.fresh
-
-    async def _command(self, call: Call, key: SessionKey, params: SendParams) -> object | None:
-        """The response to a command; None for a message to the model."""
-        word, run_id = params.message.strip().lower(), params.idempotency_key
-        if word in (*_STOP, *_START_OVER) and self.commands.answered(key, run_id):
-            # A repeated request must not affect runs and turns that began after the first one.
-            return {"ok": True, "key": str(key), "runId": run_id, "status": "ok"}
-        if word in _STOP:
-            self.commands.note(key, run_id)
-            return await self._stopped(call.principal, key)
-        if word in _START_OVER:
-            with self.commands.noted(key, run_id):
-                info = await self.session_service.reset(call.principal, key)
-            return {"ok": True, "key": str(key), "sessionId": info.session_id, "status": "ok"}
-        found = self.commands.find(params.message)
-        return None if found is None else await self.commands.run(call, key, run_id, found)
 
     @answers("chat.abort", AbortParams)
     async def abort(self, call: Call, params: AbortParams) -> object:
@@ -274,6 +252,26 @@ class ChatMethods(ControlService):
         return {"runId": record.id, "status": "ok"}
 
 
+def _request(
+    params: AgentParams | SendParams,
+    key: SessionKey,
+    messages: tuple[Message, ...],
+    source: str,
+    time_limit: float | None,
+) -> RunRequest:
+    return RunRequest(
+        messages=messages,
+        agent_id=key.agent_id,
+        session_key=str(key),
+        thinking=params.thinking,
+        on_leave=OnLeave.CONTINUE,
+        source=source,
+        reserved_keys=True,
+        timeout=time_limit,
+        commands=True,
+    )
+
+
 async def _messages(params: AgentParams) -> tuple[Message, ...]:
     message = await user_message(params.message, params.attachments)
     if not params.extra_system_prompt:
@@ -304,6 +302,10 @@ def _accepted(record: RunRecord) -> dict[str, object]:
         "status": "accepted",
         "acceptedAt": int(record.accepted_at * 1_000),
     }
+
+
+def _answered(payload: object, record: RunRecord) -> object:
+    return payload
 
 
 def _aborted(run_ids: list[str]) -> dict[str, object]:

@@ -70,9 +70,12 @@ class DeleteParams(KeyParams):
 
 
 class CompactParams(KeyParams):
-    """`max_lines`: the maximum number of newest messages to keep."""
+    """`max_lines`: the maximum number of newest messages to go on with. Without it, the session's
+    model writes a summary that replaces the older messages in what models get; `instructions`: what
+    the summary should pay attention to."""
 
-    max_lines: Annotated[int, Field(ge=1)] = 400
+    max_lines: Annotated[int, Field(ge=1)] | None = None
+    instructions: Annotated[str, Field(max_length=10_000)] = ""
 
 
 class SessionChanges(ControlService):
@@ -113,6 +116,8 @@ class SessionChanges(ControlService):
         key = self._key(params)
         payload: dict[str, Any] = {"ok": True, "key": str(key)}
         try:
+            if params.max_lines is None:
+                return payload | await self._summarise(call, key, params)
             compacted = await self.session_service.compact(
                 call.principal, key, params.max_lines, expected=_expected(params)
             )
@@ -123,6 +128,21 @@ class SessionChanges(ControlService):
             "compacted": compacted.changed,
             "kept": compacted.kept,
             "entry": self.rows.entry(compacted.info),
+        }
+
+    async def _summarise(
+        self, call: Call, key: SessionKey, params: CompactParams
+    ) -> dict[str, Any]:
+        outcome = await self.session_service.summarise(
+            call.principal, key, instructions=params.instructions, expected=_expected(params)
+        )
+        return {
+            "compacted": outcome.compacted,
+            **({"reason": outcome.reason} if outcome.reason else {}),
+            "kept": outcome.kept,
+            "tokensBefore": outcome.before,
+            "tokensAfter": outcome.after,
+            "entry": self.rows.entry(outcome.info),
         }
 
     def _key(self, params: KeyParams) -> SessionKey:
