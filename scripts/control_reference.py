@@ -106,9 +106,11 @@ that another version of the Gateway kept get their run without that comparison.
 a run less time than the agent's `timeoutSeconds`, never more; 0 sets no limit of the client's own.
 A negative number is an error. `agent.wait` bounds the waiting with its `timeoutMs`, not the run.
 
-`sessions.compact` and `chat.inject` take place behind the runs that the session has, and before
-those that come later; `sessions.reset` and `sessions.delete` first stop those that it has. When the
-session is still busy after 15 seconds, nothing is changed and the error is retryable.
+`sessions.compact` with `maxLines` and `chat.inject` take place behind the runs that the session
+has, and before those that come later; `sessions.reset` and `sessions.delete` first stop those that
+it has. When the session is still busy after 15 seconds, nothing is changed and the error is
+retryable. `sessions.compact` without `maxLines` has the session's model write a summary: it takes
+as long as a model call, and waits for nothing.
 `sessions.patch` waits for nothing.
 
 A run that is aborted, or has used up its time, is waited for 10 seconds: then its runner is

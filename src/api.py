@@ -51,9 +51,11 @@ from .domain.runs import (
 from .domain.services import Gateway
 from .domain.sessions import (
     SessionKey,
+    Summary,
     Transcript,
     estimate,
     estimate_all,
+    introduced,
     newest_that_fit,
     repaired,
 )
@@ -105,6 +107,7 @@ __all__ = [
     "StopReason",
     "StoreFailed",
     "StoredSession",
+    "Summary",
     "Switch",
     "Text",
     "TextDelta",
@@ -128,6 +131,7 @@ __all__ = [
     "error_of",
     "estimate",
     "estimate_all",
+    "introduced",
     "newest_that_fit",
     "principal",
     "repaired",

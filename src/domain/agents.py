@@ -31,20 +31,6 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptSettings:
-    """What of its workspace and its skills an agent is shown in the system prompt."""
-
-    file_chars: int = 20_000
-    """Characters of one file, from which on it is shortened."""
-    all_file_chars: int = 60_000
-    """Characters of all files together."""
-    skills: tuple[str, ...] | None = None
-    """The names of the skills that are listed; None: all."""
-    time_zone: str = ""
-    """A name of the IANA database; empty: the time zone of the system."""
-
-
-@dataclass(frozen=True, slots=True)
 class CompactionSettings:
     """How a summary replaces the older part of a history that fills the window."""
 
@@ -78,6 +64,20 @@ class PruningSettings:
     soft_tail_chars: int = 1_500
     hard_clear: bool = True
     placeholder: str = "[Old tool result content cleared]"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSettings:
+    """What of its workspace and its skills an agent is shown in the system prompt."""
+
+    file_chars: int = 20_000
+    """Characters of one file, from which on it is shortened."""
+    all_file_chars: int = 60_000
+    """Characters of all files together."""
+    skills: tuple[str, ...] | None = None
+    """The names of the skills that are listed; None: all."""
+    time_zone: str = ""
+    """A name of the IANA database; empty: the time zone of the system."""
 
 
 @dataclass(frozen=True, slots=True)

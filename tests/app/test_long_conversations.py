@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from opensoul.client import Client, CompactionEnded, CompactionStarted, Options, TextDelta
+from opensoul.client import Client, CompactionEnded, CompactionStarted, Options, RunEvent, TextDelta
 from tests.app.serving import SECRET, Served, config, serving
 from tests.control.client import connected
 from tests.fakes import behaviours
@@ -85,7 +85,7 @@ async def test_clients_see_the_compaction(served: Served, provider: FakeProvider
         Client(Options(url=served.url.replace("http", "ws", 1), token=SECRET)) as client,
     ):
         ids: list[str] = []
-        events: list[Any] = []
+        events: list[RunEvent] = []
         while not any(isinstance(event, CompactionEnded) for event in events):
             run = await client.run_agent(f"{len(ids)} {LONG}", session_key="main")
             events = [event async for event in run.events()]

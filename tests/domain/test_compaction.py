@@ -15,7 +15,7 @@ from opensoul.adapters.persistence.memory import MemoryApprovals, MemoryStore
 from opensoul.adapters.persistence.sqlite.sessions import SqliteStore
 from opensoul.adapters.tools import EmptyToolbox
 from opensoul.domain.access import Principal, Scope
-from opensoul.domain.agents import Agent, AgentDirectory, CompactionSettings
+from opensoul.domain.agents import Agent, AgentDirectory, CompactionSettings, RunLimits
 from opensoul.domain.errors import FailureKind, Forbidden, LeaseLost, ModelFailed, UnknownSession
 from opensoul.domain.execution import Compactor, ModelRouter, TurnLoop
 from opensoul.domain.messages import Message, Role, Text, ToolCall, text_message
@@ -313,6 +313,19 @@ async def test_a_run_that_is_aborted_while_it_summarises_stores_nothing(world: W
     assert isinstance(await world.say("r2"), Finished)
 
 
+async def test_a_summary_is_within_the_time_limit_of_the_run(world: World) -> None:
+    """The clock of the loop moves by itself: what is left of a millisecond is soon over."""
+    world.model.gate = Gate()
+    world.use(limits=RunLimits(seconds=0.001))
+    await world.talk(4)
+
+    await world.say("r1")
+
+    _, ended = world.compactions("r1")
+    assert isinstance(ended, CompactionEnded)
+    assert ended.failure == "The run had no time left for the summary."
+
+
 async def test_of_two_turns_at_once_the_first_compacts_for_both(world: World) -> None:
     await world.talk(4)
     for n in (1, 2):
@@ -367,6 +380,19 @@ async def test_a_question_that_is_too_long_itself_fails_the_run(world: World) ->
 
     assert isinstance(end, Failed)
     assert end.kind is FailureKind.CONTEXT_TOO_LONG
+
+
+async def test_a_large_question_does_not_cost_the_session_its_history(world: World) -> None:
+    """It leaves no room for the history, which is left out once."""
+    await world.talk(1)
+
+    await world.say("r1", "z" * 4_200)
+
+    assert len(world.model.requests[0].messages) == 1
+    assert (world.compactions("r1"), world.model.summaries) == ([], [])
+    loaded = await world.kept.load(TALK, 1_000_000)
+    assert loaded is not None
+    assert (loaded.tail.summary, len(loaded.tail.messages)) == (None, 4)
 
 
 async def test_a_summary_cannot_end_its_own_marks(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
@@ -160,7 +161,7 @@ class Compactor:
         A turn that is left with `compacts` unset is not compacted again. Raises LeaseLost.
         """
         context = turn.context
-        archive, agent = context.archive, context.agent
+        archive = context.archive
         if archive is None:  # Checked by the caller.
             return
         try:
@@ -176,7 +177,7 @@ class Compactor:
         before = older.tokens + estimate_all(older.rest)
         yield [CompactionStarted()]
         try:
-            written = await self.write(context.spec.id, agent, older)
+            written = await self._write_in_time(turn, older)
             turn.spend(written.usage)
             if not await archive.put_summary(written.summary):
                 self._pause(context.spec.session_key)  # It is of use in this turn alone.
@@ -189,6 +190,15 @@ class Compactor:
         turn.remember(Transcript(older.rest, summary=written.summary))
         turn.compacts = not retries
         yield [CompactionEnded(before, history_tokens(turn.history), retries=retries)]
+
+    async def _write_in_time(self, turn: OngoingTurn, older: Older) -> Written:
+        """As `write`, within the time limit of the Run."""
+        context = turn.context
+        try:
+            async with asyncio.timeout(turn.remaining_seconds()):
+                return await self.write(context.spec.id, context.agent, older)
+        except TimeoutError as error:
+            raise SummaryRefused("The run had no time left for the summary.") from error
 
     def _note_failure(self, turn: OngoingTurn, error: GatewayError) -> None:
         spec = turn.context.spec
@@ -217,6 +227,10 @@ class Compactor:
         if turn.history.complete and tokens <= room and not retries:
             return None
         turn.history = before
+        # Without the question: a large one must not cost the Session its history for good.
+        room = prompt.room_to_fill(
+            target, estimate_all(prompt.system), agent.compaction.reserve_tokens
+        )
         # A history that the provider refused has more tokens than the estimate.
         return older_part(session, agent, min(room, tokens // 2) if retries else room)
 

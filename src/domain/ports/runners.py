@@ -71,8 +71,10 @@ class AgentRunner(Protocol):
         None is held back for another.
 
         `context.transcript` holds what came before, as it is stored, and is not repeated in the
-        answer. `sessions.repaired` makes it and the Run's messages acceptable to a strict provider;
-        it is one rule for both together, since a message that is removed may join its neighbours.
+        answer; its `summary`, if any, stands for the messages before these, and
+        `sessions.introduced` puts it in front of them. `sessions.repaired` makes it and the Run's
+        messages acceptable to a strict provider; it is one rule for both together, since a message
+        that is removed may join its neighbours.
         Closing the stream stops the work. The Run's messages are never cut; history may be.
         """
         ...

@@ -1,6 +1,16 @@
 """Tools that a model may call: what is offered, what a call gives, its approval, the policy, and
 the sandbox."""
 
+from .client import (
+    CLIENT_SOURCE,
+    ChoiceMode,
+    ClientTools,
+    OfferedTools,
+    ToolChoice,
+    client_call_id,
+    offered_tools,
+    run_of_call,
+)
 from .commands import check_pattern
 from .globs import matches
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
@@ -39,6 +49,7 @@ from .spec import (
 
 __all__ = [
     "BUILT_IN_SOURCE",
+    "CLIENT_SOURCE",
     "CODE_PATTERN",
     "GROUP",
     "GROUPS",
@@ -49,11 +60,14 @@ __all__ = [
     "SUBAGENTS_DENY",
     "Approval",
     "Ask",
+    "ChoiceMode",
+    "ClientTools",
     "Decision",
     "Effect",
     "ExecRules",
     "Layer",
     "Names",
+    "OfferedTools",
     "Repeat",
     "Rule",
     "Ruling",
@@ -63,6 +77,7 @@ __all__ = [
     "Security",
     "ServerSandbox",
     "StandingApproval",
+    "ToolChoice",
     "ToolOutput",
     "ToolPolicy",
     "ToolResult",
@@ -71,9 +86,12 @@ __all__ = [
     "Verdict",
     "approval_id",
     "check_pattern",
+    "client_call_id",
     "effective",
     "matches",
     "new_code",
+    "offered_tools",
+    "run_of_call",
     "standing_of",
     "unmatched",
 ]

@@ -39,10 +39,11 @@ _MARK = "OPENSOUL_EXEC"
 ALLOWED_VARIABLES = frozenset(
     {
         "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER",
-        "SSL_CERT_DIR", "SSL_CERT_FILE",
+        "SSL_CERT_DIR", "SSL_CERT_FILE", "LC_ADDRESS", "LC_ALL", "LC_COLLATE", "LC_CTYPE",
+        "LC_IDENTIFICATION", "LC_MEASUREMENT", "LC_MESSAGES", "LC_MONETARY", "LC_NAME",
+        "LC_NUMERIC", "LC_PAPER", "LC_TELEPHONE", "LC_TIME",
     }
 )  # fmt: skip
-_ALLOWED_PREFIX = "LC_"
 
 
 class Exec(Parameters):
@@ -55,11 +56,7 @@ class Exec(Parameters):
 
 def allowed_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The variables that a command gets: none of them holds a secret."""
-    allowed = {
-        name: value
-        for name, value in env.items()
-        if name in ALLOWED_VARIABLES or name.startswith(_ALLOWED_PREFIX)
-    }
+    allowed = {name: value for name, value in env.items() if name in ALLOWED_VARIABLES}
     return {"PATH": os.defpath, **allowed, "TERM": "dumb"}
 
 
