@@ -36,12 +36,15 @@ def test_every_route_is_described_with_its_scope(gateway: Harness) -> None:
     paths = made(gateway)["paths"]
 
     for route in RouteTable(gateway.transports):
-        operation = paths[route.path.replace("<path:model_id>", "{model_id}")][route.method.lower()]
+        path = route.path
+        for name, spelled in route.variables:
+            path = path.replace(spelled, f"{{{name}}}")
+        operation = paths[path][route.method.lower()]
         needed = {scope for way in operation["security"] for held in way.values() for scope in held}
         assert needed == ({route.scope.value} if route.scope else set())
         assert operation["summary"].endswith(".")
         assert {"200", "default"} <= operation["responses"].keys()
-    assert sum(len(operations) for operations in paths.values()) == 5
+    assert sum(len(operations) for operations in paths.values()) == 9
 
 
 def test_every_reference_leads_to_a_schema(gateway: Harness) -> None:

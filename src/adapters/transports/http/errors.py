@@ -24,6 +24,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.Forbidden: 403,
     errors.InvalidRequest: 400,
     errors.UnknownAgent: 404,
+    errors.KeyReused: 409,
     errors.SessionBusy: 429,
     errors.GatewayBusy: 503,
     errors.ShuttingDown: 503,
@@ -36,7 +37,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     ConfigConflict: 409,
     ConfigUnwritable: 503,
     WorkspaceFailed: 503,
-    errors.EventsExpired: 503,
+    errors.EventsExpired: 410,
     errors.LeaseLost: 503,
     errors.StoreFailed: 503,
     errors.RunTimedOut: 504,
@@ -64,6 +65,7 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
 # pass by themselves, or would cost the same again.
 _RETRY_IS_NO_USE = (
     errors.LockedOut,
+    errors.KeyReused,
     errors.RunAborted,
     errors.RunTimedOut,
     errors.Unavailable,

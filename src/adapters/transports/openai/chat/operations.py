@@ -11,6 +11,7 @@ from ..common import (
     BINDING_HEADERS,
     CHOICE_SCHEMA,
     MESSAGES_SCHEMA,
+    RESUME_HEADERS,
     TOOLS_SCHEMA,
 )
 from .request import Fields
@@ -91,7 +92,7 @@ def create() -> Mapping[str, Any]:
     }
     stream = {"text/event-stream": {"schema": _STRING}}
     return {
-        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER],
+        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *RESUME_HEADERS],
         "requestBody": {"required": True, "content": json_content(request)},
         "responses": {
             "200": {

@@ -16,15 +16,24 @@ from .parameters import (
     Parameters,
     read_fields,
 )
-from .runs import Answer, Feed, collect, start_run, streamed
+from .resuming import (
+    RESUME_HEADERS,
+    continues_without_client,
+    idempotency_key_in,
+    start_submitted_run,
+)
+from .runs import Answer, Feed, RunFrames, collect, start_run, streamed
+from .switch import CHAT_SWITCH, chat_limits
 from .tools import CHOICE_SCHEMA, TOOL_FIELDS, TOOLS_SCHEMA, ReadTools, read_tools
 
 __all__ = [
     "APPROVAL_HEADER",
     "BINDING_HEADERS",
+    "CHAT_SWITCH",
     "CHOICE_SCHEMA",
     "DEFAULT_MODEL",
     "MESSAGES_SCHEMA",
+    "RESUME_HEADERS",
     "SESSION_HINT",
     "TOOLS_SCHEMA",
     "TOOL_FIELDS",
@@ -34,10 +43,14 @@ __all__ = [
     "Ignored",
     "Parameters",
     "ReadTools",
+    "RunFrames",
     "agent_id_in",
+    "chat_limits",
     "collect",
+    "continues_without_client",
     "decided_run",
     "decision_in",
+    "idempotency_key_in",
     "ignored_names",
     "model_list",
     "model_object",
@@ -47,6 +60,7 @@ __all__ = [
     "refuse_model_header",
     "session_key_in",
     "start_run",
+    "start_submitted_run",
     "streamed",
     "waits_for_approval",
 ]

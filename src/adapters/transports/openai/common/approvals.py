@@ -113,7 +113,8 @@ class ApprovalPause:
         self.context.outcome = "waiting"
         asked = TextDelta(_question(approval))
         end = Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
-        return EventBatch(batch.first, (*batch.events, asked, end))
+        # The last one has the number of the last event that the run has.
+        return EventBatch(batch.first - 2, (*batch.events, asked, end))
 
 
 def _question(approval: Approval) -> str:

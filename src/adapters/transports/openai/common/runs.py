@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -120,6 +120,9 @@ async def collect(
 
 
 KEEPALIVE = b": keepalive\n\n"
+KEEPALIVE_LINE = b": keepalive\n"
+"""Behind the first `id:` line. OpenAI's client for Python keeps the last id, and takes every empty
+line from there on for the end of an event, which it cannot read where it has no data."""
 
 
 class RunFrames(Protocol):
@@ -128,8 +131,9 @@ class RunFrames(Protocol):
     ended: bool
     """The last frame was written."""
 
-    def of(self, events: Iterable[RunEvent]) -> bytes:
-        """The frames for `events`; empty where the format has none for them."""
+    def of(self, events: Sequence[RunEvent], first: int) -> bytes:
+        """The frames for `events`, the first of which has the number `first`; empty where the
+        format has none for them."""
 
 
 def error_frame(problem: Problem) -> bytes:
@@ -193,13 +197,13 @@ class Feed:
         elif self._pause is not None and batch.events[-1].__class__ is Waiting:
             self._waiting = batch
             return await self._next_waiting(batch)
-        return self._frames.of(batch.events)
+        return self._frames.of(batch.events, batch.first)
 
     async def _next_waiting(self, batch: EventBatch) -> bytes:
         if self._pause is not None:
             batch = await self._pause.end(batch)
         self._waiting = None
-        return self._frames.of(batch.events)
+        return self._frames.of(batch.events, batch.first)
 
 
 logger = logging.getLogger(__name__)
@@ -226,8 +230,13 @@ async def streamed(feed: Feed, context: RequestContext) -> Response:
 
 async def _body(feed: Feed, first: bytes | None, context: RequestContext) -> AsyncGenerator[bytes]:
     frames = first
+    keepalive = KEEPALIVE
     while frames is None or frames:
-        yield KEEPALIVE if frames is None else frames
+        if frames is None:
+            yield keepalive
+        else:
+            yield frames
+            keepalive = KEEPALIVE_LINE
         try:
             frames = await feed.take()
         except GatewayError as error:
