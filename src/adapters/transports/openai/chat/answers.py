@@ -108,9 +108,17 @@ _TAIL_BEFORE_USAGE = b',"usage":null}\n\n'
 
 
 class Frames:
-    """Writes the frames of one run."""
+    """Writes the frames of one run.
 
-    def __init__(self, head: Head, *, include_usage: bool, legacy: bool = False) -> None:
+    An `id:` line names the last event that a client has read up to there. `numbered`: each event
+    has its own, so that a client whose connection breaks anywhere reads nothing twice. Otherwise
+    the last of the events that are written at once has one: a run that ends with its client is
+    seldom gone on with, and other streams stay shorter.
+    """
+
+    def __init__(
+        self, head: Head, *, include_usage: bool, legacy: bool = False, numbered: bool = False
+    ) -> None:
         fields = {
             "id": head.id,
             "object": "chat.completion.chunk",
@@ -118,6 +126,7 @@ class Frames:
             "model": head.model,
         }
         self._include_usage = include_usage
+        self._numbered = numbered
         self._legacy = legacy
         self._head = b"data: " + dumps(fields)[:-1]
         self._delta = self._head + b',"choices":[{"index":0,"delta":'
@@ -140,11 +149,10 @@ class Frames:
     )
     def of(self, events: Sequence[RunEvent], first: int) -> bytes:
         """The frames for `events`, the first of which has the number `first`. Empty where no event
-        has a frame; failures are sent as errors by the caller.
-
-        The last frame has an `id:` line: a client that has read up to there goes on behind it. The
-        mark of the end has none, since clients compare it as a whole.
-        """
+        has a frame; failures are sent as errors by the caller. The mark of the end has no id, since
+        clients compare it as a whole."""
+        if self._numbered and len(events) > 1:
+            return b"".join([self.of((event,), seq) for seq, event in enumerate(events, first)])
         frames: list[bytes] = []
         texts: list[str] = []
         for event in events:

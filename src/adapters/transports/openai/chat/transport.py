@@ -7,7 +7,7 @@ from functools import partial
 from quart import Response, request
 
 from .....domain.access import Scope
-from .....domain.runs import RunRecord, RunRequest, RunSpec
+from .....domain.runs import OnLeave, RunRecord, RunRequest, RunSpec
 from .....domain.services import Approvals, Events, Gateway
 from ...http.bodies import read_object
 from ...http.context import current
@@ -96,7 +96,12 @@ class _Endpoint:
         if not chat.stream:
             answer = await collect(events, context, pause)
             return _json(completion(head, answer, legacy=chat.tools.legacy))
-        frames = Frames(head, include_usage=chat.include_usage, legacy=chat.tools.legacy)
+        frames = Frames(
+            head,
+            include_usage=chat.include_usage,
+            legacy=chat.tools.legacy,
+            numbered=run.on_leave is OnLeave.CONTINUE,
+        )
         patience = self._gateway.settings.chat.keepalive
         feed = Feed(events, frames, context, patience=patience, pause=pause)
         return await streamed(feed, context)

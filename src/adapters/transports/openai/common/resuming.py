@@ -8,6 +8,8 @@ when its client leaves, and after a restart.
 from __future__ import annotations
 
 import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .....domain.byte_budget import held_bytes
@@ -43,6 +45,8 @@ from .headers import as_headers
 _KEY = "Idempotency-Key"
 _KEY_BYTES = _KEY.lower().encode()
 _LONGEST_KEY = 256
+_MOST_AT_ONCE = 256
+"""Events of one batch: other answers get their turn between two batches."""
 _LEAVING = "on-disconnect"
 _LEAVING_BYTES = (f"x-opensoul-{_LEAVING}".encode(), f"x-openclaw-{_LEAVING}".encode())
 RESUME_HEADERS = [
@@ -118,8 +122,8 @@ async def start_submitted_run(
 class CurrentEvents:
     """The events of a run from its first one, for an answer that begins now.
 
-    Those that there are already come in one batch, without the ones that a later attempt has made
-    void. Where they are no longer kept, the stored turn of a run that has finished takes their
+    Those that there are already are read first, and come without the ones that a later attempt has
+    made void. Where they are no longer kept, the stored turn of a run that has finished takes their
     place. Waiting may be given up and begun again.
     """
 
@@ -130,32 +134,53 @@ class CurrentEvents:
         self._context = context
         self._run = run
         self._following = following
-        self._there: list[NumberedEvent] | None = []
-        """Events up to `run.last_seq`; None once they were returned."""
+        self._there: list[NumberedEvent] = []
+        """Those of the events up to `run.last_seq` that were read."""
+        self._read = not run.last_seq
+        """All of them were read."""
+        self._batches: deque[EventBatch] = deque()
 
     def __aiter__(self) -> CurrentEvents:
         return self
 
     async def __anext__(self) -> EventBatch:
-        while (there := self._there) is not None and self._run.last_seq:
+        while not self._read:
             try:
                 batch = await anext(self._following)
             except EventsExpired:
-                if self._run.status is not RunStatus.FINISHED:
-                    raise
-                stored = await self._gateway.turn(self._context.principal, self._run)
-                if stored is None:
-                    raise
-                self._there = None
-                return _batch_of(stored, self._run.last_seq)
+                self._batches.append(await self._stored())
+                self._read = True
+                break
             for numbered in batch:
-                _add(there, numbered)
-            if batch.last < self._run.last_seq:
-                continue
-            self._there = None
-            events = tuple(numbered.event for numbered in there)
-            return EventBatch(batch.last - len(events) + 1, events)
+                _add(self._there, numbered)
+            if batch.last >= self._run.last_seq:
+                self._batches.extend(_batches(self._there))
+                self._there, self._read = [], True
+        if self._batches:
+            return self._batches.popleft()
         return await anext(self._following)
+
+    async def _stored(self) -> EventBatch:
+        """The answer of the stored turn. Raises EventsExpired where there is none."""
+        turn = None
+        if self._run.status is RunStatus.FINISHED:
+            turn = await self._gateway.turn(self._context.principal, self._run)
+        if turn is None:
+            raise EventsExpired(f"The answer of run {self._run.id!r} is no longer kept.")
+        return _batch_of(turn, self._run.last_seq)
+
+
+def _batches(events: Sequence[NumberedEvent]) -> Iterator[EventBatch]:
+    """The events in batches without gaps."""
+    first, batch = 0, list[RunEvent]()
+    for numbered in events:
+        if batch and (numbered.seq != first + len(batch) or len(batch) == _MOST_AT_ONCE):
+            yield EventBatch(first, batch)
+            batch = []
+        if not batch:
+            first = numbered.seq
+        batch.append(numbered.event)
+    yield EventBatch(first, batch)
 
 
 @consumes(

@@ -96,9 +96,10 @@ async def collect(
     """How many pieces of both were said in steps that are stored."""
     async for batch in events:
         context.observe(batch)
-        if pause is not None and batch.events[-1].__class__ is Waiting:
-            batch = await pause.end(batch)
-        for event in batch.events:
+        all_events = batch.events
+        if pause is not None and all_events[-1].__class__ is Waiting:
+            all_events = (*all_events, *await pause.end(batch))
+        for event in all_events:
             match event:
                 case TextDelta(text=piece):
                     text.append(piece)
@@ -200,10 +201,12 @@ class Feed:
         return self._frames.of(batch.events, batch.first)
 
     async def _next_waiting(self, batch: EventBatch) -> bytes:
-        if self._pause is not None:
-            batch = await self._pause.end(batch)
+        end = () if self._pause is None else await self._pause.end(batch)
         self._waiting = None
-        return self._frames.of(batch.events, batch.first)
+        frames = self._frames.of(batch.events, batch.first)
+        if end:  # The run has no such events: the last one is numbered as the run's last.
+            frames += self._frames.of(end, batch.last - len(end) + 1)
+        return frames
 
 
 logger = logging.getLogger(__name__)
