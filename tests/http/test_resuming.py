@@ -18,6 +18,7 @@ from dependency_injector import providers
 from openai import AsyncOpenAI
 
 from examples.header_authenticator import PEOPLE, HeaderAuthenticator
+from opensoul.adapters.persistence.common import Bounds
 from opensoul.adapters.persistence.sqlite.runs.run_events import SqliteRunEvents
 from opensoul.domain.access import Scope
 from opensoul.domain.models.calls import ModelFinished, StopReason, TextDelta, Usage
@@ -328,6 +329,29 @@ async def test_an_answer_is_repeated_whose_events_are_no_longer_kept(
             assert await error_of(response) == (410, "events_expired", None)
 
 
+async def test_the_terminal_event_has_the_text_of_events_that_are_no_longer_kept(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    gate = asyncio.Event()
+    provider.will(gated(gate, *WORDS))
+    few = providers.Singleton(
+        SqliteRunEvents,
+        tmp_path / "runs.sqlite3",
+        clock=time.time,
+        bounds=Bounds(events_per_run=10),
+    )
+    async with serving(tmp_path, config(provider.base_url), run_log=few) as served:
+        gate.set()
+        async with served.ask(CONTINUE) as response:  # It may lag too far behind for an answer.
+            run_id = response.headers["x-opensoul-run-id"]
+        await served.container.run_events().ended(run_id)
+        last = (await fetched(served, f"/v1/runs/{run_id}"))[1]["last_event"]
+        path = f"/v1/runs/{run_id}/events?after={last - 3}"
+        events = await followed(served, path)
+    assert [event.seq for event in events] == [last - 2, last - 1, last]
+    assert events[-1].json["text"] == "".join(WORDS)
+
+
 async def until_expired(served: Served, path: str) -> None:
     """Return when the events of a run are gone, which happens as other runs end."""
     async with asyncio.timeout(PATIENCE):
@@ -488,6 +512,15 @@ async def test_what_is_no_number_of_an_event_is_refused(served: Served, after: s
     status, body = await fetched(served, f"/v1/runs/{run_id}/events?after={after}")
 
     assert (status, body["error"]["param"]) == (400, "after")
+
+
+async def test_head_does_not_wait_for_the_events(served: Served, provider: FakeProvider) -> None:
+    provider.will(gated(asyncio.Event(), "Hel", "lo"))
+    async with left_behind(served, CONTINUE, "Hel") as (run_id, _):
+        path = f"/v1/runs/{run_id}/events"
+        async with asyncio.timeout(PATIENCE):
+            async with served.client.head(path, headers=served.authorization) as response:
+                assert response.status == 200
 
 
 async def test_the_number_of_an_event_that_is_to_come_is_refused(

@@ -9,12 +9,11 @@ from quart import Response, request
 
 from ....domain.access import Scope
 from ....domain.errors import EventsExpired, InvalidRequest
-from ....domain.messages import Role
 from ....domain.runs import EventBatch, RunQuery, RunRecord, RunStatus
 from ....domain.services import MAX_RUNS_LISTED, Events, Gateway
 from ..http.context import RequestContext, current
 from ..http.json_text import dumps
-from ..openai.common import CHAT_SWITCH, Feed, chat_limits, streamed
+from ..openai.common import CHAT_SWITCH, EVENT_STREAM, Feed, chat_limits, streamed, text_of
 from ..routes import Route, Transport
 from . import operations
 from .events import EventFrames, run_object
@@ -97,6 +96,8 @@ class _Endpoint:
         context = current()
         record = await self._gateway.run(context.principal, run_id)
         after = _behind(record, context)
+        if request.method == "HEAD":
+            return Response(content_type=EVENT_STREAM)
         try:
             # From the first event, since the terminal event repeats the whole text.
             return await self._follow(context, record, after, first=0)
@@ -120,17 +121,8 @@ class _Endpoint:
         return await streamed(feed, context)
 
     async def _text(self, context: RequestContext, record: RunRecord) -> str | None:
-        """The text of the assistant's messages that the run has stored."""
         turn = await self._gateway.turn(context.principal, record)
-        if turn is None:
-            return None
-        texts: list[str] = []
-        for message in turn.messages:
-            if message.role is Role.USER:
-                texts.clear()
-            elif message.role is Role.ASSISTANT:
-                texts.append(message.text)
-        return "".join(texts)
+        return None if turn is None else text_of(turn)
 
 
 class _WithText:

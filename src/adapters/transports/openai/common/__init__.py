@@ -21,8 +21,9 @@ from .resuming import (
     continues_without_client,
     idempotency_key_in,
     start_submitted_run,
+    text_of,
 )
-from .runs import Answer, Feed, RunFrames, collect, start_run, streamed
+from .runs import EVENT_STREAM, Answer, Feed, RunFrames, collect, start_run, streamed
 from .switch import CHAT_SWITCH, chat_limits
 from .tools import CHOICE_SCHEMA, TOOL_FIELDS, TOOLS_SCHEMA, ReadTools, read_tools
 
@@ -32,6 +33,7 @@ __all__ = [
     "CHAT_SWITCH",
     "CHOICE_SCHEMA",
     "DEFAULT_MODEL",
+    "EVENT_STREAM",
     "MESSAGES_SCHEMA",
     "RESUME_HEADERS",
     "SESSION_HINT",
@@ -62,5 +64,6 @@ __all__ = [
     "start_run",
     "start_submitted_run",
     "streamed",
+    "text_of",
     "waits_for_approval",
 ]

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from .....domain.byte_budget import held_bytes
 from .....domain.errors import EventsExpired, InvalidRequest, KeyReused
-from .....domain.messages import Role, ToolCall
+from .....domain.messages import Message, Role, ToolCall
 from .....domain.models import StopReason, TextDelta, Usage
 from .....domain.ports import Turn
 from .....domain.runs import (
@@ -197,19 +197,36 @@ def _add(events: list[NumberedEvent], numbered: NumberedEvent) -> None:
     events.append(numbered)
 
 
+def text_of(turn: Turn) -> str:
+    """The text of the answer that a turn has stored, as the run's events had it: between the texts
+    of two steps there is an empty line."""
+    *steps, last = [m.text for m in _answer_in(turn) if m.role is Role.ASSISTANT] or [""]
+    return "".join([*(_paragraph(text) for text in steps if text), last])
+
+
 def _batch_of(turn: Turn, last: int) -> EventBatch:
     """The answer in a turn as the events that it was made of."""
-    begin = 1 + max(
-        (i for i, message in enumerate(turn.messages) if message.role is Role.USER), default=-1
-    )
-    own = [m for m in turn.messages[begin:] if m.role is Role.ASSISTANT]
-    events: list[RunEvent] = [TextDelta(m.text) for m in own if m.text]
-    results = {m.tool_call_id for m in turn.messages[begin:]}
-    last_parts = own[-1].parts if own else ()
-    calls = tuple(p for p in last_parts if isinstance(p, ToolCall) and p.id not in results)
+    messages = _answer_in(turn)
+    results = {message.tool_call_id for message in messages}
+    parts = next((m.parts for m in reversed(messages) if m.role is Role.ASSISTANT), ())
+    calls = tuple(p for p in parts if isinstance(p, ToolCall) and p.id not in results)
+    events: list[RunEvent] = [TextDelta(text)] if (text := text_of(turn)) else []
     if calls:
         events.append(ClientCalls(calls))
     stop = StopReason.TOOL_CALLS if calls else StopReason.STOP
     usage = turn.usage or Usage(0, 0, estimated=True)
     events.append(Finished(stop, usage, turn.model))
     return EventBatch(last - len(events) + 1, tuple(events))
+
+
+def _answer_in(turn: Turn) -> Sequence[Message]:
+    """The messages behind the last one of the user."""
+    roles = [message.role for message in turn.messages]
+    begin = len(roles) - roles[::-1].index(Role.USER) if Role.USER in roles else 0
+    return turn.messages[begin:]
+
+
+def _paragraph(text: str) -> str:
+    if text.endswith("\n\n"):
+        return text
+    return text + ("\n" if text.endswith("\n") else "\n\n")

@@ -211,6 +211,7 @@ class Feed:
 
 logger = logging.getLogger(__name__)
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """The second one keeps nginx from collecting the stream."""
 
@@ -225,7 +226,7 @@ async def streamed(feed: Feed, context: RequestContext) -> Response:
     response = Response(
         _body(feed, first, context),
         headers=_HEADERS,
-        content_type="text/event-stream; charset=utf-8",
+        content_type=EVENT_STREAM,
     )
     response.timeout = None
     return response
