@@ -103,17 +103,21 @@ def bind(
             named_by = "agent_id" if by_id else "model"
             raise AgentConflict(key.agent_id, requested.id, named_by=named_by, param=_PARAMS[by])
         return Binding(directory.find(key.agent_id, param=_PARAMS[by]), key, by)
-    rest = None
     if conversation is not None:
-        by = BoundBy.CONVERSATION
-        if not conversation.id.startswith(settings.temporary):
-            name = f"{conversation.source}:{_safe_name(conversation.id)}"
-            rest = _made(f"{source}-chat", namespace, name)
-    elif settings.user and user is not None and user.strip():
-        by, rest = BoundBy.USER, _made(f"{source}-user", namespace, _safe_name(user))
-    if rest is None:
-        by, rest = BoundBy.REQUEST, f"{source}:{new_id}"
-    return Binding(agent, SessionKey(agent.id, rest), by)
+        if conversation.id.startswith(settings.temporary):
+            return one_off_binding(agent, source=source, new_id=new_id)
+        name = f"{conversation.source}:{_safe_name(conversation.id)}"
+        rest = _made(f"{source}-chat", namespace, name)
+        return Binding(agent, SessionKey(agent.id, rest), BoundBy.CONVERSATION)
+    if settings.user and user is not None and user.strip():
+        rest = _made(f"{source}-user", namespace, _safe_name(user))
+        return Binding(agent, SessionKey(agent.id, rest), BoundBy.USER)
+    return one_off_binding(agent, source=source, new_id=new_id)
+
+
+def one_off_binding(agent: Agent, *, source: str, new_id: str) -> Binding:
+    """The binding of a request to a session of its own."""
+    return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), BoundBy.REQUEST)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
