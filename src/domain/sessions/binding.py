@@ -44,7 +44,7 @@ class Conversation:
 class BindSettings:
     """Which parts of a request find its session, besides session keys."""
 
-    headers: tuple[str, ...] = ("x-openwebui-chat-id", "x-librechat-conversation-id")
+    headers: tuple[str, ...] = ()
     """Headers with the id of a conversation, in lower case; the first one present counts."""
     user: bool = True
     """The `user` of a request does."""
