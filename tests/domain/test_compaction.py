@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -497,6 +499,30 @@ async def test_an_earlier_attempt_cannot_store_a_summary(world: World) -> None:
     assert await world.kept.put_summary(TALK, "first", a_summary(2), run_id="r1", attempt=2)
     with pytest.raises(LeaseLost):  # This run has ended.
         await world.kept.put_summary(TALK, "first", a_summary(4), run_id="t1", attempt=1)
+
+
+async def test_a_damaged_summary_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    store = SqliteStore(path)
+    await store.open()
+    world = World(kept=store)
+    await world.talk(3)
+    await store.put_summary(TALK, "first", a_summary(2))
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE summaries SET body = x'ff00ff', model = 7, at = 'never'")
+        connection.commit()
+    await store.open()
+
+    loaded = await store.load(TALK, 1_000_000)
+
+    assert loaded is not None
+    assert (loaded.tail.summary, len(loaded.tail.messages)) == (None, 6)
+    assert await store.put_summary(TALK, "first", a_summary(4))
+    again = await store.load(TALK, 1_000_000)
+    assert again is not None
+    assert again.tail.summary == a_summary(4)
+    await store.close()
 
 
 # Budgets.
