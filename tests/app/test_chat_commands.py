@@ -176,7 +176,7 @@ async def test_every_command_is_answered_without_the_model_and_leaves_no_message
         assert await talk.messages() == []
         await say("hi")
     last = talk.office.provider.requests[-1].json["messages"]
-    assert [message["content"] for message in last] == ["hi"]
+    assert [message["content"] for message in last if message["role"] != "system"] == ["hi"]
 
 
 async def test_commands_act_at_once_while_a_run_works(talk: Talk, say: Say) -> None:

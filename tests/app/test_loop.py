@@ -93,6 +93,7 @@ LARGE_CALLS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "params"), LARGE_CALLS)
 async def test_a_large_answer_is_made_without_holding_the_loop(
     gateway: LargeGateway, peer: Peer, method: str, params: dict[str, Any]
@@ -106,6 +107,7 @@ async def test_a_large_answer_is_made_without_holding_the_loop(
     await check_is_brief(gateway, call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "path", "body"),
     [
@@ -137,6 +139,7 @@ async def test_no_route_holds_the_loop(
     await check_is_brief(gateway, ask)
 
 
+@pytest.mark.slow
 async def test_to_connect_does_not_hold_the_loop(
     gateway: LargeGateway, http: aiohttp.ClientSession
 ) -> None:
@@ -147,6 +150,7 @@ async def test_to_connect_does_not_hold_the_loop(
     await check_is_brief(gateway, connect)
 
 
+@pytest.mark.slow
 async def test_a_frame_full_of_pictures_does_not_hold_the_loop(
     gateway: LargeGateway, peer: Peer
 ) -> None:
@@ -182,6 +186,7 @@ async def test_requests_behind_a_large_one_do_not_overtake_it(peer: Peer) -> Non
     assert history["messages"][-1]["runId"] == "small"
 
 
+@pytest.mark.slow
 async def test_a_long_answer_is_told_live_without_holding_the_loop(
     gateway: LargeGateway, peer: Peer
 ) -> None:
@@ -203,6 +208,7 @@ async def test_a_long_answer_is_told_live_without_holding_the_loop(
     await check_is_brief(gateway, follow)
 
 
+@pytest.mark.slow
 async def test_a_late_subscriber_gets_all_the_text_without_holding_the_loop(
     gateway: LargeGateway, http: aiohttp.ClientSession, peer: Peer
 ) -> None:
@@ -232,6 +238,7 @@ async def test_a_late_subscriber_gets_all_the_text_without_holding_the_loop(
     await check_is_brief(gateway, subscribe)
 
 
+@pytest.mark.slow
 async def test_no_other_method_holds_the_loop(gateway: LargeGateway, peer: Peer) -> None:
     """Methods that lack a parameter are refused, which may take no longer either."""
     last = "gateway.stop"  # From then on nobody is let in: this test is the last one.
@@ -255,6 +262,7 @@ def work_for(seconds: float) -> Callable[[], None]:
     return work
 
 
+@pytest.mark.slow
 def test_the_watch_finds_what_holds_a_loop(gateway: LargeGateway) -> None:
     gateway.do(gateway.watch.reset)
     gateway.do(work_for(2 * LIMIT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from dependency_injector.providers import Object
 
 from opensoul.client import CallFailed, Client, Options
 from tests.app.serving import SECRET, Served, config, serving
+from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC).timestamp()
@@ -140,6 +142,23 @@ async def test_unusable_files_do_not_break_a_turn(tmp_path: Path) -> None:
         prompt = await system(served, provider)
 
     assert prompt == f"{INSTRUCTIONS}\n\n{FILE.format('Be kind.')}\n\n{DATE}"
+
+
+async def test_a_sub_agent_knows_how_to_work_and_not_whom_for(tmp_path: Path) -> None:
+    for name in ("AGENTS", "SOUL", "USER", "TOOLS", "MEMORY"):
+        write(tmp_path, f"workspace/{name}.md", f"This is {name}.")
+    function = {"name": "sessions_spawn", "arguments": '{"task": "Count the files."}'}
+    call = {"index": 0, "id": "c1", "type": "function", "function": function}
+    async with gateway(tmp_path, tools={"allow": ["sessions_spawn"]}) as (served, provider):
+        provider.will(answer(tool_calls=[call], finish_reason="tool_calls"))
+        await served.text()
+        parent = (await provider.arrival()).json["messages"]
+        requests = [(await provider.arrival()).json["messages"] for _ in range(2)]
+
+    (child,) = [one for one in requests if "Count the files." in str(one[-1]["content"])]
+    known = re.findall("This is ([A-Z]+)", parent[0]["content"])
+    assert known == ["AGENTS", "SOUL", "USER", "TOOLS", "MEMORY"]
+    assert re.findall("This is ([A-Z]+)", child[0]["content"]) == ["AGENTS", "TOOLS"]
 
 
 SCRIPTED = {"providers": {"scripted": {"api": "scripted", "models": [{"id": "m"}]}}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,33 @@ async def texts(gateway: Office, key: str) -> list[tuple[str, str]]:
     agent_id, _, rest = key.removeprefix("agent:").partition(":")
     kept = await gateway.served.container.catalog().messages(SessionKey(agent_id, rest), limit=100)
     return [(one.message.role.value, one.message.text) for one in kept]
+
+
+async def test_the_tools_have_the_parameters_of_the_family(gateway: Office) -> None:
+    context = await gateway.context(await gateway.held())
+    tools = {spec.name: spec for spec in await gateway.served.container.toolbox().tools(context)}
+
+    own: dict[str, Any] = {name: spec for name, spec in tools.items() if name != "hold"}
+    assert {
+        name: set(own[name].parameters["properties"]) for name in own if name.startswith("session")
+    } == {
+        "sessions_list": {"kinds", "limit", "activeMinutes", "messageLimit"},
+        "sessions_history": {"sessionKey", "limit", "includeTools"},
+        "sessions_send": {"sessionKey", "label", "message", "timeoutSeconds"},
+        "sessions_spawn": {
+            *("task", "label", "agentId", "model", "thinking", "cleanup"),
+            *("runTimeoutSeconds", "timeoutSeconds"),
+        },
+        "session_status": {"sessionKey", "model"},
+    }
+    repeats = {name: tools[name].repeat.value for name in tools if name.startswith("session")}
+    assert repeats == {
+        "sessions_list": "safe",
+        "sessions_history": "safe",
+        "sessions_send": "keyed",
+        "sessions_spawn": "keyed",
+        "session_status": "unsafe",
+    }
 
 
 # Sending
@@ -155,6 +183,28 @@ async def test_sessions_never_wait_for_each_other(gateway: Office) -> None:
     assert len(results) == 2
     for key, text in zip("ab", results, strict=True):
         assert f"agent:main:{key} is waiting for an answer of this one" in text
+
+
+async def test_of_two_sessions_that_send_to_each_other_at_once_one_is_refused(
+    gateway: Office,
+) -> None:
+    for key in "ab":
+        await gateway.end(await gateway.submit("Hello.", key=key))
+    contexts = {key: await gateway.context(await gateway.held(key=key)) for key in "ab"}
+
+    results = await asyncio.gather(
+        *(
+            gateway.call(
+                contexts[one], "sessions_send", key=one, sessionKey=f"agent:main:{other}",
+                message="Hello.", timeoutSeconds=0.05,
+            )
+            for one, other in ("ab", "ba")
+        )
+    )  # fmt: skip
+
+    assert sorted(failed for _, failed in results) == [False, True]
+    (waited,) = [result for result, failed in results if not failed]
+    assert waited["status"] == "timeout"
 
 
 async def test_a_sub_agent_does_not_send_to_a_run_that_waits_for_it(tmp_path: Path) -> None:

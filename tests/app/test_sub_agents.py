@@ -18,6 +18,7 @@ from opensoul.domain.runs import (
     OnLeave,
     RunStatus,
     ToolProgress,
+    ToolStarted,
 )
 from opensoul.domain.tools import Approval, Decision
 from tests.app.delegating import (
@@ -378,6 +379,49 @@ async def test_parent_and_sub_agent_go_on_after_an_orderly_stop(tmp_path: Path) 
 
     assert result["status"] == "ok"
     assert [child.status for child in children] == [RunStatus.FINISHED]
+
+
+async def test_a_sub_agent_that_a_stopping_gateway_does_not_take_is_started_by_the_next(
+    tmp_path: Path,
+) -> None:
+    first = Holding()
+    async with office(tmp_path, content("sqlite"), first) as gateway:
+        run_id = await gateway.submit(call("hold", name="parent") + "\n/then\n" + spawn("Hello."))
+        assert await first.begun.get() == "parent"
+        gateway.served.container.queue().refuse()
+        first.let_go.set()
+        async for batch in gateway.gateway.watch(OPERATOR, run_id):
+            names = [one.event.name for one in batch if isinstance(one.event, ToolStarted)]
+            if "sessions_spawn" in names:
+                break
+        await gateway.gateway.drain(0)
+
+    async with office(tmp_path, content("sqlite")) as gateway:
+        result = await gateway.result(run_id)
+        children = await gateway.children()
+
+    assert result["status"] == "ok"
+    assert len(children) == 1
+
+
+async def test_a_sub_agent_of_a_chat_completion_ends_with_an_orderly_stop(tmp_path: Path) -> None:
+    first = Holding()
+    async with office(tmp_path, content("sqlite"), first) as gateway:
+        script = spawn(call("hold", name="child"))
+        run_id = await gateway.submit(script, on_leave=OnLeave.ABORT)
+        assert await first.begun.get() == "child"
+        await gateway.gateway.drain(0)
+
+    second = Holding()
+    async with office(tmp_path, content("sqlite"), second) as gateway:
+        parent = await gateway.gateway.run(OPERATOR, run_id)
+        (child,) = await gateway.children()
+        again = await gateway.submit(spawn("Hello."))
+        assert (await gateway.result(again))["status"] == "ok"
+
+    assert parent.status is RunStatus.ABORTED
+    assert child.status is RunStatus.INTERRUPTED
+    assert second.calls == []
 
 
 async def kept(gateway: Office) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from dependency_injector import providers
 
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ToolContext
@@ -164,8 +167,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(home: Path, *allowed: str) -> AsyncIterator[World]:
-    """A Gateway whose agents have `page` and `send`, and what is `allowed` besides."""
+async def world(
+    home: Path, *allowed: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[World]:
+    """A Gateway whose agents have `page` and `send`, and what is `allowed` besides. `environment`:
+    further variables of the Gateway."""
+    env = {"PATH": os.environ["PATH"], "OPENSOUL_STATE_DIR": str(home / "state")}
+    env |= environment or {}
     outside = Outside()
     async with FakeProvider(gullible) as provider:
         claude = configured(provider.base_url, api="anthropic-messages", apiKey="sk-ant")
@@ -189,7 +197,8 @@ async def world(home: Path, *allowed: str) -> AsyncIterator[World]:
                 }
             },
         )
-        async with serving(home, whole, find_plugins=installed(courier=outside)) as served:
+        parts = {"find_plugins": installed(courier=outside), "env": providers.Object(env)}
+        async with serving(home, whole, **parts) as served:
             yield World(served, provider, outside)
 
 

@@ -87,6 +87,7 @@ async def test_an_answer_that_is_none_ends_the_load() -> None:
         client.close()
 
 
+@pytest.mark.e2e
 def test_each_plan_asks_as_its_users_would() -> None:
     def users(plan: str, worker: int = 0) -> list[str | None]:
         job = Job(port=1, pid=1, token="t", plan=plan)

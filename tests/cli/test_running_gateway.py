@@ -16,6 +16,8 @@ import pytest
 
 from .command import Home, process
 
+pytestmark = pytest.mark.e2e
+
 CHAT_ENABLED = '"http": { "endpoints": { "chatCompletions": { "enabled": true } } }'
 CHAT_ON = f"{{ gateway: {{ {CHAT_ENABLED} }} }}"
 FILES = Path(__file__).parents[1] / "config" / "files"
@@ -49,7 +51,6 @@ def status(printed: str, token: str) -> int:
         return connection.getresponse().status
 
 
-@pytest.mark.e2e
 def test_a_rotated_token_is_in_force_for_the_next_request(home: Home) -> None:
     home.configure(CHAT_ON)
     with running() as (gateway, printed):
@@ -73,7 +74,6 @@ def test_the_printed_example_holds_the_generated_token_and_no_chosen_one(home: H
         assert status(printed, "chosen") == 200
 
 
-@pytest.mark.e2e
 def test_a_file_as_the_setup_dialogue_leaves_it_starts(home: Home) -> None:
     text = (FILES / "setup-wizard.json5").read_text("utf-8")
     home.configure(text.replace('"gateway": {', f'"gateway": {{ {CHAT_ENABLED},'))

@@ -19,6 +19,8 @@ from tests.e2e.process import OPENSOUL, GatewayProcess
 
 from .scripted import CONFIG
 
+pytestmark = pytest.mark.e2e
+
 PATIENCE = 30.0
 
 
@@ -105,7 +107,6 @@ def test_tables_are_drawn_and_nothing_in_them_steers(gateway: GatewayProcess) ->
         assert b"scripted/echo" in terminal.shown
 
 
-@pytest.mark.e2e
 def test_deleting_asks_back(gateway: GatewayProcess) -> None:
     with Terminal(gateway, ("sessions", "delete", "agent:main:asked-back")) as terminal:
         terminal.until(b"[y/N]")
@@ -113,7 +114,6 @@ def test_deleting_asks_back(gateway: GatewayProcess) -> None:
         assert terminal.ended() == 130
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("kind", ["xterm-256color", None])
 def test_the_chat_opens_and_is_left(gateway: GatewayProcess, kind: str | None) -> None:
     arguments = ("tui", "--session", "agent:main:terminal")
@@ -123,7 +123,6 @@ def test_the_chat_opens_and_is_left(gateway: GatewayProcess, kind: str | None) -
         assert terminal.ended() == 0
 
 
-@pytest.mark.e2e
 def test_the_chat_says_why_it_cannot_open(gateway: GatewayProcess) -> None:
     arguments = ("tui", "--url", "ws://127.0.0.1:9", "--token", "x")
     with Terminal(gateway, arguments) as terminal:
@@ -131,7 +130,6 @@ def test_the_chat_says_why_it_cannot_open(gateway: GatewayProcess) -> None:
         assert b"Cannot connect to ws://127.0.0.1:9" in terminal.shown
 
 
-@pytest.mark.e2e
 def test_over_tls_ones_own_certificate_is_known(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     issued = trustme.CA().issue_cert("gateway.example")

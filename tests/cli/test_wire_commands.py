@@ -76,6 +76,7 @@ def test_the_message_may_come_from_standard_input(gateway: GatewayProcess) -> No
     assert done.stdout == "[scripted] You said: from a pipe\n"
 
 
+@pytest.mark.e2e
 def test_an_interrupt_is_reported_to_programs_as_json(
     gateway: GatewayProcess, beside: Home
 ) -> None:
@@ -186,6 +187,7 @@ def test_the_log_is_reported(beside: Home) -> None:
     assert beside.opensoul("logs").code == 0
 
 
+@pytest.mark.e2e
 def test_the_log_is_followed_until_an_interrupt(gateway: GatewayProcess, beside: Home) -> None:
     following = begun(gateway, "logs", "--follow", "--interval", "0.1")
     beside.opensoul("agent", "-m", "hi", "--agent", "broken")
@@ -311,6 +313,7 @@ def test_a_local_question_is_refused_beside_a_gateway(beside: Home) -> None:
     assert "Or omit --local" in refused.json_error["message"]
 
 
+@pytest.mark.e2e
 def test_a_gateway_is_stopped(tmp_path: Path) -> None:
     with_end = GatewayProcess(tmp_path, CONFIG).start()
     try:

@@ -33,6 +33,7 @@ from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
 from opensoul.domain.sessions.records import SessionInfo
 from opensoul.domain.settings import Settings
+from opensoul.domain.tools import ChoiceMode, ClientTools, ToolChoice, ToolSpec
 from tests.fakes.domain import (
     FakeClock,
     FakeIds,
@@ -146,6 +147,11 @@ DIFFERENT: Mapping[str, Sequence[object]] = {
     "agent_id": ["beta"],
     "session_key": ["other", None],
     "on_leave": [OnLeave.CONTINUE],
+    "client_tools": [
+        ClientTools((ToolSpec("f", ""),)),
+        ClientTools((ToolSpec("f", "", strict=True),)),
+        ClientTools((ToolSpec("f", ""),), ToolChoice(ChoiceMode.REQUIRED)),
+    ],
     "source": ["chat"],
     "thinking": [None, "high"],
     "timeout": [None, 31, 0.3],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import secrets
 import time
@@ -76,7 +77,8 @@ async def test_no_call_is_made_twice_and_no_step_is_lost(tmp_path: Path, kills: 
     chance = random.Random(seed)  # noqa: S311 - moments, no secrets
     install(tmp_path / "packages")
     marks = tmp_path / "marks"
-    environment = {"PYTHONPATH": str(tmp_path / "packages"), "MARKS": str(marks)}
+    path = os.pathsep.join([str(tmp_path / "packages"), os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONPATH": path.rstrip(os.pathsep), "MARKS": str(marks)}
     model = Model(marks)
     sessions: list[Session] = []
     start = 1.0

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from opensoul.adapters.persistence.common.live_logs import BOUNDS
-from opensoul.domain.errors import RunAborted, RunInterrupted
+from opensoul.adapters.persistence.memory import MemoryRunEvents
+from opensoul.domain.errors import LeaseLost, RunAborted, RunInterrupted
 from opensoul.domain.models import StopReason, Usage
-from opensoul.domain.runs import Aborted, Failed, Finished, OnLeave, RunSpec, RunStatus, Waiting
+from opensoul.domain.runs import (
+    Aborted,
+    Claim,
+    Failed,
+    Finished,
+    OnLeave,
+    RunSpec,
+    RunStatus,
+    Waiting,
+)
 from opensoul.domain.sessions import SessionKey
 from opensoul.domain.settings import LaneSettings
 from tests.fakes.domain import run
@@ -101,6 +113,42 @@ async def test_each_depth_has_slots_of_its_own(bench: Bench) -> None:
 
     await bench.queue.finish(bench.hands.claims[1], END)
     assert [name for name, _ in bench.taken] == ["run-1", "a", "b", "of-a", "c"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_no_run_outlives_one_that_it_works_for(seed: int) -> None:
+    """Trees of runs, of which any ends at any time, and any waits for a signal."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    clock = HandClock()
+    bench = Bench(MemoryRunEvents(clock=clock), clock)
+    bench.limits = LaneSettings(max_concurrent=2, max_subagents=3)
+    parents = {"run-1": ""}
+    await bench.queue.enqueue(run("run-1"))
+    for number in range(40):
+        going_on = {spec.id: spec for spec in await bench.queue.unfinished()}
+        if not going_on:
+            break
+        parent = going_on[chance.choice(sorted(going_on))]
+        spec = child(f"child-{number}", parent.id, parent.session_key.depth + 1)
+        parents[spec.id] = parent.id
+        await bench.queue.enqueue(spec)
+        if chance.random() < 0.4:
+            await ended(bench, chance.choice(bench.hands.claims), chance)
+        while bench.hands.aborted:
+            name = bench.hands.aborted.pop()
+            claim = next(one for one in bench.hands.claims if one.spec.id == name)
+            await ended(bench, claim, chance)
+        left = {spec.id for spec in await bench.queue.unfinished()}
+        assert {parents[name] for name in left} <= left | {""}
+
+
+async def ended(bench: Bench, claim: Claim, chance: random.Random) -> None:
+    """End the Run, or let it wait, if the claim is still the Run's."""
+    with suppress(LeaseLost):
+        if chance.random() < 0.3:
+            await bench.queue.wait(claim, ASKS, signals_read=0)
+        else:
+            await bench.queue.finish(claim, END)
 
 
 # After a restart

@@ -16,6 +16,7 @@ from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, Tool
 from opensoul.domain.runs.spec import OnLeave, RunSpec
 from opensoul.domain.scopes import Scope
 from opensoul.domain.sessions.keys import SessionKey
+from opensoul.domain.tools import CLIENT_SOURCE, ChoiceMode, ClientTools, ToolChoice, ToolSpec
 from tests.fakes.domain import run, user
 
 ANY_TEXT = st.text(st.characters(codec=None, categories=None), max_size=20)
@@ -41,6 +42,22 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
     max_leaves=5,
 )
+CLIENT_TOOLS = st.builds(
+    ClientTools,
+    st.lists(
+        st.builds(
+            ToolSpec,
+            ANY_TEXT,
+            ANY_TEXT,
+            st.dictionaries(ANY_TEXT, VALUES, max_size=2),
+            effects=st.just(frozenset()),
+            source=st.just(CLIENT_SOURCE),
+            strict=st.none() | st.booleans(),
+        ),
+        max_size=2,
+    ).map(tuple),
+    st.builds(ToolChoice, st.sampled_from(ChoiceMode), ANY_TEXT),
+)
 SPECS = st.builds(
     RunSpec,
     id=ANY_TEXT,
@@ -61,6 +78,7 @@ SPECS = st.builds(
     agents=st.none() | st.frozensets(ANY_TEXT),
     parent=ANY_TEXT,
     hops=st.integers(0, 9),
+    client_tools=st.none() | CLIENT_TOOLS,
 )
 
 
@@ -74,9 +92,9 @@ def changed(**changes: object) -> bytes:
     return json.dumps(json.loads(encode_spec(run())) | changes).encode()
 
 
-def test_a_spec_of_an_earlier_version_has_no_scopes() -> None:
+def test_a_spec_of_an_earlier_version_has_no_scopes_and_tools() -> None:
     body = json.loads(encode_spec(run()))
-    del body["scopes"]
+    del body["scopes"], body["client_tools"]
 
     assert decode_spec(json.dumps(body).encode()) == replace(run(), scopes=None)
 

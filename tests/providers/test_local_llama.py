@@ -80,6 +80,7 @@ async def test_it_answers_in_words_counts_tokens_and_keeps_to_limits(
             pytest.fail(f"ended with {other}")
 
 
+@pytest.mark.e2e
 async def test_calls_one_behind_another_and_side_by_side_are_all_answered(
     models: LocalModels, smollm: ModelTarget
 ) -> None:
@@ -89,6 +90,7 @@ async def test_calls_one_behind_another_and_side_by_side_are_all_answered(
     assert all(answers)
 
 
+@pytest.mark.e2e
 async def test_a_prompt_past_the_window_is_told_apart_from_other_failures(
     models: LocalModels, smollm: ModelTarget
 ) -> None:
@@ -97,6 +99,7 @@ async def test_a_prompt_past_the_window_is_told_apart_from_other_failures(
     assert raised.value.kind is FailureKind.CONTEXT_TOO_LONG
 
 
+@pytest.mark.e2e
 async def test_leaving_in_the_middle_of_an_answer_stops_the_work(
     models: LocalModels, smollm: ModelTarget
 ) -> None:
@@ -108,6 +111,7 @@ async def test_leaving_in_the_middle_of_an_answer_stops_the_work(
     await comes_to_rest((await models.prepare(smollm)).pid)
 
 
+@pytest.mark.e2e
 async def test_leaving_while_a_long_prompt_is_read_stops_the_work(
     models: LocalModels, model_file: Path
 ) -> None:
@@ -123,6 +127,7 @@ async def test_leaving_while_a_long_prompt_is_read_stops_the_work(
     await comes_to_rest(child.pid)
 
 
+@pytest.mark.e2e
 async def test_the_server_is_closed_to_who_has_not_its_key(
     models: LocalModels, smollm: ModelTarget
 ) -> None:
@@ -183,6 +188,7 @@ async def test_a_child_ends_with_its_parent_even_when_its_pipe_stays_open(
     os.close(write)
 
 
+@pytest.mark.e2e
 async def test_a_child_ignores_signals_of_a_terminal_and_of_a_service_manager(
     model_file: Path,
 ) -> None:

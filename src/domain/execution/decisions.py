@@ -52,6 +52,7 @@ class Decisions:
     async def _ask(self, turn: OngoingTurn, call: ToolCall) -> Approval:
         """The approval of a call as it stands now. Its id is the same in each attempt."""
         spec, now = turn.context.spec, self._clock()
+        call = turn.own(call)
         approval = await self._approvals.add(
             Approval(
                 id=approval_id(turn.key(call.id), call),

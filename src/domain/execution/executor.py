@@ -50,7 +50,14 @@ from ..runs import (
     Waiting,
     failed_event,
 )
-from ..sessions import SessionSettingsMap, Summary, check_send, is_stale, unstored
+from ..sessions import (
+    SessionSettingsMap,
+    Summary,
+    check_send,
+    is_stale,
+    unstored,
+    with_call_ids,
+)
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
@@ -325,6 +332,9 @@ class Executor:
             now=self._clock(),
         ):
             return self._new_id(), self._set_up(context, session.settings)
+        question = with_call_ids(session.tail.messages, added.spec.messages)
+        if question is not added.spec.messages:
+            added = replace(added, spec=replace(added.spec, messages=question))
         context = replace(added, transcript=session.tail, fresh=await self._fresh(context, session))
         return session.session_id, self._set_up(context, session.settings)
 

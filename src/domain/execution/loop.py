@@ -17,7 +17,9 @@ from ..ports import ApprovalBook, Clock, RunContext, Toolbox, ToolContext
 from ..runs import (
     AwaitDecisions,
     CallModel,
+    ClientCalls,
     Finish,
+    HandOut,
     LimitReached,
     RecordResults,
     RunCalls,
@@ -30,7 +32,7 @@ from ..runs import (
     next_action,
 )
 from ..sessions import Transcript
-from ..tools import ToolResult
+from ..tools import CLIENT_SOURCE, ToolResult, ToolSpec, client_call_id, offered_tools
 from .compaction import Compactor, is_crowded
 from .decisions import Decisions
 from .last_answer import answer_in_words, call_in_time
@@ -111,7 +113,7 @@ class TurnLoop:
                                     continue
                                 answer = last
                                 if any(isinstance(part, ToolCall) for part in last.message.parts):
-                                    if rest := _before_calls(batch[:-1], last.message):
+                                    if rest := _before_calls(turn, batch[:-1], last.message):
                                         yield rest
                                     break
                                 # Within the call: closing it may take longer than the answer.
@@ -141,6 +143,9 @@ class TurnLoop:
                             yield events
                     if turn.is_waiting:
                         return
+                case HandOut(calls=calls):
+                    yield [ClientCalls(calls), turn.handed_out()]
+                    return
                 case LimitReached():
                     await _take_injected(turn)
                     async with aclosing(answer_in_words(turn, self._router, action)) as answering:
@@ -168,7 +173,7 @@ class TurnLoop:
         return OngoingTurn(
             context=context,
             caller=caller,
-            tools=tools,
+            tools=offered_tools(tools, spec.client_tools),
             journal=context.journal,
             clock=self._monotonic,
             since=self._monotonic(),
@@ -185,18 +190,19 @@ class TurnLoop:
         # The first check may load a library, which takes as long as the arguments of a large call.
         message, refused = await off_loop(length if self._has_checked else LARGE, check)
         self._has_checked = True
+        message, handed = _handed(turn, message, specs, refused)
         step = Step(message, usage=answer.usage, model=answer.model)
         asking = [
             call.id
             for call in step.calls
             if call.id not in refused
             and (tool := specs.get(call.name)) is not None
-            and tool.asks(call)
+            and tool.asks(turn.own(call))
         ]
         results = tuple(
             failed_result(call, refused[call.id]) for call in step.calls if call.id in refused
         )
-        step = replace(step, results=results, undecided=frozenset(asking))
+        step = replace(step, results=results, undecided=frozenset(asking), handed=handed)
         journal = turn.journal.with_step(step)
         if not refused:
             turn.journal = journal
@@ -205,18 +211,38 @@ class TurnLoop:
         return _refusals(turn, refused)
 
 
+def _handed(
+    turn: OngoingTurn, message: Message, specs: Mapping[str, ToolSpec], refused: Mapping[str, str]
+) -> tuple[Message, frozenset[str]]:
+    """The message with ids of our own for the calls that the client runs, and these ids."""
+    parts, handed = list(message.parts), set()
+    for index, part in enumerate(parts):
+        if isinstance(part, ToolCall) and part.id not in refused:
+            tool = specs.get(part.name)
+            if tool is not None and tool.source == CLIENT_SOURCE:
+                step = len(turn.journal.steps) + 1
+                own = client_call_id(turn.context.spec.id, step, index)
+                parts[index] = replace(part, id=own)
+                handed.add(own)
+    if not handed:
+        return message, frozenset()
+    return replace(message, parts=tuple(parts)), frozenset(handed)
+
+
 async def _take_injected(turn: OngoingTurn) -> None:
     if arrived := turn.injected():
         await turn.commit(turn.journal.with_injected(*arrived))
 
 
 def _before_calls(
-    batch: Sequence[RunnerEvent | ModelAnswer], message: Message
+    turn: OngoingTurn, batch: Sequence[RunnerEvent | ModelAnswer], message: Message
 ) -> list[RunnerEvent]:
     """The last deltas of a message with tool calls. Behind a text there is an empty line, because
-    followers join the texts of all steps."""
+    followers join the texts of all steps; not before calls of the client, which end the answer."""
     deltas: list[RunnerEvent] = list(batch)  # type: ignore[arg-type]  # None is the answer.
-    if message.text and not message.text.endswith("\n\n"):
+    theirs = {spec.name for spec in turn.tools.specs if spec.source == CLIENT_SOURCE}
+    ends = any(isinstance(part, ToolCall) and part.name in theirs for part in message.parts)
+    if message.text and not ends and not message.text.endswith("\n\n"):
         deltas.append(TextDelta("\n" if message.text.endswith("\n") else "\n\n"))
     return deltas
 

@@ -14,6 +14,7 @@ from ..runs import (
     CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
+    TOOL_EVENTS,
     Aborted,
     Claim,
     Failed,
@@ -23,9 +24,6 @@ from ..runs import (
     RunRecord,
     Started,
     StepDone,
-    ToolFinished,
-    ToolProgress,
-    ToolStarted,
     Waiting,
     consumes,
 )
@@ -192,7 +190,7 @@ def _rest(turn: Turn, kept: str | None) -> str:
     return answer.text[len(kept) :] if answer.text.startswith(kept) else ""
 
 
-_STORED = (StepDone, ToolStarted, ToolProgress, ToolFinished, Waiting, Resumed)
+_STORED = (StepDone, *TOOL_EVENTS, Waiting, Resumed)
 """Events that are appended once what comes before them in the Run is stored."""
 
 

@@ -60,7 +60,9 @@ async def run_calls(
                     journal = journal.with_begun(call.id, repeat)
                 await turn.commit(journal)
                 events = result_events(results, journal)
-                events += [ToolStarted(call.id, call.name, call.arguments) for call in begun]
+                events += [
+                    ToolStarted(call.id, turn.own(call).name, call.arguments) for call in begun
+                ]
                 yield events
             for call in begun:
                 work = _run(turn, toolbox, call, queue)
@@ -122,7 +124,7 @@ async def _run(
     task = cast(asyncio.Task[None], asyncio.current_task())
     end: ToolResult | Exception = ToolResult("The tool ended without a result.", is_error=True)
     try:
-        run = toolbox.run(turn.caller, call, key=turn.key(call.id))
+        run = toolbox.run(turn.caller, turn.own(call), key=turn.key(call.id))
         async with aclosing(run) as outputs:
             async for output in outputs:
                 if task.cancelling():

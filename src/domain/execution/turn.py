@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from ..agents import Agent
 from ..messages import Message, Role, ToolCall, text_message
-from ..models import Price, Usage
+from ..models import Price, StopReason, Usage
 from ..ports import Clock, RunContext, ToolContext
 from ..runs import Answered, Journal, MessageInjected, Pruned, prompted
 from ..sessions import Transcript, estimate_all, pruned, relieved, saved_by, shortened_results
-from ..tools import ToolSpec
+from ..tools import OfferedTools, ToolSpec
 from .router import ModelAnswer, Prompt
+
+NO_TOOLS = OfferedTools((), {})
 
 
 @dataclass(slots=True)
@@ -21,7 +23,7 @@ class OngoingTurn:
 
     context: RunContext
     caller: ToolContext
-    tools: tuple[ToolSpec, ...]
+    tools: OfferedTools
     journal: Journal
     clock: Clock
     since: float
@@ -58,7 +60,12 @@ class OngoingTurn:
     @property
     def specs(self) -> Mapping[str, ToolSpec]:
         """The tools by name."""
-        return {spec.name: spec for spec in self.tools}
+        return {spec.name: spec for spec in self.tools.specs}
+
+    def own(self, call: ToolCall) -> ToolCall:
+        """The call under the agent's own name of the tool, which may be offered under another."""
+        name = self.tools.own_names.get(call.name)
+        return call if name is None else replace(call, name=name)
 
     @property
     def call_ids(self) -> set[str]:
@@ -135,6 +142,16 @@ class OngoingTurn:
         """Count tokens of other model calls than those of the steps and the answer."""
         self.overhead = usage if self.overhead is None else self.overhead + usage
 
+    def handed_out(self) -> Answered:
+        """The end of a Run whose last step has calls for the client."""
+        journal = self.journal
+        last = journal.steps[-1]
+        messages = (*journal.messages[len(journal.question) :], *last.messages)
+        usage = journal.usage or Usage(0, 0, estimated=True)
+        if self.overhead is not None:
+            usage += self.overhead
+        return Answered(messages, StopReason.TOOL_CALLS, usage, last.model)
+
     def ended_by(self, answer: ModelAnswer) -> Answered:
         """The end of the Run: its steps and the answer, for the transcript."""
         journal = self.journal
@@ -161,12 +178,15 @@ def prompt_of(
     context: RunContext,
     history: Transcript,
     messages: tuple[Message, ...],
-    tools: tuple[ToolSpec, ...] = (),
+    tools: OfferedTools = NO_TOOLS,
 ) -> Prompt:
     """A model call of the Run's agent."""
     spec, agent = context.spec, context.agent
     system = _system(context)
-    return Prompt(spec.id, agent.id, agent.models, system, history, messages, spec.params, tools)
+    params = spec.params
+    if (choice := tools.choice.param) is not None:
+        params = {**params, "tool_choice": choice}
+    return Prompt(spec.id, agent.id, agent.models, system, history, messages, params, tools.specs)
 
 
 def _system(context: RunContext) -> tuple[Message, ...]:

@@ -46,6 +46,13 @@ class AwaitDecisions:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOut:
+    """Hand these calls to the client, which sends their results with another request."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The answer is complete."""
 
@@ -53,7 +60,7 @@ class Finish:
 
 
 _CALL_MODEL = CallModel()
-Action = CallModel | RunCalls | RecordResults | AwaitDecisions | Finish | LimitReached
+Action = CallModel | RunCalls | RecordResults | AwaitDecisions | HandOut | Finish | LimitReached
 
 
 def next_action(
@@ -62,7 +69,8 @@ def next_action(
     """What comes next in a Run. `prices` are by `provider/model`.
 
     An open call that was begun and is unsafe gets the result INTERRUPTED, and the model decides.
-    Calls that need no decision run before the Run waits for the others.
+    Calls that need no decision run before the Run waits for the others; those of the client's tools
+    are handed out when all others have their results.
     """
     if journal.answer is not None:
         return Finish(journal.answer)
@@ -76,8 +84,11 @@ def next_action(
     known = _without_running(journal, last, limits, limit)
     if known:
         return RecordResults(known)
-    ready = tuple(call for call in open_calls if call.id not in last.undecided)
-    return RunCalls(ready) if ready else AwaitDecisions(open_calls)
+    own = tuple(call for call in open_calls if call.id not in last.handed)
+    ready = tuple(call for call in own if call.id not in last.undecided)
+    if ready:
+        return RunCalls(ready)
+    return AwaitDecisions(own) if own else HandOut(open_calls)
 
 
 def _without_running(

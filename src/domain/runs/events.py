@@ -21,7 +21,7 @@ from ..errors import (
     UnknownAgent,
     Unsupported,
 )
-from ..messages import Message
+from ..messages import Message, ToolCall
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 
 
@@ -58,6 +58,14 @@ class ToolFinished:
     call_id: str
     is_error: bool
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCalls:
+    """Calls of the client's own tools. The answer ends with them; their results come with another
+    request."""
+
+    calls: tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ class Unknown:
     head: str
 
 
-ToolEvent = ToolStarted | ToolProgress | ToolFinished
+ToolEvent = ToolStarted | ToolProgress | ToolFinished | ClientCalls
 ContextEvent = CompactionStarted | CompactionEnded | Pruned
 Ending = Finished | Failed | Aborted
 KnownEvent = (
@@ -168,7 +176,7 @@ KnownEvent = (
 RunEvent = KnownEvent | Unknown
 
 TERMINAL = (Finished, Failed, Aborted)
-TOOL_EVENTS = (ToolStarted, ToolProgress, ToolFinished)
+TOOL_EVENTS = (ToolStarted, ToolProgress, ToolFinished, ClientCalls)
 CONTEXT_EVENTS = (CompactionStarted, CompactionEnded, Pruned)
 DELTAS = (TextDelta, ReasoningDelta)
 
@@ -225,6 +233,7 @@ RUNNER_EVENTS = (
     CompactionStarted,
     CompactionEnded,
     Pruned,
+    ClientCalls,
     StepDone,
     Waiting,
     Answered,

@@ -21,15 +21,17 @@ class Step:
     far. A step is complete when every call has its result; only complete steps go to a model.
 
     `begun`: the calls that were begun, by their ids, with their tools' `Repeat`. `undecided`: the
-    ids of the calls that wait for a person's decision. `injected`: messages that reached the Run
-    from outside, to be read after the results. `usage` and `model` are the model call's. `seconds`:
-    the time that the model call and the tool calls have taken, without waiting for decisions.
+    ids of the calls that wait for a person's decision; `handed`: those of the calls that the client
+    runs. `injected`: messages that reached the Run from outside, to be read after the results.
+    `usage` and `model` are the model call's. `seconds`: the time that the model call and the tool
+    calls have taken, without waiting for decisions.
     """
 
     message: Message
     results: tuple[Message, ...] = ()
     begun: Mapping[str, Repeat] = field(default_factory=dict)
     undecided: frozenset[str] = frozenset()
+    handed: frozenset[str] = frozenset()
     injected: tuple[Message, ...] = ()
     usage: Usage | None = None
     model: str = ""

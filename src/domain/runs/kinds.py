@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import FailureKind
+from ..messages import ToolCall
 from ..models import ReasoningDelta, StopReason, TextDelta, Usage
 from .events import (
     Aborted,
+    ClientCalls,
     CompactionEnded,
     CompactionStarted,
     Failed,
@@ -148,6 +150,21 @@ def _load_pruned(fields: Sequence[object]) -> Pruned:
     raise ValueError("two numbers were expected")
 
 
+def _dump_client_calls(event: ClientCalls) -> list[object]:
+    return [[call.id, call.name, call.arguments] for call in event.calls]
+
+
+def _load_client_calls(fields: Sequence[object]) -> ClientCalls:
+    calls = []
+    for call in fields:
+        match call:
+            case [str() as call_id, str() as name, str() as arguments]:
+                calls.append(ToolCall(call_id, name, arguments))
+            case _:
+                raise ValueError("calls with an id, a name and arguments were expected")
+    return ClientCalls(tuple(calls))
+
+
 def _dump_step(event: StepDone) -> list[object]:
     return [event.number]
 
@@ -277,6 +294,7 @@ KINDS = EventKinds(
         _load_compaction_ended,
     ),
     EventKind("pruned", "u", Pruned, "pruning", _dump_pruned, _load_pruned),
+    EventKind("client_calls", "h", ClientCalls, "tool", _dump_client_calls, _load_client_calls),
     EventKind("step_done", "d", StepDone, "lifecycle", _dump_step, _load_step),
     EventKind("waiting", "w", Waiting, "lifecycle", _dump_waiting, _load_waiting),
     EventKind("resumed", "R", Resumed, "lifecycle", _dump_resumed, _load_resumed),

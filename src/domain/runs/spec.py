@@ -11,6 +11,7 @@ from ..chat_commands import ChatCommand
 from ..messages import Message
 from ..scopes import Scope
 from ..sessions import SessionKey
+from ..tools import ClientTools
 
 CONTENT = "opensoul.content"
 """The logger for what people and agents say; it is shut unless `logging.content` is true."""
@@ -42,6 +43,7 @@ class RunRequest:
     """Names the entry point, also in generated session keys."""
     reserved_keys: bool = False
     """The session key may be one of a sub-agent or a job."""
+    client_tools: ClientTools | None = None
     thinking: str | None = None
     """How much the model is to think, in this Run alone."""
     timeout: float | None = None
@@ -94,6 +96,8 @@ class RunSpec:
     """The id of the Run that it works for, which it does not outlive; empty: it works for none."""
     hops: int = 0
     """Messages from session to session that have led to the Run."""
+    client_tools: ClientTools | None = None
+    """The tools that the client runs."""
 
     @property
     def principal(self) -> Principal:

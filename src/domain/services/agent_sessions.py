@@ -94,12 +94,11 @@ class SessionState:
 
 
 class AgentSessions:
-    """Every method acts for the principal of the run that `context` names, and only while that run
-    goes on. Raises Forbidden, InvalidRequest, UnknownSession and what the services raise.
+    """Every method acts for the principal of `context`; only a run that goes on may send and spawn.
+    Raises Forbidden, InvalidRequest, UnknownSession and what the services raise.
 
-    A run that a call begins has an id that is made of the call's key: in a later attempt of the
-    call, the same run is waited for. Sub-agents work for the run that started them, which they do
-    not outlive.
+    A run that a call begins has an id that is made of the call's key: a later attempt of the call
+    waits for the same run. Sub-agents work for the run that started them, and do not outlive it.
     `gateway` is called when it is needed, since the Gateway is made after the tools.
     """
 
@@ -205,7 +204,7 @@ class AgentSessions:
         with self._waits_for(context.session_key, info.key):
             run_id = _made_of("run", call_key)
             if await self._run_events.find(run_id) is None:
-                await self._gateway().submit_once(reach.principal, request, run_id)
+                await self._submit(run, request, run_id)
             yield Begun(run_id, info.key)
             if seconds > 0:
                 yield await self._outcome(reach.principal, run_id, seconds)
@@ -227,7 +226,7 @@ class AgentSessions:
         with self._waits_for(context.session_key, key):
             if await self._run_events.find(run_id) is None:
                 async with self._spawning:
-                    await self._begin(principal, context, run, key, task, run_id)
+                    await self._begin(context, run, key, task, run_id)
             yield Begun(run_id, key)
             if task.seconds is None or task.seconds > 0:
                 outcome = await self._outcome(principal, run_id, task.seconds)
@@ -247,7 +246,6 @@ class AgentSessions:
 
     async def _begin(
         self,
-        principal: Principal,
         context: ToolContext,
         run: RunSpec,
         key: SessionKey,
@@ -276,11 +274,11 @@ class AgentSessions:
             parent=run.id,
             hops=run.hops,
         )
-        await self._session_service.set_up(key, self._settings_of(principal, context, key, task))
-        await self._gateway().submit_once(principal, request, run_id)
+        await self._session_service.set_up(key, self._settings_of(run, context, key, task))
+        await self._submit(run, request, run_id)
 
     def _settings_of(
-        self, principal: Principal, context: ToolContext, key: SessionKey, task: SubagentTask
+        self, run: RunSpec, context: ToolContext, key: SessionKey, task: SubagentTask
     ) -> dict[str, Setting]:
         rules = context.agent.subagents
         wanted = {
@@ -291,11 +289,22 @@ class AgentSessions:
         }
         given = {name: value for name, value in wanted.items() if value}
         changes = checked(key, given, self._settings().models)
-        if principal.agents is not None:
-            changes[OWNER] = principal.id
+        if run.agents is not None:
+            changes[OWNER] = run.principal_id
         return changes
 
     # The run that calls, and those that it waits for
+
+    async def _submit(self, run: RunSpec, request: RunRequest, run_id: str) -> None:
+        """Begin a run on behalf of another one, with the same principal."""
+        try:
+            await self._gateway().submit_once(run.principal, request, run_id)
+        except ShuttingDown:
+            if run.on_leave is not OnLeave.CONTINUE:
+                raise
+            # The next process goes on with the run and makes the call again: an error would be a
+            # result. If there is no next process, the run is stopped, and so is this.
+            await asyncio.Event().wait()
 
     def _reach(self, context: ToolContext) -> SessionReach:
         if context.principal is None:

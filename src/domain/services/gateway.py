@@ -34,6 +34,7 @@ from ..sessions import KeptMessage, SessionKey, check_send, parse_key
 from ..settings import Settings
 from .access import Access, Hold
 from .active_runs import ActiveRuns, run_resource
+from .client_calls import with_stored_steps
 from .ownership import SessionClaims, sees_session
 from .submissions import check_key, check_repeated, command_of, fingerprint, make_spec
 
@@ -162,7 +163,7 @@ class Gateway:
         """
         require(principal, Action.START_RUN)
         settings = self._settings()
-        spec = self._make(principal, request, settings, self._new_id())
+        spec = await self._make(principal, request, settings, self._new_id())
         if not spec.one_off:
             await self._claims.claim(principal, spec.session_key)
         try:
@@ -191,7 +192,7 @@ class Gateway:
         """
         require(principal, Action.START_RUN)
         settings = self._settings()
-        spec = self._make(principal, request, settings, check_key(idempotency_key))
+        spec = await self._make(principal, request, settings, check_key(idempotency_key))
         if spec.command is None:  # A command sends nothing to a model.
             await self._refuse_blocked(spec)
         if not spec.one_off:
@@ -317,12 +318,15 @@ class Gateway:
         """Take no more Runs; let those there finish for `grace` seconds, then abort the rest."""
         await self._executor.drain(grace)
 
-    def _make(
+    async def _make(
         self, principal: Principal, request: RunRequest, settings: Settings, run_id: str
     ) -> RunSpec:
         if principal.agents is not None:
             settings = replace(settings, agents=self.directory(principal))
-        return make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
+        spec = make_spec(request, settings, run_id=run_id, principal=principal, at=self._clock())
+        if spec.one_off and any(message.role is Role.TOOL for message in spec.messages):
+            spec = await with_stored_steps(spec, principal, self._run_events, self._catalog)
+        return spec
 
     async def _refuse_blocked(self, spec: RunSpec) -> None:
         """Before anything happens; a Run of `submit` is looked at when its Session is read."""

@@ -50,6 +50,7 @@ def make_spec(
         timeout=None if request.timeout is None else _limit(request.timeout),
         one_off=binding.one_off,
         source=request.source,
+        client_tools=request.client_tools,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
         command=command_of(request, settings),
         scopes=principal.scopes,
@@ -94,6 +95,8 @@ def fingerprint(request: RunRequest, spec: RunSpec) -> str:
             "thinking": spec.thinking,
             "timeout": request.timeout or None,
             "on_leave": spec.on_leave,
+            # Left out where there are none, as in the digests of versions that knew none.
+            **({} if spec.client_tools is None else {"tools": spec.client_tools.data}),
         }
     )
 

@@ -1,6 +1,6 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
-from .binding import bind, unstored
+from .binding import bind, unstored, with_call_ids
 from .changes import ANYTHING, Compacted, CompactionOutcome, Expected
 from .compaction import (
     cut_point,
@@ -109,6 +109,7 @@ __all__ = [
     "summary_tokens",
     "thinking_level",
     "unstored",
+    "with_call_ids",
     "with_thinking",
     "without_middle",
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ..agents import Agent, AgentDirectory
 from ..errors import AgentConflict
-from ..messages import Message, Role
+from ..messages import Message, Role, ToolCall
 from .keys import SessionKey, parse_key
 
 MAX_USER_BYTES = 256
@@ -75,6 +76,33 @@ def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
         if messages[i].role is Role.ASSISTANT:
             return messages[i + 1 :]
     return messages
+
+
+def with_call_ids(history: Sequence[Message], question: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The question, in which each result that names a tool, but none of the calls that have no
+    result yet, answers the first of these calls of that name: OpenAI's older functions have no
+    call ids."""
+    if not question or question[0].role is not Role.TOOL:
+        return question
+    answered: set[str | None] = set()
+    calls: list[ToolCall] = []
+    for message in reversed(history):
+        if message.role is Role.TOOL:
+            answered.add(message.tool_call_id)
+        elif message.role is Role.ASSISTANT:
+            calls = [part for part in message.parts if isinstance(part, ToolCall)]
+            break
+    results = {message.tool_call_id for message in question if message.role is Role.TOOL}
+    left = [call for call in calls if call.id not in answered and call.id not in results]
+    named = {call.id for call in calls}
+    messages = list(question)
+    for i, message in enumerate(messages):
+        if message.role is Role.TOOL and message.tool_call_id not in named:
+            call = next((call for call in left if call.name == message.name), None)
+            if call is not None:
+                left.remove(call)
+                messages[i] = replace(message, tool_call_id=call.id)
+    return tuple(messages)
 
 
 def _safe_user(user: str) -> str:

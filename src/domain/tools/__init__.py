@@ -1,5 +1,16 @@
-"""Tools that a model may call: what is offered, what a call gives, its approval, and the policy."""
+"""Tools that a model may call: what is offered, what a call gives, its approval, the policy, and
+the sandbox."""
 
+from .client import (
+    CLIENT_SOURCE,
+    ChoiceMode,
+    ClientTools,
+    OfferedTools,
+    ToolChoice,
+    client_call_id,
+    offered_tools,
+    run_of_call,
+)
 from .commands import check_pattern
 from .globs import matches
 from .names import GROUP, GROUP_NAMES, GROUPS, PROFILES, Names
@@ -18,6 +29,7 @@ from .policy import (
     effective,
     unmatched,
 )
+from .sandbox import SandboxLimits, SandboxMode, SandboxPolicy, ServerSandbox
 from .spec import (
     BUILT_IN_SOURCE,
     CODE_PATTERN,
@@ -37,6 +49,7 @@ from .spec import (
 
 __all__ = [
     "BUILT_IN_SOURCE",
+    "CLIENT_SOURCE",
     "CODE_PATTERN",
     "GROUP",
     "GROUPS",
@@ -47,16 +60,24 @@ __all__ = [
     "SUBAGENTS_DENY",
     "Approval",
     "Ask",
+    "ChoiceMode",
+    "ClientTools",
     "Decision",
     "Effect",
     "ExecRules",
     "Layer",
     "Names",
+    "OfferedTools",
     "Repeat",
     "Rule",
     "Ruling",
+    "SandboxLimits",
+    "SandboxMode",
+    "SandboxPolicy",
     "Security",
+    "ServerSandbox",
     "StandingApproval",
+    "ToolChoice",
     "ToolOutput",
     "ToolPolicy",
     "ToolResult",
@@ -65,9 +86,12 @@ __all__ = [
     "Verdict",
     "approval_id",
     "check_pattern",
+    "client_call_id",
     "effective",
     "matches",
     "new_code",
+    "offered_tools",
+    "run_of_call",
     "standing_of",
     "unmatched",
 ]

@@ -59,6 +59,8 @@ class ToolSpec:
     ask_if: Callable[[ToolCall], bool] | None = None
     parallel: bool = False
     """Calls may run beside other calls although the tool does more than read."""
+    strict: bool | None = None
+    """Whether the provider holds the model to the schema; None: the provider's default."""
 
     @property
     def runs_beside_others(self) -> bool:

@@ -302,6 +302,10 @@ LOOPBACK = [
     "LOCALHOST", "localhost.", "[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[::ffff:127.0.0.1]",
     "[::ffff:7f00:1]", "[::127.0.0.1]", "[::1%25lo]", "①②⑦.⓪.⓪.①", "127。0。0。1",
     "１２７.0.0.1",  # noqa: RUF001
+    "0x7F.0x0.0x0.0x1", "0177.1", "127.0.0.01", "127.000.000.001", "00000177.0.0.1", "0x7f.0.1",
+    "4294967295", "2130706433.", "LocalHost.", "[::FFFF:127.0.0.1]", "[0:0:0:0:0:ffff:7f00:0001]",
+    "[::ffff:0.0.0.0]", "[0000::0001]", "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ", "127.0.0.1%2e", "%31%32%37.0.0.1",
+    "127%2e0%2e0%2e1",
 ]  # fmt: skip
 OTHERS = [
     "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1", "169.254.169.254",
@@ -312,7 +316,9 @@ OTHERS = [
     "[ff0e::1]", "[64:ff9b::7f00:1]", "[64:ff9b::169.254.169.254]", "[64:ff9b::8.8.8.8]",
     "[64:ff9b:1::a00:1]", "[2002:7f00:1::]", "[2002:a9fe:a9fe::1]", "[2001:0:7f00:1::1]",
     "[2001:db8::1]", "[3fff::1]", "[100::1]", "[::ffff:169.254.169.254]", "[::ffff:8.8.8.8]",
-    "[::ffff:0:127.0.0.1]", "[5f00::1]", "[4000::1]",
+    "[::ffff:0:127.0.0.1]", "[5f00::1]", "[4000::1]", "169.254.169.254.", "0xA9FEA9FE",
+    "169.0376.43518", "[::ffff:a9fe:a9fe]", "[64:ff9b::a9fe:a9fe]", "[64:ff9b::ffff:ffff]",
+    "[fd00::]", "[fe80::ffff]", "[ff05::1]", "10.1", "192.168.257", "172.1048577", "0300.0250.1",
 ]  # fmt: skip
 
 
@@ -326,7 +332,8 @@ async def test_an_address_that_is_not_public_is_refused(
 
     text = await refused(web, server, host=host)
 
-    assert "not one of the public internet" in text or "There is no host" in text
+    refusals = ("not one of the public internet", "There is no host", "and name a host")
+    assert any(refusal in text for refusal in refusals)
     assert server.requests == []
 
 
@@ -493,6 +500,34 @@ async def test_a_name_with_one_address_that_is_not_allowed_is_refused(
     await refused(web, server, host="mixed.test")
 
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "0.0.0.0", "10.0.0.1", "169.254.169.254", "100.100.100.200", "192.168.1.1",  # noqa: S104
+        "255.255.255.255", "224.0.0.1", "::1", "::", "::ffff:127.0.0.1", "::ffff:169.254.169.254",
+        "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "fe80::1",
+        "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "2001:db8::1", "", "127.0.0.1/8",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("host", ["inside.test", "inside.test.", "INSIDE.TEST"])
+async def test_a_name_of_an_address_that_is_not_public_is_refused(
+    tmp_path: Path, server: Server, host: str, address: str
+) -> None:
+    asked = []
+
+    async def resolve(name: str, port: int) -> Sequence[str]:
+        asked.append(name)
+        return [address]
+
+    server.pages["/"] = page("the secret")
+    web = caller(tmp_path, fetcher=Fetcher(resolve, seconds=60))
+
+    text = await refused(web, server, host=host)
+
+    assert "the secret" not in text
+    assert (len(asked), server.requests) == (1, [])
 
 
 @pytest.mark.both_loops

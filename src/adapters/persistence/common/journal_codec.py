@@ -61,6 +61,7 @@ def encode_step(step: Step) -> bytes:
             "results": dump_messages(step.results),
             "begun": {call: repeat.value for call, repeat in step.begun.items()},
             "undecided": sorted(step.undecided),
+            "handed": sorted(step.handed),
             "injected": dump_messages(step.injected),
             "usage": usage
             and [usage.input, usage.output, usage.reasoning, usage.cached, usage.estimated],
@@ -81,6 +82,7 @@ def decode_step(data: bytes) -> Step:
             load_messages(body["results"]),
             begun={call: Repeat(repeat) for call, repeat in body["begun"].items()},
             undecided=frozenset(typed(call, str) for call in body["undecided"]),
+            handed=frozenset(typed(call, str) for call in body.get("handed", ())),
             injected=load_messages(body["injected"]),
             usage=None if usage is None else Usage(*(typed(n, int) for n in usage)),
             model=typed(body["model"], str),

@@ -7,12 +7,13 @@ import json
 from ....domain.access import Scope
 from ....domain.runs import OnLeave, RunSpec
 from ....domain.sessions import SessionKey
+from ....domain.tools import CLIENT_SOURCE, ChoiceMode, ClientTools, ToolChoice, ToolSpec
 from .codec import Undecodable
 from .journal_codec import dump_messages, load_messages, typed
 
 _VERSION = 1
 _TEXTS = ("id", "agent_id", "principal_id", "generation", "source")
-_LATER = {"scopes": None, "agents": None, "parent": "", "hops": 0}
+_LATER = {"scopes": None, "agents": None, "parent": "", "hops": 0, "client_tools": None}
 """What earlier releases have not stored."""
 
 
@@ -34,6 +35,7 @@ def encode_spec(spec: RunSpec) -> bytes:
         "agents": None if spec.agents is None else sorted(spec.agents),
         "parent": spec.parent,
         "hops": spec.hops,
+        "client_tools": None if spec.client_tools is None else spec.client_tools.data,
     }
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -48,7 +50,7 @@ def decode_spec(data: bytes) -> RunSpec:
         texts = {name: typed(body[name], str) for name in _TEXTS}
         agent_id, rest = body["session_key"]
         thinking, timeout, agents = body["thinking"], body["timeout"], body["agents"]
-        scopes = body["scopes"]
+        scopes, client_tools = body["scopes"], body["client_tools"]
         return RunSpec(
             **texts,
             session_key=SessionKey(typed(agent_id, str), typed(rest, str)),
@@ -64,6 +66,7 @@ def decode_spec(data: bytes) -> RunSpec:
             agents=None if agents is None else frozenset(typed(one, str) for one in agents),
             parent=typed(body["parent"], str),
             hops=typed(body["hops"], int),
+            client_tools=None if client_tools is None else _load_tools(client_tools),
         )
     except (
         AttributeError,
@@ -76,6 +79,23 @@ def decode_spec(data: bytes) -> RunSpec:
         if isinstance(error, Undecodable):
             raise
         raise Undecodable(f"a stored run cannot be read: {error!r}") from error
+
+
+def _load_tools(body: dict[str, list[list[object]]]) -> ClientTools:
+    tools = [
+        ToolSpec(
+            typed(name, str),
+            typed(description, str),
+            typed(parameters, dict),
+            effects=frozenset(),
+            source=CLIENT_SOURCE,
+            strict=None if strict is None else typed(strict, bool),
+        )
+        for name, description, parameters, strict in body["tools"]
+    ]
+    mode, name = body["choice"]
+    choice = ToolChoice(ChoiceMode(typed(mode, str)), typed(name, str))
+    return ClientTools(tuple(tools), choice)
 
 
 def _scopes(names: list[object]) -> frozenset[Scope]:

@@ -114,11 +114,15 @@ def _content_part(part: Part) -> Iterable[dict[str, object]]:
 
 
 def _tool(spec: ToolSpec) -> dict[str, object]:
-    function = {
+    function: dict[str, object] = {
         "name": spec.name,
         "description": spec.description,
         "parameters": dict(spec.parameters) or {"type": "object", "properties": {}},
     }
+    if not spec.description:
+        del function["description"]
+    if spec.strict is not None:
+        function["strict"] = spec.strict
     return {"type": "function", "function": function}
 
 

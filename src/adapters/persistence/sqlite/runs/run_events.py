@@ -185,12 +185,12 @@ class SqliteRunEvents:
 
     def put(self, run_id: str, *events: RunEvent) -> int:
         """Raises UnknownRun for one that was never opened, or is forgotten."""
-        return self._note(self._live.append(run_id, events))
+        log = self._live.append(run_id, events)
+        self._require().keeper.note(log)
+        return log.last
 
     async def append(self, claim: Claim, events: Sequence[RunEvent]) -> int:
-        return self._note(self._live.append(claim.spec.id, events, claim))
-
-    def _note(self, log: PersistedRun) -> int:
+        log = self._live.append(claim.spec.id, events, claim)
         if not log.dirty or log.kept_waiters or log.finished:  # Else it is waited for already.
             self._require().keeper.note(log)
         return log.last

@@ -16,6 +16,7 @@ from .....domain.runs import (
     TERMINAL,
     TOOL_EVENTS,
     Aborted,
+    ClientCalls,
     CompactionEnded,
     CompactionStarted,
     Ending,
@@ -161,6 +162,12 @@ class RunPayloads:
                 return {"phase": "end", "willRetry": retries, **tokens, **failed}
             case Pruned(results=results, tokens=tokens_saved):
                 return {"phase": "end", "results": results, "tokensSaved": tokens_saved}
+            case ClientCalls(calls=calls):
+                handed = [
+                    {"toolCallId": call.id, "name": call.name, "args": _arguments(call.arguments)}
+                    for call in calls
+                ]
+                return {"phase": "client", "calls": handed}
             case StepDone(number=number):
                 return {"phase": "step", **times, "step": number}
             case Waiting(what=what, approval_id=approval_id):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .....domain.messages import ToolCall
 from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
     CONTEXT_EVENTS,
     DELTAS,
-    TOOL_EVENTS,
     Aborted,
+    ClientCalls,
     Failed,
     Finished,
     Resumed,
@@ -19,6 +20,9 @@ from .....domain.runs import (
     RunSpec,
     Started,
     StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
     Waiting,
     consumes,
 )
@@ -40,16 +44,22 @@ def head_of(run: RunSpec | RunRecord, model: str) -> Head:
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
 
 
-def completion(head: Head, answer: Answer) -> bytes:
-    """The body of a non-streaming answer."""
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
+def completion(head: Head, answer: Answer, *, legacy: bool = False) -> bytes:
+    """The body of a non-streaming answer. `legacy`: calls are written as the older functions."""
+    message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.calls:
+        message["content"] = answer.text or None
+        if legacy:
+            message["function_call"] = _function(answer.calls[0])
+        else:
+            message["tool_calls"] = [_call(call) for call in answer.calls]
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
     choice = {
         "index": 0,
         "message": message,
         "logprobs": None,
-        "finish_reason": answer.finished.stop.finish_reason,
+        "finish_reason": _finish_reason(answer.finished, legacy),
     }
     return dumps(
         {
@@ -61,6 +71,19 @@ def completion(head: Head, answer: Answer) -> bytes:
             "usage": usage_object(answer.finished.usage),
         }
     )
+
+
+def _finish_reason(finished: Finished, legacy: bool) -> str:
+    reason = finished.stop.finish_reason
+    return "function_call" if legacy and reason == "tool_calls" else reason
+
+
+def _function(call: ToolCall) -> dict[str, object]:
+    return {"name": call.name, "arguments": call.arguments}
+
+
+def _call(call: ToolCall) -> dict[str, object]:
+    return {"id": call.id, "type": "function", "function": _function(call)}
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
@@ -85,7 +108,7 @@ _TAIL_BEFORE_USAGE = b',"usage":null}\n\n'
 class Frames:
     """Writes the frames of one run."""
 
-    def __init__(self, head: Head, *, include_usage: bool) -> None:
+    def __init__(self, head: Head, *, include_usage: bool, legacy: bool = False) -> None:
         fields = {
             "id": head.id,
             "object": "chat.completion.chunk",
@@ -93,6 +116,7 @@ class Frames:
             "model": head.model,
         }
         self._include_usage = include_usage
+        self._legacy = legacy
         self._head = b"data: " + dumps(fields)[:-1]
         self._delta = self._head + b',"choices":[{"index":0,"delta":'
         self._text = self._delta + b'{"content":'
@@ -104,16 +128,11 @@ class Frames:
 
     @consumes(
         *DELTAS,
+        ClientCalls,
         Finished,
         ignores=(
-            Started,
-            Waiting,
-            Resumed,
-            Failed,
-            Aborted,
-            *TOOL_EVENTS,
-            *CONTEXT_EVENTS,
-            StepDone,
+            *(Started, Waiting, Resumed, Failed, Aborted),
+            *(ToolStarted, ToolProgress, ToolFinished, *CONTEXT_EVENTS, StepDone),
         ),
     )
     def of(self, events: Iterable[RunEvent]) -> bytes:
@@ -132,8 +151,11 @@ class Frames:
                 case ReasoningDelta():
                     thought = b'{"reasoning_content":' + dumps(event.text)
                     frames += (self._delta, thought, self._text_end)
+                case ClientCalls():
+                    frames += self._calls(event.calls)
                 case Finished():
-                    stop = b'{},"finish_reason":' + dumps(event.stop.finish_reason) + b"}]"
+                    reason = _finish_reason(event, self._legacy)
+                    stop = b'{},"finish_reason":' + dumps(reason) + b"}]"
                     frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
                     self.ended = True
         if texts:
@@ -155,6 +177,21 @@ class Frames:
             return b"".join([self._text + dumps(text) + self._text_end for text in texts])
         between = b'"' + self._text_end + self._text + b'"'
         return self._text + b'"' + encoded.replace(b'","', between) + self._text_end
+
+    def _calls(self, calls: Iterable[ToolCall]) -> list[bytes]:
+        """Two frames for each call: its id and name, then its arguments."""
+        deltas: list[dict[str, object]] = []
+        for index, call in enumerate(calls):
+            function: dict[str, object] = {"name": call.name, "arguments": ""}
+            arguments: dict[str, object] = {"arguments": call.arguments}
+            if self._legacy:
+                deltas += ({"function_call": function}, {"function_call": arguments})
+                break
+            first = {"index": index, "id": call.id, "type": "function", "function": function}
+            rest = {"index": index, "function": arguments}
+            deltas += ({"tool_calls": [first]}, {"tool_calls": [rest]})
+        end = b',"finish_reason":null}]' + self._tail
+        return [self._delta + dumps(delta) + end for delta in deltas]
 
     def _usage(self, usage: Usage) -> bytes:
         if not self._include_usage:

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...routes import SCHEMA_REF, json_content
-from ..common import APPROVAL_HEADER, BINDING_HEADERS, MESSAGES_SCHEMA
+from ..common import (
+    APPROVAL_HEADER,
+    BINDING_HEADERS,
+    CHOICE_SCHEMA,
+    MESSAGES_SCHEMA,
+    TOOLS_SCHEMA,
+)
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
@@ -27,8 +33,17 @@ _USAGE = _object(
     completion_tokens=_INTEGER,
     total_tokens=_INTEGER,
 )
+_FUNCTION = _object({}, name=_STRING, arguments=_STRING)
+_CALL = _object({}, id=_STRING, type={"const": "function"}, function=_FUNCTION)
 _MESSAGE = _object(
-    {"reasoning_content": _STRING}, role={"const": "assistant"}, content=_STRING, refusal=_NULL
+    {
+        "reasoning_content": _STRING,
+        "tool_calls": {"type": "array", "items": _CALL},
+        "function_call": _FUNCTION,
+    },
+    role={"const": "assistant"},
+    content={"type": ["string", "null"]},
+    refusal=_NULL,
 )
 _CHOICE = _object({}, index={"const": 0}, message=_MESSAGE, logprobs=_NULL, finish_reason=_STRING)
 _COMPLETION = _object(
@@ -55,11 +70,23 @@ _MODELS = {
 }
 
 
+_FUNCTIONS = TOOLS_SCHEMA["items"]["properties"]["function"]
+_TOOLS = {
+    "tools": TOOLS_SCHEMA,
+    "tool_choice": CHOICE_SCHEMA,
+    "functions": {"type": ["array", "null"], "items": _FUNCTIONS, "deprecated": True},
+    "function_call": {
+        "oneOf": [{"enum": ["auto", "none", None]}, {"type": "object", "required": ["name"]}],
+        "deprecated": True,
+    },
+}
+
+
 def create() -> Mapping[str, Any]:
     """`POST /v1/chat/completions`."""
     fields = Fields.model_json_schema(ref_template=SCHEMA_REF)
     request = {
-        **_object(fields["properties"], messages=MESSAGES_SCHEMA),
+        **_object({**fields["properties"], **_TOOLS}, messages=MESSAGES_SCHEMA),
         "$defs": fields["$defs"],
     }
     stream = {"text/event-stream": {"schema": _STRING}}

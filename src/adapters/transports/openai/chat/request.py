@@ -13,11 +13,14 @@ from .....domain.errors import Unsupported
 from .....domain.messages import Message
 from ..common import (
     DEFAULT_MODEL,
+    TOOL_FIELDS,
     Ignored,
     Parameters,
+    ReadTools,
     parameters,
     read_fields,
     read_messages,
+    read_tools,
 )
 
 
@@ -83,7 +86,7 @@ class Fields(parameters.Strict):
     safety_identifier: parameters.Hint | None = None
 
 
-_OWN = frozenset({"messages", "model", "stream", "stream_options", "user"})
+_OWN = TOOL_FIELDS | {"messages", "model", "stream", "stream_options", "user"}
 _STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 
 PASSED_ON = frozenset(Fields.model_fields) - _OWN
@@ -93,10 +96,6 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "n": (1,),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
     "audio": (),
     "modalities": (["text"],),
     "moderation": (),
@@ -129,6 +128,7 @@ class ChatRequest:
     stream: bool
     include_usage: bool
     user: str | None
+    tools: ReadTools
     params: Mapping[str, object]
     ignored: str
     """The names of unknown fields, as a header's value; mostly empty."""
@@ -146,6 +146,7 @@ def read_request(body: Mapping[str, Any]) -> ChatRequest:
         stream=bool(fields.stream),
         include_usage=include_usage,
         user=fields.user,
+        tools=read_tools(body, ignored),
         params=params,
         ignored=ignored.header,
     )

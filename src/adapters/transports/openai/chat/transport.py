@@ -92,8 +92,8 @@ class _Endpoint:
         head = head_of(run, chat.model)
         if not chat.stream:
             answer = await collect(events, context, pause)
-            return _json(completion(head, answer))
-        frames = Frames(head, include_usage=chat.include_usage)
+            return _json(completion(head, answer, legacy=chat.tools.legacy))
+        frames = Frames(head, include_usage=chat.include_usage, legacy=chat.tools.legacy)
         patience = self._gateway.settings.chat.keepalive
         feed = Feed(events, frames, context, patience=patience, pause=pause)
         return await streamed(feed, context)
@@ -109,13 +109,17 @@ class _Endpoint:
 
 
 def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:
+    params = chat.params
+    if chat.tools.legacy:
+        params = {**params, "parallel_tool_calls": False}  # The older form has room for one call.
     return RunRequest(
         messages=chat.messages,
         model=chat.model,
         agent_id=agent_id_in(headers),
         session_key=session_key_in(headers),
         user=chat.user,
-        params=chat.params,
+        params=params,
+        client_tools=chat.tools.client,
         commands=True,
         session_hint=SESSION_HINT,
     )

@@ -17,18 +17,23 @@ from .parameters import (
     read_fields,
 )
 from .runs import Answer, Feed, collect, start_run, streamed
+from .tools import CHOICE_SCHEMA, TOOL_FIELDS, TOOLS_SCHEMA, ReadTools, read_tools
 
 __all__ = [
     "APPROVAL_HEADER",
     "BINDING_HEADERS",
+    "CHOICE_SCHEMA",
     "DEFAULT_MODEL",
     "MESSAGES_SCHEMA",
     "SESSION_HINT",
+    "TOOLS_SCHEMA",
+    "TOOL_FIELDS",
     "Answer",
     "ApprovalPause",
     "Feed",
     "Ignored",
     "Parameters",
+    "ReadTools",
     "agent_id_in",
     "collect",
     "decided_run",
@@ -38,6 +43,7 @@ __all__ = [
     "model_object",
     "read_fields",
     "read_messages",
+    "read_tools",
     "refuse_model_header",
     "session_key_in",
     "start_run",

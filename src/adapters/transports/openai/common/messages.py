@@ -73,7 +73,7 @@ def read_messages(value: object, ignored: Ignored, field: str = "messages") -> t
         reader.message(entry, f"{field}[{i}]")
         for i, entry in enumerate(a_list(value, field, MAX_MESSAGES))
     )
-    if not any(m.role in (Role.USER, Role.TOOL) and m.text.strip() for m in messages):
+    if not any(m.role is Role.TOOL or (m.role is Role.USER and m.text.strip()) for m in messages):
         raise InvalidRequest(f"Missing user message in `{field}`.", param=field)
     return messages
 

@@ -13,13 +13,14 @@ from quart import Response
 from .....domain.byte_budget import held_bytes
 from .....domain.concurrency import drop_tracebacks
 from .....domain.errors import GatewayError, InvalidRequest, RunFailed
+from .....domain.messages import ToolCall
 from .....domain.models import ReasoningDelta, TextDelta
 from .....domain.runs import (
     CONTEXT_EVENTS,
     DELTAS,
     TERMINAL,
-    TOOL_EVENTS,
     Aborted,
+    ClientCalls,
     EventBatch,
     Failed,
     Finished,
@@ -29,6 +30,9 @@ from .....domain.runs import (
     RunSpec,
     Started,
     StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
     Waiting,
     consumes,
     error_of,
@@ -68,10 +72,17 @@ class Answer:
     text: str
     reasoning: str
     finished: Finished
+    calls: tuple[ToolCall, ...] = ()
+    """Calls of the client's tools."""
 
 
 @consumes(
-    *DELTAS, StepDone, Resumed, *TERMINAL, ignores=(Started, Waiting, *TOOL_EVENTS, *CONTEXT_EVENTS)
+    *DELTAS,
+    ClientCalls,
+    StepDone,
+    Resumed,
+    *TERMINAL,
+    ignores=(Started, Waiting, ToolStarted, ToolProgress, ToolFinished, *CONTEXT_EVENTS),
 )
 async def collect(
     events: Events, context: RequestContext, pause: ApprovalPause | None = None
@@ -80,6 +91,7 @@ async def collect(
     run ended with."""
     text: list[str] = []
     reasoning: list[str] = []
+    calls: tuple[ToolCall, ...] = ()
     stored = (0, 0)
     """How many pieces of both were said in steps that are stored."""
     async for batch in events:
@@ -92,11 +104,14 @@ async def collect(
                     text.append(piece)
                 case ReasoningDelta(text=piece):
                     reasoning.append(piece)
+                case ClientCalls():
+                    calls = event.calls
                 case Finished():
-                    return Answer("".join(text), "".join(reasoning), event)
+                    return Answer("".join(text), "".join(reasoning), event, calls)
                 case StepDone():
                     stored = (len(text), len(reasoning))
                 case Resumed(void=void):
+                    calls = ()
                     if void:  # What the earlier attempt said after its last step.
                         del text[stored[0] :], reasoning[stored[1] :]
                 case Failed() | Aborted():
