@@ -315,6 +315,27 @@ async def test_a_run_that_is_aborted_while_it_summarises_stores_nothing(world: W
     assert isinstance(await world.say("r2"), Finished)
 
 
+async def test_a_run_that_has_lost_its_lease_stores_no_summary(world: World) -> None:
+    world.model.gate = gate = Gate()
+    spec = run("r1", messages=(user("And now?"),))
+    world.log.kept = {}
+    world.log.keep(spec)
+    await world.talk(4)
+    await world.queue.enqueue(spec)
+    await gate.reached.wait()
+
+    working = [task for task in asyncio.all_tasks() if task.get_name() == "run r1"]
+
+    assert await world.queue.hand_back("r1")  # Another process has it from now on.
+    gate.opened.set()
+    await asyncio.wait(working)
+
+    loaded = await world.kept.load(TALK, 1_000_000)
+    assert loaded is not None
+    assert loaded.tail.summary is None
+    assert world.model.requests == []
+
+
 async def test_a_summary_is_within_the_time_limit_of_the_run(world: World) -> None:
     """The clock of the loop moves by itself: what is left of a millisecond is soon over."""
     world.model.gate = Gate()
