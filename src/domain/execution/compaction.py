@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..agents import Agent
+from ..concurrency import off_loop
 from ..errors import GatewayError, LeaseLost
 from ..messages import Message
 from ..models import StopReason, Usage
@@ -94,10 +95,15 @@ class Compactor:
         the person who asks for it. Raises SummaryRefused, ModelFailed."""
         target = agent.models[0]
         before = older.history.summary
-        text = "" if before is None else before.text
+        previous = text = "" if before is None else before.text
         room = _empty_prompt(run_id, agent).room(target, 0)
         words = max(_WORDS[0], min(_WORDS[1], older.tokens // 8, room // 8))
-        parts = list(summary_requests(text, older.history.messages, part_tokens=room * 3 // 4))
+        parts = await off_loop(
+            older.tokens * 3,  # Bytes.
+            lambda: list(
+                summary_requests(previous, older.history.messages, part_tokens=room * 3 // 4)
+            ),
+        )
         if not older.history.complete or len(parts) > _most_parts(agent):
             parts = parts[-_most_parts(agent) :]
             text = f"{text}\n[Messages behind this point are not part of any summary.]".lstrip()
