@@ -49,6 +49,7 @@ from ..domain.ports import (
     RunEvents,
     RunQueue,
     RunSignals,
+    Sandbox,
     SessionCatalog,
     SessionStore,
     Toolbox,
@@ -145,10 +146,13 @@ class Container(DeclarativeContainer):
         making.agent_sessions, late_gateway, session_service, catalog, queue, run_events, settings
     )
     session_tools: Provider[SessionTools] = Singleton(making.session_tools, agent_sessions, clock)
-    builtin_tools: Provider[BuiltinTools] = Singleton(
-        making.builtin_tools, workspaces, env, locations, clock
+    sandbox: Provider[Sandbox] = Singleton(
+        making.sandbox, env, home, locations, settings, workspaces
     )
-    mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env)
+    builtin_tools: Provider[BuiltinTools] = Singleton(
+        making.builtin_tools, workspaces, sandbox, env, locations, clock
+    )
+    mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env, sandbox)
     all_tools: Provider[Toolbox] = Singleton(
         making.all_tools, builtin_tools, session_tools, mcp, find_plugins
     )
@@ -227,6 +231,7 @@ class Container(DeclarativeContainer):
         source,
         readiness,
         mcp,
+        sandbox,
         log_ring,
         stop_process,
         facts,

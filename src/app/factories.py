@@ -27,6 +27,7 @@ from ..adapters.persistence.queue import Lanes, LocalQueue
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
 from ..adapters.providers.local.client import LocalModels
+from ..adapters.sandbox import Bubblewrap
 from ..adapters.system.files import (
     DeviceFile,
     MemoryDeviceBook,
@@ -74,6 +75,7 @@ from ..domain.ports import (
     RunEvents,
     RunQueue,
     RunSignals,
+    Sandbox,
     SessionCatalog,
     SessionStore,
     Toolbox,
@@ -235,11 +237,39 @@ def system_prompts(knowledge: KnowledgeSource, clock: Clock) -> SystemPrompts:
     return SystemPrompts(knowledge, clock=clock)
 
 
+def sandbox(
+    env: Mapping[str, str],
+    home: Path | None,
+    locations: Locations,
+    settings: CurrentSettings,
+    workspaces: Workspaces,
+) -> Sandbox:
+    def hidden() -> list[str]:
+        """The files of the Gateway."""
+        current = settings()
+        found = [str(locations.state_dir), str(locations.config_path)]
+        return [*found, *filter(None, (current.store.path, current.logging.file))]
+
+    homes = () if home is None else (str(home),)
+    return Bubblewrap(
+        env,
+        homes=homes,
+        hidden=hidden,
+        readable=[str(locations.skills_path)],
+        ensure=workspaces.ensure,
+    )
+
+
 def builtin_tools(
-    workspaces: Workspaces, env: Mapping[str, str], locations: Locations, clock: Clock
+    workspaces: Workspaces,
+    sandbox: Sandbox,
+    env: Mapping[str, str],
+    locations: Locations,
+    clock: Clock,
 ) -> BuiltinTools:
     return BuiltinTools(
         workspaces,
+        sandbox,
         env=env,
         memory_dir=locations.state_dir / "memory-index",
         clock=clock,
@@ -247,13 +277,13 @@ def builtin_tools(
     )
 
 
-def mcp(settings: CurrentSettings, env: Mapping[str, str]) -> McpToolbox:
+def mcp(settings: CurrentSettings, env: Mapping[str, str], sandbox: Sandbox) -> McpToolbox:
     """Starts no server for an agent that may use none of its tools."""
 
     def wanted(context: ToolContext, prefix: str) -> bool:
         return context.agent.tools.may_name(prefix, MCP_SOURCE)
 
-    return McpToolbox(settings, env, wanted=wanted)
+    return McpToolbox(settings, env, sandbox, wanted=wanted)
 
 
 def session_tools(agent_sessions: AgentSessions, clock: Clock) -> SessionTools:
@@ -544,12 +574,24 @@ def control(
     source: ConfigSource,
     readiness: Readiness,
     mcp: McpToolbox,
+    sandbox: Sandbox,
     log_ring: LogRing,
     stop_process: Callable[[], None],
     facts: Facts,
     clock: Clock,
     new_id: NewId,
 ) -> ControlPlane:
+    async def sandboxes() -> list[dict[str, object]]:
+        """The agents that have a sandbox, and whether it is available."""
+        found: list[dict[str, object]] = []
+        for agent in settings().agents:
+            if agent.sandbox.confines:
+                problem = await sandbox.problem(agent.sandbox, agent.workspace)
+                row = {"agentId": agent.id, "mode": agent.sandbox.mode.value}
+                shown = {"problem": problem} if problem else {}
+                found.append({**row, "available": not problem, **shown})
+        return found
+
     store = settings().store
     return ControlPlane(
         Dependencies(
@@ -567,6 +609,7 @@ def control(
             stop=stop_process,
             facts=facts,
             tool_servers=lambda: [server.described() for server in mcp.health()],
+            sandboxes=sandboxes,
             store="memory" if store.memory else store.path,
             clock=clock,
             new_id=new_id,

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from .errors import UnknownAgent
 from .models import ModelTarget
-from .tools import ToolPolicy
+from .tools import SandboxPolicy, ToolPolicy
 
 DEFAULT_AGENT_ID = "main"
 DEFAULT_RESULT_CHARS = 40_000
@@ -150,6 +150,8 @@ class Agent:
     pruning: PruningSettings | None = None
     tools: ToolPolicy = field(default_factory=ToolPolicy)
     """Which tools it may call."""
+    sandbox: SandboxPolicy = field(default_factory=SandboxPolicy)
+    """For its commands, and the servers of tools that it uses."""
     prompt: PromptSettings = PromptSettings()
     subagents: SubagentRules = SubagentRules()
     session_access: SessionAccess = SessionAccess()

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from .agents import AgentDirectory
 from .models import ModelDirectory, Secret
 from .sessions import SessionSettings
-from .tools import Names
+from .tools import Names, ServerSandbox
 
 
 class AuthMode(StrEnum):
@@ -155,6 +155,8 @@ class McpServerSettings:
     deny: tuple[str, ...] = ()
     connection_timeout: float = 30.0
     request_timeout: float = 60.0
+    sandbox: ServerSandbox = field(default_factory=ServerSandbox)
+    """Of a program."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from opensoul.domain.ports import Toolbox, ToolContext
 from opensoul.domain.scopes import Scope
 from opensoul.domain.tools import ToolResult
 from tests.fakes.domain import run
+from tests.sandbox.available import needs_bubblewrap
 
 FILES = {"read", "write", "edit", "list", "search"}
 MEMORY = {"memory_search", "memory_write"}
@@ -26,20 +28,22 @@ SESSIONS = {
 }
 
 
-def gateway(home: Path, tools: object) -> tuple[Toolbox, ToolContext]:
+def gateway(
+    home: Path, tools: object, sandbox: object = None, **variables: str
+) -> tuple[Toolbox, ToolContext]:
     """The tools of a Gateway with that configuration, and a run of its agent."""
     path = home / "opensoul.json"
     configuration = {
         "session": {"store": ":memory:"},
         "gateway": {"auth": {"token": "a secret of the tests"}},
-        "agents": {"defaults": {"workspace": str(home / "workspace")}},
+        "agents": {"defaults": {"workspace": str(home / "workspace"), "sandbox": sandbox or {}}},
         "tools": tools,
     }
     path.write_text(json.dumps(configuration))
     container = Container(
         overrides=Object(Overrides(config_path=str(path))),
-        env=Object({"OPENSOUL_STATE_DIR": str(home / "state"), "SECRET": "leaked"}),
-        home=Object(home),
+        env=Object({"OPENSOUL_STATE_DIR": str(home / "state"), "SECRET": "leaked", **variables}),
+        home=Object(home / "home"),
     )
     agent = container.settings()().agents.default
     spec = run()
@@ -87,6 +91,44 @@ async def test_a_tool_that_is_offered_runs_and_another_one_does_not(tmp_path: Pa
     printed = await result(toolbox, context, "exec", command="pwd; env")
     assert printed.text.startswith(f"{tmp_path}/workspace\n")
     assert "leaked" not in printed.text
+
+
+@needs_bubblewrap
+async def test_a_configured_sandbox_confines_commands(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "token").write_text("leaked")
+    (tmp_path / "state" / "skills").mkdir()
+    (tmp_path / "state" / "skills" / "run").write_text("skilled")
+    rules, sandbox = {"allow": ["exec"]}, {"mode": "bubblewrap", "limits": {"maxProcesses": 99}}
+    toolbox, context = gateway(tmp_path, rules, sandbox, PATH=os.environ["PATH"])
+
+    printed = await result(
+        toolbox,
+        context,
+        "exec",
+        command=f"cd {tmp_path}/state; cat token; cat skills/run; rm skills/run || true",
+    )
+
+    assert "leaked" not in printed.text
+    assert "No such file or directory" in printed.text
+    assert "skilled" in printed.text
+    assert (tmp_path / "state" / "skills" / "run").exists()
+    assert context.agent.sandbox.limits.processes == 99
+
+
+@pytest.mark.parametrize("mode", ["bubblewrap", "non-main", "all"])
+async def test_a_sandbox_that_is_not_available_has_commands_refused(
+    tmp_path: Path, mode: str
+) -> None:
+    toolbox, context = gateway(
+        tmp_path, {"allow": ["exec"]}, {"mode": mode, "docker": {}}, PATH=str(tmp_path)
+    )
+
+    refused = await result(toolbox, context, "exec", command="touch ran")
+
+    assert refused.is_error
+    assert "The sandbox is not available, and nothing is run without it" in refused.text
+    assert not (tmp_path / "workspace" / "ran").exists()
 
 
 async def test_a_client_that_may_only_read_has_the_tools_that_only_read(tmp_path: Path) -> None:

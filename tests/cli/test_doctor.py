@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.system.files.state_lock import HOLDER_FILE
+from tests.sandbox.available import needs_bubblewrap
 
 from .command import Home, Outcome
 
@@ -214,3 +215,36 @@ def test_a_token_file_that_holds_none_is_reported(place: Home) -> None:
     file.chmod(0o600)
     found = place.opensoul("doctor", "--json")
     assert codes(found) == ["token_invalid"]
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "problem"),
+    [
+        ('{ mode: "bubblewrap" }', "there is no program `bwrap`"),
+        ('{ mode: "all", docker: { image: "x" } }', 'the sandbox mode "all" does not exist here'),
+    ],
+)
+def test_a_sandbox_that_is_not_available_is_found(
+    place: Home, monkeypatch: pytest.MonkeyPatch, sandbox: str, problem: str
+) -> None:
+    monkeypatch.setenv("PATH", str(place.path))
+    agents = f'[{{ id: "one", sandbox: {sandbox} }}, {{ id: "two" }}]'
+    sections = SECTIONS.replace("agents: {", f"agents: {{ list: {agents},", 1)
+    place.configure(f"{{ gateway: {{ auth: {{ token: 'x1' }} }}, {sections} }}").chmod(0o600)
+
+    found = place.opensoul("doctor", "--json")
+
+    assert codes(found) == ["sandbox_unavailable"]
+    (finding,) = found.json["findings"]
+    assert finding["message"].startswith("`exec` of one refuses to run. ")
+    assert problem in finding["message"]
+    assert not (place.state / "workspace-two").exists()
+
+
+@needs_bubblewrap
+def test_a_sandbox_that_is_available_is_in_order(place: Home) -> None:
+    sections = SECTIONS.replace("defaults: {", 'defaults: { sandbox: { mode: "bubblewrap" },', 1)
+    place.configure(f"{{ gateway: {{ auth: {{ token: 'x1' }} }}, {sections} }}").chmod(0o600)
+
+    assert place.opensoul("doctor").out == "Everything is in order.\n"
+    assert not (place.state / "workspace").exists()

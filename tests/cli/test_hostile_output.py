@@ -78,6 +78,7 @@ SERVER = {"name": EVIL, "state": EVIL, "problem": EVIL, "tools": [EVIL]}
 STATUS = {
     **ANSWER,
     "mcp": {"servers": [SERVER]},
+    "sandboxes": [{"agentId": EVIL, "mode": EVIL}, {"agentId": EVIL, "problem": EVIL}],
     "sessions": {"recent": [ROW], "defaults": ROW, "count": EVIL},
     "runs": ROW,
 }

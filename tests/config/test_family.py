@@ -11,6 +11,7 @@ import pytest
 from opensoul.adapters.config import Loaded
 from opensoul.domain.sessions.policy import ResetMode
 from opensoul.domain.settings import AuthMode
+from opensoul.domain.tools import SandboxMode
 
 from .place import Place, agent, refs
 
@@ -124,6 +125,7 @@ def automation(loaded: Loaded) -> None:
 
 
 def sandbox_tools(loaded: Loaded) -> None:
+    assert {one.sandbox.mode for one in loaded.settings.agents} == {SandboxMode.ALL}
     assert [one.id for one in loaded.settings.agents] == ["main", "reader"]
     (rule,) = loaded.settings.sessions.send_policy.rules
     assert (rule.allow, rule.channel, rule.raw_key_prefix) == (False, "discord", "agent:reader:")
@@ -160,6 +162,13 @@ class File:
     env: dict[str, str] = field(default_factory=dict)
 
 
+def _family_mode(place: str, mode: str) -> str:
+    return (
+        f"{place}.sandbox.mode `{mode}` does not exist here, so that `exec` and MCP servers that "
+        "are programs refuse to run; use `bubblewrap`, or `off`."
+    )
+
+
 KEY = {"OPENAI_API_KEY": "k"}
 ALL = [
     File(
@@ -185,10 +194,12 @@ ALL = [
     File(
         "many-agents",
         many_agents,
-        "agents.defaults.models.*.agentRuntime agents.defaults.sandbox agents.defaults.cliBackends "
+        "agents.defaults.models.*.agentRuntime agents.defaults.sandbox.scope "
+        "agents.defaults.cliBackends "
         "agents.list[].agentDir "
-        "agents.list[].runtime agents.list[].sandbox bindings broadcast acp",
+        "agents.list[].runtime agents.list[].sandbox.workspaceAccess bindings broadcast acp",
         "agents.list[].params",
+        notes=(_family_mode("agents.list.2", "all"), _family_mode("agents.defaults", "non-main")),
         env=KEY,
     ),
     File(
@@ -257,10 +268,13 @@ ALL = [
     File(
         "sandbox-tools",
         sandbox_tools,
-        "agents.defaults.sandbox agents.defaults.elevatedDefault agents.defaults.embeddedPi "
-        "agents.list[].tools.fs tools.exec.host tools.elevated "
-        "tools.loopDetection accessGroups",
+        "agents.defaults.sandbox.backend agents.defaults.sandbox.scope "
+        "agents.defaults.sandbox.workspaceAccess agents.defaults.sandbox.docker "
+        "agents.defaults.sandbox.browser agents.defaults.sandbox.prune "
+        "agents.defaults.elevatedDefault agents.defaults.embeddedPi agents.list[].tools.fs "
+        "tools.exec.host tools.elevated tools.loopDetection accessGroups",
         "tools.exec.strictInlineEval",
+        notes=(_family_mode("agents.defaults", "all"),),
         env=KEY,
     ),
     File(

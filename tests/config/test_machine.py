@@ -229,9 +229,13 @@ def test_a_client_sets_no_key_that_another_program_would_follow(
 
 
 _RULES = {"profile": "coding", "deny": ["exec"]}
+_CONFINED = {"sandbox": {"mode": "bubblewrap"}}
 _GUARDED = {
     "tools": _RULES,
-    "agents": {"list": [{"id": "main", "tools": {"deny": ["write"]}}, {"id": "other"}]},
+    "agents": {
+        "defaults": _CONFINED,
+        "list": [{"id": "main", "tools": {"deny": ["write"]}}, {"id": "other"}],
+    },
 }
 
 
@@ -256,6 +260,11 @@ _GUARDED = {
                      id="an agent's new"),
         pytest.param({"agents": {"list": [{"id": "new", "tools": {"profile": "full"}}]}},
                      id="a new agent's"),
+        pytest.param({"agents": {"defaults": {"sandbox": {"mode": "off"}}}}, id="no sandbox"),
+        pytest.param({"agents": {"defaults": {"sandbox": None}}}, id="a sandbox gone"),
+        pytest.param({"agents": {"defaults": {"sandbox": {"network": True}}}}, id="the network"),
+        pytest.param({"agents": {"list": [{"id": "other", "sandbox": {"mode": "off"}}]}},
+                     id="an agent's sandbox"),
         pytest.param({"agents": {"entries": {"MAIN": {}}}}, id="an agent in entries without them"),
         pytest.param({"agents": {"entries": {"x": {"tools": {"profile": "full"}}}}},
                      id="an agent in entries"),
@@ -266,7 +275,8 @@ def test_a_client_does_not_change_what_agents_may_do(place: Place, given: dict[s
     for way in ("patch", "replace"):
         changed = given
         if way == "replace" and "tools" not in given:
-            changed = {"tools": _RULES, **given}
+            agents = {"defaults": _CONFINED, **given.get("agents", {})}
+            changed = {"tools": _RULES, **given, "agents": agents}
         assert "a client may not decide what agents may do" in refused(place, changed, way)
 
 
@@ -282,8 +292,9 @@ def test_a_client_moves_agents_with_what_they_may_do(place: Place) -> None:
     main = {"id": "main", "name": "M", "tools": {"deny": ["write"]}}
     listed = [{"id": "new"}, {"id": "other", "tools": {}}, main]
     file = editor(place)
-    replaced = file.replace(json.dumps({"tools": _RULES, "agents": {"list": listed}}),
-                            file.snapshot().hash)  # fmt: skip
+    agents = {"defaults": _CONFINED, "list": listed}
+    given = {"tools": _RULES, "agents": agents}
+    replaced = file.replace(json.dumps(given), file.snapshot().hash)
     assert replaced.valid
     assert patch(place, {"agents": {"defaults": {"maxWaiting": 3}}}).valid
 

@@ -80,7 +80,7 @@ def test_the_schema_is_json_schema_with_marks() -> None:
     assert gateway["port"]["x-restart"] is True
     assert gateway["tailscale"]["x-effect"] == "none"
     for name in ("ListedAgent", "NamedAgent"):
-        assert schema["$defs"][name]["properties"]["sandbox"]["x-effect"] == "none"
+        assert schema["$defs"][name]["properties"]["memorySearch"]["x-effect"] == "none"
     model = schema["$defs"]["AgentDefaults"]["properties"]["model"]
     assert "anyOf" in model
 

@@ -111,6 +111,14 @@ def server(folder: Path, *, lists: bool = True) -> MCPServer:
         return os.getcwd()
 
     @made.tool()
+    def look(path: str) -> str:
+        """The text of a file, or why there is none."""
+        try:
+            return Path(path).read_text()
+        except OSError as error:
+            return os.strerror(error.errno or 0)
+
+    @made.tool()
     def fork() -> str:
         """Leave a process behind; its id."""
         return str(subprocess.Popen(["sleep", "300"]).pid)

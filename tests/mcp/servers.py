@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from opensoul.adapters.mcp import McpToolbox
+from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.domain.agents import AgentDirectory
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import ToolContext
@@ -88,7 +89,7 @@ class CurrentServers:
 
 
 def toolbox(*servers: McpServerSettings, **options: Any) -> McpToolbox:
-    return McpToolbox(CurrentServers(*servers), os.environ, **options)
+    return McpToolbox(CurrentServers(*servers), os.environ, Bubblewrap(os.environ), **options)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -102,14 +103,22 @@ def tool_call(tool: str, arguments: str = "{}", *, server: str = "fake") -> Tool
     return ToolCall("1", f"{server}__{tool}", arguments)
 
 
-async def outputs(box: McpToolbox, call: ToolCall) -> list[ToolOutput | ToolResult]:
-    async with aclosing(box.run(CONTEXT, call, key="k")) as stream:
+async def outputs(
+    box: McpToolbox, call: ToolCall, *, by: ToolContext = CONTEXT
+) -> list[ToolOutput | ToolResult]:
+    async with aclosing(box.run(by, call, key="k")) as stream:
         return [output async for output in stream]
 
 
 async def call(
-    box: McpToolbox, tool: str, arguments: dict[str, Any] | None = None, *, server: str = "fake"
+    box: McpToolbox,
+    tool: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    server: str = "fake",
+    by: ToolContext = CONTEXT,
 ) -> ToolResult:
-    result = (await outputs(box, tool_call(tool, json.dumps(arguments or {}), server=server)))[-1]
+    made = tool_call(tool, json.dumps(arguments or {}), server=server)
+    result = (await outputs(box, made, by=by))[-1]
     assert isinstance(result, ToolResult)
     return result

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from opensoul.adapters.mcp import McpToolbox, ServerUnavailable
+from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.domain.models import Secret
 from opensoul.domain.tools import ToolOutput, ToolResult
 from tests.mcp.servers import (
@@ -274,7 +275,7 @@ async def test_only_listed_and_configured_variables_reach_the_server(
 ) -> None:
     settings = replace(stdio(tmp_path), env=(("API_KEY", Secret("hunter2")),))
     environ = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-secret", "HOME": "/home/x"}
-    box = McpToolbox(CurrentServers(settings), environ)
+    box = McpToolbox(CurrentServers(settings), environ, Bubblewrap(environ))
     boxes.append(box)
     text = (await call(box, "environment")).text
     assert "API_KEY=hunter2" in text
@@ -299,7 +300,7 @@ async def test_a_changed_server_is_ended_and_started_anew(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
     current = CurrentServers(stdio(tmp_path))
-    box = McpToolbox(current, os.environ)
+    box = McpToolbox(current, os.environ, Bubblewrap(os.environ))
     boxes.append(box)
     await call(box, "add", ADD)
     first = int((tmp_path / "pid").read_text())

@@ -63,6 +63,10 @@ OPERATOR = Principal("operator", ALL_SCOPES, "token")
 READER = Principal("reader", frozenset({Scope.READ}), "token")
 
 
+async def no_sandboxes() -> tuple[()]:
+    return ()
+
+
 def some_settings() -> Settings:
     """Two agents, three models, two of which a session may choose."""
     one, two = target("acme/one"), target("acme/two", context_window=9_000, reasoning=True)
@@ -214,6 +218,7 @@ def dependencies(bench: Bench) -> Dependencies:
         log_file=missing,
         stop=missing,
         tool_servers=tuple,
+        sandboxes=no_sandboxes,
         facts=Facts("1", "host", "/state/opensoul.json", "/state", 0.0),
         store="memory",
         clock=bench.clock,

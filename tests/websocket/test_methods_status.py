@@ -1,4 +1,4 @@
-"""`status`: what it says of MCP servers, and to whom."""
+"""`status`: what it shows of MCP servers and sandboxes, and to whom."""
 
 from __future__ import annotations
 
@@ -28,10 +28,28 @@ async def test_only_administrators_see_why_a_server_failed() -> None:
     }
 
 
-async def test_without_servers_nothing_is_said_of_them() -> None:
+async def test_only_administrators_see_why_a_sandbox_is_not_available() -> None:
+    bench = Bench()
+    await bench.store.open()
+    row = {"agentId": "main", "mode": "bubblewrap", "available": False}
+
+    async def sandboxes() -> list[dict[str, object]]:
+        return [{**row, "problem": "no bwrap in /opt"}]
+
+    report = HealthReport(replace(bench.dependencies, sandboxes=sandboxes))
+    reader = connection("reader", READER)
+    shown = {
+        client.id: (await report.status(Call("status", client, list[object]().append)))["sandboxes"]
+        for client in (bench.operator, reader)
+    }
+    assert shown == {"operator": await sandboxes(), "reader": [row]}
+
+
+async def test_without_servers_and_sandboxes_neither_is_mentioned() -> None:
     bench = Bench()
     await bench.store.open()
     status = await HealthReport(bench.dependencies).status(
         Call("status", bench.operator, list[object]().append)
     )
     assert "mcp" not in status
+    assert "sandboxes" not in status

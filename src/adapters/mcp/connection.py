@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from ...domain.concurrency import LARGE, off_loop
 from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolResult
+from .confinement import Confiner
 from .errors import MOST_BYTES, ConnectionLost, Diagnostics
 from .http import limited_client, noting_errors
 from .results import error_result, remote_tools, tool_result
@@ -148,6 +149,7 @@ class Connection:
 async def connect(
     server: McpServerSettings,
     environ: Mapping[str, str],
+    confiner: Confiner | None,
     diagnostics: Diagnostics,
     *,
     on_changed: Callable[[], None],
@@ -164,7 +166,7 @@ async def connect(
             on_changed()
 
     client = Client(
-        _transport(server, environ, diagnostics, on_lost),
+        _transport(server, environ, confiner, diagnostics, on_lost),
         read_timeout_seconds=server.request_timeout,
         message_handler=received,
         client_info=Implementation(name="opensoul", version=version("opensoul")),
@@ -184,11 +186,12 @@ async def connect(
 def _transport(
     server: McpServerSettings,
     environ: Mapping[str, str],
+    confiner: Confiner | None,
     diagnostics: Diagnostics,
     on_lost: Callable[[], None],
 ) -> Transport:
     if not server.url:
-        return stdio_transport(server, environ, diagnostics, on_lost)
+        return stdio_transport(server, environ, confiner, diagnostics, on_lost)
     headers = {name: value.reveal() for name, value in server.headers}
     if server.sse:
         return sse_client(server.url, headers, httpx_client_factory=_sse_http_client)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ...domain.ports import Clock
 from ...domain.settings import McpServerSettings
 from ...domain.tools import ToolOutput, ToolResult
+from .confinement import Confiner
 from .errors import ConnectionLost, Diagnostics, ServerUnavailable, masked
 from .tools import RemoteTool
 
@@ -107,17 +108,24 @@ class _Attempt:
 
 
 class McpServer:
-    """A server by its settings. `monotonic` is a clock in seconds.
+    """A server by its settings. `monotonic` is a clock in seconds; `confiner`: of its processes,
+    None to run them without a sandbox.
 
     Failed starts make the next one wait: a second, then twice as long each time, up to a minute. A
     server that ended by itself is started again at once.
     """
 
     def __init__(
-        self, settings: McpServerSettings, environ: Mapping[str, str], *, monotonic: Clock
+        self,
+        settings: McpServerSettings,
+        environ: Mapping[str, str],
+        *,
+        confiner: Confiner | None = None,
+        monotonic: Clock,
     ) -> None:
         self.settings = settings
         self._environ = environ
+        self._confiner = confiner
         self._monotonic = monotonic
         self._secrets = [value for _, value in (*settings.env, *settings.headers)]
         self._diagnostics = Diagnostics(self._secrets)
@@ -288,6 +296,7 @@ class McpServer:
         async with module.connect(
             self.settings,
             self._environ,
+            self._confiner,
             self._diagnostics,
             on_changed=self._changed,
             on_lost=on_lost,

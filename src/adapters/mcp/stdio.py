@@ -23,6 +23,7 @@ from mcp_types import jsonrpc_message_adapter
 
 from ...domain.concurrency import off_loop
 from ...domain.settings import McpServerSettings
+from .confinement import Confiner
 from .errors import MOST_BYTES, Diagnostics, ServerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ Python code between fork and exec can hang in a process with threads."""
 async def stdio_transport(
     server: McpServerSettings,
     environ: Mapping[str, str],
+    confiner: Confiner | None,
     diagnostics: Diagnostics,
     on_lost: Callable[[], None],
 ) -> AsyncGenerator[TransportStreams]:
@@ -53,7 +55,7 @@ async def stdio_transport(
 
     `on_lost` is called at the end of its output. Raises ServerUnavailable.
     """
-    process = await _start(server, environ)
+    process = await _start(server, environ, confiner)
     assert process.stdin is not None  # noqa: S101 - for the type checker
     assert process.stdout is not None  # noqa: S101
     assert process.stderr is not None  # noqa: S101
@@ -90,22 +92,26 @@ async def stdio_transport(
 
 
 async def _start(
-    server: McpServerSettings, environ: Mapping[str, str]
+    server: McpServerSettings, environ: Mapping[str, str], confiner: Confiner | None
 ) -> asyncio.subprocess.Process:
     env = {name: environ[name] for name in _INHERITED if name in environ}
     env |= {name: value.reveal() for name, value in server.env}
     program = shutil.which(server.command, path=env.get("PATH"))
     if program is None:
         raise ServerUnavailable(f"there is no program {server.command!r} that can be run")
+    argv, name, cwd = [program, *server.args], server.command, server.cwd
+    if confiner is not None:
+        argv, cwd = await confiner.command_line(argv, cwd), None
+        name = argv[0]
     try:
         return await asyncio.create_subprocess_exec(
-            *_command(program, server.command, server.args),
+            *_command(argv[0], name, argv[1:]),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=MOST_BYTES,
             env=env,
-            cwd=server.cwd,
+            cwd=cwd,
             start_new_session=True,
         )
     except OSError as error:

@@ -9,16 +9,21 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from ...domain.agents import Agent
 from ...domain.messages import ToolCall
-from ...domain.ports import Clock, CurrentSettings, ToolContext
-from ...domain.settings import McpServerSettings
-from ...domain.tools import ToolOutput, ToolResult, ToolSpec
+from ...domain.ports import Clock, CurrentSettings, Sandbox, ToolContext
+from ...domain.settings import McpServerSettings, Settings
+from ...domain.tools import MCP_SOURCE, ToolOutput, ToolResult, ToolSpec
+from .confinement import Confinement, Confiner
 from .errors import ServerUnavailable
-from .server import McpServer
+from .server import McpServer, State
 from .tools import RemoteTool, public_name, specs
 
 _PATIENCE = 5.0
 """Seconds that a run waits for the list of a server that has just been started."""
+_STATES = (State.IDLE, State.STARTING, State.RUNNING, State.FAILED)
+
+_Key = tuple[McpServerSettings, Confinement | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,9 @@ class ServerHealth:
 class McpToolbox:
     """The tools of all servers, each named `SERVER__TOOL`.
 
-    A server is started at the first use, and ended when its settings change. A slow server affects
+    A server is started at the first use, and ended when its settings change. A program has one
+    process for the agents without a sandbox, and one for each sandbox and workspace, so that what
+    one agent may reach is not within the reach of another. A slow server affects
     no other one: its tools are missing, or as they were, until it has listed them. `wanted` says
     for the prefix of a server's tools whether the caller may use any of them; other servers are
     not started for it.
@@ -53,6 +60,7 @@ class McpToolbox:
         self,
         settings: CurrentSettings,
         environ: Mapping[str, str],
+        sandbox: Sandbox,
         *,
         wanted: Callable[[ToolContext, str], bool] = lambda context, prefix: True,
         monotonic: Clock = time.monotonic,
@@ -60,18 +68,19 @@ class McpToolbox:
     ) -> None:
         self._settings = settings
         self._environ = environ
+        self._sandbox = sandbox
         self._wanted = wanted
         self._monotonic = monotonic
         self._patience = patience
-        self._servers: dict[str, McpServer] = {}
-        self._seen: tuple[McpServerSettings, ...] = ()
+        self._servers: dict[_Key, McpServer] = {}
+        self._seen: Settings | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
         servers = [
-            server
-            for name, server in self._current().items()
-            if self._wanted(context, public_name(name, ""))
+            self._server(settings, context.agent)
+            for settings in self._current()
+            if self._wanted(context, public_name(settings.name, ""))
         ]
         lists = await asyncio.gather(*(server.tools(patience=self._patience) for server in servers))
         offered: dict[str, ToolSpec] = {}
@@ -101,29 +110,36 @@ class McpToolbox:
                 yield output
 
     async def probe(self, name: str) -> tuple[ToolSpec, ...]:
-        """Start the server, and list its tools. Raises ServerUnavailable."""
-        server = self._current().get(name)
-        if server is None:
+        """Start the server as for the first agent that may use it, or for the default agent, and
+        list its tools. Raises ServerUnavailable."""
+        found = [settings for settings in self._current() if settings.name == name]
+        if not found:
             raise ServerUnavailable("it is not in the configuration, or disabled")
+        directory = self._settings().agents
+        users = (
+            agent
+            for agent in (directory.default, *directory)
+            if agent.tools.may_name(public_name(name, ""), MCP_SOURCE)
+        )
+        server = self._server(found[0], next(users, directory.default))
         return tuple(spec for spec, _ in specs(server.settings, await server.listed()).values())
 
     def health(self) -> tuple[ServerHealth, ...]:
-        """How each server is now. Nothing is started."""
-        servers = self._current()
-        return tuple(
-            _health(servers[one.name]) if one.enabled else ServerHealth(one.name, "disabled")
-            for one in self._settings().mcp_servers
-        )
+        """How each server is now: of several processes, one that failed, or else one that runs.
+        Nothing is started."""
+        self._current()
+        return tuple(self._health(one) for one in self._settings().mcp_servers)
 
     async def close(self) -> None:
-        servers, self._servers, self._seen = self._servers, {}, ()
+        servers, self._servers, self._seen = self._servers, {}, None
         await asyncio.gather(*(server.close() for server in servers.values()), *self._closing)
 
     async def _find(self, context: ToolContext, name: str) -> tuple[McpServer, RemoteTool] | None:
-        for server_name, server in self._current().items():
-            prefix = public_name(server_name, "")
+        for settings in self._current():
+            prefix = public_name(settings.name, "")
             if not self._wanted(context, prefix):
                 continue
+            server = self._server(settings, context.agent)
             tools = server.known
             if tools is None and name.startswith(prefix):
                 tools = await server.tools(patience=server.settings.connection_timeout)
@@ -132,27 +148,42 @@ class McpToolbox:
                 return server, found[1]
         return None
 
-    def _current(self) -> dict[str, McpServer]:
-        """The enabled servers. Those with changed settings are replaced, and ended."""
-        configured = self._settings().mcp_servers
-        if configured is self._seen:
-            return self._servers
-        self._seen, before = configured, self._servers
-        self._servers = {}
-        for settings in configured:
-            if not settings.enabled:
-                continue
-            old = before.get(settings.name)
-            if old is not None and old.settings == settings:
-                self._servers[settings.name] = before.pop(settings.name)
-                continue
-            server = McpServer(settings, self._environ, monotonic=self._monotonic)
-            self._servers[settings.name] = server
-        for server in before.values():
-            task = asyncio.create_task(server.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-        return self._servers
+    def _current(self) -> list[McpServerSettings]:
+        """The settings of the enabled servers. Processes are ended that belong to changed settings,
+        or to a sandbox that no agent has any more."""
+        current = self._settings()
+        enabled = [settings for settings in current.mcp_servers if settings.enabled]
+        if current is not self._seen:
+            self._seen = current
+            kept = {
+                (settings, Confinement.of(settings, agent))
+                for settings in enabled
+                for agent in current.agents
+            }
+            for key in [key for key in self._servers if key not in kept]:
+                task = asyncio.create_task(self._servers.pop(key).close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        return enabled
+
+    def _server(self, settings: McpServerSettings, agent: Agent) -> McpServer:
+        """The server for the calls of that agent."""
+        confinement = Confinement.of(settings, agent)
+        key = (settings, confinement)
+        server = self._servers.get(key)
+        if server is None:
+            confiner = None if confinement is None else Confiner(self._sandbox, confinement)
+            server = self._servers[key] = McpServer(
+                settings, self._environ, confiner=confiner, monotonic=self._monotonic
+            )
+        return server
+
+    def _health(self, settings: McpServerSettings) -> ServerHealth:
+        if not settings.enabled:
+            return ServerHealth(settings.name, "disabled")
+        found = [_health(server) for (one, _), server in self._servers.items() if one == settings]
+        idle = ServerHealth(settings.name, State.IDLE)
+        return max(found, key=lambda one: _STATES.index(one.state), default=idle)
 
 
 def _health(server: McpServer) -> ServerHealth:

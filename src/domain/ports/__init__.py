@@ -8,6 +8,7 @@ from .knowledge import KnowledgeSource
 from .models import ModelClient
 from .runners import NOTHING_SAID, AgentRunner, Archive, Commit, RunContext
 from .runs import RunEvents, RunQueue, RunSignals, Worker
+from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
 from .tools import ApprovalBook, Toolbox, ToolContext
@@ -33,6 +34,7 @@ __all__ = [
     "RunEvents",
     "RunQueue",
     "RunSignals",
+    "Sandbox",
     "SessionCatalog",
     "SessionStore",
     "StoredSession",

@@ -1,4 +1,5 @@
-"""Tools that a model may call: what is offered, what a call gives, its approval, and the policy."""
+"""Tools that a model may call: what is offered, what a call gives, its approval, the policy, and
+the sandbox."""
 
 from .client import (
     CLIENT_SOURCE,
@@ -28,6 +29,7 @@ from .policy import (
     effective,
     unmatched,
 )
+from .sandbox import SandboxLimits, SandboxMode, SandboxPolicy, ServerSandbox
 from .spec import (
     BUILT_IN_SOURCE,
     CODE_PATTERN,
@@ -69,7 +71,11 @@ __all__ = [
     "Repeat",
     "Rule",
     "Ruling",
+    "SandboxLimits",
+    "SandboxMode",
+    "SandboxPolicy",
     "Security",
+    "ServerSandbox",
     "StandingApproval",
     "ToolChoice",
     "ToolOutput",

@@ -6,15 +6,17 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.adapters.system.files import WorkspaceFiles
 from opensoul.adapters.tools import BuiltinTools
 from opensoul.adapters.tools.builtin.web_fetch import Fetcher
+from opensoul.domain.agents import Agent
 from opensoul.domain.messages import ToolCall
-from opensoul.domain.ports import Toolbox, ToolContext
+from opensoul.domain.ports import Sandbox, Toolbox, ToolContext
 from opensoul.domain.tools import ToolOutput, ToolResult
 from tests.fakes.domain import agent, run
 
@@ -28,11 +30,12 @@ class Caller:
 
     workspace: Path
     toolbox: Toolbox
+    agent: Agent = field(default_factory=lambda: agent("main"))
 
     @property
     def context(self) -> ToolContext:
         spec = run()
-        acting = replace(agent("main"), workspace=str(self.workspace))
+        acting = replace(self.agent, workspace=str(self.workspace))
         return ToolContext(acting, spec.id, spec.session_key, spec.principal_id)
 
     async def outputs(self, tool: str, **arguments: object) -> list[ToolOutput | ToolResult]:
@@ -62,11 +65,13 @@ def caller(
     tmp_path: Path,
     env: Mapping[str, str] | None = None,
     fetcher: Fetcher | None = None,
+    sandbox: Sandbox | None = None,
     skills: str = "",
 ) -> Caller:
     given = os.environ if env is None else env
     toolbox = BuiltinTools(
         WorkspaceFiles(tmp_path),
+        sandbox or Bubblewrap(given),
         env=given,
         memory_dir=tmp_path / "memory-index",
         clock=lambda: NOON,

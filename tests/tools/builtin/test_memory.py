@@ -330,7 +330,7 @@ async def test_a_search_that_waits_for_another_process_is_stopped_with_its_run(
     search, _ = memory_tools(Memory(index, threading.Lock(), lambda: NOON))
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        call = asyncio.ensure_future(anext(search.call('{"query": "word"}', str(memory.workspace))))
+        call = asyncio.ensure_future(anext(search.call('{"query": "word"}', memory.context.agent)))
         await waits.wait()
         call.cancel()
         await asyncio.wait([call])

@@ -36,6 +36,7 @@ from ..schema.tools import ToolsSection
 from .aliases import Aliases, NoSuchModel
 from .context import Context, build_context
 from .models import DEFAULT_MODEL, Models, build_directory
+from .sandbox import build_sandbox, note_default_sandbox
 from .tools import build_tool_rules
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -61,6 +62,7 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
         _agent(building, models, shared, context, entry, is_default=entry.id == default_id)
         for entry in entries
     ]
+    note_default_sandbox(building)
     models.note_the_rest()
     return AgentDirectory(agents, default_id), build_directory(models, agents)
 
@@ -154,6 +156,7 @@ def _agent(
         compaction=context.compaction,
         pruning=context.pruning,
         tools=ToolPolicy(shared, build_tool_rules(building, entry.tools, (*where, "tools"))),
+        sandbox=build_sandbox(building, entry.sandbox, (*where, "sandbox")),
         prompt=_prompt(building, entry),
         subagents=_subagents(building, models, entry.subagents, (*where, "subagents")),
         session_access=_session_access(entry.tools, building.config.tools),

@@ -8,6 +8,7 @@ from ....domain.models import Secret
 from ....domain.settings import McpServerSettings
 from ..read import Building
 from ..schema.mcp import McpServer
+from .sandbox import build_server_sandbox
 
 _SERVERS = ("mcp", "servers")
 _NAME = re.compile(r"[A-Za-z0-9](?:_?[A-Za-z0-9.-])*")
@@ -62,6 +63,7 @@ def _server(building: Building, name: str, entry: McpServer) -> McpServerSetting
         deny=tuple(entry.tools.deny),
         connection_timeout=entry.connection_timeout_ms / 1000,
         request_timeout=entry.request_timeout_ms / 1000,
+        sandbox=build_server_sandbox(building, entry.sandbox),
     )
 
 

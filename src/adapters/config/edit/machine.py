@@ -98,7 +98,8 @@ class EditedFiles:
             yield self._issue(path, _WITHOUT_EFFECT)
 
     def changed_tools(self) -> Iterator[ConfigIssue]:
-        """The issues of changed rules for tools. Those of an agent are compared by its id."""
+        """The issues of changed rules for tools, and of changed sandboxes. Those of an agent are
+        compared by its id."""
         known = (
             {}
             if self.before is None
@@ -219,16 +220,21 @@ def _parts(value: Any, path: StarPath) -> Iterator[tuple[StarPath, str]]:
 
 
 def _tools(value: object) -> Iterator[tuple[str, KeyPath, str]]:
-    """The rules for tools as text: of all agents, with an empty name, of each agent, and those for
-    clients and sub-agents, whose names are none of an agent."""
-    found: list[tuple[str, KeyPath]] = [("", ()), (":gateway", ("gateway",))]
-    for i, agent in members(value_at(value, ("agents", "list"))):
-        found.append((str(value_at(agent, ("id",))).lower(), ("agents", "list", i)))
-    for name, _ in members(value_at(value, ("agents", "entries"))):
-        found.append((str(name).lower(), ("agents", "entries", name)))
-    places: list[tuple[str, KeyPath]] = [(name, (*path, "tools")) for name, path in found]
+    """The rules for tools, sandboxes, and sub-agents, as text: of all agents, of clients, and of
+    each agent by its id."""
     # A sub-agent has the tools of its agent.
-    for name, path in (("", ("agents", "defaults")), *found[2:]):
-        places.append((f"{name}:subagents", (*path, "subagents", "allowAgents")))
-    for name, place in places:
-        yield name, place, canonical(value_at(value, place) or {})
+    keys: tuple[KeyPath, ...] = (("tools",), ("sandbox",), ("subagents", "allowAgents"))
+    found: list[tuple[str, KeyPath]] = [
+        ("", ("tools",)),
+        ("", ("gateway", "tools")),
+        *(("", ("agents", "defaults", *key)) for key in keys[1:]),
+    ]
+    for i, agent in members(value_at(value, ("agents", "list"))):
+        name = str(value_at(agent, ("id",))).lower()
+        found += [(name, ("agents", "list", i, *key)) for key in keys]
+    for own, _ in members(value_at(value, ("agents", "entries"))):
+        name = str(own).lower()
+        found += [(name, ("agents", "entries", own, *key)) for key in keys]
+    for name, path in found:
+        identity = f"{name}: {path[-1]}" if name else dotted(path)
+        yield identity, path, canonical(value_at(value, path) or {})

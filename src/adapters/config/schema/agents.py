@@ -17,6 +17,7 @@ from .fields import (
     Whole,
     setting,
 )
+from .sandbox import AgentSandbox
 from .tools import ToolsSection
 
 
@@ -177,6 +178,8 @@ class AgentDefaults(Section):
     limits: RunLimitSettings = setting(RunLimitSettings, addition=True)
     """What one run may use before its model has to answer without tools. The limits are checked
     between model calls."""
+    sandbox: AgentSandbox = setting(AgentSandbox)
+    """What commands and MCP servers can reach of this machine."""
     max_concurrent: Count = 64
     """How many runs may execute at the same time, over all sessions."""
     max_waiting: Whole = setting(20, addition=True)
@@ -228,6 +231,8 @@ class AgentSettings(Section):
     """The longest duration of a run; 0: no limit."""
     limits: RunLimitSettings = setting(RunLimitSettings, addition=True)
     """Limits of its runs; each key replaces that of the defaults."""
+    sandbox: AgentSandbox = setting(AgentSandbox)
+    """Its sandbox; each key replaces that of the defaults."""
     runner: Text = setting("native", addition=True, machine="program", free=("native", "echo"))
     """The AgentRunner that executes its runs."""
     subagents: SubagentSettings = setting(SubagentSettings)

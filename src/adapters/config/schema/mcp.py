@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from .fields import PathText, Section, SomeMilliseconds, Text, setting
 from .providers import Headers
+from .sandbox import ServerSandbox
 
 
 def _url(value: str) -> str:
@@ -57,6 +58,8 @@ class McpServer(Section):
     """Headers sent with every request to `url`."""
     tools: McpTools = setting(McpTools)
     """Which of its tools can be offered."""
+    sandbox: ServerSandbox = setting(ServerSandbox, addition=True)
+    """What the program can reach of this machine."""
     connection_timeout_ms: SomeMilliseconds = 30_000
     """The time within which the server must be ready after its start."""
     request_timeout_ms: SomeMilliseconds = 60_000

@@ -11,17 +11,20 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
 from pydantic import Field
 
+from ....domain.agents import Agent
 from ....domain.concurrency import shielded
-from ....domain.tools import Effect, ToolOutput, ToolResult
+from ....domain.ports import Sandbox
+from ....domain.tools import Effect, SandboxPolicy, ToolOutput, ToolResult, ToolSpec
 from .tool import Outputs, Parameters, Tool, ToolFailed, finished
 from .workspace import Workspace, for_the_model
 
+EXEC = "exec"
 SECONDS = 120
 MOST_SECONDS = 1_800
 HEAD = TAIL = 64 * 1024
@@ -65,13 +68,14 @@ class CommandRunner:
     """
 
     env: Mapping[str, str]
+    sandbox: Sandbox
     shell: str = field(default_factory=lambda: next(filter(os.path.exists, _SHELLS), _SHELLS[-1]))
 
-    async def run(self, arguments: Exec, workspace: str) -> Outputs:
+    async def run(self, arguments: Exec, agent: Agent) -> Outputs:
         if "\0" in arguments.command:
             raise ToolFailed("The command contains a NUL character.")
         mark = uuid4().hex
-        process = await self._started(arguments, workspace, mark)
+        process = await self._started(arguments, agent, mark)
         frames = _frames(process, arguments.timeout + _GRACE)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         parts: dict[bytes, bytes] = {}
@@ -86,10 +90,16 @@ class CommandRunner:
             await shielded(_end(process, mark, complete=b"e" in parts))
         yield _result(parts, arguments.timeout)
 
-    async def _started(self, arguments: Exec, workspace: str, mark: str) -> Process:
+    async def _started(self, arguments: Exec, agent: Agent, mark: str) -> Process:
         opened: list[int] = []
         try:
-            await finished(lambda: opened.append(_opened(workspace, arguments.workdir)))
+            await finished(lambda: opened.append(_opened(agent.workspace, arguments.workdir)))
+            argv = [self.shell, "-c", arguments.command]
+            if agent.sandbox.confines:
+                place = await asyncio.to_thread(_path_of, opened[0], agent.workspace)
+                argv = await self.sandbox.confined(
+                    agent.sandbox, agent.workspace, argv, directory=place
+                )
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
@@ -103,7 +113,7 @@ class CommandRunner:
                 start_new_session=True,
             )
             request = {
-                "argv": [self.shell, "-c", arguments.command],
+                "argv": argv,
                 "directory": opened[0],
                 "seconds": arguments.timeout,
                 "head": HEAD,
@@ -118,21 +128,34 @@ class CommandRunner:
         return process
 
 
-def exec_tool(env: Mapping[str, str]) -> Tool[Exec]:
+def exec_tool(env: Mapping[str, str], sandbox: Sandbox) -> Tool[Exec]:
     return Tool(
-        "exec",
+        EXEC,
         "Run a command in a shell, in the workspace. It gets no input. It ends after `timeout`"
         f" seconds, {SECONDS} by default, and with it everything that it started, also in the"
         " background. Of a long output the beginning and the end are kept.",
         Exec,
-        CommandRunner(env).run,
+        CommandRunner(env, sandbox).run,
         frozenset(Effect),
     )
+
+
+def confined_spec(spec: ToolSpec, policy: SandboxPolicy) -> ToolSpec:
+    """The tool as an agent with a sandbox sees it, so that its model does not try in vain."""
+    network = "" if policy.network else ", and there is no network"
+    note = f" It runs in a sandbox: only the workspace can be changed{network}."
+    return replace(spec, description=spec.description + note)
 
 
 def _opened(workspace: str, workdir: str) -> int:
     with for_the_model(workdir):
         return Workspace(workspace).open_directory(workdir)
+
+
+def _path_of(directory: int, workspace: str) -> str:
+    """The path of an open directory of the workspace, without the links that led to it."""
+    found = os.readlink(f"/proc/self/fd/{directory}")
+    return os.path.join(workspace, os.path.relpath(found, os.path.realpath(workspace)))
 
 
 async def _frames(process: Process, seconds: float) -> AsyncGenerator[tuple[bytes, bytes]]:

@@ -10,6 +10,7 @@ from threading import Event, Lock
 
 from pydantic import Field
 
+from ....domain.agents import Agent
 from ....domain.ports import Clock
 from ....domain.text import escape_line
 from ....domain.tools import Effect, Repeat, ToolResult
@@ -42,10 +43,12 @@ class Memory:
     lock: Lock
     clock: Clock
 
-    async def search(self, arguments: MemorySearch, workspace: str) -> Outputs:
+    async def search(self, arguments: MemorySearch, agent: Agent) -> Outputs:
         stop = Event()
         yield ToolResult(
-            await finished(lambda: self._found(arguments, workspace, stop), on_cancel=stop.set)
+            await finished(
+                lambda: self._found(arguments, agent.workspace, stop), on_cancel=stop.set
+            )
         )
 
     def _found(self, arguments: MemorySearch, workspace: str, stop: Event) -> str:

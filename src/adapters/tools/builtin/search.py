@@ -7,6 +7,7 @@ import os
 
 from pydantic import Field
 
+from ....domain.agents import Agent
 from ....domain.text import escape_line
 from ....domain.tools import Effect, Repeat, ToolResult
 from .helper import run_helper
@@ -29,10 +30,10 @@ class Search(Parameters):
     )
 
 
-async def search(arguments: Search, workspace: str) -> Outputs:
+async def search(arguments: Search, agent: Agent) -> Outputs:
     opened: list[tuple[str, int]] = []
     try:
-        await finished(lambda: opened.append(_opened(workspace, arguments.path)))
+        await finished(lambda: opened.append(_opened(agent.workspace, arguments.path)))
         (kind, descriptor) = opened[0]
         request = {
             kind: descriptor,

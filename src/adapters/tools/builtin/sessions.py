@@ -127,7 +127,7 @@ class SessionTools:
             yield ToolResult(f"There is no tool {call.name!r}.", is_error=True)
             return
         try:
-            async with aclosing(tool.call(call.arguments, context.agent.workspace)) as outputs:
+            async with aclosing(tool.call(call.arguments, context.agent)) as outputs:
                 async for output in outputs:
                     yield output
         except ToolFailed as error:

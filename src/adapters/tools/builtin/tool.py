@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema
 
+from ....domain.agents import Agent
 from ....domain.tools import Effect, Repeat, ToolOutput, ToolResult, ToolSpec
 
 T = TypeVar("T")
@@ -39,13 +40,13 @@ class _Schema(GenerateJsonSchema):
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[P]):
-    """A tool. `run` gets the arguments and the path of the workspace, which exists where
-    `in_workspace` is set; it raises ToolFailed, and OSError for what the system refuses."""
+    """A tool. `run` gets the arguments and the agent, whose workspace exists where `in_workspace`
+    is set; it raises ToolFailed, and OSError for what the system refuses."""
 
     name: str
     description: str
     parameters: type[P]
-    run: Callable[[P, str], Outputs]
+    run: Callable[[P, Agent], Outputs]
     effects: frozenset[Effect]
     repeat: Repeat = Repeat.UNSAFE
     in_workspace: bool = True
@@ -56,9 +57,9 @@ class Tool(Generic[P]):
             schema.pop(key, None)
         return ToolSpec(self.name, self.description, schema, self.effects, self.repeat)
 
-    def call(self, arguments: str, workspace: str) -> Outputs:
+    def call(self, arguments: str, agent: Agent) -> Outputs:
         """Run a call with the text of its arguments. Raises ToolFailed for invalid ones."""
-        return self.run(self._parsed(arguments), workspace)
+        return self.run(self._parsed(arguments), agent)
 
     def _parsed(self, arguments: str) -> P:
         try:
@@ -72,11 +73,11 @@ class Tool(Generic[P]):
             raise ToolFailed(message) from None
 
 
-def in_thread(work: Callable[[P, str], str]) -> Callable[[P, str], Outputs]:
-    """A `run` for work that blocks and gives one text."""
+def in_thread(work: Callable[[P, str], str]) -> Callable[[P, Agent], Outputs]:
+    """A `run` for work in the workspace that blocks and gives one text."""
 
-    async def run(arguments: P, workspace: str) -> Outputs:
-        yield ToolResult(await finished(lambda: work(arguments, workspace)))
+    async def run(arguments: P, agent: Agent) -> Outputs:
+        yield ToolResult(await finished(lambda: work(arguments, agent.workspace)))
 
     return run
 

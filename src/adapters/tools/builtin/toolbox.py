@@ -11,10 +11,11 @@ from threading import Lock
 from typing import Any
 
 from ....domain.messages import ToolCall
-from ....domain.ports import Clock, ToolContext, Workspaces
+from ....domain.ports import Clock, Sandbox, ToolContext, Workspaces
+from ....domain.ports.sandbox import SandboxUnavailable
 from ....domain.ports.workspaces import WorkspaceFailed
 from ....domain.tools import ToolOutput, ToolResult, ToolSpec
-from .exec import exec_tool
+from .exec import EXEC, confined_spec, exec_tool
 from .files import file_tools
 from .memory import Memory, memory_tools
 from .memory_index import MemoryIndex
@@ -36,6 +37,7 @@ class BuiltinTools:
     def __init__(
         self,
         workspaces: Workspaces,
+        sandbox: Sandbox,
         *,
         env: Mapping[str, str],
         memory_dir: Path,
@@ -47,7 +49,7 @@ class BuiltinTools:
         tools: list[Tool[Any]] = [
             *file_tools(lock, skills),
             search_tool(),
-            exec_tool(env),
+            exec_tool(env, sandbox),
             web_fetch_tool(fetcher or Fetcher()),
             *memory_tools(Memory(MemoryIndex(memory_dir), lock, clock)),
         ]
@@ -56,7 +58,12 @@ class BuiltinTools:
         self._workspaces = workspaces
 
     async def tools(self, context: ToolContext) -> Sequence[ToolSpec]:
-        return self._specs
+        policy = context.agent.sandbox
+        if not policy.confines:
+            return self._specs
+        return tuple(
+            confined_spec(spec, policy) if spec.name == EXEC else spec for spec in self._specs
+        )
 
     async def run(
         self, context: ToolContext, call: ToolCall, *, key: str
@@ -65,14 +72,13 @@ class BuiltinTools:
         if tool is None:
             yield ToolResult(f"There is no tool {call.name!r}.", is_error=True)
             return
-        workspace = context.agent.workspace
         try:
             if tool.in_workspace:
-                await asyncio.to_thread(self._workspaces.ensure, workspace)
-            async with aclosing(tool.call(call.arguments, workspace)) as outputs:
+                await asyncio.to_thread(self._workspaces.ensure, context.agent.workspace)
+            async with aclosing(tool.call(call.arguments, context.agent)) as outputs:
                 async for output in outputs:
                     yield replace(output, text=_encodable(output.text))
-        except (ToolFailed, WorkspaceFailed) as error:
+        except (ToolFailed, WorkspaceFailed, SandboxUnavailable) as error:
             yield ToolResult(_encodable(str(error)), is_error=True)
 
     async def close(self) -> None:

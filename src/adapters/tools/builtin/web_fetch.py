@@ -15,6 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from pydantic import Field
 from yarl import URL
 
+from ....domain.agents import Agent
 from ....domain.text import escape_line, untrusted
 from ....domain.tools import Effect, Repeat, ToolResult
 from .addresses import Address, address_of, is_public
@@ -75,7 +76,7 @@ class Fetcher:
     is_allowed: Callable[[Address], bool] = is_public
     seconds: float = SECONDS
 
-    async def run(self, arguments: WebFetch, workspace: str) -> Outputs:
+    async def run(self, arguments: WebFetch, agent: Agent) -> Outputs:
         try:
             async with asyncio.timeout(self.seconds):
                 page = await self._page(arguments.url)

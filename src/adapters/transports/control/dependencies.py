@@ -52,6 +52,9 @@ class Dependencies:
     facts: Facts
     tool_servers: Callable[[], Sequence[Mapping[str, object]]]
     """The health of each MCP server; `problem` is for administrators only."""
+    sandboxes: Callable[[], Awaitable[Sequence[Mapping[str, object]]]]
+    """The agents that have a sandbox, and whether it is available; `problem` is for administrators
+    only."""
     store: str
     """The path of the session store; only administrators see it."""
     clock: Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ....domain.access import ALL_SCOPES, Principal, Scope
@@ -64,8 +65,9 @@ class HealthReport:
         return payload | {"failing": failing} if failing else payload
 
     async def status(self, call: Call) -> dict[str, Any]:
-        """A summary of sessions, agents, runs and MCP servers. Only administrators see the store's
-        path, and why a server failed."""
+        """A summary of sessions, agents, runs, MCP servers and sandboxes.
+
+        Only administrators see the store's path, and why a server or a sandbox is not available."""
         path = self.dependencies.store if call.principal.may(Scope.ADMIN) else "[redacted]"
         agents = self.gateway.settings.agents
         by_agent = [
@@ -74,14 +76,8 @@ class HealthReport:
         ]
         target = next(iter(agents.default.models), None)
         recent = await self._recent(call.principal, None)
-        servers = [
-            {
-                key: value
-                for key, value in server.items()
-                if key != "problem" or call.principal.may(Scope.ADMIN)
-            }
-            for server in self.dependencies.tool_servers()
-        ]
+        servers = _for(call.principal, self.dependencies.tool_servers())
+        sandboxes = _for(call.principal, await self.dependencies.sandboxes())
         return {
             "runtimeVersion": self.dependencies.facts.version,
             "heartbeat": {
@@ -92,6 +88,7 @@ class HealthReport:
             "queuedSystemEvents": [],
             "runs": {"active": len(await self.gateway.active(call.principal))},
             **({"mcp": {"servers": servers}} if servers else {}),
+            **({"sandboxes": sandboxes} if sandboxes else {}),
             "sessions": {
                 "paths": [path] if call.principal.may(Scope.ADMIN) else [],
                 "count": recent["count"],
@@ -166,3 +163,11 @@ class HealthReport:
             if name in info.settings:
                 row[name] = info.settings[name]
         return row
+
+
+def _for(principal: Principal, parts: Iterable[Mapping[str, object]]) -> list[dict[str, object]]:
+    """The health of the parts; only administrators see what is wrong."""
+    may = principal.may(Scope.ADMIN)
+    return [
+        {key: value for key, value in part.items() if may or key != "problem"} for part in parts
+    ]

@@ -50,7 +50,7 @@ def tools(state: State, agent_id: str, scopes: str | None) -> None:
     agent = _found(settings, agent_id)
     held = None if scopes is None else _scopes(scopes)
     # All servers, also those that the agent may not use.
-    mcp = McpToolbox(lambda: settings, os.environ)
+    mcp = McpToolbox(lambda: settings, os.environ, _container(state, settings).sandbox())
     found = asyncio.run(_ruled(_container(state, settings, mcp), agent, held))
     unknown = unmatched([spec for spec, _ in found], agent.tools)
     if state.json:

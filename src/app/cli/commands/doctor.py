@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @common_options
 @click.pass_obj
 def doctor(state: State, fix: bool) -> int:
-    """Check configuration, secrets, permissions, providers, MCP servers, workspaces, port, store
-    and lock.
+    """Check configuration, secrets, permissions, providers, sandboxes, MCP servers, workspaces,
+    port, store and lock.
 
     Keys without an effect are listed as notes. The exit code is 1 if a problem remains; notes do
     not count.
@@ -57,19 +57,22 @@ def _found(state: State) -> tuple[list[Finding], tuple[str, ...]]:
     if needs_generated_token(loaded):
         found += files.token(directory)
     found += files.permissions(directory, loaded.files)
-    return [*found, *_beyond_files(loaded, directory)], loaded.settings.notes
+    return [*found, *_beyond_files(state, loaded, directory)], loaded.settings.notes
 
 
-def _beyond_files(loaded: Loaded, directory: Path) -> list[Finding]:
+def _beyond_files(state: State, loaded: Loaded, directory: Path) -> list[Finding]:
     from ..diagnosis import network as network
+    from ..diagnosis import sandboxes as sandboxes
+    from ..diagnosis import tool_servers as tool_servers
     from ..diagnosis.knowledge import left_out
     from ..diagnosis.store import stores
-    from ..diagnosis.tool_servers import unavailable
 
+    sandbox = sandboxes.sandbox_of(state, loaded.settings)
     return [
         *network.keys(loaded.settings),
         *asyncio.run(network.reached(loaded.settings, loaded.locations.state_dir)),
-        *asyncio.run(unavailable(loaded.settings)),
+        *asyncio.run(sandboxes.unavailable(loaded.settings, sandbox)),
+        *asyncio.run(tool_servers.unavailable(loaded.settings, sandbox)),
         *left_out(loaded.settings, loaded.locations.skills_path),
         *stores(directory, loaded.settings.store),
     ]

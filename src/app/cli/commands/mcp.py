@@ -214,6 +214,7 @@ def unset(state: State, name: str) -> None:
 
 def _probed(state: State, names: Sequence[str]) -> list[Probe]:
     """The named servers, also disabled ones, or else all that are enabled."""
+    from ..diagnosis.sandboxes import sandbox_of
     from ..diagnosis.tool_servers import probed
 
     settings = load_config(state).settings
@@ -223,7 +224,7 @@ def _probed(state: State, names: Sequence[str]) -> list[Probe]:
             raise _unknown(name, known)
     named = [replace(known[name], enabled=True) for name in dict.fromkeys(names)]
     chosen = named or [server for server in known.values() if server.enabled]
-    return asyncio.run(probed(settings, chosen))
+    return asyncio.run(probed(settings, chosen, sandbox_of(state, settings)))
 
 
 def _unknown(name: str, known: Sequence[str] | Mapping[str, object]) -> CommandError:

@@ -51,6 +51,10 @@ def _print(url: str, summary: Any, health: Any) -> None:
                 (f"mcp {server.get('name')}", server.get("state"))
                 for server in rows(summary.get("mcp") or {}, "servers")
             ),
+            *(
+                (f"sandbox {one.get('agentId')}", one.get("problem") or _availability(one))
+                for one in rows(summary, "sandboxes")
+            ),
         )
     )
     recent = [
@@ -60,3 +64,7 @@ def _print(url: str, summary: Any, health: Any) -> None:
     if recent:
         echo()
         print_table(("session", "label", "updated", "tokens", "model"), recent, empty="")
+
+
+def _availability(sandbox: Any) -> str:
+    return f"{sandbox.get('mode')}{'' if sandbox.get('available') else ', not available'}"

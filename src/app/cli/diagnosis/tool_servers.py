@@ -12,6 +12,7 @@ from . import Finding
 
 if TYPE_CHECKING:
     from ....adapters.mcp import McpToolbox, ServerHealth
+    from ....domain.ports import Sandbox
     from ....domain.settings import McpServerSettings, Settings
     from ....domain.tools import ToolSpec
 
@@ -25,19 +26,21 @@ class Probe:
     problem: str = ""
 
 
-async def probed(settings: Settings, servers: Sequence[McpServerSettings]) -> list[Probe]:
+async def probed(
+    settings: Settings, servers: Sequence[McpServerSettings], sandbox: Sandbox
+) -> list[Probe]:
     """Start the servers at the same time, list their tools, and stop them."""
     from ....adapters.mcp import McpToolbox
 
     only = replace(settings, mcp_servers=tuple(servers))
-    box = McpToolbox(lambda: only, os.environ)
+    box = McpToolbox(lambda: only, os.environ, sandbox)
     try:
         return await asyncio.gather(*(_probe(box, server.name) for server in servers))
     finally:
         await box.close()
 
 
-async def unavailable(settings: Settings) -> list[Finding]:
+async def unavailable(settings: Settings, sandbox: Sandbox) -> list[Finding]:
     """The enabled servers that do not start, or list no tools."""
     enabled = [server for server in settings.mcp_servers if server.enabled]
     return [
@@ -47,7 +50,7 @@ async def unavailable(settings: Settings) -> list[Finding]:
             f"Check mcp.servers.{probe.server.name}; `opensoul mcp probe {probe.server.name}` "
             "tries again.",
         )
-        for probe in await probed(settings, enabled)
+        for probe in await probed(settings, enabled, sandbox)
         if probe.problem
     ]
 

@@ -1,0 +1,5 @@
+"""Confines processes with bubblewrap."""
+
+from .bubblewrap import Bubblewrap
+
+__all__ = ["Bubblewrap"]
