@@ -49,7 +49,7 @@ test: checks ## Run every check, and the tests of each behaviour, with coverage 
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 test-all: checks ## Run `make test` and the tests marked e2e (whole programs) and slow (floods, many kills).
-	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) -m 'not slow' $(ARGS)
+	@$(say) 'Tests, e2e too (pytest in $(JOBS) processes under coverage)' && $(BIN)/coverage erase && $(TESTS) -m 'not slow' --hypothesis-profile=thorough $(ARGS)
 	@$(say) 'Slow tests, one at a time' && $(BIN)/coverage run -m pytest -ra -m slow
 	@$(say) 'Coverage by branch (coverage combine, coverage report)' && $(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
