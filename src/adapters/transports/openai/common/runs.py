@@ -63,6 +63,8 @@ async def start_run(
     context.adopt_task()
     context.began(run, run_request.model)
     context.response_headers |= session_headers(run, run_request)
+    if run.side_task:
+        context.log_fields["side_task"] = run.side_task
     return run, events
 
 
