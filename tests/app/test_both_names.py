@@ -134,6 +134,11 @@ async def test_a_header_gives_no_scope(
         error = (await response.json())["error"]
     assert response.status == 403
     assert "operator.write" in error["message"]
+    headers = through_proxy("grace") | {header: "operator.admin"}
+    async with ask(behind_proxy, headers, model="opensoul:guide") as response:
+        assert response.status == 200  # All that she has is covered.
+    async with ask(behind_proxy, headers, model="opensoul:main") as response:
+        assert response.status == 404
 
 
 async def test_what_is_not_supported_of_the_other_names_is_named(served: Served) -> None:

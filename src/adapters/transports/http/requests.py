@@ -22,6 +22,7 @@ from ....domain.access import (
     Principal,
     Scope,
     client_address,
+    covers,
 )
 from ....domain.errors import InvalidRequest
 from .errors import Problem
@@ -74,12 +75,13 @@ def family_header(headers: Headers, *names: str) -> str | None:
 
 
 def narrowed(principal: Principal, headers: Headers) -> Principal:
-    """The principal with those of its scopes that the header `x-opensoul-scopes` names; as it is
-    without that header. Raises InvalidRequest."""
+    """The principal with those of its scopes that the header `x-opensoul-scopes` names or covers;
+    as it is without that header. Raises InvalidRequest."""
     if _SCOPES[0] not in headers and _SCOPES[1] not in headers:
         return principal
-    named = re.split(r"[,\s]+", family_header(headers, "scopes") or "")
-    scopes = frozenset(scope for scope in Scope if scope in named and principal.may(scope))
+    words = re.split(r"[,\s]+", family_header(headers, "scopes") or "")
+    named = {scope for scope in Scope if scope in words}
+    scopes = frozenset(scope for scope in Scope if covers(named, scope) and principal.may(scope))
     return replace(principal, scopes=scopes)
 
 
