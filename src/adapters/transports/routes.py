@@ -118,7 +118,10 @@ class RouteTable:
         self._by_rule = _by_rule(self)
         self._sources = tuple(dict.fromkeys(route.limits for route in self)) or (_DEFAULT,)
         self._in_force: _InForce | None = None
-        self._switched = tuple((_pattern(r), r.switch) for r in self if r.switch is not None)
+        self.methods = tuple(sorted({method for _, method in self._by_rule}))
+        """Those of all routes."""
+        self._patterns = tuple((_pattern(route), route.switch) for route in self)
+        self._switched = tuple((p, switch) for p, switch in self._patterns if switch is not None)
 
     def __iter__(self) -> Iterator[Route]:
         return (route for transport in self.transports for route in transport.routes)
@@ -130,6 +133,15 @@ class RouteTable:
     def switch_at(self, path: str) -> Switch | None:
         """The switch of the routes that answer a request's path, with whatever method."""
         return next((switch for pattern, switch in self._switched if pattern.fullmatch(path)), None)
+
+    def near(self, path: str) -> str:
+        """The path of a route that `path` differs from by slashes at its end or by `/v1`; empty
+        where there is none."""
+        plain = path.rstrip("/")
+        for other in (plain, f"/v1{plain}", plain.removeprefix("/v1")):
+            if other != path and any(pattern.fullmatch(other) for pattern, _ in self._patterns):
+                return other
+        return ""
 
     def limits(self, route: Route, settings: Settings) -> Limits:
         """The limits of a route of the table while `settings` are in force."""
