@@ -7,12 +7,12 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.app.serving import SECRET, Served, config, serving
 from tests.clients.scripted import play
+from tests.fakes.behaviours import Behaviour
 from tests.fakes.provider import FakeProvider
 
 PROJECT = Path(__file__).parents[2]
@@ -32,13 +32,13 @@ def require(path: Path) -> None:
 
 @asynccontextmanager
 async def gateway(
-    home: Path, **gateway_settings: Any
+    home: Path, model: Behaviour = play
 ) -> AsyncIterator[tuple[Served, FakeProvider]]:
-    async with FakeProvider(play) as provider:
-        content = config(provider.base_url)
-        content["gateway"] |= gateway_settings
-        async with serving(home, content) as served:
-            yield served, provider
+    async with (
+        FakeProvider(model) as provider,
+        serving(home, config(provider.base_url)) as served,
+    ):
+        yield served, provider
 
 
 async def run(

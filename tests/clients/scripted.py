@@ -40,10 +40,11 @@ def value_of(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
 
 async def play(exchange: Exchange) -> None:
     """The Behaviour."""
-    await _behaviour(exchange.request.json)(exchange)
+    await behaviour_for(exchange.request.json)(exchange)
 
 
-def _behaviour(body: Mapping[str, Any]) -> Behaviour:
+def behaviour_for(body: Mapping[str, Any]) -> Behaviour:
+    """How the model answers a request."""
     last = body["messages"][-1]
     if last["role"] == "tool":
         return answer("The weather in Lisbon: ", str(last["content"]), ".")
