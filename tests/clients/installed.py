@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,11 +33,11 @@ def require(path: Path) -> None:
 
 @asynccontextmanager
 async def gateway(
-    home: Path, model: Behaviour = play
+    home: Path, model: Behaviour = play, **sections: Any
 ) -> AsyncIterator[tuple[Served, FakeProvider]]:
     async with (
         FakeProvider(model) as provider,
-        serving(home, config(provider.base_url)) as served,
+        serving(home, config(provider.base_url, **sections)) as served,
     ):
         yield served, provider
 

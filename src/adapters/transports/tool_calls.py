@@ -127,7 +127,7 @@ def _operation() -> Mapping[str, Any]:
         "type": "object",
         "required": ["tool"],
         "properties": {
-            "tool": _STRING,
+            "tool": {**_STRING, "pattern": r"\S"},
             "action": _STRING,
             "args": {"type": "object"},
             "sessionKey": _STRING,

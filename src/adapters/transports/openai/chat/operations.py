@@ -95,13 +95,15 @@ _CHUNK = _object(
         ),
     },
 )
-_STREAM = {
+_DATA = {
     "type": "string",
-    "description": "Server-sent events. The data of each is a ChatCompletionChunk, of the last "
-    "`[DONE]`; a failure is an event with an Error, and nothing follows it. Comments keep the "
-    "connection open.",
-    "contentMediaType": "text/event-stream",
+    "contentMediaType": "application/json",
     "contentSchema": {"$ref": SCHEMA_REF.format(model="ChatCompletionChunk")},
+}
+_STREAM = {
+    **_object({"event": _STRING, "id": _STRING}, data=_DATA),
+    "description": "One of the server-sent events. The data of the last is `[DONE]`; a failure is "
+    "an event with an Error, and nothing follows it. Comments keep the connection open.",
     "$defs": {"ChatCompletionChunk": _CHUNK},
 }
 _HEADERS = {
