@@ -15,6 +15,7 @@ from quart import Response
 from ....domain import errors
 from ....domain.errors import FailureKind, GatewayError, ModelFailed
 from ....domain.ports.configuration import ConfigConflict, ConfigUnwritable
+from ....domain.ports.sandbox import SandboxUnavailable
 from ....domain.ports.workspaces import WorkspaceFailed
 from .json_text import dumps
 
@@ -36,6 +37,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     ConfigConflict: 409,
     ConfigUnwritable: 503,
     WorkspaceFailed: 503,
+    SandboxUnavailable: 503,
     errors.EventsExpired: 503,
     errors.LeaseLost: 503,
     errors.StoreFailed: 503,
