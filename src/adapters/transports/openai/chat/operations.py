@@ -95,13 +95,10 @@ _CHUNK = _object(
         ),
     },
 )
-_DATA = {
-    "type": "string",
-    "contentMediaType": "application/json",
-    "contentSchema": {"$ref": SCHEMA_REF.format(model="ChatCompletionChunk")},
-}
+_EVENTS = [{"$ref": SCHEMA_REF.format(model=name)} for name in ("ChatCompletionChunk", "Error")]
+_JSON = {**_STRING, "contentMediaType": "application/json", "contentSchema": {"anyOf": _EVENTS}}
 _STREAM = {
-    **_object({"event": _STRING, "id": _STRING}, data=_DATA),
+    **_object({"event": _STRING, "id": _STRING}, data={"anyOf": [{"const": "[DONE]"}, _JSON]}),
     "description": "One of the server-sent events. The data of the last is `[DONE]`; a failure is "
     "an event with an Error, and nothing follows it. Comments keep the connection open.",
     "$defs": {"ChatCompletionChunk": _CHUNK},
