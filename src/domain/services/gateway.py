@@ -211,7 +211,7 @@ class Gateway:
         charge.keep()
         submission = await shielded(self._begin_once(spec, settings, asked, accepted, charge))
         require(principal, Action.START_RUN, run_resource(submission.record))
-        return submission
+        return replace(submission, spec=spec)
 
     def follow(
         self,

@@ -60,13 +60,10 @@ class EventFrames:
         self._text: list[str] = []
         self._stored = 0
         """How many of the texts are of steps that are stored."""
+        self.whole: str | None = None
+        """The text of the answer, where not all of its events are read."""
         self.ended = False
         """The terminal event was written."""
-
-    def set_text(self, text: str | None) -> None:
-        """Replace the text so far; None leaves it."""
-        if text is not None:
-            self._text = [text]
 
     @consumes(
         TextDelta,
@@ -140,7 +137,8 @@ class EventFrames:
                 return {}
 
     def _ending(self, event: Finished | Failed | Aborted) -> dict[str, object]:
-        fields: dict[str, object] = {"status": status_after(event), "text": "".join(self._text)}
+        text = "".join(self._text) if self.whole is None else self.whole
+        fields: dict[str, object] = {"status": status_after(event), "text": text}
         match event:
             case Finished(stop=stop, usage=usage, model=model):
                 more = {"finish_reason": stop.finish_reason, "usage": _usage(usage), "model": model}

@@ -30,6 +30,35 @@ _RUN = {
     },
 }
 _REF = {"$ref": SCHEMA_REF.format(model="Run")}
+_EXAMPLE = {
+    "id": "01a22232-66d8-7569-ba86-d07daf828004",
+    "object": "run",
+    "status": "finished",
+    "agent_id": "main",
+    "session_key": "agent:main:main",
+    "created_at": 1_750_000_000,
+    "started_at": 1_750_000_000,
+    "ended_at": 1_750_000_009,
+    "last_event": 4,
+}
+_EVENT = {
+    "type": "object",
+    "required": ["type", "run_id", "seq"],
+    "properties": {"type": _STRING, "run_id": _STRING, "seq": _INTEGER},
+}
+_STREAM = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {"id": _STRING, "event": _STRING, "data": _EVENT},
+    "description": "One of the server-sent events. The last is that with which the run ends, and "
+    "has the text of the whole answer. Comments keep the connection open.",
+}
+_EVENTS = """\
+id: 01a22232-66d8-7569-ba86-d07daf828004:2
+event: text_delta
+data: {"type":"text_delta","run_id":"01a22232-66d8-7569-ba86-d07daf828004","seq":2,"delta":"Hi!"}
+
+"""
 _EVENT_ID = "The id or the number of an event: the events behind it are sent."
 
 
@@ -47,6 +76,9 @@ def list_() -> Mapping[str, Any]:
         },
         "$defs": {"Run": _RUN},
     }
+    some_id = _EXAMPLE["id"]
+    example = {"object": "list", "data": [_EXAMPLE], "first_id": some_id, "last_id": some_id}
+    example["has_more"] = False
     limit = {"type": "integer", "minimum": 1, "maximum": MAX_RUNS_LISTED, "default": 50}
     parameters = [
         _query("limit", limit),
@@ -55,18 +87,19 @@ def list_() -> Mapping[str, Any]:
         _query("agent_id", _STRING),
         _query("session_key", _STRING),
     ]
-    return {"parameters": parameters, **_answer("The runs.", json_content(page))}
+    return {"parameters": parameters, **_answer("The runs.", json_content(page, page=example))}
 
 
 def get() -> Mapping[str, Any]:
     """`GET /v1/runs/{run_id}`."""
-    return _answer("The run.", json_content({**_REF, "$defs": {"Run": _RUN}}))
+    return _answer("The run.", json_content({**_REF, "$defs": {"Run": _RUN}}, run=_EXAMPLE))
 
 
 def events() -> Mapping[str, Any]:
     """`GET /v1/runs/{run_id}/events`."""
     header = {"name": "Last-Event-ID", "in": "header", "description": _EVENT_ID, "schema": _STRING}
-    stream = {"text/event-stream": {"schema": _STRING}}
+    example = {"text": {"value": _EVENTS}}
+    stream = {"text/event-stream": {"schema": _STREAM, "examples": example}}
     return {
         "parameters": [_query("after", _STRING, _EVENT_ID), header],
         **_answer("The events up to the terminal one.", stream),
@@ -80,7 +113,10 @@ def cancel() -> Mapping[str, Any]:
         "required": ["id", "status"],
         "properties": {"id": _STRING, "status": _STATUS},
     }
-    return _answer("How the run stands.", json_content(body))
+    return _answer(
+        "How the run stands.",
+        json_content(body, stopped={"id": _EXAMPLE["id"], "status": "aborted"}),
+    )
 
 
 def _query(name: str, schema: Mapping[str, Any], description: str = "") -> dict[str, Any]:

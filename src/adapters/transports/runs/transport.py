@@ -31,19 +31,21 @@ def transport(gateway: Gateway) -> Transport:
     all_ = "/v1/runs"
     one, events, cancel = (f"{all_}/<run_id>{rest}" for rest in ("", "/events", "/cancel"))
     listed, found = "Runs, the newest first.", "One run."
-    followed = "The events of a run, as server-sent events."
-    cancelled = "Stop a run."
+    followed, stopped = "The events of a run, as server-sent events.", "Stop a run."
+    of = operations
     return Transport(
         "runs",
         (
-            route(all_, "GET", Scope.READ, endpoint.list, listed, operation=operations.list_),
-            route(one, "GET", Scope.READ, endpoint.get, found, operation=operations.get),
             route(
-                events, "GET", Scope.READ, endpoint.events, followed, operation=operations.events
+                all_, "GET", Scope.READ, endpoint.list, listed, operation=of.list_, errors=(404,)
             ),
+            route(one, "GET", Scope.READ, endpoint.get, found, operation=of.get),
             route(
-                cancel, "POST", Scope.WRITE, endpoint.cancel, cancelled, operation=operations.cancel
+                *(events, "GET", Scope.READ, endpoint.events, followed),
+                operation=of.events,
+                errors=(410,),
             ),
+            route(cancel, "POST", Scope.WRITE, endpoint.cancel, stopped, operation=of.cancel),
         ),
     )
 
@@ -146,7 +148,7 @@ class _WithText:
             batch = await anext(self._events)
         if batch.ending is not None:
             self._last = batch
-            self._frames.set_text(await self._text())
+            self._frames.whole = await self._text()
             self._last = None
         return batch
 

@@ -9,6 +9,7 @@ from quart import Response, request
 from .....domain.access import Scope
 from .....domain.runs import OnLeave, RunRecord, RunRequest, RunSpec
 from .....domain.services import Approvals, Events, Gateway
+from .....domain.sessions import BindSettings
 from ...http.bodies import read_object
 from ...http.context import current
 from ...http.json_text import dumps
@@ -23,13 +24,14 @@ from ..common import (
     chat_limits,
     collect,
     continues_without_client,
+    conversation_in,
     decided_run,
     decision_in,
     idempotency_key_in,
     ignored_names,
+    model_in,
     model_list,
     model_object,
-    refuse_model_header,
     session_key_in,
     start_run,
     start_submitted_run,
@@ -51,7 +53,15 @@ def transport(gateway: Gateway, approvals: Approvals, *, started_at: float) -> T
     return Transport(
         "openai_chat",
         (
-            route(chat, "POST", Scope.WRITE, endpoint.create, answer, operation=operations.create),
+            route(
+                chat,
+                "POST",
+                Scope.WRITE,
+                endpoint.create,
+                answer,
+                operation=operations.create,
+                errors=(404, 409, 410, 501, 502, 504),
+            ),
             route(models, "GET", Scope.READ, endpoint.models, every, operation=operations.models),
             route(model, "GET", Scope.READ, endpoint.model, one, operation=operations.model),
         ),
@@ -69,7 +79,6 @@ class _Endpoint:
     async def create(self) -> Response:
         context = current()
         chat = await read_object(request.body, context, read_request)
-        refuse_model_header(context.headers)
         if ignored := ignored_names(chat.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
         waits = waits_for_approval(context.headers)
@@ -82,14 +91,16 @@ class _Endpoint:
                 self._gateway, self._approvals, context, decision, chat.model
             )
             events = following
-        elif key is not None or continues:
-            run, following, events = await start_submitted_run(
-                self._gateway, context, _run_request(chat, context.headers), key
-            )
         else:
-            asked = _run_request(chat, context.headers)
-            run, following = await start_run(self._gateway, context, asked)
-            events = following
+            bind = self._gateway.settings.sessions.bind
+            asked = _run_request(chat, context.headers, bind)
+            if key is not None or continues:
+                run, following, events = await start_submitted_run(
+                    self._gateway, context, asked, key
+                )
+            else:
+                run, following = await start_run(self._gateway, context, asked)
+                events = following
         pause = None if waits else ApprovalPause(self._approvals, following, context)
         context.log_fields["stream"] = chat.stream
         head = head_of(run, chat.model)
@@ -116,7 +127,7 @@ class _Endpoint:
         return _json(dumps(model_object(model_id, agent, self._created)))
 
 
-def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:
+def _run_request(chat: ChatRequest, headers: Headers, bind: BindSettings) -> RunRequest:
     params = chat.params
     if chat.tools.legacy:
         params = {**params, "parallel_tool_calls": False}  # The older form has room for one call.
@@ -125,10 +136,14 @@ def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:
         model=chat.model,
         agent_id=agent_id_in(headers),
         session_key=session_key_in(headers),
+        metadata_key=chat.session_key,
+        conversation=conversation_in(headers, bind),
         user=chat.user,
         params=params,
         client_tools=chat.tools.client,
         commands=True,
+        side_tasks=not chat.stream,
+        chosen_model=model_in(headers),
         session_hint=SESSION_HINT,
     )
 

@@ -40,7 +40,7 @@ from .....domain.runs import (
 from .....domain.services import Following, Gateway, run_id_of_key
 from ...http.context import RequestContext
 from ...http.requests import Headers, family_header
-from .headers import as_headers
+from .headers import as_headers, session_headers
 
 _KEY = "Idempotency-Key"
 _KEY_BYTES = _KEY.lower().encode()
@@ -110,12 +110,14 @@ async def start_submitted_run(
             param=_KEY,
         ) from None
     except InvalidRequest as error:
-        raise as_headers(error) from None
+        raise as_headers(error, context.headers) from None
     run = submission.record
     # Only what is kept: a client must not be sent the number of an event that a crash can undo.
     following = await context.enter(gateway.follow(principal, run, kept=True))
     context.adopt_task()
     context.began(run, run_request.model)
+    if (spec := submission.spec) is not None:
+        context.response_headers |= session_headers(spec, run_request)
     return run, following, CurrentEvents(gateway, context, run, following)
 
 
