@@ -119,11 +119,14 @@ def client_of(
             if name == b"x-forwarded-for"
         ],
         real_ip=None if real_ip is None else real_ip.decode("latin-1"),
-        forwarding_headers=any(
-            name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES) for name in headers
-        ),
+        forwarding_headers=any(map(added_by_proxies, headers)),
         trusted=trusted,
     )
+
+
+def added_by_proxies(header: bytes) -> bool:
+    """Whether a header, in lower case, is one that proxies add to what they pass on."""
+    return header in _FORWARDING or header.startswith(_FORWARDING_PREFIXES)
 
 
 def credential_of(headers: Headers, client: ClientAddress) -> Credential:

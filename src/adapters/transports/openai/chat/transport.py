@@ -54,7 +54,15 @@ def transport(gateway: Gateway, approvals: Approvals, *, started_at: float) -> T
     return Transport(
         "openai_chat",
         (
-            route(chat, "POST", Scope.WRITE, endpoint.create, answer, operation=operations.create),
+            route(
+                chat,
+                "POST",
+                Scope.WRITE,
+                endpoint.create,
+                answer,
+                operation=operations.create,
+                errors=(404, 409, 501, 502, 504),
+            ),
             route(models, "GET", Scope.READ, endpoint.models, every, operation=operations.models),
             route(model, "GET", Scope.READ, endpoint.model, one, operation=operations.model),
         ),
