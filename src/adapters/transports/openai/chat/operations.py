@@ -109,6 +109,8 @@ _HEADERS = {
     for name, text in (
         ("x-opensoul-agent-id", "The agent that answers."),
         ("x-opensoul-session-key", "The session of the conversation."),
+        ("x-opensoul-session-bound-by", "The part of the request that the session was found by."),
+        ("x-opensoul-side-task", "The kind of a side task, such as `title`."),
         ("x-opensoul-run-id", "The run."),
         ("x-opensoul-ignored", "Fields and headers of the request that have no effect."),
     )
