@@ -25,7 +25,7 @@ from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
 from .hints import expects_anthropic, hint_for, hint_for_method, hint_for_route
 from .hosts import check_page
 from .middleware import Middleware
-from .requests import credential_of
+from .requests import credential_of, narrowed
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +95,8 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
             pass  # No such route: nothing to guard.
         elif route is None or route.scope is not None:
             before = context.elapsed
-            context.authenticated = await gateway.authenticate(
-                credential_of(context.headers, context.client)
-            )
+            principal = await gateway.authenticate(credential_of(context.headers, context.client))
+            context.authenticated = narrowed(principal, context.headers)
             context.timings["auth"] = context.elapsed - before
             if rule is not None:
                 needed = None if route is None else route.scope
