@@ -154,6 +154,22 @@ async def test_every_example_of_a_question_is_answered(gateway: Harness, client:
             assert problems(reply.json, answer_of(whole, CHAT, "post", 200), whole) == []
 
 
+async def test_every_header_of_the_family_in_an_answer_is_described(
+    gateway: Harness, client: Client
+) -> None:
+    described = made(gateway)["paths"][CHAT]["post"]["responses"]["200"]["headers"]
+    task = [{"role": "user", "content": "### Task: a title"}]
+
+    for reply in (
+        await client.chat(user="alice", headers={"x-opensoul-odd": "1"}),
+        await client.chat(messages=task),
+        await client.chat(stream=True),
+    ):
+        assert reply.status == 200
+        sent = {name.lower() for name in reply.headers if name.lower().startswith("x-opensoul-")}
+        assert sent <= described.keys()
+
+
 async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> None:
     whole = made(gateway)
     answers: list[tuple[str, str, Reply]] = [

@@ -108,6 +108,11 @@ _HEADERS = {
     for name, text in (
         ("x-opensoul-agent-id", "The agent that answers."),
         ("x-opensoul-session-key", "The session of the conversation."),
+        (
+            "x-opensoul-session-bound-by",
+            "What the session was found by: a header, a field, `none`.",
+        ),
+        ("x-opensoul-side-task", "The kind of side task that the request is."),
         ("x-opensoul-run-id", "The run."),
         ("x-opensoul-ignored", "Fields and headers of the request that have no effect."),
     )
