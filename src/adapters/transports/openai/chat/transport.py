@@ -8,7 +8,7 @@ from quart import Response, request
 
 from .....domain.access import Scope
 from .....domain.runs import RunRecord, RunRequest, RunSpec
-from .....domain.services import Approvals, Gateway
+from .....domain.services import Approvals, Events, Gateway
 from .....domain.settings import Settings
 from ...http.bodies import read_object
 from ...http.context import current
@@ -18,6 +18,7 @@ from ...routes import Limits, Route, Switch, Transport
 from ..common import (
     SESSION_HINT,
     ApprovalPause,
+    AskingEvents,
     Feed,
     agent_id_in,
     collect,
@@ -81,13 +82,17 @@ class _Endpoint:
         waits = waits_for_approval(context.headers)
         run: RunSpec | RunRecord
         if (decision := decision_in(chat.messages)) is not None:
-            run, events = await decided_run(
+            run, following = await decided_run(
                 self._gateway, self._approvals, context, decision, chat.model
             )
         else:
             asked = _run_request(chat, context.headers)
-            run, events = await start_run(self._gateway, context, asked)
-        pause = None if waits else ApprovalPause(self._approvals, events, context)
+            run, following = await start_run(self._gateway, context, asked)
+        events: Events = following
+        pause = None if waits else ApprovalPause(self._approvals, following, context)
+        if pause is not None:
+            after = run.last_seq if isinstance(run, RunRecord) else 0
+            events = await context.enter(AskingEvents(following, run.id, pause, after))
         context.log_fields["stream"] = chat.stream
         head = head_of(run, chat.model)
         if not chat.stream:
