@@ -125,8 +125,7 @@ class ApprovalPause:
             return None
         await self.following.detach(max(last, 1))
         self.context.outcome = "waiting"
-        # A text before it is perhaps no whole paragraph.
-        return EventBatch(last + 1, _end(f"\n\n{_question(approval, of=' of a sub-agent')}"))
+        return EventBatch(last + 1, _end(_question(approval, of=" of a sub-agent")))
 
 
 class AskingEvents:
