@@ -43,7 +43,14 @@ async def test_every_assertion_about_chat_and_models_passes(tmp_path: Path) -> N
     async with gateway(tmp_path, sensible) as (served, _):
         program = NODE_MODULES / ".bin" / "llmprobe"
         options = ["--quick", "--no-bench", "--no-save", "--json", "--api-key", SECRET]
-        command = ["node", program, f"{served.url}/v1", *options, "--model", "opensoul"]
+        command: list[str | Path] = [
+            "node",
+            program,
+            f"{served.url}/v1",
+            *options,
+            "--model",
+            "opensoul",
+        ]
         status, printed = await run(tmp_path, command)
 
     assert status == 0, printed
