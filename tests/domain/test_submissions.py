@@ -29,6 +29,7 @@ from opensoul.domain.runs.records import RunQuery, RunRecord, RunStatus, record_
 from opensoul.domain.runs.spec import OnLeave, RunRequest, RunSpec
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
+from opensoul.domain.sessions import Conversation
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
 from opensoul.domain.sessions.records import SessionInfo
@@ -165,7 +166,9 @@ SAME: Mapping[str, Sequence[object]] = {
     "model": ["opensoul", "opensoul/main", "main"],
     "agent_id": ["main", "MAIN"],
     "session_key": ["agent:main:trip", " trip "],
-    # A session key wins over the user.
+    # A session key wins over the others.
+    "metadata_key": ["other"],
+    "conversation": [Conversation("x-chat-id", "7")],
     "user": ["ann"],
     # What the source may ask for is no part of what is asked.
     "reserved_keys": [True],

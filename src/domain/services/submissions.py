@@ -13,6 +13,7 @@ from ..runs import RunRecord, RunRequest, RunSpec, digest
 from ..sessions import bind, thinking_level
 from ..settings import Settings
 from ..text import check_name
+from .ownership import namespace_of
 
 MAX_IDEMPOTENCY_KEY = 256
 _VERSION = "v2:"
@@ -34,6 +35,10 @@ def make_spec(
         user=request.user,
         source=request.source,
         new_id=run_id,
+        metadata_key=request.metadata_key,
+        conversation=request.conversation,
+        namespace=namespace_of(principal),
+        settings=settings.sessions.bind,
         allow_reserved=request.reserved_keys,
     )
     return RunSpec(
@@ -49,6 +54,7 @@ def make_spec(
         accepted_at=at,
         timeout=None if request.timeout is None else _limit(request.timeout),
         one_off=binding.one_off,
+        bound_by=binding.by,
         source=request.source,
         client_tools=request.client_tools,
         thinking=None if request.thinking is None else thinking_level(request.thinking),

@@ -1,6 +1,6 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
-from .binding import bind, unstored, with_call_ids
+from .binding import BindSettings, BoundBy, Conversation, bind, unstored, with_call_ids
 from .changes import ANYTHING, Compacted, CompactionOutcome, Expected
 from .compaction import (
     cut_point,
@@ -62,8 +62,11 @@ __all__ = [
     "OWNER",
     "SETTINGS",
     "UNREADABLE",
+    "BindSettings",
+    "BoundBy",
     "Compacted",
     "CompactionOutcome",
+    "Conversation",
     "Expected",
     "KeptMessage",
     "KeptTranscript",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from urllib.parse import quote
 
 from ..agents import Agent, AgentDirectory
 from ..errors import AgentConflict
@@ -12,18 +14,56 @@ from ..messages import Message, Role, ToolCall
 from .keys import SessionKey, parse_key
 
 MAX_USER_BYTES = 256
+MAX_NAMESPACE = 64
 
 
 _DIGEST = "sha256-"
 
 
+class BoundBy(StrEnum):
+    """The part of a request that its session was found by."""
+
+    KEY = "session_key"
+    METADATA = "metadata"
+    """A session key in the request's metadata."""
+    CONVERSATION = "conversation"
+    USER = "user"
+    REQUEST = "request"
+    """The request itself: it has a session of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation of the client's: its id, and the name of the header that had it."""
+
+    source: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BindSettings:
+    """Which parts of a request find its session, besides session keys."""
+
+    headers: tuple[str, ...] = ("x-openwebui-chat-id", "x-librechat-conversation-id")
+    """Headers with the id of a conversation, in lower case; the first one present counts."""
+    user: bool = True
+    """The `user` of a request does."""
+    temporary: tuple[str, ...] = ("temporary:", "local:")
+    """How the ids of conversations begin that the client forgets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which agent answers, in which session. `one_off`: the key was made for this request alone."""
+    """Which agent answers, in which session."""
 
     agent: Agent
     key: SessionKey
-    one_off: bool
+    by: BoundBy
+
+    @property
+    def one_off(self) -> bool:
+        """The key was made for this request alone."""
+        return self.by is BoundBy.REQUEST
 
 
 def bind(
@@ -35,31 +75,45 @@ def bind(
     user: str | None,
     source: str,
     new_id: str,
+    metadata_key: str | None = None,
+    conversation: Conversation | None = None,
+    namespace: str = "",
+    settings: BindSettings = BindSettings(),
     allow_reserved: bool = False,
 ) -> Binding:
     """Find the agent and the session of a request.
 
     The agent: `agent_id`, then `model`, then a session key that names one, then the default. The
-    session: `session_key`, then one made from `user`, then a fresh one with `new_id`.
+    session: `session_key`, then `metadata_key`, then one made from `conversation`, then one made
+    from `user`, then a fresh one with `new_id`. Keys that are made are in the `namespace`.
     Raises UnknownAgent, SessionKeyInvalid.
     """
     by_model = directory.named_by_model(model)
     by_id = directory.find(agent_id, param="agent_id") if agent_id else None
     requested = by_id or by_model
-    if session_key is not None:
-        resolved = requested or directory.default
+    agent = requested or directory.default
+    by, text = BoundBy.KEY, session_key
+    if text is None:
+        by, text = BoundBy.METADATA, metadata_key
+    if text is not None:
         key, named = parse_key(
-            session_key, default_agent=resolved.id, allow_reserved=allow_reserved
+            text, default_agent=agent.id, allow_reserved=allow_reserved, param=_PARAMS[by]
         )
         if named and requested is not None and key.agent_id != requested.id:
             named_by = "agent_id" if by_id else "model"
-            raise AgentConflict(key.agent_id, requested.id, named_by=named_by, param="session_key")
-        agent = directory.find(key.agent_id, param="session_key")
-        return Binding(agent, key, one_off=False)
-    agent = requested or directory.default
-    if user is not None and user.strip():
-        return Binding(agent, SessionKey(agent.id, f"{source}-user:{_safe_user(user)}"), False)
-    return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), one_off=True)
+            raise AgentConflict(key.agent_id, requested.id, named_by=named_by, param=_PARAMS[by])
+        return Binding(directory.find(key.agent_id, param=_PARAMS[by]), key, by)
+    rest = None
+    if conversation is not None:
+        by = BoundBy.CONVERSATION
+        if not conversation.id.startswith(settings.temporary):
+            name = f"{conversation.source}:{_safe_name(conversation.id)}"
+            rest = _made(f"{source}-chat", namespace, name)
+    elif settings.user and user is not None and user.strip():
+        by, rest = BoundBy.USER, _made(f"{source}-user", namespace, _safe_name(user))
+    if rest is None:
+        by, rest = BoundBy.REQUEST, f"{source}:{new_id}"
+    return Binding(agent, SessionKey(agent.id, rest), by)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -105,13 +159,26 @@ def with_call_ids(history: Sequence[Message], question: tuple[Message, ...]) -> 
     return tuple(messages)
 
 
-def _safe_user(user: str) -> str:
-    """`user` as part of a key: itself where it is short and printable ASCII, else its digest.
+_PARAMS = {BoundBy.KEY: "session_key", BoundBy.METADATA: "metadata.session_key"}
+"""The fields of a request that session keys are in."""
 
-    A name that looks like a digest becomes one too, so that it cannot be another user's.
+
+def _made(channel: str, namespace: str, name: str) -> str:
+    """The rest of a key that is made from a `name`. No namespace has a key of another one: only
+    keys with one have `-of` before the first colon, and no colon is in the second part of these."""
+    if not namespace:
+        return f"{channel}:{name}"
+    quoted = quote(namespace, safe="", errors="surrogatepass")
+    return f"{channel}-of:{_safe_name(quoted, MAX_NAMESPACE)}:{name}"
+
+
+def _safe_name(text: str, limit: int = MAX_USER_BYTES) -> str:
+    """`text` as part of a key: itself where it is short and printable ASCII, else its digest.
+
+    A name that looks like a digest becomes one too, so that it cannot be another one's.
     """
-    if user.isascii() and user.isprintable() and len(user) <= MAX_USER_BYTES:
-        name = user.strip()
+    if text.isascii() and text.isprintable() and len(text) <= limit:
+        name = text.strip()
         if not name.startswith(_DIGEST):
             return name
-    return _DIGEST + hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+    return _DIGEST + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ..errors import SendBlocked
+from .binding import BindSettings
 from .keys import SessionKey
 
 UNREADABLE = "unreadable"
@@ -107,6 +108,7 @@ class SessionSettings:
     """Bytes that all of these sessions take at most; None: any number."""
     max_hops: int = 5
     """Messages between sessions of which one has led to the next."""
+    bind: BindSettings = field(default_factory=BindSettings)
 
 
 def is_stale(key: SessionKey, settings: SessionSettings, *, updated_at: float, now: float) -> bool:
