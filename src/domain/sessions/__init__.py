@@ -43,6 +43,7 @@ from .records import (
     UsageQuery,
 )
 from .repair import repaired
+from .resent import Added, Span, StoredView, has_answer, reconciled, tidied, views_of
 from .settings import (
     HARMLESS,
     OWNER,
@@ -62,6 +63,7 @@ __all__ = [
     "OWNER",
     "SETTINGS",
     "UNREADABLE",
+    "Added",
     "BindSettings",
     "BoundBy",
     "Compacted",
@@ -82,6 +84,8 @@ __all__ = [
     "SessionSettings",
     "SessionSettingsMap",
     "Setting",
+    "Span",
+    "StoredView",
     "Summary",
     "Transcript",
     "UsageQuery",
@@ -94,6 +98,7 @@ __all__ = [
     "estimate_all",
     "estimate_sent",
     "fitting",
+    "has_answer",
     "history_tokens",
     "introduced",
     "is_long",
@@ -101,6 +106,7 @@ __all__ = [
     "newest_that_fit",
     "parse_key",
     "pruned",
+    "reconciled",
     "relieved",
     "repaired",
     "saved_by",
@@ -111,7 +117,9 @@ __all__ = [
     "summary_text",
     "summary_tokens",
     "thinking_level",
+    "tidied",
     "unstored",
+    "views_of",
     "with_call_ids",
     "with_thinking",
     "without_middle",
