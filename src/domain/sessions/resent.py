@@ -76,6 +76,8 @@ class StoredView:
     where no answer of several messages begins here."""
     steps: int = 1
     """How many messages the answer has, the results of the agent's tools included."""
+    text: int | None = None
+    """The hash of the text, of a question or an answer that is nothing else."""
 
 
 def views_of(messages: Sequence[Message]) -> list[StoredView]:
@@ -88,10 +90,16 @@ def views_of(messages: Sequence[Message]) -> list[StoredView]:
             steps = _length_of_answer(messages, i)
             if steps > 1 or any(not call.is_ours for call in said[i].calls):
                 answer = _answer(messages[i : i + steps], said[i : i + steps])
-        in_parts = _in_parts(message)
-        views.append(
-            StoredView(message.role, said[i], in_parts, message.tool_call_id, answer, steps)
+        view = StoredView(
+            message.role,
+            said[i],
+            in_parts=_in_parts(message),
+            call_id=message.tool_call_id,
+            answer=answer,
+            steps=steps,
+            text=_plain_hash(message),
         )
+        views.append(view)
     return views
 
 
@@ -99,14 +107,15 @@ def tidied(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation of a client without empty answers, and without repetitions of a question
     that had no answer."""
     kept: list[Message] = []
+    role = None
     for message in messages:
-        if message.role is Role.ASSISTANT and all(
-            isinstance(part, Reasoning) or (isinstance(part, Text) and not part.text.strip())
-            for part in message.parts
-        ):
+        # For a long conversation, calls count here and in `_matched`.
+        if message.role is Role.ASSISTANT:
+            if _is_empty(message):
+                continue
+        elif message.role is role is Role.USER and kept[-1] == message:
             continue
-        if message.role is Role.USER and kept and kept[-1] == message:
-            continue
+        role = message.role
         kept.append(message)
     return tuple(kept)
 
@@ -159,7 +168,21 @@ def _matched(sent: Sequence[Message], stored: Sequence[StoredView], start: int) 
     """The ends in the transcript of the first messages sent, those of none included, as far as
     they are the stored ones."""
     ends, place = [start], start
+    count = len(stored)
     for message in sent:
+        if place < count:
+            view = stored[place]
+            parts = message.parts
+            if (
+                view.text is not None
+                and view.role is message.role
+                and len(parts) == 1
+                and type(parts[0]) is Text
+                and view.text == hash(parts[0].text)
+            ):
+                place += 1
+                ends.append(place)
+                continue
         end = _match(message, stored, place)
         if end is None:
             # A question that was stored twice, or an answer that the client was not sent.
@@ -265,6 +288,9 @@ def _answer(steps: Sequence[Message], said: Sequence[_Said]) -> _Said:
 
 
 def _said(text: str, message: Message) -> _Said:
+    parts = message.parts
+    if len(parts) == 1 and type(parts[0]) is Text:
+        return _Said(hash(_trimmed(text)), hash(_squeezed(text)), (), ())
     calls = (part for part in message.parts if isinstance(part, ToolCall))
     return _Said(
         hash(_trimmed(text)),
@@ -281,6 +307,24 @@ def _images(message: Message) -> tuple[int, ...]:
     return tuple(
         hash(part) for part in message.parts if not isinstance(part, Text | Reasoning | ToolCall)
     )
+
+
+def _is_empty(message: Message) -> bool:
+    for part in message.parts:
+        if type(part) is Text:
+            if part.text and not part.text.isspace():
+                return False
+        elif type(part) is not Reasoning:
+            return False
+    return True
+
+
+def _plain_hash(message: Message) -> int | None:
+    """The hash of the text of a question or an answer that is nothing else."""
+    parts = message.parts
+    if len(parts) == 1 and type(parts[0]) is Text and message.role is not Role.TOOL:
+        return hash(parts[0].text)
+    return None
 
 
 def _in_parts(message: Message) -> bool:
