@@ -106,18 +106,22 @@ def views_of(messages: Sequence[Message]) -> list[StoredView]:
 def tidied(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation of a client without empty answers, and without repetitions of a question
     that had no answer."""
-    kept: list[Message] = []
-    role = None
-    for message in messages:
-        # For a long conversation, calls count here and in `_matched`.
+    omitted: set[int] = set()
+    role, before = None, None
+    for i, message in enumerate(messages):
         if message.role is Role.ASSISTANT:
-            if _is_empty(message):
+            part = message.parts[0] if message.parts else None
+            # Most texts begin with a letter. Without a call: conversations are long.
+            if not (type(part) is Text and part.text and part.text[0] > " ") and _is_empty(message):
+                omitted.add(i)
                 continue
-        elif message.role is role is Role.USER and kept[-1] == message:
+        elif message.role is role is Role.USER and before == message:
+            omitted.add(i)
             continue
-        role = message.role
-        kept.append(message)
-    return tuple(kept)
+        role, before = message.role, message
+    if not omitted:
+        return tuple(messages)
+    return tuple(message for i, message in enumerate(messages) if i not in omitted)
 
 
 def has_answer(messages: tuple[Message, ...]) -> bool:
@@ -167,32 +171,42 @@ def _window(
 def _matched(sent: Sequence[Message], stored: Sequence[StoredView], start: int) -> list[int]:
     """The ends in the transcript of the first messages sent, those of none included, as far as
     they are the stored ones."""
-    ends, place = [start], start
-    count = len(stored)
-    for message in sent:
-        if place < count:
-            view = stored[place]
-            parts = message.parts
-            if (
-                view.text is not None
-                and view.role is message.role
-                and len(parts) == 1
-                and type(parts[0]) is Text
-                and view.text == hash(parts[0].text)
-            ):
-                place += 1
-                ends.append(place)
-                continue
-        end = _match(message, stored, place)
+    ends, place, i = [start], start, 0
+    while i < len(sent):
+        equal = _equal_texts(sent, i, stored, place)
+        ends += range(place + 1, place + equal + 1)
+        i, place = i + equal, place + equal
+        if i == len(sent):
+            break
+        end = _match(sent[i], stored, place)
         if end is None:
             # A question that was stored twice, or an answer that the client was not sent.
-            behind = _behind_repeated(stored, place) if len(ends) > 1 else place
-            end = _match(message, stored, behind) if behind > place else None
+            behind = _behind_repeated(stored, place) if i else place
+            end = _match(sent[i], stored, behind) if behind > place else None
         if end is None:
             break
         ends.append(end)
-        place = end
+        i, place = i + 1, end
     return ends
+
+
+def _equal_texts(
+    sent: Sequence[Message], first: int, stored: Sequence[StoredView], place: int
+) -> int:
+    """How many messages from there on are nothing but text, and stored as they are. It is the usual
+    case, with few calls for each message."""
+    count = min(len(sent) - first, len(stored) - place)
+    for equal in range(count):
+        parts, view = sent[first + equal].parts, stored[place + equal]
+        if (
+            view.text is None
+            or view.role is not sent[first + equal].role
+            or len(parts) != 1
+            or type(part := parts[0]) is not Text
+            or view.text != hash(part.text)
+        ):
+            return equal
+    return max(count, 0)
 
 
 def _match(message: Message, stored: Sequence[StoredView], place: int) -> int | None:

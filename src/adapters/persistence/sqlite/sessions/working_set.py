@@ -179,10 +179,11 @@ def _branched(known: _Known, turn: Turn) -> _Known | None:
     behind = 0 if tail.summary is None else tail.summary.through
     if not behind <= span.through <= session.message_count:
         return None
-    messages = tail.messages[: span.through - behind]
-    left = Transcript(messages, True, estimate_all(messages), tail.summary)
+    messages, cut = tail.messages[: span.through - behind], tail.messages[span.through - behind :]
+    tokens = None if tail.tokens is None else tail.tokens - estimate_all(cut)
+    left = Transcript(messages, True, tokens, tail.summary)
     branch = replace(session, session_id=turn.session_id, message_count=span.through, tail=left)
-    return replace(known, session=branch, image_bytes=_image_bytes(messages))
+    return replace(known, session=branch, image_bytes=known.image_bytes - _image_bytes(cut))
 
 
 def _image_bytes(messages: Iterable[Message]) -> int:
