@@ -81,6 +81,8 @@ SPECS = st.builds(
     parent=ANY_TEXT,
     hops=st.integers(0, 9),
     client_tools=st.none() | CLIENT_TOOLS,
+    side_task=ANY_TEXT,
+    chosen_model=ANY_TEXT,
 )
 
 

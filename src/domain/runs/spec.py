@@ -56,6 +56,10 @@ class RunRequest:
     None and 0: the agent's limit alone."""
     commands: bool = False
     """The newest message may be a command: a person wrote it, not an agent or a tool."""
+    side_tasks: bool = False
+    """The request may be a side task of a chat client."""
+    chosen_model: str | None = None
+    """The model to call first, by reference or alias."""
     session_hint: str = ""
     """How clients of the transport can name a session, for answers to commands."""
     parent: str = ""
@@ -105,6 +109,11 @@ class RunSpec:
     """Messages from session to session that have led to the Run."""
     client_tools: ClientTools | None = None
     """The tools that the client runs."""
+    side_task: str = ""
+    """The kind of side task; empty: it is none. Such a Run has no tools and no instructions of the
+    agent's."""
+    chosen_model: str = ""
+    """`provider/model` to call first, in place of the Session's; empty: as configured."""
 
     @property
     def principal(self) -> Principal:

@@ -1,6 +1,14 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
-from .binding import BindSettings, BoundBy, Conversation, bind, unstored, with_call_ids
+from .binding import (
+    BindSettings,
+    BoundBy,
+    Conversation,
+    bind,
+    one_off_binding,
+    unstored,
+    with_call_ids,
+)
 from .changes import ANYTHING, Compacted, CompactionOutcome, Expected
 from .compaction import (
     cut_point,
@@ -104,6 +112,7 @@ __all__ = [
     "is_long",
     "is_stale",
     "newest_that_fit",
+    "one_off_binding",
     "parse_key",
     "pruned",
     "reconciled",

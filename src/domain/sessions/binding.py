@@ -11,7 +11,7 @@ from urllib.parse import quote
 from ..agents import Agent, AgentDirectory
 from ..errors import AgentConflict
 from ..messages import Message, Role, ToolCall
-from .keys import SessionKey, parse_key
+from .keys import SessionKey, invalid_key, parse_key
 
 MAX_USER_BYTES = 256
 MAX_NAMESPACE = 64
@@ -44,7 +44,7 @@ class Conversation:
 class BindSettings:
     """Which parts of a request find its session, besides session keys."""
 
-    headers: tuple[str, ...] = ("x-openwebui-chat-id", "x-librechat-conversation-id")
+    headers: tuple[str, ...] = ()
     """Headers with the id of a conversation, in lower case; the first one present counts."""
     user: bool = True
     """The `user` of a request does."""
@@ -102,18 +102,24 @@ def bind(
         if named and requested is not None and key.agent_id != requested.id:
             named_by = "agent_id" if by_id else "model"
             raise AgentConflict(key.agent_id, requested.id, named_by=named_by, param=_PARAMS[by])
+        if namespace and _is_foreign(key, namespace):
+            raise invalid_key("is in the namespace of another principal", _PARAMS[by])
         return Binding(directory.find(key.agent_id, param=_PARAMS[by]), key, by)
-    rest = None
     if conversation is not None:
-        by = BoundBy.CONVERSATION
-        if not conversation.id.startswith(settings.temporary):
-            name = f"{conversation.source}:{_safe_name(conversation.id)}"
-            rest = _made(f"{source}-chat", namespace, name)
-    elif settings.user and user is not None and user.strip():
-        by, rest = BoundBy.USER, _made(f"{source}-user", namespace, _safe_name(user))
-    if rest is None:
-        by, rest = BoundBy.REQUEST, f"{source}:{new_id}"
-    return Binding(agent, SessionKey(agent.id, rest), by)
+        if conversation.id.startswith(settings.temporary):
+            return one_off_binding(agent, source=source, new_id=new_id)
+        name = f"{conversation.source}:{_safe_name(conversation.id)}"
+        rest = _made(source + _CHATS, namespace, name)
+        return Binding(agent, SessionKey(agent.id, rest), BoundBy.CONVERSATION)
+    if settings.user and user is not None and user.strip():
+        rest = _made(source + _USERS, namespace, _safe_name(user))
+        return Binding(agent, SessionKey(agent.id, rest), BoundBy.USER)
+    return one_off_binding(agent, source=source, new_id=new_id)
+
+
+def one_off_binding(agent: Agent, *, source: str, new_id: str) -> Binding:
+    """The binding of a request to a session of its own."""
+    return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), BoundBy.REQUEST)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -165,13 +171,26 @@ _PARAMS = {BoundBy.KEY: "session_key", BoundBy.METADATA: "metadata.session_key"}
 """The fields of a request that session keys are in."""
 
 
+_CHATS, _USERS, _OWNED = "-chat", "-user", "-of"
+"""How the channels of keys end that are made from names; the last one: in a namespace."""
+
+
 def _made(channel: str, namespace: str, name: str) -> str:
     """The rest of a key that is made from a `name`. No namespace has a key of another one: only
     keys with one have `-of` before the first colon, and no colon is in the second part of these."""
-    if not namespace:
-        return f"{channel}:{name}"
-    quoted = quote(namespace, safe="", errors="surrogatepass")
-    return f"{channel}-of:{_safe_name(quoted, MAX_NAMESPACE)}:{name}"
+    return f"{channel}{_OWNED}:{_part(namespace)}:{name}" if namespace else f"{channel}:{name}"
+
+
+def _is_foreign(key: SessionKey, namespace: str) -> bool:
+    """Whether the key could be made for the names of another principal."""
+    channel, _, rest = key.rest.partition(":")
+    if not channel.endswith((_CHATS + _OWNED, _USERS + _OWNED)):
+        return False
+    return rest.partition(":")[0] != _part(namespace)
+
+
+def _part(namespace: str) -> str:
+    return _safe_name(quote(namespace, safe="", errors="surrogatepass"), MAX_NAMESPACE)
 
 
 def _safe_name(text: str, limit: int = MAX_USER_BYTES) -> str:

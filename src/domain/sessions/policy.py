@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ..errors import SendBlocked
+from ..side_tasks import SIDE_TASK_PATTERNS
 from .binding import BindSettings
 from .keys import SessionKey
 
@@ -109,6 +110,8 @@ class SessionSettings:
     max_hops: int = 5
     """Messages between sessions of which one has led to the next."""
     bind: BindSettings = field(default_factory=BindSettings)
+    side_task_patterns: tuple[str, ...] = SIDE_TASK_PATTERNS
+    """How the messages of side tasks begin."""
 
 
 def is_stale(key: SessionKey, settings: SessionSettings, *, updated_at: float, now: float) -> bool:

@@ -12,7 +12,7 @@ from .codec import Undecodable
 from .journal_codec import dump_messages, load_messages, typed
 
 _VERSION = 1
-_TEXTS = ("id", "agent_id", "principal_id", "generation", "source")
+_TEXTS = ("id", "agent_id", "principal_id", "generation", "source", "side_task", "chosen_model")
 _LATER: dict[str, object] = {
     "scopes": None,
     "agents": None,
@@ -20,6 +20,8 @@ _LATER: dict[str, object] = {
     "hops": 0,
     "client_tools": None,
     "bound_by": BoundBy.KEY.value,
+    "side_task": "",
+    "chosen_model": "",
 }
 """What earlier releases have not stored."""
 
