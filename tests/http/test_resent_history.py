@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,12 @@ async def provider() -> AsyncIterator[FakeProvider]:
 
 
 @asynccontextmanager
-async def talking(home: Path, provider: FakeProvider) -> AsyncIterator[Conversation]:
+async def talking(
+    home: Path,
+    provider: FakeProvider,
+    headers: Mapping[str, str] = HEADERS,
+    key: SessionKey = KEY,
+) -> AsyncIterator[Conversation]:
     defaults = {"model": {"primary": "fake/m"}, "workspace": str(home / "workspace")}
     content = config(
         provider.base_url, agents={"defaults": defaults}, tools={"allow": ["read", "write"]}
@@ -41,9 +46,9 @@ async def talking(home: Path, provider: FakeProvider) -> AsyncIterator[Conversat
     async with serving(home, content) as served:
         base = f"{served.url}/v1"
         async with AsyncOpenAI(
-            base_url=base, api_key=SECRET, max_retries=0, default_headers=HEADERS
+            base_url=base, api_key=SECRET, max_retries=0, default_headers=headers
         ) as client:
-            yield Conversation(served, provider, client)
+            yield Conversation(served, provider, client, key)
 
 
 @pytest_asyncio.fixture
@@ -55,7 +60,10 @@ async def talk(tmp_path: Path, provider: FakeProvider) -> AsyncIterator[Conversa
 class Conversation:
     """What the client believes was said, and what is stored."""
 
-    def __init__(self, served: Served, provider: FakeProvider, client: AsyncOpenAI) -> None:
+    def __init__(
+        self, served: Served, provider: FakeProvider, client: AsyncOpenAI, key: SessionKey
+    ) -> None:
+        self.key = key
         self.served = served
         self.provider = provider
         self.client = client
@@ -80,7 +88,7 @@ class Conversation:
     async def stored(self) -> list[str]:
         """The current transcript."""
         catalog = self.served.container.catalog()
-        return texts(one.message for one in await catalog.messages(KEY, limit=1_000))
+        return texts(one.message for one in await catalog.messages(self.key, limit=1_000))
 
     async def transcripts(self) -> list[list[str]]:
         """All of them, the newest first."""
@@ -88,9 +96,9 @@ class Conversation:
         return [
             texts(
                 one.message
-                for one in await catalog.messages(KEY, limit=1_000, session_id=kept.session_id)
+                for one in await catalog.messages(self.key, limit=1_000, session_id=kept.session_id)
             )
-            for kept in await catalog.transcripts(KEY, 100)
+            for kept in await catalog.transcripts(self.key, 100)
         ]
 
     def reached(self) -> list[str]:
@@ -269,6 +277,43 @@ async def test_two_requests_at_once_in_one_session(talk: Conversation) -> None:
     assert replies == ["Hello there", "Hello there"]
     branches = sorted(await talk.transcripts())
     assert branches == [["q0", "a0", side, "Hello there"] for side in ("left", "right")]
+
+
+CHAT = {"x-openwebui-chat-id": "chat-1"}
+
+
+async def test_a_chat_of_open_webui(tmp_path: Path, provider: FakeProvider) -> None:
+    """Messages, a failed turn, an edit, a regeneration; titles and tags beside them."""
+    key = SessionKey("main", "openai-chat:x-openwebui-chat-id:chat-1")
+    async with talking(tmp_path, provider, CHAT, key) as talk:
+
+        async def side_task(words: str) -> None:
+            provider.will(answer('{"title": "Greeting"}'))
+            task = user(f"### Task:\n{words}\n### Chat History:\nUSER: hello")
+            async with talk.served.ask(CHAT, messages=[task], stream=False) as response:
+                assert response.headers["x-opensoul-side-task"]
+                assert response.status == 200
+
+        await side_task("Generate a concise, 3-5 word title")
+        await talk.ask("hello", "hi there", streamed=True)
+        await side_task("Generate 1-3 broad tags")
+        talk.messages.append(user("where is it?"))
+        provider.will(fail(400, {"error": {"message": "no"}}))
+        async with talk.served.ask(CHAT, messages=talk.messages) as response:
+            assert response.status == 400
+        await talk.ask("where is Lisbon?", "in Portugal", streamed=True)
+        first = ["hello", "hi there", "where is it?", "where is Lisbon?", "in Portugal"]
+        assert await talk.transcripts() == [first]
+
+        del talk.messages[4:]
+        await talk.send("in the south of Portugal", streamed=True)
+        second = [*first[:-1], "in the south of Portugal"]
+        assert await talk.transcripts() == [second, first]
+
+        talk.messages[0:] = [user("good morning")]
+        await talk.send("good morning", streamed=True)
+        assert talk.reached() == ["good morning"]
+        assert await talk.transcripts() == [["good morning", "good morning"], second, first]
 
 
 def call(name: str, arguments: object, index: int = 0) -> dict[str, Any]:
