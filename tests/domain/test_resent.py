@@ -152,6 +152,32 @@ def test_calls_of_another_server_are_known_to_the_client() -> None:
     assert added(stored, (*stored[:2], result("x", "43"), A0, Q1)) == (3, 0, 2)
 
 
+FAILED_STEPS = (
+    called("I look.", call("own-1", "read")),
+    result("own-1"),
+    assistant("[The run failed before it had an answer: no]"),
+)
+
+
+@pytest.mark.parametrize(
+    ("behind", "sent", "expected"),
+    [
+        pytest.param((), (Q0, Q1), (1, 0, 4), id="the next question"),
+        pytest.param((), (Q0, Q0, Q1), (1, 0, 4), id="after a second try"),
+        pytest.param((), (Q0,), (1, 0, 0), id="the same question again"),
+        pytest.param((), (Q0, Q0), (1, 0, 0), id="the same question twice"),
+        pytest.param((), (Q1,), (1, 0, 0), id="in place of the question"),
+        pytest.param((Q1, A1), (Q0, Q1, A1, Q2), (1, 0, 6), id="later"),
+        pytest.param((Q1, A1), (Q0, Q1), (1, 0, 4), id="a regeneration later"),
+        pytest.param((Q1, A1), (Q0, Q2), (1, 0, 4), id="an edit later"),
+    ],
+)
+def test_what_was_done_without_an_answer_stays_in_the_history(
+    behind: tuple[Message, ...], sent: tuple[Message, ...], expected: tuple[int, int, int]
+) -> None:
+    assert added((Q0, *FAILED_STEPS, *behind), sent) == expected
+
+
 def test_empty_answers_are_no_messages() -> None:
     empty = [
         assistant(" "),

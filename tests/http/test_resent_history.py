@@ -229,6 +229,26 @@ async def test_a_failed_branch_leaves_the_session_as_it_was(talk: Conversation) 
     assert (await talk.transcripts())[0] == ["q0", "a0", "edited", "b1"]
 
 
+async def test_what_a_failed_turn_did_reaches_the_model(talk: Conversation) -> None:
+    await talk.ask("q0", "a0")
+    talk.messages.append(user("q1"))
+    talk.provider.will(
+        answer(tool_calls=[call("read", {"path": "a.txt"})], finish_reason="tool_calls"),
+        fail(400, {"error": {"message": "no"}}),
+    )
+    async with talk.served.ask(HEADERS, messages=talk.messages) as response:
+        assert response.status == 400
+    await talk.ask("q2", "a2")
+    await talk.ask("q3", "a3")
+
+    (kept,) = await talk.transcripts()
+    assert kept[:4] == ["q0", "a0", "q1", "read"]
+    assert kept[-4:] == ["q2", "a2", "q3", "a3"]
+    assert len(kept) == 10
+    roles = [one["role"] for one in talk.provider.requests[-1].json["messages"]]
+    assert roles[-7:] == ["user", "assistant", "tool", "assistant", "user", "assistant", "user"]
+
+
 async def test_steps_that_the_client_does_not_know_stay_in_the_history(
     tmp_path: Path, provider: FakeProvider
 ) -> None:

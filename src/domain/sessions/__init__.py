@@ -51,7 +51,17 @@ from .records import (
     UsageQuery,
 )
 from .repair import repaired
-from .resent import Added, Span, StoredView, has_answer, reconciled, tidied, views_of
+from .resent import (
+    FAILED,
+    STOPPED,
+    Added,
+    Span,
+    StoredView,
+    has_answer,
+    reconciled,
+    tidied,
+    views_of,
+)
 from .settings import (
     HARMLESS,
     OWNER,
@@ -66,10 +76,12 @@ from .shortening import is_long, shortened, shortened_results, without_middle
 
 __all__ = [
     "ANYTHING",
+    "FAILED",
     "HARMLESS",
     "MAIN",
     "OWNER",
     "SETTINGS",
+    "STOPPED",
     "UNREADABLE",
     "Added",
     "BindSettings",

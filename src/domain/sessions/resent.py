@@ -15,6 +15,9 @@ from ..messages import Message, Reasoning, Role, Text, ToolCall
 from ..tools import run_of_call
 from .binding import unstored
 
+STOPPED = "[The run was stopped before it had an answer: "
+FAILED = "[The run failed before it had an answer: "
+"""How the last message of a turn without an answer begins: a client has no such turn."""
 _FUNCTION_CALL = "function_call_"
 """How the ids begin that calls of OpenAI's older functions get when they are read: such calls have
 none of their own."""
@@ -78,6 +81,8 @@ class StoredView:
     """How many messages the answer has, the results of the agent's tools included."""
     text: int | None = None
     """The hash of the text, of a question or an answer that is nothing else."""
+    failed: bool = False
+    """What begins here are the steps of a Run that had no answer."""
 
 
 def views_of(messages: Sequence[Message]) -> list[StoredView]:
@@ -98,6 +103,7 @@ def views_of(messages: Sequence[Message]) -> list[StoredView]:
             answer=answer,
             steps=steps,
             text=_plain_hash(message),
+            failed=steps > 1 and messages[i + steps - 1].text.startswith((STOPPED, FAILED)),
         )
         views.append(view)
     return views
@@ -139,9 +145,14 @@ def reconciled(sent: tuple[Message, ...], stored: Sequence[StoredView]) -> Added
     start, ends = 0, _matched(sent, stored, 0)
     if len(ends) <= history and sent:
         start, ends = _window(sent, stored, history, ends)
-    known = min(len(ends) - 1, history)
+    matched = len(ends) - 1
+    for known in range(min(matched, len(sent) - 1), history, -1):
+        through = _behind_failed(stored, ends[known])
+        if through > ends[known]:  # The Run for the question before had no answer.
+            return Added(sent[known:], start, through)
+    known = min(matched, history)
     through = ends[known]
-    if known == history == len(ends) - 1:
+    if known == history == matched:
         # Behind an answer there may be messages that the client was not sent.
         through = _behind_answer(stored, through)
     return Added(sent[known:], start if known else 0, through)
@@ -231,8 +242,8 @@ def _match(message: Message, stored: Sequence[StoredView], place: int) -> int | 
 
 def _behind_repeated(stored: Sequence[StoredView], place: int) -> int:
     """Behind the stored messages at `place` that a client need not have: repetitions of the
-    question before them, and answers that follow an answer."""
-    place = _behind_answer(stored, place)
+    question before them, what was done for it in vain, and answers that follow an answer."""
+    place = _behind_answer(stored, _behind_failed(stored, place))
     while (
         0 < place < len(stored)
         and stored[place].role is stored[place - 1].role is Role.USER
@@ -240,6 +251,10 @@ def _behind_repeated(stored: Sequence[StoredView], place: int) -> int:
     ):
         place += 1
     return place
+
+
+def _behind_failed(stored: Sequence[StoredView], place: int) -> int:
+    return place + stored[place].steps if place < len(stored) and stored[place].failed else place
 
 
 def _behind_answer(stored: Sequence[StoredView], place: int) -> int:
