@@ -4,7 +4,7 @@ keeps everything that was said."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -122,7 +122,7 @@ def ends_with(whole: Said, end: Said) -> bool:
     return not end or whole[-len(end) :] == end
 
 
-STORES = {
+STORES: dict[str, Callable[[str], Any]] = {
     "memory": lambda _: MemoryStore(),
     "sqlite": lambda folder: SqliteStore(Path(folder) / "sessions.db"),
 }
