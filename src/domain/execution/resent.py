@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 
+from ..concurrency import off_loop
 from ..messages import Message
 from ..ports import SessionCatalog, SessionStore, StoredSession
 from ..runs import RunSpec
@@ -14,7 +16,7 @@ from ..sessions import (
     Span,
     StoredView,
     Transcript,
-    estimate,
+    estimate_all,
     fitting,
     has_answer,
     reconciled,
@@ -23,6 +25,7 @@ from ..sessions import (
 
 _MAX_VIEWS = 50_000
 """Stored messages, of all transcripts together, whose views are kept: about 20 MB."""
+_BYTES_PER_TOKEN = 3
 _AT_ONCE = 500
 """Messages that are read at once."""
 
@@ -109,7 +112,8 @@ class ResentHistory:
                 new = await self._newest(session.key, span, len(views), None)
                 if len(new) < count - len(views):
                     return None
-            views = [*views, *views_of(new)]
+            size = estimate_all(new) * _BYTES_PER_TOKEN
+            views = [*views, *await off_loop(size, partial(views_of, new))]
         self._keep(session.session_id, views)
         return views
 
@@ -139,7 +143,7 @@ class ResentHistory:
             before = kept[0].number
             messages = [one.message for one in reversed(kept)]
             found += messages
-            spent += sum(map(estimate, messages))
+            spent += estimate_all(messages)
         return tuple(reversed(found))
 
 

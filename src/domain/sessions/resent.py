@@ -88,13 +88,15 @@ class StoredView:
 def views_of(messages: Sequence[Message]) -> list[StoredView]:
     """The views of whole turns."""
     said = [_said(message.text, message) for message in messages]
-    views = []
+    views, behind = [], 0
     for i, message in enumerate(messages):
         answer, steps = None, 1
-        if message.role is Role.ASSISTANT:
+        # Only the first step begins an answer.
+        if message.role is Role.ASSISTANT and i >= behind:
             steps = _length_of_answer(messages, i)
             if steps > 1 or any(not call.is_ours for call in said[i].calls):
                 answer = _answer(messages[i : i + steps], said[i : i + steps])
+            behind = i + steps
         view = StoredView(
             message.role,
             said[i],
@@ -166,8 +168,12 @@ def _window(
     start, best, left = 0, whole, _MAX_STARTS
     if not history:
         return start, best
+    text, role = hash(_squeezed(sent[0].text)), sent[0].role
     for place in range(len(stored) - 1, 0, -1):
-        if _match(sent[0], stored, place) is None:
+        view = stored[place]
+        answer = view.answer or view.said
+        # Cheaper than to compare the message with each of the stored ones.
+        if view.role is not role or text not in (view.said.squeezed, answer.squeezed):
             continue
         ends = _matched(sent, stored, place)
         if len(ends) > len(best):
