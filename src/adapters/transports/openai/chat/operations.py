@@ -11,6 +11,7 @@ from ..common import (
     BINDING_HEADERS,
     CHOICE_SCHEMA,
     MESSAGES_SCHEMA,
+    RESUME_HEADERS,
     TOOLS_SCHEMA,
 )
 from . import examples
@@ -152,7 +153,7 @@ def create() -> Mapping[str, Any]:
     whole = json_content({**answer, "$defs": {"ChatCompletion": _COMPLETION}}, **examples.ANSWERS)
     streamed = {"schema": _STREAM, "examples": {"stream": {"value": examples.STREAM}}}
     return {
-        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER],
+        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *RESUME_HEADERS],
         "requestBody": {"required": True, "content": json_content(request, **examples.REQUESTS)},
         "responses": {
             "200": {
