@@ -19,6 +19,7 @@ from ..common import (
     CHAT_SWITCH,
     SESSION_HINT,
     ApprovalPause,
+    AskingEvents,
     Feed,
     agent_id_in,
     chat_limits,
@@ -86,11 +87,12 @@ class _Endpoint:
         continues = continues_without_client(context.headers)
         run: RunSpec | RunRecord
         events: Events
+        after = 0
         if (decision := decision_in(chat.messages)) is not None:
             run, following = await decided_run(
                 self._gateway, self._approvals, context, decision, chat.model
             )
-            events = following
+            events, after = following, run.last_seq
         else:
             bind = self._gateway.settings.sessions.bind
             asked = _run_request(chat, context.headers, bind)
@@ -102,6 +104,8 @@ class _Endpoint:
                 run, following = await start_run(self._gateway, context, asked)
                 events = following
         pause = None if waits else ApprovalPause(self._approvals, following, context)
+        if pause is not None:
+            events = await context.enter(AskingEvents(events, run.id, pause, after))
         context.log_fields["stream"] = chat.stream
         head = head_of(run, chat.model)
         if not chat.stream:
