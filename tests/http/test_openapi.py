@@ -65,7 +65,10 @@ def test_every_route_is_described_with_its_scope(gateway: Harness) -> None:
     paths = made(gateway)["paths"]
 
     for route in RouteTable(gateway.transports):
-        operation = paths[route.path.replace("<path:model_id>", "{model_id}")][route.method.lower()]
+        path = route.path
+        for name, spelled in route.variables:
+            path = path.replace(spelled, f"{{{name}}}")
+        operation = paths[path][route.method.lower()]
         needed = {scope for way in operation["security"] for held in way.values() for scope in held}
         assert needed == ({route.scope.value} if route.scope else set())
         assert operation["summary"].endswith(".")
@@ -179,6 +182,7 @@ async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> No
         ("/v1/models/{model_id}", "get", await client.get("/v1/models/none")),
         ("/healthz", "get", await client.get("/healthz")),
         ("/readyz", "get", await client.get("/readyz")),
+        *await answers_about_runs(client),
         (CHAT, "post", await client.chat(messages=[])),
         (CHAT, "post", await client.chat(model="none")),
         (CHAT, "post", await client.chat(headers={"Authorization": "x"})),
@@ -193,6 +197,7 @@ async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> No
         404,
         200,
         200,
+        *(200, 400, 404, 200, 404, 400, 200),
         400,
         404,
         401,
@@ -202,6 +207,22 @@ async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> No
     for path, method, reply in answers:
         schema = answer_of(whole, path, method, reply.status)
         assert problems(reply.json, schema, whole) == [], (path, reply.body)
+
+
+async def answers_about_runs(client: Client) -> list[tuple[str, str, Reply]]:
+    run = (await client.chat()).headers["x-opensoul-run-id"]
+    every, one, events, cancel = (
+        f"/v1/runs{rest}" for rest in ("", "/{run_id}", "/{run_id}/events", "/{run_id}/cancel")
+    )
+    return [
+        (every, "get", await client.get("/v1/runs")),
+        (every, "get", await client.get("/v1/runs?limit=0")),
+        (every, "get", await client.get("/v1/runs?after=x")),
+        (one, "get", await client.get(f"/v1/runs/{run}")),
+        (one, "get", await client.get("/v1/runs/x")),
+        (events, "get", await client.get(f"/v1/runs/{run}/events?after=x")),
+        (cancel, "post", await client.ask("POST", f"/v1/runs/{run}/cancel")),
+    ]
 
 
 def test_the_request_has_every_field_that_is_read(gateway: Harness) -> None:
