@@ -82,7 +82,7 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
-from ..domain.runs import Validate
+from ..domain.runs import CompileSchema, Validate
 from ..domain.services import (
     Access,
     ActiveRuns,
@@ -202,6 +202,7 @@ def native(
     toolbox: Toolbox,
     approval_book: ApprovalBook,
     validate: Validate,
+    compile_schema: CompileSchema,
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
@@ -214,6 +215,7 @@ def native(
         monotonic=monotonic,
         prompts=system_prompts,
         validate=validate,
+        compile_schema=compile_schema,
     )
 
 

@@ -42,6 +42,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.RunTimedOut: 504,
     errors.RunAborted: 409,
     errors.RunInterrupted: 503,
+    errors.InvalidStructuredOutput: 502,
     errors.RunFailed: 500,
     GatewayError: 500,
 }
@@ -64,6 +65,7 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
 # pass by themselves, or would cost the same again.
 _RETRY_IS_NO_USE = (
     errors.LockedOut,
+    errors.InvalidStructuredOutput,
     errors.RunAborted,
     errors.RunTimedOut,
     errors.Unavailable,
