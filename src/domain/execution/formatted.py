@@ -10,16 +10,26 @@ from functools import partial
 from ..concurrency import LARGE, off_loop
 from ..errors import InvalidRequest, InvalidStructuredOutput
 from ..messages import Message, Role, Text, text_message
-from ..models import StopReason, TextDelta
+from ..models import ReasoningDelta, StopReason, TextDelta
 from ..runs import (
+    CONTEXT_EVENTS,
     SCHEMA_PARAM,
+    TERMINAL,
     Answered,
     AnswerFormat,
     CheckValue,
     ClientCalls,
     CompileSchema,
+    Resumed,
     RunnerEvent,
+    Started,
     Step,
+    StepDone,
+    ToolFinished,
+    ToolProgress,
+    ToolStarted,
+    Waiting,
+    consumes,
     limit_reached,
 )
 from .last_answer import call_in_time
@@ -44,6 +54,14 @@ async def schema_check(
     raise InvalidRequest(f"Invalid schema for response_format: {problem}", param=SCHEMA_PARAM)
 
 
+@consumes(
+    TextDelta,
+    ClientCalls,
+    ignores=(
+        *(ReasoningDelta, ToolStarted, ToolProgress, ToolFinished, StepDone, *CONTEXT_EVENTS),
+        *(Started, Waiting, Resumed, *TERMINAL),
+    ),
+)
 async def withheld(
     events: AsyncGenerator[Sequence[RunnerEvent]],
 ) -> AsyncGenerator[Sequence[RunnerEvent]]:

@@ -13,6 +13,7 @@ from ..common import (
     MESSAGES_SCHEMA,
     TOOLS_SCHEMA,
 )
+from .extras import EXTRA_HEADERS
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
@@ -91,7 +92,7 @@ def create() -> Mapping[str, Any]:
     }
     stream = {"text/event-stream": {"schema": _STRING}}
     return {
-        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER],
+        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *EXTRA_HEADERS],
         "requestBody": {"required": True, "content": json_content(request)},
         "responses": {
             "200": {

@@ -34,6 +34,7 @@ from ..common import (
 )
 from . import operations
 from .answers import Frames, completion, head_of
+from .extras import extras_in
 from .request import ChatRequest, read_request
 
 _SETTING = "gateway.http.endpoints.chatCompletions"
@@ -79,6 +80,7 @@ class _Endpoint:
         if ignored := ignored_names(chat.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
         waits = waits_for_approval(context.headers)
+        extras = extras_in(context.headers, self._gateway.settings.chat)
         run: RunSpec | RunRecord
         if (decision := decision_in(chat.messages)) is not None:
             run, events = await decided_run(
@@ -92,8 +94,10 @@ class _Endpoint:
         head = head_of(run, chat.model)
         if not chat.stream:
             answer = await collect(events, context, pause)
-            return _json(completion(head, answer, legacy=chat.tools.legacy))
-        frames = Frames(head, include_usage=chat.include_usage, legacy=chat.tools.legacy)
+            return _json(completion(head, answer, legacy=chat.tools.legacy, extras=extras))
+        frames = Frames(
+            head, include_usage=chat.include_usage, legacy=chat.tools.legacy, extras=extras
+        )
         patience = self._gateway.settings.chat.keepalive
         feed = Feed(events, frames, context, patience=patience, pause=pause)
         return await streamed(feed, context)

@@ -17,7 +17,7 @@ _HEADER_OF: Mapping[str | None, str] = {
 }
 """The header that a field of RunRequest is read from."""
 SESSION_HINT = f"send the header {_HEADER_OF['session_key']}, or the field `user`"
-_KNOWN = frozenset({"agent-id", "agent", "session-key", "model", "approval"})
+_KNOWN = frozenset({"agent-id", "agent", "session-key", "model", "approval", "reasoning", "events"})
 """Headers of the family that are read, without their prefix."""
 BINDING_HEADERS = [
     {"name": name, "in": "header", "schema": {"type": "string"}} for name in _HEADER_OF.values()
