@@ -16,7 +16,7 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from tests.app.serving import SECRET, Served, config, serving
-from tests.fakes.behaviours import USAGE, answer
+from tests.fakes.behaviours import USAGE, Exchange, answer, chunk
 from tests.fakes.provider import FakeProvider
 
 from .test_client_tools import READ, WEATHER, call, calling
@@ -312,6 +312,56 @@ async def test_a_repair_ends_when_its_client_leaves(served: Served, provider: Fa
 
     async with asyncio.timeout(10):
         await repair.disconnected.wait()
+
+
+@pytest.mark.parametrize(
+    ("support", "wanted", "sent", "instruction"),
+    [
+        ("json_object", OBJECT, OBJECT, ""),
+        ("json_object", strict(), OBJECT, json.dumps(SCHEMA, separators=(",", ":"))),
+        ("json_object", strict({"type": "array"}), None, '{"type":"array"}'),
+        ("none", OBJECT, None, "one JSON object"),
+        ("none", strict(), None, json.dumps(SCHEMA, separators=(",", ":"))),
+        ("none", {"type": "text"}, {"type": "text"}, ""),
+    ],
+)
+async def test_a_provider_without_the_format_gets_an_instruction(
+    tmp_path: Path,
+    provider: FakeProvider,
+    support: str,
+    wanted: Any,
+    sent: Any,
+    instruction: str,
+) -> None:
+    good = "[]" if wanted == strict({"type": "array"}) else GOOD
+    provider.will(answer(good))
+    async with gateway(tmp_path, provider, compat={"responseFormat": support}) as served:
+        reply = await ask(served, response_format=wanted)
+
+    assert reply.text == good
+    body = provider.requests[0].json
+    assert body.get("response_format") == sent
+    system = body["messages"][0]["content"]
+    assert instruction in system
+    assert ("and nothing else" in system) is bool(instruction)
+
+
+@both
+async def test_a_refusal_is_no_broken_answer(
+    served: Served, provider: FakeProvider, stream: bool
+) -> None:
+    async def refuses(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.event(chunk({"role": "assistant", "refusal": "I will not."}))
+        await exchange.event(chunk({}, "stop"))
+        await exchange.end()
+
+    provider.will(refuses)
+
+    reply = await ask(served, response_format=strict(), stream=stream)
+
+    assert (reply.text, reply.reason) == ("I will not.", "content_filter")
+    assert len(provider.requests) == 1
 
 
 async def test_a_session_keeps_the_repaired_answer_only(
