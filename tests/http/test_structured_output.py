@@ -242,6 +242,7 @@ async def test_a_code_fence_is_removed(served: Served, provider: FakeProvider) -
         {"$ref": "http://127.0.0.1:9/schema.json"},
         {"properties": {"a": {"$ref": "#/$defs/missing"}}},
         {"patternProperties": {"(a+)+$": {}}},
+        {"properties": {"a": {"$schema": "http://json-schema.org/draft-07/schema#"}}},
         {"$ref": "#/x/y", "x": {"y": {"patternProperties": {"(a+)+$": {}}}}},
         {
             "$schema": "http://json-schema.org/draft-07/schema#",
@@ -260,15 +261,57 @@ async def test_a_schema_that_cannot_be_used_is_the_requests_fault(
     assert not provider.requests
 
 
+BACKTRACKING = {"type": "string", "pattern": "^(a+)+$"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        BACKTRACKING,
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "anyOf": [{"$ref": "#/$defs/a"}],
+            "$defs": {"a": BACKTRACKING},
+        },
+    ],
+)
 async def test_a_pattern_that_backtracks_holds_up_nothing(
-    served: Served, provider: FakeProvider
+    served: Served, provider: FakeProvider, schema: Mapping[str, Any]
 ) -> None:
     text = json.dumps("a" * 50_000 + "!")
     provider.will(answer(text), answer('"aaa"'))
 
-    reply = await ask(served, response_format=strict({"type": "string", "pattern": "^(a+)+$"}))
+    reply = await ask(served, response_format=strict(schema))
 
     assert reply.text == '"aaa"'
+
+
+async def test_references_that_multiply_hold_up_nothing(
+    served: Served, provider: FakeProvider
+) -> None:
+    steps = {f"s{i}": {"allOf": [{"$ref": f"#/$defs/s{i + 1}"}] * 2} for i in range(40)}
+    schema = {"$ref": "#/$defs/s0", "$defs": {**steps, "s40": {"type": "string"}}}
+    provider.will(answer('"a"'), answer("1"))
+
+    reply = await ask(served, response_format=strict(schema))
+
+    assert reply.error["code"] == "invalid_structured_output"
+
+
+async def test_a_schema_may_refer_to_itself(served: Served, provider: FakeProvider) -> None:
+    node = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+        "required": ["next"],
+        "additionalProperties": False,
+    }
+    good = '{"next":' * 50 + "null" + "}" * 50
+    provider.will(answer(good.replace("null", "5")), answer(good))
+
+    reply = await ask(served, response_format=strict(node))
+
+    assert reply.text == good
 
 
 @pytest.mark.parametrize(

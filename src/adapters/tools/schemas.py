@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_KEPT = 1_000
 _MOST_SHOWN = 500
+_MOST_REFERENCES = 30_000
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class _Validator(Protocol):
@@ -84,17 +86,50 @@ class SchemaValidator:
 
 
 def schema_check(schema: Mapping[str, object]) -> CheckValue:
-    """A CompileSchema for answers. Patterns run in linear time, since a client writes them; those
-    that need more than that, such as a lookahead, are left to the provider."""
-    validator = _validator(schema)
+    """A CompileSchema for answers. A client writes these schemas: patterns run in linear time, and
+    those that need more than that, such as a lookahead, are left to the provider; references are
+    followed so many times in one check."""
+    budget = _Budget()
+    validator = _validator(schema, budget)
     for contents in _subschemas(schema):
         if "patternProperties" in contents:
             raise ValueError("'patternProperties' is not supported in strict mode")
+        if "$schema" in contents and contents is not schema:
+            raise ValueError("'$schema' is supported at the top only")
 
     def check(value: object) -> str | None:
-        return _problem(validator, value, "the whole value")
+        budget.left = _MOST_REFERENCES
+        try:
+            return _problem(validator, value, "the whole value")
+        except _BudgetSpent:
+            return "the check against the schema takes too many steps"
 
     return check
+
+
+class _BudgetSpent(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Budget:
+    """How many references one check may still follow. A few that each refer twice to the next one
+    would take longer than anybody waits."""
+
+    left: int = 0
+
+    def keywords(self, known: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The keywords of references, counted."""
+        return {name: self._counted(known[name]) for name in _REFERENCES if name in known}
+
+    def _counted(self, follow: Any) -> Any:
+        def counted(*arguments: Any) -> Any:
+            if self.left <= 0:
+                raise _BudgetSpent
+            self.left -= 1
+            return follow(*arguments)
+
+        return counted
 
 
 def _subschemas(schema: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
@@ -119,7 +154,7 @@ def _subschemas(schema: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
             continue
         seen.add(id(contents))
         yield contents
-        for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
+        for keyword in _REFERENCES:
             if isinstance(reference := contents.get(keyword), str):
                 try:
                     target = resolver.lookup(reference)
@@ -130,7 +165,7 @@ def _subschemas(schema: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
         found += ((one, resolver.in_subresource(one)) for one in resource.subresources())
 
 
-def _validator(schema: Mapping[str, object]) -> _Validator:
+def _validator(schema: Mapping[str, object], budget: _Budget | None = None) -> _Validator:
     """Raises ValueError for an invalid schema."""
     # Loaded with the first schema: it takes as long as much of the Gateway's start.
     from jsonschema import Draft202012Validator, SchemaError
@@ -148,7 +183,11 @@ def _validator(schema: Mapping[str, object]) -> _Validator:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     registry: Registry[Any] = EMPTY_REGISTRY
-    validator: _Validator = extend(kind, {"pattern": _pattern})(dict(schema), registry=registry)
+    keywords = {} if budget is None else budget.keywords(kind.VALIDATORS)
+    extended = extend(kind, {"pattern": _pattern, **keywords})
+    # A reference to a schema with `$schema` would lead to the validator without these keywords.
+    contents = {name: value for name, value in schema.items() if name != "$schema"}
+    validator: _Validator = extended(contents, registry=registry)
     return validator
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from quart import Response, request
 
 from .....domain.access import Scope
-from .....domain.runs import RunRecord, RunRequest, RunSpec
+from .....domain.runs import RunRecord, RunRequest, RunSpec, answer_format
 from .....domain.services import Approvals, Gateway
 from .....domain.settings import Settings
 from ...http.bodies import read_object
@@ -79,7 +79,8 @@ class _Endpoint:
         refuse_model_header(context.headers)
         if ignored := ignored_names(chat.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
-        waits = waits_for_approval(context.headers)
+        # A question for an approval is not in the format that the client requires.
+        waits = waits_for_approval(context.headers) or answer_format(chat.params) is not None
         extras = extras_in(context.headers, self._gateway.settings.chat)
         run: RunSpec | RunRecord
         if (decision := decision_in(chat.messages)) is not None:
