@@ -332,6 +332,48 @@ async def test_a_limit_of_the_run_leaves_no_room_for_a_repair(
     assert len(provider.requests) == len(texts)
 
 
+@pytest.mark.parametrize(("text", "status"), [(GOOD, 200), ("", 502)])
+async def test_a_repair_calls_no_tools(
+    served: Served, provider: FakeProvider, text: str, status: int
+) -> None:
+    provider.will(answer(BAD), calling(call("read", {"path": "a"}), text=text))
+
+    reply = await ask(served, response_format=strict())
+
+    assert (reply.status, reply.text) == (status, text)
+    assert reply.reason == ("stop" if text else "")
+    assert len(provider.requests) == 2
+
+
+async def test_a_forced_choice_is_left_out_of_a_repair(
+    served: Served, provider: FakeProvider
+) -> None:
+    provider.will(answer(BAD), answer(GOOD))
+
+    reply = await ask(
+        served,
+        response_format=strict(),
+        tools=[WEATHER],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    )
+
+    assert reply.text == GOOD
+    assert {"tools", "tool_choice", "parallel_tool_calls"}.isdisjoint(provider.requests[1].json)
+
+
+@both
+async def test_a_repair_is_cut_off_when_the_time_is_up(
+    tmp_path: Path, provider: FakeProvider, stream: bool
+) -> None:
+    never = asyncio.Event()
+    provider.will(answer(BAD), answer('{"city', '"}', gate=never))
+    async with gateway(tmp_path, provider, limits={"maxSeconds": 0.3}) as served:
+        reply = await ask(served, response_format=strict(), stream=stream)
+
+    assert (reply.text, reply.reason) == ('{"city', "length")
+
+
 async def test_an_answer_at_a_limit_has_no_sentence_in_it(
     tmp_path: Path, provider: FakeProvider
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -36,8 +37,10 @@ from .last_answer import call_in_time
 from .router import ModelAnswer, ModelRouter, RouterEvent
 from .turn import OngoingTurn
 
+logger = logging.getLogger(__name__)
+
 _CUT = (StopReason.LENGTH, StopReason.CONTENT_FILTER)
-_SPENT = (StopReason.MAX_COST, StopReason.MAX_OUTPUT_TOKENS, StopReason.MAX_SECONDS)
+_SPENT = (StopReason.MAX_COST, StopReason.MAX_OUTPUT_TOKENS)
 
 
 async def schema_check(
@@ -97,19 +100,25 @@ async def checked_answer(
     if limit := _limit_with(turn, answer):
         raise _invalid(answer, f"{problem}. It was not repaired, because of {limit}")
     turn.spend(answer.usage)
+    extra = {"run": turn.context.spec.id, "model": answer.model}
+    logger.info("an answer is repaired: it does not have the required format", extra=extra)
     repaired: ModelAnswer | None = None
     async with aclosing(_repair(turn, router, answer, problem)) as batches:
         async for batch in batches:
-            last = batch[-1]
-            if isinstance(last, ModelAnswer):
+            if isinstance(last := batch[-1], ModelAnswer):
                 repaired = last
+                batch = batch[:-1]
+            if batch:
+                yield batch  # type: ignore[misc]  # No ModelAnswer.
+            if repaired is not None:
                 break
-            yield batch  # type: ignore[misc]  # No ModelAnswer.
     if repaired is None:
         return  # The time was up, and the last event was the end.
     repaired, problem = await _read(turn, repaired)
     if problem is not None:
         raise _invalid(repaired, f"{problem}. It was repaired once")
+    if repaired.called_tool and repaired.stop not in _CUT:
+        repaired = replace(repaired, stop=StopReason.STOP)  # The call was left out.
     yield [turn.ended_by(repaired)]
 
 
