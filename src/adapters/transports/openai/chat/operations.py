@@ -107,8 +107,8 @@ _JSON = {**_STRING, "contentMediaType": "application/json", "contentSchema": {"a
 _STREAM = {
     **_object({"event": _STRING, "id": _STRING}, data={"anyOf": [{"const": "[DONE]"}, _JSON]}),
     "description": "One of the server-sent events. The data of the last is `[DONE]`; a failure is "
-    "an event with an Error, and nothing follows it. Comments keep the connection open. Events with "
-    "the name `opensoul.tool`, and `tool` in their chunk, are sent where the request asks for them.",
+    "an event with an Error, and nothing follows it. Comments keep the connection open. Events "
+    "named `opensoul.tool`, with `tool` in their chunk, are sent where a request asks for them.",
     "$defs": {"ChatCompletionChunk": _CHUNK},
 }
 _HEADERS = {
