@@ -261,6 +261,26 @@ async def test_with_the_header_the_answer_stays_open(office: Office, stream: boo
     assert office.courier.sent == [ARGUMENTS]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_in_a_format_waits_and_is_checked_when_the_run_goes_on(
+    office: Office, stream: bool
+) -> None:
+    """The question is not in the format. The run goes on in another attempt."""
+    requested = asyncio.Event()
+    office.served.container.approvals().on_requested(lambda _: requested.set())
+    office.provider.will(calls(), answer("It is sent."), answer('{"sent": true}'))
+    wanted = {"type": "json_object"}
+    answering = asyncio.create_task(office.said("Send it.", stream=stream, response_format=wanted))
+    await requested.wait()
+    (waiting,) = await pending(office)
+
+    await office.http("POST", f"/{waiting['id']}", decision="allow-once")
+
+    answered = await answering
+    assert (answered.text, answered.stop) == ('{"sent": true}', "stop")
+    assert len(office.provider.requests) == 3
+
+
 async def test_a_client_that_leaves_an_open_answer_ends_its_run(office: Office) -> None:
     requested = asyncio.Event()
     office.served.container.approvals().on_requested(lambda _: requested.set())

@@ -30,6 +30,14 @@ class LimitReached:
             "with what is known so far, and say what could not be done.]"
         )
 
+    @property
+    def notice_for_format(self) -> str:
+        """The same where the answer has a format."""
+        return (
+            f"[This run has reached {self.what}. No more tools can be called. Answer now in the "
+            "required format, with what is known so far.]"
+        )
+
 
 def limit_reached(
     journal: Journal, limits: RunLimits, prices: Mapping[str, Price]
