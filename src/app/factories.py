@@ -83,7 +83,7 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
-from ..domain.runs import Validate
+from ..domain.runs import CompileSchema, Validate
 from ..domain.services import (
     Access,
     ActiveRuns,
@@ -203,6 +203,7 @@ def native(
     toolbox: Toolbox,
     approval_book: ApprovalBook,
     validate: Validate,
+    compile_schema: CompileSchema,
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
@@ -215,6 +216,7 @@ def native(
         monotonic=monotonic,
         prompts=system_prompts,
         validate=validate,
+        compile_schema=compile_schema,
     )
 
 

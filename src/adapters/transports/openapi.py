@@ -67,7 +67,7 @@ _MEANINGS: Mapping[int, str] = {
     405: "The path has other methods.",
     408: "The body was not complete in time.",
     409: "The request conflicts with the state that it met.",
-    410: "The events are no longer kept.",
+    410: "What the request refers to is no longer kept.",
     413: "The body is too large.",
     415: "The content type or the content encoding is not supported.",
     429: "Too many requests, of this client or for a session, a model or an address.",
