@@ -173,6 +173,8 @@ def _validator(schema: Mapping[str, object], budget: _Budget | None = None) -> _
     from referencing import Registry
     from referencing.jsonschema import EMPTY_REGISTRY
 
+    if not isinstance(schema.get("$schema", ""), str):
+        raise ValueError("'$schema' must be a string")
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         # The format checker would compile patterns, as Python's.
