@@ -78,8 +78,8 @@ _OF_HTTP: Mapping[int, tuple[str, ...]] = {
 # pass by themselves, or would cost the same again.
 _RETRY_IS_NO_USE = (
     errors.LockedOut,
-    errors.InvalidStructuredOutput,
     errors.KeyReused,
+    errors.InvalidStructuredOutput,
     errors.RunAborted,
     errors.RunTimedOut,
     errors.Unavailable,
