@@ -13,6 +13,7 @@ from ..runs import RunRecord, RunRequest, RunSpec, digest
 from ..sessions import bind, thinking_level
 from ..settings import Settings
 from ..text import check_name
+from .ownership import own_key
 
 MAX_IDEMPOTENCY_KEY = 256
 _VERSION = "v2:"
@@ -39,7 +40,7 @@ def make_spec(
     return RunSpec(
         id=run_id,
         agent_id=binding.agent.id,
-        session_key=binding.key,
+        session_key=own_key(binding.key, principal),
         principal_id=principal.id,
         messages=spoken,
         generation=settings.generation,

@@ -20,7 +20,15 @@ from .history import (
     fitting,
     newest_that_fit,
 )
-from .keys import MAIN, SessionKey, parse_key
+from .keys import (
+    MAIN,
+    NAMESPACE,
+    SessionKey,
+    in_namespace,
+    namespace_of,
+    parse_key,
+    with_namespace,
+)
 from .policy import (
     UNREADABLE,
     ResetMode,
@@ -59,6 +67,7 @@ __all__ = [
     "ANYTHING",
     "HARMLESS",
     "MAIN",
+    "NAMESPACE",
     "OWNER",
     "SETTINGS",
     "UNREADABLE",
@@ -92,9 +101,11 @@ __all__ = [
     "estimate_sent",
     "fitting",
     "history_tokens",
+    "in_namespace",
     "introduced",
     "is_long",
     "is_stale",
+    "namespace_of",
     "newest_that_fit",
     "parse_key",
     "pruned",
@@ -110,6 +121,7 @@ __all__ = [
     "thinking_level",
     "unstored",
     "with_call_ids",
+    "with_namespace",
     "with_thinking",
     "without_middle",
 ]

@@ -20,6 +20,10 @@ _SUBAGENT = "subagent:"
 _RESERVED = (_SUBAGENT, "cron:", "acp:")
 
 
+NAMESPACE = "key:"
+"""The beginning of the keys of sessions that belong to an API key: `key:<id>:<rest>`."""
+
+
 _UNSEEN = ("Cf", "Mn", "Me", "Zs", "Zl", "Zp")
 """Categories of the characters that a prefix can hold without looking any different."""
 
@@ -90,9 +94,35 @@ def parse_key(
     if not allow_reserved and _plain(rest).startswith(_RESERVED):
         raise invalid_key(f"uses a reserved prefix ({', '.join(_RESERVED)})")
     canonical = SessionKey(agent_id, rest)
-    if len(str(canonical).encode()) > MAX_KEY_BYTES:
-        raise invalid_key(f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)")
+    _check_length(canonical)
     return canonical, named
+
+
+def in_namespace(key: SessionKey, owner: str) -> bool:
+    """Whether the key is in the namespace of the API key `owner`."""
+    return key.rest.startswith(f"{NAMESPACE}{owner}:")
+
+
+def namespace_of(key: SessionKey) -> str | None:
+    """The id of the API key whose namespace the key is in; None if it is in none."""
+    if not key.rest.startswith(NAMESPACE):
+        return None
+    return key.rest.removeprefix(NAMESPACE).partition(":")[0]
+
+
+def with_namespace(key: SessionKey, owner: str) -> SessionKey:
+    """The key in the namespace of the API key `owner`; those of sub-agents need none, as nobody
+    chooses them. Raises SessionKeyInvalid: too long."""
+    if key.is_subagent or in_namespace(key, owner):
+        return key
+    own = SessionKey(key.agent_id, f"{NAMESPACE}{owner}:{key.rest}")
+    _check_length(own)
+    return own
+
+
+def _check_length(key: SessionKey) -> None:
+    if len(str(key).encode()) > MAX_KEY_BYTES:
+        raise invalid_key(f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)")
 
 
 def _plain(rest: str) -> str:

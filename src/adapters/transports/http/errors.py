@@ -24,10 +24,12 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.Forbidden: 403,
     errors.InvalidRequest: 400,
     errors.UnknownAgent: 404,
+    errors.RateLimited: 429,
     errors.SessionBusy: 429,
     errors.GatewayBusy: 503,
     errors.ShuttingDown: 503,
     errors.UnknownRun: 404,
+    errors.UnknownKey: 404,
     errors.UnknownSession: 404,
     errors.UnknownApproval: 404,
     errors.ApprovalDecided: 409,
@@ -64,6 +66,7 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
 # pass by themselves, or would cost the same again.
 _RETRY_IS_NO_USE = (
     errors.LockedOut,
+    errors.QuotaExceeded,
     errors.RunAborted,
     errors.RunTimedOut,
     errors.Unavailable,

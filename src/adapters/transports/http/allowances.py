@@ -1,0 +1,38 @@
+"""The `x-ratelimit-*` headers: what an API key has left, by OpenAI's names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ....domain.access import Principal
+from ....domain.services import Allowance, Gateway
+
+
+def allowance_headers(gateway: Gateway, principal: Principal) -> Mapping[str, str]:
+    """The headers for an answer to `principal`; none where it is no API key, or has no limits."""
+    if not principal.key_id:
+        return {}
+    left = gateway.allowances(principal)
+    return {**_headers("requests", left.requests), **_headers("tokens", left.tokens)}
+
+
+def _headers(what: str, allowance: Allowance | None) -> Mapping[str, str]:
+    if allowance is None:
+        return {}
+    return {
+        f"x-ratelimit-limit-{what}": str(allowance.limit),
+        f"x-ratelimit-remaining-{what}": str(allowance.remaining),
+        f"x-ratelimit-reset-{what}": duration(allowance.reset),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the form of OpenAI's headers: 750ms, 12s, 6m0s, 3h25m0s."""
+    if 0 < seconds < 1:
+        return f"{math.ceil(seconds * 1_000)}ms"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
