@@ -77,6 +77,8 @@ class Keys:
         """The keys of the configuration that the indexes are of."""
         self._by_id: Mapping[str, ApiKey] = {}
         self._by_digest: Mapping[str, ApiKey] = {}
+        self._grants: Mapping[str, Grant] = {}
+        """By the ids of the keys."""
         self._changing = asyncio.Lock()
         self._listeners: list[OnKeyEnd] = []
 
@@ -99,14 +101,14 @@ class Keys:
         key = self._by_digest.get(digest)
         if key is None or not hmac.compare_digest(key.digest, digest):
             return None
-        return grant_of_key(key) if key.is_valid(self._clock()) else None
+        return self._grants[key.id] if key.is_valid(self._clock()) else None
 
     def stands(self, grant: Grant) -> bool:
         """Whether the key is valid, and neither rotated nor changed since."""
         key = self.find(grant.id)
         if key is None or not key.is_valid(self._clock()):
             return False
-        return grant_of_key(key).revision == grant.revision
+        return self._grants[key.id].revision == grant.revision
 
     def find(self, key_id: str) -> ApiKey | None:
         """The key of that id."""
@@ -222,6 +224,7 @@ class Keys:
         self._configured = configured
         self._by_id = {**self._stored, **{key.id: key for key in configured}}
         self._by_digest = {key.digest: key for key in self._by_id.values() if key.digest}
+        self._grants = {key.id: grant_of_key(key) for key in self._by_id.values()}
 
     async def _change(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         # Shielded: a caller that is cancelled must not leave the book ahead of `_stored`.
