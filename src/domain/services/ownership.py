@@ -13,7 +13,7 @@ from ..sessions import (
     SessionInfo,
     SessionKey,
     in_namespace,
-    namespace_of,
+    key_id_in,
     with_namespace,
 )
 
@@ -23,7 +23,7 @@ def session_resource(info: SessionInfo) -> Resource:
     namespace it is, or else to the operators."""
     owner = info.settings.get(OWNER)
     if owner is None:
-        key_id = namespace_of(info.key)
+        key_id = key_id_in(info.key)
         owner = "" if key_id is None else key_principal(key_id)
     return Resource(info.key.agent_id, str(owner))
 

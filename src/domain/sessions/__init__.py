@@ -25,7 +25,7 @@ from .keys import (
     NAMESPACE,
     SessionKey,
     in_namespace,
-    namespace_of,
+    key_id_in,
     parse_key,
     with_namespace,
 )
@@ -105,7 +105,7 @@ __all__ = [
     "introduced",
     "is_long",
     "is_stale",
-    "namespace_of",
+    "key_id_in",
     "newest_that_fit",
     "parse_key",
     "pruned",

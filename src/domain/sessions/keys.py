@@ -94,7 +94,8 @@ def parse_key(
     if not allow_reserved and _plain(rest).startswith(_RESERVED):
         raise invalid_key(f"uses a reserved prefix ({', '.join(_RESERVED)})")
     canonical = SessionKey(agent_id, rest)
-    _check_length(canonical)
+    if len(str(canonical).encode()) > MAX_KEY_BYTES:
+        raise invalid_key(f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)")
     return canonical, named
 
 
@@ -103,7 +104,7 @@ def in_namespace(key: SessionKey, owner: str) -> bool:
     return key.rest.startswith(f"{NAMESPACE}{owner}:")
 
 
-def namespace_of(key: SessionKey) -> str | None:
+def key_id_in(key: SessionKey) -> str | None:
     """The id of the API key whose namespace the key is in; None if it is in none."""
     if not key.rest.startswith(NAMESPACE):
         return None
@@ -116,13 +117,12 @@ def with_namespace(key: SessionKey, owner: str) -> SessionKey:
     if key.is_subagent or in_namespace(key, owner):
         return key
     own = SessionKey(key.agent_id, f"{NAMESPACE}{owner}:{key.rest}")
-    _check_length(own)
+    if len(str(own).encode()) > MAX_KEY_BYTES:
+        raise SessionKeyInvalid(
+            f"The session key is longer than {MAX_KEY_BYTES} bytes (as {str(own)[:99]}...).",
+            param="session_key",
+        )
     return own
-
-
-def _check_length(key: SessionKey) -> None:
-    if len(str(key).encode()) > MAX_KEY_BYTES:
-        raise invalid_key(f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)")
 
 
 def _plain(rest: str) -> str:
