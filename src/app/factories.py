@@ -473,7 +473,7 @@ def executor(
         clock=clock,
         new_id=new_id,
         lease=local_queue.lease,
-        on_outcome=quotas.ended,
+        on_stop=quotas.stopped,
     )
 
 

@@ -75,9 +75,9 @@ _LAST_PATIENCE = 2.0
 COMMAND_RUNNER = "command"
 """The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
-OnOutcome = Callable[[RunSpec, Finished | Failed | Aborted | Waiting, OpenTurn | None], None]
-"""Called when a Run of a restricted principal ends or waits, with its stored steps, before its
-followers get the event. Must not wait."""
+OnStop = Callable[[RunSpec, Finished | Failed | Aborted | None, OpenTurn | None], None]
+"""Called when a Run of a restricted principal is no longer at work, before its followers get the
+event: with its ending, None if it waits, and its stored steps. Must not wait."""
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
 where it is empty."""
@@ -110,9 +110,9 @@ class Executor:
         new_id: NewId,
         lease: float = 30.0,
         patience: float = _PATIENCE,
-        on_outcome: OnOutcome | None = None,
+        on_stop: OnStop | None = None,
     ) -> None:
-        self._on_outcome = on_outcome
+        self._on_stop = on_stop
         self._runners = runners
         self._store = store
         self._catalog = catalog
@@ -551,8 +551,9 @@ class Executor:
         self, live: LiveRun, ending: Finished | Failed | Aborted | Waiting | None
     ) -> None:
         self._forget(live)
-        if self._on_outcome is not None and ending is not None and live.spec.agents is not None:
-            self._on_outcome(live.spec, ending, live.turn)
+        if self._on_stop is not None and ending is not None and live.spec.agents is not None:
+            final = None if isinstance(ending, Waiting) else ending
+            self._on_stop(live.spec, final, live.turn)
         try:
             if isinstance(ending, Waiting):
                 await self._queue.wait(live.claim, ending, signals_read=live.inbox.read)

@@ -21,7 +21,7 @@ from ..api_keys import (
 from ..errors import QuotaExceeded, RateLimited, StoreFailed
 from ..models import Usage
 from ..ports import Clock, CurrentSettings, KeyBook, OpenTurn
-from ..runs import Ending, Finished, RunSpec, Waiting
+from ..runs import Ending, Finished, RunSpec
 from .keys import Keys
 
 logger = logging.getLogger(__name__)
@@ -142,18 +142,18 @@ class Quotas:
         if account is not None:
             account.runs.discard(spec.id)
 
-    def ended(self, spec: RunSpec, outcome: Ending | Waiting, turn: OpenTurn | None) -> None:
-        """Count what a run has used that has ended, if it is a key's. One that waits for a decision
-        is not at work; it is counted once it has ended. `turn`: its steps."""
+    def stopped(self, spec: RunSpec, ending: Ending | None, turn: OpenTurn | None) -> None:
+        """Count what a run has used, if it is a key's. Without an `ending` it waits for a decision,
+        and is counted later. `turn`: its steps."""
         if not spec.principal_id.startswith(_KEY_PRINCIPAL):
             return
         key_id = spec.principal_id.removeprefix(_KEY_PRINCIPAL)
         self.release(spec)
-        if isinstance(outcome, Waiting):
+        if ending is None:
             return
         account = self._current(key_id)
         used = KeyUsage(key_id, account.today.day, runs=1)
-        for usage, model in _used(outcome, turn):
+        for usage, model in _used(ending, turn):
             used = _sum(used, self._priced(usage, model))
         self._add(account, used)
 
