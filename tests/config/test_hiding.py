@@ -185,7 +185,13 @@ def test_every_key_of_the_schema_that_sounds_secret_is_marked() -> None:
         above = {entry.path: mark(entry.field, "x-secret") for entry in entries(Root)}
         return any(above.get(path[:end]) for end in range(1, len(path) + 1))
 
-    harmless = {"gateway.auth", "gateway.auth.keys", "gateway.tls.keyPath", "secrets", "secrets.defaults.env"}
+    harmless = {
+        "gateway.auth",
+        "gateway.auth.keys",
+        "gateway.tls.keyPath",
+        "secrets",
+        "secrets.defaults.env",
+    }
     harmless |= {"agents.defaults.contextTokens", "models.providers.*.models.*.maxTokens"}
     tokens = ("reserveTokens", "reserveTokensFloor", "keepRecentTokens")
     harmless |= {f"agents.defaults.compaction.{name}" for name in tokens}
