@@ -179,7 +179,9 @@ class Container(DeclarativeContainer):
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
     limits: Provider[Limits] = Singleton(making.limits, monotonic)
     keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock)
-    quotas: Provider[Quotas] = Singleton(making.quotas, keys, key_book, settings, clock, monotonic)
+    quotas: Provider[Quotas] = Singleton(
+        making.quotas, keys, key_book, run_events, settings, clock, monotonic
+    )
     access: Provider[Access] = Singleton(
         making.access, settings, limits, devices, keys, find_plugins
     )

@@ -535,9 +535,21 @@ def queue(local_queue: LocalQueue) -> RunQueue:
 
 
 def quotas(
-    keys: Keys, key_book: KeyBook, settings: CurrentSettings, clock: Clock, monotonic: Clock
+    keys: Keys,
+    key_book: KeyBook,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+    clock: Clock,
+    monotonic: Clock,
 ) -> Quotas:
-    return Quotas(keys=keys, book=key_book, settings=settings, clock=clock, monotonic=monotonic)
+    return Quotas(
+        keys=keys,
+        book=key_book,
+        run_events=run_events,
+        settings=settings,
+        clock=clock,
+        monotonic=monotonic,
+    )
 
 
 def session_service(

@@ -163,3 +163,9 @@ async def test_a_key_of_an_administrator_is_an_operators(
         async with connected(served.client, admin, scopes=["operator.admin"]) as peer:
             made = await peer.call("keys.create", {"name": "two", "scopes": wanted.split(",")})
         assert (await asked(served, made["key"])).status == status
+        assert (await asked(served, admin)).status == 200
+        await served.container.quotas().flush()
+        used = {
+            row["name"]: row["totals"] for row in (await administer(served, "usage.keys"))["keys"]
+        }
+        assert used["admin"]["totalTokens"] == 10

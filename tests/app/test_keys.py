@@ -302,6 +302,24 @@ async def test_usage_is_counted_by_key(served: Served) -> None:
     assert used[0]["daily"][0]["requests"] == 2
 
 
+async def test_an_answer_that_is_cut_short_is_counted_by_estimate(
+    served: Served, provider: FakeProvider
+) -> None:
+    key = await created(served, "hasty")
+    provider.will(hang_after("Hello, wor"))
+    async with ask(served, key, stream=True) as running:
+        async for line in running.content:
+            if b"wor" in line:
+                break
+        left = await provider.arrival()
+    await left.disconnected.wait()
+    while not (used := (await administer(served, "usage.keys"))["keys"][0]["totals"])["output"]:
+        await served.container.quotas().flush()
+    assert (used["runs"], used["output"]) == (1, 4)
+    assert used["input"] > 0
+    assert used["totalCost"] == used["totalTokens"]
+
+
 async def test_an_expired_key_proves_nothing_and_its_sockets_end(
     tmp_path: Path, provider: FakeProvider
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opensoul.adapters.persistence.memory import MemoryKeys
+from opensoul.adapters.persistence.memory import MemoryKeys, MemoryRunEvents
 from opensoul.domain.access import (
     ALL_SCOPES,
     EVERY_AGENT,
@@ -58,6 +58,7 @@ class Rig:
         quotas = Quotas(
             keys=keys,
             book=self.book,
+            run_events=MemoryRunEvents(clock=self.clock),
             settings=lambda: self.settings,
             clock=self.clock,
             monotonic=self.steady,
@@ -327,13 +328,6 @@ async def test_usage_is_kept_by_day(rig: Rig) -> None:
         ("2027-01-15", 20, 2, 2),
         ("2027-01-16", 10, 1, 1),
     ]
-
-
-async def test_runs_of_others_are_not_counted(rig: Rig) -> None:
-    ending = Finished(StopReason.STOP, Usage(10, 0), "fake/m")
-    rig.quotas.stopped(replace(run("k"), principal_id="grace"), ending, None)
-    await rig.quotas.flush()
-    assert await rig.book.usage("") == ()
 
 
 async def test_usage_that_could_not_be_kept_is_kept_later(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from .authentication import (
     Principal,
     authorize,
 )
-from .keys import KEYS, grant_of_key, key_principal
+from .keys import KEY_PRINCIPAL, KEYS, grant_of_key, key_principal
 from .lockout import Lockout, owner_of
 from .policy import NEEDS, Action, Resource, may, require
 from .shared_secret import SHARED_SECRET, SharedSecret, is_local
@@ -19,6 +19,7 @@ __all__ = [
     "ALL_SCOPES",
     "EVERY_AGENT",
     "KEYS",
+    "KEY_PRINCIPAL",
     "NEEDS",
     "SHARED_SECRET",
     "Action",

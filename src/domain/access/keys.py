@@ -11,9 +11,13 @@ KEYS = "keys"
 API_KEY = "api-key"
 
 
+KEY_PRINCIPAL = "key:"
+"""How the ids of the Principals of keys begin; the id of the key follows."""
+
+
 def key_principal(key_id: str) -> str:
     """The id of the Principal of a key."""
-    return f"key:{key_id}"
+    return KEY_PRINCIPAL + key_id
 
 
 def grant_of_key(key: ApiKey) -> Grant:

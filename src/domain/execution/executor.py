@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from ..access import KEY_PRINCIPAL
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
 from ..ports import (
@@ -76,7 +77,7 @@ COMMAND_RUNNER = "command"
 """The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
 OnStop = Callable[[RunSpec, Finished | Failed | Aborted | None, OpenTurn | None], None]
-"""Called when a Run of a restricted principal is no longer at work, before its followers get the
+"""Called when a Run of an API key is no longer at work, before its followers get the
 event: with its ending, None if it waits, and its stored steps. Must not wait."""
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
@@ -551,7 +552,8 @@ class Executor:
         self, live: LiveRun, ending: Finished | Failed | Aborted | Waiting | None
     ) -> None:
         self._forget(live)
-        if self._on_stop is not None and ending is not None and live.spec.agents is not None:
+        is_keys = live.spec.principal_id.startswith(KEY_PRINCIPAL)
+        if is_keys and self._on_stop is not None and ending is not None:
             final = None if isinstance(ending, Waiting) else ending
             self._on_stop(live.spec, final, live.turn)
         try:

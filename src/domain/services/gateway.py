@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from ..access import Action, Credential, Principal, Resource, may, require
+from ..access import KEY_PRINCIPAL, Action, Credential, Principal, Resource, may, require
 from ..agents import Agent, AgentDirectory
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..chat_commands import ChatCommand
@@ -388,7 +388,7 @@ class Gateway:
 
     def _release(self, spec: RunSpec, charge: Charge) -> None:
         """This process no longer has the Run."""
-        if self._quotas is not None and spec.agents is not None:
+        if self._quotas is not None and spec.principal_id.startswith(KEY_PRINCIPAL):
             self._quotas.release(spec)
         self._generations.release(spec.generation)
         charge.release()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 
-from ..access import key_principal
+from ..access import KEY_PRINCIPAL
 from ..api_keys import (
     ApiKey,
     KeyLimits,
@@ -18,16 +18,40 @@ from ..api_keys import (
     seconds_left_of_day,
     seconds_left_of_month,
 )
-from ..errors import QuotaExceeded, RateLimited, StoreFailed
+from ..errors import (
+    EventsExpired,
+    QuotaExceeded,
+    RateLimited,
+    ShuttingDown,
+    StoreFailed,
+    UnknownRun,
+)
 from ..models import Usage
-from ..ports import Clock, CurrentSettings, KeyBook, OpenTurn
-from ..runs import Ending, Finished, RunSpec
+from ..ports import Clock, CurrentSettings, KeyBook, OpenTurn, RunEvents
+from ..runs import (
+    CONTEXT_EVENTS,
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
+    Ending,
+    Finished,
+    Resumed,
+    RunSpec,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+)
+from ..sessions import estimate_all
 from .keys import Keys
 
 logger = logging.getLogger(__name__)
 
 _MINUTE = 60.0
-_KEY_PRINCIPAL = key_principal("")
+_BYTES_PER_TOKEN = 3
+"""As in the estimates of messages."""
+_PATIENCE = 1.0
+"""Seconds that `flush` waits for the events of runs that were cut short."""
 _BUSY_SECONDS = 1.0
 """When a client may try again that has as many runs as it may have at once."""
 
@@ -88,12 +112,14 @@ class Quotas:
         *,
         keys: Keys,
         book: KeyBook,
+        run_events: RunEvents,
         settings: CurrentSettings,
         clock: Clock,
         monotonic: Clock,
     ) -> None:
         self._keys = keys
         self._book = book
+        self._run_events = run_events
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
@@ -101,6 +127,7 @@ class Quotas:
         self._changed: dict[tuple[str, str], KeyUsage] = {}
         """Rows that are not written yet, by key and day."""
         self._writing: asyncio.Task[None] | None = None
+        self._estimating: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Read the counters of this month. Raises StoreFailed."""
@@ -138,16 +165,14 @@ class Quotas:
 
     def release(self, spec: RunSpec) -> None:
         """The run is not at work: it has ended, or waits, or was never begun."""
-        account = self._accounts.get(spec.principal_id.removeprefix(_KEY_PRINCIPAL))
+        account = self._accounts.get(spec.principal_id.removeprefix(KEY_PRINCIPAL))
         if account is not None:
             account.runs.discard(spec.id)
 
     def stopped(self, spec: RunSpec, ending: Ending | None, turn: OpenTurn | None) -> None:
-        """Count what a run has used, if it is a key's. Without an `ending` it waits for a decision,
-        and is counted later. `turn`: its steps."""
-        if not spec.principal_id.startswith(_KEY_PRINCIPAL):
-            return
-        key_id = spec.principal_id.removeprefix(_KEY_PRINCIPAL)
+        """Count what a run of a key has used. Without an `ending` it waits for a decision, and is
+        counted later. `turn`: its steps."""
+        key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
         self.release(spec)
         if ending is None:
             return
@@ -156,6 +181,40 @@ class Quotas:
         for usage, model in _used(ending, turn):
             used = _sum(used, self._priced(usage, model))
         self._add(account, used)
+        if not isinstance(ending, Finished):
+            task = asyncio.create_task(self._estimate(spec, turn), context=Context())
+            self._estimating.add(task)
+            task.add_done_callback(self._estimating.discard)
+
+    @consumes(
+        *DELTAS,
+        StepDone,
+        ignores=(Started, Waiting, Resumed, *TOOL_EVENTS, *CONTEXT_EVENTS, *TERMINAL),
+    )
+    async def _estimate(self, spec: RunSpec, turn: OpenTurn | None) -> None:
+        """Count the model call that was cut short when its run ended, once its answer had begun: a
+        client that leaves before the end has used it all the same."""
+        size = 0
+        try:
+            async for batch in self._run_events.follow(spec.id):
+                for event in batch.events:
+                    if isinstance(event, DELTAS):
+                        size += len(event.text.encode("utf-8", "surrogatepass"))
+                    elif isinstance(event, StepDone):
+                        size = 0  # Its usage was reported.
+        except (EventsExpired, ShuttingDown, StoreFailed, UnknownRun):
+            return
+        if not size:
+            return
+        steps = () if turn is None else turn.steps
+        before = steps[-1].usage if steps else None
+        sent = estimate_all((*spec.instructions, *spec.messages))
+        usage = Usage(sent if before is None else before.input, -(-size // _BYTES_PER_TOKEN))
+        agent = self._settings().agents.get(spec.agent_id)
+        models = () if agent is None else agent.models
+        model = steps[-1].model if steps else models[0].ref if models else ""
+        key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
+        self._add(self._current(key_id), self._priced(usage, model))
 
     def allowances(self, key_id: str) -> Allowances:
         """What the key has left."""
@@ -171,6 +230,8 @@ class Quotas:
 
     async def flush(self) -> None:
         """Return when all counters are written, or cannot be written."""
+        if self._estimating:
+            await asyncio.wait(self._estimating, timeout=_PATIENCE)
         self._begin_writing()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
