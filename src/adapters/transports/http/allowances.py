@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ....domain.access import Principal
-from ....domain.services import Allowance, Gateway
+from ....domain.services import Allowance, Allowances
 
 
-def allowance_headers(gateway: Gateway, principal: Principal) -> Mapping[str, str]:
-    """The headers for an answer to `principal`; none where it is no API key, or has no limits."""
-    if not principal.key_id:
-        return {}
-    left = gateway.allowances(principal)
+def allowance_headers(left: Allowances) -> Mapping[str, str]:
+    """The headers of the limits that there are."""
     return {**_headers("requests", left.requests), **_headers("tokens", left.tokens)}
 
 

@@ -39,7 +39,6 @@ from .....domain.runs import (
 )
 from .....domain.services import Events, Following, Gateway
 from ...http import Problem
-from ...http.allowances import allowance_headers
 from ...http.context import RequestContext
 from ...http.errors import INTERNAL_ERROR, problem_of
 from ...http.json_text import dumps
@@ -58,9 +57,6 @@ async def start_run(
         run = await gateway.submit(principal, run_request, charge=context.charge)
     except InvalidRequest as error:
         raise as_headers(error) from None
-    finally:
-        if principal.key_id:
-            context.response_headers |= allowance_headers(gateway, principal)
     # No await that suspends in between: a run is aborted when its last follower ends, and one
     # that never had a follower would go on without a client.
     events = await context.enter(gateway.follow(principal, run))
