@@ -23,7 +23,7 @@ from tests.app.keyed import (
     provider,
 )
 from tests.app.serving import SECRET, Served, serving
-from tests.control.client import connected
+from tests.control.client import Refused, connected
 from tests.control.signing import connected_device
 from tests.fakes.behaviours import hang_after
 from tests.fakes.devices import Device
@@ -137,6 +137,18 @@ async def test_keys_appear_in_no_log_and_in_no_answer(
     written += "".join(repr(record.__dict__) for record in caplog.records)
     for key in (made, rotated, CONFIGURED):
         assert key not in written
+
+
+@pytest.mark.parametrize("secret", [{"key": CONFIGURED}, {"keyHash": f"sha256:{'0' * 64}"}])
+async def test_no_key_is_configured_over_the_network(
+    tmp_path: Path, provider: FakeProvider, secret: dict[str, str]
+) -> None:
+    entry = {"name": "mine", **secret}
+    async with serving(tmp_path, content(provider)) as served:
+        base = (await administer(served, "config.get"))["hash"]
+        patch = {"raw": json.dumps({"gateway": {"auth": {"keys": [entry]}}}), "baseHash": base}
+        with pytest.raises(Refused, match=r"gateway\.auth\.keys"):
+            await administer(served, "config.patch", **patch)
 
 
 async def test_tool_calls_count_as_requests(tmp_path: Path, provider: FakeProvider) -> None:
