@@ -11,7 +11,9 @@ import hypothesis
 import pytest
 
 # No test asserts on time: how long an example takes depends on what else the machine does.
-hypothesis.settings.register_profile("tests", deadline=None)
+# `make test-all` chooses the profile with more examples.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200)
 hypothesis.settings.load_profile("tests")
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

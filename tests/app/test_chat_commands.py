@@ -281,17 +281,19 @@ async def test_a_request_without_a_session_is_told_how_to_name_one(talk: Talk) -
 
 async def test_other_fields_of_a_request_do_not_disturb_a_command(talk: Talk) -> None:
     schema = {"name": "answer", "schema": {"type": "object"}}
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
     said = await talk.office.said(
         "/status",
         headers=KEY,
         response_format={"type": "json_schema", "json_schema": schema},
         max_tokens=1,
         stop=["Agent"],
-        tools=[],
-        tool_choice="auto",
+        tools=[tool],
+        tool_choice="required",
         reasoning_effort="high",
     )
     assert said.text.startswith("Agent: guide")
+    assert said.stop == "stop"
 
 
 ORDINARY = ["/newer", "/etc/passwd is what?", "/status please", "/new and hello", "/unknown", "//"]

@@ -35,7 +35,7 @@ async def test_a_turn_without_a_gateway_has_nobody_to_approve_its_calls(
     if json_:
         assert (asked.json["status"], asked.err) == ("ok", "")
     else:
-        assert asked.out == "I send it. Then not.\n"
+        assert asked.out == "I send it. \n\nThen not.\n"
         assert "nobody to approve it" in asked.err
     assert courier.sent == []
 

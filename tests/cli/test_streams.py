@@ -218,6 +218,7 @@ def test_in_a_deleted_directory_absolute_paths_serve(
     assert "relative.json5 starts at the current directory, which has been deleted" in refused.err
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 def test_a_user_without_a_home_needs_a_state_directory(home: Home) -> None:
     home.configure(CONFIG)
@@ -236,6 +237,7 @@ def test_a_user_without_a_home_needs_a_state_directory(home: Home) -> None:
     )
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGHUP, marks=pytest.mark.slow), signal.SIGTERM]
 )

@@ -192,6 +192,7 @@ def test_every_key_of_the_schema_that_sounds_secret_is_marked() -> None:
         "secrets",
         "secrets.defaults.env",
     }
+    harmless |= {"session.bind.headers"}
     harmless |= {"agents.defaults.contextTokens", "models.providers.*.models.*.maxTokens"}
     tokens = ("reserveTokens", "reserveTokensFloor", "keepRecentTokens")
     harmless |= {f"agents.defaults.compaction.{name}" for name in tokens}

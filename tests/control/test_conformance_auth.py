@@ -291,7 +291,7 @@ async def test_a_node_gets_in_with_a_device_and_has_no_methods_of_operators(
         assert node.hello["auth"]["role"] == "node"
         with pytest.raises(Refused, match="unauthorized role: node"):
             await node.call("status")
-        with pytest.raises(Refused, match="no skills here") as told:
+        with pytest.raises(Refused, match="no method manages them") as told:
             await node.call("skills.bins")
         assert told.value.error["code"] == "UNAVAILABLE"
 

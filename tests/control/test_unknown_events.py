@@ -20,10 +20,12 @@ from opensoul.client.run_events import ToolProgress as ClientToolProgress
 from opensoul.client.run_events import ToolStarted as ClientToolStarted
 from opensoul.client.run_events import Waiting as ClientWaiting
 from opensoul.client.run_events import read_run_event, run_text
+from opensoul.domain.messages import ToolCall
 from opensoul.domain.models.calls import ReasoningDelta, StopReason, TextDelta, Usage
 from opensoul.domain.runs import KINDS, consumed_by
 from opensoul.domain.runs.events import (
     Aborted,
+    ClientCalls,
     CompactionEnded,
     CompactionStarted,
     EventBatch,
@@ -159,6 +161,7 @@ SAMPLES: list[RunEvent] = [
     CompactionStarted(),
     CompactionEnded(9, 5),
     Pruned(1, 2),
+    ClientCalls((ToolCall("c1", "look", "{}"),)),
     END,
     Failed("run_failed", "no"),
     Aborted("no"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -313,6 +315,27 @@ async def test_a_run_that_is_aborted_while_it_summarises_stores_nothing(world: W
     assert isinstance(await world.say("r2"), Finished)
 
 
+async def test_a_run_that_has_lost_its_lease_stores_no_summary(world: World) -> None:
+    world.model.gate = gate = Gate()
+    spec = run("r1", messages=(user("And now?"),))
+    world.log.kept = {}
+    world.log.keep(spec)
+    await world.talk(4)
+    await world.queue.enqueue(spec)
+    await gate.reached.wait()
+
+    working = [task for task in asyncio.all_tasks() if task.get_name() == "run r1"]
+
+    assert await world.queue.hand_back("r1")  # Another process has it from now on.
+    gate.opened.set()
+    await asyncio.wait(working)
+
+    loaded = await world.kept.load(TALK, 1_000_000)
+    assert loaded is not None
+    assert loaded.tail.summary is None
+    assert world.model.requests == []
+
+
 async def test_a_summary_is_within_the_time_limit_of_the_run(world: World) -> None:
     """The clock of the loop moves by itself: what is left of a millisecond is soon over."""
     world.model.gate = Gate()
@@ -497,6 +520,30 @@ async def test_an_earlier_attempt_cannot_store_a_summary(world: World) -> None:
     assert await world.kept.put_summary(TALK, "first", a_summary(2), run_id="r1", attempt=2)
     with pytest.raises(LeaseLost):  # This run has ended.
         await world.kept.put_summary(TALK, "first", a_summary(4), run_id="t1", attempt=1)
+
+
+async def test_a_damaged_summary_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.sqlite3"
+    store = SqliteStore(path)
+    await store.open()
+    world = World(kept=store)
+    await world.talk(3)
+    await store.put_summary(TALK, "first", a_summary(2))
+    await store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE summaries SET body = x'ff00ff', model = 7, at = 'never'")
+        connection.commit()
+    await store.open()
+
+    loaded = await store.load(TALK, 1_000_000)
+
+    assert loaded is not None
+    assert (loaded.tail.summary, len(loaded.tail.messages)) == (None, 6)
+    assert await store.put_summary(TALK, "first", a_summary(4))
+    again = await store.load(TALK, 1_000_000)
+    assert again is not None
+    assert again.tail.summary == a_summary(4)
+    await store.close()
 
 
 # Budgets.

@@ -102,7 +102,6 @@ async def test_the_tools_allowed_and_not_denied_are_offered(
     assert await call(box, "fail") == ToolResult("There is no tool 'fake__fail'.", True)
 
 
-@pytest.mark.both_loops
 async def test_a_call_is_not_repeated_when_the_server_dies_in_it(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
@@ -240,7 +239,6 @@ async def test_the_last_list_is_offered_while_the_server_is_down(
     assert starts(tmp_path) == 1
 
 
-@pytest.mark.both_loops
 async def test_a_start_without_an_answer_ends_after_the_connection_timeout(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
@@ -341,7 +339,6 @@ async def test_a_server_ends_with_a_gateway_that_was_killed(tmp_path: Path) -> N
     await until(lambda: gone(server))
 
 
-@pytest.mark.both_loops
 async def test_a_server_over_http_is_reached_again_after_it_was_restarted(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:
@@ -360,6 +357,7 @@ async def test_a_server_over_http_is_reached_again_after_it_was_restarted(
     assert calls(tmp_path) == ["die", "add"]
 
 
+@pytest.mark.e2e
 async def test_a_server_over_http_that_was_restarted_while_idle_gets_the_next_call(
     tmp_path: Path, boxes: list[McpToolbox]
 ) -> None:

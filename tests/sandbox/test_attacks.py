@@ -439,6 +439,23 @@ async def test_memory_is_limited(machine: Machine, processes: int) -> None:
     assert left_in(machine.workspace) == []
 
 
+@needs_python
+async def test_memory_that_processes_share_is_counted_once(machine: Machine) -> None:
+    (machine.workspace / "fork.py").write_text(
+        "import os, time\n"
+        "shared = b'x' * 80_000_000\n"
+        "for _ in range(3):\n"
+        "    if not os.fork():\n"
+        "        break\n"
+        "time.sleep(0.8)\n"  # Three looks of the launcher.
+    )
+    shell = machine.caller(limited(memory=200 * 1024 * 1024))
+
+    text = await shell.text("exec", command=f"{SYSTEM_PYTHON} fork.py; wait; echo done")
+
+    assert text == "done\n"
+
+
 async def test_processor_time_is_limited(machine: Machine) -> None:
     command = "( while :; do :; done ); echo $?"
 

@@ -139,9 +139,10 @@ def _watch(bwrap: int, init: int, namespace: int, limits: dict[str, int]) -> Non
         began = time.monotonic()
         problem = _excess(init, limits)
         if problem:
-            os.write(2, f"\n[ended by the sandbox: {problem}]\n".encode())
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(namespace, signal.SIGKILL)
+            # Not before: a full pipe would hold it up.
+            os.write(2, f"\n[ended by the sandbox: {problem}]\n".encode())
             return
         pause = max(_SECONDS, _SHARE * (time.monotonic() - began))
 
@@ -149,26 +150,38 @@ def _watch(bwrap: int, init: int, namespace: int, limits: dict[str, int]) -> Non
 def _excess(init: int, limits: dict[str, int]) -> str:
     """Which limit is passed; empty for none. The sandbox's own /proc has its processes only."""
     proc = f"/proc/{init}/root/proc"
-    memory = threads = 0
     try:
         pids = [name for name in os.listdir(proc) if name.isdigit()]
     except OSError:
         return ""  # It is being set up, or has ended.
     most = limits["processes"]
-    if len(pids) <= most:
-        for pid in pids:
-            with suppress(OSError, ValueError), open(f"{proc}/{pid}/status", "rb") as file:
-                for line in file.read().splitlines():
-                    name, _, value = line.partition(b":")
-                    if name in (b"RssAnon", b"RssShmem", b"VmSwap"):
-                        memory += int(value.split()[0]) * 1024
-                    elif name == b"Threads":
-                        threads += int(value)
-    if max(len(pids), threads) > most:
+    if len(pids) > most:
         return f"more than {most} processes and threads"
-    if memory > limits["memory"]:
-        return f"more than {limits['memory'] // 2**20} MB of memory"
+    found = [_numbers(f"{proc}/{pid}/status") for pid in pids]
+    if sum(numbers.get("Threads", 0) for numbers in found) > most:
+        return f"more than {most} processes and threads"
+    if _kilobytes(found, "RssAnon", "RssShmem", "VmSwap") * 1024 > limits["memory"]:
+        # Pages that processes share were counted for each. To count them once takes longer.
+        found = [_numbers(f"{proc}/{pid}/smaps_rollup") for pid in pids]
+        if _kilobytes(found, "Pss_Anon", "Pss_Shmem", "SwapPss") * 1024 > limits["memory"]:
+            return f"more than {limits['memory'] // 2**20} MB of memory"
     return ""
+
+
+def _numbers(path: str) -> dict[str, int]:
+    """The lines of a file of /proc that are a name and a number; none for a process that ended."""
+    numbers: dict[str, int] = {}
+    with suppress(OSError), open(path, errors="replace") as file:
+        for line in file.read().splitlines():
+            name, _, value = line.partition(":")
+            words = value.split()
+            if words and words[0].isdecimal():
+                numbers[name] = int(words[0])
+    return numbers
+
+
+def _kilobytes(found: list[dict[str, int]], *names: str) -> int:
+    return sum(numbers.get(name, 0) for numbers in found for name in names)
 
 
 def _code_of(process: int) -> int:

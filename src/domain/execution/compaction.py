@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..agents import Agent
+from ..concurrency import off_loop
 from ..errors import GatewayError, LeaseLost
 from ..messages import Message
 from ..models import StopReason, Usage
@@ -41,10 +42,12 @@ _PAUSE = 600.0
 _MOST_FAILED = 1_000
 
 
-class SummaryRefused(GatewayError):
-    """What a model wrote cannot take the place of the messages."""
+class SummaryRefused(Exception):
+    """There is no summary that could take the place of the messages."""
 
-    code = "summary_refused"
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,15 @@ class Compactor:
         the person who asks for it. Raises SummaryRefused, ModelFailed."""
         target = agent.models[0]
         before = older.history.summary
-        text = "" if before is None else before.text
+        previous = text = "" if before is None else before.text
         room = _empty_prompt(run_id, agent).room(target, 0)
         words = max(_WORDS[0], min(_WORDS[1], older.tokens // 8, room // 8))
-        parts = list(summary_requests(text, older.history.messages, part_tokens=room * 3 // 4))
+        parts = await off_loop(
+            older.tokens * 3,  # Bytes.
+            lambda: list(
+                summary_requests(previous, older.history.messages, part_tokens=room * 3 // 4)
+            ),
+        )
         if not older.history.complete or len(parts) > _most_parts(agent):
             parts = parts[-_most_parts(agent) :]
             text = f"{text}\n[Messages behind this point are not part of any summary.]".lstrip()
@@ -168,7 +176,7 @@ class Compactor:
             older = await self._older(turn, archive, retries=retries)
         except LeaseLost:
             raise
-        except GatewayError as error:
+        except (GatewayError, SummaryRefused) as error:
             self._note_failure(turn, error)
             return
         if older is None:
@@ -183,7 +191,7 @@ class Compactor:
                 self._pause(context.spec.session_key)  # It is of use in this turn alone.
         except LeaseLost:
             raise
-        except GatewayError as error:
+        except (GatewayError, SummaryRefused) as error:
             self._note_failure(turn, error)
             yield [CompactionEnded(before, before, error.message, retries=retries)]
             return
@@ -200,7 +208,7 @@ class Compactor:
         except TimeoutError as error:
             raise SummaryRefused("The run had no time left for the summary.") from error
 
-    def _note_failure(self, turn: OngoingTurn, error: GatewayError) -> None:
+    def _note_failure(self, turn: OngoingTurn, error: GatewayError | SummaryRefused) -> None:
         spec = turn.context.spec
         turn.compacts = False
         self._pause(spec.session_key)

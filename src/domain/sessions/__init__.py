@@ -1,6 +1,14 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
-from .binding import bind, unstored, with_call_ids
+from .binding import (
+    BindSettings,
+    BoundBy,
+    Conversation,
+    bind,
+    one_off_binding,
+    unstored,
+    with_call_ids,
+)
 from .changes import ANYTHING, Compacted, CompactionOutcome, Expected
 from .compaction import (
     cut_point,
@@ -71,8 +79,11 @@ __all__ = [
     "OWNER",
     "SETTINGS",
     "UNREADABLE",
+    "BindSettings",
+    "BoundBy",
     "Compacted",
     "CompactionOutcome",
+    "Conversation",
     "Expected",
     "KeptMessage",
     "KeptTranscript",
@@ -107,6 +118,7 @@ __all__ = [
     "is_stale",
     "key_id_in",
     "newest_that_fit",
+    "one_off_binding",
     "parse_key",
     "pruned",
     "relieved",

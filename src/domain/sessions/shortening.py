@@ -9,7 +9,8 @@ from ..messages import Message, Role, Text
 
 def shortened_results(messages: tuple[Message, ...], max_chars: int) -> tuple[Message, ...]:
     """The messages with shortened results; the same object where none is too long."""
-    if any(one.role is Role.TOOL and is_long(one, max_chars) for one in messages):
+    results = [one for one in messages if one.role is Role.TOOL]
+    if any(is_long(one, max_chars) for one in results):
         return tuple(shortened(message, max_chars) for message in messages)
     return messages
 

@@ -33,6 +33,21 @@ _KNOWN = {
     | {"tool_calls", "function_call", "refusal", "reasoning_content", "audio"},
 }
 _TEXTS = ("text", "input_text")
+_FUNCTION_SCHEMA = {
+    "type": "object",
+    "required": ["name", "arguments"],
+    "properties": {"name": {"type": "string"}, "arguments": {"type": "string"}},
+}
+_CALL_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["id", "function"],
+    "properties": {
+        "id": {"type": "string"},
+        "type": {"const": "function"},
+        "function": _FUNCTION_SCHEMA,
+    },
+}
+"""A call of a tool as JSON Schema."""
 MESSAGES_SCHEMA: Mapping[str, Any] = {
     "type": "array",
     "minItems": 1,
@@ -50,10 +65,20 @@ MESSAGES_SCHEMA: Mapping[str, Any] = {
                 ]
             },
             "name": {"type": ["string", "null"]},
+            "tool_calls": {
+                "type": ["array", "null"],
+                "items": _CALL_SCHEMA,
+                "maxItems": MAX_PARTS,
+                "description": "Of an assistant's message.",
+            },
+            "tool_call_id": {
+                "type": ["string", "null"],
+                "description": "The call that a tool's message answers.",
+            },
         },
     },
 }
-"""What `read_messages` takes, without the details of parts and calls."""
+"""What `read_messages` takes, without the details of parts."""
 _MEDIA = frozenset(
     ["image_url", "input_image", "image", "input_audio", "audio", "video_url", "file", "input_file"]
 )
