@@ -164,6 +164,11 @@ class Gateway:
         """What the principal's API key has left of its limits."""
         return NO_LIMITS if self._quotas is None else self._quotas.allowances(principal.key_id)
 
+    async def flush_usage(self) -> None:
+        """Return when what API keys have used so far can be read."""
+        if self._quotas is not None:
+            await self._quotas.flush()
+
     def check_request(self, principal: Principal) -> None:
         """Count a request that begins no Run. Raises RateLimited, QuotaExceeded."""
         if principal.key_id and self._quotas is not None:

@@ -178,6 +178,7 @@ class KeyMethods(ControlService):
 
     @answers("usage.keys", KeyUsageParams)
     async def _usage(self, call: Call, params: KeyUsageParams) -> object:
+        await self.gateway.flush_usage()
         return await self._admin.usage(call.principal, params)
 
 
