@@ -243,6 +243,7 @@ async def test_runs_at_once_are_limited(served: Served, provider: FakeProvider) 
         refused = await asked(served, key)
         assert refused.status == 429
         assert "Retry-After" in refused.headers
+        assert refused.headers["x-ratelimit-remaining-runs"] == "0"
         gate.set()
         assert "[DONE]" in await rest(running)
     for _ in range(3):  # Each is released before its answer is complete.
@@ -287,8 +288,8 @@ async def test_tokens_and_cost_are_limited_also_after_a_restart(
             assert (await refused.json())["error"]["code"] == "insufficient_quota"
             assert refused.headers["X-Should-Retry"] == "false"
             wait = float(refused.headers["Retry-After"])
-            if "costPerMonth" not in limit:
-                assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
+            what = "cost" if "costPerMonth" in limit else "tokens"
+            assert refused.headers[f"x-ratelimit-remaining-{what}"] == "0"
         if until is not None:
             assert wait == until
         clock.advance(wait)

@@ -38,3 +38,12 @@ def test_only_limits_that_there_are_have_headers() -> None:
         "x-ratelimit-remaining-tokens": "0",
         "x-ratelimit-reset-tokens": "1m30s",
     }
+    assert allowance_headers(
+        Allowances(cost=Allowance(20.0, 0.1234567, 1.0), runs=Allowance(2, 1))
+    ) == {
+        "x-ratelimit-limit-cost": "20",
+        "x-ratelimit-remaining-cost": "0.123456",
+        "x-ratelimit-reset-cost": "1s",
+        "x-ratelimit-limit-runs": "2",
+        "x-ratelimit-remaining-runs": "1",
+    }

@@ -58,11 +58,12 @@ _BUSY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A limit and what is left of it; `reset`: seconds until all of it is there again."""
+    """A limit and what is left of it; `reset`: seconds until all of it is there again, None where
+    that is not known."""
 
-    limit: int
-    remaining: int
-    reset: float
+    limit: float
+    remaining: float
+    reset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Allowances:
     requests: Allowance | None = None
     tokens: Allowance | None = None
     """Of the day or of the month, whichever has less left."""
+    cost: Allowance | None = None
+    runs: Allowance | None = None
 
 
 NO_LIMITS = Allowances()
@@ -226,7 +229,13 @@ class Quotas:
         if (capacity := limits.requests_per_minute) is not None:
             left = self._bucket(capacity, account).left
             requests = Allowance(capacity, int(left), (capacity - left) * _MINUTE / capacity)
-        return Allowances(requests, self._tokens(limits, account))
+        cost, runs = limits.cost_per_month, limits.runs_at_once
+        return Allowances(
+            requests,
+            self._tokens(limits, account),
+            None if cost is None else self._budget(cost, account),
+            None if runs is None else Allowance(runs, max(0, runs - len(account.runs))),
+        )
 
     async def flush(self) -> None:
         """Return when all counters are written, or cannot be written."""
@@ -277,6 +286,10 @@ class Quotas:
             left = max(0, month - account.month.tokens)
             found.append(Allowance(month, left, seconds_left_of_month(now)))
         return min(found, key=lambda one: one.remaining, default=None)
+
+    def _budget(self, most: float, account: _Account) -> Allowance:
+        left = max(0.0, most - account.month.cost)
+        return Allowance(most, left, seconds_left_of_month(self._clock()))
 
     def _priced(self, used: Usage, model: str) -> KeyUsage:
         """A row without a day; `unpriced` is 1 where the model has no price."""

@@ -10,17 +10,31 @@ from ....domain.services import Allowance, Allowances
 
 def allowance_headers(left: Allowances) -> Mapping[str, str]:
     """The headers of the limits that there are."""
-    return {**_headers("requests", left.requests), **_headers("tokens", left.tokens)}
+    return {
+        **_headers("requests", left.requests),
+        **_headers("tokens", left.tokens),
+        **_headers("cost", left.cost),
+        **_headers("runs", left.runs),
+    }
 
 
 def _headers(what: str, allowance: Allowance | None) -> Mapping[str, str]:
     if allowance is None:
         return {}
-    return {
-        f"x-ratelimit-limit-{what}": str(allowance.limit),
-        f"x-ratelimit-remaining-{what}": str(allowance.remaining),
-        f"x-ratelimit-reset-{what}": duration(allowance.reset),
+    headers = {
+        f"x-ratelimit-limit-{what}": _number(allowance.limit),
+        f"x-ratelimit-remaining-{what}": _number(allowance.remaining),
     }
+    if allowance.reset is not None:
+        headers[f"x-ratelimit-reset-{what}"] = duration(allowance.reset)
+    return headers
+
+
+def _number(value: float) -> str:
+    """Dollars are rounded down, so that what is left is never more than that."""
+    if value == int(value):
+        return str(int(value))
+    return f"{math.floor(value * 1_000_000) / 1_000_000:.6f}".rstrip("0").rstrip(".")
 
 
 def duration(seconds: float) -> str:
