@@ -17,6 +17,7 @@ from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .keys import Keys, NewKey
 from .quotas import Allowance, Allowances, Quotas
 from .sessions import SessionService
+from .submissions import run_id_of_key
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "ToolListing",
     "ToolService",
     "may_decide",
+    "run_id_of_key",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -99,8 +100,9 @@ class _Account:
     today: KeyUsage
     month: KeyUsage
     bucket: _Bucket | None = None
-    runs: set[str] = field(default_factory=set)
-    """The ids of its runs that were admitted and have neither ended nor wait for a decision."""
+    runs: Counter[str] = field(default_factory=Counter)
+    """Its runs that have neither ended nor wait for a decision: for each id the requests for it, as
+    a repeated one finds the run of the first."""
 
 
 class Quotas:
@@ -156,6 +158,7 @@ class Quotas:
         RateLimited, QuotaExceeded."""
         key, account = self._keys.find(key_id), self._current(key_id)
         if run_id in account.runs:
+            account.runs[run_id] += 1
             return
         most = None if key is None else key.limits.runs_at_once
         if key is not None and most is not None and len(account.runs) >= most:
@@ -164,22 +167,24 @@ class Quotas:
                 retry_after=_BUSY_SECONDS,
             )
         self.check_request(key_id)
-        account.runs.add(run_id)
+        account.runs[run_id] = 1
 
     def release(self, spec: RunSpec) -> None:
-        """The run is not at work: it has ended, or waits, or was never begun."""
+        """A request for the run has begun none, or the run is no longer in this process."""
         account = self._accounts.get(spec.principal_id.removeprefix(KEY_PRINCIPAL))
-        if account is not None:
-            account.runs.discard(spec.id)
+        if account is not None and spec.id in account.runs:
+            account.runs[spec.id] -= 1
+            if not account.runs[spec.id]:
+                del account.runs[spec.id]
 
     def stopped(self, spec: RunSpec, ending: Ending | None, turn: OpenTurn | None) -> None:
         """Count what a run of a key has used. Without an `ending` it waits for a decision, and is
         counted later. `turn`: its steps."""
         key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
-        self.release(spec)
+        account = self._current(key_id)
+        account.runs.pop(spec.id, None)
         if ending is None:
             return
-        account = self._current(key_id)
         used = KeyUsage(key_id, account.today.day, runs=1)
         for usage, model in _used(ending, turn):
             used = _sum(used, self._priced(usage, model))
