@@ -86,7 +86,7 @@ from ..domain.ports import (
     ToolContext,
     Workspaces,
 )
-from ..domain.runs import Validate
+from ..domain.runs import CompileSchema, Validate
 from ..domain.services import (
     Access,
     ActiveRuns,
@@ -208,6 +208,7 @@ def native(
     toolbox: Toolbox,
     approval_book: ApprovalBook,
     validate: Validate,
+    compile_schema: CompileSchema,
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
@@ -220,6 +221,7 @@ def native(
         monotonic=monotonic,
         prompts=system_prompts,
         validate=validate,
+        compile_schema=compile_schema,
     )
 
 

@@ -56,6 +56,8 @@ class ChatEndpointSettings:
     """Seconds of silence after which a stream gets a comment."""
     write_timeout: float = 60.0
     """Seconds a client may leave its stream unread before it counts as gone."""
+    reasoning: bool = True
+    """Answers have the model's reasoning, unless a request's header says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

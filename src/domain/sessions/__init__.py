@@ -59,6 +59,17 @@ from .records import (
     UsageQuery,
 )
 from .repair import repaired
+from .resent import (
+    FAILED,
+    STOPPED,
+    Added,
+    Span,
+    StoredView,
+    has_answer,
+    reconciled,
+    tidied,
+    views_of,
+)
 from .settings import (
     HARMLESS,
     OWNER,
@@ -73,12 +84,15 @@ from .shortening import is_long, shortened, shortened_results, without_middle
 
 __all__ = [
     "ANYTHING",
+    "FAILED",
     "HARMLESS",
     "MAIN",
     "NAMESPACE",
     "OWNER",
     "SETTINGS",
+    "STOPPED",
     "UNREADABLE",
+    "Added",
     "BindSettings",
     "BoundBy",
     "Compacted",
@@ -99,6 +113,8 @@ __all__ = [
     "SessionSettings",
     "SessionSettingsMap",
     "Setting",
+    "Span",
+    "StoredView",
     "Summary",
     "Transcript",
     "UsageQuery",
@@ -111,6 +127,7 @@ __all__ = [
     "estimate_all",
     "estimate_sent",
     "fitting",
+    "has_answer",
     "history_tokens",
     "in_namespace",
     "introduced",
@@ -121,6 +138,7 @@ __all__ = [
     "one_off_binding",
     "parse_key",
     "pruned",
+    "reconciled",
     "relieved",
     "repaired",
     "saved_by",
@@ -131,7 +149,9 @@ __all__ = [
     "summary_text",
     "summary_tokens",
     "thinking_level",
+    "tidied",
     "unstored",
+    "views_of",
     "with_call_ids",
     "with_namespace",
     "with_thinking",

@@ -47,6 +47,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.RunTimedOut: 504,
     errors.RunAborted: 409,
     errors.RunInterrupted: 503,
+    errors.InvalidStructuredOutput: 502,
     errors.RunFailed: 500,
     GatewayError: 500,
 }
@@ -81,6 +82,7 @@ _RETRY_IS_NO_USE = (
     errors.LockedOut,
     errors.QuotaExceeded,
     errors.KeyReused,
+    errors.InvalidStructuredOutput,
     errors.RunAborted,
     errors.RunTimedOut,
     errors.Unavailable,
