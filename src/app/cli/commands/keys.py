@@ -42,23 +42,25 @@ def keys() -> None:
 @click.option("--all", "revoked", is_flag=True, help="Also the revoked ones.")
 def list_keys(state: State, revoked: bool) -> None:
     """List the keys. Their secrets are not kept."""
+    from ....client.results import rows
+
     answer = _call(state, "keys.list", {"revoked": revoked})
     if state.json:
         print_json(answer)
         return
-    rows = [
+    table = [
         (
-            row["name"],
-            row["id"],
-            row["status"],
-            "all" if row["agents"] is None else ", ".join(row["agents"]),
-            ", ".join(row["scopes"]),
-            _limits(row["limits"]),
+            row.get("name"),
+            row.get("id"),
+            row.get("status"),
+            _joined(row.get("agents")) or "all",
+            _joined(row.get("scopes")),
+            _limits(row.get("limits")),
         )
-        for row in answer["keys"]
+        for row in rows(answer, "keys")
     ]
     columns = ("name", "id", "status", "agents", "scopes", "limits")
-    print_table(columns, rows, empty="There are no API keys.")
+    print_table(columns, table, empty="There are no API keys.")
 
 
 @keys.subcommand()
@@ -111,11 +113,10 @@ def show(state: State, key: str) -> None:
     if state.json:
         print_json(row)
         return
-    limits = {name: value for name, value in row.pop("limits").items() if value is not None}
-    for name, value in {**row, **limits}.items():
-        if value is not None:
-            text = ", ".join(value) if isinstance(value, list) else value
-            echo(f"{name}: {text}")
+    limits = row.get("limits")
+    for name, value in {**row, **(limits if isinstance(limits, dict) else {})}.items():
+        if value is not None and name != "limits":
+            echo(f"{name}: {_joined(value) if isinstance(value, list) else value}")
 
 
 @keys.subcommand()
@@ -133,7 +134,7 @@ def revoke(state: State, key: str) -> None:
     if state.json:
         print_json(answer)
     else:
-        echo(f"The key {answer['name']} is revoked.")
+        echo(f"The key {answer.get('name')} is revoked.")
 
 
 @keys.subcommand()
@@ -141,30 +142,29 @@ def revoke(state: State, key: str) -> None:
 @click.option("--days", type=click.IntRange(1, 3_650), default=30, show_default=True)
 def usage(state: State, key: str | None, days: int) -> None:
     """Show what each key, or one, has used."""
+    from ....client.results import rows
+
     answer = _call(state, "usage.keys", {"key": key, "days": days})
     if state.json:
         print_json(answer)
         return
-    rows = [
-        (
-            row["name"] or row["id"],
-            str(row["totals"]["requests"]),
-            str(row["totals"]["input"]),
-            str(row["totals"]["output"]),
-            f"${row['totals']['totalCost']:.4f}",
-        )
-        for row in answer["keys"]
-    ]
-    columns = ("name", "requests", "input tokens", "output tokens", "cost")
-    print_table(columns, rows, empty=f"No key was used in {days} days.")
+    names = ("requests", "input", "output", "totalCost")
+    table = []
+    for row in rows(answer, "keys"):
+        totals = row.get("totals")
+        totals = totals if isinstance(totals, dict) else {}
+        table.append((row.get("name") or row.get("id"), *(totals.get(name) for name in names)))
+    columns = ("name", "requests", "input tokens", "output tokens", "US dollars")
+    print_table(columns, table, empty=f"No key was used in {days} days.")
 
 
 def _print_secret(state: State, answer: Mapping[str, Any]) -> None:
     if state.json:
         print_json(answer)
     else:
-        echo(f"The key {answer['name']} ({answer['id']}) is shown only now:", err=True)
-        echo(str(answer["key"]))
+        name, key_id = answer.get("name"), answer.get("id")
+        echo(f"The key {name} ({key_id}) is shown only now:", err=True)
+        echo(str(answer.get("key", "")))
 
 
 def _call(state: State, method: str, params: Mapping[str, Any]) -> Any:
@@ -260,7 +260,13 @@ def _time(text: str) -> float:
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _limits(limits: Mapping[str, Any]) -> str:
+def _joined(values: object) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, list) else ""
+
+
+def _limits(limits: object) -> str:
+    if not isinstance(limits, dict):
+        return ""
     units = {
         "requestsPerMinute": "requests/min",
         "runsAtOnce": "runs at once",
@@ -268,5 +274,5 @@ def _limits(limits: Mapping[str, Any]) -> str:
         "tokensPerMonth": "tokens/month",
         "costPerMonth": "$/month",
     }
-    found = (f"{limits[name]:g} {unit}" for name, unit in units.items() if limits.get(name))
+    found = (f"{limits[name]} {unit}" for name, unit in units.items() if limits.get(name))
     return ", ".join(found)
