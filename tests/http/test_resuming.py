@@ -48,7 +48,9 @@ async def provider() -> AsyncIterator[FakeProvider]:
 
 @pytest_asyncio.fixture
 async def served(tmp_path: Path, provider: FakeProvider) -> AsyncIterator[Served]:
-    async with serving(tmp_path, config(provider.base_url)) as served:
+    content = config(provider.base_url)
+    content["gateway"]["shutdown"] = {"graceSeconds": 0}  # Runs are left at work.
+    async with serving(tmp_path, content) as served:
         yield served
 
 
