@@ -24,6 +24,7 @@ from opensoul.adapters.tools import EmptyToolbox
 from opensoul.adapters.transports import health
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
+from opensoul.adapters.web import GuardedClient
 from opensoul.app.server import hypercorn as our_hypercorn
 from opensoul.domain.access import ALL_SCOPES, Credential, Principal
 from opensoul.domain.agents import Agent, AgentDirectory
@@ -204,7 +205,9 @@ class Harness:
             new_id=new_id,
         )
         self.transports = (
-            openai_chat.transport(self.gateway, self.approvals, started_at=STARTED_AT),
+            openai_chat.transport(
+                self.gateway, self.approvals, GuardedClient(), started_at=STARTED_AT
+            ),
             health.transport(self.check),
         )
         self.app = self._application()

@@ -10,6 +10,7 @@ from .headers import (
     refuse_model_header,
     session_key_in,
 )
+from .media_parts import MediaPart
 from .messages import MESSAGES_SCHEMA, read_messages
 from .models import DEFAULT_MODEL, model_list, model_object
 from .parameters import (
@@ -32,6 +33,7 @@ __all__ = [
     "ApprovalPause",
     "Feed",
     "Ignored",
+    "MediaPart",
     "Parameters",
     "ReadTools",
     "agent_id_in",
