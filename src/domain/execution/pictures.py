@@ -12,8 +12,10 @@ from dataclasses import replace
 from ..errors import FailureKind, ModelFailed
 from ..messages import Image, Message, Part, Role, Text
 from ..models import ModelTarget
+from ..sessions import unstored
 
-_NOTE = Text("[A picture was here. You cannot see it, since you take no pictures.]")
+_UNSEEN = Text("[A picture was here. You cannot see it, since you take no pictures.]")
+_RESENT = Text("[A picture was here that is stored with an earlier request.]")
 
 
 def able_targets(
@@ -43,22 +45,33 @@ def _able(targets: Sequence[ModelTarget]) -> Sequence[ModelTarget]:
     return able
 
 
-def without_pictures(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def without_pictures(messages: tuple[Message, ...], note: Text = _UNSEEN) -> tuple[Message, ...]:
     """The messages with a note in the place of their pictures; the same object where there are
     none."""
     for message in messages:
         for part in message.parts:
             if part.__class__ is Image:
-                return tuple(map(_noted, messages))
+                return tuple(_noted(one, note) for one in messages)
     return messages
 
 
-def _noted(message: Message) -> Message:
+def without_resent_pictures(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What is stored of a request without a session, with which a client sends its whole
+    conversation again. A picture before the last answer was stored when it was new."""
+    for message in messages:
+        for part in message.parts:
+            if part.__class__ is Image:
+                new = unstored(messages)
+                return (*without_pictures(messages[: len(messages) - len(new)], _RESENT), *new)
+    return messages
+
+
+def _noted(message: Message, note: Text) -> Message:
     """The message with one note for pictures side by side."""
     parts: list[Part] = []
     for part in message.parts:
         if not isinstance(part, Image):
             parts.append(part)
-        elif not parts or parts[-1] is not _NOTE:
-            parts.append(_NOTE)
-    return replace(message, parts=tuple(parts)) if _NOTE in parts else message
+        elif not parts or parts[-1] is not note:
+            parts.append(note)
+    return replace(message, parts=tuple(parts)) if note in parts else message

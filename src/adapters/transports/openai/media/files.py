@@ -32,7 +32,7 @@ _CHILDREN = 2
 """Processes that read PDF files at the same time."""
 _CACHED_CHARS = 8 * 1024 * 1024
 
-Text = tuple[str, bool]
+FileText = tuple[str, bool]
 """A text, and whether more of it was cut off."""
 
 
@@ -49,7 +49,7 @@ def type_of(data: bytes, declared: str, filename: str) -> str:
     return _TYPES.get(PurePath(filename).suffix.lower(), "text/plain")
 
 
-def decoded(data: bytes, charset: str, chars: int) -> Text:
+def decoded(data: bytes, charset: str, chars: int) -> FileText:
     """A file that is a text. Raises BadFile."""
     try:
         text = data.decode(charset or "utf-8-sig")
@@ -62,7 +62,7 @@ def decoded(data: bytes, charset: str, chars: int) -> Text:
     return text[:chars], len(text) > chars
 
 
-def framed(text: Text, filename: str) -> str:
+def framed(text: FileText, filename: str) -> str:
     """The text as a model gets it, with the name of the file."""
     body, is_cut = text
     if is_cut:
@@ -77,10 +77,10 @@ class PdfTexts:
 
     def __init__(self) -> None:
         self._children = asyncio.Semaphore(_CHILDREN)
-        self._cache: OrderedDict[tuple[bytes, int, int], Text] = OrderedDict()
+        self._cache: OrderedDict[tuple[bytes, int, int], FileText] = OrderedDict()
         self._cached = 0
 
-    async def read(self, data: bytes, settings: FileSettings) -> Text:
+    async def read(self, data: bytes, settings: FileSettings) -> FileText:
         """Raises BadFile."""
         digest = (await asyncio.to_thread(hashlib.sha256, data)).digest()
         key = digest, settings.max_pages, settings.max_chars
@@ -93,7 +93,7 @@ class PdfTexts:
             self._cache.move_to_end(key)
         return found
 
-    def _keep(self, key: tuple[bytes, int, int], text: Text) -> None:
+    def _keep(self, key: tuple[bytes, int, int], text: FileText) -> None:
         if key in self._cache:
             return
         self._cache[key] = text
@@ -103,7 +103,7 @@ class PdfTexts:
             self._cached -= len(old)
 
 
-async def _read(data: bytes, settings: FileSettings) -> Text:
+async def _read(data: bytes, settings: FileSettings) -> FileText:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-I",
