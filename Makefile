@@ -5,7 +5,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
+.PHONY: help run test test-all test-clients test-loops test-mcp test-slow checks bench bench-peers chaos soak format lint docs model pins clean
 
 BIN := .venv/bin
 STATE := $(CURDIR)/.opensoul
@@ -69,6 +69,12 @@ $(STATE)/mcp-servers/.done: .venv/.dev scripts/mcp_servers
 
 test-mcp: $(STATE)/mcp-servers/.done ## Test MCP servers of others, which it installs (needs a network).
 	@$(BIN)/pytest -ra -m e2e tests/mcp/test_real_servers.py $(ARGS)
+
+$(STATE)/clients/.done: .venv/.dev scripts/client_programs
+	@scripts/client_programs
+
+test-clients: $(STATE)/clients/.done ## Test clients of others and schemathesis, which it installs (needs a network).
+	@$(BIN)/pytest -ra -m e2e tests/clients $(ARGS)
 
 test-slow: .venv/.dev ## Run the tests marked slow alone: floods tell the longest wait of others.
 	@$(BIN)/pytest -ra -s -m slow $(ARGS)

@@ -232,7 +232,8 @@ def _events() -> Iterator[str]:
 
 def _routes(routes: Iterable[Route]) -> Iterator[str]:
     yield "## HTTP routes\n"
-    yield "The scopes are the same. [openapi.json](openapi.json) describes requests and answers.\n"
+    yield "The scopes are the same. [openapi.json](openapi.json), which the Gateway serves at"
+    yield "`/openapi.json`, describes requests and answers.\n"
     yield "| route | method | needs | setting that turns it on |\n|---|---|---|---|"
     for route in routes:
         need = "nothing" if route.scope is None else f"`{route.scope.value}`"

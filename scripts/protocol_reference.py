@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dependency_injector import providers
 
+from opensoul.adapters.transports.openapi import document
 from opensoul.app.container import Container
 from scripts.control_reference import protocol_schema, render_protocol
-from scripts.openapi import document
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -26,7 +26,7 @@ def pages() -> dict[Path, str]:
     return {
         DOCS / "protocol.md": render_protocol(handlers, routes),
         DOCS / "protocol.schema.json": _json(protocol_schema(handlers)),
-        DOCS / "openapi.json": _json(document(routes, title="OpenSoul Gateway")),
+        DOCS / "openapi.json": _json(document(routes)),
     }
 
 

@@ -45,7 +45,7 @@ from ..adapters.tools import (
     SessionTools,
     WorkspaceKnowledge,
 )
-from ..adapters.transports import Transport, health
+from ..adapters.transports import RouteTable, Transport, health, openapi
 from ..adapters.transports import approvals as approvals_http
 from ..adapters.transports import tool_calls as tool_calls_http
 from ..adapters.transports.control.dependencies import Dependencies
@@ -680,11 +680,14 @@ def transports(
     settings: CurrentSettings,
     find_plugins: plugins.Find,
 ) -> list[Transport]:
+    every: list[Transport] = []
     own = [
         openai_chat.transport(gateway, approvals, web, started_at=clock()),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
         health.transport(readiness.check, readiness.degraded),
+        openapi.transport(lambda: RouteTable(every)),
         control.transport(),
     ]
-    return plugins.with_transports(own, gateway, settings().transports, find_plugins)
+    every += plugins.with_transports(own, gateway, settings().transports, find_plugins)
+    return every

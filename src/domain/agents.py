@@ -155,6 +155,8 @@ class Agent:
     prompt: PromptSettings = PromptSettings()
     subagents: SubagentRules = SubagentRules()
     session_access: SessionAccess = SessionAccess()
+    side_task_models: tuple[ModelTarget, ...] = ()
+    """The models of side tasks, as in `models`; empty: the same ones."""
 
 
 class AgentDirectory:

@@ -223,6 +223,9 @@ class Settings:
     mcp_servers: tuple[McpServerSettings, ...] = ()
     direct_tools: Names = field(default_factory=Names)
     """The tools that clients may call without a Run, where the policy allows them."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may read the answers to their HTTP requests, in lower case; `*`:
+    of all. Empty: no header of CORS is sent."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_bytes_in_flight: int = 512 * 1024 * 1024
     """Bytes of requests that are being read or in work, over all connections."""

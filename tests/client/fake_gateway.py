@@ -55,8 +55,8 @@ class FakeRun:
 
     @property
     def ended(self) -> bool:
-        data = self.events[-1]["data"] if self.events else {}
-        return data.get("phase") in ("end", "error")
+        last = self.events[-1] if self.events else {}
+        return last.get("stream") == "lifecycle" and last["data"].get("phase") in ("end", "error")
 
     async def after(self, seq: int) -> AsyncIterator[Reply]:
         while True:

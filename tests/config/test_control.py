@@ -38,3 +38,24 @@ def test_what_is_no_host_name_is_an_error(place: Place, host: str) -> None:
     issue = place.issue(f'{{ gateway: {{ allowedHosts: ["{host}"] }} }}')
     assert issue.path == "gateway.allowedHosts.0"
     assert "must be a host name" in issue.message
+
+
+def test_origins_of_pages_for_http_are_kept_in_lower_case(place: Place) -> None:
+    written = '{ gateway: { http: { cors: { origins: ["https://App.example", "*"] } } } }'
+    assert place.load(written).settings.cors_origins == ("https://app.example", "*")
+    assert place.load("{}").settings.cors_origins == ()
+
+
+@pytest.mark.parametrize("origin", ["https://*", "*.example", "https://app.example/", "null"])
+def test_cors_takes_no_patterns(place: Place, origin: str) -> None:
+    issue = place.issue(f'{{ gateway: {{ http: {{ cors: {{ origins: ["{origin}"] }} }} }} }}')
+    assert issue.path == "gateway.http.cors.origins.0"
+    assert "must be an origin" in issue.message
+
+
+def test_without_authentication_cors_does_not_admit_every_page(place: Place) -> None:
+    issue = place.issue(
+        '{ gateway: { auth: { mode: "none" }, http: { cors: { origins: ["https://a.b", "*"] } } } }'
+    )
+    assert issue.path == "gateway.http.cors.origins.1"
+    assert "list the origins that may" in issue.message

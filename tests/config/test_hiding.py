@@ -186,6 +186,7 @@ def test_every_key_of_the_schema_that_sounds_secret_is_marked() -> None:
         return any(above.get(path[:end]) for end in range(1, len(path) + 1))
 
     harmless = {"gateway.auth", "gateway.tls.keyPath", "secrets", "secrets.defaults.env"}
+    harmless |= {"session.bind.headers"}
     harmless |= {"agents.defaults.contextTokens", "models.providers.*.models.*.maxTokens"}
     tokens = ("reserveTokens", "reserveTokensFloor", "keepRecentTokens")
     harmless |= {f"agents.defaults.compaction.{name}" for name in tokens}

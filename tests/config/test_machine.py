@@ -130,6 +130,7 @@ def test_the_log_cannot_be_led_to_another_file(place: Place, way: str) -> None:
         ("gateway.trustedProxies", ["0.0.0.0/1"]),
         ("gateway.allowedHosts", ["evil.example"]),
         ("gateway.controlUi.allowedOrigins", ["https://evil.example"]),
+        ("gateway.http.cors.origins", ["https://evil.example"]),
     ],
 )
 def test_a_client_cannot_name_what_is_the_machines(place: Place, path: str, value: object) -> None:

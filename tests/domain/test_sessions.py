@@ -7,6 +7,7 @@ import string
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 from opensoul.domain.agents import AgentDirectory
 from opensoul.domain.errors import SessionKeyInvalid, UnknownAgent
 from opensoul.domain.messages import Message, Role, text_message
-from opensoul.domain.sessions.binding import Binding, bind, unstored
+from opensoul.domain.sessions.binding import (
+    Binding,
+    BindSettings,
+    BoundBy,
+    Conversation,
+    bind,
+    unstored,
+)
 from opensoul.domain.sessions.keys import MAX_KEY_BYTES, SessionKey, parse_key
 from opensoul.domain.sessions.policy import (
     ResetMode,
@@ -132,6 +140,7 @@ def bound(
     agent_id: str | None = None,
     session_key: str | None = None,
     user: str | None = None,
+    **more: Any,
 ) -> Binding:
     return bind(
         DIRECTORY,
@@ -141,6 +150,7 @@ def bound(
         user=user,
         source="openai",
         new_id="id-1",
+        **more,
     )
 
 
@@ -261,6 +271,53 @@ def test_every_key_made_from_a_user_keeps_to_the_grammar(name: str) -> None:
     key = bound(model="beta", user=name).key
 
     assert parse_key(str(key), default_agent="main") == (key, True)
+
+
+ANYTHING = st.text(st.characters(codec=None, categories=None), min_size=1, max_size=300)
+NAMES = st.sampled_from(["a", "a:b", "b", "x%3Ab", ":", "-of:a:b", "sha256-b"]) | ANYTHING
+HEADERS = st.sampled_from(["x-a", "x-b"])
+
+
+@st.composite
+def named(draw: st.DrawFn) -> tuple[tuple[object, ...], SessionKey]:
+    """What a request names, and the key that is made of it."""
+    namespace = draw(st.just("") | NAMES)
+    if draw(st.booleans()):
+        conversation = Conversation(draw(HEADERS), draw(NAMES).strip() or "a")
+        return (namespace, conversation), bound(conversation=conversation, namespace=namespace).key
+    name = draw(NAMES).strip() or "a"
+    return (namespace, name), bound(user=name, namespace=namespace).key
+
+
+@given(named(), named())
+def test_different_names_make_different_keys(
+    one: tuple[tuple[object, ...], SessionKey], other: tuple[tuple[object, ...], SessionKey]
+) -> None:
+    assert (one[0] == other[0]) == (one[1] == other[1])
+    assert parse_key(str(one[1]), default_agent="beta") == (one[1], True)
+
+
+@given(NAMES, NAMES, NAMES)
+def test_a_principal_enters_its_own_namespace_alone(mine: str, theirs: str, name: str) -> None:
+    for made in ({"user": name or "a"}, {"conversation": Conversation("x-a", name or "a")}):
+        key = bound(namespace=mine, **made).key
+        if key.rest.startswith("openai:"):  # The name was blank.
+            continue
+        assert bound(session_key=str(key), namespace=mine).key == key
+        assert bound(session_key=str(key)).key == key
+        if mine != theirs:
+            with pytest.raises(SessionKeyInvalid, match="namespace of another principal"):
+                bound(session_key=str(key), namespace=theirs)
+
+
+@pytest.mark.parametrize("key", ["best-of:album", "trip", "openai-user:ann", "of:x"])
+def test_other_keys_are_in_no_namespace(key: str) -> None:
+    assert str(bound(session_key=key, namespace="grace").key) == f"agent:main:{key}"
+
+
+def test_a_user_finds_no_session_where_that_is_switched_off() -> None:
+    assert bound(user="ann").by is BoundBy.USER
+    assert bound(user="ann", settings=BindSettings(user=False)).by is BoundBy.REQUEST
 
 
 # What a resent conversation adds

@@ -24,11 +24,13 @@ from opensoul.domain.errors import (
 )
 from opensoul.domain.execution.generations import Generations
 from opensoul.domain.messages import Image, Message, Role, Text
+from opensoul.domain.models import ModelDirectory
 from opensoul.domain.runs.events import Aborted, Failed, Started
 from opensoul.domain.runs.records import RunQuery, RunRecord, RunStatus, record_of, status_after
 from opensoul.domain.runs.spec import OnLeave, RunRequest, RunSpec
 from opensoul.domain.services.access import Access
 from opensoul.domain.services.gateway import Gateway
+from opensoul.domain.sessions import Conversation
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.sessions.policy import SendPolicy, SessionSettings
 from opensoul.domain.sessions.records import SessionInfo
@@ -43,6 +45,7 @@ from tests.fakes.domain import (
     run,
     settings,
     system,
+    target,
     user,
 )
 
@@ -62,7 +65,9 @@ class Catalog(NoCatalog):
 
 @dataclass
 class Door:
-    settings: Settings = field(default_factory=settings)
+    settings: Settings = field(
+        default_factory=lambda: settings(models=ModelDirectory([target("fake/m")]))
+    )
     chosen: Mapping[str, str] = field(default_factory=dict)
     log: FakeRunEvents = field(default_factory=FakeRunEvents)
 
@@ -147,6 +152,7 @@ DIFFERENT: Mapping[str, Sequence[object]] = {
     "agent_id": ["beta"],
     "session_key": ["other", None],
     "on_leave": [OnLeave.CONTINUE],
+    "chosen_model": ["fake/m"],
     "client_tools": [
         ClientTools((ToolSpec("f", ""),)),
         ClientTools((ToolSpec("f", "", strict=True),)),
@@ -165,12 +171,16 @@ SAME: Mapping[str, Sequence[object]] = {
     "model": ["opensoul", "opensoul/main", "main"],
     "agent_id": ["main", "MAIN"],
     "session_key": ["agent:main:trip", " trip "],
-    # A session key wins over the user.
+    # A session key wins over the others.
+    "metadata_key": ["other"],
+    "conversation": [Conversation("x-chat-id", "7")],
     "user": ["ann"],
     # What the source may ask for is no part of what is asked.
     "reserved_keys": [True],
     # Whether a message is a command is up to the configuration, too, which does not count.
     "commands": [True],
+    # So is what a side task is.
+    "side_tasks": [True],
     "session_hint": ["Send a header."],
     # What the request was made by; its session names it.
     "parent": ["run-1"],

@@ -21,7 +21,7 @@ from opensoul.adapters.persistence.memory.store import MemoryStore
 from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.tools import EmptyToolbox
-from opensoul.adapters.transports import health
+from opensoul.adapters.transports import RouteTable, Transport, health, openapi
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
 from opensoul.adapters.web import GuardedClient
@@ -204,11 +204,12 @@ class Harness:
             clock=time.time,
             new_id=new_id,
         )
-        self.transports = (
+        self.transports: tuple[Transport, ...] = (
             openai_chat.transport(
                 self.gateway, self.approvals, GuardedClient(), started_at=STARTED_AT
             ),
             health.transport(self.check),
+            openapi.transport(lambda: RouteTable(self.transports)),
         )
         self.app = self._application()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from opensoul.adapters.transports import RouteTable
+
 from .app import Harness
-from .client import CHAT, Client
+from .client import BEARER, CHAT, Client
 
 RESPONSES = (
     'provider.chat("opensoul")',
@@ -48,6 +50,8 @@ MODELS = ("GET /v1/models", "base URL")
         ("GET", "/", ("GET /v1/models", "WebSocket")),
         ("GET", "/v1", ("GET /v1/models", "WebSocket")),
         ("GET", "/health", ("GET /healthz",)),
+        ("GET", "/healthz/", ("Use /healthz instead.",)),
+        ("GET", "/v1/readyz", ("Use /readyz instead.",)),
     ],
 )
 async def test_the_404_says_what_there_is_instead(
@@ -103,3 +107,15 @@ async def test_clients_of_anthropic_get_the_error_in_their_own_envelope(
     if path.startswith("/v1"):
         reply = await client.ask("POST", path, headers={"x-api-key": "wrong"})
         assert (reply.status, reply.json["error"]["type"]) == (401, "authentication_error")
+
+
+@pytest.mark.parametrize("headers", [{}, BEARER])
+@pytest.mark.parametrize("spelling", ["{}/", "//{}", "/v1{}", "{}//", "/x{}"])
+async def test_no_spelling_of_a_path_is_answered_by_a_redirect(
+    gateway: Harness, client: Client, spelling: str, headers: dict[str, str]
+) -> None:
+    for route in RouteTable(gateway.transports):
+        path = spelling.format(route.path.replace("<path:model_id>", "beta"))
+        reply = await client.ask(route.method, path, headers=headers)
+        assert not 300 <= reply.status < 400, path
+        assert "Location" not in reply.headers

@@ -15,6 +15,7 @@ from opensoul.adapters.persistence.common.spec_codec import decode_spec, encode_
 from opensoul.domain.messages import Image, Message, Reasoning, Role, Text, ToolCall
 from opensoul.domain.runs.spec import OnLeave, RunSpec
 from opensoul.domain.scopes import Scope
+from opensoul.domain.sessions import BoundBy
 from opensoul.domain.sessions.keys import SessionKey
 from opensoul.domain.tools import CLIENT_SOURCE, ChoiceMode, ClientTools, ToolChoice, ToolSpec
 from tests.fakes.domain import run, user
@@ -72,6 +73,7 @@ SPECS = st.builds(
     accepted_at=SECONDS,
     timeout=st.none() | SECONDS,
     one_off=st.booleans(),
+    bound_by=st.sampled_from(BoundBy),
     source=ANY_TEXT,
     thinking=st.none() | ANY_TEXT,
     scopes=st.none() | st.frozensets(st.sampled_from(Scope)),
@@ -79,6 +81,8 @@ SPECS = st.builds(
     parent=ANY_TEXT,
     hops=st.integers(0, 9),
     client_tools=st.none() | CLIENT_TOOLS,
+    side_task=ANY_TEXT,
+    chosen_model=ANY_TEXT,
 )
 
 

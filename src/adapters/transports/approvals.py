@@ -85,7 +85,14 @@ def transport(approvals: Approvals) -> Transport:
         (
             route(all_, "GET", view=endpoint.list, summary=listed, operation=_list),
             route(one, "GET", view=endpoint.get, summary=found, operation=_found),
-            route(one, "POST", view=endpoint.decide, summary=decided, operation=_decide),
+            route(
+                one,
+                "POST",
+                view=endpoint.decide,
+                summary=decided,
+                operation=_decide,
+                errors=(409,),
+            ),
         ),
     )
 
@@ -149,8 +156,28 @@ _APPROVAL = {
 _REF = {"$ref": SCHEMA_REF.format(model="Approval")}
 
 
-def _answer(description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    content = json_content({**schema, "$defs": {"Approval": _APPROVAL}})
+_EXAMPLE = {
+    "id": "apr_01",
+    "tool": "exec",
+    "arguments": {"command": "ls"},
+    "runId": "run_01",
+    "agentId": "main",
+    "sessionKey": "agent:main:main",
+    "createdAt": 1_750_000_000_000,
+    "expiresAt": 1_750_000_600_000,
+}
+_DECIDED = {
+    **_EXAMPLE,
+    "decision": "allow-once",
+    "decidedBy": "shared-secret",
+    "decidedAt": 1_750_000_060_000,
+}
+
+
+def _answer(
+    description: str, schema: Mapping[str, Any], example: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    content = json_content({**schema, "$defs": {"Approval": _APPROVAL}}, example=example)
     return {"responses": {"200": {"description": description, "content": content}}}
 
 
@@ -158,15 +185,17 @@ def _list() -> Mapping[str, Any]:
     data = {"type": "array", "items": _REF}
     properties = {"object": {"const": "list"}, "data": data}
     schema = {"type": "object", "required": ["object", "data"], "properties": properties}
-    return _answer("The pending approvals, the oldest first.", schema)
+    example = {"object": "list", "data": [_EXAMPLE]}
+    return _answer("The pending approvals, the oldest first.", schema, example)
 
 
 def _found() -> Mapping[str, Any]:
-    return _answer("The approval.", _REF)
+    return _answer("The approval.", _REF, _EXAMPLE)
 
 
 def _decide() -> Mapping[str, Any]:
     decision = {"enum": list(DECISIONS)}
     body = {"type": "object", "required": ["decision"], "properties": {"decision": decision}}
-    request_body = {"required": True, "content": json_content(body)}
-    return {"requestBody": request_body, **_answer("The approval, decided.", _REF)}
+    content = json_content(body, allow={"decision": "allow-once"}, deny={"decision": "deny"})
+    request_body = {"required": True, "content": content}
+    return {"requestBody": request_body, **_answer("The approval, decided.", _REF, _DECIDED)}

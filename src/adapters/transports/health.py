@@ -47,23 +47,23 @@ def _json(status: int, body: Mapping[str, object]) -> Response:
 
 
 def _alive() -> Mapping[str, object]:
-    return {"responses": {"200": _answer("The process is alive.")}}
+    return {"responses": {"200": _answer("The process is alive.", "ok")}}
 
 
 def _fit() -> Mapping[str, object]:
     return {
         "responses": {
-            "200": _answer("Every part is fit to serve.", "degraded"),
-            "503": _answer("A part fails.", "failing"),
+            "200": _answer("Every part is fit to serve.", "ready", "degraded"),
+            "503": _answer("A part fails.", "not ready", "failing"),
         }
     }
 
 
-def _answer(description: str, *parts: str) -> Mapping[str, object]:
+def _answer(description: str, status: str, *parts: str) -> Mapping[str, object]:
     by_name = {"type": "object", "additionalProperties": {"type": "string"}}
     schema = {
         "type": "object",
         "required": ["status"],
-        "properties": {"status": {"type": "string"}, **dict.fromkeys(parts, by_name)},
+        "properties": {"status": {"const": status}, **dict.fromkeys(parts, by_name)},
     }
-    return {"description": description, "content": json_content(schema)}
+    return {"description": description, "content": json_content(schema, example={"status": status})}

@@ -1,6 +1,6 @@
 """Transports as data: which routes there are, what each needs, and what a request to it may use.
 
-Authorization, limits, switches, docs/protocol.md and docs/openapi.json are made from these objects.
+Authorization, limits, switches, docs/protocol.md and /openapi.json are made from these objects.
 A route that is served but is in no Transport needs the highest scope, so that a forgotten
 declaration refuses access and never opens a route.
 """
@@ -8,7 +8,7 @@ declaration refuses access and never opens a route.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,12 @@ SCHEMA_REF = "#/components/schemas/{model}"
 """How operations name schemas. Those in a schema's `$defs` move into the document's components."""
 
 
-def json_content(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The media type map of an operation for a JSON body of that schema."""
-    return {"application/json": {"schema": schema}}
+def json_content(schema: Mapping[str, Any], **examples: object) -> dict[str, Any]:
+    """The media type map of an operation for a JSON body of that schema; `examples` are bodies."""
+    media: dict[str, Any] = {"schema": schema}
+    if examples:
+        media["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": media}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Route:
 
     `scope`: what a client needs; None: the route is open to everybody. `limits`: fixed, or read
     from the settings in force when a request arrives. `operation`: what the OpenAPI document says
-    of the route beyond that (https://spec.openapis.org/oas/v3.1.1#operation-object).
+    of the route beyond that (https://spec.openapis.org/oas/v3.1.1#operation-object). `errors`:
+    statuses of refusals that do not follow from the other fields; the document lists them as well.
     """
 
     path: str
@@ -75,6 +79,7 @@ class Route:
     limits: _LimitsSource = _DEFAULT
     switch: Switch | None = None
     operation: Callable[[], Mapping[str, Any]] = dict
+    errors: Sequence[int] = ()
 
     @property
     def variables(self) -> tuple[tuple[str, str], ...]:
@@ -118,7 +123,10 @@ class RouteTable:
         self._by_rule = _by_rule(self)
         self._sources = tuple(dict.fromkeys(route.limits for route in self)) or (_DEFAULT,)
         self._in_force: _InForce | None = None
-        self._switched = tuple((_pattern(r), r.switch) for r in self if r.switch is not None)
+        self.methods = tuple(sorted({method for _, method in self._by_rule}))
+        """Those of all routes."""
+        self._patterns = tuple((_pattern(route), route.switch) for route in self)
+        self._switched = tuple((p, switch) for p, switch in self._patterns if switch is not None)
 
     def __iter__(self) -> Iterator[Route]:
         return (route for transport in self.transports for route in transport.routes)
@@ -130,6 +138,15 @@ class RouteTable:
     def switch_at(self, path: str) -> Switch | None:
         """The switch of the routes that answer a request's path, with whatever method."""
         return next((switch for pattern, switch in self._switched if pattern.fullmatch(path)), None)
+
+    def near(self, path: str) -> str:
+        """The path of a route that `path` differs from by slashes at its end or by `/v1`; empty
+        where there is none."""
+        plain = path.rstrip("/")
+        for other in (plain, f"/v1{plain}", plain.removeprefix("/v1")):
+            if other != path and any(pattern.fullmatch(other) for pattern, _ in self._patterns):
+                return other
+        return ""
 
     def limits(self, route: Route, settings: Settings) -> Limits:
         """The limits of a route of the table while `settings` are in force."""

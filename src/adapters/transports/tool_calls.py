@@ -114,6 +114,12 @@ def _json(body: Mapping[str, object], status: int) -> Response:
 
 
 _STRING = {"type": "string"}
+_REQUESTS = {
+    "call": {"tool": "read", "args": {"path": "README.md"}},
+    "dry_run": {"tool": "exec", "args": {"command": "ls"}, "dryRun": True},
+}
+_DONE = {"ok": True, "result": result_object("# Notes")}
+_FAILED = _error("tool_error", "There is no file README.md.")
 
 
 def _operation() -> Mapping[str, Any]:
@@ -121,7 +127,7 @@ def _operation() -> Mapping[str, Any]:
         "type": "object",
         "required": ["tool"],
         "properties": {
-            "tool": _STRING,
+            "tool": {**_STRING, "pattern": r"\S"},
             "action": _STRING,
             "args": {"type": "object"},
             "sessionKey": _STRING,
@@ -150,22 +156,25 @@ def _operation() -> Mapping[str, Any]:
         },
     }
     return {
-        "requestBody": {"required": True, "content": json_content(body)},
+        "requestBody": {"required": True, "content": json_content(body, **_REQUESTS)},
         "responses": {
-            "200": {"description": "The tool's result.", "content": json_content(done)},
+            "200": {
+                "description": "The tool's result.",
+                "content": json_content(done, example=_DONE),
+            },
             "400": {
                 "description": "The tool failed, or refused its arguments. An invalid body has an "
                 "error of the usual form.",
-                "content": json_content(failed),
+                "content": json_content(failed, example=_FAILED),
             },
             "403": {
                 "description": "The call needs an approval. A missing scope has an error of the "
                 "usual form.",
-                "content": json_content(failed),
+                "content": json_content(failed, example=_FAILED),
             },
             "404": {
                 "description": "There is no such tool, or it may not be called.",
-                "content": json_content(failed),
+                "content": json_content(failed, example=_FAILED),
             },
         },
     }

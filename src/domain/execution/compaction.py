@@ -42,10 +42,12 @@ _PAUSE = 600.0
 _MOST_FAILED = 1_000
 
 
-class SummaryRefused(GatewayError):
-    """What a model wrote cannot take the place of the messages."""
+class SummaryRefused(Exception):
+    """There is no summary that could take the place of the messages."""
 
-    code = "summary_refused"
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class Compactor:
             older = await self._older(turn, archive, retries=retries)
         except LeaseLost:
             raise
-        except GatewayError as error:
+        except (GatewayError, SummaryRefused) as error:
             self._note_failure(turn, error)
             return
         if older is None:
@@ -189,7 +191,7 @@ class Compactor:
                 self._pause(context.spec.session_key)  # It is of use in this turn alone.
         except LeaseLost:
             raise
-        except GatewayError as error:
+        except (GatewayError, SummaryRefused) as error:
             self._note_failure(turn, error)
             yield [CompactionEnded(before, before, error.message, retries=retries)]
             return
@@ -206,7 +208,7 @@ class Compactor:
         except TimeoutError as error:
             raise SummaryRefused("The run had no time left for the summary.") from error
 
-    def _note_failure(self, turn: OngoingTurn, error: GatewayError) -> None:
+    def _note_failure(self, turn: OngoingTurn, error: GatewayError | SummaryRefused) -> None:
         spec = turn.context.spec
         turn.compacts = False
         self._pause(spec.session_key)

@@ -9,6 +9,7 @@ from ..agents import Agent
 from ..runs import RunSpec
 from ..sessions import SessionSettingsMap, applied_to
 from ..settings import Settings
+from ..tools import ToolPolicy
 
 NOTHING_CHOSEN: SessionSettingsMap = {}
 
@@ -31,6 +32,11 @@ def execution_of(
         agent = replace(agent, timeout=spec.timeout)
     if spec.thinking is not None:
         chosen = {**chosen, "thinkingLevel": spec.thinking}
+    if spec.side_task:
+        models = agent.side_task_models or agent.models
+        agent = replace(agent, models=models, instructions="", tools=ToolPolicy())
+    if spec.chosen_model:
+        chosen = {**chosen, "model": spec.chosen_model}
     if chosen:
         agent = applied_to(agent, chosen, settings.models)
     return Execution(spec, agent)

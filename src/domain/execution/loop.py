@@ -168,7 +168,7 @@ class TurnLoop:
             principal=spec.principal,
         )
         tools = tuple(await self._toolbox.tools(caller))
-        if self._prompts is not None:
+        if self._prompts is not None and not spec.side_task:
             context = await self._prompts.completed(context, tools)
         return OngoingTurn(
             context=context,

@@ -106,7 +106,7 @@ class ModelAnswer:
     called_tool: bool = False
 
 
-class HistoryTooLong(ModelFailed):
+class HistoryTooLong(Exception):
     """The provider refuses the call as too long, and its history can be made shorter."""
 
 
@@ -164,7 +164,7 @@ class ModelRouter:
                 except ModelFailed as failure:
                     too_long = failure.kind is FailureKind.CONTEXT_TOO_LONG
                     if too_long and prompt.can_compact and not attempt.began:
-                        raise HistoryTooLong(failure.kind, failure.message) from failure
+                        raise HistoryTooLong from failure
                     if too_long and history and not attempt.began:
                         # The estimate was wrong: halve the history, at last leave it out.
                         history = newest_that_fit(history, estimate_all(history) // 2)

@@ -44,10 +44,10 @@ class ModelDirectory:
     def get(self, ref: str) -> ModelTarget | None:
         return self._targets.get(ref)
 
-    def choose(self, name: str) -> ModelTarget:
-        """The model selected by reference or alias. Raises InvalidRequest."""
+    def choose(self, name: str, *, param: str = "model") -> ModelTarget:
+        """The model selected by reference or alias. Raises InvalidRequest, which names `param`."""
         ref = self._aliases.get(name.strip().lower(), name.strip())
         target = self._targets.get(ref)
         if target is None or (self._selectable and ref not in self._selectable):
-            raise InvalidRequest(f"model not allowed: {ref}", param="model")
+            raise InvalidRequest(f"model not allowed: {ref}", param=param)
         return target

@@ -10,7 +10,7 @@ from ..access import Principal
 from ..chat_commands import ChatCommand
 from ..messages import Message
 from ..scopes import Scope
-from ..sessions import SessionKey
+from ..sessions import BoundBy, Conversation, SessionKey
 from ..tools import ClientTools
 
 CONTENT = "opensoul.content"
@@ -36,7 +36,12 @@ class RunRequest:
     model: str = ""
     agent_id: str | None = None
     session_key: str | None = None
+    metadata_key: str | None = None
+    """A session key in the metadata, where there is no `session_key`."""
+    conversation: Conversation | None = None
+    """Finds the session where no key does."""
     user: str | None = None
+    """The same where the client names no conversation."""
     params: Mapping[str, object] = field(default_factory=dict)
     on_leave: OnLeave = OnLeave.ABORT
     source: str = "openai"
@@ -51,6 +56,10 @@ class RunRequest:
     None and 0: the agent's limit alone."""
     commands: bool = False
     """The newest message may be a command: a person wrote it, not an agent or a tool."""
+    side_tasks: bool = False
+    """The request may be a side task of a chat client."""
+    chosen_model: str | None = None
+    """The model to call first, by reference or alias."""
     session_hint: str = ""
     """How clients of the transport can name a session, for answers to commands."""
     parent: str = ""
@@ -81,6 +90,8 @@ class RunSpec:
     """Seconds that the client allows, which shorten the agent's limit and never lengthen it."""
     one_off: bool = False
     """The session key was made for this request alone."""
+    bound_by: BoundBy = BoundBy.KEY
+    """The part of the request that the session was found by."""
     source: str = "openai"
     thinking: str | None = None
     """A level of `session_settings`, which wins over the Session's."""
@@ -98,6 +109,11 @@ class RunSpec:
     """Messages from session to session that have led to the Run."""
     client_tools: ClientTools | None = None
     """The tools that the client runs."""
+    side_task: str = ""
+    """The kind of side task; empty: it is none. Such a Run has no tools and no instructions of the
+    agent's."""
+    chosen_model: str = ""
+    """`provider/model` to call first, in place of the Session's; empty: as configured."""
 
     @property
     def principal(self) -> Principal:

@@ -15,6 +15,12 @@ def session_resource(info: SessionInfo) -> Resource:
     return Resource(info.key.agent_id, str(info.settings.get(OWNER, "")))
 
 
+def namespace_of(principal: Principal) -> str:
+    """The namespace of the session keys that are made from the names in a principal's requests:
+    equal names of two principals do not meet. The operators share one, which is empty."""
+    return "" if principal.agents is None else principal.id
+
+
 async def sees_session(principal: Principal, key: SessionKey, catalog: SessionCatalog) -> bool:
     """Whether the principal may see the session; reads nothing for an unrestricted principal."""
     if principal.agents is None:

@@ -10,9 +10,11 @@ from ..chat_commands import ChatCommand, command_in
 from ..errors import InvalidRequest, KeyReused
 from ..messages import Role
 from ..runs import RunRecord, RunRequest, RunSpec, digest
-from ..sessions import bind, thinking_level
+from ..sessions import bind, one_off_binding, thinking_level
 from ..settings import Settings
+from ..side_tasks import side_task_in
 from ..text import check_name
+from .ownership import namespace_of
 
 MAX_IDEMPOTENCY_KEY = 256
 _VERSION = "v2:"
@@ -26,6 +28,10 @@ def make_spec(
     spoken = tuple(m for m in request.messages if m.role is not Role.SYSTEM)
     if not any(m.role in (Role.USER, Role.TOOL) for m in spoken):
         raise InvalidRequest("Missing user message in `messages`.", param="messages")
+    side_task = ""
+    if request.side_tasks and request.client_tools is None:
+        side_task = side_task_in(request.messages, settings.sessions.side_task_patterns)
+    chosen = request.chosen_model
     binding = bind(
         settings.agents,
         model=request.model,
@@ -34,8 +40,14 @@ def make_spec(
         user=request.user,
         source=request.source,
         new_id=run_id,
+        metadata_key=request.metadata_key,
+        conversation=request.conversation,
+        namespace=namespace_of(principal),
+        settings=settings.sessions.bind,
         allow_reserved=request.reserved_keys,
     )
+    if side_task:
+        binding = one_off_binding(binding.agent, source=request.source, new_id=run_id)
     return RunSpec(
         id=run_id,
         agent_id=binding.agent.id,
@@ -49,6 +61,7 @@ def make_spec(
         accepted_at=at,
         timeout=None if request.timeout is None else _limit(request.timeout),
         one_off=binding.one_off,
+        bound_by=binding.by,
         source=request.source,
         client_tools=request.client_tools,
         thinking=None if request.thinking is None else thinking_level(request.thinking),
@@ -57,6 +70,8 @@ def make_spec(
         agents=principal.agents,
         parent=request.parent,
         hops=request.hops,
+        side_task=side_task,
+        chosen_model=settings.models.choose(chosen, param="chosen_model").ref if chosen else "",
     )
 
 
@@ -97,6 +112,7 @@ def fingerprint(request: RunRequest, spec: RunSpec) -> str:
             "on_leave": spec.on_leave,
             # Left out where there are none, as in the digests of versions that knew none.
             **({} if spec.client_tools is None else {"tools": spec.client_tools.data}),
+            **({"chosen_model": spec.chosen_model} if spec.chosen_model else {}),
         }
     )
 

@@ -1,6 +1,14 @@
 """Sessions: their keys, history, settings and policies, as values and pure rules."""
 
-from .binding import bind, unstored, with_call_ids
+from .binding import (
+    BindSettings,
+    BoundBy,
+    Conversation,
+    bind,
+    one_off_binding,
+    unstored,
+    with_call_ids,
+)
 from .changes import ANYTHING, Compacted, CompactionOutcome, Expected
 from .compaction import (
     cut_point,
@@ -62,8 +70,11 @@ __all__ = [
     "OWNER",
     "SETTINGS",
     "UNREADABLE",
+    "BindSettings",
+    "BoundBy",
     "Compacted",
     "CompactionOutcome",
+    "Conversation",
     "Expected",
     "KeptMessage",
     "KeptTranscript",
@@ -96,6 +107,7 @@ __all__ = [
     "is_long",
     "is_stale",
     "newest_that_fit",
+    "one_off_binding",
     "parse_key",
     "pruned",
     "relieved",

@@ -5,25 +5,65 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from urllib.parse import quote
 
 from ..agents import Agent, AgentDirectory
 from ..errors import AgentConflict
 from ..messages import Message, Role, ToolCall
-from .keys import SessionKey, parse_key
+from .keys import SessionKey, invalid_key, parse_key
 
 MAX_USER_BYTES = 256
+MAX_NAMESPACE = 64
 
 
 _DIGEST = "sha256-"
 
 
+class BoundBy(StrEnum):
+    """The part of a request that its session was found by."""
+
+    KEY = "session_key"
+    METADATA = "metadata"
+    """A session key in the request's metadata."""
+    CONVERSATION = "conversation"
+    USER = "user"
+    REQUEST = "request"
+    """The request itself: it has a session of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation of the client's: its id, and the name of the header that had it."""
+
+    source: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BindSettings:
+    """Which parts of a request find its session, besides session keys."""
+
+    headers: tuple[str, ...] = ()
+    """Headers with the id of a conversation, in lower case; the first one present counts."""
+    user: bool = True
+    """The `user` of a request does."""
+    temporary: tuple[str, ...] = ("temporary:", "local:")
+    """How the ids of conversations begin that the client forgets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Which agent answers, in which session. `one_off`: the key was made for this request alone."""
+    """Which agent answers, in which session."""
 
     agent: Agent
     key: SessionKey
-    one_off: bool
+    by: BoundBy
+
+    @property
+    def one_off(self) -> bool:
+        """The key was made for this request alone."""
+        return self.by is BoundBy.REQUEST
 
 
 def bind(
@@ -35,31 +75,51 @@ def bind(
     user: str | None,
     source: str,
     new_id: str,
+    metadata_key: str | None = None,
+    conversation: Conversation | None = None,
+    namespace: str = "",
+    settings: BindSettings = BindSettings(),
     allow_reserved: bool = False,
 ) -> Binding:
     """Find the agent and the session of a request.
 
     The agent: `agent_id`, then `model`, then a session key that names one, then the default. The
-    session: `session_key`, then one made from `user`, then a fresh one with `new_id`.
+    session: `session_key`, then `metadata_key`, then one made from `conversation`, then one made
+    from `user`, then a fresh one with `new_id`. Keys that are made are in the `namespace`.
     Raises UnknownAgent, SessionKeyInvalid.
     """
     by_model = directory.named_by_model(model)
     by_id = directory.find(agent_id, param="agent_id") if agent_id else None
     requested = by_id or by_model
-    if session_key is not None:
-        resolved = requested or directory.default
+    agent = requested or directory.default
+    by, text = BoundBy.KEY, session_key
+    if text is None:
+        by, text = BoundBy.METADATA, metadata_key
+    if text is not None:
         key, named = parse_key(
-            session_key, default_agent=resolved.id, allow_reserved=allow_reserved
+            text, default_agent=agent.id, allow_reserved=allow_reserved, param=_PARAMS[by]
         )
         if named and requested is not None and key.agent_id != requested.id:
             named_by = "agent_id" if by_id else "model"
-            raise AgentConflict(key.agent_id, requested.id, named_by=named_by, param="session_key")
-        agent = directory.find(key.agent_id, param="session_key")
-        return Binding(agent, key, one_off=False)
-    agent = requested or directory.default
-    if user is not None and user.strip():
-        return Binding(agent, SessionKey(agent.id, f"{source}-user:{_safe_user(user)}"), False)
-    return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), one_off=True)
+            raise AgentConflict(key.agent_id, requested.id, named_by=named_by, param=_PARAMS[by])
+        if namespace and _is_foreign(key, namespace):
+            raise invalid_key("is in the namespace of another principal", _PARAMS[by])
+        return Binding(directory.find(key.agent_id, param=_PARAMS[by]), key, by)
+    if conversation is not None:
+        if conversation.id.startswith(settings.temporary):
+            return one_off_binding(agent, source=source, new_id=new_id)
+        name = f"{conversation.source}:{_safe_name(conversation.id)}"
+        rest = _made(source + _CHATS, namespace, name)
+        return Binding(agent, SessionKey(agent.id, rest), BoundBy.CONVERSATION)
+    if settings.user and user is not None and user.strip():
+        rest = _made(source + _USERS, namespace, _safe_name(user))
+        return Binding(agent, SessionKey(agent.id, rest), BoundBy.USER)
+    return one_off_binding(agent, source=source, new_id=new_id)
+
+
+def one_off_binding(agent: Agent, *, source: str, new_id: str) -> Binding:
+    """The binding of a request to a session of its own."""
+    return Binding(agent, SessionKey(agent.id, f"{source}:{new_id}"), BoundBy.REQUEST)
 
 
 def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -105,13 +165,39 @@ def with_call_ids(history: Sequence[Message], question: tuple[Message, ...]) -> 
     return tuple(messages)
 
 
-def _safe_user(user: str) -> str:
-    """`user` as part of a key: itself where it is short and printable ASCII, else its digest.
+_PARAMS = {BoundBy.KEY: "session_key", BoundBy.METADATA: "metadata.session_key"}
+"""The fields of a request that session keys are in."""
 
-    A name that looks like a digest becomes one too, so that it cannot be another user's.
+
+_CHATS, _USERS, _OWNED = "-chat", "-user", "-of"
+"""How the channels of keys end that are made from names; the last one: in a namespace."""
+
+
+def _made(channel: str, namespace: str, name: str) -> str:
+    """The rest of a key that is made from a `name`. No namespace has a key of another one: only
+    keys with one have `-of` before the first colon, and no colon is in the second part of these."""
+    return f"{channel}{_OWNED}:{_part(namespace)}:{name}" if namespace else f"{channel}:{name}"
+
+
+def _is_foreign(key: SessionKey, namespace: str) -> bool:
+    """Whether the key could be made for the names of another principal."""
+    channel, _, rest = key.rest.partition(":")
+    if not channel.endswith((_CHATS + _OWNED, _USERS + _OWNED)):
+        return False
+    return rest.partition(":")[0] != _part(namespace)
+
+
+def _part(namespace: str) -> str:
+    return _safe_name(quote(namespace, safe="", errors="surrogatepass"), MAX_NAMESPACE)
+
+
+def _safe_name(text: str, limit: int = MAX_USER_BYTES) -> str:
+    """`text` as part of a key: itself where it is short and printable ASCII, else its digest.
+
+    A name that looks like a digest becomes one too, so that it cannot be another one's.
     """
-    if user.isascii() and user.isprintable() and len(user) <= MAX_USER_BYTES:
-        name = user.strip()
+    if text.isascii() and text.isprintable() and len(text) <= limit:
+        name = text.strip()
         if not name.startswith(_DIGEST):
             return name
-    return _DIGEST + hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+    return _DIGEST + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -67,31 +67,32 @@ class SessionKey(NamedTuple):
 
 
 def parse_key(
-    text: str, *, default_agent: str, allow_reserved: bool = False
+    text: str, *, default_agent: str, allow_reserved: bool = False, param: str = "session_key"
 ) -> tuple[SessionKey, bool]:
     """A key as a client wrote it, canonical; and whether it named its agent itself.
 
     `allow_reserved`: keys of sub-agents and jobs are the caller's to use. Raises
-    SessionKeyInvalid: empty, too long, control or format characters, reserved, or a broken
-    `agent:` prefix.
+    SessionKeyInvalid, which names `param`: empty, too long, control or format characters, reserved,
+    or a broken `agent:` prefix.
     """
     key = text.strip()
     if not key:
-        raise invalid_key("is empty")
+        raise invalid_key("is empty", param)
     if problem := unsafe_in_name(text):
-        raise invalid_key(problem)
+        raise invalid_key(problem, param)
     named = key[:6].lower() == "agent:"
     agent_id, rest = default_agent, key
     if named:
         agent_id, separator, rest = key[6:].partition(":")
         agent_id = agent_id.lower()
         if not separator or not rest or not _AGENT_ID.fullmatch(agent_id):
-            raise invalid_key("does not have the form agent:<agentId>:<rest>")
+            raise invalid_key("does not have the form agent:<agentId>:<rest>", param)
     if not allow_reserved and _plain(rest).startswith(_RESERVED):
-        raise invalid_key(f"uses a reserved prefix ({', '.join(_RESERVED)})")
+        raise invalid_key(f"uses a reserved prefix ({', '.join(_RESERVED)})", param)
     canonical = SessionKey(agent_id, rest)
     if len(str(canonical).encode()) > MAX_KEY_BYTES:
-        raise invalid_key(f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)")
+        problem = f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)"
+        raise invalid_key(problem, param)
     return canonical, named
 
 
@@ -104,5 +105,5 @@ def _plain(rest: str) -> str:
     return normalize("NFKC", "".join(seen).translate(_WITHOUT_FILLERS)).casefold()
 
 
-def invalid_key(problem: str) -> SessionKeyInvalid:
-    return SessionKeyInvalid(f"The session key {problem}.", param="session_key")
+def invalid_key(problem: str, param: str) -> SessionKeyInvalid:
+    return SessionKeyInvalid(f"The session key {problem}.", param=param)

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ..errors import SendBlocked
+from ..side_tasks import SIDE_TASK_PATTERNS
+from .binding import BindSettings
 from .keys import SessionKey
 
 UNREADABLE = "unreadable"
@@ -107,6 +109,9 @@ class SessionSettings:
     """Bytes that all of these sessions take at most; None: any number."""
     max_hops: int = 5
     """Messages between sessions of which one has led to the next."""
+    bind: BindSettings = field(default_factory=BindSettings)
+    side_task_patterns: tuple[str, ...] = SIDE_TASK_PATTERNS
+    """How the messages of side tasks begin."""
 
 
 def is_stale(key: SessionKey, settings: SessionSettings, *, updated_at: float, now: float) -> bool:

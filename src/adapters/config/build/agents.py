@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -58,8 +58,9 @@ def build_agents(building: Building) -> tuple[AgentDirectory, ModelDirectory]:
     entries = found or [_Entry(DEFAULT_AGENT_ID, AgentSettings(), ())]
     shared = build_tool_rules(building, building.config.tools, ("tools",))
     context = build_context(building)
+    side = _side_task_models(models, building.config.agents.defaults.side_task_model)
     agents = [
-        _agent(building, models, shared, context, entry, is_default=entry.id == default_id)
+        _agent(building, models, shared, context, side, entry, is_default=entry.id == default_id)
         for entry in entries
     ]
     note_default_sandbox(building)
@@ -131,6 +132,7 @@ def _agent(
     models: Models,
     shared: ToolRules,
     context: Context,
+    side_task_models: tuple[ModelTarget, ...],
     found: _Entry,
     *,
     is_default: bool,
@@ -160,6 +162,7 @@ def _agent(
         prompt=_prompt(building, entry),
         subagents=_subagents(building, models, entry.subagents, (*where, "subagents")),
         session_access=_session_access(entry.tools, building.config.tools),
+        side_task_models=side_task_models,
     )
 
 
@@ -257,6 +260,21 @@ def _models(
     else:
         chosen, place = general.fallbacks or [], _DEFAULTS
     names += [(name, (*place, "fallbacks", i)) for i, name in enumerate(chosen)]
+    return _targets(models, names)
+
+
+def _side_task_models(models: Models, choice: ModelChoice | None) -> tuple[ModelTarget, ...]:
+    if choice is None:
+        return ()
+    place = ("agents", "defaults", "sideTaskModel")
+    names: list[tuple[str, KeyPath]] = []
+    if choice.primary is not None:
+        names.append((choice.primary, (*place, "primary")))
+    names += [(name, (*place, "fallbacks", i)) for i, name in enumerate(choice.fallbacks or ())]
+    return _targets(models, names)
+
+
+def _targets(models: Models, names: Iterable[tuple[str, KeyPath]]) -> tuple[ModelTarget, ...]:
     targets: dict[str, ModelTarget] = {}
     for name, path in names:
         target = _target(models, name, path)

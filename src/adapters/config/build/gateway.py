@@ -58,6 +58,21 @@ def build_control(building: Building) -> ControlSettings:
     )
 
 
+def build_cors(building: Building) -> tuple[str, ...]:
+    """The origins of pages that may send HTTP requests; invalid ones are reported."""
+    gateway = building.config.gateway
+    where = ("gateway", "http", "cors", "origins")
+    for i, text in enumerate(gateway.http.cors.origins):
+        if text == "*":
+            if gateway.auth.mode == "none":
+                message = "would let every web page in while gateway.auth.mode is `none`; list the "
+                building.report(f"{message}origins that may", *where, i)
+        elif not _ORIGIN.fullmatch(text):
+            message = "must be an origin: scheme://host or scheme://host:port, without a path"
+            building.report(message, *where, i)
+    return tuple(origin.lower() for origin in gateway.http.cors.origins)
+
+
 def build_proxies(building: Building) -> tuple[_NETWORKS, ...]:
     """The trusted proxies as networks; invalid and universal ones are reported."""
     networks: list[_NETWORKS] = []

@@ -219,17 +219,18 @@ def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEnt
 
 def build_directory(models: Models, agents: Sequence[Agent]) -> ModelDirectory:
     """The listed models of every provider, those of `agents.defaults.models`, and the agents' own,
-    those of their sub-agents included.
+    those of their sub-agents and side tasks included.
 
     If `agents.defaults.models` is not empty, sessions can choose only these and the agents' own.
     """
     named = models.building.config.agents.defaults.models
     chosen = [target for name in named for target in _found(models, name)]
     own = [target for agent in agents for target in agent.models]
+    side = [target for agent in agents for target in agent.side_task_models]
     for name in {agent.subagents.model for agent in agents} - {""}:
         own += _found(models, name)
     return ModelDirectory(
-        (*models.listed(), *chosen, *own),
+        (*models.listed(), *side, *chosen, *own),
         aliases=models.aliases.names,
         selectable=[target.ref for target in (*chosen, *own)] if named else (),
     )

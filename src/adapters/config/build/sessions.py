@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from ....domain.sessions import ResetMode, ResetRule, SendPolicy, SendRule, SessionSettings
+from ....domain.sessions import (
+    BindSettings,
+    ResetMode,
+    ResetRule,
+    SendPolicy,
+    SendRule,
+    SessionSettings,
+)
 from ..schema.session import Reset, SendPolicyRule, SessionSection
 
 _DEFAULT_IDLE_MINUTES = 60
@@ -39,6 +46,12 @@ def build_sessions(session: SessionSection) -> SessionSettings:
         one_off_retention=days * 86_400.0 if days else None,
         one_off_max_bytes=session.one_off_max_bytes or None,
         max_hops=session.agent_to_agent.max_ping_pong_turns,
+        bind=BindSettings(
+            headers=tuple(dict.fromkeys(name.lower() for name in session.bind.headers)),
+            user=session.bind.user == "session",
+            temporary=tuple(session.bind.temporary),
+        ),
+        side_task_patterns=tuple(session.side_task_patterns),
     )
 
 

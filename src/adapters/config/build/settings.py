@@ -15,7 +15,7 @@ from ....domain.settings import (
 from ..read import Building
 from .agents import build_agents
 from .auth import build_auth
-from .gateway import build_control, build_listen, build_proxies
+from .gateway import build_control, build_cors, build_listen, build_proxies
 from .mcp import build_mcp_servers
 from .sessions import build_sessions
 from .tools import build_direct_tools
@@ -90,6 +90,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         authenticators=tuple(gateway.auth.authenticators),
         mcp_servers=build_mcp_servers(building),
         direct_tools=build_direct_tools(building),
+        cors_origins=build_cors(building),
         trusted_proxies=proxies,
         max_bytes_in_flight=gateway.http.max_bytes_in_flight,
         max_connections_per_address=gateway.max_connections_per_address,

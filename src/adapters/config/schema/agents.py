@@ -157,6 +157,9 @@ class SystemAgent(Section):
 class AgentDefaults(Section):
     model: ModelSetting = setting(ModelChoice)
     """The model; a plain string is its `primary`."""
+    side_task_model: ModelSetting | None = setting(None, addition=True)
+    """The model for titles, tags and the like, which chat clients ask for beside a conversation.
+    Left out: that of the agent."""
     models: dict[str, ListedModel] = setting(dict)
     """Models by `provider/model`, to give them an alias or parameters."""
     workspace: PathText | None = setting(None, machine="directory")

@@ -128,9 +128,19 @@ class Endpoints(Section):
     """The OpenAI-compatible chat endpoint."""
 
 
+class Cors(Section):
+    ours: ClassVar[bool] = True
+    origins: list[Text] = setting(list, addition=True, machine="address")
+    """The origins of web pages that may send HTTP requests and read the answers, such as
+    https://app.example; exact, without patterns. `*`: those of all, which is an error in mode
+    `none`. A page needs the secret all the same; cookies are never accepted."""
+
+
 class Http(Section):
     endpoints: Endpoints = setting(Endpoints)
     """The HTTP endpoints."""
+    cors: Cors = setting(Cors, addition=True)
+    """Requests of web pages that others serve (CORS)."""
     max_bytes_in_flight: Count = setting(512 * 1024 * 1024, addition=True)
     """Bytes of requests that are read or processed at the same time, over HTTP and WebSocket
     together, including those of waiting runs. Further requests are rejected as busy. A request

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, StringConstraints
 
+from ....domain.side_tasks import SIDE_TASK_PATTERNS
 from .fields import Count, Days, Hour, Minutes, PathText, Section, Text, Whole, setting
 
 _LEVEL = Literal["silent", "fatal", "error", "warn", "info", "debug", "trace"]
@@ -63,6 +64,36 @@ class AgentToAgentMessages(Section):
     """How many messages between sessions may lead to one another, after the first."""
 
 
+_SECRETS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+
+
+def _without_secret(name: str) -> str:
+    if name.lower() in _SECRETS:
+        raise ValueError("must not be a header with a secret: session keys are logged")
+    return name
+
+
+HeaderName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=64),
+    AfterValidator(_without_secret),
+]
+
+
+class BindSection(Section):
+    ours: ClassVar[bool] = True
+    headers: list[HeaderName] = setting(
+        ["X-OpenWebUI-Chat-Id", "X-LibreChat-Conversation-Id"], addition=True
+    )
+    """Request headers with the id of a conversation, which gets a session of its own. The first one
+    present counts; `[]`: none."""
+    user: Literal["session", "off"] = setting("session", addition=True)
+    """`session`: requests with the same `user` share a session; `off`: they do not."""
+    temporary: list[Text] = setting(["temporary:", "local:"], addition=True)
+    """How the ids of conversations begin that the client does not keep. Nothing is remembered from
+    one request of them to the next."""
+
+
 class SessionSection(Section):
     reset: Reset | None = None
     """When a session is reset."""
@@ -79,6 +110,13 @@ class SessionSection(Section):
     """How many days the session of a request without session key or user is kept; 0: forever."""
     one_off_max_bytes: Whole = setting(1024**3, addition=True)
     """The most bytes of all these sessions together; the oldest are deleted first. 0: no limit."""
+    bind: BindSection = setting(BindSection, addition=True)
+    """How a chat completion without a session key finds its session."""
+    side_task_patterns: list[Text] = setting(
+        list(SIDE_TASK_PATTERNS), addition=True, free_text=True
+    )
+    """How the messages begin with which chat clients ask for titles, tags and the like, beside a
+    conversation. Such a request has neither session nor tools; `[]`: none is recognised."""
     send_policy: SendPolicy = setting(SendPolicy)
     """Which sessions accept messages; a session's own `sendPolicy` takes precedence."""
     agent_to_agent: AgentToAgentMessages = setting(AgentToAgentMessages)

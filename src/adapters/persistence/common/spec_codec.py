@@ -6,14 +6,23 @@ import json
 
 from ....domain.access import Scope
 from ....domain.runs import OnLeave, RunSpec
-from ....domain.sessions import SessionKey
+from ....domain.sessions import BoundBy, SessionKey
 from ....domain.tools import CLIENT_SOURCE, ChoiceMode, ClientTools, ToolChoice, ToolSpec
 from .codec import Undecodable
 from .journal_codec import dump_messages, load_messages, typed
 
 _VERSION = 1
-_TEXTS = ("id", "agent_id", "principal_id", "generation", "source")
-_LATER = {"scopes": None, "agents": None, "parent": "", "hops": 0, "client_tools": None}
+_TEXTS = ("id", "agent_id", "principal_id", "generation", "source", "side_task", "chosen_model")
+_LATER: dict[str, object] = {
+    "scopes": None,
+    "agents": None,
+    "parent": "",
+    "hops": 0,
+    "client_tools": None,
+    "bound_by": BoundBy.KEY.value,
+    "side_task": "",
+    "chosen_model": "",
+}
 """What earlier releases have not stored."""
 
 
@@ -30,6 +39,7 @@ def encode_spec(spec: RunSpec) -> bytes:
         "accepted_at": spec.accepted_at,
         "timeout": spec.timeout,
         "one_off": spec.one_off,
+        "bound_by": spec.bound_by.value,
         "thinking": spec.thinking,
         "scopes": None if spec.scopes is None else sorted(spec.scopes),
         "agents": None if spec.agents is None else sorted(spec.agents),
@@ -61,6 +71,7 @@ def decode_spec(data: bytes) -> RunSpec:
             accepted_at=float(typed(body["accepted_at"], (int, float))),
             timeout=None if timeout is None else float(typed(timeout, (int, float))),
             one_off=typed(body["one_off"], bool),
+            bound_by=BoundBy(body["bound_by"]),
             thinking=None if thinking is None else typed(thinking, str),
             scopes=None if scopes is None else _scopes(typed(scopes, list)),
             agents=None if agents is None else frozenset(typed(one, str) for one in agents),

@@ -15,6 +15,7 @@ from quart import Response
 from ....domain import errors
 from ....domain.errors import FailureKind, GatewayError, ModelFailed
 from ....domain.ports.configuration import ConfigConflict, ConfigUnwritable
+from ....domain.ports.sandbox import SandboxUnavailable
 from ....domain.ports.workspaces import WorkspaceFailed
 from .json_text import dumps
 
@@ -36,6 +37,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     ConfigConflict: 409,
     ConfigUnwritable: 503,
     WorkspaceFailed: 503,
+    SandboxUnavailable: 503,
     errors.EventsExpired: 503,
     errors.LeaseLost: 503,
     errors.StoreFailed: 503,
@@ -59,6 +61,16 @@ _MODEL_FAILURES: Mapping[FailureKind, tuple[int, str]] = {
     FailureKind.BAD_RESPONSE: (502, "provider_bad_response"),
     FailureKind.UNREACHABLE: (502, "provider_unreachable"),
 }
+
+_OF_HTTP: Mapping[int, tuple[str, ...]] = {
+    400: ("invalid_request",),
+    404: ("endpoint_disabled", "not_found"),
+    405: ("method_not_allowed",),
+    408: ("request_timeout",),
+    413: ("request_too_large",),
+    415: ("unsupported_content_encoding", "unsupported_media_type"),
+}
+"""The codes of HttpRejection."""
 
 # OpenAI's clients try again after 408, 409, 429 and 5xx unless a header forbids it. These do not
 # pass by themselves, or would cost the same again.
@@ -144,10 +156,25 @@ def problem_of(error: GatewayError) -> Problem:
         status, code = _MODEL_FAILURES[error.kind]
         retry = error.kind not in _RETRY_IS_NO_USE_KINDS
         return Problem(status, error.message, code, param, error.retry_after, retry)
-    status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    status = _status_of(type(error))
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     retry = not isinstance(error, _RETRY_IS_NO_USE)
     return Problem(status, error.message, error.code, param, error.retry_after, retry, headers)
+
+
+def _status_of(kind: type[GatewayError]) -> int:
+    return next(_STATUS[base] for base in kind.__mro__ if base in _STATUS)
+
+
+def codes_by_status() -> dict[int, set[str]]:
+    """The codes of all errors of the Gateway, by their statuses."""
+    pairs = [(status, code) for status, codes in _OF_HTTP.items() for code in codes]
+    kinds = [
+        k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, GatewayError)
+    ]
+    pairs += [(_status_of(k), k.code) for k in (*kinds, *_STATUS) if k is not ModelFailed]
+    pairs += _MODEL_FAILURES.values()
+    return {at: {code for status, code in pairs if status == at} for at, _ in sorted(pairs)}
 
 
 def answer(problem: Problem, *, anthropic: bool = False) -> Response:

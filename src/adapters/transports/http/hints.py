@@ -82,6 +82,11 @@ def hint_for(path: str) -> str:
     return ""
 
 
+def hint_for_route(path: str) -> str:
+    """A sentence for a path that is nearly that of a route; empty where there is no such route."""
+    return f"Use {path} instead." if path else ""
+
+
 def hint_for_method(path: str) -> str:
     """A sentence for a path where other methods are served."""
     if path.startswith("/v1/"):

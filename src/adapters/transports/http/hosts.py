@@ -103,10 +103,12 @@ def check_page(headers: Headers, client: ClientAddress, settings: Settings) -> N
             "address or as localhost, or list the name in gateway.allowedHosts."
         )
     page = _page_of(headers)
-    if page is not None and not is_our_page(page, host, settings.control.allowed_origins):
+    listed = (*settings.control.allowed_origins, *settings.cors_origins)
+    if page is not None and not is_our_page(page, host, listed):
         raise NotLocal(
             f"{_MODE_NONE} the web page {page[:_SHOWN]!r} is not served: list its origin in "
-            "gateway.controlUi.allowedOrigins, or set gateway.auth.mode to `token`."
+            "gateway.controlUi.allowedOrigins or gateway.http.cors.origins, or set "
+            "gateway.auth.mode to `token`."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from quart import Quart, Request, Response, request
 from quart.globals import request_ctx
@@ -17,13 +18,14 @@ from ....domain.errors import GatewayError
 from ....domain.services import Gateway
 from ....domain.settings import AuthMode
 from ..routes import RouteTable, Switch, Transport
+from . import cors
 from .bodies import BoundedBody
 from .context import current
 from .errors import INTERNAL_ERROR, HttpRejection, Problem, answer, problem_of
-from .hints import expects_anthropic, hint_for, hint_for_method
+from .hints import expects_anthropic, hint_for, hint_for_method, hint_for_route
 from .hosts import check_page
 from .middleware import Middleware
-from .requests import credential_of
+from .requests import credential_of, narrowed
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def install(app: Quart, gateway: Gateway, transports: Iterable[Transport]) -> No
     app.before_request_funcs[None].insert(0, _guard(gateway, table))
     app.register_error_handler(GatewayError, _answer_refusal)
     app.register_error_handler(HttpRejection, _answer_refusal)
-    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(HTTPException, partial(_answer_http_exception, table))
     app.register_error_handler(Exception, _answer_internal_error)
     app.asgi_app = Middleware(app.asgi_app, gateway, table)  # type: ignore[method-assign]
 
@@ -76,13 +78,16 @@ def _serve(app: Quart, transport: Transport) -> None:
 
 def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
     """Rejects unauthenticated clients and those without the scope before any other check; then
-    applies the limits and the switch of the route."""
+    applies the limits and the switch of the route. Preflights, which browsers send without the
+    credential of their page, are answered here."""
 
-    async def guard() -> None:
+    async def guard() -> Response | None:
         # Resolved once: each use of the proxy `request` costs as much as several calls.
         asked, context, settings = request_ctx.request, current(), gateway.settings
         if settings.auth.mode is AuthMode.NONE:
             check_page(context.headers, context.client, settings)
+        if asked.method == "OPTIONS" and (answer := cors.preflight(context, table.methods)):
+            return answer
         matched = asked.url_rule
         rule = None if matched is None else matched.rule
         route = None if rule is None else table.find(rule, asked.method)
@@ -90,9 +95,8 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
             pass  # No such route: nothing to guard.
         elif route is None or route.scope is not None:
             before = context.elapsed
-            context.authenticated = await gateway.authenticate(
-                credential_of(context.headers, context.client)
-            )
+            principal = await gateway.authenticate(credential_of(context.headers, context.client))
+            context.authenticated = narrowed(principal, context.headers)
             context.timings["auth"] = context.elapsed - before
             if rule is not None:
                 needed = None if route is None else route.scope
@@ -104,6 +108,7 @@ def _guard(gateway: Gateway, table: RouteTable) -> BeforeRequestCallable:
         switch = table.switch_at(asked.path) if route is None else route.switch
         if switch is not None and not switch.is_on(settings):
             raise HttpRejection(_switched_off(switch))
+        return None
 
     return guard
 
@@ -125,23 +130,33 @@ async def _answer_refusal(error: GatewayError | HttpRejection) -> Response:
     return _answer(error.problem if isinstance(error, HttpRejection) else problem_of(error))
 
 
-async def _answer_http_exception(error: HTTPException) -> Response:
+async def _answer_http_exception(table: RouteTable, error: HTTPException) -> Response:
     """What the framework refuses: unknown paths and methods."""
     drop_tracebacks(error)
     # A path that only a WebSocket upgrade is answered on is nothing to plain HTTP.
     status = 404 if isinstance(error, WebsocketMismatch) else error.code or 500
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = ", ".join(sorted(error.valid_methods))
+        if request.method == "OPTIONS":
+            return _options(allowed)
         message = f"{request.method} is not allowed here. Allowed: {allowed}."
         message = f"{message} {hint_for_method(request.path)}".rstrip()
         return _answer(Problem(405, message, "method_not_allowed", headers={"Allow": allowed}))
     if status == 404:
         path: str = request.scope["path"]  # As sent: the framework merges its slashes.
-        message = f"There is nothing at {path[:200]!r}. {hint_for(path)}".rstrip()
+        hint = hint_for(path) or hint_for_route(table.near(path))
+        message = f"There is nothing at {path[:200]!r}. {hint}".rstrip()
         return _answer(Problem(404, message, "not_found"))
     if status >= 500:
         return _answer(INTERNAL_ERROR)
     return _answer(Problem(status, f"{error.name}.", error.name.lower().replace(" ", "_")))
+
+
+def _options(allowed: str) -> Response:
+    """https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7"""
+    response = Response("", 204, {"Allow": f"{allowed}, OPTIONS"})
+    del response.headers["content-type"], response.headers["content-length"]
+    return response
 
 
 async def _answer_internal_error(error: Exception) -> Response:

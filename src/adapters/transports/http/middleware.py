@@ -14,7 +14,7 @@ from typing import Any
 from ....domain.bounded_logs import KIND
 from ....domain.services import Gateway
 from ..routes import RouteTable
-from . import access_log
+from . import access_log, cors
 from .context import CURRENT, RequestContext
 from .deadline import ReusableDeadline
 from .errors import Problem
@@ -69,6 +69,8 @@ class Middleware:
             # A proxy in front may have read the other one: nothing that follows is a request.
             # https://www.rfc-editor.org/rfc/rfc9112#section-6.3
             context.response_headers["connection"] = "close"
+        if settings.cors_origins:
+            cors.admit(context, settings.cors_origins)
         connection = _Connection(context, receive, send)
         token = CURRENT.set(context)
         try:
@@ -228,6 +230,8 @@ def _head(context: RequestContext, headers: list[tuple[bytes, bytes]]) -> list[t
         head.append(_UNLESS_SAID)
     if context.timings:
         head.append((b"server-timing", _server_timing(context).encode()))
+    if cors.ALLOWED in context.response_headers:
+        cors.expose(head)
     return head
 
 

@@ -9,12 +9,21 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence, Set
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import unquote
 
-from ....domain.access import ClientAddress, Credential, Network, client_address
+from ....domain.access import (
+    ClientAddress,
+    Credential,
+    Network,
+    Principal,
+    Scope,
+    client_address,
+    covers,
+)
 from ....domain.errors import InvalidRequest
 from .errors import Problem
 
@@ -24,6 +33,7 @@ Headers = Mapping[bytes, bytes]
 _BEARER = b"bearer"
 _OURS, _ALIAS = "x-opensoul-", "x-openclaw-"
 _FAMILY = (_OURS.encode(), _ALIAS.encode())
+_SCOPES = tuple(prefix + b"scopes" for prefix in _FAMILY)
 _FORWARDING_NAMES = b"""
 cdn-loop client-ip do-connecting-ip forwarded forwarded-for proxy-client-ip remote-user
 true-client-ip via wl-proxy-client-ip x-appengine-user-ip x-azure-clientip x-azure-socketip
@@ -64,6 +74,17 @@ def family_header(headers: Headers, *names: str) -> str | None:
     return None if found is None else found[1]
 
 
+def narrowed(principal: Principal, headers: Headers) -> Principal:
+    """The principal with those of its scopes that the header `x-opensoul-scopes` names or covers;
+    as it is without that header. Raises InvalidRequest."""
+    if _SCOPES[0] not in headers and _SCOPES[1] not in headers:
+        return principal
+    words = re.split(r"[,\s]+", family_header(headers, "scopes") or "")
+    named = {scope for scope in Scope if scope in words}
+    scopes = frozenset(scope for scope in Scope if covers(named, scope) and principal.may(scope))
+    return replace(principal, scopes=scopes)
+
+
 def unread_headers(headers: Headers, known: Set[str]) -> list[str]:
     """The headers of the family that are not among the `known` names, and so have no effect."""
     names = [name.decode("latin-1") for name in headers if name.startswith(_FAMILY)]
@@ -98,11 +119,14 @@ def client_of(
             if name == b"x-forwarded-for"
         ],
         real_ip=None if real_ip is None else real_ip.decode("latin-1"),
-        forwarding_headers=any(
-            name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES) for name in headers
-        ),
+        forwarding_headers=any(map(added_by_proxies, headers)),
         trusted=trusted,
     )
+
+
+def added_by_proxies(header: bytes) -> bool:
+    """Whether a header, in lower case, is one that proxies add to what they pass on."""
+    return header in _FORWARDING or header.startswith(_FORWARDING_PREFIXES)
 
 
 def credential_of(headers: Headers, client: ClientAddress) -> Credential:

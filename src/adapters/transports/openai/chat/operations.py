@@ -1,4 +1,4 @@
-"""The requests and responses in docs/openapi.json."""
+"""What the OpenAPI document says of the requests and responses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..common import (
     MESSAGES_SCHEMA,
     TOOLS_SCHEMA,
 )
+from . import examples
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
@@ -35,6 +36,7 @@ _USAGE = _object(
 )
 _FUNCTION = _object({}, name=_STRING, arguments=_STRING)
 _CALL = _object({}, id=_STRING, type={"const": "function"}, function=_FUNCTION)
+_FINISH_REASONS = ["stop", "length", "tool_calls", "content_filter", "function_call"]
 _MESSAGE = _object(
     {
         "reasoning_content": _STRING,
@@ -45,7 +47,13 @@ _MESSAGE = _object(
     content={"type": ["string", "null"]},
     refusal=_NULL,
 )
-_CHOICE = _object({}, index={"const": 0}, message=_MESSAGE, logprobs=_NULL, finish_reason=_STRING)
+_CHOICE = _object(
+    {},
+    index={"const": 0},
+    message=_MESSAGE,
+    logprobs=_NULL,
+    finish_reason={"enum": _FINISH_REASONS},
+)
 _COMPLETION = _object(
     {},
     id=_STRING,
@@ -55,6 +63,55 @@ _COMPLETION = _object(
     choices={"type": "array", "items": _CHOICE},
     usage=_USAGE,
 )
+_DELTA = _object(
+    {
+        "role": {"const": "assistant"},
+        "content": _STRING,
+        "reasoning_content": _STRING,
+        "tool_calls": {
+            "type": "array",
+            "items": _object(
+                {
+                    "id": _STRING,
+                    "type": {"const": "function"},
+                    "function": _object({"name": _STRING, "arguments": _STRING}),
+                },
+                index=_INTEGER,
+            ),
+        },
+        "function_call": _object({"name": _STRING, "arguments": _STRING}),
+    }
+)
+_CHUNK = _object(
+    {"usage": {"anyOf": [_USAGE, _NULL]}},
+    id=_STRING,
+    object={"const": "chat.completion.chunk"},
+    created=_INTEGER,
+    model=_STRING,
+    choices={
+        "type": "array",
+        "items": _object(
+            {}, index={"const": 0}, delta=_DELTA, finish_reason={"enum": [*_FINISH_REASONS, None]}
+        ),
+    },
+)
+_EVENTS = [{"$ref": SCHEMA_REF.format(model=name)} for name in ("ChatCompletionChunk", "Error")]
+_JSON = {**_STRING, "contentMediaType": "application/json", "contentSchema": {"anyOf": _EVENTS}}
+_STREAM = {
+    **_object({"event": _STRING, "id": _STRING}, data={"anyOf": [{"const": "[DONE]"}, _JSON]}),
+    "description": "One of the server-sent events. The data of the last is `[DONE]`; a failure is "
+    "an event with an Error, and nothing follows it. Comments keep the connection open.",
+    "$defs": {"ChatCompletionChunk": _CHUNK},
+}
+_HEADERS = {
+    name: {"description": text, "schema": _STRING}
+    for name, text in (
+        ("x-opensoul-agent-id", "The agent that answers."),
+        ("x-opensoul-session-key", "The session of the conversation."),
+        ("x-opensoul-run-id", "The run."),
+        ("x-opensoul-ignored", "Fields and headers of the request that have no effect."),
+    )
+}
 _MODEL = _object(
     {"description": _STRING},
     id=_STRING,
@@ -89,14 +146,17 @@ def create() -> Mapping[str, Any]:
         **_object({**fields["properties"], **_TOOLS}, messages=MESSAGES_SCHEMA),
         "$defs": fields["$defs"],
     }
-    stream = {"text/event-stream": {"schema": _STRING}}
+    answer = {"$ref": SCHEMA_REF.format(model="ChatCompletion")}
+    whole = json_content({**answer, "$defs": {"ChatCompletion": _COMPLETION}}, **examples.ANSWERS)
+    streamed = {"schema": _STREAM, "examples": {"stream": {"value": examples.STREAM}}}
     return {
         "parameters": [*BINDING_HEADERS, APPROVAL_HEADER],
-        "requestBody": {"required": True, "content": json_content(request)},
+        "requestBody": {"required": True, "content": json_content(request, **examples.REQUESTS)},
         "responses": {
             "200": {
                 "description": "The answer; with `stream`, as server-sent events.",
-                "content": {**json_content(_COMPLETION), **stream},
+                "headers": _HEADERS,
+                "content": {**whole, "text/event-stream": streamed},
             }
         },
     }
@@ -104,13 +164,16 @@ def create() -> Mapping[str, Any]:
 
 def models() -> Mapping[str, Any]:
     """`GET /v1/models`."""
-    return _found("The agents.", _MODELS)
+    return _found("The agents.", _MODELS, {"object": "list", "data": [examples.MODEL]})
 
 
 def model() -> Mapping[str, Any]:
     """`GET /v1/models/{model_id}`."""
-    return _found("The agent.", _MODEL_REF)
+    return _found("The agent.", _MODEL_REF, examples.MODEL)
 
 
-def _found(description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"responses": {"200": {"description": description, "content": json_content(schema)}}}
+def _found(
+    description: str, schema: Mapping[str, Any], example: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    content = json_content(schema, example=example)
+    return {"responses": {"200": {"description": description, "content": content}}}

@@ -101,11 +101,13 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "modalities": (["text"],),
     "moderation": (),
     "prediction": (),
-    "store": (False,),
+    "store": (False, True),
     "web_search_options": (),
 }
 
 PARAMETERS = Parameters(PASSED_ON, NEUTRAL, _OWN)
+_SESSION_KEY = "session_key"
+"""The key of the metadata that is for the Gateway."""
 
 
 def wants_usage(body: Mapping[str, Any], fields: Fields, ignored: Ignored) -> bool:
@@ -128,6 +130,8 @@ class ChatRequest:
     model: str
     stream: bool
     include_usage: bool
+    session_key: str | None
+    """In the metadata."""
     user: str | None
     tools: ReadTools
     params: Mapping[str, object]
@@ -143,12 +147,19 @@ def read_request(body: Mapping[str, Any]) -> ChatRequest:
     fields = read_fields(Fields, body)
     params = PARAMETERS.read(body, ignored)
     include_usage = wants_usage(body, fields, ignored)
+    session_key = None
+    if fields.metadata and _SESSION_KEY in fields.metadata:
+        session_key = fields.metadata.pop(_SESSION_KEY)
+        params["metadata"] = fields.metadata
+        if not fields.metadata:
+            del params["metadata"]
     media: list[MediaPart] = []
     return ChatRequest(
         messages=read_messages(body.get("messages"), ignored, media),
         model=DEFAULT_MODEL if fields.model is None else fields.model,
         stream=bool(fields.stream),
         include_usage=include_usage,
+        session_key=session_key,
         user=fields.user,
         tools=read_tools(body, ignored),
         params=params,

@@ -11,6 +11,7 @@ from .....domain.access import Scope
 from .....domain.ports import WebClient
 from .....domain.runs import RunRecord, RunRequest, RunSpec
 from .....domain.services import Approvals, Gateway
+from .....domain.sessions import BindSettings
 from .....domain.settings import Settings
 from ...http.bodies import read_object
 from ...http.context import current
@@ -23,12 +24,13 @@ from ..common import (
     Feed,
     agent_id_in,
     collect,
+    conversation_in,
     decided_run,
     decision_in,
     ignored_names,
+    model_in,
     model_list,
     model_object,
-    refuse_model_header,
     session_key_in,
     start_run,
     streamed,
@@ -57,7 +59,15 @@ def transport(
     return Transport(
         "openai_chat",
         (
-            route(chat, "POST", Scope.WRITE, endpoint.create, answer, operation=operations.create),
+            route(
+                chat,
+                "POST",
+                Scope.WRITE,
+                endpoint.create,
+                answer,
+                operation=operations.create,
+                errors=(404, 409, 501, 502, 504),
+            ),
             route(models, "GET", Scope.READ, endpoint.models, every, operation=operations.models),
             route(model, "GET", Scope.READ, endpoint.model, one, operation=operations.model),
         ),
@@ -83,7 +93,6 @@ class _Endpoint:
     async def create(self) -> Response:
         context = current()
         chat = await read_object(request.body, context, read_request)
-        refuse_model_header(context.headers)
         if chat.media:
             settings = self._gateway.settings.chat
             read = await self._media.read(chat.messages, chat.media, settings, context.charge)
@@ -97,7 +106,8 @@ class _Endpoint:
                 self._gateway, self._approvals, context, decision, chat.model
             )
         else:
-            asked = _run_request(chat, context.headers)
+            bind = self._gateway.settings.sessions.bind
+            asked = _run_request(chat, context.headers, bind)
             run, events = await start_run(self._gateway, context, asked)
         pause = None if waits else ApprovalPause(self._approvals, events, context)
         context.log_fields["stream"] = chat.stream
@@ -120,7 +130,7 @@ class _Endpoint:
         return _json(dumps(model_object(model_id, agent, self._created)))
 
 
-def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:
+def _run_request(chat: ChatRequest, headers: Headers, bind: BindSettings) -> RunRequest:
     params = chat.params
     if chat.tools.legacy:
         params = {**params, "parallel_tool_calls": False}  # The older form has room for one call.
@@ -129,10 +139,14 @@ def _run_request(chat: ChatRequest, headers: Headers) -> RunRequest:
         model=chat.model,
         agent_id=agent_id_in(headers),
         session_key=session_key_in(headers),
+        metadata_key=chat.session_key,
+        conversation=conversation_in(headers, bind),
         user=chat.user,
         params=params,
         client_tools=chat.tools.client,
         commands=True,
+        side_tasks=not chat.stream,
+        chosen_model=model_in(headers),
         session_hint=SESSION_HINT,
     )
 

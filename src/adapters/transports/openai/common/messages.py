@@ -34,6 +34,27 @@ _KNOWN = {
     | {"tool_calls", "function_call", "refusal", "reasoning_content", "audio"},
 }
 _TEXTS = ("text", "input_text")
+_FUNCTION_SCHEMA = {
+    "type": "object",
+    "required": ["name", "arguments"],
+    "properties": {"name": {"type": "string"}, "arguments": {"type": "string"}},
+}
+_CALL_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["id", "function"],
+    "properties": {
+        "id": {"type": "string"},
+        "type": {"const": "function"},
+        "function": _FUNCTION_SCHEMA,
+    },
+}
+"""A call of a tool as JSON Schema."""
+_PART_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "A `text`, or of a user and in a tool's result an `image_url` (a data URL; "
+    "another where the Gateway is configured to fetch it) or a `file` (`file_data`: a text or a PDF"
+    " file, as a data URL or in base64).",
+}
 MESSAGES_SCHEMA: Mapping[str, Any] = {
     "type": "array",
     "minItems": 1,
@@ -46,15 +67,25 @@ MESSAGES_SCHEMA: Mapping[str, Any] = {
             "content": {
                 "oneOf": [
                     {"type": "string"},
-                    {"type": "array", "items": {"type": "object"}, "maxItems": MAX_PARTS},
+                    {"type": "array", "items": _PART_SCHEMA, "maxItems": MAX_PARTS},
                     {"type": "null"},
                 ]
             },
             "name": {"type": ["string", "null"]},
+            "tool_calls": {
+                "type": ["array", "null"],
+                "items": _CALL_SCHEMA,
+                "maxItems": MAX_PARTS,
+                "description": "Of an assistant's message.",
+            },
+            "tool_call_id": {
+                "type": ["string", "null"],
+                "description": "The call that a tool's message answers.",
+            },
         },
     },
 }
-"""What `read_messages` takes, without the details of parts and calls."""
+"""What `read_messages` takes, without the details of parts."""
 _SHOWING = frozenset({Role.USER, Role.TOOL})
 """Roles whose messages may have pictures and files."""
 

@@ -43,7 +43,7 @@ from ...http.context import RequestContext
 from ...http.errors import INTERNAL_ERROR, problem_of
 from ...http.json_text import dumps
 from .approvals import ApprovalPause
-from .headers import as_headers
+from .headers import as_headers, session_headers
 
 
 async def start_run(
@@ -56,12 +56,15 @@ async def start_run(
     try:
         run = await gateway.submit(principal, run_request, charge=context.charge)
     except InvalidRequest as error:
-        raise as_headers(error) from None
+        raise as_headers(error, context.headers) from None
     # No await that suspends in between: a run is aborted when its last follower ends, and one
     # that never had a follower would go on without a client.
     events = await context.enter(gateway.follow(principal, run))
     context.adopt_task()
     context.began(run, run_request.model)
+    context.response_headers |= session_headers(run, run_request)
+    if run.side_task:
+        context.log_fields["side_task"] = run.side_task
     return run, events
 
 

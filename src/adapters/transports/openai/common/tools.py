@@ -46,10 +46,35 @@ TOOLS_SCHEMA: Mapping[str, Any] = {
     },
 }
 """`tools` as JSON Schema."""
-CHOICE_SCHEMA: Mapping[str, Any] = {
-    "oneOf": [{"enum": [*_MODES, None]}, {"type": "object", "required": ["type"]}]
+_NAMED = {
+    "type": "object",
+    "required": ["type", "function"],
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {"name": {"type": "string"}},
+        },
+    },
 }
-"""`tool_choice` as JSON Schema, without the forms of the object."""
+_ALLOWED = {
+    "type": "object",
+    "required": ["type", "allowed_tools"],
+    "properties": {
+        "type": {"const": "allowed_tools"},
+        "allowed_tools": {
+            "type": "object",
+            "required": ["mode", "tools"],
+            "properties": {
+                "mode": {"enum": ["auto", "required"]},
+                "tools": {"type": "array", "minItems": 1, "items": _NAMED},
+            },
+        },
+    },
+}
+CHOICE_SCHEMA: Mapping[str, Any] = {"oneOf": [{"enum": [*_MODES, None]}, _NAMED, _ALLOWED]}
+"""`tool_choice` as JSON Schema."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,68 @@
+"""llmprobe finds the surface of chat completions and models as its assertions demand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.serving import SECRET
+from tests.clients.installed import NODE_MODULES, PROJECT, gateway, require, run
+from tests.clients.scripted import behaviour_for
+from tests.fakes.behaviours import Behaviour, Exchange, answer
+
+REPORT = PROJECT / "docs" / "conformance.md"
+SURFACES = ("models", "chat")
+_TEXTS = {
+    "What is 2 + 2?": ("4",),
+    "Say hello": ("Hello",),
+    "Count from 1 to 5": ("1, 2, 3, ", "4, 5"),
+}
+
+
+async def sensible(exchange: Exchange) -> None:
+    """A model that answers the questions of llmprobe."""
+    await _answer(exchange.request.json)(exchange)
+
+
+def _answer(body: dict[str, Any]) -> Behaviour:
+    question = str(body["messages"][-1]["content"])
+    for beginning, texts in _TEXTS.items():
+        if beginning in question:
+            return answer(*texts)
+    if body.get("max_completion_tokens") == 1:
+        return answer("The", finish_reason="length")
+    return behaviour_for(body)
+
+
+@pytest.mark.e2e
+async def test_every_assertion_about_chat_and_models_passes(tmp_path: Path) -> None:
+    require(NODE_MODULES / "llmprobe")
+    async with gateway(tmp_path, sensible) as (served, _):
+        program = NODE_MODULES / ".bin" / "llmprobe"
+        options = ["--quick", "--no-bench", "--no-save", "--json", "--api-key", SECRET]
+        command = ["node", program, f"{served.url}/v1", *options, "--model", "opensoul"]
+        status, printed = await run(tmp_path, command)
+
+    assert status == 0, printed
+    report = json.loads(printed)
+    found = report["conformance"]
+    assert [found[kind] for kind in ("inconclusive", "warnings", "nits")] == [[], [], []]
+    assert {one["surface"]: one["pct"] for one in found["bySurface"]} == dict.fromkeys(
+        SURFACES, 100
+    )
+    assert table(found) in REPORT.read_text("utf-8")
+
+
+def table(found: dict[str, Any]) -> str:
+    """The result as docs/conformance.md has it."""
+    lines = ["| check | outcome |", "|---|---|"]
+    ran = [one for one in found["results"] if one["outcome"] != "skipped"]
+    lines += [f"| {one['name']} | {one['outcome']} |" for one in ran if one["surface"] in SURFACES]
+    lines += [
+        f"| assertions about `{one['surface']}` | {one['passed']} of {one['total']} |"
+        for one in found["bySurface"]
+    ]
+    return "\n".join(lines) + "\n"

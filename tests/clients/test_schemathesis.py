@@ -1,0 +1,38 @@
+"""Generated requests to every operation of /openapi.json: no failure, each answer as documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.app.serving import SECRET
+from tests.clients.installed import SCHEMATHESIS, gateway, require, run
+
+GATEWAY = {
+    "auth": {"token": SECRET},
+    "http": {"endpoints": {"chatCompletions": {"enabled": True}}},
+    "tools": {"invoke": {"allow": ["read"]}},
+}
+# A schema cannot say all that a value has to be: the name of an agent or a session, for one.
+NOT_CHECKED = "positive_data_acceptance"
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_every_answer_is_as_documented(tmp_path: Path, seed: int) -> None:
+    require(SCHEMATHESIS)
+    async with gateway(tmp_path, gateway=GATEWAY, tools={"allow": ["read"]}) as (served, _):
+        status, printed = await run(
+            tmp_path,
+            [
+                *(SCHEMATHESIS, "run", f"{served.url}/openapi.json"),
+                *("--header", f"Authorization: Bearer {SECRET}"),
+                *("--checks", "all", "--exclude-checks", NOT_CHECKED),
+                *("--max-examples", "50", "--seed", str(seed)),
+                *("--generation-database", "none", "--continue-on-failure"),
+            ],
+        )
+
+    assert status == 0, printed
+    assert "Tested: 9" in printed
