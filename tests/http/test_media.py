@@ -566,6 +566,39 @@ async def test_what_is_no_picture_at_a_url_is_refused(
     assert problem in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("budget", "total", "status", "problem"),
+    [(2_000, 10_000, 503, "is busy"), (100_000, 3_000, 400, "maxTotalImageBytes")],
+)
+async def test_fetched_pictures_count(
+    tmp_path: Path,
+    upstream: FakeProvider,
+    names: Names,
+    pictures: Server,
+    budget: int,
+    total: int,
+    status: int,
+    problem: str,
+) -> None:
+    """Against the budget of all requests, as soon as another one has a part of it, and against the
+    limit of theirs."""
+    shown = []
+    for name in ("a", "b", "c"):
+        pictures.pages[f"/{name}"] = page(png(1, 1, chunk(b"tEXt", bytes(1_500))), "image/png")
+        shown.append(image(f"http://site.test:{pictures.port}/{name}"))
+    content = config(upstream.base_url)
+    chat = content["gateway"]["http"]["endpoints"]["chatCompletions"]
+    chat |= {"images": {"allowUrl": True}, "maxTotalImageBytes": total}
+    content["gateway"]["http"]["maxBytesInFlight"] = budget
+    web = GuardedClient(names.resolve, only_here)
+    async with serving(tmp_path, content, web=providers.Object(web)) as served:
+        served.container.gateway().in_flight.charge().add(100)
+        error = await refusal(served, shows(*shown), status=status)
+
+    assert problem in error["message"]
+    assert upstream.requests == []
+
+
 async def test_a_server_that_does_not_answer_is_left(
     tmp_path: Path, upstream: FakeProvider, names: Names, pictures: Server
 ) -> None:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from .....domain.byte_budget import Charge
 from .....domain.concurrency import off_loop
-from .....domain.errors import InvalidRequest, Unsupported
+from .....domain.errors import GatewayBusy, GatewayError, InvalidRequest, Unsupported
 from .....domain.messages import Image, Message, Part, Role, Text
 from .....domain.ports import WebClient, WebFailed, WebLimits
 from .....domain.settings import ChatEndpointSettings, FileSettings, ImageSettings
@@ -52,7 +52,7 @@ class MediaReader:
         Raises InvalidRequest with the path of the source, and GatewayBusy.
         """
         _check_number(media, settings)
-        bodies = await self._fetched(messages, media, settings.images, charge)
+        bodies = await self._fetched(messages, media, settings, charge)
         size = sum(len(part.source) for part in media)
         size += sum(len(body) for body in bodies.values() if isinstance(body, bytes))
         parts = await off_loop(size, partial(_read_all, media, bodies, settings))
@@ -70,32 +70,45 @@ class MediaReader:
         self,
         messages: tuple[Message, ...],
         media: Sequence[MediaPart],
-        settings: ImageSettings,
+        settings: ChatEndpointSettings,
         charge: Charge,
     ) -> Mapping[str, bytes | InvalidRequest]:
-        """The pictures at URLs, or why there is none, by their URLs. Raises InvalidRequest."""
+        """The pictures at URLs, or why there is none, by their URLs. Raises InvalidRequest,
+        GatewayBusy."""
         wanted = {one.source: one for one in media if one.is_picture and _HTTP.match(one.source)}
         if not wanted:
             return {}
-        if not settings.allow_url:
+        if not settings.images.allow_url:
             raise _url_not_allowed(next(iter(wanted.values())))
         newest = max((i for i, m in enumerate(messages) if m.role is Role.USER), default=-1)
         free = asyncio.Semaphore(_FETCHES)
         found: dict[str, bytes | InvalidRequest] = {}
+        errors: list[GatewayError] = []
+        """After the first one nothing more is fetched."""
+        size = 0
 
         async def fetch(part: MediaPart) -> None:
+            nonlocal size
             async with free:
-                found[part.source] = await self._fetch(part, settings)
+                if errors:
+                    return
+                found[part.source] = body = await self._fetch(part, settings.images)
+            if isinstance(body, bytes):
+                size += len(body)
+                try:
+                    charge.add(len(body))
+                except GatewayBusy as error:
+                    errors.append(error)
+                if size > settings.max_image_bytes:
+                    errors.append(_too_large_together(part, settings))
+            elif part.message >= newest:
+                errors.append(body)
 
         async with asyncio.TaskGroup() as group:
             for part in wanted.values():
                 group.create_task(fetch(part))
-        for part in wanted.values():
-            body = found[part.source]
-            if isinstance(body, bytes):
-                charge.add(len(body))
-            elif part.message >= newest:
-                raise body
+        if errors:
+            raise errors[0]
         return found
 
     async def _fetch(self, part: MediaPart, settings: ImageSettings) -> bytes | InvalidRequest:
@@ -154,8 +167,7 @@ def _read_all(
         picture, size = _picture(part, body, settings.images)
         total += size
         if total > settings.max_image_bytes:
-            limit = f"{settings.max_image_bytes} bytes ({_SETTINGS}.maxTotalImageBytes)"
-            raise _bad(part, f"the pictures of the request are together larger than {limit}")
+            raise _too_large_together(part, settings)
         parts.append(picture)
     return parts
 
@@ -266,6 +278,11 @@ def _url_not_allowed(part: MediaPart) -> InvalidRequest:
 def _too_large(part: MediaPart, settings: ImageSettings) -> InvalidRequest:
     limit = f"{settings.max_bytes} bytes ({_SETTINGS}.images.maxBytes)"
     return _bad(part, f"the picture is larger than {limit}")
+
+
+def _too_large_together(part: MediaPart, settings: ChatEndpointSettings) -> InvalidRequest:
+    limit = f"{settings.max_image_bytes} bytes ({_SETTINGS}.maxTotalImageBytes)"
+    return _bad(part, f"the pictures of the request are together larger than {limit}")
 
 
 def _bad(
