@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 from dependency_injector import providers
+from openai import AsyncOpenAI, BadRequestError
 
 from opensoul.adapters.web import GuardedClient
 from opensoul.domain.messages import Image
 from opensoul.domain.ports import WebClient
-from tests.app.serving import Served, config, provider, serving
+from tests.app.serving import SECRET, Served, config, provider, serving
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
 from tests.http.pictures import chunk, data_url, gif, jpeg, png, webp
@@ -148,6 +149,40 @@ async def test_a_resent_picture_in_a_session_is_sent_and_stored_once(
         served.container.gateway().session_key("agent:main:pictures"), limit=100
     )
     assert sum(len(kept.message.parts) for kept in stored) == 5
+
+
+async def test_the_official_client_shows_pictures_and_files(
+    served: Served, upstream: FakeProvider
+) -> None:
+    content: Any = [TEXT, image(detail="high"), file(pdf(PDF_TEXT), "application/pdf", "a.pdf")]
+    async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key=SECRET, max_retries=0) as client:
+        upstream.will(answer("A dot."))
+        answered = await client.chat.completions.create(
+            model="opensoul", messages=[{"role": "user", "content": content}]
+        )
+        audio: Any = {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}
+        with pytest.raises(BadRequestError) as refused:
+            await client.chat.completions.create(
+                model="opensoul", messages=[{"role": "user", "content": [audio]}]
+            )
+
+    assert answered.choices[0].message.content == "A dot."
+    assert refused.value.param == "messages[0].content[0]"
+    (message,) = sent(upstream)
+    assert message["content"][1] == image(detail="high")
+    assert PDF_TEXT in message["content"][2]["text"]
+
+
+async def test_a_picture_of_an_earlier_turn_is_still_shown_after_a_restart(
+    tmp_path: Path, upstream: FakeProvider
+) -> None:
+    session = {"x-opensoul-session-key": "pictures"}
+    async with gateway(tmp_path, upstream) as served:
+        await served.text(session, messages=[shows(TEXT, image(detail="low"))])
+    async with gateway(tmp_path, upstream) as served:
+        await served.text(session, messages=[{"role": "user", "content": "And now?"}])
+
+    assert sent(upstream)[0] == shows(TEXT, image(detail="low"))
 
 
 @pytest.mark.parametrize("store", [{}, {"session": {"store": ":memory:"}}], ids=["file", "memory"])
