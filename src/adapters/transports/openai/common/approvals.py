@@ -23,6 +23,7 @@ from .....domain.runs import (
     EventBatch,
     Finished,
     Resumed,
+    RunEvent,
     RunRecord,
     Started,
     StepDone,
@@ -100,20 +101,19 @@ class ApprovalPause:
         Waiting,
         ignores=(Started, *DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone, Resumed, *TERMINAL),
     )
-    async def end(self, batch: EventBatch) -> EventBatch:
-        """`batch`, whose last event is Waiting, with the end of the answer; as it is, where there
-        is nothing to decide (any more). The run then waits on without a client."""
+    async def end(self, batch: EventBatch) -> Sequence[RunEvent]:
+        """The end of the answer behind `batch`, whose last event is Waiting; empty where there is
+        nothing to decide (any more). The run then waits on without a client."""
         waiting = batch.events[-1]
         if not isinstance(waiting, Waiting) or waiting.approval_id is None:
-            return batch
+            return ()
         approval = await self.approvals.undecided(waiting.approval_id)
         if approval is None:
-            return batch
+            return ()
         await self.following.detach(batch.last)
         self.context.outcome = "waiting"
         asked = TextDelta(_question(approval))
-        end = Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
-        return EventBatch(batch.first, (*batch.events, asked, end))
+        return asked, Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
 
 
 def _question(approval: Approval) -> str:
