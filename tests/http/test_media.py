@@ -14,9 +14,13 @@ import pytest
 from dependency_injector import providers
 from openai import AsyncOpenAI, BadRequestError
 
+from opensoul.adapters.transports.openai.common import MediaPart
+from opensoul.adapters.transports.openai.media import MediaReader
 from opensoul.adapters.web import GuardedClient
-from opensoul.domain.messages import Image
+from opensoul.domain.byte_budget import NO_CHARGE
+from opensoul.domain.messages import Image, Message, Part, Role, Text
 from opensoul.domain.ports import WebClient
+from opensoul.domain.settings import ChatEndpointSettings
 from tests.app.serving import SECRET, Served, config, provider, serving
 from tests.fakes.behaviours import answer
 from tests.fakes.provider import FakeProvider
@@ -212,6 +216,21 @@ async def test_without_a_session_a_resent_picture_is_stored_once(
     assert len(stored) == 2 + 4 + 6
 
 
+async def test_a_picture_that_is_sent_again_takes_memory_once() -> None:
+    reader, settings = MediaReader(GuardedClient()), ChatEndpointSettings()
+
+    async def read(detail: str) -> Part:
+        part = MediaPart(0, 0, True, PICTURE, "messages[0].content[0].image_url.url", detail)
+        message = Message(Role.USER, (Text(""),))
+        (found,) = await reader.read((message,), [part], settings, NO_CHARGE)
+        return found.parts[0]
+
+    first = await read("low")
+
+    assert await read("low") is first
+    assert await read("high") is not first
+
+
 # Pictures that are refused.
 
 BROKEN = [
@@ -331,9 +350,16 @@ async def test_a_large_picture_reaches_the_model(served: Served, upstream: FakeP
 # Models that take no pictures.
 
 
-async def test_a_model_without_pictures_is_named(tmp_path: Path, upstream: FakeProvider) -> None:
-    async with gateway(tmp_path, upstream, inputs=["text"]) as served:
-        error = await refusal(served, shows(TEXT, image()))
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_without_pictures_is_named(
+    tmp_path: Path, upstream: FakeProvider, stream: bool
+) -> None:
+    async with (
+        gateway(tmp_path, upstream, inputs=["text"]) as served,
+        served.ask(messages=[shows(TEXT, image())], stream=stream) as response,
+    ):
+        error = (await response.json())["error"]
+        assert (response.status, error["type"]) == (400, "invalid_request_error"), error
 
     assert "fake/m" in error["message"]
     assert error["param"] == "messages"
