@@ -29,7 +29,7 @@ from ..adapters.system.files import TokenFile
 from ..adapters.system.ids import clock as system_clock
 from ..adapters.system.ids import new_id as fresh_id
 from ..adapters.system.logging import LogBounds, LogRing
-from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools
+from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools, schema_check
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
@@ -57,7 +57,7 @@ from ..domain.ports import (
     WebClient,
     Workspaces,
 )
-from ..domain.runs import Validate
+from ..domain.runs import CompileSchema, Validate
 from ..domain.services import (
     Access,
     AgentSessions,
@@ -161,10 +161,19 @@ class Container(DeclarativeContainer):
     )
     toolbox: Provider[Toolbox] = Singleton(making.toolbox, all_tools, approval_book)
     validate: Provider[Validate] = Singleton(SchemaValidator)
+    compile_schema: Provider[CompileSchema] = Object(schema_check)
     knowledge: Provider[KnowledgeSource] = Singleton(making.knowledge, locations)
     system_prompts: Provider[SystemPrompts] = Singleton(making.system_prompts, knowledge, clock)
     native: Provider[AgentRunner] = Singleton(
-        making.native, router, toolbox, approval_book, validate, system_prompts, clock, monotonic
+        making.native,
+        router,
+        toolbox,
+        approval_book,
+        validate,
+        compile_schema,
+        system_prompts,
+        clock,
+        monotonic,
     )
     echo: Provider[AgentRunner] = Singleton(EchoRunner)
     commands: Provider[AgentRunner] = Singleton(

@@ -85,7 +85,7 @@ from ..domain.ports import (
     WebClient,
     Workspaces,
 )
-from ..domain.runs import Validate
+from ..domain.runs import CompileSchema, Validate
 from ..domain.services import (
     Access,
     ActiveRuns,
@@ -205,6 +205,7 @@ def native(
     toolbox: Toolbox,
     approval_book: ApprovalBook,
     validate: Validate,
+    compile_schema: CompileSchema,
     system_prompts: SystemPrompts,
     clock: Clock,
     monotonic: Clock,
@@ -217,6 +218,7 @@ def native(
         monotonic=monotonic,
         prompts=system_prompts,
         validate=validate,
+        compile_schema=compile_schema,
     )
 
 

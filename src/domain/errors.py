@@ -28,6 +28,7 @@ GatewayError
     ├── RunTimedOut          it took longer than the agent may
     ├── RunAborted           somebody stopped it
     ├── RunInterrupted       the Gateway died while it was going on
+    ├── InvalidStructuredOutput  the answer breaks the format that the request requires
     └── ModelFailed          the model call failed; `kind` says how
 
 `code` is a stable slug for programs, the message is for a person. No HTTP status is known here.
@@ -186,6 +187,10 @@ class LeaseLost(GatewayError):
 
 class RunInterrupted(RunFailed):
     code = "run_interrupted"
+
+
+class InvalidStructuredOutput(RunFailed):
+    code = "invalid_structured_output"
 
 
 class FailureKind(StrEnum):

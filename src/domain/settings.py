@@ -87,6 +87,8 @@ class ChatEndpointSettings:
     """Seconds of silence after which a stream gets a comment."""
     write_timeout: float = 60.0
     """Seconds a client may leave its stream unread before it counts as gone."""
+    reasoning: bool = True
+    """Answers have the model's reasoning, unless a request's header says otherwise."""
     max_images: int = 100
     """Pictures in one request, those of its history included."""
     max_image_bytes: int = 20 * 1024 * 1024

@@ -97,6 +97,26 @@ async def test_an_agent_calls_tools_while_it_thinks(
     assert len(fourth["messages"]) == 7
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_object_is_required_of_an_api_without_the_parameter(
+    served: Served, provider: FakeProvider, stream: bool
+) -> None:
+    """By an instruction and the check; the strict provider accepts the repair."""
+    tool_steps(provider)
+    good = '{"ada": 1815, "grace": 1906}'
+    provider.will(strict(message(anthropic.text(good))))
+    wanted = {"type": "json_object"}
+    if stream:
+        text, _chunks = await streamed(served, response_format=wanted)
+    else:
+        text = await served.text(response_format=wanted)
+
+    assert text == good
+    first, _, repair = (request.json for request in provider.requests)
+    assert "one JSON object and nothing else" in first["system"][-1]["text"]
+    assert "1815 and 1906." in json.dumps(repair["messages"][-2])
+
+
 async def test_a_refusal_of_the_provider_is_a_status(
     served: Served, provider: FakeProvider
 ) -> None:

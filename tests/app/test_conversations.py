@@ -183,6 +183,7 @@ async def test_parameters_reach_the_provider_under_their_names(
         "logit_bias": {"50256": -100},
         "service_tier": "auto",
     }
+    provider.will(answer("{}"))
     await served.text(**asked)
 
     sent = provider.requests[-1].json

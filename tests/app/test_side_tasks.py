@@ -103,6 +103,15 @@ async def test_a_side_task_has_neither_session_nor_tools_nor_the_agents_prompt(
         assert TITLE not in str(provider.requests[-1].json)
 
 
+async def test_a_repeated_side_task_is_named_again(served: Served, provider: FakeProvider) -> None:
+    headers = CHAT | {"Idempotency-Key": "title-1"}
+    for _ in range(2):
+        async with served.ask(headers, **task(TITLE)) as response:
+            assert response.status == 200, await response.text()
+            assert (response.headers[KIND], response.headers[BY]) == ("title", "none")
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -22,7 +22,7 @@ from tests.approvals.office import (
     calls,
     open_office,
 )
-from tests.fakes.behaviours import answer
+from tests.fakes.behaviours import Behaviour, answer
 from tests.fakes.provider import PATIENCE, FakeProvider
 
 WAIT = {"x-opensoul-approval": "wait"}
@@ -261,6 +261,26 @@ async def test_with_the_header_the_answer_stays_open(office: Office, stream: boo
     assert office.courier.sent == [ARGUMENTS]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_in_a_format_waits_and_is_checked_when_the_run_goes_on(
+    office: Office, stream: bool
+) -> None:
+    """The question is not in the format. The run goes on in another attempt."""
+    requested = asyncio.Event()
+    office.served.container.approvals().on_requested(lambda _: requested.set())
+    office.provider.will(calls(), answer("It is sent."), answer('{"sent": true}'))
+    wanted = {"type": "json_object"}
+    answering = asyncio.create_task(office.said("Send it.", stream=stream, response_format=wanted))
+    await requested.wait()
+    (waiting,) = await pending(office)
+
+    await office.http("POST", f"/{waiting['id']}", decision="allow-once")
+
+    answered = await answering
+    assert (answered.text, answered.stop) == ('{"sent": true}', "stop")
+    assert len(office.provider.requests) == 3
+
+
 async def test_a_client_that_leaves_an_open_answer_ends_its_run(office: Office) -> None:
     requested = asyncio.Event()
     office.served.container.approvals().on_requested(lambda _: requested.set())
@@ -325,3 +345,60 @@ async def test_the_official_client_decides_as_it_says_anything_else(
 
         assert await say(line) == "It is sent."
     assert office.courier.sent == [ARGUMENTS]
+
+
+def spawns(*tasks: str) -> Behaviour:
+    """The model starts a sub-agent for each task, and then says what came of them."""
+    items = [
+        {
+            "index": index,
+            "id": f"s{index}",
+            "type": "function",
+            "function": {"name": "sessions_spawn", "arguments": json.dumps({"task": task})},
+        }
+        for index, task in enumerate(tasks)
+    ]
+    return answer("I ask a helper.", tool_calls=items, finish_reason="tool_calls")
+
+
+DELEGATING = {"tools": {"allow": ["send", "sessions_spawn"]}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_answer_asks_for_what_a_sub_agent_waits_for(
+    tmp_path: Path, provider: FakeProvider, stream: bool
+) -> None:
+    async with open_office(tmp_path, provider, sections=DELEGATING) as office:
+        provider.will(spawns("Send it."), calls(), answer("The helper sent it."), answer("Done."))
+        asked = await office.said("Have it sent.", stream=stream)
+        assert asked.stop == "stop"
+        assert asked.text.startswith("I ask a helper.\n\n")
+        assert "The tool send of a sub-agent waits for your approval." in asked.text
+        assert asked.code
+        assert office.courier.sent == []
+
+        approved = await office.said(f"approve {asked.code}", stream=stream)
+        assert (approved.text, approved.stop) == ("Done.", "stop")
+        assert approved.run_id == asked.run_id
+        assert office.courier.sent == [ARGUMENTS]
+
+        again = await office.said(f"approve {asked.code}")
+        assert (again.status, again.error) == (404, "approval_not_found")
+
+
+async def test_the_calls_of_several_sub_agents_are_asked_for_in_turn(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with open_office(tmp_path, provider, sections=DELEGATING) as office:
+        sends = [calls(), calls()]
+        ends = [answer("Sent."), answer("Sent."), answer("Both are sent.")]
+        provider.will(spawns("Send one.", "Send another."), *sends)
+        first = await office.said("Have them sent.")
+        provider.will(*ends)
+        second = await office.said(f"deny {first.code}")
+        assert second.code not in ("", first.code)
+        assert second.run_id == first.run_id
+        last = await office.said(f"approve {second.code}")
+        assert (last.text, last.run_id) == ("Both are sent.", first.run_id)
+        assert office.courier.sent == [ARGUMENTS]
+        assert await pending(office) == []

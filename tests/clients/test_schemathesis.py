@@ -37,4 +37,5 @@ async def test_every_answer_is_as_documented(tmp_path: Path, seed: int) -> None:
         )
 
     assert status == 0, printed
+    del paths["/openapi.json"]  # The address of the document itself is not tested.
     assert f"Tested: {sum(map(len, paths.values()))}\n" in printed

@@ -238,6 +238,17 @@ async def test_a_client_cannot_have_an_agent_work_elsewhere(served: Served, peer
     await peer.call("agents.update", {"agentId": "ops", "workspace": inside})
 
 
+@pytest.mark.parametrize("own", ["skills", "Skills/invoices", "memory-index", "x/../models"])
+async def test_a_client_cannot_have_an_agent_work_in_the_gateways_own_directories(
+    served: Served, peer: Peer, own: str
+) -> None:
+    await peer.call("agents.create", {"name": "Ops"})
+    state = served.config_path.parent / "state"
+    for workspace in (f"{state}/{own}", f"{state}/./{own}"):
+        with pytest.raises(Refused, match="none of those that the Gateway itself uses"):
+            await peer.call("agents.update", {"agentId": "ops", "workspace": workspace})
+
+
 async def test_what_is_planted_is_shown_to_no_reader(served: Served, enter: Enter) -> None:
     written = json.loads(served.config_path.read_text())
     text = plants.COMMENTS + json.dumps(plants.WHOLE | written | {"env": plants.WHOLE["env"]})

@@ -16,6 +16,7 @@ from opensoul.domain.messages import ToolCall
 from opensoul.domain.scopes import ALL_SCOPES
 from opensoul.domain.sessions import OWNER, SessionKey
 from opensoul.domain.tools import Approval, Decision
+from tests.app.serving import config
 
 from .workshop import open_workshop
 
@@ -106,6 +107,22 @@ async def test_a_sub_agents_session_has_the_tools_of_sub_agents(tmp_path: Path) 
         status, _ = await workshop.invoke("say", sessionKey="agent:main:subagent:1")
         assert status == 404
         assert (await workshop.invoke("plain", sessionKey="agent:main:subagent:1"))[0] == 200
+
+
+async def test_the_rules_for_the_model_that_a_session_has_chosen_hold(tmp_path: Path) -> None:
+    tools = {"allow": ["*"], "byProvider": {"scripted": {"deny": ["say"]}}}
+    scripted = {"api": "scripted", "models": [{"id": "echo"}]}
+    own = config("http://127.0.0.1:9")["models"]["providers"]
+    sections = {"tools": tools, "models": {"providers": {**own, "scripted": scripted}}}
+    async with open_workshop(tmp_path, "*", sections=sections) as workshop:
+        assert (await workshop.invoke("say", sessionKey="agent:main:talk"))[0] == 200
+        async with workshop.connected() as peer:
+            patch = {"key": "agent:main:talk", "model": "scripted/echo"}
+            await peer.call("sessions.patch", patch)
+
+        assert (await workshop.invoke("say", sessionKey="agent:main:talk"))[0] == 404
+        assert (await workshop.invoke("plain", sessionKey="agent:main:talk"))[0] == 200
+        assert (await workshop.invoke("say"))[0] == 200
 
 
 async def test_sessions_are_read_for_the_client(tmp_path: Path) -> None:

@@ -219,6 +219,27 @@ def test_equal_calls_of_one_step_count_too() -> None:
     assert isinstance(next_action(Journal(QUESTION, (step,)), RunLimits()), LimitReached)
 
 
+def steps_of(count: int, second: str) -> tuple[Step, ...]:
+    """Steps with the same call and a second one, with `second` and the step's number as its
+    arguments."""
+    made = []
+    for number in range(count):
+        calls = (
+            ToolCall(f"a{number}", "check", "{}"),
+            ToolCall(f"b{number}", "change", second.format(number)),
+        )
+        results = tuple(failed_result(call, "no") for call in calls)
+        made.append(Step(Message(Role.ASSISTANT, calls), results))
+    return tuple(made)
+
+
+@pytest.mark.parametrize(("second", "ends"), [("{{}}", True), ('{{"line": {}}}', False)])
+def test_a_call_beside_new_calls_is_not_repeated(second: str, ends: bool) -> None:
+    action = next_action(Journal(QUESTION, steps_of(5, second)), RunLimits())
+
+    assert isinstance(action, LimitReached) is ends
+
+
 def test_the_model_is_warned_of_the_third_equal_call() -> None:
     texts = [message.text for message in prompted(equal(*["no"] * 4), 100)][2::2]
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from opensoul.adapters.transports.openai.chat.request import NEUTRAL, PASSED_ON
+from opensoul.domain.models import TextDelta
 
-from .app import Harness
+from .app import HELLO, Harness
 from .client import BEARER, CHAT
 
 TEXTS = st.text(st.characters(codec=None, categories=("L", "N", "P", "Z", "Cc", "Cs", "So")))
@@ -83,6 +84,8 @@ class Fuzzed:
 
     def __init__(self) -> None:
         self.harness = Harness()
+        # An answer in every format that a request may require here.
+        self.harness.model.script = (TextDelta("{}"), HELLO[-1])
         self.client = self.harness.app.test_client()
 
     async def ask(self, body: bytes, headers: dict[str, str] | None = None) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from opensoul.domain.messages import Message, Role, Text
+from opensoul.domain.models import TextDelta
 
-from .app import Harness
+from .app import HELLO, Harness
 from .client import CHAT, Client
 
 SESSION = "x-opensoul-session-key"
@@ -278,6 +279,7 @@ async def test_parameters_reach_the_provider_under_their_names(
         "prompt_cache_key": "k",
         "safety_identifier": "s",
     }
+    gateway.model.script = (TextDelta("{}"), HELLO[-1])
 
     assert (await client.chat(**params)).status == 200
     assert gateway.model.seen[-1].params == params

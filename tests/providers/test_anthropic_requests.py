@@ -361,6 +361,19 @@ SCHEMA = {"type": "object", "properties": {}}
             {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
             {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
         ),
+        (
+            {"response_format": {"type": "json_object"}},
+            {
+                "system": [
+                    {
+                        "type": "text",
+                        "text": "Answer with one JSON object and nothing else: no explanation, "
+                        "no code fence.",
+                        "cache_control": {"type": "ephemeral"},
+                    }
+                ]
+            },
+        ),
         ({"metadata": {"a": "b"}, "prompt_cache_key": "k", "service_tier": "auto"}, {}),
         ({"safety_identifier": "u1"}, {"metadata": {"user_id": "u1"}}),
         ({"presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}}, {}),
@@ -396,7 +409,6 @@ async def test_a_configured_value_of_a_wrong_type_is_no_crash(
         ({"verbosity": "low"}, "verbosity"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"logit_bias": {"1": 2}}, "logit_bias"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"reasoning_effort": "immense"}, "reasoning_effort"),
         ({"a_new_parameter": 1}, "a_new_parameter"),
     ],

@@ -5,7 +5,7 @@ from .combined import CombinedToolbox
 from .empty import EmptyToolbox
 from .knowledge import WorkspaceKnowledge
 from .policy import PolicyToolbox
-from .schemas import SchemaValidator
+from .schemas import SchemaValidator, schema_check
 
 __all__ = [
     "BuiltinTools",
@@ -16,4 +16,5 @@ __all__ = [
     "SchemaValidator",
     "SessionTools",
     "WorkspaceKnowledge",
+    "schema_check",
 ]

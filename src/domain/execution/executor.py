@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
+from ..messages import Message
 from ..ports import (
     NOTHING_SAID,
     AgentRunner,
@@ -52,9 +53,11 @@ from ..runs import (
 )
 from ..sessions import (
     SessionSettingsMap,
+    Span,
     Summary,
     check_send,
     is_stale,
+    tidied,
     unstored,
     with_call_ids,
 )
@@ -63,6 +66,7 @@ from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
 from .pictures import without_resent_pictures
 from .recovery import conclude, decide, note_of, recover
+from .resent import ResentHistory, is_whole
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
@@ -112,6 +116,7 @@ class Executor:
         self._runners = runners
         self._store = store
         self._catalog = catalog
+        self._resent = ResentHistory(store, catalog)
         self._queue = queue
         self._signals = signals
         self._run_events = run_events
@@ -258,7 +263,7 @@ class Executor:
             await self._store.check_writable()
             if self._unkept:  # The history of this Run may be among them.
                 await self._keep_unkept()
-            session_id, context = await self._bind_history(context, runner, live.turn)
+            session_id, context, live.history = await self._bind_history(context, runner, live.turn)
             live.spec, live.session_id = context.spec, session_id
             if (archive := self._archive(live, session_id, context)) is not None:
                 context = replace(context, archive=archive)
@@ -308,55 +313,70 @@ class Executor:
 
     async def _bind_history(
         self, context: RunContext, runner: AgentRunner, turn: OpenTurn | None
-    ) -> tuple[str, RunContext]:
-        """The transcript that the Run adds to, empty for a new one; and the Run with its history.
-        `turn`: what earlier attempts have stored, whose question stays the same."""
+    ) -> tuple[str, RunContext, Span | None]:
+        """The transcript that the Run adds to, empty for a new one; the Run with its history; and
+        where that is stored, if it is not all of the transcript. `turn`: what earlier attempts have
+        stored, whose question stays the same."""
         if turn is not None:
             return await self._bind_again(context, runner, turn)
         spec = context.spec
         if spec.one_off:
-            return "", self._set_up(context, NOTHING_CHOSEN)
-        added, new = context, unstored(spec.messages)
-        if new is not spec.messages:
-            added = replace(context, spec=replace(spec, messages=new))
+            return "", self._set_up(context, NOTHING_CHOSEN), None
+        added, new, whole = context, spec.messages, is_whole(spec)
+        if whole:
+            context = _with_question(context, tidied(spec.messages))
+            new = unstored(context.spec.messages)
+            added = _with_question(context, new)
         chars = context.agent.max_result_chars
         budget = runner.history_budget(added)
         session = await self._store.load(spec.session_key, budget, result_chars=chars)
         if session is None:
-            return "", self._set_up(context, NOTHING_CHOSEN)
+            return "", self._set_up(context, NOTHING_CHOSEN), None
         if not session.message_count:
-            return session.session_id, self._set_up(context, session.settings)
+            return session.session_id, self._set_up(context, session.settings), None
         if is_stale(
             spec.session_key,
             self._settings().sessions,
             updated_at=session.updated_at,
             now=self._clock(),
         ):
-            return self._new_id(), self._set_up(context, session.settings)
-        question = with_call_ids(session.tail.messages, added.spec.messages)
-        if question is not added.spec.messages:
-            added = replace(added, spec=replace(added.spec, messages=question))
-        context = replace(added, transcript=session.tail, fresh=await self._fresh(context, session))
-        return session.session_id, self._set_up(context, session.settings)
+            return self._new_id(), self._set_up(context, session.settings), None
+        session_id, transcript, span = session.session_id, session.tail, None
+        fresh = await self._fresh(context, session)
+        if whole:
+            bound = await self._resent.bind(context.spec.messages, session, budget, chars)
+            if bound is not None:
+                new, transcript, span = bound.question, bound.transcript, bound.span
+        if span is not None:
+            fresh = None if fresh is None else max(0, fresh + span.through - session.message_count)
+            if span.through < session.message_count:
+                session_id = self._new_id()
+                self._resent.branched(span, session_id)
+        context = _with_question(context, with_call_ids(transcript.messages, new))
+        context = replace(context, transcript=transcript, fresh=fresh)
+        return session_id, self._set_up(context, session.settings), span
 
     async def _bind_again(
         self, context: RunContext, runner: AgentRunner, turn: OpenTurn
-    ) -> tuple[str, RunContext]:
+    ) -> tuple[str, RunContext, Span | None]:
         """The same for a Run with steps, which adds to the transcript that it began with."""
         spec = replace(context.spec, messages=turn.question)
         context = replace(context, spec=spec, stored=Journal(turn.question, turn.steps))
         if spec.one_off:
-            return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
+            return turn.session_id, self._set_up(context, NOTHING_CHOSEN), None
         chars = context.agent.max_result_chars
         budget = runner.history_budget(context)
         session = await self._store.load(spec.session_key, budget, result_chars=chars)
         if session is None:
-            return turn.session_id, self._set_up(context, NOTHING_CHOSEN)
+            return turn.session_id, self._set_up(context, NOTHING_CHOSEN), turn.history
         session_id = turn.session_id or session.session_id
-        if session.session_id == session_id:
+        if turn.history is not None:
+            transcript = await self._resent.read(session, turn.history, budget, chars)
+            context = replace(context, transcript=transcript)
+        elif session.session_id == session_id:
             fresh = await self._fresh(context, session)
             context = replace(context, transcript=session.tail, fresh=fresh)
-        return session_id, self._set_up(context, session.settings)
+        return session_id, self._set_up(context, session.settings), turn.history
 
     async def _fresh(self, context: RunContext, session: StoredSession) -> int | None:
         """See RunContext.fresh."""
@@ -371,8 +391,9 @@ class Executor:
             return None
 
     def _archive(self, live: LiveRun, session_id: str, context: RunContext) -> Archive | None:
-        """The Archive for this attempt of the Run; None where there is no history."""
-        if context.transcript is NOTHING_SAID:
+        """The Archive for this attempt of the Run; None where there is no history, or where that is
+        a part of a transcript: a summary is of a whole one."""
+        if context.transcript is NOTHING_SAID or live.history is not None:
             return None
         chars = context.agent.max_result_chars
         return _RunArchive(self._store, live, session_id, chars, self._queue, self.owner, live.task)
@@ -395,6 +416,7 @@ class Executor:
                 question=spec.messages,
                 attempt=live.claim.attempt,
                 one_off=spec.one_off,
+                history=live.history,
             )
             for number in range(first, len(journal.steps) + 1):
                 await self._store.append_step(turn, number, journal.steps[number - 1])
@@ -476,6 +498,7 @@ class Executor:
             usage=answered.usage,
             one_off=spec.one_off,
             attempt=live.claim.attempt,
+            history=live.history,
         )
         await self._store.append(turn)
         if content_log.isEnabledFor(logging.INFO):
@@ -681,6 +704,12 @@ class _RunArchive:
             run_id=live.spec.id,
             attempt=live.claim.attempt,
         )
+
+
+def _with_question(context: RunContext, messages: tuple[Message, ...]) -> RunContext:
+    if messages is context.spec.messages:
+        return context
+    return replace(context, spec=replace(context.spec, messages=messages))
 
 
 def _batch_of(yielded: RunnerEvents) -> Sequence[RunnerEvent]:

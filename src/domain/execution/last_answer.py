@@ -43,7 +43,9 @@ async def call_in_time(
                 yield events
         return
     rest = f"[The run has reached {limit.what} and ends within the answer]"
-    if said:
+    if turn.format is not None:
+        rest = ""  # A program reads the answer, and its finish reason.
+    elif said:
         rest = f"\n\n{rest}"
     model = next((target.ref for target in turn.context.agent.models), "")
     answer = ModelAnswer(text_message(Role.ASSISTANT, said + rest), limit.stop, _NO_USAGE, model)
@@ -69,8 +71,9 @@ async def answer_in_words(
     done their work, and a failed run would be an invitation to do it again.
     """
     journal, prompt = turn.journal, turn.prompt()
-    messages = (*prompt.messages, text_message(Role.USER, limit.notice))
-    prompt = replace(prompt, messages=messages, tools=(), drops_calls=True, can_compact=False)
+    notice = limit.notice if turn.format is None else limit.notice_for_format
+    messages = (*prompt.messages, text_message(Role.USER, notice))
+    prompt = replace(prompt.without_tools(), messages=messages, can_compact=False)
     said = ""
     nothing = text_message(Role.ASSISTANT, "")
     answer = ModelAnswer(nothing, limit.stop, _NO_USAGE, journal.steps[-1].model)
@@ -97,7 +100,9 @@ async def answer_in_words(
     if answer.called_tool:
         why = "the model called a tool again"
     rest = f"[The run has reached {limit.what} and ends without an answer: {why}]"
-    if said:
+    if turn.format is not None:
+        rest = ""
+    elif said:
         rest = f"\n\n{rest}"
     others = [part for part in answer.message.parts if not isinstance(part, Text)]
     message = Message(Role.ASSISTANT, (*others, Text(said + rest)))

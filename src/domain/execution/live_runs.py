@@ -12,6 +12,7 @@ from typing import TypeVarTuple
 from ..errors import GatewayError
 from ..ports import OpenTurn
 from ..runs import Aborted, Claim, Failed, Inbox, RunSpec, failed_event
+from ..sessions import Span
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ class LiveRun:
     inbox: Inbox
     session_id: str = ""
     """The transcript that it adds to; empty for a new one."""
+    history: Span | None = None
+    """As in Turn."""
     runner: str = ""
     """The name of its agent's runner."""
     task: asyncio.Task[None] | None = None

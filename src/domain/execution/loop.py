@@ -18,6 +18,7 @@ from ..runs import (
     AwaitDecisions,
     CallModel,
     ClientCalls,
+    CompileSchema,
     Finish,
     HandOut,
     LimitReached,
@@ -26,7 +27,9 @@ from ..runs import (
     RunnerEvent,
     Step,
     Validate,
+    answer_format,
     any_arguments,
+    any_value,
     checked,
     failed_result,
     next_action,
@@ -35,6 +38,7 @@ from ..sessions import Transcript
 from ..tools import CLIENT_SOURCE, ToolResult, ToolSpec, client_call_id, offered_tools
 from .compaction import Compactor, is_crowded
 from .decisions import Decisions
+from .formatted import checked_answer, schema_check, withheld
 from .last_answer import answer_in_words, call_in_time
 from .router import HistoryTooLong, ModelAnswer, ModelRouter
 from .system_prompts import SystemPrompts
@@ -50,8 +54,8 @@ class TurnLoop:
     A step is committed before its calls are begun, again with each call that is begun and with
     each result. `approvals`: where a call whose tool asks for it waits for a decision, for
     `approval_seconds`. `prompts` adds to the instructions what the agent knows. `validate` checks
-    arguments against a tool's JSON Schema. `clock` is Unix time, `monotonic` measures the time that
-    a Run takes.
+    arguments against a tool's JSON Schema, and `compile_schema` makes the check of an answer that
+    has one. `clock` is Unix time, `monotonic` measures the time that a Run takes.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class TurnLoop:
         monotonic: Clock = time.monotonic,
         prompts: SystemPrompts | None = None,
         validate: Validate = any_arguments,
+        compile_schema: CompileSchema = any_value,
         approval_seconds: float = _APPROVAL_SECONDS,
     ) -> None:
         self._router = router
@@ -73,6 +78,7 @@ class TurnLoop:
         self._monotonic = monotonic
         self._prompts = prompts
         self._validate = validate
+        self._compile_schema = compile_schema
         self._has_checked = False
 
     def history_budget(self, context: RunContext) -> int:
@@ -80,7 +86,11 @@ class TurnLoop:
         size = prompt.size
         return max((prompt.room(target, size) for target in prompt.models), default=0)
 
-    async def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+    def run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
+        events = self._run(context)
+        return events if answer_format(context.spec.params) is None else withheld(events)
+
+    async def _run(self, context: RunContext) -> AsyncGenerator[Sequence[RunnerEvent]]:
         turn = await self._begin(context)
         limits, prices = context.agent.limits, turn.prices
         while True:
@@ -112,7 +122,7 @@ class TurnLoop:
                                     yield batch  # type: ignore[misc]  # Deltas only.
                                     continue
                                 answer = last
-                                if any(isinstance(part, ToolCall) for part in last.message.parts):
+                                if turn.format is not None or _has_calls(last.message):
                                     if rest := _before_calls(turn, batch[:-1], last.message):
                                         yield rest
                                     break
@@ -127,6 +137,12 @@ class TurnLoop:
                         continue
                     if answer is None:
                         return  # The call ended without an answer, and so does this turn.
+                    if turn.format is not None and not _has_calls(answer.message):
+                        end = checked_answer(turn, self._router, answer)
+                        async with aclosing(end) as ending:
+                            async for checked_events in ending:
+                                yield checked_events
+                        return
                     if events := await self._add_step(turn, answer):
                         yield events
                 case RunCalls(calls=calls):
@@ -159,6 +175,7 @@ class TurnLoop:
 
     async def _begin(self, context: RunContext) -> OngoingTurn:
         spec = context.spec
+        wanted = answer_format(spec.params)
         caller = ToolContext(
             agent=context.agent,
             run_id=spec.id,
@@ -178,6 +195,8 @@ class TurnLoop:
             clock=self._monotonic,
             since=self._monotonic(),
             compacts=self._compactor.may_compact(context),
+            format=wanted,
+            check=await schema_check(wanted, self._compile_schema),
         )
 
     async def _add_step(self, turn: OngoingTurn, answer: ModelAnswer) -> list[RunnerEvent]:
@@ -209,6 +228,10 @@ class TurnLoop:
             return []
         await turn.commit(journal)
         return _refusals(turn, refused)
+
+
+def _has_calls(message: Message) -> bool:
+    return any(isinstance(part, ToolCall) for part in message.parts)
 
 
 def _handed(

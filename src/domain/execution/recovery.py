@@ -27,6 +27,7 @@ from ..runs import (
     Waiting,
     consumes,
 )
+from ..sessions import FAILED, STOPPED
 
 logger = logging.getLogger(__name__)
 
@@ -143,24 +144,20 @@ def _note_unkept(run_id: str, error: StoreFailed) -> None:
     logger.error("the steps of a run could not be kept", extra=extra)
 
 
-_STOPPED = "[The run was stopped before it had an answer: "
-_FAILED = "[The run failed before it had an answer: "
-
-
 def note_of(ending: Failed | Aborted) -> str:
     """What the transcript says of a Run that has ended without an answer, after its steps."""
     if isinstance(ending, Aborted):
-        return f"{_STOPPED}{ending.reason}]"
-    return f"{_FAILED}{ending.message}]"
+        return f"{STOPPED}{ending.reason}]"
+    return f"{FAILED}{ending.message}]"
 
 
 def _ended_without_answer(turn: Turn) -> Failed | Aborted | None:
     """How the Run has ended whose turn `note_of` concludes; None for one with an answer."""
     text = turn.messages[-1].text if turn.messages else ""
-    if text.startswith(_STOPPED):
-        return Aborted(text.removeprefix(_STOPPED).removesuffix("]"))
-    if text.startswith(_FAILED):
-        return Failed(RunFailed.code, text.removeprefix(_FAILED).removesuffix("]"))
+    if text.startswith(STOPPED):
+        return Aborted(text.removeprefix(STOPPED).removesuffix("]"))
+    if text.startswith(FAILED):
+        return Failed(RunFailed.code, text.removeprefix(FAILED).removesuffix("]"))
     return None
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import assert_never
 
@@ -49,6 +49,8 @@ _MAY_QUOTE = frozenset(
     {FailureKind.BAD_REQUEST, FailureKind.CONTEXT_TOO_LONG, FailureKind.BAD_RESPONSE}
 )
 _LIMIT_PARAMS = ("max_completion_tokens", "max_tokens")
+_TOOL_PARAMS = ("tool_choice", "parallel_tool_calls")
+"""Providers refuse them where no tool is offered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class Prompt:
         reserve = min(reserve, target.context_window // 4)
         reserve = max(reserve, self._answer_tokens(target))
         return max(0, target.context_window - reserve - size)
+
+    def without_tools(self) -> Prompt:
+        """The same call for an answer without tools; a call of one is left out of the answer."""
+        params = {k: v for k, v in self.params.items() if k not in _TOOL_PARAMS}
+        return replace(self, params=params, tools=(), drops_calls=True)
 
     def _answer_tokens(self, target: ModelTarget) -> int:
         for name in _LIMIT_PARAMS:

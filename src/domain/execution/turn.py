@@ -9,7 +9,15 @@ from ..agents import Agent
 from ..messages import Message, Role, ToolCall, text_message
 from ..models import Price, StopReason, Usage
 from ..ports import Clock, RunContext, ToolContext
-from ..runs import Answered, Journal, MessageInjected, Pruned, prompted
+from ..runs import (
+    Answered,
+    AnswerFormat,
+    CheckValue,
+    Journal,
+    MessageInjected,
+    Pruned,
+    prompted,
+)
 from ..sessions import Transcript, estimate_all, pruned, relieved, saved_by, shortened_results
 from ..tools import OfferedTools, ToolSpec
 from .router import ModelAnswer, Prompt
@@ -40,6 +48,11 @@ class OngoingTurn:
     """The tokens of summaries."""
     is_waiting: bool = False
     """This attempt of the Run is over: a decision lets the next one go on."""
+
+    format: AnswerFormat | None = None
+    """The format that the answer has to have."""
+    check: CheckValue | None = None
+    """The check of the format's schema."""
 
     def __post_init__(self) -> None:
         self.remember(self.context.transcript)

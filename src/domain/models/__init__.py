@@ -2,6 +2,7 @@
 
 from .calls import (
     Compat,
+    FormatSupport,
     ModelEvent,
     ModelFinished,
     ModelRequest,
@@ -23,6 +24,7 @@ from .proxies import proxy_from_environment, read_proxy
 __all__ = [
     "Compat",
     "Cooldowns",
+    "FormatSupport",
     "ModelDirectory",
     "ModelEvent",
     "ModelFinished",

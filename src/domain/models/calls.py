@@ -31,6 +31,14 @@ class Secret:
         return hash(self._value)
 
 
+class FormatSupport(StrEnum):
+    """The forms of `response_format` that a provider accepts; each includes the ones below it."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Compat:
     """Deviations of a provider from OpenAI's API (`models.providers.*.models[].compat`)."""
@@ -41,6 +49,8 @@ class Compat:
     supports_usage_in_stream: bool = True
     max_tokens_field: str | None = None
     """`max_tokens` or `max_completion_tokens`: the name of the limit; None: the client's."""
+    response_format: FormatSupport = FormatSupport.JSON_SCHEMA
+    """Of the other forms the model is told in its instructions."""
 
 
 @dataclass(frozen=True, slots=True)

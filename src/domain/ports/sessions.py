@@ -18,6 +18,7 @@ from ..sessions import (
     SessionPage,
     SessionQuery,
     SessionSettingsMap,
+    Span,
     Summary,
     Transcript,
     UsageQuery,
@@ -55,6 +56,9 @@ class Turn:
     attempt: int = field(default=0, compare=False)
     """The fencing token: the attempt of the Run that has the answer. 0: whichever is stored. It is
     not stored."""
+    history: Span | None = field(default=None, compare=False)
+    """The messages that the turn follows; None: all of its transcript. A turn that follows those of
+    another transcript begins a branch of it. It is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class OpenTurn:
     """The fencing token: what an earlier attempt of the Run writes is refused."""
     one_off: bool = False
     steps: tuple[Step, ...] = ()
+    history: Span | None = None
+    """As in Turn."""
 
 
 class SessionStore(Protocol):
@@ -117,6 +123,11 @@ class SessionStore(Protocol):
 
         A second turn with the `run_id` of a stored one changes nothing. Raises LeaseLost where a
         later attempt than the turn's has stored a step.
+
+        A turn whose `history` is of another transcript begins a new one, which holds copies of
+        the first `history.through` messages and the summaries of these, and becomes the current
+        one. Where that other transcript is not the current one any more, the turn is added to it
+        instead, and the Session goes on as it is.
         """
         ...
 
@@ -142,7 +153,9 @@ class SessionStore(Protocol):
     async def end_turn(self, turn: OpenTurn, *, note: str, at: float) -> bool:
         """Store the turn of a Run that ends without an answer, as `runs.closed` says of the stored
         steps, and remove the open turn. False where there is none. Of `turn` only the Run, the key
-        and the attempt count. Raises LeaseLost where a later attempt has it; attempt 0: never."""
+        and the attempt count. A turn that would begin a branch is removed and not stored: the
+        Session stays on its current transcript. Raises LeaseLost where a later attempt has it;
+        attempt 0: never."""
         ...
 
     async def prune_one_off(self, keep: float | None, max_bytes: int | None = None) -> int:

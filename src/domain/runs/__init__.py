@@ -10,6 +10,14 @@ from .actions import (
     RunCalls,
     next_action,
 )
+from .answer_formats import (
+    SCHEMA_PARAM,
+    AnswerFormat,
+    CheckValue,
+    CompileSchema,
+    answer_format,
+    any_value,
+)
 from .checked_calls import Validate, any_arguments, checked
 from .claims import ApprovalDecided, Claim, Inbox, MessageInjected, Signal, Submission
 from .consumers import Consumed, consumed_by, consumes
@@ -50,7 +58,7 @@ from .events import (
 )
 from .journal import Journal, Step, closed, failed_result, result_of
 from .kinds import EVERY_KIND, KINDS, EventKind, EventKinds, dump_event, load_event
-from .limits import LimitReached, out_of_time
+from .limits import LimitReached, limit_reached, out_of_time
 from .prompts import prompted
 from .records import RunPage, RunQuery, RunRecord, RunStatus, record_of, status_after
 from .spec import CONTENT, OnLeave, RunRequest, RunSpec
@@ -62,18 +70,22 @@ __all__ = [
     "EVERY_KIND",
     "KINDS",
     "RUNNER_EVENTS",
+    "SCHEMA_PARAM",
     "TERMINAL",
     "TOOL_EVENTS",
     "Aborted",
     "Action",
+    "AnswerFormat",
     "Answered",
     "ApprovalDecided",
     "AwaitDecisions",
     "CallModel",
+    "CheckValue",
     "Claim",
     "ClientCalls",
     "CompactionEnded",
     "CompactionStarted",
+    "CompileSchema",
     "Consumed",
     "ContextEvent",
     "Ending",
@@ -116,7 +128,9 @@ __all__ = [
     "Unknown",
     "Validate",
     "Waiting",
+    "answer_format",
     "any_arguments",
+    "any_value",
     "checked",
     "closed",
     "consumed_by",
@@ -126,6 +140,7 @@ __all__ = [
     "error_of",
     "failed_event",
     "failed_result",
+    "limit_reached",
     "load_event",
     "next_action",
     "out_of_time",

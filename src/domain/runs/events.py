@@ -11,6 +11,7 @@ from ..errors import (
     FailureKind,
     GatewayError,
     InvalidRequest,
+    InvalidStructuredOutput,
     ModelFailed,
     RunAborted,
     RunFailed,
@@ -272,6 +273,9 @@ _REQUEST_AT_FAULT: Mapping[str, type[InvalidRequest]] = MappingProxyType(
 _GATEWAY_AT_FAULT: Mapping[str, type[GatewayError]] = MappingProxyType(
     {
         error.code: error
-        for error in (GatewayError, RunTimedOut, RunAborted, RunInterrupted, StoreFailed)
+        for error in (
+            *(GatewayError, RunTimedOut, RunAborted, RunInterrupted, StoreFailed),
+            InvalidStructuredOutput,
+        )
     }
 )

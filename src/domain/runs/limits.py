@@ -30,6 +30,14 @@ class LimitReached:
             "with what is known so far, and say what could not be done.]"
         )
 
+    @property
+    def notice_for_format(self) -> str:
+        """The same where the answer has a format."""
+        return (
+            f"[This run has reached {self.what}. No more tools can be called. Answer now in the "
+            "required format, with what is known so far.]"
+        )
+
 
 def limit_reached(
     journal: Journal, limits: RunLimits, prices: Mapping[str, Price]
@@ -83,19 +91,25 @@ def cost_of(steps: Sequence[Step], prices: Mapping[str, Price]) -> float:
 def repetitions(steps: Sequence[Step]) -> list[Mapping[str, int]]:
     """For each step, how often each call was made in a row with the same result, by its id.
 
-    A call is repeated by an equal call in the same step or in the next one: a model that makes the
-    same two calls in each step repeats both.
+    A call is repeated by an equal call in the same step, or in the next one if that makes only
+    calls that this one made: a model that makes the same two calls in each step repeats both. With
+    a new call beside it, such as a test behind each change, an equal call is no repetition.
     """
     counts: list[Mapping[str, int]] = []
     before: Mapping[tuple[str, str, str], int] = {}
     for step in steps:
         texts = {result.tool_call_id: result.text for result in step.results}
+        keys = {
+            call.id: (call.name, call.arguments, texts[call.id])
+            for call in step.calls
+            if call.id in texts
+        }
+        if not before.keys() >= set(keys.values()):
+            before = {}
         now: dict[tuple[str, str, str], int] = {}
         by_id: dict[str, int] = {}
-        for call in step.calls:
-            if call.id in texts:
-                key = (call.name, call.arguments, texts[call.id])
-                now[key] = by_id[call.id] = now.get(key, before.get(key, 0)) + 1
+        for call_id, key in keys.items():
+            now[key] = by_id[call_id] = now.get(key, before.get(key, 0)) + 1
         counts.append(by_id)
         before = now
     return counts

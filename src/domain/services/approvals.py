@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hmac import compare_digest
 
@@ -76,6 +76,27 @@ class Approvals:
         if approval is None or approval.decision is not None:
             return None
         return approval if approval.expires_at > self._clock() else None
+
+    async def of_subagents(self, run_id: str) -> Approval | None:
+        """The oldest approval, with its code, that a sub-agent of the Run waits for, at whichever
+        depth: for the client of the Run. None where there is nothing to decide."""
+        now = self._clock()
+        pending = [one for one in await self.book.pending() if one.expires_at > now]
+        parents = await self._parents()
+        for approval in sorted(pending, key=lambda one: one.created_at):
+            if run_id in _above(approval.run_id, parents):
+                return approval
+        return None
+
+    async def asked_by(self, approval: Approval) -> str:
+        """The Run that the approval's one works for in the end; the same one if for no other."""
+        return [approval.run_id, *_above(approval.run_id, await self._parents())][-1]
+
+    async def _parents(self) -> Mapping[str, str]:
+        """Of each Run that has not ended and works for another one: that one, if it has not ended
+        either."""
+        unfinished = {spec.id: spec.parent for spec in await self._queue.unfinished()}
+        return {run: parent for run, parent in unfinished.items() if parent in unfinished}
 
     async def decide(self, principal: Principal, approval_id: str, decision: Decision) -> Approval:
         """Decide, and let the Run go on. Raises Forbidden, UnknownApproval, StoreFailed, and
@@ -186,6 +207,15 @@ class _ObservedBook:
 
     async def prune(self, before: float) -> int:
         return await self._book.prune(before)
+
+
+def _above(run_id: str, parents: Mapping[str, str]) -> list[str]:
+    """The Runs that a Run works for, the nearest first."""
+    above: list[str] = []
+    while run_id in parents and parents[run_id] not in above:
+        run_id = parents[run_id]
+        above.append(run_id)
+    return above
 
 
 def _added(listeners: list[OnApproval], listener: OnApproval) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from ..errors import (
 from ..messages import ToolCall
 from ..ports import ApprovalBook, Clock, NewId, SessionCatalog, Toolbox, ToolContext
 from ..runs import Validate
-from ..sessions import MAIN, parse_key, without_middle
+from ..sessions import MAIN, applied_to, parse_key, without_middle
 from ..tools import Approval, Ruling, ToolResult, ToolSpec, approval_id
 from .gateway import Gateway
 from .ownership import session_resource
@@ -282,10 +282,15 @@ class ToolService:
         text = session_key or MAIN
         key, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
         agent = agents.find(key.agent_id, param="sessionKey")
-        if principal.agents is not None:
-            info = await self._catalog.find(key)
-            if info is not None and not may(principal, Action.SEE_SESSION, session_resource(info)):
+        info = await self._catalog.find(key)
+        if info is not None:
+            owns = principal.agents is None or may(
+                principal, Action.SEE_SESSION, session_resource(info)
+            )
+            if not owns:
                 raise Forbidden(f"The session {key} belongs to another principal; choose another.")
+            # Rules may depend on the model, which a session can choose.
+            agent = applied_to(agent, info.settings, self._gateway.settings.models)
         return ToolContext(
             agent=agent,
             run_id=self._new_id(),

@@ -51,6 +51,17 @@ from .records import (
     UsageQuery,
 )
 from .repair import repaired
+from .resent import (
+    FAILED,
+    STOPPED,
+    Added,
+    Span,
+    StoredView,
+    has_answer,
+    reconciled,
+    tidied,
+    views_of,
+)
 from .settings import (
     HARMLESS,
     OWNER,
@@ -65,11 +76,14 @@ from .shortening import is_long, shortened, shortened_results, without_middle
 
 __all__ = [
     "ANYTHING",
+    "FAILED",
     "HARMLESS",
     "MAIN",
     "OWNER",
     "SETTINGS",
+    "STOPPED",
     "UNREADABLE",
+    "Added",
     "BindSettings",
     "BoundBy",
     "Compacted",
@@ -90,6 +104,8 @@ __all__ = [
     "SessionSettings",
     "SessionSettingsMap",
     "Setting",
+    "Span",
+    "StoredView",
     "Summary",
     "Transcript",
     "UsageQuery",
@@ -102,6 +118,7 @@ __all__ = [
     "estimate_all",
     "estimate_sent",
     "fitting",
+    "has_answer",
     "history_tokens",
     "introduced",
     "is_long",
@@ -110,6 +127,7 @@ __all__ = [
     "one_off_binding",
     "parse_key",
     "pruned",
+    "reconciled",
     "relieved",
     "repaired",
     "saved_by",
@@ -120,7 +138,9 @@ __all__ = [
     "summary_text",
     "summary_tokens",
     "thinking_level",
+    "tidied",
     "unstored",
+    "views_of",
     "with_call_ids",
     "with_thinking",
     "without_middle",

@@ -128,13 +128,15 @@ def unstored(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     That is everything after the last assistant message before the final question; an assistant
     message behind the question (a prefill) belongs to the question.
     """
-    question = max(
-        (i for i, message in enumerate(messages) if message.role in (Role.USER, Role.TOOL)),
-        default=len(messages),
-    )
-    for i in range(question - 1, -1, -1):
-        if messages[i].role is Role.ASSISTANT:
+    is_behind = True
+    for i in range(len(messages) - 1, -1, -1):
+        role = messages[i].role
+        if role is Role.USER or role is Role.TOOL:
+            is_behind = False
+        elif role is Role.ASSISTANT and not is_behind:
             return messages[i + 1 :]
+    if is_behind and messages and messages[-1].role is Role.ASSISTANT:
+        return ()
     return messages
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from ....domain.agents import Agent
 from ....domain.models import (
     Compat,
+    FormatSupport,
     ModelDirectory,
     ModelTarget,
     Price,
@@ -144,6 +145,7 @@ class Models:
                 supports_reasoning_effort=compat.supports_reasoning_effort,
                 supports_usage_in_stream=compat.supports_usage_in_streaming,
                 max_tokens_field=compat.max_tokens_field,
+                response_format=FormatSupport(compat.response_format),
             ),
             price=Price(entry.cost.input, entry.cost.output, entry.cost.cache_read),
             inputs=tuple(kind for kind in entry.input if kind in _INPUTS),

@@ -69,6 +69,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
             body_timeout=chat.body_timeout_ms / 1000,
             keepalive=chat.keepalive_ms / 1000,
             write_timeout=chat.write_timeout_ms / 1000,
+            reasoning=chat.reasoning == "include",
         ),
         models=models,
         sessions=build_sessions(building.config.session),

@@ -39,7 +39,10 @@ from .snapshots import Content
 _LOCALLY = "set it on the Gateway's machine, with `opensoul config set` or in the file itself"
 _WHY = MappingProxyType(
     {
-        "directory": "a client may name a directory only inside the state directory",
+        "directory": (
+            "a client may name a directory only inside the state directory, and none of those that "
+            "the Gateway itself uses"
+        ),
         "file": "a client may name a file only inside the state directory",
         "log": "a client may name a log only inside the state directory, ending in `.log`",
         "store": "a client may not say where sessions are kept",
@@ -57,6 +60,8 @@ _WITHOUT_EFFECT = (
 _FOREIGN = frozenset('\\%$:"')
 """Not allowed in paths from clients, as systems, shells and programs interpret them."""
 _LONGEST = 4_096
+_OWN = frozenset(("skills", "memory-index", "models"))
+"""Directories of the state directory that all agents share, or that only the Gateway writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,8 @@ class EditedFiles:
                 return True
             case "directory" | "file" | "log" as kind if isinstance(named.value, str):
                 found = self._inside(named.value)
+                if kind == "directory" and self._is_own(found):
+                    return False
                 return bool(found) and (kind != "log" or all(one.suffix == ".log" for one in found))
             case _:
                 return False
@@ -156,6 +163,14 @@ class EditedFiles:
         real, real_state = Path(os.path.realpath(written)), Path(os.path.realpath(state))
         inside = state in written.parents and real_state in real.parents
         return (written, real) if inside else ()
+
+    def _is_own(self, paths: tuple[PurePath, ...]) -> bool:
+        """Whether one of the paths is a directory of `_OWN`, or lies in one. Case does not count,
+        as on some file systems."""
+        state = Path(os.path.abspath(self.locations.state_dir))
+        real = Path(os.path.realpath(state))
+        own = {str(root / name).lower() for root in (state, real) for name in _OWN}
+        return any(str(one).lower() in own for path in paths for one in (path, *path.parents))
 
 
 @dataclass(frozen=True, slots=True)

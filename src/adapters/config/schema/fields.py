@@ -108,9 +108,10 @@ Machine = Literal[
 ]
 """What a value names; it decides what a client may write there over the network.
 
-`directory`, `file`: a new path must be inside the state directory. `log`: the same, and it must
-end with `.log`. `store`, `program` (a plugin), `address` (where the Gateway listens,
-or whom it trusts) and `door` (what keeps strangers out): no new value but those of `x-free`.
+`directory`, `file`: a new path must be inside the state directory; a `directory` not in one that
+the Gateway itself uses. `log`: as `file`, and it must end with `.log`. `store`, `program` (a
+plugin), `address` (where the Gateway listens, or whom it trusts) and `door` (what keeps strangers
+out): no new value but those of `x-free`.
 `server`: where requests are sent; `edit_policy` decides about credentials for it. `launch`:
 servers of tools, which are one value: a client may only remove all of them.
 """

@@ -121,6 +121,9 @@ class ChatCompletions(Section):
     """The idle time after which a stream gets a comment."""
     write_timeout_ms: SomeMilliseconds = setting(60_000, addition=True)
     """How long a client may leave its stream unread before it is disconnected."""
+    reasoning: Literal["include", "omit"] = setting("include", addition=True)
+    """Whether answers have the model's reasoning, as `reasoning_content`. The header
+    `x-opensoul-reasoning` of a request takes precedence."""
 
 
 class Endpoints(Section):

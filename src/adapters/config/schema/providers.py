@@ -84,6 +84,11 @@ class CompatSection(Section):
     """The provider accepts `stream_options.include_usage`."""
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] | None = None
     """The name to send the token limit under. Left out: the name in the client's request."""
+    response_format: Literal["json_schema", "json_object", "none"] = setting(
+        "json_schema", addition=True
+    )
+    """The forms of `response_format` that the provider accepts: both, objects without a schema, or
+    none. An instruction takes the place of the others."""
 
 
 class ModelEntry(Section):

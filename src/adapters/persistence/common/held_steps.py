@@ -102,6 +102,9 @@ class HeldSteps(ABC):
 def ended_turn(turn: OpenTurn, current: str, *, note: str, at: float) -> Turn | None:
     """What is stored of a turn whose Run ends without an answer; None: nothing. `current`: the id
     of the Session's current transcript, empty where there is none."""
+    span = turn.history
+    if span is not None and span.session_id != turn.session_id:
+        return None  # The Session would go on in a transcript that ends with a failure.
     journal = Journal(turn.question, turn.steps)
     messages = closed(journal, note)
     if not messages:

@@ -10,7 +10,7 @@ from ....domain.messages import Message, ToolCall
 from ....domain.models import Usage
 from ....domain.ports import OpenTurn
 from ....domain.runs import Step
-from ....domain.sessions import SessionKey
+from ....domain.sessions import SessionKey, Span
 from ....domain.tools import Approval, Repeat
 from .codec import Undecodable, decode, encode
 
@@ -19,6 +19,7 @@ _VERSION = 1
 
 def encode_open_turn(turn: OpenTurn) -> bytes:
     """The turn as JSON, without its steps and its attempt, which change."""
+    span = turn.history
     return _dumps(
         {
             "key": [turn.key.agent_id, turn.key.rest],
@@ -26,6 +27,7 @@ def encode_open_turn(turn: OpenTurn) -> bytes:
             "at": turn.at,
             "one_off": turn.one_off,
             "question": dump_messages(turn.question),
+            "history": span and [span.session_id, span.start, span.through],
         }
     )
 
@@ -38,6 +40,7 @@ def decode_open_turn(
     try:
         typed(attempt, int)
         agent_id, rest = body["key"]
+        span = body.get("history")
         return OpenTurn(
             key=SessionKey(typed(agent_id, str), typed(rest, str)),
             session_id=typed(body["session_id"], str),
@@ -47,9 +50,14 @@ def decode_open_turn(
             attempt=attempt,
             one_off=typed(body["one_off"], bool),
             steps=steps,
+            history=None if span is None else _span(*span),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _unreadable(error) from error
+
+
+def _span(session_id: Any, start: Any, through: Any) -> Span:
+    return Span(typed(session_id, str), typed(start, int), typed(through, int))
 
 
 def encode_step(step: Step) -> bytes:

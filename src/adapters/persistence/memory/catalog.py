@@ -98,11 +98,8 @@ class MemoryCatalog:
         session = self._sessions.get(key)
         if session is None:
             return None
-        old = session.current
-        kept = old.kept[: max(0, through)]
-        new = self._renew(session, at, new_id)
-        new.copy(kept)
-        new.summaries = [one for one in old.summaries if one.through <= len(kept)]
+        session.branch(through, new_id, at)
+        session.updated_at, session.one_off = at, False
         return session.info()
 
     async def delete(self, key: SessionKey) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ....domain.messages import Message, Role
 from ....domain.models import Usage
@@ -83,14 +83,34 @@ class HeldSession:
         self.transcripts.append(HeldTranscript(session_id, at))
         return self.current
 
-    def add(self, turn: Turn) -> None:
+    def add(self, turn: Turn) -> Turn:
+        """Add the turn; returns it with the id of its transcript."""
         # Who comes back to a one-off session by its key has made it a lasting one.
         self.one_off = self.one_off and turn.one_off
         self.run_ids.append(turn.run_id)
-        place = self.named(turn.session_id) or self.begin(turn.session_id, turn.at)
+        place = self.named(turn.session_id) or self._begin_for(turn)
         place.add(turn)
         if place is self.current:  # Else the session has gone on without this turn.
             self.updated_at, self.model = turn.at, turn.model
+        if place.session_id == turn.session_id:
+            return turn
+        return replace(turn, session_id=place.session_id)
+
+    def _begin_for(self, turn: Turn) -> HeldTranscript:
+        """The transcript of a turn whose transcript is not there yet."""
+        span = turn.history
+        old = None if span is None else self.named(span.session_id)
+        if span is None or old is None:
+            return self.begin(turn.session_id, turn.at)
+        return self.branch(span.through, turn.session_id, turn.at) if old is self.current else old
+
+    def branch(self, through: int, session_id: str, at: float) -> HeldTranscript:
+        """A new transcript with the first `through` messages of the current one."""
+        old = self.current
+        new = self.begin(session_id, at)
+        new.copy(old.kept[: max(0, through)])
+        new.summaries = [one for one in old.summaries if one.through <= len(new.kept)]
+        return new
 
     def info(self) -> SessionInfo:
         return SessionInfo(

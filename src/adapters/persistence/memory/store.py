@@ -101,8 +101,7 @@ class MemoryStore(MemoryCatalog, HeldSteps):
                 session.size = sum(len(encode(message)) for message in turn.messages)
                 self._one_off_bytes += session.size
             self._sessions[turn.key] = session
-        session.add(turn)
-        self._turns[turn.run_id] = turn
+        self._turns[turn.run_id] = session.add(turn)
         self.close_turn(turn.run_id)
         if turn.one_off:
             self._shrink()

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from ....domain.models import ModelRequest
+from ....domain.models import FormatSupport, ModelRequest
 from ....domain.tools import ToolSpec
-from ..http import FailureFactory, PerMessage
+from ..http import FailureFactory, PerMessage, instructed, negotiated
 from .messages import Blocks, Conversation, with_cache
 from .thinking import is_adaptive, thinking
 
@@ -51,9 +51,13 @@ def body(request: ModelRequest, blocks: PerMessage[Blocks], failures: FailureFac
         "max_tokens": _max_tokens(params, target.max_tokens),
         "stream": True,
     }
-    content |= _translated(params, failures)
+    content |= _translated(params)
+    wanted, instruction = _format(params, target.compat.response_format)
+    if wanted is not None:
+        content["output_config"] = {"format": wanted}
+    messages = instructed(request.messages, instruction)
     try:
-        conversation = Conversation(request.messages, target.ref, blocks)
+        conversation = Conversation(messages, target.ref, blocks)
         if request.tools:
             content |= _tools(request.tools, params, cache)
         elif conversation.called:
@@ -99,7 +103,7 @@ def _max_tokens(params: Mapping[str, Any], default: int) -> int:
     return next(limits, default)
 
 
-def _translated(params: Mapping[str, Any], failures: FailureFactory) -> dict[str, Any]:
+def _translated(params: Mapping[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for name in ("temperature", "top_p"):
         if name in params:
@@ -110,18 +114,20 @@ def _translated(params: Mapping[str, Any], failures: FailureFactory) -> dict[str
         content["metadata"] = {"user_id": identifier}
     if stop := params.get("stop"):
         content["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    match params.get("response_format"):
-        case None | {"type": "text"}:
-            pass
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            content["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-        case _:
-            raise failures.unsendable(
-                "The model of this agent does not support this response format. "
-                "Use `json_schema` with a schema.",
-                param="response_format",
-            )
     return content
+
+
+def _format(
+    params: Mapping[str, Any], support: FormatSupport
+) -> tuple[Mapping[str, Any] | None, str]:
+    """The format of the answer, and the instruction in the place of one that the API lacks."""
+    wanted = params.get("response_format")
+    match wanted:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}} if (
+            support is FormatSupport.JSON_SCHEMA
+        ):
+            return {"type": "json_schema", "schema": schema}, ""
+    return None, negotiated(wanted, FormatSupport.NONE)[1]
 
 
 def _thinking(

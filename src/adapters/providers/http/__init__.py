@@ -1,6 +1,7 @@
 """What the clients of providers share: connections, bodies, server-sent events, failures."""
 
 from . import json as json_text
+from .answer_format import instructed, negotiated
 from .api import Answer, Api
 from .client import HttpModelClient
 from .errors import ProviderError, read_error, read_remark
@@ -23,7 +24,9 @@ __all__ = [
     "PerMessage",
     "ProviderError",
     "StrayLine",
+    "instructed",
     "json_text",
+    "negotiated",
     "read_error",
     "read_remark",
 ]

@@ -10,7 +10,7 @@ import orjson
 from ....domain.messages import Image, Message, Part, Role, Text, ToolCall
 from ....domain.models import Compat, ModelRequest
 from ....domain.tools import ToolSpec
-from ..http import FailureFactory, PerMessage
+from ..http import FailureFactory, PerMessage, instructed, negotiated
 
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 """Two names of the same limit, the newer one first."""
@@ -40,8 +40,17 @@ def _encoded(message: Message) -> bytes:
 def body(request: ModelRequest, encode: Encoder, failures: FailureFactory) -> bytes:
     """The JSON text of the call. Raises ModelFailed (BAD_REQUEST) if it cannot be expressed."""
     target = request.target
+    params = _parameters(request, failures)
+    messages = request.messages
+    if "response_format" in params:
+        support = target.compat.response_format
+        wanted, instruction = negotiated(params["response_format"], support)
+        messages = instructed(messages, instruction)
+        params = {**params, "response_format": wanted}
+        if wanted is None:
+            del params["response_format"]
     content: dict[str, Any] = {
-        **_parameters(request, failures),
+        **params,
         "model": target.model,
         "stream": True,
     }
@@ -51,7 +60,7 @@ def body(request: ModelRequest, encode: Encoder, failures: FailureFactory) -> by
     if target.compat.supports_usage_in_stream:
         content["stream_options"] = {"include_usage": True}
     try:
-        content["messages"] = encode(request.messages)
+        content["messages"] = encode(messages)
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
         problem = str(error)

@@ -45,6 +45,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.RunTimedOut: 504,
     errors.RunAborted: 409,
     errors.RunInterrupted: 503,
+    errors.InvalidStructuredOutput: 502,
     errors.RunFailed: 500,
     GatewayError: 500,
 }
@@ -78,6 +79,7 @@ _OF_HTTP: Mapping[int, tuple[str, ...]] = {
 _RETRY_IS_NO_USE = (
     errors.LockedOut,
     errors.KeyReused,
+    errors.InvalidStructuredOutput,
     errors.RunAborted,
     errors.RunTimedOut,
     errors.Unavailable,

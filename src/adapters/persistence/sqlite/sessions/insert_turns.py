@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 from .....domain.errors import LeaseLost
@@ -16,9 +17,9 @@ from .....domain.models import Usage
 from .....domain.ports import Turn
 from .....domain.sessions import estimate
 from ...common import MAX_INTEGER, encode
-from ..columns import column
+from ..columns import column, text
 from ..rows import AT_ONCE, insert_rows
-from .transcripts import IS_COUNTED, MESSAGES, TURNS
+from .transcripts import IS_COUNTED, MESSAGES, TURNS, begin_copy, find_current, find_named
 
 _TURN = """
     key, agent_id, session_id, at, one_off, run_id, model, input_tokens, output_tokens,
@@ -96,6 +97,8 @@ def append_turns(
             sizes.append(0)
             continue
         new[turn.run_id] = turn
+        if turn.history is not None and turn.history.session_id != turn.session_id:
+            turn = _branched(connection, turn)
         bodies = [encode(message) for message in turn.messages]
         size = sum(map(len, bodies))
         sizes.append(max(1, size))
@@ -116,6 +119,21 @@ def _close(connection: sqlite3.Connection, turns: Sequence[Turn]) -> None:
             if turn.attempt and row[0] > turn.attempt:
                 raise LeaseLost(f"A later attempt of run {turn.run_id!r} has stored a step.")
             connection.execute("DELETE FROM open_turns WHERE run_id = ?", (run_id,))
+
+
+def _branched(connection: sqlite3.Connection, turn: Turn) -> Turn:
+    """The turn for the transcript it is to be added to, which begins here if it is a branch."""
+    span, current = turn.history, find_current(connection, turn.key)
+    if span is None or current is None:
+        return turn
+    if find_named(connection, current.session, turn.session_id) is not None:
+        return turn
+    if text(current.session_id) == span.session_id:
+        through = max(0, min(span.through, current.place.messages))
+        begin_copy(connection, current, 0, through, turn.at, turn.session_id)
+        return turn
+    origin = find_named(connection, current.session, span.session_id)
+    return turn if origin is None else replace(turn, session_id=span.session_id)
 
 
 def _stored(connection: sqlite3.Connection, run_ids: Sequence[str]) -> set[str]:

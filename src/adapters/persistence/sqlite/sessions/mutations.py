@@ -15,7 +15,7 @@ from ..columns import column, text
 from ..damage import Cells, DamageLog
 from .catalog import find_session
 from .open_turns import delete_open_turns, move_open_turns
-from .transcripts import Current, begin, begin_session, find_current
+from .transcripts import Current, begin, begin_copy, begin_session, find_current
 
 Changes = Mapping[str, str | bool | int | None]
 
@@ -24,21 +24,6 @@ _RENEWED = "UPDATE sessions SET updated_at = ?, one_off = 0 WHERE id = ?"
 _FIRST_KEPT = """
     SELECT min(number) FROM messages
     WHERE transcript = ? AND number > ? AND role = 'user'"""
-_COPY_MESSAGES = """
-    INSERT INTO messages SELECT :new, number - :left, tokens, role, body FROM messages
-    WHERE transcript = :old AND number > :left AND number <= :through"""
-_COPY_ORIGINS = """
-    INSERT INTO copies
-    SELECT :new, max(first_message, :left + 1) - :left,
-           min(first_message + message_count - 1, :through) - max(first_message - 1, :left), run_id
-    FROM (SELECT first_message, message_count, run_id FROM turns WHERE transcript = :old
-          UNION ALL
-          SELECT first_message, message_count, run_id FROM copies WHERE transcript = :old)
-    WHERE message_count > 0 AND first_message + message_count - 1 > :left
-        AND first_message <= :through"""
-_COPY_SUMMARIES = """
-    INSERT INTO summaries SELECT :new, through, at, model, tokens_before, body FROM summaries
-    WHERE transcript = :old AND through <= :through"""
 
 
 def patch_session(
@@ -124,15 +109,7 @@ def _go_on_with(
 ) -> None:
     """Begin a transcript with copies of the current one's messages behind `left` up to `through`.
     Runs that wait, and so have open turns, go on in it."""
-    new = begin(connection, current.session, new_id, at).transcript
-    span = {"new": new, "old": current.place.transcript, "left": left, "through": through}
-    connection.execute(_COPY_MESSAGES, span)
-    connection.execute(_COPY_ORIGINS, span)
-    if not left:
-        connection.execute(_COPY_SUMMARIES, span)
-    connection.execute(
-        "UPDATE transcripts SET message_count = ? WHERE id = ?", (through - left, new)
-    )
+    begin_copy(connection, current, left, through, at, new_id)
     connection.execute(_RENEWED, (at, current.session))
     move_open_turns(connection, key, text(current.session_id), new_id)
 

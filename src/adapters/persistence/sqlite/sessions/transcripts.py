@@ -29,6 +29,22 @@ _NAMED = f"""
     SELECT id, {_COUNTS} FROM transcripts
     WHERE session = ? AND session_id = ? ORDER BY id DESC LIMIT 1"""  # noqa: S608 - the same
 
+_COPY_MESSAGES = """
+    INSERT INTO messages SELECT :new, number - :left, tokens, role, body FROM messages
+    WHERE transcript = :old AND number > :left AND number <= :through"""
+_COPY_ORIGINS = """
+    INSERT INTO copies
+    SELECT :new, max(first_message, :left + 1) - :left,
+           min(first_message + message_count - 1, :through) - max(first_message - 1, :left), run_id
+    FROM (SELECT first_message, message_count, run_id FROM turns WHERE transcript = :old
+          UNION ALL
+          SELECT first_message, message_count, run_id FROM copies WHERE transcript = :old)
+    WHERE message_count > 0 AND first_message + message_count - 1 > :left
+        AND first_message <= :through"""
+_COPY_SUMMARIES = """
+    INSERT INTO summaries SELECT :new, through, at, model, tokens_before, body FROM summaries
+    WHERE transcript = :old AND through <= :through"""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -87,3 +103,23 @@ def begin(connection: sqlite3.Connection, session: int, session_id: str, at: flo
     ).lastrowid
     assert started is not None  # noqa: S101 - typed for statements that insert nothing
     return Place(started)
+
+
+def begin_copy(
+    connection: sqlite3.Connection,
+    current: Current,
+    left: int,
+    through: int,
+    at: float,
+    new_id: str,
+) -> None:
+    """A new transcript with copies of the current one's messages behind `left` up to `through`."""
+    new = begin(connection, current.session, new_id, at).transcript
+    span = {"new": new, "old": current.place.transcript, "left": left, "through": through}
+    connection.execute(_COPY_MESSAGES, span)
+    connection.execute(_COPY_ORIGINS, span)
+    if not left:
+        connection.execute(_COPY_SUMMARIES, span)
+    connection.execute(
+        "UPDATE transcripts SET message_count = ? WHERE id = ?", (through - left, new)
+    )

@@ -135,6 +135,8 @@ class WorkingSet:
             self._keep(known)
         elif known.session.session_id == turn.session_id:
             self._keep(_extended(known, turn))
+        elif (branched := _branched(known, turn)) is not None:
+            self._keep(_extended(branched, turn))
 
     def clear(self) -> None:
         self._known.clear()
@@ -167,6 +169,21 @@ def _extended(known: _Known, turn: Turn) -> _Known:
     )
     images = known.image_bytes + _image_bytes(turn.messages)
     return _Known(extended, known.budget, known.result_chars, images)
+
+
+def _branched(known: _Known, turn: Turn) -> _Known | None:
+    """The branch that the turn has begun, without the turn; None where it must be read."""
+    session, tail, span = known.session, known.session.tail, turn.history
+    if span is None or span.session_id != session.session_id or not tail.complete:
+        return None
+    behind = 0 if tail.summary is None else tail.summary.through
+    if not behind <= span.through <= session.message_count:
+        return None
+    messages, cut = tail.messages[: span.through - behind], tail.messages[span.through - behind :]
+    tokens = None if tail.tokens is None else tail.tokens - estimate_all(cut)
+    left = Transcript(messages, True, tokens, tail.summary)
+    branch = replace(session, session_id=turn.session_id, message_count=span.through, tail=left)
+    return replace(known, session=branch, image_bytes=known.image_bytes - _image_bytes(cut))
 
 
 def _image_bytes(messages: Iterable[Message]) -> int:

@@ -72,6 +72,8 @@ class Chunks:
         """The field of a choice in which text or a tool call was found; the standard field takes
         precedence over others."""
         self._reasoned = False
+        self._refused = False
+        """The model has declined to answer; its text says so."""
         self.finish_reason: str | None = None
         self.unread = ""
         """The names of the first fields in an unknown form."""
@@ -117,6 +119,8 @@ class Chunks:
 
     def finished(self) -> ModelFinished:
         stop = fields.stop_of(self.finish_reason)
+        if self._refused and not self._calls.any:
+            stop = StopReason.CONTENT_FILTER
         if stop in (StopReason.STOP, StopReason.TOOL_CALLS):
             # Some providers send "stop" after a tool call, or "tool_calls" without a call.
             stop = StopReason.TOOL_CALLS if self._calls.any else StopReason.STOP
@@ -194,6 +198,7 @@ class Chunks:
         if thought := self._pairs.join(ReasoningDelta, fields.reasoning(delta)):
             self._reasoned = True
             yield ReasoningDelta(thought)
+        self._refused = self._refused or bool(delta.get("refusal"))
         for text in (fields.text(content), delta.get("refusal")):
             if text and isinstance(text, str):
                 self.source = name if name == STREAMED[0] else self.source or name

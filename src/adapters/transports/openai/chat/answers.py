@@ -10,6 +10,7 @@ from .....domain.models import ReasoningDelta, TextDelta, Usage
 from .....domain.runs import (
     CONTEXT_EVENTS,
     DELTAS,
+    TOOL_EVENTS,
     Aborted,
     ClientCalls,
     Failed,
@@ -28,6 +29,9 @@ from .....domain.runs import (
 )
 from ...http.json_text import dumps
 from ..common import Answer
+from .extras import Extras
+
+_DEFAULT = Extras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,9 @@ def head_of(run: RunSpec | RunRecord, model: str) -> Head:
     return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model, run.id)
 
 
-def completion(head: Head, answer: Answer, *, legacy: bool = False) -> bytes:
+def completion(
+    head: Head, answer: Answer, *, legacy: bool = False, extras: Extras = _DEFAULT
+) -> bytes:
     """The body of a non-streaming answer. `legacy`: calls are written as the older functions."""
     message: dict[str, object] = {"role": "assistant", "content": answer.text, "refusal": None}
     if answer.calls:
@@ -55,7 +61,7 @@ def completion(head: Head, answer: Answer, *, legacy: bool = False) -> bytes:
             message["function_call"] = _function(answer.calls[0])
         else:
             message["tool_calls"] = [_call(call) for call in answer.calls]
-    if answer.reasoning:
+    if answer.reasoning and extras.reasoning:
         message["reasoning_content"] = answer.reasoning
     choice = {
         "index": 0,
@@ -117,7 +123,13 @@ class Frames:
     """
 
     def __init__(
-        self, head: Head, *, include_usage: bool, legacy: bool = False, numbered: bool = False
+        self,
+        head: Head,
+        *,
+        include_usage: bool,
+        legacy: bool = False,
+        numbered: bool = False,
+        extras: Extras = _DEFAULT,
     ) -> None:
         fields = {
             "id": head.id,
@@ -128,6 +140,9 @@ class Frames:
         self._include_usage = include_usage
         self._numbered = numbered
         self._legacy = legacy
+        self._extras = extras
+        self._tool_names: dict[str, str] = {}
+        """By the ids of the calls, where tool activity is sent."""
         self._head = b"data: " + dumps(fields)[:-1]
         self._delta = self._head + b',"choices":[{"index":0,"delta":'
         self._text = self._delta + b'{"content":'
@@ -140,12 +155,9 @@ class Frames:
 
     @consumes(
         *DELTAS,
-        ClientCalls,
+        *TOOL_EVENTS,
         Finished,
-        ignores=(
-            *(Started, Waiting, Resumed, Failed, Aborted),
-            *(ToolStarted, ToolProgress, ToolFinished, *CONTEXT_EVENTS, StepDone),
-        ),
+        ignores=(Started, Waiting, Resumed, Failed, Aborted, *CONTEXT_EVENTS, StepDone),
     )
     def of(self, events: Sequence[RunEvent], first: int) -> bytes:
         """The frames for `events`, the first of which has the number `first`. Empty where no event
@@ -163,9 +175,17 @@ class Frames:
                 frames.append(self._deltas(texts))
                 texts = []
             match event:
-                case ReasoningDelta():
+                case ReasoningDelta() if self._extras.reasoning:
                     thought = b'{"reasoning_content":' + dumps(event.text)
                     frames += (self._delta, thought, self._text_end)
+                case ToolStarted(call_id=call, arguments=arguments) if self._extras.tools:
+                    self._tool_names[call] = event.name
+                    frames.append(self._tool(call, "started", arguments=arguments))
+                case ToolProgress(call_id=call) if self._extras.tools:
+                    frames.append(self._tool(call, "progress", output=event.text))
+                case ToolFinished(call_id=call) if self._extras.tools:
+                    status = "failed" if event.is_error else "finished"
+                    frames.append(self._tool(call, status, result=event.text))
                 case ClientCalls():
                     frames += self._calls(event.calls)
                 case Finished():
@@ -195,6 +215,13 @@ class Frames:
             return b"".join([self._text + dumps(text) + self._text_end for text in texts])
         between = b'"' + self._text_end + self._text + b'"'
         return self._text + b'"' + encoded.replace(b'","', between) + self._text_end
+
+    def _tool(self, call_id: str, status: str, **more: str) -> bytes:
+        """An event with a name, whose data is a chunk without content besides: some clients, such
+        as OpenAI's own, take each event for a chunk, whatever its name is."""
+        tool = {"id": call_id, "name": self._tool_names.get(call_id, ""), "status": status, **more}
+        end = b'{},"finish_reason":null}],"tool":' + dumps(tool) + self._tail
+        return b"event: opensoul.tool\n" + self._delta + end
 
     def _calls(self, calls: Iterable[ToolCall]) -> list[bytes]:
         """Two frames for each call: its id and name, then its arguments."""

@@ -15,6 +15,7 @@ from ..common import (
     TOOLS_SCHEMA,
 )
 from . import examples
+from .extras import EXTRA_HEADERS
 from .request import Fields
 
 _STRING, _INTEGER, _NULL = {"type": "string"}, {"type": "integer"}, {"type": "null"}
@@ -83,8 +84,14 @@ _DELTA = _object(
         "function_call": _object({"name": _STRING, "arguments": _STRING}),
     }
 )
+_TOOL = _object(
+    {"arguments": _STRING, "output": _STRING, "result": _STRING},
+    id=_STRING,
+    name=_STRING,
+    status={"enum": ["started", "progress", "finished", "failed"]},
+)
 _CHUNK = _object(
-    {"usage": {"anyOf": [_USAGE, _NULL]}},
+    {"usage": {"anyOf": [_USAGE, _NULL]}, "tool": _TOOL},
     id=_STRING,
     object={"const": "chat.completion.chunk"},
     created=_INTEGER,
@@ -101,7 +108,8 @@ _JSON = {**_STRING, "contentMediaType": "application/json", "contentSchema": {"a
 _STREAM = {
     **_object({"event": _STRING, "id": _STRING}, data={"anyOf": [{"const": "[DONE]"}, _JSON]}),
     "description": "One of the server-sent events. The data of the last is `[DONE]`; a failure is "
-    "an event with an Error, and nothing follows it. Comments keep the connection open.",
+    "an event with an Error, and nothing follows it. Comments keep the connection open. Events "
+    "named `opensoul.tool`, with `tool` in their chunk, are sent where a request asks for them.",
     "$defs": {"ChatCompletionChunk": _CHUNK},
 }
 _HEADERS = {
@@ -153,7 +161,7 @@ def create() -> Mapping[str, Any]:
     whole = json_content({**answer, "$defs": {"ChatCompletion": _COMPLETION}}, **examples.ANSWERS)
     streamed = {"schema": _STREAM, "examples": {"stream": {"value": examples.STREAM}}}
     return {
-        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *RESUME_HEADERS],
+        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *RESUME_HEADERS, *EXTRA_HEADERS],
         "requestBody": {"required": True, "content": json_content(request, **examples.REQUESTS)},
         "responses": {
             "200": {

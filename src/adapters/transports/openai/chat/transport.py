@@ -9,7 +9,7 @@ from quart import Response, request
 
 from .....domain.access import Scope
 from .....domain.ports import WebClient
-from .....domain.runs import OnLeave, RunRecord, RunRequest, RunSpec
+from .....domain.runs import OnLeave, RunRecord, RunRequest, RunSpec, answer_format
 from .....domain.services import Approvals, Events, Gateway
 from .....domain.sessions import BindSettings
 from ...http.bodies import read_object
@@ -21,6 +21,7 @@ from ..common import (
     CHAT_SWITCH,
     SESSION_HINT,
     ApprovalPause,
+    AskingEvents,
     Feed,
     agent_id_in,
     chat_limits,
@@ -43,6 +44,7 @@ from ..common import (
 from ..media import MediaReader
 from . import operations
 from .answers import Frames, completion, head_of
+from .extras import extras_in
 from .request import ChatRequest, read_request
 
 
@@ -93,16 +95,19 @@ class _Endpoint:
             chat = replace(chat, messages=read)
         if ignored := ignored_names(chat.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
-        waits = waits_for_approval(context.headers)
+        # A question for an approval is not in the format that the client requires.
+        waits = waits_for_approval(context.headers) or answer_format(chat.params) is not None
+        extras = extras_in(context.headers, self._gateway.settings.chat)
         key = idempotency_key_in(context.headers)
         continues = continues_without_client(context.headers)
         run: RunSpec | RunRecord
         events: Events
+        after = 0
         if (decision := decision_in(chat.messages)) is not None:
             run, following = await decided_run(
                 self._gateway, self._approvals, context, decision, chat.model
             )
-            events = following
+            events, after = following, run.last_seq
         else:
             bind = self._gateway.settings.sessions.bind
             asked = _run_request(chat, context.headers, bind)
@@ -114,16 +119,19 @@ class _Endpoint:
                 run, following = await start_run(self._gateway, context, asked)
                 events = following
         pause = None if waits else ApprovalPause(self._approvals, following, context)
+        if pause is not None:
+            events = await context.enter(AskingEvents(events, run.id, pause, after))
         context.log_fields["stream"] = chat.stream
         head = head_of(run, chat.model)
         if not chat.stream:
             answer = await collect(events, context, pause)
-            return _json(completion(head, answer, legacy=chat.tools.legacy))
+            return _json(completion(head, answer, legacy=chat.tools.legacy, extras=extras))
         frames = Frames(
             head,
             include_usage=chat.include_usage,
             legacy=chat.tools.legacy,
             numbered=run.on_leave is OnLeave.CONTINUE,
+            extras=extras,
         )
         patience = self._gateway.settings.chat.keepalive
         feed = Feed(events, frames, context, patience=patience, pause=pause)

@@ -1,6 +1,13 @@
 """What OpenAI's formats have in common: messages, parameters, runs, answers and streams."""
 
-from .approvals import APPROVAL_HEADER, ApprovalPause, decided_run, decision_in, waits_for_approval
+from .approvals import (
+    APPROVAL_HEADER,
+    ApprovalPause,
+    AskingEvents,
+    decided_run,
+    decision_in,
+    waits_for_approval,
+)
 from .fields import Ignored
 from .headers import (
     BINDING_HEADERS,
@@ -43,6 +50,7 @@ __all__ = [
     "TOOL_FIELDS",
     "Answer",
     "ApprovalPause",
+    "AskingEvents",
     "Feed",
     "Ignored",
     "MediaPart",

@@ -3,13 +3,15 @@
 An answer ends where its run begins to wait, and names the approval's code. The next message of the
 user, `approve CODE` or `deny CODE`, goes on with that run. The code is in no prompt of the run, and
 only the last message of a request is read, where its role is `user` and it holds nothing else.
+The same goes for an approval that a sub-agent of the run waits for.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .....domain.errors import InvalidRequest
@@ -30,7 +32,7 @@ from .....domain.runs import (
     Waiting,
     consumes,
 )
-from .....domain.services import Approvals, Following, Gateway
+from .....domain.services import Approvals, Events, Following, Gateway
 from .....domain.text import escape_line
 from .....domain.tools import CODE_PATTERN, Approval, Decision
 from ...http.context import RequestContext
@@ -44,6 +46,8 @@ _LONGEST = 64
 """Characters of a message that decides, white space included."""
 _DECIDING = re.compile(rf"(approve|deny) {{1,4}}({CODE_PATTERN})", re.IGNORECASE)
 _DECISIONS = {"approve": Decision.ALLOW, "deny": Decision.DENY}
+_SUBAGENT = ":subagent:"
+"""Is in the keys of the sessions of sub-agents."""
 _MOST_SHOWN = 8_192
 """Characters of arguments that an answer repeats."""
 
@@ -81,7 +85,7 @@ async def decided_run(
     and its events from there. Raises Forbidden, UnknownApproval, ApprovalDecided."""
     principal = context.principal
     approval = await approvals.find_by_code(principal, decision[1])
-    run = await gateway.run(principal, approval.run_id)
+    run = await gateway.run(principal, await approvals.asked_by(approval))
     await approvals.decide(principal, approval.id, decision[0])
     following = await context.enter(gateway.follow(principal, run, run.last_seq))
     context.adopt_task()
@@ -112,16 +116,90 @@ class ApprovalPause:
             return ()
         await self.following.detach(batch.last)
         self.context.outcome = "waiting"
-        asked = TextDelta(_question(approval))
-        return asked, Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
+        return _end(_question(approval))
+
+    async def end_for_subagent(self, run_id: str, last: int) -> EventBatch | None:
+        """The end of the answer, behind the event numbered `last`, where a sub-agent of the run
+        waits. The run then goes on without a client."""
+        approval = await self.approvals.of_subagents(run_id)
+        if approval is None:
+            return None
+        await self.following.detach(max(last, 1))
+        self.context.outcome = "waiting"
+        # The run has no such events: the last one is numbered as the run's last.
+        return EventBatch(max(1, last - 1), _end(_question(approval, of=" of a sub-agent")))
 
 
-def _question(approval: Approval) -> str:
+class AskingEvents:
+    """The events of a run, ended by `pause` where a sub-agent of the run begins to wait for an
+    approval. It is a context, in which one task reads the events."""
+
+    __slots__ = ("_asked", "_events", "_last", "_pause", "_reader", "_run_id", "_unlisten")
+
+    def __init__(self, events: Events, run_id: str, pause: ApprovalPause, after: int) -> None:
+        self._events = events
+        self._run_id = run_id
+        self._pause = pause
+        self._last = after
+        self._asked = after > 0
+        """There may be an approval to ask for. Behind a decision, another one may wait already."""
+        self._reader: asyncio.Task[object] | None = None
+        """The task that waits for events."""
+        self._unlisten: Callable[[], None] | None = None
+
+    async def __aenter__(self) -> AskingEvents:
+        self._unlisten = self._pause.approvals.on_requested(self._requested)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._unlisten is not None:
+            self._unlisten()
+
+    def __aiter__(self) -> AskingEvents:
+        return self
+
+    async def __anext__(self) -> EventBatch:
+        while True:
+            if self._asked:
+                self._asked = False
+                try:
+                    ending = await self._pause.end_for_subagent(self._run_id, self._last)
+                except BaseException:  # A silence has ended, for example.
+                    self._asked = True
+                    raise
+                if ending is not None:
+                    return ending
+            self._reader = asyncio.current_task()
+            try:
+                batch = await anext(self._events)
+            except asyncio.CancelledError:
+                # Other cancellations of the task, such as a time limit's, go on.
+                if not self._asked or self._reader is None or self._reader.uncancel() > 0:
+                    raise
+                continue
+            finally:
+                self._reader = None
+            self._last = batch.last
+            return batch
+
+    def _requested(self, approval: Approval) -> None:
+        if _SUBAGENT not in approval.session_key or self._asked:
+            return
+        self._asked = True
+        if self._reader is not None:
+            self._reader.cancel()
+
+
+def _end(text: str) -> tuple[TextDelta, Finished]:
+    return TextDelta(text), Finished(StopReason.STOP, Usage(0, 0, estimated=True), "")
+
+
+def _question(approval: Approval, *, of: str = "") -> str:
     """The arguments stand on one line, so that none of their lines can look like those with the
     code."""
     minutes = max(1, round((approval.expires_at - approval.created_at) / 60))
     return (
-        f"The tool {_line(approval.call.name)} waits for your approval. Its arguments:\n\n"
+        f"The tool {_line(approval.call.name)}{of} waits for your approval. Its arguments:\n\n"
         f"    {_line(_compact(approval.call.arguments))}\n\n"
         f"Answer with one of these lines within {minutes} minutes; without an answer the call is "
         f"denied.\n\napprove {approval.code}\n\ndeny {approval.code}\n"

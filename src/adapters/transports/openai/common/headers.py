@@ -32,7 +32,10 @@ _PLACEHOLDER = "{{"
 """How a placeholder begins that LibreChat has not filled in."""
 SESSION_HINT = f"send the header {_HEADER_OF['session_key']}, or the field `user`"
 _KNOWN = frozenset(
-    {"agent-id", "agent", "session-key", "model", "scopes", "approval", "on-disconnect"}
+    {
+        *("agent-id", "agent", "session-key", "model", "scopes"),
+        *("approval", "on-disconnect", "reasoning", "events"),
+    }
 )
 """Headers of the family that are read, without their prefix."""
 BINDING_HEADERS = [
