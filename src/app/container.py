@@ -33,6 +33,7 @@ from ..adapters.tools import BuiltinTools, SchemaValidator, SessionTools, schema
 from ..adapters.transports import Transport
 from ..adapters.transports.control.handshake import Facts
 from ..adapters.transports.control.plane import ControlPlane
+from ..adapters.web import GuardedClient
 from ..domain.execution import Executor, Generations, ModelRouter, SystemPrompts
 from ..domain.models import Cooldowns
 from ..domain.ports import (
@@ -54,6 +55,7 @@ from ..domain.ports import (
     SessionCatalog,
     SessionStore,
     Toolbox,
+    WebClient,
     Workspaces,
 )
 from ..domain.runs import CompileSchema, Validate
@@ -153,8 +155,9 @@ class Container(DeclarativeContainer):
     sandbox: Provider[Sandbox] = Singleton(
         making.sandbox, env, home, locations, settings, workspaces
     )
+    web: Provider[WebClient] = Singleton(GuardedClient)
     builtin_tools: Provider[BuiltinTools] = Singleton(
-        making.builtin_tools, workspaces, sandbox, env, locations, clock
+        making.builtin_tools, workspaces, sandbox, web, env, locations, clock
     )
     mcp: Provider[McpToolbox] = Singleton(making.mcp, settings, env, sandbox)
     all_tools: Provider[Toolbox] = Singleton(
@@ -267,6 +270,7 @@ class Container(DeclarativeContainer):
         tool_service,
         control,
         readiness,
+        web,
         clock,
         settings,
         find_plugins,

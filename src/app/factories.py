@@ -42,6 +42,7 @@ from ..adapters.system.signatures import verify_signature
 from ..adapters.tools import (
     BuiltinTools,
     CombinedToolbox,
+    Fetcher,
     PolicyToolbox,
     SessionTools,
     WorkspaceKnowledge,
@@ -84,6 +85,7 @@ from ..domain.ports import (
     SessionStore,
     Toolbox,
     ToolContext,
+    WebClient,
     Workspaces,
 )
 from ..domain.runs import CompileSchema, Validate
@@ -271,6 +273,7 @@ def sandbox(
 def builtin_tools(
     workspaces: Workspaces,
     sandbox: Sandbox,
+    web: WebClient,
     env: Mapping[str, str],
     locations: Locations,
     clock: Clock,
@@ -281,6 +284,7 @@ def builtin_tools(
         env=env,
         memory_dir=locations.state_dir / "memory-index",
         clock=clock,
+        fetcher=Fetcher(web),
         skills=str(locations.skills_path),
     )
 
@@ -723,13 +727,14 @@ def transports(
     tool_service: ToolService,
     control: ControlPlane,
     readiness: Readiness,
+    web: WebClient,
     clock: Clock,
     settings: CurrentSettings,
     find_plugins: plugins.Find,
 ) -> list[Transport]:
     every: list[Transport] = []
     own = [
-        openai_chat.transport(gateway, approvals, started_at=clock()),
+        openai_chat.transport(gateway, approvals, web, started_at=clock()),
         runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),

@@ -41,12 +41,15 @@ class ToolCall:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Image:
     """A picture somebody shows: `data` is its bytes in base64, `mime` says what they are."""
 
     data: str
     mime: str
+    detail: str = field(default="", compare=False)
+    """How closely a model is to look, in OpenAI's words. Not compared: the digests of requests stay
+    the same."""
 
 
 Part = Text | Reasoning | ToolCall | Image

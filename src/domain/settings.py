@@ -47,6 +47,40 @@ class AuthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """Limits for each picture of a request."""
+
+    allow_url: bool = False
+    """Fetch pictures from URLs."""
+    types: tuple[str, ...] = ("image/jpeg", "image/png", "image/gif", "image/webp")
+    max_bytes: int = 10 * 1024 * 1024
+    max_pixels: int = 50_000_000
+    max_redirects: int = 3
+    timeout: float = 10.0
+    """Seconds to fetch one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """Limits for the files of a request, which become texts."""
+
+    types: tuple[str, ...] = (
+        "text/plain",
+        "text/markdown",
+        "text/html",
+        "text/csv",
+        "application/json",
+        "application/pdf",
+    )
+    max_files: int = 20
+    max_bytes: int = 5 * 1024 * 1024
+    max_chars: int = 200_000
+    max_pages: int = 100
+    timeout: float = 10.0
+    """Seconds to read one PDF file."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatEndpointSettings:
     enabled: bool = False
     max_body_bytes: int = 20 * 1024 * 1024
@@ -58,6 +92,12 @@ class ChatEndpointSettings:
     """Seconds a client may leave its stream unread before it counts as gone."""
     reasoning: bool = True
     """Answers have the model's reasoning, unless a request's header says otherwise."""
+    max_images: int = 100
+    """Pictures in one request, those of its history included."""
+    max_image_bytes: int = 20 * 1024 * 1024
+    """Bytes of all pictures in one request, decoded."""
+    images: ImageSettings = field(default_factory=ImageSettings)
+    files: FileSettings = field(default_factory=FileSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,11 @@ def config(provider_url: str = "http://127.0.0.1:9/v1", **sections: Any) -> dict
 
 
 def provider(url: str, *models: str, **more: Any) -> dict[str, Any]:
-    return {"baseUrl": url, "models": [{"id": model} for model in models or ("m",)], **more}
+    return {
+        "baseUrl": url,
+        "models": [{"id": model, "input": ["text", "image"]} for model in models or ("m",)],
+        **more,
+    }
 
 
 def hurried() -> providers.Provider[Any]:

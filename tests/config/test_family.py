@@ -233,8 +233,7 @@ ALL = [
         "gateway.auth.rateLimit.exemptLoopback gateway.allowRealIpFallback "
         "gateway.controlUi.enabled gateway.controlUi.basePath "
         "gateway.controlUi.dangerouslyAllowHostHeaderOriginFallback "
-        "gateway.http.endpoints.chatCompletions.maxImageParts "
-        "gateway.http.endpoints.chatCompletions.images gateway.http.endpoints.responses "
+        "gateway.http.endpoints.responses "
         "gateway.http.securityHeaders gateway.channelHealthCheckMinutes gateway.tools.deny "
         "logging.redactSensitive diagnostics",
         "models.providers.*.models[].compat.thinkingFormat agents.defaults.model.timeoutMs",

@@ -312,12 +312,12 @@ def test_a_wrong_message_names_the_path(message: object, param: str) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
         {"type": "input_audio", "input_audio": {}},
-        {"type": "file", "file": {}},
+        {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}},
+        {"type": "image", "source": {}},
     ],
 )
-def test_parts_other_than_text_are_refused_by_their_path(part: object) -> None:
+def test_parts_of_other_kinds_are_refused_by_their_path(part: object) -> None:
     content = [{"type": "text", "text": "What is this?"}, part]
 
     error = refusal(messages=[{"role": "user", "content": content}])

@@ -45,6 +45,16 @@ def test_a_failed_result_comes_back_as_one(is_error: bool) -> None:
     assert decode(encode(message)).is_error is is_error
 
 
+@pytest.mark.parametrize("detail", ["", "low"])
+def test_how_closely_to_look_at_a_picture_comes_back(detail: str) -> None:
+    data = encode(Message(Role.USER, (Image("aGk=", "image/png", detail),)))
+
+    (part,) = decode(data).parts
+    assert isinstance(part, Image)
+    assert part.detail == detail
+    assert (b"detail" in data) is bool(detail)
+
+
 def test_ordinary_messages_are_readable_json() -> None:
     message = Message(Role.ASSISTANT, (Text("caf\u00e9"), ToolCall("c1", "f", "{}")), "me")
     assert encode(message).decode() == (

@@ -1,6 +1,6 @@
 """Tools that a model may call."""
 
-from .builtin import BuiltinTools, SessionTools
+from .builtin import BuiltinTools, Fetcher, SessionTools
 from .combined import CombinedToolbox
 from .empty import EmptyToolbox
 from .knowledge import WorkspaceKnowledge
@@ -11,6 +11,7 @@ __all__ = [
     "BuiltinTools",
     "CombinedToolbox",
     "EmptyToolbox",
+    "Fetcher",
     "PolicyToolbox",
     "SchemaValidator",
     "SessionTools",

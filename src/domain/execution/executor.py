@@ -65,6 +65,7 @@ from ..sessions import (
 from .execution import NOTHING_CHOSEN, execution_of
 from .generations import Generations
 from .live_runs import LiveRun, abandoned_event, failure_event
+from .pictures import without_resent_pictures
 from .recovery import conclude, decide, note_of, recover
 from .resent import ResentHistory, is_whole
 
@@ -492,12 +493,13 @@ class Executor:
     async def _commit(
         self, live: LiveRun, spec: RunSpec, session_id: str, answered: Answered
     ) -> None:
+        question = without_resent_pictures(spec.messages) if spec.one_off else spec.messages
         turn = Turn(
             key=spec.session_key,
             session_id=session_id or self._new_id(),
             run_id=spec.id,
             at=self._clock(),
-            messages=(*spec.messages, *answered.messages),
+            messages=(*question, *answered.messages),
             model=answered.model,
             usage=answered.usage,
             one_off=spec.one_off,

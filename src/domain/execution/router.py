@@ -39,6 +39,7 @@ from ..sessions import (
     summary_tokens,
 )
 from ..tools import ToolSpec
+from .pictures import able_targets, without_pictures
 
 logger = logging.getLogger(__name__)
 content_log = logging.getLogger(CONTENT)
@@ -139,14 +140,17 @@ class ModelRouter:
         HistoryTooLong instead, where the prompt says that its caller can do something about it.
         """
         failures: dict[str, ModelFailed] = {}
-        for target in self._cooldowns.order(prompt.models):
+        for target in able_targets(self._cooldowns.order(prompt.models), prompt.messages):
             attempt = _Attempt(offered=bool(prompt.tools), drops_calls=prompt.drops_calls)
             history = self._history(prompt, target)
             while True:
                 said: tuple[Message, ...] = (*history, *prompt.messages)
                 if prompt.history.summary is not None:
                     said = introduced(prompt.history.summary, said)
-                messages = (*prompt.system, *repaired(said))
+                said = repaired(said)
+                if "image" not in target.inputs:
+                    said = without_pictures(said)
+                messages = (*prompt.system, *said)
                 request = ModelRequest(target, messages, prompt.params, prompt.tools)
                 client = self._clients[target.provider.api]
                 try:

@@ -12,6 +12,7 @@ from .sandbox import Sandbox
 from .sessions import OpenTurn, SessionCatalog, SessionStore, StoredSession, Turn
 from .settings import CurrentSettings
 from .tools import ApprovalBook, Toolbox, ToolContext
+from .web import WebClient, WebFailed, WebLimits, WebResource
 from .workspaces import Workspaces
 
 __all__ = [
@@ -43,6 +44,10 @@ __all__ = [
     "Toolbox",
     "Transcript",
     "Turn",
+    "WebClient",
+    "WebFailed",
+    "WebLimits",
+    "WebResource",
     "Worker",
     "Workspaces",
 ]

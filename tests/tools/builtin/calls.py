@@ -14,6 +14,7 @@ from opensoul.adapters.sandbox import Bubblewrap
 from opensoul.adapters.system.files import WorkspaceFiles
 from opensoul.adapters.tools import BuiltinTools
 from opensoul.adapters.tools.builtin.web_fetch import Fetcher
+from opensoul.adapters.web import GuardedClient
 from opensoul.domain.agents import Agent
 from opensoul.domain.messages import ToolCall
 from opensoul.domain.ports import Sandbox, Toolbox, ToolContext
@@ -76,6 +77,6 @@ def caller(
         memory_dir=tmp_path / "memory-index",
         clock=lambda: NOON,
         skills=skills,
-        fetcher=fetcher,
+        fetcher=fetcher or Fetcher(GuardedClient()),
     )
     return Caller(tmp_path / "workspace", toolbox)

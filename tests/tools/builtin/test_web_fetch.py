@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from opensoul.adapters import web as guarded
 from opensoul.adapters.tools.builtin import web_fetch
-from opensoul.adapters.tools.builtin.addresses import Address, is_public
 from opensoul.adapters.tools.builtin.html_child import decoded, readable
 from opensoul.adapters.tools.builtin.web_fetch import LONGEST_TEXT, MOST_BYTES, Fetcher
+from opensoul.adapters.web import Address, GuardedClient, is_public
 from tests.tools.builtin.calls import Caller, caller
 
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
@@ -77,7 +78,7 @@ class Names:
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         self.asked.append(host)
         if host not in self.answers:
-            return await web_fetch.resolve(host, port)
+            return await guarded.resolve(host, port)
         answers = self.answers[host]
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
@@ -95,7 +96,7 @@ def names() -> Names:
 
 @pytest.fixture
 def web(tmp_path: Path, names: Names) -> Caller:
-    return caller(tmp_path, fetcher=Fetcher(names.resolve, only_here, seconds=60))
+    return caller(tmp_path, fetcher=Fetcher(GuardedClient(names.resolve, only_here), seconds=60))
 
 
 async def fetched(web: Caller, server: Server, path: str = "/", host: str = "site.test") -> str:
@@ -280,7 +281,7 @@ async def test_a_status_that_is_an_error_is_given_with_the_page(
 
 @pytest.mark.both_loops
 async def test_a_server_that_does_not_answer_is_left(tmp_path: Path, server: Server) -> None:
-    web = caller(tmp_path, fetcher=Fetcher(is_allowed=only_here, seconds=0.2))
+    web = caller(tmp_path, fetcher=Fetcher(GuardedClient(is_allowed=only_here), seconds=0.2))
 
     assert "took too long" in await refused(web, server, "/never", HERE)
 
@@ -328,7 +329,7 @@ async def test_an_address_that_is_not_public_is_refused(
 ) -> None:
     """In all the ways to write it. Nothing is sent to it."""
     server.pages["/"] = page("the secret")
-    web = caller(tmp_path, fetcher=Fetcher(seconds=60))
+    web = caller(tmp_path, fetcher=Fetcher(GuardedClient(), seconds=60))
 
     text = await refused(web, server, host=host)
 
@@ -343,7 +344,7 @@ async def test_the_loopback_server_of_these_tests_can_be_reached(
 ) -> None:
     """Otherwise they would prove nothing."""
     server.pages["/"] = page("the secret")
-    web = caller(tmp_path, fetcher=Fetcher(is_allowed=lambda _: True))
+    web = caller(tmp_path, fetcher=Fetcher(GuardedClient(is_allowed=lambda _: True)))
 
     result = await web.result("web_fetch", url=f"http://{host}:{server.port}/")
 
@@ -522,7 +523,7 @@ async def test_a_name_of_an_address_that_is_not_public_is_refused(
         return [address]
 
     server.pages["/"] = page("the secret")
-    web = caller(tmp_path, fetcher=Fetcher(resolve, seconds=60))
+    web = caller(tmp_path, fetcher=Fetcher(GuardedClient(resolve), seconds=60))
 
     text = await refused(web, server, host=host)
 

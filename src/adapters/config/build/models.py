@@ -209,7 +209,7 @@ def _entry(provider: ProviderEntry, provider_id: str, model_id: str) -> ModelEnt
     if not model_id:
         raise NoSuchModel("has no model after the slash")
     if not provider.models:
-        return ModelEntry(id=model_id)
+        return ModelEntry(id=model_id, input=list(_INPUTS))  # Nothing is known of it.
     known = {entry.id: entry for entry in provider.models}
     if model_id not in known:
         raise NoSuchModel(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ....domain.settings import (
     ChatEndpointSettings,
+    FileSettings,
+    ImageSettings,
     LaneSettings,
     LoggingSettings,
     RunLogSettings,
@@ -46,6 +48,24 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
         generation=generation,
         chat=ChatEndpointSettings(
             enabled=chat.enabled,
+            max_images=chat.max_image_parts,
+            max_image_bytes=chat.max_total_image_bytes,
+            images=ImageSettings(
+                allow_url=chat.images.allow_url,
+                types=tuple(chat.images.allowed_mimes),
+                max_bytes=chat.images.max_bytes,
+                max_pixels=chat.images.max_pixels,
+                max_redirects=chat.images.max_redirects,
+                timeout=chat.images.timeout_ms / 1000,
+            ),
+            files=FileSettings(
+                types=tuple(chat.files.allowed_mimes),
+                max_files=chat.files.max_files,
+                max_bytes=chat.files.max_bytes,
+                max_chars=chat.files.max_chars,
+                max_pages=chat.files.pdf.max_pages,
+                timeout=chat.files.timeout_ms / 1000,
+            ),
             max_body_bytes=chat.max_body_bytes,
             body_timeout=chat.body_timeout_ms / 1000,
             keepalive=chat.keepalive_ms / 1000,

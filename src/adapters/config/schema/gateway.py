@@ -17,6 +17,7 @@ from .fields import (
     SomeDollars,
     SomeMilliseconds,
     Text,
+    Whole,
     setting,
 )
 
@@ -24,6 +25,7 @@ Bind = Literal["auto", "lan", "loopback", "custom", "tailnet"]
 Mode = Literal["token", "password", "none"]
 KeyText = Annotated[SecretText, StringConstraints(min_length=16)]
 KeyHash = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
+ImageType = Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
 
 
 class RateLimit(Section):
@@ -84,9 +86,64 @@ class Auth(Section):
     """Lockout after wrong credentials."""
 
 
+class Images(Section):
+    ours: ClassVar[bool] = True
+    allow_url: bool = setting(False, machine="door", free=(False,))
+    """Fetch pictures that clients name by http:// and https:// URLs, from the public internet
+    only. Otherwise only data URLs are accepted."""
+    allowed_mimes: list[ImageType] = setting(["image/jpeg", "image/png", "image/gif", "image/webp"])
+    """The accepted types; the bytes of a picture decide which it has."""
+    max_bytes: Count = 10 * 1024 * 1024
+    """The largest picture, decoded from base64."""
+    max_pixels: Count = setting(50_000_000, addition=True)
+    """The most pixels of a picture: its width times its height."""
+    max_redirects: Whole = 3
+    """The most redirects on the way to a picture."""
+    timeout_ms: SomeMilliseconds = 10_000
+    """The time to fetch a picture."""
+
+
+class Pdf(Section):
+    max_pages: Count = setting(100, addition=True)
+    """The pages that are read; the rest of the file is left out."""
+
+
+class Files(Section):
+    ours: ClassVar[bool] = True
+    allowed_mimes: list[Text] = setting(
+        [
+            "text/plain",
+            "text/markdown",
+            "text/html",
+            "text/csv",
+            "application/json",
+            "application/pdf",
+        ]
+    )
+    """The accepted types. A file that is not a PDF file must be a text."""
+    max_files: Count = setting(20, addition=True)
+    """The most files in one request, those of its history included."""
+    max_bytes: Count = setting(5 * 1024 * 1024, addition=True)
+    """The largest file, decoded from base64."""
+    max_chars: Count = setting(200_000, addition=True)
+    """The longest text that a model gets of a file, in characters; the rest is left out."""
+    timeout_ms: SomeMilliseconds = setting(10_000, addition=True)
+    """The time to read the text of a PDF file."""
+    pdf: Pdf = setting(Pdf, addition=True)
+    """PDF files."""
+
+
 class ChatCompletions(Section):
     enabled: bool = False
     """Serve `/v1/chat/completions` and `/v1/models`."""
+    max_image_parts: Count = 100
+    """The most pictures in one request, those of its history included."""
+    max_total_image_bytes: Count = 20 * 1024 * 1024
+    """The most bytes of all pictures in one request, decoded from base64."""
+    images: Images = setting(Images)
+    """Pictures in requests."""
+    files: Files = setting(Files, addition=True)
+    """Files in requests, whose text models get."""
     max_body_bytes: Count = setting(20 * 1024 * 1024, addition=True)
     """The largest request body, in bytes, both compressed and decompressed."""
     body_timeout_ms: SomeMilliseconds = setting(60_000, addition=True)

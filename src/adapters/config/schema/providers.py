@@ -114,7 +114,8 @@ class ModelEntry(Section):
     compat: CompatSection = setting(CompatSection)
     """How the provider differs from the OpenAI API."""
     input: list[Text] = setting(["text"])
-    """The input types in lists of models: `text`, `image`; others are ignored."""
+    """What the model takes: `text`, `image`; others are ignored. A model without `image` gets no
+    pictures: a request with a picture in its newest message is refused."""
     cost: Cost = setting(Cost)
     """The price of a million tokens, in US dollars; all zero: unknown."""
 
@@ -146,7 +147,7 @@ class ProviderEntry(Section):
     `""`: none. Left out: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY decide, except that this
     machine is always reached directly."""
     models: list[ModelEntry] = setting(list)
-    """The models. An empty list allows any model, with the defaults below."""
+    """The models. An empty list allows any model, with the defaults below and pictures."""
 
 
 class ModelsSection(Section):

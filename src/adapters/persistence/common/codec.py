@@ -115,7 +115,8 @@ def _part(part: Part) -> _Json:
                 "redacted": part.redacted,
             }
         case Image(data=data, mime=mime):
-            return {"t": "image", "mime": mime, "data": data}
+            image: _Json = {"t": "image", "mime": mime, "data": data}
+            return {**image, "detail": part.detail} if part.detail else image
         case _:
             return {
                 "t": "tool_call",
@@ -138,7 +139,8 @@ def _decode_part(part: _Json) -> Part:
     if kind == "tool_call":
         return ToolCall(_text_of(part, "id"), _text_of(part, "name"), _text_of(part, "arguments"))
     if kind == "image":
-        return Image(_text_of(part, "data"), _text_of(part, "mime"))
+        detail = _text_of(part, "detail") if "detail" in part else ""
+        return Image(_text_of(part, "data"), _text_of(part, "mime"), detail)
     raise Undecodable("a stored message has a part of an unknown kind")
 
 

@@ -14,6 +14,8 @@ from ..http import FailureFactory, PerMessage, instructed, negotiated
 
 _TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 """Two names of the same limit, the newer one first."""
+_SHOWING = (Role.USER, Role.TOOL)
+_NO_IMAGE = Text("[A picture was here. You cannot see it: results of tools are texts here.]")
 
 
 class Encoder:
@@ -108,9 +110,12 @@ def _message(message: Message) -> dict[str, object]:
 
 
 def _content(message: Message) -> str | list[dict[str, object]]:
-    """A string unless there are images: not every provider supports content parts."""
-    if message.role is Role.USER and any(isinstance(part, Image) for part in message.parts):
-        return [item for part in message.parts for item in _content_part(part)]
+    """A string unless a user shows images: not every provider supports content parts."""
+    if message.role in _SHOWING and any(isinstance(part, Image) for part in message.parts):
+        if message.role is Role.USER:
+            return [item for part in message.parts for item in _content_part(part)]
+        texts = (_NO_IMAGE if isinstance(part, Image) else part for part in message.parts)
+        return "\n".join(part.text for part in texts if isinstance(part, Text))
     return message.text
 
 
@@ -119,7 +124,11 @@ def _content_part(part: Part) -> Iterable[dict[str, object]]:
         case Text(text=text):
             yield {"type": "text", "text": text}
         case Image(data=data, mime=mime):
-            yield {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{data}"}}
+            image = {"url": f"data:{mime};base64,{data}"}
+            yield {
+                "type": "image_url",
+                "image_url": {**image, "detail": part.detail} if part.detail else image,
+            }
 
 
 def _tool(spec: ToolSpec) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from .sessions import SessionTools
 from .tool import ToolFailed
 from .toolbox import BuiltinTools
+from .web_fetch import Fetcher
 from .workspace import Workspace
 
-__all__ = ["BuiltinTools", "SessionTools", "ToolFailed", "Workspace"]
+__all__ = ["BuiltinTools", "Fetcher", "SessionTools", "ToolFailed", "Workspace"]

@@ -42,15 +42,15 @@ class BuiltinTools:
         env: Mapping[str, str],
         memory_dir: Path,
         clock: Clock,
+        fetcher: Fetcher,
         skills: str = "",
-        fetcher: Fetcher | None = None,
     ) -> None:
         lock = Lock()
         tools: list[Tool[Any]] = [
             *file_tools(lock, skills),
             search_tool(),
             exec_tool(env, sandbox),
-            web_fetch_tool(fetcher or Fetcher()),
+            web_fetch_tool(fetcher),
             *memory_tools(Memory(MemoryIndex(memory_dir), lock, clock)),
         ]
         self._tools = {tool.name: tool for tool in tools}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +15,7 @@ from ..common import (
     DEFAULT_MODEL,
     TOOL_FIELDS,
     Ignored,
+    MediaPart,
     Parameters,
     ReadTools,
     parameters,
@@ -136,6 +137,8 @@ class ChatRequest:
     params: Mapping[str, object]
     ignored: str
     """The names of unknown fields, as a header's value; mostly empty."""
+    media: Sequence[MediaPart] = ()
+    """Pictures and files whose content is still to be read into the messages."""
 
 
 def read_request(body: Mapping[str, Any]) -> ChatRequest:
@@ -150,8 +153,9 @@ def read_request(body: Mapping[str, Any]) -> ChatRequest:
         params["metadata"] = fields.metadata
         if not fields.metadata:
             del params["metadata"]
+    media: list[MediaPart] = []
     return ChatRequest(
-        messages=read_messages(body.get("messages"), ignored),
+        messages=read_messages(body.get("messages"), ignored, media),
         model=DEFAULT_MODEL if fields.model is None else fields.model,
         stream=bool(fields.stream),
         include_usage=include_usage,
@@ -160,4 +164,5 @@ def read_request(body: Mapping[str, Any]) -> ChatRequest:
         tools=read_tools(body, ignored),
         params=params,
         ignored=ignored.header,
+        media=media,
     )

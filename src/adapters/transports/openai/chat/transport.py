@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from quart import Response, request
 
 from .....domain.access import Scope
+from .....domain.ports import WebClient
 from .....domain.runs import OnLeave, RunRecord, RunRequest, RunSpec, answer_format
 from .....domain.services import Approvals, Events, Gateway
 from .....domain.sessions import BindSettings
@@ -39,15 +41,18 @@ from ..common import (
     streamed,
     waits_for_approval,
 )
+from ..media import MediaReader
 from . import operations
 from .answers import Frames, completion, head_of
 from .extras import extras_in
 from .request import ChatRequest, read_request
 
 
-def transport(gateway: Gateway, approvals: Approvals, *, started_at: float) -> Transport:
+def transport(
+    gateway: Gateway, approvals: Approvals, web: WebClient, *, started_at: float
+) -> Transport:
     """The routes. `started_at`: Unix seconds, the creation time of every model."""
-    endpoint = _Endpoint(gateway, approvals, int(started_at))
+    endpoint = _Endpoint(gateway, approvals, MediaReader(web), int(started_at))
     route = partial(Route, limits=chat_limits, switch=CHAT_SWITCH)
     chat, models, model = "/v1/chat/completions", "/v1/models", "/v1/models/<path:model_id>"
     answer = "An agent's answer to a conversation, whole or as a stream."
@@ -73,14 +78,21 @@ def transport(gateway: Gateway, approvals: Approvals, *, started_at: float) -> T
 class _Endpoint:
     """The views. The settings are read for each request, so that a change is in force at once."""
 
-    def __init__(self, gateway: Gateway, approvals: Approvals, created: int) -> None:
+    def __init__(
+        self, gateway: Gateway, approvals: Approvals, media: MediaReader, created: int
+    ) -> None:
         self._gateway = gateway
         self._approvals = approvals
+        self._media = media
         self._created = created
 
     async def create(self) -> Response:
         context = current()
         chat = await read_object(request.body, context, read_request)
+        if chat.media:
+            settings = self._gateway.settings.chat
+            read = await self._media.read(chat.messages, chat.media, settings, context.charge)
+            chat = replace(chat, messages=read)
         if ignored := ignored_names(chat.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
         # A question for an approval is not in the format that the client requires.

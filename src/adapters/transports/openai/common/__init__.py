@@ -18,6 +18,7 @@ from .headers import (
     model_in,
     session_key_in,
 )
+from .media_parts import MediaPart
 from .messages import MESSAGES_SCHEMA, read_messages
 from .models import DEFAULT_MODEL, model_list, model_object
 from .parameters import (
@@ -52,6 +53,7 @@ __all__ = [
     "AskingEvents",
     "Feed",
     "Ignored",
+    "MediaPart",
     "Parameters",
     "ReadTools",
     "RunFrames",

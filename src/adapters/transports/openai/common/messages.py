@@ -11,6 +11,7 @@ from typing import Any
 from .....domain.errors import InvalidRequest, Unsupported
 from .....domain.messages import Message, Part, Reasoning, Role, Text, ToolCall
 from .fields import Ignored, a_list, a_string, an_object, kind_of, optional_string, wrong
+from .media_parts import MEDIA_KINDS, UNREAD, MediaPart, read_media_part
 
 MAX_MESSAGES = 10_000
 MAX_PARTS = 2_000
@@ -48,6 +49,12 @@ _CALL_SCHEMA: Mapping[str, Any] = {
     },
 }
 """A call of a tool as JSON Schema."""
+_PART_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "A `text`, or of a user and in a tool's result an `image_url` (a data URL; "
+    "another where the Gateway is configured to fetch it) or a `file` (`file_data`: a text or a PDF"
+    " file, as a data URL or in base64).",
+}
 MESSAGES_SCHEMA: Mapping[str, Any] = {
     "type": "array",
     "minItems": 1,
@@ -60,7 +67,7 @@ MESSAGES_SCHEMA: Mapping[str, Any] = {
             "content": {
                 "oneOf": [
                     {"type": "string"},
-                    {"type": "array", "items": {"type": "object"}, "maxItems": MAX_PARTS},
+                    {"type": "array", "items": _PART_SCHEMA, "maxItems": MAX_PARTS},
                     {"type": "null"},
                 ]
             },
@@ -79,26 +86,31 @@ MESSAGES_SCHEMA: Mapping[str, Any] = {
     },
 }
 """What `read_messages` takes, without the details of parts."""
-_MEDIA = frozenset(
-    ["image_url", "input_image", "image", "input_audio", "audio", "video_url", "file", "input_file"]
-)
+_SHOWING = frozenset({Role.USER, Role.TOOL})
+"""Roles whose messages may have pictures and files."""
 
 
-def read_messages(value: object, ignored: Ignored, field: str = "messages") -> tuple[Message, ...]:
+def read_messages(
+    value: object, ignored: Ignored, media: list[MediaPart], field: str = "messages"
+) -> tuple[Message, ...]:
     """The conversation in the `field` of a body. What is unknown in it is noted in `ignored`.
 
-    Raises InvalidRequest, and Unsupported for parts other than text; `param` is the path.
+    Pictures and files are added to `media`; UNREAD stands in their places. Raises InvalidRequest,
+    and Unsupported for other parts; `param` is the path.
     """
     if value is None:
         raise InvalidRequest(
             f"`{field}` is missing; it must be a list with a user message.", param=field
         )
-    reader = _Reader(ignored, field)
+    reader = _Reader(ignored, media, field)
     messages = tuple(
-        reader.message(entry, f"{field}[{i}]")
+        reader.message(entry, f"{field}[{i}]", i)
         for i, entry in enumerate(a_list(value, field, MAX_MESSAGES))
     )
-    if not any(m.role is Role.TOOL or (m.role is Role.USER and m.text.strip()) for m in messages):
+    if not any(
+        m.role is Role.TOOL or (m.role is Role.USER and (m.text.strip() or UNREAD in m.parts))
+        for m in messages
+    ):
         raise InvalidRequest(f"Missing user message in `{field}`.", param=field)
     return messages
 
@@ -106,12 +118,15 @@ def read_messages(value: object, ignored: Ignored, field: str = "messages") -> t
 class _Reader:
     """Reads messages in their order: the older function calls have no ids and get some here."""
 
-    def __init__(self, ignored: Ignored, field: str) -> None:
+    def __init__(self, ignored: Ignored, media: list[MediaPart], field: str) -> None:
         self._ignored = ignored
+        self._media = media
+        self._number = 0
         self._field = field
         self._function_calls = 0
 
-    def message(self, value: object, path: str) -> Message:
+    def message(self, value: object, path: str, number: int) -> Message:
+        self._number = number
         fields = an_object(value, path)
         name = a_string(fields, "role", path)
         role = _ROLES.get(name)
@@ -152,13 +167,22 @@ class _Reader:
     def _content(self, parts: Sequence[object], role: Role, path: str) -> list[Part]:
         if not parts:
             return [Text("")]
-        return [self._part(part, role, f"{path}[{i}]") for i, part in enumerate(parts)]
+        return [self._part(part, role, f"{path}[{i}]", i) for i, part in enumerate(parts)]
 
-    def _part(self, value: object, role: Role, path: str) -> Text:
+    def _part(self, value: object, role: Role, path: str, number: int) -> Part:
         fields = an_object(value, path)
         kind = a_string(fields, "type", path)
-        if kind in _MEDIA:
-            raise Unsupported(f"`{path}`: {kind} parts are not supported; send text.", param=path)
+        if kind in MEDIA_KINDS:
+            place = self._number, number
+            found = read_media_part(fields, kind, path, place, self._ignored)
+            if role not in _SHOWING:
+                raise Unsupported(
+                    f"`{path}`: {kind} parts are supported in messages of the user and in results "
+                    "of tools only.",
+                    param=path,
+                )
+            self._media.append(found)
+            return UNREAD
         key = "text" if kind in _TEXTS else kind
         if key == "text" and kind == "input_text" and "text" not in fields:
             key = "input_text"  # An older spelling: the text under the name of its type.
