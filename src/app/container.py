@@ -43,6 +43,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KeyBook,
     KnowledgeSource,
     Limits,
     ModelClient,
@@ -64,6 +65,8 @@ from ..domain.services import (
     Approvals,
     Devices,
     Gateway,
+    Keys,
+    Quotas,
     SessionService,
     ToolService,
 )
@@ -110,6 +113,7 @@ class Container(DeclarativeContainer):
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
+    key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
     run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
         making.run_log, settings, clock, monotonic
@@ -186,7 +190,13 @@ class Container(DeclarativeContainer):
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
     limits: Provider[Limits] = Singleton(making.limits, monotonic)
-    access: Provider[Access] = Singleton(making.access, settings, limits, devices, find_plugins)
+    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock)
+    quotas: Provider[Quotas] = Singleton(
+        making.quotas, keys, key_book, run_events, settings, clock, monotonic
+    )
+    access: Provider[Access] = Singleton(
+        making.access, settings, limits, devices, keys, find_plugins
+    )
     generations: Provider[Generations] = Singleton(making.generations, settings)
     executor: Provider[Executor] = Singleton(
         making.executor,
@@ -199,6 +209,7 @@ class Container(DeclarativeContainer):
         generations,
         clock,
         new_id,
+        quotas,
     )
     gateway: Provider[Gateway] = Singleton(
         making.gateway,
@@ -213,6 +224,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
         late_gateway,
+        quotas,
     )
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
@@ -236,6 +248,7 @@ class Container(DeclarativeContainer):
         session_service,
         approvals,
         devices,
+        keys,
         tool_service,
         config_file,
         workspaces,
@@ -271,6 +284,9 @@ class Container(DeclarativeContainer):
         executor,
         run_events,
         devices,
+        keys,
+        key_book,
+        quotas,
         approvals,
         control,
         models,

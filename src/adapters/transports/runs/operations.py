@@ -46,10 +46,11 @@ _EVENT = {
     "required": ["type", "run_id", "seq"],
     "properties": {"type": _STRING, "run_id": _STRING, "seq": _INTEGER},
 }
+_DATA = {**_STRING, "contentMediaType": "application/json", "contentSchema": _EVENT}
 _STREAM = {
     "type": "object",
     "required": ["id", "event", "data"],
-    "properties": {"id": _STRING, "event": _STRING, "data": _EVENT},
+    "properties": {"id": _STRING, "event": _STRING, "data": _DATA},
     "description": "One of the server-sent events. The last is that with which the run ends, and "
     "has the text of the whole answer. Comments keep the connection open.",
 }
