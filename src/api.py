@@ -9,7 +9,15 @@ from .adapters.persistence.common import decode as decode_message
 from .adapters.persistence.common import encode as encode_message
 from .adapters.transports import Limits, Route, Switch, Transport
 from .adapters.transports.http import principal
-from .domain.access import ALL_SCOPES, ClientAddress, Credential, Grant, Principal, Scope
+from .domain.access import (
+    ALL_SCOPES,
+    EVERY_AGENT,
+    ClientAddress,
+    Credential,
+    Grant,
+    Principal,
+    Scope,
+)
 from .domain.agents import Agent
 from .domain.errors import GatewayError, InvalidRequest, RunFailed, StoreFailed
 from .domain.messages import Image, Message, Reasoning, Role, Text, ToolCall, text_message
@@ -63,6 +71,7 @@ from .domain.tools import Effect, Repeat, ToolOutput, ToolResult, ToolSpec
 
 __all__ = [
     "ALL_SCOPES",
+    "EVERY_AGENT",
     "Aborted",
     "Agent",
     "AgentRunner",

@@ -42,6 +42,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KeyBook,
     KnowledgeSource,
     Limits,
     ModelClient,
@@ -62,6 +63,8 @@ from ..domain.services import (
     Approvals,
     Devices,
     Gateway,
+    Keys,
+    Quotas,
     SessionService,
     ToolService,
 )
@@ -108,6 +111,7 @@ class Container(DeclarativeContainer):
     catalog: Provider[SessionCatalog] = Singleton(making.catalog, store)
     stored_approvals: Provider[ApprovalBook] = Singleton(making.stored_approvals, store)
     device_book: Provider[DeviceBook] = Singleton(making.device_book, settings, locations)
+    key_book: Provider[KeyBook] = Singleton(making.key_book, settings, locations)
     lock: Provider[Lock] = Singleton(making.lock, locations, settings)
     run_log: Provider[MemoryRunEvents | SqliteRunEvents] = Singleton(
         making.run_log, settings, clock, monotonic
@@ -183,7 +187,13 @@ class Container(DeclarativeContainer):
     # The domain.
     devices: Provider[Devices] = Singleton(making.devices, device_book, clock)
     limits: Provider[Limits] = Singleton(making.limits, monotonic)
-    access: Provider[Access] = Singleton(making.access, settings, limits, devices, find_plugins)
+    keys: Provider[Keys] = Singleton(making.keys, key_book, settings, clock)
+    quotas: Provider[Quotas] = Singleton(
+        making.quotas, keys, key_book, run_events, settings, clock, monotonic
+    )
+    access: Provider[Access] = Singleton(
+        making.access, settings, limits, devices, keys, find_plugins
+    )
     generations: Provider[Generations] = Singleton(making.generations, settings)
     executor: Provider[Executor] = Singleton(
         making.executor,
@@ -196,6 +206,7 @@ class Container(DeclarativeContainer):
         generations,
         clock,
         new_id,
+        quotas,
     )
     gateway: Provider[Gateway] = Singleton(
         making.gateway,
@@ -210,6 +221,7 @@ class Container(DeclarativeContainer):
         clock,
         new_id,
         late_gateway,
+        quotas,
     )
     tool_service: Provider[ToolService] = Singleton(
         making.tool_service,
@@ -233,6 +245,7 @@ class Container(DeclarativeContainer):
         session_service,
         approvals,
         devices,
+        keys,
         tool_service,
         config_file,
         workspaces,
@@ -267,6 +280,9 @@ class Container(DeclarativeContainer):
         executor,
         run_events,
         devices,
+        keys,
+        key_book,
+        quotas,
         approvals,
         control,
         models,

@@ -19,11 +19,13 @@ from ..adapters.mcp import McpToolbox
 from ..adapters.persistence.common import Bounds, NoCatalog
 from ..adapters.persistence.memory import (
     MemoryApprovals,
+    MemoryKeys,
     MemoryLimits,
     MemoryRunEvents,
     MemoryStore,
 )
 from ..adapters.persistence.queue import Lanes, LocalQueue
+from ..adapters.persistence.sqlite.keys import KEYS_FILE, SqliteKeys
 from ..adapters.persistence.sqlite.runs import SqliteRunEvents
 from ..adapters.persistence.sqlite.sessions import SqliteApprovals, SqliteStore
 from ..adapters.providers.local.client import LocalModels
@@ -69,6 +71,7 @@ from ..domain.ports import (
     ConfigFile,
     CurrentSettings,
     DeviceBook,
+    KeyBook,
     KnowledgeSource,
     Limits,
     ModelClient,
@@ -92,6 +95,8 @@ from ..domain.services import (
     CommandRunner,
     Devices,
     Gateway,
+    Keys,
+    Quotas,
     SessionService,
     ToolService,
 )
@@ -324,6 +329,12 @@ def device_book(settings: CurrentSettings, locations: Locations) -> DeviceBook:
     return DeviceFile(locations.state_dir / "devices.json")
 
 
+def key_book(settings: CurrentSettings, locations: Locations) -> KeyBook:
+    if settings().store.memory:
+        return MemoryKeys()
+    return SqliteKeys(locations.state_dir / KEYS_FILE)
+
+
 def lock(locations: Locations, settings: CurrentSettings) -> Lock:
     chosen = settings().store
     path = Path(chosen.path)
@@ -374,10 +385,14 @@ def workspaces(locations: Locations) -> Workspaces:
 
 
 def access(
-    settings: CurrentSettings, limits: Limits, devices: Devices, find_plugins: plugins.Find
+    settings: CurrentSettings,
+    limits: Limits,
+    devices: Devices,
+    keys: Keys,
+    find_plugins: plugins.Find,
 ) -> Access:
     named = plugins.authenticators(settings().authenticators, find_plugins)
-    return Access(settings=settings, limits=limits, devices=devices, plugins=named)
+    return Access(settings=settings, limits=limits, devices=devices, keys=keys, plugins=named)
 
 
 def agent_sessions(
@@ -446,6 +461,7 @@ def executor(
     generations: Generations,
     clock: Clock,
     new_id: NewId,
+    quotas: Quotas,
 ) -> Executor:
     return Executor(
         owner=new_id(),  # Of this process: an earlier process had another name.
@@ -460,6 +476,7 @@ def executor(
         clock=clock,
         new_id=new_id,
         lease=local_queue.lease,
+        on_stop=quotas.stopped,
     )
 
 
@@ -475,6 +492,7 @@ def gateway(
     clock: Clock,
     new_id: NewId,
     late_gateway: Late[Gateway],
+    quotas: Quotas,
 ) -> Gateway:
     gateway = Gateway(
         settings=settings,
@@ -487,6 +505,7 @@ def gateway(
         catalog=catalog,
         clock=clock,
         new_id=new_id,
+        quotas=quotas,
     )
     late_gateway.bind(gateway)
     return gateway
@@ -494,6 +513,10 @@ def gateway(
 
 def generations(settings: CurrentSettings) -> Generations:
     return Generations(settings)
+
+
+def keys(key_book: KeyBook, settings: CurrentSettings, clock: Clock) -> Keys:
+    return Keys(book=key_book, settings=settings, clock=clock)
 
 
 def lanes(settings: CurrentSettings) -> Lanes:
@@ -512,6 +535,24 @@ def local_queue(
 
 def queue(local_queue: LocalQueue) -> RunQueue:
     return local_queue
+
+
+def quotas(
+    keys: Keys,
+    key_book: KeyBook,
+    run_events: RunEvents,
+    settings: CurrentSettings,
+    clock: Clock,
+    monotonic: Clock,
+) -> Quotas:
+    return Quotas(
+        keys=keys,
+        book=key_book,
+        run_events=run_events,
+        settings=settings,
+        clock=clock,
+        monotonic=monotonic,
+    )
 
 
 def session_service(
@@ -570,6 +611,7 @@ def control(
     session_service: SessionService,
     approvals: Approvals,
     devices: Devices,
+    keys: Keys,
     tool_service: ToolService,
     config_file: ConfigFile,
     workspaces: Workspaces,
@@ -602,6 +644,7 @@ def control(
             session_service=session_service,
             approvals=approvals,
             devices=devices,
+            keys=keys,
             tools=tool_service,
             config=config_file,
             applied=lambda: source.loaded.sha256,
@@ -628,6 +671,9 @@ def lifecycle(
     executor: Executor,
     run_events: RunEvents,
     devices: Devices,
+    keys: Keys,
+    key_book: KeyBook,
+    quotas: Quotas,
     approvals: Approvals,
     control: ControlPlane,
     models: Mapping[str, ModelClient],
@@ -649,6 +695,9 @@ def lifecycle(
         executor=executor,
         run_events=run_events,
         devices=devices,
+        keys=keys,
+        key_book=key_book,
+        quotas=quotas,
         approvals=approvals,
         control=control,
         models=models,

@@ -13,13 +13,15 @@ from ..adapters.transports.control.broadcast import HEALTH_SECONDS, TICK_SECONDS
 from ..domain.errors import ModelFailed, StoreFailed
 from ..domain.execution import Executor
 from ..domain.models import ModelTarget
-from ..domain.ports import CurrentSettings, ModelClient, RunEvents, SessionStore, Toolbox
+from ..domain.ports import CurrentSettings, KeyBook, ModelClient, RunEvents, SessionStore, Toolbox
 from ..domain.services import (
     CHECK_SECONDS,
     EXPIRY_SECONDS,
     Approvals,
     Devices,
     Gateway,
+    Keys,
+    Quotas,
     ToolService,
 )
 from ..domain.settings import LoggingSettings, Settings
@@ -80,6 +82,9 @@ class Lifecycle:
         run_events: RunEvents,
         executor: Executor,
         devices: Devices,
+        keys: Keys,
+        key_book: KeyBook,
+        quotas: Quotas,
         approvals: Approvals,
         control: Control,
         models: Mapping[str, ModelClient],
@@ -100,6 +105,9 @@ class Lifecycle:
         self._run_events = run_events
         self._executor = executor
         self._devices = devices
+        self._keys = keys
+        self._key_book = key_book
+        self._quotas = quotas
         self._approvals = approvals
         self._control = control
         self._models = models
@@ -159,6 +167,10 @@ class Lifecycle:
             stack.push_async_callback(self._run_events.close)
             await self._run_events.start()
             await self._devices.open()
+            stack.push_async_callback(self._key_book.close)
+            await self._keys.open()
+            await self._quotas.open()
+            stack.push_async_callback(self._quotas.flush)
             await self._recover()
             stack.push_async_callback(self._serving.aclose)
             for transport in self._transports:

@@ -14,11 +14,14 @@ GatewayError
 │   └── KeyReused            the idempotency key stands for another request already
 ├── SessionBusy              the session's queue is full
 ├── GatewayBusy              the queue over all sessions is full
+├── RateLimited              the API key has reached a limit that passes within seconds
+│   └── QuotaExceeded        it has used up its tokens or its budget
 ├── ShuttingDown             the Gateway accepts no more runs
 ├── UnknownRun               no run of that id is known (any more)
 ├── UnknownApproval          no approval of that id is kept
 ├── ApprovalDecided          the approval was decided before, or its run has ended
 ├── UnknownTool              no tool of that name may be called
+├── UnknownKey               no API key of that name or id is kept
 ├── UnknownSession           no session of that key, id or label is kept
 ├── Unavailable              known to the protocol, with no meaning in this Gateway
 ├── EventsExpired            the requested events of a run are no longer kept
@@ -127,12 +130,24 @@ class GatewayBusy(GatewayError):
     code = "gateway_busy"
 
 
+class RateLimited(GatewayError):
+    code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(RateLimited):
+    code = "insufficient_quota"
+
+
 class ShuttingDown(GatewayError):
     code = "shutting_down"
 
 
 class UnknownRun(GatewayError):
     code = "run_not_found"
+
+
+class UnknownKey(GatewayError):
+    code = "key_not_found"
 
 
 class UnknownSession(GatewayError):

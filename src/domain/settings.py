@@ -11,6 +11,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from .agents import AgentDirectory
+from .api_keys import ApiKey
 from .models import ModelDirectory, Secret
 from .sessions import SessionSettings
 from .tools import Names, ServerSandbox
@@ -41,6 +42,8 @@ class AuthSettings:
     mode: AuthMode
     secret: Secret | None = None
     lockout: LockoutSettings = field(default_factory=LockoutSettings)
+    keys: tuple[ApiKey, ...] = ()
+    """The API keys of the configuration."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,11 +185,18 @@ def test_every_key_of_the_schema_that_sounds_secret_is_marked() -> None:
         above = {entry.path: mark(entry.field, "x-secret") for entry in entries(Root)}
         return any(above.get(path[:end]) for end in range(1, len(path) + 1))
 
-    harmless = {"gateway.auth", "gateway.tls.keyPath", "secrets", "secrets.defaults.env"}
+    harmless = {
+        "gateway.auth",
+        "gateway.auth.keys",
+        "gateway.tls.keyPath",
+        "secrets",
+        "secrets.defaults.env",
+    }
     harmless |= {"session.bind.headers"}
     harmless |= {"agents.defaults.contextTokens", "models.providers.*.models.*.maxTokens"}
     tokens = ("reserveTokens", "reserveTokensFloor", "keepRecentTokens")
     harmless |= {f"agents.defaults.compaction.{name}" for name in tokens}
+    harmless |= {f"gateway.auth.keys.*.tokensPer{period}" for period in ("Day", "Month")}
     agents = ("agents.defaults", "agents.list.*", "agents.entries.*")
     harmless |= {f"{agent}.limits.maxOutputTokens" for agent in agents}
     found = {

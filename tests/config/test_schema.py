@@ -85,7 +85,7 @@ def test_an_unknown_key_is_reported_with_the_nearest_and_all_others(place: Place
     assert issue.line == 2
     assert issue.message == (
         "there is no such key; did you mean `token`? Allowed here: "
-        "authenticators, mode, password, rateLimit, token"
+        "authenticators, keys, mode, password, rateLimit, token"
     )
 
 

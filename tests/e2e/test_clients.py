@@ -129,6 +129,7 @@ async def test_the_official_javascript_client_finds_everything_it_expects(served
     assert seen["model"] == "opensoul/main"
     assert (seen["answer"], seen["finish"]) == ("Hello!", "stop")
     assert (seen["streamed"], seen["total"]) == ("Hello!", 10)
+    assert seen["once"] == 1
     assert seen["unknown"] == ["NotFoundError", 404, "model_not_found", "model"]
     assert seen["wrong"] == ["AuthenticationError", 401]
 

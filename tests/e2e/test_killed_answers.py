@@ -91,3 +91,28 @@ async def test_a_client_comes_back_to_its_answer_after_kill_9(
                     again = (await read_until(response, "the end"))[1]
                 assert again == "".join(WORDS)
             assert len(provider.requests) == 2
+
+
+async def test_an_answer_that_ends_with_its_client_is_interrupted(tmp_path: Path) -> None:
+    async with FakeProvider(answer(*WORDS, delay=0.02)) as provider:
+        gateway = GatewayProcess(tmp_path, config(provider.base_url))
+        async with gateway, aiohttp.ClientSession() as client, asyncio.timeout(PATIENCE):
+            url = f"{gateway.url}/v1/chat/completions"
+            async with client.post(
+                url, json=QUESTION | {"stream": True}, headers=HEADERS
+            ) as response:
+                run = f"{gateway.url}/v1/runs/{response.headers['x-opensoul-run-id']}"
+                async with client.get(f"{run}/events", headers=HEADERS) as reading:
+                    await reading.content.readuntil(WORDS[5].encode())  # It is on the disk.
+                ids, _ = await read_until(response, WORDS[10])
+            await asyncio.to_thread(gateway.kill)
+            await asyncio.to_thread(gateway.start)
+
+            async with client.get(run, headers=HEADERS) as response:
+                assert (await response.json())["status"] == "interrupted"
+            run_id = run.rpartition("/")[2]
+            *_, last = await events_behind(client, gateway.url, run_id, ids[-1])
+            assert (last["type"], last["status"]) == ("failed", "interrupted")
+            assert last["error"]["code"] == "run_interrupted"
+            assert last["text"].startswith("".join(WORDS[:6]))
+            assert len(provider.requests) == 1

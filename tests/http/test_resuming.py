@@ -48,7 +48,9 @@ async def provider() -> AsyncIterator[FakeProvider]:
 
 @pytest_asyncio.fixture
 async def served(tmp_path: Path, provider: FakeProvider) -> AsyncIterator[Served]:
-    async with serving(tmp_path, config(provider.base_url)) as served:
+    content = config(provider.base_url)
+    content["gateway"]["shutdown"] = {"graceSeconds": 0}  # Runs are left at work.
+    async with serving(tmp_path, content) as served:
         yield served
 
 
@@ -512,6 +514,49 @@ async def test_what_is_no_number_of_an_event_is_refused(served: Served, after: s
     status, body = await fetched(served, f"/v1/runs/{run_id}/events?after={after}")
 
     assert (status, body["error"]["param"]) == (400, "after")
+
+
+async def test_a_reader_that_lags_is_sent_every_event_once(
+    served: Served, provider: FakeProvider
+) -> None:
+    gate, words = asyncio.Event(), [f"{number:_>1000}" for number in range(2_000)]
+    provider.will(gated(gate, *words))
+    async with left_behind(served, CONTINUE, words[0]) as (run_id, _):
+        pass
+    path = f"{served.url}/v1/runs/{run_id}/events"
+    async with (
+        asyncio.timeout(PATIENCE),
+        aiohttp.ClientSession(read_bufsize=1_024, headers=served.authorization) as slow,
+        slow.get(path) as response,
+    ):
+        gate.set()
+        await served.container.run_events().ended(run_id)
+        events = events_in(await response.text())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert "".join(event.json.get("delta", "") for event in events) == "".join(words)
+    assert events[-1].json["text"] == "".join(words)
+
+
+async def test_silence_between_events_is_filled_with_comments(
+    gateway: Harness, client: Client
+) -> None:
+    gateway.chat(keepalive=0.01)
+    gate = asyncio.Event()
+    stop = ModelFinished(StopReason.STOP, Usage(1, 1))
+    gateway.model.script = (TextDelta("Hel"), gate, TextDelta("lo"), stop)
+    asking = asyncio.create_task(client.chat(headers=CONTINUE))
+    await gateway.run_log.opened.wait()
+    path = f"{gateway.url}/v1/runs/{gateway.run_log.runs[0]}/events"
+    async with (
+        asyncio.timeout(PATIENCE),
+        client.http.get(path, headers=BEARER) as response,
+    ):
+        before = await response.content.readuntil(b": keepalive\n")
+        gate.set()
+        rest = await response.text()
+    assert (await asking).status == 200
+    types = [event.json["type"] for event in events_in(before.decode() + rest)]
+    assert types == ["started", "text_delta", "text_delta", "finished"]
 
 
 async def test_head_does_not_wait_for_the_events(served: Served, provider: FakeProvider) -> None:

@@ -242,6 +242,7 @@ async def test_a_code_fence_is_removed(served: Served, provider: FakeProvider) -
         {"$ref": "http://127.0.0.1:9/schema.json"},
         {"properties": {"a": {"$ref": "#/$defs/missing"}}},
         {"patternProperties": {"(a+)+$": {}}},
+        {"$schema": []},
         {"properties": {"a": {"$schema": "http://json-schema.org/draft-07/schema#"}}},
         {"$ref": "#/x/y", "x": {"y": {"patternProperties": {"(a+)+$": {}}}}},
         {

@@ -183,6 +183,32 @@ async def test_pages_miss_nothing_and_repeat_nothing_while_runs_come(log: LocalR
     assert seen == [f"r{n:02}" for n in reversed(range(20))]
 
 
+async def test_a_page_begins_behind_a_run_that_is_named(log: LocalRunEvents) -> None:
+    for n in range(4):
+        tell(log, f"r{n}", END)
+    log.open(record("going-on"))
+
+    async def behind(run_id: str) -> list[str]:
+        page = await log.list(RunQuery(cursor=await log.cursor(run_id)))
+        return [run.id for run in page.runs]
+
+    assert await behind("going-on") == ["r3", "r2", "r1", "r0"]
+    assert await behind("r2") == ["r1", "r0"]
+    assert await behind("r0") == []
+    assert await log.cursor("nobody") is None
+
+
+async def test_runs_of_one_principal_are_listed(log: LocalRunEvents) -> None:
+    for n, name in enumerate(("ada", "grace", "ada")):
+        log.open(record(f"r{n}", principal_id=name))
+        log.put(f"r{n}", END)
+
+    page = await log.list(RunQuery(principal_id="ada", limit=1))
+    assert ([run.id for run in page.runs], page.next_cursor is None) == (["r2"], False)
+    rest = await log.list(RunQuery(principal_id="ada", limit=1, cursor=page.next_cursor))
+    assert ([run.id for run in rest.runs], rest.next_cursor) == (["r0"], None)
+
+
 @pytest.mark.parametrize("cursor", ["", "x", "\ud800", "bnVsbA==", "WzEsMl0=", "W10", "e30="])
 async def test_a_cursor_that_is_none_is_refused(log: LocalRunEvents, cursor: str) -> None:
     for status in (None, RunStatus.RUNNING):

@@ -209,6 +209,7 @@ def dependencies(bench: Bench) -> Dependencies:
         session_service=bench.session_service,
         approvals=missing,
         devices=missing,
+        keys=missing,
         tools=missing,
         config=missing,
         applied=missing,

@@ -173,7 +173,9 @@ def _validator(schema: Mapping[str, object], budget: _Budget | None = None) -> _
     from referencing import Registry
     from referencing.jsonschema import EMPTY_REGISTRY
 
-    kind = validator_for(schema, default=Draft202012Validator)
+    kind = Draft202012Validator
+    if isinstance(schema.get("$schema"), str):
+        kind = validator_for(schema, default=kind)
     try:
         # The format checker would compile patterns, as Python's.
         kind.check_schema(schema, format_checker=None)

@@ -95,6 +95,7 @@ _COMMANDS = (
     "health",
     "logs",
     "devices",
+    "keys",
     "token",
     "config",
     "doctor",

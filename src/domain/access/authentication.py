@@ -11,6 +11,9 @@ from .addresses import ClientAddress
 
 _FOR_AGENTS = ALL_SCOPES - {Scope.ADMIN, Scope.PAIRING, Scope.TALK_SECRETS}
 """The scopes of grants that are restricted to agents."""
+EVERY_AGENT = frozenset({"*"})
+"""As the agents of a grant: all of them, but of each only the principal's own sessions, runs and
+approvals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,15 @@ class Grant:
     """The id of the Principal, which may have several grants."""
     scopes: frozenset[Scope]
     agents: frozenset[str] | None = None
-    """The ids of the permitted agents; None: all agents."""
+    """The ids of the permitted agents, or EVERY_AGENT; None: not restricted."""
     revision: str = ""
     """Changes when the credential is replaced; connections of an earlier revision are ended."""
     issuer: str = ""
     """The authenticator's name, set by the chain."""
     method: str = ""
     """The authentication method, for logs and clients; by default the issuer's name."""
+    key_id: str = ""
+    """The id of the API key, whose limits apply; empty: it is no key."""
 
     def __post_init__(self) -> None:
         if self.agents is not None:
@@ -52,9 +57,11 @@ class Principal:
     method: str
     address: str = ""
     agents: frozenset[str] | None = None
-    """The permitted agents; None: all agents."""
+    """The permitted agents, or EVERY_AGENT; None: not restricted."""
     grants: tuple[Grant, ...] = field(default=(), compare=False, repr=False)
     """All of them must be valid. Empty for the Gateway's own principals."""
+    key_id: str = ""
+    """The id of its API key, whose limits apply to it; empty: it has none."""
 
     def may(self, scope: Scope) -> bool:
         """Whether the scopes held cover `scope`."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from ..errors import Forbidden
 from ..scopes import Scope
-from .authentication import Principal
+from .authentication import EVERY_AGENT, Principal
 
 
 class Action(StrEnum):
@@ -66,7 +66,8 @@ def may(principal: Principal, action: Action, resource: Resource | None = None) 
         return False
     if principal.agents is None or resource is None:
         return True
-    return resource.agent in principal.agents and resource.owner in (None, principal.id)
+    permitted = resource.agent in principal.agents or principal.agents == EVERY_AGENT
+    return permitted and resource.owner in (None, principal.id)
 
 
 def require(principal: Principal, action: Action, resource: Resource | None = None) -> None:

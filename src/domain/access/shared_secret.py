@@ -7,6 +7,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 
+from ..api_keys import KEY_PREFIX
 from ..scopes import ALL_SCOPES
 from ..settings import AuthMode, AuthSettings
 from .addresses import ClientAddress
@@ -32,7 +33,9 @@ class SharedSecret:
         if settings.mode is AuthMode.NONE:
             # A device whose token suffices gets only the grant of that token.
             by_token = credential.device is not None and credential.device.suffices
-            return grant if is_local(credential.client) and not by_token else None
+            # Neither does a client that sends an API key get more than the grant of that key.
+            by_key = (credential.secret or b"").startswith(KEY_PREFIX.encode())
+            return grant if is_local(credential.client) and not (by_token or by_key) else None
         if credential.secret is None or not expected:
             return None  # An empty secret is never valid.
         matches = hmac.compare_digest(hashlib.sha256(credential.secret).digest(), expected)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+from ..access import KEY_PRINCIPAL
 from ..concurrency import drop_traceback_of, drop_tracebacks
 from ..errors import GatewayError, LeaseLost, RunFailed, RunTimedOut, StoreFailed, Unavailable
 from ..messages import Message
@@ -79,6 +80,9 @@ _LAST_PATIENCE = 2.0
 COMMAND_RUNNER = "command"
 """The name of the runner that carries out commands. No agent has it."""
 _ENDS: Final = (Answered, Waiting)
+OnStop = Callable[[RunSpec, Finished | Failed | Aborted | None, OpenTurn | None], None]
+"""Called when a Run of an API key is no longer at work, before its followers get the
+event: with its ending, None if it waits, and its stored steps. Must not wait."""
 _Concluding = tuple[RunSpec, str, Answered]
 """What a Run has come to that only has to be stored: in the transcript of that id, or in a new one
 where it is empty."""
@@ -111,7 +115,9 @@ class Executor:
         new_id: NewId,
         lease: float = 30.0,
         patience: float = _PATIENCE,
+        on_stop: OnStop | None = None,
     ) -> None:
+        self._on_stop = on_stop
         self._runners = runners
         self._store = store
         self._catalog = catalog
@@ -569,6 +575,10 @@ class Executor:
         self, live: LiveRun, ending: Finished | Failed | Aborted | Waiting | None
     ) -> None:
         self._forget(live)
+        is_keys = live.spec.principal_id.startswith(KEY_PRINCIPAL)
+        if is_keys and self._on_stop is not None and ending is not None:
+            final = None if isinstance(ending, Waiting) else ending
+            self._on_stop(live.spec, final, live.turn)
         try:
             if isinstance(ending, Waiting):
                 await self._queue.wait(live.claim, ending, signals_read=live.inbox.read)

@@ -1,7 +1,7 @@
 """What the domain needs from outside, as Protocols. Each docstring is the promise of an adapter."""
 
 from ..sessions import Transcript
-from .access import Authenticator, DeviceBook, Limits
+from .access import Authenticator, DeviceBook, KeyBook, Limits
 from .clock import Clock, NewId
 from .configuration import ConfigFile
 from .knowledge import KnowledgeSource
@@ -25,6 +25,7 @@ __all__ = [
     "ConfigFile",
     "CurrentSettings",
     "DeviceBook",
+    "KeyBook",
     "KnowledgeSource",
     "Limits",
     "ModelClient",

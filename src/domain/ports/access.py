@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ..access import Credential, Grant
 from ..access.devices import DeviceState
+from ..api_keys import ApiKey, KeyUsage
 from ..settings import LockoutSettings
 
 
@@ -64,3 +65,25 @@ class DeviceBook(Protocol):
         """Replace the content, all or nothing. Returns when it is durable: it survives
         `kill -9`. Raises StoreFailed, and then the former content is unchanged."""
         ...
+
+
+class KeyBook(Protocol):
+    """Where API keys and their usage are kept. Every method raises StoreFailed."""
+
+    async def load(self) -> tuple[ApiKey, ...]:
+        """All keys, also revoked ones."""
+        ...
+
+    async def save(self, key: ApiKey) -> None:
+        """Add the key, or replace the one with its id. Returns when it is durable."""
+        ...
+
+    async def usage(self, since: str) -> tuple[KeyUsage, ...]:
+        """The usage of all keys from the day `since` on, in the order of the days."""
+        ...
+
+    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
+        """Replace the rows of these keys and days. Returns when they are durable."""
+        ...
+
+    async def close(self) -> None: ...

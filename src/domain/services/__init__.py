@@ -14,6 +14,8 @@ from .approvals import Approvals, may_decide
 from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
+from .keys import Keys, NewKey
+from .quotas import Allowance, Allowances, Quotas
 from .sessions import SessionService
 from .submissions import run_id_of_key
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
@@ -26,6 +28,8 @@ __all__ = [
     "Access",
     "ActiveRuns",
     "AgentSessions",
+    "Allowance",
+    "Allowances",
     "Approvals",
     "Begun",
     "CallOutcome",
@@ -36,8 +40,11 @@ __all__ = [
     "Events",
     "Following",
     "Gateway",
+    "Keys",
+    "NewKey",
     "Outcome",
     "OutcomeStatus",
+    "Quotas",
     "SessionService",
     "SessionState",
     "SubagentTask",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ..access import (
+    KEYS,
     SHARED_SECRET,
     ClientAddress,
     Credential,
@@ -28,6 +29,7 @@ from ..errors import NotLocal, Unauthenticated
 from ..ports import Authenticator, CurrentSettings, Limits
 from ..settings import AuthMode
 from .devices import Devices
+from .keys import Keys
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +44,8 @@ OnEnd = Callable[[str], None]
 class Access:
     """Authenticates clients, and ends what they do when their grants end.
 
-    The chain: the shared secret, the devices, then `plugins` in their order. The first grant
-    counts.
+    The chain: the shared secret, the devices, the API keys, then `plugins` in their order. The
+    first grant counts.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Access:
         settings: CurrentSettings,
         limits: Limits,
         devices: Devices | None = None,
+        keys: Keys | None = None,
         plugins: Mapping[str, Authenticator] | None = None,
     ) -> None:
         self._settings = settings
@@ -61,6 +64,9 @@ class Access:
         if devices is not None:
             own[DEVICES] = devices
             devices.on_change(self._device_changed)
+        if keys is not None:
+            own[KEYS] = keys
+            keys.on_end(lambda key_id, reason: self._end(KEYS, key_id, reason))
         self._chain: dict[str, Authenticator] = {**own, **self._plugins}
         self._held: dict[tuple[str, str], dict[Hold, None]] = {}
         """By issuer and id of the grant."""
@@ -173,17 +179,17 @@ class Access:
     def _device_changed(self, event: DeviceEvent) -> None:
         match event:
             case TokenRotated(device_id, role):
-                self._end(grant_id(device_id, role), "device token rotated")
+                self._end(DEVICES, grant_id(device_id, role), "device token rotated")
             case TokenRevoked(device_id, role):
-                self._end(grant_id(device_id, role), "device token revoked")
+                self._end(DEVICES, grant_id(device_id, role), "device token revoked")
             case DeviceRemoved(device_id, roles):
                 for role in roles:
-                    self._end(grant_id(device_id, role), "device removed")
+                    self._end(DEVICES, grant_id(device_id, role), "device removed")
             case _:
                 pass  # Requests of devices concern no grant.
 
-    def _end(self, device_grant: str, reason: str) -> None:
-        for held in tuple(self._held.get((DEVICES, device_grant), ())):
+    def _end(self, issuer: str, grant: str, reason: str) -> None:
+        for held in tuple(self._held.get((issuer, grant), ())):
             held.end(reason)
 
 
@@ -226,6 +232,7 @@ def principal_by(grant: Grant, *more: Grant, address: str) -> Principal:
         address,
         grant.agents,
         (grant, *more),
+        grant.key_id,
     )
 
 

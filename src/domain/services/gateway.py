@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from ..access import Action, Credential, Principal, Resource, may, require
+from ..access import KEY_PRINCIPAL, Action, Credential, Principal, Resource, may, require
 from ..agents import Agent, AgentDirectory
 from ..byte_budget import NO_CHARGE, Charge, InFlight
 from ..chat_commands import ChatCommand
@@ -44,7 +44,8 @@ from ..settings import Settings
 from .access import Access, Hold
 from .active_runs import ActiveRuns, run_resource
 from .client_calls import with_stored_steps
-from .ownership import SessionClaims, sees_session
+from .ownership import SessionClaims, own_key, sees_session
+from .quotas import NO_LIMITS, Allowances, Quotas
 from .submissions import check_key, check_repeated, command_of, fingerprint, make_spec
 
 MAX_RUNS_LISTED = 500
@@ -89,7 +90,9 @@ class Gateway:
         catalog: SessionCatalog,
         clock: Clock,
         new_id: NewId,
+        quotas: Quotas | None = None,
     ) -> None:
+        self._quotas = quotas
         self._settings = settings
         self._generations = generations
         self.access = access
@@ -154,13 +157,31 @@ class Gateway:
         """The command that the request is; None: it is said to the model."""
         return command_of(request, self._settings())
 
-    def session_key(self, text: str, *, agent_id: str | None = None) -> SessionKey:
-        """A session key as somebody wrote it, canonical: `main` is the default agent's main
-        session. Raises SessionKeyInvalid, UnknownAgent."""
-        agents = self._settings().agents
+    def session_key(
+        self, text: str, *, agent_id: str | None = None, principal: Principal | None = None
+    ) -> SessionKey:
+        """A session key as `principal` wrote it, canonical: `main` is the default agent's main
+        session. Raises SessionKeyInvalid, UnknownAgent, and UnknownSession for one of another API
+        key."""
+        has_own = principal is not None and principal.key_id
+        agents = self.directory(principal) if principal and has_own else self._settings().agents
         default = agents.find(agent_id, param="agentId") if agent_id else agents.default
         key, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
-        return key
+        return key if principal is None else own_key(key, principal)
+
+    def allowances(self, principal: Principal) -> Allowances:
+        """What the principal's API key has left of its limits."""
+        return NO_LIMITS if self._quotas is None else self._quotas.allowances(principal.key_id)
+
+    async def flush_usage(self) -> None:
+        """Return when what API keys have used so far can be read."""
+        if self._quotas is not None:
+            await self._quotas.flush()
+
+    def check_request(self, principal: Principal) -> None:
+        """Count a request that begins no Run. Raises RateLimited, QuotaExceeded."""
+        if principal.key_id and self._quotas is not None:
+            self._quotas.check_request(principal.key_id)
 
     async def submit(
         self, principal: Principal, request: RunRequest, *, charge: Charge = NO_CHARGE
@@ -168,13 +189,16 @@ class Gateway:
         """Accept a Run, or refuse it before anything has happened. An accepted Run holds `charge`
         until it has ended.
 
-        Raises Forbidden, InvalidRequest and its kinds, SessionBusy, GatewayBusy, ShuttingDown.
+        Raises Forbidden, InvalidRequest and its kinds, RateLimited, SessionBusy, GatewayBusy,
+        ShuttingDown.
         """
         require(principal, Action.START_RUN)
         settings = self._settings()
         spec = await self._make(principal, request, settings, self._new_id())
+        if principal.key_id and self._quotas is not None:
+            self._quotas.admit(principal.key_id, spec.id)
         if not spec.one_off:
-            await self._claims.claim(principal, spec.session_key)
+            await self._claim(principal, spec)
         try:
             submission = await self._enqueue(spec, settings, charge)
         except asyncio.CancelledError:
@@ -204,8 +228,10 @@ class Gateway:
         spec = await self._make(principal, request, settings, check_key(idempotency_key))
         if spec.command is None:  # A command sends nothing to a model.
             await self._refuse_blocked(spec)
+        if principal.key_id and self._quotas is not None:
+            self._quotas.admit(principal.key_id, spec.id)
         if not spec.one_off:
-            await self._claims.claim(principal, spec.session_key)
+            await self._claim(principal, spec)
         asked = await off_loop(image_bytes(spec.messages), partial(fingerprint, request, spec))
         # Who stops waiting does not leave an id reserved for a Run that never begins.
         charge.keep()
@@ -360,6 +386,14 @@ class Gateway:
             spec = await with_stored_steps(spec, principal, self._run_events, self._catalog)
         return spec
 
+    async def _claim(self, principal: Principal, spec: RunSpec) -> None:
+        try:
+            await self._claims.claim(principal, spec.session_key)
+        except BaseException:
+            if self._quotas is not None:
+                self._quotas.release(spec)
+            raise
+
     async def _refuse_blocked(self, spec: RunSpec) -> None:
         """Before anything happens; a Run of `submit` is looked at when its Session is read."""
         info = await self._catalog.find(spec.session_key)
@@ -377,7 +411,7 @@ class Gateway:
     ) -> Submission:
         charge.keep()
         self._generations.hold(settings)
-        released = partial(self._release, spec.generation, charge)
+        released = partial(self._release, spec, charge)
         try:
             submission = await self._queue.enqueue(
                 spec, fingerprint=fingerprint, once=once, on_release=released
@@ -389,9 +423,11 @@ class Gateway:
             released()
         return submission
 
-    def _release(self, generation: str, charge: Charge) -> None:
+    def _release(self, spec: RunSpec, charge: Charge) -> None:
         """This process no longer has the Run."""
-        self._generations.release(generation)
+        if self._quotas is not None and spec.principal_id.startswith(KEY_PRINCIPAL):
+            self._quotas.release(spec)
+        self._generations.release(spec.generation)
         charge.release()
 
     async def _begin_once(

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import asyncio
 
-from ..access import Action, Principal, Resource, may, require
-from ..errors import Forbidden
+from ..access import Action, Principal, Resource, key_principal, may, require
+from ..errors import Forbidden, UnknownSession
 from ..ports import Clock, NewId, SessionCatalog
-from ..sessions import OWNER, SessionInfo, SessionKey
+from ..sessions import (
+    NAMESPACE,
+    OWNER,
+    SessionInfo,
+    SessionKey,
+    in_namespace,
+    key_id_in,
+    with_namespace,
+)
 
 
 def session_resource(info: SessionInfo) -> Resource:
-    """A session as a resource: without a recorded owner it is the operators'."""
-    return Resource(info.key.agent_id, str(info.settings.get(OWNER, "")))
+    """A session as a resource. Without a recorded owner it belongs to the API key in whose
+    namespace it is, or else to the operators."""
+    owner = info.settings.get(OWNER)
+    if owner is None:
+        key_id = key_id_in(info.key)
+        owner = "" if key_id is None else key_principal(key_id)
+    return Resource(info.key.agent_id, str(owner))
 
 
 def namespace_of(principal: Principal) -> str:
     """The namespace of the session keys that are made from the names in a principal's requests:
-    equal names of two principals do not meet. The operators share one, which is empty."""
-    return "" if principal.agents is None else principal.id
+    equal names of two principals do not meet. The operators share one, which is empty. So is that
+    of an API key, all of whose keys are in a namespace: see `own_key`."""
+    return "" if principal.agents is None or principal.key_id else principal.id
 
 
 async def sees_session(principal: Principal, key: SessionKey, catalog: SessionCatalog) -> bool:
@@ -27,6 +41,16 @@ async def sees_session(principal: Principal, key: SessionKey, catalog: SessionCa
         return may(principal, Action.SEE_SESSION)
     info = await catalog.find(key)
     return info is not None and may(principal, Action.SEE_SESSION, session_resource(info))
+
+
+def own_key(key: SessionKey, principal: Principal) -> SessionKey:
+    """The key in the namespace of the principal's API key, so that equal keys of different API keys
+    never meet. An administrator's has none. Raises UnknownSession for another one's namespace."""
+    if not principal.key_id or principal.agents is None:
+        return key
+    if key.rest.startswith(NAMESPACE) and not in_namespace(key, principal.key_id):
+        raise UnknownSession(f"session not found: {key}")
+    return with_namespace(key, principal.key_id)
 
 
 class SessionClaims:

@@ -8,7 +8,7 @@ from ..access import Action, Principal, may
 from ..agents import SessionAccess, Visibility
 from ..errors import UnknownSession
 from ..ports import SessionCatalog
-from ..sessions import OWNER, SessionInfo, SessionKey, SessionQuery, parse_key
+from ..sessions import SessionInfo, SessionKey, SessionQuery, parse_key
 from .ownership import session_resource
 
 _MOST_LISTED = 1_000
@@ -112,9 +112,9 @@ class SessionReach:
                     parents.append(str(info.key))
 
     def _is_permitted(self, info: SessionInfo) -> bool:
-        owner = info.settings.get(OWNER, "")
-        permitted = may(self.principal, Action.SEE_SESSION, session_resource(info))
-        return permitted and owner in ("", self.principal.id)
+        resource = session_resource(info)
+        permitted = may(self.principal, Action.SEE_SESSION, resource)
+        return permitted and resource.owner in ("", self.principal.id)
 
     def _hint(self) -> str:
         return f"tools.sessions.visibility is {self.access.visibility.value!r} here."

@@ -15,7 +15,7 @@ from ..sessions import bind, one_off_binding, thinking_level
 from ..settings import Settings
 from ..side_tasks import side_task_in
 from ..text import check_name
-from .ownership import namespace_of
+from .ownership import namespace_of, own_key
 
 MAX_IDEMPOTENCY_KEY = 256
 _VERSION = "v2:"
@@ -52,7 +52,7 @@ def make_spec(
     return RunSpec(
         id=run_id,
         agent_id=binding.agent.id,
-        session_key=binding.key,
+        session_key=own_key(binding.key, principal),
         principal_id=principal.id,
         messages=spoken,
         generation=settings.generation,

@@ -27,7 +27,7 @@ from ..runs import Validate
 from ..sessions import MAIN, applied_to, parse_key, without_middle
 from ..tools import Approval, Ruling, ToolResult, ToolSpec, approval_id
 from .gateway import Gateway
-from .ownership import session_resource
+from .ownership import own_key, session_resource
 
 logger = logging.getLogger(__name__)
 
@@ -167,9 +167,10 @@ class ToolService:
 
     async def call(self, principal: Principal, call: DirectCall) -> CallResult:
         """Run a call. Cancelling this stops the tool. Raises Forbidden, UnknownAgent,
-        SessionKeyInvalid, KeyReused, UnknownTool, GatewayBusy, ShuttingDown, and Unauthenticated
-        where a grant has ended meanwhile."""
+        SessionKeyInvalid, KeyReused, UnknownTool, RateLimited, GatewayBusy, ShuttingDown, and
+        Unauthenticated where a grant has ended meanwhile."""
         require(principal, Action.CALL_TOOL)
+        self._gateway.check_request(principal)
         context = await self._context(principal, call.session_key, call.agent_id)
         log_fields: dict[str, object] = {
             "tool": call.tool[:_LONGEST_NAME],
@@ -280,7 +281,8 @@ class ToolService:
         agents = self._gateway.directory(principal)
         default = agents.find(agent_id, param="agentId") if agent_id else agents.default
         text = session_key or MAIN
-        key, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
+        named, _ = parse_key(text, default_agent=default.id, allow_reserved=True)
+        key = own_key(named, principal)
         agent = agents.find(key.agent_id, param="sessionKey")
         info = await self._catalog.find(key)
         if info is not None:

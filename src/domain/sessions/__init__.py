@@ -28,7 +28,15 @@ from .history import (
     fitting,
     newest_that_fit,
 )
-from .keys import MAIN, SessionKey, parse_key
+from .keys import (
+    MAIN,
+    NAMESPACE,
+    SessionKey,
+    in_namespace,
+    key_id_in,
+    parse_key,
+    with_namespace,
+)
 from .policy import (
     UNREADABLE,
     ResetMode,
@@ -79,6 +87,7 @@ __all__ = [
     "FAILED",
     "HARMLESS",
     "MAIN",
+    "NAMESPACE",
     "OWNER",
     "SETTINGS",
     "STOPPED",
@@ -120,9 +129,11 @@ __all__ = [
     "fitting",
     "has_answer",
     "history_tokens",
+    "in_namespace",
     "introduced",
     "is_long",
     "is_stale",
+    "key_id_in",
     "newest_that_fit",
     "one_off_binding",
     "parse_key",
@@ -142,6 +153,7 @@ __all__ = [
     "unstored",
     "views_of",
     "with_call_ids",
+    "with_namespace",
     "with_thinking",
     "without_middle",
 ]

@@ -20,6 +20,10 @@ _SUBAGENT = "subagent:"
 _RESERVED = (_SUBAGENT, "cron:", "acp:")
 
 
+NAMESPACE = "key:"
+"""The beginning of the keys of sessions that belong to an API key: `key:<id>:<rest>`."""
+
+
 _UNSEEN = ("Cf", "Mn", "Me", "Zs", "Zl", "Zp")
 """Categories of the characters that a prefix can hold without looking any different."""
 
@@ -94,6 +98,32 @@ def parse_key(
         problem = f"is longer than {MAX_KEY_BYTES} bytes (as agent:<agentId>:<rest>)"
         raise invalid_key(problem, param)
     return canonical, named
+
+
+def in_namespace(key: SessionKey, owner: str) -> bool:
+    """Whether the key is in the namespace of the API key `owner`."""
+    return key.rest.startswith(f"{NAMESPACE}{owner}:")
+
+
+def key_id_in(key: SessionKey) -> str | None:
+    """The id of the API key whose namespace the key is in; None if it is in none."""
+    if not key.rest.startswith(NAMESPACE):
+        return None
+    return key.rest.removeprefix(NAMESPACE).partition(":")[0]
+
+
+def with_namespace(key: SessionKey, owner: str) -> SessionKey:
+    """The key in the namespace of the API key `owner`; those of sub-agents need none, as nobody
+    chooses them. Raises SessionKeyInvalid: too long."""
+    if key.is_subagent or in_namespace(key, owner):
+        return key
+    own = SessionKey(key.agent_id, f"{NAMESPACE}{owner}:{key.rest}")
+    if len(str(own).encode()) > MAX_KEY_BYTES:
+        raise SessionKeyInvalid(
+            f"The session key is longer than {MAX_KEY_BYTES} bytes (as {str(own)[:99]}...).",
+            param="session_key",
+        )
+    return own
 
 
 def _plain(rest: str) -> str:

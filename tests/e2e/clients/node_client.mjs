@@ -32,6 +32,14 @@ for await (const chunk of stream) {
   if (chunk.usage) seen.total = chunk.usage.total_tokens;
 }
 
+const key = { headers: { "Idempotency-Key": "once" } };
+seen.once = new Set();
+for (let time = 0; time < 2; time++) {
+  const again = await client.chat.completions.create({ model: "opensoul:main", messages, stream: true }, key);
+  for await (const chunk of again) seen.once.add(chunk.id);
+}
+seen.once = seen.once.size;
+
 try {
   await client.chat.completions.create({ model: "opensoul:nobody", messages });
 } catch (error) {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, get_args
 
+from ....domain.api_keys import ApiKey
 from ....domain.models import Secret
 from ....domain.settings import AuthMode, AuthSettings, ListenSettings, LockoutSettings
 from ..errors import TRUSTED_PROXY, listing
@@ -19,8 +20,11 @@ _NOBODY_KNOWS = Secret("")
 """A placeholder in settings with errors, which are never used."""
 
 
-def build_auth(building: Building, listen: ListenSettings) -> AuthSettings:
-    """Mode, secret and lockout. Secrets: command line, configuration, environment, generated.
+def build_auth(
+    building: Building, listen: ListenSettings, keys: tuple[ApiKey, ...]
+) -> AuthSettings:
+    """Mode, secret, lockout and `keys`. The secret: from the command line, the configuration, the
+    environment, or generated.
 
     Call it last: a token is generated only for a configuration without errors.
     """
@@ -34,11 +38,11 @@ def build_auth(building: Building, listen: ListenSettings) -> AuthSettings:
     mode = _mode(building)
     if mode is AuthMode.NONE:
         _check_open_access(building, listen)
-        return AuthSettings(mode, None, lockout)
+        return AuthSettings(mode, None, lockout, keys)
     known = _secret(building, "password" if mode is AuthMode.PASSWORD else "token")
     if known is None:
         known = _missing_password(building) if mode is AuthMode.PASSWORD else _generated(building)
-    return AuthSettings(mode, known, lockout)
+    return AuthSettings(mode, known, lockout, keys)
 
 
 def _mode(building: Building) -> AuthMode:

@@ -14,6 +14,7 @@ from ..read import Building
 from .agents import build_agents
 from .auth import build_auth
 from .gateway import build_control, build_cors, build_listen, build_proxies
+from .keys import build_keys
 from .mcp import build_mcp_servers
 from .sessions import build_sessions
 from .tools import build_direct_tools
@@ -41,7 +42,7 @@ def build_settings(building: Building, generation: str, *, exists: bool) -> Sett
     chat = gateway.http.endpoints.chat_completions
     return Settings(
         agents=agents,
-        auth=build_auth(building, listen),
+        auth=build_auth(building, listen, build_keys(building, agents)),
         generation=generation,
         chat=ChatEndpointSettings(
             enabled=chat.enabled,

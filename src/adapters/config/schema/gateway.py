@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from .fields import (
     Count,
@@ -14,6 +14,7 @@ from .fields import (
     Seconds,
     SecretText,
     Section,
+    SomeDollars,
     SomeMilliseconds,
     Text,
     setting,
@@ -21,6 +22,8 @@ from .fields import (
 
 Bind = Literal["auto", "lan", "loopback", "custom", "tailnet"]
 Mode = Literal["token", "password", "none"]
+KeyText = Annotated[SecretText, StringConstraints(min_length=16)]
+KeyHash = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 class RateLimit(Section):
@@ -36,6 +39,32 @@ class RateLimit(Section):
     When all are locked, further addresses share one counter."""
 
 
+class ApiKeyEntry(Section):
+    ours: ClassVar[bool] = True
+    name: Text = setting(..., addition=True)
+    """What the key is for; no two keys have one name. The sessions of the key belong to it."""
+    key: KeyText | None = setting(None, addition=True, secret=True, machine="door")
+    """The key that the client sends, at least 16 characters, best as `${VARIABLE}`."""
+    key_hash: KeyHash | None = setting(None, addition=True, secret=True, machine="door")
+    """In the place of `key`: `sha256:` and the SHA-256 of a random key, in hexadecimal."""
+    agents: list[Text] | None = setting(None, addition=True)
+    """The ids of the agents that the client may use; others do not exist for it. Left out: all."""
+    scopes: list[Text] | None = setting(None, addition=True)
+    """What the client may do. Left out: operator.read and operator.write."""
+    requests_per_minute: Count | None = setting(None, addition=True)
+    """Requests that begin runs or call tools, per minute. As many are admitted at once."""
+    runs_at_once: Count | None = setting(None, addition=True)
+    """Runs that are queued or executed at the same time."""
+    tokens_per_day: Count | None = setting(None, addition=True)
+    """Tokens, of input and output together, per day of UTC."""
+    tokens_per_month: Count | None = setting(None, addition=True)
+    """Tokens, of input and output together, per month of UTC."""
+    cost_per_month: SomeDollars | None = setting(None, addition=True)
+    """US dollars per month of UTC, by the prices of the models."""
+    expires_at: Text | None = setting(None, addition=True)
+    """When the key expires: a date or time in ISO 8601, of UTC where it names no time zone."""
+
+
 class Auth(Section):
     ours: ClassVar[bool] = True
     mode: Mode | None = setting(None, machine="door", free=("token", "password"))
@@ -49,6 +78,8 @@ class Auth(Section):
     authenticators: list[Text] = setting(list, addition=True, restart=True, machine="program")
     """Installed authenticators to try when the secret is missing or wrong, in this order, by the
     names of their entry points in `opensoul.authenticators`."""
+    keys: list[ApiKeyEntry] = setting(list, addition=True)
+    """API keys of clients, besides those that `opensoul keys create` makes."""
     rate_limit: RateLimit = setting(RateLimit, addition=True)
     """Lockout after wrong credentials."""
 

@@ -1,12 +1,14 @@
 """Stores that keep nothing beyond the process."""
 
 from .approvals import MemoryApprovals
+from .keys import MemoryKeys
 from .limits import MemoryLimits
 from .run_events import MemoryRunEvents
 from .store import MemoryStore
 
 __all__ = [
     "MemoryApprovals",
+    "MemoryKeys",
     "MemoryLimits",
     "MemoryRunEvents",
     "MemoryStore",

@@ -15,6 +15,7 @@ from .methods.chat import ChatMethods
 from .methods.config import ConfigMethods
 from .methods.devices import DeviceMethods
 from .methods.history import History
+from .methods.keys import KeyMethods
 from .methods.machine import MachineMethods
 from .methods.models import ModelMethods
 from .methods.runs import RunMethods
@@ -36,6 +37,7 @@ _FAMILIES = (
     ApprovalMethods,
     ConfigMethods,
     DeviceMethods,
+    KeyMethods,
     MachineMethods,
     RunMethods,
     SessionChanges,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ....domain.ports import Clock, ConfigFile, NewId, Workspaces
-from ....domain.services import Approvals, Devices, Gateway, SessionService, ToolService
+from ....domain.services import Approvals, Devices, Gateway, Keys, SessionService, ToolService
 from .handshake import Facts
 
 
@@ -39,6 +39,7 @@ class Dependencies:
     session_service: SessionService
     approvals: Approvals
     devices: Devices
+    keys: Keys
     tools: ToolService
     config: ConfigFile
     applied: Callable[[], str]

@@ -25,11 +25,13 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.Forbidden: 403,
     errors.InvalidRequest: 400,
     errors.UnknownAgent: 404,
+    errors.RateLimited: 429,
     errors.KeyReused: 409,
     errors.SessionBusy: 429,
     errors.GatewayBusy: 503,
     errors.ShuttingDown: 503,
     errors.UnknownRun: 404,
+    errors.UnknownKey: 404,
     errors.UnknownSession: 404,
     errors.UnknownApproval: 404,
     errors.ApprovalDecided: 409,
@@ -78,6 +80,7 @@ _OF_HTTP: Mapping[int, tuple[str, ...]] = {
 # pass by themselves, or would cost the same again.
 _RETRY_IS_NO_USE = (
     errors.LockedOut,
+    errors.QuotaExceeded,
     errors.KeyReused,
     errors.InvalidStructuredOutput,
     errors.RunAborted,

@@ -15,6 +15,7 @@ from ....domain.bounded_logs import KIND
 from ....domain.services import Gateway
 from ..routes import RouteTable
 from . import access_log, cors
+from .allowances import allowance_headers
 from .context import CURRENT, RequestContext
 from .deadline import ReusableDeadline
 from .errors import Problem
@@ -71,7 +72,7 @@ class Middleware:
             context.response_headers["connection"] = "close"
         if settings.cors_origins:
             cors.admit(context, settings.cors_origins)
-        connection = _Connection(context, receive, send)
+        connection = _Connection(self._gateway, context, receive, send)
         token = CURRENT.set(context)
         try:
             try:
@@ -93,7 +94,10 @@ class Middleware:
 class _Connection:
     """Both directions of one request, watched."""
 
-    def __init__(self, context: RequestContext, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, gateway: Gateway, context: RequestContext, receive: Receive, send: Send
+    ) -> None:
+        self._gateway = gateway
         self._context = context
         self._receive = receive
         self._send = send
@@ -146,6 +150,10 @@ class _Connection:
         """Pass a message on. Raises ClientStalled when the client does not take it in time."""
         if message["type"] == "http.response.start":
             self._context.status = message["status"]
+            principal = self._context.authenticated
+            if principal is not None and principal.key_id:
+                left = self._gateway.allowances(principal)
+                self._context.response_headers |= allowance_headers(left)
             message = {**message, "headers": _head(self._context, message["headers"])}
         else:
             self._context.bytes_out += len(message.get("body", b""))

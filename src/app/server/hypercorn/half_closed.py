@@ -74,7 +74,7 @@ class HalfClosed:
         if state is h11.SEND_RESPONSE:
             self._writer.write(_STATUS_LINE[self._ahead : self._ahead + 1])
             self._ahead = min(self._ahead + 1, len(_STATUS_LINE))
-        elif state is h11.SEND_BODY and _is_event_stream(self._stream):
+        elif state is h11.SEND_BODY and _has_event_stream(self._stream):
             await self._http._send_h11_event(h11.Data(data=_COMMENT))
 
     async def _ends_within(self, seconds: float) -> bool:
@@ -102,8 +102,9 @@ class HalfClosed:
             self._over.set()
 
 
-def _is_event_stream(stream: HTTPStream) -> bool:
-    return any(
+def _has_event_stream(stream: HTTPStream) -> bool:
+    """Whether the response has a body of events; that to HEAD has none."""
+    return stream.scope["method"] != "HEAD" and any(
         name.lower() == b"content-type" and value.startswith(b"text/event-stream")
         for name, value in stream.response["headers"]
     )

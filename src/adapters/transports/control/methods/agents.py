@@ -163,7 +163,9 @@ class AgentMethods(ControlService):
     async def _identity(self, call: Call, params: IdentityParams) -> object:
         agents = self.gateway.settings.agents
         if params.session_key is not None:
-            key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+            key = self.gateway.session_key(
+                params.session_key, agent_id=params.agent_id, principal=call.principal
+            )
             agent = agents.find(key.agent_id, param="sessionKey")
         elif params.agent_id is not None:
             agent = agents.find(params.agent_id, param="agentId")

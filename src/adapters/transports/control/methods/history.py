@@ -117,13 +117,15 @@ class History(ControlService):
                 raise UnknownSession(f"{len(found)} sessions have the short id {short_id}.")
             fields["session_key"] = str(found[0].key)
         payload = await self.history(call, HistoryParams(**fields))
-        key = self.gateway.session_key(payload["sessionKey"])
+        key = self.gateway.session_key(payload["sessionKey"], principal=call.principal)
         return {**payload, "metadata": self.metadata(call, key.agent_id)}
 
     @answers("chat.message.get", MessageParams)
     async def message(self, call: Call, params: MessageParams) -> object:
         """One message, which the history may have shortened; shortened to `MAX_BYTES` here."""
-        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.session_key, agent_id=params.agent_id, principal=call.principal
+        )
         number = _number(params.message_id)
         kept = await self.session_service.messages(call.principal, key, limit=1, before=number + 1)
         if not kept:
@@ -137,7 +139,9 @@ class History(ControlService):
     async def history(self, call: Call, params: HistoryParams) -> dict[str, Any]:
         """Also subscribes the client to the Session, before reading: an event in between is then
         delivered twice rather than lost."""
-        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.session_key, agent_id=params.agent_id, principal=call.principal
+        )
         with self.hub.subscriptions.reserved(call.connection, key):
             await self.hub.subscribe(call.connection, key)
         info = await self.session_service.find(call.principal, key)

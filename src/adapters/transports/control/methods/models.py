@@ -60,12 +60,12 @@ class ModelMethods(ControlService):
 
     @answers("chat.metadata", MetadataParams)
     async def _metadata(self, call: Call, params: MetadataParams) -> object:
-        return self.metadata(call, self._agent(params.agent_id, params.session_key))
+        return self.metadata(call, self._agent(call, params.agent_id, params.session_key))
 
     @answers("models.authStatus", AuthStatusParams)
     async def _auth_status(self, call: Call, params: AuthStatusParams) -> object:
         """Every provider is `static`: keys do not expire, and there is no login."""
-        self._agent(params.agent_id, None)
+        self._agent(call, params.agent_id, None)
         targets = self.gateway.models(call.principal)
         providers = dict.fromkeys(target.provider.id for target in targets)
         return {
@@ -82,17 +82,19 @@ class ModelMethods(ControlService):
             ],
         }
 
-    def _agent(self, agent_id: str | None, session_key: str | None) -> str:
+    def _agent(self, call: Call, agent_id: str | None, session_key: str | None) -> str:
         """The id of the agent. Raises UnknownAgent, SessionKeyInvalid."""
         agents = self.gateway.settings.agents
         if session_key is not None:
-            return self.gateway.session_key(session_key, agent_id=agent_id).agent_id
+            return self.gateway.session_key(
+                session_key, agent_id=agent_id, principal=call.principal
+            ).agent_id
         return agents.find(agent_id, param="agentId").id if agent_id else agents.default.id
 
     @answers("models.list", ModelsParams)
     async def _models(self, call: Call, params: ModelsParams) -> object:
         """Sorted by provider, then by name."""
-        self._agent(params.agent_id, params.session_key)
+        self._agent(call, params.agent_id, params.session_key)
         provider = params.provider
         return {
             "models": [

@@ -50,7 +50,9 @@ class RunMethods(ControlService):
     async def _list(self, call: Call, params: ListParams) -> object:
         key = None
         if params.session_key is not None:
-            key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+            key = self.gateway.session_key(
+                params.session_key, agent_id=params.agent_id, principal=call.principal
+            )
         query = RunQuery(
             session_key=key,
             agent_id=None if params.agent_id is None else params.agent_id.lower(),

@@ -213,7 +213,7 @@ class SessionUsage(ControlService):
         """All figures cover the requested days."""
         now = self.clock()
         days = days_of(params, now)
-        key = self._key(params)
+        key = self._key(call, params)
         query = UsageQuery(days.bounds, agent_id=params.only_agent, key=key)
         used = await self.session_service.usage(call.principal, query)
         sums = Sums(self.gateway, days)
@@ -230,12 +230,14 @@ class SessionUsage(ControlService):
             "aggregates": {"sessionCount": len(rows), **aggregates},
         }
 
-    def _key(self, params: SessionUsageParams) -> SessionKey | None:
+    def _key(self, call: Call, params: SessionUsageParams) -> SessionKey | None:
         if params.key is None:
             return None
         if params.agent_scope is not None:
             raise InvalidRequest("agentScope=all cannot be combined with key", param="key")
-        return self.gateway.session_key(params.key, agent_id=params.agent_id)
+        return self.gateway.session_key(
+            params.key, agent_id=params.agent_id, principal=call.principal
+        )
 
     async def _sessions(
         self, call: Call, params: SessionUsageParams, key: SessionKey | None, since: float

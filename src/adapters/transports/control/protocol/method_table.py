@@ -259,6 +259,7 @@ _IMPLEMENTED = (
     Method("logs.tail", _READ, "The newest lines of the log."),
     Method("usage.status", _READ, "Tokens of the last day and month."),
     Method("usage.cost", _READ, "Tokens and cost by day."),
+    Method("usage.keys", _ADMIN, "Tokens and cost by API key and day.", looks=True),
     Method("channels.status", _READ, "The chat channels: none."),
     Method("gateway.stop", _ADMIN, "Let runs finish, then end the process."),
     Method(
@@ -269,6 +270,11 @@ _IMPLEMENTED = (
     Method("device.pair.remove", _PAIRING, "Remove a device and close its connections."),
     Method("device.token.rotate", _PAIRING, "Issue a new token to a device."),
     Method("device.token.revoke", _PAIRING, "Revoke a device's token."),
+    Method("keys.list", _ADMIN, "The API keys of clients.", looks=True),
+    Method("keys.get", _ADMIN, "One API key, by name or id.", looks=True),
+    Method("keys.create", _ADMIN, "Create an API key. Only this answer shows it."),
+    Method("keys.rotate", _ADMIN, "Replace the secret of an API key."),
+    Method("keys.revoke", _ADMIN, "Revoke an API key, and end what it does."),
 )
 
 _FOR_AGENTS = """

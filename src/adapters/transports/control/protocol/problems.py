@@ -103,11 +103,18 @@ _REQUEST_AT_FAULT = (
     InvalidRequest,
     errors.Unauthenticated,
     errors.UnknownApproval,
+    errors.UnknownKey,
     errors.UnknownRun,
     errors.UnknownSession,
     errors.ApprovalDecided,
 )
-_PASSES = (errors.SessionBusy, errors.GatewayBusy, errors.ShuttingDown, errors.LockedOut)
+_PASSES = (
+    errors.RateLimited,
+    errors.SessionBusy,
+    errors.GatewayBusy,
+    errors.ShuttingDown,
+    errors.LockedOut,
+)
 _DETAILS: Mapping[type[GatewayError], str] = {errors.UnknownAgent: "UNKNOWN_AGENT_ID"}
 
 

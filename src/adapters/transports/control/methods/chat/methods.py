@@ -131,7 +131,9 @@ class ChatMethods(ControlService):
     @answers("chat.send", SendParams)
     async def send(self, call: Call, params: SendParams) -> object:
         """Responds at once; the rest is sent as events."""
-        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.session_key, agent_id=params.agent_id, principal=call.principal
+        )
         if not params.message.strip() and not params.attachments:
             raise InvalidRequest("message or attachment required", param="message")
         messages = (await user_message(params.message, params.attachments),)
@@ -184,7 +186,9 @@ class ChatMethods(ControlService):
 
     @answers("chat.abort", AbortParams)
     async def abort(self, call: Call, params: AbortParams) -> object:
-        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.session_key, agent_id=params.agent_id, principal=call.principal
+        )
         if params.run_id is None:
             return await self._stopped(call.principal, key)
         running = [
@@ -197,7 +201,9 @@ class ChatMethods(ControlService):
 
     @answers("chat.inject", InjectParams)
     async def _inject(self, call: Call, params: InjectParams) -> object:
-        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.session_key, agent_id=params.agent_id, principal=call.principal
+        )
         text = f"[{params.label}]\n\n{params.message}" if params.label else params.message
         _, message_id = await self.session_service.inject(call.principal, key, text)
         kept = await self.gateway.answer(call.principal, key, message_id)
@@ -212,11 +218,13 @@ class ChatMethods(ControlService):
         if params.agent_id is not None:
             self.gateway.settings.agents.find(params.agent_id, param="agentId")
         if params.session_key is not None:
-            key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+            key = self.gateway.session_key(
+                params.session_key, agent_id=params.agent_id, principal=principal
+            )
         elif params.session_id is not None:
             key = await self._by_id(principal, params.session_id)
         else:
-            key = self.gateway.session_key(MAIN, agent_id=params.agent_id)
+            key = self.gateway.session_key(MAIN, agent_id=params.agent_id, principal=principal)
         if params.agent_id is not None and key.agent_id != params.agent_id.strip().lower():
             raise InvalidRequest(
                 f'agent "{params.agent_id}" does not match session key agent "{key.agent_id}"',

@@ -81,7 +81,7 @@ class CompactParams(KeyParams):
 class SessionChanges(ControlService):
     @answers("sessions.patch", PatchParams)
     async def _patch(self, call: Call, params: PatchParams) -> object:
-        key = self._key(params)
+        key = self._key(call, params)
         fields = params.model_dump(by_alias=True, exclude_unset=True)
         settings = {name: value for name, value in fields.items() if name in SETTINGS}
         info = await self.session_service.patch(
@@ -97,7 +97,7 @@ class SessionChanges(ControlService):
 
     @answers("sessions.reset", ResetParams)
     async def _reset(self, call: Call, params: ResetParams) -> object:
-        key = self._key(params)
+        key = self._key(call, params)
         info = await self.session_service.reset(call.principal, key, expected=_expected(params))
         return {"ok": True, "key": str(key), "entry": self.rows.entry(info)}
 
@@ -106,14 +106,14 @@ class SessionChanges(ControlService):
         """A missing session is not an error."""
         if params.delete_transcript is False:
             raise InvalidRequest(_KEPT_TRANSCRIPT, param="deleteTranscript")
-        key = self._key(params)
+        key = self._key(call, params)
         expected = Expected(params.expected_session_id, archived=params.archived_only is True)
         deleted = await self.session_service.delete(call.principal, key, expected=expected)
         return {"ok": True, "key": str(key), "deleted": deleted, "archived": []}
 
     @answers("sessions.compact", CompactParams)
     async def _compact(self, call: Call, params: CompactParams) -> object:
-        key = self._key(params)
+        key = self._key(call, params)
         payload: dict[str, Any] = {"ok": True, "key": str(key)}
         try:
             if params.max_lines is None:
@@ -145,8 +145,10 @@ class SessionChanges(ControlService):
             "entry": self.rows.entry(outcome.info),
         }
 
-    def _key(self, params: KeyParams) -> SessionKey:
-        return self.gateway.session_key(params.key, agent_id=params.agent_id)
+    def _key(self, call: Call, params: KeyParams) -> SessionKey:
+        return self.gateway.session_key(
+            params.key, agent_id=params.agent_id, principal=call.principal
+        )
 
 
 def _expected(params: KeyParams) -> Expected:
@@ -217,9 +219,9 @@ class SessionTalk(ControlService):
     async def _create(self, call: Call, params: CreateParams) -> object:
         """An existing session with this key gets the settings."""
         text = params.key or f"chat:{self.dependencies.new_id()}"
-        key = self.gateway.session_key(text, agent_id=params.agent_id)
+        key = self.gateway.session_key(text, agent_id=params.agent_id, principal=call.principal)
         if params.parent_session_key is not None:
-            self.gateway.session_key(params.parent_session_key)
+            self.gateway.session_key(params.parent_session_key, principal=call.principal)
         settings: dict[str, Setting] = {
             "label": params.label,
             "model": params.model,

@@ -206,7 +206,9 @@ class SessionSearch(SessionLists):
     ) -> tuple[list[SessionInfo], bool]:
         """The Sessions to search, and whether there are more."""
         if params.session_keys is not None:
-            keys = [self.gateway.session_key(text) for text in params.session_keys]
+            keys = [
+                self.gateway.session_key(text, principal=principal) for text in params.session_keys
+            ]
             found = [await self.session_service.find(principal, key) for key in keys]
             return [info for info in found if info is not None], False
         filters = params.scope or ListParams(agent_id=params.agent_id)

@@ -77,7 +77,9 @@ class PreviewParams(Params):
 class SessionLookups(ControlService):
     @answers("sessions.describe", DescribeParams)
     async def _describe(self, call: Call, params: DescribeParams) -> object:
-        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.key, agent_id=params.agent_id, principal=call.principal
+        )
         info = await self.session_service.find(call.principal, key)
         if info is None:
             return {"session": None}
@@ -127,7 +129,7 @@ class SessionLookups(ControlService):
             description = f"{several}: {params.session_id}"
         else:
             text = params.reference.key if params.reference is not None else params.key or ""
-            key = self.gateway.session_key(text, agent_id=params.agent_id)
+            key = self.gateway.session_key(text, agent_id=params.agent_id, principal=principal)
             info = await self.session_service.find(principal, key)
             description, found = f": {text}", () if info is None else (info,)
         matching = [
@@ -140,7 +142,9 @@ class SessionLookups(ControlService):
 
     @answers("sessions.listTranscripts", TranscriptsParams)
     async def _transcripts(self, call: Call, params: TranscriptsParams) -> object:
-        key = self.gateway.session_key(params.session_key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.session_key, agent_id=params.agent_id, principal=call.principal
+        )
         kept = await self.session_service.transcripts(call.principal, key, params.limit)
         return {
             "ts": int(self.clock() * 1_000),
@@ -172,7 +176,7 @@ class SessionLookups(ControlService):
         """The preview of a session, under the requested key. An error affects only this one."""
         limit = min(params.limit, _MOST_ITEMS)
         try:
-            key = self.gateway.session_key(text)
+            key = self.gateway.session_key(text, principal=principal)
             missing = await self.session_service.find(principal, key) is None
             kept = await self.session_service.messages(principal, key, limit=limit)
         except GatewayError:

@@ -37,13 +37,17 @@ class SessionSubscriptions(SessionLists):
 
     @answers("sessions.messages.subscribe", MessagesParams)
     async def _subscribe_messages(self, call: Call, params: MessagesParams) -> object:
-        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.key, agent_id=params.agent_id, principal=call.principal
+        )
         with self.hub.subscriptions.reserved(call.connection, key):
             await self.hub.subscribe(call.connection, key)
         return {"subscribed": True, "key": str(key), "agentId": key.agent_id}
 
     @answers("sessions.messages.unsubscribe", MessagesParams)
     async def _unsubscribe_messages(self, call: Call, params: MessagesParams) -> object:
-        key = self.gateway.session_key(params.key, agent_id=params.agent_id)
+        key = self.gateway.session_key(
+            params.key, agent_id=params.agent_id, principal=call.principal
+        )
         self.hub.subscriptions.remove(call.connection, key)
         return {"subscribed": False, "key": str(key), "agentId": key.agent_id}

@@ -1,0 +1,31 @@
+"""API keys and their usage, in this process's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ....domain.api_keys import ApiKey, KeyUsage
+
+
+class MemoryKeys:
+    """A KeyBook in memory."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, ApiKey] = {}
+        self._usage: dict[tuple[str, str], KeyUsage] = {}
+
+    async def load(self) -> tuple[ApiKey, ...]:
+        return tuple(self._keys.values())
+
+    async def save(self, key: ApiKey) -> None:
+        self._keys[key.id] = key
+
+    async def usage(self, since: str) -> tuple[KeyUsage, ...]:
+        rows = [row for row in self._usage.values() if row.day >= since]
+        return tuple(sorted(rows, key=lambda row: (row.day, row.key_id)))
+
+    async def put_usage(self, rows: Sequence[KeyUsage]) -> None:
+        self._usage |= {(row.key_id, row.day): row for row in rows}
+
+    async def close(self) -> None:
+        """Nothing is open."""

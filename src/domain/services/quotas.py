@@ -1,0 +1,371 @@
+"""The limits of API keys: requests per minute, runs at once, tokens and cost; and their usage."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from contextvars import Context
+from dataclasses import dataclass, field, replace
+
+from ..access import KEY_PRINCIPAL
+from ..api_keys import (
+    ApiKey,
+    KeyLimits,
+    KeyUsage,
+    day_of,
+    month_of,
+    seconds_left_of_day,
+    seconds_left_of_month,
+)
+from ..errors import (
+    EventsExpired,
+    QuotaExceeded,
+    RateLimited,
+    ShuttingDown,
+    StoreFailed,
+    UnknownRun,
+)
+from ..models import Usage
+from ..ports import Clock, CurrentSettings, KeyBook, OpenTurn, RunEvents
+from ..runs import (
+    CONTEXT_EVENTS,
+    DELTAS,
+    TERMINAL,
+    TOOL_EVENTS,
+    Ending,
+    Finished,
+    Resumed,
+    RunSpec,
+    Started,
+    StepDone,
+    Waiting,
+    consumes,
+)
+from ..sessions import estimate_all
+from .keys import Keys
+
+logger = logging.getLogger(__name__)
+
+_MINUTE = 60.0
+_BYTES_PER_TOKEN = 3
+"""As in the estimates of messages."""
+_PATIENCE = 1.0
+"""Seconds that `flush` waits for the events of runs that were cut short."""
+_BUSY_SECONDS = 1.0
+"""When a client may try again that has as many runs as it may have at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A limit and what is left of it; `reset`: seconds until all of it is there again, None where
+    that is not known."""
+
+    limit: float
+    remaining: float
+    reset: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """What a key has left; None: it has no such limit."""
+
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
+    """Of the day or of the month, whichever has less left."""
+    cost: Allowance | None = None
+    runs: Allowance | None = None
+
+
+NO_LIMITS = Allowances()
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Admits as many requests at once as a minute has, and then as fast as it fills."""
+
+    left: float
+    at: float
+
+    def fill(self, capacity: int, now: float) -> None:
+        self.left = min(capacity, self.left + (now - self.at) * capacity / _MINUTE)
+        self.at = now
+
+
+@dataclass(slots=True)
+class _Account:
+    """What a key has used. `today` and `month`: the latter includes the former."""
+
+    today: KeyUsage
+    month: KeyUsage
+    bucket: _Bucket | None = None
+    runs: Counter[str] = field(default_factory=Counter)
+    """Its runs that have neither ended nor wait for a decision: for each id the requests for it, as
+    a repeated one finds the run of the first."""
+
+
+class Quotas:
+    """Admits what keys request, and counts what they use. Call `open` first.
+
+    The counters of the present month are in memory, and written to the KeyBook in batches: a
+    request never waits for that. Runs of sub-agents count as usage of the key, not as its requests.
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        book: KeyBook,
+        run_events: RunEvents,
+        settings: CurrentSettings,
+        clock: Clock,
+        monotonic: Clock,
+    ) -> None:
+        self._keys = keys
+        self._book = book
+        self._run_events = run_events
+        self._settings = settings
+        self._clock = clock
+        self._monotonic = monotonic
+        self._accounts: dict[str, _Account] = {}
+        self._changed: dict[tuple[str, str], KeyUsage] = {}
+        """Rows that are not written yet, by key and day."""
+        self._writing: asyncio.Task[None] | None = None
+        self._estimating: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Read the counters of this month. Raises StoreFailed."""
+        today = day_of(self._clock())
+        for row in await self._book.usage(f"{month_of(today)}-01"):
+            account = self._account(row.key_id, today)
+            account.month = _sum(account.month, row)
+            if row.day == today:
+                account.today = row
+
+    def check_request(self, key_id: str) -> None:
+        """Count a request of the key. Raises RateLimited, QuotaExceeded."""
+        key = self._keys.find(key_id)
+        if key is None:
+            return  # Its grant ends everything else.
+        account = self._current(key_id)
+        self._check_quotas(key.limits, account)
+        self._take(key, account)
+        self._add(account, KeyUsage(key_id, account.today.day, requests=1))
+
+    def admit(self, key_id: str, run_id: str) -> None:
+        """Count a request of the key that begins a run, or finds one that it has begun. Raises
+        RateLimited, QuotaExceeded."""
+        key, account = self._keys.find(key_id), self._current(key_id)
+        if run_id in account.runs:
+            account.runs[run_id] += 1
+            return
+        most = None if key is None else key.limits.runs_at_once
+        if key is not None and most is not None and len(account.runs) >= most:
+            raise RateLimited(
+                f"The API key {key.name!r} has {most} runs at once, the most that it may have.",
+                retry_after=_BUSY_SECONDS,
+            )
+        self.check_request(key_id)
+        account.runs[run_id] = 1
+
+    def release(self, spec: RunSpec) -> None:
+        """A request for the run has begun none, or the run is no longer in this process."""
+        account = self._accounts.get(spec.principal_id.removeprefix(KEY_PRINCIPAL))
+        if account is not None and spec.id in account.runs:
+            account.runs[spec.id] -= 1
+            if not account.runs[spec.id]:
+                del account.runs[spec.id]
+
+    def stopped(self, spec: RunSpec, ending: Ending | None, turn: OpenTurn | None) -> None:
+        """Count what a run of a key has used. Without an `ending` it waits for a decision, and is
+        counted later. `turn`: its steps."""
+        key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
+        account = self._current(key_id)
+        account.runs.pop(spec.id, None)
+        if ending is None:
+            return
+        used = KeyUsage(key_id, account.today.day, runs=1)
+        for usage, model in _used(ending, turn):
+            used = _sum(used, self._priced(usage, model))
+        self._add(account, used)
+        if not isinstance(ending, Finished):
+            task = asyncio.create_task(self._estimate(spec, turn), context=Context())
+            self._estimating.add(task)
+            task.add_done_callback(self._estimating.discard)
+
+    @consumes(
+        *DELTAS,
+        StepDone,
+        ignores=(Started, Waiting, Resumed, *TOOL_EVENTS, *CONTEXT_EVENTS, *TERMINAL),
+    )
+    async def _estimate(self, spec: RunSpec, turn: OpenTurn | None) -> None:
+        """Count the model call that was cut short when its run ended, once its answer had begun: a
+        client that leaves before the end has used it all the same."""
+        size = 0
+        try:
+            async for batch in self._run_events.follow(spec.id):
+                for event in batch.events:
+                    if isinstance(event, DELTAS):
+                        size += len(event.text.encode("utf-8", "surrogatepass"))
+                    elif isinstance(event, StepDone):
+                        size = 0  # Its usage was reported.
+        except (EventsExpired, ShuttingDown, StoreFailed, UnknownRun):
+            return
+        if not size:
+            return
+        steps = () if turn is None else turn.steps
+        before = steps[-1].usage if steps else None
+        sent = estimate_all((*spec.instructions, *spec.messages))
+        usage = Usage(sent if before is None else before.input, -(-size // _BYTES_PER_TOKEN))
+        agent = self._settings().agents.get(spec.agent_id)
+        models = () if agent is None else agent.models
+        model = steps[-1].model if steps else models[0].ref if models else ""
+        key_id = spec.principal_id.removeprefix(KEY_PRINCIPAL)
+        self._add(self._current(key_id), self._priced(usage, model))
+
+    def allowances(self, key_id: str) -> Allowances:
+        """What the key has left."""
+        key = self._keys.find(key_id)
+        if key is None:
+            return NO_LIMITS
+        account, limits = self._current(key_id), key.limits
+        requests = None
+        if (capacity := limits.requests_per_minute) is not None:
+            left = self._bucket(capacity, account).left
+            requests = Allowance(capacity, int(left), (capacity - left) * _MINUTE / capacity)
+        cost, runs = limits.cost_per_month, limits.runs_at_once
+        return Allowances(
+            requests,
+            self._tokens(limits, account),
+            None if cost is None else self._budget(cost, account),
+            None if runs is None else Allowance(runs, max(0, runs - len(account.runs))),
+        )
+
+    async def flush(self) -> None:
+        """Return when all counters are written, or cannot be written."""
+        if self._estimating:
+            await asyncio.wait(self._estimating, timeout=_PATIENCE)
+        self._begin_writing()
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+
+    def _check_quotas(self, limits: KeyLimits, account: _Account) -> None:
+        now = self._clock()
+        day, month = seconds_left_of_day(now), seconds_left_of_month(now)
+        for what, most, used, left in (
+            ("tokens of a day", limits.tokens_per_day, account.today.tokens, day),
+            ("tokens of a month", limits.tokens_per_month, account.month.tokens, month),
+            ("US dollars of a month", limits.cost_per_month, account.month.cost, month),
+        ):
+            if most is not None and used >= most:
+                raise QuotaExceeded(
+                    f"This API key has used up its {most:g} {what} (UTC).", retry_after=left
+                )
+
+    def _take(self, key: ApiKey, account: _Account) -> None:
+        capacity = key.limits.requests_per_minute
+        if capacity is None:
+            return
+        bucket = self._bucket(capacity, account)
+        if bucket.left < 1:
+            raise RateLimited(
+                f"This API key may send {capacity} requests per minute.",
+                retry_after=(1 - bucket.left) * _MINUTE / capacity,
+            )
+        bucket.left -= 1
+
+    def _bucket(self, capacity: int, account: _Account) -> _Bucket:
+        now = self._monotonic()
+        if account.bucket is None:
+            account.bucket = _Bucket(capacity, now)
+        account.bucket.fill(capacity, now)
+        return account.bucket
+
+    def _tokens(self, limits: KeyLimits, account: _Account) -> Allowance | None:
+        now, found = self._clock(), []
+        if (day := limits.tokens_per_day) is not None:
+            left = max(0, day - account.today.tokens)
+            found.append(Allowance(day, left, seconds_left_of_day(now)))
+        if (month := limits.tokens_per_month) is not None:
+            left = max(0, month - account.month.tokens)
+            found.append(Allowance(month, left, seconds_left_of_month(now)))
+        return min(found, key=lambda one: one.remaining, default=None)
+
+    def _budget(self, most: float, account: _Account) -> Allowance:
+        left = max(0.0, most - account.month.cost)
+        return Allowance(most, left, seconds_left_of_month(self._clock()))
+
+    def _priced(self, used: Usage, model: str) -> KeyUsage:
+        """A row without a day; `unpriced` is 1 where the model has no price."""
+        target = self._settings().models.get(model)
+        known = target is not None and target.price.known
+        cost = 0.0
+        if target is not None and known:
+            cost = target.price.of(used.input, used.output, used.cached)
+        counts = {"input": used.input, "output": used.output, "cached": used.cached}
+        return KeyUsage("", "", **counts, cost=cost, unpriced=int(not known))
+
+    def _current(self, key_id: str) -> _Account:
+        """The account, with its counters begun anew on another day or in another month."""
+        today = day_of(self._clock())
+        account = self._account(key_id, today)
+        if account.today.day != today:
+            account.today = KeyUsage(key_id, today)
+            if account.month.day != month_of(today):
+                account.month = KeyUsage(key_id, month_of(today))
+        return account
+
+    def _account(self, key_id: str, today: str) -> _Account:
+        account = self._accounts.get(key_id)
+        if account is None:
+            account = self._accounts[key_id] = _Account(
+                KeyUsage(key_id, today), KeyUsage(key_id, month_of(today))
+            )
+        return account
+
+    def _add(self, account: _Account, used: KeyUsage) -> None:
+        account.today = _sum(account.today, used)
+        account.month = _sum(account.month, used)
+        self._changed[account.today.key_id, account.today.day] = account.today
+        self._begin_writing()
+
+    def _begin_writing(self) -> None:
+        if self._changed and (self._writing is None or self._writing.done()):
+            # In a context of its own: it does not keep the request that began it.
+            self._writing = asyncio.create_task(self._write(), context=Context())
+
+    async def _write(self) -> None:
+        while self._changed:
+            rows, self._changed = self._changed, {}
+            try:
+                await self._book.put_usage(tuple(rows.values()))
+            except StoreFailed as error:
+                # The next change writes them; newer rows of the same days win.
+                self._changed = {**rows, **self._changed}
+                logger.warning("the usage of API keys was not kept", extra={"why": error.message})
+                return
+
+
+def _used(ending: Ending, turn: OpenTurn | None) -> Iterable[tuple[Usage, str]]:
+    """The usage of an answer, or of the steps of a run without one, with their models."""
+    if isinstance(ending, Finished):
+        yield ending.usage, ending.model
+    elif turn is not None:
+        for step in turn.steps:
+            if step.usage is not None:
+                yield step.usage, step.model
+
+
+def _sum(one: KeyUsage, other: KeyUsage) -> KeyUsage:
+    """The sum, with the key and the day of `one`."""
+    return replace(
+        one,
+        requests=one.requests + other.requests,
+        runs=one.runs + other.runs,
+        input=one.input + other.input,
+        output=one.output + other.output,
+        cached=one.cached + other.cached,
+        cost=one.cost + other.cost,
+        unpriced=one.unpriced + other.unpriced,
+    )
