@@ -142,7 +142,7 @@ class Floor:
                 if "kept" in self._duties and events:
                     self._log.put(run_id, *events)
                 if chat_request.stream and events:
-                    yield frames.of(events)
+                    yield frames.of(events, 0)
         if "chunks" not in self._duties:
             return
         end = Finished(read.finished().stop, Usage(1, 1), "floor/floor")
@@ -151,7 +151,7 @@ class Floor:
             await self._store.append(Turn(key, run_id, run_id, time.time(), messages, one_off=True))
             self._log.put(run_id, end)
         if chat_request.stream:
-            yield frames.of([end])
+            yield frames.of([end], 0)
         else:
             yield completion(Head(run_id, 0, "floor"), Collected("".join(texts), "", end))
 

@@ -100,5 +100,5 @@ async def answer(served: Gateway, user: str | None = None) -> int:
     size = 0
     async with served.follow(who, run) as events:
         async for batch in events:
-            size += len(frames.of(batch.events))
+            size += len(frames.of(batch.events, batch.first))
     return size

@@ -46,6 +46,7 @@ from ..adapters.tools import (
 )
 from ..adapters.transports import RouteTable, Transport, health, openapi
 from ..adapters.transports import approvals as approvals_http
+from ..adapters.transports import runs as runs_http
 from ..adapters.transports import tool_calls as tool_calls_http
 from ..adapters.transports.control.dependencies import Dependencies
 from ..adapters.transports.control.handshake import Facts
@@ -678,6 +679,7 @@ def transports(
     every: list[Transport] = []
     own = [
         openai_chat.transport(gateway, approvals, started_at=clock()),
+        runs_http.transport(gateway),
         approvals_http.transport(approvals),
         tool_calls_http.transport(tool_service),
         health.transport(readiness.check, readiness.degraded),

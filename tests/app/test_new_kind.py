@@ -60,11 +60,11 @@ async def by_completion(served: Served) -> object:
 
 async def by_stream(served: Served) -> object:
     async with served.ask(stream=True) as response:
-        events = (await response.text()).split("\n\n")
+        events = [line for line in (await response.text()).split("\n") if line.startswith("data")]
     frames = [json.loads(event[6:]) for event in events if event.startswith("data: {")]
     deltas = [choice for frame in frames for choice in frame["choices"]]
     text = "".join(choice["delta"].get("content") or "" for choice in deltas)
-    return response.status, text, deltas[-1]["finish_reason"], events[-2]
+    return response.status, text, deltas[-1]["finish_reason"], events[-1]
 
 
 async def by_log(served: Served) -> object:

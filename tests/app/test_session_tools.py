@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 
 from opensoul.domain.access import Principal, Scope
-from opensoul.domain.messages import Role
-from opensoul.domain.sessions import OWNER, SessionKey
+from opensoul.domain.messages import Role, text_message
+from opensoul.domain.runs import OnLeave, RunRequest
+from opensoul.domain.sessions import OWNER, Conversation, SessionKey
 from tests.app.delegating import OPERATOR, STORES, Office, call, content, office, spawn
 
 ADA = Principal("ada", frozenset({Scope.WRITE}), "proxy", agents=frozenset({"main"}))
@@ -295,6 +296,28 @@ async def test_tools_reach_the_sessions_that_are_configured(
     assert {keys[row["sessionKey"]] for row in listed["sessions"]} == seen
     assert history == status == seen
     assert sent == seen - {"talk"}
+
+
+@EACH_STORE
+async def test_sessions_of_single_requests_are_never_reached(gateway: Office) -> None:
+    temporary = Conversation("x-chat-id", "temporary:1")
+    request = RunRequest(
+        (text_message(Role.USER, "A secret."),),
+        conversation=temporary,
+        user="ann",
+        on_leave=OnLeave.CONTINUE,
+    )
+    submission = await gateway.gateway.submit_once(OPERATOR, request, "once")
+    await gateway.end(submission.record.id)
+    key = str(submission.record.session_key)
+    await gateway.end(await gateway.submit("Hello."))
+    context = await gateway.context(await gateway.held())
+
+    listed, _ = await gateway.call(context, "sessions_list", messageLimit=5)
+    history = await reached(gateway, context, {key: "once", TALK: "talk"}, "sessions_history")
+
+    assert [row["sessionKey"] for row in listed["sessions"]] == [TALK]
+    assert history == {"talk"}
 
 
 async def reached(

@@ -111,9 +111,9 @@ def _whole(status: int, run_id: str, body: Any) -> Said:
 
 
 def _streamed(run_id: str, body: str) -> Said:
-    *frames, done, end = body.split("\n\n")
-    assert (done, end) == ("data: [DONE]", "")
-    chunks = [json.loads(frame.removeprefix("data: ")) for frame in frames]
+    *frames, done = [line[6:] for line in body.split("\n") if line.startswith("data: ")]
+    assert done == "[DONE]"
+    chunks = [json.loads(frame) for frame in frames]
     choices = [chunk["choices"][0] for chunk in chunks]
     text = "".join(choice["delta"].get("content", "") for choice in choices)
     return Said(200, run_id, text, choices[-1]["finish_reason"])

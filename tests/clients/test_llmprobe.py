@@ -43,15 +43,8 @@ async def test_every_assertion_about_chat_and_models_passes(tmp_path: Path) -> N
     async with gateway(tmp_path, sensible) as (served, _):
         program = NODE_MODULES / ".bin" / "llmprobe"
         options = ["--quick", "--no-bench", "--no-save", "--json", "--api-key", SECRET]
-        command: list[str | Path] = [
-            "node",
-            program,
-            f"{served.url}/v1",
-            *options,
-            "--model",
-            "opensoul",
-        ]
-        status, printed = await run(tmp_path, command)
+        target: list[str | Path] = ["node", program, f"{served.url}/v1"]
+        status, printed = await run(tmp_path, [*target, *options, "--model", "opensoul"])
 
     assert status == 0, printed
     report = json.loads(printed)

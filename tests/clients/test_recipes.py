@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_the_page_has_every_recipe() -> None:
     assert {*recipes} == {"curl", "instructor", "llm", *PYTHON_RECIPES, *NODE_RECIPES, *OTHERS}
     for recipe in set(recipes) - {"Home Assistant", "n8n"}:
         assert blocks(recipe), recipe
+
+
+async def test_the_program_for_openai_python_with_the_release_of_these_tests(
+    tmp_path: Path,
+) -> None:
+    async with gateway(tmp_path) as (served, provider):
+        program = tmp_path / "program.py"
+        program.write_text(blocks("openai-python")["python"].replace(ADDRESS, served.url))
+        status, printed = await run(tmp_path, [sys.executable, program])
+
+    assert (status, printed.splitlines()) == (0, [HELLO, WEATHER])
+    assert len(provider.requests) == 3
 
 
 @pytest.mark.e2e

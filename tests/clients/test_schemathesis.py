@@ -23,6 +23,8 @@ NOT_CHECKED = "positive_data_acceptance"
 async def test_every_answer_is_as_documented(tmp_path: Path, seed: int) -> None:
     require(SCHEMATHESIS)
     async with gateway(tmp_path, gateway=GATEWAY, tools={"allow": ["read"]}) as (served, _):
+        async with served.client.get("/openapi.json", headers=served.authorization) as response:
+            paths = (await response.json())["paths"]
         status, printed = await run(
             tmp_path,
             [
@@ -35,4 +37,4 @@ async def test_every_answer_is_as_documented(tmp_path: Path, seed: int) -> None:
         )
 
     assert status == 0, printed
-    assert "Tested: 9" in printed
+    assert f"Tested: {sum(map(len, paths.values()))}\n" in printed

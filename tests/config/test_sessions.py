@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from opensoul.adapters.config import Overrides
+from opensoul.adapters.config import ConfigInvalid, Overrides
+from opensoul.domain.sessions import BindSettings
 from opensoul.domain.sessions.policy import ResetMode, ResetRule, SessionSettings
 from opensoul.domain.settings import LaneSettings, LoggingSettings
 
@@ -55,6 +56,50 @@ def test_sessions_of_stateless_requests_are_kept_a_week_unless_configured_otherw
     assert sessions(place, "{}").one_off_retention == 7 * 86_400
     assert sessions(place, "{ oneOffRetentionDays: 0.5 }").one_off_retention == 43_200
     assert sessions(place, "{ oneOffRetentionDays: 0 }").one_off_retention is None
+
+
+def test_what_binds_a_session_is_configured(place: Place) -> None:
+    assert sessions(place, "{}").bind == BindSettings(
+        ("x-openwebui-chat-id", "x-librechat-conversation-id"), True, ("temporary:", "local:")
+    )
+    text = "{ bind: { headers: ['X-A', 'x-a', 'X-B'], user: 'off', temporary: [] } }"
+    assert sessions(place, text).bind == BindSettings(("x-a", "x-b"), False, ())
+    assert sessions(place, "{ sideTaskPatterns: [] }").side_task_patterns == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{ bind: { headers: ['Authorization'] } }",
+        "{ bind: { headers: ['x-api-key'] } }",
+        "{ bind: { headers: ['two words'] } }",
+        "{ bind: { headers: [''] } }",
+        f"{{ bind: {{ headers: ['{'x' * 65}'] }} }}",
+        "{ bind: { headers: 'X-A' } }",
+        "{ bind: { user: 'on' } }",
+        "{ bind: { temporary: [''] } }",
+        "{ bind: { header: ['X-A'] } }",
+        "{ sideTaskPatterns: [''] }",
+    ],
+)
+def test_what_cannot_bind_a_session_is_refused(place: Place, text: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"session\.(bind|sideTaskPatterns)"):
+        sessions(place, text)
+
+
+def test_side_tasks_have_models_of_their_own_in_order(place: Place) -> None:
+    models = "models: { providers: { a: { api: 'scripted', models: [{ id: 'm' }, { id: 'n' }] } } }"
+    text = f"{{ {models}, agents: {{ defaults: {{ model: 'a/m', sideTaskModel: %s }} }} }}"
+    for choice, refs in (
+        ("'a/n'", ["a/n"]),
+        ("{ primary: 'a/n', fallbacks: ['a/m', 'a/n'] }", ["a/n", "a/m"]),
+        ("{}", []),
+    ):
+        agent = place.load(text % choice).settings.agents.default
+        assert [target.ref for target in agent.side_task_models] == refs
+        assert [target.ref for target in agent.models] == ["a/m"]
+    with pytest.raises(ConfigInvalid, match=r"agents\.defaults\.sideTaskModel"):
+        place.load(text % "'nowhere/m'")
 
 
 def test_the_store_is_a_file_in_the_state_directory_or_memory(place: Place) -> None:

@@ -70,7 +70,7 @@ async def by_answer(events: list[RunEvent]) -> object:
 
 async def by_stream(events: list[RunEvent]) -> object:
     made: Frames = frames()
-    return made.of(events)
+    return made.of(events, 1)
 
 
 async def by_log(events: list[RunEvent]) -> object:

@@ -328,6 +328,9 @@ class FakeRunEvents:
     async def find(self, run_id: str) -> RunRecord | None:
         return self.record(run_id) if run_id in self.records else None
 
+    async def cursor(self, run_id: str) -> str | None:
+        return run_id if run_id in self.records else None
+
     async def list(self, query: RunQuery) -> RunPage:
         """Newest first; there is never a second page."""
         found = [
@@ -335,6 +338,7 @@ class FakeRunEvents:
             for record in map(self.record, self.records)
             if query.session_key in (None, record.session_key)
             and query.agent_id in (None, record.agent_id)
+            and query.principal_id in (None, record.principal_id)
             and query.status in (None, record.status)
         ]
         found.sort(key=lambda record: (record.accepted_at, record.id), reverse=True)

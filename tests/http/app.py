@@ -22,6 +22,7 @@ from opensoul.adapters.persistence.queue import Lanes, LocalQueue
 from opensoul.adapters.system.ids import new_id
 from opensoul.adapters.tools import EmptyToolbox
 from opensoul.adapters.transports import RouteTable, Transport, health, openapi
+from opensoul.adapters.transports import runs as runs_http
 from opensoul.adapters.transports.http import install
 from opensoul.adapters.transports.openai import chat as openai_chat
 from opensoul.app.server import hypercorn as our_hypercorn
@@ -205,6 +206,7 @@ class Harness:
         )
         self.transports: tuple[Transport, ...] = (
             openai_chat.transport(self.gateway, self.approvals, started_at=STARTED_AT),
+            runs_http.transport(self.gateway),
             health.transport(self.check),
             openapi.transport(lambda: RouteTable(self.transports)),
         )

@@ -46,8 +46,12 @@ class Reply:
     @property
     def frames(self) -> list[str]:
         """The data of a stream's events."""
-        blocks = self.body.decode().split("\n\n")
-        return [block.removeprefix("data: ") for block in blocks if block.startswith("data: ")]
+        return [line[6:] for line in self.body.decode().split("\n") if line.startswith("data: ")]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of a stream's events."""
+        return [line[4:] for line in self.body.decode().split("\n") if line.startswith("id: ")]
 
     @property
     def chunks(self) -> list[dict[str, Any]]:

@@ -358,7 +358,7 @@ async def test_the_older_functions(
     async with served.ask(headers, **body, stream=stream) as response:
         text = await response.text()
     if stream:
-        frames = [json.loads(line[6:]) for line in text.split("\n\n") if line.startswith("data: {")]
+        frames = [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
         made = {"name": "", "arguments": ""}
         for frame in frames:
             for name, piece in (frame["choices"][0]["delta"].get("function_call") or {}).items():

@@ -134,7 +134,7 @@ async def test_what_the_framework_refuses_has_the_same_envelope(
     [
         (StoreFailed("disk full"), 503),
         (UnknownRun("no run"), 404),
-        (EventsExpired("too far behind"), 503),
+        (EventsExpired("too far behind"), 410),
         (RunFailed("no answer"), 500),
         (GatewayError("something"), 500),
     ],

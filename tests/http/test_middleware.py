@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -144,11 +144,11 @@ def test_nobody_is_taken_for_somebody() -> None:
 class Broken(Frames):
     """Frames of which the second cannot be made."""
 
-    def of(self, events: Iterable[RunEvent]) -> bytes:
+    def of(self, events: Sequence[RunEvent], first: int) -> bytes:
         told = list(events)
         if told != [TextDelta("x")]:
             raise ZeroDivisionError(f"secret detail about {told}")
-        return super().of(told)
+        return super().of(told, first)
 
 
 async def test_a_stream_that_breaks_inside_says_only_that_it_broke(

@@ -65,7 +65,10 @@ def test_every_route_is_described_with_its_scope(gateway: Harness) -> None:
     paths = made(gateway)["paths"]
 
     for route in RouteTable(gateway.transports):
-        operation = paths[route.path.replace("<path:model_id>", "{model_id}")][route.method.lower()]
+        path = route.path
+        for name, spelled in route.variables:
+            path = path.replace(spelled, f"{{{name}}}")
+        operation = paths[path][route.method.lower()]
         needed = {scope for way in operation["security"] for held in way.values() for scope in held}
         assert needed == ({route.scope.value} if route.scope else set())
         assert operation["summary"].endswith(".")
@@ -109,8 +112,9 @@ def test_every_error_is_in_the_document(gateway: Harness) -> None:
 def test_a_chat_completion_may_fail_with_every_status_of_the_table(gateway: Harness) -> None:
     responses = made(gateway)["paths"][CHAT]["post"]["responses"]
 
-    # 405 is no answer to a request with the method of the operation.
-    assert responses.keys() == {"200"} | {str(status) for status in codes_by_status()} - {"405"}
+    # 405 is no answer to a request with the method of the operation, 410 is about a run's events.
+    others = {"405", "410"}
+    assert responses.keys() - others == {"200", *map(str, codes_by_status())} - others
 
 
 def test_the_statuses_of_a_route_follow_from_what_it_has() -> None:
@@ -154,6 +158,22 @@ async def test_every_example_of_a_question_is_answered(gateway: Harness, client:
             assert problems(reply.json, answer_of(whole, CHAT, "post", 200), whole) == []
 
 
+async def test_every_header_of_the_family_in_an_answer_is_described(
+    gateway: Harness, client: Client
+) -> None:
+    described = made(gateway)["paths"][CHAT]["post"]["responses"]["200"]["headers"]
+    task = [{"role": "user", "content": "### Task: a title"}]
+
+    for reply in (
+        await client.chat(user="alice", headers={"x-opensoul-odd": "1"}),
+        await client.chat(messages=task),
+        await client.chat(stream=True),
+    ):
+        assert reply.status == 200
+        sent = {name.lower() for name in reply.headers if name.lower().startswith("x-opensoul-")}
+        assert sent <= described.keys()
+
+
 async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> None:
     whole = made(gateway)
     answers: list[tuple[str, str, Reply]] = [
@@ -162,6 +182,7 @@ async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> No
         ("/v1/models/{model_id}", "get", await client.get("/v1/models/none")),
         ("/healthz", "get", await client.get("/healthz")),
         ("/readyz", "get", await client.get("/readyz")),
+        *await answers_about_runs(client),
         (CHAT, "post", await client.chat(messages=[])),
         (CHAT, "post", await client.chat(model="none")),
         (CHAT, "post", await client.chat(headers={"Authorization": "x"})),
@@ -176,6 +197,7 @@ async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> No
         404,
         200,
         200,
+        *(200, 400, 404, 200, 404, 400, 200),
         400,
         404,
         401,
@@ -185,6 +207,22 @@ async def test_answers_fit_their_schemas(gateway: Harness, client: Client) -> No
     for path, method, reply in answers:
         schema = answer_of(whole, path, method, reply.status)
         assert problems(reply.json, schema, whole) == [], (path, reply.body)
+
+
+async def answers_about_runs(client: Client) -> list[tuple[str, str, Reply]]:
+    run = (await client.chat()).headers["x-opensoul-run-id"]
+    every, one, events, cancel = (
+        f"/v1/runs{rest}" for rest in ("", "/{run_id}", "/{run_id}/events", "/{run_id}/cancel")
+    )
+    return [
+        (every, "get", await client.get("/v1/runs")),
+        (every, "get", await client.get("/v1/runs?limit=0")),
+        (every, "get", await client.get("/v1/runs?after=x")),
+        (one, "get", await client.get(f"/v1/runs/{run}")),
+        (one, "get", await client.get("/v1/runs/x")),
+        (events, "get", await client.get(f"/v1/runs/{run}/events?after=x")),
+        (cancel, "post", await client.ask("POST", f"/v1/runs/{run}/cancel")),
+    ]
 
 
 def test_the_request_has_every_field_that_is_read(gateway: Harness) -> None:

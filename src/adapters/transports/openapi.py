@@ -67,6 +67,7 @@ _MEANINGS: Mapping[int, str] = {
     405: "The path has other methods.",
     408: "The body was not complete in time.",
     409: "The request conflicts with the state that it met.",
+    410: "What the request refers to is no longer kept.",
     413: "The body is too large.",
     415: "The content type or the content encoding is not supported.",
     429: "Too many requests, of this client or for a session, a model or an address.",
@@ -186,8 +187,7 @@ def _with_failures(stated: Mapping[str, Any], failures: Iterable[int]) -> dict[s
         own = responses.get(str(status))
         if own is None:
             responses[str(status)] = {"$ref": f"#/components/responses/{_name(status)}"}
-        else:
-            media = own["content"]["application/json"]
+        elif media := own.get("content", {}).get("application/json"):
             either = {**media, "schema": {"anyOf": [media["schema"], _ERROR_REF]}}
             responses[str(status)] = {**own, "content": {"application/json": either}}
     return responses
@@ -198,15 +198,15 @@ def _name(status: int) -> str:
 
 
 def _failure(status: int, codes: Iterable[str]) -> dict[str, Any]:
-    names = sorted(codes)
+    names, meaning = sorted(codes), _MEANINGS.get(status, "The request failed.")
     listed = ", ".join(f"`{name}`" for name in names)
-    example = Problem(status, _MEANINGS[status], names[0]).envelope
+    example = Problem(status, meaning, names[0]).envelope
     headers = {
         name: {"description": text, "schema": _STRING}
         for name, text in _HEADERS.get(status, {}).items()
     }
     return {
-        "description": f"{_MEANINGS[status]} `code`: {listed}.",
+        "description": f"{meaning} `code`: {listed}.",
         **({"headers": headers} if headers else {}),
         "content": json_content(_ERROR_REF, error=example),
     }

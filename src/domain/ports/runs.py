@@ -68,6 +68,11 @@ class RunEvents(Protocol):
         """What is known of a Run; None when it is not known (any more)."""
         ...
 
+    async def cursor(self, run_id: str) -> str | None:
+        """The cursor of the page of `list` that begins behind the Run; None when the Run is not
+        known (any more)."""
+        ...
+
     async def list(self, query: RunQuery) -> RunPage:
         """Runs, newest first. Raises InvalidRequest (`param` cursor) for a cursor that is none."""
         ...

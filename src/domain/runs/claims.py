@@ -54,10 +54,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A Run that was accepted; `fresh` is False where an earlier request began it."""
+    """A Run that was accepted; `fresh` is False where an earlier request began it. `spec`: what the
+    request itself asks for."""
 
     record: RunRecord
     fresh: bool
+    spec: RunSpec | None = None
 
 
 class Inbox:

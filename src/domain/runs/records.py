@@ -76,6 +76,7 @@ class RunQuery:
 
     session_key: SessionKey | None = None
     agent_id: str | None = None
+    principal_id: str | None = None
     status: RunStatus | None = None
     limit: int = 50
     cursor: str | None = None

@@ -15,6 +15,7 @@ from .chat_commands import CommandRunner
 from .devices import EXPIRY_SECONDS, Devices
 from .gateway import MAX_RUNS_LISTED, Events, Following, Gateway
 from .sessions import SessionService
+from .submissions import run_id_of_key
 from .tools import CallOutcome, CallResult, DirectCall, ToolListing, ToolService
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "ToolListing",
     "ToolService",
     "may_decide",
+    "run_id_of_key",
 ]

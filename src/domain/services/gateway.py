@@ -18,7 +18,16 @@ from ..errors import EventsExpired, Forbidden, Unauthenticated, UnknownRun
 from ..execution import Generations
 from ..messages import Role
 from ..models import ModelTarget
-from ..ports import Clock, CurrentSettings, NewId, RunEvents, RunQueue, RunSignals, SessionCatalog
+from ..ports import (
+    Clock,
+    CurrentSettings,
+    NewId,
+    RunEvents,
+    RunQueue,
+    RunSignals,
+    SessionCatalog,
+    Turn,
+)
 from ..runs import (
     TERMINAL,
     EventBatch,
@@ -202,21 +211,27 @@ class Gateway:
         charge.keep()
         submission = await shielded(self._begin_once(spec, settings, asked, accepted, charge))
         require(principal, Action.START_RUN, run_resource(submission.record))
-        return submission
+        return replace(submission, spec=spec)
 
     def follow(
-        self, principal: Principal, run: RunSpec | RunRecord, after: int = 0, *, kept: bool = False
+        self,
+        principal: Principal,
+        run: RunSpec | RunRecord,
+        after: int = 0,
+        *,
+        kept: bool = False,
+        stops: bool = True,
     ) -> Following:
         """The Run's events numbered above `after`, to be read within the context that this is.
 
         `kept`: each event only once it is kept, so that a follower may come back after a crash.
         Leaving the context before the terminal event is leaving the Run: where it was asked for
-        so (`OnLeave.ABORT`), the last follower to leave stops it. Raises Forbidden; the events
-        raise UnknownRun, EventsExpired, StoreFailed.
+        so (`OnLeave.ABORT`), the last follower to leave stops it, unless it follows without
+        `stops`. Raises Forbidden; the events raise UnknownRun, EventsExpired, StoreFailed.
         """
         require(principal, Action.SEE_RUN, run_resource(run))
         read = self._run_events.follow_kept if kept else self._run_events.follow
-        return Following(self, principal, run, read(run.id, after))
+        return Following(self, principal, run, read(run.id, after), stops=stops)
 
     def _enter(self, run: RunSpec | RunRecord) -> None:
         self._followers[run.id] += 1
@@ -246,7 +261,7 @@ class Gateway:
         require(principal, Action.SEE_RUN)
         record = await self._run_events.find(run_id)
         if record is None or not may(principal, Action.SEE_RUN, run_resource(record)):
-            raise UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
+            raise _unknown(run_id)
         return record
 
     async def answer(
@@ -267,9 +282,26 @@ class Gateway:
             None,
         )
 
+    async def turn(self, principal: Principal, run: RunRecord) -> Turn | None:
+        """What the Run has stored in its Session; None where nothing is (any more). Raises
+        Forbidden, StoreFailed."""
+        require(principal, Action.SEE_RUN, run_resource(run))
+        return await self._catalog.turn(run.id)
+
+    async def cursor(self, principal: Principal, run_id: str) -> str:
+        """The cursor of the page of `runs` that begins behind the Run. Raises Forbidden,
+        UnknownRun."""
+        await self.run(principal, run_id)
+        cursor = await self._run_events.cursor(run_id)
+        if cursor is None:
+            raise _unknown(run_id)
+        return cursor
+
     async def runs(self, principal: Principal, query: RunQuery) -> RunPage:
         """Runs, newest first. Raises Forbidden, InvalidRequest."""
         require(principal, Action.SEE_RUN)
+        if principal.agents is not None:
+            query = replace(query, principal_id=principal.id)
         page = await self._run_events.list(query)
         seen = tuple(one for one in page.runs if may(principal, Action.SEE_RUN, run_resource(one)))
         return page if len(seen) == len(page.runs) else replace(page, runs=seen)
@@ -408,7 +440,13 @@ class Following:
     )
 
     def __init__(
-        self, gateway: Gateway, principal: Principal, run: RunSpec | RunRecord, events: Events
+        self,
+        gateway: Gateway,
+        principal: Principal,
+        run: RunSpec | RunRecord,
+        events: Events,
+        *,
+        stops: bool = True,
     ) -> None:
         self._gateway = gateway
         self._principal = principal
@@ -416,7 +454,7 @@ class Following:
         self._events = events
         self._ended = False
         """It has seen the end."""
-        self._detached = False
+        self._detached = not stops
         self._hold: Hold | None = None
         self._reader: asyncio.Task[object] | None = None
         """The task that entered the context, and reads the events."""
@@ -474,6 +512,10 @@ class Following:
     def _uncancelled(self) -> int:
         """Take back the cancellation by `_revoke`; how many others there are."""
         return 0 if self._reader is None else self._reader.uncancel()
+
+
+def _unknown(run_id: str) -> UnknownRun:
+    return UnknownRun(f"There is no run {run_id!r}, or it ended too long ago.")
 
 
 def _no_longer_valid(reason: str) -> Unauthenticated:

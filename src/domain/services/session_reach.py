@@ -72,8 +72,8 @@ class SessionReach:
         """Whether the session is one of these."""
         if info.key == self.own:
             return True
-        if not self._is_permitted(info):
-            return False
+        if info.one_off or not self._is_permitted(info):
+            return False  # One that was made for a single request is for that request alone.
         match self.access.visibility:
             case Visibility.SELF:
                 return False

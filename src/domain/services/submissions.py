@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import uuid
 from dataclasses import replace
 
 from ..access import Principal
@@ -91,6 +92,12 @@ def check_key(key: str) -> str:
             param="idempotencyKey",
         )
     return check_name(key, "idempotencyKey")
+
+
+def run_id_of_key(principal: Principal, key: str) -> str:
+    """The id of the Run that the principal's requests under an idempotency key begin: equal keys of
+    two principals give two ids. It is a UUID, as the ids of a client's tool calls need one."""
+    return str(uuid.UUID(hex=digest(("idempotency key", principal.id, key))[:32]))
 
 
 def fingerprint(request: RunRequest, spec: RunSpec) -> str:

@@ -29,7 +29,7 @@ from .journal_codec import (
 )
 from .live_logs import BOUNDS, Bounds, LiveRuns
 from .no_catalog import NoCatalog
-from .pages import Numbered, decode_cursor, page_of
+from .pages import Numbered, decode_cursor, encode_cursor, page_of
 from .searching import found
 from .spec_codec import decode_spec, encode_spec
 
@@ -59,6 +59,7 @@ __all__ = [
     "decode_step",
     "encode",
     "encode_approval",
+    "encode_cursor",
     "encode_events",
     "encode_open_turn",
     "encode_settings",

@@ -37,6 +37,7 @@ def matches(record: RunRecord, query: RunQuery) -> bool:
     return (
         query.session_key in (None, record.session_key)
         and query.agent_id in (None, record.agent_id)
+        and query.principal_id in (None, record.principal_id)
         and query.status in (None, record.status)
     )
 

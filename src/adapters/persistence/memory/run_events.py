@@ -8,7 +8,7 @@ from itertools import count
 
 from ....domain.ports import Clock
 from ....domain.runs import Claim, EventBatch, RunEvent, RunPage, RunQuery, RunRecord, RunSpec
-from ..common import BOUNDS, Bounds, HeldEvents, LiveRuns, Log, page_of
+from ..common import BOUNDS, Bounds, HeldEvents, LiveRuns, Log, encode_cursor, page_of
 from ..queue import KeptSpec
 
 
@@ -76,6 +76,10 @@ class MemoryRunEvents:
     async def find(self, run_id: str) -> RunRecord | None:
         log = self._live.get(run_id)
         return None if log is None else log.record
+
+    async def cursor(self, run_id: str) -> str | None:
+        log = self._live.get(run_id)
+        return None if log is None else encode_cursor(log.number)
 
     async def list(self, query: RunQuery) -> RunPage:
         return page_of([(log.number, log.record) for log in self._live], query)

@@ -25,6 +25,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     errors.Forbidden: 403,
     errors.InvalidRequest: 400,
     errors.UnknownAgent: 404,
+    errors.KeyReused: 409,
     errors.SessionBusy: 429,
     errors.GatewayBusy: 503,
     errors.ShuttingDown: 503,
@@ -38,7 +39,7 @@ _STATUS: Mapping[type[GatewayError], int] = {
     ConfigUnwritable: 503,
     WorkspaceFailed: 503,
     SandboxUnavailable: 503,
-    errors.EventsExpired: 503,
+    errors.EventsExpired: 410,
     errors.LeaseLost: 503,
     errors.StoreFailed: 503,
     errors.RunTimedOut: 504,
@@ -76,6 +77,7 @@ _OF_HTTP: Mapping[int, tuple[str, ...]] = {
 # pass by themselves, or would cost the same again.
 _RETRY_IS_NO_USE = (
     errors.LockedOut,
+    errors.KeyReused,
     errors.RunAborted,
     errors.RunTimedOut,
     errors.Unavailable,

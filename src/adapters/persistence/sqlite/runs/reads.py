@@ -101,10 +101,9 @@ def find_run(
     return None if row is None else _decode(connection, row, damage or DamageLog())
 
 
-def read_run(connection: sqlite3.Connection, run_id: str, damage: DamageLog) -> RunRecord | None:
+def read_run(connection: sqlite3.Connection, run_id: str, damage: DamageLog) -> Numbered | None:
     with snapshot(connection):
-        found = find_run(connection, run_id, damage)
-    return None if found is None else found[1]
+        return find_run(connection, run_id, damage)
 
 
 def read_events(connection: sqlite3.Connection, run_id: str, after: int) -> Kept | None:
@@ -153,6 +152,9 @@ def list_runs(
     if query.agent_id is not None:
         conditions.append("agent_id = ?")
         values.append(column(query.agent_id))
+    if query.principal_id is not None:
+        conditions.append("principal_id = ?")
+        values.append(column(query.principal_id))
     if query.status is not None:
         conditions.append("status = ?")
         values.append(query.status.value)

@@ -22,7 +22,17 @@ from .....domain.runs import (
     RunSpec,
     RunStatus,
 )
-from ...common import BOUNDS, Bounds, ExpiryClock, HeldEvents, LiveRuns, Numbered, page_of, wake
+from ...common import (
+    BOUNDS,
+    Bounds,
+    ExpiryClock,
+    HeldEvents,
+    LiveRuns,
+    Numbered,
+    encode_cursor,
+    page_of,
+    wake,
+)
 from ...queue import KeptSpec
 from ..damage import DamageLog
 from ..files import DatabaseFiles
@@ -211,10 +221,18 @@ class SqliteRunEvents:
         )
 
     async def find(self, run_id: str) -> RunRecord | None:
+        found = await self._find(run_id)
+        return None if found is None else found[1]
+
+    async def cursor(self, run_id: str) -> str | None:
+        found = await self._find(run_id)
+        return None if found is None else encode_cursor(found[0])
+
+    async def _find(self, run_id: str) -> Numbered | None:
         opened = self._require()
         log = await opened.reservations.settled(run_id)
         if log is not None:
-            return log.record
+            return log.number, log.record
         if run_id in opened.reservations.leftover:
             return None
         return await opened.readers.run(partial(read_run, run_id=run_id, damage=self._damage))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .....domain.messages import ToolCall
@@ -37,11 +37,13 @@ class Head:
     id: str
     created: int
     model: str
+    run_id: str = ""
+    """Named in the ids of a stream's events; empty: they have none."""
 
 
 def head_of(run: RunSpec | RunRecord, model: str) -> Head:
     """The head of the answer to `run`; `model` is the string that the client sent."""
-    return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model)
+    return Head(f"chatcmpl_{run.id}", int(run.accepted_at), model, run.id)
 
 
 def completion(head: Head, answer: Answer, *, legacy: bool = False) -> bytes:
@@ -106,9 +108,17 @@ _TAIL_BEFORE_USAGE = b',"usage":null}\n\n'
 
 
 class Frames:
-    """Writes the frames of one run."""
+    """Writes the frames of one run.
 
-    def __init__(self, head: Head, *, include_usage: bool, legacy: bool = False) -> None:
+    An `id:` line names the last event that a client has read up to there. `numbered`: each event
+    has its own, so that a client whose connection breaks anywhere reads nothing twice. Otherwise
+    the last of the events that are written at once has one: a run that ends with its client is
+    seldom gone on with, and other streams stay shorter.
+    """
+
+    def __init__(
+        self, head: Head, *, include_usage: bool, legacy: bool = False, numbered: bool = False
+    ) -> None:
         fields = {
             "id": head.id,
             "object": "chat.completion.chunk",
@@ -116,12 +126,14 @@ class Frames:
             "model": head.model,
         }
         self._include_usage = include_usage
+        self._numbered = numbered
         self._legacy = legacy
         self._head = b"data: " + dumps(fields)[:-1]
         self._delta = self._head + b',"choices":[{"index":0,"delta":'
         self._text = self._delta + b'{"content":'
         self._tail = _TAIL_BEFORE_USAGE if include_usage else _TAIL
         self._text_end = b'},"finish_reason":null}]' + self._tail
+        self._id = b"id: " + head.run_id.encode() + b":" if head.run_id else b""
         self._begun = False
         self.ended = False
         """The last frame was written."""
@@ -135,9 +147,12 @@ class Frames:
             *(ToolStarted, ToolProgress, ToolFinished, *CONTEXT_EVENTS, StepDone),
         ),
     )
-    def of(self, events: Iterable[RunEvent]) -> bytes:
-        """The frames for `events`. Empty where no event has a frame; failures are sent as errors by
-        the caller."""
+    def of(self, events: Sequence[RunEvent], first: int) -> bytes:
+        """The frames for `events`, the first of which has the number `first`. Empty where no event
+        has a frame; failures are sent as errors by the caller. The mark of the end has no id, since
+        clients compare it as a whole."""
+        if self._numbered and len(events) > 1:
+            return b"".join([self.of((event,), seq) for seq, event in enumerate(events, first)])
         frames: list[bytes] = []
         texts: list[str] = []
         for event in events:
@@ -156,7 +171,7 @@ class Frames:
                 case Finished():
                     reason = _finish_reason(event, self._legacy)
                     stop = b'{},"finish_reason":' + dumps(reason) + b"}]"
-                    frames += (self._delta, stop, self._tail, self._usage(event.usage), _DONE)
+                    frames += (self._delta, stop, self._tail, self._usage(event.usage))
                     self.ended = True
         if texts:
             frames.append(self._deltas(texts))
@@ -164,7 +179,10 @@ class Frames:
             self._begun = True  # The role, before anything else and once.
             role = self._delta + b'{"role":"assistant","content":""' + self._text_end
             frames.insert(0, role)
-        return b"".join(frames)
+        joined = b"".join(frames)
+        if joined and self._id:
+            joined = b"%b%b%d\n\n" % (joined[:-1], self._id, first + len(events) - 1)
+        return joined + _DONE if self.ended else joined
 
     def _deltas(self, texts: list[str]) -> bytes:
         """A frame for each text. All are encoded together, as a list. Behind its first quotation

@@ -11,6 +11,7 @@ from ..common import (
     BINDING_HEADERS,
     CHOICE_SCHEMA,
     MESSAGES_SCHEMA,
+    RESUME_HEADERS,
     TOOLS_SCHEMA,
 )
 from . import examples
@@ -108,6 +109,8 @@ _HEADERS = {
     for name, text in (
         ("x-opensoul-agent-id", "The agent that answers."),
         ("x-opensoul-session-key", "The session of the conversation."),
+        ("x-opensoul-session-bound-by", "The part of the request that the session was found by."),
+        ("x-opensoul-side-task", "The kind of a side task, such as `title`."),
         ("x-opensoul-run-id", "The run."),
         ("x-opensoul-ignored", "Fields and headers of the request that have no effect."),
     )
@@ -150,7 +153,7 @@ def create() -> Mapping[str, Any]:
     whole = json_content({**answer, "$defs": {"ChatCompletion": _COMPLETION}}, **examples.ANSWERS)
     streamed = {"schema": _STREAM, "examples": {"stream": {"value": examples.STREAM}}}
     return {
-        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER],
+        "parameters": [*BINDING_HEADERS, APPROVAL_HEADER, *RESUME_HEADERS],
         "requestBody": {"required": True, "content": json_content(request, **examples.REQUESTS)},
         "responses": {
             "200": {

@@ -7,31 +7,35 @@ from functools import partial
 from quart import Response, request
 
 from .....domain.access import Scope
-from .....domain.runs import RunRecord, RunRequest, RunSpec
+from .....domain.runs import OnLeave, RunRecord, RunRequest, RunSpec
 from .....domain.services import Approvals, Events, Gateway
 from .....domain.sessions import BindSettings
-from .....domain.settings import Settings
 from ...http.bodies import read_object
 from ...http.context import current
 from ...http.json_text import dumps
 from ...http.requests import Headers
-from ...routes import Limits, Route, Switch, Transport
+from ...routes import Route, Transport
 from ..common import (
+    CHAT_SWITCH,
     SESSION_HINT,
     ApprovalPause,
     AskingEvents,
     Feed,
     agent_id_in,
+    chat_limits,
     collect,
+    continues_without_client,
     conversation_in,
     decided_run,
     decision_in,
+    idempotency_key_in,
     ignored_names,
     model_in,
     model_list,
     model_object,
     session_key_in,
     start_run,
+    start_submitted_run,
     streamed,
     waits_for_approval,
 )
@@ -39,16 +43,11 @@ from . import operations
 from .answers import Frames, completion, head_of
 from .request import ChatRequest, read_request
 
-_SETTING = "gateway.http.endpoints.chatCompletions"
-_SWITCH = Switch(
-    "The chat completions endpoint", f"{_SETTING}.enabled", lambda settings: settings.chat.enabled
-)
-
 
 def transport(gateway: Gateway, approvals: Approvals, *, started_at: float) -> Transport:
     """The routes. `started_at`: Unix seconds, the creation time of every model."""
     endpoint = _Endpoint(gateway, approvals, int(started_at))
-    route = partial(Route, limits=_limits, switch=_SWITCH)
+    route = partial(Route, limits=chat_limits, switch=CHAT_SWITCH)
     chat, models, model = "/v1/chat/completions", "/v1/models", "/v1/models/<path:model_id>"
     answer = "An agent's answer to a conversation, whole or as a stream."
     every, one = "The agents, as models.", "The agent that a model's name stands for."
@@ -62,17 +61,12 @@ def transport(gateway: Gateway, approvals: Approvals, *, started_at: float) -> T
                 endpoint.create,
                 answer,
                 operation=operations.create,
-                errors=(404, 409, 501, 502, 504),
+                errors=(404, 409, 410, 501, 502, 504),
             ),
             route(models, "GET", Scope.READ, endpoint.models, every, operation=operations.models),
             route(model, "GET", Scope.READ, endpoint.model, one, operation=operations.model),
         ),
     )
-
-
-def _limits(settings: Settings) -> Limits:
-    chat = settings.chat
-    return Limits(chat.max_body_bytes, chat.body_timeout, chat.write_timeout, _SETTING)
 
 
 class _Endpoint:
@@ -89,26 +83,40 @@ class _Endpoint:
         if ignored := ignored_names(chat.ignored, context.headers):
             context.response_headers["x-opensoul-ignored"] = ignored
         waits = waits_for_approval(context.headers)
+        key = idempotency_key_in(context.headers)
+        continues = continues_without_client(context.headers)
         run: RunSpec | RunRecord
+        events: Events
+        last = 0
         if (decision := decision_in(chat.messages)) is not None:
             run, following = await decided_run(
                 self._gateway, self._approvals, context, decision, chat.model
             )
+            events, last = following, run.last_seq
         else:
             bind = self._gateway.settings.sessions.bind
             asked = _run_request(chat, context.headers, bind)
-            run, following = await start_run(self._gateway, context, asked)
-        events: Events = following
+            if key is not None or continues:
+                run, following, events = await start_submitted_run(
+                    self._gateway, context, asked, key
+                )
+            else:
+                run, following = await start_run(self._gateway, context, asked)
+                events = following
         pause = None if waits else ApprovalPause(self._approvals, following, context)
         if pause is not None:
-            after = run.last_seq if isinstance(run, RunRecord) else 0
-            events = await context.enter(AskingEvents(following, run.id, pause, after))
+            events = await context.enter(AskingEvents(events, run, pause, last=last))
         context.log_fields["stream"] = chat.stream
         head = head_of(run, chat.model)
         if not chat.stream:
             answer = await collect(events, context, pause)
             return _json(completion(head, answer, legacy=chat.tools.legacy))
-        frames = Frames(head, include_usage=chat.include_usage, legacy=chat.tools.legacy)
+        frames = Frames(
+            head,
+            include_usage=chat.include_usage,
+            legacy=chat.tools.legacy,
+            numbered=run.on_leave is OnLeave.CONTINUE,
+        )
         patience = self._gateway.settings.chat.keepalive
         feed = Feed(events, frames, context, patience=patience, pause=pause)
         return await streamed(feed, context)

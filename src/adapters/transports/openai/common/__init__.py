@@ -24,15 +24,26 @@ from .parameters import (
     Parameters,
     read_fields,
 )
-from .runs import Answer, Feed, collect, start_run, streamed
+from .resuming import (
+    RESUME_HEADERS,
+    continues_without_client,
+    idempotency_key_in,
+    start_submitted_run,
+    text_of,
+)
+from .runs import EVENT_STREAM, Answer, Feed, RunFrames, collect, start_run, streamed
+from .switch import CHAT_SWITCH, chat_limits
 from .tools import CHOICE_SCHEMA, TOOL_FIELDS, TOOLS_SCHEMA, ReadTools, read_tools
 
 __all__ = [
     "APPROVAL_HEADER",
     "BINDING_HEADERS",
+    "CHAT_SWITCH",
     "CHOICE_SCHEMA",
     "DEFAULT_MODEL",
+    "EVENT_STREAM",
     "MESSAGES_SCHEMA",
+    "RESUME_HEADERS",
     "SESSION_HINT",
     "TOOLS_SCHEMA",
     "TOOL_FIELDS",
@@ -43,11 +54,15 @@ __all__ = [
     "Ignored",
     "Parameters",
     "ReadTools",
+    "RunFrames",
     "agent_id_in",
+    "chat_limits",
     "collect",
+    "continues_without_client",
     "conversation_in",
     "decided_run",
     "decision_in",
+    "idempotency_key_in",
     "ignored_names",
     "model_in",
     "model_list",
@@ -57,6 +72,8 @@ __all__ = [
     "read_tools",
     "session_key_in",
     "start_run",
+    "start_submitted_run",
     "streamed",
+    "text_of",
     "waits_for_approval",
 ]

@@ -25,13 +25,15 @@ from .....domain.runs import (
     EventBatch,
     Finished,
     Resumed,
+    RunEvent,
     RunRecord,
+    RunSpec,
     Started,
     StepDone,
     Waiting,
     consumes,
 )
-from .....domain.services import Approvals, Following, Gateway
+from .....domain.services import Approvals, Events, Following, Gateway
 from .....domain.text import escape_line
 from .....domain.tools import CODE_PATTERN, Approval, Decision
 from ...http.context import RequestContext
@@ -104,18 +106,18 @@ class ApprovalPause:
         Waiting,
         ignores=(Started, *DELTAS, *TOOL_EVENTS, *CONTEXT_EVENTS, StepDone, Resumed, *TERMINAL),
     )
-    async def end(self, batch: EventBatch) -> EventBatch:
-        """`batch`, whose last event is Waiting, with the end of the answer; as it is, where there
-        is nothing to decide (any more). The run then waits on without a client."""
+    async def end(self, batch: EventBatch) -> Sequence[RunEvent]:
+        """The end of the answer behind `batch`, whose last event is Waiting; empty where there is
+        nothing to decide (any more). The run then waits on without a client."""
         waiting = batch.events[-1]
         if not isinstance(waiting, Waiting) or waiting.approval_id is None:
-            return batch
+            return ()
         approval = await self.approvals.undecided(waiting.approval_id)
         if approval is None:
-            return batch
+            return ()
         await self.following.detach(batch.last)
         self.context.outcome = "waiting"
-        return EventBatch(batch.first, (*batch.events, *_end(_question(approval))))
+        return _end(_question(approval))
 
     async def end_for_subagent(self, run_id: str, last: int) -> EventBatch | None:
         """The end of the answer, behind the event numbered `last`, where a sub-agent of the run
@@ -125,22 +127,29 @@ class ApprovalPause:
             return None
         await self.following.detach(max(last, 1))
         self.context.outcome = "waiting"
-        return EventBatch(last + 1, _end(_question(approval, of=" of a sub-agent")))
+        end = _end(_question(approval, of=" of a sub-agent"))
+        # The run has no such events: the last one is numbered as the run's last.
+        return EventBatch(last - len(end) + 1, end)
 
 
 class AskingEvents:
     """The events of a run, ended by `pause` where a sub-agent of the run begins to wait for an
     approval. It is a context, in which one task reads the events."""
 
-    __slots__ = ("_asked", "_events", "_last", "_pause", "_reader", "_run_id", "_unlisten")
+    __slots__ = ("_asked", "_events", "_known", "_last", "_pause", "_reader", "_run", "_unlisten")
 
-    def __init__(self, events: Following, run_id: str, pause: ApprovalPause, after: int) -> None:
+    def __init__(
+        self, events: Events, run: RunSpec | RunRecord, pause: ApprovalPause, *, last: int
+    ) -> None:
         self._events = events
-        self._run_id = run_id
+        self._run = run.id
         self._pause = pause
-        self._last = after
-        self._asked = after > 0
-        """There may be an approval to ask for. Behind a decision, another one may wait already."""
+        self._last = last
+        """The number of the event before the next one."""
+        self._known = run.last_seq if isinstance(run, RunRecord) else 0
+        """Behind the event of that number, an approval may wait already; 0: that was looked at."""
+        self._asked = False
+        """Another approval was requested since."""
         self._reader: asyncio.Task[object] | None = None
         """The task that waits for events."""
         self._unlisten: Callable[[], None] | None = None
@@ -158,10 +167,10 @@ class AskingEvents:
 
     async def __anext__(self) -> EventBatch:
         while True:
-            if self._asked:
-                self._asked = False
+            if self._asked or 0 < self._known <= self._last:
+                self._asked, self._known = False, 0
                 try:
-                    ending = await self._pause.end_for_subagent(self._run_id, self._last)
+                    ending = await self._pause.end_for_subagent(self._run, self._last)
                 except BaseException:  # A silence has ended, for example.
                     self._asked = True
                     raise

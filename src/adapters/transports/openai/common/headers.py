@@ -31,7 +31,9 @@ _NO_IDS = frozenset({"", "new", "none", "null", "undefined"})
 _PLACEHOLDER = "{{"
 """How a placeholder begins that LibreChat has not filled in."""
 SESSION_HINT = f"send the header {_HEADER_OF['session_key']}, or the field `user`"
-_KNOWN = frozenset({"agent-id", "agent", "session-key", "model", "scopes", "approval"})
+_KNOWN = frozenset(
+    {"agent-id", "agent", "session-key", "model", "scopes", "approval", "on-disconnect"}
+)
 """Headers of the family that are read, without their prefix."""
 BINDING_HEADERS = [
     {"name": name, "in": "header", "schema": {"type": "string"}}

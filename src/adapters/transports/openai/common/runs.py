@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,9 +99,10 @@ async def collect(
     """How many pieces of both were said in steps that are stored."""
     async for batch in events:
         context.observe(batch)
-        if pause is not None and batch.events[-1].__class__ is Waiting:
-            batch = await pause.end(batch)
-        for event in batch.events:
+        all_events = batch.events
+        if pause is not None and all_events[-1].__class__ is Waiting:
+            all_events = (*all_events, *await pause.end(batch))
+        for event in all_events:
             match event:
                 case TextDelta(text=piece):
                     text.append(piece)
@@ -123,6 +124,9 @@ async def collect(
 
 
 KEEPALIVE = b": keepalive\n\n"
+KEEPALIVE_LINE = b": keepalive\n"
+"""Behind the first `id:` line. OpenAI's client for Python keeps the last id, and takes every empty
+line from there on for the end of an event, which it cannot read where it has no data."""
 
 
 class RunFrames(Protocol):
@@ -131,8 +135,9 @@ class RunFrames(Protocol):
     ended: bool
     """The last frame was written."""
 
-    def of(self, events: Iterable[RunEvent]) -> bytes:
-        """The frames for `events`; empty where the format has none for them."""
+    def of(self, events: Sequence[RunEvent], first: int) -> bytes:
+        """The frames for `events`, the first of which has the number `first`; empty where the
+        format has none for them."""
 
 
 def error_frame(problem: Problem) -> bytes:
@@ -196,17 +201,20 @@ class Feed:
         elif self._pause is not None and batch.events[-1].__class__ is Waiting:
             self._waiting = batch
             return await self._next_waiting(batch)
-        return self._frames.of(batch.events)
+        return self._frames.of(batch.events, batch.first)
 
     async def _next_waiting(self, batch: EventBatch) -> bytes:
-        if self._pause is not None:
-            batch = await self._pause.end(batch)
+        end = () if self._pause is None else await self._pause.end(batch)
         self._waiting = None
-        return self._frames.of(batch.events)
+        frames = self._frames.of(batch.events, batch.first)
+        if end:  # The run has no such events: the last one is numbered as the run's last.
+            frames += self._frames.of(end, batch.last - len(end) + 1)
+        return frames
 
 
 logger = logging.getLogger(__name__)
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """The second one keeps nginx from collecting the stream."""
 
@@ -221,7 +229,7 @@ async def streamed(feed: Feed, context: RequestContext) -> Response:
     response = Response(
         _body(feed, first, context),
         headers=_HEADERS,
-        content_type="text/event-stream; charset=utf-8",
+        content_type=EVENT_STREAM,
     )
     response.timeout = None
     return response
@@ -229,8 +237,13 @@ async def streamed(feed: Feed, context: RequestContext) -> Response:
 
 async def _body(feed: Feed, first: bytes | None, context: RequestContext) -> AsyncGenerator[bytes]:
     frames = first
+    keepalive = KEEPALIVE
     while frames is None or frames:
-        yield KEEPALIVE if frames is None else frames
+        if frames is None:
+            yield keepalive
+        else:
+            yield frames
+            keepalive = KEEPALIVE_LINE
         try:
             frames = await feed.take()
         except GatewayError as error:

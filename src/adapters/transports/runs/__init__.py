@@ -1,0 +1,5 @@
+"""Runs over HTTP."""
+
+from .transport import transport
+
+__all__ = ["transport"]
