@@ -102,12 +102,12 @@ class _Endpoint:
         continues = continues_without_client(context.headers)
         run: RunSpec | RunRecord
         events: Events
-        after = 0
+        last = 0
         if (decision := decision_in(chat.messages)) is not None:
             run, following = await decided_run(
                 self._gateway, self._approvals, context, decision, chat.model
             )
-            events, after = following, run.last_seq
+            events, last = following, run.last_seq
         else:
             bind = self._gateway.settings.sessions.bind
             asked = _run_request(chat, context.headers, bind)
@@ -120,7 +120,7 @@ class _Endpoint:
                 events = following
         pause = None if waits else ApprovalPause(self._approvals, following, context)
         if pause is not None:
-            events = await context.enter(AskingEvents(events, run.id, pause, after))
+            events = await context.enter(AskingEvents(events, run, pause, last=last))
         context.log_fields["stream"] = chat.stream
         head = head_of(run, chat.model)
         if not chat.stream:

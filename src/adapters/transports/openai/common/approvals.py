@@ -27,6 +27,7 @@ from .....domain.runs import (
     Resumed,
     RunEvent,
     RunRecord,
+    RunSpec,
     Started,
     StepDone,
     Waiting,
@@ -126,23 +127,29 @@ class ApprovalPause:
             return None
         await self.following.detach(max(last, 1))
         self.context.outcome = "waiting"
+        end = _end(_question(approval, of=" of a sub-agent"))
         # The run has no such events: the last one is numbered as the run's last.
-        return EventBatch(max(1, last - 1), _end(_question(approval, of=" of a sub-agent")))
+        return EventBatch(last - len(end) + 1, end)
 
 
 class AskingEvents:
     """The events of a run, ended by `pause` where a sub-agent of the run begins to wait for an
     approval. It is a context, in which one task reads the events."""
 
-    __slots__ = ("_asked", "_events", "_last", "_pause", "_reader", "_run_id", "_unlisten")
+    __slots__ = ("_asked", "_events", "_known", "_last", "_pause", "_reader", "_run", "_unlisten")
 
-    def __init__(self, events: Events, run_id: str, pause: ApprovalPause, after: int) -> None:
+    def __init__(
+        self, events: Events, run: RunSpec | RunRecord, pause: ApprovalPause, *, last: int
+    ) -> None:
         self._events = events
-        self._run_id = run_id
+        self._run = run.id
         self._pause = pause
-        self._last = after
-        self._asked = after > 0
-        """There may be an approval to ask for. Behind a decision, another one may wait already."""
+        self._last = last
+        """The number of the event before the next one."""
+        self._known = run.last_seq if isinstance(run, RunRecord) else 0
+        """Behind the event of that number, an approval may wait already; 0: that was looked at."""
+        self._asked = False
+        """Another approval was requested since."""
         self._reader: asyncio.Task[object] | None = None
         """The task that waits for events."""
         self._unlisten: Callable[[], None] | None = None
@@ -160,10 +167,10 @@ class AskingEvents:
 
     async def __anext__(self) -> EventBatch:
         while True:
-            if self._asked:
-                self._asked = False
+            if self._asked or 0 < self._known <= self._last:
+                self._asked, self._known = False, 0
                 try:
-                    ending = await self._pause.end_for_subagent(self._run_id, self._last)
+                    ending = await self._pause.end_for_subagent(self._run, self._last)
                 except BaseException:  # A silence has ended, for example.
                     self._asked = True
                     raise
