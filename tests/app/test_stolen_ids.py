@@ -108,3 +108,25 @@ async def test_the_call_id_of_another_key_discloses_nothing(
     async with ask(served, keys[by], **body, messages=[question, mine, result]) as response:
         assert response.status == 200, await response.text()
     assert (SECRET_TEXT in provider.requests[-1].body.decode()) is sees
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/events"), ("POST", "/cancel")])
+async def test_the_run_of_another_key_is_unknown_over_http(
+    served: Served, method: str, path: str
+) -> None:
+    owner, thief = await created(served, "owner"), await created(served, "thief")
+    run_id = (await said(served, owner, "Hello.")).run_id
+    for run, key, status in ((run_id, thief, 404), ("nobodys", thief, 404), (run_id, owner, 200)):
+        url = f"/v1/runs/{run}{path}"
+        async with served.client.request(method, url, headers=bearer(key)) as response:
+            assert response.status == status
+    async with served.client.get("/v1/runs", headers=bearer(thief)) as response:
+        assert run_id not in await response.text()
+
+
+async def test_equal_idempotency_keys_of_two_keys_are_two_runs(served: Served) -> None:
+    one, two = await created(served, "one"), await created(served, "two")
+    headers = {"Idempotency-Key": "the same"}
+    runs = [(await said(served, key, "Hello.", **headers)).run_id for key in (one, two, one)]
+    assert runs[0] == runs[2]
+    assert runs[0] != runs[1]

@@ -23,9 +23,9 @@ from .fields import (
 
 Bind = Literal["auto", "lan", "loopback", "custom", "tailnet"]
 Mode = Literal["token", "password", "none"]
-ImageType = Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
 KeyText = Annotated[SecretText, StringConstraints(min_length=16)]
 KeyHash = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
+ImageType = Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
 
 
 class RateLimit(Section):
