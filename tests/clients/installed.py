@@ -33,13 +33,21 @@ def require(path: Path) -> None:
 
 @asynccontextmanager
 async def gateway(
-    home: Path, model: Behaviour = play, **sections: Any
+    home: Path, model: Behaviour = play, model_settings: Mapping[str, Any] = {}, **sections: Any
 ) -> AsyncIterator[tuple[Served, FakeProvider]]:
     async with (
         FakeProvider(model) as provider,
-        serving(home, config(provider.base_url, **sections)) as served,
+        serving(home, _config(provider.base_url, model_settings, sections)) as served,
     ):
         yield served, provider
+
+
+def _config(
+    url: str, model_settings: Mapping[str, Any], sections: Mapping[str, Any]
+) -> dict[str, Any]:
+    whole = config(url, **sections)
+    whole["models"]["providers"]["fake"]["models"] = [{"id": "m", **model_settings}]
+    return whole
 
 
 async def run(
