@@ -161,6 +161,7 @@ class AskingEvents:
     async def __aexit__(self, *_: object) -> None:
         if self._unlisten is not None:
             self._unlisten()
+            self._unlisten = None  # It refers to this object.
 
     def __aiter__(self) -> AskingEvents:
         return self
